@@ -1,0 +1,41 @@
+"""Ids as Docker writes them: 25 characters of base 36. Randomness comes in as an argument."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_LENGTH = 25  # what SwarmKit's identity.NewID gives; 128 random bits fit
+# One lookup gives four characters: a hundred thousand ids are made in one plan.
+_CHUNK = 4
+_CHUNKS = [a + b + c + d for a in _DIGITS for b in _DIGITS for c in _DIGITS for d in _DIGITS]
+_BASE = len(_CHUNKS)
+
+NewId = Callable[[], str]
+
+
+def id_source(rng: random.Random) -> NewId:
+    """Returns a function that makes a new id at each call, drawn from `rng`."""
+    bits, chunks, base = rng.getrandbits, _CHUNKS, _BASE
+
+    def new_id() -> str:
+        n = bits(128)
+        parts = []
+        for _ in range(6):
+            n, r = divmod(n, base)
+            parts.append(chunks[r])
+        return "".join(parts) + _DIGITS[n % 36]
+
+    return new_id
+
+
+def system_rng() -> random.Random:
+    """A generator for ids and jitter, seeded by the operating system; keys come from `secrets`."""
+    return random.Random(secrets.randbits(128))
+
+
+def is_id(text: str) -> bool:
+    """True when `text` has the form of an object's id."""
+    return len(text) == _LENGTH and all(c in _DIGITS for c in text)

@@ -1,0 +1,1 @@
+"""The link between managers and agents: length-prefixed frames over mutual TLS."""

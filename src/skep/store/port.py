@@ -1,0 +1,96 @@
+"""What skep needs of a store: ordered keys, transactions with compares, one leadership under a lease.
+
+Two classes fulfil it: `store.etcd.client.EtcdStore` and `store.memory.MemoryStore` (tests, simulation).
+One contract test runs on both (tests/integration/test_store_contract.py). The store knows bytes only;
+`store.codec` turns them into objects.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class KeyValue(Struct, frozen=True, gc=False):
+    """One stored key. `revision` is the store-wide revision of its last write (etcd: mod_revision)."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Put(Struct, frozen=True, gc=False):
+    """Write `value` under `key`."""
+
+    key: str
+    value: bytes
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """Remove `key`; nothing happens where it does not exist."""
+
+    key: str
+
+
+class Compare(Struct, frozen=True, gc=False):
+    """`key` was last written at `revision`; 0 means that it must not exist."""
+
+    key: str
+    revision: int
+
+
+class Txn(Struct, frozen=True):
+    """All of `ops` or none: applied only where every compare holds and `fence` is still the leader's."""
+
+    ops: tuple[Put | Delete, ...]
+    compares: tuple[Compare, ...] = ()
+    fence: Fence | None = None
+
+
+class Fence(Struct, frozen=True):
+    """Proof of leadership: the leadership key and the revision that created it.
+
+    Every write of a leader carries it, so that a deposed leader cannot write.
+    """
+
+    key: str
+    create_revision: int
+
+
+OPS_MAX = 1024  # per transaction; larger ones stall etcd (measured: 4,096 stalls it up to 1.3 s)
+
+
+class Leadership(Protocol):
+    """Held from `campaign` until `lost` is set; the lease is kept alive in the background."""
+
+    fence: Fence
+
+    async def wait_lost(self) -> None:
+        """Returns when the leadership is gone (lease expired, resigned, store closed)."""
+        ...
+
+    async def resign(self) -> None:
+        """Gives the leadership up at once, so that another need not wait for the lease."""
+        ...
+
+
+class Store(Protocol):
+    """Errors: `Conflict` a compare failed; `Denied` the fence failed; `Unavailable` nothing was done;
+    `OutcomeUnknown` the write may have been done."""
+
+    async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
+        """Returns every key below `prefix`, at one revision, and that revision."""
+        ...
+
+    async def commit(self, txn: Txn) -> int:
+        """Applies `txn` (at most `OPS_MAX` ops) and returns its revision, durable by then."""
+        ...
+
+    async def campaign(self, key: str, candidate: str, ttl_s: float) -> Leadership:
+        """Waits until this candidate leads. `candidate` is stored as the key's value (a node id)."""
+        ...
+
+    async def close(self) -> None:
+        """Ends connections; a leadership held is resigned where the store still answers."""
+        ...

@@ -1,0 +1,97 @@
+"""The swarm itself: SwarmSpec (the user's), and the stored `Cluster` with its CA and join tokens."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from .container import LogDriver
+from .wire import Uint, Wire, always_empty_map, always_zero
+
+SECOND_NS = 1_000_000_000
+NODE_CERT_EXPIRY_NS = 90 * 24 * 3600 * SECOND_NS  # Docker's default: three months
+HEARTBEAT_NS = 5 * SECOND_NS  # Docker's default
+HISTORY_LIMIT = 5  # Docker's default
+
+
+class OrchestrationConfig(Wire, frozen=True, kw_only=True):
+    task_history_retention_limit: int | None = None
+
+
+class RaftConfig(Wire, frozen=True, kw_only=True):
+    """Docker's names; what they mean for etcd is in docs/compatibility.md."""
+
+    snapshot_interval: Uint = 0
+    keep_old_snapshots: Uint | None = None
+    log_entries_for_slow_followers: Uint = 0
+    election_tick: int = field(default_factory=always_zero)
+    heartbeat_tick: int = field(default_factory=always_zero)
+
+
+class DispatcherConfig(Wire, frozen=True, kw_only=True):
+    heartbeat_period: int = 0
+
+
+class ExternalCA(Wire, frozen=True, kw_only=True):
+    protocol: str = ""
+    url: str = field(default="", name="URL")
+    options: dict[str, str] = {}
+    ca_cert: str = field(default="", name="CACert")
+
+
+class CAConfig(Wire, frozen=True, kw_only=True):
+    node_cert_expiry: int = 0
+    external_cas: list[ExternalCA] = field(default=[], name="ExternalCAs")
+    signing_ca_cert: str = field(default="", name="SigningCACert")
+    signing_ca_key: str = field(default="", name="SigningCAKey")
+    force_rotate: Uint = 0
+
+
+class EncryptionConfig(Wire, frozen=True, kw_only=True):
+    auto_lock_managers: bool = field(default_factory=lambda: False)
+
+
+class TaskDefaults(Wire, frozen=True, kw_only=True):
+    log_driver: LogDriver | None = None
+
+
+class SwarmSpec(Wire, frozen=True, kw_only=True):
+    """What the user set for the whole swarm."""
+
+    name: str = "default"
+    labels: dict[str, str] = field(default_factory=always_empty_map)
+    orchestration: OrchestrationConfig = OrchestrationConfig()
+    raft: RaftConfig = RaftConfig()
+    dispatcher: DispatcherConfig = DispatcherConfig()
+    ca_config: CAConfig = field(default_factory=CAConfig, name="CAConfig")
+    task_defaults: TaskDefaults = field(default_factory=TaskDefaults)
+    encryption_config: EncryptionConfig = field(default_factory=EncryptionConfig)
+
+    @property
+    def heartbeat_s(self) -> float:
+        return (self.dispatcher.heartbeat_period or HEARTBEAT_NS) / SECOND_NS
+
+    @property
+    def history_limit(self) -> int:
+        limit = self.orchestration.task_history_retention_limit
+        return HISTORY_LIMIT if limit is None else limit
+
+    @property
+    def node_cert_expiry_s(self) -> float:
+        return (self.ca_config.node_cert_expiry or NODE_CERT_EXPIRY_NS) / SECOND_NS
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    """The swarm as it is stored (key `cluster`)."""
+
+    id: str
+    spec: SwarmSpec
+    created_at: float
+    updated_at: float
+    ca_cert_pem: bytes
+    ca_key_pem: bytes
+    worker_token_secret: str
+    manager_token_secret: str
+    default_addr_pool: list[str] = []
+    subnet_size: int = 24
+    data_path_port: int = 4789
+    version: int = 0

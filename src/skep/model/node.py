@@ -1,0 +1,77 @@
+"""Nodes: what the user set (`NodeSpec`), what the node said (`NodeDescription`), the stored `Node`."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from .container import GenericResource
+from .spec import Platform
+from .wire import Wire, always_empty_map
+
+
+class NodeSpec(Wire, frozen=True, kw_only=True):
+    """Written by the control API only."""
+
+    name: str = ""
+    labels: dict[str, str] = field(default_factory=always_empty_map)
+    role: str = "worker"  # worker | manager
+    availability: str = "active"  # active | pause | drain
+
+
+class NodeResources(Wire, frozen=True, kw_only=True):
+    nano_cpus: int = field(default=0, name="NanoCPUs")
+    memory_bytes: int = 0
+    generic_resources: list[GenericResource] = []
+
+
+class EnginePlugin(Wire, frozen=True, kw_only=True):
+    type: str = ""
+    name: str = ""
+
+
+class EngineDescription(Wire, frozen=True, kw_only=True):
+    engine_version: str = ""
+    labels: dict[str, str] = {}
+    plugins: list[EnginePlugin] = []
+
+
+class NodeTLSInfo(Wire, frozen=True, kw_only=True):
+    trust_root: str = ""
+    cert_issuer_subject: str = ""  # base64 of the raw subject
+    cert_issuer_public_key: str = ""  # base64 of the raw public key info
+
+
+class NodeDescription(Wire, frozen=True, kw_only=True):
+    """What a node says of itself at the start of a session. Written by the dispatcher."""
+
+    hostname: str = ""
+    platform: Platform = Platform()
+    resources: NodeResources = NodeResources()
+    engine: EngineDescription = EngineDescription()
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A node as it is stored. Its state (ready, down) is soft: see `NodeStatus`."""
+
+    id: str
+    spec: NodeSpec
+    description: NodeDescription
+    created_at: float
+    updated_at: float
+    addr: str = ""  # where its last session came from, or what it advertises
+    manager_addr: str = ""  # host:port of its manager listener; managers only
+    version: int = 0  # store revision; not stored itself
+
+
+UNKNOWN, READY, DOWN = "unknown", "ready", "down"
+
+
+class NodeStatus(Struct, frozen=True):
+    """Whether a node is heard from. Written by the dispatcher, in the leader's memory."""
+
+    state: str  # unknown (after a change of leader, until its grace ends) | ready | down
+    message: str = ""
+    since: float = 0.0
+
+
+NODE_UNKNOWN = NodeStatus(UNKNOWN)

@@ -1,0 +1,74 @@
+"""Tasks: the durable decision (`Task`) and what the agent last said of it (`TaskStatus`).
+
+Durable, in etcd: identity, slot, spec version, desired state, terminal result. Soft, in the leader's
+memory: the observed state while the task is alive. Agents say it again when a session starts.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from .states import ASSIGNED, NEW, RUNNING, STATE_NAMES
+
+
+class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
+    """What was last observed of a task. Written by its agent (above ASSIGNED)."""
+
+    state: int
+    at: float  # seconds since the epoch, on the agent's clock
+    message: str = ""
+    error: str = ""
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int = 0
+    ports: tuple[tuple[str, int, int], ...] = ()  # host ports bound: (protocol, target, published)
+
+    @property
+    def state_name(self) -> str:
+        return STATE_NAMES[self.state]
+
+
+class Task(Struct, frozen=True, gc=False):
+    """One task as it is decided; stored in the bucket of its node and service.
+
+    `slot` is 0 for global services. `spec_version` names one of the service's task specs. `run_at` is
+    when a task that replaces a failed one may run (its desired state is READY until then); 0: at once.
+    `result` is the final status, once there is one.
+    """
+
+    id: str
+    service_id: str
+    node_id: str
+    slot: int
+    spec_version: int
+    desired_state: int
+    created_at: float
+    updated_at: float
+    run_at: float = 0.0
+    result: TaskStatus | None = None
+    revision: int = 0  # of the bucket it was last stored in; not stored itself
+
+
+class PendingTask(Struct, frozen=True, gc=False):
+    """A task that has no node yet: soft state, made again by a new leader from the services' counts."""
+
+    id: str
+    service_id: str
+    slot: int
+    spec_version: int
+    created_at: float
+    reason: str = ""  # why no node suits, in Docker's words
+    run_at: float = 0.0
+
+
+def assigned_status(task: Task) -> TaskStatus:
+    """Returns the status of a task its agent has not yet reported on."""
+    return TaskStatus(ASSIGNED, task.created_at, "scheduler assigned task to node")
+
+
+def is_up(task: Task, status: TaskStatus | None) -> bool:
+    """True while the task is wanted and observed running."""
+    return task.desired_state <= RUNNING and status is not None and status.state == RUNNING
+
+
+NO_STATUS = TaskStatus(NEW, 0.0)

@@ -1,0 +1,1 @@
+"""The worker's side: turns assignments into running containers and reports what became of them."""

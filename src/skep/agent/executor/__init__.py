@@ -1,0 +1,1 @@
+"""What runs tasks: a Docker Engine (`docker`), or nothing at all (`simulated`)."""

@@ -1,0 +1,110 @@
+"""What the agent needs of whatever runs containers. Two classes fulfil it: docker and simulated.
+
+The agent says what to do next for a task (`begin`), never waits, and hears of it through `report`. That
+keeps a simulated node with thousands of tasks free of a coroutine per task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+from skep.model.container import PortConfig
+from skep.model.node import NodeDescription
+from skep.model.spec import TaskSpec
+
+
+class ServiceTemplate(Struct, frozen=True, array_like=True):
+    """What a node must know of a service to run its tasks: one version, sent once per session."""
+
+    service_id: str
+    version: int
+    name: str
+    labels: dict[str, str]
+    spec: TaskSpec
+    host_ports: list[PortConfig] = []
+
+
+class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
+    """One task as its node gets it."""
+
+    id: str
+    service_id: str
+    spec_version: int
+    slot: int
+    desired_state: int
+
+
+class TaskContext(Struct, frozen=True):
+    """All an executor needs to run one task."""
+
+    task: AssignedTask
+    template: ServiceTemplate
+    node_id: str
+    node_hostname: str
+
+
+class Action(Enum):
+    """What is to be done next for a task."""
+
+    PREPARE = "prepare"  # image there, container created -> READY
+    START = "start"  # -> STARTING, RUNNING; later COMPLETE or FAILED when it exits
+    STOP = "stop"  # -> SHUTDOWN
+    REMOVE = "remove"  # container deleted; nothing is reported
+
+
+class Observation(Struct, frozen=True, gc=False):
+    """What an executor saw of a task. `state` is a TaskState value; `at` epoch seconds."""
+
+    task_id: str
+    state: int
+    at: float
+    message: str = ""
+    error: str = ""
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int = 0
+    ports: tuple[tuple[str, int, int], ...] = ()
+
+
+class Adopted(Struct, frozen=True):
+    """A container of ours that was found at start, with the state it is in."""
+
+    task_id: str
+    service_id: str
+    observation: Observation
+
+
+Report = Callable[[Observation], None]
+
+
+class Executor(Protocol):
+    """Errors: `Unavailable` when the engine cannot be reached (begin retries by itself instead)."""
+
+    async def start(self, node_id: str, report: Report) -> None:
+        """Connects; from now on `report` is called from the event loop for every observation."""
+        ...
+
+    async def describe(self) -> NodeDescription:
+        """Returns what the node is: host name, platform, resources, engine."""
+        ...
+
+    async def adopt(self) -> list[Adopted]:
+        """Returns the containers of this node's tasks that exist already."""
+        ...
+
+    def begin(self, action: Action, context: TaskContext) -> None:
+        """Starts an action and returns at once. A task has at most one action under way, except that
+        STOP may overtake PREPARE or START, which are then given up."""
+        ...
+
+    def remove_unknown(self, task_id: str) -> None:
+        """Stops and deletes the container of a task nobody knows any more (a leftover)."""
+        ...
+
+    async def close(self) -> None:
+        """Stops watching. Containers run on."""
+        ...

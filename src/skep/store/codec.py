@@ -1,0 +1,154 @@
+"""Objects to keys and bytes, and back. The only place that knows how the store is laid out.
+
+    schema                    the layout's version, written once
+    cluster                   Cluster
+    nodes/<id>                Node
+    services/<id>             Service
+    removed/<id>              RemovedService
+    names/service/<name>      id of the service that has the name (compared at creation: names are unique)
+    tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
+    leader                    who leads, under a lease
+
+One key per (node, service) holds about 43 tasks at full scale: a fifth of the bytes and half the time of
+a key per task (design, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from skep.model.cluster import Cluster
+from skep.model.node import Node
+from skep.model.service import RemovedService, Service
+from skep.model.task import Task, TaskStatus
+from skep.runtime.errors import Corrupt
+
+PREFIX = "/skep/"
+SCHEMA_KEY = PREFIX + "schema"
+SCHEMA_VERSION = 1
+CLUSTER_KEY = PREFIX + "cluster"
+LEADER_KEY = PREFIX + "leader"
+_NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
+_TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
+
+_encode = msgspec.msgpack.Encoder().encode
+S = TypeVar("S", bound=Struct)
+
+
+class _StoredTask(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
+    """A task inside its bucket: node and service are in the key."""
+
+    id: str
+    slot: int
+    spec_version: int
+    desired_state: int
+    created_at: float
+    updated_at: float
+    run_at: float = 0.0
+    result: TaskStatus | None = None
+
+
+_decode_bucket = msgspec.msgpack.Decoder(list[_StoredTask]).decode
+
+
+def node_key(node_id: str) -> str:
+    return _NODES + node_id
+
+
+def service_key(service_id: str) -> str:
+    return _SERVICES + service_id
+
+
+def removed_key(service_id: str) -> str:
+    return _REMOVED + service_id
+
+
+def service_name_key(name: str) -> str:
+    return _SERVICE_NAMES + name
+
+
+def bucket_key(node_id: str, service_id: str) -> str:
+    return f"{_TASKS}{node_id}/{service_id}"
+
+
+def encode_object(value: Cluster | Node | Service | RemovedService) -> bytes:
+    """Returns the stored form. The revision is the store's to say, so it is left at zero."""
+    return _encode(msgspec.structs.replace(value, version=0))
+
+
+def encode_bucket(tasks: Iterable[Task]) -> bytes:
+    """Returns the stored form of all tasks of one service on one node."""
+    return _encode(
+        [
+            _StoredTask(
+                t.id, t.slot, t.spec_version, t.desired_state, t.created_at, t.updated_at, t.run_at, t.result
+            )
+            for t in tasks
+        ]
+    )
+
+
+def decode_bucket(key: str, value: bytes, revision: int) -> list[Task]:
+    """Returns the tasks stored under a bucket's key. Errors: `Corrupt`."""
+    node_id, service_id = key[len(_TASKS) :].split("/")
+    try:
+        stored = _decode_bucket(value)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the store's key {key} cannot be read: {error}") from error
+    return [
+        Task(
+            t.id,
+            service_id,
+            node_id,
+            t.slot,
+            t.spec_version,
+            t.desired_state,
+            t.created_at,
+            t.updated_at,
+            t.run_at,
+            t.result,
+            revision,
+        )
+        for t in stored
+    ]
+
+
+def decode_object(kind: type[S], key: str, value: bytes, revision: int) -> S:
+    """Returns the object with its `version` set to the store's revision. Errors: `Corrupt`."""
+    try:
+        decoded = msgspec.msgpack.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the store's key {key} cannot be read: {error}") from error
+    return msgspec.structs.replace(decoded, version=revision)
+
+
+def check_schema(value: bytes | None) -> None:
+    """Refuses a store that a newer skep has written. Errors: `Corrupt`."""
+    if value is None:
+        return
+    found = int(value)
+    if found > SCHEMA_VERSION:
+        raise Corrupt(
+            f"this swarm's store has schema version {found}; this skepd knows versions up to"
+            f" {SCHEMA_VERSION}. Install a newer skep."
+        )
+
+
+def is_node(key: str) -> bool:
+    return key.startswith(_NODES)
+
+
+def is_service(key: str) -> bool:
+    return key.startswith(_SERVICES)
+
+
+def is_removed(key: str) -> bool:
+    return key.startswith(_REMOVED)
+
+
+def is_bucket(key: str) -> bool:
+    return key.startswith(_TASKS)

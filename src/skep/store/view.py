@@ -1,0 +1,243 @@
+"""The leader's picture of the swarm, in memory, indexed the ways deciders and the API ask.
+
+Everything handed out is frozen or must not be changed by the reader. Only `store.commits` (durable
+objects, once committed) and the dispatcher's reports (soft statuses) change it, from the event loop and
+without awaiting, so a decider sees one consistent picture.
+
+Costs: one task changed is O(1); nothing here walks all tasks but `tasks.values()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skep.model.cluster import Cluster
+from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus
+from skep.model.service import RemovedService, Service, TaskTemplate
+from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
+from skep.model.task import PendingTask, Task, TaskStatus
+
+
+class Usage:
+    """What a node's live tasks hold. Counted as tasks come and go."""
+
+    __slots__ = ("memory_bytes", "nano_cpus", "ports", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.nano_cpus = 0
+        self.memory_bytes = 0
+        self.ports: dict[tuple[str, int], int] = {}  # (protocol, published port) in host mode -> holders
+
+
+class Demand:
+    """What one task of a template takes from a node: computed once per template."""
+
+    __slots__ = ("memory_bytes", "nano_cpus", "ports")
+
+    def __init__(self, template: TaskTemplate | None, ports: tuple[tuple[str, int], ...] = ()) -> None:
+        reservation = None
+        if template is not None and template.spec.resources is not None:
+            reservation = template.spec.resources.reservations
+        self.nano_cpus = reservation.nano_cpus if reservation else 0
+        self.memory_bytes = reservation.memory_bytes if reservation else 0
+        self.ports = ports
+
+
+class View:
+    """See the module's text. `pending` holds tasks without a node, by service."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.cluster: Cluster | None = None
+        self.nodes: dict[str, Node] = {}
+        self.node_status: dict[str, NodeStatus] = {}
+        self.services: dict[str, Service] = {}
+        self.service_ids: dict[str, str] = {}  # name -> id
+        self.removed: dict[str, RemovedService] = {}
+        self.tasks: dict[str, Task] = {}
+        self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
+        self.by_service: dict[str, dict[str, Task]] = {}
+        self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
+        self.pending: dict[str, dict[str, PendingTask]] = {}  # service -> task id -> task
+        self.usage: dict[str, Usage] = {}
+        self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
+        self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
+        self._demands: dict[tuple[str, int], Demand] = {}
+
+    # Reading
+
+    def status_of(self, task: Task) -> TaskStatus | None:
+        """Returns the final status, or the last report; None where the agent has not spoken yet."""
+        return task.result or self.status.get(task.id)
+
+    def desired_of(self, task: Task) -> int:
+        """Returns the desired state, which the removal of the service overrides."""
+        return REMOVE if task.service_id in self.removed else task.desired_state
+
+    def node_state(self, node_id: str) -> NodeStatus:
+        return self.node_status.get(node_id, NODE_UNKNOWN)
+
+    def is_schedulable(self, node: Node) -> bool:
+        """True when new tasks may go to the node."""
+        return node.spec.availability == "active" and self.node_state(node.id).state == READY
+
+    def template_of(self, task: Task) -> TaskTemplate | None:
+        service = self.services.get(task.service_id)
+        if service is not None:
+            return service.template_of(task.spec_version)
+        removed = self.removed.get(task.service_id)
+        if removed is None or not removed.templates:
+            return None
+        for template in removed.templates:
+            if template.version == task.spec_version:
+                return template
+        return removed.templates[-1]
+
+    def tasks_of_service(self, service_id: str) -> Iterable[Task]:
+        return self.by_service.get(service_id, {}).values()
+
+    def tasks_of_node(self, node_id: str) -> Iterable[Task]:
+        for bucket in self.buckets.get(node_id, {}).values():
+            yield from bucket.values()
+
+    def bucket(self, node_id: str, service_id: str) -> dict[str, Task]:
+        return self.buckets.get(node_id, {}).get(service_id, {})
+
+    def demand(self, service_id: str, spec_version: int) -> Demand:
+        """Returns what a task of that version takes; zero for a service that is gone."""
+        key = (service_id, spec_version)
+        found = self._demands.get(key)
+        if found is None:
+            service = self.services.get(service_id)
+            template = service.template_of(spec_version) if service else None
+            found = Demand(template, host_ports(service) if service else ())
+            if service is not None:
+                self._demands[key] = found
+        return found
+
+    # Changing: durable objects, after their commit
+
+    def put_cluster(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def put_node(self, node: Node) -> None:
+        known = self.nodes.get(node.id)
+        if known is None or known.version <= node.version:
+            self.nodes[node.id] = node
+
+    def drop_node(self, node_id: str) -> None:
+        self.nodes.pop(node_id, None)
+        self.node_status.pop(node_id, None)
+        self.usage.pop(node_id, None)
+
+    def put_service(self, service: Service) -> None:
+        known = self.services.get(service.id)
+        if known is None or known.version <= service.version:
+            self.services[service.id] = service
+            self.service_ids[service.spec.name] = service.id
+
+    def remove_service(self, removed: RemovedService) -> None:
+        """The service is gone for users; its tasks are on their way out."""
+        service = self.services.pop(removed.id, None)
+        if service is not None:
+            self.service_ids.pop(service.spec.name, None)
+        self.removed[removed.id] = removed
+        self.pending.pop(removed.id, None)
+        self.running.pop(removed.id, None)
+
+    def drop_removed(self, service_id: str) -> None:
+        self.removed.pop(service_id, None)
+        self.by_service.pop(service_id, None)
+        self.live.pop(service_id, None)
+        self.running.pop(service_id, None)
+        for key in [k for k in self._demands if k[0] == service_id]:
+            del self._demands[key]
+
+    def put_task(self, task: Task) -> None:
+        old = self.tasks.get(task.id)
+        status = self.status_of(old) if old else None
+        self._count(old, status, -1)
+        self.tasks[task.id] = task
+        self.by_service.setdefault(task.service_id, {})[task.id] = task
+        self.buckets.setdefault(task.node_id, {}).setdefault(task.service_id, {})[task.id] = task
+        if task.result is not None:
+            self.status.pop(task.id, None)
+        if old is None:
+            pending = self.pending.get(task.service_id)
+            if pending:
+                pending.pop(task.id, None)
+        self._count(task, self.status_of(task), +1)
+
+    def drop_task(self, task: Task) -> None:
+        old = self.tasks.pop(task.id, None)
+        if old is None:
+            return
+        self._count(old, old.result or self.status.get(old.id), -1)
+        self.status.pop(old.id, None)
+        self.by_service.get(old.service_id, {}).pop(old.id, None)
+        buckets = self.buckets.get(old.node_id, {})
+        bucket = buckets.get(old.service_id)
+        if bucket is not None:
+            bucket.pop(old.id, None)
+            if not bucket:
+                del buckets[old.service_id]
+                if not buckets:
+                    self.buckets.pop(old.node_id, None)
+
+    # Changing: soft state
+
+    def put_status(self, task: Task, status: TaskStatus) -> bool:
+        """Records a report; False where it is not news (states are only ever raised)."""
+        known = self.status_of(task)
+        if known is not None and (task.result is not None or status.state < known.state or status == known):
+            return False
+        self._count(task, known, -1)
+        self.status[task.id] = status
+        self._count(task, status, +1)
+        return True
+
+    def put_node_status(self, node_id: str, status: NodeStatus) -> None:
+        self.node_status[node_id] = status
+
+    def put_pending(self, service_id: str, tasks: dict[str, PendingTask]) -> None:
+        if tasks:
+            self.pending[service_id] = tasks
+        else:
+            self.pending.pop(service_id, None)
+
+    def _count(self, task: Task | None, status: TaskStatus | None, sign: int) -> None:
+        """Keeps usage, running and live counts right; called with -1 before and +1 after a change."""
+        if task is None or (status is not None and is_terminal(status.state)):
+            return
+        usage = self.usage.get(task.node_id)
+        if usage is None:
+            usage = self.usage[task.node_id] = Usage()
+        demand = self.demand(task.service_id, task.spec_version)
+        usage.tasks += sign
+        if demand.nano_cpus or demand.memory_bytes or demand.ports:
+            usage.nano_cpus += sign * demand.nano_cpus
+            usage.memory_bytes += sign * demand.memory_bytes
+            for port in demand.ports:
+                usage.ports[port] = usage.ports.get(port, 0) + sign
+        if task.desired_state < COMPLETE:
+            live = self.live.setdefault(task.service_id, {})
+            count = live.get(task.node_id, 0) + sign
+            if count:
+                live[task.node_id] = count
+            else:
+                live.pop(task.node_id, None)
+            if status is not None and status.state == RUNNING:
+                self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
+
+
+def host_ports(service: Service) -> tuple[tuple[str, int], ...]:
+    """Returns the ports a task of this service takes on its host: (protocol, published port)."""
+    endpoint = service.spec.endpoint_spec
+    if endpoint is None:
+        return ()
+    return tuple(
+        (port.protocol or "tcp", port.published_port)
+        for port in endpoint.ports
+        if port.publish_mode == "host" and port.published_port
+    )

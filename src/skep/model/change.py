@@ -48,6 +48,7 @@ class NewTask(Struct, frozen=True, gc=False):
     created_at: float
     run_at: float = 0.0
     node_id: str = ""
+    attempt: int = 0
     avoid_node_id: str = ""  # where the slot's last task failed: taken only if nothing else suits
 
 

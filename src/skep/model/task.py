@@ -46,6 +46,7 @@ class Task(Struct, frozen=True, gc=False):
     updated_at: float
     run_at: float = 0.0
     result: TaskStatus | None = None
+    attempt: int = 0  # how many tasks of this slot and version ended before it
     revision: int = 0  # of the bucket it was last stored in; not stored itself
 
 

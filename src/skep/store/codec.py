@@ -50,6 +50,7 @@ class _StoredTask(Struct, frozen=True, gc=False, array_like=True, omit_defaults=
     updated_at: float
     run_at: float = 0.0
     result: TaskStatus | None = None
+    attempt: int = 0
 
 
 _decode_bucket = msgspec.msgpack.Decoder(list[_StoredTask]).decode
@@ -85,7 +86,7 @@ def encode_bucket(tasks: Iterable[Task]) -> bytes:
     return _encode(
         [
             _StoredTask(
-                t.id, t.slot, t.spec_version, t.desired_state, t.created_at, t.updated_at, t.run_at, t.result
+                t.id, t.slot, t.spec_version, t.desired_state, t.created_at, t.updated_at, t.run_at, t.result, t.attempt
             )
             for t in tasks
         ]
@@ -111,6 +112,7 @@ def decode_bucket(key: str, value: bytes, revision: int) -> list[Task]:
             t.updated_at,
             t.run_at,
             t.result,
+            t.attempt,
             revision,
         )
         for t in stored

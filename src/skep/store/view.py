@@ -18,6 +18,14 @@ from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 
 
+SlotKey = int | str  # a replicated service's slot number; a global service's node id
+
+
+def slot_key(task: Task) -> SlotKey:
+    """Returns what the task is one of: its slot, or its node for a global service (slot 0)."""
+    return task.slot or task.node_id
+
+
 class Usage:
     """What a node's live tasks hold. Counted as tasks come and go."""
 
@@ -57,7 +65,7 @@ class View:
         self.removed: dict[str, RemovedService] = {}
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
-        self.by_service: dict[str, dict[str, Task]] = {}
+        self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
         self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
         self.pending: dict[str, dict[str, PendingTask]] = {}  # service -> task id -> task
         self.usage: dict[str, Usage] = {}
@@ -95,7 +103,12 @@ class View:
         return removed.templates[-1]
 
     def tasks_of_service(self, service_id: str) -> Iterable[Task]:
-        return self.by_service.get(service_id, {}).values()
+        for tasks in self.slots.get(service_id, {}).values():
+            yield from tasks
+
+    def slot(self, service_id: str, key: SlotKey) -> list[Task]:
+        """Returns the tasks of a slot, oldest first; the caller must not change the list."""
+        return self.slots.get(service_id, {}).get(key, [])
 
     def tasks_of_node(self, node_id: str) -> Iterable[Task]:
         for bucket in self.buckets.get(node_id, {}).values():
@@ -148,7 +161,7 @@ class View:
 
     def drop_removed(self, service_id: str) -> None:
         self.removed.pop(service_id, None)
-        self.by_service.pop(service_id, None)
+        self.slots.pop(service_id, None)
         self.live.pop(service_id, None)
         self.running.pop(service_id, None)
         for key in [k for k in self._demands if k[0] == service_id]:
@@ -159,7 +172,7 @@ class View:
         status = self.status_of(old) if old else None
         self._count(old, status, -1)
         self.tasks[task.id] = task
-        self.by_service.setdefault(task.service_id, {})[task.id] = task
+        self._put_in_slot(task, old)
         self.buckets.setdefault(task.node_id, {}).setdefault(task.service_id, {})[task.id] = task
         if task.result is not None:
             self.status.pop(task.id, None)
@@ -175,7 +188,7 @@ class View:
             return
         self._count(old, old.result or self.status.get(old.id), -1)
         self.status.pop(old.id, None)
-        self.by_service.get(old.service_id, {}).pop(old.id, None)
+        self._drop_from_slot(old)
         buckets = self.buckets.get(old.node_id, {})
         bucket = buckets.get(old.service_id)
         if bucket is not None:
@@ -184,6 +197,24 @@ class View:
                 del buckets[old.service_id]
                 if not buckets:
                     self.buckets.pop(old.node_id, None)
+
+    def _put_in_slot(self, task: Task, old: Task | None) -> None:
+        slots = self.slots.setdefault(task.service_id, {})
+        tasks = slots.get(slot_key(task))
+        if tasks is None:
+            slots[slot_key(task)] = [task]
+        elif old is None:
+            tasks.append(task)
+        else:
+            tasks[tasks.index(old)] = task
+
+    def _drop_from_slot(self, task: Task) -> None:
+        slots = self.slots.get(task.service_id, {})
+        tasks = slots.get(slot_key(task))
+        if tasks is not None:
+            tasks.remove(task)
+            if not tasks:
+                del slots[slot_key(task)]
 
     # Changing: soft state
 

@@ -12,30 +12,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from skep.model.container import PortConfig
 from skep.model.node import NodeDescription
-from skep.model.spec import TaskSpec
-
-
-class ServiceTemplate(Struct, frozen=True, array_like=True):
-    """What a node must know of a service to run its tasks: one version, sent once per session."""
-
-    service_id: str
-    version: int
-    name: str
-    labels: dict[str, str]
-    spec: TaskSpec
-    host_ports: list[PortConfig] = []
-
-
-class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
-    """One task as its node gets it."""
-
-    id: str
-    service_id: str
-    spec_version: int
-    slot: int
-    desired_state: int
+from skep.rpc.messages import AssignedTask, ServiceTemplate
 
 
 class TaskContext(Struct, frozen=True):

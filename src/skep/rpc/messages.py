@@ -1,0 +1,124 @@
+"""What managers and agents say to each other over a session, in the order it happens.
+
+    agent                                   manager
+    Register  ------------------------------>
+              <------------------------------ Registered
+              <------------------------------ Assign(complete=True): the node's whole set
+    Statuses  ------------------------------> everything the agent knows, then what changes
+              <------------------------------ Assign: differences, as they are committed
+    Heartbeat ------------------------------>
+              <------------------------------ HeartbeatAck
+
+No acknowledgement of statuses is needed: a connection delivers in order or breaks, a new session starts
+with everything again, and the manager lets go of a task only after its result is committed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from skep.model.container import PortConfig
+from skep.model.node import NodeDescription
+from skep.model.spec import TaskSpec
+from skep.model.task import TaskStatus
+from skep.runtime.errors import Invalid
+
+
+class ServiceTemplate(Struct, frozen=True, array_like=True):
+    """What a node must know of a service to run its tasks: one version, sent once per session."""
+
+    service_id: str
+    version: int
+    name: str
+    labels: dict[str, str]
+    spec: TaskSpec
+    host_ports: list[PortConfig] = []
+
+
+class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
+    """One task as its node gets it."""
+
+    id: str
+    service_id: str
+    spec_version: int
+    slot: int
+    desired_state: int
+
+
+class Register(Struct, frozen=True, tag="register"):
+    """Opens a session. The node is who its certificate says."""
+
+    description: NodeDescription
+
+
+class Registered(Struct, frozen=True, tag="registered"):
+    """The session stands. `managers` are addresses (host:port) to try when this one is lost."""
+
+    heartbeat_s: float
+    managers: list[str]
+    role: str = "worker"
+
+
+class Heartbeat(Struct, frozen=True, tag="hb"):
+    """I am here."""
+
+
+class HeartbeatAck(Struct, frozen=True, tag="hb-ack"):
+    """So am I; and this is how often to say it."""
+
+    heartbeat_s: float
+    managers: list[str]
+
+
+class Statuses(Struct, frozen=True, tag="statuses"):
+    """The latest status of each task that changed since the last report."""
+
+    items: list[tuple[str, TaskStatus]]
+
+
+class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
+    """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
+
+    `kept` are finished tasks whose containers stay for the history; `dropped` are tasks to forget;
+    `removing` are services that are gone: all their tasks are to be stopped.
+    """
+
+    complete: bool = False
+    templates: list[ServiceTemplate] = []
+    tasks: list[AssignedTask] = []
+    kept: list[str] = []
+    dropped: list[str] = []
+    removing: list[str] = []
+
+
+class Goodbye(Struct, frozen=True, tag="goodbye"):
+    """The manager ends the session. `kind`: not-leader (try `managers`), removed (leave the swarm), replaced."""
+
+    kind: str
+    message: str
+    managers: list[str] = []
+
+
+FromAgent = Register | Statuses | Heartbeat
+FromManager = Registered | Assign | HeartbeatAck | Goodbye
+
+encode = msgspec.msgpack.Encoder().encode
+_from_agent = msgspec.msgpack.Decoder(FromAgent)
+_from_manager = msgspec.msgpack.Decoder(FromManager)
+
+
+def decode_from_agent(frame: bytes) -> FromAgent:
+    """Errors: `Invalid` for a frame that is none of ours."""
+    try:
+        return _from_agent.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of an agent: {error}") from error
+
+
+def decode_from_manager(frame: bytes) -> FromManager:
+    """Errors: `Invalid` for a frame that is none of ours."""
+    try:
+        return _from_manager.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of a manager: {error}") from error

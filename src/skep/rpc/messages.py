@@ -104,8 +104,8 @@ FromAgent = Register | Statuses | Heartbeat
 FromManager = Registered | Assign | HeartbeatAck | Goodbye
 
 encode = msgspec.msgpack.Encoder().encode
-_from_agent = msgspec.msgpack.Decoder(FromAgent)
-_from_manager = msgspec.msgpack.Decoder(FromManager)
+_from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
+_from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
 
 
 def decode_from_agent(frame: bytes) -> FromAgent:

@@ -1,0 +1,134 @@
+"""A node without containers: real agent, real session, tasks that only pretend.
+
+For trying a cluster's size before buying it, for the benchmark, and for the simulation. Latencies and
+failures are drawn from the generator given, so that a seed replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from msgspec import Struct
+
+from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
+from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
+from skep.model.spec import Platform
+from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
+from skep.runtime.clock import Clock
+
+
+class SimulatedSettings(Struct, frozen=True):
+    """How a simulated engine behaves. Times in seconds; rates are probabilities per task."""
+
+    prepare_s: float = 0.0
+    start_s: float = 0.0
+    stop_s: float = 0.0
+    fail_rate: float = 0.0  # tasks that fail to start
+    crash_rate_per_hour: float = 0.0  # running tasks that die
+    nano_cpus: int = 64_000_000_000
+    memory_bytes: int = 256 << 30
+
+
+class SimulatedExecutor:
+    """Fulfils `Executor`. With latencies of zero a task runs in the same turn of the loop."""
+
+    def __init__(self, hostname: str, settings: SimulatedSettings, rng: random.Random, clock: Clock) -> None:
+        self._hostname = hostname
+        self._settings = settings
+        self._rng = rng
+        self._clock = clock
+        self._report: Report | None = None
+        self._containers: dict[str, Adopted] = {}  # survives a restart of the agent, as real ones do
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def start(self, node_id: str, report: Report) -> None:
+        self._report = report
+
+    async def describe(self) -> NodeDescription:
+        return NodeDescription(
+            hostname=self._hostname,
+            platform=Platform(architecture="x86_64", os="linux"),
+            resources=NodeResources(
+                nano_cpus=self._settings.nano_cpus, memory_bytes=self._settings.memory_bytes
+            ),
+            engine=EngineDescription(
+                engine_version="simulated", plugins=[EnginePlugin(type="Volume", name="local")]
+            ),
+        )
+
+    async def adopt(self) -> list[Adopted]:
+        return list(self._containers.values())
+
+    @property
+    def running(self) -> list[str]:
+        """Returns the ids of tasks whose container runs here now."""
+        return [k for k, v in self._containers.items() if v.observation.state == RUNNING]
+
+    def begin(self, action: Action, context: TaskContext) -> None:
+        task_id, settings = context.task.id, self._settings
+        timer = self._timers.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
+        if action is Action.REMOVE:
+            self._containers.pop(task_id, None)
+            return
+        delay_s = {Action.PREPARE: settings.prepare_s, Action.START: settings.start_s}.get(
+            action, settings.stop_s
+        )
+        if delay_s <= 0:
+            self._finish(action, context)
+        else:
+            delay_s *= 0.5 + self._rng.random()
+            self._later(task_id, delay_s, action, context)
+
+    def remove_unknown(self, task_id: str) -> None:
+        timer = self._timers.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._containers.pop(task_id, None)
+
+    def detach(self) -> None:
+        """The agent's process is gone: nobody hears of observations until `start` is called again."""
+        self._report = None
+        for task_id, timer in list(self._timers.items()):
+            timer.cancel()
+            del self._timers[task_id]
+
+    async def close(self) -> None:
+        self.detach()
+
+    def _later(self, task_id: str, delay_s: float, action: Action, context: TaskContext) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[task_id] = loop.call_later(delay_s, self._finish, action, context)
+
+    def _finish(self, action: Action, context: TaskContext) -> None:
+        task_id = context.task.id
+        self._timers.pop(task_id, None)
+        if action is Action.PREPARE:
+            self._say(context, READY, "prepared")
+        elif action is Action.STOP:
+            self._say(context, SHUTDOWN, "shutdown")
+        elif self._settings.fail_rate and self._rng.random() < self._settings.fail_rate:
+            self._say(context, FAILED, "started", "task: non-zero exit (1)", 1)
+        else:
+            self._say(context, RUNNING, "started")
+            if self._settings.crash_rate_per_hour:
+                delay_s = self._rng.expovariate(self._settings.crash_rate_per_hour / 3600)
+                handle = asyncio.get_running_loop().call_later(delay_s, self.crash, context)
+                self._timers[task_id] = handle
+
+    def crash(self, context: TaskContext) -> None:
+        """The container of a running task dies."""
+        self._timers.pop(context.task.id, None)
+        self._say(context, FAILED, "started", "task: non-zero exit (137)", 137)
+
+    def _say(
+        self, context: TaskContext, state: int, message: str, error: str = "", exit_code: int = 0
+    ) -> None:
+        seen = Observation(
+            context.task.id, state, self._clock.now(), message, error, "sim-" + context.task.id, 1, exit_code
+        )
+        self._containers[context.task.id] = Adopted(context.task.id, context.task.service_id, seen)
+        if self._report is not None:
+            self._report(seen)

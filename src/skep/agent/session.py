@@ -1,0 +1,205 @@
+"""The node's line to a manager: register, report in batches, beat, follow redirects, come back.
+
+One `Session` per node for its whole life; a connection at a time. Thousands of simulated nodes share a
+process, so everything here is callbacks and timers, and one coroutine that reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from skep.agent.worker import Worker
+from skep.model.node import NodeDescription
+from skep.model.task import TaskStatus
+from skep.rpc import messages
+from skep.rpc.port import Connection, Handler
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+BATCH_S = 0.05  # statuses wait this long for company: a burst of starts is one message, a user sees no delay
+RETRY_MIN_S, RETRY_MAX_S = 0.25, 8.0  # reconnecting: quick at first, then below a node's down time of 15 s
+JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
+ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB
+
+Connect = Callable[[str, Handler], Awaitable[Connection]]
+
+
+class Session:
+    """`connect(address, handler)` opens an authenticated connection; `managers` are addresses to try."""
+
+    def __init__(
+        self,
+        *,
+        connect: Connect,
+        managers: list[str],
+        rng: random.Random,
+        on_managers: Callable[[list[str]], None] | None = None,
+        on_goodbye: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._connect = connect
+        self.managers = list(managers)
+        self._rng = rng
+        self._on_managers = on_managers
+        self._on_goodbye = on_goodbye
+        self._worker: Worker | None = None
+        self._description: NodeDescription | None = None
+        self._connection: Connection | None = None
+        self._registered = False
+        self._pending: dict[str, TaskStatus] = {}
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
+        self._heard_at = 0.0
+        self._lost = asyncio.Event()
+        self._removed = False
+        self.sessions = 0  # how many have been opened: for tests and logs
+        self.ready = asyncio.Event()  # set while a session stands
+
+    def report(self, task_id: str, status: TaskStatus) -> None:
+        """Queues a status; only the latest of a task is sent (bounded by the number of tasks)."""
+        self._pending[task_id] = status
+        if self._registered and self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
+
+    async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
+        """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
+        self._worker = worker
+        retry_s, turn = RETRY_MIN_S, 0
+        try:
+            while not self._removed:
+                address = self.managers[turn % len(self.managers)]
+                turn += 1
+                try:
+                    self._description = await describe()
+                    self._lost.clear()
+                    await self._connect(address, _Line(self))
+                    await self._lost.wait()
+                    if self._heard_at:
+                        retry_s = RETRY_MIN_S
+                    self._heard_at = 0.0
+                except SkepError as error:
+                    log.warning("session.failed", manager=address, error=str(error))
+                if self._removed:
+                    return
+                await asyncio.sleep(retry_s * (1 + self._rng.random()))
+                retry_s = min(retry_s * 2, RETRY_MAX_S)
+        finally:
+            self._drop_line()
+
+    # Called by the connection
+
+    def opened(self, connection: Connection) -> None:
+        self._connection = connection
+        assert self._description is not None
+        connection.send(messages.encode(messages.Register(self._description)))
+        self._heard_at = 0.0
+        self._beat_later()
+
+    def received(self, frame: bytes) -> None:
+        assert self._worker is not None
+        message = messages.decode_from_manager(frame)
+        self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(message, messages.Assign):
+            self._worker.assign(message)
+        elif isinstance(message, messages.HeartbeatAck):
+            self._learn(message.heartbeat_s, message.managers)
+        elif isinstance(message, messages.Registered):
+            self._learn(message.heartbeat_s, message.managers)
+            self._registered = True
+            self.sessions += 1
+            self.ready.set()
+            self._pending = dict(self._worker.everything())
+            self._flush()
+        else:
+            self._goodbye(message)
+
+    def closed(self, reason: str) -> None:
+        if self._registered:
+            log.info("session.lost", reason=reason)
+        self._drop_line()
+        self._lost.set()
+
+    # Inside
+
+    def _goodbye(self, message: messages.Goodbye) -> None:
+        log.info("session.goodbye", kind=message.kind, reason=message.message)
+        if message.managers:
+            self.managers = list(message.managers)
+        if message.kind == "removed":
+            self._removed = True
+        if self._on_goodbye is not None:
+            self._on_goodbye(message.kind, message.message)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _learn(self, heartbeat_s: float, managers: list[str]) -> None:
+        self._heartbeat_s = heartbeat_s
+        if managers and managers != self.managers:
+            self.managers = list(managers)
+            if self._on_managers is not None:
+                self._on_managers(self.managers)
+
+    def _beat_later(self) -> None:
+        delay = self._heartbeat_s * (1 - JITTER * self._rng.random())
+        self._beat_timer = asyncio.get_running_loop().call_later(delay, self._beat)
+
+    def _beat(self) -> None:
+        """Says that we are here, and gives up a manager that has been silent for three periods."""
+        connection = self._connection
+        if connection is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._heard_at == 0.0:
+            self._heard_at = now - self._heartbeat_s
+        if now - self._heard_at > 3 * self._heartbeat_s:
+            log.warning("session.silent", silent_s=round(now - self._heard_at, 1))
+            connection.close()
+            return
+        connection.send(_HEARTBEAT)
+        self._beat_later()
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        if not self._registered or self._connection is None or not self._pending:
+            return
+        items = list(self._pending.items())
+        self._pending.clear()
+        for start in range(0, len(items), ITEMS_MAX):
+            self._connection.send(messages.encode(messages.Statuses(items[start : start + ITEMS_MAX])))
+
+    def _drop_line(self) -> None:
+        self._registered = False
+        self.ready.clear()
+        connection, self._connection = self._connection, None
+        for timer in (self._beat_timer, self._flush_timer):
+            if timer is not None:
+                timer.cancel()
+        self._beat_timer = self._flush_timer = None
+        if connection is not None:
+            connection.close()
+
+
+class _Line:
+    """Passes what one connection brings to its session, unless a later connection has taken over."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._connection: Connection | None = None
+
+    def connected(self, connection: Connection) -> None:
+        self._connection = connection
+        self._session.opened(connection)
+
+    def frame(self, data: bytes) -> None:
+        self._session.received(data)
+
+    def closed(self, reason: str) -> None:
+        self._session.closed(reason)
+
+
+_HEARTBEAT = messages.encode(messages.Heartbeat())

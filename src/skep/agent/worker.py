@@ -1,0 +1,193 @@
+"""The node's tasks: what is assigned, what is observed, and the next action for each.
+
+In: `assign` (from the session) and `observed` (from the executor). Out: actions to the executor and
+statuses to the reporter. Each call costs the tasks it names, never all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
+from skep.agent.task_machine import Fate, fate_of, next_action
+from skep.model.states import ACCEPTED, ASSIGNED, PREPARING, SHUTDOWN, STARTING, is_terminal
+from skep.model.task import TaskStatus
+from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
+from skep.runtime.clock import Clock
+
+log = structlog.get_logger()
+
+
+class _Record:
+    """One task on this node."""
+
+    __slots__ = ("desired", "fate", "id", "service_id", "slot", "spec_version", "status", "under_way")
+
+    def __init__(self, task_id: str, service_id: str, status: TaskStatus) -> None:
+        self.id = task_id
+        self.service_id = service_id
+        self.slot = 0
+        self.spec_version = 0
+        self.desired = ASSIGNED
+        self.fate = Fate.STOP
+        self.status = status
+        self.under_way: Action | None = None
+
+
+class Worker:
+    """See the module's text. `report` gets every status that is news, and again at each session start."""
+
+    def __init__(
+        self,
+        node_id: str,
+        hostname: str,
+        executor: Executor,
+        clock: Clock,
+        report: Callable[[str, TaskStatus], None],
+    ) -> None:
+        self._node_id = node_id
+        self._hostname = hostname
+        self._executor = executor
+        self._clock = clock
+        self._report = report
+        self._records: dict[str, _Record] = {}
+        self._by_service: dict[str, set[str]] = {}
+        self._templates: dict[tuple[str, int], ServiceTemplate] = {}
+        self._assigned_once = False
+        self._adopted: dict[str, Adopted] = {}
+
+    @property
+    def task_count(self) -> int:
+        return len(self._records)
+
+    async def start(self) -> None:
+        """Takes over what runs already. Errors: `Unavailable` when the engine cannot be reached."""
+        await self._executor.start(self._node_id, self.observed)
+        for adopted in await self._executor.adopt():
+            self._adopted[adopted.task_id] = adopted
+
+    def everything(self) -> list[tuple[str, TaskStatus]]:
+        """Returns the status of every task known here: the first report of a session."""
+        return [(r.id, r.status) for r in self._records.values() if r.status.state > ASSIGNED]
+
+    def assign(self, message: Assign) -> None:
+        """Takes a message of the manager: the whole set, or differences."""
+        for template in message.templates:
+            self._templates[template.service_id, template.version] = template
+        for task in message.tasks:
+            self._take(task)
+        for service_id in message.removing:
+            for task_id in list(self._by_service.get(service_id, ())):
+                self._settle(self._records[task_id], Fate.STOP)
+        for task_id in message.dropped:
+            if record := self._records.get(task_id):
+                self._settle(record, Fate.FORGET)
+        if message.complete:
+            self._reconcile(message)
+
+    def observed(self, seen: Observation) -> None:
+        """Takes what the executor saw. States are only ever raised; a task nobody knows is ignored."""
+        record = self._records.get(seen.task_id)
+        if record is None:
+            if (adopted := self._adopted.get(seen.task_id)) is not None:
+                self._adopted[seen.task_id] = Adopted(adopted.task_id, adopted.service_id, seen)
+            return
+        if seen.state not in (PREPARING, STARTING):
+            record.under_way = None
+        if seen.state > record.status.state and not is_terminal(record.status.state):
+            status = TaskStatus(
+                seen.state,
+                seen.at,
+                seen.message,
+                seen.error,
+                seen.container_id or record.status.container_id,
+                seen.pid or record.status.pid,
+                seen.exit_code,
+                seen.ports or record.status.ports,
+            )
+            record.status = status
+            self._report(record.id, status)
+        self._advance(record)
+
+    def _take(self, task: AssignedTask) -> None:
+        record = self._records.get(task.id)
+        if record is None:
+            adopted = self._adopted.pop(task.id, None)
+            if adopted is not None:
+                status = _status_of(adopted.observation)
+            else:
+                status = TaskStatus(ACCEPTED, self._clock.now(), "accepted")
+            record = _Record(task.id, task.service_id, status)
+            self._records[task.id] = record
+            self._by_service.setdefault(task.service_id, set()).add(task.id)
+            self._report(task.id, status)
+        record.slot, record.spec_version, record.desired = task.slot, task.spec_version, task.desired_state
+        self._settle(record, fate_of(task.desired_state))
+
+    def _reconcile(self, message: Assign) -> None:
+        """Ends what the manager did not name: leftovers of a time when this node was not heard from."""
+        named = {task.id for task in message.tasks}
+        named.update(message.kept)
+        for record in list(self._records.values()):
+            if record.id not in named and record.service_id not in message.removing:
+                self._settle(record, Fate.FORGET)
+        for task_id, adopted in list(self._adopted.items()):
+            if task_id in message.kept and is_terminal(adopted.observation.state):
+                continue
+            log.info("task.leftover", task_id=task_id, service_id=adopted.service_id)
+            self._executor.remove_unknown(task_id)
+            del self._adopted[task_id]
+
+    def _settle(self, record: _Record, fate: Fate) -> None:
+        if record.fate is not Fate.FORGET:
+            record.fate = fate
+        self._advance(record)
+
+    def _advance(self, record: _Record) -> None:
+        action = next_action(record.fate, record.desired, record.status.state, record.under_way)
+        if action is None:
+            return
+        template = self._templates.get((record.service_id, record.spec_version))
+        if template is None or (action is Action.STOP and record.status.state <= ACCEPTED):
+            self._end_without_container(record, action)
+            return
+        record.under_way = action
+        task = AssignedTask(record.id, record.service_id, record.spec_version, record.slot, record.desired)
+        self._executor.begin(action, TaskContext(task, template, self._node_id, self._hostname))
+        if action is Action.REMOVE:
+            self._forget(record)
+
+    def _end_without_container(self, record: _Record, action: Action) -> None:
+        """A task that was never begun here, or that an earlier process began: stop by id, and forget."""
+        if action is Action.REMOVE or record.status.container_id:
+            self._executor.remove_unknown(record.id)
+        if record.fate is Fate.FORGET:
+            self._forget(record)
+        elif not is_terminal(record.status.state):
+            record.status = TaskStatus(SHUTDOWN, self._clock.now(), "shutdown")
+            self._report(record.id, record.status)
+
+    def _forget(self, record: _Record) -> None:
+        self._records.pop(record.id, None)
+        siblings = self._by_service.get(record.service_id)
+        if siblings is not None:
+            siblings.discard(record.id)
+            if not siblings:
+                del self._by_service[record.service_id]
+                for key in [k for k in self._templates if k[0] == record.service_id]:
+                    del self._templates[key]
+
+
+def _status_of(seen: Observation) -> TaskStatus:
+    return TaskStatus(
+        seen.state,
+        seen.at,
+        seen.message,
+        seen.error,
+        seen.container_id,
+        seen.pid,
+        seen.exit_code,
+        seen.ports,
+    )

@@ -12,7 +12,7 @@ import structlog
 
 from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
 from skep.agent.task_machine import Fate, fate_of, next_action
-from skep.model.states import ACCEPTED, ASSIGNED, PREPARING, SHUTDOWN, STARTING, is_terminal
+from skep.model.states import ACCEPTED, ASSIGNED, PREPARING, RUNNING, SHUTDOWN, STARTING, is_terminal
 from skep.model.task import TaskStatus
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
 from skep.runtime.clock import Clock
@@ -106,6 +106,7 @@ class Worker:
                 seen.pid or record.status.pid,
                 seen.exit_code,
                 seen.ports or record.status.ports,
+                seen.at if seen.state == RUNNING else record.status.started_at,
             )
             record.status = status
             self._report(record.id, status)
@@ -190,4 +191,5 @@ def _status_of(seen: Observation) -> TaskStatus:
         seen.pid,
         seen.exit_code,
         seen.ports,
+        seen.at if seen.state == RUNNING else 0.0,
     )

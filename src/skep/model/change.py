@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from .service import RemovedService, Service
+from .states import RUNNING
 from .task import PendingTask, Task
 
 
@@ -50,6 +51,7 @@ class NewTask(Struct, frozen=True, gc=False):
     node_id: str = ""
     attempt: int = 0
     avoid_node_id: str = ""  # where the slot's last task failed: taken only if nothing else suits
+    desired_state: int = RUNNING  # READY: it waits for its turn (a restart delay, its predecessor's end)
 
 
 class Plan(Struct, frozen=True):

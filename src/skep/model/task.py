@@ -22,6 +22,7 @@ class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=T
     pid: int = 0
     exit_code: int = 0
     ports: tuple[tuple[str, int, int], ...] = ()  # host ports bound: (protocol, target, published)
+    started_at: float = 0.0  # when it was first seen running; 0: never
 
     @property
     def state_name(self) -> str:
@@ -60,6 +61,9 @@ class PendingTask(Struct, frozen=True, gc=False):
     created_at: float
     reason: str = ""  # why no node suits, in Docker's words
     run_at: float = 0.0
+    attempt: int = 0
+    node_id: str = ""  # the node it is for (global services)
+    avoid_node_id: str = ""
 
 
 def assigned_status(task: Task) -> TaskStatus:

@@ -93,7 +93,10 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
 
 
 class Goodbye(Struct, frozen=True, tag="goodbye"):
-    """The manager ends the session. `kind`: not-leader (try `managers`), removed (leave the swarm), replaced."""
+    """The manager ends the session.
+
+    `kind`: not-leader (try `managers`), removed (leave the swarm), replaced (a newer session took over).
+    """
 
     kind: str
     message: str

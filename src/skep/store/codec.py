@@ -86,7 +86,15 @@ def encode_bucket(tasks: Iterable[Task]) -> bytes:
     return _encode(
         [
             _StoredTask(
-                t.id, t.slot, t.spec_version, t.desired_state, t.created_at, t.updated_at, t.run_at, t.result, t.attempt
+                t.id,
+                t.slot,
+                t.spec_version,
+                t.desired_state,
+                t.created_at,
+                t.updated_at,
+                t.run_at,
+                t.result,
+                t.attempt,
             )
             for t in tasks
         ]

@@ -17,7 +17,6 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 
-
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
 
 
@@ -67,7 +66,8 @@ class View:
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
         self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
         self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
-        self.pending: dict[str, dict[str, PendingTask]] = {}  # service -> task id -> task
+        self.pending: dict[str, dict[SlotKey, PendingTask]] = {}  # service -> slot -> task
+        self.pending_ids: dict[str, PendingTask] = {}
         self.usage: dict[str, Usage] = {}
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
@@ -156,7 +156,7 @@ class View:
         if service is not None:
             self.service_ids.pop(service.spec.name, None)
         self.removed[removed.id] = removed
-        self.pending.pop(removed.id, None)
+        self.drop_all_pending(removed.id)
         self.running.pop(removed.id, None)
 
     def drop_removed(self, service_id: str) -> None:
@@ -176,10 +176,8 @@ class View:
         self.buckets.setdefault(task.node_id, {}).setdefault(task.service_id, {})[task.id] = task
         if task.result is not None:
             self.status.pop(task.id, None)
-        if old is None:
-            pending = self.pending.get(task.service_id)
-            if pending:
-                pending.pop(task.id, None)
+        if old is None and task.id in self.pending_ids:
+            self.drop_pending(task.service_id, slot_key(task))
         self._count(task, self.status_of(task), +1)
 
     def drop_task(self, task: Task) -> None:
@@ -231,11 +229,24 @@ class View:
     def put_node_status(self, node_id: str, status: NodeStatus) -> None:
         self.node_status[node_id] = status
 
-    def put_pending(self, service_id: str, tasks: dict[str, PendingTask]) -> None:
-        if tasks:
-            self.pending[service_id] = tasks
-        else:
-            self.pending.pop(service_id, None)
+    def put_pending(self, pending: PendingTask) -> None:
+        """Records why a slot has no task yet; a slot has one pending task at most."""
+        key = pending.slot or pending.node_id
+        self.drop_pending(pending.service_id, key)
+        self.pending.setdefault(pending.service_id, {})[key] = pending
+        self.pending_ids[pending.id] = pending
+
+    def drop_pending(self, service_id: str, key: SlotKey) -> None:
+        of_service = self.pending.get(service_id)
+        dropped = of_service.pop(key, None) if of_service else None
+        if dropped is not None:
+            self.pending_ids.pop(dropped.id, None)
+            if not of_service:
+                del self.pending[service_id]
+
+    def drop_all_pending(self, service_id: str) -> None:
+        for dropped in self.pending.pop(service_id, {}).values():
+            self.pending_ids.pop(dropped.id, None)
 
     def _count(self, task: Task | None, status: TaskStatus | None, sign: int) -> None:
         """Keeps usage, running and live counts right; called with -1 before and +1 after a change."""

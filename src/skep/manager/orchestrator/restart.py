@@ -1,0 +1,51 @@
+"""When a task that ended is replaced: Docker's RestartPolicy (Engine API 1.51, `TaskSpec.RestartPolicy`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from skep.model.container import RestartPolicy
+from skep.model.states import COMPLETE
+from skep.model.task import Task
+
+SECOND_NS = 1_000_000_000
+DELAY_S = 5.0  # Docker's default
+OLD_TASK_TIMEOUT_S = 60.0  # SwarmKit: how long a successor waits for its predecessor to stop
+WINDOW_HISTORY_MAX = 50  # attempts counted within a window; bounds what is kept per slot
+
+_DEFAULT = RestartPolicy()
+
+
+def delay_s(policy: RestartPolicy | None) -> float:
+    """Returns how long a failed task's successor waits."""
+    if policy is None or policy.delay is None:
+        return DELAY_S
+    return policy.delay / SECOND_NS
+
+
+def may_restart(policy: RestartPolicy | None, ended: Task, siblings: Sequence[Task], now: float) -> bool:
+    """True where the policy lets `ended` (the slot's newest task) have a successor.
+
+    `siblings` are the slot's tasks. A task that was shut down with its node counts like a failed one for
+    the condition, and never as an attempt.
+    """
+    policy = policy or _DEFAULT
+    if policy.condition == "none":
+        return False
+    if policy.condition == "on-failure" and ended.result is not None and ended.result.state == COMPLETE:
+        return False
+    if not policy.max_attempts:
+        return True
+    if not policy.window:
+        return ended.attempt < policy.max_attempts
+    since = now - policy.window / SECOND_NS
+    same = [t for t in siblings if t.spec_version == ended.spec_version]
+    recent = [t for t in same if t.attempt and t.created_at >= since]
+    return len(recent) < policy.max_attempts
+
+
+def history_limit(policy: RestartPolicy | None, limit: int) -> int:
+    """Returns how many tasks a slot keeps: the swarm's limit, or what counting attempts needs."""
+    if limit < 0 or policy is None or not policy.max_attempts or not policy.window:
+        return limit
+    return max(limit, min(policy.max_attempts + 1, WINDOW_HISTORY_MAX))

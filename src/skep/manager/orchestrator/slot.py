@@ -1,0 +1,244 @@
+"""One slot of one service: what is to become of its tasks. Everything that runs passes through here.
+
+A slot is one replica of a replicated service, or one node of a global one. It should have exactly one live
+task; around a restart or an update it has a predecessor too, and behind it a short history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from msgspec.structs import replace
+
+from skep.model.change import Change, DropTask, NewTask, Plan, PutTask
+from skep.model.constraint import eligible
+from skep.model.node import DOWN
+from skep.model.service import Service
+from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
+from skep.model.task import Task
+from skep.runtime.ids import NewId
+from skep.store.view import SlotKey, View
+
+from .restart import OLD_TASK_TIMEOUT_S, delay_s, history_limit, may_restart
+
+
+class Wish(Enum):
+    """What the service wants of a slot."""
+
+    RUN = "run"
+    STOP = "stop"  # a global service's node that may not run it now; history stays
+    REMOVE = "remove"
+
+
+def is_live(task: Task) -> bool:
+    """True for a task that runs or is to run."""
+    return task.desired_state <= RUNNING and task.result is None
+
+
+def is_lost(view: View, task: Task) -> bool:
+    """True where nobody can say any more what became of the task: its node is down or gone."""
+    return task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN
+
+
+def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: NewId) -> Plan:
+    """Returns the changes for one slot, at most one task to place, and when to look again."""
+    current = [_settled(view, service, task, now) for task in view.slot(service.id, key)]
+    wish = _wish(view, service, key, current)
+    if wish is Wish.REMOVE:
+        return Plan(_changes(view, service.id, key, _removed(view, current, now)))
+    if wish is Wish.STOP:
+        current = [_stopped(task, now) if is_live(task) else task for task in current]
+        return Plan(_changes(view, service.id, key, _trimmed(view, service, current)))
+    current = _superseded(view, current, now)
+    wanted = _wanted(view, service, key, current, now, new_id)
+    current, wake_at = _promoted(view, current, now)
+    kept = _trimmed(view, service, current)
+    return Plan(_changes(view, service.id, key, kept), wanted, wake_at)
+
+
+def decide_removed_slot(view: View, service_id: str, key: SlotKey, now: float) -> Plan:
+    """Returns the changes for a slot of a service that was removed: tasks go as they end."""
+    kept = []
+    for task in view.slot(service_id, key):
+        status = view.status_of(task)
+        if not (status is not None and is_terminal(status.state)) and not is_lost(view, task):
+            kept.append(task)
+    return Plan(_changes(view, service_id, key, kept))
+
+
+def new_task(
+    service: Service, key: SlotKey, now: float, new_id: NewId, desired_state: int = RUNNING
+) -> NewTask:
+    """Returns a first task for a slot, of the service's present version."""
+    return NewTask(
+        id=new_id(),
+        service_id=service.id,
+        slot=key if isinstance(key, int) else 0,
+        spec_version=service.template.version,
+        created_at=now,
+        node_id=key if isinstance(key, str) else "",
+        desired_state=desired_state,
+    )
+
+
+def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -> Wish:
+    if isinstance(key, str):
+        node = view.nodes.get(key)
+        if node is None:
+            return Wish.REMOVE
+        drained = node.spec.availability == "drain" or view.node_state(key).state == DOWN
+        return Wish.STOP if drained or not eligible(node, service.template.spec.placement) else Wish.RUN
+    if current and all(task.desired_state == REMOVE for task in current):
+        return Wish.REMOVE
+    return Wish.RUN
+
+
+def _settled(view: View, service: Service, task: Task, now: float) -> Task:
+    """Writes down a final status, and ends a task whose node cannot or must not run it any more."""
+    if task.result is not None:
+        return task
+    status = view.status.get(task.id)
+    if status is not None and is_terminal(status.state):
+        desired = max(task.desired_state, SHUTDOWN)
+        return replace(task, result=status, desired_state=desired, updated_at=now)
+    if task.desired_state <= RUNNING and _misplaced(view, service, task):
+        return _stopped(task, now)
+    return task
+
+
+def _misplaced(view: View, service: Service, task: Task) -> bool:
+    if is_lost(view, task):
+        return True
+    node = view.nodes[task.node_id]
+    if node.spec.availability == "drain":
+        return True
+    return not eligible(node, service.template_of(task.spec_version).spec.placement)
+
+
+def _stopped(task: Task, now: float) -> Task:
+    return replace(task, desired_state=SHUTDOWN, updated_at=now)
+
+
+def _removed(view: View, current: Sequence[Task], now: float) -> list[Task]:
+    kept = []
+    for task in current:
+        if task.result is not None or is_lost(view, task):
+            continue
+        if task.desired_state != REMOVE:
+            task = replace(task, desired_state=REMOVE, updated_at=now)
+        kept.append(task)
+    return kept
+
+
+def _superseded(view: View, current: list[Task], now: float) -> list[Task]:
+    """Once the newest task runs, what ran before it in the slot ends (start-first updates)."""
+    live = [task for task in current if is_live(task)]
+    if len(live) < 2:
+        return current
+    newest = view.status.get(live[-1].id)
+    if newest is None or newest.state != RUNNING:
+        return current
+    older = {task.id for task in live[:-1]}
+    return [_stopped(task, now) if task.id in older else task for task in current]
+
+
+def _wanted(
+    view: View, service: Service, key: SlotKey, current: Sequence[Task], now: float, new_id: NewId
+) -> tuple[NewTask, ...]:
+    live = [task for task in current if is_live(task)]
+    newest = current[-1] if current else None
+    version = service.template.version
+    if live and (newest is live[-1] or newest is None or newest.spec_version != version):
+        return ()
+    pending = view.pending.get(service.id, {}).get(key)
+    if pending is not None:
+        again = NewTask(
+            pending.id,
+            pending.service_id,
+            pending.slot,
+            version,
+            pending.created_at,
+            pending.run_at,
+            pending.node_id,
+            pending.attempt,
+            pending.avoid_node_id,
+            READY if pending.run_at > now else RUNNING,
+        )
+        return (again,)
+    if newest is None:
+        return (new_task(service, key, now, new_id),)
+    return _successor(service, key, newest, current, now, new_id)
+
+
+def _successor(
+    service: Service, key: SlotKey, ended: Task, current: Sequence[Task], now: float, new_id: NewId
+) -> tuple[NewTask, ...]:
+    policy = service.template.spec.restart_policy
+    wanted = new_task(service, key, now, new_id)
+    if ended.spec_version == service.template.version and not may_restart(policy, ended, current, now):
+        return ()
+    if ended.result is None:
+        # Its node is down (nothing to wait for) or drains it (the new one waits until it has stopped).
+        return (replace(wanted, attempt=ended.attempt, desired_state=READY),)
+    failed = ended.result.state in (FAILED, REJECTED)
+    if not failed and ended.result.state != COMPLETE:
+        return (wanted,)
+    run_at = ended.result.at if ended.result.at <= now else now
+    run_at += delay_s(policy)
+    return (
+        replace(
+            wanted,
+            run_at=run_at,
+            desired_state=READY if run_at > now else RUNNING,
+            attempt=ended.attempt + 1 if ended.spec_version == wanted.spec_version else 0,
+            avoid_node_id=ended.node_id if failed and not wanted.node_id else "",
+        ),
+    )
+
+
+def _promoted(view: View, current: Sequence[Task], now: float) -> tuple[list[Task], float | None]:
+    """Lets a waiting task run: its time has come, and what it follows has stopped (or will not)."""
+    after: list[Task] = []
+    wake_at: float | None = None
+    waits = False
+    for task in current:
+        if is_live(task) and task.desired_state == READY:
+            at = max(task.run_at, task.created_at + OLD_TASK_TIMEOUT_S) if waits else task.run_at
+            if at <= now:
+                task = replace(task, desired_state=RUNNING, updated_at=now)
+            else:
+                wake_at = at if wake_at is None else min(wake_at, at)
+        if task.result is None and task.desired_state > RUNNING and not is_lost(view, task):
+            waits = True
+        after.append(task)
+    return after, wake_at
+
+
+def _trimmed(view: View, service: Service, current: Sequence[Task]) -> list[Task]:
+    """Keeps the slot's history within the swarm's limit, and nothing of nodes that are gone."""
+    limit = 5 if view.cluster is None else view.cluster.spec.history_limit
+    limit = history_limit(service.template.spec.restart_policy, limit)
+    over = len(current) - limit if limit >= 0 else 0
+    kept = []
+    for task in current:
+        ended = task.result is not None or (task.desired_state >= COMPLETE and is_lost(view, task))
+        gone = ended and task.node_id not in view.nodes
+        if gone or (ended and over > 0) or (task.desired_state == REMOVE and ended):
+            over -= 1
+            continue
+        kept.append(task)
+    return kept
+
+
+def _changes(view: View, service_id: str, key: SlotKey, kept: Sequence[Task]) -> tuple[Change, ...]:
+    """Returns the difference between the slot as it is and as it is to be."""
+    wanted = {task.id: task for task in kept}
+    changes: list[Change] = []
+    for task in view.slot(service_id, key):
+        after = wanted.get(task.id)
+        if after is None:
+            changes.append(DropTask(task))
+        elif after is not task:
+            changes.append(PutTask(after))
+    return tuple(changes)

@@ -1,0 +1,107 @@
+"""Placement constraints: `node.labels.zone==a` (Docker's syntax; SwarmKit's manager/constraint).
+
+One parser for the control API (which refuses bad ones), the scheduler and the orchestrators.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+
+from msgspec import Struct
+
+from skep.model.node import Node
+from skep.model.spec import Placement, Platform
+from skep.runtime.errors import Invalid
+
+_KEY = re.compile(r"^[a-z0-9][a-z0-9\-_.]*[a-z0-9]$|^[a-z0-9]$", re.IGNORECASE)
+_VALUE = re.compile(r"^[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+$", re.IGNORECASE)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's names against Go's
+
+
+class Constraint(Struct, frozen=True):
+    """One constraint; `equal` is False for `!=`."""
+
+    key: str
+    equal: bool
+    value: str
+
+
+@functools.lru_cache(maxsize=4096)  # distinct texts in use; a service has a handful
+def parse_constraint(text: str) -> Constraint:
+    """Errors: `Invalid`, in SwarmKit's words."""
+    for operator, equal in (("==", True), ("!=", False)):
+        key, found, value = text.partition(operator)
+        if not found:
+            continue
+        key, value = key.strip(), value.strip()
+        if not _KEY.match(key):
+            raise Invalid(f"key '{key}' is invalid")
+        if not _VALUE.match(value):
+            raise Invalid(f"value '{value}' is invalid")
+        return Constraint(key, equal, value)
+    raise Invalid("constraint expected one operator from ==, !=")
+
+
+def matches(constraint: Constraint, node: Node) -> bool:
+    """True where the node satisfies the constraint. Keys nobody knows never match (as in SwarmKit)."""
+    key, value = constraint.key, constraint.value
+    lower = key.lower()
+    if lower == "node.ip":
+        return _ip_matches(node.addr, value) == constraint.equal if node.addr else not constraint.equal
+    if lower.startswith("node.labels."):
+        found = node.spec.labels.get(key[len("node.labels.") :], "")
+        return (found.lower() == value.lower()) == constraint.equal
+    if lower.startswith("engine.labels."):
+        found = node.description.engine.labels.get(key[len("engine.labels.") :], "")
+        return (found.lower() == value.lower()) == constraint.equal
+    platform = node.description.platform
+    known = {
+        "node.id": node.id,
+        "node.hostname": node.description.hostname,
+        "node.role": node.spec.role,
+        "node.platform.os": platform.os,
+        "node.platform.arch": _architecture(platform.architecture),
+    }
+    if lower not in known:
+        return False
+    wanted = _architecture(value) if lower == "node.platform.arch" else value
+    return (known[lower].lower() == wanted.lower()) == constraint.equal
+
+
+def platform_fits(wanted: list[Platform], node: Node) -> bool:
+    """True where the node's platform is one of those wanted; an empty field fits anything."""
+    if not wanted:
+        return True
+    have = node.description.platform
+    for each in wanted:
+        fits_os = not each.os or each.os.lower() == have.os.lower()
+        architecture = _architecture(each.architecture.lower())
+        if fits_os and architecture in ("", _architecture(have.architecture.lower())):
+            return True
+    return False
+
+
+def eligible(node: Node, placement: Placement | None) -> bool:
+    """True where constraints and platforms let the node run the service at all."""
+    if placement is None:
+        return True
+    for text in placement.constraints:
+        if not matches(parse_constraint(text), node):
+            return False
+    return platform_fits(placement.platforms, node)
+
+
+def _architecture(name: str) -> str:
+    return _ARCHITECTURES.get(name, name)
+
+
+def _ip_matches(address: str, value: str) -> bool:
+    try:
+        have = ipaddress.ip_address(address)
+        if "/" in value:
+            return have in ipaddress.ip_network(value, strict=False)
+        return have == ipaddress.ip_address(value)
+    except ValueError:
+        return False

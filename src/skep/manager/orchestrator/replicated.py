@@ -21,10 +21,17 @@ class ScalePlan(Struct, frozen=True):
     wanted: tuple[NewTask, ...] = ()
     retired: tuple[SlotKey, ...] = ()
     more: bool = False
+    last: int = 0  # the last slot number given out
 
 
-def decide_scale(view: View, service: Service, now: float, new_id: NewId, batch_max: int) -> ScalePlan:
-    """Returns tasks for missing slots (at most `batch_max`) or the removal of surplus ones."""
+def decide_scale(
+    view: View, service: Service, now: float, new_id: NewId, batch_max: int, after: int = 0, decided: int = 0
+) -> ScalePlan:
+    """Returns tasks for missing slots (at most `batch_max`) or the removal of surplus ones.
+
+    A large scale-up is decided in slices: `after` is the last slot of the slice before, `decided` how many
+    all slices before have made.
+    """
     replicas = service.spec.replicas or 0
     slots = view.slots.get(service.id, {})
     pending = view.pending.get(service.id, {})
@@ -34,14 +41,14 @@ def decide_scale(view: View, service: Service, now: float, new_id: NewId, batch_
         return ScalePlan()
     if len(held) > replicas:
         return _shrink(view, service, held, len(held) - replicas, now)
-    missing = replicas - len(held)
+    missing = replicas - len(held) - decided
     wanted: list[NewTask] = []
-    number = 0
+    number = after
     while len(wanted) < min(missing, batch_max):
         number += 1
         if number not in held and number not in slots:
             wanted.append(new_task(service, number, now, new_id))
-    return ScalePlan(wanted=tuple(wanted), more=missing > len(wanted))
+    return ScalePlan(wanted=tuple(wanted), more=missing > len(wanted), last=number)
 
 
 def _shrink(view: View, service: Service, held: set[SlotKey], surplus: int, now: float) -> ScalePlan:

@@ -1,0 +1,113 @@
+"""Change and remove nodes; take in new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from skep.manager.events import EventHub
+from skep.manager.node_writer import NodeWriter
+from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.store import codec
+from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.view import View
+
+_ROLES = ("worker", "manager")
+_AVAILABILITIES = ("active", "pause", "drain")
+
+
+class NodeControl:
+    """`changed` hears the id of every node that was added or changed, `removed` of those that went."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        hub: EventHub,
+        clock: Clock,
+        writer: NodeWriter,
+        changed: Callable[[str], None],
+        removed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._hub = hub
+        self._clock = clock
+        self._writer = writer
+        self._changed = changed
+        self._removed = removed
+
+    async def add(
+        self, node_id: str, role: str, availability: str, description: NodeDescription, addr: str
+    ) -> Node:
+        """Takes in an enrolled node. Errors: `Invalid`, `Unavailable`."""
+        if availability not in _AVAILABILITIES:
+            raise Invalid(f"invalid availability: '{availability}' (active, pause or drain)")
+        now = self._clock.now()
+        node = Node(
+            id=node_id,
+            spec=NodeSpec(role=role, availability=availability),
+            description=description,
+            created_at=now,
+            updated_at=now,
+            addr=addr,
+        )
+        node = await self._writer.add(node)
+        self._hub.emit("node", "create", node_id, name=description.hostname)
+        self._changed(node_id)
+        return node
+
+    async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node:
+        """Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported` (promotion)."""
+        node = self._view.nodes.get(node_id)
+        if node is None:
+            raise NotFound(f"node {node_id} not found")
+        if node.version != version:
+            raise StaleVersion()
+        if spec.role not in _ROLES:
+            raise Invalid(f"invalid Role: {spec.role!r} (worker or manager)")
+        if spec.availability not in _AVAILABILITIES:
+            raise Invalid(f"invalid Availability: {spec.availability!r} (active, pause or drain)")
+        if spec.role != node.spec.role:
+            raise Unsupported("promoting and demoting nodes is not supported by this version of skep yet")
+        key = codec.node_key(node_id)
+        after = replace(node, spec=spec, updated_at=self._clock.now())
+        txn = Txn(
+            (Put(key, codec.encode_object(after)),), compares=(Compare(key, version),), fence=self._fence
+        )
+        try:
+            revision = await self._store.commit(txn)
+        except Conflict as error:
+            raise StaleVersion() from error
+        after = replace(after, version=revision)
+        self._view.put_node(after)
+        attributes = {"name": node.description.hostname}
+        if spec.availability != node.spec.availability:
+            attributes.update(availability__old=node.spec.availability, availability__new=spec.availability)
+        self._hub.emit("node", "update", node_id, **attributes)
+        self._changed(node_id)
+        return after
+
+    async def remove(self, node_id: str, force: bool) -> None:
+        """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""
+        node = self._view.nodes.get(node_id)
+        if node is None:
+            raise NotFound(f"node {node_id} not found")
+        if node.spec.role == "manager":
+            raise Invalid(
+                f"rpc error: code = FailedPrecondition desc = node {node_id} is a cluster manager and is a"
+                " member of the raft cluster. It must be demoted to worker before removal"
+            )
+        if not force and self._view.node_state(node_id).state != DOWN:
+            raise Invalid(
+                f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
+            )
+        await self._store.commit(Txn((Delete(codec.node_key(node_id)),), fence=self._fence))
+        self._view.drop_node(node_id)
+        self._hub.emit("node", "remove", node_id, name=node.description.hostname)
+        self._removed(node_id)

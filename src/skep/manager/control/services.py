@@ -1,0 +1,185 @@
+"""Create, update, remove services: one small transaction each; deciders do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+
+from skep.manager.control.validate import validate_service
+from skep.manager.events import EventHub
+from skep.manager.orchestrator.updater import rolled_back
+from skep.model.service import RemovedService, Service, TaskTemplate, UpdateStatus
+from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.runtime.ids import NewId
+from skep.store import codec
+from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.view import View
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+class ServiceControl:
+    """`changed` hears the id of every service whose record was written; `removed` of those that went."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        hub: EventHub,
+        clock: Clock,
+        new_id: NewId,
+        changed: Callable[[str], None],
+        removed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._hub = hub
+        self._clock = clock
+        self._new_id = new_id
+        self._changed = changed
+        self._removed = removed
+
+    async def create(self, spec: ServiceSpec) -> Service:
+        """Returns the stored service. Errors: `Invalid`, `Unsupported`, `Conflict` (name in use)."""
+        validate_service(spec)
+        spec = _with_mode(spec)
+        now = self._clock.now()
+        template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
+        service = Service(id=self._new_id(), spec=spec, templates=[template], created_at=now, updated_at=now)
+        name_key = codec.service_name_key(spec.name)
+        txn = Txn(
+            (
+                Put(codec.service_key(service.id), codec.encode_object(service)),
+                Put(name_key, service.id.encode()),
+            ),
+            compares=(Compare(name_key, 0),),
+            fence=self._fence,
+        )
+        try:
+            revision = await self._store.commit(txn)
+        except Conflict as error:
+            raise Conflict(
+                "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
+                f" service {spec.name} already exists"
+            ) from error
+        service = replace(service, version=revision)
+        self._view.put_service(service)
+        self._hub.emit("service", "create", service.id, name=spec.name)
+        self._changed(service.id)
+        return service
+
+    async def update(self, service_id: str, version: int, spec: ServiceSpec) -> Service:
+        """Replaces the spec. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
+        service = self._current(service_id, version)
+        validate_service(spec)
+        spec = _with_mode(spec)
+        if spec.name != service.spec.name:
+            raise Unsupported("renaming services is not supported")
+        if spec.mode_name != service.spec.mode_name:
+            raise Unsupported("service mode change is not allowed")
+        changed = replace(
+            service,
+            spec=spec,
+            previous_spec=service.spec,
+            update=None,
+            updated_at=self._clock.now(),
+            templates=_templates(service, spec),
+        )
+        return await self._write(service, changed)
+
+    async def roll_back(self, service_id: str, version: int) -> Service:
+        """Takes the previous spec back. Errors: `Invalid` where there is none, `NotFound`, `StaleVersion`."""
+        service = self._current(service_id, version)
+        if service.previous_spec is None:
+            text = "rpc error: code = FailedPrecondition desc = service does not have a previous spec"
+            raise Invalid(f"{text}: {service.spec.name}")
+        now = self._clock.now()
+        update = UpdateStatus(state="rollback_started", started_at=now, message="manually requested rollback")
+        return await self._write(service, replace(rolled_back(service, update), updated_at=now))
+
+    async def remove(self, service_id: str) -> None:
+        """The service is gone at once; its tasks follow. Errors: `NotFound`."""
+        service = self._view.services.get(service_id)
+        if service is None:
+            raise NotFound(f"service {service_id} not found")
+        removed = RemovedService(
+            id=service.id,
+            name=service.spec.name,
+            templates=service.templates,
+            removed_at=self._clock.now(),
+        )
+        txn = Txn(
+            (
+                Delete(codec.service_key(service.id)),
+                Delete(codec.service_name_key(service.spec.name)),
+                Put(codec.removed_key(service.id), codec.encode_object(removed)),
+            ),
+            fence=self._fence,
+        )
+        revision = await self._store.commit(txn)
+        self._view.remove_service(replace(removed, version=revision))
+        self._hub.emit("service", "remove", service.id, name=service.spec.name)
+        self._removed(service.id)
+
+    def _current(self, service_id: str, version: int) -> Service:
+        service = self._view.services.get(service_id)
+        if service is None:
+            raise NotFound(f"service {service_id} not found")
+        if service.version != version:
+            raise StaleVersion()
+        return service
+
+    async def _write(self, before: Service, after: Service) -> Service:
+        key = codec.service_key(after.id)
+        txn = Txn(
+            (Put(key, codec.encode_object(after)),),
+            compares=(Compare(key, before.version),),
+            fence=self._fence,
+        )
+        try:
+            revision = await self._store.commit(txn)
+        except Conflict as error:
+            raise StaleVersion() from error
+        after = replace(after, version=revision)
+        self._view.put_service(after)
+        self._emit_update(before, after)
+        self._changed(after.id)
+        return after
+
+    def _emit_update(self, before: Service, after: Service) -> None:
+        attributes = {"name": after.spec.name}
+        old, new = before.spec.task_template.container_spec, after.spec.task_template.container_spec
+        if old is not None and new is not None and old.image != new.image:
+            attributes.update(image__old=old.image, image__new=new.image)
+        if before.spec.replicas != after.spec.replicas:
+            attributes.update(replicas__old=str(before.spec.replicas), replicas__new=str(after.spec.replicas))
+        self._hub.emit("service", "update", after.id, **attributes)
+
+
+def _with_mode(spec: ServiceSpec) -> ServiceSpec:
+    """Docker's default mode is replicated with one replica."""
+    given = spec.mode.replicated
+    if spec.mode_name == "replicated" and (given is None or given.replicas is None):
+        return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=1)))
+    return spec
+
+
+def _ports(spec: ServiceSpec) -> str:
+    """The endpoint in canonical form: a change of it needs new tasks (swarmkit's isTaskDirty)."""
+    return _canonical.encode(spec.endpoint_spec).decode() if spec.endpoint_spec else ""
+
+
+def _templates(service: Service, spec: ServiceSpec) -> list[TaskTemplate]:
+    """Returns the templates with the spec's own last; an equal older one is taken up again."""
+    ports = _ports(spec)
+    for known in service.templates:
+        if known.spec == spec.task_template and known.ports == ports:
+            return [*(t for t in service.templates if t is not known), known]
+    version = max(t.version for t in service.templates) + 1
+    return [*service.templates, TaskTemplate(version=version, spec=spec.task_template, ports=ports)]

@@ -1,0 +1,84 @@
+"""The swarm's own settings and its join tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.store import codec
+from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.view import View
+
+CERT_EXPIRY_MIN_NS = 3600 * SECOND_NS  # Docker's own minimum
+HEARTBEAT_MIN_NS = SECOND_NS // 5  # below this nodes flap on a busy machine
+
+
+def validate_swarm(spec: SwarmSpec) -> None:
+    """Errors: `Invalid`, `Unsupported`."""
+    if spec.name not in ("", "default"):
+        raise Invalid(f"swarm names other than 'default' are not supported: '{spec.name}'")
+    if spec.ca_config.node_cert_expiry and spec.ca_config.node_cert_expiry < CERT_EXPIRY_MIN_NS:
+        raise Invalid("minimum certificate expiry time is 1h0m0s")
+    if spec.dispatcher.heartbeat_period < 0 or 0 < spec.dispatcher.heartbeat_period < HEARTBEAT_MIN_NS:
+        raise Invalid("the dispatcher's heartbeat period must be at least 200ms")
+    if spec.encryption_config.auto_lock_managers:
+        raise Unsupported("autolock is not supported by this version of skep yet")
+    if spec.ca_config.external_cas:
+        raise Unsupported("external CAs are not supported by this version of skep yet")
+    if spec.ca_config.signing_ca_cert or spec.ca_config.signing_ca_key:
+        raise Unsupported("replacing the swarm's CA is not supported by this version of skep yet")
+
+
+class SwarmControl:
+    """`changed` is called after the swarm's spec was written."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        clock: Clock,
+        new_secret: Callable[[], str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._clock = clock
+        self._new_secret = new_secret
+        self._changed = changed
+
+    async def update(
+        self, version: int, spec: SwarmSpec, rotate_worker: bool = False, rotate_manager: bool = False
+    ) -> Cluster:
+        """Replaces the spec and rotates tokens. Errors: `Invalid`, `StaleVersion`, `Unsupported`."""
+        cluster = self._view.cluster
+        if cluster is None:
+            raise NotFound("this store holds no swarm")
+        if cluster.version != version:
+            raise StaleVersion()
+        validate_swarm(spec)
+        if spec.ca_config.force_rotate != cluster.spec.ca_config.force_rotate:
+            raise Unsupported("rotating the swarm's CA is not supported by this version of skep yet")
+        after = replace(cluster, spec=replace(spec, name="default"), updated_at=self._clock.now())
+        if rotate_worker:
+            after = replace(after, worker_token_secret=self._new_secret())
+        if rotate_manager:
+            after = replace(after, manager_token_secret=self._new_secret())
+        txn = Txn(
+            (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
+            compares=(Compare(codec.CLUSTER_KEY, version),),
+            fence=self._fence,
+        )
+        try:
+            revision = await self._store.commit(txn)
+        except Conflict as error:
+            raise StaleVersion() from error
+        after = replace(after, version=revision)
+        self._view.put_cluster(after)
+        self._changed()
+        return after

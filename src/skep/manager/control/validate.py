@@ -1,0 +1,165 @@
+"""What a service's spec must satisfy, in Docker's words (Engine API 1.51; swarmkit's controlapi/service.go).
+
+Pure. The API answers 400 with the text of `Invalid`, 501 with that of `Unsupported`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from skep.model.constraint import parse_constraint
+from skep.model.container import ContainerSpec, HealthConfig, ResourceRequirements
+from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
+from skep.runtime.errors import Invalid, Unsupported
+
+_NAME = re.compile(r"^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$")
+_IMAGE = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_./:@\-]*$")
+NAME_MAX = 63
+MIN_NANO_CPUS = 1_000_000
+MIN_MEMORY_BYTES = 4 << 20
+MIN_HEALTH_NS = 1_000_000
+REPLICAS_MAX = 1_000_000  # ten times the largest swarm this was measured with; more is a slip of the key
+_MODES = ("replicated", "global_", "replicated_job", "global_job")
+
+
+def validate_service(spec: ServiceSpec) -> None:
+    """Errors: `Invalid`, `Unsupported`."""
+    _name(spec.name)
+    _mode(spec)
+    _task(spec.task_template)
+    for what, config in (("UpdateConfig", spec.update_config), ("RollbackConfig", spec.rollback_config)):
+        if config is not None:
+            _update(what, config)
+    if spec.endpoint_spec is not None:
+        _endpoint(spec.endpoint_spec)
+
+
+def _name(name: str) -> None:
+    if not name:
+        raise Invalid("meta: name must be provided")
+    if len(name) > NAME_MAX or not _NAME.match(name):
+        raise Invalid(
+            f"name must be valid as a DNS name component: '{name[:80]}' (letters, digits, - and _, at most"
+            f" {NAME_MAX} characters, beginning and ending with a letter or digit)"
+        )
+
+
+def _mode(spec: ServiceSpec) -> None:
+    given = [name for name in _MODES if getattr(spec.mode, name) is not None]
+    if len(given) > 1:
+        raise Invalid("must specify only one service mode")
+    if spec.mode.replicated_job is not None or spec.mode.global_job is not None:
+        raise Unsupported(f"{spec.mode_name} services are not supported by this version of skep yet")
+    if (spec.replicas or 0) > REPLICAS_MAX:
+        raise Invalid(f"{spec.replicas} replicas are more than this version accepts ({REPLICAS_MAX})")
+
+
+def _task(task: TaskSpec) -> None:
+    if task.runtime not in ("", "container") or task.plugin_spec is not None:
+        raise Unsupported(f"task runtime '{task.runtime or 'plugin'}' is not supported by skep yet")
+    if task.container_spec is None:
+        raise Invalid("TaskSpec: missing runtime")
+    _container(task.container_spec)
+    if task.resources is not None:
+        _resources(task.resources)
+    policy = task.restart_policy
+    if policy is not None:
+        if policy.condition not in ("", "none", "on-failure", "any"):
+            raise Invalid(f"invalid RestartCondition: '{policy.condition}' (none, on-failure or any)")
+        for what, value in (("Delay", policy.delay), ("Window", policy.window)):
+            if (value or 0) < 0:
+                raise Invalid(f"TaskSpec: restart-{what.lower()} must not be negative")
+    if task.placement is not None:
+        for text in task.placement.constraints:
+            parse_constraint(text)
+        for preference in task.placement.preferences:
+            descriptor = preference.spread.spread_descriptor if preference.spread else ""
+            if not descriptor.startswith(("node.labels.", "engine.labels.")):
+                raise Invalid(
+                    f"invalid placement preference '{descriptor}': must start with node.labels. or"
+                    " engine.labels."
+                )
+
+
+def _container(container: ContainerSpec) -> None:
+    if not container.image:
+        raise Invalid("ContainerSpec: image reference must be provided")
+    if not _IMAGE.match(container.image):
+        raise Invalid(f"ContainerSpec: '{container.image[:120]}' is not a valid repository/tag")
+    if container.secrets:
+        raise Unsupported("secrets are not supported by this version of skep yet")
+    if container.configs:
+        raise Unsupported("configs are not supported by this version of skep yet")
+    for target, count in Counter(m.target for m in container.mounts).items():
+        if count > 1:
+            raise Invalid(f"ContainerSpec: duplicate mount point: {target}")
+    for mount in container.mounts:
+        if mount.type not in ("bind", "volume", "tmpfs", "npipe", "cluster", "image"):
+            raise Invalid(f"ContainerSpec: invalid mount type '{mount.type}'")
+        if mount.type in ("cluster", "npipe"):
+            raise Unsupported(f"mounts of type {mount.type} are not supported by skep yet")
+        if not mount.target.startswith("/") and not mount.target.startswith("{{"):
+            raise Invalid(f"invalid mount target, must be an absolute path: {mount.target}")
+        if mount.type == "bind" and not mount.source:
+            raise Invalid("invalid bind mount source, source must not be empty")
+    if container.healthcheck is not None:
+        _health(container.healthcheck)
+    if (container.stop_grace_period or 0) < 0:
+        raise Invalid("ContainerSpec: stop-grace-period must not be negative")
+
+
+def _health(health: HealthConfig) -> None:
+    for what in ("interval", "timeout", "start_period", "start_interval"):
+        value = getattr(health, what)
+        if value and value < MIN_HEALTH_NS:
+            raise Invalid(f"ContainerSpec: {what} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise Invalid("ContainerSpec: Retries in Healthcheck cannot be negative")
+
+
+def _resources(resources: ResourceRequirements) -> None:
+    for each in (resources.limits, resources.reservations):
+        if each is None:
+            continue
+        if each.nano_cpus and each.nano_cpus < MIN_NANO_CPUS:
+            raise Invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
+        if each.memory_bytes and each.memory_bytes < MIN_MEMORY_BYTES:
+            raise Invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
+    if resources.reservations is not None and resources.reservations.generic_resources:
+        raise Unsupported("generic resources are not supported by this version of skep yet")
+
+
+def _update(what: str, config: UpdateConfig) -> None:
+    if config.delay < 0:
+        raise Invalid(f"TaskSpec: {what}: update-delay cannot be negative")
+    if config.monitor < 0:
+        raise Invalid(f"TaskSpec: {what}: update-monitor cannot be negative")
+    if not 0 <= config.max_failure_ratio <= 1:
+        raise Invalid(f"TaskSpec: {what}: update-maxfailureratio cannot be less than 0 or bigger than 1")
+    actions = ("", "continue", "pause", "rollback") if what == "UpdateConfig" else ("", "continue", "pause")
+    if config.failure_action not in actions:
+        raise Invalid(f"unrecognized update failure action {config.failure_action}")
+    if config.order not in ("", "stop-first", "start-first"):
+        raise Invalid(f"unrecognized update order {config.order}")
+
+
+def _endpoint(endpoint: EndpointSpec) -> None:
+    if endpoint.mode not in ("", "vip", "dnsrr"):
+        raise Invalid(f"invalid EndpointSpec: mode '{endpoint.mode}' (vip or dnsrr)")
+    seen: set[tuple[str, int, str]] = set()
+    for port in endpoint.ports:
+        mode = port.publish_mode or "ingress"
+        if mode not in ("ingress", "host"):
+            raise Invalid(f"invalid EndpointSpec: publish mode '{mode}' (ingress or host)")
+        if port.protocol not in ("", "tcp", "udp", "sctp"):
+            raise Invalid(f"invalid EndpointSpec: protocol '{port.protocol}' (tcp, udp or sctp)")
+        if endpoint.mode == "dnsrr" and mode == "ingress":
+            raise Invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
+        if not port.target_port:
+            raise Invalid("EndpointSpec: a published port needs a target port")
+        if port.published_port:
+            key = (port.protocol or "tcp", port.published_port, mode)
+            if key in seen:
+                raise Invalid("EndpointSpec: duplicate published ports provided")
+            seen.add(key)

@@ -1,0 +1,243 @@
+"""One session per node, on the leader. Everything is callbacks: thousands of nodes share the loop.
+
+In: frames of agents, and what was committed (`publish`). Out: frames to agents, and through `Listener`
+what others must decide about. Cost: a heartbeat touches its own session; a commit the nodes it names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from skep.model.node import DOWN, READY, NodeDescription, NodeStatus
+from skep.model.task import Task, TaskStatus
+from skep.rpc import messages
+from skep.rpc.port import Connection
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Invalid
+from skep.store.view import View
+
+from .assignments import Sent, complete, difference, is_news
+
+log = structlog.get_logger()
+
+MISSED_BEATS = 3  # a silent node is down after as many periods (Docker's own rule)
+BROKEN_BEATS = 1  # a node whose connection broke has this many periods to come back
+SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 ms of work per 2,300 nodes
+
+
+class Listener(Protocol):
+    """Who decides about what the nodes say."""
+
+    def node_changed(self, node_id: str) -> None:
+        """A node became ready or down."""
+
+    def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
+        """A node told what it is, and it is not what is stored."""
+
+    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
+        """A task's observed state changed; `news` where its slot must be looked at."""
+
+
+class _Session:
+    """One registered node."""
+
+    __slots__ = ("connection", "heard_at", "sent")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.heard_at = now  # of the event loop's clock: wall clocks jump
+        self.sent: Sent = set()
+
+
+class Dispatcher:
+    """`managers` are the addresses (host:port) told to agents; `start` begins the watch for silence."""
+
+    def __init__(self, view: View, clock: Clock, listener: Listener, managers: list[str]) -> None:
+        self._view = view
+        self._clock = clock
+        self._listener = listener
+        self._managers = managers
+        self._sessions: dict[str, _Session] = {}
+        self._absent: dict[str, float] = {}  # node -> loop time at which it is given up
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._ack = b""
+        self._ack_heartbeat_s = 0.0
+
+    @property
+    def session_count(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def heartbeat_s(self) -> float:
+        cluster = self._view.cluster
+        return cluster.spec.heartbeat_s if cluster is not None else 5.0
+
+    def start(self) -> None:
+        """From now on every node has its grace to register before it is down."""
+        deadline = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
+        for node_id in self._view.nodes:
+            self._absent[node_id] = deadline
+        self._sweep_later()
+
+    def stop(self, kind: str = "not-leader", message: str = "this manager no longer leads") -> None:
+        """Ends all sessions; agents look for the next leader."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for node_id in list(self._sessions):
+            self._end(node_id, kind, message)
+
+    def open(self, connection: Connection) -> SessionHandler:
+        """Returns what receives the frames of a connection whose certificate was verified."""
+        return SessionHandler(self, connection)
+
+    def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
+        """Tells nodes what was committed: node id -> (tasks put, tasks dropped)."""
+        for node_id, (put, dropped) in changed.items():
+            session = self._sessions.get(node_id)
+            if session is None:
+                continue
+            assign = difference(self._view, put, dropped, session.sent)
+            if assign is not None:
+                session.connection.send(messages.encode(assign))
+
+    def publish_removing(self, service_id: str, node_ids: Iterable[str]) -> None:
+        """Tells nodes that every task of a service is to end."""
+        frame = messages.encode(messages.Assign(removing=[service_id]))
+        for node_id in node_ids:
+            session = self._sessions.get(node_id)
+            if session is not None:
+                session.connection.send(frame)
+
+    def node_added(self, node_id: str) -> None:
+        """A node was enrolled and is expected to register."""
+        if node_id not in self._sessions:
+            self._absent[node_id] = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
+
+    def node_removed(self, node_id: str) -> None:
+        """The node is no longer of this swarm."""
+        self._absent.pop(node_id, None)
+        self._end(node_id, "removed", "the node was removed from the swarm")
+
+    # Called by the handlers of connections
+
+    def register(self, connection: Connection, description: NodeDescription) -> None:
+        identity = connection.identity
+        assert identity is not None
+        node_id = identity.node_id
+        node = self._view.nodes.get(node_id)
+        if node is None:
+            goodbye = messages.Goodbye("removed", f"node {node_id} is not in this swarm")
+            connection.send(messages.encode(goodbye))
+            connection.close()
+            return
+        self._end(node_id, "replaced", "another session of this node was opened")
+        session = _Session(connection, asyncio.get_running_loop().time())
+        self._sessions[node_id] = session
+        self._absent.pop(node_id, None)
+        registered = messages.Registered(self.heartbeat_s, self._managers, node.spec.role)
+        connection.send(messages.encode(registered))
+        connection.send(messages.encode(complete(self._view, node_id, session.sent)))
+        if node.description != description or node.addr != connection.remote_host:
+            self._listener.node_described(node_id, description, connection.remote_host)
+        if self._view.node_state(node_id).state != READY:
+            self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
+            self._listener.node_changed(node_id)
+
+    def is_current(self, node_id: str, connection: Connection) -> bool:
+        session = self._sessions.get(node_id)
+        return session is not None and session.connection is connection
+
+    def heartbeat(self, node_id: str) -> None:
+        session = self._sessions[node_id]
+        session.heard_at = asyncio.get_running_loop().time()
+        if self._ack_heartbeat_s != self.heartbeat_s:
+            self._ack_heartbeat_s = self.heartbeat_s
+            self._ack = messages.encode(messages.HeartbeatAck(self.heartbeat_s, self._managers))
+        session.connection.send(self._ack)
+
+    def statuses(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
+        self._sessions[node_id].heard_at = asyncio.get_running_loop().time()
+        view, listener = self._view, self._listener
+        tasks = view.tasks
+        for task_id, status in items:
+            task = tasks.get(task_id)
+            if task is not None and task.node_id == node_id and view.put_status(task, status):
+                listener.task_reported(task, status, is_news(view, task, status.state))
+
+    def closed(self, node_id: str, reason: str) -> None:
+        """A registered node's connection broke: it has a short grace to come back."""
+        del self._sessions[node_id]
+        if node_id in self._view.nodes:
+            self._absent[node_id] = asyncio.get_running_loop().time() + BROKEN_BEATS * self.heartbeat_s
+            log.info("session.closed", node_id=node_id, reason=reason)
+
+    # Inside
+
+    def _end(self, node_id: str, kind: str, message: str) -> None:
+        session = self._sessions.pop(node_id, None)
+        if session is not None:
+            goodbye = messages.Goodbye(kind, message, self._managers)
+            session.connection.send(messages.encode(goodbye))
+            session.connection.close()
+
+    def _sweep_later(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        silent_s = MISSED_BEATS * self.heartbeat_s
+        for node_id, session in list(self._sessions.items()):
+            if now - session.heard_at > silent_s:
+                del self._sessions[node_id]
+                session.connection.close()
+                self._absent[node_id] = now
+        for node_id, deadline in list(self._absent.items()):
+            if deadline <= now:
+                del self._absent[node_id]
+                self._down(node_id)
+        self._sweep_later()
+
+    def _down(self, node_id: str) -> None:
+        if node_id not in self._view.nodes:
+            return
+        log.warning("node.down", node_id=node_id)
+        status = NodeStatus(DOWN, "heartbeat failure", self._clock.now())
+        self._view.put_node_status(node_id, status)
+        self._listener.node_changed(node_id)
+
+
+class SessionHandler:
+    """Receives one connection's frames; fulfils `rpc.port.Handler`."""
+
+    def __init__(self, dispatcher: Dispatcher, connection: Connection) -> None:
+        assert connection.identity is not None
+        self._dispatcher = dispatcher
+        self._connection = connection
+        self._node_id = connection.identity.node_id
+
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do until the node registers."""
+
+    def frame(self, data: bytes) -> None:
+        try:
+            message = messages.decode_from_agent(data)
+        except Invalid as error:
+            log.warning("session.garbage", node_id=self._node_id, error=str(error))
+            self._connection.close()
+            return
+        if isinstance(message, messages.Register):
+            self._dispatcher.register(self._connection, message.description)
+        elif not self._dispatcher.is_current(self._node_id, self._connection):
+            return  # a session that was replaced, or never opened: its words no longer count
+        elif isinstance(message, messages.Heartbeat):
+            self._dispatcher.heartbeat(self._node_id)
+        else:
+            self._dispatcher.statuses(self._node_id, message.items)
+
+    def closed(self, reason: str) -> None:
+        if self._dispatcher.is_current(self._node_id, self._connection):
+            self._dispatcher.closed(self._node_id, reason)

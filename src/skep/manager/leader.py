@@ -1,0 +1,158 @@
+"""The leader: view, deciders, dispatcher and control API, for as long as the leadership is held.
+
+A leader begins by reading everything and ends by being thrown away: nothing of it outlives its fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from skep.manager.commits import Committer
+from skep.manager.control.nodes import NodeControl
+from skep.manager.control.services import ServiceControl
+from skep.manager.control.swarm import SwarmControl
+from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.events import EventHub
+from skep.manager.loading import load
+from skep.manager.node_writer import NodeWriter
+from skep.manager.reconcile import Reconciler
+from skep.model.node import READY, NodeDescription
+from skep.model.service import Service
+from skep.model.states import FAILED, REJECTED, is_terminal
+from skep.model.task import Task, TaskStatus
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Denied
+from skep.runtime.ids import NewId
+from skep.store.port import Leadership, Store
+from skep.store.view import View, slot_key
+
+log = structlog.get_logger()
+
+
+class Leader:
+    """Made by `start`; `run` returns when the leadership is lost."""
+
+    def __init__(
+        self,
+        view: View,
+        store: Store,
+        leadership: Leadership,
+        clock: Clock,
+        new_id: NewId,
+        new_secret: Callable[[], str],
+        hub: EventHub,
+        managers: list[str],
+    ) -> None:
+        fence = leadership.fence
+        self.view = view
+        self._leadership = leadership
+        self._hub = hub
+        self.dispatcher = Dispatcher(view, clock, self, managers)
+        committer = Committer(store, fence, view, self.dispatcher.publish, self._service_written)
+        self.reconciler = Reconciler(view, committer, clock, new_id)
+        self._writer = NodeWriter(store, fence, view)
+        self.services = ServiceControl(
+            store, fence, view, hub, clock, new_id, self.reconciler.mark_service, self._service_removed
+        )
+        self.nodes = NodeControl(
+            store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
+        )
+        self.swarm = SwarmControl(store, fence, view, clock, new_secret, self.reconciler.mark_everything)
+
+    @classmethod
+    async def start(
+        cls,
+        store: Store,
+        leadership: Leadership,
+        clock: Clock,
+        new_id: NewId,
+        new_secret: Callable[[], str],
+        hub: EventHub,
+        managers: list[str],
+    ) -> Leader:
+        """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
+        view = await load(store)
+        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers)
+        leader.dispatcher.start()
+        leader.reconciler.mark_everything()
+        log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
+        return leader
+
+    async def run(self) -> None:
+        """Leads until the leadership is lost or the caller cancels. Errors: what a decider raised."""
+        works = [
+            asyncio.ensure_future(self._leadership.wait_lost()),
+            asyncio.ensure_future(self.reconciler.run()),
+            asyncio.ensure_future(self._writer.run()),
+        ]
+        try:
+            done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+            for work in done:
+                error = work.exception()
+                if error is not None and not _is_deposed(error):
+                    raise error
+        finally:
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+            self.dispatcher.stop()
+
+    # What the dispatcher hears (dispatcher.Listener)
+
+    def node_changed(self, node_id: str) -> None:
+        node = self.view.nodes[node_id]
+        state = self.view.node_state(node_id).state
+        old = "down" if state == READY else "ready"
+        self._hub.emit(
+            "node", "update", node_id, name=node.description.hostname, state__old=old, state__new=state
+        )
+        self.reconciler.mark_node(node_id)
+
+    def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
+        self._writer.describe(node_id, description, remote_host)
+
+    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
+        if news or self.reconciler.is_updating(task.service_id):
+            self.reconciler.mark_slot(task.service_id, slot_key(task))
+        if is_terminal(status.state):
+            if status.state in (FAILED, REJECTED):
+                self.reconciler.mark_failure(task)
+            if self.view.pending:
+                self.reconciler.mark_room()
+
+    # What the control API tells
+
+    def _node_changed(self, node_id: str) -> None:
+        self.dispatcher.node_added(node_id)
+        self.reconciler.mark_node(node_id)
+
+    def _node_removed(self, node_id: str) -> None:
+        self.dispatcher.node_removed(node_id)
+        self.reconciler.mark_node(node_id)
+
+    def _service_removed(self, service_id: str) -> None:
+        nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
+        self.dispatcher.publish_removing(service_id, nodes)
+        for key in list(self.view.slots.get(service_id, {})):
+            self.reconciler.mark_slot(service_id, key)
+        self.reconciler.mark_service(service_id)
+
+    def _service_written(self, service: Service) -> None:
+        """The updater changed a service's own record."""
+        update = service.update
+        if update is not None:
+            self._hub.emit(
+                "service", "update", service.id, name=service.spec.name, updatestate__new=update.state
+            )
+        if update is None or update.state != "updating":
+            self.reconciler.mark_service(service.id)
+
+
+def _is_deposed(error: BaseException) -> bool:
+    """True where the error only says that another manager leads now."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(Denied) is not None
+    return isinstance(error, Denied)

@@ -1,0 +1,109 @@
+"""Writes of nodes, many to a transaction: 2,300 nodes that join or come back are some dozen writes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from msgspec.structs import replace
+
+from skep.model.node import Node, NodeDescription
+from skep.runtime.errors import Conflict, SkepError, Unavailable
+from skep.store import codec
+from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.view import View
+
+log = structlog.get_logger()
+
+BATCH_MAX = 128  # nodes per transaction, about 100 kB
+RETRY_S = 0.2  # after etcd could not be reached
+
+
+class NodeWriter:
+    """`add` waits until its node is durable; `describe` is remembered until it can be written."""
+
+    def __init__(self, store: Store, fence: Fence, view: View) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._new: list[tuple[Node, asyncio.Future[Node]]] = []
+        self._described: dict[str, tuple[NodeDescription, str, str]] = {}
+        self._wake = asyncio.Event()
+
+    async def add(self, node: Node) -> Node:
+        """Returns the node as stored. Errors: `Unavailable` when the store cannot be reached."""
+        future: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
+        self._new.append((node, future))
+        self._wake.set()
+        return await future
+
+    def describe(self, node_id: str, description: NodeDescription, addr: str, manager_addr: str = "") -> None:
+        """What a node says of itself; the latest word is written."""
+        self._described[node_id] = (description, addr, manager_addr)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._new or self._described:
+                try:
+                    await self._write_new()
+                    await self._write_described()
+                except Unavailable as error:
+                    log.warning("store.retry", error=str(error), wait_s=RETRY_S)
+                    await asyncio.sleep(RETRY_S)
+
+    async def _write_new(self) -> None:
+        batch, self._new = self._new[:BATCH_MAX], self._new[BATCH_MAX:]
+        if not batch:
+            return
+        try:
+            stored = await self._commit([node for node, _ in batch])
+        except SkepError as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Conflict | Unavailable):
+                raise
+            return
+        for node, (_, future) in zip(stored, batch, strict=True):
+            self._view.put_node(node)
+            if not future.done():
+                future.set_result(node)
+
+    async def _write_described(self) -> None:
+        ids = list(self._described)[:BATCH_MAX]
+        nodes: list[Node] = []
+        for node_id in ids:
+            node = self._view.nodes.get(node_id)
+            if node is None:
+                del self._described[node_id]
+                continue
+            description, addr, manager_addr = self._described[node_id]
+            changed = replace(node, description=description, addr=addr)
+            if manager_addr:
+                changed = replace(changed, manager_addr=manager_addr)
+            nodes.append(changed)
+        if not nodes:
+            return
+        said = {node_id: self._described[node_id] for node_id in ids if node_id in self._described}
+        try:
+            stored = await self._commit(nodes)
+        except Conflict:
+            return  # the control API changed one meanwhile; the view has it when we come round again
+        for node in stored:
+            self._view.put_node(node)
+            if self._described.get(node.id) == said[node.id]:
+                del self._described[node.id]
+
+    async def _commit(self, nodes: list[Node]) -> list[Node]:
+        revision = await self._store.commit(
+            Txn(
+                tuple(Put(codec.node_key(n.id), codec.encode_object(n)) for n in nodes),
+                compares=tuple(Compare(codec.node_key(n.id), n.version) for n in nodes),
+                fence=self._fence,
+            )
+        )
+        return [replace(n, version=revision) for n in nodes]

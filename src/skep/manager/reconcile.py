@@ -1,0 +1,329 @@
+"""The one loop of the leader: something changed or it is time -> decide, place, commit, publish.
+
+Single flight: a pass begins when the one before is durable, so deciders always see their own decisions.
+Level-triggered: what is marked twice is decided once; a mark too many costs a look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+
+import structlog
+
+from skep.manager.commits import Committer
+from skep.manager.orchestrator import everywhere, replicated, slot, updater
+from skep.manager.scheduler.place import Round
+from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutTask
+from skep.model.service import Service
+from skep.model.states import RUNNING
+from skep.model.task import Task
+from skep.runtime.clock import Clock
+from skep.runtime.ids import NewId
+from skep.store.view import SlotKey, View, slot_key
+
+log = structlog.get_logger()
+
+SLICE = 4_000  # slots or new tasks decided before the loop breathes: about 40 ms
+PASS_MAX = 120_000  # new tasks per pass: bounds a plan's memory; a larger service takes several passes
+RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
+FAILURES_WINDOW_S = 300.0  # SwarmKit: a node's failures of a service count for five minutes
+FAILURES_MAX = 10_000  # remembered (service, node) pairs; more means that everything fails everywhere
+
+
+class Reconciler:
+    """`mark_*` are called from anywhere on the loop and never wait."""
+
+    def __init__(
+        self,
+        view: View,
+        committer: Committer,
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._view = view
+        self._committer = committer
+        self._clock = clock
+        self._new_id = new_id
+        self._wake = asyncio.Event()
+        self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
+        self._slots: dict[tuple[str, SlotKey], None] = {}
+        self._alarms: list[tuple[float, str, SlotKey | None]] = []
+        self._alarm_at: dict[tuple[str, SlotKey | None], float] = {}
+        self._updates: dict[str, updater.Progress] = {}
+        self._touched: dict[str, set[SlotKey]] = {}
+        self._retry_pending = False
+        self._retried_at = 0.0
+        self._failures: dict[tuple[str, str], list[float]] = {}
+        self.passes = 0
+
+    # Marks
+
+    def mark_service(self, service_id: str) -> None:
+        """The service's own record changed: count, mode, version."""
+        self._updates.pop(service_id, None)
+        self._services[service_id] = None
+        self._wake.set()
+
+    def mark_slot(self, service_id: str, key: SlotKey) -> None:
+        self._slots[service_id, key] = None
+        if service_id in self._updates:
+            self._touched.setdefault(service_id, set()).add(key)
+            self._services[service_id] = None
+        self._wake.set()
+
+    def mark_node(self, node_id: str) -> None:
+        """The node became ready, down, drained, relabelled, or is gone."""
+        for task in self._view.tasks_of_node(node_id):
+            self._slots[task.service_id, slot_key(task)] = None
+        for service in self._view.services.values():
+            if service.spec.mode.global_ is not None:
+                self._slots[service.id, node_id] = None
+        self.mark_room()
+
+    def mark_room(self) -> None:
+        """Tasks that wait for a node may fit now."""
+        self._retry_pending = True
+        self._wake.set()
+
+    def mark_everything(self) -> None:
+        """A new leader looks at all there is."""
+        for service_id, slots in self._view.slots.items():
+            for key in slots:
+                self._slots[service_id, key] = None
+        for service_id in (*self._view.services, *self._view.removed):
+            self._services[service_id] = None
+        self._wake.set()
+
+    def mark_failure(self, task: Task) -> None:
+        """A task failed on its node: others are preferred for a while."""
+        key = (task.service_id, task.node_id)
+        if key in self._failures or len(self._failures) < FAILURES_MAX:
+            self._failures.setdefault(key, []).append(self._clock.now())
+
+    def is_updating(self, service_id: str) -> bool:
+        return service_id in self._updates
+
+    # The loop
+
+    async def run(self) -> None:
+        """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
+        while True:
+            await self._wait()
+            await self._pass()
+            self.passes += 1
+
+    async def _wait(self) -> None:
+        """Returns when there is something to decide."""
+        while True:
+            self._ring()
+            if self._services or self._slots:
+                return
+            waits = [self._until_retry()] if self._retry_pending else []
+            if self._alarms:
+                waits.append(max(0.0, self._alarms[0][0] - self._clock.now()))
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(min(waits) if waits else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _until_retry(self) -> float:
+        return max(0.0, self._retried_at + RETRY_PENDING_S - asyncio.get_running_loop().time())
+
+    def _ring(self) -> None:
+        now = self._clock.now()
+        while self._alarms and self._alarms[0][0] <= now:
+            at, service_id, key = heapq.heappop(self._alarms)
+            if self._alarm_at.get((service_id, key)) == at:
+                del self._alarm_at[service_id, key]
+            if key is None:
+                self._services[service_id] = None
+            else:
+                self._slots[service_id, key] = None
+        if self._retry_pending and self._until_retry() <= 0:
+            self._retry_pending = False
+            self._retried_at = asyncio.get_running_loop().time()
+            for service_id, pending in self._view.pending.items():
+                for key in pending:
+                    self._slots[service_id, key] = None
+
+    def _set_alarm(self, at: float | None, service_id: str, key: SlotKey | None) -> None:
+        if at is None:
+            return
+        known = self._alarm_at.get((service_id, key))
+        if known is not None and known <= at:
+            return
+        self._alarm_at[service_id, key] = at
+        heapq.heappush(self._alarms, (at, service_id, key))  # an older alarm rings in vain
+
+    async def _pass(self) -> None:
+        now = self._clock.now()
+        self._forget_failures(now)
+        round_ = Round(self._view, now, {k: len(v) for k, v in self._failures.items()})
+        changes: list[Change] = []
+        decided: set[tuple[str, SlotKey]] = set()
+        services, self._services = self._services, {}
+        wanted_total = 0
+        for service_id in services:
+            wanted_total += await self._decide_service(
+                service_id, now, round_, changes, decided, wanted_total
+            )
+        slots = self._take_slots()
+        for start in range(0, len(slots), SLICE):
+            self._decide_slots(slots[start : start + SLICE], now, round_, changes, decided)
+            await asyncio.sleep(0)
+        self._finish_removed(services, slots, changes)
+        if changes:
+            for service_id in await self._committer.commit(changes):
+                self.mark_service(service_id)
+            self._look_again(changes)
+
+    def _take_slots(self) -> list[tuple[str, SlotKey]]:
+        """Takes the marked slots; a pass with too many leaves the rest for the next."""
+        if len(self._slots) <= PASS_MAX:
+            slots, self._slots = list(self._slots), {}
+            return slots
+        slots = list(self._slots)[:PASS_MAX]
+        for key in slots:
+            del self._slots[key]
+        self._wake.set()
+        return slots
+
+    async def _decide_service(
+        self,
+        service_id: str,
+        now: float,
+        round_: Round,
+        changes: list[Change],
+        decided: set[tuple[str, SlotKey]],
+        wanted_before: int,
+    ) -> int:
+        """Brings count and version of one service in line; returns how many tasks are to be placed."""
+        view = self._view
+        service = view.services.get(service_id)
+        if service is None:
+            return 0
+        self._decide_update(service, now, round_, changes, decided)
+        if service.spec.mode.global_ is not None:
+            for node_id in everywhere.nodes_to_look_at(view, service):
+                self._slots[service_id, node_id] = None
+            return 0
+        wanted = after = 0
+        more = True
+        while more:
+            room = min(SLICE, PASS_MAX - wanted_before - wanted)
+            if room <= 0:
+                self.mark_service(service_id)
+                break
+            plan = replicated.decide_scale(view, service, now, self._new_id, room, after, wanted)
+            changes.extend(plan.changes)
+            decided.update((service_id, key) for key in plan.retired)
+            for key in plan.retired:
+                view.drop_pending(service_id, key)
+            wanted += len(plan.wanted)
+            self._place(plan.wanted, round_, changes)
+            after, more = plan.last, plan.more
+            await asyncio.sleep(0)
+        return wanted
+
+    def _decide_update(
+        self,
+        service: Service,
+        now: float,
+        round_: Round,
+        changes: list[Change],
+        decided: set[tuple[str, SlotKey]],
+    ) -> None:
+        progress = self._updates.get(service.id)
+        if progress is None or progress.version != service.template.version:
+            found = updater.begin(self._view, service)
+            if found is None:
+                self._updates.pop(service.id, None)
+                return
+            progress = self._updates[service.id] = found
+        touched = self._touched.pop(service.id, set())
+        step = updater.step(self._view, service, progress, touched, now, self._new_id)
+        changes.extend(step.changes)
+        decided.update((service.id, key) for key in step.started)
+        self._place(step.wanted, round_, changes)
+        self._set_alarm(step.wake_at, service.id, None)
+        if step.done:
+            del self._updates[service.id]
+
+    def _decide_slots(
+        self,
+        slots: list[tuple[str, SlotKey]],
+        now: float,
+        round_: Round,
+        changes: list[Change],
+        decided: set[tuple[str, SlotKey]],
+    ) -> None:
+        view = self._view
+        wanted: list[NewTask] = []
+        for service_id, key in slots:
+            if (service_id, key) in decided:
+                self._slots[service_id, key] = None
+                self._wake.set()
+                continue
+            service = view.services.get(service_id)
+            if service is not None:
+                plan = slot.decide_slot(view, service, key, now, self._new_id)
+                if not plan.wanted and view.pending.get(service_id):
+                    view.drop_pending(service_id, key)
+            elif service_id in view.removed:
+                plan = slot.decide_removed_slot(view, service_id, key, now)
+            else:
+                plan = Plan()
+            changes.extend(plan.changes)
+            wanted.extend(plan.wanted)
+            self._set_alarm(plan.wake_at, service_id, key)
+        self._place(wanted, round_, changes)
+
+    def _place(
+        self, wanted: list[NewTask] | tuple[NewTask, ...], round_: Round, changes: list[Change]
+    ) -> None:
+        if not wanted:
+            return
+        placement = round_.place(wanted)
+        changes.extend(PutTask(task) for task in placement.placed)
+        for pending in placement.pending:
+            self._view.put_pending(pending)
+
+    def _finish_removed(
+        self, services: dict[str, None], slots: list[tuple[str, SlotKey]], changes: list[Change]
+    ) -> None:
+        """Forgets removed services whose last task is gone (by the pass before this one)."""
+        view = self._view
+        if not view.removed:
+            return
+        for service_id in {*services, *(s for s, _ in slots)}:
+            removed = view.removed.get(service_id)
+            if removed is not None and not view.slots.get(service_id):
+                changes.append(DropRemoved(removed))
+
+    def _look_again(self, changes: list[Change]) -> None:
+        """Marks what a commit has made due: tasks that wait for their turn, removed services that lost
+        their last task, updates that go on."""
+        view = self._view
+        for change in changes:
+            if isinstance(change, PutTask):
+                task = change.task
+                if task.desired_state < RUNNING:
+                    self.mark_slot(task.service_id, slot_key(task))
+            elif isinstance(change, DropTask):
+                task = change.task
+                if task.service_id in view.removed and not view.slots.get(task.service_id):
+                    self._services[task.service_id] = None
+                self._retry_pending = self._retry_pending or bool(view.pending)
+        for service_id in (*self._touched, *self._updates):
+            self._services[service_id] = None
+
+    def _forget_failures(self, now: float) -> None:
+        for key, times in list(self._failures.items()):
+            recent = [t for t in times if t > now - FAILURES_WINDOW_S]
+            if recent:
+                self._failures[key] = recent
+            else:
+                del self._failures[key]

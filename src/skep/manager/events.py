@@ -6,22 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from msgspec import Struct
-
+from skep.model.event import Event
 from skep.runtime.clock import Clock
 
 KEPT = 256  # events a late subscriber may still ask for (`since`): Docker's own number
 QUEUE_MAX = 1024  # a subscriber that reads slower than this is cut off
-
-
-class Event(Struct, frozen=True):
-    """One change of an object. `at` is epoch seconds."""
-
-    type: str  # service | node
-    action: str  # create | update | remove
-    id: str
-    attributes: dict[str, str]
-    at: float
 
 
 class EventHub:

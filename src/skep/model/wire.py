@@ -41,30 +41,34 @@ def always_empty_map() -> dict[str, str]:
     return {}
 
 
-def without_nulls(value: object) -> object:
-    """Returns `value` (decoded JSON) without members that are null: Go clients send null for unset."""
-    if isinstance(value, dict):
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [without_nulls(v) for v in value]
-    return value
+def canonical(value: object, kind: type[Struct], unknown: list[str], path: str = "") -> object:
+    """Returns decoded JSON with `kind`'s own member names and without nulls, as Go's decoder reads it.
 
-
-def unknown_fields(value: object, kind: type[Struct], path: str = "") -> list[str]:
-    """Returns the paths of members of `value` that `kind` does not have, so that none is dropped silently."""
-    found: list[str] = []
+    Go matches names without regard to case and takes null for unset. Names that `kind` does not have are
+    left out and their paths added to `unknown`, so that the caller can say so.
+    """
     if not isinstance(value, dict):
-        return found
-    fields = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+        return value
+    fields = {f.encode_name.lower(): f for f in msgspec.structs.fields(kind)}
+    result: dict[str, object] = {}
     for name, member in value.items():
-        if name not in fields:
-            found.append(path + name)
-            continue
-        for inner in _struct_types(fields[name]):
-            members = member if isinstance(member, list) else [member]
-            for each in members:
-                found.extend(unknown_fields(each, inner, f"{path}{name}."))
-    return list(dict.fromkeys(found))
+        found = fields.get(name.lower())
+        if found is None:
+            unknown.append(path + name)
+        elif member is not None:
+            result[found.encode_name] = _canonical_member(member, found.type, unknown, f"{path}{name}.")
+    return result
+
+
+def _canonical_member(member: object, annotation: object, unknown: list[str], path: str) -> object:
+    inner = _struct_types(annotation)
+    if not inner:
+        if isinstance(member, dict):
+            return {k: v for k, v in member.items() if v is not None}
+        return member
+    if isinstance(member, list):
+        return [canonical(each, inner[0], unknown, path) for each in member if each is not None]
+    return canonical(member, inner[0], unknown, path)
 
 
 def _struct_types(annotation: object) -> list[type[Struct]]:

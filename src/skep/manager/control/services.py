@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.events import EventHub
 from skep.manager.orchestrator.updater import rolled_back
@@ -47,11 +48,14 @@ class ServiceControl:
 
     async def create(self, spec: ServiceSpec) -> Service:
         """Returns the stored service. Errors: `Invalid`, `Unsupported`, `Conflict` (name in use)."""
+        service_id = self._new_id()
+        if not spec.name:
+            spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
         spec = _with_mode(spec)
         now = self._clock.now()
         template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
-        service = Service(id=self._new_id(), spec=spec, templates=[template], created_at=now, updated_at=now)
+        service = Service(id=service_id, spec=spec, templates=[template], created_at=now, updated_at=now)
         name_key = codec.service_name_key(spec.name)
         txn = Txn(
             (
@@ -126,6 +130,10 @@ class ServiceControl:
         self._view.remove_service(replace(removed, version=revision))
         self._hub.emit("service", "remove", service.id, name=service.spec.name)
         self._removed(service.id)
+
+    def warnings(self, spec: ServiceSpec) -> list[str]:
+        """Returns a sentence for each field that is set and not acted on."""
+        return warnings_for(spec)
 
     def _current(self, service_id: str, version: int) -> Service:
         service = self._view.services.get(service_id)

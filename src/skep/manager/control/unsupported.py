@@ -8,8 +8,8 @@ from __future__ import annotations
 from skep.model.spec import ServiceSpec
 
 NOT_ACTED_ON = {
-    "TaskTemplate.Networks": "overlay networks are not supported yet: containers run on the engine's default network",
-    "Networks": "overlay networks are not supported yet: containers run on the engine's default network",
+    "TaskTemplate.Networks": "overlay networks are not supported yet: the engine's default network is used",
+    "Networks": "overlay networks are not supported yet: the engine's default network is used",
     "EndpointSpec.Ports[ingress]": "the routing mesh is not supported yet: use mode=host to publish a port",
     "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
     "TaskTemplate.ContainerSpec.Privileges.CredentialSpec": "only Windows engines use it",

@@ -156,8 +156,6 @@ def _endpoint(endpoint: EndpointSpec) -> None:
             raise Invalid(f"invalid EndpointSpec: protocol '{port.protocol}' (tcp, udp or sctp)")
         if endpoint.mode == "dnsrr" and mode == "ingress":
             raise Invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
-        if not port.target_port:
-            raise Invalid("EndpointSpec: a published port needs a target port")
         if port.published_port:
             key = (port.protocol or "tcp", port.published_port, mode)
             if key in seen:

@@ -1,0 +1,50 @@
+"""Request bodies and query values to our types; what is wrong with them becomes a 400 that says where."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from skep.model.wire import canonical
+from skep.runtime.errors import Invalid
+
+S = TypeVar("S", bound=Struct)
+BODY_MAX_BYTES = 8 << 20  # a service spec with every field full is some 100 kB; secrets are 500 kB
+
+
+async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
+    """Returns the body as `kind`, and the names of members that `kind` does not have.
+
+    Errors: `Invalid` for what is not JSON, or of a wrong type, with the member's path.
+    """
+    raw = await request.read()
+    if len(raw) > BODY_MAX_BYTES:
+        raise Invalid(f"the request body is larger than {BODY_MAX_BYTES} bytes")
+    try:
+        value = msgspec.json.decode(raw or b"{}")
+    except msgspec.DecodeError as error:
+        raise Invalid(f"invalid JSON in the request body: {error}") from error
+    if not isinstance(value, dict):
+        raise Invalid("the request body must be a JSON object")
+    unknown: list[str] = []
+    try:
+        return msgspec.convert(canonical(value, kind, unknown), kind), unknown
+    except msgspec.ValidationError as error:
+        raise Invalid(f"invalid request body: {error}") from error
+
+
+def query_bool(request: web.Request, name: str) -> bool:
+    """True for 1, true, t … (what Go's API takes for true)."""
+    return request.query.get(name, "").strip().lower() not in ("", "0", "no", "false", "none")
+
+
+def query_version(request: web.Request, kind: str) -> int:
+    """Returns the object version an update carries. Errors: `Invalid`, in Docker's words."""
+    text = request.query.get("version", "")
+    try:
+        return int(text)
+    except ValueError:
+        raise Invalid(f"invalid {kind} version '{text}': an update needs the object's version") from None

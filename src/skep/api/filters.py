@@ -1,0 +1,45 @@
+"""The `filters` query parameter: JSON, either {"name": ["a"]} or the Go clients' {"name": {"a": true}}."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from skep.runtime.errors import Invalid, SkepError
+
+Filters = dict[str, list[str]]
+
+
+class BadFilterValue(SkepError):
+    """A value that the filter does not know: Docker answers 500, not 400."""
+
+
+def parse_filters(request: web.Request, accepted: frozenset[str]) -> Filters:
+    """Returns the filters by name. Errors: `Invalid` for a name that is not accepted, or bad JSON."""
+    text = request.query.get("filters", "")
+    if not text:
+        return {}
+    try:
+        decoded = msgspec.json.decode(text, type=dict[str, list[str] | dict[str, bool]])
+    except msgspec.MsgspecError as error:
+        raise BadFilterValue(f"invalid filters {text[:200]!r}: {error}") from error
+    found: Filters = {}
+    for name, values in decoded.items():
+        if name not in accepted:
+            raise Invalid(f"invalid filter '{name}'")
+        found[name] = [v for v, on in values.items() if on] if isinstance(values, dict) else values
+    return found
+
+
+def matches_any(wanted: list[str], value: str) -> bool:
+    """True where nothing is asked for, or `value` begins with something asked for."""
+    return not wanted or any(value.startswith(each) for each in wanted)
+
+
+def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
+    """True where every `key` or `key=value` asked for is there."""
+    for each in wanted:
+        key, has_value, value = each.partition("=")
+        if key not in labels or (has_value and labels[key] != value):
+            return False
+    return True

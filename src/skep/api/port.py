@@ -1,0 +1,115 @@
+"""What the API needs of the node it speaks for. `daemon.node` fulfils it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from msgspec import Struct
+
+from skep.model.cluster import Cluster, SwarmSpec
+from skep.model.event import Event
+from skep.model.node import Node, NodeSpec
+from skep.model.service import Service
+from skep.model.spec import ServiceSpec
+from skep.model.wire import Wire
+from skep.store.view import View
+
+
+class InitRequest(Wire, frozen=True, kw_only=True):
+    """Body of `POST /swarm/init`."""
+
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    data_path_port: int = 0
+    default_addr_pool: list[str] = []
+    subnet_size: int = 0
+    force_new_cluster: bool = False
+    spec: SwarmSpec = SwarmSpec()
+    auto_lock_managers: bool = False
+    availability: str = ""
+
+
+class JoinRequest(Wire, frozen=True, kw_only=True):
+    """Body of `POST /swarm/join`."""
+
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    remote_addrs: list[str] = []
+    join_token: str = ""
+    availability: str = ""
+
+
+class LocalNode(Struct, frozen=True):
+    """What this node is in its swarm."""
+
+    state: str  # inactive | pending | active | error | locked
+    node_id: str = ""
+    addr: str = ""
+    is_manager: bool = False
+    error: str = ""
+    managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
+
+
+class Services(Protocol):
+    """Orders about services; see `manager.control.services`."""
+
+    async def create(self, spec: ServiceSpec) -> Service: ...
+    async def update(self, service_id: str, version: int, spec: ServiceSpec) -> Service: ...
+    async def roll_back(self, service_id: str, version: int) -> Service: ...
+    async def remove(self, service_id: str) -> None: ...
+    def warnings(self, spec: ServiceSpec) -> list[str]: ...
+
+
+class Nodes(Protocol):
+    """Orders about nodes; see `manager.control.nodes`."""
+
+    async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node: ...
+    async def remove(self, node_id: str, force: bool) -> None: ...
+
+
+class Settings(Protocol):
+    """Orders about the swarm itself; see `manager.control.swarm`."""
+
+    async def update(
+        self, version: int, spec: SwarmSpec, rotate_worker: bool = False, rotate_manager: bool = False
+    ) -> Cluster: ...
+
+
+class Manager(Protocol):
+    """A leading manager."""
+
+    @property
+    def view(self) -> View: ...
+    @property
+    def services(self) -> Services: ...
+    @property
+    def nodes(self) -> Nodes: ...
+    @property
+    def swarm(self) -> Settings: ...
+
+
+class SwarmNode(Protocol):
+    """This daemon's part in a swarm."""
+
+    def local(self) -> LocalNode: ...
+
+    def manager(self) -> Manager:
+        """Errors: `NotManager`, in Docker's words."""
+        ...
+
+    def join_tokens(self, cluster: Cluster) -> tuple[str, str]:
+        """Returns (worker token, manager token)."""
+        ...
+
+    async def init(self, request: InitRequest) -> str:
+        """Makes a new swarm and returns this node's id."""
+        ...
+
+    async def join(self, request: JoinRequest) -> None: ...
+
+    async def leave(self, force: bool) -> None: ...
+
+    def events(self, since: float | None) -> AsyncIterator[Event]: ...

@@ -1,0 +1,47 @@
+"""Names and ids to objects, as Docker does: exact id, then exact name, then a unique prefix of the id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skep.model.node import Node
+from skep.model.service import Service
+from skep.model.task import PendingTask, Task
+from skep.runtime.errors import Invalid, NotFound
+from skep.store.view import View
+
+
+def find_service(view: View, text: str) -> Service:
+    """Errors: `NotFound`, `Invalid` where a prefix fits several."""
+    found = view.services.get(text) or view.services.get(view.service_ids.get(text, ""))
+    return found or view.services[_by_prefix("service", text, view.services)]
+
+
+def find_node(view: View, text: str, self_id: str) -> Node:
+    """`self` is this node. Errors: `NotFound`, `Invalid` where a prefix or a host name fits several."""
+    text = self_id if text == "self" else text
+    found = view.nodes.get(text)
+    if found is not None:
+        return found
+    named = [n for n in view.nodes.values() if n.description.hostname == text]
+    if len(named) > 1:
+        raise Invalid(f"node {text} is ambiguous ({len(named)} matches found)")
+    return named[0] if named else view.nodes[_by_prefix("node", text, view.nodes)]
+
+
+def find_task(view: View, text: str) -> Task | PendingTask:
+    """Errors: `NotFound`, `Invalid` where a prefix fits several."""
+    found = view.tasks.get(text) or view.pending_ids.get(text)
+    if found is not None:
+        return found
+    task_id = _by_prefix("task", text, (*view.tasks, *view.pending_ids))
+    return view.tasks.get(task_id) or view.pending_ids[task_id]
+
+
+def _by_prefix(kind: str, text: str, ids: Iterable[str]) -> str:
+    matching = [each for each in ids if each.startswith(text)] if text else []
+    if len(matching) > 1:
+        raise Invalid(f"{kind} {text} is ambiguous ({len(matching)} matches found)")
+    if not matching:
+        raise NotFound(f"{kind} {text} not found")
+    return matching[0]

@@ -1,0 +1,77 @@
+"""/nodes (Engine API 1.51)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from skep.api.decode import query_bool, query_version, read_body
+from skep.api.filters import BadFilterValue, matches_any, matches_labels, parse_filters
+from skep.api.objects import NodeJson, node_json
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_node
+from skep.api.routes.reply import reply, reply_list
+from skep.api.server import Route
+from skep.api.tls_info import tls_info
+from skep.model.node import Node, NodeSpec
+from skep.store.view import View
+
+FILTERS = frozenset({"id", "label", "node.label", "membership", "name", "role"})
+_ROLES = ("worker", "manager")
+_MEMBERSHIPS = ("accepted", "pending")
+
+
+class NodeRoutes:
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/nodes", self.list),
+            Route("GET", "/nodes/{id}", self.inspect),
+            Route("DELETE", "/nodes/{id}", self.remove),
+            Route("POST", "/nodes/{id}/update", self.update),
+        ]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        filters = parse_filters(request, FILTERS)
+        roles, memberships = filters.get("role", []), filters.get("membership", [])
+        for name, values, known in (("role", roles, _ROLES), ("membership", memberships, _MEMBERSHIPS)):
+            for value in values:
+                if value not in known:
+                    raise BadFilterValue(f"invalid {name} filter: '{value}'")
+        ids, names = filters.get("id", []), filters.get("name", [])
+        engine_labels, labels = filters.get("label", []), filters.get("node.label", [])
+        found = [
+            node
+            for node in list(view.nodes.values())
+            if matches_any(ids, node.id)
+            and matches_any(names, node.description.hostname)
+            and matches_labels(engine_labels, node.description.engine.labels)
+            and matches_labels(labels, node.spec.labels)
+            and (not roles or node.spec.role in roles)
+            and (not memberships or "accepted" in memberships)
+        ]
+        return await reply_list(request, (self._json(view, node) for node in found))
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        node = find_node(view, request.match_info["id"], self._node.local().node_id)
+        return reply(self._json(view, node))
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        node = find_node(manager.view, request.match_info["id"], self._node.local().node_id)
+        await manager.nodes.remove(node.id, query_bool(request, "force"))
+        return web.Response()
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        version = query_version(request, "node")
+        node = find_node(manager.view, request.match_info["id"], self._node.local().node_id)
+        spec, _ = await read_body(request, NodeSpec)
+        await manager.nodes.update(node.id, version, spec)
+        return web.Response()
+
+    def _json(self, view: View, node: Node) -> NodeJson:
+        return node_json(view, node, self._node.local().node_id, tls_info(view.cluster))

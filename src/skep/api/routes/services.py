@@ -1,0 +1,104 @@
+"""/services (Engine API 1.51)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from msgspec import Struct
+
+from skep.api.decode import query_bool, query_version, read_body
+from skep.api.filters import matches_any, matches_labels, parse_filters
+from skep.api.objects import service_json
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_service
+from skep.api.routes.defaults import with_defaults
+from skep.api.routes.reply import reply, reply_list
+from skep.api.server import Route
+from skep.model.spec import ServiceSpec
+from skep.runtime.errors import Invalid, Unsupported
+
+FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
+STATUS_SINCE = (1, 41)  # `status=true` was added
+
+
+class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}):
+    id: str
+    warnings: list[str] | None = None
+
+
+class Updated(Struct, rename="pascal"):
+    warnings: list[str] | None = None
+
+
+class ServiceRoutes:
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/services", self.list),
+            Route("POST", "/services/create", self.create),
+            Route("GET", "/services/{id}", self.inspect),
+            Route("DELETE", "/services/{id}", self.remove),
+            Route("POST", "/services/{id}/update", self.update),
+            Route("GET", "/services/{id}/logs", self.logs),
+        ]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        filters = parse_filters(request, FILTERS)
+        with_status = query_bool(request, "status") and request["api_version"] >= STATUS_SINCE
+        ids, names, labels = (filters.get(k, []) for k in ("id", "name", "label"))
+        modes, runtimes = filters.get("mode", []), filters.get("runtime", [])
+        found = [
+            service
+            for service in list(view.services.values())
+            if matches_any(ids, service.id)
+            and matches_any(names, service.spec.name)
+            and matches_labels(labels, service.spec.labels)
+            and (not modes or service.spec.mode_name in modes)
+            and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
+        ]
+        return await reply_list(request, (service_json(view, s, with_status) for s in found))
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        services = self._node.manager().services
+        spec, unknown = await read_body(request, ServiceSpec)
+        service = await services.create(spec)
+        return reply(Created(service.id, self._warnings(spec, unknown)), 201)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        service = find_service(view, request.match_info["id"])
+        answer = service_json(view, service)
+        return reply(with_defaults(answer) if query_bool(request, "insertDefaults") else answer)
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        await manager.services.remove(find_service(manager.view, request.match_info["id"]).id)
+        return web.Response()
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        version = query_version(request, "service")
+        service = find_service(manager.view, request.match_info["id"])
+        rollback = request.query.get("rollback", "")
+        if rollback == "previous":
+            await manager.services.roll_back(service.id, version)
+            return reply(Updated())
+        if rollback:
+            raise Invalid(f"unrecognized rollback option {rollback}")
+        spec, unknown = await read_body(request, ServiceSpec)
+        await manager.services.update(service.id, version, spec)
+        return reply(Updated(self._warnings(spec, unknown)))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        self._node.manager()
+        raise Unsupported(
+            "service logs are not supported by this version of skep yet: use `docker logs` with a task's"
+            " container on its node"
+        )
+
+    def _warnings(self, spec: ServiceSpec, unknown: list[str]) -> list[str] | None:
+        warnings = [f"{name}: this field is not known to skep and was ignored" for name in unknown]
+        warnings += self._node.manager().services.warnings(spec)
+        return warnings or None

@@ -1,0 +1,155 @@
+"""/tasks (Engine API 1.51), with the hidden `_up-to-date` that the client's progress bar polls with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from aiohttp import web
+from msgspec import Struct
+
+from skep.api.filters import BadFilterValue, Filters, matches_any, matches_labels, parse_filters
+from skep.api.objects import TaskJson, TaskWriter
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_node, find_service, find_task
+from skep.api.routes.reply import reply, reply_list
+from skep.api.server import Route
+from skep.model.states import ACCEPTED, RUNNING, SHUTDOWN
+from skep.model.task import PendingTask, Task
+from skep.runtime.errors import Unsupported
+from skep.store.view import View
+
+FILTERS = frozenset({"id", "name", "label", "service", "node", "desired-state", "runtime", "_up-to-date"})
+_DESIRED = {"running": RUNNING, "shutdown": SHUTDOWN, "accepted": ACCEPTED}
+
+
+class _Wanted(Struct, frozen=True):
+    """The filters, with names resolved."""
+
+    ids: list[str]
+    names: list[str]
+    labels: list[str]
+    services: frozenset[str] | None
+    nodes: frozenset[str] | None
+    desired: frozenset[int] | None
+    up_to_date: bool
+    runtimes: list[str]
+
+
+class TaskRoutes:
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/tasks", self.list),
+            Route("GET", "/tasks/{id}", self.inspect),
+            Route("GET", "/tasks/{id}/logs", self.logs),
+        ]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        wanted = self._wanted(view, parse_filters(request, FILTERS))
+        writer = TaskWriter(view)
+        tasks = [t for t in _candidates(view, wanted) if _fits(view, wanted, t)]
+        pending = [t for t in _pending(view, wanted) if _fits_pending(view, wanted, t)]
+
+        def rows() -> Iterator[TaskJson]:
+            for task in tasks:
+                yield writer.json(task)
+            for waiting in pending:
+                if waiting.service_id in view.services:
+                    yield writer.pending_json(waiting)
+
+        return await reply_list(request, rows())
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        found = find_task(view, request.match_info["id"])
+        writer = TaskWriter(view)
+        return reply(writer.json(found) if isinstance(found, Task) else writer.pending_json(found))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        self._node.manager()
+        raise Unsupported(
+            "task logs are not supported by this version of skep yet: use `docker logs` with the task's"
+            " container on its node"
+        )
+
+    def _wanted(self, view: View, filters: Filters) -> _Wanted:
+        services = nodes = desired = None
+        if "service" in filters:
+            services = frozenset(find_service(view, each).id for each in filters["service"])
+        if "node" in filters:
+            self_id = self._node.local().node_id
+            nodes = frozenset(find_node(view, each, self_id).id for each in filters["node"])
+        if "desired-state" in filters:
+            unknown = [each for each in filters["desired-state"] if each not in _DESIRED]
+            if unknown:
+                raise BadFilterValue(f"invalid desired-state filter: '{unknown[0]}'")
+            desired = frozenset(_DESIRED[each] for each in filters["desired-state"])
+        return _Wanted(
+            ids=filters.get("id", []),
+            names=filters.get("name", []),
+            labels=filters.get("label", []),
+            services=services,
+            nodes=nodes,
+            desired=desired,
+            up_to_date="true" in filters.get("_up-to-date", []),
+            runtimes=filters.get("runtime", []),
+        )
+
+
+def _candidates(view: View, wanted: _Wanted) -> Iterable[Task]:
+    """Walks as few tasks as the filters allow."""
+    if len(wanted.ids) == 1 and wanted.ids[0] in view.tasks:
+        return [view.tasks[wanted.ids[0]]]
+    if wanted.nodes is not None:
+        return [t for n in wanted.nodes for t in view.tasks_of_node(n)]
+    if wanted.services is not None:
+        return [t for s in wanted.services for t in view.tasks_of_service(s)]
+    return list(view.tasks.values())
+
+
+def _pending(view: View, wanted: _Wanted) -> Iterable[PendingTask]:
+    if wanted.nodes is not None:
+        return []
+    if wanted.services is not None:
+        return [p for s in wanted.services for p in view.pending.get(s, {}).values()]
+    return list(view.pending_ids.values())
+
+
+def _fits(view: View, wanted: _Wanted, task: Task) -> bool:
+    if wanted.services is not None and task.service_id not in wanted.services:
+        return False
+    if wanted.desired is not None and view.desired_of(task) not in wanted.desired:
+        return False
+    slot: int | str = task.slot or task.node_id
+    return _fits_common(view, wanted, task.id, task.service_id, task.spec_version, slot)
+
+
+def _fits_pending(view: View, wanted: _Wanted, task: PendingTask) -> bool:
+    if wanted.desired is not None and RUNNING not in wanted.desired:
+        return False
+    slot: int | str = task.slot or task.node_id
+    return _fits_common(view, wanted, task.id, task.service_id, task.spec_version, slot)
+
+
+def _fits_common(
+    view: View, wanted: _Wanted, task_id: str, service_id: str, version: int, slot: int | str
+) -> bool:
+    if not matches_any(wanted.ids, task_id):
+        return False
+    if not (wanted.names or wanted.labels or wanted.up_to_date or wanted.runtimes):
+        return True
+    service = view.services.get(service_id)
+    removed = view.removed.get(service_id)
+    name = service.spec.name if service else removed.name if removed else service_id
+    if not matches_any(wanted.names, f"{name}.{slot}.{task_id}"):
+        return False
+    if wanted.runtimes and "container" not in wanted.runtimes:
+        return False
+    if service is None:
+        return not wanted.labels and not wanted.up_to_date
+    if wanted.up_to_date and version != service.template.version:
+        return False
+    return matches_labels(wanted.labels, service.spec.labels)

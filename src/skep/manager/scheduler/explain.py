@@ -1,0 +1,21 @@
+"""Why a task has no node: SwarmKit's sentence, with counts (manager/scheduler/pipeline.go, filter.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# In the order in which filters refuse a node: each node is counted once, under the first that does.
+NOT_AVAILABLE = "{nodes} not available for new tasks"
+RESOURCES = "insufficient resources on {nodes}"
+PLUGINS = "missing plugin on {nodes}"
+CONSTRAINTS = "scheduling constraints not satisfied on {nodes}"
+PLATFORM = "unsupported platform on {nodes}"
+PORTS = "host-mode port already in use on {nodes}"
+MAX_REPLICAS = "max replicas per node limit exceed"
+
+
+def explain(refusals: Sequence[tuple[str, int]]) -> str:
+    """Returns the sentence for (phrase, nodes refused), most frequent first."""
+    counted = sorted((r for r in refusals if r[1]), key=lambda r: -r[1])
+    parts = [phrase.format(nodes="1 node" if n == 1 else f"{n} nodes") for phrase, n in counted]
+    return f"no suitable node ({'; '.join(parts)})" if parts else "no suitable node"

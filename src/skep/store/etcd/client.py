@@ -1,0 +1,180 @@
+"""`store.port.Store` on etcd's protocol (grpc.aio over the stubs that aetcd carries).
+
+The stubs, not aetcd's client class: eight transactions of a thousand operations must be in flight at once
+and messages of megabytes pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import grpc
+from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
+from msgspec import Struct
+
+from skep.runtime.errors import Conflict, Denied, OutcomeUnknown, Unavailable
+from skep.store.etcd.election import EtcdLeadership
+from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
+
+PAGE = 10_000  # keys per range call: some MB
+CALL_S = 10.0  # etcd answers in milliseconds, within an election in 2 s; longer means that it is gone
+MESSAGE_MAX_BYTES = 256 << 20  # a page of full buckets; etcd itself bounds what it accepts
+CAMPAIGN_POLL_S = 0.25  # a follower looks as often whether the leader's key is gone
+
+T = TypeVar("T")
+
+
+class EtcdStatus(Struct, frozen=True):
+    """How much etcd holds: bytes on disk, bytes in use, present revision."""
+
+    db_bytes: int
+    db_in_use_bytes: int
+    revision: int
+
+
+class EtcdStore:
+    """`target` is gRPC's address of etcd, such as `unix:/path`."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.aio.insecure_channel(
+            target,
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+                ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 3000),  # how long one attempt may take
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
+        self._kv = rpc_pb2_grpc.KVStub(self._channel)
+        self._lease = rpc_pb2_grpc.LeaseStub(self._channel)
+        self._maintenance = rpc_pb2_grpc.MaintenanceStub(self._channel)
+        self._leadership: EtcdLeadership | None = None
+
+    async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
+        start, end = prefix.encode(), _after_prefix(prefix.encode())
+        found: list[KeyValue] = []
+        revision = 0
+        while True:
+            page = await _read(
+                self._kv.Range(
+                    rpc_pb2.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision),
+                    timeout=CALL_S,
+                )
+            )
+            revision = revision or page.header.revision
+            found.extend(KeyValue(kv.key.decode(), kv.value, kv.mod_revision) for kv in page.kvs)
+            if not page.more:
+                return found, revision
+            start = page.kvs[-1].key + b"\0"
+
+    async def commit(self, txn: Txn) -> int:
+        compares = [_compare_revision(c) for c in txn.compares]
+        failure = []
+        if txn.fence is not None:
+            compares.append(_compare_fence(txn.fence))
+            key = txn.fence.key.encode()
+            failure.append(rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key)))
+        request = rpc_pb2.TxnRequest(compare=compares, success=[_op(op) for op in txn.ops], failure=failure)
+        answer = await _write(self._kv.Txn(request, timeout=CALL_S))
+        if answer.succeeded:
+            return int(answer.header.revision)
+        if txn.fence is not None:
+            held = answer.responses[0].response_range.kvs
+            if not held or held[0].create_revision != txn.fence.create_revision:
+                raise Denied("this manager no longer leads the swarm")
+        raise Conflict("the object was changed by somebody else meanwhile")
+
+    async def campaign(self, key: str, candidate: str, ttl_s: float) -> EtcdLeadership:
+        """See the port; a follower polls, because a watch would need a stream per manager for nothing."""
+        while True:
+            leadership = await self._try_campaign(key, candidate, ttl_s)
+            if leadership is not None:
+                self._leadership = leadership
+                return leadership
+            await asyncio.sleep(CAMPAIGN_POLL_S)
+
+    async def status(self) -> EtcdStatus:
+        """Errors: `Unavailable`."""
+        answer = await _read(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_S))
+        return EtcdStatus(answer.dbSize, answer.dbSizeInUse, answer.header.revision)
+
+    async def defragment(self) -> None:
+        """Gives unused pages back to the disk; etcd stands still meanwhile (about 1 s per 500 MB)."""
+        await _read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=60))
+
+    async def close(self) -> None:
+        if self._leadership is not None:
+            await self._leadership.resign()
+        await self._channel.close()
+
+    async def _try_campaign(self, key: str, candidate: str, ttl_s: float) -> EtcdLeadership | None:
+        name = key.encode()
+        held = await _read(self._kv.Range(rpc_pb2.RangeRequest(key=name), timeout=CALL_S))
+        if held.kvs:
+            return None
+        granted = await _read(
+            self._lease.LeaseGrant(rpc_pb2.LeaseGrantRequest(TTL=max(1, round(ttl_s))), timeout=CALL_S)
+        )
+        put = rpc_pb2.PutRequest(key=name, value=candidate.encode(), lease=granted.ID)
+        request = rpc_pb2.TxnRequest(
+            compare=[_compare_revision(Compare(key, 0))], success=[rpc_pb2.RequestOp(request_put=put)]
+        )
+        answer = await _read(self._kv.Txn(request, timeout=CALL_S))
+        if not answer.succeeded:
+            await _read(self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=granted.ID), timeout=CALL_S))
+            return None
+        fence = Fence(key, answer.header.revision)
+        return EtcdLeadership(self._lease, granted.ID, granted.TTL, fence)
+
+
+def _op(op: Put | Delete) -> Any:
+    if isinstance(op, Put):
+        return rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=op.key.encode(), value=op.value))
+    return rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=op.key.encode()))
+
+
+def _compare_revision(compare: Compare) -> Any:
+    equal, mod = rpc_pb2.Compare.EQUAL, rpc_pb2.Compare.MOD
+    return rpc_pb2.Compare(result=equal, target=mod, key=compare.key.encode(), mod_revision=compare.revision)
+
+
+def _compare_fence(fence: Fence) -> Any:
+    return rpc_pb2.Compare(
+        result=rpc_pb2.Compare.EQUAL,
+        target=rpc_pb2.Compare.CREATE,
+        key=fence.key.encode(),
+        create_revision=fence.create_revision,
+    )
+
+
+def _after_prefix(prefix: bytes) -> bytes:
+    """Returns the first key after all keys that begin with `prefix`, which ends in no 0xff."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+async def _read(call: Awaitable[T]) -> T:
+    """Errors: `Unavailable`; reading changes nothing, so an unknown outcome is none."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise Unavailable(f"etcd cannot be reached: {error.details()}") from error
+
+
+async def _write(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        details = error.details() or ""
+        if "space exceeded" in details:
+            raise Unavailable(
+                "etcd's database has reached its quota: free disk space, then compact and defragment it"
+            ) from error
+        refused = ("failed to connect", "connections to all backends failing", "Connection refused")
+        if error.code() == grpc.StatusCode.UNAVAILABLE and any(text in details for text in refused):
+            raise Unavailable(f"etcd cannot be reached: {details}") from error
+        if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
+            raise Unavailable(f"etcd refused the write: {details}") from error
+        raise OutcomeUnknown(f"etcd's answer to a write was lost: {details}") from error

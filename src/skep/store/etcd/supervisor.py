@@ -1,0 +1,231 @@
+"""etcd as a child of skepd: started, watched, restarted, ended with its parent.
+
+Clients reach it through a unix socket in a directory that only the owner may enter, so that no port and no
+certificate is needed on one host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import structlog
+
+from skep.runtime.errors import Invalid, Unavailable
+from skep.store.etcd.version import HOW, check_version
+
+log = structlog.get_logger()
+
+SOCKET_PATH_MAX = 100  # bytes; the kernel's limit is 107, etcd appends a port
+START_S = 30.0  # a member with a large write-ahead log needs some seconds; more means that it hangs
+STOP_S = 5.0  # etcd closes its database within a second
+RESTART_MIN_S, RESTART_MAX_S = 0.1, 5.0  # a crashed etcd is back within a lease; a broken one is not hammered
+LOG_MAX_BYTES = 8 << 20
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# Bounds of one transaction: the store writes at most 1,024 ops of together some 100 kB, and nodes with a
+# large bucket up to some MB. Compaction keeps an hour of revisions at most; the quota is etcd's advised 8 GB.
+_TUNING = (
+    "--max-txn-ops=2048",
+    f"--max-request-bytes={16 << 20}",
+    f"--quota-backend-bytes={8 << 30}",
+    "--auto-compaction-mode=revision",
+    "--auto-compaction-retention=10000",
+    "--snapshot-count=10000",
+    "--heartbeat-interval=100",
+    "--election-timeout=1000",
+    "--logger=zap",
+    "--log-level=warn",
+)
+
+
+def die_with_parent() -> None:
+    """Runs in the child before exec: the kernel kills it when the parent's thread ends (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class EtcdProcess:
+    """One etcd member with its data under `state_dir`/etcd."""
+
+    def __init__(self, state_dir: Path, binary: str = "etcd", name: str = "skep") -> None:
+        self._dir = state_dir / "etcd"
+        self._binary = binary
+        self._name = name
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; 0 while it is not running."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    @property
+    def target(self) -> str:
+        """Where clients connect, as gRPC names it."""
+        return f"unix:{self._dir / 'run' / 'c:0'}"
+
+    async def start(self) -> None:
+        """Starts etcd and returns when it answers. Errors: `Invalid` (missing, bad version, bad directory),
+        `Unavailable` (does not come up; with the end of its log)."""
+        binary = shutil.which(self._binary)
+        if binary is None:
+            raise Invalid(f"etcd was not found ({self._binary}): {HOW}")
+        check_version(await _version_text(binary))
+        self._prepare()
+        await asyncio.to_thread(_end_leftover, self._dir / "pid", str(self._dir))
+        await self._spawn(binary)
+        self._watch = asyncio.ensure_future(self._keep(binary))
+
+    async def stop(self) -> None:
+        """Ends the child; SIGKILL after some seconds."""
+        self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        (self._dir / "pid").unlink(missing_ok=True)
+
+    def _prepare(self) -> None:
+        run = self._dir / "run"
+        try:
+            for each in (self._dir, run):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+                each.chmod(0o700)
+            (run / "c:0").unlink(missing_ok=True)
+        except OSError as error:
+            raise Invalid(f"the state directory cannot be used: {error}") from error
+        if len(os.fsencode(run / "c:0")) > SOCKET_PATH_MAX:
+            raise Invalid(
+                f"the state directory's path is too long for a unix socket ({run}): choose one of at most"
+                f" {SOCKET_PATH_MAX - len('/etcd/run/c:0')} bytes"
+            )
+
+    async def _spawn(self, binary: str) -> None:
+        peer = f"http://127.0.0.1:{_free_port()}"
+        log_path = self._dir / "log"
+        if log_path.exists() and log_path.stat().st_size > LOG_MAX_BYTES:
+            log_path.replace(self._dir / "log.1")
+        (self._dir / "run" / "c:0").unlink(missing_ok=True)
+        with log_path.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                binary,
+                f"--name={self._name}",
+                f"--data-dir={self._dir / 'data'}",
+                "--listen-client-urls=unix://c:0",
+                "--advertise-client-urls=unix://c:0",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster={self._name}={peer}",
+                *_TUNING,
+                cwd=self._dir / "run",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=die_with_parent,
+            )
+        (self._dir / "pid").write_text(str(self._process.pid))
+        await self._until_up(log_path)
+
+    async def _until_up(self, log_path: Path) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_S
+        assert self._process is not None
+        while loop.time() < deadline:
+            if self._process.returncode is not None:
+                raise Unavailable(
+                    f"etcd ended with status {self._process.returncode}; its log ends: {_tail(log_path)}"
+                )
+            if await asyncio.to_thread(_accepts, str(self._dir / "run" / "c:0")):
+                return
+            await asyncio.sleep(0.02)
+        raise Unavailable(f"etcd did not come up within {START_S:.0f} s; its log ends: {_tail(log_path)}")
+
+    async def _keep(self, binary: str) -> None:
+        """Starts the child again whenever it ends."""
+        wait_s = RESTART_MIN_S
+        while not self._stopping:
+            assert self._process is not None
+            status = await self._process.wait()
+            if self._stopping:
+                return
+            self.restarts += 1
+            log.warning("etcd.died", status=status, restart_in_s=wait_s, log=_tail(self._dir / "log"))
+            await asyncio.sleep(wait_s)
+            try:
+                await self._spawn(binary)
+                wait_s = RESTART_MIN_S
+            except (Unavailable, OSError) as error:
+                log.error("etcd.down", error=str(error))
+                wait_s = min(wait_s * 2, RESTART_MAX_S)
+
+
+async def _version_text(binary: str) -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            binary, "--version", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 10)
+    except (OSError, TimeoutError) as error:
+        raise Invalid(f"{binary} cannot be run ({error}): {HOW}") from error
+    return output.decode(errors="replace")
+
+
+def _end_leftover(pid_file: Path, own_path: str) -> None:
+    """Ends the etcd of a skepd that was killed; only one that runs on our own directory."""
+    try:
+        pid = int(pid_file.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except (OSError, ValueError):
+        return
+    if f"--data-dir={own_path}" not in command:
+        return
+    log.info("etcd.leftover", pid=pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.02)  # in a thread of its own
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _accepts(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _tail(path: Path, size: int = 600) -> str:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - size))
+            return stream.read().decode(errors="replace").strip()
+    except OSError:
+        return "(no log)"

@@ -1,0 +1,144 @@
+"""The store in memory: same contract, for tests and the simulation. Deterministic; time is the loop's."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+
+from msgspec import Struct
+
+from skep.runtime.errors import Conflict, Denied, Unavailable
+from skep.store.port import Delete, Fence, KeyValue, Put, Txn
+
+CAMPAIGN_POLL_S = 0.25
+
+
+class _Entry(Struct):
+    value: bytes
+    created: int
+    modified: int
+
+
+class MemoryState:
+    """What several `MemoryStore`s share, as managers share etcd."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.entries: dict[str, _Entry] = {}
+
+    def prefix(self, prefix: str) -> list[KeyValue]:
+        keys = sorted(self.entries)
+        start = bisect.bisect_left(keys, prefix)
+        found = []
+        for key in keys[start:]:
+            if not key.startswith(prefix):
+                break
+            found.append(KeyValue(key, self.entries[key].value, self.entries[key].modified))
+        return found
+
+
+class StoreFaults:
+    """What may go wrong around a commit; the base class does nothing."""
+
+    async def before_commit(self, txn: Txn) -> None:
+        """May sleep, or raise `Unavailable`: nothing was written."""
+
+    async def after_commit(self, txn: Txn) -> None:
+        """May sleep, or raise `OutcomeUnknown`: it was written."""
+
+
+class MemoryStore:
+    """One manager's connection to the shared state."""
+
+    def __init__(self, state: MemoryState | None = None, faults: StoreFaults | None = None) -> None:
+        self._state = state or MemoryState()
+        self._faults = faults or StoreFaults()
+        self._leadership: MemoryLeadership | None = None
+        self._crashed = False
+
+    async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
+        self._check()
+        await asyncio.sleep(0)
+        return self._state.prefix(prefix), self._state.revision
+
+    async def commit(self, txn: Txn) -> int:
+        self._check()
+        await self._faults.before_commit(txn)
+        self._check()
+        revision = self._apply(txn)
+        await self._faults.after_commit(txn)
+        self._check()
+        return revision
+
+    async def campaign(self, key: str, candidate: str, ttl_s: float) -> MemoryLeadership:
+        while True:
+            self._check()
+            if key not in self._state.entries:
+                revision = self._apply(Txn((Put(key, candidate.encode()),)))
+                self._leadership = MemoryLeadership(self._state, Fence(key, revision), ttl_s)
+                return self._leadership
+            await asyncio.sleep(CAMPAIGN_POLL_S)
+
+    async def close(self) -> None:
+        if self._leadership is not None:
+            await self._leadership.resign()
+
+    def crash(self) -> None:
+        """The process is gone: its lease runs out, and nothing it still does reaches the store."""
+        self._crashed = True
+        if self._leadership is not None:
+            self._leadership.expire_later()
+
+    def _check(self) -> None:
+        if self._crashed:
+            raise Unavailable("the store cannot be reached")
+
+    def _apply(self, txn: Txn) -> int:
+        state = self._state
+        if txn.fence is not None:
+            held = state.entries.get(txn.fence.key)
+            if held is None or held.created != txn.fence.create_revision:
+                raise Denied("this manager no longer leads the swarm")
+        for compare in txn.compares:
+            entry = state.entries.get(compare.key)
+            if (entry.modified if entry is not None else 0) != compare.revision:
+                raise Conflict("the object was changed by somebody else meanwhile")
+        state.revision += 1
+        for op in txn.ops:
+            if isinstance(op, Delete):
+                state.entries.pop(op.key, None)
+                continue
+            known = state.entries.get(op.key)
+            created = known.created if known is not None else state.revision
+            state.entries[op.key] = _Entry(op.value, created, state.revision)
+        return state.revision
+
+
+class MemoryLeadership:
+    """A leadership that lasts until it is resigned, or its holder crashed and the lease ran out."""
+
+    def __init__(self, state: MemoryState, fence: Fence, ttl_s: float) -> None:
+        self.fence = fence
+        self._state = state
+        self._ttl_s = ttl_s
+        self._lost = asyncio.Event()
+
+    async def wait_lost(self) -> None:
+        await self._lost.wait()
+
+    async def resign(self) -> None:
+        self._expire()
+
+    def expire_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._ttl_s, self._expire)
+
+    def expire(self) -> None:
+        """The lease ran out although the holder lives (it was paused)."""
+        self._expire()
+
+    def _expire(self) -> None:
+        held = self._state.entries.get(self.fence.key)
+        if held is not None and held.created == self.fence.create_revision:
+            del self._state.entries[self.fence.key]
+            self._state.revision += 1
+        self._lost.set()

@@ -1,0 +1,90 @@
+"""One contract, two stores: etcd for real, and the one in memory that the simulation uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from skep.runtime.errors import Conflict, Denied
+from skep.store.etcd.client import EtcdStore
+from skep.store.etcd.supervisor import EtcdProcess
+from skep.store.memory import MemoryState, MemoryStore
+from skep.store.port import Compare, Delete, Put, Store, Txn
+
+Connect = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "etcd"])
+async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Connect]:
+    """Gives a function that opens another connection to one and the same store."""
+    if request.param == "memory":
+        state = MemoryState()
+        yield lambda: MemoryStore(state)
+        return
+    etcd = EtcdProcess(tmp_path)
+    await etcd.start()
+    try:
+        yield lambda: EtcdStore(etcd.target)
+    finally:
+        await etcd.stop()
+
+
+async def test_what_was_put_is_loaded_with_its_revision(connect: Connect) -> None:
+    store = connect()
+    first = await store.commit(Txn((Put("/t/a", b"1"), Put("/t/b", b"2"))))
+    second = await store.commit(Txn((Put("/t/b", b"3"), Put("/u", b"4"))))
+    pairs, revision = await store.load("/t/")
+    assert [(p.key, p.value, p.revision) for p in pairs] == [("/t/a", b"1", first), ("/t/b", b"3", second)]
+    assert revision >= second
+    await store.close()
+
+
+async def test_more_keys_than_a_page_are_loaded_once_each(connect: Connect) -> None:
+    store = connect()
+    for start in range(0, 21_000, 1000):
+        await store.commit(Txn(tuple(Put(f"/t/{n:06d}", b"x") for n in range(start, start + 1000))))
+    pairs, _ = await store.load("/t/")
+    assert [p.key for p in pairs] == [f"/t/{n:06d}" for n in range(21_000)]
+    await store.close()
+
+
+async def test_a_compare_that_fails_changes_nothing(connect: Connect) -> None:
+    store = connect()
+    revision = await store.commit(Txn((Put("/t/a", b"1"),), compares=(Compare("/t/a", 0),)))
+    with pytest.raises(Conflict):
+        await store.commit(Txn((Put("/t/a", b"2"), Delete("/t/a")), compares=(Compare("/t/a", 0),)))
+    await store.commit(Txn((Put("/t/a", b"3"),), compares=(Compare("/t/a", revision),)))
+    pairs, _ = await store.load("/t/")
+    assert [p.value for p in pairs] == [b"3"]
+    await store.close()
+
+
+async def test_only_one_leads_and_a_resigned_leader_cannot_write(connect: Connect) -> None:
+    first, second = connect(), connect()
+    old = await first.campaign("/leader", "a", 5)
+    waiting = asyncio.ensure_future(second.campaign("/leader", "b", 5))
+    await asyncio.sleep(0.6)
+    assert not waiting.done()
+    await first.commit(Txn((Put("/t/a", b"1"),), fence=old.fence))
+    await old.resign()
+    new = await asyncio.wait_for(waiting, 10)
+    await second.commit(Txn((Put("/t/a", b"2"),), fence=new.fence))
+    with pytest.raises(Denied):
+        await first.commit(Txn((Put("/t/a", b"3"),), fence=old.fence))
+    with pytest.raises(Conflict):
+        await second.commit(Txn((Put("/t/a", b"4"),), compares=(Compare("/t/a", 1),), fence=new.fence))
+    pairs, _ = await second.load("/t/")
+    assert [p.value for p in pairs] == [b"2"]
+    await first.close()
+    await second.close()
+
+
+async def test_a_full_transaction_fits(connect: Connect) -> None:
+    store = connect()
+    revision = await store.commit(Txn(tuple(Put(f"/t/{n}", b"x" * 4000) for n in range(1024))))
+    pairs, _ = await store.load("/t/")
+    assert {p.revision for p in pairs} == {revision}
+    await store.close()

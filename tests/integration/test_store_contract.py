@@ -55,7 +55,7 @@ async def test_a_compare_that_fails_changes_nothing(connect: Connect) -> None:
     store = connect()
     revision = await store.commit(Txn((Put("/t/a", b"1"),), compares=(Compare("/t/a", 0),)))
     with pytest.raises(Conflict):
-        await store.commit(Txn((Put("/t/a", b"2"), Delete("/t/a")), compares=(Compare("/t/a", 0),)))
+        await store.commit(Txn((Put("/t/a", b"2"), Delete("/t/b")), compares=(Compare("/t/a", 0),)))
     await store.commit(Txn((Put("/t/a", b"3"),), compares=(Compare("/t/a", revision),)))
     pairs, _ = await store.load("/t/")
     assert [p.value for p in pairs] == [b"3"]

@@ -1,0 +1,144 @@
+"""The root of trust: makes itself, signs nodes' certificates, checks join tokens. Time is an argument."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from skep.rpc.certificates import UNIT_OF_ROLE, base36, ca_digest, parse_join_token
+from skep.runtime.errors import Corrupt, Denied, Invalid
+
+ROOT_YEARS_S = 20 * 365 * 24 * 3600.0  # SwarmKit's
+BACKDATE_S = 3600.0  # SwarmKit's: nodes' clocks may be an hour behind
+_SECRET_LENGTH = 25
+
+
+def new_root(now: float) -> tuple[bytes, bytes]:
+    """Returns (certificate, private key) of a new root, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-ca")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_time(now - BACKDATE_S))
+        .not_valid_after(_time(now + ROOT_YEARS_S))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(_key_usage(signs=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def new_secret(random_bytes: bytes) -> str:
+    """Returns the secret half of a join token from 16 random bytes."""
+    return base36(int.from_bytes(random_bytes, "big"), _SECRET_LENGTH)[-_SECRET_LENGTH:]
+
+
+def join_token(ca_pem: bytes, secret: str) -> str:
+    """Returns the whole token."""
+    return f"SWMTKN-1-{ca_digest(ca_pem)}-{secret}"
+
+
+def role_of_token(text: str, ca_pem: bytes, worker_secret: str, manager_secret: str) -> str:
+    """Returns what the token lets one join as. Errors: `Denied`, in SwarmKit's words; `Invalid`."""
+    token = parse_join_token(text)
+    if token.digest == ca_digest(ca_pem):
+        for role, secret in (("worker", worker_secret), ("manager", manager_secret)):
+            if hmac.compare_digest(token.secret, secret):
+                return role
+    raise Denied(
+        "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+    )
+
+
+class Authority:
+    """Signs with the root's key."""
+
+    def __init__(self, ca_cert_pem: bytes, ca_key_pem: bytes) -> None:
+        try:
+            self._certificate = x509.load_pem_x509_certificate(ca_cert_pem)
+            key = serialization.load_pem_private_key(ca_key_pem, None)
+        except ValueError as error:
+            raise Corrupt(f"the swarm's CA cannot be read: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise Corrupt("the swarm's CA key is of an unknown kind")
+        self._key = key
+        self._key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        self.ca_pem = ca_cert_pem
+
+    def sign(
+        self, request_pem: bytes, node_id: str, role: str, cluster_id: str, now: float, expiry_s: float
+    ) -> bytes:
+        """Returns a node certificate, PEM, for the key that the request proves possession of.
+
+        The request's own subject does not count. Errors: `Invalid` for a bad request.
+        """
+        try:
+            request = x509.load_pem_x509_csr(request_pem)
+        except ValueError as error:
+            raise Invalid(f"the certificate request cannot be read: {error}") from error
+        if not request.is_signature_valid:
+            raise Invalid("the certificate request is not signed by its own key")
+        unit = UNIT_OF_ROLE[role]
+        names = [node_id, unit] + (["swarm-ca"] if role == "manager" else [])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(
+                x509.Name(
+                    [
+                        x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+                        x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+                    ]
+                )
+            )
+            .issuer_name(self._certificate.subject)
+            .public_key(request.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_time(now - BACKDATE_S))
+            .not_valid_after(_time(now + expiry_s))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .add_extension(self._key_id, critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(int(at), UTC)
+
+
+def _key_usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=not signs,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )

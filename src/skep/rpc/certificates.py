@@ -1,0 +1,171 @@
+"""Node certificates and join tokens, the parts that agents need too. Time is an argument.
+
+A certificate says who a node is: CN its id, OU its role (`swarm-worker`, `swarm-manager`), O the swarm's
+id; a join token pins the digest of the root certificate. All as SwarmKit has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from msgspec import Struct
+
+from skep.rpc.port import Identity
+from skep.runtime.errors import Corrupt, Denied, Invalid
+
+ROLE_UNITS = {"swarm-worker": "worker", "swarm-manager": "manager"}
+UNIT_OF_ROLE = {role: unit for unit, role in ROLE_UNITS.items()}
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_TOKEN = re.compile(r"^SWMTKN-1-([0-9a-z]{50})-([0-9a-z]{25})$")
+_DIGEST_LENGTH = 50
+
+
+class NodeKeys(Struct, frozen=True):
+    """What a node holds: its private key, its certificate, the swarm's root certificate; all PEM."""
+
+    key_pem: bytes
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
+class JoinToken(Struct, frozen=True):
+    """`digest` pins the root certificate, `secret` says as what one may join."""
+
+    digest: str
+    secret: str
+
+    def __str__(self) -> str:
+        return f"SWMTKN-1-{self.digest}-{self.secret}"
+
+
+def parse_join_token(text: str) -> JoinToken:
+    """Errors: `Invalid`, in Docker's words."""
+    found = _TOKEN.match(text.strip())
+    if found is None:
+        raise Invalid("invalid join token")
+    return JoinToken(found[1], found[2])
+
+
+def ca_digest(ca_pem: bytes) -> str:
+    """Returns the digest of a root certificate as join tokens carry it: SHA-256 in base 36."""
+    return base36(int.from_bytes(hashlib.sha256(ca_pem).digest(), "big"), _DIGEST_LENGTH)
+
+
+def base36(number: int, length: int) -> str:
+    digits = []
+    while number:
+        number, rest = divmod(number, 36)
+        digits.append(_DIGITS[rest])
+    return "".join(reversed(digits)).rjust(length, "0")
+
+
+def new_key_and_request() -> tuple[bytes, bytes]:
+    """Returns (private key, certificate request), PEM; the request proves possession of the key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return (
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+    )
+
+
+def identity_of(der_or_pem: bytes) -> Identity:
+    """Returns who a certificate names. Errors: `Invalid` for what is no node certificate."""
+    try:
+        if der_or_pem.startswith(b"-----"):
+            certificate = x509.load_pem_x509_certificate(der_or_pem)
+        else:
+            certificate = x509.load_der_x509_certificate(der_or_pem)
+        subject = certificate.subject
+        node_id, unit, cluster_id = (
+            str(subject.get_attributes_for_oid(oid)[0].value)
+            for oid in (
+                NameOID.COMMON_NAME,
+                NameOID.ORGANIZATIONAL_UNIT_NAME,
+                NameOID.ORGANIZATION_NAME,
+            )
+        )
+        role = ROLE_UNITS[unit]
+    except (ValueError, IndexError, KeyError) as error:
+        raise Invalid(f"not a certificate of a swarm's node: {error}") from error
+    return Identity(node_id, role, cluster_id, certificate.not_valid_after_utc.timestamp())
+
+
+def verify_issued_by(ca_pem: bytes, der: bytes, now: float) -> Identity:
+    """Returns who the certificate names if the root signed it and it is valid. Errors: `Denied`."""
+    certificate = x509.load_der_x509_certificate(der)
+    root = x509.load_pem_x509_certificate(ca_pem)
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise Denied("the manager's certificate was not issued by the swarm's CA") from error
+    identity = identity_of(der)
+    if not certificate.not_valid_before_utc.timestamp() <= now <= identity.not_after:
+        raise Denied(
+            f"the certificate of node {identity.node_id} is not valid now: check both machines' clocks"
+        )
+    return identity
+
+
+def save_keys(directory: Path, keys: NodeKeys) -> None:
+    """Writes the node's files, each whole or not at all. Errors: `Invalid` (disk full, no permission)."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, data in (
+            ("swarm-root-ca.crt", keys.ca_pem),
+            ("swarm-node.key", keys.key_pem),
+            ("swarm-node.crt", keys.certificate_pem),
+        ):
+            write_file(directory / name, data)
+    except OSError as error:
+        raise Invalid(f"the node's certificate cannot be stored: {error}") from error
+
+
+def load_keys(directory: Path) -> NodeKeys:
+    """Errors: `Corrupt`, which names the file."""
+    parts = {}
+    for name in ("swarm-root-ca.crt", "swarm-node.key", "swarm-node.crt"):
+        path = directory / name
+        try:
+            parts[name] = path.read_bytes()
+        except OSError as error:
+            raise Corrupt(f"the node's certificate cannot be read: {error}") from error
+        if b"-----END" not in parts[name]:
+            raise Corrupt(f"{path} is truncated: restore it, or leave the swarm (--force) and join again")
+    keys = NodeKeys(parts["swarm-node.key"], parts["swarm-node.crt"], parts["swarm-root-ca.crt"])
+    identity_of(keys.certificate_pem)
+    return keys
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes atomically: a crash leaves the old file or the new one, and only the owner may read it."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

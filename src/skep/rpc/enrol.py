@@ -1,0 +1,143 @@
+"""Both ends of enrolment: the node that joins, and the manager's handler for connections without a
+certificate. The certificate authority itself is the manager's (`manager.ca`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from skep.model.node import NodeDescription
+from skep.rpc import enrolment_messages as wire
+from skep.rpc.certificates import (
+    NodeKeys,
+    ca_digest,
+    new_key_and_request,
+    parse_join_token,
+    verify_issued_by,
+)
+from skep.rpc.link import connect
+from skep.rpc.port import Connection
+from skep.rpc.tls import enrolment_context
+from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, Unsupported
+
+ENROL_S = 20.0  # Docker's own time-out for joining
+IDLE_S = 20.0  # a connection without a certificate that has not enrolled by then is closed
+_KINDS: dict[str, type[SkepError]] = {
+    "denied": Denied,
+    "invalid": Invalid,
+    "unsupported": Unsupported,
+    "unavailable": Unavailable,
+}
+
+
+class Enrolment(Struct, frozen=True):
+    """What a node has after it was taken in."""
+
+    node_id: str
+    cluster_id: str
+    keys: NodeKeys
+    managers: list[str]
+
+
+class _Replies:
+    """Collects what the manager answers."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | SkepError] = asyncio.Queue(4)
+
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do: the caller speaks first."""
+
+    def frame(self, data: bytes) -> None:
+        if not self._queue.full():
+            self._queue.put_nowait(data)
+
+    def closed(self, reason: str) -> None:
+        if not self._queue.full():
+            self._queue.put_nowait(Unavailable(f"the manager closed the connection: {reason}"))
+
+    async def next(self) -> wire.Ca | wire.Enrolled | wire.Refused:
+        answer = await self._queue.get()
+        if isinstance(answer, SkepError):
+            raise answer
+        return wire.decode_from_manager(answer)
+
+
+async def enrol(
+    host: str,
+    port: int,
+    token_text: str,
+    description: NodeDescription,
+    availability: str,
+    now: float,
+    timeout_s: float = ENROL_S,
+) -> Enrolment:
+    """Joins the swarm of that manager. Errors: `Invalid` bad token, `Denied` wrong CA or secret,
+    `Unavailable` unreachable; each in Docker's words where Docker has some."""
+    token = parse_join_token(token_text)
+    replies = _Replies()
+    link = await connect(host, port, enrolment_context(), replies, timeout_s=timeout_s, expect_role=None)
+    try:
+        async with asyncio.timeout(timeout_s):
+            link.send(wire.encode(wire.GetCa()))
+            ca = await replies.next()
+            if not isinstance(ca, wire.Ca):
+                raise Unavailable(f"{host}:{port} does not answer as a manager")
+            if ca_digest(ca.pem) != token.digest:
+                raise Denied(f"remote CA does not match fingerprint. Expected: {token.digest}")
+            assert link.peer_certificate is not None
+            peer = verify_issued_by(ca.pem, link.peer_certificate, now)
+            if peer.role != "manager":
+                raise Denied(f"{host}:{port} is not a manager of this swarm")
+            key_pem, request_pem = new_key_and_request()
+            request = wire.Enrol(token_text, request_pem, availability, description)
+            link.send(wire.encode(request))
+            answer = await replies.next()
+    except TimeoutError as error:
+        raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
+    finally:
+        link.close()
+    if isinstance(answer, wire.Refused):
+        raise _KINDS.get(answer.kind, Unavailable)(answer.message)
+    if not isinstance(answer, wire.Enrolled):
+        raise Unavailable(f"{host}:{port} does not answer as a manager")
+    keys = NodeKeys(key_pem, answer.certificate_pem, ca.pem)
+    return Enrolment(answer.node_id, answer.cluster_id, keys, answer.managers)
+
+
+Issue = Callable[[wire.Enrol, str], Awaitable[wire.Enrolled]]
+
+
+class EnrolHandler:
+    """Serves one connection without a certificate. `issue(request, remote host)` raises what refuses."""
+
+    def __init__(self, connection: Connection, ca_pem: bytes, issue: Issue) -> None:
+        self._connection = connection
+        self._ca_pem = ca_pem
+        self._issue = issue
+        self._work: asyncio.Task[None] | None = None
+        self._idle = asyncio.get_running_loop().call_later(IDLE_S, connection.close)
+
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do: the node speaks first."""
+
+    def frame(self, data: bytes) -> None:
+        message = wire.decode_from_node(data)
+        if isinstance(message, wire.GetCa):
+            self._connection.send(wire.encode(wire.Ca(self._ca_pem)))
+        elif self._work is None:
+            self._work = asyncio.ensure_future(self._answer(message))
+
+    def closed(self, reason: str) -> None:
+        self._idle.cancel()
+
+    async def _answer(self, request: wire.Enrol) -> None:
+        answer: wire.Enrolled | wire.Refused
+        try:
+            answer = await self._issue(request, self._connection.remote_host)
+        except SkepError as error:
+            kinds = [kind for kind, cls in _KINDS.items() if isinstance(error, cls)]
+            answer = wire.Refused(kinds[0] if kinds else "unavailable", str(error))
+        self._connection.send(wire.encode(answer))

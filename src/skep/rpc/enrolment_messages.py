@@ -1,0 +1,71 @@
+"""How a node joins, on one TLS connection without a client certificate.
+
+node                             manager
+GetCa  ------------------------>
+       <------------------------ Ca          the digest must be the token's, and the peer of this very
+                                             connection must hold a manager's certificate of that CA
+Enrol  ------------------------>             only now the secret is sent
+       <------------------------ Enrolled | Refused
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from skep.model.node import NodeDescription
+from skep.runtime.errors import Invalid
+
+
+class GetCa(Struct, frozen=True, tag="get-ca"):
+    """Which root certificate do you go by?"""
+
+
+class Ca(Struct, frozen=True, tag="ca"):
+    pem: bytes
+
+
+class Enrol(Struct, frozen=True, tag="enrol"):
+    """Take me in. `role` is only a hint: the token decides."""
+
+    token: str
+    request_pem: bytes
+    availability: str
+    description: NodeDescription
+
+
+class Enrolled(Struct, frozen=True, tag="enrolled"):
+    node_id: str
+    certificate_pem: bytes
+    cluster_id: str
+    managers: list[str]
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """`kind`: denied, unavailable, unsupported, invalid."""
+
+    kind: str
+    message: str
+
+
+encode = msgspec.msgpack.Encoder().encode
+_from_node: msgspec.msgpack.Decoder[GetCa | Enrol] = msgspec.msgpack.Decoder(GetCa | Enrol)
+_from_manager: msgspec.msgpack.Decoder[Ca | Enrolled | Refused] = msgspec.msgpack.Decoder(
+    Ca | Enrolled | Refused
+)
+
+
+def decode_from_node(frame: bytes) -> GetCa | Enrol:
+    """Errors: `Invalid`."""
+    try:
+        return _from_node.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of enrolment: {error}") from error
+
+
+def decode_from_manager(frame: bytes) -> Ca | Enrolled | Refused:
+    """Errors: `Invalid`."""
+    try:
+        return _from_manager.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of enrolment: {error}") from error

@@ -1,0 +1,232 @@
+"""Frames over TLS: four bytes of length, then the frame. Protocols, not streams: 2,300 of them share a loop.
+
+Writes of one turn of the loop leave together. A peer that sends garbage or does not read is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+
+from skep.rpc.certificates import identity_of
+from skep.rpc.port import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
+from skep.runtime.errors import Denied, Invalid, Unavailable
+
+log = structlog.get_logger()
+
+HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 ms on one core, with room
+BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
+ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers
+_LENGTH = struct.Struct(">I")
+
+
+class FrameLink(asyncio.Protocol):
+    """One connection; fulfils `rpc.port.Connection`."""
+
+    def __init__(
+        self, make_handler: Callable[[Connection], Handler | None], gone: Callable[[FrameLink], None]
+    ) -> None:
+        self.identity: Identity | None = None
+        self.remote_host = ""
+        self.peer_certificate: bytes | None = None
+        self._make_handler = make_handler
+        self._gone = gone
+        self._handler: Handler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._outgoing: list[bytes] = []
+        self._reason = "the peer closed the connection"
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.remote_host = peer[0] if isinstance(peer, tuple) else ""
+        tls = transport.get_extra_info("ssl_object")
+        self.peer_certificate = tls.getpeercert(True) if tls is not None else None
+        try:
+            if self.peer_certificate is not None and tls.context.verify_mode != ssl.CERT_NONE:
+                self.identity = identity_of(self.peer_certificate)
+            self._handler = self._make_handler(self)
+        except (Invalid, Denied) as error:
+            self._cut(str(error))
+        if self._handler is None:
+            self._transport.abort()
+            return
+        self._handler.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        start, end = 0, len(buffer)
+        while end - start >= 4 and self._handler is not None:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > FRAME_MAX_BYTES:
+                self._cut(f"a frame of {length} bytes was announced")
+                return
+            if end - start - 4 < length:
+                break
+            frame = bytes(memoryview(buffer)[start + 4 : start + 4 + length])
+            start += 4 + length
+            self._deliver(frame)
+        del buffer[:start]
+
+    def _deliver(self, frame: bytes) -> None:
+        assert self._handler is not None
+        try:
+            self._handler.frame(frame)
+        except Invalid as error:
+            self._cut(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._reason = str(exc) or type(exc).__name__
+        handler, self._handler = self._handler, None
+        self._transport = None
+        self._outgoing.clear()
+        self._gone(self)
+        if handler is not None:
+            handler.closed(self._reason)
+
+    # Connection
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(_LENGTH.pack(len(frame)))
+        self._outgoing.append(frame)
+
+    def close(self) -> None:
+        """Sends what is queued, then ends the connection."""
+        if self._transport is not None:
+            self._flush()
+            if self._transport is not None:
+                self._transport.close()
+
+    def _flush(self) -> None:
+        transport, parts = self._transport, self._outgoing
+        if transport is None or not parts:
+            return
+        self._outgoing = []
+        transport.write(b"".join(parts))
+        if transport.get_write_buffer_size() > BUFFER_MAX_BYTES:
+            self._cut("it does not read what it is sent")
+
+    def _cut(self, reason: str) -> None:
+        log.warning("link.cut", peer=self.remote_host, reason=reason)
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class LinkServer:
+    """A listening manager port."""
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+        self._links: set[FrameLink] = set()
+        self._anonymous = 0
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        make_handler: Callable[[Connection], Handler | None],
+    ) -> None:
+        """Errors: `Invalid` when the address cannot be used; names it."""
+
+        def made(connection: Connection) -> Handler | None:
+            if connection.identity is None and self._anonymous >= ANONYMOUS_MAX:
+                return None
+            if connection.identity is None:
+                self._anonymous += 1
+            return make_handler(connection)
+
+        def factory() -> FrameLink:
+            link = FrameLink(made, self._forget)
+            self._links.add(link)
+            return link
+
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                factory,
+                host,
+                port,
+                ssl=context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=1,
+            )
+        except OSError as error:
+            raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+    def _forget(self, link: FrameLink) -> None:
+        self._links.discard(link)
+        if link.identity is None and self._anonymous:
+            self._anonymous -= 1
+
+    async def close(self) -> None:
+        """Stops listening and ends all connections."""
+        if self._server is not None:
+            self._server.close()
+        for link in list(self._links):
+            link.close()
+        if self._server is not None:
+            await asyncio.sleep(0)
+
+
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    handler: Handler,
+    *,
+    timeout_s: float = HANDSHAKE_S,
+    expect_role: str | None = "manager",
+) -> FrameLink:
+    """Returns the connection once TLS stands. Errors: `Unavailable`, `Denied`; both name the address."""
+    refused: list[str] = []
+
+    def made(connection: Connection) -> Handler | None:
+        identity = connection.identity
+        if expect_role is not None and (identity is None or identity.role != expect_role):
+            refused.append(f"{host}:{port} is not a {expect_role} of this swarm")
+            return None
+        return handler
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, link = await asyncio.get_running_loop().create_connection(
+                lambda: FrameLink(made, lambda _: None),
+                host,
+                port,
+                ssl=context,
+                server_hostname="",
+                ssl_handshake_timeout=timeout_s,
+                ssl_shutdown_timeout=1,
+            )
+    except ssl.SSLCertVerificationError as error:
+        raise Denied(f"{host}:{port} is not of this swarm: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise Unavailable(f"no TLS connection to {host}:{port}: {error.reason or error}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
+    except OSError as error:
+        raise Unavailable(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+    if refused:
+        raise Denied(refused[0])
+    return link

@@ -1,0 +1,59 @@
+"""TLS contexts of the managers' port: mutual TLS by the swarm's CA; nobody goes by host names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from pathlib import Path
+
+from skep.rpc.certificates import NodeKeys
+from skep.runtime.errors import Corrupt
+
+
+def server_context(keys: NodeKeys) -> ssl.SSLContext:
+    """For a manager. A client may come without a certificate: then it may only enrol."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, keys)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # sessions last for days: tickets would cost two signatures per handshake
+    return context
+
+
+def client_context(keys: NodeKeys) -> ssl.SSLContext:
+    """For an agent: shows its certificate and takes only peers that the swarm's CA has signed."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, keys)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def enrolment_context() -> ssl.SSLContext:
+    """For a node that joins: the peer is checked against the token's digest after the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _context(protocol: int, keys: NodeKeys) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cadata=keys.ca_pem.decode())
+        _load_chain(context, keys)
+    except (ssl.SSLError, ValueError) as error:
+        raise Corrupt(f"the node's certificate and key cannot be used together: {error}") from error
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, keys: NodeKeys) -> None:
+    """The ssl module reads keys from files only: one in memory, where the system has it."""
+    directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    descriptor, name = tempfile.mkstemp(prefix="skep-", dir=directory)  # 0600
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(keys.certificate_pem + b"\n" + keys.key_pem)
+        context.load_cert_chain(name)
+    finally:
+        Path(name).unlink(missing_ok=True)

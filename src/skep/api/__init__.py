@@ -1,0 +1,1 @@
+"""The Docker API: the swarm area answered here, everything else passed to the local engine."""

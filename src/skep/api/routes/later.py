@@ -20,7 +20,7 @@ class LaterRoutes:
         found = []
         for kind in ("secrets", "configs"):
             found += [
-                Route("GET", f"/{kind}", self.list),
+                Route("GET", f"/{kind}", self.list_all),
                 Route("POST", f"/{kind}/create", self.create),
                 Route("GET", f"/{kind}/{{id}}", self.one),
                 Route("DELETE", f"/{kind}/{{id}}", self.one),
@@ -28,7 +28,7 @@ class LaterRoutes:
             ]
         return found
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
         self._node.manager()
         return reply([])
 

@@ -26,13 +26,13 @@ class NodeRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/nodes", self.list),
+            Route("GET", "/nodes", self.list_all),
             Route("GET", "/nodes/{id}", self.inspect),
             Route("DELETE", "/nodes/{id}", self.remove),
             Route("POST", "/nodes/{id}/update", self.update),
         ]
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
         roles, memberships = filters.get("role", []), filters.get("membership", [])

@@ -35,7 +35,7 @@ class ServiceRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/services", self.list),
+            Route("GET", "/services", self.list_all),
             Route("POST", "/services/create", self.create),
             Route("GET", "/services/{id}", self.inspect),
             Route("DELETE", "/services/{id}", self.remove),
@@ -43,7 +43,7 @@ class ServiceRoutes:
             Route("GET", "/services/{id}/logs", self.logs),
         ]
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
         with_status = query_bool(request, "status") and request["api_version"] >= STATUS_SINCE

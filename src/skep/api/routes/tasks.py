@@ -41,12 +41,12 @@ class TaskRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/tasks", self.list),
+            Route("GET", "/tasks", self.list_all),
             Route("GET", "/tasks/{id}", self.inspect),
             Route("GET", "/tasks/{id}/logs", self.logs),
         ]
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         wanted = self._wanted(view, parse_filters(request, FILTERS))
         writer = TaskWriter(view)

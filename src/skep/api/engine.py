@@ -1,0 +1,93 @@
+"""The local engine as the API sees it: streamed requests, small questions, raw connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector
+from yarl import URL
+
+from skep.api.versions import MAX_VERSION, Version, parse_version
+from skep.runtime.errors import Unavailable
+
+CONNECT_S = 5.0
+ASK_S = 10.0  # /info of a busy engine takes a second
+
+
+class LocalEngine:
+    """`socket_path` is the engine's unix socket; None: there is no engine (a simulated node)."""
+
+    def __init__(self, socket_path: str | None) -> None:
+        self.socket_path = socket_path
+        self._session: ClientSession | None = None
+        self._version: Version | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        if self._session is None:
+            if self.socket_path is None:
+                raise Unavailable("this node has no Docker Engine (--engine simulated)")
+            self._session = ClientSession(
+                connector=UnixConnector(self.socket_path, limit=0),
+                timeout=ClientTimeout(total=None, sock_connect=CONNECT_S),
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def max_version(self) -> Version:
+        """Returns the highest API version to speak: the engine's, or ours where that is lower or unknown."""
+        if self._version is None and self.socket_path is not None:
+            try:
+                async with asyncio.timeout(ASK_S):
+                    answer = await self.request("GET", "/_ping")
+                    async with answer:
+                        text = answer.headers.get("Api-Version", "")
+                self._version = parse_version(text) if text else None
+            except (Unavailable, TimeoutError):
+                return MAX_VERSION
+        return min(MAX_VERSION, self._version or MAX_VERSION)
+
+    def forget_version(self) -> None:
+        """The engine may have been replaced by another."""
+        self._version = None
+
+    async def request(self, method: str, raw_path: str, **options: Any) -> ClientResponse:
+        """Returns the engine's answer with its body still to be read. Errors: `Unavailable`."""
+        try:
+            return await self.session.request(
+                method, URL("http://engine" + raw_path, encoded=True), **options
+            )
+        except (ClientError, OSError) as error:
+            self.forget_version()
+            raise self.unreachable(error) from error
+
+    async def get_json(self, path: str) -> dict[str, Any]:
+        """Errors: `Unavailable`."""
+        try:
+            async with asyncio.timeout(ASK_S), await self.request("GET", path) as answer:
+                found = msgspec.json.decode(await answer.read())
+        except (msgspec.DecodeError, TimeoutError, ClientError) as error:
+            raise self.unreachable(error) from error
+        return found if isinstance(found, dict) else {}
+
+    async def open_raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Returns a connection for a stream that is no HTTP any more. Errors: `Unavailable`."""
+        if self.socket_path is None:
+            raise Unavailable("this node has no Docker Engine (--engine simulated)")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await asyncio.open_unix_connection(self.socket_path)
+        except (OSError, TimeoutError) as error:
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: BaseException) -> Unavailable:
+        return Unavailable(
+            f"Cannot connect to the Docker Engine at unix://{self.socket_path}: {error or type(error).__name__}."
+            " Is it running? The swarm's own commands work without it."
+        )

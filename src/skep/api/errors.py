@@ -1,0 +1,67 @@
+"""Errors to HTTP, in one table, with Docker's body `{"message": …}`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from skep.api.filters import BadFilterValue
+from skep.runtime.errors import (
+    Conflict,
+    Corrupt,
+    Denied,
+    Invalid,
+    NotFound,
+    SkepError,
+    StaleVersion,
+    Unavailable,
+    Unsupported,
+)
+
+log = structlog.get_logger()
+
+# The first class that fits counts. A stale version is Docker's own 500, whose text clients match.
+STATUSES: tuple[tuple[type[SkepError], int], ...] = (
+    (StaleVersion, 500),
+    (BadFilterValue, 500),
+    (Invalid, 400),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Denied, 403),
+    (Unsupported, 501),
+    (Unavailable, 503),
+    (Corrupt, 500),
+)
+_PREFIXES: dict[type[SkepError], str] = {StaleVersion: "rpc error: code = Unknown desc = "}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def error_response(status: int, message: str) -> web.Response:
+    body = msgspec.json.encode({"message": message})
+    return web.Response(status=status, body=body + b"\n", content_type="application/json")
+
+
+def status_of(error: SkepError) -> int:
+    """Returns the HTTP status of an error of ours."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Runs a handler; what it raises becomes Docker's error body, never a trace."""
+    try:
+        return await handler(request)
+    except SkepError as error:
+        return error_response(status_of(error), _PREFIXES.get(type(error), "") + str(error))
+    except web.HTTPException as error:
+        message = "page not found" if error.status == 404 else error.text or error.reason
+        return error_response(error.status, message)
+    except (asyncio.CancelledError, ConnectionResetError):
+        raise
+    except Exception:
+        log.exception("api.failed", method=request.method, path=request.path)
+        return error_response(500, "internal error: skepd's log says more")

@@ -1,0 +1,65 @@
+"""What is not the swarm's goes to the local engine, untouched: bodies are streamed both ways."""
+
+from __future__ import annotations
+
+from aiohttp import ClientError, web
+
+from skep.api.engine import LocalEngine
+from skep.api.hijack import hijack
+from skep.api.versions import show_version, split_path
+
+# Hop-by-hop (RFC 9110, 7.6.1), or made again by aiohttp for its own connection.
+_OWN = frozenset(
+    {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "expect"}
+)
+CHUNK = 256 << 10
+
+
+class Passthrough:
+    """The catch-all handler."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path = await self.engine_path(request)
+        if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
+            return await hijack(request, self._engine, path)
+        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _OWN]
+        body = request.content if request.body_exists else None
+        if "Content-Length" in request.headers:
+            headers.append(("Content-Length", request.headers["Content-Length"]))
+        upstream = await self._engine.request(
+            request.method,
+            path,
+            headers=headers,
+            data=body,
+            skip_auto_headers=["Content-Type", "User-Agent", "Accept", "Accept-Encoding"],
+        )
+        async with upstream:
+            kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in _OWN]
+            response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
+            for name, value in kept:
+                response.headers.add(name, value)
+            if upstream.headers.get("Content-Length"):
+                response.headers["Content-Length"] = upstream.headers["Content-Length"]
+            await response.prepare(request)
+            if request.method != "HEAD":
+                try:
+                    async for part in upstream.content.iter_any():
+                        await response.write(part)
+                except ClientError:
+                    # The engine broke off in the middle: so must we, or the client takes it for whole.
+                    if request.transport is not None:
+                        request.transport.abort()
+                    return response
+            await response.write_eof()
+            return response
+
+    async def engine_path(self, request: web.Request) -> str:
+        """Returns the request's raw path in a version that the engine speaks."""
+        version, rest = split_path(request.raw_path)
+        if version is None:
+            return request.raw_path
+        version = min(version, await self._engine.max_version())
+        return f"/v{show_version(version)}{rest}"

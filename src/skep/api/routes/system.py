@@ -1,0 +1,209 @@
+"""/info, /version, /_ping, /events: the engine's own answers with the swarm's part added."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import ClientError, web
+
+from skep import __version__
+from skep.api.engine import LocalEngine
+from skep.api.filters import Filters, parse_filters
+from skep.api.objects import encode
+from skep.api.passthrough import Passthrough
+from skep.api.port import SwarmNode
+from skep.api.routes.reply import reply
+from skep.api.routes.swarm import cluster_json
+from skep.api.server import Route
+from skep.api.versions import MIN_VERSION, show_version
+from skep.model.event import Event
+from skep.model.node import Node
+from skep.runtime.errors import NotManager, Unavailable
+
+EVENT_FILTERS = frozenset(
+    ["config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"]
+)
+
+
+class SystemRoutes:
+    def __init__(self, node: SwarmNode, engine: LocalEngine, hostname: str) -> None:
+        self._node = node
+        self._engine = engine
+        self._hostname = hostname
+        self._passthrough = Passthrough(engine)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/_ping", self.ping),
+            Route("HEAD", "/_ping", self.ping),
+            Route("GET", "/info", self.info),
+            Route("GET", "/version", self.version),
+            Route("GET", "/events", self.events),
+        ]
+
+    async def ping(self, request: web.Request) -> web.StreamResponse:
+        local = self._node.local()
+        state = local.state
+        if state == "active":
+            state = "active/manager" if local.is_manager else "active/worker"
+        headers = {
+            "Cache-Control": "no-cache, no-store, must-revalidate",
+            "Pragma": "no-cache",
+            "Swarm": state,
+            "Builder-Version": "1",
+        }
+        if request.method == "HEAD":
+            return web.Response(headers=headers, content_type="text/plain")
+        return web.Response(text="OK", headers=headers)
+
+    async def info(self, request: web.Request) -> web.StreamResponse:
+        if self._engine.socket_path is None:
+            info = _info_without_engine(self._hostname)
+        else:
+            try:
+                info = await self._engine.get_json("/info")
+            except Unavailable as error:
+                info = _info_without_engine(self._hostname)
+                info["Warnings"] = [f"WARNING: {error}"]
+        info["Name"] = self._hostname
+        info["Swarm"] = self._swarm()
+        return reply(info)
+
+    def _swarm(self) -> dict[str, Any]:
+        local = self._node.local()
+        swarm: dict[str, Any] = {
+            "NodeID": local.node_id,
+            "NodeAddr": local.addr,
+            "LocalNodeState": local.state,
+            "ControlAvailable": local.is_manager,
+            "Error": local.error,
+            "RemoteManagers": [{"NodeID": i, "Addr": a} for i, a in local.managers] or None,
+        }
+        with contextlib.suppress(NotManager):
+            view = self._node.manager().view
+            nodes: list[Node] = list(view.nodes.values())
+            swarm["Nodes"] = len(nodes)
+            swarm["Managers"] = sum(1 for n in nodes if n.spec.role == "manager")
+            if view.cluster is not None:
+                swarm["Cluster"] = cluster_json(view.cluster)
+        return swarm
+
+    async def version(self, request: web.Request) -> web.StreamResponse:
+        own = {"Name": "skep", "Version": __version__, "Details": {"Python": platform.python_version()}}
+        api = show_version(await self._engine.max_version())
+        found: dict[str, Any]
+        try:
+            found = await self._engine.get_json("/version")
+        except Unavailable:
+            kernel = platform.release()
+            found = {
+                "Version": __version__,
+                "Os": "linux",
+                "Arch": _go_arch(),
+                "KernelVersion": kernel,
+                "GoVersion": "",
+                "GitCommit": "",
+                "BuildTime": "",
+            }
+        found["Platform"] = {"Name": f"skep {__version__}"}
+        found["ApiVersion"] = api
+        found["MinAPIVersion"] = show_version(MIN_VERSION)
+        found["Components"] = [*(found.get("Components") or []), own]
+        return reply(found)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Streams the engine's events and the swarm's, each line as it comes."""
+        filters = parse_filters(request, EVENT_FILTERS)
+        if request.query.get("until"):
+            return await self._passthrough.handle(request)
+        response = web.StreamResponse()
+        response.content_type = "application/json"
+        await response.prepare(request)
+        lines: asyncio.Queue[bytes] = asyncio.Queue(1024)
+        sources = [
+            asyncio.ensure_future(self._engine_events(request, lines)),
+            asyncio.ensure_future(self._swarm_events(request, filters, lines)),
+        ]
+        try:
+            while True:
+                await response.write(await lines.get())
+        finally:
+            for source in sources:
+                source.cancel()
+
+    async def _engine_events(self, request: web.Request, lines: asyncio.Queue[bytes]) -> None:
+        with contextlib.suppress(Unavailable, ClientError):
+            upstream = await self._engine.request("GET", await self._passthrough.engine_path(request))
+            async with upstream:
+                async for line in upstream.content:
+                    await lines.put(line)
+
+    async def _swarm_events(
+        self, request: web.Request, filters: Filters, lines: asyncio.Queue[bytes]
+    ) -> None:
+        since = request.query.get("since", "")
+        try:
+            since_s = float(since) if since else None
+        except ValueError:
+            since_s = None
+        events: AsyncIterator[Event] = self._node.events(since_s)
+        async for event in events:
+            if _passes(event, filters):
+                await lines.put(_event_line(event))
+
+
+def _passes(event: Event, filters: Filters) -> bool:
+    """Filters of one kind are alternatives, kinds add up (Engine API 1.51)."""
+    own = {"type": event.type, "event": event.action, "scope": "swarm"}
+    for name, wanted in filters.items():
+        if name in own:
+            if own[name] not in wanted:
+                return False
+        elif name in ("service", "node"):
+            if event.type != name or not {event.id, event.attributes.get("name", "")} & set(wanted):
+                return False
+        else:
+            return False
+    return True
+
+
+def _event_line(event: Event) -> bytes:
+    line = {
+        "Type": event.type,
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "scope": "swarm",
+        "time": int(event.at),
+        "timeNano": int(event.at * 1e9),
+    }
+    return encode(line) + b"\n"
+
+
+def _go_arch() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def _info_without_engine(hostname: str) -> dict[str, Any]:
+    """What there is to say of a node whose engine is simulated, or does not answer."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "ID": "",
+        "Containers": 0,
+        "Images": 0,
+        "Driver": "none",
+        "Name": hostname,
+        "ServerVersion": f"skep {__version__}",
+        "OperatingSystem": "skep",
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "KernelVersion": platform.release(),
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": pages,
+        "Plugins": {"Volume": [], "Network": [], "Log": []},
+        "SecurityOptions": [],
+    }

@@ -1,0 +1,132 @@
+"""The listeners of the Docker API: unix sockets and TCP; one application behind all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from msgspec import Struct
+
+from skep.api.engine import LocalEngine
+from skep.api.errors import answer_errors
+from skep.api.passthrough import Passthrough
+from skep.api.tls import HalfCloseTls
+from skep.api.versions import MAX_VERSION, PREFIX, check_version, parse_version, show_version
+from skep.runtime.errors import Invalid
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SOCKET_PATH_MAX = 107  # unix(7)
+
+
+class Route(Struct, frozen=True):
+    """One route of the API; the path without its version."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class ApiServer:
+    """`server_header` names us in every answer; `routes` are the swarm's, the rest is the engine's."""
+
+    def __init__(self, engine: LocalEngine, routes: Iterable[Route], server_header: str) -> None:
+        self._engine = engine
+        self._server_header = server_header
+        self._app = web.Application(client_max_size=0, middlewares=[self._around])
+        passthrough = Passthrough(engine)
+        for route in routes:
+            for prefix in ("", PREFIX):
+                self._app.router.add_route(route.method, prefix + route.path, route.handler)
+        self._app.router.add_route("*", "/{path:.*}", passthrough.handle)
+        self._app.on_response_prepare.append(self._add_headers)
+        self._runner = web.AppRunner(self._app, access_log=None, handler_cancellation=True)
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[Path] = []
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    async def listen_unix(self, path: Path) -> None:
+        """Errors: `Invalid` when the socket cannot be made, or another daemon answers on it."""
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise Invalid(f"the path of the socket is too long ({SOCKET_PATH_MAX} bytes at most): {path}")
+        if path.exists() and _answers(path):
+            raise Invalid(f"another daemon listens on unix://{path}: stop it, or choose another --host")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            await web.UnixSite(self._runner, str(path)).start()
+            path.chmod(0o660)
+            _give_to_docker_group(path)
+        except OSError as error:
+            raise Invalid(f"cannot listen on unix://{path}: {error.strerror or error}") from error
+        self._sockets.append(path)
+
+    async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
+        """Returns the port. Errors: `Invalid` when the address cannot be used."""
+
+        def factory() -> asyncio.Protocol:
+            assert self._runner.server is not None
+            inner = self._runner.server()
+            return HalfCloseTls(inner, context) if context is not None else inner
+
+        try:
+            server = await asyncio.get_running_loop().create_server(factory, host, port)
+        except OSError as error:
+            raise Invalid(f"cannot listen on tcp://{host}:{port}: {error.strerror or error}") from error
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._runner.cleanup()
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
+
+    @web.middleware
+    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await answer_errors(request, lambda r: self._versioned(r, handler))
+
+    async def _versioned(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request["api_version"] = MAX_VERSION
+        given = request.match_info.get("version")
+        if given is not None:
+            version = parse_version(given)
+            check_version(version, await self._engine.max_version())
+            request["api_version"] = version
+        return await handler(request)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["Api-Version"] = show_version(await self._engine.max_version())
+        headers["Docker-Experimental"] = "false"
+        headers["Ostype"] = "linux"
+        headers["Server"] = self._server_header
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _give_to_docker_group(path: Path) -> None:
+    """Docker's own convention: members of the group `docker` may use the socket."""
+    try:
+        os.chown(path, -1, grp.getgrnam("docker").gr_gid)
+    except (KeyError, PermissionError):
+        log.debug("api.no_docker_group", path=str(path))

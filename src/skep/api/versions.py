@@ -1,0 +1,50 @@
+"""API versions: which are spoken, and the headers every answer carries (Engine API 1.51, `/_ping`)."""
+
+from __future__ import annotations
+
+import re
+
+from skep.runtime.errors import Invalid
+
+Version = tuple[int, int]
+
+MIN_VERSION: Version = (1, 24)
+MAX_VERSION: Version = (1, 51)
+PREFIX = r"/v{version:\d+\.\d+}"
+_PREFIXED = re.compile(r"^/v(\d+)\.(\d+)(/.*)$")
+
+
+def parse_version(text: str) -> Version:
+    """Errors: `Invalid`."""
+    major, _, minor = text.partition(".")
+    try:
+        return int(major), int(minor)
+    except ValueError:
+        raise Invalid(f"invalid API version '{text}'") from None
+
+
+def show_version(version: Version) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def check_version(version: Version, maximum: Version) -> None:
+    """Errors: `Invalid`, in Docker's words."""
+    if version > maximum:
+        raise Invalid(
+            f"client version {show_version(version)} is too new."
+            f" Maximum supported API version is {show_version(maximum)}"
+        )
+    if version < MIN_VERSION:
+        raise Invalid(
+            f"client version {show_version(version)} is too old."
+            f" Minimum supported API version is {show_version(MIN_VERSION)},"
+            " please upgrade your client to a newer version"
+        )
+
+
+def split_path(raw_path: str) -> tuple[Version | None, str]:
+    """Returns the version in a path and the path without it."""
+    found = _PREFIXED.match(raw_path)
+    if found is None:
+        return None, raw_path
+    return (int(found[1]), int(found[2])), found[3]

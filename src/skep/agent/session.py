@@ -17,7 +17,7 @@ from skep.model.node import NodeDescription
 from skep.model.task import TaskStatus
 from skep.rpc import messages
 from skep.rpc.port import Connection, Handler
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class Session:
                 address = self.managers[turn % len(self.managers)]
                 turn += 1
                 try:
-                    self._description = await describe()
+                    await self._refresh_description(describe)
                     self._lost.clear()
                     await self._connect(address, _Line(self))
                     await self._lost.wait()
@@ -90,6 +90,14 @@ class Session:
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
             self._drop_line()
+
+    async def _refresh_description(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
+        """An engine that is being restarted is no reason to stay away from the manager."""
+        try:
+            self._description = await describe()
+        except Unavailable:
+            if self._description is None:
+                raise
 
     # Called by the connection
 

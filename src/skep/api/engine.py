@@ -88,6 +88,6 @@ class LocalEngine:
 
     def unreachable(self, error: BaseException) -> Unavailable:
         return Unavailable(
-            f"Cannot connect to the Docker Engine at unix://{self.socket_path}: {error or type(error).__name__}."
-            " Is it running? The swarm's own commands work without it."
+            f"Cannot connect to the Docker Engine at unix://{self.socket_path}:"
+            f" {str(error) or type(error).__name__}. Is it running? The swarm's own commands work without it."
         )

@@ -1,0 +1,1 @@
+"""skepd: puts the parts together on one host."""

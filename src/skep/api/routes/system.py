@@ -26,7 +26,8 @@ from skep.model.node import Node
 from skep.runtime.errors import NotManager, Unavailable
 
 EVENT_FILTERS = frozenset(
-    ["config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"]
+    {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"}
+    | {"scope", "secret", "service", "type", "volume"}
 )
 
 

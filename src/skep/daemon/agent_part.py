@@ -1,0 +1,94 @@
+"""The agent on this host: session, worker, executor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+
+import structlog
+
+from skep.agent.executor.port import Executor
+from skep.agent.session import Session
+from skep.agent.worker import Worker
+from skep.daemon.addresses import parse_address
+from skep.model.node import NodeDescription
+from skep.rpc.certificates import NodeKeys
+from skep.rpc.link import connect
+from skep.rpc.port import Connection, Handler
+from skep.rpc.tls import client_context
+from skep.runtime.clock import Clock
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+ENGINE_RETRY_S = 2.0  # an engine that is not there yet
+
+
+class AgentPart:
+    """`on_removed` is called when the swarm has removed this node."""
+
+    def __init__(
+        self,
+        node_id: str,
+        hostname: str,
+        keys: NodeKeys,
+        managers: list[str],
+        executor: Executor,
+        clock: Clock,
+        rng: random.Random,
+        on_managers: Callable[[list[str]], None],
+        on_removed: Callable[[str], None],
+    ) -> None:
+        self._node_id = node_id
+        self._executor = executor
+        self._context = client_context(keys)
+        self._on_removed = on_removed
+        self.session = Session(
+            connect=self._connect,
+            managers=managers,
+            rng=rng,
+            on_managers=on_managers,
+            on_goodbye=self._goodbye,
+        )
+        self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
+        self._work: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._work = asyncio.ensure_future(self._run())
+
+    async def stop(self) -> None:
+        """Ends the session; containers run on."""
+        if self._work is not None:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+        await self._executor.close()
+
+    async def remove_containers(self) -> None:
+        """Ends what runs here: the node leaves its swarm."""
+        with contextlib.suppress(SkepError):
+            for adopted in await self._executor.adopt():
+                self._executor.remove_unknown(adopted.task_id)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._worker.start()
+                break
+            except SkepError as error:
+                log.warning("engine.unreachable", error=str(error))
+                await asyncio.sleep(ENGINE_RETRY_S)
+        await self.session.run(self._worker, self._describe)
+
+    async def _describe(self) -> NodeDescription:
+        return await self._executor.describe()
+
+    async def _connect(self, address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        return await connect(host, port, self._context, handler)
+
+    def _goodbye(self, kind: str, message: str) -> None:
+        if kind == "removed":
+            self._on_removed(message)

@@ -1,0 +1,142 @@
+"""`skepd`: the daemon of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+import uvloop
+
+from skep import __version__
+from skep.agent.executor.docker import DockerExecutor
+from skep.agent.executor.port import Executor
+from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.api.engine import LocalEngine
+from skep.api.routes.later import LaterRoutes
+from skep.api.routes.nodes import NodeRoutes
+from skep.api.routes.services import ServiceRoutes
+from skep.api.routes.swarm import SwarmRoutes
+from skep.api.routes.system import SystemRoutes
+from skep.api.routes.tasks import TaskRoutes
+from skep.api.server import ApiServer
+from skep.api.tls import server_context
+from skep.daemon.addresses import parse_address
+from skep.daemon.node import SkepNode
+from skep.daemon.state import StateDir
+from skep.runtime.clock import SystemClock
+from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.ids import system_rng
+from skep.runtime.log import set_up_logging
+from skep.runtime.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+API_PORT = 2376
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--name", help="This node's host name in the swarm (default: the machine's).")
+@click.option("--state-dir", help="Where certificates and etcd's data are kept. [/var/lib/skep]")
+@click.option(
+    "--host",
+    "-H",
+    multiple=True,
+    help="Where to serve the Docker API: unix://PATH or tcp://ADDR:PORT; may be given again."
+    " [unix:///run/skep/skep.sock]",
+)
+@click.option("--tlsverify", is_flag=True, default=None, help="Serve tcp:// hosts with mutual TLS.")
+@click.option("--tlscacert", help="Clients must hold a certificate of this CA.")
+@click.option("--tlscert", help="The API's certificate.")
+@click.option("--tlskey", help="The API's key.")
+@click.option("--engine", help="The Docker Engine: unix://PATH or `simulated`. [unix:///var/run/docker.sock]")
+@click.option("--etcd", help="The etcd program that managers run. [etcd]")
+@click.option("--log-level", help="debug, info, warning or error. [info]")
+@click.option("--log-format", help="auto, text or json. [auto]")
+@click.option("--config", "config", help='A TOML file with the same settings (state_dir = "…").')
+@click.version_option(__version__, prog_name="skepd")
+def main(config: str | None, **flags: Any) -> None:
+    """The swarm daemon: one per host, next to its Docker Engine.
+
+    Every option can also be given in a TOML file (--config) or the environment (SKEPD_STATE_DIR, …).
+    """
+    given = {k: (list(v) or None) if isinstance(v, tuple) else v for k, v in flags.items()}
+    try:
+        settings = load_settings(given, config, os.environ)
+        set_up_logging(settings.log_level, settings.log_format)
+        uvloop.run(serve(settings))
+    except SkepError as error:
+        click.echo(f"skepd: {error}", err=True)
+        sys.exit(1)
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Errors: `Invalid`, `Corrupt`, `Unavailable` at the start."""
+    clock, rng = SystemClock(), system_rng()
+    state = StateDir(Path(settings.state_dir))
+    engine = LocalEngine(settings.engine_socket)
+    node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng))
+    api = make_api(settings, node, engine)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await api.start()
+        await listen(api, settings)
+        await node.start()
+        log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
+        await stopped.wait()
+        log.info("skepd.stopping")
+    finally:
+        await api.close()
+        with contextlib.suppress(SkepError):
+            await node.stop()
+        await engine.close()
+
+
+def make_executor(settings: Settings, rng: random.Random) -> Executor:
+    """Returns what runs this node's tasks."""
+    clock = SystemClock()
+    if settings.engine_socket is None:
+        return SimulatedExecutor(settings.hostname, SimulatedSettings(), rng, clock)
+    return DockerExecutor(settings.engine_socket, settings.hostname, clock)
+
+
+def make_api(settings: Settings, node: SkepNode, engine: LocalEngine) -> ApiServer:
+    routes = [
+        *SystemRoutes(node, engine, settings.hostname).routes(),
+        *SwarmRoutes(node).routes(),
+        *NodeRoutes(node).routes(),
+        *ServiceRoutes(node).routes(),
+        *TaskRoutes(node).routes(),
+        *LaterRoutes(node).routes(),
+    ]
+    return ApiServer(engine, routes, f"skep/{__version__} (linux)")
+
+
+async def listen(api: ApiServer, settings: Settings) -> None:
+    """Opens every host. Errors: `Invalid`."""
+    for host in settings.host:
+        if host.startswith("unix://"):
+            await api.listen_unix(Path(host.removeprefix("unix://")))
+            continue
+        address, port = parse_address(host.removeprefix("tcp://"), API_PORT)
+        if not settings.tlsverify:
+            if address not in LOOPBACK:
+                raise Invalid(
+                    f"--host {host} without --tlsverify would give this machine to whoever reaches it:"
+                    " only loopback addresses may be served without TLS"
+                )
+            await api.listen_tcp(address, port, None)
+            continue
+        context = server_context(Path(settings.tlscacert), Path(settings.tlscert), Path(settings.tlskey))
+        await api.listen_tcp(address, port, context)

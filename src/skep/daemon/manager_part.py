@@ -1,0 +1,186 @@
+"""The manager on this host: etcd, the port, the election, and the leader while we lead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+
+import structlog
+
+from skep.daemon.state import StateDir
+from skep.manager.ca.authority import Authority, new_secret, role_of_token
+from skep.manager.events import EventHub
+from skep.manager.leader import Leader
+from skep.model.cluster import Cluster
+from skep.rpc.certificates import NodeKeys
+from skep.rpc.enrol import EnrolHandler
+from skep.rpc.enrolment_messages import Enrol, Enrolled
+from skep.rpc.link import LinkServer
+from skep.rpc.messages import Goodbye, encode
+from skep.rpc.port import Connection, Handler
+from skep.rpc.tls import server_context
+from skep.runtime.clock import Clock
+from skep.runtime.errors import SkepError, Unavailable, Unsupported
+from skep.runtime.ids import id_source
+from skep.store import codec
+from skep.store.etcd.client import EtcdStore
+from skep.store.etcd.maintenance import maintain
+from skep.store.etcd.supervisor import EtcdProcess
+from skep.store.port import Compare, Put, Txn
+
+log = structlog.get_logger()
+
+LEASE_S = 6.0  # an etcd that restarts takes a second; a dead leader is replaced within this
+RETRY_S = 0.5  # before another try to lead after a failure
+LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd is broken
+
+
+class ManagerPart:
+    """`listen` and `advertise` are (host, port)."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        keys: NodeKeys,
+        node_id: str,
+        listen: tuple[str, int],
+        advertise: str,
+        etcd_binary: str,
+        clock: Clock,
+        rng: random.Random,
+        hub: EventHub,
+    ) -> None:
+        self._keys = keys
+        self._node_id = node_id
+        self._listen = listen
+        self._advertise = advertise
+        self._clock = clock
+        self._new_id = id_source(rng)
+        self._hub = hub
+        self.etcd = EtcdProcess(state.path, etcd_binary)
+        self._store: EtcdStore | None = None
+        self._server = LinkServer()
+        self._works: list[asyncio.Task[None]] = []
+        self.leader: Leader | None = None
+        self._leads = asyncio.Event()
+        self._authority: Authority | None = None
+
+    async def start(self, first: tuple[Put, ...] = ()) -> None:
+        """Opens the store (writing `first` into an empty one) and the port, and begins to campaign.
+
+        Errors: `Invalid`, `Unavailable`, `Corrupt`.
+        """
+        await self.etcd.start()
+        self._store = EtcdStore(self.etcd.target)
+        if first:
+            empty = (Compare(codec.SCHEMA_KEY, 0),)
+            await self._store.commit(Txn(first, compares=empty))
+        context = server_context(self._keys)
+        await self._server.listen(*self._listen, context, self._handler)
+        self._works = [
+            asyncio.ensure_future(self._campaign(self._store)),
+            asyncio.ensure_future(maintain(self._store)),
+        ]
+
+    async def wait_leading(self) -> Leader:
+        """Errors: `Unavailable` where no leadership comes about in time."""
+        try:
+            await asyncio.wait_for(self._leads.wait(), LEAD_S)
+        except TimeoutError as error:
+            raise Unavailable(f"this manager could not take the lead within {LEAD_S:.0f} s") from error
+        assert self.leader is not None
+        return self.leader
+
+    async def stop(self) -> None:
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+        await self._server.close()
+        if self._store is not None:
+            await self._store.close()
+        await self.etcd.stop()
+
+    async def _campaign(self, store: EtcdStore) -> None:
+        while True:
+            try:
+                leadership = await store.campaign(codec.LEADER_KEY, self._node_id, LEASE_S)
+                leader = await Leader.start(
+                    store,
+                    leadership,
+                    self._clock,
+                    self._new_id,
+                    lambda: new_secret(secrets.token_bytes(16)),
+                    self._hub,
+                    [self._advertise],
+                )
+            except SkepError as error:
+                log.warning("leader.failed", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            cluster = leader.view.cluster
+            if cluster is not None:
+                self._authority = Authority(cluster.ca_cert_pem, cluster.ca_key_pem)
+            self.leader = leader
+            self._leads.set()
+            try:
+                await leader.run()
+            except Exception:
+                log.exception("leader.crashed")
+                await asyncio.sleep(RETRY_S)
+            finally:
+                self.leader = None
+                self._leads.clear()
+                with contextlib.suppress(SkepError):
+                    await leadership.resign()
+
+    def _handler(self, connection: Connection) -> Handler | None:
+        if connection.identity is None:
+            return EnrolHandler(connection, self._keys.ca_pem, self._issue)
+        if self.leader is None:
+            return _NotLeading(connection, [self._advertise])
+        return self.leader.dispatcher.open(connection)
+
+    async def _issue(self, request: Enrol, remote_host: str) -> Enrolled:
+        """Takes a node in. Errors: `Denied`, `Invalid`, `Unavailable`, `Unsupported`."""
+        leader, authority = self.leader, self._authority
+        cluster: Cluster | None = leader.view.cluster if leader is not None else None
+        if leader is None or cluster is None or authority is None:
+            raise Unavailable("the swarm has no leader at the moment; try again")
+        role = role_of_token(
+            request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
+        )
+        if role == "manager":
+            raise Unsupported("joining as a manager is not supported by this version of skep yet")
+        node_id = self._new_id()
+        certificate = authority.sign(
+            request.request_pem,
+            node_id,
+            role,
+            cluster.id,
+            self._clock.now(),
+            cluster.spec.node_cert_expiry_s,
+        )
+        availability = request.availability or "active"
+        await leader.nodes.add(node_id, role, availability, request.description, remote_host)
+        return Enrolled(node_id, certificate, cluster.id, [self._advertise])
+
+
+class _NotLeading:
+    """A session came to a manager that does not lead (yet): it is told to try again."""
+
+    def __init__(self, connection: Connection, managers: list[str]) -> None:
+        self._connection = connection
+        self._managers = managers
+
+    def connected(self, connection: Connection) -> None:
+        goodbye = Goodbye("not-leader", "this manager does not lead", self._managers)
+        connection.send(encode(goodbye))
+        connection.close()
+
+    def frame(self, data: bytes) -> None:
+        """What it says does not matter."""
+
+    def closed(self, reason: str) -> None:
+        """Nothing is kept of it."""

@@ -1,0 +1,83 @@
+"""What a node remembers of its swarm between starts: one small file, and a lock on the directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from skep.rpc.certificates import write_file
+from skep.runtime.errors import Corrupt, Invalid
+
+VERSION = 1
+
+
+class Membership(Struct, frozen=True, kw_only=True):
+    """This node's part in a swarm."""
+
+    version: int = VERSION
+    node_id: str
+    cluster_id: str
+    role: str
+    managers: list[str]
+    listen: str = ""
+    advertise: str = ""
+
+
+class StateDir:
+    """The directory of one node. Errors: `Invalid` when it cannot be used or another daemon has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Invalid(f"the state directory cannot be used: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Invalid(f"another skepd runs on the state directory {path}") from error
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
+
+    def load(self) -> Membership | None:
+        """Returns None for a node that is in no swarm. Errors: `Corrupt`, which names the file."""
+        file = self.path / "swarm.json"
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Corrupt(f"{file} cannot be read: {error}") from error
+        try:
+            found = msgspec.json.decode(data, type=Membership)
+        except msgspec.MsgspecError as error:
+            raise Corrupt(f"{file} cannot be read ({error}): restore it, or remove the directory") from error
+        if found.version != VERSION:
+            raise Corrupt(
+                f"{file} is of layout {found.version}, this skepd knows {VERSION}: use the skep that wrote it"
+            )
+        return found
+
+    def save(self, membership: Membership) -> None:
+        try:
+            write_file(self.path / "swarm.json", msgspec.json.format(msgspec.json.encode(membership)))
+        except OSError as error:
+            raise Invalid(f"the state directory cannot be written: {error}") from error
+
+    def clear(self) -> None:
+        """Forgets the swarm; the lock stays."""
+        (self.path / "swarm.json").unlink(missing_ok=True)
+        for name in ("certificates", "etcd"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def close(self) -> None:
+        os.close(self._lock)

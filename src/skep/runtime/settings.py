@@ -1,0 +1,116 @@
+"""Every setting of skepd, in one place. A flag wins over the environment, that over the TOML file.
+
+`--state-dir` is SKEPD_STATE_DIR in the environment and `state_dir` in the file; lists are separated by
+commas in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from skep.runtime.errors import Invalid
+
+PREFIX = "SKEPD_"
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+_LISTS = frozenset({"host"})
+_BOOLS = frozenset({"tlsverify"})
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See each field's comment; `skepd --help` shows the same."""
+
+    name: str = ""  # the node's host name in the swarm; the machine's own by default
+    state_dir: str = "/var/lib/skep"  # certificates, etcd's data, which swarm this node is in
+    host: list[str] = ["unix:///run/skep/skep.sock"]  # where the Docker API is served
+    tlsverify: bool = False  # serve tcp:// hosts with mutual TLS
+    tlscacert: str = ""  # clients must hold a certificate of this CA
+    tlscert: str = ""  # the API's certificate
+    tlskey: str = ""  # and its key
+    engine: str = DEFAULT_ENGINE  # the Docker Engine's socket, or `simulated`
+    etcd: str = "etcd"  # the etcd to run on managers
+    log_level: str = "info"  # debug, info, warning, error
+    log_format: str = "auto"  # auto, text, json
+
+    @property
+    def hostname(self) -> str:
+        return self.name or socket.gethostname()
+
+    @property
+    def engine_socket(self) -> str | None:
+        """The engine's socket path; None where it is simulated."""
+        return None if self.engine == "simulated" else self.engine.removeprefix("unix://")
+
+
+def load_settings(flags: Mapping[str, Any], file: str | None, environment: Mapping[str, str]) -> Settings:
+    """Returns the settings in force. Errors: `Invalid`, which says where the bad value came from."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        values.update(_from_file(Path(file)))
+    values.update(_from_environment(environment))
+    values.update({k: v for k, v in flags.items() if v is not None})
+    try:
+        settings = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"bad setting: {error}") from error
+    _check(settings)
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            found = tomllib.load(stream)
+    except OSError as error:
+        raise Invalid(f"the configuration file cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"{path} is not valid TOML: {error}") from error
+    known = set(Settings.__struct_fields__)
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise Invalid(f"{path}: unknown setting '{unknown[0]}' (known: {', '.join(sorted(known))})")
+    try:
+        msgspec.convert(found, Settings)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"{path}: {error}") from error
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in Settings.__struct_fields__:
+        text = environment.get(PREFIX + field.upper())
+        if text is None:
+            continue
+        if field in _LISTS:
+            found[field] = [part.strip() for part in text.split(",") if part.strip()]
+        elif field in _BOOLS:
+            found[field] = text.strip().lower() in ("1", "true", "yes", "on")
+        else:
+            found[field] = text
+    return found
+
+
+def _check(settings: Settings) -> None:
+    if settings.engine != "simulated" and not settings.engine.startswith("unix://"):
+        raise Invalid(f"--engine must be unix://PATH or simulated, not '{settings.engine}'")
+    for host in settings.host:
+        if not host.startswith(("unix://", "tcp://")):
+            raise Invalid(f"--host must be unix://PATH or tcp://ADDR:PORT, not '{host}'")
+    if settings.tlsverify:
+        for name in ("tlscacert", "tlscert", "tlskey"):
+            if not getattr(settings, name):
+                raise Invalid(f"--tlsverify needs --{name}")
+    if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
+        raise Invalid(f"--log-level must be debug, info, warning or error, not '{settings.log_level}'")
+    if settings.log_format not in ("auto", "text", "json"):
+        raise Invalid(f"--log-format must be auto, text or json, not '{settings.log_format}'")
+    if not os.path.isabs(settings.state_dir):
+        raise Invalid(f"--state-dir must be an absolute path, not '{settings.state_dir}'")

@@ -51,7 +51,7 @@ class PortJson(Struct, rename="pascal"):
     publish_mode: str = "host"
 
 
-class PortStatusJson(Struct, rename="pascal", omit_defaults=True):
+class PortStatusJson(Struct, rename="pascal", omit_defaults=True, frozen=True):
     ports: list[PortJson] = []
 
 

@@ -57,7 +57,7 @@ class TaskDefaults(Wire, frozen=True, kw_only=True):
 class SwarmSpec(Wire, frozen=True, kw_only=True):
     """What the user set for the whole swarm."""
 
-    name: str = "default"
+    name: str = field(default_factory=lambda: "default")
     labels: dict[str, str] = field(default_factory=always_empty_map)
     orchestration: OrchestrationConfig = OrchestrationConfig()
     raft: RaftConfig = RaftConfig()

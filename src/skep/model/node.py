@@ -14,8 +14,8 @@ class NodeSpec(Wire, frozen=True, kw_only=True):
 
     name: str = ""
     labels: dict[str, str] = field(default_factory=always_empty_map)
-    role: str = "worker"  # worker | manager
-    availability: str = "active"  # active | pause | drain
+    role: str = field(default_factory=lambda: "worker")  # worker | manager
+    availability: str = field(default_factory=lambda: "active")  # active | pause | drain
 
 
 class NodeResources(Wire, frozen=True, kw_only=True):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from skep.runtime.errors import Invalid
 
 PREFIX = "SKEPD_"
+DEFAULT_HOST = "unix:///run/skep/skep.sock"
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 _LISTS = frozenset({"host"})
 _BOOLS = frozenset({"tlsverify"})
@@ -29,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str = ""  # the node's host name in the swarm; the machine's own by default
     state_dir: str = "/var/lib/skep"  # certificates, etcd's data, which swarm this node is in
-    host: list[str] = ["unix:///run/skep/skep.sock"]  # where the Docker API is served
+    host: list[str] = field(default_factory=lambda: [DEFAULT_HOST])  # where the Docker API is served
     tlsverify: bool = False  # serve tcp:// hosts with mutual TLS
     tlscacert: str = ""  # clients must hold a certificate of this CA
     tlscert: str = ""  # the API's certificate
@@ -85,16 +86,16 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for field in Settings.__struct_fields__:
-        text = environment.get(PREFIX + field.upper())
+    for name in Settings.__struct_fields__:
+        text = environment.get(PREFIX + name.upper())
         if text is None:
             continue
-        if field in _LISTS:
-            found[field] = [part.strip() for part in text.split(",") if part.strip()]
-        elif field in _BOOLS:
-            found[field] = text.strip().lower() in ("1", "true", "yes", "on")
+        if name in _LISTS:
+            found[name] = [part.strip() for part in text.split(",") if part.strip()]
+        elif name in _BOOLS:
+            found[name] = text.strip().lower() in ("1", "true", "yes", "on")
         else:
-            found[field] = text
+            found[name] = text
     return found
 
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# A Docker Engine of our own: `engine.sh start DIR BRIDGE` and `engine.sh stop DIR`. Its socket is DIR/docker.sock.
+#
+# Data, run files, pid, log and socket are all under DIR, the bridge has a name of its own: it does not touch
+# an engine that runs already. DIR must be short: a unix socket's path has 107 bytes at most.
+set -euo pipefail
+
+usage() { echo "usage: engine.sh start DIR BRIDGE | stop DIR" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+dir=$2
+
+running() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
+
+start() {
+    local bridge=$1 number=$((RANDOM % 200 + 20))
+    mkdir -p "$dir/exec"
+    if running; then return; fi
+    ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
+    ip addr show "$bridge" | grep -q 'inet ' || ip addr add "10.231.$number.1/24" dev "$bridge"
+    ip link set "$bridge" up
+    echo "$bridge" >"$dir/bridge"
+    # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
+    setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
+        --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
+        --containerd-namespace skep --containerd-plugins-namespace skep-plugins \
+        >"$dir/log" 2>&1 </dev/null &
+    local child=$!
+    for _ in $(seq 300); do
+        if docker -H "unix://$dir/docker.sock" version >/dev/null 2>&1; then return; fi
+        if ! kill -0 "$child" 2>/dev/null; then
+            echo "engine.sh: dockerd ended; its log says:" >&2
+            tail -n 15 "$dir/log" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+    echo "engine.sh: dockerd did not answer within 30 s; its log says:" >&2
+    tail -n 15 "$dir/log" >&2
+    return 1
+}
+
+stop() {
+    if running; then
+        local pid
+        pid=$(cat "$dir/pid")
+        docker -H "unix://$dir/docker.sock" ps -aq 2>/dev/null | xargs -r docker -H "unix://$dir/docker.sock" rm -f >/dev/null 2>&1 || true
+        kill "$pid" 2>/dev/null || true
+        for _ in $(seq 150); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -9 "$pid" 2>/dev/null || true
+    fi
+    # What a killed engine leaves: its containerd, shims and their containers, mounts, the bridge.
+    local left
+    left=$(pgrep -f -- "$dir/exec" || true)
+    for pid in $left; do
+        pkill -9 -P "$pid" 2>/dev/null || true
+        kill -9 "$pid" 2>/dev/null || true
+    done
+    grep -oE " $dir/[^ ]+" /proc/self/mounts 2>/dev/null | tr -d ' ' | sort -r | while read -r mount; do
+        umount -l "$mount" 2>/dev/null || true
+    done
+    if [ -s "$dir/bridge" ]; then
+        local bridge
+        bridge=$(cat "$dir/bridge")
+        ip link del "$bridge" 2>/dev/null || true
+        forget_rules "$bridge"
+    fi
+    rm -rf "$dir"
+}
+
+# The rules that name the bridge; the chains are shared with any other engine and stay where one runs.
+forget_rules() {
+    local table bridge=$1
+    for table in filter nat; do
+        iptables -t "$table" -S 2>/dev/null | grep -- " $bridge\b\|10\.231\." | sed 's/^-A/-D/' | while read -r rule; do
+            # shellcheck disable=SC2086
+            iptables -t "$table" $rule 2>/dev/null || true
+        done
+    done
+    if ! pgrep -x dockerd >/dev/null; then
+        drop_chains
+    fi
+}
+
+# With no engine left on the machine, Docker's own empty chains go too.
+drop_chains() {
+    local table chain
+    for table in filter nat; do
+        iptables -t "$table" -S 2>/dev/null | grep -E -- '-j DOCKER' | sed 's/^-A/-D/' | while read -r rule; do
+            # shellcheck disable=SC2086
+            iptables -t "$table" $rule 2>/dev/null || true
+        done
+        for chain in $(iptables -t "$table" -S 2>/dev/null | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do
+            iptables -t "$table" -F "$chain" 2>/dev/null || true
+        done
+        for chain in $(iptables -t "$table" -S 2>/dev/null | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do
+            iptables -t "$table" -X "$chain" 2>/dev/null || true
+        done
+    done
+}
+
+case $1 in
+    start) [ $# -eq 3 ] || usage; start "$3" ;;
+    stop) stop ;;
+    *) usage ;;
+esac

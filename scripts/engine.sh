@@ -18,7 +18,7 @@ start() {
     ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
     ip addr show "$bridge" | grep -q 'inet ' || ip addr add "10.231.$number.1/24" dev "$bridge"
     ip link set "$bridge" up
-    echo "$bridge" >"$dir/bridge"
+    echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
     # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
     setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
@@ -58,46 +58,44 @@ stop() {
         pkill -9 -P "$pid" 2>/dev/null || true
         kill -9 "$pid" 2>/dev/null || true
     done
-    grep -oE " $dir/[^ ]+" /proc/self/mounts 2>/dev/null | tr -d ' ' | sort -r | while read -r mount; do
+    for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do
         umount -l "$mount" 2>/dev/null || true
     done
     if [ -s "$dir/bridge" ]; then
-        local bridge
-        bridge=$(cat "$dir/bridge")
+        local bridge subnet
+        read -r bridge subnet <"$dir/bridge"
         ip link del "$bridge" 2>/dev/null || true
-        forget_rules "$bridge"
+        forget_rules "$bridge" "$subnet"
     fi
     rm -rf "$dir"
 }
 
-# The rules that name the bridge; the chains are shared with any other engine and stay where one runs.
+# forget_rules BRIDGE SUBNET: the chains are shared with any other engine, and stay while one runs.
 forget_rules() {
-    local table bridge=$1
+    local table
     for table in filter nat; do
-        iptables -t "$table" -S 2>/dev/null | grep -- " $bridge\b\|10\.231\." | sed 's/^-A/-D/' | while read -r rule; do
-            # shellcheck disable=SC2086
-            iptables -t "$table" $rule 2>/dev/null || true
-        done
+        delete_rules "$table" "( $1 | $1\$| $2 )"
+        pgrep -x dockerd >/dev/null || delete_rules "$table" '-j DOCKER|^-A DOCKER'
+        pgrep -x dockerd >/dev/null || delete_chains "$table"
     done
-    if ! pgrep -x dockerd >/dev/null; then
-        drop_chains
-    fi
+    # Docker's engine sets this policy and never takes it back.
+    pgrep -x dockerd >/dev/null || iptables -P FORWARD ACCEPT 2>/dev/null || true
 }
 
-# With no engine left on the machine, Docker's own empty chains go too.
-drop_chains() {
-    local table chain
-    for table in filter nat; do
-        iptables -t "$table" -S 2>/dev/null | grep -E -- '-j DOCKER' | sed 's/^-A/-D/' | while read -r rule; do
-            # shellcheck disable=SC2086
-            iptables -t "$table" $rule 2>/dev/null || true
-        done
-        for chain in $(iptables -t "$table" -S 2>/dev/null | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do
-            iptables -t "$table" -F "$chain" 2>/dev/null || true
-        done
-        for chain in $(iptables -t "$table" -S 2>/dev/null | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do
-            iptables -t "$table" -X "$chain" 2>/dev/null || true
-        done
+delete_rules() {
+    local rules
+    rules=$(iptables -t "$1" -S 2>/dev/null | grep -E -- "$2" | sed -n 's/^-A/-D/p' || true)
+    while read -r rule; do
+        # shellcheck disable=SC2086
+        [ -z "$rule" ] || iptables -t "$1" $rule 2>/dev/null || true
+    done <<<"$rules"
+}
+
+delete_chains() {
+    local chain
+    for chain in $(iptables -t "$1" -S 2>/dev/null | sed -n 's/^-N \(DOCKER[^ ]*\)$/\1/p'); do
+        iptables -t "$1" -F "$chain" 2>/dev/null || true
+        iptables -t "$1" -X "$chain" 2>/dev/null || true
     done
 }
 

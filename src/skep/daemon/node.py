@@ -9,6 +9,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,12 +17,10 @@ from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, LocalNode
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart
-from skep.daemon.manager_part import ManagerPart
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import Authority, join_token, new_root, new_secret
 from skep.manager.control.swarm import validate_swarm
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader
 from skep.model.cluster import Cluster
 from skep.model.event import Event
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -39,6 +38,10 @@ from skep.runtime.errors import Corrupt, Invalid, NotManager, SkepError, Unavail
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.port import Put
+
+if TYPE_CHECKING:
+    from skep.daemon.manager_part import ManagerPart
+    from skep.manager.leader import Leader
 
 log = structlog.get_logger()
 
@@ -288,6 +291,9 @@ class SkepNode:
         return membership, NodeKeys(key_pem, certificate, ca_cert), first
 
     def _manager_part(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
+        # Here, not above: a worker does without numpy and grpc (25 MB).
+        from skep.daemon.manager_part import ManagerPart
+
         return ManagerPart(
             self._state,
             keys,

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _LENGTH = 25  # what SwarmKit's identity.NewID gives; 128 random bits fit
-# One lookup gives four characters: a hundred thousand ids are made in one plan.
-_CHUNK = 4
-_CHUNKS = [a + b + c + d for a in _DIGITS for b in _DIGITS for c in _DIGITS for d in _DIGITS]
+# One lookup gives three characters: a hundred thousand ids are made in one plan (3 MB; four would be 100).
+_CHUNKS = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
 _BASE = len(_CHUNKS)
 
 NewId = Callable[[], str]
@@ -23,7 +22,7 @@ def id_source(rng: random.Random) -> NewId:
     def new_id() -> str:
         n = bits(128)
         parts = []
-        for _ in range(6):
+        for _ in range(8):
             n, r = divmod(n, base)
             parts.append(chunks[r])
         return "".join(parts) + _DIGITS[n % 36]

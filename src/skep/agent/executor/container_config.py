@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from typing import Any
 
 from skep.agent.executor.port import TaskContext
 from skep.model.container import ContainerSpec, Mount, PortConfig, Privileges, ResourceRequirements
-from skep.model.spec import TaskSpec
+from skep.model.spec import Platform, TaskSpec
 from skep.runtime.errors import Invalid
 
 Json = dict[str, Any]
@@ -27,21 +28,34 @@ def container_name(context: TaskContext) -> str:
     return f"{context.template.name}.{task.slot or context.node_id}.{task.id}"
 
 
-def create_body(context: TaskContext) -> Json:
-    """Returns the engine's request. Errors: `Invalid` for a template nobody knows."""
+def full_reference(image: str) -> str:
+    """Returns the image with the tag that is meant where none is given: latest."""
+    if "@" in image or ":" in image.rsplit("/", 1)[-1]:
+        return image
+    return image + ":latest"
+
+
+def create_body(context: TaskContext, platform: Platform = Platform()) -> Json:
+    """Returns the engine's request; `platform` is the node's, for templates.
+
+    Errors: `Invalid` for a missing image, a template nobody knows, a seccomp profile that is not base64.
+    """
     spec = context.template.spec
     container = spec.container_spec or ContainerSpec()
+    if not container.image:
+        raise Invalid("dockerexec: image required")
+    fill = Filler(context, platform)
     body: Json = {
         "Image": container.image,
         "Labels": _labels(context, container),
         "Tty": container.tty,
         "OpenStdin": container.open_stdin,
-        "Env": [expand(each, context) for each in container.env],
-        "HostConfig": _host_config(context, spec, container),
+        "Env": [fill(each) for each in container.env],
+        "HostConfig": _host_config(context, spec, container, fill),
     }
     _set(body, "Entrypoint", container.command)
     _set(body, "Cmd", container.args)
-    _set(body, "Hostname", expand(container.hostname, context))
+    _set(body, "Hostname", fill(container.hostname))
     _set(body, "WorkingDir", container.dir)
     _set(body, "User", container.user)
     _set(body, "StopSignal", container.stop_signal)
@@ -63,33 +77,38 @@ def create_body(context: TaskContext) -> Json:
     return body
 
 
-def expand(text: str, context: TaskContext) -> str:
-    """Replaces Docker's templates, `{{.Node.Hostname}}` and the like. Errors: `Invalid`."""
-    if "{{" not in text:
-        return text
-    return _TEMPLATE.sub(lambda found: _value(found[1], context), text)
+class Filler:
+    """Fills in Docker's templates, `{{.Node.Hostname}}` and the like, for one task."""
 
+    def __init__(self, context: TaskContext, platform: Platform) -> None:
+        task, template = context.task, context.template
+        self._labels = template.labels
+        self._values = {
+            ".Service.ID": task.service_id,
+            ".Service.Name": template.name,
+            ".Node.ID": context.node_id,
+            ".Node.Hostname": context.node_hostname,
+            ".Node.Platform.Architecture": platform.architecture,
+            ".Node.Platform.OS": platform.os,
+            ".Task.ID": task.id,
+            ".Task.Name": container_name(context),
+            ".Task.Slot": str(task.slot) if task.slot else context.node_id,
+        }
 
-def _value(expression: str, context: TaskContext) -> str:
-    task, template = context.task, context.template
-    slot = str(task.slot) if task.slot else context.node_id
-    known = {
-        ".Service.ID": task.service_id,
-        ".Service.Name": template.name,
-        ".Node.ID": context.node_id,
-        ".Node.Hostname": context.node_hostname,
-        ".Task.ID": task.id,
-        ".Task.Name": container_name(context),
-        ".Task.Slot": slot,
-    }
-    if expression in known:
-        return known[expression]
-    indexed = _LABEL_INDEX.match(expression)
-    if indexed is not None:
-        return template.labels.get(indexed[1], "")
-    if expression.startswith(".Service.Labels."):
-        return template.labels.get(expression.removeprefix(".Service.Labels."), "")
-    raise Invalid(f"template {{{{{expression}}}}} is not known")
+    def __call__(self, text: str) -> str:
+        """Errors: `Invalid` for an expression that is not Docker's."""
+        return _TEMPLATE.sub(lambda found: self._value(found[1]), text) if "{{" in text else text
+
+    def _value(self, expression: str) -> str:
+        if expression in self._values:
+            return self._values[expression]
+        indexed = _LABEL_INDEX.match(expression)
+        if indexed is not None:
+            return self._labels.get(indexed[1], "")
+        if expression.startswith(".Service.Labels."):
+            return self._labels.get(expression.removeprefix(".Service.Labels."), "")
+        known = ", ".join([*self._values, ".Service.Labels.NAME"])
+        raise Invalid(f"template {{{{{expression}}}}} is not known; a task has {known}")
 
 
 def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
@@ -105,17 +124,18 @@ def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
     }
 
 
-def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec) -> Json:
+def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec, fill: Filler) -> Json:
     host: Json = {
         "ReadonlyRootfs": container.read_only,
-        "Mounts": [_mount(mount, context) for mount in container.mounts],
+        "Mounts": [_mount(mount, fill) for mount in container.mounts],
         # Restarting is ours: the engine's own would fight with it.
         "RestartPolicy": {"Name": "no"},
     }
     _set(host, "GroupAdd", container.groups)
     if container.init is not None:
         host["Init"] = container.init
-    _set(host, "ExtraHosts", [_extra_host(line) for line in container.hosts])
+    _set(host, "Isolation", container.isolation)
+    _set(host, "ExtraHosts", [entry for line in container.hosts for entry in _extra_hosts(line)])
     if container.dns_config is not None:
         _set(host, "Dns", container.dns_config.nameservers)
         _set(host, "DnsSearch", container.dns_config.search)
@@ -137,11 +157,11 @@ def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec)
     return host
 
 
-def _mount(mount: Mount, context: TaskContext) -> Json:
+def _mount(mount: Mount, fill: Filler) -> Json:
     found: Json = {
         "Type": mount.type or "volume",
-        "Source": expand(mount.source, context),
-        "Target": expand(mount.target, context),
+        "Source": fill(mount.source),
+        "Target": fill(mount.target),
         "ReadOnly": mount.read_only,
     }
     _set(found, "Consistency", mount.consistency)
@@ -153,11 +173,13 @@ def _mount(mount: Mount, context: TaskContext) -> Json:
         _set(bind, "ReadOnlyForceRecursive", mount.bind_options.read_only_force_recursive)
         found["BindOptions"] = bind
     if mount.volume_options is not None:
-        volume: Json = {"NoCopy": mount.volume_options.no_copy, "Labels": mount.volume_options.labels}
+        labels = {name: fill(value) for name, value in mount.volume_options.labels.items()}
+        volume: Json = {"NoCopy": mount.volume_options.no_copy, "Labels": labels}
         _set(volume, "Subpath", mount.volume_options.subpath)
         driver = mount.volume_options.driver_config
         if driver is not None:
-            volume["DriverConfig"] = {"Name": driver.name, "Options": driver.options}
+            options = {name: fill(value) for name, value in driver.options.items()}
+            volume["DriverConfig"] = {"Name": driver.name, "Options": options}
         found["VolumeOptions"] = volume
     if mount.tmpfs_options is not None:
         tmpfs: Json = {"SizeBytes": mount.tmpfs_options.size_bytes, "Mode": mount.tmpfs_options.mode}
@@ -168,11 +190,10 @@ def _mount(mount: Mount, context: TaskContext) -> Json:
     return found
 
 
-def _extra_host(line: str) -> str:
-    """Swarm's form is that of hosts(5), `IP name`; the engine's is `name:IP`."""
-    address, _, names = line.strip().partition(" ")
-    name = names.split()[0] if names.split() else ""
-    return f"{name}:{address}" if name else line
+def _extra_hosts(line: str) -> list[str]:
+    """Swarm's form is that of hosts(5), `IP name [alias...]`; the engine's is `name:IP`, one name each."""
+    address, *names = line.split() or [""]
+    return [f"{name}:{address}" for name in names]
 
 
 def _security(privileges: Privileges) -> list[str]:
@@ -185,7 +206,7 @@ def _security(privileges: Privileges) -> list[str]:
     if seccomp is not None and seccomp.mode == "unconfined":
         found.append("seccomp=unconfined")
     if seccomp is not None and seccomp.mode == "custom":
-        found.append("seccomp=" + base64.b64decode(seccomp.profile).decode())
+        found.append("seccomp=" + _profile(seccomp.profile))
     linux = privileges.se_linux_context
     if linux is not None and linux.disable:
         found.append("label=disable")
@@ -193,6 +214,13 @@ def _security(privileges: Privileges) -> list[str]:
         values = [(key, getattr(linux, key)) for key in ("user", "role", "type", "level")]
         found.extend(f"label={key}:{value}" for key, value in values if value)
     return found
+
+
+def _profile(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Invalid(f"the custom seccomp profile is not base64 of a text: {error}") from error
 
 
 def _resources(resources: ResourceRequirements) -> Json:
@@ -207,7 +235,7 @@ def _resources(resources: ResourceRequirements) -> Json:
 
 
 def _port_key(port: PortConfig) -> str:
-    return f"{port.target_port}/{port.protocol or 'tcp'}"
+    return f"{port.target_port}/{(port.protocol or 'tcp').lower()}"
 
 
 def _bindings(ports: list[PortConfig]) -> Json:

@@ -7,11 +7,12 @@ engine is away actions wait for it, because an engine that restarts must not fai
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.executor.container_config import (
     NODE_LABEL,
@@ -19,23 +20,31 @@ from skep.agent.executor.container_config import (
     TASK_LABEL,
     container_name,
     create_body,
+    full_reference,
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
-from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
+from skep.model.node import NodeDescription
 from skep.model.spec import Platform
 from skep.model.states import COMPLETE, FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Invalid, SkepError, Unavailable
+from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
 CALLS_MAX = 8  # engine calls at once: two cores are full with four, more only queue inside the engine
+STOPS_MAX = 64  # stops mostly wait for the container's grace: were they calls, ten seconds would hold eight
+PULLS_MAX = 3  # what the engine itself downloads at once
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0  # an engine that restarts is back in seconds
 STOP_GRACE_S = 10.0  # Docker's default
+STOP_TRIES = 3  # the engine gives up a kill after ten seconds on a busy machine; then it is broken
+CLOSE_S = 15.0  # for leftovers to go: the default grace and some
 EVENTS = ["die", "destroy", "health_status"]
+UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
+DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
 
 T = TypeVar("T")
+Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]]
 
 
 class DockerExecutor:
@@ -46,179 +55,256 @@ class DockerExecutor:
         self._hostname = hostname
         self._clock = clock
         self._node_id = ""
+        self._platform = Platform()
         self._report: Report = lambda seen: None
         self._gate = asyncio.Semaphore(CALLS_MAX)
-        self._works: dict[str, asyncio.Task[None]] = {}
+        self._stop_gate = asyncio.Semaphore(STOPS_MAX)
+        self._pull_gate = asyncio.Semaphore(PULLS_MAX)
+        self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
+        self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._containers: dict[str, str] = {}  # task -> container, while it may run
+        self._looking: dict[str, bool] = {}  # task being inspected -> an event came meanwhile
+        self._waiting: set[str] = set()  # until healthy
         self._stopping: set[str] = set()
-        self._waits_for_health: set[str] = set()
+        self._adopting: dict[str, Adopted] = {}
         self._watcher: asyncio.Task[None] | None = None
-        self._leftovers: set[asyncio.Task[None]] = set()
+        self._is_away = False
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
         self._report = report
-        await self._engine.info()
+        self._platform = (await self.describe()).platform
         if node_id and self._watcher is None:
             self._watcher = asyncio.ensure_future(self._watch())
 
     async def describe(self) -> NodeDescription:
-        return _description(await self._engine.info(), self._hostname)
+        return await self._engine.describe(self._hostname)
 
     async def adopt(self) -> list[Adopted]:
-        found = []
-        for listed in await self._engine.containers(f"{NODE_LABEL}={self._node_id}"):
-            labels = listed["Labels"]
-            seen = await self._look(labels[TASK_LABEL], listed["Id"])
-            if seen is None:
-                continue
-            if seen.state in (STARTING, RUNNING):
-                self._containers[seen.task_id] = listed["Id"]
-            found.append(Adopted(seen.task_id, labels[SERVICE_LABEL], seen))
-        return found
+        listed = await self._engine.containers(self._node_filter)
+        ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
+        try:
+            await asyncio.gather(*(self._adopt(task_id, each) for task_id, each in ours if task_id))
+            return list(self._adopting.values())
+        finally:
+            self._adopting = {}
 
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id = context.task.id
-        under_way = self._works.get(task_id)
-        if under_way is not None and action is Action.STOP:
-            under_way.cancel()
+        former = self._works.get(task_id)
+        if action is Action.STOP:
+            self._stopping.add(task_id)
+            if former is not None:
+                former.cancel()
+        elif action is Action.PREPARE:
+            # At once, so that whoever gives the task up knows that there is something to give up.
+            self._say(task_id, PREPARING, "preparing")
+        work = asyncio.ensure_future(self._perform(action, context, former))
+        self._works[task_id] = work
+        work.add_done_callback(lambda done: self._finished(task_id, done))
+
+    def remove_unknown(self, task_id: str) -> None:
+        former = self._works.get(task_id)
+        if former is not None:
+            former.cancel()
+        self._stopping.add(task_id)
+        self._aside(self._remove_leftover(task_id, former))
+
+    async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        for work in self._works.values():
+            work.cancel()
+        if self._asides:
+            await asyncio.wait(self._asides, timeout=CLOSE_S)
+        works = [*self._works.values(), *self._asides, *([self._watcher] if self._watcher else [])]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        self._watcher = None
+        for state in (self._containers, self._waiting, self._stopping):
+            state.clear()
+        await self._engine.close()
+
+    @property
+    def _node_filter(self) -> str:
+        return f"{NODE_LABEL}={self._node_id}"
+
+    # Actions
+
+    async def _perform(self, action: Action, context: TaskContext, former: asyncio.Task[None] | None) -> None:
         steps = {
             Action.PREPARE: self._prepare,
             Action.START: self._start,
             Action.STOP: self._stop,
             Action.REMOVE: self._remove,
         }
-        work = asyncio.ensure_future(self._perform(action, context, steps[action]))
-        self._works[task_id] = work
-        work.add_done_callback(lambda done: self._finished(task_id, done))
-
-    def remove_unknown(self, task_id: str) -> None:
-        work = asyncio.ensure_future(self._remove_leftover(task_id))
-        self._leftovers.add(work)
-        work.add_done_callback(self._leftovers.discard)
-
-    async def close(self) -> None:
-        works = [*self._works.values(), *self._leftovers]
-        if self._leftovers:
-            await asyncio.wait(self._leftovers, timeout=STOP_GRACE_S + 5)
-        if self._watcher is not None:
-            works.append(self._watcher)
-            self._watcher = None
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
-        await self._engine.close()
-
-    # Actions
-
-    async def _perform(
-        self, action: Action, context: TaskContext, step: Callable[[TaskContext], Awaitable[None]]
-    ) -> None:
+        ends = {
+            Action.PREPARE: (REJECTED, "preparing", ""),
+            Action.START: (FAILED, "starting", "starting container failed: "),
+            Action.STOP: (FAILED, "stopping", "stopping container failed: "),
+        }
         try:
-            await step(context)
-        except (EngineError, Invalid) as error:
-            if action is Action.PREPARE:
-                self._say(context.task.id, REJECTED, "preparing", str(error))
-            elif action is Action.START:
-                self._say(context.task.id, FAILED, "starting", f"starting container failed: {error}")
-            elif action is Action.STOP:
-                log.error("task.stop_failed", task_id=context.task.id, error=str(error))
-                self._say(context.task.id, FAILED, "stopping", f"stopping container failed: {error}")
-            else:
-                log.error("task.remove_failed", task_id=context.task.id, error=str(error))
+            if former is not None:
+                await asyncio.wait([former])
+            await steps[action](context)
+        except Exception as error:  # whatever it is, a task must end and not hang
+            log.warning(
+                f"task.{action.value}_failed", task_id=context.task.id, error=str(error) or repr(error)
+            )
+            if action in ends:
+                state, message, prefix = ends[action]
+                self._say(context.task.id, state, message, prefix + (str(error) or repr(error)))
+            self._forget(context.task.id)
 
     async def _prepare(self, context: TaskContext) -> None:
-        task_id = context.task.id
-        self._say(task_id, PREPARING, "preparing")
-        body = create_body(context)
+        task_id, name = context.task.id, container_name(context)
+        body = create_body(context, self._platform)
         body["Image"] = await self._ensure_image(body["Image"])
-        name = container_name(context)
         try:
-            container_id = await self._call(lambda: self._engine.create(name, body))
+            container_id = await self._to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:
-            if error.status != 409:
+            # An earlier try whose answer was lost, or an earlier process, created it.
+            found = await self._call(lambda: self._engine.inspect(name)) if error.status == 409 else None
+            if found is None or found["Config"]["Labels"].get(TASK_LABEL) != task_id:
                 raise
-            found = await self._call(lambda: self._engine.inspect(name))
-            if found["Config"]["Labels"].get(TASK_LABEL) != task_id:
-                raise
-            container_id = found["Id"]
+            container_id = str(found["Id"])
         self._say(task_id, READY, "prepared", container_id=container_id)
 
     async def _start(self, context: TaskContext) -> None:
-        task_id = context.task.id
-        name = container_name(context)
+        task_id, name = context.task.id, container_name(context)
         self._say(task_id, STARTING, "starting")
         self._containers[task_id] = name
-        await self._call(lambda: self._engine.start(name))
-        found = await self._call(lambda: self._engine.inspect(name))
-        self._containers[task_id] = found["Id"]
-        seen = _seen(task_id, found, self._clock.now())
-        if seen.state == STARTING:
-            self._waits_for_health.add(task_id)
-        self._tell(seen)
+        self._looking[task_id] = False  # events wait: the engine's answer says more than its `die`
+        try:
+            await self._to_the_end(lambda: self._start_once(name))
+        finally:
+            self._looking.pop(task_id, None)
+        await self._observe(task_id)
+
+    async def _start_once(self, name: str) -> None:
+        """Starts what has never run: after a lost answer it may have run, and ended, already."""
+        found = await self._engine.inspect(name)
+        if found is None:
+            raise EngineError(404, f"No such container: {name}")
+        if found["State"]["Status"] == "created":
+            await self._engine.start(name)
 
     async def _stop(self, context: TaskContext) -> None:
         task_id = context.task.id
-        self._stopping.add(task_id)
         spec = context.template.spec.container_spec
         grace_ns = spec.stop_grace_period if spec is not None else None
         grace_s = STOP_GRACE_S if grace_ns is None else grace_ns / 1e9
         target = self._containers.get(task_id) or container_name(context)
-        await self._call(lambda: self._engine.stop(target, grace_s))
+        await self._insist(lambda: self._engine.stop(target, grace_s), self._stop_gate)
         self._say(task_id, SHUTDOWN, "shutdown")
-        self._forget(task_id)
 
     async def _remove(self, context: TaskContext) -> None:
         name = container_name(context)
-        await self._call(lambda: self._engine.remove(name))
+        await self._insist(lambda: self._engine.remove(name), self._gate)
         self._forget(context.task.id)
 
-    async def _remove_leftover(self, task_id: str) -> None:
-        try:
-            for listed in await self._call(lambda: self._engine.containers(f"{TASK_LABEL}={task_id}")):
-                self._stopping.add(task_id)
-                container = listed["Id"]
-                await self._call(lambda c=container: self._engine.stop(c, STOP_GRACE_S))  # type: ignore[misc]
-                await self._call(lambda c=container: self._engine.remove(c))  # type: ignore[misc]
-        except EngineError as error:
-            log.error("task.leftover_failed", task_id=task_id, error=str(error))
+    async def _remove_leftover(self, task_id: str, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait([former])
+        labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
+        for listed in await self._call(lambda: self._engine.containers(*labels)):
+            await self._end(listed["Id"], is_kept=False)
         self._forget(task_id)
 
+    async def _end(self, container: str, is_kept: bool) -> None:
+        await self._insist(lambda: self._engine.stop(container, None), self._stop_gate)
+        if not is_kept:
+            await self._insist(lambda: self._engine.remove(container), self._gate)
+
     async def _ensure_image(self, reference: str) -> str:
-        """Returns the reference to create from: a local image is taken before anything is pulled."""
-        plain = reference.split("@", 1)[0]
-        for candidate in dict.fromkeys((reference, plain)):
-            if await self._call(lambda c=candidate: self._engine.has_image(c)):  # type: ignore[misc]
-                return candidate
+        """Returns the reference to create from: what is here is taken before anything is pulled."""
+        reference = full_reference(reference)
+        if await self._call(lambda: self._engine.image(reference)) is not None:
+            return reference
+        if "@" in reference:
+            # An image that was never in a registry has no digest there: its name is all it has.
+            tag = full_reference(reference.split("@", 1)[0])
+            found = await self._call(lambda: self._engine.image(tag))
+            if found is not None and not found.get("RepoDigests"):
+                return tag
         try:
-            await self._call(lambda: self._engine.pull(reference))
+            await self._call(lambda: self._pull_once(reference), self._pull_gate)
         except EngineError as error:
             log.warning("image.pull_failed", image=reference, error=str(error))
             raise EngineError(404, f"No such image: {reference}") from error
         return reference
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _pull_once(self, reference: str) -> None:
+        if await self._engine.image(reference) is None:  # another task may have pulled it meanwhile
+            await self._engine.pull(reference)
+
+    # Calls
+
+    async def _call(self, call: Callable[[], Awaitable[T]], gate: asyncio.Semaphore | None = None) -> T:
         """Makes one engine call, again and again while the engine cannot be reached."""
         retry_s = RETRY_MIN_S
         while True:
             try:
-                async with self._gate:
-                    return await call()
+                async with gate or self._gate:
+                    result = await call()
+                self._is_away = False
+                return result
             except Unavailable as error:
-                log.warning("engine.unreachable", error=str(error))
+                if not self._is_away:  # said once, not by each of a hundred tasks
+                    log.warning("engine.unreachable", error=str(error))
+                self._is_away = True
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
+
+    async def _insist(self, call: Callable[[], Awaitable[None]], gate: asyncio.Semaphore) -> None:
+        """Makes a call that has to succeed for a container to go. Errors: the last `EngineError`."""
+        for tries_left in reversed(range(STOP_TRIES)):
+            try:
+                return await self._call(call, gate)
+            except EngineError as error:
+                if error.status < 500 or not tries_left:
+                    raise
+            await asyncio.sleep(RETRY_MIN_S)
+        return None
+
+    async def _to_the_end(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Cancelled, it first waits for an answer: the engine goes on anyway, and STOP must come after it."""
+
+        async def answered() -> T:
+            inner = asyncio.ensure_future(call())
+            try:
+                return await asyncio.shield(inner)
+            except asyncio.CancelledError:
+                try:
+                    await asyncio.wait([inner])
+                finally:
+                    inner.cancel()
+                if not inner.cancelled():
+                    inner.exception()  # looked at: nobody wants to know any more
+                raise
+
+        return await self._call(answered)
 
     def _finished(self, task_id: str, done: asyncio.Task[None]) -> None:
         if self._works.get(task_id) is done:
             del self._works[task_id]
-        if not done.cancelled() and done.exception() is not None:
-            log.error("task.action_crashed", task_id=task_id, error=repr(done.exception()))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        async def logged() -> None:
+            try:
+                await work
+            except SkepError as error:
+                log.error("container.not_ended", error=str(error))
+
+        aside = asyncio.ensure_future(logged())
+        self._asides.add(aside)
+        aside.add_done_callback(self._asides.discard)
 
     def _forget(self, task_id: str) -> None:
         self._containers.pop(task_id, None)
         self._stopping.discard(task_id)
-        self._waits_for_health.discard(task_id)
+        self._waiting.discard(task_id)
 
     # What the engine says by itself
 
@@ -226,75 +312,123 @@ class DockerExecutor:
         """Follows the engine's events for as long as we run; looks at everything after each gap."""
         retry_s = RETRY_MIN_S
         while True:
-            with contextlib.suppress(SkepError):
-                async for event in self._engine.events(f"{NODE_LABEL}={self._node_id}", EVENTS):
+            try:
+                async for event in self._engine.events(self._node_filter, EVENTS):
                     if event:
+                        retry_s = RETRY_MIN_S
                         self._event(event)
                     else:
-                        retry_s = RETRY_MIN_S
                         await self._look_at_all()
+            except SkepError as error:
+                log.debug("engine.events_ended", error=str(error))
+            except Exception:  # without its events the node would be blind for ever
+                log.exception("engine.events_not_understood")
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
 
     async def _look_at_all(self) -> None:
-        for task_id, container in list(self._containers.items()):
-            if task_id in self._works or task_id in self._stopping:
-                continue
-            seen = await self._look(task_id, container)
-            if seen is None:
-                seen = self._gone(task_id)
-            if seen.state != RUNNING:
-                self._tell(seen)
-
-    async def _look(self, task_id: str, container: str) -> Observation | None:
-        try:
-            return _seen(task_id, await self._engine.inspect(container), self._clock.now())
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            raise
+        """Makes up for events that were missed: one listing, then a look at what may have changed."""
+        before = set(self._containers)
+        listed = {
+            each["Labels"].get(TASK_LABEL): each for each in await self._engine.containers(self._node_filter)
+        }
+        for task_id in before & set(self._containers):
+            found = listed.get(task_id)
+            is_well = (
+                found is not None and found["State"] == "running" and "(unhealthy)" not in found["Status"]
+            )
+            if not is_well or task_id in self._waiting:
+                self._changed(task_id)
 
     def _event(self, event: Json) -> None:
         attributes = event.get("Actor", {}).get("Attributes", {})
-        task_id = attributes.get(TASK_LABEL, "")
-        action = str(event.get("Action", ""))
+        task_id, kind = attributes.get(TASK_LABEL, ""), str(event.get("Action", ""))
+        if kind == "die" and task_id in self._containers and task_id not in self._looking:
+            code, container_id = int(attributes.get("exitCode", 0)), str(event["Actor"]["ID"])
+            if task_id not in self._stopping:
+                self._tell(_ended(task_id, container_id, code, self._clock.now()))
+        else:
+            self._changed(task_id)
+
+    def _changed(self, task_id: str) -> None:
+        """Something happened to a task's container: have a look, or another one."""
+        if task_id in self._looking:
+            self._looking[task_id] = True
+        elif task_id in self._containers and task_id not in self._stopping:
+            self._looking[task_id] = False
+            self._aside(self._observe(task_id))
+
+    async def _observe(self, task_id: str) -> None:
+        """Tells what a running task's container is in now."""
+        container = self._containers.get(task_id)
+        if container is None:  # it ended before we came to look
+            self._looking.pop(task_id, None)
+            return
+        inspected = await self._look(task_id, container, self._call)
         if task_id not in self._containers or task_id in self._stopping:
             return
-        if action == "die":
-            exit_code = int(attributes.get("exitCode", 0))
-            container_id = event["Actor"]["ID"]
-            self._tell(_ended(task_id, container_id, exit_code, self._clock.now()))
-        elif action == "destroy":
-            self._tell(self._gone(task_id))
-        elif action == "health_status: healthy" and task_id in self._waits_for_health:
-            self._waits_for_health.discard(task_id)
-            self._say(task_id, RUNNING, "started")
-        elif action == "health_status: unhealthy":
-            container = self._containers[task_id]
-            self._say(task_id, FAILED, "started", "task: unhealthy container")
+        if inspected is None:
+            self._tell(Observation(task_id, FAILED, self._clock.now(), "started", DESTROYED))
+        else:
+            self._follow(task_id, inspected)
+            self._tell(_seen(task_id, inspected, self._clock.now()))
+
+    async def _look(self, task_id: str, container: str, call: Caller) -> Json | None:
+        """Returns the container as it is after the last event we heard; None where it is gone."""
+        while True:
+            self._looking[task_id] = False
+            try:
+                inspected = await call(lambda: self._engine.inspect(container))
+            finally:
+                has_changed = self._looking.pop(task_id, True)
+            if not has_changed:
+                return inspected
+
+    def _follow(self, task_id: str, inspected: Json) -> None:
+        """Takes note of a container that may run; ends it when it is unhealthy."""
+        if not inspected["State"]["Running"]:
+            return
+        self._containers[task_id] = str(inspected["Id"])
+        health = _health(inspected)
+        if health == "unhealthy":
             self._stopping.add(task_id)
-            work = asyncio.ensure_future(self._end_unhealthy(task_id, container))
-            self._leftovers.add(work)
-            work.add_done_callback(self._leftovers.discard)
+            self._aside(self._end_unhealthy(task_id, str(inspected["Id"])))
+        elif health == "starting":
+            self._waiting.add(task_id)
+        else:
+            self._waiting.discard(task_id)
 
     async def _end_unhealthy(self, task_id: str, container: str) -> None:
-        try:
-            await self._call(lambda: self._engine.stop(container, STOP_GRACE_S))
-        except EngineError as error:
-            log.error("task.stop_failed", task_id=task_id, error=str(error))
-        self._forget(task_id)
+        await self._end(container, is_kept=True)
+        found = await self._call(lambda: self._engine.inspect(container))
+        code = int(found["State"]["ExitCode"]) if found is not None else 0
+        error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
+        now = self._clock.now()
+        self._tell(Observation(task_id, FAILED, now, "started", error, container, exit_code=code))
 
-    def _gone(self, task_id: str) -> Observation:
-        return Observation(
-            task_id, FAILED, self._clock.now(), "started", "task: its container was removed by somebody else"
-        )
+    async def _adopt(self, task_id: str, listed: Json) -> None:
+        async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:
+            async with self._gate:
+                return await call()
+
+        inspected = await self._look(task_id, listed["Id"], once)
+        if inspected is None:
+            return
+        seen = _seen(task_id, inspected, self._clock.now())
+        since = inspected["State"]["StartedAt" if inspected["State"]["Running"] else "FinishedAt"]
+        seen = replace(seen, at=_epoch_s(since) or seen.at)
+        # From here on an event changes what is adopted, until it is all handed over.
+        self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
+        self._follow(task_id, inspected)
 
     def _say(self, task_id: str, state: int, message: str, error: str = "", container_id: str = "") -> None:
         self._tell(Observation(task_id, state, self._clock.now(), message, error, container_id))
 
     def _tell(self, seen: Observation) -> None:
-        if seen.state > RUNNING and seen.task_id not in self._stopping:
+        if seen.state > RUNNING:
             self._forget(seen.task_id)
+        if (adopted := self._adopting.get(seen.task_id)) is not None:
+            self._adopting[seen.task_id] = replace(adopted, observation=seen)
         self._report(seen)
 
 
@@ -304,8 +438,8 @@ def _seen(task_id: str, inspected: Json, now: float) -> Observation:
     if state["Status"] == "created":
         return Observation(task_id, READY, now, "prepared", container_id=container_id)
     if not state["Running"]:
-        return _ended(task_id, container_id, int(state["ExitCode"]), now)
-    starting = (state.get("Health") or {}).get("Status") == "starting"
+        return _ended(task_id, container_id, int(state["ExitCode"]), now, state.get("Error") or "")
+    starting = _health(inspected) in ("starting", "unhealthy")  # never RUNNING on the way to its end
     return Observation(
         task_id,
         STARTING if starting else RUNNING,
@@ -317,11 +451,15 @@ def _seen(task_id: str, inspected: Json, now: float) -> Observation:
     )
 
 
-def _ended(task_id: str, container_id: str, exit_code: int, now: float) -> Observation:
+def _ended(task_id: str, container_id: str, exit_code: int, now: float, cause: str = "") -> Observation:
     if exit_code == 0:
         return Observation(task_id, COMPLETE, now, "finished", container_id=container_id)
-    error = f"task: non-zero exit ({exit_code})"
+    error = f"task: non-zero exit ({exit_code})" + (f": {cause}" if cause else "")
     return Observation(task_id, FAILED, now, "started", error, container_id=container_id, exit_code=exit_code)
+
+
+def _health(inspected: Json) -> str:
+    return str((inspected["State"].get("Health") or {}).get("Status", ""))
 
 
 def _ports(inspected: Json) -> tuple[tuple[str, int, int], ...]:
@@ -333,20 +471,6 @@ def _ports(inspected: Json) -> tuple[tuple[str, int, int], ...]:
     return tuple(sorted(found))
 
 
-def _description(info: Json, hostname: str) -> NodeDescription:
-    plugins = [EnginePlugin(type="Log", name=n) for n in info["Plugins"].get("Log") or []]
-    plugins += [EnginePlugin(type="Network", name=n) for n in info["Plugins"].get("Network") or []]
-    plugins += [EnginePlugin(type="Volume", name=n) for n in info["Plugins"].get("Volume") or []]
-    labels = dict(label.partition("=")[::2] for label in info.get("Labels") or [])
-    return NodeDescription(
-        hostname=hostname,
-        platform=Platform(architecture=info["Architecture"], os=info["OSType"]),
-        resources=NodeResources(
-            nano_cpus=int(info["NCPU"]) * 1_000_000_000, memory_bytes=int(info["MemTotal"])
-        ),
-        engine=EngineDescription(
-            engine_version=info["ServerVersion"],
-            labels=labels,
-            plugins=sorted(plugins, key=lambda p: (p.type, p.name)),
-        ),
-    )
+def _epoch_s(text: str) -> float:
+    """Reads Docker's time; 0.0 for its zero, the year 1."""
+    return max(0.0, datetime.fromisoformat(text).timestamp())

@@ -6,16 +6,23 @@ answers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
+from skep.model.spec import Platform
 from skep.runtime.errors import SkepError, Unavailable
 
 CALL_S = 120.0  # creating a container on a busy engine with a hundred others takes seconds
+CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
+PULL_SILENCE_S = 300.0  # between two lines of progress; a whole pull may take as long as it needs
 STOP_GRACE_MAX_S = 3600.0
+LINE_MAX_BYTES = 1 << 20  # an event carries all of its container's labels
 API = "/v1.41"  # Engine 20.10, the oldest supported
 
 Json = dict[str, Any]
@@ -37,32 +44,32 @@ class EngineClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
+        """Ends every call under way; the next call connects anew."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def info(self) -> Json:
-        return await self._call("GET", "/info")
+    async def describe(self, hostname: str) -> NodeDescription:
+        """Returns what the engine says of its machine, under the node's own host name."""
+        return _description(await self._call("GET", "/info"), hostname)
 
-    async def has_image(self, reference: str) -> bool:
-        try:
-            await self._call("GET", f"/images/{reference}/json")
-        except EngineError as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
+    async def image(self, reference: str) -> Json | None:
+        """Returns the local image; None where there is none."""
+        # Quoted whole: a reference is the user's text and must stay one path segment.
+        with _absence():
+            return await self._call("GET", f"/images/{quote(reference, safe=':@')}/json")
+        return None
 
     async def pull(self, reference: str) -> None:
         """Errors: `EngineError`, also for a failure that comes in the middle of the stream."""
-        parameters = {"fromImage": reference}
-        if "@" not in reference and ":" not in reference.rsplit("/", 1)[-1]:
-            parameters["tag"] = "latest"
-        async with await self._request("POST", "/images/create", parameters, None) as answer:
-            async for line in answer.content:
-                said = _decode(line)
-                if "error" in said:
-                    raise EngineError(500, str(said["error"]))
+        silence = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=PULL_SILENCE_S)
+        answer = await self._request("POST", "/images/create", {"fromImage": reference}, timeout=silence)
+        async with answer:
+            with self._translated():
+                async for line in answer.content:
+                    said = _decode(line)
+                    if "error" in said:
+                        raise EngineError(500, str(said["error"]))
 
     async def create(self, name: str, body: Json) -> str:
         """Returns the container's id."""
@@ -70,37 +77,34 @@ class EngineClient:
         return str(found["Id"])
 
     async def start(self, container: str) -> None:
+        """Nothing happens where it runs already."""
         await self._call("POST", f"/containers/{container}/start")
 
-    async def stop(self, container: str, grace_s: float) -> None:
-        """Returns once it is stopped; nothing happens where it does not exist."""
-        seconds = min(grace_s, STOP_GRACE_MAX_S)
-        try:
-            await self._call(
-                "POST", f"/containers/{container}/stop", {"t": str(int(seconds))}, wait_s=seconds + CALL_S
-            )
-        except EngineError as error:
-            if error.status != 404:
-                raise
+    async def stop(self, container: str, grace_s: float | None) -> None:
+        """Returns once it is stopped; nothing happens where it does not exist. None: its own grace."""
+        parameters = {} if grace_s is None else {"t": str(int(min(grace_s, STOP_GRACE_MAX_S)))}
+        wait_s = CALL_S + (STOP_GRACE_MAX_S if grace_s is None else min(grace_s, STOP_GRACE_MAX_S))
+        with _absence():
+            await self._call("POST", f"/containers/{container}/stop", parameters, wait_s=wait_s)
 
     async def remove(self, container: str) -> None:
         """Deletes the container and its anonymous volumes; nothing happens where it is going already."""
-        try:
+        with _absence(404, 409):
             await self._call("DELETE", f"/containers/{container}", {"force": "1", "v": "1"})
-        except EngineError as error:
-            if error.status not in (404, 409):
-                raise
 
-    async def inspect(self, container: str) -> Json:
-        return await self._call("GET", f"/containers/{container}/json")
+    async def inspect(self, container: str) -> Json | None:
+        """Returns the container; None where there is none."""
+        with _absence():
+            return await self._call("GET", f"/containers/{container}/json")
+        return None
 
-    async def containers(self, label: str) -> list[Json]:
-        """Returns all containers with the label, running or not."""
-        filters = msgspec.json.encode({"label": [label]}).decode()
-        async with await self._request(
-            "GET", "/containers/json", {"all": "1", "filters": filters}, None
-        ) as answer:
-            return list(msgspec.json.decode(await answer.read()))
+    async def containers(self, *labels: str) -> list[Json]:
+        """Returns the containers that have all the labels (`name=value`), running or not."""
+        filters = msgspec.json.encode({"label": labels}).decode()
+        answer = await self._request("GET", "/containers/json", {"all": "1", "filters": filters})
+        async with answer:
+            with self._translated():
+                return list(msgspec.json.decode(await answer.read()))
 
     async def events(self, label: str, kinds: list[str]) -> AsyncIterator[Json]:
         """Yields container events until the engine ends the stream. Errors: `Unavailable`.
@@ -108,14 +112,13 @@ class EngineClient:
         The first item is an empty mapping: from then on nothing is missed.
         """
         filters = msgspec.json.encode({"type": ["container"], "label": [label], "event": kinds}).decode()
-        answer = await self._request("GET", "/events", {"filters": filters}, None, wait_s=None)
-        async with answer:
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        async with await self._request("GET", "/events", {"filters": filters}, timeout=endless) as answer:
             yield {}
-            try:
+            with self._translated():
                 async for line in answer.content:
-                    yield _decode(line)
-            except aiohttp.ClientError as error:
-                raise self._unreachable(error) from error
+                    if event := _decode(line):
+                        yield event
 
     async def _call(
         self,
@@ -123,49 +126,63 @@ class EngineClient:
         path: str,
         parameters: dict[str, str] | None = None,
         body: Json | None = None,
-        wait_s: float | None = CALL_S,
+        wait_s: float = CALL_S,
     ) -> Json:
-        async with await self._request(method, path, parameters, body, wait_s) as answer:
-            try:
+        timeout = aiohttp.ClientTimeout(total=wait_s, sock_connect=CONNECT_S)
+        async with await self._request(method, path, parameters, body, timeout) as answer:
+            with self._translated():
                 return _decode(await answer.read())
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise self._unreachable(error) from error
 
     async def _request(
         self,
         method: str,
         path: str,
-        parameters: dict[str, str] | None,
-        body: Json | None,
-        wait_s: float | None = CALL_S,
+        parameters: dict[str, str] | None = None,
+        body: Json | None = None,
+        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(self._socket_path, limit=0), auto_decompress=False
+                # How many calls run at once is the executor's to say, by kind of call.
+                connector=aiohttp.UnixConnector(self._socket_path, limit=0),
+                read_bufsize=LINE_MAX_BYTES,
             )
-        try:
+        with self._translated():
             answer = await self._session.request(
                 method,
                 f"http://engine{API}{path}",
                 params=parameters,
                 data=None if body is None else msgspec.json.encode(body),
                 headers={} if body is None else {"Content-Type": "application/json"},
-                timeout=aiohttp.ClientTimeout(total=wait_s, sock_connect=5),
+                timeout=timeout,
             )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        if answer.status >= 400:
+            if answer.status < 400:
+                return answer
             async with answer:
                 raw = await answer.read()
-            message = _decode(raw).get("message") or raw.decode(errors="replace")[:500]
-            raise EngineError(answer.status, str(message))
-        return answer
+        message = _decode(raw).get("message") or raw.decode(errors="replace")[:500]
+        raise EngineError(answer.status, str(message))
 
-    def _unreachable(self, error: BaseException) -> Unavailable:
-        cause = str(error) or type(error).__name__
-        return Unavailable(
-            f"the Docker Engine at unix://{self._socket_path} cannot be reached: {cause}. Is it running?"
-        )
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        # ValueError: a line above LINE_MAX_BYTES, or a list that is not JSON.
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            cause = str(error) or type(error).__name__
+            raise Unavailable(
+                f"the Docker Engine at unix://{self._socket_path} cannot be reached: {cause}. Is it running?"
+            ) from error
+
+
+@contextlib.contextmanager
+def _absence(*statuses: int) -> Iterator[None]:
+    """Ends the block quietly where the engine answers that the object is not there."""
+    try:
+        yield
+    except EngineError as error:
+        if error.status not in (statuses or (404,)):
+            raise
 
 
 def _decode(raw: bytes) -> Json:
@@ -174,3 +191,20 @@ def _decode(raw: bytes) -> Json:
     except msgspec.DecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _description(info: Json, hostname: str) -> NodeDescription:
+    plugins = [
+        EnginePlugin(type=kind, name=name)
+        for kind in ("Log", "Network", "Volume")
+        for name in sorted(info["Plugins"].get(kind) or [])
+    ]
+    labels = dict(label.partition("=")[::2] for label in info.get("Labels") or [])
+    return NodeDescription(
+        hostname=hostname,
+        platform=Platform(architecture=info["Architecture"], os=info["OSType"]),
+        resources=NodeResources(
+            nano_cpus=int(info["NCPU"]) * 1_000_000_000, memory_bytes=int(info["MemTotal"])
+        ),
+        engine=EngineDescription(engine_version=info["ServerVersion"], labels=labels, plugins=plugins),
+    )

@@ -1,0 +1,71 @@
+# Shared by check and quickstart: what this machine needs, said and installed. Sourced by bash.
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Debian's own tools are in sbin, which not every root shell has in its PATH.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || fail "$1 needs root: try sudo $0"
+}
+
+# need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file or import:module is missing.
+need_packages() {
+    local pair program missing=()
+    for pair in "$@"; do
+        program=${pair%%=*}
+        case $program in
+            /*) [ -e "$program" ] || missing+=("${pair#*=}") ;;
+            import:*) python3 -c "import ${program#import:}" 2>/dev/null || missing+=("${pair#*=}") ;;
+            *) command -v "$program" >/dev/null || missing+=("${pair#*=}") ;;
+        esac
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    command -v apt-get >/dev/null || fail "please install: ${missing[*]} (this script knows Debian's apt only)"
+    need_root "installing ${missing[*]}"
+    say "installing ${missing[*]}"
+    local services=()
+    # Debian starts a service with each of these; ours are run by skep alone.
+    [[ " ${missing[*]} " == *" etcd-server "* ]] && services+=(etcd)
+    [[ " ${missing[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
+    export DEBIAN_FRONTEND=noninteractive
+    apt_get update
+    apt_get install -y --no-install-recommends "${missing[@]}"
+    if [ -d /run/systemd/system ]; then
+        for service in "${services[@]}"; do
+            systemctl disable --now "$service" >/dev/null 2>&1 || true
+        done
+    elif [[ " ${services[*]} " == *" etcd "* ]] && [ -x /etc/init.d/etcd ]; then
+        /etc/init.d/etcd stop >/dev/null 2>&1 || true
+    fi
+}
+
+apt_get() {
+    local log
+    log=$(mktemp)
+    if ! apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        fail "apt-get $1 failed (see above): is the network there, and are the package sources right?"
+    fi
+    rm -f "$log"
+}
+
+# make_venv EXTRA: a virtual environment in .venv with skep and what it needs; quick when nothing changed.
+make_venv() {
+    local extra=$1 wanted stamp=.venv/skep-stamp python=/usr/bin/python3
+    [ -x $python ] || python=python3
+    $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or later is needed, this is $($python --version)"
+    wanted="$extra $(sha256sum pyproject.toml | cut -d' ' -f1)"
+    [ -f $stamp ] && grep -qxF "$wanted" $stamp && .venv/bin/python -c 'import skep' 2>/dev/null && return
+    if [ ! -x .venv/bin/python ]; then
+        say "making a virtual environment in .venv"
+        $python -m venv .venv || fail "python3 -m venv failed: is python3-venv installed?"
+    fi
+    say "installing skep${extra:+ with $extra} and its libraries (some minutes the first time)"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -e ".${extra:+[$extra]}" ||
+        fail "pip could not install the libraries (see above)"
+    echo "$wanted" >>$stamp
+}

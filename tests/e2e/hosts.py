@@ -1,0 +1,170 @@
+"""Hosts for tests: real `skepd` processes on one engine, driven by the real `docker` client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+START_S = 20.0
+SKEPD = Path(sys.executable).with_name("skepd")
+
+
+def wait_until(what: str, test: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    """Returns the first true answer of `test`; fails with `what` when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    last: Any = None
+    while time.monotonic() < deadline:
+        last = test()
+        if last:
+            return last
+        time.sleep(0.1)
+    raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {last!r})")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Host:
+    """One skepd. `engine` is unix://PATH or `simulated`."""
+
+    def __init__(
+        self, directory: Path, name: str, engine: str, *options: str, client: str = "docker"
+    ) -> None:
+        self.name = name
+        self.client = client
+        self.socket = directory / f"{name}.sock"
+        self._directory = directory
+        self._engine = engine
+        self._options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> Host:
+        command = [SKEPD, "--name", self.name, "--state-dir", self._directory / self.name]
+        command += ["--host", self.url, "--engine", self._engine, *self._options]
+        with (self._directory / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(f"{self.name} answers: {self.log()}", self._answers, START_S)
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(15)
+            self.process = None
+
+    def kill(self) -> None:
+        """The daemon dies like in a crash; what it started is left alone."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(5)
+        self.process = None
+
+    def log(self) -> str:
+        path = self._directory / f"{self.name}.log"
+        return path.read_text()[-2000:] if path.exists() else ""
+
+    def run(
+        self, *arguments: str, check: bool = True, data: bytes | None = None, timeout_s: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the docker client against this host."""
+        done = subprocess.run(
+            [self.client, "-H", self.url, *arguments],
+            input=None if data is None else data.decode(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL if data is None else None,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}\n{self.log()}")
+        return done
+
+    def docker(self, *arguments: str, data: bytes | None = None) -> str:
+        return self.run(*arguments, data=data).stdout.strip()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.docker(*arguments))
+
+    def tasks(self, service: str, *filters: str) -> list[dict[str, str]]:
+        """Returns `docker service ps` as rows."""
+        options = [part for each in filters for part in ("--filter", each)]
+        lines = self.docker("service", "ps", "--no-trunc", "--format", "{{json .}}", *options, service)
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def running(self, service: str) -> list[dict[str, str]]:
+        rows = self.tasks(service, "desired-state=running")
+        return [row for row in rows if row["CurrentState"].startswith("Running")]
+
+    def _answers(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended: {self.log()}")
+        return self.run("version", check=False).returncode == 0
+
+
+class Swarm:
+    """A manager `mg0` and workers `w0`, `w1`, … of one swarm."""
+
+    def __init__(self, directory: Path, engine: str, workers: int) -> None:
+        self.port = free_port()
+        self.engine = engine
+        self.manager = Host(directory, "mg0", engine)
+        self.workers = [Host(directory, f"w{n}", engine) for n in range(workers)]
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [self.manager, *self.workers]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Swarm:
+        for host in self.hosts:
+            host.start()
+        self.manager.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", self.address)
+        for worker in self.workers:
+            self.join(worker)
+        return self
+
+    def join(self, worker: Host) -> None:
+        token = self.manager.docker("swarm", "join-token", "-q", "worker")
+        worker.docker("swarm", "join", "--token", token, self.address)
+
+    def stop(self) -> None:
+        for host in reversed(self.hosts):
+            if host.process is not None:
+                host.run("swarm", "leave", "--force", check=False)
+            host.stop()
+
+    def nodes(self) -> dict[str, str]:
+        """Returns host name -> status."""
+        lines = self.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}")
+        return dict(line.split() for line in lines.splitlines())
+
+
+def containers(engine_socket: str, label: str) -> Iterator[dict[str, str]]:
+    """Yields the engine's containers with a label."""
+    command = f"docker -H unix://{engine_socket} ps -a --no-trunc --filter label={label} --format".split()
+    output = subprocess.run(
+        [*command, "{{json .}}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for line in output.splitlines():
+        yield json.loads(line)

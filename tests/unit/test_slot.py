@@ -1,0 +1,191 @@
+"""One slot: restarts, lost nodes, drains, history. The table of what may happen to a replica."""
+
+from __future__ import annotations
+
+import pytest
+
+from skep.manager.orchestrator.slot import decide_removed_slot, decide_slot
+from skep.model.change import DropTask, Plan, PutTask
+from skep.model.container import RestartPolicy
+from skep.model.node import NodeStatus
+from skep.model.service import RemovedService
+from skep.model.states import COMPLETE, FAILED, READY, REMOVE, RUNNING, SHUTDOWN
+from skep.model.task import TaskStatus
+from skep.store.view import View
+
+from .builders import add_cluster, add_node, add_service, add_task, apply, new_ids
+
+NOW = 1000.0
+SECOND_NS = 1_000_000_000
+
+
+def decide(view: View, key: int | str = 1, now: float = NOW) -> Plan:
+    return decide_slot(view, view.services["s"], key, now, new_ids())
+
+
+def test_a_running_task_needs_nothing() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t", "a")
+    assert decide(view) == Plan()
+
+
+def test_a_failed_task_gets_a_successor_that_waits_five_seconds() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t", "a", observed=FAILED, at=NOW)
+    plan = decide(view)
+    (put,) = plan.changes
+    assert isinstance(put, PutTask)
+    assert put.task.result is not None
+    assert put.task.desired_state == SHUTDOWN
+    (wanted,) = plan.wanted
+    assert (wanted.slot, wanted.run_at, wanted.desired_state) == (1, NOW + 5, READY)
+    assert (wanted.attempt, wanted.avoid_node_id) == (1, "a")
+
+
+def test_a_waiting_successor_runs_when_its_time_comes() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "old", "a", observed=FAILED, desired=SHUTDOWN)
+    apply(view, decide(view).changes)
+    add_task(view, "new", "a", desired=READY, observed=READY, run_at=NOW + 5, attempt=1)
+    early = decide(view, now=NOW + 1)
+    assert (early.changes, early.wanted, early.wake_at) == ((), (), NOW + 5)
+    (put,) = decide(view, now=NOW + 5).changes
+    assert isinstance(put, PutTask)
+    assert (put.task.id, put.task.desired_state) == ("new", RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("condition", "state", "again"),
+    [
+        ("any", COMPLETE, True),
+        ("any", FAILED, True),
+        ("on-failure", COMPLETE, False),
+        ("on-failure", FAILED, True),
+        ("none", COMPLETE, False),
+        ("none", FAILED, False),
+    ],
+)
+def test_the_restart_condition_decides(condition: str, state: int, again: bool) -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(condition=condition))
+    add_task(view, "t", "a", observed=state)
+    assert bool(decide(view).wanted) == again
+
+
+def test_max_attempts_bound_restarts() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(max_attempts=2))
+    add_task(view, "t", "a", observed=FAILED, attempt=1)
+    assert decide(view).wanted
+    view = View()
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(max_attempts=2))
+    add_task(view, "t", "a", observed=FAILED, attempt=2)
+    assert not decide(view).wanted
+
+
+def test_attempts_outside_the_window_do_not_count() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(max_attempts=1, window=60 * SECOND_NS))
+    add_task(view, "old", "a", observed=FAILED, attempt=1, at=NOW - 100)
+    assert decide(view).wanted
+    add_task(view, "new", "a", observed=FAILED, attempt=2, at=NOW - 10)
+    assert not decide(view).wanted
+
+
+def test_a_task_on_a_node_that_is_down_is_replaced_at_once() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t", "a")
+    view.put_node_status("a", NodeStatus("down"))
+    plan = decide(view)
+    (put,) = plan.changes
+    assert isinstance(put, PutTask)
+    assert put.task.desired_state == SHUTDOWN
+    assert plan.wanted[0].run_at == 0
+
+
+def test_an_unknown_node_is_given_its_grace() -> None:
+    """After a change of leader nothing is replaced before the node could speak."""
+    view = View()
+    add_node(view, "a", state="unknown")
+    add_service(view)
+    add_task(view, "t", "a", observed=None)
+    assert decide(view) == Plan()
+
+
+def test_draining_waits_for_the_old_task_to_stop() -> None:
+    view = View()
+    add_node(view, "a", availability="drain")
+    add_node(view, "b")
+    add_service(view)
+    add_task(view, "t", "a")
+    plan = decide(view)
+    assert plan.wanted[0].desired_state == READY
+    apply(view, plan.changes)
+    add_task(view, "new", "b", desired=READY, observed=READY, at=NOW)
+    waiting = decide(view, now=NOW + 1)
+    assert waiting.changes == ()
+    assert waiting.wake_at == NOW + 60
+    view.put_status(view.tasks["t"], TaskStatus(SHUTDOWN, NOW + 2))
+    changed = {c.task.id: c.task for c in decide(view, now=NOW + 2).changes if isinstance(c, PutTask)}
+    assert changed["new"].desired_state == RUNNING
+
+
+def test_history_is_trimmed_to_the_limit_and_never_what_runs() -> None:
+    view = View()
+    add_cluster(view, history_limit=3)
+    add_node(view, "a")
+    add_service(view)
+    for n in range(6):
+        add_task(view, f"t{n}", "a", observed=FAILED, desired=SHUTDOWN, at=float(n))
+    add_task(view, "live", "a", at=10.0)
+    dropped = {c.task.id for c in decide(view).changes if isinstance(c, DropTask)}
+    assert dropped == {"t0", "t1", "t2", "t3"}
+
+
+def test_a_retired_slot_is_emptied_when_its_task_ends() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t", "a", desired=REMOVE)
+    assert decide(view) == Plan()
+    view.put_status(view.tasks["t"], TaskStatus(SHUTDOWN, NOW))
+    assert [type(c) for c in decide(view).changes] == [DropTask]
+    assert not decide(view).wanted
+
+
+def test_a_removed_services_tasks_go_as_they_end_or_with_their_node() -> None:
+    view = View()
+    add_node(view, "a")
+    add_node(view, "b", state="down")
+    service = add_service(view, replicas=2)
+    add_task(view, "t1", "a", 1)
+    add_task(view, "t2", "b", 2)
+    view.remove_service(RemovedService(id="s", name="x", templates=service.templates, removed_at=NOW))
+    assert decide_removed_slot(view, "s", 1, NOW) == Plan()
+    assert [type(c) for c in decide_removed_slot(view, "s", 2, NOW).changes] == [DropTask]
+    view.put_status(view.tasks["t1"], TaskStatus(SHUTDOWN, NOW))
+    assert [type(c) for c in decide_removed_slot(view, "s", 1, NOW).changes] == [DropTask]
+
+
+def test_a_global_services_task_leaves_with_its_node_and_history_stays_on_drain() -> None:
+    view = View()
+    add_node(view, "a", availability="drain")
+    add_service(view, replicas=None)
+    add_task(view, "t", "a", 0)
+    (put,) = decide(view, "a").changes
+    assert isinstance(put, PutTask)
+    assert put.task.desired_state == SHUTDOWN
+    view.drop_node("a")
+    assert [type(c) for c in decide(view, "a").changes] == [DropTask]

@@ -1,0 +1,139 @@
+"""Rolling updates, step by step."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from skep.manager.orchestrator import updater
+from skep.model.change import PutService, PutTask
+from skep.model.service import Service, TaskTemplate, UpdateStatus
+from skep.model.spec import UpdateConfig
+from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
+from skep.model.task import TaskStatus
+from skep.store.view import View
+
+from .builders import add_node, add_service, add_task, apply, new_ids
+
+NOW = 1000.0
+
+
+def updated(view: View, config: UpdateConfig, replicas: int = 3) -> Service:
+    """A service whose tasks run version 1, and whose spec says version 2."""
+    add_node(view, "a")
+    service = add_service(view, replicas=replicas, update=config)
+    for slot in range(1, replicas + 1):
+        add_task(view, f"old{slot}", "a", slot)
+    second = TaskTemplate(version=2, spec=replace(service.template.spec, force_update=1))
+    changed = replace(
+        service,
+        templates=[*service.templates, second],
+        previous_spec=service.spec,
+        update=UpdateStatus(state="updating", started_at=NOW),
+        version=2,
+    )
+    view.put_service(changed)
+    return changed
+
+
+def step(view: View, progress: updater.Progress, touched: list[int | str], now: float) -> updater.Step:
+    return updater.step(view, view.services["s"], progress, touched, now, new_ids(int(now)))
+
+
+def run_new(view: View, slot: int, at: float, state: int = RUNNING) -> None:
+    old = view.tasks[f"old{slot}"]
+    view.put_status(old, TaskStatus(SHUTDOWN, at))
+    add_task(view, f"new{slot}", "a", slot, version=2, observed=state, at=at, started_at=at)
+
+
+def test_stop_first_stops_the_old_task_and_lets_the_new_one_wait() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=2))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    first = step(view, progress, [], NOW)
+    assert [(w.slot, w.desired_state, w.spec_version) for w in first.wanted] == [(1, READY, 2), (2, READY, 2)]
+    stopped = [c.task for c in first.changes if isinstance(c, PutTask)]
+    assert [(t.id, t.desired_state) for t in stopped] == [("old1", SHUTDOWN), ("old2", SHUTDOWN)]
+    assert step(view, progress, [], NOW + 1).wanted == ()
+
+
+def test_the_next_slot_waits_for_the_delay_after_the_one_before_runs() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, delay=10_000_000_000))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    apply(view, step(view, progress, [], NOW).changes)
+    run_new(view, 1, NOW + 1)
+    waiting = step(view, progress, [1], NOW + 1)
+    assert (waiting.wanted, waiting.wake_at) == ((), NOW + 11)
+    assert [w.slot for w in step(view, progress, [], NOW + 11).wanted] == [2]
+
+
+def test_start_first_leaves_the_old_task_alone() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=0, order="start-first"))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    first = step(view, progress, [], NOW)
+    assert first.changes == ()
+    assert [(w.slot, w.desired_state) for w in first.wanted] == [(1, RUNNING), (2, RUNNING), (3, RUNNING)]
+
+
+def test_an_update_is_complete_after_watching_the_last_task() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=0))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    apply(view, step(view, progress, [], NOW).changes)
+    for slot in (1, 2, 3):
+        run_new(view, slot, NOW + 1)
+    watching = step(view, progress, [1, 2, 3], NOW + 1)
+    assert (watching.done, watching.wake_at) == (False, NOW + 6)
+    last = step(view, progress, [], NOW + 6)
+    assert last.done
+    (put,) = [c for c in last.changes if isinstance(c, PutService)]
+    assert put.service.update is not None
+    assert put.service.update.state == "completed"
+
+
+def test_a_failure_pauses() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    apply(view, step(view, progress, [], NOW).changes)
+    run_new(view, 1, NOW + 1, FAILED)
+    paused = step(view, progress, [1], NOW + 1)
+    (put,) = [c for c in paused.changes if isinstance(c, PutService)]
+    assert put.service.update is not None
+    assert put.service.update.state == "paused"
+    assert "task new1" in put.service.update.message
+    view.put_service(replace(put.service, version=3))
+    assert updater.begin(view, view.services["s"]) is None
+
+
+def test_a_failure_rolls_back_to_the_version_before() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, failure_action="rollback"))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    apply(view, step(view, progress, [], NOW).changes)
+    run_new(view, 1, NOW + 1, FAILED)
+    rolled = step(view, progress, [1], NOW + 1)
+    (put,) = [c for c in rolled.changes if isinstance(c, PutService)]
+    assert put.service.update is not None
+    assert put.service.update.state == "rollback_started"
+    assert put.service.template.version == 1
+    assert put.service.previous_spec is None
+
+
+def test_a_late_failure_is_not_the_updates() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1))
+    progress = updater.begin(view, service)
+    assert progress is not None
+    apply(view, step(view, progress, [], NOW).changes)
+    run_new(view, 1, NOW + 1)
+    step(view, progress, [1], NOW + 1)
+    view.put_status(view.tasks["new1"], TaskStatus(FAILED, NOW + 60, started_at=NOW + 1))
+    assert not [c for c in step(view, progress, [1], NOW + 60).changes if isinstance(c, PutService)]

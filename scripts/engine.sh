@@ -19,6 +19,7 @@ start() {
     ip addr show "$bridge" | grep -q 'inet ' || ip addr add "10.231.$number.1/24" dev "$bridge"
     ip link set "$bridge" up
     echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
+    nft list tables 2>/dev/null >"$dir/tables" || true
     # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
     setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
@@ -66,6 +67,7 @@ stop() {
         read -r bridge subnet <"$dir/bridge"
         ip link del "$bridge" 2>/dev/null || true
         forget_rules "$bridge" "$subnet"
+        drop_tables
     fi
     rm -rf "$dir"
 }
@@ -80,6 +82,16 @@ forget_rules() {
     done
     # Docker's engine sets this policy and never takes it back.
     pgrep -x dockerd >/dev/null || iptables -P FORWARD ACCEPT 2>/dev/null || true
+}
+
+# Tables that were not there before the engine, and hold no rule any more.
+drop_tables() {
+    local table
+    command -v nft >/dev/null && [ -f "$dir/tables" ] || return 0
+    for table in filter nat; do
+        grep -qx "table ip $table" "$dir/tables" && continue
+        iptables -t $table -S 2>/dev/null | grep -qE '^-(A|N)' || nft delete table ip $table 2>/dev/null || true
+    done
 }
 
 delete_rules() {

@@ -51,6 +51,7 @@ class LocalNode(Struct, frozen=True):
     is_manager: bool = False
     error: str = ""
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
+    etcd_pid: int = 0  # of this host's etcd; 0: none
 
 
 class Services(Protocol):

@@ -1,0 +1,1 @@
+"""`skep`: simulate a swarm, measure one, set up the quickstart."""

@@ -22,6 +22,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
 from skep.api.routes.later import LaterRoutes
 from skep.api.routes.nodes import NodeRoutes
+from skep.api.routes.own import OwnRoutes
 from skep.api.routes.services import ServiceRoutes
 from skep.api.routes.swarm import SwarmRoutes
 from skep.api.routes.system import SystemRoutes
@@ -36,6 +37,7 @@ from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import system_rng
 from skep.runtime.log import set_up_logging
 from skep.runtime.settings import Settings, load_settings
+from skep.runtime.stall import StallWatch
 
 log = structlog.get_logger()
 
@@ -84,7 +86,9 @@ async def serve(settings: Settings) -> None:
     state = StateDir(Path(settings.state_dir))
     engine = LocalEngine(settings.engine_socket)
     node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng))
-    api = make_api(settings, node, engine)
+    stall = StallWatch()
+    stall.start()
+    api = make_api(settings, node, engine, stall)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,6 +101,7 @@ async def serve(settings: Settings) -> None:
         await stopped.wait()
         log.info("skepd.stopping")
     finally:
+        stall.stop()
         await api.close()
         with contextlib.suppress(SkepError):
             await node.stop()
@@ -111,7 +116,7 @@ def make_executor(settings: Settings, rng: random.Random) -> Executor:
     return DockerExecutor(settings.engine_socket, settings.hostname, clock)
 
 
-def make_api(settings: Settings, node: SkepNode, engine: LocalEngine) -> ApiServer:
+def make_api(settings: Settings, node: SkepNode, engine: LocalEngine, stall: StallWatch) -> ApiServer:
     routes = [
         *SystemRoutes(node, engine, settings.hostname).routes(),
         *SwarmRoutes(node).routes(),
@@ -119,6 +124,7 @@ def make_api(settings: Settings, node: SkepNode, engine: LocalEngine) -> ApiServ
         *ServiceRoutes(node).routes(),
         *TaskRoutes(node).routes(),
         *LaterRoutes(node).routes(),
+        *OwnRoutes(node, stall).routes(),
     ]
     return ApiServer(engine, routes, f"skep/{__version__} (linux)")
 

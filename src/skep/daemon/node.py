@@ -6,6 +6,7 @@ Fulfils `api.port.SwarmNode`. One change of membership at a time.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -117,7 +118,7 @@ class SkepNode:
             log.error("certificate.expired", node_id=membership.node_id)
             return
         if membership.role == "manager":
-            self._manager = self._manager_part(keys, membership)
+            self._manager = await self._manager_part(keys, membership)
             await self._manager.start()
         self._start_agent(membership, keys)
 
@@ -140,7 +141,8 @@ class SkepNode:
         named = tuple((membership.node_id if is_manager else "", address) for address in managers)
         addr = parse_address(membership.advertise)[0] if membership.advertise else ""
         state = "error" if self._error else "active"
-        return LocalNode(state, membership.node_id, addr, is_manager, self._error, named)
+        etcd_pid = self._manager.etcd.pid if self._manager is not None else 0
+        return LocalNode(state, membership.node_id, addr, is_manager, self._error, named, etcd_pid)
 
     def manager(self) -> Leader:
         if self._membership is None:
@@ -176,7 +178,7 @@ class SkepNode:
             advertise = resolve_advertise(request.advertise_addr, listen)
             membership, keys, first = self._found(request, listen, advertise)
             self._state.clear()
-            manager = self._manager_part(keys, membership)
+            manager = await self._manager_part(keys, membership)
             try:
                 save_keys(self._state.certificates, keys)
                 await manager.start(first)
@@ -290,8 +292,9 @@ class SkepNode:
         )
         return membership, NodeKeys(key_pem, certificate, ca_cert), first
 
-    def _manager_part(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
-        # Here, not above: a worker does without numpy and grpc (25 MB).
+    async def _manager_part(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
+        # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
+        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_part")
         from skep.daemon.manager_part import ManagerPart
 
         return ManagerPart(

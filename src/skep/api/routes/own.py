@@ -1,0 +1,64 @@
+"""/skep/v1: what Docker has no word for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from aiohttp import web
+from msgspec import Struct
+
+from skep.api.port import SwarmNode
+from skep.api.routes.reply import reply
+from skep.api.server import Route
+from skep.model.node import DOWN
+from skep.model.states import RUNNING
+from skep.runtime.stall import StallWatch
+from skep.store.view import View
+
+
+class Stats(Struct):
+    """Counts of this manager; `loop_stall_max_s` since it was last reset."""
+
+    nodes: dict[str, int]
+    tasks: int
+    running: int
+    pending: int
+    stranded: int  # wanted on nodes that are down: not yet placed again
+    etcd_pid: int
+    loop_stall_max_s: float
+
+
+class OwnRoutes:
+    def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
+        self._node = node
+        self._stall = stall
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/skep/v1/stats", self.stats),
+            Route("POST", "/skep/v1/stats/reset", self.reset),
+        ]
+
+    async def stats(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        states = Counter(view.node_state(node_id).state for node_id in view.nodes)
+        return reply(
+            Stats(
+                nodes=dict(states),
+                tasks=len(view.tasks),
+                running=sum(view.running.values()),
+                pending=len(view.pending_ids),
+                stranded=_stranded(view),
+                etcd_pid=self._node.local().etcd_pid,
+                loop_stall_max_s=round(self._stall.worst_s, 4),
+            )
+        )
+
+    async def reset(self, request: web.Request) -> web.StreamResponse:
+        self._stall.reset()
+        return web.Response(status=204)
+
+
+def _stranded(view: View) -> int:
+    down = [node_id for node_id, status in view.node_status.items() if status.state == DOWN]
+    return sum(1 for n in down for t in view.tasks_of_node(n) if t.desired_state <= RUNNING)

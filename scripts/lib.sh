@@ -44,12 +44,17 @@ need_packages() {
 apt_get() {
     local log
     log=$(mktemp)
-    if ! apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1 </dev/null; then
+    if ! apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 "$@" 2>&1 </dev/null |
+        tee "$log" | progress '^(Setting up|Unpacking) [^ ]+'; then
         tail -n 20 "$log" >&2
         rm -f "$log"
         fail "apt-get $1 failed (see above): is the network there, and are the package sources right?"
     fi
     rm -f "$log"
+}
+
+progress() { # shows the part of each line that matches, indented
+    grep --line-buffered -oE "$1" | sed -u 's/^/    /' >&2 || true
 }
 
 # make_venv EXTRA: a virtual environment in .venv with skep and what it needs; quick when nothing changed.
@@ -59,13 +64,14 @@ make_venv() {
     $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or later is needed, this is $($python --version)"
     wanted="$extra $(sha256sum pyproject.toml | cut -d' ' -f1)"
-    [ -f $stamp ] && grep -qxF "$wanted" $stamp && .venv/bin/python -c 'import skep' 2>/dev/null && return
+    # What has the extras has the rest too.
+    [ -f $stamp ] && grep -q -- "^$extra.*${wanted##* }" $stamp && .venv/bin/python -c 'import skep' 2>/dev/null && return
     if [ ! -x .venv/bin/python ]; then
         say "making a virtual environment in .venv"
         $python -m venv .venv || fail "python3 -m venv failed: is python3-venv installed?"
     fi
     say "installing skep${extra:+ with $extra} and its libraries (some minutes the first time)"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -e ".${extra:+[$extra]}" ||
-        fail "pip could not install the libraries (see above)"
+    .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e ".${extra:+[$extra]}" |
+        progress '^(Collecting|Installing collected) [^ :=]+' || fail "pip could not install the libraries (see above)"
     echo "$wanted" >>$stamp
 }

@@ -10,7 +10,7 @@ from skep.model.container import RestartPolicy
 from skep.model.node import NodeStatus
 from skep.model.service import RemovedService
 from skep.model.states import COMPLETE, FAILED, READY, REMOVE, RUNNING, SHUTDOWN
-from skep.model.task import TaskStatus
+from skep.model.task import PendingTask, TaskStatus
 from skep.store.view import View
 
 from .builders import add_cluster, add_node, add_service, add_task, apply, new_ids
@@ -189,3 +189,22 @@ def test_a_global_services_task_leaves_with_its_node_and_history_stays_on_drain(
     assert put.task.desired_state == SHUTDOWN
     view.drop_node("a")
     assert [type(c) for c in decide(view, "a").changes] == [DropTask]
+
+
+def test_a_slot_that_was_emptied_is_not_filled_again() -> None:
+    """How many slots there are is for scaling to say (found by the simulation's seed 3)."""
+    view = View()
+    add_node(view, "a")
+    add_service(view, replicas=0)
+    assert decide(view) == Plan()
+
+
+def test_a_pending_successor_still_waits_for_its_predecessor() -> None:
+    """Found by the simulation's seed 1: the old task's node was away while the new one was placed."""
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "old", "a", desired=SHUTDOWN)
+    view.put_pending(PendingTask("new", "s", 1, 1, NOW))
+    (wanted,) = decide(view).wanted
+    assert (wanted.id, wanted.desired_state) == ("new", READY)

@@ -22,7 +22,10 @@ from skep.runtime.errors import SkepError, Unavailable
 log = structlog.get_logger()
 
 BATCH_S = 0.05  # statuses wait this long for company: a burst of starts is one message, a user sees no delay
-RETRY_MIN_S, RETRY_MAX_S = 0.25, 8.0  # reconnecting: quick at first, then below a node's down time of 15 s
+NEXT_S = 0.1  # before the next manager of the list is tried
+# After a round of all managers: quick at first, then so that a node finds a new leader, with one manager
+# unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
+RETRY_MIN_S, RETRY_MAX_S = 0.25, 3.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
 ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB
 
@@ -86,6 +89,9 @@ class Session:
                     log.warning("session.failed", manager=address, error=str(error))
                 if self._removed:
                     return
+                if turn % len(self.managers):
+                    await asyncio.sleep(NEXT_S)
+                    continue
                 await asyncio.sleep(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:

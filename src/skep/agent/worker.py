@@ -12,7 +12,16 @@ import structlog
 
 from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
 from skep.agent.task_machine import Fate, fate_of, next_action
-from skep.model.states import ACCEPTED, ASSIGNED, PREPARING, RUNNING, SHUTDOWN, STARTING, is_terminal
+from skep.model.states import (
+    ACCEPTED,
+    ASSIGNED,
+    PREPARING,
+    REJECTED,
+    RUNNING,
+    SHUTDOWN,
+    STARTING,
+    is_terminal,
+)
 from skep.model.task import TaskStatus
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
 from skep.runtime.clock import Clock
@@ -74,6 +83,12 @@ class Worker:
 
     def assign(self, message: Assign) -> None:
         """Takes a message of the manager: the whole set, or differences."""
+        if message.complete:
+            # A new session's manager begins anew with what it has sent.
+            used = {(r.service_id, r.spec_version) for r in self._records.values()}
+            self._templates = {k: t for k, t in self._templates.items() if k in used}
+        for key in message.outdated:
+            self._templates.pop(key, None)
         for template in message.templates:
             self._templates[template.service_id, template.version] = template
         for task in message.tasks:
@@ -167,7 +182,11 @@ class Worker:
         if record.fate is Fate.FORGET:
             self._forget(record)
         elif not is_terminal(record.status.state):
-            record.status = TaskStatus(SHUTDOWN, self._clock.now(), "shutdown")
+            if action is Action.STOP:
+                record.status = TaskStatus(SHUTDOWN, self._clock.now(), "shutdown")
+            else:
+                error = "the manager has not said what the task is to run"
+                record.status = TaskStatus(REJECTED, self._clock.now(), "rejected", error)
             self._report(record.id, record.status)
 
     def _forget(self, record: _Record) -> None:
@@ -177,8 +196,6 @@ class Worker:
             siblings.discard(record.id)
             if not siblings:
                 del self._by_service[record.service_id]
-                for key in [k for k in self._templates if k[0] == record.service_id]:
-                    del self._templates[key]
 
 
 def _status_of(seen: Observation) -> TaskStatus:

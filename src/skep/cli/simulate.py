@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.addresses import parse_address
-from skep.daemon.agent_part import AgentPart
+from skep.daemon.agent_part import AgentPart, tls_connect
 from skep.rpc.enrol import enrol
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
@@ -85,7 +85,7 @@ async def _join(plan: Plan, number: int) -> AgentPart:
     agent = AgentPart(
         enrolment.node_id,
         hostname,
-        enrolment.keys,
+        tls_connect(enrolment.keys),
         enrolment.managers,
         executor,
         clock,

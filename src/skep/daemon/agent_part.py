@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.agent.executor.port import Executor
-from skep.agent.session import Session
+from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
@@ -27,13 +27,13 @@ ENGINE_RETRY_S = 2.0  # an engine that is not there yet
 
 
 class AgentPart:
-    """`on_removed` is called when the swarm has removed this node."""
+    """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node."""
 
     def __init__(
         self,
         node_id: str,
         hostname: str,
-        keys: NodeKeys,
+        connect: Connect,
         managers: list[str],
         executor: Executor,
         clock: Clock,
@@ -43,10 +43,9 @@ class AgentPart:
     ) -> None:
         self._node_id = node_id
         self._executor = executor
-        self._context = client_context(keys)
         self._on_removed = on_removed
         self.session = Session(
-            connect=self._connect,
+            connect=connect,
             managers=managers,
             rng=rng,
             on_managers=on_managers,
@@ -85,10 +84,17 @@ class AgentPart:
     async def _describe(self) -> NodeDescription:
         return await self._executor.describe()
 
-    async def _connect(self, address: str, handler: Handler) -> Connection:
-        host, port = parse_address(address)
-        return await connect(host, port, self._context, handler)
-
     def _goodbye(self, kind: str, message: str) -> None:
         if kind == "removed":
             self._on_removed(message)
+
+
+def tls_connect(keys: NodeKeys) -> Connect:
+    """Returns what opens connections with the node's certificate."""
+    context = client_context(keys)
+
+    async def opened(address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        return await connect(host, port, context, handler)
+
+    return opened

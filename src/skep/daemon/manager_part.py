@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 
-import structlog
-
 from skep.daemon.state import StateDir
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
+from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.model.cluster import Cluster
@@ -22,7 +20,7 @@ from skep.rpc.messages import Goodbye, encode
 from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import server_context
 from skep.runtime.clock import Clock
-from skep.runtime.errors import SkepError, Unavailable, Unsupported
+from skep.runtime.errors import Unavailable, Unsupported
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
@@ -30,10 +28,6 @@ from skep.store.etcd.maintenance import maintain
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Compare, Put, Txn
 
-log = structlog.get_logger()
-
-LEASE_S = 6.0  # an etcd that restarts takes a second; a dead leader is replaced within this
-RETRY_S = 0.5  # before another try to lead after a failure
 LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd is broken
 
 
@@ -63,9 +57,13 @@ class ManagerPart:
         self._store: EtcdStore | None = None
         self._server = LinkServer()
         self._works: list[asyncio.Task[None]] = []
-        self.leader: Leader | None = None
-        self._leads = asyncio.Event()
+        self._candidate: Candidate | None = None
         self._authority: Authority | None = None
+
+    @property
+    def leader(self) -> Leader | None:
+        """The leader, while it is this manager."""
+        return self._candidate.leader if self._candidate is not None else None
 
     async def start(self, first: tuple[Put, ...] = ()) -> None:
         """Opens the store (writing `first` into an empty one) and the port, and begins to campaign.
@@ -79,15 +77,25 @@ class ManagerPart:
             await self._store.commit(Txn(first, compares=empty))
         context = server_context(self._keys)
         await self._server.listen(*self._listen, context, self._handler)
+        self._candidate = Candidate(
+            self._store,
+            self._node_id,
+            self._clock,
+            self._new_id,
+            lambda: new_secret(secrets.token_bytes(16)),
+            self._hub,
+            [self._advertise],
+        )
         self._works = [
-            asyncio.ensure_future(self._campaign(self._store)),
+            asyncio.ensure_future(self._candidate.run()),
             asyncio.ensure_future(maintain(self._store)),
         ]
 
     async def wait_leading(self) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
+        assert self._candidate is not None
         try:
-            await asyncio.wait_for(self._leads.wait(), LEAD_S)
+            await asyncio.wait_for(self._candidate.leads.wait(), LEAD_S)
         except TimeoutError as error:
             raise Unavailable(f"this manager could not take the lead within {LEAD_S:.0f} s") from error
         assert self.leader is not None
@@ -102,39 +110,6 @@ class ManagerPart:
             await self._store.close()
         await self.etcd.stop()
 
-    async def _campaign(self, store: EtcdStore) -> None:
-        while True:
-            try:
-                leadership = await store.campaign(codec.LEADER_KEY, self._node_id, LEASE_S)
-                leader = await Leader.start(
-                    store,
-                    leadership,
-                    self._clock,
-                    self._new_id,
-                    lambda: new_secret(secrets.token_bytes(16)),
-                    self._hub,
-                    [self._advertise],
-                )
-            except SkepError as error:
-                log.warning("leader.failed", error=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            cluster = leader.view.cluster
-            if cluster is not None:
-                self._authority = Authority(cluster.ca_cert_pem, cluster.ca_key_pem)
-            self.leader = leader
-            self._leads.set()
-            try:
-                await leader.run()
-            except Exception:
-                log.exception("leader.crashed")
-                await asyncio.sleep(RETRY_S)
-            finally:
-                self.leader = None
-                self._leads.clear()
-                with contextlib.suppress(SkepError):
-                    await leadership.resign()
-
     def _handler(self, connection: Connection) -> Handler | None:
         if connection.identity is None:
             return EnrolHandler(connection, self._keys.ca_pem, self._issue)
@@ -144,9 +119,9 @@ class ManagerPart:
 
     async def _issue(self, request: Enrol, remote_host: str) -> Enrolled:
         """Takes a node in. Errors: `Denied`, `Invalid`, `Unavailable`, `Unsupported`."""
-        leader, authority = self.leader, self._authority
-        cluster: Cluster | None = leader.view.cluster if leader is not None else None
-        if leader is None or cluster is None or authority is None:
+        leader = self.leader
+        cluster = leader.view.cluster if leader is not None else None
+        if leader is None or cluster is None:
             raise Unavailable("the swarm has no leader at the moment; try again")
         role = role_of_token(
             request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
@@ -154,7 +129,7 @@ class ManagerPart:
         if role == "manager":
             raise Unsupported("joining as a manager is not supported by this version of skep yet")
         node_id = self._new_id()
-        certificate = authority.sign(
+        certificate = self._authority_of(cluster).sign(
             request.request_pem,
             node_id,
             role,
@@ -165,6 +140,12 @@ class ManagerPart:
         availability = request.availability or "active"
         await leader.nodes.add(node_id, role, availability, request.description, remote_host)
         return Enrolled(node_id, certificate, cluster.id, [self._advertise])
+
+    def _authority_of(self, cluster: Cluster) -> Authority:
+        """Parsing the CA's key takes as long as signing: it is done once."""
+        if self._authority is None or self._authority.ca_pem != cluster.ca_cert_pem:
+            self._authority = Authority(cluster.ca_cert_pem, cluster.ca_key_pem)
+        return self._authority
 
 
 class _NotLeading:

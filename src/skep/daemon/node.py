@@ -17,7 +17,7 @@ import structlog
 from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, LocalNode
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
-from skep.daemon.agent_part import AgentPart
+from skep.daemon.agent_part import AgentPart, tls_connect
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import Authority, join_token, new_root, new_secret
 from skep.manager.control.swarm import validate_swarm
@@ -313,7 +313,7 @@ class SkepNode:
         self._agent = AgentPart(
             membership.node_id,
             self._hostname,
-            keys,
+            tls_connect(keys),
             list(membership.managers),
             self._make_executor(),
             self._clock,

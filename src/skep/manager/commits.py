@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import structlog
 from msgspec.structs import replace
 
+from skep.manager.durable import commit_known
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
 from skep.model.task import Task
@@ -165,6 +166,8 @@ class Committer:
         retry_s = RETRY_MIN_S
         while True:
             try:
+                if txn.compares:
+                    return await commit_known(self._store, txn)
                 return await self._store.commit(txn)
             except Unavailable as error:
                 log.warning("store.retry", error=str(error), wait_s=retry_s)

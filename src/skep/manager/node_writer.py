@@ -7,6 +7,7 @@ import asyncio
 import structlog
 from msgspec.structs import replace
 
+from skep.manager.durable import commit_known
 from skep.model.node import Node, NodeDescription
 from skep.runtime.errors import Conflict, SkepError, Unavailable
 from skep.store import codec
@@ -99,11 +100,12 @@ class NodeWriter:
                 del self._described[node.id]
 
     async def _commit(self, nodes: list[Node]) -> list[Node]:
-        revision = await self._store.commit(
+        revision = await commit_known(
+            self._store,
             Txn(
                 tuple(Put(codec.node_key(n.id), codec.encode_object(n)) for n in nodes),
                 compares=tuple(Compare(codec.node_key(n.id), n.version) for n in nodes),
                 fence=self._fence,
-            )
+            ),
         )
         return [replace(n, version=revision) for n in nodes]

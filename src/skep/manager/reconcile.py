@@ -68,9 +68,13 @@ class Reconciler:
     def mark_slot(self, service_id: str, key: SlotKey) -> None:
         self._slots[service_id, key] = None
         if service_id in self._updates:
-            self._touched.setdefault(service_id, set()).add(key)
-            self._services[service_id] = None
+            self._touch(service_id, key)
         self._wake.set()
+
+    def _touch(self, service_id: str, key: SlotKey) -> None:
+        """Something happened in a slot of a service that is being updated."""
+        self._touched.setdefault(service_id, set()).add(key)
+        self._services[service_id] = None
 
     def mark_node(self, node_id: str) -> None:
         """The node became ready, down, drained, relabelled, or is gone."""
@@ -270,8 +274,11 @@ class Reconciler:
             service = view.services.get(service_id)
             if service is not None:
                 plan = slot.decide_slot(view, service, key, now, self._new_id)
-                if not plan.wanted and view.pending.get(service_id):
+                dropped = not plan.wanted and key in view.pending.get(service_id, {})
+                if dropped:
                     view.drop_pending(service_id, key)
+                if service_id in self._updates and (dropped or plan.changes):
+                    self._touch(service_id, key)  # a node that was drained tells no update
             elif service_id in view.removed:
                 plan = slot.decide_removed_slot(view, service_id, key, now)
             else:

@@ -6,10 +6,12 @@ Writes of one turn of the loop leave together. A peer that sends garbage or does
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -19,6 +21,7 @@ from skep.runtime.errors import Denied, Invalid, Unavailable
 
 log = structlog.get_logger()
 
+CONNECT_S = 5.0  # a host that is gone: a round of three managers must end before a node is given up
 HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 ms on one core, with room
 BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
 ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers
@@ -209,11 +212,11 @@ async def connect(
         return handler
 
     try:
+        plain = await _open_socket(host, port)
         async with asyncio.timeout(timeout_s):
             _, link = await asyncio.get_running_loop().create_connection(
                 lambda: FrameLink(made, lambda _: None),
-                host,
-                port,
+                sock=plain,
                 ssl=context,
                 server_hostname="",
                 ssl_handshake_timeout=timeout_s,
@@ -230,3 +233,44 @@ async def connect(
     if refused:
         raise Denied(refused[0])
     return link
+
+
+async def _open_socket(host: str, port: int) -> socket.socket:
+    """Connects to the first of the host's addresses that answers. Errors: `OSError`, `Unavailable`."""
+    loop = asyncio.get_running_loop()
+    flags = socket.AI_NUMERICHOST if _is_numeric(host) else 0
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            if flags:  # not through the loop's threads: thousands of nodes connect at once
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            else:
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return await _first_of(found)
+    except TimeoutError as error:
+        raise Unavailable(f"{host}:{port} did not answer within {CONNECT_S:g} s") from error
+
+
+async def _first_of(found: list[Any]) -> socket.socket:
+    refused: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        plain = socket.socket(family, kind, protocol)
+        plain.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, address)
+            return plain
+        except OSError as error:
+            plain.close()
+            refused = error
+        except BaseException:
+            plain.close()
+            raise
+    assert refused is not None
+    raise refused
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -81,7 +81,8 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
 
     `kept` are finished tasks whose containers stay for the history; `dropped` are tasks to forget;
-    `removing` are services that are gone: all their tasks are to be stopped.
+    `removing` are services that are gone: all their tasks are to be stopped. `outdated` are templates,
+    (service, version), that the node need not keep any more: they would be sent again.
     """
 
     complete: bool = False
@@ -90,6 +91,7 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     kept: list[str] = []
     dropped: list[str] = []
     removing: list[str] = []
+    outdated: list[tuple[str, int]] = []
 
 
 class Goodbye(Struct, frozen=True, tag="goodbye"):

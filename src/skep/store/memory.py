@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -25,6 +26,12 @@ class MemoryState:
     def __init__(self) -> None:
         self.revision = 1
         self.entries: dict[str, _Entry] = {}
+
+    def write(self, puts: Iterable[Put]) -> None:
+        """Writes at once, past all faults: what a cluster begins with."""
+        self.revision += 1
+        for put in puts:
+            self.entries[put.key] = _Entry(put.value, self.revision, self.revision)
 
     def prefix(self, prefix: str) -> list[KeyValue]:
         keys = sorted(self.entries)
@@ -53,8 +60,9 @@ class MemoryStore:
     def __init__(self, state: MemoryState | None = None, faults: StoreFaults | None = None) -> None:
         self._state = state or MemoryState()
         self._faults = faults or StoreFaults()
-        self._leadership: MemoryLeadership | None = None
+        self.leadership: MemoryLeadership | None = None
         self._crashed = False
+        self._isolated = False
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
         self._check()
@@ -75,22 +83,35 @@ class MemoryStore:
             self._check()
             if key not in self._state.entries:
                 revision = self._apply(Txn((Put(key, candidate.encode()),)))
-                self._leadership = MemoryLeadership(self._state, Fence(key, revision), ttl_s)
-                return self._leadership
+                self.leadership = MemoryLeadership(self._state, Fence(key, revision), ttl_s)
+                return self.leadership
             await asyncio.sleep(CAMPAIGN_POLL_S)
 
     async def close(self) -> None:
-        if self._leadership is not None:
-            await self._leadership.resign()
+        if self.leadership is not None:
+            await self.leadership.resign()
 
     def crash(self) -> None:
         """The process is gone: its lease runs out, and nothing it still does reaches the store."""
         self._crashed = True
-        if self._leadership is not None:
-            self._leadership.expire_later()
+        if self.leadership is not None:
+            self.leadership.abandon()
+
+    def isolate(self) -> None:
+        """The network to the others is gone: nothing can be read or written, and a lease runs out."""
+        self._isolated = True
+        if self.leadership is not None:
+            asyncio.get_running_loop().call_later(self.leadership.ttl_s, self._expire_isolated)
+
+    def reconnect(self) -> None:
+        self._isolated = False
+
+    def _expire_isolated(self) -> None:
+        if self._isolated and self.leadership is not None:
+            self.leadership.expire()
 
     def _check(self) -> None:
-        if self._crashed:
+        if self._crashed or self._isolated:
             raise Unavailable("the store cannot be reached")
 
     def _apply(self, txn: Txn) -> int:
@@ -120,17 +141,21 @@ class MemoryLeadership:
     def __init__(self, state: MemoryState, fence: Fence, ttl_s: float) -> None:
         self.fence = fence
         self._state = state
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
+        self._abandoned = False
         self._lost = asyncio.Event()
 
     async def wait_lost(self) -> None:
         await self._lost.wait()
 
     async def resign(self) -> None:
-        self._expire()
+        if not self._abandoned:
+            self._expire()
 
-    def expire_later(self) -> None:
-        asyncio.get_running_loop().call_later(self._ttl_s, self._expire)
+    def abandon(self) -> None:
+        """The holder crashed: it resigns nothing, the lease runs out by itself."""
+        self._abandoned = True
+        asyncio.get_running_loop().call_later(self.ttl_s, self._expire)
 
     def expire(self) -> None:
         """The lease ran out although the holder lives (it was paused)."""

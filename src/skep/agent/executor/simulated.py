@@ -65,6 +65,11 @@ class SimulatedExecutor:
         """Returns the ids of tasks whose container runs here now."""
         return [k for k, v in self._containers.items() if v.observation.state == RUNNING]
 
+    def state_of(self, task_id: str) -> int | None:
+        """Returns the state of a task's container here, None where there is none."""
+        adopted = self._containers.get(task_id)
+        return None if adopted is None else adopted.observation.state
+
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id, settings = context.task.id, self._settings
         timer = self._timers.pop(task_id, None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
@@ -81,7 +82,7 @@ class NodeControl:
             (Put(key, codec.encode_object(after)),), compares=(Compare(key, version),), fence=self._fence
         )
         try:
-            revision = await self._store.commit(txn)
+            revision = await commit_known(self._store, txn)
         except Conflict as error:
             raise StaleVersion() from error
         after = replace(after, version=revision)
@@ -107,7 +108,7 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
-        await self._store.commit(Txn((Delete(codec.node_key(node_id)),), fence=self._fence))
+        await commit_known(self._store, Txn((Delete(codec.node_key(node_id)),), fence=self._fence))
         self._view.drop_node(node_id)
         self._hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
+from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.orchestrator.updater import rolled_back
 from skep.model.service import RemovedService, Service, TaskTemplate, UpdateStatus
@@ -66,7 +67,7 @@ class ServiceControl:
             fence=self._fence,
         )
         try:
-            revision = await self._store.commit(txn)
+            revision = await commit_known(self._store, txn)
         except Conflict as error:
             raise Conflict(
                 "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
@@ -126,7 +127,7 @@ class ServiceControl:
             ),
             fence=self._fence,
         )
-        revision = await self._store.commit(txn)
+        revision = await commit_known(self._store, txn)
         self._view.remove_service(replace(removed, version=revision))
         self._hub.emit("service", "remove", service.id, name=service.spec.name)
         self._removed(service.id)
@@ -151,7 +152,7 @@ class ServiceControl:
             fence=self._fence,
         )
         try:
-            revision = await self._store.commit(txn)
+            revision = await commit_known(self._store, txn)
         except Conflict as error:
             raise StaleVersion() from error
         after = replace(after, version=revision)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.durable import commit_known
 from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
@@ -75,7 +76,7 @@ class SwarmControl:
             fence=self._fence,
         )
         try:
-            revision = await self._store.commit(txn)
+            revision = await commit_known(self._store, txn)
         except Conflict as error:
             raise StaleVersion() from error
         after = replace(after, version=revision)

@@ -9,7 +9,27 @@ from skep.model.task import Task
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
 from skep.store.view import View
 
-Sent = set[tuple[str, int]]  # (service, version) of templates this session has sent already
+PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are still in use
+
+
+class Sent:
+    """Which templates, (service, version), the agent of one session has."""
+
+    __slots__ = ("keys", "prune_at")
+
+    def __init__(self) -> None:
+        self.keys: set[tuple[str, int]] = set()
+        self.prune_at = PRUNE_MIN
+
+    def take_outdated(self, view: View, node_id: str) -> list[tuple[str, int]]:
+        """Returns templates that no task of the node uses, and forgets them; looks only now and then."""
+        if len(self.keys) < self.prune_at:
+            return []
+        used = {(task.service_id, task.spec_version) for task in view.tasks_of_node(node_id)}
+        outdated = sorted(self.keys - used)
+        self.keys &= used
+        self.prune_at = max(PRUNE_MIN, 2 * len(self.keys))
+        return outdated
 
 
 def complete(view: View, node_id: str, sent: Sent) -> Assign:
@@ -18,7 +38,9 @@ def complete(view: View, node_id: str, sent: Sent) -> Assign:
     kept: list[str] = []
     templates: list[ServiceTemplate] = []
     for task in view.tasks_of_node(node_id):
-        if task.result is not None:
+        status = view.status_of(task)
+        # Also where the end was only heard of so far: a node that has lost everything must not begin again.
+        if status is not None and is_terminal(status.state):
             kept.append(task.id)
             continue
         tasks.append(_assigned(view, task))
@@ -26,7 +48,9 @@ def complete(view: View, node_id: str, sent: Sent) -> Assign:
     return Assign(complete=True, templates=templates, tasks=tasks, kept=kept)
 
 
-def difference(view: View, put: Iterable[Task], dropped: Iterable[Task], sent: Sent) -> Assign | None:
+def difference(
+    view: View, node_id: str, put: Iterable[Task], dropped: Iterable[Task], sent: Sent
+) -> Assign | None:
     """Returns what one commit changed for one node; None where the node knows it already."""
     tasks: list[AssignedTask] = []
     templates: list[ServiceTemplate] = []
@@ -37,7 +61,8 @@ def difference(view: View, put: Iterable[Task], dropped: Iterable[Task], sent: S
     ids = [task.id for task in dropped]
     if not tasks and not ids:
         return None
-    return Assign(templates=templates, tasks=tasks, dropped=ids)
+    outdated = sent.take_outdated(view, node_id)
+    return Assign(templates=templates, tasks=tasks, dropped=ids, outdated=outdated)
 
 
 def _assigned(view: View, task: Task) -> AssignedTask:
@@ -46,12 +71,12 @@ def _assigned(view: View, task: Task) -> AssignedTask:
 
 def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTemplate]) -> None:
     key = (task.service_id, task.spec_version)
-    if key in sent:
+    if key in sent.keys:
         return
     template = view.template_of(task)
     if template is None:
         return
-    sent.add(key)
+    sent.keys.add(key)
     service = view.services.get(task.service_id)
     if service is None:
         name, labels, ports = view.removed[task.service_id].name, {}, []

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 MISSED_BEATS = 3  # a silent node is down after as many periods (Docker's own rule)
 BROKEN_BEATS = 1  # a node whose connection broke has this many periods to come back
+FIRST_BEATS = 5  # a new leader waits longer: agents have to find it, past managers that do not answer
 SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 ms of work per 2,300 nodes
 
 
@@ -50,7 +51,7 @@ class _Session:
     def __init__(self, connection: Connection, now: float) -> None:
         self.connection = connection
         self.heard_at = now  # of the event loop's clock: wall clocks jump
-        self.sent: Sent = set()
+        self.sent = Sent()
 
 
 class Dispatcher:
@@ -64,6 +65,7 @@ class Dispatcher:
         self._sessions: dict[str, _Session] = {}
         self._absent: dict[str, float] = {}  # node -> loop time at which it is given up
         self._sweeper: asyncio.TimerHandle | None = None
+        self._stopped = False
         self._ack = b""
         self._ack_heartbeat_s = 0.0
 
@@ -78,13 +80,14 @@ class Dispatcher:
 
     def start(self) -> None:
         """From now on every node has its grace to register before it is down."""
-        deadline = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
+        deadline = asyncio.get_running_loop().time() + FIRST_BEATS * self.heartbeat_s
         for node_id in self._view.nodes:
             self._absent[node_id] = deadline
         self._sweep_later()
 
     def stop(self, kind: str = "not-leader", message: str = "this manager no longer leads") -> None:
         """Ends all sessions; agents look for the next leader."""
+        self._stopped = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         for node_id in list(self._sessions):
@@ -100,7 +103,7 @@ class Dispatcher:
             session = self._sessions.get(node_id)
             if session is None:
                 continue
-            assign = difference(self._view, put, dropped, session.sent)
+            assign = difference(self._view, node_id, put, dropped, session.sent)
             if assign is not None:
                 session.connection.send(messages.encode(assign))
 
@@ -128,6 +131,11 @@ class Dispatcher:
         identity = connection.identity
         assert identity is not None
         node_id = identity.node_id
+        if self._stopped:  # the connection was opened while this manager still led
+            goodbye = messages.Goodbye("not-leader", "this manager no longer leads", self._managers)
+            connection.send(messages.encode(goodbye))
+            connection.close()
+            return
         node = self._view.nodes.get(node_id)
         if node is None:
             goodbye = messages.Goodbye("removed", f"node {node_id} is not in this swarm")

@@ -41,6 +41,11 @@ def is_lost(view: View, task: Task) -> bool:
     return task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN
 
 
+def _is_ending(view: View, task: Task) -> bool:
+    """True for a task that is to stop, and may still run."""
+    return task.result is None and task.desired_state > RUNNING and not is_lost(view, task)
+
+
 def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: NewId) -> Plan:
     """Returns the changes for one slot, at most one task to place, and when to look again."""
     current = [_settled(view, service, task, now) for task in view.slot(service.id, key)]
@@ -163,11 +168,12 @@ def _wanted(
             pending.node_id,
             pending.attempt,
             pending.avoid_node_id,
-            READY if pending.run_at > now else RUNNING,
+            READY if pending.run_at > now or any(_is_ending(view, t) for t in current) else RUNNING,
         )
         return (again,)
     if newest is None:
-        return (new_task(service, key, now, new_id),)
+        # How many slots a replicated service has is for `replicated.decide_scale` to say.
+        return (new_task(service, key, now, new_id),) if isinstance(key, str) else ()
     return _successor(service, key, newest, current, now, new_id)
 
 
@@ -209,8 +215,7 @@ def _promoted(view: View, current: Sequence[Task], now: float) -> tuple[list[Tas
                 task = replace(task, desired_state=RUNNING, updated_at=now)
             else:
                 wake_at = at if wake_at is None else min(wake_at, at)
-        if task.result is None and task.desired_state > RUNNING and not is_lost(view, task):
-            waits = True
+        waits = waits or _is_ending(view, task)
         after.append(task)
     return after, wake_at
 

@@ -160,10 +160,12 @@ def _observe(
         if not status.started_at or status.at - status.started_at <= monitor_s:
             progress.failed.add(key)
             progress.last_failed = task.id
-    if newest is None or progress.in_flight.get(key, 0.0) is not None:
+    if progress.in_flight.get(key, 0.0) is not None or key in view.pending.get(service.id, {}):
         return
-    status = view.status_of(newest)
-    if status is not None and (status.state == RUNNING or is_terminal(status.state)):
+    status = view.status_of(newest) if newest is not None else None
+    # A slot that has no task any more (its node was drained, the service shrank) is settled too.
+    ended = newest is None or not is_live(newest)
+    if ended or (status is not None and (status.state == RUNNING or is_terminal(status.state))):
         progress.in_flight[key] = now
         progress.settled_at = now
 

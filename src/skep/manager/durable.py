@@ -1,0 +1,60 @@
+"""Commits whose answer got lost: found out by reading, so that the leader's picture stays the store's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from skep.runtime.errors import OutcomeUnknown, SkepError
+from skep.store.port import Put, Store, Txn
+
+log = structlog.get_logger()
+
+DOUBT_S = 10.0  # longer than the leader's lease: whoever still does not know by then leads no more
+POLL_S = 0.25
+
+
+async def commit_known(store: Store, txn: Txn) -> int:
+    """Commits `txn`; where the answer is lost, reads whether it was done, and tries again if it was not.
+
+    Returns the revision. Errors: `Conflict`, `Denied`; `Unavailable`, nothing was done; `OutcomeUnknown`
+    only after `DOUBT_S`, when the fence no longer holds. The caller must be the only writer of the keys,
+    as a leader is.
+    """
+    deadline = asyncio.get_running_loop().time() + DOUBT_S
+    while True:
+        try:
+            return await store.commit(txn)
+        except OutcomeUnknown as error:
+            log.warning("store.doubt", error=str(error))
+            done = await _find_out(store, txn, deadline, error)
+            if done is not None:
+                return done
+
+
+async def _find_out(store: Store, txn: Txn, deadline: float, doubt: OutcomeUnknown) -> int | None:
+    """Returns the revision of a transaction that was done, None for one that was not."""
+    while True:
+        try:
+            return await _done_at(store, txn)
+        except SkepError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise doubt from None
+            await asyncio.sleep(POLL_S)
+
+
+async def _done_at(store: Store, txn: Txn) -> int | None:
+    revision = 0
+    for op in txn.ops:
+        pairs, at = await store.load(op.key)
+        found = next((pair for pair in pairs if pair.key == op.key), None)
+        if isinstance(op, Put):
+            if found is None or found.value != op.value:
+                return None
+            revision = max(revision, found.revision)
+        elif found is not None:
+            return None
+        else:
+            revision = revision or at
+    return revision

@@ -1,0 +1,165 @@
+"""What must never be, and what must be in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from skep.manager.leader import Leader
+from skep.model.constraint import eligible
+from skep.model.states import FAILED, RUNNING, is_terminal
+from skep.sim.hosts import WorkerHost
+from skep.sim.picture import Picture, running_on
+from skep.store.view import SlotKey, View, slot_key
+
+HISTORY_SLACK = 3  # the live task, its successor, and one that is being ended, beyond the limit
+
+
+class Violation(AssertionError):
+    """Something that must never be; the text says what and where, `trace` what happened before."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.trace: list[str] = []
+
+
+class Never:
+    """Compares each moment with the one before."""
+
+    def __init__(self, workers: Sequence[WorkerHost]) -> None:
+        self._workers = workers
+        self._before: Picture | None = None
+        self._ran: dict[str, str] = {}
+        self.troubled: dict[str, float] = {}  # host -> when its last incident ended (inf: not yet)
+
+    def check(self, picture: Picture, now: float) -> None:
+        """Errors: `Violation`."""
+        running = running_on(self._workers)
+        if self._before is not None and self._before.revision != picture.revision:
+            self._tasks_only_move_forward(self._before, picture)
+        self._nothing_stops_without_a_reason(picture, running)
+        self._no_slot_runs_twice(picture, running, now)
+        self._history_is_bounded(picture)
+        self._before, self._ran = picture, running
+
+    def _tasks_only_move_forward(self, before: Picture, after: Picture) -> None:
+        for task_id, old in before.tasks.items():
+            new = after.tasks.get(task_id)
+            if new is None:
+                continue
+            if (new.node_id, new.service_id, slot_key(new)) != (old.node_id, old.service_id, slot_key(old)):
+                raise Violation(f"task {task_id} moved from {old.node_id} to {new.node_id}")
+            if new.desired_state < old.desired_state:
+                raise Violation(f"the desired state of task {task_id} went down")
+            if old.result is not None and new.result != old.result:
+                raise Violation(f"the result of task {task_id} changed")
+
+    def _nothing_stops_without_a_reason(self, picture: Picture, running: dict[str, str]) -> None:
+        """A container that ran and does not any more: it failed, its machine did, or the store says stop."""
+        hosts = {worker.name: worker for worker in self._workers}
+        for task_id, host in self._ran.items():
+            if task_id in running:
+                continue
+            task = picture.tasks.get(task_id)
+            executor = hosts[host].executor
+            state = executor.state_of(task_id)
+            machine_lost = state is None and self.troubled.get(host) is not None
+            if state == FAILED or machine_lost or task is None or task.desired_state > RUNNING:
+                continue
+            if task.service_id not in picture.removed:
+                raise Violation(f"task {task_id} on {host} was stopped although it is wanted")
+
+    def _no_slot_runs_twice(self, picture: Picture, running: dict[str, str], now: float) -> None:
+        """On machines that have been well for a while, one container per slot (updates are stop-first)."""
+        seen: dict[tuple[str, SlotKey], str] = {}
+        for task_id, host in running.items():
+            task = picture.tasks.get(task_id)
+            if task is None or now - self.troubled.get(host, 0.0) < 60:
+                continue
+            key = (task.service_id, slot_key(task))
+            if key in seen:
+                raise Violation(f"slot {key} runs twice: {seen[key]} and {task_id} on {host}")
+            seen[key] = task_id
+
+    def _history_is_bounded(self, picture: Picture) -> None:
+        limit = 5 if picture.cluster is None else picture.cluster.spec.history_limit
+        counts = Counter((task.service_id, slot_key(task)) for task in picture.tasks.values())
+        for key, count in counts.items():
+            if count > limit + HISTORY_SLACK:
+                raise Violation(f"slot {key} has {count} tasks, the history limit is {limit}")
+
+
+def what_is_missing(picture: Picture, workers: Sequence[WorkerHost], leader: Leader | None) -> str:
+    """Returns what keeps the cluster from being as wanted; an empty text when it is."""
+    if leader is None:
+        return "there is no leader"
+    if picture.removed:
+        return f"removed services are still there: {sorted(picture.removed)}"
+    wanted = _wanted_slots(picture)
+    found: Counter[tuple[str, SlotKey]] = Counter()
+    for task_id, host in running_on(workers).items():
+        task = picture.tasks.get(task_id)
+        if task is None or task.desired_state != RUNNING:
+            return f"a leftover runs on {host}: {task_id}"
+        service = picture.services[task.service_id]
+        if task.spec_version != service.template.version:
+            return f"task {task_id} runs an old version"
+        found[task.service_id, slot_key(task)] += 1
+    for service_id, slots in wanted.items():
+        for key in slots:
+            if found.pop((service_id, key), 0) != 1:
+                return f"slot {key} of {picture.services[service_id].spec.name} does not run"
+    replicated = _replicated_counts(picture, found)
+    return replicated or _view_differs(leader.view, picture)
+
+
+def _wanted_slots(picture: Picture) -> dict[str, list[str]]:
+    """Returns the nodes each global service is to run on."""
+    return {
+        service.id: [
+            node.id
+            for node in picture.nodes.values()
+            if node.spec.availability != "drain" and eligible(node, service.template.spec.placement)
+        ]
+        for service in picture.services.values()
+        if service.spec.mode.global_ is not None
+    }
+
+
+def _replicated_counts(picture: Picture, found: Counter[tuple[str, SlotKey]]) -> str:
+    counts: Counter[str] = Counter()
+    for (service_id, key), count in found.items():
+        if count != 1:
+            return f"slot {key} of {service_id} runs {count} times"
+        counts[service_id] += 1
+    for service in picture.services.values():
+        if service.spec.mode.global_ is None and counts.pop(service.id, 0) != service.spec.replicas:
+            return f"{service.spec.name} has not the {service.spec.replicas} replicas it should have"
+        if service.update is not None and service.update.state == "updating":
+            return f"the update of {service.spec.name} has not ended"
+    return f"containers of unknown services run: {sorted(counts)}" if counts else ""
+
+
+def _view_differs(view: View, picture: Picture) -> str:
+    """The leader's counters against the same counted from scratch."""
+    if set(view.tasks) != set(picture.tasks):
+        return "the leader's tasks are not the store's"
+    running: Counter[str] = Counter()
+    live: Counter[tuple[str, str]] = Counter()
+    held: Counter[str] = Counter()
+    for task in view.tasks.values():
+        status = view.status_of(task)
+        if status is not None and is_terminal(status.state):
+            continue
+        held[task.node_id] += 1
+        if task.desired_state <= RUNNING:
+            live[task.service_id, task.node_id] += 1
+            if status is not None and status.state == RUNNING:
+                running[task.service_id] += 1
+    counted = {k: n for k, n in view.running.items() if n}
+    if counted != dict(running):
+        return f"the leader counts {counted} running, there are {dict(running)}"
+    if {n: u.tasks for n, u in view.usage.items() if u.tasks} != dict(held):
+        return "the leader's usage of nodes is not the sum of their tasks"
+    flat = {(s, n): c for s, nodes in view.live.items() for n, c in nodes.items()}
+    return "" if flat == dict(live) else "the leader's live counts are not the sum of the tasks"

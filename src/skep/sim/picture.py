@@ -1,0 +1,43 @@
+"""What is true in a simulated cluster at one moment: the store's objects and what runs on the machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skep.model.cluster import Cluster
+from skep.model.node import Node
+from skep.model.service import RemovedService, Service
+from skep.model.task import Task
+from skep.sim.hosts import WorkerHost
+from skep.store import codec
+from skep.store.memory import MemoryState
+
+
+class Picture:
+    """Decoded anew when the store's revision has changed; a simulation has some hundred tasks."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self.revision = state.revision
+        self.cluster: Cluster | None = None
+        self.nodes: dict[str, Node] = {}
+        self.services: dict[str, Service] = {}
+        self.removed: dict[str, RemovedService] = {}
+        self.tasks: dict[str, Task] = {}
+        for pair in state.prefix(codec.PREFIX):
+            if codec.is_bucket(pair.key):
+                for task in codec.decode_bucket(pair.key, pair.value, pair.revision):
+                    self.tasks[task.id] = task
+            elif codec.is_node(pair.key):
+                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
+                self.nodes[node.id] = node
+            elif codec.is_service(pair.key):
+                service = codec.decode_object(Service, pair.key, pair.value, pair.revision)
+                self.services[service.id] = service
+            elif codec.is_removed(pair.key):
+                removed = codec.decode_object(RemovedService, pair.key, pair.value, pair.revision)
+                self.removed[removed.id] = removed
+
+
+def running_on(workers: Iterable[WorkerHost]) -> dict[str, str]:
+    """Returns task id -> host name of every container that runs."""
+    return {task_id: worker.name for worker in workers for task_id in worker.executor.running}

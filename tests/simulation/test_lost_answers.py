@@ -1,0 +1,85 @@
+"""Commits whose answer is lost: the leader finds out, and its picture stays the store's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from skep.manager.durable import DOUBT_S, commit_known
+from skep.runtime.errors import Conflict, OutcomeUnknown, Unavailable
+from skep.sim.loop import VirtualLoop
+from skep.store.memory import MemoryState, MemoryStore, StoreFaults
+from skep.store.port import Compare, Delete, Put, Txn
+
+
+class Losing(StoreFaults):
+    """Loses the answers of the first `lost` commits; `refused` of them were not even done."""
+
+    def __init__(self, lost: int, refused: int = 0) -> None:
+        self.lost, self.refused = lost, refused
+
+    async def before_commit(self, txn: Txn) -> None:
+        if self.refused:
+            self.refused -= 1
+            raise OutcomeUnknown("lost on the way there")
+
+    async def after_commit(self, txn: Txn) -> None:
+        if self.lost:
+            self.lost -= 1
+            raise OutcomeUnknown("lost on the way back")
+
+
+def run(make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(make())
+
+
+def test_a_commit_that_was_done_is_not_done_again() -> None:
+    async def scenario() -> None:
+        state = MemoryState()
+        store = MemoryStore(state, Losing(1))
+        txn = Txn((Put("/a", b"1"), Delete("/b")), compares=(Compare("/a", 0),))
+        revision = await commit_known(store, txn)
+        assert state.entries["/a"].modified == revision
+
+    run(scenario)
+
+
+def test_a_commit_that_was_not_done_is_tried_again() -> None:
+    async def scenario() -> None:
+        store = MemoryStore(MemoryState(), Losing(0, refused=2))
+        await commit_known(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+        pairs, _ = await store.load("/a")
+        assert [pair.value for pair in pairs] == [b"1"]
+
+    run(scenario)
+
+
+def test_a_conflict_is_still_a_conflict() -> None:
+    async def scenario() -> None:
+        state = MemoryState()
+        await MemoryStore(state).commit(Txn((Put("/a", b"other"),)))
+        with pytest.raises(Conflict):
+            await commit_known(MemoryStore(state), Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+
+    run(scenario)
+
+
+def test_doubt_ends_after_the_lease() -> None:
+    class Dead(Losing):
+        async def before_commit(self, txn: Txn) -> None:
+            store.isolate()
+            raise OutcomeUnknown("lost")
+
+    store = MemoryStore(MemoryState(), Dead(0))
+
+    async def scenario() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable):
+            await commit_known(store, Txn((Put("/a", b"1"),)))
+        assert DOUBT_S <= asyncio.get_running_loop().time() - began < DOUBT_S + 1
+
+    run(scenario)

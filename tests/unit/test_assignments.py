@@ -1,0 +1,75 @@
+"""What a node is told of its tasks."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference
+from skep.model.service import TaskTemplate
+from skep.model.states import FAILED, RUNNING
+from skep.model.task import Task, TaskStatus
+from skep.store.view import View
+
+from .builders import add_node, add_service, add_task
+
+
+def test_a_template_is_sent_once_per_session() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    sent = Sent()
+    first = add_task(view, "t1", "a", 1, observed=None)
+    assert len(complete(view, "a", sent).templates) == 1
+    second = add_task(view, "t2", "a", 2, observed=None)
+    told = difference(view, "a", [first, second], [], sent)
+    assert told is not None
+    assert (told.templates, [task.id for task in told.tasks]) == ([], ["t1", "t2"])
+
+
+def test_a_new_session_gets_the_templates_again() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t1", "a", 1, observed=RUNNING)
+    assert len(complete(view, "a", Sent()).templates) == 1
+    assert len(complete(view, "a", Sent()).templates) == 1
+
+
+def test_a_task_whose_end_was_only_heard_of_is_not_assigned_again() -> None:
+    """Found by the simulation's seed 45: the node had lost power since, and began it anew."""
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_task(view, "t1", "a", 1, observed=FAILED)
+    told = complete(view, "a", Sent())
+    assert (told.tasks, told.kept) == ([], ["t1"])
+
+
+def test_unused_templates_are_given_up_together() -> None:
+    """A service that is updated for ever does not fill the node's memory."""
+    view = View()
+    add_node(view, "a")
+    service = add_service(view)
+    sent = Sent()
+    task: Task | None = None
+    outdated: list[tuple[str, int]] = []
+    for version in range(1, PRUNE_MIN + 1):
+        template = TaskTemplate(version=version, spec=service.template.spec)
+        view.put_service(replace(service, templates=[template], version=version))
+        if task is not None:
+            view.drop_task(task)
+        task = add_task(view, f"t{version}", "a", 1, version=version, observed=None)
+        told = difference(view, "a", [task], [], sent)
+        assert told is not None
+        outdated += told.outdated
+    assert outdated == [("s", version) for version in range(1, PRUNE_MIN)]
+    assert sent.keys == {("s", PRUNE_MIN)}
+
+
+def test_what_the_node_knows_already_is_not_told() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    task = add_task(view, "t1", "a", 1, observed=None)
+    ended = replace(task, result=TaskStatus(FAILED, 1.0))
+    assert difference(view, "a", [ended], [], Sent()) is None

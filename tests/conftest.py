@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tarfile
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-IMAGE = "skep-test/busybox:latest"
-APPLETS = (
-    *("sh", "cat", "sleep", "echo", "ls", "nc", "env", "hostname", "true", "false", "ps", "id", "pwd"),
-    *("kill", "mkdir", "touch", "trap", "test", "head", "wc"),
-)
+from tests.images import IMAGE, busybox_tar
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -34,28 +28,9 @@ def engine_socket() -> str:
 @pytest.fixture(scope="session")
 def busybox_image(engine_socket: str) -> str:
     """The tag of an image with a shell and some tools, made from Debian's busybox-static."""
-    subprocess.run(
-        ["docker", "-H", f"unix://{engine_socket}", "import", "-", IMAGE],
-        input=busybox_tar(),
-        check=True,
-        capture_output=True,
-    )
+    command = ["docker", "-H", f"unix://{engine_socket}", "import", "-", IMAGE]
+    subprocess.run(command, input=busybox_tar(), check=True, capture_output=True)
     return IMAGE
-
-
-def busybox_tar() -> bytes:
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add("/bin/busybox", "bin/busybox")
-        for name in APPLETS:
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(link)
-        for directory in ("tmp", "etc", "dev", "proc", "sys"):
-            made = tarfile.TarInfo(directory)
-            made.type, made.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(made)
-    return buffer.getvalue()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.images import IMAGE, busybox_tar
+
 START_S = 20.0
 SKEPD = Path(sys.executable).with_name("skepd")
 
@@ -27,6 +29,13 @@ def wait_until(what: str, test: Callable[[], Any], timeout_s: float = 30.0) -> A
             return last
         time.sleep(0.1)
     raise AssertionError(f"not within {timeout_s:g} s: {what} (last: {last!r})")
+
+
+def busybox_into(engine_socket: str) -> str:
+    """Gives an engine the tests' image and returns its tag."""
+    command = ["docker", "-H", f"unix://{engine_socket}", "import", "-", IMAGE]
+    subprocess.run(command, input=busybox_tar(), check=True, capture_output=True)
+    return IMAGE
 
 
 def free_port() -> int:
@@ -53,8 +62,12 @@ class Host:
     def url(self) -> str:
         return f"unix://{self.socket}"
 
+    @property
+    def state_dir(self) -> Path:
+        return self._directory / self.name
+
     def start(self) -> Host:
-        command = [SKEPD, "--name", self.name, "--state-dir", self._directory / self.name]
+        command = [SKEPD, "--name", self.name, "--state-dir", self.state_dir]
         command += ["--host", self.url, "--engine", self._engine, *self._options]
         with (self._directory / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

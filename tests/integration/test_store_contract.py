@@ -82,6 +82,17 @@ async def test_only_one_leads_and_a_resigned_leader_cannot_write(connect: Connec
     await second.close()
 
 
+async def test_a_manager_that_starts_again_ends_its_own_earlier_leadership(connect: Connect) -> None:
+    before, after = connect(), connect()
+    old = await before.campaign("/leader", "a", 60)
+    new = await asyncio.wait_for(after.campaign("/leader", "a", 60), 5)
+    await after.commit(Txn((Put("/t/a", b"1"),), fence=new.fence))
+    with pytest.raises(Denied):
+        await before.commit(Txn((Put("/t/a", b"2"),), fence=old.fence))
+    await before.close()
+    await after.close()
+
+
 async def test_a_full_transaction_fits(connect: Connect) -> None:
     store = connect()
     revision = await store.commit(Txn(tuple(Put(f"/t/{n}", b"x" * 4000) for n in range(1024))))

@@ -152,7 +152,11 @@ class Session:
             self._connection.close()
 
     def _learn(self, heartbeat_s: float, managers: list[str]) -> None:
+        shorter = heartbeat_s < self._heartbeat_s
         self._heartbeat_s = heartbeat_s
+        if shorter and self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_later()
         if managers and managers != self.managers:
             self.managers = list(managers)
             if self._on_managers is not None:

@@ -42,6 +42,7 @@ from skep.runtime.stall import StallWatch
 log = structlog.get_logger()
 
 API_PORT = 2376
+SETTLE_S = 10.0  # a manager that is started again has its lead by then, or there is none to have
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -95,8 +96,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopped.set)
     try:
         await api.start()
-        await listen(api, settings)
         await node.start()
+        await node.wait_settled(SETTLE_S)
+        await listen(api, settings)
         log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
         await stopped.wait()
         log.info("skepd.stopping")

@@ -91,13 +91,13 @@ class ManagerPart:
             asyncio.ensure_future(maintain(self._store)),
         ]
 
-    async def wait_leading(self) -> Leader:
+    async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
         assert self._candidate is not None
         try:
-            await asyncio.wait_for(self._candidate.leads.wait(), LEAD_S)
+            await asyncio.wait_for(self._candidate.leads.wait(), timeout_s)
         except TimeoutError as error:
-            raise Unavailable(f"this manager could not take the lead within {LEAD_S:.0f} s") from error
+            raise Unavailable(f"this manager could not take the lead within {timeout_s:.0f} s") from error
         assert self.leader is not None
         return self.leader
 

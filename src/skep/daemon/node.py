@@ -6,6 +6,7 @@ Fulfils `api.port.SwarmNode`. One change of membership at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import random
 import secrets
@@ -121,6 +122,12 @@ class SkepNode:
             self._manager = await self._manager_part(keys, membership)
             await self._manager.start()
         self._start_agent(membership, keys)
+
+    async def wait_settled(self, timeout_s: float) -> None:
+        """Waits until a manager leads again: who asks it right after its start should get an answer."""
+        if self._manager is not None:
+            with contextlib.suppress(Unavailable):
+                await self._manager.wait_leading(timeout_s)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""

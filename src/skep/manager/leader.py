@@ -60,7 +60,7 @@ class Leader:
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
         )
-        self.swarm = SwarmControl(store, fence, view, clock, new_secret, self.reconciler.mark_everything)
+        self.swarm = SwarmControl(store, fence, view, clock, new_secret, self._cluster_changed)
 
     @classmethod
     async def start(
@@ -124,6 +124,10 @@ class Leader:
                 self.reconciler.mark_room()
 
     # What the control API tells
+
+    def _cluster_changed(self) -> None:
+        self.dispatcher.tell_heartbeat()
+        self.reconciler.mark_everything()
 
     def _node_changed(self, node_id: str) -> None:
         self.dispatcher.node_added(node_id)

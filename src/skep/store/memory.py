@@ -81,6 +81,9 @@ class MemoryStore:
     async def campaign(self, key: str, candidate: str, ttl_s: float) -> MemoryLeadership:
         while True:
             self._check()
+            held = self._state.entries.get(key)
+            if held is not None and held.value == candidate.encode():
+                self._apply(Txn((Delete(key),)))
             if key not in self._state.entries:
                 revision = self._apply(Txn((Put(key, candidate.encode()),)))
                 self.leadership = MemoryLeadership(self._state, Fence(key, revision), ttl_s)

@@ -88,7 +88,10 @@ class Store(Protocol):
         ...
 
     async def campaign(self, key: str, candidate: str, ttl_s: float) -> Leadership:
-        """Waits until this candidate leads. `candidate` is stored as the key's value (a node id)."""
+        """Waits until this candidate leads. `candidate` is stored as the key's value (a node id).
+
+        A leadership the same candidate holds already is ended: it is of a life that is over.
+        """
         ...
 
     async def close(self) -> None:

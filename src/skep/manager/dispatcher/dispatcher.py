@@ -115,10 +115,19 @@ class Dispatcher:
             if session is not None:
                 session.connection.send(frame)
 
+    def tell_heartbeat(self) -> None:
+        """The heartbeat period may have changed: nodes learn it now, not at their next beat, which may be
+        later than a shorter period allows."""
+        now = asyncio.get_running_loop().time()
+        for session in self._sessions.values():
+            session.heard_at = now
+            session.connection.send(self._heartbeat_ack())
+
     def node_added(self, node_id: str) -> None:
-        """A node was enrolled and is expected to register."""
+        """A node was enrolled and is expected to register; one that is expected already keeps its grace."""
         if node_id not in self._sessions:
-            self._absent[node_id] = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
+            deadline = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
+            self._absent.setdefault(node_id, deadline)
 
     def node_removed(self, node_id: str) -> None:
         """The node is no longer of this swarm."""
@@ -162,10 +171,7 @@ class Dispatcher:
     def heartbeat(self, node_id: str) -> None:
         session = self._sessions[node_id]
         session.heard_at = asyncio.get_running_loop().time()
-        if self._ack_heartbeat_s != self.heartbeat_s:
-            self._ack_heartbeat_s = self.heartbeat_s
-            self._ack = messages.encode(messages.HeartbeatAck(self.heartbeat_s, self._managers))
-        session.connection.send(self._ack)
+        session.connection.send(self._heartbeat_ack())
 
     def statuses(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
         self._sessions[node_id].heard_at = asyncio.get_running_loop().time()
@@ -184,6 +190,12 @@ class Dispatcher:
             log.info("session.closed", node_id=node_id, reason=reason)
 
     # Inside
+
+    def _heartbeat_ack(self) -> bytes:
+        if self._ack_heartbeat_s != self.heartbeat_s:
+            self._ack_heartbeat_s = self.heartbeat_s
+            self._ack = messages.encode(messages.HeartbeatAck(self.heartbeat_s, self._managers))
+        return self._ack
 
     def _end(self, node_id: str, kind: str, message: str) -> None:
         session = self._sessions.pop(node_id, None)

@@ -114,6 +114,11 @@ class EtcdStore:
         name = key.encode()
         held = await _read(self._kv.Range(rpc_pb2.RangeRequest(key=name), timeout=CALL_S))
         if held.kvs:
+            if held.kvs[0].value == candidate.encode():
+                # Of an earlier life of this manager, which is over: its state directory is locked by us.
+                await _read(
+                    self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=held.kvs[0].lease), timeout=CALL_S)
+                )
             return None
         granted = await _read(
             self._lease.LeaseGrant(rpc_pb2.LeaseGrantRequest(TTL=max(1, round(ttl_s))), timeout=CALL_S)

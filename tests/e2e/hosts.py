@@ -66,12 +66,16 @@ class Host:
     def state_dir(self) -> Path:
         return self._directory / self.name
 
-    def start(self) -> Host:
+    def start(
+        self, environment: dict[str, str] | None = None, wait_for: tuple[str, ...] = ("version",)
+    ) -> Host:
         command = [SKEPD, "--name", self.name, "--state-dir", self.state_dir]
         command += ["--host", self.url, "--engine", self._engine, *self._options]
         with (self._directory / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(f"{self.name} answers: {self.log()}", self._answers, START_S)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+            )
+        wait_until(f"{self.name} answers: {self.log()}", lambda: self._answers(wait_for), START_S)
         return self
 
     def stop(self) -> None:
@@ -123,10 +127,10 @@ class Host:
         rows = self.tasks(service, "desired-state=running")
         return [row for row in rows if row["CurrentState"].startswith("Running")]
 
-    def _answers(self) -> bool:
+    def _answers(self, command: tuple[str, ...]) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"{self.name} ended: {self.log()}")
-        return self.run("version", check=False).returncode == 0
+        return self.run(*command, check=False).returncode == 0
 
 
 class Swarm:

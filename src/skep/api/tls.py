@@ -26,6 +26,11 @@ def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
+    for file in (ca, cert, key):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise Invalid(f"{file} cannot be read: {error.strerror}") from error
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 import struct
@@ -229,7 +230,11 @@ async def connect(
     except TimeoutError as error:
         raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
     except OSError as error:
-        raise Unavailable(f"cannot connect to {host}:{port}: {error.strerror or error}") from error
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        # Docker's own words (grpc-go's), which people search for.
+        text = f"transport: Error while dialing: dial tcp {host}:{port}: connect: {reason}"
+        desc = f'connection error: desc = "{text}"'
+        raise Unavailable(f"rpc error: code = Unavailable desc = {desc}") from error
     if refused:
         raise Denied(refused[0])
     return link

@@ -1,0 +1,171 @@
+"""Joining and leaving: what goes wrong says so in Docker's words, and the daemon stays usable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skep.manager.ca.authority import Authority, new_root
+from skep.rpc.certificates import NodeKeys, identity_of, load_keys, new_key_and_request, save_keys
+
+from .hosts import Host, Swarm, free_port, wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """A swarm of simulated engines: needs no root and no Docker Engine."""
+    made = Swarm(tmp_path_factory.mktemp("n"), "simulated", workers=1)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def newcomer(short_dir: Path) -> Iterator[Host]:
+    host = Host(short_dir, "new", "simulated")
+    try:
+        yield host.start()
+    finally:
+        host.stop()
+
+
+def join_error(host: Host, token: str, address: str) -> str:
+    """Returns what the client prints, after making sure that the daemon is as before."""
+    done = host.run("swarm", "join", "--token", token, address, check=False)
+    assert done.returncode == 1
+    assert host.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+    return done.stderr.strip()
+
+
+def worker_token(swarm: Swarm) -> str:
+    return swarm.manager.docker("swarm", "join-token", "-q", "worker")
+
+
+def test_a_malformed_token_is_refused(lone: Swarm, newcomer: Host) -> None:
+    assert "invalid join token" in join_error(newcomer, "SWMTKN-1-nonsense", lone.address)
+
+
+def test_a_wrong_secret_is_refused(lone: Swarm, newcomer: Host) -> None:
+    version, number, digest, secret = worker_token(lone).split("-")
+    wrong = "-".join((version, number, digest, secret[::-1]))
+    assert "A valid join token is necessary to join this cluster" in join_error(newcomer, wrong, lone.address)
+
+
+def test_a_token_of_another_swarm_is_refused(lone: Swarm, newcomer: Host, short_dir: Path) -> None:
+    other = Swarm(short_dir / "o", "simulated", workers=0)
+    (short_dir / "o").mkdir()
+    try:
+        other.start()
+        text = join_error(newcomer, worker_token(other), lone.address)
+        assert "remote CA does not match fingerprint. Expected: " in text
+    finally:
+        other.stop()
+
+
+def test_a_manager_that_does_not_answer_is_named(lone: Swarm, newcomer: Host) -> None:
+    port = free_port()
+    text = join_error(newcomer, worker_token(lone), f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in text
+    assert "refused" in text
+
+
+def test_a_rotated_token_ends_the_old_one(lone: Swarm, newcomer: Host) -> None:
+    old = worker_token(lone)
+    lone.manager.docker("swarm", "join-token", "--rotate", "-q", "worker")
+    assert worker_token(lone) != old
+    assert "valid join token" in join_error(newcomer, old, lone.address)
+    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
+    newcomer.docker("swarm", "leave")
+    wait_until("it is down", lambda: lone.nodes()["new"] == "Down")
+    lone.manager.docker("node", "rm", "new")
+    assert "new" not in lone.nodes()
+
+
+def test_joining_as_a_manager_says_that_it_is_not_there_yet(lone: Swarm, newcomer: Host) -> None:
+    token = lone.manager.docker("swarm", "join-token", "-q", "manager")
+    assert "not supported by this version of skep yet" in join_error(newcomer, token, lone.address)
+
+
+def test_a_member_cannot_join_again(lone: Swarm) -> None:
+    (worker,) = lone.workers
+    done = worker.run("swarm", "join", "--token", worker_token(lone), lone.address, check=False)
+    assert "This node is already part of a swarm" in done.stderr
+    done = worker.run("swarm", "init", check=False)
+    assert "This node is already part of a swarm" in done.stderr
+
+
+def test_a_worker_cannot_answer_for_the_swarm(lone: Swarm) -> None:
+    (worker,) = lone.workers
+    for command in (("node", "ls"), ("service", "ls"), ("swarm", "join-token", "worker")):
+        done = worker.run(*command, check=False)
+        assert "This node is not a swarm manager. Worker nodes can't be used to view" in done.stderr
+
+
+def test_a_node_of_no_swarm_says_so(newcomer: Host) -> None:
+    done = newcomer.run("node", "ls", check=False)
+    assert "This node is not a swarm manager. Use" in done.stderr
+    done = newcomer.run("swarm", "leave", check=False)
+    assert "This node is not part of a swarm" in done.stderr
+
+
+def test_the_last_manager_leaves_only_by_force(newcomer: Host) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+    done = newcomer.run("swarm", "leave", check=False)
+    assert "Removing the last manager erases all current state of the swarm" in done.stderr
+    newcomer.docker("swarm", "leave", "--force")
+    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+    assert newcomer.docker("node", "ls", "-q")
+
+
+def test_init_keeps_what_it_was_told(newcomer: Host) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    newcomer.docker(
+        *("swarm", "init", "--advertise-addr", address, "--listen-addr", address),
+        *("--availability", "drain", "--cert-expiry", "48h", "--task-history-limit", "2"),
+        *("--default-addr-pool", "10.77.0.0/16", "--default-addr-pool-mask-length", "26"),
+        *("--dispatcher-heartbeat", "7s"),
+    )
+    cluster = newcomer.json("info", "--format", "{{json .Swarm.Cluster}}")
+    assert cluster["DefaultAddrPool"] == ["10.77.0.0/16"]
+    assert cluster["SubnetSize"] == 26
+    assert cluster["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 2
+    assert cluster["Spec"]["CAConfig"]["NodeCertExpiry"] == 48 * 3600 * 10**9
+    assert cluster["Spec"]["Dispatcher"]["HeartbeatPeriod"] == 7 * 10**9
+    assert newcomer.docker("node", "ls", "--format", "{{.Availability}}") == "Drain"
+    newcomer.docker("swarm", "update", "--task-history-limit", "3")
+    assert newcomer.json("info", "--format", "{{json .Swarm.Cluster}}")["Spec"]["Orchestration"] == {
+        "TaskHistoryRetentionLimit": 3
+    }
+
+
+def test_an_expired_certificate_says_so_and_the_node_can_join_again(lone: Swarm, newcomer: Host) -> None:
+    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
+    newcomer.stop()
+    expire(newcomer)
+    newcomer.start()
+    info = newcomer.json("info", "--format", "{{json .Swarm}}")
+    assert info["LocalNodeState"] == "error"
+    assert "Swarm certificates have expired" in info["Error"]
+    newcomer.docker("swarm", "leave", "--force")
+    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
+    assert newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active"
+
+
+def expire(host: Host) -> None:
+    """Gives a stopped node a certificate of its own name that ended yesterday."""
+    directory = host.state_dir / "certificates"
+    old = identity_of(load_keys(directory).certificate_pem)
+    long_ago = time.time() - 10 * 24 * 3600
+    ca_cert, ca_key = new_root(long_ago)
+    key, request = new_key_and_request()
+    certificate = Authority(ca_cert, ca_key).sign(
+        request, old.node_id, old.role, old.cluster_id, long_ago, 9 * 24 * 3600
+    )
+    save_keys(directory, NodeKeys(key, certificate, ca_cert))

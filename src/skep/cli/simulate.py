@@ -13,15 +13,20 @@ import structlog
 from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.agent.session import Connect
 from skep.daemon.addresses import parse_address
-from skep.daemon.agent_part import AgentPart, tls_connect
+from skep.daemon.agent_part import AgentPart
+from skep.rpc.certificates import NodeKeys
 from skep.rpc.enrol import enrol
+from skep.rpc.link import connect
+from skep.rpc.port import Connection, Handler
+from skep.rpc.tls import ContextPool
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
 
 log = structlog.get_logger()
 
-JOINING_MAX = 16  # nodes that enrol at once per process: keeps both ends busy without a queue of handshakes
+JOINING_MAX = 32  # nodes that enrol at once per process: keeps both ends busy without a queue of handshakes
 RETRY_S = 1.0
 
 
@@ -85,7 +90,7 @@ async def _join(plan: Plan, number: int) -> AgentPart:
     agent = AgentPart(
         enrolment.node_id,
         hostname,
-        tls_connect(enrolment.keys),
+        _pooled_connect(enrolment.keys),
         enrolment.managers,
         executor,
         clock,
@@ -95,6 +100,20 @@ async def _join(plan: Plan, number: int) -> AgentPart:
     )
     agent.start()
     return agent
+
+
+_contexts = ContextPool()
+
+
+def _pooled_connect(keys: NodeKeys) -> Connect:
+    """Opens a node's connections with contexts that all nodes of this process share."""
+
+    async def opened(address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        with _contexts.lend(keys) as context:
+            return await connect(host, port, context, handler)
+
+    return opened
 
 
 async def simulate_in_processes(plan: Plan, processes: int) -> int:

@@ -7,6 +7,7 @@ id; a join token pins the digest of the root certificate. All as SwarmKit has it
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -55,6 +56,7 @@ def parse_join_token(text: str) -> JoinToken:
     return JoinToken(found[1], found[2])
 
 
+@functools.lru_cache(maxsize=4)  # asked for at every enrolment
 def ca_digest(ca_pem: bytes) -> str:
     """Returns the digest of a root certificate as join tokens carry it: SHA-256 in base 36."""
     return base36(int.from_bytes(hashlib.sha256(ca_pem).digest(), "big"), _DIGEST_LENGTH)

@@ -20,6 +20,7 @@ start() {
     ip link set "$bridge" up
     echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
     nft list tables 2>/dev/null >"$dir/tables" || true
+    ip link show docker_gwbridge >/dev/null 2>&1 && touch "$dir/gwbridge"
     # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
     setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
@@ -67,6 +68,10 @@ stop() {
         read -r bridge subnet <"$dir/bridge"
         ip link del "$bridge" 2>/dev/null || true
         forget_rules "$bridge" "$subnet"
+        # Docker makes this bridge when its own swarm is tried in this engine.
+        if [ ! -e "$dir/gwbridge" ] && ip link del docker_gwbridge 2>/dev/null; then
+            forget_rules docker_gwbridge 172.18.0.0/16
+        fi
         drop_tables
     fi
     rm -rf "$dir"

@@ -20,9 +20,22 @@ async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
 
     Errors: `Invalid` for what is not JSON, or of a wrong type, with the member's path.
     """
-    raw = await request.read()
-    if len(raw) > BODY_MAX_BYTES:
-        raise Invalid(f"the request body is larger than {BODY_MAX_BYTES} bytes")
+    return decode_body(await read_bytes(request), kind)
+
+
+async def read_bytes(request: web.Request) -> bytes:
+    """Returns the whole body. Errors: `Invalid` for one that is too large, before it fills the memory."""
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > BODY_MAX_BYTES:
+            raise Invalid(f"the request body is larger than {BODY_MAX_BYTES} bytes")
+    return b"".join(parts)
+
+
+def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
+    """See `read_body`."""
     try:
         value = msgspec.json.decode(raw or b"{}")
     except msgspec.DecodeError as error:

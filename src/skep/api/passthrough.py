@@ -21,12 +21,13 @@ class Passthrough:
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request, read: bytes | None = None) -> web.StreamResponse:
+        """Passes a request on; `read` is its body where somebody has looked at it already."""
         path = await self.engine_path(request)
         if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
             return await hijack(request, self._engine, path)
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _OWN]
-        body = request.content if request.body_exists else None
+        body = read if read is not None else request.content if request.body_exists else None
         if "Content-Length" in request.headers:
             headers.append(("Content-Length", request.headers["Content-Length"]))
         upstream = await self._engine.request(

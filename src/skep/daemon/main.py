@@ -125,7 +125,7 @@ def make_api(settings: Settings, node: SkepNode, engine: LocalEngine, stall: Sta
         *NodeRoutes(node).routes(),
         *ServiceRoutes(node).routes(),
         *TaskRoutes(node).routes(),
-        *LaterRoutes(node).routes(),
+        *LaterRoutes(node, engine).routes(),
         *OwnRoutes(node, stall).routes(),
     ]
     return ApiServer(engine, routes, f"skep/{__version__} (linux)")

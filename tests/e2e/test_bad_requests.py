@@ -1,0 +1,122 @@
+"""What is wrong with a request is said, with its place, and nothing is changed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .hosts import Swarm
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("skep", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    made = Swarm(tmp_path_factory.mktemp("b"), "simulated", workers=0)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def ask(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+    """Returns status and message."""
+    connection = UnixConnection(str(swarm.manager.socket))
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    try:
+        found: Any = json.loads(content)
+    except json.JSONDecodeError:
+        return answer.status, content.decode()
+    return answer.status, found.get("message", "") if isinstance(found, dict) else str(found)
+
+
+CONTAINER = {"TaskTemplate": {"ContainerSpec": {"Image": "i"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"Name": "x", ', "invalid JSON"),
+        (b"[]", "must be a JSON object"),
+        (b'{"Name": 3}', "`$.Name`"),
+        (b'{"TaskTemplate": {"ContainerSpec": {"Image": ["i"]}}}', "$.TaskTemplate.ContainerSpec.Image"),
+        (b"{}", "TaskSpec: missing runtime"),
+        (json.dumps({**CONTAINER, "Name": "no good!"}).encode(), "name must be valid"),
+        (json.dumps({**CONTAINER, "Mode": {"Replicated": {"Replicas": -1}}}).encode(), "Replicas"),
+        (b'{"Name": "' + b"x" * (9 << 20) + b'"}', "larger than"),
+    ],
+    ids=["cut", "list", "number", "nested", "empty", "name", "negative", "huge"],
+)
+def test_a_bad_body_is_a_400_that_says_where(lone: Swarm, body: bytes, says: str) -> None:
+    status, message = ask(lone, "POST", "/services/create", body)
+    assert status == 400, message
+    assert says in message
+    assert lone.manager.docker("service", "ls", "-q") == ""
+
+
+def test_bad_versions_paths_and_filters(lone: Swarm) -> None:
+    assert ask(lone, "GET", "/v1.999/services")[0] == 400
+    assert ask(lone, "GET", "/v1.1/services")[0] == 400
+    assert ask(lone, "GET", '/services?filters={"nmae":["x"]}')[0] == 400
+    status, message = ask(lone, "GET", "/services?filters=%7Bbroken")
+    assert (status, "filter" in message.lower()) == (500, True), "Docker's own status for it"
+    assert ask(lone, "GET", "/services/nothing-like-it") == (404, "service nothing-like-it not found")
+    assert ask(lone, "GET", "/nodes/nothing-like-it") == (404, "node nothing-like-it not found")
+
+
+def test_updates_need_the_objects_version(lone: Swarm) -> None:
+    body = json.dumps({**CONTAINER, "Name": "v"}).encode()
+    assert ask(lone, "POST", "/services/create", body)[0] == 201
+    try:
+        assert "version" in ask(lone, "POST", "/services/v/update?version=x", body)[1]
+        assert ask(lone, "POST", "/services/v/update?version=1", body) == (
+            500,
+            "rpc error: code = Unknown desc = update out of sequence",
+        )
+        status, message = ask(lone, "POST", "/services/create", body)
+        assert status == 409
+        assert "already exists" in message
+    finally:
+        lone.manager.docker("service", "rm", "v")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/secrets/create", {"Name": "s", "Data": "eA=="}),
+        ("/configs/create", {"Name": "c", "Data": "eA=="}),
+        ("/networks/create", {"Name": "n", "Driver": "overlay"}),
+        ("/services/create", {**CONTAINER, "Mode": {"ReplicatedJob": {"MaxConcurrent": 1}}}),
+    ],
+)
+def test_what_is_not_there_yet_says_so(lone: Swarm, path: str, body: dict[str, object]) -> None:
+    status, message = ask(lone, "POST", path, json.dumps(body).encode())
+    assert status == 501
+    assert "not supported by this version of skep yet" in message
+
+
+def test_unknown_fields_are_named_in_the_warnings(lone: Swarm) -> None:
+    body = json.dumps({**CONTAINER, "Name": "w", "Sise": 3}).encode()
+    connection = UnixConnection(str(lone.manager.socket))
+    connection.request("POST", "/services/create", body)
+    created = json.loads(connection.getresponse().read())
+    lone.manager.docker("service", "rm", "w")
+    assert any("Sise" in warning for warning in created["Warnings"])

@@ -71,7 +71,7 @@ class ManagerPart:
         Errors: `Invalid`, `Unavailable`, `Corrupt`.
         """
         await self.etcd.start()
-        self._store = EtcdStore(self.etcd.target)
+        self._store = EtcdStore(self.etcd.target, self.etcd.trouble)
         if first:
             empty = (Compare(codec.SCHEMA_KEY, 0),)
             await self._store.commit(Txn(first, compares=empty))

@@ -159,7 +159,8 @@ class SkepNode:
         if self._manager is None:
             raise NotManager(WORKER)
         if self._manager.leader is None:
-            raise NotManager(NO_LEADER)
+            trouble = self._manager.etcd.trouble()
+            raise NotManager(f"{NO_LEADER} This manager's etcd ended: {trouble}" if trouble else NO_LEADER)
         return self._manager.leader
 
     def join_tokens(self, cluster: Cluster) -> tuple[str, str]:

@@ -7,7 +7,7 @@ and messages of megabytes pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -23,6 +23,7 @@ CALL_S = 10.0  # etcd answers in milliseconds, within an election in 2 s; longer
 MESSAGE_MAX_BYTES = 256 << 20  # a page of full buckets; etcd itself bounds what it accepts
 CAMPAIGN_POLL_S = 0.25  # a follower looks as often whether the leader's key is gone
 
+_REFUSED = ("failed to connect", "connections to all backends failing", "Connection refused")
 T = TypeVar("T")
 
 
@@ -35,9 +36,10 @@ class EtcdStatus(Struct, frozen=True):
 
 
 class EtcdStore:
-    """`target` is gRPC's address of etcd, such as `unix:/path`."""
+    """`target` is gRPC's address of etcd, such as `unix:/path`; `trouble` says why it may not answer."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, trouble: Callable[[], str] = str) -> None:
+        self._trouble = trouble
         self._channel = grpc.aio.insecure_channel(
             target,
             options=[
@@ -58,7 +60,7 @@ class EtcdStore:
         found: list[KeyValue] = []
         revision = 0
         while True:
-            page = await _read(
+            page = await self._read(
                 self._kv.Range(
                     rpc_pb2.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision),
                     timeout=CALL_S,
@@ -78,7 +80,7 @@ class EtcdStore:
             key = txn.fence.key.encode()
             failure.append(rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key)))
         request = rpc_pb2.TxnRequest(compare=compares, success=[_op(op) for op in txn.ops], failure=failure)
-        answer = await _write(self._kv.Txn(request, timeout=CALL_S))
+        answer = await self._write(self._kv.Txn(request, timeout=CALL_S))
         if answer.succeeded:
             return int(answer.header.revision)
         if txn.fence is not None:
@@ -98,12 +100,12 @@ class EtcdStore:
 
     async def status(self) -> EtcdStatus:
         """Errors: `Unavailable`."""
-        answer = await _read(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_S))
+        answer = await self._read(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_S))
         return EtcdStatus(answer.dbSize, answer.dbSizeInUse, answer.header.revision)
 
     async def defragment(self) -> None:
         """Gives unused pages back to the disk; etcd stands still meanwhile (about 1 s per 500 MB)."""
-        await _read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=60))
+        await self._read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=60))
 
     async def close(self) -> None:
         if self._leadership is not None:
@@ -112,27 +114,59 @@ class EtcdStore:
 
     async def _try_campaign(self, key: str, candidate: str, ttl_s: float) -> EtcdLeadership | None:
         name = key.encode()
-        held = await _read(self._kv.Range(rpc_pb2.RangeRequest(key=name), timeout=CALL_S))
+        held = await self._read(self._kv.Range(rpc_pb2.RangeRequest(key=name), timeout=CALL_S))
         if held.kvs:
             if held.kvs[0].value == candidate.encode():
                 # Of an earlier life of this manager, which is over: its state directory is locked by us.
-                await _read(
-                    self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=held.kvs[0].lease), timeout=CALL_S)
-                )
+                await self._revoke(held.kvs[0].lease)
             return None
-        granted = await _read(
+        granted = await self._read(
             self._lease.LeaseGrant(rpc_pb2.LeaseGrantRequest(TTL=max(1, round(ttl_s))), timeout=CALL_S)
         )
         put = rpc_pb2.PutRequest(key=name, value=candidate.encode(), lease=granted.ID)
         request = rpc_pb2.TxnRequest(
             compare=[_compare_revision(Compare(key, 0))], success=[rpc_pb2.RequestOp(request_put=put)]
         )
-        answer = await _read(self._kv.Txn(request, timeout=CALL_S))
+        answer = await self._read(self._kv.Txn(request, timeout=CALL_S))
         if not answer.succeeded:
-            await _read(self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=granted.ID), timeout=CALL_S))
+            await self._read(
+                self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=granted.ID), timeout=CALL_S)
+            )
             return None
         fence = Fence(key, answer.header.revision)
         return EtcdLeadership(self._lease, granted.ID, granted.TTL, fence)
+
+    async def _revoke(self, lease_id: int) -> None:
+        request = rpc_pb2.LeaseRevokeRequest(ID=lease_id)
+        await self._read(self._lease.LeaseRevoke(request, timeout=CALL_S))
+
+    async def _read(self, call: Awaitable[T]) -> T:
+        """Errors: `Unavailable`; reading changes nothing, so an unknown outcome is none."""
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(self._unreachable(error)) from error
+
+    async def _write(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            details = error.details() or ""
+            if "space exceeded" in details:
+                raise Unavailable(
+                    "etcd's database has reached its quota: free disk space, then compact and defragment it"
+                ) from error
+            if error.code() == grpc.StatusCode.UNAVAILABLE and any(text in details for text in _REFUSED):
+                raise Unavailable(self._unreachable(error)) from error
+            if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                raise Unavailable(f"etcd refused the write: {details}") from error
+            raise OutcomeUnknown(f"etcd's answer to a write was lost: {details}") from error
+
+    def _unreachable(self, error: grpc.aio.AioRpcError) -> str:
+        trouble = self._trouble()
+        if trouble:
+            return f"etcd ended, and is started again until it stays: {trouble}"
+        return f"etcd cannot be reached: {error.details()}"
 
 
 def _op(op: Put | Delete) -> Any:
@@ -158,28 +192,3 @@ def _compare_fence(fence: Fence) -> Any:
 def _after_prefix(prefix: bytes) -> bytes:
     """Returns the first key after all keys that begin with `prefix`, which ends in no 0xff."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
-
-
-async def _read(call: Awaitable[T]) -> T:
-    """Errors: `Unavailable`; reading changes nothing, so an unknown outcome is none."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise Unavailable(f"etcd cannot be reached: {error.details()}") from error
-
-
-async def _write(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        details = error.details() or ""
-        if "space exceeded" in details:
-            raise Unavailable(
-                "etcd's database has reached its quota: free disk space, then compact and defragment it"
-            ) from error
-        refused = ("failed to connect", "connections to all backends failing", "Connection refused")
-        if error.code() == grpc.StatusCode.UNAVAILABLE and any(text in details for text in refused):
-            raise Unavailable(f"etcd cannot be reached: {details}") from error
-        if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
-            raise Unavailable(f"etcd refused the write: {details}") from error
-        raise OutcomeUnknown(f"etcd's answer to a write was lost: {details}") from error

@@ -17,6 +17,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from skep.runtime.errors import Invalid, Unavailable
@@ -29,6 +30,9 @@ START_S = 30.0  # a member with a large write-ahead log needs some seconds; more
 STOP_S = 5.0  # etcd closes its database within a second
 RESTART_MIN_S, RESTART_MAX_S = 0.1, 5.0  # a crashed etcd is back within a lease; a broken one is not hammered
 LOG_MAX_BYTES = 8 << 20
+STEADY_S = 10.0  # an etcd that lived as long is started again at once
+FRESH_S = 15.0  # how long the reason of a death explains why etcd does not answer
+LAST_WORDS_BYTES = 16 << 10  # a fatal line carries a stack trace of some kB
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,11 +68,18 @@ class EtcdProcess:
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
         self.restarts = 0
+        self._last_words = ""
+        self._died_at = -FRESH_S
 
     @property
     def pid(self) -> int:
         """The child's process id; 0 while it is not running."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    def trouble(self) -> str:
+        """Returns why etcd died a moment ago, in its own words; an empty text where it did not."""
+        fresh = asyncio.get_running_loop().time() - self._died_at < FRESH_S
+        return self._last_words if fresh else ""
 
     @property
     def target(self) -> str:
@@ -164,18 +175,21 @@ class EtcdProcess:
         wait_s = RESTART_MIN_S
         while not self._stopping:
             assert self._process is not None
+            began = asyncio.get_running_loop().time()
             status = await self._process.wait()
             if self._stopping:
                 return
             self.restarts += 1
-            log.warning("etcd.died", status=status, restart_in_s=wait_s, log=_tail(self._dir / "log"))
+            self._died_at = asyncio.get_running_loop().time()
+            self._last_words = _last_words(self._dir / "log") or f"it ended with status {status}"
+            log.warning("etcd.died", status=status, restart_in_s=wait_s, reason=self._last_words)
             await asyncio.sleep(wait_s)
+            lasted_s = asyncio.get_running_loop().time() - began
+            wait_s = RESTART_MIN_S if lasted_s > STEADY_S else min(wait_s * 2, RESTART_MAX_S)
             try:
                 await self._spawn(binary)
-                wait_s = RESTART_MIN_S
             except (Unavailable, OSError) as error:
                 log.error("etcd.down", error=str(error))
-                wait_s = min(wait_s * 2, RESTART_MAX_S)
 
 
 async def _version_text(binary: str) -> str:
@@ -220,6 +234,18 @@ def _accepts(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _last_words(path: Path) -> str:
+    """Returns the error of the last line that etcd logged as fatal (JSON lines), or an empty text."""
+    for line in reversed(_tail(path, LAST_WORDS_BYTES).splitlines()):
+        try:
+            said = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(said, dict) and said.get("level") in ("fatal", "panic"):
+            return f"{said.get('msg', '')}: {said.get('error', '')}".strip(": ")
+    return ""
 
 
 def _tail(path: Path, size: int = 600) -> str:

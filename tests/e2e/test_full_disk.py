@@ -1,0 +1,72 @@
+"""A manager whose disk is full says so, goes on when there is room again, and has lost nothing."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .hosts import Host, free_port, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def small_disk(short_dir: Path) -> Iterator[Path]:
+    """200 MB: etcd preallocates two logs of 64 MB."""
+    disk = short_dir / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    host = Host(small_disk, "m", "simulated")
+    host.start()
+    try:
+        address = f"127.0.0.1:{free_port()}"
+        host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+        host.docker("service", "create", "-q", "-d", "--name", "before", "image")
+        fill(small_disk / "fill")
+        names = (f"n{number}" for number in itertools.count())
+        wait_until("it says why", lambda: "no space left on device" in create(host, next(names)), 60)
+        (small_disk / "fill").unlink()
+        wait_until("it works again", lambda: create(host, "after") == "", 60)
+        left = host.docker("service", "ls", "--format", "{{.Name}}").split()
+        assert {"before", "after"} <= set(left)
+    finally:
+        host.stop()
+
+
+def fill(file: Path) -> None:
+    with file.open("wb") as stream:
+        try:
+            while True:
+                stream.write(b"\0" * (1 << 20))
+        except OSError:
+            pass
+
+
+def create(host: Host, name: str) -> str:
+    """Returns the error; an empty text where it was created."""
+    label = "x=" + "y" * 100_000  # etcd's database must grow
+    done = host.run(
+        "service",
+        "create",
+        "-q",
+        "-d",
+        "--no-resolve-image",
+        "--name",
+        name,
+        "--label",
+        label,
+        "image",
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stderr

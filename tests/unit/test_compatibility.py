@@ -1,0 +1,14 @@
+"""docs/compatibility.md says what the warnings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skep.manager.control.unsupported import NOT_ACTED_ON
+
+
+def test_the_table_of_fields_is_the_code_s() -> None:
+    text = (Path(__file__).parents[2] / "docs/compatibility.md").read_text()
+    table = text.split("<!-- fields -->\n")[1].split("<!-- end -->")[0]
+    rows = dict(row.strip("| ").replace("`", "").split(" | ") for row in table.strip().splitlines())
+    assert rows == NOT_ACTED_ON

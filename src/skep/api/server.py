@@ -68,7 +68,9 @@ class ApiServer:
             path.chmod(0o660)
             _give_to_docker_group(path)
         except OSError as error:
-            raise Invalid(f"cannot listen on unix://{path}: {error.strerror or error}") from error
+            raise Invalid(
+                f"cannot listen on unix://{path}: {error.strerror or error} (choose another with --host)"
+            ) from error
         self._sockets.append(path)
 
     async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext | None) -> int:

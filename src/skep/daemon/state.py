@@ -38,7 +38,9 @@ class StateDir:
             path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Invalid(f"the state directory cannot be used: {error}") from error
+            raise Invalid(
+                f"the state directory cannot be used: {error} (run as root, or choose one with --state-dir)"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

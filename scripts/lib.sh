@@ -72,6 +72,6 @@ make_venv() {
     fi
     say "installing skep${extra:+ with $extra} and its libraries (some minutes the first time)"
     .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e ".${extra:+[$extra]}" |
-        progress '^(Collecting|Installing collected) [^ :=]+' || fail "pip could not install the libraries (see above)"
+        progress '^(Collecting|Downloading|Installing collected) [A-Za-z0-9._-]+' || fail "pip could not install the libraries (see above)"
     echo "$wanted" >>$stamp
 }

@@ -258,13 +258,19 @@ class Swarm2k:
             if not self._first_join and stats["nodes"].get("ready", 0) > 1:
                 self._first_join = time.monotonic()
             if self._began:
-                moment = round(time.monotonic() - self._began, 3)
-                self._figures.curve.append((moment, int(stats["running"])))
+                self._draw(round(time.monotonic() - self._began, 3), int(stats["running"]))
             if test(stats):
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(f"the benchmark waited {STEP_S:.0f} s until {what}; last: {stats}")
             await asyncio.sleep(POLL_S)
+
+    def _draw(self, moment: float, running: int) -> None:
+        """Adds a point to the curve; where nothing changes, its two ends are enough."""
+        curve = self._figures.curve
+        if len(curve) > 1 and curve[-1][1] == curve[-2][1] == running:
+            curve.pop()
+        curve.append((moment, running))
 
     async def _timed(self, path: str) -> tuple[float, int]:
         began = time.monotonic()

@@ -32,7 +32,7 @@ class Never:
         self._ran: dict[str, str] = {}
         self.troubled: dict[str, float] = {}  # host -> when its last incident ended (inf: not yet)
 
-    def check(self, picture: Picture, now: float) -> None:
+    def check(self, picture: Picture, now: float, leader: Leader | None) -> None:
         """Errors: `Violation`."""
         running = running_on(self._workers)
         if self._before is not None and self._before.revision != picture.revision:
@@ -40,6 +40,7 @@ class Never:
         self._nothing_stops_without_a_reason(picture, running)
         self._no_slot_runs_twice(picture, running, now)
         self._history_is_bounded(picture)
+        self._counts_are_counts(leader)
         self._before, self._ran = picture, running
 
     def _tasks_only_move_forward(self, before: Picture, after: Picture) -> None:
@@ -87,6 +88,11 @@ class Never:
         for key, count in counts.items():
             if count > limit + HISTORY_SLACK:
                 raise Violation(f"slot {key} has {count} tasks, the history limit is {limit}")
+
+    def _counts_are_counts(self, leader: Leader | None) -> None:
+        below = [] if leader is None else [s for s, n in leader.view.running.items() if n < 0]
+        if below:
+            raise Violation(f"the leader counts fewer than no running tasks of {below}")
 
 
 def what_is_missing(picture: Picture, workers: Sequence[WorkerHost], leader: Leader | None) -> str:

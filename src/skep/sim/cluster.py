@@ -162,7 +162,7 @@ class Simulation:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
-            self._never.check(self._look(), asyncio.get_running_loop().time())
+            self._never.check(self._look(), asyncio.get_running_loop().time(), self._leader)
 
     def _look(self) -> Picture:
         if self._picture.revision != self._state.revision:

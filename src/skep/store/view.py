@@ -157,7 +157,6 @@ class View:
             self.service_ids.pop(service.spec.name, None)
         self.removed[removed.id] = removed
         self.drop_all_pending(removed.id)
-        self.running.pop(removed.id, None)
 
     def drop_removed(self, service_id: str) -> None:
         self.removed.pop(service_id, None)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import importlib
 import random
-import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -17,20 +16,20 @@ import structlog
 
 from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, LocalNode
-from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
+from skep.daemon.addresses import parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart, tls_connect
+from skep.daemon.founding import found_swarm
 from skep.daemon.state import Membership, StateDir
-from skep.manager.ca.authority import Authority, join_token, new_root, new_secret
+from skep.manager.ca.authority import join_token
 from skep.manager.control.swarm import validate_swarm
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
-from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.model.node import NodeDescription
 from skep.rpc.certificates import (
     NodeKeys,
     identity_of,
     load_keys,
-    new_key_and_request,
     parse_join_token,
     save_keys,
 )
@@ -38,8 +37,6 @@ from skep.rpc.enrol import Enrolment, enrol
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Corrupt, Invalid, NotManager, SkepError, Unavailable, Unsupported
 from skep.runtime.ids import id_source
-from skep.store import codec
-from skep.store.port import Put
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -184,7 +181,8 @@ class SkepNode:
             validate_swarm(request.spec)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
-            membership, keys, first = self._found(request, listen, advertise)
+            now, new_id = self._clock.now(), id_source(self._rng)
+            membership, keys, first = found_swarm(request, self._hostname, listen, advertise, now, new_id)
             self._state.clear()
             manager = await self._manager_part(keys, membership)
             try:
@@ -246,59 +244,6 @@ class SkepNode:
     def _require_free(self) -> None:
         if self._membership is not None:
             raise Unavailable(IN_SWARM)
-
-    def _found(
-        self, request: InitRequest, listen: tuple[str, int], advertise: tuple[str, int]
-    ) -> tuple[Membership, NodeKeys, tuple[Put, ...]]:
-        """Makes all that a new swarm begins with."""
-        now, new_id = self._clock.now(), id_source(self._rng)
-        cluster_id, node_id = new_id(), new_id()
-        ca_cert, ca_key = new_root(now)
-        cluster = Cluster(
-            id=cluster_id,
-            spec=request.spec,
-            created_at=now,
-            updated_at=now,
-            ca_cert_pem=ca_cert,
-            ca_key_pem=ca_key,
-            worker_token_secret=new_secret(secrets.token_bytes(16)),
-            manager_token_secret=new_secret(secrets.token_bytes(16)),
-            default_addr_pool=request.default_addr_pool,
-            subnet_size=request.subnet_size or 24,
-            data_path_port=request.data_path_port or 4789,
-        )
-        key_pem, csr = new_key_and_request()
-        authority = Authority(ca_cert, ca_key)
-        certificate = authority.sign(
-            csr, node_id, "manager", cluster_id, now, cluster.spec.node_cert_expiry_s
-        )
-        availability = request.availability or "active"
-        if availability not in ("active", "pause", "drain"):
-            raise Invalid(f"invalid availability: '{availability}' (active, pause or drain)")
-        address = join_address(*advertise)
-        node = Node(
-            id=node_id,
-            spec=NodeSpec(role="manager", availability=availability),
-            description=NodeDescription(hostname=self._hostname),
-            created_at=now,
-            updated_at=now,
-            addr=advertise[0],
-            manager_addr=address,
-        )
-        first = (
-            Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
-            Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
-            Put(codec.node_key(node_id), codec.encode_object(node)),
-        )
-        membership = Membership(
-            node_id=node_id,
-            cluster_id=cluster_id,
-            role="manager",
-            managers=[address],
-            listen=join_address(*listen),
-            advertise=address,
-        )
-        return membership, NodeKeys(key_pem, certificate, ca_cert), first
 
     async def _manager_part(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
         # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.

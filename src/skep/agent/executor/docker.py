@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
 from msgspec.structs import replace
 
+from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
 from skep.agent.executor.container_config import (
     NODE_LABEL,
     SERVICE_LABEL,
     TASK_LABEL,
     container_name,
     create_body,
-    full_reference,
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
+from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
-from skep.model.states import COMPLETE, FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
+from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
 from skep.runtime.clock import Clock
-from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-CALLS_MAX = 8  # engine calls at once: two cores are full with four, more only queue inside the engine
-STOPS_MAX = 64  # stops mostly wait for the container's grace: were they calls, ten seconds would hold eight
-PULLS_MAX = 3  # what the engine itself downloads at once
-RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0  # an engine that restarts is back in seconds
 STOP_GRACE_S = 10.0  # Docker's default
-STOP_TRIES = 3  # the engine gives up a kill after ten seconds on a busy machine; then it is broken
 CLOSE_S = 15.0  # for leftovers to go: the default grace and some
 EVENTS = ["die", "destroy", "health_status"]
 UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
@@ -57,9 +52,7 @@ class DockerExecutor:
         self._node_id = ""
         self._platform = Platform()
         self._report: Report = lambda seen: None
-        self._gate = asyncio.Semaphore(CALLS_MAX)
-        self._stop_gate = asyncio.Semaphore(STOPS_MAX)
-        self._pull_gate = asyncio.Semaphore(PULLS_MAX)
+        self._calls = EngineCalls(self._engine)
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._containers: dict[str, str] = {}  # task -> container, while it may run
@@ -68,7 +61,6 @@ class DockerExecutor:
         self._stopping: set[str] = set()
         self._adopting: dict[str, Adopted] = {}
         self._watcher: asyncio.Task[None] | None = None
-        self._is_away = False
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
@@ -160,12 +152,14 @@ class DockerExecutor:
     async def _prepare(self, context: TaskContext) -> None:
         task_id, name = context.task.id, container_name(context)
         body = create_body(context, self._platform)
-        body["Image"] = await self._ensure_image(body["Image"])
+        body["Image"] = await self._calls.ensure_image(body["Image"])
         try:
-            container_id = await self._to_the_end(lambda: self._engine.create(name, body))
+            container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:
             # An earlier try whose answer was lost, or an earlier process, created it.
-            found = await self._call(lambda: self._engine.inspect(name)) if error.status == 409 else None
+            found = (
+                await self._calls.call(lambda: self._engine.inspect(name)) if error.status == 409 else None
+            )
             if found is None or found["Config"]["Labels"].get(TASK_LABEL) != task_id:
                 raise
             container_id = str(found["Id"])
@@ -177,7 +171,7 @@ class DockerExecutor:
         self._containers[task_id] = name
         self._looking[task_id] = False  # events wait: the engine's answer says more than its `die`
         try:
-            await self._to_the_end(lambda: self._start_once(name))
+            await self._calls.to_the_end(lambda: self._start_once(name))
         finally:
             self._looking.pop(task_id, None)
         await self._observe(task_id)
@@ -196,95 +190,26 @@ class DockerExecutor:
         grace_ns = spec.stop_grace_period if spec is not None else None
         grace_s = STOP_GRACE_S if grace_ns is None else grace_ns / 1e9
         target = self._containers.get(task_id) or container_name(context)
-        await self._insist(lambda: self._engine.stop(target, grace_s), self._stop_gate)
+        await self._calls.insist(lambda: self._engine.stop(target, grace_s), self._calls.stop_gate)
         self._say(task_id, SHUTDOWN, "shutdown")
 
     async def _remove(self, context: TaskContext) -> None:
         name = container_name(context)
-        await self._insist(lambda: self._engine.remove(name), self._gate)
+        await self._calls.insist(lambda: self._engine.remove(name), self._calls.gate)
         self._forget(context.task.id)
 
     async def _remove_leftover(self, task_id: str, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await asyncio.wait([former])
         labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
-        for listed in await self._call(lambda: self._engine.containers(*labels)):
+        for listed in await self._calls.call(lambda: self._engine.containers(*labels)):
             await self._end(listed["Id"], is_kept=False)
         self._forget(task_id)
 
     async def _end(self, container: str, is_kept: bool) -> None:
-        await self._insist(lambda: self._engine.stop(container, None), self._stop_gate)
+        await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
         if not is_kept:
-            await self._insist(lambda: self._engine.remove(container), self._gate)
-
-    async def _ensure_image(self, reference: str) -> str:
-        """Returns the reference to create from: what is here is taken before anything is pulled."""
-        reference = full_reference(reference)
-        if await self._call(lambda: self._engine.image(reference)) is not None:
-            return reference
-        if "@" in reference:
-            # An image that was never in a registry has no digest there: its name is all it has.
-            tag = full_reference(reference.split("@", 1)[0])
-            found = await self._call(lambda: self._engine.image(tag))
-            if found is not None and not found.get("RepoDigests"):
-                return tag
-        try:
-            await self._call(lambda: self._pull_once(reference), self._pull_gate)
-        except EngineError as error:
-            log.warning("image.pull_failed", image=reference, error=str(error))
-            raise EngineError(404, f"No such image: {reference}") from error
-        return reference
-
-    async def _pull_once(self, reference: str) -> None:
-        if await self._engine.image(reference) is None:  # another task may have pulled it meanwhile
-            await self._engine.pull(reference)
-
-    # Calls
-
-    async def _call(self, call: Callable[[], Awaitable[T]], gate: asyncio.Semaphore | None = None) -> T:
-        """Makes one engine call, again and again while the engine cannot be reached."""
-        retry_s = RETRY_MIN_S
-        while True:
-            try:
-                async with gate or self._gate:
-                    result = await call()
-                self._is_away = False
-                return result
-            except Unavailable as error:
-                if not self._is_away:  # said once, not by each of a hundred tasks
-                    log.warning("engine.unreachable", error=str(error))
-                self._is_away = True
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 2, RETRY_MAX_S)
-
-    async def _insist(self, call: Callable[[], Awaitable[None]], gate: asyncio.Semaphore) -> None:
-        """Makes a call that has to succeed for a container to go. Errors: the last `EngineError`."""
-        for tries_left in reversed(range(STOP_TRIES)):
-            try:
-                return await self._call(call, gate)
-            except EngineError as error:
-                if error.status < 500 or not tries_left:
-                    raise
-            await asyncio.sleep(RETRY_MIN_S)
-        return None
-
-    async def _to_the_end(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Cancelled, it first waits for an answer: the engine goes on anyway, and STOP must come after it."""
-
-        async def answered() -> T:
-            inner = asyncio.ensure_future(call())
-            try:
-                return await asyncio.shield(inner)
-            except asyncio.CancelledError:
-                try:
-                    await asyncio.wait([inner])
-                finally:
-                    inner.cancel()
-                if not inner.cancelled():
-                    inner.exception()  # looked at: nobody wants to know any more
-                raise
-
-        return await self._call(answered)
+            await self._calls.insist(lambda: self._engine.remove(container), self._calls.gate)
 
     def _finished(self, task_id: str, done: asyncio.Task[None]) -> None:
         if self._works.get(task_id) is done:
@@ -346,7 +271,7 @@ class DockerExecutor:
         if kind == "die" and task_id in self._containers and task_id not in self._looking:
             code, container_id = int(attributes.get("exitCode", 0)), str(event["Actor"]["ID"])
             if task_id not in self._stopping:
-                self._tell(_ended(task_id, container_id, code, self._clock.now()))
+                self._tell(ended(task_id, container_id, code, self._clock.now()))
         else:
             self._changed(task_id)
 
@@ -364,14 +289,14 @@ class DockerExecutor:
         if container is None:  # it ended before we came to look
             self._looking.pop(task_id, None)
             return
-        inspected = await self._look(task_id, container, self._call)
+        inspected = await self._look(task_id, container, self._calls.call)
         if task_id not in self._containers or task_id in self._stopping:
             return
         if inspected is None:
             self._tell(Observation(task_id, FAILED, self._clock.now(), "started", DESTROYED))
         else:
             self._follow(task_id, inspected)
-            self._tell(_seen(task_id, inspected, self._clock.now()))
+            self._tell(observation_of(task_id, inspected, self._clock.now()))
 
     async def _look(self, task_id: str, container: str, call: Caller) -> Json | None:
         """Returns the container as it is after the last event we heard; None where it is gone."""
@@ -389,7 +314,7 @@ class DockerExecutor:
         if not inspected["State"]["Running"]:
             return
         self._containers[task_id] = str(inspected["Id"])
-        health = _health(inspected)
+        health = health_of(inspected)
         if health == "unhealthy":
             self._stopping.add(task_id)
             self._aside(self._end_unhealthy(task_id, str(inspected["Id"])))
@@ -400,7 +325,7 @@ class DockerExecutor:
 
     async def _end_unhealthy(self, task_id: str, container: str) -> None:
         await self._end(container, is_kept=True)
-        found = await self._call(lambda: self._engine.inspect(container))
+        found = await self._calls.call(lambda: self._engine.inspect(container))
         code = int(found["State"]["ExitCode"]) if found is not None else 0
         error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
         now = self._clock.now()
@@ -408,15 +333,15 @@ class DockerExecutor:
 
     async def _adopt(self, task_id: str, listed: Json) -> None:
         async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:
-            async with self._gate:
+            async with self._calls.gate:
                 return await call()
 
         inspected = await self._look(task_id, listed["Id"], once)
         if inspected is None:
             return
-        seen = _seen(task_id, inspected, self._clock.now())
+        seen = observation_of(task_id, inspected, self._clock.now())
         since = inspected["State"]["StartedAt" if inspected["State"]["Running"] else "FinishedAt"]
-        seen = replace(seen, at=_epoch_s(since) or seen.at)
+        seen = replace(seen, at=epoch_s(since) or seen.at)
         # From here on an event changes what is adopted, until it is all handed over.
         self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
         self._follow(task_id, inspected)
@@ -430,47 +355,3 @@ class DockerExecutor:
         if (adopted := self._adopting.get(seen.task_id)) is not None:
             self._adopting[seen.task_id] = replace(adopted, observation=seen)
         self._report(seen)
-
-
-def _seen(task_id: str, inspected: Json, now: float) -> Observation:
-    """Reads a task's state off its container."""
-    state, container_id = inspected["State"], str(inspected["Id"])
-    if state["Status"] == "created":
-        return Observation(task_id, READY, now, "prepared", container_id=container_id)
-    if not state["Running"]:
-        return _ended(task_id, container_id, int(state["ExitCode"]), now, state.get("Error") or "")
-    starting = _health(inspected) in ("starting", "unhealthy")  # never RUNNING on the way to its end
-    return Observation(
-        task_id,
-        STARTING if starting else RUNNING,
-        now,
-        "starting" if starting else "started",
-        container_id=container_id,
-        pid=int(state["Pid"]),
-        ports=_ports(inspected),
-    )
-
-
-def _ended(task_id: str, container_id: str, exit_code: int, now: float, cause: str = "") -> Observation:
-    if exit_code == 0:
-        return Observation(task_id, COMPLETE, now, "finished", container_id=container_id)
-    error = f"task: non-zero exit ({exit_code})" + (f": {cause}" if cause else "")
-    return Observation(task_id, FAILED, now, "started", error, container_id=container_id, exit_code=exit_code)
-
-
-def _health(inspected: Json) -> str:
-    return str((inspected["State"].get("Health") or {}).get("Status", ""))
-
-
-def _ports(inspected: Json) -> tuple[tuple[str, int, int], ...]:
-    found = set()
-    for key, bindings in (inspected.get("NetworkSettings", {}).get("Ports") or {}).items():
-        target, _, protocol = key.partition("/")
-        for binding in bindings or []:
-            found.add((protocol, int(target), int(binding["HostPort"])))
-    return tuple(sorted(found))
-
-
-def _epoch_s(text: str) -> float:
-    """Reads Docker's time; 0.0 for its zero, the year 1."""
-    return max(0.0, datetime.fromisoformat(text).timestamp())

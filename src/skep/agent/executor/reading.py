@@ -1,0 +1,55 @@
+"""What a container's inspection says of its task. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from skep.agent.executor.engine import Json
+from skep.agent.executor.port import Observation
+from skep.model.states import COMPLETE, FAILED, READY, RUNNING, STARTING
+
+
+def observation_of(task_id: str, inspected: Json, now: float) -> Observation:
+    """Returns a task's state as its container shows it."""
+    state, container_id = inspected["State"], str(inspected["Id"])
+    if state["Status"] == "created":
+        return Observation(task_id, READY, now, "prepared", container_id=container_id)
+    if not state["Running"]:
+        return ended(task_id, container_id, int(state["ExitCode"]), now, state.get("Error") or "")
+    starting = health_of(inspected) in ("starting", "unhealthy")  # never RUNNING on the way to its end
+    return Observation(
+        task_id,
+        STARTING if starting else RUNNING,
+        now,
+        "starting" if starting else "started",
+        container_id=container_id,
+        pid=int(state["Pid"]),
+        ports=_ports(inspected),
+    )
+
+
+def ended(task_id: str, container_id: str, exit_code: int, now: float, cause: str = "") -> Observation:
+    """Returns what an exit means: complete with status 0, failed with any other."""
+    if exit_code == 0:
+        return Observation(task_id, COMPLETE, now, "finished", container_id=container_id)
+    error = f"task: non-zero exit ({exit_code})" + (f": {cause}" if cause else "")
+    return Observation(task_id, FAILED, now, "started", error, container_id=container_id, exit_code=exit_code)
+
+
+def health_of(inspected: Json) -> str:
+    """Returns starting, healthy or unhealthy; an empty text where there is no health check."""
+    return str((inspected["State"].get("Health") or {}).get("Status", ""))
+
+
+def _ports(inspected: Json) -> tuple[tuple[str, int, int], ...]:
+    found = set()
+    for key, bindings in (inspected.get("NetworkSettings", {}).get("Ports") or {}).items():
+        target, _, protocol = key.partition("/")
+        for binding in bindings or []:
+            found.add((protocol, int(target), int(binding["HostPort"])))
+    return tuple(sorted(found))
+
+
+def epoch_s(text: str) -> float:
+    """Returns Docker's time as seconds since the epoch; 0.0 for its zero, the year 1."""
+    return max(0.0, datetime.fromisoformat(text).timestamp())

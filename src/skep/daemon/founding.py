@@ -1,0 +1,77 @@
+"""A new swarm: its root certificate, tokens, first node, and what the store begins with."""
+
+from __future__ import annotations
+
+import secrets
+
+from skep.api.port import InitRequest
+from skep.daemon.addresses import join_address
+from skep.daemon.state import Membership
+from skep.manager.ca.authority import Authority, new_root, new_secret
+from skep.model.cluster import Cluster
+from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.runtime.errors import Invalid
+from skep.runtime.ids import NewId
+from skep.store import codec
+from skep.store.port import Put
+
+
+def found_swarm(
+    request: InitRequest,
+    hostname: str,
+    listen: tuple[str, int],
+    advertise: tuple[str, int],
+    now: float,
+    new_id: NewId,
+) -> tuple[Membership, NodeKeys, tuple[Put, ...]]:
+    """Returns the first manager's membership and keys, and the first keys of the store. Errors: `Invalid`."""
+    cluster_id, node_id = new_id(), new_id()
+    ca_cert, ca_key = new_root(now)
+    cluster = Cluster(
+        id=cluster_id,
+        spec=request.spec,
+        created_at=now,
+        updated_at=now,
+        ca_cert_pem=ca_cert,
+        ca_key_pem=ca_key,
+        worker_token_secret=new_secret(secrets.token_bytes(16)),
+        manager_token_secret=new_secret(secrets.token_bytes(16)),
+        default_addr_pool=request.default_addr_pool,
+        subnet_size=request.subnet_size or 24,
+        data_path_port=request.data_path_port or 4789,
+    )
+    key_pem, csr = new_key_and_request()
+    authority = Authority(ca_cert, ca_key)
+    certificate = authority.sign(csr, node_id, "manager", cluster_id, now, cluster.spec.node_cert_expiry_s)
+    address = join_address(*advertise)
+    node = Node(
+        id=node_id,
+        spec=NodeSpec(role="manager", availability=_availability(request)),
+        description=NodeDescription(hostname=hostname),
+        created_at=now,
+        updated_at=now,
+        addr=advertise[0],
+        manager_addr=address,
+    )
+    first = (
+        Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
+        Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
+        Put(codec.node_key(node_id), codec.encode_object(node)),
+    )
+    membership = Membership(
+        node_id=node_id,
+        cluster_id=cluster_id,
+        role="manager",
+        managers=[address],
+        listen=join_address(*listen),
+        advertise=address,
+    )
+    return membership, NodeKeys(key_pem, certificate, ca_cert), first
+
+
+def _availability(request: InitRequest) -> str:
+    wanted = request.availability or "active"
+    if wanted not in ("active", "pause", "drain"):
+        raise Invalid(f"invalid availability: '{wanted}' (active, pause or drain)")
+    return wanted

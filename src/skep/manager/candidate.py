@@ -47,13 +47,17 @@ class Candidate:
 
     async def run(self) -> None:
         """Runs until cancelled."""
+        last_error = ""
         while True:
             leadership: Leadership | None = None
             try:
                 leadership = await self._store.campaign(codec.LEADER_KEY, self._node_id, LEASE_S)
+                last_error = ""
                 await self._lead(leadership)
             except SkepError as error:
-                log.warning("leader.failed", error=str(error))
+                if str(error) != last_error:  # an etcd that is away says the same twice a second
+                    log.warning("leader.failed", error=str(error))
+                last_error = str(error)
                 await asyncio.sleep(RETRY_S)
             except Exception:
                 log.exception("leader.crashed")

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from skep.manager.ca.authority import Authority, new_root
-from skep.rpc.certificates import NodeKeys, identity_of, load_keys, new_key_and_request, save_keys
+from skep.rpc.certificates import (
+    NodeKeys,
+    identity_of,
+    load_keys,
+    new_key_and_request,
+    save_keys,
+    validity_of,
+)
 
 from .hosts import Host, Swarm, free_port, wait_until
 
@@ -158,14 +165,29 @@ def test_an_expired_certificate_says_so_and_the_node_can_join_again(lone: Swarm,
     assert newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active"
 
 
-def expire(host: Host) -> None:
+def test_a_manager_that_slept_past_its_expiry_renews_itself(newcomer: Host) -> None:
+    """The CA is its own: the swarm is not lost."""
+    address = f"127.0.0.1:{free_port()}"
+    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+    newcomer.docker("service", "create", "-q", "-d", "--no-resolve-image", "--name", "s", "image")
+    newcomer.stop()
+    expire(newcomer, is_ca_kept=True)
+    newcomer.start()
+    assert newcomer.docker("service", "ls", "--format", "{{.Name}}") == "s"
+    wait_until("its agent is back", lambda: len(newcomer.running("s")) == 1)
+    _, not_after = validity_of(load_keys(newcomer.state_dir / "certificates").certificate_pem)
+    assert not_after > time.time() + 80 * 24 * 3600
+
+
+def expire(host: Host, is_ca_kept: bool = False) -> None:
     """Gives a stopped node a certificate of its own name that ended yesterday."""
     directory = host.state_dir / "certificates"
-    old = identity_of(load_keys(directory).certificate_pem)
+    kept = load_keys(directory)
+    old = identity_of(kept.certificate_pem)
     long_ago = time.time() - 10 * 24 * 3600
     ca_cert, ca_key = new_root(long_ago)
     key, request = new_key_and_request()
     certificate = Authority(ca_cert, ca_key).sign(
         request, old.node_id, old.role, old.cluster_id, long_ago, 9 * 24 * 3600
     )
-    save_keys(directory, NodeKeys(key, certificate, ca_cert))
+    save_keys(directory, NodeKeys(key, certificate, kept.ca_pem if is_ca_kept else ca_cert))

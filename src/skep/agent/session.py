@@ -27,6 +27,7 @@ NEXT_S = 0.1  # before the next manager of the list is tried
 # unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 3.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
+RENEW_S = 10.0  # a certificate is signed in less than a millisecond
 ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB
 
 Connect = Callable[[str, Handler], Awaitable[Connection]]
@@ -60,6 +61,7 @@ class Session:
         self._heard_at = 0.0
         self._lost = asyncio.Event()
         self._removed = False
+        self._renewed: asyncio.Future[messages.Renewed] | None = None
         self.sessions = 0  # how many have been opened: for tests and logs
         self.ready = asyncio.Event()  # set while a session stands
 
@@ -68,6 +70,19 @@ class Session:
         self._pending[task_id] = status
         if self._registered and self._flush_timer is None:
             self._flush_timer = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
+
+    async def renew(self, request_pem: bytes) -> messages.Renewed:
+        """Asks the leader for a new certificate. Errors: `Unavailable` where no session answers in time."""
+        if not self._registered or self._connection is None:
+            raise Unavailable("no session with a manager stands at the moment")
+        self._renewed = asyncio.get_running_loop().create_future()
+        self._connection.send(messages.encode(messages.Renew(request_pem)))
+        try:
+            return await asyncio.wait_for(self._renewed, RENEW_S)
+        except TimeoutError as error:
+            raise Unavailable(f"the manager did not renew the certificate within {RENEW_S:.0f} s") from error
+        finally:
+            self._renewed = None
 
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
@@ -122,6 +137,9 @@ class Session:
             self._worker.assign(message)
         elif isinstance(message, messages.HeartbeatAck):
             self._learn(message.heartbeat_s, message.managers)
+        elif isinstance(message, messages.Renewed):
+            if self._renewed is not None and not self._renewed.done():
+                self._renewed.set_result(message)
         elif isinstance(message, messages.Registered):
             self._learn(message.heartbeat_s, message.managers)
             self._registered = True

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.agent.executor.port import Executor
+from skep.agent.renewal import Renewal
 from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
@@ -43,6 +44,8 @@ class AgentPart:
     ) -> None:
         self._node_id = node_id
         self._executor = executor
+        self._clock = clock
+        self._rng = rng
         self._on_removed = on_removed
         self.session = Session(
             connect=connect,
@@ -51,18 +54,30 @@ class AgentPart:
             on_managers=on_managers,
             on_goodbye=self._goodbye,
         )
+        self._renewing: asyncio.Task[None] | None = None
         self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
         self._work: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
 
+    def renew(self, line: TlsLine, renewed: Callable[[NodeKeys], None]) -> None:
+        """Keeps the certificate of the line fresh from now on; `renewed` hears of each new one."""
+
+        def use(keys: NodeKeys) -> None:
+            renewed(keys)
+            line.keys = keys
+
+        renewal = Renewal(line.keys, self.session.renew, use, self._clock, self._rng)
+        self._renewing = asyncio.ensure_future(renewal.run())
+
     async def stop(self) -> None:
         """Ends the session; containers run on."""
-        if self._work is not None:
-            self._work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._work
+        for work in (self._renewing, self._work):
+            if work is not None:
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await work
         await self._executor.close()
 
     async def remove_containers(self) -> None:
@@ -89,12 +104,23 @@ class AgentPart:
             self._on_removed(message)
 
 
-def tls_connect(keys: NodeKeys) -> Connect:
-    """Returns what opens connections with the node's certificate."""
-    context = client_context(keys)
+class TlsLine:
+    """Opens connections with the node's certificate, whichever it is at the moment."""
 
-    async def opened(address: str, handler: Handler) -> Connection:
+    def __init__(self, keys: NodeKeys) -> None:
+        self._keys = keys
+        self._context = client_context(keys)
+
+    @property
+    def keys(self) -> NodeKeys:
+        return self._keys
+
+    @keys.setter
+    def keys(self, keys: NodeKeys) -> None:
+        self._keys = keys
+        self._context = client_context(keys)
+
+    async def connect(self, address: str, handler: Handler) -> Connection:
+        """Errors: `Unavailable`, `Denied`."""
         host, port = parse_address(address)
-        return await connect(host, port, context, handler)
-
-    return opened
+        return await connect(host, port, self._context, handler)

@@ -12,13 +12,14 @@ from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.model.cluster import Cluster
-from skep.rpc.certificates import NodeKeys
+from skep.model.node import Node
+from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
 from skep.rpc.enrolment_messages import Enrol, Enrolled
 from skep.rpc.link import LinkServer
 from skep.rpc.messages import Goodbye, encode
 from skep.rpc.port import Connection, Handler
-from skep.rpc.tls import server_context
+from skep.rpc.tls import load_chain, server_context
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Unavailable, Unsupported
 from skep.runtime.ids import id_source
@@ -47,6 +48,7 @@ class ManagerPart:
         hub: EventHub,
     ) -> None:
         self._keys = keys
+        self._context = server_context(keys)
         self._node_id = node_id
         self._listen = listen
         self._advertise = advertise
@@ -75,8 +77,7 @@ class ManagerPart:
         if first:
             empty = (Compare(codec.SCHEMA_KEY, 0),)
             await self._store.commit(Txn(first, compares=empty))
-        context = server_context(self._keys)
-        await self._server.listen(*self._listen, context, self._handler)
+        await self._server.listen(*self._listen, self._context, self._handler)
         self._candidate = Candidate(
             self._store,
             self._node_id,
@@ -85,6 +86,7 @@ class ManagerPart:
             lambda: new_secret(secrets.token_bytes(16)),
             self._hub,
             [self._advertise],
+            self._sign,
         )
         self._works = [
             asyncio.ensure_future(self._candidate.run()),
@@ -129,17 +131,33 @@ class ManagerPart:
         if role == "manager":
             raise Unsupported("joining as a manager is not supported by this version of skep yet")
         node_id = self._new_id()
-        certificate = self._authority_of(cluster).sign(
-            request.request_pem,
-            node_id,
-            role,
-            cluster.id,
-            self._clock.now(),
-            cluster.spec.node_cert_expiry_s,
-        )
+        certificate = self._certificate(cluster, node_id, role, request.request_pem)
         availability = request.availability or "active"
         await leader.nodes.add(node_id, role, availability, request.description, remote_host)
         return Enrolled(node_id, certificate, cluster.id, [self._advertise])
+
+    def renewed(self, keys: NodeKeys) -> None:
+        """This manager's own certificate was renewed: new connections are shown it."""
+        self._keys = keys
+        load_chain(self._context, keys)
+
+    def renew_own(self) -> NodeKeys:
+        """Signs a new certificate for this manager itself; it leads. Errors: `Unavailable`, `Corrupt`."""
+        cluster = self.leader.view.cluster if self.leader is not None else None
+        if cluster is None:
+            raise Unavailable("the swarm has no leader at the moment")
+        key_pem, request_pem = new_key_and_request()
+        certificate = self._certificate(cluster, self._node_id, "manager", request_pem)
+        keys = NodeKeys(key_pem, certificate, cluster.ca_cert_pem)
+        self.renewed(keys)
+        return keys
+
+    def _sign(self, cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
+        return self._certificate(cluster, node.id, node.spec.role, request_pem)
+
+    def _certificate(self, cluster: Cluster, node_id: str, role: str, request_pem: bytes) -> bytes:
+        now, expiry_s = self._clock.now(), cluster.spec.node_cert_expiry_s
+        return self._authority_of(cluster).sign(request_pem, node_id, role, cluster.id, now, expiry_s)
 
     def _authority_of(self, cluster: Cluster) -> Authority:
         """Parsing the CA's key takes as long as signing: it is done once."""

@@ -17,7 +17,7 @@ import structlog
 from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, LocalNode
 from skep.daemon.addresses import parse_address, resolve_advertise, resolve_listen
-from skep.daemon.agent_part import AgentPart, tls_connect
+from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import join_token
@@ -32,6 +32,7 @@ from skep.rpc.certificates import (
     load_keys,
     parse_join_token,
     save_keys,
+    validity_of,
 )
 from skep.rpc.enrol import Enrolment, enrol
 from skep.runtime.clock import Clock
@@ -65,6 +66,7 @@ LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last"
     " manager erases all current state of the swarm. Use `--force` to ignore this message. "
 )
+EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
     ' Use the "docker info" command to see the current swarm status of your node.'
@@ -94,6 +96,7 @@ class SkepNode:
         self._manager: ManagerPart | None = None
         self._agent: AgentPart | None = None
         self._error = ""
+        self._not_after = 0.0  # of the certificate in use
         self._change = asyncio.Lock()
 
     # Life of the daemon
@@ -111,13 +114,20 @@ class SkepNode:
                 f" node {membership.node_id}: the directory was mixed up with another node's"
             )
         self._membership = membership
-        if identity.not_after < self._clock.now():
-            self._error = "Swarm certificates have expired. To replace them, leave the swarm and join again."
+        is_expired = identity.not_after < self._clock.now()
+        if is_expired and membership.role != "manager":
+            self._error = EXPIRED
             log.error("certificate.expired", node_id=membership.node_id)
             return
         if membership.role == "manager":
             self._manager = await self._manager_part(keys, membership)
             await self._manager.start()
+            if is_expired:
+                # The CA is its own: nobody else could renew it, and nothing is lost.
+                await self._manager.wait_leading()
+                keys = self._manager.renew_own()
+                save_keys(self._state.certificates, keys)
+                log.warning("certificate.was_expired", node_id=membership.node_id)
         self._start_agent(membership, keys)
 
     async def wait_settled(self, timeout_s: float) -> None:
@@ -144,9 +154,12 @@ class SkepNode:
         managers = self._agent.session.managers if self._agent is not None else membership.managers
         named = tuple((membership.node_id if is_manager else "", address) for address in managers)
         addr = parse_address(membership.advertise)[0] if membership.advertise else ""
-        state = "error" if self._error else "active"
+        error = self._error
+        if not error and self._not_after < self._clock.now():
+            error = EXPIRED
+        state = "error" if error else "active"
         etcd_pid = self._manager.etcd.pid if self._manager is not None else 0
-        return LocalNode(state, membership.node_id, addr, is_manager, self._error, named, etcd_pid)
+        return LocalNode(state, membership.node_id, addr, is_manager, error, named, etcd_pid)
 
     def manager(self) -> Leader:
         if self._membership is None:
@@ -263,10 +276,12 @@ class SkepNode:
         )
 
     def _start_agent(self, membership: Membership, keys: NodeKeys) -> None:
+        line = TlsLine(keys)
+        self._not_after = validity_of(keys.certificate_pem)[1]
         self._agent = AgentPart(
             membership.node_id,
             self._hostname,
-            tls_connect(keys),
+            line.connect,
             list(membership.managers),
             self._make_executor(),
             self._clock,
@@ -275,6 +290,14 @@ class SkepNode:
             self._removed,
         )
         self._agent.start()
+        self._agent.renew(line, self._renewed)
+
+    def _renewed(self, keys: NodeKeys) -> None:
+        """Errors: `Invalid` where the new certificate cannot be written."""
+        save_keys(self._state.certificates, keys)
+        self._not_after = validity_of(keys.certificate_pem)[1]
+        if self._manager is not None:
+            self._manager.renewed(keys)
 
     async def _wait_ready(self) -> None:
         assert self._agent is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader
+from skep.manager.leader import Leader, Sign
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
@@ -34,6 +34,7 @@ class Candidate:
         new_secret: Callable[[], str],
         hub: EventHub,
         managers: list[str],
+        sign: Sign,
     ) -> None:
         self._store = store
         self._node_id = node_id
@@ -42,6 +43,7 @@ class Candidate:
         self._new_secret = new_secret
         self._hub = hub
         self._managers = managers
+        self._sign = sign
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
 
@@ -71,7 +73,14 @@ class Candidate:
 
     async def _lead(self, leadership: Leadership) -> None:
         self.leader = await Leader.start(
-            self._store, leadership, self._clock, self._new_id, self._new_secret, self._hub, self._managers
+            self._store,
+            leadership,
+            self._clock,
+            self._new_id,
+            self._new_secret,
+            self._hub,
+            self._managers,
+            self._sign,
         )
         self.leads.set()
         await self.leader.run()

@@ -19,17 +19,21 @@ from skep.manager.events import EventHub
 from skep.manager.loading import load
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
-from skep.model.node import READY, NodeDescription
+from skep.model.cluster import Cluster
+from skep.model.node import READY, Node, NodeDescription
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import Task, TaskStatus
+from skep.rpc.messages import Renewed
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Denied
+from skep.runtime.errors import Denied, NotFound
 from skep.runtime.ids import NewId
 from skep.store.port import Leadership, Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
+
+Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
 
 
 class Leader:
@@ -45,11 +49,13 @@ class Leader:
         new_secret: Callable[[], str],
         hub: EventHub,
         managers: list[str],
+        sign: Sign,
     ) -> None:
         fence = leadership.fence
         self.view = view
         self._leadership = leadership
         self._hub = hub
+        self._sign = sign
         self.dispatcher = Dispatcher(view, clock, self, managers)
         committer = Committer(store, fence, view, self.dispatcher.publish, self._service_written)
         self.reconciler = Reconciler(view, committer, clock, new_id)
@@ -72,10 +78,11 @@ class Leader:
         new_secret: Callable[[], str],
         hub: EventHub,
         managers: list[str],
+        sign: Sign,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         view = await load(store)
-        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers)
+        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers, sign)
         leader.dispatcher.start()
         leader.reconciler.mark_everything()
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
@@ -113,6 +120,12 @@ class Leader:
 
     def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
         self._writer.describe(node_id, description, remote_host)
+
+    def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
+        cluster, node = self.view.cluster, self.view.nodes.get(node_id)
+        if cluster is None or node is None:
+            raise NotFound(f"node {node_id} not found")
+        return Renewed(self._sign(cluster, node, request_pem), cluster.ca_cert_pem)
 
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if news or self.reconciler.is_updating(task.service_id):

@@ -29,6 +29,8 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TOKEN = re.compile(r"^SWMTKN-1-([0-9a-z]{50})-([0-9a-z]{25})$")
 _DIGEST_LENGTH = 50
 
+BACKDATE_S = 3600.0  # SwarmKit's: nodes' clocks may be an hour behind
+
 
 class NodeKeys(Struct, frozen=True):
     """What a node holds: its private key, its certificate, the swarm's root certificate; all PEM."""
@@ -104,6 +106,15 @@ def identity_of(der_or_pem: bytes) -> Identity:
     except (ValueError, IndexError, KeyError) as error:
         raise Invalid(f"not a certificate of a swarm's node: {error}") from error
     return Identity(node_id, role, cluster_id, certificate.not_valid_after_utc.timestamp())
+
+
+def validity_of(certificate_pem: bytes) -> tuple[float, float]:
+    """Returns from when and until when a certificate is valid, epoch seconds. Errors: `Invalid`."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+    except ValueError as error:
+        raise Invalid(f"not a certificate: {error}") from error
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def verify_issued_by(ca_pem: bytes, der: bytes, now: float) -> Identity:

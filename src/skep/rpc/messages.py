@@ -8,6 +8,8 @@
               <------------------------------ Assign: differences, as they are committed
     Heartbeat ------------------------------>
               <------------------------------ HeartbeatAck
+    Renew     ------------------------------> in the second half of the certificate's life
+              <------------------------------ Renewed
 
 No acknowledgement of statuses is needed: a connection delivers in order or breaks, a new session starts
 with everything again, and the manager lets go of a task only after its result is committed.
@@ -77,6 +79,19 @@ class Statuses(Struct, frozen=True, tag="statuses"):
     items: list[tuple[str, TaskStatus]]
 
 
+class Renew(Struct, frozen=True, tag="renew"):
+    """Asks for a new certificate, for a new key; who asks is known from the present one."""
+
+    request_pem: bytes
+
+
+class Renewed(Struct, frozen=True, tag="renewed"):
+    """The new certificate. The session goes on as it is; the next one shows it."""
+
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
 class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
 
@@ -105,8 +120,8 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     managers: list[str] = []
 
 
-FromAgent = Register | Statuses | Heartbeat
-FromManager = Registered | Assign | HeartbeatAck | Goodbye
+FromAgent = Register | Statuses | Heartbeat | Renew
+FromManager = Registered | Assign | HeartbeatAck | Renewed | Goodbye
 
 encode = msgspec.msgpack.Encoder().encode
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -35,7 +35,7 @@ class ContextPool:
         free = self._free.setdefault(keys.ca_pem, [])
         if free:
             context = free.pop()
-            _load_chain(context, keys)
+            load_chain(context, keys)
         else:
             context = client_context(keys)
         try:
@@ -67,14 +67,17 @@ def _context(protocol: int, keys: NodeKeys) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # both ends are skep
     try:
         context.load_verify_locations(cadata=keys.ca_pem.decode())
-        _load_chain(context, keys)
+        load_chain(context, keys)
     except (ssl.SSLError, ValueError) as error:
         raise Corrupt(f"the node's certificate and key cannot be used together: {error}") from error
     return context
 
 
-def _load_chain(context: ssl.SSLContext, keys: NodeKeys) -> None:
-    """The ssl module reads keys from files only: one in memory, where the system has it."""
+def load_chain(context: ssl.SSLContext, keys: NodeKeys) -> None:
+    """Gives a context the certificate it shows from now on. Errors: `ssl.SSLError`.
+
+    The ssl module reads keys from files only: one in memory, where the system has it.
+    """
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     descriptor, name = tempfile.mkstemp(prefix="skep-", dir=directory)  # 0600
     try:

@@ -10,8 +10,11 @@ from skep.daemon.agent_part import AgentPart
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.model.cluster import Cluster
+from skep.model.node import Node
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import Clock
+from skep.runtime.errors import Unsupported
 from skep.runtime.ids import id_source
 from skep.sim.net import Network
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
@@ -119,6 +122,7 @@ class ManagerHost:
             self._new_id,
             EventHub(self._clock),
             self._managers,
+            _no_certificates,
         )
         self._network.listen(self.name, self._accept)
         self._work = asyncio.ensure_future(self._candidate.run())
@@ -155,3 +159,7 @@ class ManagerHost:
     def _accept(self, connection: Connection) -> Handler | None:
         leader = self.leader
         return None if leader is None else leader.dispatcher.open(connection)
+
+
+def _no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
+    raise Unsupported("the simulated network knows its hosts by name")

@@ -36,6 +36,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _NoSelector()
         self._virtual_s = START_S
         super().__init__(selector)
+        # After years a float of seconds has no nanoseconds: a timer must be due when its time has come.
+        self._clock_resolution = 1e-6
         selector.loop = self
 
     def time(self) -> float:

@@ -10,11 +10,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from skep.rpc.certificates import UNIT_OF_ROLE, base36, ca_digest, parse_join_token
+from skep.rpc.certificates import BACKDATE_S, UNIT_OF_ROLE, base36, ca_digest, parse_join_token
 from skep.runtime.errors import Corrupt, Denied, Invalid
 
 ROOT_YEARS_S = 20 * 365 * 24 * 3600.0  # SwarmKit's
-BACKDATE_S = 3600.0  # SwarmKit's: nodes' clocks may be an hour behind
 _SECRET_LENGTH = 25
 
 

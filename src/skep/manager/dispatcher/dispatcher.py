@@ -17,7 +17,7 @@ from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
 from skep.rpc.port import Connection
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Invalid
+from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
 
 from .assignments import Sent, complete, difference, is_news
@@ -38,6 +38,9 @@ class Listener(Protocol):
 
     def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
         """A node told what it is, and it is not what is stored."""
+
+    def renewed_certificate(self, node_id: str, request_pem: bytes) -> messages.Renewed:
+        """Signs a node's new certificate. Errors: `SkepError`."""
 
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         """A task's observed state changed; `news` where its slot must be looked at."""
@@ -182,6 +185,14 @@ class Dispatcher:
             if task is not None and task.node_id == node_id and view.put_status(task, status):
                 listener.task_reported(task, status, is_news(view, task, status.state))
 
+    def renew(self, node_id: str, request_pem: bytes) -> None:
+        try:
+            renewed = self._listener.renewed_certificate(node_id, request_pem)
+        except SkepError as error:
+            log.warning("certificate.refused", node_id=node_id, error=str(error))
+            return  # the node asks again
+        self._sessions[node_id].connection.send(messages.encode(renewed))
+
     def closed(self, node_id: str, reason: str) -> None:
         """A registered node's connection broke: it has a short grace to come back."""
         del self._sessions[node_id]
@@ -255,6 +266,8 @@ class SessionHandler:
             return  # a session that was replaced, or never opened: its words no longer count
         elif isinstance(message, messages.Heartbeat):
             self._dispatcher.heartbeat(self._node_id)
+        elif isinstance(message, messages.Renew):
+            self._dispatcher.renew(self._node_id, message.request_pem)
         else:
             self._dispatcher.statuses(self._node_id, message.items)
 

@@ -1,0 +1,116 @@
+"""A node renews its certificate over its session, and shows the new one when it comes again. Real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.daemon.agent_part import AgentPart, TlsLine
+from skep.manager.ca.authority import Authority, new_root
+from skep.manager.events import EventHub
+from skep.manager.leader import Leader
+from skep.model.cluster import Cluster, SwarmSpec
+from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
+from skep.rpc.link import LinkServer
+from skep.rpc.port import Connection, Handler, Identity
+from skep.rpc.tls import server_context
+from skep.runtime.clock import SystemClock
+from skep.runtime.ids import id_source
+from skep.store import codec
+from skep.store.memory import MemoryState, MemoryStore
+from skep.store.port import Put
+
+EXPIRY_S = 6.0
+
+
+async def wait_for(what: str, seconds: float, test: object) -> None:
+    assert callable(test)
+    deadline = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_node_renews_over_its_session() -> None:
+    clock, rng = SystemClock(), random.Random(1)
+    new_id = id_source(rng)
+    ca, ca_key = new_root(clock.now())
+    authority = Authority(ca, ca_key)
+    node_id, manager_id = new_id(), new_id()
+
+    def issue(name: str, role: str, expiry_s: float) -> NodeKeys:
+        key, request = new_key_and_request()
+        return NodeKeys(key, authority.sign(request, name, role, "c", clock.now(), expiry_s), ca)
+
+    def sign(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
+        return authority.sign(request_pem, node.id, node.spec.role, cluster.id, clock.now(), EXPIRY_S)
+
+    leader = await started_leader(node_id, ca, sign)
+    seen: list[Identity] = []
+
+    def accept(connection: Connection) -> Handler:
+        assert connection.identity is not None
+        seen.append(connection.identity)
+        return leader.dispatcher.open(connection)
+
+    server = LinkServer()
+    await server.listen("127.0.0.1", 0, server_context(issue(manager_id, "manager", 3600)), accept)
+    line, renewed = TlsLine(issue(node_id, "worker", EXPIRY_S)), list[NodeKeys]()
+    first_end = validity_of(line.keys.certificate_pem)[1]
+    executor = SimulatedExecutor("n", SimulatedSettings(), rng, clock)
+    address = f"127.0.0.1:{server.port}"
+    agent = AgentPart(
+        node_id, "n", line.connect, [address], executor, clock, rng, lambda managers: None, lambda text: None
+    )
+    agent.start()
+    agent.renew(line, renewed.append)
+    try:
+        await wait_for("it renews before its certificate ends", EXPIRY_S, lambda: renewed)
+        assert clock.now() < first_end
+        assert len(seen) == 1, "the session goes on"
+        leader.dispatcher.stop()
+        leader.dispatcher = type(leader.dispatcher)(leader.view, clock, leader, [address])
+        leader.dispatcher.start()
+        await wait_for("it comes again", 10, lambda: len(seen) > 1)
+        assert seen[-1].node_id == node_id
+        assert seen[-1].not_after > seen[0].not_after
+    finally:
+        await agent.stop()
+        leader.dispatcher.stop()
+        await server.close()
+
+
+async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
+    clock, new_id = SystemClock(), id_source(random.Random(2))
+    state = MemoryState()
+    cluster = Cluster(
+        id="c",
+        spec=SwarmSpec(),
+        created_at=0,
+        updated_at=0,
+        ca_cert_pem=ca,
+        ca_key_pem=b"",
+        worker_token_secret="",
+        manager_token_secret="",
+    )
+    node = Node(
+        id=node_id,
+        spec=NodeSpec(role="worker", availability="active"),
+        description=NodeDescription(hostname="n"),
+        created_at=0,
+        updated_at=0,
+    )
+    state.write(
+        [
+            Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
+            Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
+            Put(codec.node_key(node_id), codec.encode_object(node)),
+        ]
+    )
+    store = MemoryStore(state)
+    leadership = await store.campaign(codec.LEADER_KEY, "m", 60)
+    assert callable(sign)
+    return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign)

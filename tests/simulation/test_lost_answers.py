@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skep.manager.durable import DOUBT_S, commit_known
+from skep.manager.durable import DOUBT_S, PATIENCE_S, commit_known
 from skep.runtime.errors import Conflict, OutcomeUnknown, Unavailable
 from skep.sim.loop import VirtualLoop
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
@@ -54,6 +54,19 @@ def test_a_commit_that_was_not_done_is_tried_again() -> None:
         await commit_known(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
         pairs, _ = await store.load("/a")
         assert [pair.value for pair in pairs] == [b"1"]
+
+    run(scenario)
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for() -> None:
+    async def scenario() -> None:
+        store = MemoryStore(MemoryState())
+        store.isolate()
+        asyncio.get_running_loop().call_later(PATIENCE_S / 2, store.reconnect)
+        await commit_known(store, Txn((Put("/a", b"1"),)))
+        store.isolate()
+        with pytest.raises(Unavailable):
+            await commit_known(store, Txn((Put("/a", b"2"),)))
 
     run(scenario)
 

@@ -57,12 +57,12 @@ def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
         return listen
     found = _system_addresses()
     if not found:
-        raise Invalid("could not find the system's IP address - specify one with --advertise-addr")
+        raise Invalid("could not find the system's IP address")  # the client adds what to do
     if len(found) > 1:
         several = ", ".join(f"{address} on {name}" for name, address in found)
         raise Invalid(
             "could not choose an IP address to advertise since this system has multiple addresses on"
-            f" different interfaces ({several}) - specify one with --advertise-addr"
+            f" different interfaces ({several})"
         )
     return found[0][1], listen[1]
 

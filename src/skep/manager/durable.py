@@ -6,23 +6,26 @@ import asyncio
 
 import structlog
 
-from skep.runtime.errors import OutcomeUnknown, SkepError
+from skep.runtime.errors import OutcomeUnknown, SkepError, Unavailable
 from skep.store.port import Put, Store, Txn
 
 log = structlog.get_logger()
 
 DOUBT_S = 10.0  # longer than the leader's lease: whoever still does not know by then leads no more
 POLL_S = 0.25
+PATIENCE_S = 3.0  # an etcd that was killed is back within a second: nobody needs to hear of it
+RETRY_S = 0.1
 
 
 async def commit_known(store: Store, txn: Txn) -> int:
     """Commits `txn`; where the answer is lost, reads whether it was done, and tries again if it was not.
 
-    Returns the revision. Errors: `Conflict`, `Denied`; `Unavailable`, nothing was done; `OutcomeUnknown`
-    only after `DOUBT_S`, when the fence no longer holds. The caller must be the only writer of the keys,
-    as a leader is.
+    Returns the revision. Errors: `Conflict`, `Denied`; `Unavailable` after `PATIENCE_S`, nothing was done;
+    `OutcomeUnknown` only after `DOUBT_S`, when the fence no longer holds. The caller must be the only writer
+    of the keys, as a leader is.
     """
-    deadline = asyncio.get_running_loop().time() + DOUBT_S
+    loop = asyncio.get_running_loop()
+    deadline, patience = loop.time() + DOUBT_S, loop.time() + PATIENCE_S
     while True:
         try:
             return await store.commit(txn)
@@ -31,6 +34,10 @@ async def commit_known(store: Store, txn: Txn) -> int:
             done = await _find_out(store, txn, deadline, error)
             if done is not None:
                 return done
+        except Unavailable:
+            if loop.time() > patience:
+                raise
+            await asyncio.sleep(RETRY_S)
 
 
 async def _find_out(store: Store, txn: Txn, deadline: float, doubt: OutcomeUnknown) -> int | None:

@@ -1,0 +1,44 @@
+"""Addresses as users write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
+from skep.runtime.errors import Invalid
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 2377)),
+        ("10.0.0.1:99", ("10.0.0.1", 99)),
+        ("host.example:1", ("host.example", 1)),
+        ("[::1]:5", ("::1", 5)),
+        ("[::1]", ("::1", 2377)),
+        ("::1", ("::1", 2377)),
+    ],
+)
+def test_what_is_an_address(text: str, expected: tuple[str, int]) -> None:
+    assert parse_address(text) == expected
+    assert parse_address(join_address(*expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":1", "a:", "a:b", "a:0", "a:70000"])
+def test_what_is_not(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_address(text)
+
+
+def test_an_interface_stands_for_its_address() -> None:
+    assert resolve_listen("lo:99") == ("127.0.0.1", 99)
+    assert resolve_advertise("lo", ("0.0.0.0", 2377)) == ("127.0.0.1", 2377)
+
+
+def test_a_name_cannot_be_advertised() -> None:
+    with pytest.raises(Invalid, match="must be a non-zero IP address or network interface"):
+        resolve_advertise("host.example", ("0.0.0.0", 2377))
+
+
+def test_where_one_listens_is_what_others_are_told() -> None:
+    assert resolve_advertise("", ("10.0.0.7", 99)) == ("10.0.0.7", 99)

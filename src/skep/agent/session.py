@@ -62,7 +62,6 @@ class Session:
         self._lost = asyncio.Event()
         self._removed = False
         self._renewed: asyncio.Future[messages.Renewed] | None = None
-        self.sessions = 0  # how many have been opened: for tests and logs
         self.ready = asyncio.Event()  # set while a session stands
 
     def report(self, task_id: str, status: TaskStatus) -> None:
@@ -143,7 +142,6 @@ class Session:
         elif isinstance(message, messages.Registered):
             self._learn(message.heartbeat_s, message.managers)
             self._registered = True
-            self.sessions += 1
             self.ready.set()
             self._pending = dict(self._worker.everything())
             self._flush()

@@ -64,12 +64,7 @@ class Worker:
         self._records: dict[str, _Record] = {}
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
-        self._assigned_once = False
         self._adopted: dict[str, Adopted] = {}
-
-    @property
-    def task_count(self) -> int:
-        return len(self._records)
 
     async def start(self) -> None:
         """Takes over what runs already. Errors: `Unavailable` when the engine cannot be reached."""

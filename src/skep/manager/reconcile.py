@@ -55,7 +55,6 @@ class Reconciler:
         self._retry_pending = False
         self._retried_at = 0.0
         self._failures: dict[tuple[str, str], list[float]] = {}
-        self.passes = 0
 
     # Marks
 
@@ -115,7 +114,6 @@ class Reconciler:
         while True:
             await self._wait()
             await self._pass()
-            self.passes += 1
 
     async def _wait(self) -> None:
         """Returns when there is something to decide."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from .states import ASSIGNED, NEW, RUNNING, STATE_NAMES
+from .states import ASSIGNED, NEW, STATE_NAMES
 
 
 class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
@@ -69,11 +69,6 @@ class PendingTask(Struct, frozen=True, gc=False):
 def assigned_status(task: Task) -> TaskStatus:
     """Returns the status of a task its agent has not yet reported on."""
     return TaskStatus(ASSIGNED, task.created_at, "scheduler assigned task to node")
-
-
-def is_up(task: Task, status: TaskStatus | None) -> bool:
-    """True while the task is wanted and observed running."""
-    return task.desired_state <= RUNNING and status is not None and status.state == RUNNING
 
 
 NO_STATUS = TaskStatus(NEW, 0.0)

@@ -33,8 +33,3 @@ def id_source(rng: random.Random) -> NewId:
 def system_rng() -> random.Random:
     """A generator for ids and jitter, seeded by the operating system; keys come from `secrets`."""
     return random.Random(secrets.randbits(128))
-
-
-def is_id(text: str) -> bool:
-    """True when `text` has the form of an object's id."""
-    return len(text) == _LENGTH and all(c in _DIGITS for c in text)

@@ -73,10 +73,6 @@ class Dispatcher:
         self._ack_heartbeat_s = 0.0
 
     @property
-    def session_count(self) -> int:
-        return len(self._sessions)
-
-    @property
     def heartbeat_s(self) -> float:
         cluster = self._view.cluster
         return cluster.spec.heartbeat_s if cluster is not None else 5.0

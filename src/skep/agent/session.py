@@ -25,7 +25,7 @@ BATCH_S = 0.05  # statuses wait this long for company: a burst of starts is one 
 NEXT_S = 0.1  # before the next manager of the list is tried
 # After a round of all managers: quick at first, then so that a node finds a new leader, with one manager
 # unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
-RETRY_MIN_S, RETRY_MAX_S = 0.25, 3.0
+RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
 RENEW_S = 10.0  # a certificate is signed in less than a millisecond
 ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB

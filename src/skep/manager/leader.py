@@ -25,7 +25,7 @@ from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import Renewed
-from skep.runtime.clock import Clock
+from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound
 from skep.runtime.ids import NewId
 from skep.store.port import Leadership, Store
@@ -81,7 +81,9 @@ class Leader:
         sign: Sign,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
+        clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
         view = await load(store)
+        view.led_since = clock.now()
         leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers, sign)
         leader.dispatcher.start()
         leader.reconciler.mark_everything()

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 SLICE = 4_000  # slots or new tasks decided before the loop breathes: about 40 ms
 PASS_MAX = 120_000  # new tasks per pass: bounds a plan's memory; a larger service takes several passes
 RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
+ALARM_MIN_S = 0.001  # closer than that, a float of wall clock seconds may not see that time has passed
 FAILURES_WINDOW_S = 300.0  # SwarmKit: a node's failures of a service count for five minutes
 FAILURES_MAX = 10_000  # remembered (service, node) pairs; more means that everything fails everywhere
 
@@ -123,7 +124,7 @@ class Reconciler:
                 return
             waits = [self._until_retry()] if self._retry_pending else []
             if self._alarms:
-                waits.append(max(0.0, self._alarms[0][0] - self._clock.now()))
+                waits.append(max(0.0, self._alarms[0][0] - asyncio.get_running_loop().time()))
             self._wake.clear()
             try:
                 async with asyncio.timeout(min(waits) if waits else None):
@@ -135,7 +136,7 @@ class Reconciler:
         return max(0.0, self._retried_at + RETRY_PENDING_S - asyncio.get_running_loop().time())
 
     def _ring(self) -> None:
-        now = self._clock.now()
+        now = asyncio.get_running_loop().time()
         while self._alarms and self._alarms[0][0] <= now:
             at, service_id, key = heapq.heappop(self._alarms)
             if self._alarm_at.get((service_id, key)) == at:
@@ -152,8 +153,10 @@ class Reconciler:
                     self._slots[service_id, key] = None
 
     def _set_alarm(self, at: float | None, service_id: str, key: SlotKey | None) -> None:
+        """`at` is a wall clock's; the alarm itself is the loop's, whose time never jumps."""
         if at is None:
             return
+        at = asyncio.get_running_loop().time() + max(ALARM_MIN_S, at - self._clock.now())
         known = self._alarm_at.get((service_id, key))
         if known is not None and known <= at:
             return

@@ -22,7 +22,7 @@ from skep.runtime.errors import Denied, Invalid, Unavailable
 
 log = structlog.get_logger()
 
-CONNECT_S = 5.0  # a host that is gone: a round of three managers must end before a node is given up
+CONNECT_S = 3.0  # a host that is gone: a round of three managers must end before a node is given up
 HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 ms on one core, with room
 BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
 ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers

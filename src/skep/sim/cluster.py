@@ -30,6 +30,7 @@ from skep.store.port import Put
 
 EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.1
+CLOCK_JUMP_MAX_S = 7200.0
 CONVERGE_S = 240.0  # after healing: a down node's 15 s, restart delays, updates one by one
 
 
@@ -70,15 +71,24 @@ class Simulation:
         self._faults = FlakyStore(self._child_rng())
         self._network = Network(self._child_rng())
         self._workload = Workload(self._child_rng())
-        clock = LoopClock(EPOCH_S)
         names = [f"m{n}" for n in range(options.managers)]
         self._managers = [
-            ManagerHost(name, self._network, names, self._state, self._faults, clock, self._child_rng())
+            ManagerHost(
+                name, self._network, names, self._state, self._faults, LoopClock(EPOCH_S), self._child_rng()
+            )
             for name in names
         ]
         new_id = id_source(self._child_rng())
         self._workers = [
-            WorkerHost(f"w{n}", new_id(), self._network, names, self._settings(), clock, self._child_rng())
+            WorkerHost(
+                f"w{n}",
+                new_id(),
+                self._network,
+                names,
+                self._settings(),
+                LoopClock(EPOCH_S),
+                self._child_rng(),
+            )
             for n in range(options.workers)
         ]
         self._never = Never(self._workers)
@@ -180,6 +190,8 @@ class Simulation:
             manager = next((m for m in self._managers if m.leader is not None), self._managers[0])
             self._say(f"{manager.name} loses its lease")
             manager.lose_lease()
+        elif kind == "clock":
+            await self._clock_trouble(incident)
         elif kind.startswith("manager"):
             manager = self._managers[incident.target % len(self._managers)]
             await self._manager_trouble(kind, manager, incident.for_s)
@@ -193,6 +205,15 @@ class Simulation:
         setattr(faults, name, getattr(faults, name) + 1)
         await asyncio.sleep(for_s)
         setattr(faults, name, getattr(faults, name) - 1)
+
+    async def _clock_trouble(self, incident: Incident) -> None:
+        hosts: list[ManagerHost | WorkerHost] = [*self._managers, *self._workers]
+        host = hosts[incident.target % len(hosts)]
+        offset_s = incident.size * CLOCK_JUMP_MAX_S
+        self._say(f"the clock of {host.name} jumps by {offset_s:.0f} s for {incident.for_s:.1f} s")
+        host.clock.offset_s += offset_s
+        await asyncio.sleep(incident.for_s)
+        host.clock.offset_s -= offset_s
 
     async def _manager_trouble(self, kind: str, manager: ManagerHost, for_s: float) -> None:
         self._say(f"{kind} {manager.name} for {for_s:.1f} s")

@@ -18,18 +18,20 @@ KINDS = (
     "manager",  # a manager is killed and started again
     "manager-cut",  # a manager's cable is pulled
     "lease",  # the leader's lease runs out although it lives
+    "clock",  # a manager's or worker's clock jumps by up to hours, forth or back, and returns later
     "store-slow",
     "store-flaky",
 )
 
 
 class Incident(Struct, frozen=True):
-    """One fault, of `KINDS`; `target` is a number, taken modulo the hosts."""
+    """One fault, of `KINDS`; `target` is a number, taken modulo the hosts; `size` is from -1 to 1."""
 
     at_s: float
     kind: str
     target: int
     for_s: float
+    size: float
 
 
 def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Incident]:
@@ -40,6 +42,7 @@ def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Inci
             kind=rng.choice(KINDS),
             target=rng.randrange(1000),
             for_s=rng.choice((rng.uniform(0.1, 3), rng.uniform(3, 40))),
+            size=rng.uniform(-1, 1),
         )
         for _ in range(count)
     ]

@@ -13,7 +13,7 @@ from skep.manager.leader import Leader
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.port import Connection, Handler, Identity
-from skep.runtime.clock import Clock
+from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unsupported
 from skep.runtime.ids import id_source
 from skep.sim.net import Network
@@ -30,7 +30,7 @@ class WorkerHost:
         network: Network,
         managers: list[str],
         settings: SimulatedSettings,
-        clock: Clock,
+        clock: LoopClock,
         rng: random.Random,
     ) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class WorkerHost:
         self._network = network
         self._managers = managers
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._rng = rng
         self.executor = self._new_executor()
         self.agent: AgentPart | None = None
@@ -51,7 +51,7 @@ class WorkerHost:
             self._connect,
             list(self._managers),
             self.executor,
-            self._clock,
+            self.clock,
             self._rng,
             lambda managers: None,
             self._on_removed,
@@ -78,7 +78,7 @@ class WorkerHost:
         return await self._network.connect(self.name, identity, address, handler)
 
     def _new_executor(self) -> SimulatedExecutor:
-        return SimulatedExecutor(self.name, self._settings, self._rng, self._clock)
+        return SimulatedExecutor(self.name, self._settings, self._rng, self.clock)
 
     def _on_removed(self, message: str) -> None:
         self.removed = True
@@ -94,7 +94,7 @@ class ManagerHost:
         managers: list[str],
         state: MemoryState,
         faults: StoreFaults,
-        clock: Clock,
+        clock: LoopClock,
         rng: random.Random,
     ) -> None:
         self.name = name
@@ -102,7 +102,7 @@ class ManagerHost:
         self._managers = managers
         self._state = state
         self._faults = faults
-        self._clock = clock
+        self.clock = clock
         self._new_id = id_source(rng)
         self._store: MemoryStore | None = None
         self._candidate: Candidate | None = None
@@ -117,10 +117,10 @@ class ManagerHost:
         self._candidate = Candidate(
             self._store,
             self.name,
-            self._clock,
+            self.clock,
             self._new_id,
             self._new_id,
-            EventHub(self._clock),
+            EventHub(self.clock),
             self._managers,
             _no_certificates,
         )

@@ -16,7 +16,7 @@ from skep.runtime.errors import Unavailable
 
 LATENCY_S = (0.0002, 0.004)
 LATE_RATE, LATE_S = 0.002, (0.5, 6.0)  # a lost packet's retransmissions, a full queue
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
 
 Accept = Callable[[Connection], Handler | None]
 

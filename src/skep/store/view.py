@@ -56,6 +56,7 @@ class View:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.led_since = 0.0  # when this leader began: what was to be waited for is waited for anew
         self.cluster: Cluster | None = None
         self.nodes: dict[str, Node] = {}
         self.node_status: dict[str, NodeStatus] = {}

@@ -22,6 +22,8 @@ from skep.store.view import SlotKey, View
 
 from .restart import OLD_TASK_TIMEOUT_S, delay_s, history_limit, may_restart
 
+TICK_S = 1e-6  # what a float of seconds since the epoch can still tell apart
+
 
 class Wish(Enum):
     """What the service wants of a slot."""
@@ -57,7 +59,7 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
         return Plan(_changes(view, service.id, key, _trimmed(view, service, current)))
     current = _superseded(view, current, now)
     wanted = _wanted(view, service, key, current, now, new_id)
-    current, wake_at = _promoted(view, current, now)
+    current, wake_at = _promoted(view, current, now, delay_s(service.template.spec.restart_policy))
     kept = _trimmed(view, service, current)
     return Plan(_changes(view, service.id, key, kept), wanted, wake_at)
 
@@ -73,15 +75,23 @@ def decide_removed_slot(view: View, service_id: str, key: SlotKey, now: float) -
 
 
 def new_task(
-    service: Service, key: SlotKey, now: float, new_id: NewId, desired_state: int = RUNNING
+    service: Service,
+    key: SlotKey,
+    now: float,
+    new_id: NewId,
+    desired_state: int = RUNNING,
+    follows: Task | None = None,
 ) -> NewTask:
-    """Returns a first task for a slot, of the service's present version."""
+    """Returns a task for a slot, of the service's present version.
+
+    A slot's tasks are in the order of their creation, also where the clock went back since `follows`.
+    """
     return NewTask(
         id=new_id(),
         service_id=service.id,
         slot=key if isinstance(key, int) else 0,
         spec_version=service.template.version,
-        created_at=now,
+        created_at=now if follows is None else max(now, follows.created_at + TICK_S),
         node_id=key if isinstance(key, str) else "",
         desired_state=desired_state,
     )
@@ -181,7 +191,7 @@ def _successor(
     service: Service, key: SlotKey, ended: Task, current: Sequence[Task], now: float, new_id: NewId
 ) -> tuple[NewTask, ...]:
     policy = service.template.spec.restart_policy
-    wanted = new_task(service, key, now, new_id)
+    wanted = new_task(service, key, now, new_id, follows=ended)
     if ended.spec_version == service.template.version and not may_restart(policy, ended, current, now):
         return ()
     if ended.result is None:
@@ -190,8 +200,8 @@ def _successor(
     failed = ended.result.state in (FAILED, REJECTED)
     if not failed and ended.result.state != COMPLETE:
         return (wanted,)
-    run_at = ended.result.at if ended.result.at <= now else now
-    run_at += delay_s(policy)
+    # By the manager's clock, not the agent's: one that is behind would make every delay shorter.
+    run_at = min(ended.updated_at, now) + delay_s(policy)
     return (
         replace(
             wanted,
@@ -203,14 +213,22 @@ def _successor(
     )
 
 
-def _promoted(view: View, current: Sequence[Task], now: float) -> tuple[list[Task], float | None]:
-    """Lets a waiting task run: its time has come, and what it follows has stopped (or will not)."""
+def _promoted(
+    view: View, current: Sequence[Task], now: float, delay_max_s: float
+) -> tuple[list[Task], float | None]:
+    """Lets a waiting task run: its time has come, and what it follows has stopped (or will not).
+
+    A time further off than any delay was written before the clock went back: it has come.
+    """
     after: list[Task] = []
     wake_at: float | None = None
     waits = False
     for task in current:
         if is_live(task) and task.desired_state == READY:
-            at = max(task.run_at, task.created_at + OLD_TASK_TIMEOUT_S) if waits else task.run_at
+            at = task.run_at if task.run_at <= now + delay_max_s else now
+            if waits:
+                seen_at = max(min(task.created_at, now), view.led_since)
+                at = max(at, seen_at + OLD_TASK_TIMEOUT_S)
             if at <= now:
                 task = replace(task, desired_state=RUNNING, updated_at=now)
             else:

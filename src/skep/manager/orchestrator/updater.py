@@ -100,9 +100,12 @@ def step(
         if verdict is not None:
             return Step((PutService(verdict),), done=True)
     delay_s = config.delay / SECOND_NS
+    progress.settled_at = min(progress.settled_at, now)  # the clock may have gone back
     for key, settled_at in list(progress.in_flight.items()):
         if settled_at is not None and settled_at + delay_s <= now:
             del progress.in_flight[key]
+        elif settled_at is not None and settled_at > now:
+            progress.in_flight[key] = now
     return _advance(view, service, progress, config, monitor_s, now, new_id)
 
 
@@ -128,10 +131,10 @@ def _advance(
         progress.in_flight[key] = None
         room -= 1
         if config.order == "start-first":
-            wanted.append(new_task(service, key, now, new_id))
+            wanted.append(new_task(service, key, now, new_id, follows=old[-1]))
             continue
         changes.extend(PutTask(replace(t, desired_state=SHUTDOWN, updated_at=now)) for t in old)
-        wanted.append(new_task(service, key, now, new_id, READY))
+        wanted.append(new_task(service, key, now, new_id, READY, old[-1]))
     wake_at = None
     if progress.in_flight:
         delay_s = config.delay / SECOND_NS

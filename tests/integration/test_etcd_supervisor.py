@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skep.runtime.errors import Invalid, Unavailable
+from skep.store.election import Campaign
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.etcd.version import check_version
@@ -20,7 +21,7 @@ async def test_a_killed_etcd_is_back_with_its_data_and_leadership_is_kept(tmp_pa
     etcd = EtcdProcess(tmp_path)
     await etcd.start()
     store = EtcdStore(etcd.target)
-    leadership = await store.campaign("/leader", "a", 6)
+    leadership = await Campaign(store, "/leader", "a").win()
     await store.commit(Txn((Put("/t/a", b"1"),), fence=leadership.fence))
     os.kill(etcd.pid, signal.SIGKILL)
     deadline = asyncio.get_running_loop().time() + 20
@@ -34,6 +35,7 @@ async def test_a_killed_etcd_is_back_with_its_data_and_leadership_is_kept(tmp_pa
     pairs, _ = await store.load("/t/")
     assert [p.value for p in pairs] == [b"1", b"2"]
     assert etcd.restarts == 1
+    await leadership.resign()
     await store.close()
     await etcd.stop()
     assert etcd.pid == 0

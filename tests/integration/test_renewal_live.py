@@ -20,6 +20,7 @@ from skep.rpc.tls import server_context
 from skep.runtime.clock import SystemClock
 from skep.runtime.ids import id_source
 from skep.store import codec
+from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Put
 
@@ -111,6 +112,6 @@ async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
         ]
     )
     store = MemoryStore(state)
-    leadership = await store.campaign(codec.LEADER_KEY, "m", 60)
+    leadership = await Campaign(store, codec.LEADER_KEY, "m").win()
     assert callable(sign)
     return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from skep.runtime.errors import Conflict, Denied
+from skep.store.election import POLL_S, SILENCE_S, Campaign
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.memory import MemoryState, MemoryStore
@@ -62,12 +63,18 @@ async def test_a_compare_that_fails_changes_nothing(connect: Connect) -> None:
     await store.close()
 
 
+def campaign(store: Store, candidate: str) -> Campaign:
+    return Campaign(store, "/leader", candidate)
+
+
 async def test_only_one_leads_and_a_resigned_leader_cannot_write(connect: Connect) -> None:
     first, second = connect(), connect()
-    old = await first.campaign("/leader", "a", 5)
-    waiting = asyncio.ensure_future(second.campaign("/leader", "b", 5))
-    await asyncio.sleep(0.6)
+    old = await campaign(first, "a").win()
+    rival = campaign(second, "b")
+    waiting = asyncio.ensure_future(rival.win())
+    await asyncio.sleep(SILENCE_S + 1)
     assert not waiting.done()
+    assert rival.holder == "a"
     await first.commit(Txn((Put("/t/a", b"1"),), fence=old.fence))
     await old.resign()
     new = await asyncio.wait_for(waiting, 10)
@@ -78,17 +85,45 @@ async def test_only_one_leads_and_a_resigned_leader_cannot_write(connect: Connec
         await second.commit(Txn((Put("/t/a", b"4"),), compares=(Compare("/t/a", 1),), fence=new.fence))
     pairs, _ = await second.load("/t/")
     assert [p.value for p in pairs] == [b"2"]
+    await new.resign()
+    await first.close()
+    await second.close()
+
+
+async def test_a_silent_leader_is_replaced_and_notices(connect: Connect) -> None:
+    first, second = connect(), connect()
+    old = await campaign(first, "a").win()
+    rival = campaign(second, "b")
+    assert await rival.look() is None
+    old._keeper.cancel()  # it is paused: no beat is written any more
+    began = asyncio.get_running_loop().time()
+    new = await asyncio.wait_for(rival.win(), SILENCE_S + 2)
+    assert asyncio.get_running_loop().time() - began > SILENCE_S - POLL_S
+    with pytest.raises(Denied):
+        await first.commit(Txn((Put("/t/a", b"3"),), fence=old.fence))
+    await new.resign()
+    await first.close()
+    await second.close()
+
+
+async def test_a_leader_that_was_deposed_notices_at_its_next_beat(connect: Connect) -> None:
+    first, second = connect(), connect()
+    old = await campaign(first, "a").win()
+    await second.commit(Txn((Delete("/leader"),)))
+    await asyncio.wait_for(old.wait_lost(), 2)
     await first.close()
     await second.close()
 
 
 async def test_a_manager_that_starts_again_ends_its_own_earlier_leadership(connect: Connect) -> None:
     before, after = connect(), connect()
-    old = await before.campaign("/leader", "a", 60)
-    new = await asyncio.wait_for(after.campaign("/leader", "a", 60), 5)
+    old = await campaign(before, "a").win()
+    old._keeper.cancel()
+    new = await asyncio.wait_for(campaign(after, "a").win(), 2)
     await after.commit(Txn((Put("/t/a", b"1"),), fence=new.fence))
     with pytest.raises(Denied):
         await before.commit(Txn((Put("/t/a", b"2"),), fence=old.fence))
+    await new.resign()
     await before.close()
     await after.close()
 

@@ -14,11 +14,11 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Leadership, Store
+from skep.store.election import Campaign, Leadership
+from skep.store.port import Store
 
 log = structlog.get_logger()
 
-LEASE_S = 6.0  # an etcd that restarts takes a second; a dead leader is replaced within this
 RETRY_S = 0.5  # before another try to lead after a failure
 
 
@@ -44,8 +44,14 @@ class Candidate:
         self._hub = hub
         self._managers = managers
         self._sign = sign
+        self._campaign = Campaign(store, codec.LEADER_KEY, node_id)
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
+
+    @property
+    def leader_id(self) -> str:
+        """Who leads, as far as this manager knows; an empty text where nobody does."""
+        return self._campaign.holder
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -53,7 +59,7 @@ class Candidate:
         while True:
             leadership: Leadership | None = None
             try:
-                leadership = await self._store.campaign(codec.LEADER_KEY, self._node_id, LEASE_S)
+                leadership = await self._campaign.win()
                 last_error = ""
                 await self._lead(leadership)
             except SkepError as error:

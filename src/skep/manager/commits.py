@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, sixteen were no faster
 TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply
-RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0  # etcd restarts within a second; leadership ends after its lease anyway
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0  # etcd restarts within a second; who cannot write leads no more anyway
 
 PerNode = dict[str, tuple[list[Task], list[Task]]]  # node -> (put, dropped)
 

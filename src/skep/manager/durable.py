@@ -11,7 +11,7 @@ from skep.store.port import Put, Store, Txn
 
 log = structlog.get_logger()
 
-DOUBT_S = 10.0  # longer than the leader's lease: whoever still does not know by then leads no more
+DOUBT_S = 10.0  # longer than a leader may be silent: whoever still does not know by then leads no more
 POLL_S = 0.25
 PATIENCE_S = 3.0  # an etcd that was killed is back within a second: nobody needs to hear of it
 RETRY_S = 0.1

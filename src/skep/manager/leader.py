@@ -28,7 +28,8 @@ from skep.rpc.messages import Renewed
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound
 from skep.runtime.ids import NewId
-from skep.store.port import Leadership, Store
+from skep.store.election import Leadership
+from skep.store.port import Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()

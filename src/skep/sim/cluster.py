@@ -175,7 +175,7 @@ class Simulation:
             self._never.check(self._look(), asyncio.get_running_loop().time(), self._leader)
 
     def _look(self) -> Picture:
-        if self._picture.revision != self._state.revision:
+        if self._picture.revision != self._state.changed_at:
             self._picture = Picture(self._state)
         return self._picture
 
@@ -186,10 +186,10 @@ class Simulation:
         kind = incident.kind
         if kind.startswith("store-"):
             await self._store_trouble(kind, incident.for_s)
-        elif kind == "lease":
+        elif kind == "deposed":
             manager = next((m for m in self._managers if m.leader is not None), self._managers[0])
-            self._say(f"{manager.name} loses its lease")
-            manager.lose_lease()
+            self._say(f"{manager.name} is deposed")
+            manager.depose()
         elif kind == "clock":
             await self._clock_trouble(incident)
         elif kind.startswith("manager"):

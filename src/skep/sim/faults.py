@@ -17,7 +17,7 @@ KINDS = (
     "cut",  # a worker's cable is pulled
     "manager",  # a manager is killed and started again
     "manager-cut",  # a manager's cable is pulled
-    "lease",  # the leader's lease runs out although it lives
+    "deposed",  # the leader loses the lead although it lives
     "clock",  # a manager's or worker's clock jumps by up to hours, forth or back, and returns later
     "store-slow",
     "store-flaky",

@@ -17,6 +17,7 @@ from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unsupported
 from skep.runtime.ids import id_source
 from skep.sim.net import Network
+from skep.store import codec
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
 
 
@@ -128,7 +129,7 @@ class ManagerHost:
         self._work = asyncio.ensure_future(self._candidate.run())
 
     async def crash(self) -> None:
-        """SIGKILL: the lease runs out by itself."""
+        """SIGKILL: it is silent from now on."""
         if self._work is None or self._store is None:
             return
         self._network.crash(self.name, silently=False)
@@ -151,10 +152,10 @@ class ManagerHost:
         if self._candidate is None:
             self.start()
 
-    def lose_lease(self) -> None:
-        """The lease runs out although the manager lives: it was paused, or cut off from etcd."""
-        if self._store is not None and self._store.leadership is not None:
-            self._store.leadership.expire()
+    def depose(self) -> None:
+        """It loses the lead although it lives, as after a pause: another manager has ended its leadership."""
+        if self.leader is not None:
+            self._state.entries.pop(codec.LEADER_KEY, None)
 
     def _accept(self, connection: Connection) -> Handler | None:
         leader = self.leader

@@ -17,7 +17,7 @@ class Picture:
     """Decoded anew when the store's revision has changed; a simulation has some hundred tasks."""
 
     def __init__(self, state: MemoryState) -> None:
-        self.revision = state.revision
+        self.revision = state.changed_at
         self.cluster: Cluster | None = None
         self.nodes: dict[str, Node] = {}
         self.services: dict[str, Service] = {}

@@ -7,7 +7,7 @@
     removed/<id>              RemovedService
     names/service/<name>      id of the service that has the name (compared at creation: names are unique)
     tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
-    leader                    who leads, under a lease
+    leader                    id of the manager that leads, written again at each beat (store.election)
 
 One key per (node, service) holds about 43 tasks at full scale: a fifth of the bytes and half the time of
 a key per task (design, section 3).

@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from skep.runtime.errors import Conflict, Denied, Unavailable
-from skep.store.port import Delete, Fence, KeyValue, Put, Txn
-
-CAMPAIGN_POLL_S = 0.25
+from skep.store.port import Delete, KeyValue, Put, Txn
 
 
 class _Entry(Struct):
@@ -25,11 +23,13 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.revision = 1
+        self.changed_at = 1  # the revision of the last write that changed a value: a leader's beats do not
         self.entries: dict[str, _Entry] = {}
 
     def write(self, puts: Iterable[Put]) -> None:
         """Writes at once, past all faults: what a cluster begins with."""
         self.revision += 1
+        self.changed_at = self.revision
         for put in puts:
             self.entries[put.key] = _Entry(put.value, self.revision, self.revision)
 
@@ -60,7 +60,6 @@ class MemoryStore:
     def __init__(self, state: MemoryState | None = None, faults: StoreFaults | None = None) -> None:
         self._state = state or MemoryState()
         self._faults = faults or StoreFaults()
-        self.leadership: MemoryLeadership | None = None
         self._crashed = False
         self._isolated = False
 
@@ -78,40 +77,19 @@ class MemoryStore:
         self._check()
         return revision
 
-    async def campaign(self, key: str, candidate: str, ttl_s: float) -> MemoryLeadership:
-        while True:
-            self._check()
-            held = self._state.entries.get(key)
-            if held is not None and held.value == candidate.encode():
-                self._apply(Txn((Delete(key),)))
-            if key not in self._state.entries:
-                revision = self._apply(Txn((Put(key, candidate.encode()),)))
-                self.leadership = MemoryLeadership(self._state, Fence(key, revision), ttl_s)
-                return self.leadership
-            await asyncio.sleep(CAMPAIGN_POLL_S)
-
     async def close(self) -> None:
-        if self.leadership is not None:
-            await self.leadership.resign()
+        """Nothing to end."""
 
     def crash(self) -> None:
-        """The process is gone: its lease runs out, and nothing it still does reaches the store."""
+        """The process is gone: nothing it still does reaches the store."""
         self._crashed = True
-        if self.leadership is not None:
-            self.leadership.abandon()
 
     def isolate(self) -> None:
-        """The network to the others is gone: nothing can be read or written, and a lease runs out."""
+        """The network to the others is gone: nothing can be read or written."""
         self._isolated = True
-        if self.leadership is not None:
-            asyncio.get_running_loop().call_later(self.leadership.ttl_s, self._expire_isolated)
 
     def reconnect(self) -> None:
         self._isolated = False
-
-    def _expire_isolated(self) -> None:
-        if self._isolated and self.leadership is not None:
-            self.leadership.expire()
 
     def _check(self) -> None:
         if self._crashed or self._isolated:
@@ -131,42 +109,11 @@ class MemoryStore:
         for op in txn.ops:
             if isinstance(op, Delete):
                 state.entries.pop(op.key, None)
+                state.changed_at = state.revision
                 continue
             known = state.entries.get(op.key)
+            if known is None or known.value != op.value:
+                state.changed_at = state.revision
             created = known.created if known is not None else state.revision
             state.entries[op.key] = _Entry(op.value, created, state.revision)
         return state.revision
-
-
-class MemoryLeadership:
-    """A leadership that lasts until it is resigned, or its holder crashed and the lease ran out."""
-
-    def __init__(self, state: MemoryState, fence: Fence, ttl_s: float) -> None:
-        self.fence = fence
-        self._state = state
-        self.ttl_s = ttl_s
-        self._abandoned = False
-        self._lost = asyncio.Event()
-
-    async def wait_lost(self) -> None:
-        await self._lost.wait()
-
-    async def resign(self) -> None:
-        if not self._abandoned:
-            self._expire()
-
-    def abandon(self) -> None:
-        """The holder crashed: it resigns nothing, the lease runs out by itself."""
-        self._abandoned = True
-        asyncio.get_running_loop().call_later(self.ttl_s, self._expire)
-
-    def expire(self) -> None:
-        """The lease ran out although the holder lives (it was paused)."""
-        self._expire()
-
-    def _expire(self) -> None:
-        held = self._state.entries.get(self.fence.key)
-        if held is not None and held.created == self.fence.create_revision:
-            del self._state.entries[self.fence.key]
-            self._state.revision += 1
-        self._lost.set()

@@ -1,4 +1,4 @@
-"""What skep needs of a store: ordered keys, transactions with compares, one leadership under a lease.
+"""What skep needs of a store: ordered keys, and transactions with compares.
 
 Two classes fulfil it: `store.etcd.client.EtcdStore` and `store.memory.MemoryStore` (tests, simulation).
 One contract test runs on both (tests/integration/test_store_contract.py). The store knows bytes only;
@@ -61,20 +61,6 @@ class Fence(Struct, frozen=True):
 OPS_MAX = 1024  # per transaction; larger ones stall etcd (measured: 4,096 stalls it up to 1.3 s)
 
 
-class Leadership(Protocol):
-    """Held from `campaign` until `lost` is set; the lease is kept alive in the background."""
-
-    fence: Fence
-
-    async def wait_lost(self) -> None:
-        """Returns when the leadership is gone (lease expired, resigned, store closed)."""
-        ...
-
-    async def resign(self) -> None:
-        """Gives the leadership up at once, so that another need not wait for the lease."""
-        ...
-
-
 class Store(Protocol):
     """Errors: `Conflict` a compare failed; `Denied` the fence failed; `Unavailable` nothing was done;
     `OutcomeUnknown` the write may have been done."""
@@ -87,13 +73,6 @@ class Store(Protocol):
         """Applies `txn` (at most `OPS_MAX` ops) and returns its revision, durable by then."""
         ...
 
-    async def campaign(self, key: str, candidate: str, ttl_s: float) -> Leadership:
-        """Waits until this candidate leads. `candidate` is stored as the key's value (a node id).
-
-        A leadership the same candidate holds already is ended: it is of a life that is over.
-        """
-        ...
-
     async def close(self) -> None:
-        """Ends connections; a leadership held is resigned where the store still answers."""
+        """Ends connections."""
         ...

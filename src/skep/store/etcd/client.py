@@ -6,7 +6,6 @@ and messages of megabytes pass.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,13 +14,11 @@ from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
 from msgspec import Struct
 
 from skep.runtime.errors import Conflict, Denied, OutcomeUnknown, Unavailable
-from skep.store.etcd.election import EtcdLeadership
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
 
 PAGE = 10_000  # keys per range call: some MB
 CALL_S = 10.0  # etcd answers in milliseconds, within an election in 2 s; longer means that it is gone
 MESSAGE_MAX_BYTES = 256 << 20  # a page of full buckets; etcd itself bounds what it accepts
-CAMPAIGN_POLL_S = 0.25  # a follower looks as often whether the leader's key is gone
 
 _REFUSED = ("failed to connect", "connections to all backends failing", "Connection refused")
 T = TypeVar("T")
@@ -51,9 +48,7 @@ class EtcdStore:
             ],
         )
         self._kv = rpc_pb2_grpc.KVStub(self._channel)
-        self._lease = rpc_pb2_grpc.LeaseStub(self._channel)
         self._maintenance = rpc_pb2_grpc.MaintenanceStub(self._channel)
-        self._leadership: EtcdLeadership | None = None
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
         start, end = prefix.encode(), _after_prefix(prefix.encode())
@@ -89,15 +84,6 @@ class EtcdStore:
                 raise Denied("this manager no longer leads the swarm")
         raise Conflict("the object was changed by somebody else meanwhile")
 
-    async def campaign(self, key: str, candidate: str, ttl_s: float) -> EtcdLeadership:
-        """See the port; a follower polls, because a watch would need a stream per manager for nothing."""
-        while True:
-            leadership = await self._try_campaign(key, candidate, ttl_s)
-            if leadership is not None:
-                self._leadership = leadership
-                return leadership
-            await asyncio.sleep(CAMPAIGN_POLL_S)
-
     async def status(self) -> EtcdStatus:
         """Errors: `Unavailable`."""
         answer = await self._read(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_S))
@@ -108,37 +94,7 @@ class EtcdStore:
         await self._read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=60))
 
     async def close(self) -> None:
-        if self._leadership is not None:
-            await self._leadership.resign()
         await self._channel.close()
-
-    async def _try_campaign(self, key: str, candidate: str, ttl_s: float) -> EtcdLeadership | None:
-        name = key.encode()
-        held = await self._read(self._kv.Range(rpc_pb2.RangeRequest(key=name), timeout=CALL_S))
-        if held.kvs:
-            if held.kvs[0].value == candidate.encode():
-                # Of an earlier life of this manager, which is over: its state directory is locked by us.
-                await self._revoke(held.kvs[0].lease)
-            return None
-        granted = await self._read(
-            self._lease.LeaseGrant(rpc_pb2.LeaseGrantRequest(TTL=max(1, round(ttl_s))), timeout=CALL_S)
-        )
-        put = rpc_pb2.PutRequest(key=name, value=candidate.encode(), lease=granted.ID)
-        request = rpc_pb2.TxnRequest(
-            compare=[_compare_revision(Compare(key, 0))], success=[rpc_pb2.RequestOp(request_put=put)]
-        )
-        answer = await self._read(self._kv.Txn(request, timeout=CALL_S))
-        if not answer.succeeded:
-            await self._read(
-                self._lease.LeaseRevoke(rpc_pb2.LeaseRevokeRequest(ID=granted.ID), timeout=CALL_S)
-            )
-            return None
-        fence = Fence(key, answer.header.revision)
-        return EtcdLeadership(self._lease, granted.ID, granted.TTL, fence)
-
-    async def _revoke(self, lease_id: int) -> None:
-        request = rpc_pb2.LeaseRevokeRequest(ID=lease_id)
-        await self._read(self._lease.LeaseRevoke(request, timeout=CALL_S))
 
     async def _read(self, call: Awaitable[T]) -> T:
         """Errors: `Unavailable`; reading changes nothing, so an unknown outcome is none."""

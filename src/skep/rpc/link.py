@@ -24,6 +24,9 @@ log = structlog.get_logger()
 
 CONNECT_S = 3.0  # a host that is gone: a round of three managers must end before a node is given up
 HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 ms on one core, with room
+# A peer whose machine is gone is noticed by the kernel within five seconds, for some bytes per second and
+# connection: nodes must be with a new leader before long, and etcd's stream has no time-out of its own.
+KEEPALIVE_S, PROBES, UNACKED_S = 2, 3, 4
 BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
 ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers
 _LENGTH = struct.Struct(">I")
@@ -37,6 +40,7 @@ class FrameLink(asyncio.Protocol):
     ) -> None:
         self.identity: Identity | None = None
         self.remote_host = ""
+        self.local_host = ""  # the address that this end is reached at
         self.peer_certificate: bytes | None = None
         self._make_handler = make_handler
         self._gone = gone
@@ -45,12 +49,15 @@ class FrameLink(asyncio.Protocol):
         self._buffer = bytearray()
         self._outgoing: list[bytes] = []
         self._reason = "the peer closed the connection"
+        self._successor: asyncio.Protocol | None = None
+        self._reading = False
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
+        own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self.local_host = own[0] if isinstance(own, tuple) else ""
         self.remote_host = peer[0] if isinstance(peer, tuple) else ""
         tls = transport.get_extra_info("ssl_object")
         self.peer_certificate = tls.getpeercert(True) if tls is not None else None
@@ -69,9 +76,11 @@ class FrameLink(asyncio.Protocol):
         buffer = self._buffer
         buffer += data
         start, end = 0, len(buffer)
+        self._reading = True
         while end - start >= 4 and self._handler is not None:
             (length,) = _LENGTH.unpack_from(buffer, start)
             if length > FRAME_MAX_BYTES:
+                self._reading = False
                 self._cut(f"a frame of {length} bytes was announced")
                 return
             if end - start - 4 < length:
@@ -80,6 +89,8 @@ class FrameLink(asyncio.Protocol):
             start += 4 + length
             self._deliver(frame)
         del buffer[:start]
+        self._reading = False
+        self._pass_rest()
 
     def _deliver(self, frame: bytes) -> None:
         assert self._handler is not None
@@ -114,6 +125,25 @@ class FrameLink(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.close()
+
+    def hand_over(self, successor: asyncio.Protocol) -> None:
+        """From now on the connection is the successor's, with what came behind the last frame."""
+        self._flush()
+        transport, self._transport = self._transport, None
+        if transport is None or transport.is_closing():
+            raise Unavailable(f"the connection to {self.remote_host} has ended")
+        self._handler = None
+        self._successor = successor
+        self._gone(self)
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        if not self._reading:
+            self._pass_rest()
+
+    def _pass_rest(self) -> None:
+        if self._successor is not None and self._buffer:
+            rest, self._buffer = bytes(self._buffer), bytearray()
+            self._successor.data_received(rest)
 
     def _flush(self) -> None:
         transport, parts = self._transport, self._outgoing
@@ -168,8 +198,7 @@ class LinkServer:
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 factory,
-                host,
-                port,
+                sock=_listening(host, port),
                 ssl=context,
                 backlog=BACKLOG,
                 ssl_handshake_timeout=HANDSHAKE_S,
@@ -191,6 +220,29 @@ class LinkServer:
             link.close()
         if self._server is not None:
             await asyncio.sleep(0)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Returns a bound socket; what connects to it inherits its options. Errors: `OSError`."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    plain = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _keep_alive(plain)
+        plain.bind(address)
+    except OSError:
+        plain.close()
+        raise
+    return plain
+
+
+def _keep_alive(plain: socket.socket) -> None:
+    """Has the kernel end connections to machines that are gone (tcp(7))."""
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_S * 1000)
 
 
 async def connect(
@@ -260,6 +312,7 @@ async def _first_of(found: list[Any]) -> socket.socket:
     for family, kind, protocol, _, address in found:
         plain = socket.socket(family, kind, protocol)
         plain.setblocking(False)
+        _keep_alive(plain)
         try:
             await asyncio.get_running_loop().sock_connect(plain, address)
             return plain

@@ -94,11 +94,6 @@ def test_a_rotated_token_ends_the_old_one(lone: Swarm, newcomer: Host) -> None:
     assert "new" not in lone.nodes()
 
 
-def test_joining_as_a_manager_says_that_it_is_not_there_yet(lone: Swarm, newcomer: Host) -> None:
-    token = lone.manager.docker("swarm", "join-token", "-q", "manager")
-    assert "not supported by this version of skep yet" in join_error(newcomer, token, lone.address)
-
-
 def test_a_member_cannot_join_again(lone: Swarm) -> None:
     (worker,) = lone.workers
     done = worker.run("swarm", "join", "--token", worker_token(lone), lone.address, check=False)

@@ -10,7 +10,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader
+from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
@@ -21,7 +21,7 @@ from skep.runtime.clock import SystemClock
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.election import Campaign
-from skep.store.memory import MemoryState, MemoryStore
+from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Put
 
 EXPIRY_S = 6.0
@@ -114,4 +114,9 @@ async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
     store = MemoryStore(state)
     leadership = await Campaign(store, codec.LEADER_KEY, "m").win()
     assert callable(sign)
-    return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign)
+    team = Team("m", MemoryMembers(store, state), probe)
+    return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign, team)
+
+
+async def probe(node_id: str) -> bool:
+    return True

@@ -44,12 +44,16 @@ class Session:
         rng: random.Random,
         on_managers: Callable[[list[str]], None] | None = None,
         on_goodbye: Callable[[str, str], None] | None = None,
+        on_role: Callable[[messages.Role], None] | None = None,
+        manager_addr: str = "",
     ) -> None:
         self._connect = connect
         self.managers = list(managers)
         self._rng = rng
         self._on_managers = on_managers
         self._on_goodbye = on_goodbye
+        self._on_role = on_role
+        self.manager_addr = manager_addr  # told at the next register
         self._worker: Worker | None = None
         self._description: NodeDescription | None = None
         self._connection: Connection | None = None
@@ -61,7 +65,9 @@ class Session:
         self._heard_at = 0.0
         self._lost = asyncio.Event()
         self._removed = False
+        self._redirect = ""  # where the leader is, by the word of a manager that is not
         self._renewed: asyncio.Future[messages.Renewed] | None = None
+        self._managing: asyncio.Future[messages.Managing] | None = None
         self.ready = asyncio.Event()  # set while a session stands
 
     def report(self, task_id: str, status: TaskStatus) -> None:
@@ -83,14 +89,30 @@ class Session:
         finally:
             self._renewed = None
 
+    async def manage(self, manager_addr: str) -> messages.Managing:
+        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
+        if not self._registered or self._connection is None:
+            raise Unavailable("no session with a manager stands at the moment")
+        self.manager_addr = manager_addr
+        self._managing = asyncio.get_running_loop().create_future()
+        self._connection.send(messages.encode(messages.Manage(manager_addr)))
+        try:
+            return await asyncio.wait_for(self._managing, RENEW_S)
+        except TimeoutError as error:
+            raise Unavailable(f"the leader did not answer within {RENEW_S:.0f} s") from error
+        finally:
+            self._managing = None
+
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
         self._worker = worker
         retry_s, turn = RETRY_MIN_S, 0
         try:
             while not self._removed:
-                address = self.managers[turn % len(self.managers)]
-                turn += 1
+                address, self._redirect = self._redirect, ""
+                if not address:
+                    address = self.managers[turn % len(self.managers)]
+                    turn += 1
                 try:
                     await self._refresh_description(describe)
                     self._lost.clear()
@@ -103,7 +125,7 @@ class Session:
                     log.warning("session.failed", manager=address, error=str(error))
                 if self._removed:
                     return
-                if turn % len(self.managers):
+                if turn % len(self.managers) or self._redirect:
                     await asyncio.sleep(NEXT_S)
                     continue
                 await asyncio.sleep(retry_s * (1 + self._rng.random()))
@@ -124,7 +146,7 @@ class Session:
     def opened(self, connection: Connection) -> None:
         self._connection = connection
         assert self._description is not None
-        connection.send(messages.encode(messages.Register(self._description)))
+        connection.send(messages.encode(messages.Register(self._description, self.manager_addr)))
         self._heard_at = 0.0
         self._beat_later()
 
@@ -139,12 +161,21 @@ class Session:
         elif isinstance(message, messages.Renewed):
             if self._renewed is not None and not self._renewed.done():
                 self._renewed.set_result(message)
+        elif isinstance(message, messages.Role):
+            self._role(message)
+        elif isinstance(message, messages.Managing):
+            if self._managing is not None and not self._managing.done():
+                self._managing.set_result(message)
+        elif isinstance(message, messages.NotNow):
+            if self._managing is not None and not self._managing.done():
+                self._managing.set_exception(Unavailable(message.reason))
         elif isinstance(message, messages.Registered):
             self._learn(message.heartbeat_s, message.managers)
             self._registered = True
             self.ready.set()
             self._pending = dict(self._worker.everything())
             self._flush()
+            self._role(messages.Role(message.role, message.is_member))
         else:
             self._goodbye(message)
 
@@ -156,10 +187,15 @@ class Session:
 
     # Inside
 
+    def _role(self, message: messages.Role) -> None:
+        if self._on_role is not None:
+            self._on_role(message)
+
     def _goodbye(self, message: messages.Goodbye) -> None:
         log.info("session.goodbye", kind=message.kind, reason=message.message)
         if message.managers:
             self.managers = list(message.managers)
+        self._redirect = message.leader
         if message.kind == "removed":
             self._removed = True
         if self._on_goodbye is not None:

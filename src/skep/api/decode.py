@@ -12,6 +12,7 @@ from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
+BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
 BODY_MAX_BYTES = 8 << 20  # a service spec with every field full is some 100 kB; secrets are 500 kB
 
 
@@ -25,13 +26,16 @@ async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
 
 async def read_bytes(request: web.Request) -> bytes:
     """Returns the whole body. Errors: `Invalid` for one that is too large, before it fills the memory."""
+    if BODY in request:
+        return bytes(request[BODY])
     parts, size = [], 0
     async for part in request.content.iter_any():
         parts.append(part)
         size += len(part)
         if size > BODY_MAX_BYTES:
             raise Invalid(f"the request body is larger than {BODY_MAX_BYTES} bytes")
-    return b"".join(parts)
+    request[BODY] = b"".join(parts)
+    return bytes(request[BODY])
 
 
 def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:

@@ -14,7 +14,9 @@ from skep.runtime.errors import (
     Conflict,
     Corrupt,
     Denied,
+    Deposed,
     Invalid,
+    NoLeader,
     NotFound,
     SkepError,
     StaleVersion,
@@ -31,6 +33,7 @@ STATUSES: tuple[tuple[type[SkepError], int], ...] = (
     (Invalid, 400),
     (NotFound, 404),
     (Conflict, 409),
+    (Deposed, 503),
     (Denied, 403),
     (Unsupported, 501),
     (Unavailable, 503),
@@ -39,6 +42,9 @@ STATUSES: tuple[tuple[type[SkepError], int], ...] = (
 _PREFIXES: dict[type[SkepError], str] = {StaleVersion: "rpc error: code = Unknown desc = "}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+NO_LEADER = "Skep-No-Leader"  # a header: nothing was done, another manager may do it
 
 
 def error_response(status: int, message: str) -> web.Response:
@@ -56,7 +62,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except SkepError as error:
-        return error_response(status_of(error), _PREFIXES.get(type(error), "") + str(error))
+        response = error_response(status_of(error), _PREFIXES.get(type(error), "") + str(error))
+        if isinstance(error, NoLeader | Deposed):
+            response.headers[NO_LEADER] = "true"
+        return response
     except web.HTTPException as error:
         message = "page not found" if error.status == 404 else error.text or error.reason
         return error_response(error.status, message)

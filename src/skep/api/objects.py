@@ -232,7 +232,7 @@ class NodeStatusJson(Wire, frozen=True, kw_only=True):
 
 class ManagerStatusJson(Wire, frozen=True, kw_only=True):
     leader: bool = False
-    reachability: str = "reachable"
+    reachability: str = ""
     addr: str = ""
 
 
@@ -260,8 +260,8 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
     state = view.node_state(node.id)
     described = node.description
     manager = None
-    if node.spec.role == "manager":
-        reachable = "reachable" if state.state == READY else "unreachable"
+    if view.is_member(node.id) or (node.spec.role == "manager" and state.state != READY):
+        reachable = "reachable" if node.id in view.reachable else "unreachable"
         manager = ManagerStatusJson(
             leader=node.id == leader_id, reachability=reachable, addr=node.manager_addr
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiohttp import ClientError, web
+from collections.abc import Iterable
+
+from aiohttp import ClientError, ClientResponse, web
 
 from skep.api.engine import LocalEngine
 from skep.api.hijack import hijack
@@ -26,7 +28,7 @@ class Passthrough:
         path = await self.engine_path(request)
         if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
             return await hijack(request, self._engine, path)
-        headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _OWN]
+        headers = end_to_end(request.headers.items())
         body = read if read is not None else request.content if request.body_exists else None
         if "Content-Length" in request.headers:
             headers.append(("Content-Length", request.headers["Content-Length"]))
@@ -37,25 +39,7 @@ class Passthrough:
             data=body,
             skip_auto_headers=["Content-Type", "User-Agent", "Accept", "Accept-Encoding"],
         )
-        async with upstream:
-            kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in _OWN]
-            response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
-            for name, value in kept:
-                response.headers.add(name, value)
-            if upstream.headers.get("Content-Length"):
-                response.headers["Content-Length"] = upstream.headers["Content-Length"]
-            await response.prepare(request)
-            if request.method != "HEAD":
-                try:
-                    async for part in upstream.content.iter_any():
-                        await response.write(part)
-                except ClientError:
-                    # The engine broke off in the middle: so must we, or the client takes it for whole.
-                    if request.transport is not None:
-                        request.transport.abort()
-                    return response
-            await response.write_eof()
-            return response
+        return await relay(request, upstream)
 
     async def engine_path(self, request: web.Request) -> str:
         """Returns the request's raw path in a version that the engine speaks."""
@@ -64,3 +48,31 @@ class Passthrough:
             return request.raw_path
         version = min(version, await self._engine.max_version())
         return f"/v{show_version(version)}{rest}"
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns the headers that are not of one connection only."""
+    return [(k, v) for k, v in headers if k.lower() not in _OWN]
+
+
+async def relay(request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
+    """Passes an answer on as it comes."""
+    async with upstream:
+        kept = end_to_end(upstream.headers.items())
+        response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
+        for name, value in kept:
+            response.headers.add(name, value)
+        if upstream.headers.get("Content-Length"):
+            response.headers["Content-Length"] = upstream.headers["Content-Length"]
+        await response.prepare(request)
+        if request.method != "HEAD":
+            try:
+                async for part in upstream.content.iter_any():
+                    await response.write(part)
+            except ClientError:
+                # The engine broke off in the middle: so must we, or the client takes it for whole.
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
+        await response.write_eof()
+        return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -101,6 +101,22 @@ class SwarmNode(Protocol):
         """Errors: `NotManager`, in Docker's words."""
         ...
 
+    def leader_socket(self) -> str | None:
+        """Returns the socket of the API of another manager, which leads; None where there is none."""
+        ...
+
+    async def leader_says(self) -> dict[str, Any]:
+        """Returns what the leader, another manager, says of the swarm (`/info`). Errors: `Unavailable`."""
+        ...
+
+    async def check_health(self) -> None:
+        """Errors: `Unavailable` where this is no manager with a quorum."""
+        ...
+
+    async def enrol_for(self, body: bytes) -> bytes:
+        """Takes a node in that joins through another manager. Errors: `Denied`, `Invalid`, `Unavailable`."""
+        ...
+
     def join_tokens(self, cluster: Cluster) -> tuple[str, str]:
         """Returns (worker token, manager token)."""
         ...
@@ -113,4 +129,10 @@ class SwarmNode(Protocol):
 
     async def leave(self, force: bool) -> None: ...
 
-    def events(self, since: float | None) -> AsyncIterator[Event]: ...
+    def events(self, since: float | None) -> AsyncIterator[Event]:
+        """Yields what this manager emits while it leads."""
+        ...
+
+    def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
+        """Yields the swarm's events, whoever leads."""
+        ...

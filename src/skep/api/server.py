@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from skep.api.engine import LocalEngine
 from skep.api.errors import answer_errors
+from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
 from skep.api.tls import HalfCloseTls
 from skep.api.versions import MAX_VERSION, PREFIX, check_version, parse_version, show_version
@@ -28,25 +29,48 @@ SOCKET_PATH_MAX = 107  # unix(7)
 
 
 class Route(Struct, frozen=True):
-    """One route of the API; the path without its version."""
+    """One route of the API; the path without its version. `is_leaders`: only a leader can answer it, other
+    managers pass it on. `is_internal`: only managers may ask it of each other."""
 
     method: str
     path: str
     handler: Handler
+    is_leaders: bool = False
+    is_internal: bool = False
+
+
+def leaders(method: str, path: str, handler: Handler) -> Route:
+    return Route(method, path, handler, is_leaders=True)
 
 
 class ApiServer:
-    """`server_header` names us in every answer; `routes` are the swarm's, the rest is the engine's."""
+    """`server_header` names us in every answer; `routes` are the swarm's, the rest is the engine's.
 
-    def __init__(self, engine: LocalEngine, routes: Iterable[Route], server_header: str) -> None:
+    With `forward` it is everybody's API. Without, it is the one for other managers: it answers what a leader
+    can while this manager leads, and nothing of the engine's.
+    """
+
+    def __init__(
+        self,
+        engine: LocalEngine,
+        routes: Iterable[Route],
+        server_header: str,
+        forward: LeaderForward | None,
+    ) -> None:
         self._engine = engine
+        self._forward = forward
         self._server_header = server_header
         self._app = web.Application(client_max_size=0, middlewares=[self._around])
-        passthrough = Passthrough(engine)
         for route in routes:
+            if forward is None and not (route.is_leaders or route.is_internal):
+                continue
+            if forward is not None and route.is_internal:
+                continue
+            handler = self._leaders(forward, route.handler) if route.is_leaders else route.handler
             for prefix in ("", PREFIX):
-                self._app.router.add_route(route.method, prefix + route.path, route.handler)
-        self._app.router.add_route("*", "/{path:.*}", passthrough.handle)
+                self._app.router.add_route(route.method, prefix + route.path, handler)
+        if forward is not None:
+            self._app.router.add_route("*", "/{path:.*}", Passthrough(engine).handle)
         self._app.on_response_prepare.append(self._add_headers)
         self._runner = web.AppRunner(self._app, access_log=None, handler_cancellation=True)
         self._servers: list[asyncio.Server] = []
@@ -73,6 +97,10 @@ class ApiServer:
             ) from error
         self._sockets.append(path)
 
+    async def listen_bound(self, bound: socket.socket) -> None:
+        """Serves a socket that was bound already."""
+        await web.SockSite(self._runner, bound).start()
+
     async def listen_tcp(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
         """Returns the port. Errors: `Invalid` when the address cannot be used."""
 
@@ -91,9 +119,20 @@ class ApiServer:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
+        if self._forward is not None:
+            await self._forward.close()
         await self._runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def _leaders(self, forward: LeaderForward | None, handler: Handler) -> Handler:
+        if forward is None:
+            return handler
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await forward.answer(request, handler)
+
+        return answer
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:

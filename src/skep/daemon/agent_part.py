@@ -15,12 +15,13 @@ from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
-from skep.rpc.certificates import NodeKeys
+from skep.rpc.certificates import NodeKeys, identity_of
 from skep.rpc.link import connect
+from skep.rpc.messages import Role
 from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import client_context
 from skep.runtime.clock import Clock
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
@@ -41,6 +42,8 @@ class AgentPart:
         rng: random.Random,
         on_managers: Callable[[list[str]], None],
         on_removed: Callable[[str], None],
+        on_role: Callable[[Role], None] | None = None,
+        manager_addr: str = "",
     ) -> None:
         self._node_id = node_id
         self._executor = executor
@@ -53,7 +56,10 @@ class AgentPart:
             rng=rng,
             on_managers=on_managers,
             on_goodbye=self._goodbye,
+            on_role=on_role,
+            manager_addr=manager_addr,
         )
+        self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
         self._work: asyncio.Task[None] | None = None
@@ -68,8 +74,17 @@ class AgentPart:
             renewed(keys)
             line.keys = keys
 
-        renewal = Renewal(line.keys, self.session.renew, use, self._clock, self._rng)
-        self._renewing = asyncio.ensure_future(renewal.run())
+        self._renewal = Renewal(line.keys, self.session.renew, use, self._clock, self._rng)
+        self._renewing = asyncio.ensure_future(self._renewal.run())
+
+    async def renew_as(self, role: str) -> None:
+        """Has a certificate of that role. Errors: `Unavailable` where the leader does not give one (yet)."""
+        assert self._renewal is not None
+        if identity_of(self._renewal.keys.certificate_pem).role == role:
+            return
+        await self._renewal.renew()
+        if identity_of(self._renewal.keys.certificate_pem).role != role:
+            raise Unavailable(f"the leader does not take this node for a {role} yet")
 
     async def stop(self) -> None:
         """Ends the session; containers run on."""

@@ -66,6 +66,7 @@ def found_swarm(
         managers=[address],
         listen=join_address(*listen),
         advertise=address,
+        peers={node_id: address},
     )
     return membership, NodeKeys(key_pem, certificate, ca_cert), first
 

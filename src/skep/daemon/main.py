@@ -20,6 +20,7 @@ from skep.agent.executor.docker import DockerExecutor
 from skep.agent.executor.port import Executor
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
+from skep.api.forward import LeaderForward
 from skep.api.routes.later import LaterRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
@@ -32,6 +33,7 @@ from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
+from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import system_rng
@@ -89,13 +91,16 @@ async def serve(settings: Settings) -> None:
     node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng))
     stall = StallWatch()
     stall.start()
-    api = make_api(settings, node, engine, stall)
+    api = make_api(settings, node, engine, stall, LeaderForward(node))
+    internal = make_api(settings, node, engine, stall, None)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
         await api.start()
+        await internal.start()
+        await internal.listen_bound(node.sockets.bind(streams.API))
         await node.start()
         await node.wait_settled(SETTLE_S)
         await listen(api, settings)
@@ -105,6 +110,7 @@ async def serve(settings: Settings) -> None:
     finally:
         stall.stop()
         await api.close()
+        await internal.close()
         with contextlib.suppress(SkepError):
             await node.stop()
         await engine.close()
@@ -118,7 +124,14 @@ def make_executor(settings: Settings, rng: random.Random) -> Executor:
     return DockerExecutor(settings.engine_socket, settings.hostname, clock)
 
 
-def make_api(settings: Settings, node: SkepNode, engine: LocalEngine, stall: StallWatch) -> ApiServer:
+def make_api(
+    settings: Settings,
+    node: SkepNode,
+    engine: LocalEngine,
+    stall: StallWatch,
+    forward: LeaderForward | None,
+) -> ApiServer:
+    """Returns the API for users, or the one for other managers, which passes nothing on."""
     routes = [
         *SystemRoutes(node, engine, settings.hostname).routes(),
         *SwarmRoutes(node).routes(),
@@ -128,7 +141,7 @@ def make_api(settings: Settings, node: SkepNode, engine: LocalEngine, stall: Sta
         *LaterRoutes(node, engine).routes(),
         *OwnRoutes(node, stall).routes(),
     ]
-    return ApiServer(engine, routes, f"skep/{__version__} (linux)")
+    return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
 
 
 async def listen(api: ApiServer, settings: Settings) -> None:

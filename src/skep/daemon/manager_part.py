@@ -3,62 +3,100 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
+from collections.abc import AsyncIterator, Callable
 
-from skep.daemon.state import StateDir
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from skep.daemon.addresses import parse_address
+from skep.daemon.leader_line import EnrolFor, LeaderLine
+from skep.daemon.peers import Peers
+from skep.daemon.reception import NotLeading, Reception
+from skep.daemon.socket_dir import SocketDir
+from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader
+from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
+from skep.model.event import Event
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
-from skep.rpc.enrolment_messages import Enrol, Enrolled
-from skep.rpc.link import LinkServer
-from skep.rpc.messages import Goodbye, encode
+from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
+from skep.rpc.link import FrameLink, LinkServer
 from skep.rpc.port import Connection, Handler
+from skep.rpc.streams import API, RAFT, OpenStream, StreamServer
 from skep.rpc.tls import load_chain, server_context
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Unavailable, Unsupported
+from skep.runtime.errors import Deposed, Invalid, NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
+from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Compare, Put, Txn
 
+log = structlog.get_logger()
+
 LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd is broken
+FOLLOW_S = 1.0  # how often a manager looks who the others are: two small reads of its own etcd
+VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
+ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
+ENROL_RETRY_S = 0.2
+EVENTS_POLL_S = 1.0  # how soon a stream of events notices that another manager leads
 
 
 class ManagerPart:
-    """`listen` and `advertise` are (host, port)."""
+    """`moved` hears of the other managers' addresses."""
 
     def __init__(
         self,
         state: StateDir,
+        sockets: SocketDir,
         keys: NodeKeys,
-        node_id: str,
-        listen: tuple[str, int],
-        advertise: str,
+        membership: Membership,
         etcd_binary: str,
         clock: Clock,
         rng: random.Random,
         hub: EventHub,
+        moved: Callable[[dict[str, str]], None],
     ) -> None:
         self._keys = keys
         self._context = server_context(keys)
-        self._node_id = node_id
-        self._listen = listen
-        self._advertise = advertise
+        self._node_id = membership.node_id
+        self._listen = parse_address(membership.listen)
+        self._advertise = membership.advertise
         self._clock = clock
         self._new_id = id_source(rng)
         self._hub = hub
-        self.etcd = EtcdProcess(state.path, etcd_binary)
+        self.etcd = EtcdProcess(state.path, etcd_binary, membership.node_id)
+        self.etcd.prepare()
+        self._etcd_sockets = SocketDir(self.etcd.run_dir)
+        self.peers = Peers(
+            membership.node_id,
+            membership.advertise,
+            keys,
+            sockets,
+            self._etcd_sockets,
+            membership.peers,
+            moved,
+        )
+        self._streams = StreamServer(
+            {RAFT: self._etcd_sockets.path(peer_socket(membership.node_id)), API: sockets.path(API)}
+        )
+        self.leader_line = LeaderLine(self.leader_socket)
+        self._members: frozenset[str] = frozenset(membership.peers)
+        self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
         self._server = LinkServer()
         self._works: list[asyncio.Task[None]] = []
+        self._admitting: set[asyncio.Task[None]] = set()
         self._candidate: Candidate | None = None
         self._authority: Authority | None = None
 
@@ -67,78 +105,251 @@ class ManagerPart:
         """The leader, while it is this manager."""
         return self._candidate.leader if self._candidate is not None else None
 
-    async def start(self, first: tuple[Put, ...] = ()) -> None:
-        """Opens the store (writing `first` into an empty one) and the port, and begins to campaign.
+    @property
+    def leader_id(self) -> str:
+        """Which manager leads, as far as this one knows; an empty text where none does."""
+        return self._candidate.leader_id if self._candidate is not None else ""
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Node ids of all managers, as far as this one knows."""
+        return self._members | {self._node_id}
+
+    def leader_socket(self) -> str | None:
+        """Returns the socket of the leader's API; None where it is not known, or this manager itself."""
+        return self.peers.api_socket(self.leader_id) if self.leader_id else None
+
+    async def start(self, first: tuple[Put, ...] = (), force_new_cluster: bool = False) -> None:
+        """Opens the port and the store (writing `first` into an empty one), and begins to campaign.
 
         Errors: `Invalid`, `Unavailable`, `Corrupt`.
         """
-        await self.etcd.start()
+        await self._server.listen(*self._listen, self._context, self._handler)
+        peers = () if force_new_cluster else tuple(sorted(set(self.peers.addresses) - {self._node_id}))
+        await self.peers.open_doors(peers)
+        await self.etcd.start(peers, force_new_cluster)
         self._store = EtcdStore(self.etcd.target, self.etcd.trouble)
         if first:
             empty = (Compare(codec.SCHEMA_KEY, 0),)
             await self._store.commit(Txn(first, compares=empty))
-        await self._server.listen(*self._listen, self._context, self._handler)
+        self._works = [
+            asyncio.ensure_future(self._follow(self._store)),
+            asyncio.ensure_future(maintain(self._store)),
+            asyncio.ensure_future(self._campaign(self._store)),
+        ]
+
+    async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
+        """Errors: `Unavailable` where no leadership comes about in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if self.leader is not None:
+                        return self.leader
+                    await asyncio.sleep(LEAD_POLL_S)
+        except TimeoutError as error:
+            raise Unavailable(f"this manager could not take the lead within {timeout_s:.0f} s") from error
+
+    async def wait_led(self, timeout_s: float) -> None:
+        """Waits until some manager leads. Errors: `Unavailable`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if self.leader is not None or self.leader_socket() is not None:
+                        return
+                    await asyncio.sleep(LEAD_POLL_S)
+        except TimeoutError as error:
+            raise Unavailable(f"no manager leads after {timeout_s:.0f} s") from error
+
+    async def wait_voter(self) -> None:
+        """Waits until this manager's member has its vote."""
+        while True:
+            with contextlib.suppress(SkepError):
+                if self._store is not None and await self._store.cluster.is_voter():
+                    return
+            await asyncio.sleep(VOTE_POLL_S)
+
+    async def check_health(self) -> None:
+        """Errors: `Unavailable` where this manager's etcd does not answer, or has no quorum."""
+        if self._store is None or not await self._store.cluster.is_led():
+            raise Unavailable("this manager's etcd has no leader")
+
+    async def stop(self) -> None:
+        works = [*self._works, *self._admitting]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        await self._server.close()
+        self._streams.close()
+        await self.leader_line.close()
+        if self._store is not None:
+            await self._store.close()
+        await self.etcd.stop()
+        self.peers.close()
+        self._etcd_sockets.close()
+
+    # Works
+
+    async def _campaign(self, store: EtcdStore) -> None:
+        await self.wait_voter()
+        await store.cluster.take_name(self._node_id)
+        team = Team(self._node_id, store.cluster, self._probe)
         self._candidate = Candidate(
-            self._store,
-            self._node_id,
+            store,
             self._clock,
             self._new_id,
             lambda: new_secret(secrets.token_bytes(16)),
             self._hub,
             [self._advertise],
             self._sign,
+            team,
         )
-        self._works = [
-            asyncio.ensure_future(self._candidate.run()),
-            asyncio.ensure_future(maintain(self._store)),
-        ]
+        await self._candidate.run()
 
-    async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
-        """Errors: `Unavailable` where no leadership comes about in time."""
-        assert self._candidate is not None
-        try:
-            await asyncio.wait_for(self._candidate.leads.wait(), timeout_s)
-        except TimeoutError as error:
-            raise Unavailable(f"this manager could not take the lead within {timeout_s:.0f} s") from error
-        assert self.leader is not None
-        return self.leader
+    async def _follow(self, store: EtcdStore) -> None:
+        """Keeps a door to each manager. A learner may not ask who they are: it knows those it was told of."""
+        while True:
+            try:
+                self.is_led = await store.cluster.is_led()
+                await self._look_who(store)
+                if self.leader_id:
+                    await store.cluster.hold_lead(self.leader_id)
+            except SkepError as error:
+                self.is_led = self.is_led and not isinstance(error, Unavailable)
+                log.debug("manager.follow", error=str(error))
+            await asyncio.sleep(FOLLOW_S)
 
-    async def stop(self) -> None:
-        for work in self._works:
-            work.cancel()
-        await asyncio.gather(*self._works, return_exceptions=True)
-        await self._server.close()
-        if self._store is not None:
-            await self._store.close()
-        await self.etcd.stop()
+    async def _look_who(self, store: EtcdStore) -> None:
+        """Learns who the managers are and where. Errors: `Unavailable`, `Conflict` for a learner."""
+        members = {member.node_id for member in await store.cluster.members()}
+        self._members = frozenset(members)
+        for node_id in members - set(self.peers.addresses) - {self._node_id}:
+            for pair in (await store.load(codec.node_key(node_id)))[0]:
+                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
+                self.peers.learn(node_id, node.manager_addr)
+        await self.peers.open_doors(members)
+
+    async def _probe(self, node_id: str) -> bool:
+        path = self.peers.api_socket(node_id)
+        return path is not None and await self.leader_line.is_well(path)
+
+    # The port
 
     def _handler(self, connection: Connection) -> Handler | None:
         if connection.identity is None:
-            return EnrolHandler(connection, self._keys.ca_pem, self._issue)
+            return EnrolHandler(connection, self._keys.ca_pem, self.enrol)
+        if connection.identity.role == "manager":
+            return Reception(connection, self._session, self._stream)
+        return self._session(connection)
+
+    def _session(self, connection: Connection) -> Handler:
         if self.leader is None:
-            return _NotLeading(connection, [self._advertise])
+            return NotLeading(connection, self.addresses(), self.peers.addresses.get(self.leader_id, ""))
         return self.leader.dispatcher.open(connection)
 
-    async def _issue(self, request: Enrol, remote_host: str) -> Enrolled:
-        """Takes a node in. Errors: `Denied`, `Invalid`, `Unavailable`, `Unsupported`."""
-        leader = self.leader
+    def addresses(self) -> list[str]:
+        """Returns where managers are reached, the leader first."""
+        return list(self.addresses_by_id().values())
+
+    def addresses_by_id(self) -> dict[str, str]:
+        known = {**self.peers.addresses, self._node_id: self._advertise}
+        ids = sorted(self.members, key=lambda node_id: (node_id != self.leader_id, node_id))
+        return {node_id: known[node_id] for node_id in ids if known.get(node_id)}
+
+    def _stream(self, link: FrameLink, asked: OpenStream) -> None:
+        assert link.identity is not None
+        work = asyncio.ensure_future(self._admit(link, link.identity.node_id, asked))
+        self._admitting.add(work)
+        work.add_done_callback(self._admitting.discard)
+
+    async def _admit(self, link: FrameLink, node_id: str, asked: OpenStream) -> None:
+        """Lets managers in, and nobody who only was one."""
+        if node_id not in self.members and self._store is not None:
+            with contextlib.suppress(SkepError):
+                await self._look_who(self._store)  # it may just have become one
+        if node_id not in self.members:
+            self._streams.refuse(link, f"node {node_id} is not a manager of this swarm")
+            return
+        self.peers.learn(node_id, asked.address)
+        self._streams.serve(link, asked)
+
+    async def enrol(self, request: Enrol, remote_host: str) -> Enrolled:
+        """Takes a node in, here or through the leader; waits for one. Errors: `Denied`, `Invalid`,
+        `Unavailable`."""
+        asked = EnrolFor(request, remote_host, self._new_id())
+        deadline = asyncio.get_running_loop().time() + ENROL_S
+        while True:
+            try:
+                if self.leader is not None:
+                    return await self.enrol_here(asked)
+                return await self.leader_line.enrol(asked)
+            except (Unavailable, Deposed):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(ENROL_RETRY_S)
+
+    async def enrol_for(self, body: bytes) -> bytes:
+        """Takes a node in that joins through another manager: `EnrolFor` to `Enrolled`, both msgpack."""
+        try:
+            asked = msgspec.msgpack.decode(body, type=EnrolFor)
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"not a message of enrolment: {error}") from error
+        return encode(await self.enrol_here(asked))
+
+    async def demote_self(self) -> None:
+        """Asks for this manager to become a worker. Errors: as the leader's."""
+        if self.leader is None:
+            await self.leader_line.demote(self._node_id)
+            return
+        node = self.leader.view.nodes[self._node_id]
+        await self.leader.nodes.update(node.id, node.version, replace(node.spec, role="worker"))
+
+    async def enrol_here(self, asked: EnrolFor) -> Enrolled:
+        """Takes a node in; asked for twice, to the same effect. Errors: as `enrol`, `NoLeader`."""
+        leader, request = self.leader, asked.request
         cluster = leader.view.cluster if leader is not None else None
         if leader is None or cluster is None:
-            raise Unavailable("the swarm has no leader at the moment; try again")
+            raise NoLeader("the swarm has no leader at the moment; try again")
         role = role_of_token(
             request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
         )
-        if role == "manager":
-            raise Unsupported("joining as a manager is not supported by this version of skep yet")
-        node_id = self._new_id()
-        certificate = self._certificate(cluster, node_id, role, request.request_pem)
-        availability = request.availability or "active"
-        await leader.nodes.add(node_id, role, availability, request.description, remote_host)
-        return Enrolled(node_id, certificate, cluster.id, [self._advertise])
+        certificate = self._certificate(cluster, asked.node_id, role, request.request_pem)
+        if asked.node_id not in leader.view.nodes:
+            availability = request.availability or "active"
+            await leader.nodes.add(asked.node_id, role, availability, request.description, asked.remote_host)
+        return Enrolled(asked.node_id, certificate, cluster.id, self.addresses())
+
+    async def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
+        """Yields the swarm's events whoever leads; those of a moment without a leader are lost."""
+        while True:
+            if self.leader_socket() is None:
+                async for event in self._until_another_leads(self._hub.listen(since)):
+                    yield event
+            else:
+                with contextlib.suppress(Unavailable):
+                    async for event in self.leader_line.events(since):
+                        yield event
+            since = self._clock.now()
+            await asyncio.sleep(LEAD_POLL_S)
+
+    async def _until_another_leads(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        waiting = asyncio.ensure_future(anext(events))
+        try:
+            while self.leader_socket() is None:
+                done, _ = await asyncio.wait([waiting], timeout=EVENTS_POLL_S)
+                if done:
+                    yield waiting.result()
+                    waiting = asyncio.ensure_future(anext(events))
+        except StopAsyncIteration:
+            return
+        finally:
+            waiting.cancel()
+
+    # Certificates
 
     def renewed(self, keys: NodeKeys) -> None:
         """This manager's own certificate was renewed: new connections are shown it."""
         self._keys = keys
+        self.peers.use(keys)
         load_chain(self._context, keys)
 
     def renew_own(self) -> NodeKeys:
@@ -153,7 +364,8 @@ class ManagerPart:
         return keys
 
     def _sign(self, cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
-        return self._certificate(cluster, node.id, node.spec.role, request_pem)
+        role = self.leader.view.role_of(node) if self.leader is not None else "worker"
+        return self._certificate(cluster, node.id, role, request_pem)
 
     def _certificate(self, cluster: Cluster, node_id: str, role: str, request_pem: bytes) -> bytes:
         now, expiry_s = self._clock.now(), cluster.spec.node_cert_expiry_s
@@ -164,22 +376,3 @@ class ManagerPart:
         if self._authority is None or self._authority.ca_pem != cluster.ca_cert_pem:
             self._authority = Authority(cluster.ca_cert_pem, cluster.ca_key_pem)
         return self._authority
-
-
-class _NotLeading:
-    """A session came to a manager that does not lead (yet): it is told to try again."""
-
-    def __init__(self, connection: Connection, managers: list[str]) -> None:
-        self._connection = connection
-        self._managers = managers
-
-    def connected(self, connection: Connection) -> None:
-        goodbye = Goodbye("not-leader", "this manager does not lead", self._managers)
-        connection.send(encode(goodbye))
-        connection.close()
-
-    def frame(self, data: bytes) -> None:
-        """What it says does not matter."""
-
-    def closed(self, reason: str) -> None:
-        """Nothing is kept of it."""

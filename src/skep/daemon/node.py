@@ -1,6 +1,7 @@
 """This host's part in a swarm: begun by init or join, found again at start, ended by leave.
 
-Fulfils `api.port.SwarmNode`. One change of membership at a time.
+Fulfils `api.port.SwarmNode`. One order of a user's at a time; what the swarm wants this node to act as is
+`role_keeper`'s.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ import contextlib
 import importlib
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, LocalNode
-from skep.daemon.addresses import parse_address, resolve_advertise, resolve_listen
+from skep.daemon import words
+from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
+from skep.daemon.joining import enrol_with_any
+from skep.daemon.role_keeper import RoleKeeper
+from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import join_token
 from skep.manager.control.swarm import validate_swarm
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
-from skep.model.node import NodeDescription
 from skep.rpc.certificates import (
     NodeKeys,
     identity_of,
@@ -34,10 +39,18 @@ from skep.rpc.certificates import (
     save_keys,
     validity_of,
 )
-from skep.rpc.enrol import Enrolment, enrol
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Corrupt, Invalid, NotManager, SkepError, Unavailable, Unsupported
+from skep.runtime.errors import (
+    Corrupt,
+    Invalid,
+    NoLeader,
+    NotManager,
+    SkepError,
+    Unavailable,
+    Unsupported,
+)
 from skep.runtime.ids import id_source
+from skep.store.port import Put
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -46,31 +59,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 JOIN_S = 20.0  # Docker's own: after that joining goes on in the background
-
-NOT_IN_SWARM = (
-    "This node is not a swarm manager. Use "
-    '"docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
-)
-WORKER = (
-    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
-    "Please run this command on a manager node or promote the current node to a manager."
-)
-NO_LEADER = (
-    "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers"
-    " are online. Make sure more than half of the managers are online."
-)
-IN_SWARM = (
-    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
-)
-LAST_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last"
-    " manager erases all current state of the swarm. Use `--force` to ignore this message. "
-)
-EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
-STILL_JOINING = (
-    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
-    ' Use the "docker info" command to see the current swarm status of your node.'
-)
+DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
 
 
 class SkepNode:
@@ -91,10 +80,12 @@ class SkepNode:
         self._clock = clock
         self._rng = rng
         self._make_executor = make_executor
+        self.sockets = SocketDir(state.path / "run")
         self._hub = EventHub(clock)
         self._membership: Membership | None = None
         self._manager: ManagerPart | None = None
         self._agent: AgentPart | None = None
+        self._role = RoleKeeper(self)
         self._error = ""
         self._not_after = 0.0  # of the certificate in use
         self._change = asyncio.Lock()
@@ -115,33 +106,60 @@ class SkepNode:
             )
         self._membership = membership
         is_expired = identity.not_after < self._clock.now()
-        if is_expired and membership.role != "manager":
-            self._error = EXPIRED
+        if is_expired and (membership.role != "manager" or self._other_managers()):
+            self._error = words.EXPIRED
             log.error("certificate.expired", node_id=membership.node_id)
             return
         if membership.role == "manager":
-            self._manager = await self._manager_part(keys, membership)
-            await self._manager.start()
+            await self._start_again(keys, membership)
             if is_expired:
-                # The CA is its own: nobody else could renew it, and nothing is lost.
-                await self._manager.wait_leading()
-                keys = self._manager.renew_own()
-                save_keys(self._state.certificates, keys)
-                log.warning("certificate.was_expired", node_id=membership.node_id)
+                keys = await self._renew_own()
         self._start_agent(membership, keys)
+
+    async def _start_again(self, keys: NodeKeys, membership: Membership) -> None:
+        """Starts the manager of before. One of several that does not come up is told what to do by the
+        others: the swarm may have let go of it meanwhile."""
+        manager = await self._manager_part(keys, membership)
+        if not manager.etcd.has_data:
+            if not self._other_managers():
+                raise Corrupt(
+                    f"this swarm's store is gone from {self._state.path}: restore a backup (skep backup"
+                    " restore), or remove the directory to begin anew"
+                )
+            return
+        try:
+            await manager.start()
+        except Unavailable as error:
+            await manager.stop()
+            if not self._other_managers():
+                raise
+            log.error("manager.not_started", error=str(error))
+            return
+        self._manager = manager
+
+    async def _renew_own(self) -> NodeKeys:
+        """The CA is this lone manager's own: nobody else could renew its certificate, and nothing is lost."""
+        assert self._manager is not None
+        await self._manager.wait_leading()
+        keys = self._manager.renew_own()
+        save_keys(self._state.certificates, keys)
+        log.warning("certificate.was_expired", node_id=self.membership.node_id)
+        return keys
 
     async def wait_settled(self, timeout_s: float) -> None:
         """Waits until a manager leads again: who asks it right after its start should get an answer."""
         if self._manager is not None:
             with contextlib.suppress(Unavailable):
-                await self._manager.wait_leading(timeout_s)
+                await self._manager.wait_led(timeout_s)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
+        await self._role.stop()
         if self._agent is not None:
             await self._agent.stop()
         if self._manager is not None:
             await self._manager.stop()
+        self.sockets.close()
         self._state.close()
 
     # api.port.SwarmNode
@@ -151,27 +169,50 @@ class SkepNode:
         if membership is None:
             return LocalNode("inactive")
         is_manager = membership.role == "manager"
-        managers = self._agent.session.managers if self._agent is not None else membership.managers
-        named = tuple((membership.node_id if is_manager else "", address) for address in managers)
+        managers: tuple[tuple[str, str], ...]
+        if self._manager is not None:
+            managers = tuple(self._manager.addresses_by_id().items())
+        else:
+            known = self._agent.session.managers if self._agent is not None else membership.managers
+            managers = tuple(("", address) for address in known)
         addr = parse_address(membership.advertise)[0] if membership.advertise else ""
         error = self._error
         if not error and self._not_after < self._clock.now():
-            error = EXPIRED
+            error = words.EXPIRED
         state = "error" if error else "active"
         etcd_pid = self._manager.etcd.pid if self._manager is not None else 0
-        return LocalNode(state, membership.node_id, addr, is_manager, error, named, etcd_pid)
+        if not error and self._manager is not None and not self._manager.is_led:
+            error = self._no_leader()
+        return LocalNode(state, membership.node_id, addr, is_manager, error, managers, etcd_pid)
 
     def manager(self) -> Leader:
         if self._membership is None:
-            raise NotManager(NOT_IN_SWARM)
+            raise NotManager(words.NOT_IN_SWARM)
         if self._error:
             raise NotManager(self._error)
-        if self._manager is None:
-            raise NotManager(WORKER)
-        if self._manager.leader is None:
-            trouble = self._manager.etcd.trouble()
-            raise NotManager(f"{NO_LEADER} This manager's etcd ended: {trouble}" if trouble else NO_LEADER)
+        if self._membership.role != "manager":
+            raise NotManager(words.WORKER)
+        if self._manager is None or self._manager.leader is None:
+            raise NoLeader(self._no_leader())
         return self._manager.leader
+
+    def leader_socket(self) -> str | None:
+        return self._manager.leader_socket() if self._manager is not None else None
+
+    async def leader_says(self) -> dict[str, Any]:
+        if self._manager is None:
+            raise NotManager(words.WORKER)
+        return await self._manager.leader_line.swarm()
+
+    async def check_health(self) -> None:
+        if self._manager is None:
+            raise NotManager(words.WORKER)
+        await self._manager.check_health()
+
+    async def enrol_for(self, body: bytes) -> bytes:
+        if self._manager is None:
+            raise NotManager(words.WORKER)
+        return await self._manager.enrol_for(body)
 
     def join_tokens(self, cluster: Cluster) -> tuple[str, str]:
         return (
@@ -183,35 +224,85 @@ class SkepNode:
         async for event in self._hub.listen(since):
             yield event
 
+    async def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
+        if self._manager is None:
+            async for event in self._hub.listen(since):
+                yield event
+            return
+        async for event in self._manager.swarm_events(since):
+            yield event
+
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
         async with self._change:
+            if request.force_new_cluster and self._membership is not None:
+                return await self._force_new_cluster(request)
             self._require_free()
             if request.auto_lock_managers:
                 raise Unsupported("autolock is not supported by this version of skep yet")
-            if request.force_new_cluster:
-                raise Unsupported("--force-new-cluster is not supported by this version of skep yet")
             validate_swarm(request.spec)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             now, new_id = self._clock.now(), id_source(self._rng)
             membership, keys, first = found_swarm(request, self._hostname, listen, advertise, now, new_id)
             self._state.clear()
-            manager = await self._manager_part(keys, membership)
-            try:
-                save_keys(self._state.certificates, keys)
-                await manager.start(first)
-                await manager.wait_leading()
-                self._state.save(membership)
-            except SkepError:
-                await manager.stop()
-                self._state.clear()
-                raise
-            self._manager = manager
-            self._membership = membership
-            self._start_agent(membership, keys)
+            await self._found(membership, keys, first)
             await self._wait_ready()
             return membership.node_id
+
+    async def _found(self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...]) -> None:
+        manager = await self._manager_part(keys, membership)
+        try:
+            save_keys(self._state.certificates, keys)
+            await manager.start(first)
+            await manager.wait_leading()
+            self._state.save(membership)
+        except SkepError:
+            await manager.stop()
+            self._state.clear()
+            raise
+        self._manager = manager
+        self._membership = membership
+        self._start_agent(membership, keys)
+
+    async def _force_new_cluster(self, request: InitRequest) -> str:
+        """Makes this manager the only one, with all that its store holds."""
+        before = self.membership
+        if before.role != "manager":
+            raise Unavailable(words.IN_SWARM)
+        await self._role.stop()
+        if self._agent is not None:
+            await self._agent.stop()
+        if self._manager is not None:
+            await self._manager.stop()
+        self._agent = self._manager = None
+        listen, advertise = parse_address(before.listen), before.advertise
+        if request.advertise_addr:
+            listen = resolve_listen(request.listen_addr)
+            advertise = join_address(*resolve_advertise(request.advertise_addr, listen))
+        membership = replace(
+            before,
+            listen=join_address(*listen),
+            advertise=advertise,
+            managers=[advertise],
+            peers={before.node_id: advertise},
+        )
+        keys = load_keys(self._state.certificates)
+        manager = await self._manager_part(keys, membership)
+        try:
+            await manager.start(force_new_cluster=True)
+            await manager.wait_leading()
+        except SkepError:
+            await manager.stop()
+            raise
+        self._manager, self._membership, self._error = manager, membership, ""
+        self._state.save(membership)
+        if identity_of(keys.certificate_pem).not_after < self._clock.now():
+            keys = await self._renew_own()
+        self._start_agent(membership, keys)
+        await self._wait_ready()
+        log.warning("manager.forced_new_cluster", node_id=membership.node_id)
+        return membership.node_id
 
     async def join(self, request: JoinRequest) -> None:
         """Joins by the first address that answers. Errors: `Invalid`, `Denied`, `Unavailable`."""
@@ -220,14 +311,20 @@ class SkepNode:
             if not request.remote_addrs:
                 raise Invalid("at least 1 RemoteAddr is required to join")
             parse_join_token(request.join_token)
-            enrolment = await self._enrol(request)
-            identity = identity_of(enrolment.keys.certificate_pem)
+            listen = resolve_listen(request.listen_addr)
+            enrolment = await enrol_with_any(
+                request, self._hostname, self._make_executor(), self._clock.now()
+            )
+            # Where the managers reached us from is where they reach us, unless the user says otherwise.
+            own = (enrolment.local_host, listen[1])
+            advertise = resolve_advertise(request.advertise_addr, own)
             membership = Membership(
                 node_id=enrolment.node_id,
                 cluster_id=enrolment.cluster_id,
-                role=identity.role,
+                role="worker",
                 managers=enrolment.managers or list(request.remote_addrs),
-                advertise=request.advertise_addr,
+                listen=join_address(*listen),
+                advertise=join_address(*advertise),
             )
             self._state.clear()
             save_keys(self._state.certificates, enrolment.keys)
@@ -237,12 +334,15 @@ class SkepNode:
             await self._wait_ready()
 
     async def leave(self, force: bool) -> None:
-        """Errors: `Unavailable` in no swarm, or for the last manager without force."""
+        """Errors: `Unavailable` in no swarm, or for a manager without force."""
         async with self._change:
             if self._membership is None:
                 raise Unavailable("This node is not part of a swarm")
-            if self._membership.role == "manager" and not force:
-                raise Unavailable(LAST_MANAGER)
+            if self._membership.role == "manager":
+                if not force:
+                    raise Unavailable(await self._why_not_leave())
+                await self._demote_first()
+            await self._role.stop()
             if self._agent is not None:
                 await self._agent.remove_containers()
                 await self._agent.stop()
@@ -252,11 +352,80 @@ class SkepNode:
             self._error = ""
             self._state.clear()
 
+    async def _why_not_leave(self) -> str:
+        managers = len(self._manager.members) if self._manager is not None else 0
+        if self._manager is not None and self._manager.leader is not None:
+            view = self._manager.leader.view
+            return words.leaving_manager(len(view.reachable), len(view.members))
+        return words.leaving_manager(managers, managers if self._manager and self._manager.is_led else 0)
+
+    async def _demote_first(self) -> None:
+        """Has the others let go of this manager; where they do not in time, it leaves all the same."""
+        if self._manager is None or not self._other_managers():
+            return
+        try:
+            async with asyncio.timeout(DEMOTE_S):
+                await self._role.demote(self._manager)
+        except (SkepError, TimeoutError) as error:
+            log.warning("manager.left_behind", reason=str(error) or "it took too long")
+
+    # For the role keeper
+
+    @property
+    def membership(self) -> Membership:
+        assert self._membership is not None
+        return self._membership
+
+    @property
+    def agent(self) -> AgentPart:
+        assert self._agent is not None
+        return self._agent
+
+    @property
+    def running_manager(self) -> ManagerPart | None:
+        return self._manager
+
+    def remember(self, membership: Membership) -> None:
+        """Errors: `Invalid` where the state directory cannot be written."""
+        self._membership = membership
+        self._state.save(membership)
+
+    async def end_manager(self) -> None:
+        """Stops the manager here and forgets its copy of the store."""
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            await manager.stop()
+        self._state.clear_store()
+
+    async def begin_manager(self) -> None:
+        """Errors: `Invalid`, `Unavailable`."""
+        manager = await self._manager_part(load_keys(self._state.certificates), self.membership)
+        try:
+            await manager.start()
+        except BaseException:
+            await manager.stop()
+            raise
+        self._manager = manager
+
     # Inside
+
+    def _no_leader(self) -> str:
+        if self._manager is None:
+            return words.NO_LEADER
+        trouble = self._manager.etcd.trouble()
+        if trouble:
+            return f"{words.NO_LEADER} This manager's etcd ended: {trouble}"
+        if self._manager.is_led:
+            return words.NO_LEADER
+        return words.NO_LEADER + words.no_quorum(len(self._manager.members))
+
+    def _other_managers(self) -> set[str]:
+        known = self._manager.members if self._manager is not None else set(self.membership.peers)
+        return set(known) - {self.membership.node_id}
 
     def _require_free(self) -> None:
         if self._membership is not None:
-            raise Unavailable(IN_SWARM)
+            raise Unavailable(words.IN_SWARM)
 
     async def _manager_part(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
         # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
@@ -265,14 +434,14 @@ class SkepNode:
 
         return ManagerPart(
             self._state,
+            self.sockets,
             keys,
-            membership.node_id,
-            parse_address(membership.listen),
-            membership.advertise,
+            membership,
             self._etcd_binary,
             self._clock,
             self._rng,
             self._hub,
+            self._peers_moved,
         )
 
     def _start_agent(self, membership: Membership, keys: NodeKeys) -> None:
@@ -288,6 +457,8 @@ class SkepNode:
             self._rng,
             self._managers_changed,
             self._removed,
+            self._role.told,
+            membership.advertise if membership.role == "manager" else "",
         )
         self._agent.start()
         self._agent.renew(line, self._renewed)
@@ -300,49 +471,22 @@ class SkepNode:
             self._manager.renewed(keys)
 
     async def _wait_ready(self) -> None:
+        """Waits until a session stands, and a manager has its vote. Errors: `Unavailable`."""
         assert self._agent is not None
         try:
-            await asyncio.wait_for(self._agent.session.ready.wait(), JOIN_S)
+            async with asyncio.timeout(JOIN_S):
+                await self._agent.session.ready.wait()
+                await self._role.wait_settled()
         except TimeoutError as error:
-            raise Unavailable(STILL_JOINING) from error
-
-    async def _enrol(self, request: JoinRequest) -> Enrolment:
-        executor = self._make_executor()
-        try:
-            await executor.start("", lambda seen: None)
-            description = await executor.describe()
-        except Unavailable:
-            description = NodeDescription(hostname=self._hostname)
-        finally:
-            await executor.close()
-        failures: list[SkepError] = []
-        for address in request.remote_addrs:
-            host, port = parse_address(address)
-            try:
-                return await enrol(
-                    host,
-                    port,
-                    request.join_token,
-                    description,
-                    request.availability,
-                    self._clock.now(),
-                )
-            except Unavailable as error:
-                failures.append(error)
-        raise Unavailable("; ".join(str(error) for error in failures))
+            raise Unavailable(words.STILL_JOINING) from error
 
     def _managers_changed(self, managers: list[str]) -> None:
         if self._membership is not None:
-            changed = Membership(
-                node_id=self._membership.node_id,
-                cluster_id=self._membership.cluster_id,
-                role=self._membership.role,
-                managers=managers,
-                listen=self._membership.listen,
-                advertise=self._membership.advertise,
-            )
-            self._membership = changed
-            self._state.save(changed)
+            self.remember(replace(self._membership, managers=managers))
+
+    def _peers_moved(self, addresses: dict[str, str]) -> None:
+        if self._membership is not None:
+            self.remember(replace(self._membership, peers=dict(addresses)))
 
     def _removed(self, message: str) -> None:
         """The swarm no longer knows this node: what it runs for the swarm ends."""

@@ -17,7 +17,8 @@ VERSION = 1
 
 
 class Membership(Struct, frozen=True, kw_only=True):
-    """This node's part in a swarm."""
+    """This node's part in a swarm. `peers` are the managers by node id, with their addresses, where this
+    node is one of them."""
 
     version: int = VERSION
     node_id: str
@@ -26,6 +27,7 @@ class Membership(Struct, frozen=True, kw_only=True):
     managers: list[str]
     listen: str = ""
     advertise: str = ""
+    peers: dict[str, str] = {}
 
 
 class StateDir:
@@ -78,8 +80,17 @@ class StateDir:
     def clear(self) -> None:
         """Forgets the swarm; the lock stays."""
         (self.path / "swarm.json").unlink(missing_ok=True)
-        for name in ("certificates", "etcd"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        shutil.rmtree(self.path / "certificates", ignore_errors=True)
+        self.clear_store()
+
+    def clear_store(self) -> None:
+        """Forgets this node's copy of the swarm's store."""
+        for name in ("etcd", "data-key"):
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         os.close(self._lock)

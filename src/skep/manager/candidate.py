@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Sign
+from skep.manager.leader import Leader, Sign, Team
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
@@ -19,6 +19,7 @@ from skep.store.port import Store
 
 log = structlog.get_logger()
 
+ASIDE_S = 5.0  # others look four times a second: a lead that is free for longer is wanted by nobody else
 RETRY_S = 0.5  # before another try to lead after a failure
 
 
@@ -28,23 +29,24 @@ class Candidate:
     def __init__(
         self,
         store: Store,
-        node_id: str,
         clock: Clock,
         new_id: NewId,
         new_secret: Callable[[], str],
         hub: EventHub,
         managers: list[str],
         sign: Sign,
+        team: Team,
     ) -> None:
         self._store = store
-        self._node_id = node_id
         self._clock = clock
         self._new_id = new_id
         self._new_secret = new_secret
         self._hub = hub
         self._managers = managers
         self._sign = sign
-        self._campaign = Campaign(store, codec.LEADER_KEY, node_id)
+        self._team = team
+        self._campaign = Campaign(store, codec.LEADER_KEY, team.node_id)
+        self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
 
@@ -59,7 +61,7 @@ class Candidate:
         while True:
             leadership: Leadership | None = None
             try:
-                leadership = await self._campaign.win()
+                leadership = await self._campaign.win(self._stands)
                 last_error = ""
                 await self._lead(leadership)
             except SkepError as error:
@@ -77,6 +79,9 @@ class Candidate:
                     with contextlib.suppress(SkepError):
                         await leadership.resign()
 
+    def _stands(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._stands_at
+
     async def _lead(self, leadership: Leadership) -> None:
         self.leader = await Leader.start(
             self._store,
@@ -87,6 +92,9 @@ class Candidate:
             self._hub,
             self._managers,
             self._sign,
+            self._team,
         )
         self.leads.set()
         await self.leader.run()
+        if self.leader.hands_over:
+            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from msgspec import Struct
 
 from skep.manager.commits import Committer
 from skep.manager.control.nodes import NodeControl
@@ -17,6 +18,7 @@ from skep.manager.control.swarm import SwarmControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.events import EventHub
 from skep.manager.loading import load
+from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.model.cluster import Cluster
@@ -29,12 +31,21 @@ from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound
 from skep.runtime.ids import NewId
 from skep.store.election import Leadership
-from skep.store.port import Store
+from skep.store.port import Members, Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
 
 Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
+
+
+class Team(Struct, frozen=True):
+    """A manager among managers: who it is, who holds the store, how the others are asked."""
+
+    node_id: str
+    members: Members
+    probe: Probe
+    data_key: bytes = b""
 
 
 class Leader:
@@ -51,6 +62,7 @@ class Leader:
         hub: EventHub,
         managers: list[str],
         sign: Sign,
+        team: Team,
     ) -> None:
         fence = leadership.fence
         self.view = view
@@ -60,7 +72,10 @@ class Leader:
         self.dispatcher = Dispatcher(view, clock, self, managers)
         committer = Committer(store, fence, view, self.dispatcher.publish, self._service_written)
         self.reconciler = Reconciler(view, committer, clock, new_id)
-        self._writer = NodeWriter(store, fence, view)
+        self._writer = NodeWriter(store, fence, view, self.node_written)
+        self._team = team
+        self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
+        self._asking: set[asyncio.Task[None]] = set()
         self.services = ServiceControl(
             store, fence, view, hub, clock, new_id, self.reconciler.mark_service, self._service_removed
         )
@@ -80,23 +95,29 @@ class Leader:
         hub: EventHub,
         managers: list[str],
         sign: Sign,
+        team: Team,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
         view = await load(store)
         view.led_since = clock.now()
-        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers, sign)
+        # After the load, which had the local member catch up: a manager must never be taken for none.
+        view.members = tuple(await team.members.members())
+        view.reachable = frozenset({team.node_id})
+        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team)
         leader.dispatcher.start()
         leader.reconciler.mark_everything()
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
         return leader
 
     async def run(self) -> None:
-        """Leads until the leadership is lost or the caller cancels. Errors: what a decider raised."""
+        """Leads until the leadership is lost, another manager is to lead (`hands_over`), or the caller
+        cancels. Errors: what a decider raised."""
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
             asyncio.ensure_future(self.reconciler.run()),
             asyncio.ensure_future(self._writer.run()),
+            asyncio.ensure_future(self.membership.run()),
         ]
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
@@ -105,9 +126,9 @@ class Leader:
                 if error is not None and not _is_deposed(error):
                     raise error
         finally:
-            for work in works:
+            for work in (*works, *self._asking):
                 work.cancel()
-            await asyncio.gather(*works, return_exceptions=True)
+            await asyncio.gather(*works, *self._asking, return_exceptions=True)
             self.dispatcher.stop()
 
     # What the dispatcher hears (dispatcher.Listener)
@@ -121,8 +142,45 @@ class Leader:
         )
         self.reconciler.mark_node(node_id)
 
-    def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
-        self._writer.describe(node_id, description, remote_host)
+    def node_described(
+        self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
+    ) -> None:
+        self._writer.describe(node_id, description, remote_host, manager_addr)
+
+    def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
+        work = asyncio.ensure_future(self._let_manage(node_id, manager_addr))
+        self._asking.add(work)
+        work.add_done_callback(self._asking.discard)
+
+    async def _let_manage(self, node_id: str, manager_addr: str) -> None:
+        node = self.view.nodes.get(node_id)
+        if node is not None and node.manager_addr != manager_addr:
+            self._writer.describe(node_id, node.description, node.addr, manager_addr)
+        self.dispatcher.answer(node_id, await self.membership.add(node_id))
+
+    def node_written(self, node_id: str) -> None:
+        self._tell_managers()
+
+    # What the membership tells (membership.Listener)
+
+    def members_changed(self, node_ids: set[str]) -> None:
+        for node_id in sorted(node_ids):
+            node = self.view.nodes.get(node_id)
+            if node is not None:
+                self.dispatcher.tell_role(node_id)
+                reachable = "reachable" if node_id in self.view.reachable else "unreachable"
+                self._hub.emit(
+                    "node", "update", node_id, name=node.description.hostname, reachability__new=reachable
+                )
+        self._tell_managers()
+
+    @property
+    def hands_over(self) -> bool:
+        """True where another manager is to lead: this one is demoted."""
+        return self.membership.hand_over.is_set()
+
+    def _tell_managers(self) -> None:
+        self.dispatcher.set_managers(self.view.manager_addresses(self._team.node_id))
 
     def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
         cluster, node = self.view.cluster, self.view.nodes.get(node_id)
@@ -147,6 +205,8 @@ class Leader:
 
     def _node_changed(self, node_id: str) -> None:
         self.dispatcher.node_added(node_id)
+        self.dispatcher.tell_role(node_id)
+        self.membership.wake()
         self.reconciler.mark_node(node_id)
 
     def _node_removed(self, node_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
@@ -21,12 +22,14 @@ RETRY_S = 0.2  # after etcd could not be reached
 
 
 class NodeWriter:
-    """`add` waits until its node is durable; `describe` is remembered until it can be written."""
+    """`add` waits until its node is durable; `describe` is remembered until it can be written. `moved` hears
+    of managers whose address was written."""
 
-    def __init__(self, store: Store, fence: Fence, view: View) -> None:
+    def __init__(self, store: Store, fence: Fence, view: View, moved: Callable[[str], None]) -> None:
         self._store = store
         self._fence = fence
         self._view = view
+        self._moved = moved
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._described: dict[str, tuple[NodeDescription, str, str]] = {}
         self._wake = asyncio.Event()
@@ -95,7 +98,10 @@ class NodeWriter:
         except Conflict:
             return  # the control API changed one meanwhile; the view has it when we come round again
         for node in stored:
+            before = self._view.nodes.get(node.id)
             self._view.put_node(node)
+            if before is None or before.manager_addr != node.manager_addr:
+                self._moved(node.id)
             if self._described.get(node.id) == said[node.id]:
                 del self._described[node.id]
 

@@ -33,12 +33,13 @@ _KINDS: dict[str, type[SkepError]] = {
 
 
 class Enrolment(Struct, frozen=True):
-    """What a node has after it was taken in."""
+    """What a node has after it was taken in; `local_host` is the address it reached the manager from."""
 
     node_id: str
     cluster_id: str
     keys: NodeKeys
     managers: list[str]
+    local_host: str = ""
 
 
 class _Replies:
@@ -104,7 +105,7 @@ async def enrol(
     if not isinstance(answer, wire.Enrolled):
         raise Unavailable(f"{host}:{port} does not answer as a manager")
     keys = NodeKeys(key_pem, answer.certificate_pem, ca.pem)
-    return Enrolment(answer.node_id, answer.cluster_id, keys, answer.managers)
+    return Enrolment(answer.node_id, answer.cluster_id, keys, answer.managers, link.local_host)
 
 
 Issue = Callable[[wire.Enrol, str], Awaitable[wire.Enrolled]]

@@ -10,6 +10,9 @@
               <------------------------------ HeartbeatAck
     Renew     ------------------------------> in the second half of the certificate's life
               <------------------------------ Renewed
+              <------------------------------ Role: what the node is to act as, when that changes
+    Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
+              <------------------------------ Managing | NotNow
 
 No acknowledgement of statuses is needed: a connection delivers in order or breaks, a new session starts
 with everything again, and the manager lets go of a task only after its result is committed.
@@ -49,9 +52,11 @@ class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
 
 
 class Register(Struct, frozen=True, tag="register"):
-    """Opens a session. The node is who its certificate says."""
+    """Opens a session. The node is who its certificate says. `manager_addr`: where it is reached as a
+    manager (host:port)."""
 
     description: NodeDescription
+    manager_addr: str = ""
 
 
 class Registered(Struct, frozen=True, tag="registered"):
@@ -60,6 +65,14 @@ class Registered(Struct, frozen=True, tag="registered"):
     heartbeat_s: float
     managers: list[str]
     role: str = "worker"
+    is_member: bool = False
+
+
+class Role(Struct, frozen=True, tag="role"):
+    """What the node is to act as; `is_member`: it holds a copy of the store."""
+
+    role: str
+    is_member: bool
 
 
 class Heartbeat(Struct, frozen=True, tag="hb"):
@@ -92,6 +105,25 @@ class Renewed(Struct, frozen=True, tag="renewed"):
     ca_pem: bytes
 
 
+class Manage(Struct, frozen=True, tag="manage"):
+    """A node whose role is manager asks for a copy of the store, which it has not, or wants to lose."""
+
+    manager_addr: str
+
+
+class Managing(Struct, frozen=True, tag="managing"):
+    """The node is a learner now; `managers` are all members by node id, with their addresses (host:port)."""
+
+    managers: dict[str, str]
+    data_key: bytes = b""
+
+
+class NotNow(Struct, frozen=True, tag="not-now"):
+    """It cannot be done at the moment; ask again."""
+
+    reason: str
+
+
 class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
 
@@ -112,16 +144,18 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
 class Goodbye(Struct, frozen=True, tag="goodbye"):
     """The manager ends the session.
 
-    `kind`: not-leader (try `managers`), removed (leave the swarm), replaced (a newer session took over).
+    `kind`: not-leader (try `leader`, where it is known, then `managers`), removed (leave the swarm),
+    replaced (a newer session took over).
     """
 
     kind: str
     message: str
     managers: list[str] = []
+    leader: str = ""
 
 
-FromAgent = Register | Statuses | Heartbeat | Renew
-FromManager = Registered | Assign | HeartbeatAck | Renewed | Goodbye
+FromAgent = Register | Statuses | Heartbeat | Renew | Manage
+FromManager = Registered | Assign | HeartbeatAck | Renewed | Role | Managing | NotNow | Goodbye
 
 encode = msgspec.msgpack.Encoder().encode
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -6,9 +6,11 @@
     ├── Conflict           exists already, or is in use                       409
     │   └── StaleVersion   somebody else changed the object since it was read 500 (Docker's own status)
     ├── Denied             the certificate or token does not allow it         403
+    │   └── Deposed        another manager leads now: nothing was done        503
     ├── Unsupported        a feature skep does not have (yet), says so        501
     ├── Unavailable        temporarily out of reach; may be tried again       503
     │   ├── NotManager     this node cannot answer for the swarm              503
+    │   │   └── NoLeader   no manager leads at the moment                     503
     │   └── OutcomeUnknown a write was sent, its answer was lost              503
     └── Corrupt            state on disk that must not be touched             500
 
@@ -48,6 +50,15 @@ class Denied(SkepError):
     """The caller's certificate or token does not allow this."""
 
 
+class Deposed(Denied):
+    """This manager no longer leads the swarm: the write was refused by the store."""
+
+    temporary = True
+
+    def __init__(self) -> None:
+        super().__init__("this manager no longer leads the swarm")
+
+
 class Unsupported(SkepError):
     """A feature of Docker's that skep does not have yet."""
 
@@ -62,6 +73,12 @@ class NotManager(Unavailable):
     """This node is not an active swarm manager."""
 
     temporary = False
+
+
+class NoLeader(NotManager):
+    """No manager leads at the moment, or not this one."""
+
+    temporary = True
 
 
 class OutcomeUnknown(Unavailable):

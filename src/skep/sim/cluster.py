@@ -26,7 +26,7 @@ from skep.sim.picture import Picture
 from skep.sim.workload import Workload
 from skep.store import codec
 from skep.store.memory import MemoryState
-from skep.store.port import Put
+from skep.store.port import Member, Put
 
 EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.1
@@ -275,16 +275,20 @@ class Simulation:
             Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
             Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
         ]
-        for worker in self._workers:
+        hosts = [(worker.node_id, worker.name, "worker") for worker in self._workers]
+        hosts += [(manager.name, manager.name, "manager") for manager in self._managers]
+        for node_id, name, role in hosts:
             node = Node(
-                id=worker.node_id,
-                spec=NodeSpec(role="worker", availability="active"),
-                description=NodeDescription(hostname=worker.name),
+                id=node_id,
+                spec=NodeSpec(role=role, availability="active" if role == "worker" else "drain"),
+                description=NodeDescription(hostname=name),
                 created_at=EPOCH_S,
                 updated_at=EPOCH_S,
             )
             puts.append(Put(codec.node_key(node.id), codec.encode_object(node)))
         self._state.write(puts)
+        for n, manager in enumerate(self._managers):
+            self._state.members[manager.name] = Member(n, manager.name, False)
 
     def _say(self, what: str) -> None:
         self._trace.append(f"{asyncio.get_running_loop().time() - 1000:8.2f}  {what}")

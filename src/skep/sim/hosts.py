@@ -9,7 +9,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.agent_part import AgentPart
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader
+from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.port import Connection, Handler, Identity
@@ -18,7 +18,7 @@ from skep.runtime.errors import Unsupported
 from skep.runtime.ids import id_source
 from skep.sim.net import Network
 from skep.store import codec
-from skep.store.memory import MemoryState, MemoryStore, StoreFaults
+from skep.store.memory import MemoryMembers, MemoryState, MemoryStore, StoreFaults
 
 
 class WorkerHost:
@@ -115,15 +115,16 @@ class ManagerHost:
 
     def start(self) -> None:
         self._store = MemoryStore(self._state, self._faults)
+        team = Team(self.name, MemoryMembers(self._store, self._state), self._probe)
         self._candidate = Candidate(
             self._store,
-            self.name,
             self.clock,
             self._new_id,
             self._new_id,
             EventHub(self.clock),
             self._managers,
             _no_certificates,
+            team,
         )
         self._network.listen(self.name, self._accept)
         self._work = asyncio.ensure_future(self._candidate.run())
@@ -156,6 +157,9 @@ class ManagerHost:
         """It loses the lead although it lives, as after a pause: another manager has ended its leadership."""
         if self.leader is not None:
             self._state.entries.pop(codec.LEADER_KEY, None)
+
+    async def _probe(self, node_id: str) -> bool:
+        return self._network.is_up(node_id)
 
     def _accept(self, connection: Connection) -> Handler | None:
         leader = self.leader

@@ -51,6 +51,10 @@ class Network:
             if not silently:
                 end.peer.inbox.push(None)
 
+    def is_up(self, host: str) -> bool:
+        """True when the host listens and is not cut off."""
+        return host in self._listeners and host not in self._cut
+
     def is_cut(self, end: _End) -> bool:
         return end.host in self._cut or end.peer.host in self._cut
 

@@ -93,7 +93,7 @@ class Workload:
 
     async def _availability(self, leader: Leader, availability: str) -> str:
         """Half of the nodes at most are drained: somebody has to do the work."""
-        nodes = list(leader.view.nodes.values())
+        nodes = [node for node in leader.view.nodes.values() if node.spec.role == "worker"]
         drained = [node for node in nodes if node.spec.availability == "drain"]
         if availability == "drain" and len(drained) * 2 >= len(nodes):
             availability = "active"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import structlog
 
@@ -24,7 +25,8 @@ POLL_S = 0.25  # how often others look
 SILENCE_S = 2.5  # five beats: a leader's loop or etcd's disk that stalls for a second or two is forgiven
 SETTLE_S = 1.0  # after etcd was away: a leader that lives has had two beats by then
 LOST_S = 6.0  # a leader that could not write for as long stops deciding; an etcd that restarts takes a second
-CALL_S = 1.5  # of a beat or a look: a call sent while etcd elects may hang for seconds, another goes through
+BEAT_CALL_S = 1.5  # of a beat: a call sent while etcd elects may hang for seconds, another goes through
+LOOK_CALL_S = 0.75  # of a look: shorter, for whoever waits for an answer learns late that etcd is back
 
 
 class Leadership:
@@ -46,7 +48,7 @@ class Leadership:
         self._keeper.cancel()
         self._lost.set()
         with contextlib.suppress(SkepError, TimeoutError):
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(BEAT_CALL_S):
                 await self._store.commit(Txn((Delete(self.fence.key),), fence=self.fence))
 
     async def _keep(self) -> None:
@@ -57,7 +59,7 @@ class Leadership:
             while loop.time() - written_at < LOST_S:
                 await asyncio.sleep(BEAT_S)
                 try:
-                    async with asyncio.timeout(CALL_S):
+                    async with asyncio.timeout(BEAT_CALL_S):
                         await self._store.commit(beat)
                     written_at = loop.time()
                 except Denied:
@@ -82,14 +84,14 @@ class Campaign:
         self._changed_at = 0.0  # loop time
         self._answered_since: float | None = None  # since when every look was answered
 
-    async def win(self) -> Leadership:
-        """Waits until this candidate leads.
+    async def win(self, stands: Callable[[], bool] = lambda: True) -> Leadership:
+        """Waits until this candidate leads; only looks on while it does not stand.
 
         A leadership the same candidate holds already is ended: it is of a life that is over.
         Errors: `Unavailable` while the store does not answer; call again.
         """
         while True:
-            leadership = await self.look()
+            leadership = await self.look(stands())
             if leadership is not None:
                 return leadership
             await asyncio.sleep(POLL_S)
@@ -101,7 +103,7 @@ class Campaign:
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(LOOK_CALL_S):
                 pairs, _ = await self._store.load(self._key)
         except (Unavailable, TimeoutError) as error:
             self._answered_since = None

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from skep.runtime.errors import Conflict, Denied, Unavailable
-from skep.store.port import Delete, KeyValue, Put, Txn
+from skep.runtime.errors import Conflict, Deposed, Unavailable
+from skep.store.port import Delete, KeyValue, Member, Put, Txn
 
 
 class _Entry(Struct):
@@ -25,6 +25,7 @@ class MemoryState:
         self.revision = 1
         self.changed_at = 1  # the revision of the last write that changed a value: a leader's beats do not
         self.entries: dict[str, _Entry] = {}
+        self.members: dict[str, Member] = {}  # by node id
 
     def write(self, puts: Iterable[Put]) -> None:
         """Writes at once, past all faults: what a cluster begins with."""
@@ -42,6 +43,35 @@ class MemoryState:
                 break
             found.append(KeyValue(key, self.entries[key].value, self.entries[key].modified))
         return found
+
+
+class MemoryMembers:
+    """Who holds a `MemoryState` (fulfils `store.port.Members`)."""
+
+    def __init__(self, store: MemoryStore, state: MemoryState) -> None:
+        self._store = store
+        self._state = state
+
+    async def members(self) -> list[Member]:
+        self._store.check()
+        return [self._state.members[node_id] for node_id in sorted(self._state.members)]
+
+    async def add_learner(self, node_id: str) -> None:
+        self._store.check()
+        if any(member.is_learner for member in self._state.members.values()):
+            raise Conflict("too many learner members in cluster")
+        self._state.revision += 1
+        self._state.members[node_id] = Member(self._state.revision, node_id, True, False)
+
+    async def promote(self, member: Member) -> None:
+        self._store.check()
+        if not member.is_started:
+            raise Conflict("can only promote a learner member which is in sync with leader")
+        self._state.members[member.node_id] = Member(member.id, member.node_id, False)
+
+    async def remove(self, member: Member) -> None:
+        self._store.check()
+        self._state.members.pop(member.node_id, None)
 
 
 class StoreFaults:
@@ -64,17 +94,17 @@ class MemoryStore:
         self._isolated = False
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
-        self._check()
+        self.check()
         await asyncio.sleep(0)
         return self._state.prefix(prefix), self._state.revision
 
     async def commit(self, txn: Txn) -> int:
-        self._check()
+        self.check()
         await self._faults.before_commit(txn)
-        self._check()
+        self.check()
         revision = self._apply(txn)
         await self._faults.after_commit(txn)
-        self._check()
+        self.check()
         return revision
 
     async def close(self) -> None:
@@ -91,7 +121,8 @@ class MemoryStore:
     def reconnect(self) -> None:
         self._isolated = False
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Errors: `Unavailable` where the store is out of this manager's reach."""
         if self._crashed or self._isolated:
             raise Unavailable("the store cannot be reached")
 
@@ -100,7 +131,7 @@ class MemoryStore:
         if txn.fence is not None:
             held = state.entries.get(txn.fence.key)
             if held is None or held.created != txn.fence.create_revision:
-                raise Denied("this manager no longer leads the swarm")
+                raise Deposed()
         for compare in txn.compares:
             entry = state.entries.get(compare.key)
             if (entry.modified if entry is not None else 0) != compare.revision:

@@ -76,3 +76,35 @@ class Store(Protocol):
     async def close(self) -> None:
         """Ends connections."""
         ...
+
+
+class Member(Struct, frozen=True):
+    """A manager's copy of the store. A learner follows and does not vote yet."""
+
+    id: int
+    node_id: str
+    is_learner: bool
+    is_started: bool = True  # it has taken part; it must not come back without its data
+
+
+class Members(Protocol):
+    """Who holds the store. A change is made by the quorum there is, one at a time.
+
+    Errors: `Conflict` where it cannot be made now (the text says why), `Unavailable` without a quorum.
+    """
+
+    async def members(self) -> list[Member]:
+        """Returns all, in order of their node ids."""
+        ...
+
+    async def add_learner(self, node_id: str) -> None:
+        """Lets a node follow; one at a time. `Conflict` while another one follows."""
+        ...
+
+    async def promote(self, member: Member) -> None:
+        """Gives a learner its vote. `Conflict` while it has not caught up."""
+        ...
+
+    async def remove(self, member: Member) -> None:
+        """Takes a member out for good. `Conflict` where etcd sees no quorum without it."""
+        ...

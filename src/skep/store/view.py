@@ -16,6 +16,7 @@ from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
+from skep.store.port import Member
 
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
 
@@ -58,6 +59,8 @@ class View:
         self.revision = 0
         self.led_since = 0.0  # when this leader began: what was to be waited for is waited for anew
         self.cluster: Cluster | None = None
+        self.members: tuple[Member, ...] = ()  # who holds the store, as the leader last saw
+        self.reachable: frozenset[str] = frozenset()  # node ids of members that answer
         self.nodes: dict[str, Node] = {}
         self.node_status: dict[str, NodeStatus] = {}
         self.services: dict[str, Service] = {}
@@ -86,6 +89,19 @@ class View:
 
     def node_state(self, node_id: str) -> NodeStatus:
         return self.node_status.get(node_id, NODE_UNKNOWN)
+
+    def is_member(self, node_id: str) -> bool:
+        """True when the node holds a copy of the store."""
+        return any(member.node_id == node_id for member in self.members)
+
+    def role_of(self, node: Node) -> str:
+        """Returns what the node is to act as: a manager stays one until its copy of the store is let go."""
+        return "manager" if node.spec.role == "manager" or self.is_member(node.id) else "worker"
+
+    def manager_addresses(self, first: str = "") -> list[str]:
+        """Returns where managers are reached (host:port), that of node `first` before the others."""
+        managers = [n for n in self.nodes.values() if n.manager_addr and self.is_member(n.id)]
+        return [n.manager_addr for n in sorted(managers, key=lambda n: (n.id != first, n.id))]
 
     def is_schedulable(self, node: Node) -> bool:
         """True when new tasks may go to the node."""

@@ -9,7 +9,7 @@ from skep.api.engine import LocalEngine
 from skep.api.passthrough import Passthrough
 from skep.api.port import SwarmNode
 from skep.api.routes.reply import reply
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.model.wire import Wire
 from skep.runtime.errors import NotFound, Unsupported
 
@@ -32,11 +32,11 @@ class LaterRoutes:
         found = [Route("POST", "/networks/create", self.create_network)]
         for kind in ("secrets", "configs"):
             found += [
-                Route("GET", f"/{kind}", self.list_all),
-                Route("POST", f"/{kind}/create", self.create),
-                Route("GET", f"/{kind}/{{id}}", self.one),
-                Route("DELETE", f"/{kind}/{{id}}", self.one),
-                Route("POST", f"/{kind}/{{id}}/update", self.one),
+                leaders("GET", f"/{kind}", self.list_all),
+                leaders("POST", f"/{kind}/create", self.create),
+                leaders("GET", f"/{kind}/{{id}}", self.one),
+                leaders("DELETE", f"/{kind}/{{id}}", self.one),
+                leaders("POST", f"/{kind}/{{id}}/update", self.one),
             ]
         return found
 

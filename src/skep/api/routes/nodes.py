@@ -10,7 +10,7 @@ from skep.api.objects import NodeJson, node_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.api.tls_info import tls_info
 from skep.model.node import Node, NodeSpec
 from skep.store.view import View
@@ -26,10 +26,10 @@ class NodeRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/nodes", self.list_all),
-            Route("GET", "/nodes/{id}", self.inspect),
-            Route("DELETE", "/nodes/{id}", self.remove),
-            Route("POST", "/nodes/{id}/update", self.update),
+            leaders("GET", "/nodes", self.list_all),
+            leaders("GET", "/nodes/{id}", self.inspect),
+            leaders("DELETE", "/nodes/{id}", self.remove),
+            leaders("POST", "/nodes/{id}/update", self.update),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

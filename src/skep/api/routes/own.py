@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from skep.api.port import SwarmNode
 from skep.api.routes.reply import reply
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.model.node import DOWN
 from skep.model.states import RUNNING
 from skep.runtime.stall import StallWatch
@@ -35,7 +35,7 @@ class OwnRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/skep/v1/stats", self.stats),
+            leaders("GET", "/skep/v1/stats", self.stats),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 

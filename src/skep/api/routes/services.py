@@ -12,7 +12,7 @@ from skep.api.port import SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid, Unsupported
 
@@ -35,12 +35,12 @@ class ServiceRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/services", self.list_all),
-            Route("POST", "/services/create", self.create),
-            Route("GET", "/services/{id}", self.inspect),
-            Route("DELETE", "/services/{id}", self.remove),
-            Route("POST", "/services/{id}/update", self.update),
-            Route("GET", "/services/{id}/logs", self.logs),
+            leaders("GET", "/services", self.list_all),
+            leaders("POST", "/services/create", self.create),
+            leaders("GET", "/services/{id}", self.inspect),
+            leaders("DELETE", "/services/{id}", self.remove),
+            leaders("POST", "/services/{id}/update", self.update),
+            leaders("GET", "/services/{id}/logs", self.logs),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from skep.api.decode import query_bool, query_version, read_body
 from skep.api.objects import Version, reply_time
 from skep.api.port import InitRequest, JoinRequest, SwarmNode
 from skep.api.routes.reply import reply
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.api.tls_info import tls_info
 from skep.model.cluster import (
     HEARTBEAT_NS,
@@ -94,12 +94,12 @@ class SwarmRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/swarm", self.inspect),
+            leaders("GET", "/swarm", self.inspect),
             Route("POST", "/swarm/init", self.init),
             Route("POST", "/swarm/join", self.join),
             Route("POST", "/swarm/leave", self.leave),
-            Route("POST", "/swarm/update", self.update),
-            Route("GET", "/swarm/unlockkey", self.unlock_key),
+            leaders("POST", "/swarm/update", self.update),
+            leaders("GET", "/swarm/unlockkey", self.unlock_key),
             Route("POST", "/swarm/unlock", self.unlock),
         ]
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import ClientError, web
 
 from skep import __version__
+from skep.api.decode import read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.filters import Filters, parse_filters
 from skep.api.objects import encode
@@ -23,7 +24,7 @@ from skep.api.server import Route
 from skep.api.versions import MIN_VERSION, show_version
 from skep.model.event import Event
 from skep.model.node import Node
-from skep.runtime.errors import NotManager, Unavailable
+from skep.runtime.errors import NoLeader, Unavailable
 
 EVENT_FILTERS = frozenset(
     {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"}
@@ -45,6 +46,11 @@ class SystemRoutes:
             Route("GET", "/info", self.info),
             Route("GET", "/version", self.version),
             Route("GET", "/events", self.events),
+            Route("GET", "/_ping", self.ping, is_internal=True),
+            Route("GET", "/skep/v1/health", self.health, is_internal=True),
+            Route("GET", "/skep/v1/swarm", self.swarm, is_internal=True),
+            Route("GET", "/skep/v1/events", self.swarm_events, is_internal=True),
+            Route("POST", "/skep/v1/enrol", self.enrol, is_internal=True),
         ]
 
     async def ping(self, request: web.Request) -> web.StreamResponse:
@@ -72,10 +78,10 @@ class SystemRoutes:
                 info = _info_without_engine(self._hostname)
                 info["Warnings"] = [f"WARNING: {error}"]
         info["Name"] = self._hostname
-        info["Swarm"] = self._swarm()
+        info["Swarm"] = await self._swarm()
         return reply(info)
 
-    def _swarm(self) -> dict[str, Any]:
+    async def _swarm(self) -> dict[str, Any]:
         local = self._node.local()
         swarm: dict[str, Any] = {
             "NodeID": local.node_id,
@@ -85,14 +91,49 @@ class SystemRoutes:
             "Error": local.error,
             "RemoteManagers": [{"NodeID": i, "Addr": a} for i, a in local.managers] or None,
         }
-        with contextlib.suppress(NotManager):
-            view = self._node.manager().view
-            nodes: list[Node] = list(view.nodes.values())
-            swarm["Nodes"] = len(nodes)
-            swarm["Managers"] = sum(1 for n in nodes if n.spec.role == "manager")
-            if view.cluster is not None:
-                swarm["Cluster"] = cluster_json(view.cluster)
+        try:
+            if self._node.leader_socket() is not None:
+                swarm.update(await self._node.leader_says())
+            else:
+                swarm.update(self._of_leader())
+        except NoLeader as error:
+            swarm["Error"] = swarm["Error"] or str(error)
+        except (Unavailable, TimeoutError):
+            pass  # a worker, or a leader that went a moment ago
         return swarm
+
+    def _of_leader(self) -> dict[str, Any]:
+        """What only the leader can say. Errors: `NotManager`."""
+        view = self._node.manager().view
+        nodes: list[Node] = list(view.nodes.values())
+        found: dict[str, Any] = {
+            "Nodes": len(nodes),
+            "Managers": sum(1 for n in nodes if n.spec.role == "manager"),
+        }
+        if view.cluster is not None:
+            found["Cluster"] = cluster_json(view.cluster)
+        return found
+
+    # What managers ask each other
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        await self._node.check_health()
+        return web.Response(text="OK")
+
+    async def swarm(self, request: web.Request) -> web.StreamResponse:
+        return reply(self._of_leader())
+
+    async def enrol(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=await self._node.enrol_for(await read_bytes(request)))
+
+    async def swarm_events(self, request: web.Request) -> web.StreamResponse:
+        """The swarm's own events only, as long as this manager leads."""
+        self._node.manager()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        async for event in self._node.events(_since(request)):
+            await response.write(encode(event) + b"\n")
+        return response
 
     async def version(self, request: web.Request) -> web.StreamResponse:
         own = {"Name": "skep", "Version": __version__, "Details": {"Python": platform.python_version()}}
@@ -147,15 +188,17 @@ class SystemRoutes:
     async def _swarm_events(
         self, request: web.Request, filters: Filters, lines: asyncio.Queue[bytes]
     ) -> None:
-        since = request.query.get("since", "")
-        try:
-            since_s = float(since) if since else None
-        except ValueError:
-            since_s = None
-        events: AsyncIterator[Event] = self._node.events(since_s)
+        events: AsyncIterator[Event] = self._node.swarm_events(_since(request))
         async for event in events:
             if _passes(event, filters):
                 await lines.put(_event_line(event))
+
+
+def _since(request: web.Request) -> float | None:
+    try:
+        return float(request.query["since"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _passes(event: Event, filters: Filters) -> bool:

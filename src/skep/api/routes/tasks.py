@@ -12,7 +12,7 @@ from skep.api.objects import TaskJson, TaskWriter
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route
+from skep.api.server import Route, leaders
 from skep.model.states import ACCEPTED, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, Task
 from skep.runtime.errors import Unsupported
@@ -41,9 +41,9 @@ class TaskRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/tasks", self.list_all),
-            Route("GET", "/tasks/{id}", self.inspect),
-            Route("GET", "/tasks/{id}/logs", self.logs),
+            leaders("GET", "/tasks", self.list_all),
+            leaders("GET", "/tasks/{id}", self.inspect),
+            leaders("GET", "/tasks/{id}/logs", self.logs),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

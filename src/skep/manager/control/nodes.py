@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
+from skep.manager.quorum import keeps_quorum_without, voters
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
 from skep.store import codec
 from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -64,7 +65,10 @@ class NodeControl:
         return node
 
     async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node:
-        """Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported` (promotion)."""
+        """Changes a node's spec; a new role is begun at once and takes some seconds (`manager.quorum`).
+
+        Errors: `Invalid`, also where a demotion would cost the quorum; `NotFound`, `StaleVersion`.
+        """
         node = self._view.nodes.get(node_id)
         if node is None:
             raise NotFound(f"node {node_id} not found")
@@ -74,8 +78,8 @@ class NodeControl:
             raise Invalid(f"invalid Role: {spec.role!r} (worker or manager)")
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f"invalid Availability: {spec.availability!r} (active, pause or drain)")
-        if spec.role != node.spec.role:
-            raise Unsupported("promoting and demoting nodes is not supported by this version of skep yet")
+        if node.spec.role == "manager" and spec.role == "worker":
+            self._check_demotion(node)
         key = codec.node_key(node_id)
         after = replace(node, spec=spec, updated_at=self._clock.now())
         txn = Txn(
@@ -94,12 +98,26 @@ class NodeControl:
         self._changed(node_id)
         return after
 
+    def _check_demotion(self, node: Node) -> None:
+        """Errors: `Invalid`, in SwarmKit's words (manager/controlapi/node.go)."""
+        managers = [n for n in self._view.nodes.values() if n.spec.role == "manager"]
+        if len(managers) == 1 or not any(m.node_id != node.id for m in voters(self._view)):
+            raise Invalid(
+                "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the"
+                " swarm"
+            )
+        if self._view.is_member(node.id) and not keeps_quorum_without(self._view, node.id):
+            raise Invalid(
+                "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would"
+                " result in a loss of quorum"
+            )
+
     async def remove(self, node_id: str, force: bool) -> None:
         """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""
         node = self._view.nodes.get(node_id)
         if node is None:
             raise NotFound(f"node {node_id} not found")
-        if node.spec.role == "manager":
+        if self._view.is_member(node_id):
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is a cluster manager and is a"
                 " member of the raft cluster. It must be demoted to worker before removal"

@@ -36,8 +36,13 @@ class Listener(Protocol):
     def node_changed(self, node_id: str) -> None:
         """A node became ready or down."""
 
-    def node_described(self, node_id: str, description: NodeDescription, remote_host: str) -> None:
+    def node_described(
+        self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
+    ) -> None:
         """A node told what it is, and it is not what is stored."""
+
+    def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
+        """A node that is to be a manager asks for a copy of the store; `Dispatcher.answer` it."""
 
     def renewed_certificate(self, node_id: str, request_pem: bytes) -> messages.Renewed:
         """Signs a node's new certificate. Errors: `SkepError`."""
@@ -58,7 +63,8 @@ class _Session:
 
 
 class Dispatcher:
-    """`managers` are the addresses (host:port) told to agents; `start` begins the watch for silence."""
+    """`managers` are the addresses (host:port) told to agents, until others are; `start` begins the watch
+    for silence."""
 
     def __init__(self, view: View, clock: Clock, listener: Listener, managers: list[str]) -> None:
         self._view = view
@@ -122,6 +128,25 @@ class Dispatcher:
             session.heard_at = now
             session.connection.send(self._heartbeat_ack())
 
+    def set_managers(self, managers: list[str]) -> None:
+        """These are the managers from now on; agents are told at once where they were others before."""
+        if managers and managers != self._managers:
+            self._managers = list(managers)
+            self._ack_heartbeat_s = 0.0
+            self.tell_heartbeat()
+
+    def tell_role(self, node_id: str) -> None:
+        """What the node is to act as, or whether it holds a copy of the store, may have changed."""
+        node = self._view.nodes.get(node_id)
+        if node is not None:
+            self.answer(node_id, messages.Role(self._view.role_of(node), self._view.is_member(node_id)))
+
+    def answer(self, node_id: str, message: messages.FromManager) -> None:
+        """Sends a node something, if it is there."""
+        session = self._sessions.get(node_id)
+        if session is not None:
+            session.connection.send(messages.encode(message))
+
     def node_added(self, node_id: str) -> None:
         """A node was enrolled and is expected to register; one that is expected already keeps its grace."""
         if node_id not in self._sessions:
@@ -135,7 +160,7 @@ class Dispatcher:
 
     # Called by the handlers of connections
 
-    def register(self, connection: Connection, description: NodeDescription) -> None:
+    def register(self, connection: Connection, said: messages.Register) -> None:
         identity = connection.identity
         assert identity is not None
         node_id = identity.node_id
@@ -154,11 +179,15 @@ class Dispatcher:
         session = _Session(connection, asyncio.get_running_loop().time())
         self._sessions[node_id] = session
         self._absent.pop(node_id, None)
-        registered = messages.Registered(self.heartbeat_s, self._managers, node.spec.role)
+        registered = messages.Registered(
+            self.heartbeat_s, self._managers, self._view.role_of(node), self._view.is_member(node_id)
+        )
         connection.send(messages.encode(registered))
         connection.send(messages.encode(complete(self._view, node_id, session.sent)))
-        if node.description != description or node.addr != connection.remote_host:
-            self._listener.node_described(node_id, description, connection.remote_host)
+        known = (node.description, node.addr, node.manager_addr)
+        manager_addr = said.manager_addr or node.manager_addr
+        if known != (said.description, connection.remote_host, manager_addr):
+            self._listener.node_described(node_id, said.description, connection.remote_host, manager_addr)
         if self._view.node_state(node_id).state != READY:
             self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
             self._listener.node_changed(node_id)
@@ -188,6 +217,9 @@ class Dispatcher:
             log.warning("certificate.refused", node_id=node_id, error=str(error))
             return  # the node asks again
         self._sessions[node_id].connection.send(messages.encode(renewed))
+
+    def manage(self, node_id: str, manager_addr: str) -> None:
+        self._listener.asked_to_manage(node_id, manager_addr)
 
     def closed(self, node_id: str, reason: str) -> None:
         """A registered node's connection broke: it has a short grace to come back."""
@@ -257,13 +289,15 @@ class SessionHandler:
             self._connection.close()
             return
         if isinstance(message, messages.Register):
-            self._dispatcher.register(self._connection, message.description)
+            self._dispatcher.register(self._connection, message)
         elif not self._dispatcher.is_current(self._node_id, self._connection):
             return  # a session that was replaced, or never opened: its words no longer count
         elif isinstance(message, messages.Heartbeat):
             self._dispatcher.heartbeat(self._node_id)
         elif isinstance(message, messages.Renew):
             self._dispatcher.renew(self._node_id, message.request_pem)
+        elif isinstance(message, messages.Manage):
+            self._dispatcher.manage(self._node_id, message.manager_addr)
         else:
             self._dispatcher.statuses(self._node_id, message.items)
 

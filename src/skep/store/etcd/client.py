@@ -13,7 +13,8 @@ import grpc
 from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
 from msgspec import Struct
 
-from skep.runtime.errors import Conflict, Denied, OutcomeUnknown, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, Unavailable
+from skep.store.etcd.members import EtcdMembers
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
 
 PAGE = 10_000  # keys per range call: some MB
@@ -49,6 +50,7 @@ class EtcdStore:
         )
         self._kv = rpc_pb2_grpc.KVStub(self._channel)
         self._maintenance = rpc_pb2_grpc.MaintenanceStub(self._channel)
+        self.cluster = EtcdMembers(self._channel)
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
         start, end = prefix.encode(), _after_prefix(prefix.encode())
@@ -81,7 +83,7 @@ class EtcdStore:
         if txn.fence is not None:
             held = answer.responses[0].response_range.kvs
             if not held or held[0].create_revision != txn.fence.create_revision:
-                raise Denied("this manager no longer leads the swarm")
+                raise Deposed()
         raise Conflict("the object was changed by somebody else meanwhile")
 
     async def status(self) -> EtcdStatus:

@@ -1,7 +1,7 @@
 """etcd as a child of skepd: started, watched, restarted, ended with its parent.
 
-Clients reach it through a unix socket in a directory that only the owner may enter, so that no port and no
-certificate is needed on one host.
+Clients reach it through a unix socket in a directory that only the owner may enter, and so do its peers:
+skepd carries what they say to each other (`rpc.streams`), so that etcd needs no port and no certificate.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from skep.runtime.errors import Invalid, Unavailable
+from skep.store.etcd.members import peer_socket, peer_url
 from skep.store.etcd.version import HOW, check_version
 
 log = structlog.get_logger()
 
 SOCKET_PATH_MAX = 100  # bytes; the kernel's limit is 107, etcd appends a port
 START_S = 30.0  # a member with a large write-ahead log needs some seconds; more means that it hangs
+ALONE_S = 3.0  # a member with peers: what goes wrong by itself goes wrong by then
 STOP_S = 5.0  # etcd closes its database within a second
 RESTART_MIN_S, RESTART_MAX_S = 0.1, 5.0  # a crashed etcd is soon back; a broken one is not hammered
 LOG_MAX_BYTES = 8 << 20
@@ -45,6 +48,7 @@ _TUNING = (
     "--auto-compaction-mode=revision",
     "--auto-compaction-retention=10000",
     "--snapshot-count=10000",
+    "--pre-vote=true",  # a member that was cut off and returns must not force an election
     "--heartbeat-interval=100",
     "--election-timeout=1000",
     "--logger=zap",
@@ -60,10 +64,11 @@ def die_with_parent() -> None:
 class EtcdProcess:
     """One etcd member with its data under `state_dir`/etcd."""
 
-    def __init__(self, state_dir: Path, binary: str = "etcd", name: str = "skep") -> None:
+    def __init__(self, state_dir: Path, binary: str = "etcd", node_id: str = "skep") -> None:
         self._dir = state_dir / "etcd"
         self._binary = binary
-        self._name = name
+        self._node_id = node_id
+        self._peers: tuple[str, ...] = ()  # of the cluster that is joined
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
@@ -86,16 +91,41 @@ class EtcdProcess:
         """Where clients connect, as gRPC names it."""
         return f"unix:{self._dir / 'run' / 'c:0'}"
 
-    async def start(self) -> None:
-        """Starts etcd and returns when it answers. Errors: `Invalid` (missing, bad version, bad directory),
-        `Unavailable` (does not come up; with the end of its log)."""
+    @property
+    def run_dir(self) -> Path:
+        """Where etcd works and looks for the sockets of its peers."""
+        return self._dir / "run"
+
+    @property
+    def has_data(self) -> bool:
+        return (self._dir / "data" / "member" / "wal").is_dir()
+
+    def prepare(self) -> None:
+        """Makes the directories. Errors: `Invalid`."""
+        self._prepare()
+
+    async def start(self, peers: Sequence[str] = (), force_new_cluster: bool = False) -> None:
+        """Starts etcd and returns when it answers, or runs and has peers to wait for.
+
+        `peers` are node ids: of the cluster to join where there is no data yet, of the known ones where
+        there is. `force_new_cluster` makes this member the only one, with all the data it has.
+        Errors: `Invalid` (missing, bad version, bad directory), `Unavailable` (does not come up; with the
+        end of its log).
+        """
+        self._peers = tuple(peers)
         binary = shutil.which(self._binary)
         if binary is None:
             raise Invalid(f"etcd was not found ({self._binary}): {HOW}")
         check_version(await _version_text(binary))
         self._prepare()
         await asyncio.to_thread(_end_leftover, self._dir / "pid", str(self._dir))
-        await self._spawn(binary)
+        await self._spawn(binary, force_new_cluster)
+        if force_new_cluster:
+            # The flag must not stay: at the next start it would drop the members that came since.
+            await self.stop()
+            self._stopping = False
+            self._peers = ()
+            await self._spawn(binary)
         self._watch = asyncio.ensure_future(self._keep(binary))
 
     async def stop(self) -> None:
@@ -124,28 +154,32 @@ class EtcdProcess:
             (run / "c:0").unlink(missing_ok=True)
         except OSError as error:
             raise Invalid(f"the state directory cannot be used: {error}") from error
-        if len(os.fsencode(run / "c:0")) > SOCKET_PATH_MAX:
+        if len(os.fsencode(run / "c:0")) > SOCKET_PATH_MAX:  # gRPC has no other way to name it
             raise Invalid(
                 f"the state directory's path is too long for a unix socket ({run}): choose one of at most"
                 f" {SOCKET_PATH_MAX - len('/etcd/run/c:0')} bytes"
             )
 
-    async def _spawn(self, binary: str) -> None:
-        peer = f"http://127.0.0.1:{_free_port()}"
+    async def _spawn(self, binary: str, force_new_cluster: bool = False) -> None:
+        own = peer_url(self._node_id)
+        cluster = ",".join(f"{node}={peer_url(node)}" for node in sorted({self._node_id, *self._peers}))
         log_path = self._dir / "log"
         if log_path.exists() and log_path.stat().st_size > LOG_MAX_BYTES:
             log_path.replace(self._dir / "log.1")
-        (self._dir / "run" / "c:0").unlink(missing_ok=True)
+        for name in ("c:0", peer_socket(self._node_id)):
+            (self.run_dir / name).unlink(missing_ok=True)
         with log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 binary,
-                f"--name={self._name}",
+                f"--name={self._node_id}",
                 f"--data-dir={self._dir / 'data'}",
                 "--listen-client-urls=unix://c:0",
                 "--advertise-client-urls=unix://c:0",
-                f"--listen-peer-urls={peer}",
-                f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster={self._name}={peer}",
+                f"--listen-peer-urls={own}",
+                f"--initial-advertise-peer-urls={own}",
+                f"--initial-cluster={cluster}",
+                f"--initial-cluster-state={'existing' if self._peers else 'new'}",
+                *(["--force-new-cluster"] if force_new_cluster else []),
                 *_TUNING,
                 cwd=self._dir / "run",
                 stdin=subprocess.DEVNULL,
@@ -158,7 +192,7 @@ class EtcdProcess:
 
     async def _until_up(self, log_path: Path) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_S
+        deadline, alone_until = loop.time() + START_S, loop.time() + ALONE_S
         assert self._process is not None
         while loop.time() < deadline:
             if self._process.returncode is not None:
@@ -167,6 +201,8 @@ class EtcdProcess:
                 )
             if await asyncio.to_thread(_accepts, str(self._dir / "run" / "c:0")):
                 return
+            if self._peers and loop.time() > alone_until:
+                return  # it waits for a quorum, which is not ours to wait for
             await asyncio.sleep(0.02)
         raise Unavailable(f"etcd did not come up within {START_S:.0f} s; its log ends: {_tail(log_path)}")
 
@@ -219,12 +255,6 @@ def _end_leftover(pid_file: Path, own_path: str) -> None:
         if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.02)  # in a thread of its own
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _accepts(path: str) -> bool:

@@ -1,0 +1,107 @@
+"""Requests that only the leader can answer: answered here where we lead, else passed on to who does.
+
+A change of leader takes some seconds. Reads wait for it, and so do writes that have not been sent; a write
+whose answer was lost is the client's to look after: it is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector, web
+from yarl import URL
+
+from skep.api.decode import read_bytes
+from skep.api.errors import NO_LEADER
+from skep.api.passthrough import end_to_end, relay
+from skep.api.port import SwarmNode
+from skep.runtime.errors import Deposed, NoLeader, Unavailable
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WAIT_S = 15.0  # a leader that died is replaced in 3 s; twice that where etcd's votes were split, and room
+POLL_S = 0.1
+KNOCK_S = 3.0  # until a manager that was the leader has shown that it is there
+LOST = (
+    "the leader was lost while it carried this out: it may or may not have been done."
+    " Look at what is there, then try again"
+)
+
+
+class _NotDone(Unavailable):
+    """Nothing has happened: another try is safe."""
+
+
+class LeaderForward:
+    """`node` knows who leads."""
+
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+        self._sessions: dict[str, ClientSession] = {}
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions = {}
+
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Errors: what the handler raises; `NoLeader` after a while without one; `Unavailable`."""
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        await read_bytes(request)
+        while True:
+            try:
+                socket = self._node.leader_socket()
+                if socket is not None:
+                    return await self._pass_on(request, socket)
+                self._node.manager()
+                return await handler(request)
+            except (NoLeader, Deposed, _NotDone):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(POLL_S)
+
+    async def _pass_on(self, request: web.Request, socket: str) -> web.StreamResponse:
+        session = self._session(socket)
+        is_read = request.method in ("GET", "HEAD")
+        if not is_read:
+            await self._knock(session)
+        try:
+            upstream = await session.request(
+                request.method,
+                URL("http://leader" + request.raw_path, encoded=True),
+                headers=end_to_end(request.headers.items()),
+                data=await read_bytes(request),
+            )
+        except (ClientError, OSError) as error:
+            if is_read:
+                raise _NotDone(str(error)) from error
+            raise Unavailable(LOST) from error
+        return await self._relay(request, upstream)
+
+    async def _relay(self, request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
+        if upstream.headers.get(NO_LEADER):
+            upstream.release()
+            raise NoLeader("the manager that led does not any more")
+        return await relay(request, upstream)
+
+    async def _knock(self, session: ClientSession) -> None:
+        """A write is only sent to a manager that is there. Errors: `_NotDone`."""
+        try:
+            async with asyncio.timeout(KNOCK_S), session.get("http://leader/_ping") as answer:
+                await answer.read()
+        except (ClientError, OSError, TimeoutError) as error:
+            raise _NotDone(str(error)) from error
+
+    def _session(self, socket: str) -> ClientSession:
+        found = self._sessions.get(socket)
+        if found is None:
+            found = self._sessions[socket] = ClientSession(
+                connector=UnixConnector(socket, limit=0),
+                timeout=ClientTimeout(total=None),
+                auto_decompress=False,
+            )
+        return found

@@ -1,0 +1,117 @@
+"""Calls of this daemon's own to another manager, over its door: is it well, take this node in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
+
+from skep.model.event import Event
+from skep.rpc import enrolment_messages as wire
+from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, SkepError, Unavailable
+
+CALL_S = 10.0
+KNOCK_S = 2.0  # whether a manager is well: asked every second
+HEALTH, ENROL, SWARM, EVENTS = (f"/skep/v1/{name}" for name in ("health", "enrol", "swarm", "events"))
+_KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 409: Conflict}
+
+
+class EnrolFor(msgspec.Struct, frozen=True):
+    """A node that joins through another manager, which has chosen its id: asked for again, it is the same
+    node. `remote_host` is where it came from."""
+
+    request: wire.Enrol
+    remote_host: str
+    node_id: str
+
+
+class LeaderLine:
+    """`socket_of_leader` says where the leader's API is; None where there is none but this manager."""
+
+    def __init__(self, socket_of_leader: Callable[[], str | None]) -> None:
+        self._socket_of_leader = socket_of_leader
+        self._sessions: dict[str, ClientSession] = {}
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions = {}
+
+    async def is_well(self, socket: str) -> bool:
+        """True when the manager behind that door answers, and its etcd does."""
+        try:
+            async with asyncio.timeout(KNOCK_S):
+                await self._call(socket, "GET", HEALTH)
+        except (SkepError, TimeoutError):
+            return False
+        return True
+
+    async def swarm(self) -> dict[str, Any]:
+        """Returns what the leader says of the swarm (`/info`). Errors: `Unavailable`."""
+        socket = self._socket_of_leader()
+        if socket is None:
+            raise NoLeader("no manager leads at the moment")
+        async with asyncio.timeout(KNOCK_S):
+            found = msgspec.json.decode(await self._call(socket, "GET", SWARM))
+        return found if isinstance(found, dict) else {}
+
+    async def enrol(self, asked: EnrolFor) -> wire.Enrolled:
+        """Has the leader take a node in. Errors: as the leader's, `Unavailable`."""
+        socket = self._socket_of_leader()
+        if socket is None:
+            raise NoLeader("the swarm has no leader at the moment; try again")
+        answer = await self._call(socket, "POST", ENROL, wire.encode(asked))
+        return msgspec.msgpack.decode(answer, type=wire.Enrolled)
+
+    async def demote(self, node_id: str) -> None:
+        """Has the leader make that manager a worker. Errors: as the leader's, `Unavailable`."""
+        socket = self._socket_of_leader()
+        if socket is None:
+            raise NoLeader("the swarm has no leader at the moment; try again")
+        node = msgspec.json.decode(await self._call(socket, "GET", f"/nodes/{node_id}"))
+        spec = {**node["Spec"], "Role": "worker"}
+        path = f"/nodes/{node_id}/update?version={node['Version']['Index']}"
+        await self._call(socket, "POST", path, msgspec.json.encode(spec))
+
+    async def events(self, since: float | None) -> AsyncIterator[Event]:
+        """Yields the leader's events until it leads no more. Errors: `Unavailable`."""
+        socket = self._socket_of_leader()
+        if socket is None:
+            raise NoLeader("no manager leads at the moment")
+        query = {} if since is None else {"since": str(since)}
+        timeout = ClientTimeout(total=None, sock_connect=KNOCK_S)
+        try:
+            async with self._session(socket).get(
+                "http://manager" + EVENTS, params=query, timeout=timeout
+            ) as answer:
+                if answer.status >= 400:
+                    return
+                async for line in answer.content:
+                    yield msgspec.json.decode(line, type=Event)
+        except (ClientError, OSError, msgspec.DecodeError) as error:
+            raise Unavailable(f"the leader's events ended: {error}") from error
+
+    def _session(self, socket: str) -> ClientSession:
+        found = self._sessions.get(socket)
+        if found is None:
+            found = self._sessions[socket] = ClientSession(
+                connector=UnixConnector(socket, limit=0), timeout=ClientTimeout(total=CALL_S)
+            )
+        return found
+
+    async def _call(self, socket: str, method: str, path: str, body: bytes | None = None) -> bytes:
+        try:
+            async with self._session(socket).request(method, "http://manager" + path, data=body) as answer:
+                content = await answer.read()
+        except (ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"the manager does not answer: {error or type(error).__name__}") from error
+        if answer.status >= 400:
+            try:
+                message = str(msgspec.json.decode(content)["message"])
+            except (msgspec.DecodeError, KeyError, TypeError):
+                message = content.decode(errors="replace")
+            raise _KINDS.get(answer.status, Unavailable)(message)
+        return content

@@ -1,0 +1,118 @@
+"""What the swarm wants this node to act as, and what it takes to become that: a manager, or a worker again.
+
+The leader says it over the session, again with every new one, so that a change which was interrupted goes on
+wherever it stopped. A node never starts a copy of the store on its own word: the leader makes it a learner
+first, and what it held before is let go of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec.structs import replace
+
+from skep.daemon.addresses import join_address, resolve_advertise, resolve_listen
+from skep.rpc.messages import Role
+from skep.runtime.errors import SkepError, Unavailable
+
+if TYPE_CHECKING:
+    from skep.daemon.manager_part import ManagerPart
+    from skep.daemon.node import SkepNode
+
+log = structlog.get_logger()
+
+RETRY_S = 1.0  # another manager may be joining, etcd takes one learner at a time
+
+
+class RoleKeeper:
+    """Works for one node."""
+
+    def __init__(self, node: SkepNode) -> None:
+        self._node = node
+        self._told: Role | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._why_not = ""
+
+    def told(self, role: Role) -> None:
+        """The leader's word. Called at each start of a session and when it changes."""
+        self._told = role
+        if self._work is None or self._work.done():
+            self._settled.clear()
+            self._work = asyncio.ensure_future(self._follow())
+
+    async def wait_settled(self) -> None:
+        """Waits until the node acts as it was told."""
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        self._told = None
+        if self._work is not None:
+            self._work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._work
+
+    async def demote(self, manager: ManagerPart) -> None:
+        """Has this manager demoted, and waits until the others have let go of it. Errors: `SkepError`."""
+        await manager.demote_self()
+        while self._node.running_manager is not None:
+            await self._settled.wait()
+            await asyncio.sleep(0.1)
+
+    async def _follow(self) -> None:
+        while self._told is not None:
+            told = self._told
+            try:
+                if told.role == "manager":
+                    await self._be_manager(told)
+                else:
+                    await self._be_worker()
+            except SkepError as error:
+                if str(error) != self._why_not:  # for some seconds after another manager has joined
+                    log.info("role.not_yet", role=told.role, reason=str(error))
+                self._why_not = str(error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if told is self._told:
+                break
+        self._settled.set()
+
+    async def _be_manager(self, told: Role) -> None:
+        node = self._node
+        manager = node.running_manager
+        if manager is not None and told.is_member:
+            await manager.wait_voter()
+            return
+        await node.agent.renew_as("manager")
+        membership = node.membership
+        listen = resolve_listen(membership.listen)
+        advertise = join_address(*resolve_advertise(membership.advertise, listen))
+        managing = await node.agent.session.manage(advertise)
+        await node.end_manager()
+        node.remember(
+            replace(
+                membership,
+                role="manager",
+                listen=join_address(*listen),
+                advertise=advertise,
+                peers={**managing.managers, membership.node_id: advertise},
+            )
+        )
+        await node.begin_manager()
+        log.info("role.manager", advertise=advertise)
+        began = node.running_manager
+        if began is None:
+            raise Unavailable("the manager was stopped")
+        await began.wait_voter()
+
+    async def _be_worker(self) -> None:
+        node = self._node
+        if node.membership.role != "worker" or node.running_manager is not None:
+            await node.end_manager()
+            node.remember(replace(node.membership, role="worker", peers={}))
+            node.agent.session.manager_addr = ""
+            log.info("role.worker")
+        await node.agent.renew_as("worker")

@@ -1,0 +1,56 @@
+"""What a daemon says of its part in a swarm, in Docker's words where it has some (moby, daemon/cluster)."""
+
+from __future__ import annotations
+
+NOT_IN_SWARM = (
+    "This node is not a swarm manager. Use "
+    '"docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+)
+WORKER = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager."
+)
+NO_LEADER = (
+    "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers"
+    " are online. Make sure more than half of the managers are online."
+)
+IN_SWARM = (
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
+STILL_JOINING = (
+    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
+    ' Use the "docker info" command to see the current swarm status of your node.'
+)
+_LEAVING = "You are attempting to leave the swarm on a node that is participating as a manager. "
+_LOST = (
+    "The only way to restore a swarm that has lost consensus is to reinitialize it with"
+    " `--force-new-cluster`. Use `--force` to suppress this message."
+)
+
+
+def no_quorum(managers: int) -> str:
+    """Returns what to do where this manager is one of so many and cannot reach more than half of them."""
+    return (
+        f" This swarm has {managers} managers and needs {managers // 2 + 1} of them: start those that are"
+        " down. If they are gone for good, `docker swarm init --force-new-cluster` on this one makes it"
+        " the only manager, with all services."
+    )
+
+
+def leaving_manager(reachable: int, managers: int) -> str:
+    """Returns why a manager does not leave without force. The counts are 0 where nobody knows them."""
+    if managers == 0:
+        return _LEAVING + "Doing so may lose the consensus of your cluster. " + _LOST
+    if managers == 1:
+        return (
+            _LEAVING + "Removing the last manager erases all current state of the swarm. Use `--force` to"
+            " ignore this message. "
+        )
+    text = _LEAVING
+    if reachable - 1 < (managers - 1) // 2 + 1:
+        text += (
+            f"Removing this node leaves {reachable - 1} managers out of {managers}. Without a Raft quorum"
+            " your swarm will be inaccessible. "
+        )
+    return text + _LOST

@@ -1,0 +1,170 @@
+"""The leader's care for the managers: who answers, who is to hold the store, one change after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from skep.manager import quorum
+from skep.model.node import Node
+from skep.rpc.messages import Managing, NotNow
+from skep.runtime.errors import Conflict, SkepError, Unavailable
+from skep.store.port import Member, Members
+from skep.store.view import View
+
+log = structlog.get_logger()
+
+LOOK_S = 1.0  # how often managers are asked whether they answer: a heartbeat's period at the shortest
+MISSES_MAX = 2  # a manager that does not answer twice in a row is unreachable
+
+Probe = Callable[[str], Awaitable[bool]]  # a node id -> its manager answers, its store too
+
+
+class Listener(Protocol):
+    """Who hears of changes."""
+
+    def members_changed(self, node_ids: set[str]) -> None:
+        """These nodes came to hold the store, let go of it, answer again or do not."""
+
+
+class Membership:
+    """`probe` asks another manager; `data_key` is given to a node that becomes one."""
+
+    def __init__(
+        self, view: View, members: Members, node_id: str, probe: Probe, data_key: bytes, listener: Listener
+    ) -> None:
+        self._view = view
+        self._members = members
+        self._node_id = node_id
+        self._probe = probe
+        self._data_key = data_key
+        self._listener = listener
+        self._wake = asyncio.Event()
+        self._misses: dict[str, int] = {}
+        self._reached_at: dict[str, float] = {}
+        self._why_not = ""
+        self.hand_over = asyncio.Event()  # set when another manager is to lead
+
+    def wake(self) -> None:
+        """A node's role was changed."""
+        self._wake.set()
+
+    async def look(self) -> None:
+        """Reads who the members are and whether they answer. Errors: `Unavailable`."""
+        members = tuple(await self._members.members())
+        answers = await asyncio.gather(*(self._answers(member) for member in members))
+        reachable = set()
+        for member, answered in zip(members, answers, strict=True):
+            if self._count(member.node_id, answered):
+                reachable.add(member.node_id)
+        self._take(members, frozenset(reachable))
+
+    async def run(self) -> None:
+        """Runs until another manager is to lead, or it is cancelled."""
+        while not self.hand_over.is_set():
+            try:
+                await self.look()
+                step = quorum.decide(self._view, self._node_id, self._silent_s())
+                if await self._do(step):
+                    continue
+            except Unavailable as error:
+                log.info("membership.unavailable", error=str(error))
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def add(self, node_id: str) -> Managing | NotNow:
+        """Lets a node follow the store that is to be a manager; what it is to be told."""
+        node = self._view.nodes.get(node_id)
+        if node is None or node.spec.role != "manager":
+            return NotNow(f"node {node_id} is not to be a manager")
+        try:
+            await self.look()
+            await self._make_learner(node_id)
+            self._reached_at[node_id] = asyncio.get_running_loop().time()
+            await self.look()
+        except SkepError as error:
+            return NotNow(str(error))
+        addresses = {m.node_id: self._address_of(m.node_id) for m in self._view.members}
+        return Managing(addresses, self._data_key)
+
+    # Inside
+
+    async def _make_learner(self, node_id: str) -> None:
+        """A member that asks has lost its data: it must become another one, or raft would count on what is
+        gone. Errors: `Conflict`, `Unavailable`."""
+        member = next((m for m in self._view.members if m.node_id == node_id), None)
+        if member is not None and not member.is_started:
+            return
+        if member is not None:
+            if not member.is_learner and not quorum.keeps_quorum_without(self._view, node_id):
+                raise Conflict("its lost copy cannot be replaced: the managers left would have no quorum")
+            await self._members.remove(member)
+        await self._members.add_learner(node_id)
+        log.info("membership.learner", node_id=node_id)
+
+    def _address_of(self, node_id: str) -> str:
+        node: Node | None = self._view.nodes.get(node_id)
+        return node.manager_addr if node is not None else ""
+
+    async def _answers(self, member: Member) -> bool:
+        if member.node_id == self._node_id:
+            return True
+        try:
+            async with asyncio.timeout(LOOK_S * 2):
+                return await self._probe(member.node_id)
+        except (SkepError, TimeoutError):
+            return False
+
+    def _count(self, node_id: str, answered: bool) -> bool:
+        """Returns whether the manager counts as reachable."""
+        now = asyncio.get_running_loop().time()
+        if answered:
+            self._misses[node_id] = 0
+            self._reached_at[node_id] = now
+            return True
+        self._reached_at.setdefault(node_id, now)
+        self._misses[node_id] = self._misses.get(node_id, MISSES_MAX) + 1
+        return self._misses[node_id] < MISSES_MAX
+
+    def _silent_s(self) -> dict[str, float]:
+        now = asyncio.get_running_loop().time()
+        return {node_id: now - at for node_id, at in self._reached_at.items()}
+
+    def _take(self, members: tuple[Member, ...], reachable: frozenset[str]) -> None:
+        view = self._view
+        before = {(m.node_id, m.is_learner, m.node_id in view.reachable) for m in view.members}
+        after = {(m.node_id, m.is_learner, m.node_id in reachable) for m in members}
+        view.members, view.reachable = members, reachable
+        changed = {node_id for node_id, *_ in before ^ after}
+        if changed:
+            self._listener.members_changed(changed)
+
+    async def _do(self, step: quorum.Step) -> bool:
+        """Takes a step; returns whether something changed."""
+        if step.why_not and step.why_not != self._why_not:
+            log.warning("membership.waits", member=step.member, reason=step.why_not)
+        self._why_not = step.why_not
+        if step.act is quorum.Act.NOTHING or step.member is None:
+            return False
+        node_id = step.member.node_id
+        try:
+            if step.act is quorum.Act.HAND_OVER:
+                log.info("membership.hand_over", node_id=node_id)
+                self.hand_over.set()
+            elif step.act is quorum.Act.PROMOTE:
+                await self._members.promote(step.member)
+                log.info("membership.promoted", node_id=node_id)
+            else:
+                await self._members.remove(step.member)
+                log.info("membership.removed", node_id=node_id)
+        except Conflict as error:
+            log.debug("membership.not_yet", node_id=node_id, error=str(error))
+            return False
+        return True

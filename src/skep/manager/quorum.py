@@ -1,0 +1,69 @@
+"""Who is to hold the store, and what to do about it next. Pure: `decide(view, leader) -> Step`.
+
+A node is to be a manager when its spec says so; it is one when it holds a copy of the store with a vote.
+Each step is safe by itself, so a change that was interrupted is finished, or undone, by whoever leads next.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from msgspec import Struct
+
+from skep.store.port import Member
+from skep.store.view import View
+
+LEARN_S = 60.0  # a learner that was not reached for as long is let go of: it may ask again
+
+
+class Act(Enum):
+    NOTHING = "nothing"
+    PROMOTE = "promote"  # a learner gets its vote
+    REMOVE = "remove"
+    HAND_OVER = "hand over"  # the leader itself is to go: another one leads first
+
+
+class Step(Struct, frozen=True):
+    """`why_not` says what keeps a change from being made."""
+
+    act: Act = Act.NOTHING
+    member: Member | None = None
+    why_not: str = ""
+
+
+def voters(view: View) -> list[Member]:
+    return [member for member in view.members if not member.is_learner]
+
+
+def keeps_quorum_without(view: View, node_id: str) -> bool:
+    """True when those who are left can decide: more than half of them are reached."""
+    left = [member for member in voters(view) if member.node_id != node_id]
+    reached = sum(1 for member in left if member.node_id in view.reachable)
+    return reached >= len(left) // 2 + 1
+
+
+def decide(view: View, leader_id: str, silent_s: dict[str, float]) -> Step:
+    """Returns the next step. `silent_s` says for how long members have not been reached."""
+    step = Step()
+    for member in view.members:
+        found = _about(view, member, leader_id, silent_s.get(member.node_id, 0.0))
+        if found.act is not Act.NOTHING:
+            return found
+        step = found if found.why_not else step
+    return step
+
+
+def _about(view: View, member: Member, leader_id: str, silent_s: float) -> Step:
+    node = view.nodes.get(member.node_id)
+    is_wanted = node is not None and node.spec.role == "manager"
+    if member.is_learner:
+        if not is_wanted or silent_s > LEARN_S:
+            return Step(Act.REMOVE, member)
+        return Step(Act.PROMOTE, member)
+    if is_wanted:
+        return Step()
+    if not keeps_quorum_without(view, member.node_id):
+        return Step(member=member, why_not="the managers that are left would have no quorum")
+    if member.node_id == leader_id:
+        return Step(Act.HAND_OVER, member)
+    return Step(Act.REMOVE, member)

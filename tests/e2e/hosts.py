@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +113,18 @@ class Host:
             raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}\n{self.log()}")
         return done
 
+    @contextlib.contextmanager
+    def stream(self, *arguments: str) -> Iterator[Lines]:
+        """Runs the docker client and gives what it prints as it comes."""
+        process = subprocess.Popen(
+            [self.client, "-H", self.url, *arguments], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            yield Lines(process)
+        finally:
+            process.kill()
+            process.wait(5)
+
     def docker(self, *arguments: str, data: bytes | None = None) -> str:
         return self.run(*arguments, data=data).stdout.strip()
 
@@ -131,6 +145,25 @@ class Host:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"{self.name} ended: {self.log()}")
         return self.run(*command, check=False).returncode == 0
+
+
+class Lines:
+    """What a client prints, gathered in the background."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._seen: list[str] = []
+        assert process.stdout is not None
+        self._stream = process.stdout
+        threading.Thread(target=self._gather, daemon=True).start()
+        time.sleep(0.5)  # the client has connected by then
+
+    def _gather(self) -> None:
+        for line in self._stream:
+            self._seen.append(line)
+
+    def first(self, text: str) -> str:
+        """Returns the first line with `text` in it."""
+        return str(wait_until(text, lambda: next((line for line in self._seen if text in line), "")))
 
 
 class Swarm:

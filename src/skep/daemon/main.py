@@ -44,7 +44,7 @@ from skep.runtime.stall import StallWatch
 log = structlog.get_logger()
 
 API_PORT = 2376
-SETTLE_S = 10.0  # a manager that is started again has its lead by then, or there is none to have
+SETTLE_S = 3.0  # a manager that is started again is led by then; a request waits for a leader by itself
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -119,13 +119,7 @@ class EtcdProcess:
         check_version(await _version_text(binary))
         self._prepare()
         await asyncio.to_thread(_end_leftover, self._dir / "pid", str(self._dir))
-        await self._spawn(binary, force_new_cluster)
-        if force_new_cluster:
-            # The flag must not stay: at the next start it would drop the members that came since.
-            await self.stop()
-            self._stopping = False
-            self._peers = ()
-            await self._spawn(binary)
+        await self._spawn(binary, force_new_cluster)  # when it is started again, without
         self._watch = asyncio.ensure_future(self._keep(binary))
 
     async def stop(self) -> None:

@@ -24,8 +24,8 @@ log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WAIT_S = 15.0  # a leader that died is replaced in 3 s; twice that where etcd's votes were split, and room
-POLL_S = 0.1
-KNOCK_S = 3.0  # until a manager that was the leader has shown that it is there
+POLL_S, LED_POLL_S = 0.1, 0.25
+KNOCK_S = 2.0  # until a manager that was the leader has shown that it is there
 LOST = (
     "the leader was lost while it carried this out: it may or may not have been done."
     " Look at what is there, then try again"
@@ -69,18 +69,32 @@ class LeaderForward:
         is_read = request.method in ("GET", "HEAD")
         if not is_read:
             await self._knock(session)
-        try:
-            upstream = await session.request(
+        asking = asyncio.ensure_future(
+            session.request(
                 request.method,
                 URL("http://leader" + request.raw_path, encoded=True),
                 headers=end_to_end(request.headers.items()),
                 data=await read_bytes(request),
             )
-        except (ClientError, OSError) as error:
+        )
+        try:
+            await self._until_answered(asking, socket)
+            upstream = await asking
+        except (ClientError, OSError, Unavailable) as error:
             if is_read:
                 raise _NotDone(str(error)) from error
             raise Unavailable(LOST) from error
+        finally:
+            asking.cancel()
         return await self._relay(request, upstream)
+
+    async def _until_answered(self, asking: asyncio.Future[ClientResponse], socket: str) -> None:
+        """Errors: `Unavailable` where another manager leads before there is an answer: one that hangs
+        would never give it."""
+        while not asking.done():
+            await asyncio.wait([asking], timeout=LED_POLL_S)
+            if not asking.done() and self._node.leader_socket() != socket:
+                raise Unavailable("the manager that led does not any more")
 
     async def _relay(self, request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
         if upstream.headers.get(NO_LEADER):

@@ -65,13 +65,18 @@ class Host:
         return f"unix://{self.socket}"
 
     @property
+    def prefix(self) -> list[str]:
+        """Returns what comes before the daemon's command."""
+        return []
+
+    @property
     def state_dir(self) -> Path:
         return self._directory / self.name
 
     def start(
         self, environment: dict[str, str] | None = None, wait_for: tuple[str, ...] = ("version",)
     ) -> Host:
-        command = [SKEPD, "--name", self.name, "--state-dir", self.state_dir]
+        command = [*self.prefix, str(SKEPD), "--name", self.name, "--state-dir", str(self.state_dir)]
         command += ["--host", self.url, "--engine", self._engine, *self._options]
         with (self._directory / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(

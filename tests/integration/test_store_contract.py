@@ -107,7 +107,9 @@ async def test_a_silent_leader_is_replaced_and_notices(connect: Connect) -> None
         assert await rival.look() is None
     old._keeper.cancel()  # it is paused: no beat is written any more
     began = asyncio.get_running_loop().time()
+    assert old.is_sure
     new = await asyncio.wait_for(win(rival), SILENCE_S + 2)
+    assert not old.is_sure
     assert asyncio.get_running_loop().time() - began > SILENCE_S - POLL_S
     with pytest.raises(Denied):
         await first.commit(Txn((Put("/t/a", b"3"),), fence=old.fence))

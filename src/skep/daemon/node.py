@@ -192,7 +192,7 @@ class SkepNode:
             raise NotManager(self._error)
         if self._membership.role != "manager":
             raise NotManager(words.WORKER)
-        if self._manager is None or self._manager.leader is None:
+        if self._manager is None or self._manager.leader is None or not self._manager.leader.is_sure:
             raise NoLeader(self._no_leader())
         return self._manager.leader
 

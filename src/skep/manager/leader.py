@@ -175,6 +175,11 @@ class Leader:
         self._tell_managers()
 
     @property
+    def is_sure(self) -> bool:
+        """True while no other manager can lead: then what the view says is the swarm's latest."""
+        return self._leadership.is_sure
+
+    @property
     def hands_over(self) -> bool:
         """True where another manager is to lead: this one is demoted."""
         return self.membership.hand_over.is_set()

@@ -37,7 +37,14 @@ class Leadership:
         self._store = store
         self._candidate = candidate
         self._lost = asyncio.Event()
+        self._sure_until = asyncio.get_running_loop().time() + SILENCE_S
         self._keeper = asyncio.ensure_future(self._keep())
+
+    @property
+    def is_sure(self) -> bool:
+        """True while nobody else can lead: others wait for `SILENCE_S` after the last beat they have seen.
+        Who is not sure may still hold it, but what it knows may be old."""
+        return not self._lost.is_set() and asyncio.get_running_loop().time() < self._sure_until
 
     async def wait_lost(self) -> None:
         """Returns when the leadership is gone: resigned, deposed, or the store out of reach for `LOST_S`."""
@@ -58,10 +65,12 @@ class Leadership:
         try:
             while loop.time() - written_at < LOST_S:
                 await asyncio.sleep(BEAT_S)
+                asked_at = loop.time()
                 try:
                     async with asyncio.timeout(BEAT_CALL_S):
                         await self._store.commit(beat)
                     written_at = loop.time()
+                    self._sure_until = asked_at + SILENCE_S
                 except Denied:
                     log.warning("leadership.deposed")
                     return
@@ -133,19 +142,23 @@ class Campaign:
         """Ends a leadership that was not renewed since it was seen; False where it was after all."""
         log.warning("leadership.silent", leader=held.value.decode())
         silent = (Compare(held.key, held.revision),)
-        try:
-            await self._store.commit(Txn((Delete(held.key),), compares=silent))
-        except Conflict:
-            return False
-        return True
+        return await self._write(Txn((Delete(held.key),), compares=silent)) is not None
 
     async def _take(self) -> Leadership | None:
         free = (Compare(self._key, 0),)
-        try:
-            revision = await self._store.commit(
-                Txn((Put(self._key, self._candidate.encode()),), compares=free)
-            )
-        except Conflict:
+        revision = await self._write(Txn((Put(self._key, self._candidate.encode()),), compares=free))
+        if revision is None:
             return None
         self.holder = self._candidate
         return Leadership(self._store, self._candidate, Fence(self._key, revision))
+
+    async def _write(self, txn: Txn) -> int | None:
+        """Returns the revision; None where somebody else was first. Errors: `Unavailable`, also where it may
+        have been done: the next look tells, and a lead that nobody knows he has is soon silent."""
+        try:
+            async with asyncio.timeout(BEAT_CALL_S):
+                return await self._store.commit(txn)
+        except Conflict:
+            return None
+        except TimeoutError as error:
+            raise Unavailable("etcd does not answer") from error

@@ -118,7 +118,10 @@ class EtcdStore:
                 raise Unavailable(self._unreachable(error)) from error
             if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
                 raise Unavailable(f"etcd refused the write: {details}") from error
-            raise OutcomeUnknown(f"etcd's answer to a write was lost: {details}") from error
+            raise OutcomeUnknown(
+                f"the change may or may not have been made: etcd's answer was lost ({details})."
+                " Look at what is there, then try again"
+            ) from error
 
     def _unreachable(self, error: grpc.aio.AioRpcError) -> str:
         trouble = self._trouble()

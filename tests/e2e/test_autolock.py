@@ -134,6 +134,23 @@ def test_turning_it_on_rotating_and_turning_it_off(host: Host) -> None:
     assert third not in (first, second)
 
 
+def test_a_manager_that_missed_a_rotation_opens_with_the_old_key_and_takes_the_new(host: Host) -> None:
+    """The cluster was written, and the power failed before the file was: the user has only the old key."""
+    (first,) = KEY.findall(init(host, "--autolock"))
+    file = host.state_dir / "keys" / "data-key"
+    before = file.read_bytes()
+    host.docker("swarm", "unlock-key", "--rotate")
+    host.kill()
+    file.write_bytes(before)
+    host.start(wait_for=("info",))
+    assert unlock(host, first).returncode == 0
+    second = key_of(host)
+    assert second != first
+    restart(host)
+    assert "invalid key provided" in unlock(host, first).stderr
+    assert unlock(host, second).returncode == 0
+
+
 def test_a_locked_manager_leaves_only_by_force(host: Host) -> None:
     init(host, "--autolock")
     restart(host)

@@ -214,6 +214,16 @@ def test_without_autolock_only_the_key_files_are_plain(pair: Swarm) -> None:
     assert readable_by_others(manager.state_dir) == []
 
 
+def test_the_apis_socket_is_for_the_group_although_the_rest_is_private(short_dir: Path) -> None:
+    path = short_dir / "new" / "api.sock"
+    other = Host(short_dir, "n", "simulated", "--host", f"unix://{path}").start()
+    try:
+        assert path.parent.stat().st_mode & 0o777 == 0o755
+        assert path.stat().st_mode & 0o777 == 0o660
+    finally:
+        other.stop()
+
+
 def test_a_killed_daemon_leaves_no_core_file(short_dir: Path) -> None:
     """Asked from inside: whoever can read a core file needs no key."""
     code = (

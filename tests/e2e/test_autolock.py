@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from skep.manager.control.autolock import parse_unlock_key
+from skep.runtime.errors import Corrupt
+from skep.store.seal import Sealer
 
 from .hosts import Host, free_port, wait_until
 
@@ -181,3 +187,78 @@ def test_unlocking_needs_a_locked_manager(host: Host) -> None:
     status, answer = http(host, "POST", "/swarm/unlock", f'{{"UnlockKey":"{key}"}}')
     assert status == 503
     assert "This node is not a swarm manager" in answer
+
+
+@pytest.fixture
+def three(short_dir: Path) -> Iterator[list[Host]]:
+    """Three managers that lock themselves."""
+    hosts = [Host(short_dir, f"m{n}", "simulated").start() for n in range(3)]
+    try:
+        address = f"127.0.0.1:{free_port()}"
+        hosts[0].docker("swarm", "init", "--autolock", "--advertise-addr", address, "--listen-addr", address)
+        token = hosts[0].docker("swarm", "join-token", "-q", "manager")
+        for host in hosts[1:]:
+            own = f"127.0.0.1:{free_port()}"
+            host.docker(
+                *("swarm", "join", "--advertise-addr", own, "--listen-addr", own, "--token", token, address)
+            )
+        yield hosts
+    finally:
+        for host in hosts:
+            if host.process is not None:
+                host.process.kill()
+                host.process.wait(10)
+
+
+def sealed_with(host: Host, key: str) -> bool:
+    """True where this manager's files are what the key opens."""
+    try:
+        opened = data_key_of(host, key)
+    except Corrupt:
+        return False
+    return opened is not None and b"SEALED" in (host.state_dir / "certificates/swarm-node.key").read_bytes()
+
+
+def data_key_of(host: Host, key: str) -> bytes | None:
+    """Returns the data key in a manager's sealed file; None where it is not sealed. Errors: `Corrupt`."""
+    kept = json.loads((host.state_dir / "keys" / "data-key").read_bytes())
+    if not kept["is_sealed"]:
+        return None
+    return Sealer(parse_unlock_key(key)).open(base64.b64decode(kept["key"]), "keys/data-key")
+
+
+def test_every_manager_locks_with_the_swarms_key(three: list[Host]) -> None:
+    first = key_of(three[1])
+    assert all(sealed_with(host, first) for host in three), "from the moment they are managers"
+    assert len({data_key_of(host, first) for host in three}) == 1
+    second = KEY.findall(three[2].docker("swarm", "unlock-key", "--rotate"))[0]
+    wait_until("all follow", lambda: all(sealed_with(host, second) for host in three), 10)
+
+    restart(three[1])
+    assert state_of(three[1]) == "locked"
+    assert LOCKED in three[1].run("node", "ls", check=False).stderr
+    third = KEY.findall(three[0].docker("swarm", "unlock-key", "--rotate"))[0]
+    assert "invalid key provided" in unlock(three[1], third).stderr, "it was away"
+    assert unlock(three[1], second).returncode == 0
+    assert three[1].docker("node", "ls", "-q").count("\n") == 2
+    wait_until("it takes the new key", lambda: sealed_with(three[1], third), 10)
+
+    three[0].docker("swarm", "update", "--autolock=false")
+    wait_until("all are plain", lambda: all(data_key_of(host, third) is None for host in three), 10)
+    restart(three[2])
+    assert state_of(three[2]) == "active"
+
+
+def test_a_demoted_manager_keeps_no_key_of_the_swarm(three: list[Host]) -> None:
+    wait_until("all vote", lambda: three[0].docker("node", "ls").count("Reachable") == 2)
+    three[0].docker("node", "demote", "m2")
+    wait_until("it is a worker", lambda: not (three[2].state_dir / "keys").exists(), 30)
+    wait_until("it is active", lambda: state_of(three[2]) == "active")
+    restart(three[2])
+    assert state_of(three[2]) == "active", "workers are never locked"
+    three[0].docker("node", "promote", "m2")
+    wait_until("it is sealed again", lambda: sealed_with_if_there(three[2], key_of(three[0])), 30)
+
+
+def sealed_with_if_there(host: Host, key: str) -> bool:
+    return (host.state_dir / "keys" / "data-key").exists() and sealed_with(host, key)

@@ -122,7 +122,6 @@ def test_a_newer_store_is_refused_and_says_so(old: Host) -> None:
     asyncio.run(set_schema(old.state_dir, codec.SCHEMA_VERSION + 1))
     old.start(wait_for=("info",))
     wait_until("its log says why", lambda: "this skepd knows versions up to 2" in old.log())
-    assert old.run("node", "ls", check=False).returncode == 1
     kept = asyncio.run(values_of(old.state_dir))
     assert kept[codec.SCHEMA_KEY] == b"3"
 

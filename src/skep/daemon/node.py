@@ -448,9 +448,10 @@ class SkepNode:
 
     async def end_manager(self) -> None:
         """Stops the manager here and forgets its copy of the store. Errors: `Invalid`, `Corrupt`."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            await manager.stop()
+        if self._manager is not None:
+            await self._manager.stop()
+        # Not before: who leaves waits for this, and would cancel what still stops.
+        self._manager = None
         self._keys.drop_data_key()
         self._state.clear_store()
 

@@ -15,16 +15,25 @@ from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Compare, Delete, Put, Store, Txn
+from skep.store.seal import Sealer
+from skep.store.sealed import SealedStore
 
 Connect = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "etcd"])
-async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Connect]:
+@pytest.fixture(params=["memory", "sealed", "etcd"])
+async def connect(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Connect]:
     """Gives a function that opens another connection to one and the same store."""
     if request.param == "memory":
         state = MemoryState()
         yield lambda: MemoryStore(state)
+        return
+    if request.param == "sealed":
+        monkeypatch.setattr("skep.store.codec.is_sealed_key", lambda key: True)
+        state = MemoryState()
+        yield lambda: SealedStore(MemoryStore(state), Sealer(b"k" * 32))
         return
     etcd = EtcdProcess(tmp_path)
     await etcd.start()

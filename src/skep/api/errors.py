@@ -22,6 +22,7 @@ from skep.runtime.errors import (
     StaleVersion,
     Unavailable,
     Unsupported,
+    WrongUnlockKey,
 )
 
 log = structlog.get_logger()
@@ -34,6 +35,7 @@ STATUSES: tuple[tuple[type[SkepError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (Deposed, 503),
+    (WrongUnlockKey, 401),
     (Denied, 403),
     (Unsupported, 501),
     (Unavailable, 503),

@@ -42,6 +42,12 @@ class JoinRequest(Wire, frozen=True, kw_only=True):
     availability: str = ""
 
 
+class UnlockRequest(Wire, frozen=True, kw_only=True):
+    """Body of `POST /swarm/unlock`."""
+
+    unlock_key: str = ""
+
+
 class LocalNode(Struct, frozen=True):
     """What this node is in its swarm."""
 
@@ -75,7 +81,12 @@ class Settings(Protocol):
     """Orders about the swarm itself; see `manager.control.swarm`."""
 
     async def update(
-        self, version: int, spec: SwarmSpec, rotate_worker: bool = False, rotate_manager: bool = False
+        self,
+        version: int,
+        spec: SwarmSpec,
+        rotate_worker: bool = False,
+        rotate_manager: bool = False,
+        rotate_unlock_key: bool = False,
     ) -> Cluster: ...
 
 
@@ -128,6 +139,10 @@ class SwarmNode(Protocol):
     async def join(self, request: JoinRequest) -> None: ...
 
     async def leave(self, force: bool) -> None: ...
+
+    async def unlock(self, key: str) -> None:
+        """Opens a locked manager with the swarm's unlock key, and goes on as at a normal start."""
+        ...
 
     def events(self, since: float | None) -> AsyncIterator[Event]:
         """Yields what this manager emits while it leads."""

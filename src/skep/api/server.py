@@ -86,7 +86,9 @@ class ApiServer:
         if path.exists() and _answers(path):
             raise Invalid(f"another daemon listens on unix://{path}: stop it, or choose another --host")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True)
+                path.parent.chmod(0o755)  # the umask is skepd's own; the socket's mode says who may use it
             path.unlink(missing_ok=True)
             await web.UnixSite(self._runner, str(path)).start()
             path.chmod(0o660)

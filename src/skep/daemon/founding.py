@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 
+from msgspec.structs import replace
+
 from skep.api.port import InitRequest
 from skep.daemon.addresses import join_address
 from skep.daemon.state import Membership
 from skep.manager.ca.authority import Authority, new_root, new_secret
-from skep.model.cluster import Cluster
+from skep.model.cluster import Cluster, EncryptionConfig
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.runtime.errors import Invalid
@@ -24,19 +26,25 @@ def found_swarm(
     advertise: tuple[str, int],
     now: float,
     new_id: NewId,
+    unlock_key: str = "",
 ) -> tuple[Membership, NodeKeys, tuple[Put, ...]]:
-    """Returns the first manager's membership and keys, and the first keys of the store. Errors: `Invalid`."""
+    """Returns the first manager's membership and keys, and the first keys of the store.
+
+    Managers lock themselves where there is an unlock key. Errors: `Invalid`.
+    """
     cluster_id, node_id = new_id(), new_id()
     ca_cert, ca_key = new_root(now)
+    autolock = EncryptionConfig(auto_lock_managers=bool(unlock_key))
     cluster = Cluster(
         id=cluster_id,
-        spec=request.spec,
+        spec=replace(request.spec, encryption_config=autolock),
         created_at=now,
         updated_at=now,
         ca_cert_pem=ca_cert,
         ca_key_pem=ca_key,
         worker_token_secret=new_secret(secrets.token_bytes(16)),
         manager_token_secret=new_secret(secrets.token_bytes(16)),
+        unlock_key=unlock_key,
         default_addr_pool=request.default_addr_pool,
         subnet_size=request.subnet_size or 24,
         data_path_port=request.data_path_port or 4789,

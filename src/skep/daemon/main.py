@@ -38,6 +38,7 @@ from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import system_rng
 from skep.runtime.log import set_up_logging
+from skep.runtime.process import keep_memory_private
 from skep.runtime.settings import Settings, load_settings
 from skep.runtime.stall import StallWatch
 
@@ -77,6 +78,7 @@ def main(config: str | None, **flags: Any) -> None:
     try:
         settings = load_settings(given, config, os.environ)
         set_up_logging(settings.log_level, settings.log_format)
+        keep_memory_private()
         uvloop.run(serve(settings))
     except SkepError as error:
         click.echo(f"skepd: {error}", err=True)

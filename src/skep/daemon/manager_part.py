@@ -13,6 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.daemon.addresses import parse_address
+from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.daemon.peers import Peers
 from skep.daemon.reception import NotLeading, Reception
@@ -41,6 +42,7 @@ from skep.store.etcd.maintenance import maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Compare, Put, Txn
+from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
 
@@ -66,8 +68,10 @@ class ManagerPart:
         rng: random.Random,
         hub: EventHub,
         moved: Callable[[dict[str, str]], None],
+        key_files: KeyFiles,
     ) -> None:
         self._keys = keys
+        self._key_files = key_files
         self._context = server_context(keys)
         self._node_id = membership.node_id
         self._listen = parse_address(membership.listen)
@@ -94,6 +98,7 @@ class ManagerPart:
         self._members: frozenset[str] = frozenset(membership.peers)
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
+        self._sealed: SealedStore | None = None
         self._server = LinkServer()
         self._works: list[asyncio.Task[None]] = []
         self._admitting: set[asyncio.Task[None]] = set()
@@ -129,13 +134,14 @@ class ManagerPart:
         await self.peers.open_doors(peers)
         await self.etcd.start(peers, force_new_cluster)
         self._store = EtcdStore(self.etcd.target, self.etcd.trouble)
+        self._sealed = SealedStore(self._store, self._key_files.sealer)
         if first:
             empty = (Compare(codec.SCHEMA_KEY, 0),)
-            await self._store.commit(Txn(first, compares=empty))
+            await self._sealed.commit(Txn(first, compares=empty))
         self._works = [
-            asyncio.ensure_future(self._follow(self._store)),
+            asyncio.ensure_future(self._follow(self._store, self._sealed)),
             asyncio.ensure_future(maintain(self._store)),
-            asyncio.ensure_future(self._campaign(self._store)),
+            asyncio.ensure_future(self._campaign(self._store, self._sealed)),
         ]
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
@@ -189,12 +195,12 @@ class ManagerPart:
 
     # Works
 
-    async def _campaign(self, store: EtcdStore) -> None:
+    async def _campaign(self, store: EtcdStore, sealed: SealedStore) -> None:
         await self.wait_voter()
         await store.cluster.take_name(self._node_id)
-        team = Team(self._node_id, store.cluster, self._probe)
+        team = Team(self._node_id, store.cluster, self._probe, self._key_files.data_key or b"")
         self._candidate = Candidate(
-            store,
+            sealed,
             self._clock,
             self._new_id,
             lambda: new_secret(secrets.token_bytes(16)),
@@ -202,10 +208,11 @@ class ManagerPart:
             [self._advertise],
             self._sign,
             team,
+            self._key_files.apply_unlock_key,
         )
         await self._candidate.run()
 
-    async def _follow(self, store: EtcdStore) -> None:
+    async def _follow(self, store: EtcdStore, sealed: SealedStore) -> None:
         """Keeps a door to each manager. A learner may not ask who they are: it knows those it was told of."""
         while True:
             try:
@@ -213,10 +220,17 @@ class ManagerPart:
                 await self._look_who(store)
                 if self.leader_id:
                     await store.cluster.hold_lead(self.leader_id)
+                    await self._keep_keys(sealed)
             except SkepError as error:
                 self.is_led = self.is_led and not isinstance(error, Unavailable)
                 log.debug("manager.follow", error=str(error))
             await asyncio.sleep(FOLLOW_S)
+
+    async def _keep_keys(self, sealed: SealedStore) -> None:
+        """Seals this manager's keys as the swarm now wants. Errors: `Unavailable`, `Corrupt`, `Invalid`."""
+        for pair in (await sealed.load(codec.CLUSTER_KEY))[0]:
+            cluster = codec.decode_object(Cluster, pair.key, pair.value, pair.revision)
+            self._key_files.apply_unlock_key(cluster)
 
     async def _look_who(self, store: EtcdStore) -> None:
         """Learns who the managers are and where. Errors: `Unavailable`, `Conflict` for a learner."""

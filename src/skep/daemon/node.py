@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,12 @@ from skep.daemon.addresses import join_address, parse_address, resolve_advertise
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
+from skep.daemon.keys import KeyFiles
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import join_token
+from skep.manager.control.autolock import unlock_key
 from skep.manager.control.swarm import validate_swarm
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
@@ -34,23 +37,22 @@ from skep.model.event import Event
 from skep.rpc.certificates import (
     NodeKeys,
     identity_of,
-    load_keys,
     parse_join_token,
-    save_keys,
     validity_of,
 )
 from skep.runtime.clock import Clock
 from skep.runtime.errors import (
+    Conflict,
     Corrupt,
     Invalid,
     NoLeader,
     NotManager,
     SkepError,
     Unavailable,
-    Unsupported,
 )
 from skep.runtime.ids import id_source
 from skep.store.port import Put
+from skep.store.seal import KEY_BYTES
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+UNLOCK_S = 10.0  # an unlocked manager leads by then, or there is no majority
 JOIN_S = 20.0  # Docker's own: after that joining goes on in the background
 DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
 
@@ -81,6 +84,8 @@ class SkepNode:
         self._rng = rng
         self._make_executor = make_executor
         self.sockets = SocketDir(state.path / "run")
+        self._keys = KeyFiles(state)
+        self._is_locked = False
         self._hub = EventHub(clock)
         self._membership: Membership | None = None
         self._manager: ManagerPart | None = None
@@ -93,11 +98,46 @@ class SkepNode:
     # Life of the daemon
 
     async def start(self) -> None:
-        """Takes up the swarm this node was in. Errors: `Corrupt`, `Invalid`, `Unavailable`."""
+        """Takes up the swarm this node was in; a manager whose files are sealed is locked, and runs nothing.
+
+        Errors: `Corrupt`, `Invalid`, `Unavailable`.
+        """
+        self._state.tighten()
         membership = self._state.load()
         if membership is None:
             return
-        keys = load_keys(self._state.certificates)
+        if membership.role == "manager" and not self._keys.open():
+            self._membership = membership
+            self._is_locked = True
+            log.warning("swarm.locked", advice=words.LOCKED)
+            return
+        await self._resume(membership)
+
+    async def unlock(self, key: str) -> None:
+        """Opens a locked manager's files and goes on as `start` does; a failure leaves it locked.
+
+        Errors: `NotManager`, `Conflict` where it is not locked, `Invalid`, `WrongUnlockKey`, as `start`.
+        """
+        async with self._change:
+            if not self._is_locked:
+                if self._membership is None or self._membership.role != "manager":
+                    self.manager()
+                raise Conflict("swarm is not locked")
+            self._keys.open(key)
+            try:
+                await self._resume(self.membership)
+            except BaseException:
+                manager, self._manager = self._manager, None
+                if manager is not None:
+                    await manager.stop()
+                self._keys.close()
+                raise
+            self._is_locked = False
+            log.info("swarm.unlocked")
+            await self.wait_settled(UNLOCK_S)
+
+    async def _resume(self, membership: Membership) -> None:
+        keys = self._keys.load()
         identity = identity_of(keys.certificate_pem)
         if identity.node_id != membership.node_id or identity.cluster_id != membership.cluster_id:
             raise Corrupt(
@@ -135,6 +175,9 @@ class SkepNode:
                 raise
             log.error("manager.not_started", error=str(error))
             return
+        except BaseException:
+            await manager.stop()
+            raise
         self._manager = manager
 
     async def _renew_own(self) -> NodeKeys:
@@ -142,7 +185,7 @@ class SkepNode:
         assert self._manager is not None
         await self._manager.wait_leading()
         keys = self._manager.renew_own()
-        save_keys(self._state.certificates, keys)
+        self._keys.save(keys)
         log.warning("certificate.was_expired", node_id=self.membership.node_id)
         return keys
 
@@ -168,6 +211,8 @@ class SkepNode:
         membership = self._membership
         if membership is None:
             return LocalNode("inactive")
+        if self._is_locked:
+            return LocalNode("locked", error=words.LOCKED)
         is_manager = membership.role == "manager"
         managers: tuple[tuple[str, str], ...]
         if self._manager is not None:
@@ -188,6 +233,8 @@ class SkepNode:
     def manager(self) -> Leader:
         if self._membership is None:
             raise NotManager(words.NOT_IN_SWARM)
+        if self._is_locked:
+            raise NotManager(words.LOCKED)
         if self._error:
             raise NotManager(self._error)
         if self._membership.role != "manager":
@@ -235,17 +282,22 @@ class SkepNode:
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
         async with self._change:
+            if request.force_new_cluster and self._is_locked:
+                raise NotManager(words.LOCKED)
             if request.force_new_cluster and self._membership is not None:
                 return await self._force_new_cluster(request)
             self._require_free()
-            if request.auto_lock_managers:
-                raise Unsupported("autolock is not supported by this version of skep yet")
             validate_swarm(request.spec)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             now, new_id = self._clock.now(), id_source(self._rng)
-            membership, keys, first = found_swarm(request, self._hostname, listen, advertise, now, new_id)
-            self._state.clear()
+            autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
+            key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
+            membership, keys, first = found_swarm(
+                request, self._hostname, listen, advertise, now, new_id, key
+            )
+            self._forget()
+            self._keys.take(os.urandom(KEY_BYTES), key)
             await self._found(membership, keys, first)
             await self._wait_ready()
             return membership.node_id
@@ -253,13 +305,13 @@ class SkepNode:
     async def _found(self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...]) -> None:
         manager = await self._manager_part(keys, membership)
         try:
-            save_keys(self._state.certificates, keys)
+            self._keys.save(keys)
             await manager.start(first)
             await manager.wait_leading()
             self._state.save(membership)
         except SkepError:
             await manager.stop()
-            self._state.clear()
+            self._forget()
             raise
         self._manager = manager
         self._membership = membership
@@ -287,7 +339,7 @@ class SkepNode:
             managers=[advertise],
             peers={before.node_id: advertise},
         )
-        keys = load_keys(self._state.certificates)
+        keys = self._keys.load()
         manager = await self._manager_part(keys, membership)
         try:
             await manager.start(force_new_cluster=True)
@@ -326,8 +378,8 @@ class SkepNode:
                 listen=join_address(*listen),
                 advertise=join_address(*advertise),
             )
-            self._state.clear()
-            save_keys(self._state.certificates, enrolment.keys)
+            self._forget()
+            self._keys.save(enrolment.keys)
             self._state.save(membership)
             self._membership = membership
             self._start_agent(membership, enrolment.keys)
@@ -338,6 +390,8 @@ class SkepNode:
         async with self._change:
             if self._membership is None:
                 raise Unavailable("This node is not part of a swarm")
+            if self._is_locked and not force:
+                raise Unavailable(words.LOCKED_LEAVE)
             if self._membership.role == "manager":
                 if not force:
                     raise Unavailable(await self._why_not_leave())
@@ -348,9 +402,11 @@ class SkepNode:
                 await self._agent.stop()
             if self._manager is not None:
                 await self._manager.stop()
+            if self._is_locked:
+                await self._remove_containers(self._membership.node_id)
             self._agent = self._manager = self._membership = None
             self._error = ""
-            self._state.clear()
+            self._forget()
 
     async def _why_not_leave(self) -> str:
         managers = len(self._manager.members) if self._manager is not None else 0
@@ -391,15 +447,26 @@ class SkepNode:
         self._state.save(membership)
 
     async def end_manager(self) -> None:
-        """Stops the manager here and forgets its copy of the store."""
-        manager, self._manager = self._manager, None
-        if manager is not None:
-            await manager.stop()
+        """Stops the manager here and forgets its copy of the store. Errors: `Invalid`, `Corrupt`."""
+        if self._manager is not None:
+            await self._manager.stop()
+        # Not before: who leaves waits for this, and would cancel what still stops.
+        self._manager = None
+        self._keys.drop_data_key()
         self._state.clear_store()
+
+    def take_data_key(self, data_key: bytes, key: str) -> None:
+        """Keeps what the leader gives a new manager; the node's own key is sealed where managers lock.
+
+        Errors: `Invalid` (disk full), `Corrupt`.
+        """
+        node_keys = self._keys.load()
+        self._keys.take(data_key, key)
+        self._keys.save(node_keys)
 
     async def begin_manager(self) -> None:
         """Errors: `Invalid`, `Unavailable`."""
-        manager = await self._manager_part(load_keys(self._state.certificates), self.membership)
+        manager = await self._manager_part(self._keys.load(), self.membership)
         try:
             await manager.start()
         except BaseException:
@@ -423,6 +490,20 @@ class SkepNode:
         known = self._manager.members if self._manager is not None else set(self.membership.peers)
         return set(known) - {self.membership.node_id}
 
+    def _forget(self) -> None:
+        self._keys.close()
+        self._state.clear()
+        self._is_locked = False
+
+    async def _remove_containers(self, node_id: str) -> None:
+        """Ends what runs here for a swarm whose agent does not run."""
+        executor = self._make_executor()
+        with contextlib.suppress(SkepError):
+            await executor.start(node_id, lambda seen: None)
+            for adopted in await executor.adopt():
+                executor.remove_unknown(adopted.task_id)
+        await executor.close()
+
     def _require_free(self) -> None:
         if self._membership is not None:
             raise Unavailable(words.IN_SWARM)
@@ -442,6 +523,7 @@ class SkepNode:
             self._rng,
             self._hub,
             self._peers_moved,
+            self._keys,
         )
 
     def _start_agent(self, membership: Membership, keys: NodeKeys) -> None:
@@ -465,7 +547,7 @@ class SkepNode:
 
     def _renewed(self, keys: NodeKeys) -> None:
         """Errors: `Invalid` where the new certificate cannot be written."""
-        save_keys(self._state.certificates, keys)
+        self._keys.save(keys)
         self._not_after = validity_of(keys.certificate_pem)[1]
         if self._manager is not None:
             self._manager.renewed(keys)

@@ -92,6 +92,7 @@ class RoleKeeper:
         advertise = join_address(*resolve_advertise(membership.advertise, listen))
         managing = await node.agent.session.manage(advertise)
         await node.end_manager()
+        node.take_data_key(managing.data_key, managing.unlock_key)
         node.remember(
             replace(
                 membership,

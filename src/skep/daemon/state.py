@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import msgspec
@@ -85,12 +86,20 @@ class StateDir:
 
     def clear_store(self) -> None:
         """Forgets this node's copy of the swarm's store."""
-        for name in ("etcd", "data-key"):
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        for name in ("etcd", "keys"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def tighten(self) -> None:
+        """Takes from others what an earlier skep, or an earlier umask, let them read. Errors: `Invalid`."""
+        for path in self.path.rglob("*"):
+            try:
+                mode = path.lstat().st_mode
+                if not stat.S_ISLNK(mode) and mode & 0o077:
+                    path.chmod(stat.S_IMODE(mode) & 0o700)
+            except FileNotFoundError:
+                continue  # etcd's own, of a life that ends just now
+            except OSError as error:
+                raise Invalid(f"the state directory cannot be used: {error}") from error
 
     def close(self) -> None:
         os.close(self._lock)

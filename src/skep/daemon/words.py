@@ -29,6 +29,15 @@ _LOST = (
 )
 
 
+LOCKED = (
+    'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to'
+    " unlock it."
+)
+LOCKED_LEAVE = (
+    "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
+)
+
+
 def no_quorum(managers: int) -> str:
     """Returns what to do where this manager is one of so many and cannot reach more than half of them."""
     return (

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Sign, Team
+from skep.manager.leader import ClusterChanged, Leader, Sign, Team
+from skep.manager.upgrade import upgrade
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
@@ -36,6 +37,7 @@ class Candidate:
         managers: list[str],
         sign: Sign,
         team: Team,
+        cluster_changed: ClusterChanged = lambda cluster: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -45,6 +47,7 @@ class Candidate:
         self._managers = managers
         self._sign = sign
         self._team = team
+        self._cluster_changed = cluster_changed
         self._campaign = Campaign(store, codec.LEADER_KEY, team.node_id)
         self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
@@ -83,6 +86,7 @@ class Candidate:
         return asyncio.get_running_loop().time() >= self._stands_at
 
     async def _lead(self, leadership: Leadership) -> None:
+        await upgrade(self._store, leadership.fence)
         self.leader = await Leader.start(
             self._store,
             leadership,
@@ -93,6 +97,7 @@ class Candidate:
             self._managers,
             self._sign,
             self._team,
+            self._cluster_changed,
         )
         self.leads.set()
         await self.leader.run()

@@ -28,7 +28,7 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import Renewed
 from skep.runtime.clock import Clock, SteadyClock
-from skep.runtime.errors import Denied, NotFound
+from skep.runtime.errors import Denied, NotFound, SkepError
 from skep.runtime.ids import NewId
 from skep.store.election import Leadership
 from skep.store.port import Members, Store
@@ -37,6 +37,7 @@ from skep.store.view import View, slot_key
 log = structlog.get_logger()
 
 Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
+ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
 
 
 class Team(Struct, frozen=True):
@@ -46,6 +47,10 @@ class Team(Struct, frozen=True):
     members: Members
     probe: Probe
     data_key: bytes = b""
+
+    def __repr__(self) -> str:
+        """Whatever prints it (a log, a trace) does not show the key."""
+        return f"Team(node_id={self.node_id!r})"
 
 
 class Leader:
@@ -63,12 +68,14 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
+        cluster_changed: ClusterChanged = lambda cluster: None,
     ) -> None:
         fence = leadership.fence
         self.view = view
         self._leadership = leadership
         self._hub = hub
         self._sign = sign
+        self._tell_daemon = cluster_changed
         self.dispatcher = Dispatcher(view, clock, self, managers)
         committer = Committer(store, fence, view, self.dispatcher.publish, self._service_written)
         self.reconciler = Reconciler(view, committer, clock, new_id)
@@ -96,6 +103,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
+        cluster_changed: ClusterChanged = lambda cluster: None,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
@@ -104,9 +112,16 @@ class Leader:
         # After the load, which had the local member catch up: a manager must never be taken for none.
         view.members = tuple(await team.members.members())
         view.reachable = frozenset({team.node_id})
-        leader = cls(view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team)
+        leader = cls(
+            view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
+        )
         leader.dispatcher.start()
         leader.reconciler.mark_everything()
+        if view.cluster is not None:
+            try:
+                cluster_changed(view.cluster)  # it may have changed while this manager did not look
+            except SkepError as error:
+                log.error("leader.keys_not_stored", error=str(error))
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
         return leader
 
@@ -207,6 +222,8 @@ class Leader:
     def _cluster_changed(self) -> None:
         self.dispatcher.tell_heartbeat()
         self.reconciler.mark_everything()
+        if self.view.cluster is not None:
+            self._tell_daemon(self.view.cluster)
 
     def _node_changed(self, node_id: str) -> None:
         self.dispatcher.node_added(node_id)

@@ -92,7 +92,8 @@ class Membership:
         except SkepError as error:
             return NotNow(str(error))
         addresses = {m.node_id: self._address_of(m.node_id) for m in self._view.members}
-        return Managing(addresses, self._data_key)
+        cluster = self._view.cluster
+        return Managing(addresses, self._data_key, cluster.unlock_key if cluster is not None else "")
 
     # Inside
 

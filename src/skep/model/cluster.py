@@ -91,7 +91,12 @@ class Cluster(Struct, frozen=True, kw_only=True):
     ca_key_pem: bytes
     worker_token_secret: str
     manager_token_secret: str
+    unlock_key: str = ""  # SWMKEY-1-…; empty where managers do not lock themselves
     default_addr_pool: list[str] = []
     subnet_size: int = 24
     data_path_port: int = 4789
     version: int = 0
+
+    def __repr__(self) -> str:
+        """Whatever prints a cluster (a log, a trace) shows none of its keys."""
+        return f"Cluster(id={self.id!r}, version={self.version})"

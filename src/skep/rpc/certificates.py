@@ -39,6 +39,10 @@ class NodeKeys(Struct, frozen=True):
     certificate_pem: bytes
     ca_pem: bytes
 
+    def __repr__(self) -> str:
+        """Whatever prints it (a log, a trace) does not show the key."""
+        return "NodeKeys(…)"
+
 
 class JoinToken(Struct, frozen=True):
     """`digest` pins the root certificate, `secret` says as what one may join."""

@@ -116,6 +116,11 @@ class Managing(Struct, frozen=True, tag="managing"):
 
     managers: dict[str, str]
     data_key: bytes = b""
+    unlock_key: str = ""
+
+    def __repr__(self) -> str:
+        """Whatever prints it (a log, a trace) shows neither key."""
+        return f"Managing(managers={self.managers!r})"
 
 
 class NotNow(Struct, frozen=True, tag="not-now"):

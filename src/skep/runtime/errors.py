@@ -6,6 +6,7 @@
     ├── Conflict           exists already, or is in use                       409
     │   └── StaleVersion   somebody else changed the object since it was read 500 (Docker's own status)
     ├── Denied             the certificate or token does not allow it         403
+    │   ├── WrongUnlockKey not the key this manager is locked with            401
     │   └── Deposed        another manager leads now: nothing was done        503
     ├── Unsupported        a feature skep does not have (yet), says so        501
     ├── Unavailable        temporarily out of reach; may be tried again       503
@@ -48,6 +49,10 @@ class StaleVersion(Conflict):
 
 class Denied(SkepError):
     """The caller's certificate or token does not allow this."""
+
+
+class WrongUnlockKey(Denied):
+    """The key given does not unlock this manager."""
 
 
 class Deposed(Denied):

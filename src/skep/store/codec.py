@@ -7,10 +7,11 @@
     removed/<id>              RemovedService
     names/service/<name>      id of the service that has the name (compared at creation: names are unique)
     tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
+    secrets/<id>              kept for secrets: sealed already
     leader                    id of the manager that leads, written again at each beat (store.election)
 
 One key per (node, service) holds about 43 tasks at full scale: a fifth of the bytes and half the time of
-a key per task (design, section 3).
+a key per task (design, section 3). What `is_sealed_key` names is sealed on its way to etcd (`store.sealed`).
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from skep.runtime.errors import Corrupt
 
 PREFIX = "/skep/"
 SCHEMA_KEY = PREFIX + "schema"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SEALED_SINCE = 2  # the schema from which on everything that `is_sealed_key` names is sealed
 CLUSTER_KEY = PREFIX + "cluster"
 LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
+_SECRETS = PREFIX + "secrets/"
 _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -136,16 +139,22 @@ def decode_object(kind: type[S], key: str, value: bytes, revision: int) -> S:
     return msgspec.structs.replace(decoded, version=revision)
 
 
-def check_schema(value: bytes | None) -> None:
-    """Refuses a store that a newer skep has written. Errors: `Corrupt`."""
+def check_schema(value: bytes | None) -> int:
+    """Returns the schema's version; refuses a store that a newer skep has written. Errors: `Corrupt`."""
     if value is None:
-        return
+        return SCHEMA_VERSION
     found = int(value)
     if found > SCHEMA_VERSION:
         raise Corrupt(
             f"this swarm's store has schema version {found}; this skepd knows versions up to"
             f" {SCHEMA_VERSION}. Install a newer skep."
         )
+    return found
+
+
+def is_sealed_key(key: str) -> bool:
+    """True for what may hold secrets: the CA's key and tokens, services' environments, secrets."""
+    return key == CLUSTER_KEY or key.startswith((_SERVICES, _REMOVED, _SECRETS))
 
 
 def is_node(key: str) -> bool:

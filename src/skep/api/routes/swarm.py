@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from skep.api.decode import query_bool, query_version, read_body
 from skep.api.objects import Version, reply_time
-from skep.api.port import InitRequest, JoinRequest, SwarmNode
+from skep.api.port import InitRequest, JoinRequest, SwarmNode, UnlockRequest
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
 from skep.api.tls_info import tls_info
@@ -24,7 +24,6 @@ from skep.model.cluster import (
 )
 from skep.model.node import NodeTLSInfo
 from skep.model.wire import Wire
-from skep.runtime.errors import Conflict, Unsupported
 
 
 class JoinTokens(Struct, rename="pascal"):
@@ -125,19 +124,20 @@ class SwarmRoutes:
         orders = self._node.manager().swarm
         version = query_version(request, "swarm")
         spec, _ = await read_body(request, SwarmSpec)
-        if query_bool(request, "rotateManagerUnlockKey"):
-            raise Unsupported("autolock is not supported by this version of skep yet")
         await orders.update(
             version,
             spec,
             rotate_worker=query_bool(request, "rotateWorkerToken"),
             rotate_manager=query_bool(request, "rotateManagerToken"),
+            rotate_unlock_key=query_bool(request, "rotateManagerUnlockKey"),
         )
         return web.Response()
 
     async def unlock_key(self, request: web.Request) -> web.StreamResponse:
-        self._node.manager()
-        return reply({"UnlockKey": ""})
+        cluster = self._node.manager().view.cluster
+        return reply({"UnlockKey": cluster.unlock_key if cluster is not None else ""})
 
     async def unlock(self, request: web.Request) -> web.StreamResponse:
-        raise Conflict("swarm is not locked")
+        body, _ = await read_body(request, UnlockRequest)
+        await self._node.unlock(body.unlock_key)
+        return web.Response()

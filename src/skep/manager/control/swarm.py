@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.control.autolock import unlock_key_after
 from skep.manager.durable import commit_known
 from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
 from skep.runtime.clock import Clock
@@ -26,8 +28,6 @@ def validate_swarm(spec: SwarmSpec) -> None:
         raise Invalid("minimum certificate expiry time is 1h0m0s")
     if spec.dispatcher.heartbeat_period < 0 or 0 < spec.dispatcher.heartbeat_period < HEARTBEAT_MIN_NS:
         raise Invalid("the dispatcher's heartbeat period must be at least 200ms")
-    if spec.encryption_config.auto_lock_managers:
-        raise Unsupported("autolock is not supported by this version of skep yet")
     if spec.ca_config.external_cas:
         raise Unsupported("external CAs are not supported by this version of skep yet")
     if spec.ca_config.signing_ca_cert or spec.ca_config.signing_ca_key:
@@ -45,6 +45,7 @@ class SwarmControl:
         clock: Clock,
         new_secret: Callable[[], str],
         changed: Callable[[], None],
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -52,11 +53,20 @@ class SwarmControl:
         self._clock = clock
         self._new_secret = new_secret
         self._changed = changed
+        self._random_bytes = random_bytes
 
     async def update(
-        self, version: int, spec: SwarmSpec, rotate_worker: bool = False, rotate_manager: bool = False
+        self,
+        version: int,
+        spec: SwarmSpec,
+        rotate_worker: bool = False,
+        rotate_manager: bool = False,
+        rotate_unlock_key: bool = False,
     ) -> Cluster:
-        """Replaces the spec and rotates tokens. Errors: `Invalid`, `StaleVersion`, `Unsupported`."""
+        """Replaces the spec; rotates tokens and the unlock key.
+
+        Errors: `Invalid`, `StaleVersion`, `Unsupported`.
+        """
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
@@ -70,6 +80,8 @@ class SwarmControl:
             after = replace(after, worker_token_secret=self._new_secret())
         if rotate_manager:
             after = replace(after, manager_token_secret=self._new_secret())
+        unlock_key = unlock_key_after(cluster, spec, rotate_unlock_key, self._random_bytes)
+        after = replace(after, unlock_key=unlock_key)
         txn = Txn(
             (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
             compares=(Compare(codec.CLUSTER_KEY, version),),

@@ -1,0 +1,175 @@
+"""A node's keys on its disk: the swarm's data key and the node's TLS key.
+
+On a manager `keys/data-key` holds the data key, which seals the store's secrets. While the swarm's managers
+lock themselves the file is sealed with the unlock key, and the TLS key's file is sealed with the data key:
+whoever has the disk can neither read the store nor pose as the manager. Only one file depends on the unlock
+key, so that rotating it is one atomic write; turning autolock on seals the TLS key first and the data key
+last, turning it off goes the other way: a crash between leaves files that open.
+
+    data key plain, TLS key plain      autolock off; workers have no data key
+    data key plain, TLS key sealed     between the two steps
+    data key sealed, TLS key sealed    autolock on: locked at the next start
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import shutil
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from skep.daemon.state import StateDir
+from skep.manager.control.autolock import parse_unlock_key
+from skep.model.cluster import Cluster
+from skep.rpc.certificates import NodeKeys, load_keys, save_keys, write_file
+from skep.runtime.errors import Corrupt, Invalid, WrongUnlockKey
+from skep.store.seal import KEY_BYTES, Sealer
+
+VERSION = 1
+WRONG_KEY = "swarm could not be unlocked: invalid key provided"  # Docker's words
+_BEGIN, _END = b"-----BEGIN SKEP SEALED KEY-----\n", b"-----END SKEP SEALED KEY-----\n"
+_NODE_KEY = "certificates/swarm-node.key"
+_DATA_KEY = "keys/data-key"
+
+
+class _DataKeyFile(Struct, frozen=True, kw_only=True):
+    """`key` is the data key itself, or sealed with the unlock key."""
+
+    version: int = VERSION
+    is_sealed: bool
+    key: bytes  # base64 in JSON
+
+
+class KeyFiles:
+    """The keys below one state directory. `data_key` is None on workers, and while locked."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        self._directory = state.path / "keys"
+        self._file = self._directory / "data-key"
+        self.data_key: bytes | None = None
+        self._unlock_key = ""  # the one that the data key's file is sealed with
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals the store of this swarm. Errors: `Corrupt` where there is no data key."""
+        if self.data_key is None:
+            raise Corrupt("this node has no data key of the swarm")
+        return Sealer(self.data_key)
+
+    def open(self, unlock_key: str = "") -> bool:
+        """Reads the data key; returns False where that needs the unlock key, and none was given.
+
+        A state directory of a skep that sealed nothing gets a new data key. Errors: `Corrupt`;
+        `Invalid` for what is no unlock key; `WrongUnlockKey`.
+        """
+        found = self._read()
+        if found is None:
+            self.take(os.urandom(KEY_BYTES), "")
+        elif not found.is_sealed:
+            self.data_key, self._unlock_key = found.key, ""
+        elif not unlock_key:
+            return False
+        else:
+            self.data_key, self._unlock_key = _unlocked(found.key, unlock_key), unlock_key.strip()
+        return True
+
+    def take(self, data_key: bytes, unlock_key: str) -> None:
+        """Keeps a swarm's data key: its founder's, or what the leader gave a new manager.
+
+        The node's own keys are saved after this (`save`). Errors: `Invalid` (disk full).
+        """
+        self._write(data_key, unlock_key)
+        self.data_key, self._unlock_key = data_key, unlock_key
+
+    def close(self) -> None:
+        """Forgets what was opened; the files stay as they are."""
+        self.data_key, self._unlock_key = None, ""
+
+    def drop_data_key(self) -> None:
+        """This node is no manager any more: its files are a worker's again. Errors: `Invalid`, `Corrupt`."""
+        if self.data_key is None:
+            return
+        node_keys = self.load()
+        self.close()
+        self.save(node_keys)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def load(self) -> NodeKeys:
+        """Returns the node's keys and certificates. Errors: `Corrupt`, which names the file."""
+        kept = load_keys(self._state.certificates)
+        if not kept.key_pem.startswith(_BEGIN):
+            return kept
+        try:
+            sealed = base64.b64decode(kept.key_pem.removeprefix(_BEGIN).removesuffix(_END))
+        except binascii.Error:
+            raise Corrupt(
+                f"{self._state.certificates / 'swarm-node.key'} is damaged: restore it, or leave the swarm"
+                " (--force) and join again"
+            ) from None
+        return replace(kept, key_pem=self.sealer.open(sealed, _NODE_KEY))
+
+    def save(self, node_keys: NodeKeys) -> None:
+        """Writes the node's keys, sealed where managers lock. Errors: `Invalid` (disk full)."""
+        self._save(node_keys, is_sealed=bool(self._unlock_key))
+
+    def apply_unlock_key(self, cluster: Cluster) -> None:
+        """Makes the files what the cluster says; does nothing where they are. To be called on a manager
+        whenever its cluster may have changed. Errors: `Invalid` (disk full), `Corrupt`."""
+        wanted = cluster.unlock_key
+        if self.data_key is None:
+            return
+        is_node_key_sealed = load_keys(self._state.certificates).key_pem.startswith(_BEGIN)
+        if wanted == self._unlock_key and is_node_key_sealed == bool(wanted):
+            return
+        if wanted and not is_node_key_sealed:
+            self._save(self.load(), is_sealed=True)
+        self.take(self.data_key, wanted)
+        if not wanted and is_node_key_sealed:
+            self._save(self.load(), is_sealed=False)
+
+    def _save(self, node_keys: NodeKeys, is_sealed: bool) -> None:
+        if is_sealed:
+            sealed = base64.b64encode(self.sealer.seal(node_keys.key_pem, _NODE_KEY))
+            node_keys = replace(node_keys, key_pem=_BEGIN + sealed + b"\n" + _END)
+        save_keys(self._state.certificates, node_keys)
+
+    def _read(self) -> _DataKeyFile | None:
+        """Returns None where no skep that seals was here: not even the directory is there."""
+        if not self._directory.exists():
+            return None
+        broken = "restore it from a backup, or copy it from another manager of this swarm"
+        try:
+            found = msgspec.json.decode(self._file.read_bytes(), type=_DataKeyFile)
+        except OSError as error:
+            raise Corrupt(f"the swarm's data key cannot be read: {error}: {broken}") from error
+        except msgspec.MsgspecError:
+            raise Corrupt(f"{self._file} is damaged: {broken}") from None
+        if found.version != VERSION:
+            raise Corrupt(f"{self._file} is of layout {found.version}, this skepd knows {VERSION}")
+        if not found.is_sealed and len(found.key) != KEY_BYTES:
+            raise Corrupt(f"{self._file} is damaged: {broken}")
+        return found
+
+    def _write(self, data_key: bytes, unlock_key: str) -> None:
+        kept = data_key
+        if unlock_key:
+            kept = Sealer(parse_unlock_key(unlock_key)).seal(data_key, _DATA_KEY)
+        file = _DataKeyFile(is_sealed=bool(unlock_key), key=kept)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(self._file, msgspec.json.format(msgspec.json.encode(file)))
+        except OSError as error:
+            raise Invalid(f"the swarm's data key cannot be stored: {error}") from error
+
+
+def _unlocked(sealed: bytes, unlock_key: str) -> bytes:
+    sealer = Sealer(parse_unlock_key(unlock_key))
+    try:
+        return sealer.open(sealed, _DATA_KEY)
+    except Corrupt:
+        raise WrongUnlockKey(WRONG_KEY) from None

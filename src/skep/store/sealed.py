@@ -1,0 +1,57 @@
+"""A store that seals values before another store sees them.
+
+Sealing here, below every writer and reader, is what makes it impossible to forget one: whoever commits a
+cluster, a service or a secret, its bytes are sealed when they reach etcd, its log and its backups. Keys,
+schema, leadership, nodes and tasks stay readable (`codec.is_sealed_key`).
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from skep.runtime.errors import Corrupt
+from skep.store import codec
+from skep.store.port import Delete, KeyValue, Put, Store, Txn
+from skep.store.seal import Sealer, is_sealed
+
+
+class SealedStore:
+    """Fulfils `Store` over `inner`. Values that an earlier skep left unsealed are read until the store's
+    schema says that everything is sealed; after that they are refused."""
+
+    def __init__(self, inner: Store, sealer: Sealer) -> None:
+        self._inner = inner
+        self._sealer = sealer
+        self._all_sealed = False
+
+    async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
+        """Errors: also `Corrupt` for what cannot be opened, or should be sealed and is not."""
+        pairs, revision = await self._inner.load(prefix)
+        for pair in pairs:
+            if pair.key == codec.SCHEMA_KEY:
+                # First: what a newer skep wrote may not be readable at all.
+                self._all_sealed = codec.check_schema(pair.value) >= codec.SEALED_SINCE
+        return [self._opened(pair) for pair in pairs], revision
+
+    async def commit(self, txn: Txn) -> int:
+        return await self._inner.commit(replace(txn, ops=tuple(self._sealed(op) for op in txn.ops)))
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _sealed(self, op: Put | Delete) -> Put | Delete:
+        if isinstance(op, Put) and codec.is_sealed_key(op.key):
+            return Put(op.key, self._sealer.seal(op.value, op.key))
+        return op
+
+    def _opened(self, pair: KeyValue) -> KeyValue:
+        if not codec.is_sealed_key(pair.key):
+            return pair
+        if not is_sealed(pair.value):
+            if self._all_sealed:
+                raise Corrupt(
+                    f"the store's key {pair.key} is not sealed, as it should be: it was not written by skep."
+                    " Restore the store from a backup"
+                )
+            return pair
+        return replace(pair, value=self._sealer.open(pair.value, pair.key))

@@ -1,0 +1,152 @@
+"""A manager's key files: each crash between two writes leaves files that open, and sealed ones show nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import skep.daemon.keys as keys_module
+from skep.daemon.keys import KeyFiles
+from skep.daemon.state import StateDir
+from skep.manager.ca.authority import Authority, new_root
+from skep.manager.control.autolock import unlock_key
+from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.runtime.errors import Corrupt, Invalid, WrongUnlockKey
+
+from .test_unlock_key import cluster
+
+DATA_KEY = bytes(range(32))
+FIRST, SECOND = unlock_key(b"1" * 32), unlock_key(b"2" * 32)
+
+
+class Crash(BaseException):
+    """The power fails here."""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[StateDir]:
+    made = StateDir(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def node_keys() -> NodeKeys:
+    certificate, ca_key = new_root(1000.0)
+    key, request = new_key_and_request()
+    signed = Authority(certificate, ca_key).sign(request, "n" * 25, "manager", "c", 1000.0, 3600)
+    return NodeKeys(key, signed, certificate)
+
+
+def founded(state: StateDir, node_keys: NodeKeys, unlock: str) -> KeyFiles:
+    files = KeyFiles(state)
+    files.take(DATA_KEY, unlock)
+    files.save(node_keys)
+    return files
+
+
+def reopened(state: StateDir, unlock: str) -> tuple[bytes | None, NodeKeys]:
+    files = KeyFiles(state)
+    assert files.open(unlock)
+    return files.data_key, files.load()
+
+
+def opens(files: KeyFiles, unlock: str) -> bool:
+    try:
+        return bool(unlock) and files.open(unlock)
+    except WrongUnlockKey:
+        return False
+
+
+def test_a_sealed_directory_shows_neither_key(state: StateDir, node_keys: NodeKeys) -> None:
+    founded(state, node_keys, FIRST)
+    kept = b"".join(path.read_bytes() for path in state.path.rglob("*") if path.is_file())
+    assert node_keys.key_pem not in kept
+    assert node_keys.key_pem.splitlines()[1] not in kept
+    assert KeyFiles(state).open() is False, "locked"
+    with pytest.raises(WrongUnlockKey, match="swarm could not be unlocked: invalid key provided"):
+        KeyFiles(state).open(SECOND)
+    with pytest.raises(Invalid, match="invalid key string"):
+        KeyFiles(state).open("nonsense")
+    assert reopened(state, FIRST) == (DATA_KEY, node_keys)
+
+
+def test_every_change_of_the_unlock_key(state: StateDir, node_keys: NodeKeys) -> None:
+    files = founded(state, node_keys, "")
+    for key in (FIRST, SECOND, SECOND, "", FIRST, ""):
+        files.apply_unlock_key(cluster(key))
+        assert KeyFiles(state).open() is not bool(key)
+        assert reopened(state, key) == (DATA_KEY, node_keys)
+        assert (b"SEALED" in (state.certificates / "swarm-node.key").read_bytes()) is bool(key)
+    assert [oct(path.stat().st_mode & 0o777) for path in (state.path / "keys").iterdir()] == ["0o600"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("", FIRST), (FIRST, SECOND), (FIRST, "")])
+@pytest.mark.parametrize("at", range(5))
+def test_a_crash_at_any_write_leaves_files_that_open(
+    state: StateDir,
+    node_keys: NodeKeys,
+    before: str,
+    after: str,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what was begun is done at the next start, as soon as the cluster is known."""
+    files = founded(state, node_keys, before)
+    writes = 0
+    real = os.replace
+
+    def crashing(self: Path, target: Path) -> Path:
+        nonlocal writes
+        writes += 1
+        if writes > at:
+            raise Crash
+        real(self, target)
+        return target
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", crashing)
+        try:
+            files.apply_unlock_key(cluster(after))
+            assert at >= 1
+        except Crash:
+            pass
+    again = KeyFiles(state)
+    assert again.open() or opens(again, before) or opens(again, after)
+    assert (again.data_key, again.load()) == (DATA_KEY, node_keys)
+    again.apply_unlock_key(cluster(after))
+    assert reopened(state, after) == (DATA_KEY, node_keys)
+    assert KeyFiles(state).open() is not bool(after)
+
+
+def test_a_directory_of_before_gets_a_key_and_keeps_it(state: StateDir, node_keys: NodeKeys) -> None:
+    keys_module.save_keys(state.certificates, node_keys)
+    files = KeyFiles(state)
+    assert files.open()
+    assert files.load() == node_keys
+    assert reopened(state, "")[0] == files.data_key
+
+
+def test_a_lost_or_damaged_file_is_never_replaced(state: StateDir, node_keys: NodeKeys) -> None:
+    founded(state, node_keys, "")
+    file = state.path / "keys" / "data-key"
+    whole = file.read_bytes()
+    for broken in (whole[:20], b"", whole.replace(b'"key": "', b'"key": "AAAA')):
+        file.write_bytes(broken)
+        with pytest.raises(Corrupt, match="data-key is damaged: restore it"):
+            KeyFiles(state).open()
+    file.unlink()
+    with pytest.raises(Corrupt, match="restore it from a backup, or copy it from another manager"):
+        KeyFiles(state).open()
+    file.write_bytes(whole)
+    assert reopened(state, "") == (DATA_KEY, node_keys)
+
+
+def test_a_demoted_manager_keeps_no_data_key(state: StateDir, node_keys: NodeKeys) -> None:
+    files = founded(state, node_keys, FIRST)
+    files.drop_data_key()
+    assert not (state.path / "keys").exists()
+    assert KeyFiles(state).load() == node_keys

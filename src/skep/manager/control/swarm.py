@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.durable import commit_known
 from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
 from skep.runtime.clock import Clock
@@ -30,8 +31,6 @@ def validate_swarm(spec: SwarmSpec) -> None:
         raise Unsupported("autolock is not supported by this version of skep yet")
     if spec.ca_config.external_cas:
         raise Unsupported("external CAs are not supported by this version of skep yet")
-    if spec.ca_config.signing_ca_cert or spec.ca_config.signing_ca_key:
-        raise Unsupported("replacing the swarm's CA is not supported by this version of skep yet")
 
 
 class SwarmControl:
@@ -56,16 +55,19 @@ class SwarmControl:
     async def update(
         self, version: int, spec: SwarmSpec, rotate_worker: bool = False, rotate_manager: bool = False
     ) -> Cluster:
-        """Replaces the spec and rotates tokens. Errors: `Invalid`, `StaleVersion`, `Unsupported`."""
+        """Replaces the spec, rotates tokens, begins to change the root where the spec asks for it.
+
+        Errors: `Invalid`, `StaleVersion`, `Unsupported`.
+        """
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
         if cluster.version != version:
             raise StaleVersion()
         validate_swarm(spec)
-        if spec.ca_config.force_rotate != cluster.spec.ca_config.force_rotate:
-            raise Unsupported("rotating the swarm's CA is not supported by this version of skep yet")
-        after = replace(cluster, spec=replace(spec, name="default"), updated_at=self._clock.now())
+        now = self._clock.now()
+        after = with_root_wanted(cluster, spec.ca_config, now)
+        after = replace(after, spec=replace(without_root(spec), name="default"), updated_at=now)
         if rotate_worker:
             after = replace(after, worker_token_secret=self._new_secret())
         if rotate_manager:

@@ -20,6 +20,7 @@ from skep.manager.ca.rotation import Finished, Waiting, decide, finished, signer
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.model.cluster import CAConfig, Cluster, SwarmSpec
 from skep.model.node import NodeTls
+from skep.rpc import trust
 from skep.rpc.certificates import (
     NodeKeys,
     ca_digest,
@@ -28,8 +29,9 @@ from skep.rpc.certificates import (
     new_key_and_request,
     verify_issued_by,
 )
+from skep.rpc.messages import WantedTls
 from skep.rpc.tls import client_context, server_context
-from skep.rpc.trust import chain_of, has_tls, is_wanted, issuer_digest
+from skep.rpc.trust import chain_of, has_tls, issuer_digest
 from skep.runtime.errors import Denied, Invalid
 from skep.store import codec
 
@@ -53,18 +55,22 @@ def new_cluster() -> Cluster:
     )
 
 
-def issue(cluster: Cluster, role: str = "worker", trust: bytes | None = None) -> NodeKeys:
+def issue(cluster: Cluster, role: str = "worker", root: bytes | None = None) -> NodeKeys:
     """Returns keys of a node as the swarm gives them now."""
     signs = signer(cluster)
     key, request = new_key_and_request()
     authority = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem)
     expiry_s = cluster.spec.node_cert_expiry_s
-    return NodeKeys(key, authority.sign(request, "n", role, "c", NOW, expiry_s), trust or cluster.ca_cert_pem)
+    return NodeKeys(key, authority.sign(request, "n", role, "c", NOW, expiry_s), root or cluster.ca_cert_pem)
 
 
 OLD = new_cluster()
 DURING = with_root_wanted(OLD, ROTATE, NOW)
 AFTER = finished(DURING, NOW, "w2", "m2")
+
+
+def is_wanted(keys: NodeKeys, wanted: WantedTls) -> bool:
+    return trust.is_wanted(has_tls(keys), keys.certificate_pem, wanted)
 
 
 def tls_of(keys: NodeKeys) -> NodeTls:
@@ -95,6 +101,8 @@ def test_the_certificate_counts_not_yet_the_trust() -> None:
 def test_the_end_brings_new_tokens_and_the_key_that_signed_all_along() -> None:
     assert (AFTER.worker_token_secret, AFTER.manager_token_secret) == ("w2", "m2")
     assert signer(AFTER) == signer(DURING)
+    assert DURING.rotation is not None
+    assert AFTER.ca_chain_pem == DURING.rotation.cross_signed_pem
     assert AFTER.rotation is None
 
 
@@ -125,11 +133,11 @@ def test_a_rotation_lasts_in_the_store_and_clusters_of_before_are_read() -> None
 # Chains
 
 
-@pytest.mark.parametrize("trust", [OLD.ca_cert_pem, AFTER.ca_cert_pem])
+@pytest.mark.parametrize("root", [OLD.ca_cert_pem, AFTER.ca_cert_pem])
 @pytest.mark.parametrize("cluster", [DURING, AFTER])
-def test_either_root_vouches_for_a_certificate_of_the_new_one(cluster: Cluster, trust: bytes) -> None:
+def test_either_root_vouches_for_a_certificate_of_the_new_one(cluster: Cluster, root: bytes) -> None:
     pem = issue(cluster).certificate_pem
-    assert verify_issued_by(trust, der_of(pem), NOW, chain_of(pem)).node_id == "n"
+    assert verify_issued_by(root, der_of(pem), NOW, chain_of(pem)).node_id == "n"
     assert identity_of(pem).node_id == "n"
 
 
@@ -163,7 +171,7 @@ def test_a_nodes_certificate_is_no_link_of_a_chain() -> None:
         (issue(DURING, "manager"), issue(OLD)),
         (issue(DURING, "manager"), issue(DURING)),
         (issue(DURING, "manager", AFTER.ca_cert_pem), issue(DURING)),
-        (issue(DURING, "manager"), issue(DURING, trust=AFTER.ca_cert_pem)),
+        (issue(DURING, "manager"), issue(DURING, root=AFTER.ca_cert_pem)),
         (issue(AFTER, "manager"), issue(DURING)),
         (issue(AFTER, "manager"), issue(AFTER)),
     ],
@@ -175,6 +183,18 @@ def test_every_two_nodes_that_meet_accept_each_other(manager: NodeKeys, node: No
 def test_old_certificates_are_refused_when_trust_has_changed() -> None:
     with pytest.raises(ssl.SSLError):
         shake_hands(issue(AFTER, "manager"), issue(OLD))
+
+
+@pytest.mark.parametrize("config", [CAConfig(force_rotate=2), None])
+def test_a_node_that_missed_the_end_of_a_change_can_come_back_in_the_next(config: CAConfig | None) -> None:
+    """It trusts the first root still, and has a certificate of the second."""
+    late = issue(DURING)
+    next_one = with_root_wanted(AFTER, config or Given().config(), NOW)
+    assert shake_hands(issue(next_one, "manager"), late)
+    _, chain_end = chain_of(issue(next_one).certificate_pem).split(b"-----END CERTIFICATE-----", 1)
+    assert chain_end.strip(), "two links"
+    at_its_end = finished(next_one, NOW, "w", "m")
+    assert signer(at_its_end).chain_pem.count(b"BEGIN") == 1
 
 
 def test_openssl_itself_takes_the_chains(tmp_path: Path) -> None:

@@ -32,12 +32,13 @@ def issuer_digest(ca_pem: bytes) -> str:
     return _digest(x509.load_pem_x509_certificate(ca_pem))
 
 
-def is_wanted(keys: NodeKeys, wanted: WantedTls) -> bool:
+def is_wanted(has: HasTls, certificate_pem: bytes, wanted: WantedTls) -> bool:
     """True where the node's certificate is of the issuer, and for the time, that the leader wants."""
-    if has_tls(keys).issuer != wanted.issuer:
-        return False
-    not_before, not_after = validity_of(keys.certificate_pem)
-    return abs(not_after - not_before - BACKDATE_S - wanted.expiry_s) <= LIFE_PRECISION_S
+    not_before, not_after = validity_of(certificate_pem)
+    return (
+        has.issuer == wanted.issuer
+        and abs(not_after - not_before - BACKDATE_S - wanted.expiry_s) <= LIFE_PRECISION_S
+    )
 
 
 def chain_of(certificate_pem: bytes) -> bytes:

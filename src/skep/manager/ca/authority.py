@@ -141,7 +141,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(_time(now - BACKDATE_S))
             .not_valid_after(min(new.not_valid_after_utc, self._certificate.not_valid_after_utc))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            # Below it may be the next root, signed by this one.
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
             .add_extension(_key_usage(signs=True), critical=True)
             .add_extension(key_id, critical=False)
             .add_extension(self._key_id, critical=False)

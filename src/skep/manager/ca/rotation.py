@@ -40,10 +40,15 @@ class Finished(Struct, frozen=True):
 
 
 def signer(cluster: Cluster) -> Signer:
-    """Returns the new root while the swarm changes to it, else the root."""
+    """Returns the new root while the swarm changes to it, else the root.
+
+    The chain then also leads back to the root before: a node may have been away since that was given up.
+    At the end no node can be that far behind, for each has renewed its certificate under the present root.
+    """
     rotation = cluster.rotation
     if rotation is not None:
-        return Signer(rotation.ca_cert_pem, rotation.ca_key_pem, rotation.cross_signed_pem)
+        chain = rotation.cross_signed_pem + cluster.ca_chain_pem
+        return Signer(rotation.ca_cert_pem, rotation.ca_key_pem, chain)
     return Signer(cluster.ca_cert_pem, cluster.ca_key_pem, cluster.ca_chain_pem)
 
 

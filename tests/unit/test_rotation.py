@@ -20,7 +20,6 @@ from skep.manager.ca.rotation import Finished, Waiting, decide, finished, signer
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.model.cluster import CAConfig, Cluster, SwarmSpec
 from skep.model.node import NodeTls
-from skep.rpc import trust
 from skep.rpc.certificates import (
     NodeKeys,
     ca_digest,
@@ -29,9 +28,8 @@ from skep.rpc.certificates import (
     new_key_and_request,
     verify_issued_by,
 )
-from skep.rpc.messages import WantedTls
 from skep.rpc.tls import client_context, server_context
-from skep.rpc.trust import chain_of, has_tls, issuer_digest
+from skep.rpc.trust import chain_of, has_tls, is_wanted, issuer_digest
 from skep.runtime.errors import Denied, Invalid
 from skep.store import codec
 
@@ -67,10 +65,6 @@ def issue(cluster: Cluster, role: str = "worker", root: bytes | None = None) -> 
 OLD = new_cluster()
 DURING = with_root_wanted(OLD, ROTATE, NOW)
 AFTER = finished(DURING, NOW, "w2", "m2")
-
-
-def is_wanted(keys: NodeKeys, wanted: WantedTls) -> bool:
-    return trust.is_wanted(has_tls(keys), keys.certificate_pem, wanted)
 
 
 def tls_of(keys: NodeKeys) -> NodeTls:

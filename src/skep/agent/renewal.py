@@ -67,7 +67,6 @@ class Renewal:
         self._say = say
         self._wanted: WantedTls | None = None
         self._told = asyncio.Event()
-        self._known: tuple[NodeKeys, HasTls] | None = None
 
     def told(self, wanted: WantedTls) -> None:
         """The leader says what this node should have; only the latest word counts."""
@@ -104,12 +103,12 @@ class Renewal:
         wanted = self._wanted
         assert wanted is not None
         self._trust(wanted.ca_pem)
-        self._say(self._has())
-        if is_wanted(self._has(), self.keys.certificate_pem, wanted):
+        self._say(has_tls(self.keys))
+        if is_wanted(self.keys, wanted):
             return
         await asyncio.sleep(wanted.spread_s * self._rng.random())
         await self.renew()
-        if not self._told.is_set() and not is_wanted(self._has(), self.keys.certificate_pem, wanted):
+        if not self._told.is_set() and not is_wanted(self.keys, wanted):
             log.warning("certificate.not_as_wanted")
 
     def _trust(self, ca_pem: bytes) -> None:
@@ -134,13 +133,7 @@ class Renewal:
         self._renewed(keys)
         self.keys = keys
         log.info("certificate.renewed", valid_until=validity_of(keys.certificate_pem)[1])
-        self._say(self._has())
-
-    def _has(self) -> HasTls:
-        """Kept: it takes a third of a millisecond, and thousands of nodes come at once to a new leader."""
-        if self._known is None or self._known[0] is not self.keys:
-            self._known = (self.keys, has_tls(self.keys))
-        return self._known[1]
+        self._say(has_tls(keys))
 
 
 def check_renewed(old: NodeKeys, new: NodeKeys, now: float, told_ca_pem: bytes | None = None) -> None:

@@ -84,7 +84,7 @@ class Leader:
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
         )
-        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self._cluster_changed)
+        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.dispatcher.tell_tls)
         self.swarm = SwarmControl(store, fence, view, clock, new_secret, self._cluster_changed)
 
     @classmethod

@@ -8,7 +8,7 @@ import hashlib
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from skep.rpc.certificates import BACKDATE_S, NodeKeys, ca_digest, is_issued_by, validity_of
+from skep.rpc.certificates import BACKDATE_S, NodeKeys, ca_digest, validity_of
 from skep.rpc.messages import HasTls, WantedTls
 from skep.runtime.errors import Invalid
 
@@ -16,27 +16,30 @@ LIFE_PRECISION_S = 2.0  # certificates carry whole seconds, at both ends
 
 
 def has_tls(keys: NodeKeys) -> HasTls:
-    """Returns what a node has. The issuer is empty where the keys do not hold its certificate."""
+    """Returns what a node has. Who issued a certificate is first in its chain; without one it is the root
+    (both were checked when the node took them)."""
+    return HasTls(issuer_digest(chain_of(keys.certificate_pem) or keys.ca_pem), ca_digest(keys.ca_pem))
+
+
+@functools.lru_cache(maxsize=8)  # asked for whenever a node registers, at both ends
+def issuer_digest(ca_pem: bytes) -> str:
+    """Returns the digest of a root as an issuer: its name and its key, whoever signed it.
+
+    Errors: `Invalid`.
+    """
     try:
-        certificate, *chain = x509.load_pem_x509_certificates(keys.certificate_pem)
-        issuers = [*chain, x509.load_pem_x509_certificate(keys.ca_pem)]
+        issuer = x509.load_pem_x509_certificate(ca_pem)
     except ValueError as error:
         raise Invalid(f"not a certificate: {error}") from error
-    found = next((_digest(each) for each in issuers if is_issued_by(certificate, each)), "")
-    return HasTls(found, ca_digest(keys.ca_pem))
+    key = issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(issuer.subject.public_bytes() + key).hexdigest()
 
 
-@functools.lru_cache(maxsize=4)  # asked for whenever a node registers
-def issuer_digest(ca_pem: bytes) -> str:
-    """Returns the digest of a root as an issuer: its name and its key, whoever signed it."""
-    return _digest(x509.load_pem_x509_certificate(ca_pem))
-
-
-def is_wanted(has: HasTls, certificate_pem: bytes, wanted: WantedTls) -> bool:
+def is_wanted(keys: NodeKeys, wanted: WantedTls) -> bool:
     """True where the node's certificate is of the issuer, and for the time, that the leader wants."""
-    not_before, not_after = validity_of(certificate_pem)
+    not_before, not_after = validity_of(keys.certificate_pem)
     return (
-        has.issuer == wanted.issuer
+        has_tls(keys).issuer == wanted.issuer
         and abs(not_after - not_before - BACKDATE_S - wanted.expiry_s) <= LIFE_PRECISION_S
     )
 
@@ -45,8 +48,3 @@ def chain_of(certificate_pem: bytes) -> bytes:
     """Returns what follows the node's own certificate, PEM; empty where nothing does."""
     _, _, rest = certificate_pem.partition(b"-----END CERTIFICATE-----")
     return rest.strip() + b"\n" if rest.strip() else b""
-
-
-def _digest(issuer: x509.Certificate) -> str:
-    key = issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(issuer.subject.public_bytes() + key).hexdigest()

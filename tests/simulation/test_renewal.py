@@ -87,6 +87,9 @@ def test_anothers_certificate_is_not_taken() -> None:
     forged = Ca().keys(EPOCH_S, DAY_S)
     with pytest.raises(Denied):
         check_renewed(mine, NodeKeys(forged.key_pem, forged.certificate_pem, ca.pem), EPOCH_S)
+    late = NodeKeys(new_key_and_request()[0], ca.keys(EPOCH_S, DAY_S).certificate_pem, ca.pem)
+    with pytest.raises(Denied, match="for another key"):
+        check_renewed(mine, late, EPOCH_S)
     assert identity_of(mine.certificate_pem).role == "worker"
 
 
@@ -183,6 +186,17 @@ def test_a_leader_that_is_busy_is_asked_again_soon() -> None:
         await asyncio.sleep(12)
         assert len(swarm.asked) == 1
         work.cancel()
+
+    virtually(scenario)
+
+
+def test_two_wishes_at_once_are_two_requests_one_after_the_other() -> None:
+    """A node may be promoted while the root changes."""
+
+    async def scenario(swarm: Rotating) -> None:
+        node = swarm.node(1)
+        await asyncio.gather(node.renew(), node.renew(), node.renew())
+        assert len(set(swarm.asked)) == 3
 
     virtually(scenario)
 

@@ -18,6 +18,7 @@ from skep.rpc.certificates import (
     NodeKeys,
     der_of,
     identity_of,
+    is_key_of,
     new_key_and_request,
     validity_of,
     verify_issued_by,
@@ -67,6 +68,7 @@ class Renewal:
         self._say = say
         self._wanted: WantedTls | None = None
         self._told = asyncio.Event()
+        self._one = asyncio.Lock()
 
     def told(self, wanted: WantedTls) -> None:
         """The leader says what this node should have; only the latest word counts."""
@@ -126,12 +128,13 @@ class Renewal:
 
     async def renew(self) -> None:
         """Errors: `Unavailable` no leader answers, `Denied` what came is not ours, `Invalid`."""
-        key_pem, request_pem = new_key_and_request()
-        answer = await self._ask(request_pem)
-        keys = NodeKeys(key_pem, answer.certificate_pem, answer.ca_pem)
-        check_renewed(self.keys, keys, self._clock.now(), self._wanted.ca_pem if self._wanted else None)
-        self._renewed(keys)
-        self.keys = keys
+        async with self._one:  # a new role, a new issuer: an answer does not say which request it is to
+            key_pem, request_pem = new_key_and_request()
+            answer = await self._ask(request_pem)
+            keys = NodeKeys(key_pem, answer.certificate_pem, answer.ca_pem)
+            check_renewed(self.keys, keys, self._clock.now(), self._wanted.ca_pem if self._wanted else None)
+            self._renewed(keys)
+            self.keys = keys
         log.info("certificate.renewed", valid_until=validity_of(keys.certificate_pem)[1])
         self._say(has_tls(keys))
 
@@ -144,6 +147,8 @@ def check_renewed(old: NodeKeys, new: NodeKeys, now: float, told_ca_pem: bytes |
     was, is_now = identity_of(old.certificate_pem), _identity_by_root(new, now)
     if (was.node_id, was.cluster_id) != (is_now.node_id, is_now.cluster_id):
         raise Denied(f"the new certificate is of node {is_now.node_id}, not of {was.node_id}")
+    if not is_key_of(new.key_pem, new.certificate_pem):
+        raise Denied("the new certificate is for another key than it was asked for")  # a late answer
 
 
 def _identity_by_root(keys: NodeKeys, now: float) -> Identity:

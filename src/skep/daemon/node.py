@@ -406,6 +406,7 @@ class SkepNode:
             await manager.stop()
             raise
         self._manager = manager
+        manager.renewed(load_keys(self._state.certificates))  # they may be newer than its start
 
     # Inside
 

@@ -129,6 +129,12 @@ def der_of(certificate_pem: bytes) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
+def is_key_of(key_pem: bytes, certificate_pem: bytes) -> bool:
+    """True where the private key is the certificate's."""
+    public = serialization.load_pem_private_key(key_pem, None).public_key()
+    return public == x509.load_pem_x509_certificate(certificate_pem).public_key()
+
+
 def verify_issued_by(ca_pem: bytes, der: bytes, now: float, chain_pem: bytes = b"") -> Identity:
     """Returns who the certificate names if it is valid and the root signed it, or signed an issuer in the
     chain. Errors: `Denied`."""

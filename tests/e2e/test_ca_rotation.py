@@ -13,6 +13,7 @@ from skep.manager.ca.authority import new_root
 from skep.rpc.certificates import load_keys, validity_of
 
 from .hosts import Host, Swarm, wait_until
+from .managers import Managers, end_leftovers
 from .test_simulate import simulate
 
 pytestmark = pytest.mark.timeout(120)
@@ -55,12 +56,20 @@ def token(swarm: Swarm) -> str:
 
 
 def is_rotating(swarm: Swarm) -> bool:
-    cluster = swarm.manager.json("info", "--format", "{{json .Swarm.Cluster}}")
+    return rotates(swarm.manager)
+
+
+def rotates(manager: Host) -> bool:
+    cluster = manager.json("info", "--format", "{{json .Swarm.Cluster}}")
     return bool(cluster["RootRotationInProgress"])
 
 
 def tls_status(swarm: Swarm) -> dict[str, str]:
-    lines = swarm.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.TLSStatus}}").splitlines()
+    return statuses(swarm.manager)
+
+
+def statuses(manager: Host) -> dict[str, str]:
+    lines = manager.docker("node", "ls", "--format", "{{.Hostname}} {{.TLSStatus}}").splitlines()
     return {name: status for name, _, status in (line.partition(" ") for line in lines)}
 
 
@@ -181,6 +190,47 @@ def test_simulated_nodes_take_part(lone: Swarm) -> None:
     finally:
         nodes.send_signal(signal.SIGINT)
         assert nodes.wait(20) == 0
+
+
+def test_the_root_changes_while_the_leader_does(short_dir: Path) -> None:
+    """Ordered by a manager that does not lead; the leader is killed in the middle of it."""
+    swarm = Managers(short_dir, managers=3, workers=1)
+    (worker,) = swarm.workers
+    try:
+        swarm.start()
+        before = swarm.first.docker("swarm", "ca")
+        worker.stop()
+        leader, orders = swarm.leader(), swarm.followers()[0]
+        orders.docker("swarm", "ca", "--rotate", "-d")
+        wait_until("the managers have followed", lambda: have_followed(orders, {"m0", "m1", "m2"}))
+        leader.kill()
+        end_leftovers(leader)
+        wait_until("another leads", lambda: leads_another(swarm, orders, leader), 40)
+        assert rotates(orders)
+        wait_until("they have told it", lambda: have_followed(orders, {m.name for m in swarm.followers()}))
+        leader.start()
+        worker.start()
+        wait_until("it ends", lambda: not rotates(orders), 60)
+        wait_until("all trust the new root", lambda: set(statuses(orders).values()) == {"Ready"})
+        assert orders.docker("swarm", "ca") != before
+        swarm.wait_reachable(3, orders)
+        swarm.followers()[0].docker("swarm", "ca", "--rotate", "-q")
+        swarm.first.docker("node", "promote", worker.name)
+        swarm.wait_reachable(4)
+        restart(swarm.followers()[0])
+        swarm.wait_reachable(4)
+    finally:
+        swarm.stop()
+
+
+def have_followed(by: Host, names: set[str]) -> bool:
+    return names <= {name for name, status in statuses(by).items() if status == "Ready"}
+
+
+def leads_another(swarm: Managers, by: Host, than: Host) -> bool:
+    if by.run("node", "ls", check=False).returncode != 0:
+        return False
+    return any(name != than.name and m == "Leader" for name, (_, m) in swarm.nodes(by).items())
 
 
 def restart(host: Host) -> None:

@@ -198,7 +198,40 @@ async def test_contexts_in_turn_keep_nodes_apart(port: Port) -> None:
     assert len(set(ids)) == 3
 
 
-async def _refused(port: Port, keys: NodeKeys, recorder: Recorder) -> None:
+async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
+    """A rotation of the CA, as the port sees it: nodes come all the time, and none is refused."""
+    old, other = port.swarm, Swarm()
+    standing = Recorder()
+    link = await connect("127.0.0.1", port.server.port, client_context(old.keys("worker")), standing)
+    is_over = False
+
+    async def come_and_go(node: NodeKeys) -> int:
+        count = 0
+        while not is_over:
+            recorder = Recorder()
+            made = await connect("127.0.0.1", port.server.port, client_context(node), recorder)
+            made.send(b"hello")
+            assert await asyncio.wait_for(recorder.frames.get(), 5) == b"hello"
+            made.close()
+            count += 1
+        return count
+
+    comers = [asyncio.ensure_future(come_and_go(old.keys("worker"))) for _ in range(4)]
+    for _ in range(20):
+        await asyncio.sleep(0.03)
+        await port.server.reopen(server_context(old.keys("manager")))
+    is_over = True
+    assert sum(await asyncio.gather(*comers)) > 20
+    await port.server.reopen(server_context(other.keys("manager")))
+    await _refused(port, old.keys("worker"), Recorder(), known=len(port.accepted))
+    port.swarm = other
+    assert await port.echoes()
+    link.send(b"still here")
+    assert await asyncio.wait_for(standing.frames.get(), 5) == b"still here"
+    link.close()
+
+
+async def _refused(port: Port, keys: NodeKeys, recorder: Recorder, known: int = 0) -> None:
     """With TLS 1.3 a client learns only after its own handshake that it was refused."""
     try:
         link = await connect("127.0.0.1", port.server.port, client_context(keys), recorder)
@@ -207,7 +240,7 @@ async def _refused(port: Port, keys: NodeKeys, recorder: Recorder) -> None:
     link.send(b"let me in")
     await asyncio.wait_for(recorder.ended, 5)
     assert recorder.frames.empty()
-    assert port.accepted == []
+    assert len(port.accepted) == known
 
 
 async def _accepted(port: Port) -> None:

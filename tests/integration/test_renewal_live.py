@@ -11,7 +11,7 @@ from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
-from skep.model.cluster import Cluster, SwarmSpec
+from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
 from skep.rpc.link import LinkServer
@@ -89,7 +89,7 @@ async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
     state = MemoryState()
     cluster = Cluster(
         id="c",
-        spec=SwarmSpec(),
+        spec=SwarmSpec(ca_config=CAConfig(node_cert_expiry=int(EXPIRY_S * SECOND_NS))),
         created_at=0,
         updated_at=0,
         ca_cert_pem=ca,

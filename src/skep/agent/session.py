@@ -68,6 +68,7 @@ class Session:
         self._redirect = ""  # where the leader is, by the word of a manager that is not
         self._renewed: asyncio.Future[messages.Renewed] | None = None
         self._managing: asyncio.Future[messages.Managing] | None = None
+        self.on_wanted_tls: Callable[[messages.WantedTls], None] | None = None
         self.ready = asyncio.Event()  # set while a session stands
 
     def report(self, task_id: str, status: TaskStatus) -> None:
@@ -102,6 +103,11 @@ class Session:
             raise Unavailable(f"the leader did not answer within {RENEW_S:.0f} s") from error
         finally:
             self._managing = None
+
+    def say_tls(self, has: messages.HasTls) -> None:
+        """Tells the leader what certificate this node has; a new session's leader asks for it again."""
+        if self._registered and self._connection is not None:
+            self._connection.send(messages.encode(has))
 
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
@@ -169,6 +175,9 @@ class Session:
         elif isinstance(message, messages.NotNow):
             if self._managing is not None and not self._managing.done():
                 self._managing.set_exception(Unavailable(message.reason))
+        elif isinstance(message, messages.WantedTls):
+            if self.on_wanted_tls is not None:
+                self.on_wanted_tls(message)
         elif isinstance(message, messages.Registered):
             self._learn(message.heartbeat_s, message.managers)
             self._registered = True

@@ -13,7 +13,6 @@ import structlog
 from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.agent.session import Connect
 from skep.daemon.addresses import parse_address
 from skep.daemon.agent_part import AgentPart
 from skep.rpc.certificates import NodeKeys
@@ -87,10 +86,11 @@ async def _join(plan: Plan, number: int) -> AgentPart:
         except SkepError as error:
             log.warning("simulate.join_failed", node=hostname, error=str(error))
             await asyncio.sleep(RETRY_S * (0.5 + rng.random()))
+    line = _PooledLine(enrolment.keys)
     agent = AgentPart(
         enrolment.node_id,
         hostname,
-        _pooled_connect(enrolment.keys),
+        line.connect,
         enrolment.managers,
         executor,
         clock,
@@ -99,21 +99,23 @@ async def _join(plan: Plan, number: int) -> AgentPart:
         lambda message: None,
     )
     agent.start()
+    agent.renew(line, lambda keys: None)
     return agent
 
 
 _contexts = ContextPool()
 
 
-def _pooled_connect(keys: NodeKeys) -> Connect:
+class _PooledLine:
     """Opens a node's connections with contexts that all nodes of this process share."""
 
-    async def opened(address: str, handler: Handler) -> Connection:
-        host, port = parse_address(address)
-        with _contexts.lend(keys) as context:
-            return await connect(host, port, context, handler)
+    def __init__(self, keys: NodeKeys) -> None:
+        self.keys = keys
 
-    return opened
+    async def connect(self, address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        with _contexts.lend(self.keys) as context:
+            return await connect(host, port, context, handler)
 
 
 async def simulate_in_processes(plan: Plan, processes: int) -> int:

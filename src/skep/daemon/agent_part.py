@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -67,14 +68,17 @@ class AgentPart:
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
 
-    def renew(self, line: TlsLine, renewed: Callable[[NodeKeys], None]) -> None:
-        """Keeps the certificate of the line fresh from now on; `renewed` hears of each new one."""
+    def renew(self, line: Line, renewed: Callable[[NodeKeys], None]) -> None:
+        """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
 
         def use(keys: NodeKeys) -> None:
             renewed(keys)
             line.keys = keys
 
-        self._renewal = Renewal(line.keys, self.session.renew, use, self._clock, self._rng)
+        self._renewal = Renewal(
+            line.keys, self.session.renew, use, self._clock, self._rng, self.session.say_tls
+        )
+        self.session.on_wanted_tls = self._renewal.told
         self._renewing = asyncio.ensure_future(self._renewal.run())
 
     async def renew_as(self, role: str) -> None:
@@ -117,6 +121,12 @@ class AgentPart:
     def _goodbye(self, kind: str, message: str) -> None:
         if kind == "removed":
             self._on_removed(message)
+
+
+class Line(Protocol):
+    """Opens connections with the keys that it holds."""
+
+    keys: NodeKeys
 
 
 class TlsLine:

@@ -13,7 +13,7 @@ from skep.manager.ca.authority import Authority, new_root, new_secret
 from skep.model.cluster import Cluster, EncryptionConfig
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request
-from skep.runtime.errors import Invalid
+from skep.runtime.errors import Invalid, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.port import Put
@@ -30,8 +30,10 @@ def found_swarm(
 ) -> tuple[Membership, NodeKeys, tuple[Put, ...]]:
     """Returns the first manager's membership and keys, and the first keys of the store.
 
-    Managers lock themselves where there is an unlock key. Errors: `Invalid`.
+    Managers lock themselves where there is an unlock key. Errors: `Invalid`, `Unsupported`.
     """
+    if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
+        raise Unsupported("begin with the swarm's own CA and replace it: docker swarm ca --rotate --ca-cert")
     cluster_id, node_id = new_id(), new_id()
     ca_cert, ca_key = new_root(now)
     autolock = EncryptionConfig(auto_lock_managers=bool(unlock_key))

@@ -20,6 +20,7 @@ from skep.daemon.reception import NotLeading, Reception
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
+from skep.manager.ca.rotation import signer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
@@ -33,6 +34,7 @@ from skep.rpc.link import FrameLink, LinkServer
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import API, RAFT, OpenStream, StreamServer
 from skep.rpc.tls import load_chain, server_context
+from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Deposed, Invalid, NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
@@ -250,7 +252,9 @@ class ManagerPart:
 
     def _handler(self, connection: Connection) -> Handler | None:
         if connection.identity is None:
-            return EnrolHandler(connection, self._keys.ca_pem, self.enrol)
+            cluster = self.leader.view.cluster if self.leader is not None else None
+            ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
+            return EnrolHandler(connection, ca_pem, self.enrol, chain_of(self._keys.certificate_pem))
         if connection.identity.role == "manager":
             return Reception(connection, self._session, self._stream)
         return self._session(connection)
@@ -361,10 +365,14 @@ class ManagerPart:
     # Certificates
 
     def renewed(self, keys: NodeKeys) -> None:
-        """This manager's own certificate was renewed: new connections are shown it."""
-        self._keys = keys
+        """This manager's own certificate or trust is new: so it is for new connections."""
+        before, self._keys = self._keys, keys
         self.peers.use(keys)
-        load_chain(self._context, keys)
+        if keys.ca_pem == before.ca_pem:
+            load_chain(self._context, keys)
+            return
+        self._context = server_context(keys)
+        self._works.append(asyncio.ensure_future(self._server.reopen(self._context)))
 
     def renew_own(self) -> NodeKeys:
         """Signs a new certificate for this manager itself; it leads. Errors: `Unavailable`, `Corrupt`."""
@@ -387,6 +395,7 @@ class ManagerPart:
 
     def _authority_of(self, cluster: Cluster) -> Authority:
         """Parsing the CA's key takes as long as signing: it is done once."""
-        if self._authority is None or self._authority.ca_pem != cluster.ca_cert_pem:
-            self._authority = Authority(cluster.ca_cert_pem, cluster.ca_key_pem)
-        return self._authority
+        signs, known = signer(cluster), self._authority
+        if known is None or (known.ca_pem, known.chain_pem) != (signs.ca_cert_pem, signs.chain_pem):
+            known = self._authority = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem)
+        return known

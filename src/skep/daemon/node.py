@@ -473,6 +473,7 @@ class SkepNode:
             await manager.stop()
             raise
         self._manager = manager
+        manager.renewed(self._keys.load())  # they may be newer than its start
 
     # Inside
 

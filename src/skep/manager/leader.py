@@ -11,6 +11,8 @@ from collections.abc import Callable
 import structlog
 from msgspec import Struct
 
+from skep.manager.ca.keeper import RotationKeeper
+from skep.manager.ca.rotation import wanted_tls
 from skep.manager.commits import Committer
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl
@@ -22,11 +24,11 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.model.cluster import Cluster
-from skep.model.node import READY, Node, NodeDescription
+from skep.model.node import READY, Node, NodeDescription, NodeTls
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import Task, TaskStatus
-from skep.rpc.messages import Renewed
+from skep.rpc.messages import HasTls, Renewed, WantedTls
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound, SkepError
 from skep.runtime.ids import NewId
@@ -89,6 +91,7 @@ class Leader:
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
         )
+        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.dispatcher.tell_tls)
         self.swarm = SwarmControl(store, fence, view, clock, new_secret, self._cluster_changed)
 
     @classmethod
@@ -133,6 +136,7 @@ class Leader:
             asyncio.ensure_future(self.reconciler.run()),
             asyncio.ensure_future(self._writer.run()),
             asyncio.ensure_future(self.membership.run()),
+            asyncio.ensure_future(self.rotation.run()),
         ]
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
@@ -208,6 +212,14 @@ class Leader:
             raise NotFound(f"node {node_id} not found")
         return Renewed(self._sign(cluster, node, request_pem), cluster.ca_cert_pem)
 
+    def wanted_tls(self) -> WantedTls | None:
+        cluster = self.view.cluster
+        return wanted_tls(cluster, len(self.view.nodes)) if cluster and cluster.ca_cert_pem else None
+
+    def has_tls(self, node_id: str, has: HasTls) -> None:
+        self.view.put_node_tls(node_id, NodeTls(has.issuer, has.trust))
+        self.rotation.look()
+
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if news or self.reconciler.is_updating(task.service_id):
             self.reconciler.mark_slot(task.service_id, slot_key(task))
@@ -221,6 +233,8 @@ class Leader:
 
     def _cluster_changed(self) -> None:
         self.dispatcher.tell_heartbeat()
+        self.dispatcher.tell_tls()
+        self.rotation.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
             self._tell_daemon(self.view.cluster)
@@ -233,6 +247,7 @@ class Leader:
 
     def _node_removed(self, node_id: str) -> None:
         self.dispatcher.node_removed(node_id)
+        self.rotation.look()
         self.reconciler.mark_node(node_id)
 
     def _service_removed(self, service_id: str) -> None:

@@ -80,6 +80,20 @@ class SwarmSpec(Wire, frozen=True, kw_only=True):
         return (self.ca_config.node_cert_expiry or NODE_CERT_EXPIRY_NS) / SECOND_NS
 
 
+class RootRotation(Struct, frozen=True, kw_only=True):
+    """The root that the swarm changes to: it signs already, and becomes the root once every node has a
+    certificate of its. `cross_signed_pem` is the same root, signed by the present one."""
+
+    ca_cert_pem: bytes
+    ca_key_pem: bytes
+    cross_signed_pem: bytes
+    started_at: float
+
+    def __repr__(self) -> str:
+        """Shows no key."""
+        return f"RootRotation(started_at={self.started_at!r})"
+
+
 class Cluster(Struct, frozen=True, kw_only=True):
     """The swarm as it is stored (key `cluster`)."""
 
@@ -95,6 +109,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
     default_addr_pool: list[str] = []
     subnet_size: int = 24
     data_path_port: int = 4789
+    rotation: RootRotation | None = None
+    # The root, signed by the one before: certificates carry it, for nodes that were away when trust changed.
+    ca_chain_pem: bytes = b""
     version: int = 0
 
     def __repr__(self) -> str:

@@ -63,6 +63,13 @@ class Node(Struct, frozen=True, kw_only=True):
     version: int = 0  # store revision; not stored itself
 
 
+class NodeTls(Struct, frozen=True):
+    """What a node said of its certificate and its trust: digests (`rpc.trust`). Soft."""
+
+    issuer: str
+    trust: str
+
+
 UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 

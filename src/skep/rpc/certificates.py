@@ -33,7 +33,10 @@ BACKDATE_S = 3600.0  # SwarmKit's: nodes' clocks may be an hour behind
 
 
 class NodeKeys(Struct, frozen=True):
-    """What a node holds: its private key, its certificate, the swarm's root certificate; all PEM."""
+    """What a node holds: its private key, its certificate, the swarm's root certificate; all PEM.
+
+    After the certificate may come the one of its issuer, signed by the root before (`manager.ca.rotation`).
+    """
 
     key_pem: bytes
     certificate_pem: bytes
@@ -121,20 +124,60 @@ def validity_of(certificate_pem: bytes) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def verify_issued_by(ca_pem: bytes, der: bytes, now: float) -> Identity:
-    """Returns who the certificate names if the root signed it and it is valid. Errors: `Denied`."""
-    certificate = x509.load_der_x509_certificate(der)
-    root = x509.load_pem_x509_certificate(ca_pem)
+def der_of(certificate_pem: bytes) -> bytes:
+    """Returns the first certificate. Errors: `Denied`, as of anything a peer sends that is none."""
     try:
-        certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise Denied("the manager's certificate was not issued by the swarm's CA") from error
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+    except ValueError as error:
+        raise Denied(f"the certificate cannot be read: {error}") from error
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def is_key_of(key_pem: bytes, certificate_pem: bytes) -> bool:
+    """True where the private key is the certificate's."""
+    public = serialization.load_pem_private_key(key_pem, None).public_key()
+    return public == x509.load_pem_x509_certificate(certificate_pem).public_key()
+
+
+def verify_issued_by(ca_pem: bytes, der: bytes, now: float, chain_pem: bytes = b"") -> Identity:
+    """Returns who the certificate names if it is valid and the root signed it, or signed an issuer in the
+    chain. Errors: `Denied`."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        root = x509.load_pem_x509_certificate(ca_pem)
+        chain = x509.load_pem_x509_certificates(chain_pem) if chain_pem else []
+    except ValueError as error:
+        raise Denied(f"the certificate cannot be read: {error}") from error
+    issuers = [root, *(c for c in chain if _is_ca(c) and is_issued_by(c, root) and _is_valid(c, now))]
+    if not any(is_issued_by(certificate, issuer) for issuer in issuers):
+        raise Denied("the manager's certificate was not issued by the swarm's CA")
     identity = identity_of(der)
-    if not certificate.not_valid_before_utc.timestamp() <= now <= identity.not_after:
+    if not _is_valid(certificate, now):
         raise Denied(
             f"the certificate of node {identity.node_id} is not valid now: check both machines' clocks"
         )
     return identity
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """True where the issuer's key signed the certificate and the names fit."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
+def _is_valid(certificate: x509.Certificate, now: float) -> bool:
+    not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return not_before.timestamp() <= now <= not_after.timestamp()
 
 
 def save_keys(directory: Path, keys: NodeKeys) -> None:

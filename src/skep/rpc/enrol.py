@@ -89,7 +89,7 @@ async def enrol(
             if ca_digest(ca.pem) != token.digest:
                 raise Denied(f"remote CA does not match fingerprint. Expected: {token.digest}")
             assert link.peer_certificate is not None
-            peer = verify_issued_by(ca.pem, link.peer_certificate, now)
+            peer = verify_issued_by(ca.pem, link.peer_certificate, now, ca.chain_pem)
             if peer.role != "manager":
                 raise Denied(f"{host}:{port} is not a manager of this swarm")
             key_pem, request_pem = new_key_and_request()
@@ -114,9 +114,9 @@ Issue = Callable[[wire.Enrol, str], Awaitable[wire.Enrolled]]
 class EnrolHandler:
     """Serves one connection without a certificate. `issue(request, remote host)` raises what refuses."""
 
-    def __init__(self, connection: Connection, ca_pem: bytes, issue: Issue) -> None:
+    def __init__(self, connection: Connection, ca_pem: bytes, issue: Issue, chain_pem: bytes = b"") -> None:
         self._connection = connection
-        self._ca_pem = ca_pem
+        self._ca = wire.Ca(ca_pem, chain_pem)
         self._issue = issue
         self._work: asyncio.Task[None] | None = None
         self._idle = asyncio.get_running_loop().call_later(IDLE_S, connection.close)
@@ -127,7 +127,7 @@ class EnrolHandler:
     def frame(self, data: bytes) -> None:
         message = wire.decode_from_node(data)
         if isinstance(message, wire.GetCa):
-            self._connection.send(wire.encode(wire.Ca(self._ca_pem)))
+            self._connection.send(wire.encode(self._ca))
         elif self._work is None:
             self._work = asyncio.ensure_future(self._answer(message))
 

@@ -22,7 +22,10 @@ class GetCa(Struct, frozen=True, tag="get-ca"):
 
 
 class Ca(Struct, frozen=True, tag="ca"):
+    """`chain_pem` is what leads from the root to the manager's certificate, where it is not direct."""
+
     pem: bytes
+    chain_pem: bytes = b""
 
 
 class Enrol(Struct, frozen=True, tag="enrol"):

@@ -165,14 +165,14 @@ class LinkServer:
     """A listening manager port."""
 
     def __init__(self) -> None:
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []  # one, or one per socket after `reopen`
+        self._factory: Callable[[], FrameLink] | None = None
         self._links: set[FrameLink] = set()
         self._anonymous = 0
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     async def listen(
         self,
@@ -195,17 +195,30 @@ class LinkServer:
             self._links.add(link)
             return link
 
+        self._factory = factory
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                factory,
-                sock=_listening(host, port),
-                ssl=context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=1,
-            )
+            self._servers = [await self._serve(context, sock=_listening(host, port))]
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+    async def reopen(self, context: ssl.SSLContext) -> None:
+        """Makes new connections with this context. Those that stand stay, and no new one is refused."""
+        old = self._servers
+        sockets = [listening.dup() for server in old for listening in server.sockets]
+        self._servers = [await self._serve(context, sock=listening) for listening in sockets]
+        for server in old:
+            server.close()
+
+    async def _serve(self, context: ssl.SSLContext, **where: Any) -> asyncio.Server:
+        assert self._factory is not None
+        return await asyncio.get_running_loop().create_server(
+            self._factory,
+            **where,
+            ssl=context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=1,
+        )
 
     def _forget(self, link: FrameLink) -> None:
         self._links.discard(link)
@@ -214,11 +227,11 @@ class LinkServer:
 
     async def close(self) -> None:
         """Stops listening and ends all connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for link in list(self._links):
             link.close()
-        if self._server is not None:
+        if self._servers:
             await asyncio.sleep(0)
 
 

@@ -8,8 +8,10 @@
               <------------------------------ Assign: differences, as they are committed
     Heartbeat ------------------------------>
               <------------------------------ HeartbeatAck
-    Renew     ------------------------------> in the second half of the certificate's life
-              <------------------------------ Renewed
+              <------------------------------ WantedTls: after Registered, and when it changes
+    HasTls    ------------------------------> what the node has, then what it has renewed
+    Renew     ------------------------------> in the second half of the certificate's life, or when it is
+              <------------------------------ Renewed                                  not the wanted one
               <------------------------------ Role: what the node is to act as, when that changes
     Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
               <------------------------------ Managing | NotNow
@@ -129,6 +131,23 @@ class NotNow(Struct, frozen=True, tag="not-now"):
     reason: str
 
 
+class WantedTls(Struct, frozen=True, tag="wanted-tls"):
+    """Which root to trust, and what the node's certificate should be: who issued it (`rpc.trust`), for how
+    long. `spread_s`: those that must renew take so long together, so that they do not come at once."""
+
+    ca_pem: bytes
+    issuer: str
+    expiry_s: float
+    spread_s: float
+
+
+class HasTls(Struct, frozen=True, tag="has-tls"):
+    """Digests (`rpc.trust`) of who issued the node's certificate, and of the root that it trusts."""
+
+    issuer: str
+    trust: str
+
+
 class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
 
@@ -159,8 +178,8 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     leader: str = ""
 
 
-FromAgent = Register | Statuses | Heartbeat | Renew | Manage
-FromManager = Registered | Assign | HeartbeatAck | Renewed | Role | Managing | NotNow | Goodbye
+FromAgent = Register | Statuses | Heartbeat | Renew | HasTls | Manage
+FromManager = Registered | Assign | HeartbeatAck | Renewed | WantedTls | Role | Managing | NotNow | Goodbye
 
 encode = msgspec.msgpack.Encoder().encode
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -13,6 +13,8 @@ from pathlib import Path
 from skep.rpc.certificates import NodeKeys
 from skep.runtime.errors import Corrupt
 
+CAS_MAX = 2  # the swarm's and, while trust changes, the one before
+
 
 def server_context(keys: NodeKeys) -> ssl.SSLContext:
     """For a manager. A client may come without a certificate: then it may only enrol."""
@@ -27,12 +29,14 @@ class ContextPool:
     millisecond to make and 100 kB to keep. A connection keeps the certificate it was begun with."""
 
     def __init__(self) -> None:
-        self._free: dict[bytes, list[ssl.SSLContext]] = {}  # by CA
+        self._free: dict[bytes, list[ssl.SSLContext]] = {}  # by CA, the latest last
 
     @contextlib.contextmanager
     def lend(self, keys: NodeKeys) -> Iterator[ssl.SSLContext]:
         """Gives a context with the node's certificate until the connection stands."""
         free = self._free.setdefault(keys.ca_pem, [])
+        if len(self._free) > CAS_MAX:
+            del self._free[next(iter(self._free))]
         if free:
             context = free.pop()
             load_chain(context, keys)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
-from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus
+from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -63,6 +63,7 @@ class View:
         self.reachable: frozenset[str] = frozenset()  # node ids of members that answer
         self.nodes: dict[str, Node] = {}
         self.node_status: dict[str, NodeStatus] = {}
+        self.node_tls: dict[str, NodeTls] = {}  # as the nodes say it, to this leader
         self.services: dict[str, Service] = {}
         self.service_ids: dict[str, str] = {}  # name -> id
         self.removed: dict[str, RemovedService] = {}
@@ -159,6 +160,7 @@ class View:
     def drop_node(self, node_id: str) -> None:
         self.nodes.pop(node_id, None)
         self.node_status.pop(node_id, None)
+        self.node_tls.pop(node_id, None)
         self.usage.pop(node_id, None)
 
     def put_service(self, service: Service) -> None:
@@ -244,6 +246,9 @@ class View:
 
     def put_node_status(self, node_id: str, status: NodeStatus) -> None:
         self.node_status[node_id] = status
+
+    def put_node_tls(self, node_id: str, tls: NodeTls) -> None:
+        self.node_tls[node_id] = tls
 
     def put_pending(self, pending: PendingTask) -> None:
         """Records why a slot has no task yet; a slot has one pending task at most."""

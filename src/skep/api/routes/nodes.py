@@ -11,7 +11,7 @@ from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
-from skep.api.tls_info import tls_info
+from skep.api.tls_info import node_tls_info
 from skep.model.node import Node, NodeSpec
 from skep.store.view import View
 
@@ -74,4 +74,4 @@ class NodeRoutes:
         return web.Response()
 
     def _json(self, view: View, node: Node) -> NodeJson:
-        return node_json(view, node, self._node.local().node_id, tls_info(view.cluster))
+        return node_json(view, node, self._node.local().node_id, node_tls_info(view, node.id))

@@ -56,6 +56,7 @@ def cluster_json(cluster: Cluster, tokens: tuple[str, str] | None = None) -> Clu
         updated_at=reply_time(cluster.updated_at),
         spec=_filled(cluster.spec),
         tls_info=tls_info(cluster),
+        root_rotation_in_progress=cluster.rotation is not None,
         default_addr_pool=cluster.default_addr_pool or ["10.0.0.0/8"],
         subnet_size=cluster.subnet_size,
         data_path_port=cluster.data_path_port,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hmac
 from datetime import UTC, datetime
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skep.rpc.certificates import BACKDATE_S, UNIT_OF_ROLE, base36, ca_digest, parse_join_token
@@ -67,19 +68,20 @@ def role_of_token(text: str, ca_pem: bytes, worker_secret: str, manager_secret: 
 
 
 class Authority:
-    """Signs with the root's key."""
+    """Signs with the root's key. Certificates of nodes carry `chain_pem`: see `manager.ca.rotation`."""
 
-    def __init__(self, ca_cert_pem: bytes, ca_key_pem: bytes) -> None:
+    def __init__(self, ca_cert_pem: bytes, ca_key_pem: bytes, chain_pem: bytes = b"") -> None:
         try:
             self._certificate = x509.load_pem_x509_certificate(ca_cert_pem)
             key = serialization.load_pem_private_key(ca_key_pem, None)
         except ValueError as error:
             raise Corrupt(f"the swarm's CA cannot be read: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise Corrupt("the swarm's CA key is of an unknown kind")
         self._key = key
-        self._key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        self._key_id = _key_id_of(self._certificate)
         self.ca_pem = ca_cert_pem
+        self.chain_pem = chain_pem
 
     def sign(
         self, request_pem: bytes, node_id: str, role: str, cluster_id: str, now: float, expiry_s: float
@@ -122,7 +124,42 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+        return certificate.public_bytes(serialization.Encoding.PEM) + self.chain_pem
+
+    def cross_sign(self, new_root_pem: bytes, now: float) -> bytes:
+        """Returns the other root, PEM, as this root vouches for it: same name, same key."""
+        new = x509.load_pem_x509_certificate(new_root_pem)
+        try:
+            key_id = new.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            key_id = x509.SubjectKeyIdentifier.from_public_key(new.public_key())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(new.subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(new.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_time(now - BACKDATE_S))
+            .not_valid_after(min(new.not_valid_after_utc, self._certificate.not_valid_after_utc))
+            # Below it may be the next root, signed by this one.
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+            .add_extension(_key_usage(signs=True), critical=True)
+            .add_extension(key_id, critical=False)
+            .add_extension(self._key_id, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_id_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Returns the id by which the issuer names its own key: OpenSSL wants the two to agree."""
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            cast("ec.EllipticCurvePublicKey", issuer.public_key())
+        )
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _time(at: float) -> datetime:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
 from skep.manager.durable import commit_known
 from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
@@ -30,8 +31,6 @@ def validate_swarm(spec: SwarmSpec) -> None:
         raise Invalid("the dispatcher's heartbeat period must be at least 200ms")
     if spec.ca_config.external_cas:
         raise Unsupported("external CAs are not supported by this version of skep yet")
-    if spec.ca_config.signing_ca_cert or spec.ca_config.signing_ca_key:
-        raise Unsupported("replacing the swarm's CA is not supported by this version of skep yet")
 
 
 class SwarmControl:
@@ -63,7 +62,7 @@ class SwarmControl:
         rotate_manager: bool = False,
         rotate_unlock_key: bool = False,
     ) -> Cluster:
-        """Replaces the spec; rotates tokens and the unlock key.
+        """Replaces the spec, rotates tokens and the unlock key, begins to change the root where it is asked.
 
         Errors: `Invalid`, `StaleVersion`, `Unsupported`.
         """
@@ -73,9 +72,9 @@ class SwarmControl:
         if cluster.version != version:
             raise StaleVersion()
         validate_swarm(spec)
-        if spec.ca_config.force_rotate != cluster.spec.ca_config.force_rotate:
-            raise Unsupported("rotating the swarm's CA is not supported by this version of skep yet")
-        after = replace(cluster, spec=replace(spec, name="default"), updated_at=self._clock.now())
+        now = self._clock.now()
+        after = with_root_wanted(cluster, spec.ca_config, now)
+        after = replace(after, spec=replace(without_root(spec), name="default"), updated_at=now)
         if rotate_worker:
             after = replace(after, worker_token_secret=self._new_secret())
         if rotate_manager:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from skep.model.node import DOWN, READY, NodeDescription, NodeStatus
 from skep.model.task import Task, TaskStatus
@@ -47,6 +48,12 @@ class Listener(Protocol):
     def renewed_certificate(self, node_id: str, request_pem: bytes) -> messages.Renewed:
         """Signs a node's new certificate. Errors: `SkepError`."""
 
+    def wanted_tls(self) -> messages.WantedTls | None:
+        """Returns what nodes' certificates should be; None where there are none (simulation)."""
+
+    def has_tls(self, node_id: str, has: messages.HasTls) -> None:
+        """A node told what its certificate is."""
+
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         """A task's observed state changed; `news` where its slot must be looked at."""
 
@@ -77,6 +84,7 @@ class Dispatcher:
         self._stopped = False
         self._ack = b""
         self._ack_heartbeat_s = 0.0
+        self._told_tls: messages.WantedTls | None = None
 
     @property
     def heartbeat_s(self) -> float:
@@ -88,6 +96,7 @@ class Dispatcher:
         deadline = asyncio.get_running_loop().time() + FIRST_BEATS * self.heartbeat_s
         for node_id in self._view.nodes:
             self._absent[node_id] = deadline
+        self._told_tls = self._listener.wanted_tls()
         self._sweep_later()
 
     def stop(self, kind: str = "not-leader", message: str = "this manager no longer leads") -> None:
@@ -147,6 +156,16 @@ class Dispatcher:
         if session is not None:
             session.connection.send(messages.encode(message))
 
+    def tell_tls(self) -> None:
+        """What nodes' certificates should be may have changed."""
+        wanted, told = self._listener.wanted_tls(), self._told_tls
+        if wanted is None or (told is not None and replace(told, spread_s=wanted.spread_s) == wanted):
+            return
+        self._told_tls = wanted
+        frame = messages.encode(wanted)
+        for session in self._sessions.values():
+            session.connection.send(frame)
+
     def node_added(self, node_id: str) -> None:
         """A node was enrolled and is expected to register; one that is expected already keeps its grace."""
         if node_id not in self._sessions:
@@ -183,6 +202,9 @@ class Dispatcher:
             self.heartbeat_s, self._managers, self._view.role_of(node), self._view.is_member(node_id)
         )
         connection.send(messages.encode(registered))
+        wanted = self._listener.wanted_tls()
+        if wanted is not None:
+            connection.send(messages.encode(wanted))
         connection.send(messages.encode(complete(self._view, node_id, session.sent)))
         known = (node.description, node.addr, node.manager_addr)
         manager_addr = said.manager_addr or node.manager_addr
@@ -220,6 +242,9 @@ class Dispatcher:
 
     def manage(self, node_id: str, manager_addr: str) -> None:
         self._listener.asked_to_manage(node_id, manager_addr)
+
+    def has_tls(self, node_id: str, has: messages.HasTls) -> None:
+        self._listener.has_tls(node_id, has)
 
     def closed(self, node_id: str, reason: str) -> None:
         """A registered node's connection broke: it has a short grace to come back."""
@@ -298,6 +323,8 @@ class SessionHandler:
             self._dispatcher.renew(self._node_id, message.request_pem)
         elif isinstance(message, messages.Manage):
             self._dispatcher.manage(self._node_id, message.manager_addr)
+        elif isinstance(message, messages.HasTls):
+            self._dispatcher.has_tls(self._node_id, message)
         else:
             self._dispatcher.statuses(self._node_id, message.items)
 

@@ -31,6 +31,11 @@ class Managers:
     def first(self) -> Host:
         return self.managers[0]
 
+    @property
+    def manager(self) -> Host:
+        """Some manager that runs."""
+        return self.alive()
+
     def host(self, name: str) -> Host:
         return next(host for host in self.hosts if host.name == name)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from .hosts import Host, Swarm, busybox_into, containers, wait_until
+from .managers import Managers
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
@@ -34,14 +35,14 @@ def own_swarm(engine_socket: str, busybox_image: str, short_dir: Path) -> Iterat
         made.stop()
 
 
-def create(swarm: Swarm, image: str, replicas: int, *options: str) -> None:
+def create(swarm: Swarm | Managers, image: str, replicas: int, *options: str) -> None:
     swarm.manager.docker(
         *("service", "create", "-q", "--no-resolve-image", "--name", "s"),
         *("--replicas", str(replicas), "--stop-grace-period", "1s", *options, image, "sleep", "1d"),
     )
 
 
-def started(swarm: Swarm) -> dict[str, str]:
+def started(swarm: Swarm | Managers) -> dict[str, str]:
     """Returns container id -> when it was started, of the service's running containers."""
     engine = swarm.engine.removeprefix("unix://")
     ids = [row["ID"] for row in containers(engine, "com.docker.swarm.service.name=s")]
@@ -144,3 +145,31 @@ def test_a_restarted_engine_is_reconciled(short_dir: Path) -> None:
     finally:
         swarm.stop()
         subprocess.run([*engine, "stop", str(directory)], check=True)
+
+
+@pytest.fixture
+def three_managers(engine_socket: str, busybox_image: str, short_dir: Path) -> Iterator[Managers]:
+    made = Managers(short_dir, managers=3, workers=1, engine=f"unix://{engine_socket}")
+    try:
+        yield made.start()
+    finally:
+        made.alive().run("service", "rm", "s", check=False)
+        wait_until("its containers are gone", lambda: not started(made), 30)
+        made.stop()
+
+
+def test_the_leaders_death_touches_no_container(three_managers: Managers, busybox_image: str) -> None:
+    swarm = three_managers
+    create(swarm, busybox_image, 8)
+    before = started(swarm)
+    assert len(before) == 8
+    leader, other = swarm.leader(), swarm.followers()[0]
+    leader.kill()
+    other.docker("service", "scale", "-d", "s=12")
+    wait_until("12 run", lambda: len(started(swarm)) == 12)
+    assert started(swarm).items() >= before.items()
+    leader.start()
+    swarm.wait_reachable(3)
+    time.sleep(6)  # a heartbeat: what the daemon that came back found is settled
+    assert started(swarm).items() >= before.items()
+    assert len(started(swarm)) == 12

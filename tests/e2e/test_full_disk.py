@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from .hosts import Host, free_port, wait_until
+from .managers import Managers
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
@@ -42,6 +43,33 @@ def test_a_full_disk(small_disk: Path) -> None:
         assert {"before", "after"} <= set(left)
     finally:
         host.stop()
+
+
+def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None:
+    swarm = Managers(short_dir, managers=3, workers=1)
+    disks = [manager.state_dir for manager in swarm.managers]
+    try:
+        for disk in disks:
+            disk.mkdir(mode=0o700)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
+        swarm.start()
+        leader, other = swarm.leader(), swarm.followers()[0]
+        assert create(other, "before") == ""
+        fill(leader.state_dir / "fill")
+        names = (f"n{number}" for number in itertools.count())
+        wait_until(
+            "another one leads and works",
+            lambda: create(other, next(names)) == "" and swarm.leader(other) is not leader,
+            90,
+        )
+        (leader.state_dir / "fill").unlink()
+        swarm.wait_reachable(3, other)
+        for manager in swarm.managers:
+            assert "before" in manager.docker("service", "ls", "--format", "{{.Name}}").split()
+    finally:
+        swarm.stop()
+        for disk in disks:
+            subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
 
 
 def fill(file: Path) -> None:

@@ -17,7 +17,7 @@ from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
 from skep.api.passthrough import end_to_end, relay
 from skep.api.port import SwarmNode
-from skep.runtime.errors import Deposed, NoLeader, Unavailable
+from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 
 log = structlog.get_logger()
 
@@ -93,8 +93,19 @@ class LeaderForward:
         would never give it."""
         while not asking.done():
             await asyncio.wait([asking], timeout=LED_POLL_S)
-            if not asking.done() and self._node.leader_socket() != socket:
+            if not asking.done() and self._another_leads(socket):
                 raise Unavailable("the manager that led does not any more")
+
+    def _another_leads(self, socket: str) -> bool:
+        """False also while nobody is known to lead: who was asked may go on after a vote of etcd's."""
+        found = self._node.leader_socket()
+        if found is not None:
+            return found != socket
+        try:
+            self._node.manager()
+        except NotManager as error:
+            return not isinstance(error, NoLeader)
+        return True
 
     async def _relay(self, request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
         if upstream.headers.get(NO_LEADER):

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 LOOK_S = 1.0  # how often managers are asked whether they answer: a heartbeat's period at the shortest
 MISSES_MAX = 2  # a manager that does not answer twice in a row is unreachable
 
+DEFERRED_MAX = 5  # looks at a member that leads etcd before it is removed all the same
+
 Probe = Callable[[str], Awaitable[bool]]  # a node id -> its manager answers, its store too
 
 
@@ -45,6 +47,7 @@ class Membership:
         self._wake = asyncio.Event()
         self._misses: dict[str, int] = {}
         self._reached_at: dict[str, float] = {}
+        self._deferred: dict[str, int] = {}
         self._why_not = ""
         self.hand_over = asyncio.Event()  # set when another manager is to lead
 
@@ -96,6 +99,14 @@ class Membership:
         return Managing(addresses, self._data_key, cluster.unlock_key if cluster is not None else "")
 
     # Inside
+
+    async def _may_go(self, member: Member) -> bool:
+        """False while etcd's own lead is still with the member: who leads is given it within a second, and
+        then nobody has to wait for a vote."""
+        if member.node_id not in self._view.reachable or not await self._members.holds_lead(member):
+            return True
+        self._deferred[member.node_id] = self._deferred.get(member.node_id, 0) + 1
+        return self._deferred[member.node_id] > DEFERRED_MAX
 
     async def _make_learner(self, node_id: str) -> None:
         """A member that asks has lost its data: it must become another one, or raft would count on what is
@@ -162,9 +173,11 @@ class Membership:
             elif step.act is quorum.Act.PROMOTE:
                 await self._members.promote(step.member)
                 log.info("membership.promoted", node_id=node_id)
-            else:
+            elif await self._may_go(step.member):
                 await self._members.remove(step.member)
                 log.info("membership.removed", node_id=node_id)
+            else:
+                return False
         except Conflict as error:
             log.debug("membership.not_yet", node_id=node_id, error=str(error))
             return False

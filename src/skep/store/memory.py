@@ -69,6 +69,9 @@ class MemoryMembers:
             raise Conflict("can only promote a learner member which is in sync with leader")
         self._state.members[member.node_id] = Member(member.id, member.node_id, False)
 
+    async def holds_lead(self, member: Member) -> bool:
+        return False
+
     async def remove(self, member: Member) -> None:
         self._store.check()
         self._state.members.pop(member.node_id, None)

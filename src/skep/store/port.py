@@ -105,6 +105,10 @@ class Members(Protocol):
         """Gives a learner its vote. `Conflict` while it has not caught up."""
         ...
 
+    async def holds_lead(self, member: Member) -> bool:
+        """True where the member leads the store's own votes: without it there is a vote first."""
+        ...
+
     async def remove(self, member: Member) -> None:
         """Takes a member out for good. `Conflict` where etcd sees no quorum without it."""
         ...

@@ -54,6 +54,9 @@ class EtcdMembers:
     async def remove(self, member: Member) -> None:
         await _called(self._cluster.MemberRemove(rpc_pb2.MemberRemoveRequest(ID=member.id), timeout=CALL_S))
 
+    async def holds_lead(self, member: Member) -> bool:
+        return bool((await self._own()).leader == member.id)
+
     async def take_name(self, node_id: str) -> None:
         """Gives this host's own member its address by node id: stores of one manager had another."""
         own = (await self._own()).header.member_id

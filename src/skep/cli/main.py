@@ -29,7 +29,12 @@ def main() -> None:
 
 @main.command("simulate")
 @click.option("--nodes", "-n", type=click.IntRange(1, 100_000), required=True, help="How many nodes.")
-@click.option("--join", required=True, help="A manager's HOST:PORT.")
+@click.option(
+    "--join",
+    required=True,
+    multiple=True,
+    help="A manager's HOST:PORT; may be given again: nodes take them in turn.",
+)
 @click.option("--token", required=True, help="A worker's join token.")
 @click.option("--procs", type=click.IntRange(1, 64), help="Processes to spread them over.")
 @click.option("--first", default=0, help="Number of the first node; names are sim00000 and so on.")
@@ -39,9 +44,11 @@ def main() -> None:
 @click.option("--fail-rate", default=0.0, help="Share of tasks that fail to start.")
 @click.option("--crash-rate", default=0.0, help="Crashes per running task and hour.")
 @click.option("--seed", type=int, help="Replays the same latencies and failures.")
+@click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
+@click.option("--report", hidden=True, default="", help="On SIGUSR1, write what the nodes run there.")
 def simulate_command(
     nodes: int,
-    join: str,
+    join: tuple[str, ...],
     token: str,
     procs: int | None,
     first: int,
@@ -51,12 +58,14 @@ def simulate_command(
     fail_rate: float,
     crash_rate: float,
     seed: int | None,
+    log_level: str,
+    report: str,
 ) -> None:
     """Joins simulated nodes to a swarm: real agents, certificates and sessions, containers that only pretend.
 
     Needs neither root nor a Docker Engine. Ctrl-C ends them.
     """
-    set_up_logging("warning", "auto")
+    set_up_logging(log_level, "auto")
     _raise_file_limit()
     engine = SimulatedSettings(
         prepare_s=prepare_s,
@@ -66,7 +75,7 @@ def simulate_command(
         crash_rate_per_hour=crash_rate,
     )
     chosen = random.randrange(1 << 30) if seed is None else seed
-    plan = Plan(nodes, first, join, token, engine, chosen)
+    plan = Plan(nodes, first, join, token, engine, chosen, report)
     processes = procs or -(-nodes // NODES_PER_PROCESS)
     try:
         if processes == 1:
@@ -85,34 +94,48 @@ def bench() -> None:
 @bench.command("swarm2k")
 @click.option("--nodes", default=2300, type=click.IntRange(1, 20_000), show_default=True)
 @click.option("--replicas", default=100_000, type=click.IntRange(1, 1_000_000), show_default=True)
-@click.option("--managers", default=1, type=click.IntRange(1, 1), show_default=True)
+@click.option("--managers", default="1", type=click.Choice(["1", "3", "5"]), show_default=True)
+@click.option(
+    "--kill-leader/--no-kill-leader",
+    default=True,
+    help="With several managers: kill the leader in the middle of a second scale-up.",
+)
 @click.option("--lost", default=100, help="Nodes to lose in the middle.", show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw running tasks over time.")
 @click.option("--etcd", default="etcd", help="The etcd to use.")
-def swarm2k(
+def swarm2k_command(
     nodes: int,
     replicas: int,
-    managers: int,
+    managers: str,
+    kill_leader: bool,
     lost: int,
     json_file: Path | None,
     plot_file: Path | None,
     etcd: str,
 ) -> None:
-    """Swarm2k on this machine: simulated nodes on a real manager with real etcd and mutual TLS."""
-    from skep.cli import bench as benchmark  # plots and tables are not every command's
+    """Swarm2k on this machine: simulated nodes on real managers with real etcd and mutual TLS."""
+    from skep.cli.bench import report, swarm2k  # plots and tables are not every command's
 
     _raise_file_limit()
-    wanted = benchmark.Wanted(nodes=nodes, replicas=replicas, lost=min(lost, nodes // 2), etcd=etcd)
+    count = int(managers)
+    wanted = report.Wanted(
+        nodes=nodes,
+        replicas=replicas,
+        lost=min(lost, nodes // 2),
+        etcd=etcd,
+        managers=count,
+        kills_leader=kill_leader and count > 1,
+    )
     try:
-        figures = asyncio.run(benchmark.run(wanted))
+        figures = asyncio.run(swarm2k.run(wanted))
     except SkepError as error:
         raise click.ClickException(str(error)) from error
-    benchmark.show(figures, wanted)
+    report.show(figures, wanted)
     if json_file is not None:
-        json_file.write_bytes(benchmark.as_json(figures))
+        json_file.write_bytes(report.as_json(figures))
     if plot_file is not None:
-        benchmark.plot(figures, wanted, plot_file)
+        report.plot(figures, wanted, plot_file)
 
 
 @main.command()

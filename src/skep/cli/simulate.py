@@ -7,8 +7,10 @@ import contextlib
 import random
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -34,10 +36,19 @@ class Plan(Struct, frozen=True):
 
     count: int
     first: int  # number of the first node: names are sim00000, sim00001, …
-    join: str
+    join: tuple[str, ...]  # managers: nodes go to them in turn, and to the next where one does not answer
     token: str
     engine: SimulatedSettings
     seed: int
+    report: str = ""  # where to write a `Report` on SIGUSR1
+
+
+class Report(Struct, frozen=True):
+    """What the nodes of one process do, by their own word, not the manager's."""
+
+    running: list[str]  # task ids, one for each container that runs
+    started: int  # containers that ever came to run
+    joins_s: list[float]  # from a node's first try until its session stood
 
 
 async def simulate(plan: Plan, announce: bool = True) -> None:
@@ -48,12 +59,25 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     agents: list[AgentPart] = []
+    executors: list[SimulatedExecutor] = []
+    joins_s: list[float] = []
+
+    def report() -> None:
+        running = [task_id for executor in executors for task_id in executor.running]
+        _write_report(plan, Report(running, sum(executor.started for executor in executors), joins_s))
 
     async def one(number: int) -> None:
         async with gate:
-            agent = await _join(plan, number)
+            began = loop.time()
+            executor, agent = await _join(plan, number)
+            executors.append(executor)
             agents.append(agent)
             await agent.session.ready.wait()
+            joins_s.append(round(loop.time() - began, 3))
+
+    if plan.report:
+        loop.add_signal_handler(signal.SIGUSR1, report)
+        report()
 
     joining = asyncio.gather(*(one(n) for n in range(plan.first, plan.first + plan.count)))
     waiting = asyncio.ensure_future(stopped.wait())
@@ -62,7 +86,7 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     if joining.done():
         joining.result()
         if announce:
-            print(f"{plan.count} simulated nodes joined {plan.join}; Ctrl-C ends them", flush=True)
+            print(f"{plan.count} simulated nodes joined {plan.join[0]}; Ctrl-C ends them", flush=True)
         await waiting
     joining.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -70,14 +94,23 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     await asyncio.gather(*(agent.stop() for agent in agents))
 
 
-async def _join(plan: Plan, number: int) -> AgentPart:
+def _write_report(plan: Plan, report: Report) -> None:
+    """The file is there once it is whole."""
+    part = Path(plan.report + ".part")
+    part.write_bytes(msgspec.msgpack.encode(report))
+    part.rename(plan.report)
+
+
+async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart]:
     """Enrols one node, however often it takes while the manager is busy."""
     clock = SystemClock()
     rng = random.Random(plan.seed * 1_000_003 + number)
     hostname = f"sim{number:05d}"
     executor = SimulatedExecutor(hostname, plan.engine, rng, clock)
-    host, port = parse_address(plan.join)
+    turn = number
     while True:
+        host, port = parse_address(plan.join[turn % len(plan.join)])
+        turn += 1
         try:
             enrolment = await enrol(host, port, plan.token, await executor.describe(), "active", clock.now())
             break
@@ -100,7 +133,7 @@ async def _join(plan: Plan, number: int) -> AgentPart:
     )
     agent.start()
     agent.renew(line, lambda keys: None)
-    return agent
+    return executor, agent
 
 
 _contexts = ContextPool()
@@ -147,7 +180,7 @@ def command_of(plan: Plan, first: int, count: int) -> list[str]:
         "simulate",
         f"--nodes={count}",
         f"--first={first}",
-        f"--join={plan.join}",
+        *(f"--join={address}" for address in plan.join),
         f"--token={plan.token}",
         f"--seed={plan.seed}",
         f"--prepare-s={engine.prepare_s}",

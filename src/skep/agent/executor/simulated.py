@@ -41,6 +41,7 @@ class SimulatedExecutor:
         self._report: Report | None = None
         self._containers: dict[str, Adopted] = {}  # survives a restart of the agent, as real ones do
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.started = 0  # containers that ever came to run here
 
     async def start(self, node_id: str, report: Report) -> None:
         self._report = report
@@ -117,6 +118,7 @@ class SimulatedExecutor:
         elif self._settings.fail_rate and self._rng.random() < self._settings.fail_rate:
             self._say(context, FAILED, "started", "task: non-zero exit (1)", 1)
         else:
+            self.started += 1
             self._say(context, RUNNING, "started")
             if self._settings.crash_rate_per_hour:
                 delay_s = self._rng.expovariate(self._settings.crash_rate_per_hour / 3600)

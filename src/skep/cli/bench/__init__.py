@@ -1,0 +1,1 @@
+"""`skep bench`: a swarm on this machine, measured from outside."""

@@ -1,0 +1,130 @@
+"""What is measured, and how it is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from skep.runtime.errors import Unavailable
+
+
+class Wanted(Struct, frozen=True):
+    """What to measure."""
+
+    nodes: int
+    replicas: int
+    lost: int
+    etcd: str = "etcd"
+    managers: int = 1
+    kills_leader: bool = False
+
+
+class Usage(Struct):
+    """What one manager has used; `led` where it was the leader in the end or until it was killed."""
+
+    name: str
+    led: bool = False
+    cpu_s: float = 0.0
+    rss_mb: float = 0.0
+    etcd_cpu_s: float = 0.0
+    etcd_rss_mb: float = 0.0
+    etcd_write_mb: float = 0.0
+
+
+class Failover(Struct):
+    """What became of a scale-up whose leader was killed; seconds count from the kill.
+
+    `running_twice` and `lost` compare the slots with what the nodes themselves run; `started_again` are
+    starts of containers beyond one per replica, `unknown` containers that the leader knows no task of.
+    """
+
+    running_at_kill: int = 0
+    api_answers_s: float = 0.0
+    all_running_s: float = 0.0
+    running_twice: int = 0
+    lost: int = 0
+    unknown: int = 0
+    started_again: int = 0
+    joins_wanted: int = 0
+    joins_done: int = 0
+    join_median_s: float = 0.0
+    join_max_s: float = 0.0
+    manager_back_s: float = 0.0  # from its new start until it is reachable
+    leader_cpu_s: float = 0.0  # of the new leader, from the kill until all run
+    agents_cpu_s: float = 0.0
+
+
+class Figures(Struct):
+    """What was measured; the names are those of the JSON file. `manager_*` and `etcd_*` are the first
+    leader's; `managers` has each one's, and `*_sum` is all of them."""
+
+    join_per_s: float = 0.0
+    create_to_running_s: float = 0.0
+    list_tasks_s: float = 0.0
+    list_tasks_mb: float = 0.0
+    list_nodes_s: float = 0.0
+    service_ls_s: float = 0.0
+    idle_cores: float = 0.0
+    detect_s: float = 0.0
+    replace_s: float = 0.0
+    remove_s: float = 0.0
+    manager_cpu_s: float = 0.0
+    create_manager_cpu_s: float = 0.0
+    manager_rss_mb: float = 0.0
+    etcd_cpu_s: float = 0.0
+    etcd_rss_mb: float = 0.0
+    etcd_write_mb: float = 0.0
+    managers_cpu_sum_s: float = 0.0
+    managers_rss_sum_mb: float = 0.0
+    etcd_cpu_sum_s: float = 0.0
+    etcd_rss_sum_mb: float = 0.0
+    agents_cpu_s: float = 0.0
+    agents_rss_mb: float = 0.0
+    loop_stall_max_s: float = 0.0
+    managers: list[Usage] = []
+    failover: Failover | None = None
+    stalls_s: dict[str, float] = {}
+    curve: list[tuple[float, int]] = []
+
+
+def show(figures: Figures, wanted: Wanted) -> None:
+    """Prints the figures as a table."""
+    managers = "" if wanted.managers == 1 else f", {wanted.managers} managers"
+    table = Table(title=f"{wanted.replicas} replicas on {wanted.nodes} nodes{managers}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in msgspec.structs.asdict(figures).items():
+        if isinstance(value, int | float):
+            table.add_row(name, f"{value:g}")
+    if figures.failover is not None:
+        for name, value in msgspec.structs.asdict(figures.failover).items():
+            table.add_row(f"failover: {name}", f"{value:g}")
+    for text, stall in figures.stalls_s.items():
+        table.add_row(f"longest stall: {text} (s)", f"{stall:g}")
+    Console().print(table)
+
+
+def as_json(figures: Figures) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(figures)) + b"\n"
+
+
+def plot(figures: Figures, wanted: Wanted, file: Path) -> None:
+    """Draws running tasks over time. Errors: `Unavailable` where matplotlib is missing."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise Unavailable("--plot needs matplotlib: pip install 'skep[plot]'") from error
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    axes.plot([t for t, _ in figures.curve], [n for _, n in figures.curve], linewidth=1.6)
+    axes.set_xlabel("seconds since the manager was up")
+    axes.set_ylabel("tasks observed running")
+    axes.set_title(f"{wanted.replicas:,} replicas on {wanted.nodes:,} nodes")
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=130, bbox_inches="tight")

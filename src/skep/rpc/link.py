@@ -28,6 +28,10 @@ HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 m
 # connection: nodes must be with a new leader before long, and etcd's stream has no time-out of its own.
 KEEPALIVE_S, PROBES, UNACKED_S = 2, 3, 4
 BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
+# Connections taken before the loop goes round: a handshake is 1 to 2 ms of work, and a leader to whom all
+# nodes come at once must not be kept from its own beats for seconds. The rest wait in the kernel's queue.
+ACCEPT_TURN = 8
+ACCEPT_RETRY_S = 0.1  # after the system had no file or memory left for one more
 ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers
 _LENGTH = struct.Struct(">I")
 
@@ -165,14 +169,17 @@ class LinkServer:
     """A listening manager port."""
 
     def __init__(self) -> None:
-        self._servers: list[asyncio.Server] = []  # one, or one per socket after `reopen`
-        self._factory: Callable[[], FrameLink] | None = None
+        self._context: ssl.SSLContext | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._shaking: set[asyncio.Task[None]] = set()
         self._links: set[FrameLink] = set()
         self._anonymous = 0
 
     @property
     def port(self) -> int:
-        return int(self._servers[0].sockets[0].getsockname()[1])
+        assert self._listener is not None
+        return int(self._listener.getsockname()[1])
 
     async def listen(
         self,
@@ -190,35 +197,52 @@ class LinkServer:
                 self._anonymous += 1
             return make_handler(connection)
 
-        def factory() -> FrameLink:
-            link = FrameLink(made, self._forget)
-            self._links.add(link)
-            return link
-
-        self._factory = factory
         try:
-            self._servers = [await self._serve(context, sock=_listening(host, port))]
+            self._listener = _listening(host, port)
         except OSError as error:
             raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        self._context = context
+        self._accepting = asyncio.ensure_future(self._accept(self._listener, made))
+
+    async def _accept(
+        self, listener: socket.socket, make_handler: Callable[[Connection], Handler | None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        taken = 0
+        while True:
+            try:
+                plain, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("link.accept", error=str(error))
+                await asyncio.sleep(ACCEPT_RETRY_S)
+                continue
+            work = asyncio.ensure_future(self._shake_hands(plain, make_handler))
+            self._shaking.add(work)
+            work.add_done_callback(self._shaking.discard)
+            taken += 1
+            if taken % ACCEPT_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _shake_hands(
+        self, plain: socket.socket, make_handler: Callable[[Connection], Handler | None]
+    ) -> None:
+        link = FrameLink(make_handler, self._forget)
+        self._links.add(link)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link,
+                plain,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=1,
+            )
+        except OSError as error:  # the peer's trouble: it is told by TLS, or is gone
+            log.debug("link.handshake", error=str(error))
+            self._links.discard(link)
 
     async def reopen(self, context: ssl.SSLContext) -> None:
         """Makes new connections with this context. Those that stand stay, and no new one is refused."""
-        old = self._servers
-        sockets = [listening.dup() for server in old for listening in server.sockets]
-        self._servers = [await self._serve(context, sock=listening) for listening in sockets]
-        for server in old:
-            server.close()
-
-    async def _serve(self, context: ssl.SSLContext, **where: Any) -> asyncio.Server:
-        assert self._factory is not None
-        return await asyncio.get_running_loop().create_server(
-            self._factory,
-            **where,
-            ssl=context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            ssl_shutdown_timeout=1,
-        )
+        self._context = context
 
     def _forget(self, link: FrameLink) -> None:
         self._links.discard(link)
@@ -227,22 +251,27 @@ class LinkServer:
 
     async def close(self) -> None:
         """Stops listening and ends all connections."""
-        for server in self._servers:
-            server.close()
+        works = [*self._shaking, *([self._accepting] if self._accepting is not None else [])]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         for link in list(self._links):
             link.close()
-        if self._servers:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a bound socket; what connects to it inherits its options. Errors: `OSError`."""
+    """Returns a listening socket; what connects to it inherits its options. Errors: `OSError`."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     plain = socket.socket(family, socket.SOCK_STREAM)
     try:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _keep_alive(plain)
+        plain.setblocking(False)
         plain.bind(address)
+        plain.listen(BACKLOG)
     except OSError:
         plain.close()
         raise

@@ -65,6 +65,7 @@ class Session:
         self._heard_at = 0.0
         self._lost = asyncio.Event()
         self._removed = False
+        self._stood = False  # the last connection became a session
         self._redirect = ""  # where the leader is, by the word of a manager that is not
         self._renewed: asyncio.Future[messages.Renewed] | None = None
         self._managing: asyncio.Future[messages.Managing] | None = None
@@ -112,13 +113,12 @@ class Session:
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
         self._worker = worker
-        retry_s, turn = RETRY_MIN_S, 0
+        retry_s, left = RETRY_MIN_S, list(self.managers)  # of this round
         try:
             while not self._removed:
                 address, self._redirect = self._redirect, ""
                 if not address:
-                    address = self.managers[turn % len(self.managers)]
-                    turn += 1
+                    address = left.pop(0)
                 try:
                     await self._refresh_description(describe)
                     self._lost.clear()
@@ -127,17 +127,27 @@ class Session:
                     if self._heard_at:
                         retry_s = RETRY_MIN_S
                     self._heard_at = 0.0
+                    if self._stood:
+                        self._stood, left = False, self._round(address)
                 except SkepError as error:
                     log.warning("session.failed", manager=address, error=str(error))
                 if self._removed:
                     return
-                if turn % len(self.managers) or self._redirect:
+                if self._redirect or (left and left[0] != address):
                     await asyncio.sleep(NEXT_S)
                     continue
+                left = left or self._round("")
                 await asyncio.sleep(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
             self._drop_line()
+
+    def _round(self, lost: str) -> list[str]:
+        """Returns the managers to try: in a random order, for all nodes lose a leader at once, and the lost
+        one last."""
+        others = [address for address in self.managers if address != lost]
+        self._rng.shuffle(others)
+        return others + [lost] * (lost in self.managers)
 
     async def _refresh_description(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """An engine that is being restarted is no reason to stay away from the manager."""
@@ -180,7 +190,7 @@ class Session:
                 self.on_wanted_tls(message)
         elif isinstance(message, messages.Registered):
             self._learn(message.heartbeat_s, message.managers)
-            self._registered = True
+            self._registered = self._stood = True
             self.ready.set()
             self._pending = dict(self._worker.everything())
             self._flush()

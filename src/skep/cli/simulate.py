@@ -137,6 +137,7 @@ async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart]:
 
 
 _contexts = ContextPool()
+_handshakes = asyncio.Semaphore(JOINING_MAX)  # real nodes have a core each, these share one
 
 
 class _PooledLine:
@@ -147,8 +148,9 @@ class _PooledLine:
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         host, port = parse_address(address)
-        with _contexts.lend(self.keys) as context:
-            return await connect(host, port, context, handler)
+        async with _handshakes:
+            with _contexts.lend(self.keys) as context:
+                return await connect(host, port, context, handler)
 
 
 async def simulate_in_processes(plan: Plan, processes: int) -> int:

@@ -16,9 +16,10 @@ from skep.daemon.addresses import parse_address
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.daemon.peers import Peers
-from skep.daemon.reception import NotLeading, Reception
+from skep.daemon.reception import Reception
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
+from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
 from skep.manager.ca.rotation import signer
 from skep.manager.candidate import Candidate
@@ -102,6 +103,7 @@ class ManagerPart:
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
         self._server = LinkServer()
+        self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
         self._works: list[asyncio.Task[None]] = []
         self._admitting: set[asyncio.Task[None]] = set()
         self._candidate: Candidate | None = None
@@ -186,6 +188,7 @@ class ManagerPart:
         for work in works:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
+        self._waiting.close()
         await self._server.close()
         self._streams.close()
         await self.leader_line.close()
@@ -260,9 +263,16 @@ class ManagerPart:
         return self._session(connection)
 
     def _session(self, connection: Connection) -> Handler:
-        if self.leader is None:
-            return NotLeading(connection, self.addresses(), self.peers.addresses.get(self.leader_id, ""))
-        return self.leader.dispatcher.open(connection)
+        return self._serve(connection) or self._waiting.enter(connection)
+
+    def _serve(self, connection: Connection) -> Handler | None:
+        return self.leader.dispatcher.open(connection) if self.leader is not None else None
+
+    async def _find_leader(self) -> str:
+        """Returns where another manager leads; an empty text where the one that did does not answer."""
+        leader_id = self.leader_id
+        address = self.peers.addresses.get(leader_id, "")
+        return address if address and await self._probe(leader_id) else ""
 
     def addresses(self) -> list[str]:
         """Returns where managers are reached, the leader first."""

@@ -1,12 +1,10 @@
-"""Who comes to a manager's port with a manager's certificate, and what those hear who come to the wrong
-one."""
+"""Who comes to a manager's port with a manager's certificate."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from skep.rpc.link import FrameLink
-from skep.rpc.messages import Goodbye, encode
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OpenStream, stream_asked_for
 
@@ -41,23 +39,3 @@ class Reception:
     def closed(self, reason: str) -> None:
         if self._session is not None:
             self._session.closed(reason)
-
-
-class NotLeading:
-    """A session came to a manager that does not lead (yet): it is told who may."""
-
-    def __init__(self, connection: Connection, managers: list[str], leader: str) -> None:
-        self._connection = connection
-        self._managers = managers
-        self._leader = leader
-
-    def connected(self, connection: Connection) -> None:
-        goodbye = Goodbye("not-leader", "this manager does not lead", self._managers, self._leader)
-        connection.send(encode(goodbye))
-        connection.close()
-
-    def frame(self, data: bytes) -> None:
-        """What it says does not matter."""
-
-    def closed(self, reason: str) -> None:
-        """Nothing is kept of it."""

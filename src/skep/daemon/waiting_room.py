@@ -1,0 +1,126 @@
+"""Where nodes wait that come to a manager which does not lead: until it leads itself, or a leader answers.
+
+When a leader dies all its nodes come at once, while there is none to send them to. Sending each away would
+cost it, and the managers, a TLS handshake for every try until somebody leads; those who wait are served at
+once when this manager comes to lead, or need one more where another does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from skep.rpc.messages import Goodbye, encode
+from skep.rpc.port import Connection, Handler
+
+POLL_S = 0.05
+ASK_S = 0.25  # before a leader that did not answer is asked for again: each time is a connection
+# A leader that died is mostly replaced by then. A manager that is cut off from a leader which lives keeps a
+# node for as long: short of a heartbeat's five seconds, after which the node would be given up.
+PATIENCE_S = 3.0
+TURN = 64  # nodes served before the loop goes round: 0.3 ms each, with their tasks
+FRAMES_MAX = 8  # a node says who it is, and that it lives: nothing more before it is answered
+
+
+class WaitingRoom:
+    """`serve` gives a connection the leader's handler, or None while this manager does not lead;
+    `find_leader` is the address of another manager that leads and answers, or an empty text."""
+
+    def __init__(
+        self,
+        serve: Callable[[Connection], Handler | None],
+        find_leader: Callable[[], Awaitable[str]],
+        managers: Callable[[], list[str]],
+    ) -> None:
+        self._serve = serve
+        self._find_leader = find_leader
+        self._managers = managers
+        self._waiting: dict[Waiting, None] = {}  # in order of arrival
+        self._work: asyncio.Task[None] | None = None
+
+    def enter(self, connection: Connection) -> Waiting:
+        """Returns what receives the node's frames until, and after, it is served or sent on."""
+        made = Waiting(connection, self._leave, asyncio.get_running_loop().time() + PATIENCE_S)
+        self._waiting[made] = None
+        if self._work is None or self._work.done():
+            self._work = asyncio.ensure_future(self._run())
+        return made
+
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._waiting.pop(waiting, None)
+
+    async def _run(self) -> None:
+        asking = asyncio.ensure_future(self._find_leader())
+        ask_at = asyncio.get_running_loop().time() + ASK_S
+        try:
+            while self._waiting:
+                await self._serve_all()
+                if asking.done() and (leader := asking.result()):
+                    await self._send_on(leader, float("inf"))
+                now = asyncio.get_running_loop().time()
+                if asking.done() and ask_at <= now:
+                    asking, ask_at = asyncio.ensure_future(self._find_leader()), now + ASK_S
+                await self._send_on("", now)
+                await asyncio.sleep(POLL_S)
+        finally:
+            asking.cancel()
+
+    async def _serve_all(self) -> None:
+        for n, waiting in enumerate(list(self._waiting), 1):
+            handler = self._serve(waiting.connection) if waiting in self._waiting else None
+            if handler is not None:
+                del self._waiting[waiting]
+                waiting.go_on(handler)
+            if n % TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _send_on(self, leader: str, came_before: float) -> None:
+        """Sends those away whose patience ends before that time."""
+        frame = encode(Goodbye("not-leader", "this manager does not lead", self._managers(), leader))
+        for n, waiting in enumerate(list(self._waiting), 1):
+            if waiting.until > came_before:
+                break
+            if self._waiting.pop(waiting, 0) is None:
+                waiting.connection.send(frame)
+                waiting.connection.close()
+            if n % TURN == 0:
+                await asyncio.sleep(0)
+
+
+class Waiting:
+    """One node's connection; fulfils `rpc.port.Handler`."""
+
+    def __init__(self, connection: Connection, leave: Callable[[Waiting], None], until: float) -> None:
+        self.connection = connection
+        self.until = until  # loop time
+        self._leave = leave
+        self._frames: list[bytes] = []
+        self._next: Handler | None = None
+
+    def go_on(self, handler: Handler) -> None:
+        """From now on the handler receives what comes, with what has come already."""
+        self._next = handler
+        handler.connected(self.connection)
+        for frame in self._frames:
+            handler.frame(frame)
+        self._frames = []
+
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do: the node speaks first."""
+
+    def frame(self, data: bytes) -> None:
+        if self._next is not None:
+            self._next.frame(data)
+        elif len(self._frames) < FRAMES_MAX:
+            self._frames.append(data)
+        else:
+            self.connection.close()
+
+    def closed(self, reason: str) -> None:
+        self._leave(self)
+        if self._next is not None:
+            self._next.closed(reason)

@@ -1,0 +1,120 @@
+"""Nodes that come to a manager which does not lead."""
+
+from __future__ import annotations
+
+import asyncio
+
+from skep.daemon import waiting_room
+from skep.daemon.waiting_room import FRAMES_MAX, PATIENCE_S, WaitingRoom
+from skep.rpc import messages
+from skep.rpc.messages import Goodbye
+from skep.rpc.port import Connection, Handler, Identity
+
+
+class Line:
+    """A connection that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.identity: Identity | None = None
+        self.remote_host = ""
+        self.sent: list[bytes] = []
+        self.is_closed = False
+
+    def send(self, frame: bytes) -> None:
+        self.sent.append(frame)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def goodbye(self) -> Goodbye:
+        message = messages.decode_from_manager(self.sent[0])
+        assert isinstance(message, Goodbye)
+        return message
+
+
+class Session:
+    """The leader's end."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def connected(self, connection: Connection) -> None:
+        self.heard.append("connected")
+
+    def frame(self, data: bytes) -> None:
+        self.heard.append(data.decode())
+
+    def closed(self, reason: str) -> None:
+        self.heard.append("closed")
+
+
+class Manager:
+    """Leads, knows who does, or neither."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.leader = ""
+        self.room = WaitingRoom(self.serve, self.find, lambda: ["a:1", "b:1"])
+
+    def serve(self, connection: Connection) -> Handler | None:
+        return self.session
+
+    async def find(self) -> str:
+        return self.leader
+
+
+async def turns() -> None:
+    await asyncio.sleep(waiting_room.ASK_S + 3 * waiting_room.POLL_S)
+
+
+async def test_who_waits_is_served_when_the_manager_comes_to_lead() -> None:
+    manager, line = Manager(), Line()
+    waiting = manager.room.enter(line)
+    waiting.frame(b"register")
+    await turns()
+    assert not line.sent
+    manager.session = Session()
+    await turns()
+    waiting.frame(b"more")
+    waiting.closed("")
+    assert manager.session.heard == ["connected", "register", "more", "closed"]
+
+
+async def test_who_waits_is_sent_on_when_another_leads() -> None:
+    manager, line = Manager(), Line()
+    manager.room.enter(line)
+    await turns()
+    assert not line.is_closed
+    manager.leader = "b:1"
+    await turns()
+    assert line.is_closed
+    assert line.goodbye() == Goodbye("not-leader", line.goodbye().message, ["a:1", "b:1"], "b:1")
+
+
+async def test_a_leader_that_does_not_answer_keeps_nobody_from_being_served() -> None:
+    manager, line = Manager(), Line()
+    hangs = asyncio.Event()
+
+    async def find() -> str:
+        await hangs.wait()
+        return ""
+
+    manager.room = WaitingRoom(manager.serve, find, list)
+    manager.room.enter(line)
+    await turns()
+    manager.session = Session()
+    await turns()
+    assert manager.session.heard == ["connected"]
+
+
+async def test_nobody_waits_for_ever_or_says_much_meanwhile() -> None:
+    manager, patient, loud, gone = Manager(), Line(), Line(), Line()
+    manager.room.enter(patient)
+    talking, leaving = manager.room.enter(loud), manager.room.enter(gone)
+    for _ in range(FRAMES_MAX + 1):
+        talking.frame(b"x")
+    assert loud.is_closed
+    leaving.closed("")
+    await asyncio.sleep(PATIENCE_S + 0.3)
+    assert patient.goodbye().leader == ""
+    assert not gone.sent

@@ -28,6 +28,9 @@ log = structlog.get_logger()
 MISSED_BEATS = 3  # a silent node is down after as many periods (Docker's own rule)
 BROKEN_BEATS = 1  # a node whose connection broke has this many periods to come back
 FIRST_BEATS = 5  # a new leader waits longer: agents have to find it, past managers that do not answer
+# … and longer yet while they still come: thousands of handshakes take their time, and to place the tasks of
+# nodes that wait at the door would run them twice. At most as long, for those that never come.
+LATE_BEATS = 12
 SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 ms of work per 2,300 nodes
 
 
@@ -80,6 +83,9 @@ class Dispatcher:
         self._managers = managers
         self._sessions: dict[str, _Session] = {}
         self._absent: dict[str, float] = {}  # node -> loop time at which it is given up
+        self._first: set[str] = set()  # nodes not heard of since the start
+        self._came_at = 0.0  # loop time at which the last of those came
+        self._late_until = 0.0  # loop time: no extension of their grace goes beyond
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
         self._ack = b""
@@ -93,9 +99,11 @@ class Dispatcher:
 
     def start(self) -> None:
         """From now on every node has its grace to register before it is down."""
-        deadline = asyncio.get_running_loop().time() + FIRST_BEATS * self.heartbeat_s
+        now = asyncio.get_running_loop().time()
+        self._late_until = now + LATE_BEATS * self.heartbeat_s
+        self._first = set(self._view.nodes)
         for node_id in self._view.nodes:
-            self._absent[node_id] = deadline
+            self._absent[node_id] = now + FIRST_BEATS * self.heartbeat_s
         self._told_tls = self._listener.wanted_tls()
         self._sweep_later()
 
@@ -175,6 +183,7 @@ class Dispatcher:
     def node_removed(self, node_id: str) -> None:
         """The node is no longer of this swarm."""
         self._absent.pop(node_id, None)
+        self._first.discard(node_id)
         self._end(node_id, "removed", "the node was removed from the swarm")
 
     # Called by the handlers of connections
@@ -198,6 +207,9 @@ class Dispatcher:
         session = _Session(connection, asyncio.get_running_loop().time())
         self._sessions[node_id] = session
         self._absent.pop(node_id, None)
+        if node_id in self._first:
+            self._first.discard(node_id)
+            self._came_at = session.heard_at
         registered = messages.Registered(
             self.heartbeat_s, self._managers, self._view.role_of(node), self._view.is_member(node_id)
         )
@@ -280,10 +292,15 @@ class Dispatcher:
                 session.connection.close()
                 self._absent[node_id] = now
         for node_id, deadline in list(self._absent.items()):
-            if deadline <= now:
+            if deadline <= now and not (node_id in self._first and self._still_come(now)):
                 del self._absent[node_id]
+                self._first.discard(node_id)
                 self._down(node_id)
         self._sweep_later()
+
+    def _still_come(self, now: float) -> bool:
+        """True while nodes come to a new leader one after the other."""
+        return now < min(self._came_at + self.heartbeat_s, self._late_until)
 
     def _down(self, node_id: str) -> None:
         if node_id not in self._view.nodes:

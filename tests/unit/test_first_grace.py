@@ -1,0 +1,84 @@
+"""How long a new leader waits for the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from skep.manager.dispatcher import dispatcher as module
+from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.model.node import DOWN, READY
+from skep.rpc import messages
+from skep.rpc.port import Identity
+from skep.runtime.clock import SystemClock
+from skep.store.view import View
+
+from .builders import add_node
+
+BEAT_S = 0.2
+
+
+class Silence:
+    """Hears of everything and does nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_: None
+
+
+class Line:
+    """A node's connection."""
+
+    remote_host = ""
+
+    def __init__(self, node_id: str) -> None:
+        self.identity: Identity | None = Identity(node_id, "worker", "c")
+
+    def send(self, frame: bytes) -> None:
+        """Nobody reads it."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEEP_S", BEAT_S / 10)
+    monkeypatch.setattr(Dispatcher, "heartbeat_s", BEAT_S)
+
+
+def led(nodes: int) -> tuple[Dispatcher, View]:
+    view = View()
+    for n in range(nodes):
+        add_node(view, f"n{n}")
+        view.node_status.pop(f"n{n}", None)
+    made = Dispatcher(view, SystemClock(), Silence(), [])  # type: ignore[arg-type]
+    made.start()
+    return made, view
+
+
+async def come(dispatcher: Dispatcher, view: View, n: int) -> None:
+    node = view.nodes[f"n{n}"]
+    dispatcher.register(Line(node.id), messages.Register(node.description))
+
+
+async def test_a_node_that_never_comes_is_down_after_its_grace(short: None) -> None:
+    dispatcher, view = led(2)
+    await come(dispatcher, view, 0)
+    await asyncio.sleep((module.FIRST_BEATS + 1) * BEAT_S)
+    assert view.node_state("n1").state == DOWN
+    dispatcher.stop()
+
+
+async def test_nobody_is_given_up_while_nodes_still_come_but_not_for_ever(short: None) -> None:
+    dispatcher, view = led(60)
+    began = asyncio.get_running_loop().time()
+    for n in range(30):
+        await come(dispatcher, view, n)
+        if asyncio.get_running_loop().time() - began < (module.LATE_BEATS - 2) * BEAT_S:
+            assert view.node_state("n59").state != DOWN
+        await asyncio.sleep(BEAT_S * 0.5)
+    assert asyncio.get_running_loop().time() - began > (module.LATE_BEATS + 1) * BEAT_S
+    assert view.node_state("n59").state == DOWN
+    assert view.node_state("n0").state in (READY, DOWN)
+    dispatcher.stop()

@@ -215,20 +215,20 @@ class Reconciler:
             for node_id in everywhere.nodes_to_look_at(view, service):
                 self._slots[service_id, node_id] = None
             return 0
-        wanted = after = 0
+        wanted = placed = after = 0
         more = True
         while more:
             room = min(SLICE, PASS_MAX - wanted_before - wanted)
             if room <= 0:
                 self.mark_service(service_id)
                 break
-            plan = replicated.decide_scale(view, service, now, self._new_id, room, after, wanted)
+            plan = replicated.decide_scale(view, service, now, self._new_id, room, after, placed)
             changes.extend(plan.changes)
             decided.update((service_id, key) for key in plan.retired)
             for key in plan.retired:
                 view.drop_pending(service_id, key)
             wanted += len(plan.wanted)
-            self._place(plan.wanted, round_, changes)
+            placed += self._place(plan.wanted, round_, changes)
             after, more = plan.last, plan.more
             await asyncio.sleep(0)
         return wanted
@@ -291,13 +291,15 @@ class Reconciler:
 
     def _place(
         self, wanted: list[NewTask] | tuple[NewTask, ...], round_: Round, changes: list[Change]
-    ) -> None:
+    ) -> int:
+        """Returns how many have a node; the view holds the others as pending."""
         if not wanted:
-            return
+            return 0
         placement = round_.place(wanted)
         changes.extend(PutTask(task) for task in placement.placed)
         for pending in placement.pending:
             self._view.put_pending(pending)
+        return len(placement.placed)
 
     def _finish_removed(
         self, services: dict[str, None], slots: list[tuple[str, SlotKey]], changes: list[Change]

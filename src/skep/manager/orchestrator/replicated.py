@@ -25,12 +25,12 @@ class ScalePlan(Struct, frozen=True):
 
 
 def decide_scale(
-    view: View, service: Service, now: float, new_id: NewId, batch_max: int, after: int = 0, decided: int = 0
+    view: View, service: Service, now: float, new_id: NewId, batch_max: int, after: int = 0, placed: int = 0
 ) -> ScalePlan:
     """Returns tasks for missing slots (at most `batch_max`) or the removal of surplus ones.
 
-    A large scale-up is decided in slices: `after` is the last slot of the slice before, `decided` how many
-    all slices before have made.
+    A large scale-up is decided in slices: `after` is the last slot of the slice before, `placed` how many
+    tasks of the slices before have a node, and are not in the view yet; pending ones are.
     """
     replicas = service.spec.replicas or 0
     slots = view.slots.get(service.id, {})
@@ -41,7 +41,7 @@ def decide_scale(
         return ScalePlan()
     if len(held) > replicas:
         return _shrink(view, service, held, len(held) - replicas, now)
-    missing = replicas - len(held) - decided
+    missing = replicas - len(held) - placed
     wanted: list[NewTask] = []
     number = after
     while len(wanted) < min(missing, batch_max):

@@ -212,6 +212,80 @@ class Swarm:
         return dict(line.split() for line in lines.splitlines())
 
 
+class Managers:
+    """Managers `mg0`, `mg1`, … and workers `w0`, … of one swarm, each on a port of its own."""
+
+    def __init__(
+        self, directory: Path, managers: int = 3, workers: int = 1, engine: str = "simulated"
+    ) -> None:
+        self.managers = [Host(directory, f"mg{n}", engine) for n in range(managers)]
+        self.workers = [Host(directory, f"w{n}", engine) for n in range(workers)]
+        self.addresses = {host.name: f"127.0.0.1:{free_port()}" for host in self.hosts}
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [*self.managers, *self.workers]
+
+    def start(self) -> Managers:
+        for host in self.hosts:
+            host.start()
+        first, *others = self.managers
+        first.docker("swarm", "init", *self._at(first))
+        for manager in others:
+            self.join(manager, "manager")
+        for worker in self.workers:
+            self.join(worker, "worker")
+        self.wait_reachable()
+        return self
+
+    def join(self, host: Host, role: str) -> None:
+        """Joins by the first manager; the first join after another one takes some seconds."""
+        first = self.managers[0]
+        token = first.docker("swarm", "join-token", "-q", role)
+        host.docker("swarm", "join", "--token", token, *self._at(host), self.addresses[first.name])
+
+    def stop(self) -> None:
+        for host in reversed(self.hosts):
+            host.stop()
+
+    def nodes(self) -> dict[str, tuple[str, str]]:
+        """Returns host name -> (status, manager status) as any manager says it; empty where none does."""
+        form = "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"
+        for host in self.managers:
+            done = host.run("node", "ls", "--format", form, check=False)
+            if done.returncode == 0:
+                rows = [line.split(" ") for line in done.stdout.splitlines()]
+                return {row[0]: (row[1], row[2]) for row in rows}
+        return {}
+
+    def leader(self) -> Host:
+        """Returns who leads, as soon as somebody does."""
+
+        def find() -> Host | None:
+            nodes = self.nodes()
+            return next((h for h in self.managers if nodes.get(h.name, ("", ""))[1] == "Leader"), None)
+
+        found = wait_until("a manager leads", find)
+        assert isinstance(found, Host)
+        return found
+
+    def wait_reachable(self, timeout_s: float = 60.0) -> None:
+        """Waits until every manager counts as one and every node is ready."""
+
+        def all_there() -> bool:
+            nodes = self.nodes()
+            managers = [nodes.get(host.name, ("", "")) for host in self.managers]
+            return all(m in ("Leader", "Reachable") for _, m in managers) and all(
+                nodes.get(host.name, ("", ""))[0] == "Ready" for host in self.hosts
+            )
+
+        wait_until("all are ready and reachable", all_there, timeout_s)
+
+    def _at(self, host: Host) -> tuple[str, ...]:
+        address = self.addresses[host.name]
+        return ("--advertise-addr", address, "--listen-addr", address)
+
+
 def containers(engine_socket: str, label: str) -> Iterator[dict[str, str]]:
     """Yields the engine's containers with a label."""
     command = f"docker -H unix://{engine_socket} ps -a --no-trunc --filter label={label} --format".split()

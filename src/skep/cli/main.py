@@ -13,6 +13,7 @@ import uvloop
 
 from skep import __version__
 from skep.agent.executor.simulated import SimulatedSettings
+from skep.cli.recovery import cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.runtime.errors import SkepError
 from skep.runtime.log import set_up_logging
@@ -113,6 +114,9 @@ def swarm2k(
         json_file.write_bytes(benchmark.as_json(figures))
     if plot_file is not None:
         benchmark.plot(figures, wanted, plot_file)
+
+
+main.add_command(cluster)
 
 
 @main.command()

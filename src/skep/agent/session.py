@@ -64,6 +64,7 @@ class Session:
         self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
         self._heard_at = 0.0
         self._lost = asyncio.Event()
+        self._hurry = asyncio.Event()  # set when there is no sense in waiting before the next try
         self._removed = False
         self._redirect = ""  # where the leader is, by the word of a manager that is not
         self._renewed: asyncio.Future[messages.Renewed] | None = None
@@ -109,6 +110,18 @@ class Session:
         if self._registered and self._connection is not None:
             self._connection.send(messages.encode(has))
 
+    def use_managers(self, managers: list[str]) -> None:
+        """Managers are at these addresses now: the session begins anew with them, at once."""
+        self._redirect = ""
+        self.ready.clear()
+        if managers != self.managers:
+            self.managers = list(managers)
+            if self._on_managers is not None:
+                self._on_managers(self.managers)
+        self._hurry.set()
+        if self._connection is not None:
+            self._connection.close()
+
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
         self._worker = worker
@@ -134,10 +147,18 @@ class Session:
                 if turn % len(self.managers) or self._redirect:
                     await asyncio.sleep(NEXT_S)
                     continue
-                await asyncio.sleep(retry_s * (1 + self._rng.random()))
+                await self._wait(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
             self._drop_line()
+
+    async def _wait(self, time_s: float) -> None:
+        try:
+            async with asyncio.timeout(time_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        self._hurry.clear()
 
     async def _refresh_description(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """An engine that is being restarted is no reason to stay away from the manager."""

@@ -18,7 +18,7 @@ import structlog
 
 from skep.rpc.certificates import identity_of
 from skep.rpc.port import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
-from skep.runtime.errors import Denied, Invalid, Unavailable
+from skep.runtime.errors import Denied, Invalid, NoAddress, Unavailable
 
 log = structlog.get_logger()
 
@@ -181,7 +181,7 @@ class LinkServer:
         context: ssl.SSLContext,
         make_handler: Callable[[Connection], Handler | None],
     ) -> None:
-        """Errors: `Invalid` when the address cannot be used; names it."""
+        """Errors: `NoAddress` when the address cannot be used; names it."""
 
         def made(connection: Connection) -> Handler | None:
             if connection.identity is None and self._anonymous >= ANONYMOUS_MAX:
@@ -199,7 +199,7 @@ class LinkServer:
         try:
             self._servers = [await self._serve(context, sock=_listening(host, port))]
         except OSError as error:
-            raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+            raise NoAddress(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
     async def reopen(self, context: ssl.SSLContext) -> None:
         """Makes new connections with this context. Those that stand stay, and no new one is refused."""

@@ -13,7 +13,7 @@ import uvloop
 
 from skep import __version__
 from skep.agent.executor.simulated import SimulatedSettings
-from skep.cli.recovery import cluster
+from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.runtime.errors import SkepError
 from skep.runtime.log import set_up_logging
@@ -117,6 +117,7 @@ def swarm2k(
 
 
 main.add_command(cluster)
+main.add_command(backup)
 
 
 @main.command()

@@ -1,14 +1,19 @@
-"""The commands that look after a running swarm: `skep cluster`."""
+"""The commands that look after a running swarm, and bring one back: `skep cluster`, `skep backup`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from skep.cli.client import default_host
+from skep.cli import backup as backups
+from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
 from skep.cli.upgrade import Upgrade
 from skep.runtime.errors import SkepError
@@ -23,11 +28,20 @@ _managers = click.option(
     help="A manager's API: unix://PATH or tcp://HOST:PORT; may be given again."
     " [$DOCKER_HOST, or skepd's socket]",
 )
+_daemon = click.option("--host", "-H", "host", help="The daemon's API. [$DOCKER_HOST, or skepd's socket]")
+_advertise = click.option("--advertise-addr", default="", help="Where others reach this node: IP[:PORT].")
+_listen = click.option("--listen-addr", default="", help="Where this node listens: IP:PORT. [0.0.0.0:2377]")
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
 @click.group()
 def cluster() -> None:
     """Looks after a running swarm."""
+
+
+@click.group()
+def backup() -> None:
+    """Keeps a swarm in a file, and makes a swarm of it again."""
 
 
 @cluster.command("upgrade-managers")
@@ -55,6 +69,86 @@ def upgrade_managers(command: str, timeout: float, dry_run: bool, hosts: tuple[s
     _run(run())
 
 
+@cluster.command("reconnect")
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+@_advertise
+@_listen
+@_daemon
+def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str, host: str | None) -> None:
+    """Tells this node at which ADDRESSES (HOST:PORT) managers are now, when none is where it was.
+
+    On a manager, --advertise-addr says where it is now itself; other managers learn it from this one.
+    """
+
+    async def run() -> list[str]:
+        client = ApiClient(host or default_host())
+        body = {"RemoteAddrs": addresses, "AdvertiseAddr": advertise_addr, "ListenAddr": listen_addr}
+        try:
+            answer = await client.json("POST", "/skep/v1/reconnect", body)
+        finally:
+            await client.close()
+        return list(answer["Warnings"])
+
+    for warning in _run(run()):
+        click.echo(f"Warning: {warning}", err=True)
+
+
+@backup.command("create")
+@_file
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@_managers
+def create(file: Path, force: bool, hosts: tuple[str, ...]) -> None:
+    """Writes a backup of the running swarm to FILE, as it is at one moment.
+
+    FILE holds the swarm's keys: whoever has it can be a manager of this swarm.
+    """
+    with _progress("receiving") as progress:
+        header = _run(backups.create(list(hosts) or [default_host()], file, force, progress))
+    _describe(file, backups.described(header))
+
+
+@backup.command("inspect")
+@_file
+def inspect(file: Path) -> None:
+    """Says what is in FILE, after reading all of it and checking its checksum."""
+    try:
+        header = backups.inspect(file)
+        _describe(file, backups.described(header))
+    except SkepError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@backup.command("restore")
+@_file
+@_advertise
+@_listen
+@_daemon
+def restore(file: Path, advertise_addr: str, listen_addr: str, host: str | None) -> None:
+    """Makes the swarm in FILE again, with this node, which must be in no swarm, as its only manager."""
+    with _progress("sending") as progress:
+        work = backups.restore(host or default_host(), file, listen_addr, advertise_addr, progress)
+        node_id = _run(work)
+    click.echo(
+        f"This node ({node_id}) is the swarm's only manager now.\n"
+        "\n"
+        "Workers that do not find it by themselves are told, on each of them; within five minutes, if what\n"
+        "runs there is to stay where it is:\n"
+        "\n"
+        "    skep cluster reconnect ADDRESS-OF-THIS-NODE\n"
+        "\n"
+        "Former managers are listed as workers that are down: `docker node rm --force NODE` removes one.\n"
+        "Where a machine of theirs lives, `docker swarm leave --force` there, and join again. New managers\n"
+        "join with what `docker swarm join-token manager` prints."
+    )
+
+
+def _describe(file: Path, lines: list[str]) -> None:
+    click.echo(f"file       {file}, {file.stat().st_size} bytes, whole")
+    for line in lines:
+        click.echo(line)
+    click.echo(f"sha256     {backups.digest_of(file)}")
+
+
 def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
@@ -64,3 +158,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 def _say(line: str) -> None:
     click.echo(line)  # flushes: who reads it in a file or a pipe is not late
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[Callable[[int], None]]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(text, total=None)
+        yield lambda size: shown.update(task, completed=size)

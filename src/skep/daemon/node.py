@@ -18,13 +18,15 @@ import structlog
 from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
-from skep.api.port import InitRequest, JoinRequest, LocalNode
+from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
 from skep.daemon import words
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.keys import KeyFiles
+from skep.daemon.moving import find_managers, new_place
+from skep.daemon.restoring import received, restored_swarm
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
@@ -45,6 +47,7 @@ from skep.runtime.errors import (
     Conflict,
     Corrupt,
     Invalid,
+    NoAddress,
     NoLeader,
     NotManager,
     SkepError,
@@ -62,6 +65,7 @@ log = structlog.get_logger()
 
 UNLOCK_S = 10.0  # an unlocked manager leads by then, or there is no majority
 JOIN_S = 20.0  # Docker's own: after that joining goes on in the background
+RESTORE_GRACE_S = 300.0  # for nodes to find a restored swarm: somebody has to tell them where it is
 DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
 
 
@@ -90,6 +94,7 @@ class SkepNode:
         self._membership: Membership | None = None
         self._manager: ManagerPart | None = None
         self._agent: AgentPart | None = None
+        self._line: TlsLine | None = None
         self._role = RoleKeeper(self)
         self._error = ""
         self._not_after = 0.0  # of the certificate in use
@@ -152,7 +157,7 @@ class SkepNode:
             return
         if membership.role == "manager":
             await self._start_again(keys, membership)
-            if is_expired:
+            if is_expired and self._manager is not None:
                 keys = await self._renew_own()
         self._start_agent(membership, keys)
 
@@ -169,6 +174,11 @@ class SkepNode:
             return
         try:
             await manager.start()
+        except NoAddress as error:
+            await manager.stop()
+            self._error = words.moved(str(error))
+            log.error("manager.moved", error=str(error))
+            return
         except Unavailable as error:
             await manager.stop()
             if not self._other_managers():
@@ -302,8 +312,27 @@ class SkepNode:
             await self._wait_ready()
             return membership.node_id
 
-    async def _found(self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...]) -> None:
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+        """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
+        backup was verified whole. Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`."""
+        async with self._change:
+            self._require_free()
+            listen = resolve_listen(request.listen_addr)
+            advertise = resolve_advertise(request.advertise_addr, listen)
+            contents = await received(self._state.path, content)
+            now, new_id = self._clock.now(), id_source(self._rng)
+            membership, keys, first = restored_swarm(contents, self._hostname, listen, advertise, now, new_id)
+            self._state.clear()
+            await self._found(membership, keys, first, RESTORE_GRACE_S)
+            await self._wait_ready()
+            log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
+            return membership.node_id
+
+    async def _found(
+        self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...], grace_s: float = 0.0
+    ) -> None:
         manager = await self._manager_part(keys, membership)
+        manager.grace_s = grace_s
         try:
             self._keys.save(keys)
             await manager.start(first)
@@ -384,6 +413,58 @@ class SkepNode:
             self._membership = membership
             self._start_agent(membership, enrolment.keys)
             await self._wait_ready()
+
+    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+        """Tells this node where managers are now, and others where this one is. Returns what did not go
+        well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
+        async with self._change:
+            if self._membership is None or self._agent is None or self._line is None:
+                raise Unavailable(self._error or "This node is not part of a swarm")
+            if not (request.remote_addrs or request.advertise_addr):
+                raise Invalid("at least one address of a manager is needed, or this one's own")
+            found = await find_managers(self._line, request.remote_addrs)
+            if request.remote_addrs and not found.managers:
+                raise Unavailable("; ".join(found.failures))
+            warnings = list(found.failures)
+            if request.advertise_addr or request.listen_addr:
+                await self._move(request)
+            own = [self.membership.advertise] if self.membership.role == "manager" else []
+            known = list(found.managers)
+            if self._manager is not None:
+                for address, node_id in found.managers.items():
+                    if node_id in self._manager.members:
+                        self._manager.peers.learn(node_id, address)
+                    else:
+                        known.remove(address)
+                        warnings.append(words.stranger(address, node_id))
+            self._agent.session.use_managers([*own, *known] or list(self.membership.managers))
+            return warnings + await self._not_connected()
+
+    async def _move(self, request: ReconnectRequest) -> None:
+        """Errors: `Invalid`, then all is as before."""
+        before = self.membership
+        advertise_addr = request.advertise_addr or before.advertise
+        listen, advertise = new_place(request.listen_addr, advertise_addr, before.listen)
+        if self._manager is not None:
+            await self._manager.move(listen, advertise)
+        peers = {**before.peers, before.node_id: advertise} if before.role == "manager" else {}
+        self.remember(replace(before, listen=join_address(*listen), advertise=advertise, peers=peers))
+        if before.role == "manager":
+            self.agent.session.manager_addr = advertise
+        if before.role == "manager" and self._manager is None:
+            await self.begin_manager()
+            self._error = ""
+
+    async def _not_connected(self) -> list[str]:
+        """Returns what keeps a worker from its leader, after some patience."""
+        if self.membership.role == "manager":
+            return []
+        try:
+            async with asyncio.timeout(JOIN_S):
+                await self.agent.session.ready.wait()
+        except TimeoutError:
+            return ["no manager has taken this node's session yet; it goes on trying"]
+        return []
 
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force."""
@@ -528,7 +609,7 @@ class SkepNode:
         )
 
     def _start_agent(self, membership: Membership, keys: NodeKeys) -> None:
-        line = TlsLine(keys)
+        line = self._line = TlsLine(keys)
         self._not_after = validity_of(keys.certificate_pem)[1]
         self._agent = AgentPart(
             membership.node_id,

@@ -6,13 +6,14 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec import Struct
 
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
+from skep.manager import backup
 from skep.manager.commits import Committer
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl
@@ -43,12 +44,16 @@ ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the clust
 
 
 class Team(Struct, frozen=True):
-    """A manager among managers: who it is, who holds the store, how the others are asked."""
+    """A manager among managers: who it is, who holds the store, how the others are asked. `backup_keys`
+    returns what a backup needs to open what is sealed in the store; `grace_s` is how long nodes have at least
+    to find this leader."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
+    backup_keys: Callable[[], bytes] = bytes
+    grace_s: float = 0.0
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the key."""
@@ -74,6 +79,8 @@ class Leader:
     ) -> None:
         fence = leadership.fence
         self.view = view
+        self._store = store
+        self._clock = clock
         self._leadership = leadership
         self._hub = hub
         self._sign = sign
@@ -118,7 +125,7 @@ class Leader:
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
-        leader.dispatcher.start()
+        leader.dispatcher.start(team.grace_s)
         leader.reconciler.mark_everything()
         if view.cluster is not None:
             try:
@@ -149,6 +156,10 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, *self._asking, return_exceptions=True)
             self.dispatcher.stop()
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm as it is now, in pieces. Errors: `Unavailable`, `Corrupt`."""
+        return await backup.take(self._store, self._clock.now(), self._team.backup_keys())
 
     # What the dispatcher hears (dispatcher.Listener)
 

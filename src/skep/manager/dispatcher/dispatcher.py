@@ -91,9 +91,9 @@ class Dispatcher:
         cluster = self._view.cluster
         return cluster.spec.heartbeat_s if cluster is not None else 5.0
 
-    def start(self) -> None:
-        """From now on every node has its grace to register before it is down."""
-        deadline = asyncio.get_running_loop().time() + FIRST_BEATS * self.heartbeat_s
+    def start(self, grace_s: float = 0.0) -> None:
+        """From now on every node has its grace to register before it is down, `grace_s` at least."""
+        deadline = asyncio.get_running_loop().time() + max(FIRST_BEATS * self.heartbeat_s, grace_s)
         for node_id in self._view.nodes:
             self._absent[node_id] = deadline
         self._told_tls = self._listener.wanted_tls()

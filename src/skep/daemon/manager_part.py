@@ -100,7 +100,7 @@ class ManagerPart:
         )
         self.leader_line = LeaderLine(self.leader_socket)
         self._members: frozenset[str] = frozenset(membership.peers)
-        self.grace_s = 0.0  # how long nodes have at least to find this manager when it leads
+        self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
@@ -218,7 +218,7 @@ class ManagerPart:
             store.cluster,
             self._probe,
             self._key_files.data_key or b"",
-            grace_s=self.grace_s,
+            grace_until=self.grace_until,
         )
         self._candidate = Candidate(
             sealed,

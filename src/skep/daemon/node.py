@@ -332,7 +332,7 @@ class SkepNode:
         self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...], grace_s: float = 0.0
     ) -> None:
         manager = await self._manager_part(keys, membership)
-        manager.grace_s = grace_s
+        manager.grace_until = asyncio.get_running_loop().time() + grace_s
         try:
             self._keys.save(keys)
             await manager.start(first)

@@ -91,9 +91,10 @@ class Dispatcher:
         cluster = self._view.cluster
         return cluster.spec.heartbeat_s if cluster is not None else 5.0
 
-    def start(self, grace_s: float = 0.0) -> None:
-        """From now on every node has its grace to register before it is down, `grace_s` at least."""
-        deadline = asyncio.get_running_loop().time() + max(FIRST_BEATS * self.heartbeat_s, grace_s)
+    def start(self, grace_until: float = 0.0) -> None:
+        """From now on every node has its grace to register before it is down: `grace_until` at least, by the
+        loop's time."""
+        deadline = max(asyncio.get_running_loop().time() + FIRST_BEATS * self.heartbeat_s, grace_until)
         for node_id in self._view.nodes:
             self._absent[node_id] = deadline
         self._told_tls = self._listener.wanted_tls()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import subprocess
 import threading
@@ -11,22 +13,24 @@ from pathlib import Path
 import pytest
 
 from skep.store.backup import read
+from tests.leaks import leaks_in
 
-from .hosts import Host, Managers, free_port, wait_until
+from .hosts import Host, free_port, wait_until
+from .managers import Managers, create
 from .skep_cli import skep, skep_ok
 
 pytestmark = pytest.mark.timeout(180)
 
-ON_WORKER = ("--constraint", "node.hostname==w0", "--no-resolve-image", "-q", "-d")
+ON_WORKER = ("--constraint", "node.hostname==w0")
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     """A swarm of two managers and a worker, with a service that runs."""
-    made = Managers(tmp_path_factory.mktemp("b"), managers=2)
+    made = Managers(tmp_path_factory.mktemp("b"), 2, 1)
     try:
         manager = made.start().managers[0]
-        manager.docker("service", "create", *ON_WORKER, "--name", "web", "--replicas", "30", "image")
+        create(manager, "web", 30, *ON_WORKER)
         wait_until("it runs", lambda: len(manager.running("web")) == 30)
         yield made
     finally:
@@ -42,10 +46,11 @@ def fresh(short_dir: Path) -> Iterator[Host]:
         host.stop()
 
 
-def restore(host: Host, file: Path) -> str:
+def restore(host: Host, file: Path, *options: str) -> str:
     """Returns the address of the restored swarm's manager."""
     address = f"127.0.0.1:{free_port()}"
-    skep_ok("backup", "restore", file, "--advertise-addr", address, "--listen-addr", address, on=host)
+    where = ("--advertise-addr", address, "--listen-addr", address)
+    skep_ok("backup", "restore", file, *where, *options, on=host)
     return address
 
 
@@ -77,7 +82,7 @@ def test_what_is_no_whole_backup_is_refused_and_the_daemon_stays_usable(
         "the backup is of format 2, this skep knows formats up to 1": data.replace(
             b'"format":1', b'"format":2'
         ),
-        "Install a newer skep": data.replace(b'"schema":1', b'"schema":9'),
+        "Install a newer skep": data.replace(b'"schema":', b'"schema":9'),
     }
     bad = tmp_path / "bad"
     for text, content in cases.items():
@@ -136,6 +141,45 @@ class BrokenManager:
             connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + self._content)
 
 
+def test_one_of_a_swarm_that_locks_tells_nobody_anything(two: Managers, fresh: Host, tmp_path: Path) -> None:
+    file = tmp_path / "swarm.backup"
+    manager = two.first
+    skep_ok("backup", "create", file, on=manager)
+    assert "opens with  no other key" in skep_ok("backup", "inspect", file)
+    key = json.loads(keys_of(file))["key"]
+    manager.docker("swarm", "update", "--autolock=true")
+    unlock_key = manager.docker("swarm", "unlock-key", "-q")
+    secrets = {
+        "data key": base64.b64decode(key),
+        "unlock key": unlock_key.removeprefix("SWMKEY-1-").encode(),
+        "join token": manager.docker("swarm", "join-token", "-q", "manager").split("-")[-1].encode(),
+        "environment": b"a-password-in-a-service",
+    }
+    assert leaks_in(file.read_bytes(), secrets) == ["data key"], "what is looked for is found"
+    create(manager, "secretive", 1, "--env", "P=a-password-in-a-service", *ON_WORKER)
+    skep_ok("backup", "create", "--force", file, on=manager)
+    assert leaks_in(file.read_bytes(), secrets) == []
+    assert "opens with  the swarm's unlock key" in skep_ok("backup", "inspect", file)
+    assert "it takes its unlock key" in send(fresh, file.read_bytes())
+    wrong = skep("backup", "restore", file, "--unlock-key", "SWMKEY-1-" + "A" * 43, on=fresh)
+    assert "invalid key provided" in wrong.stderr
+    assert fresh.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+    restore(fresh, file, "--unlock-key", unlock_key)
+    assert fresh.docker("swarm", "unlock-key", "-q") == unlock_key
+    fresh.stop()
+    fresh.start()
+    assert fresh.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "locked"
+    fresh.run("swarm", "unlock", data=unlock_key.encode())
+    assert "secretive" in fresh.docker("service", "ls", "--format", "{{.Name}}").split()
+    manager.docker("service", "rm", "secretive")
+    manager.docker("swarm", "update", "--autolock=false")
+
+
+def keys_of(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return read(stream).keys
+
+
 def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_path: Path) -> None:
     """The last test of its swarm: the managers are lost."""
     file = tmp_path / "swarm.backup"
@@ -146,7 +190,7 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     def write_all_the_time() -> None:
         while not ended.is_set():
             name = f"s{len(acknowledged)}"
-            manager.docker("service", "create", *ON_WORKER, "--name", name, "image")
+            create(manager, name, 1, *ON_WORKER)
             acknowledged.append(name)
 
     load = threading.Thread(target=write_all_the_time)
@@ -159,10 +203,11 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     finally:
         ended.set()
         load.join()
-    contents = read(file.open("rb"))
-    assert f"services: {contents.header.services}, tasks: {contents.header.tasks}, nodes: 3" in printed
+    with file.open("rb") as stream:
+        header = read(stream).header
+    assert f"services: {header.services}, tasks: {header.tasks}, nodes: 3" in printed
     assert skep_ok("backup", "inspect", file) == printed
-    assert len(before) < contents.header.services <= len(after) + 2  # with `web`, and one under way
+    assert len(before) < header.services <= len(after) + 2  # with `web`, and one under way
     running = sorted(row["ID"] for row in manager.running("web"))
     for lost in two.managers:
         lost.kill()
@@ -172,12 +217,12 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     skep_ok("cluster", "reconnect", address, on=worker)
     form = "{{.Hostname}} {{.Status}} {{.ManagerStatus}}."
     nodes = fresh.docker("node", "ls", "--format", form).splitlines()
-    assert sorted(nodes) == ["fresh Ready Leader.", "mg0 Unknown .", "mg1 Unknown .", "w0 Ready ."]
+    assert sorted(nodes) == ["fresh Ready Leader.", "m0 Unknown .", "m1 Unknown .", "w0 Ready ."]
     wait_until("all is said again", lambda: len(fresh.running("web")) == 30)
     assert sorted(row["ID"] for row in fresh.running("web")) == running, "what runs was kept"
     listed = set(fresh.docker("service", "ls", "--format", "{{.Name}}").split())
     assert set(before) < listed
-    fresh.docker("node", "rm", "--force", "mg0", "mg1")
+    fresh.docker("node", "rm", "--force", "m0", "m1")
     fresh.docker("service", "scale", "-d", "web=31")
     wait_until("it is a swarm as before", lambda: len(fresh.running("web")) == 31)
     fresh.stop()

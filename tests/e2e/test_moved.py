@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .hosts import Host, Managers, free_port, wait_until
+from .hosts import Host, free_port, wait_until
+from .managers import Managers
 from .skep_cli import skep, skep_ok
 
 pytestmark = pytest.mark.timeout(240)
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("m"))
+    made = Managers(tmp_path_factory.mktemp("m"), 3, 1)
     try:
         yield made.start()
     finally:
@@ -63,7 +64,7 @@ def test_what_makes_no_sense_is_refused(three: Managers) -> None:
     assert done.returncode == 1
     assert nobody in done.stderr
     assert worker.docker("info", "--format", "{{.Swarm.RemoteManagers}}") == before
-    done = skep("cluster", "reconnect", nobody, three.addresses["mg1"], on=worker)
+    done = skep("cluster", "reconnect", nobody, three.addresses["m1"], on=worker)
     assert done.returncode == 0
     assert (
         'Warning: rpc error: code = Unavailable desc = connection error: desc = "transport: Error while'
@@ -73,7 +74,7 @@ def test_what_makes_no_sense_is_refused(three: Managers) -> None:
         port = held.getsockname()[1]
         done = skep("cluster", "reconnect", "--advertise-addr", f"127.0.0.1:{port}", on=first)
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
-    three.wait_reachable()
+    three.wait_reachable(3)
 
 
 def test_one_that_moves_while_it_runs(three: Managers) -> None:
@@ -89,7 +90,7 @@ def test_one_that_moves_while_it_runs(three: Managers) -> None:
             return said == f"{moved} reachable"
 
         wait_until(f"{manager.name} is reached where it is", is_listed)
-        three.wait_reachable()
+        three.wait_reachable(3)
 
 
 def test_all_managers_moved(three: Managers, taken: list[socket.socket]) -> None:
@@ -108,26 +109,26 @@ def test_all_managers_moved(three: Managers, taken: list[socket.socket]) -> None
         manager.start()
         assert "skep cluster reconnect --advertise-addr" in error_of(manager)
     at = three.addresses
-    skep_ok("cluster", "reconnect", "--advertise-addr", at["mg0"], on=first)
+    skep_ok("cluster", "reconnect", "--advertise-addr", at["m0"], on=first)
     assert "does not have a leader" in error_of(first)
-    skep_ok("cluster", "reconnect", at["mg0"], "--advertise-addr", at["mg1"], on=second)
+    skep_ok("cluster", "reconnect", at["m0"], "--advertise-addr", at["m1"], on=second)
     wait_until("two of three are a swarm", lambda: three.leader())
-    skep_ok("cluster", "reconnect", at["mg0"], at["mg1"], "--advertise-addr", at["mg2"], on=third)
-    skep_ok("cluster", "reconnect", at["mg1"], on=worker)
-    three.wait_reachable()
+    skep_ok("cluster", "reconnect", at["m0"], at["m1"], "--advertise-addr", at["m2"], on=third)
+    skep_ok("cluster", "reconnect", at["m1"], on=worker)
+    three.wait_reachable(3)
     leader = three.leader()
     assert sorted(row["ID"] for row in leader.running("web")) == running, "what runs was kept"
     form = "{{.ManagerStatus.Addr}}"
     wait_until(
         "all are listed where they are",
         lambda: (
-            leader.docker("node", "inspect", "--format", form, "mg0", "mg1", "mg2").split()
-            == [at["mg0"], at["mg1"], at["mg2"]]
+            leader.docker("node", "inspect", "--format", form, "m0", "m1", "m2").split()
+            == [at["m0"], at["m1"], at["m2"]]
         ),
     )
     for manager in three.managers:
         manager.stop()
     for manager in three.managers:
         manager.start()
-    three.wait_reachable()
+    three.wait_reachable(3)
     assert sorted(row["ID"] for row in three.leader().running("web")) == running

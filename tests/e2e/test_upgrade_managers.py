@@ -13,7 +13,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from .hosts import Host, Managers, wait_until
+from .hosts import Host, wait_until
+from .managers import Managers
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -23,7 +24,7 @@ AWAY = ("not a swarm manager", "Cannot connect to the Docker daemon", "error dur
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("u"))
+    made = Managers(tmp_path_factory.mktemp("u"), 3, 1)
     try:
         made.start().managers[0].docker("swarm", "update", "--dispatcher-heartbeat", "2s")
         yield made
@@ -116,7 +117,7 @@ def upgrade(
 
 
 def labels(swarm: Managers) -> list[str]:
-    found = swarm.leader().docker("node", "inspect", "--format", "{{json .Spec.Labels}}", "mg0", "mg1", "mg2")
+    found = swarm.leader().docker("node", "inspect", "--format", "{{json .Spec.Labels}}", "m0", "m1", "m2")
     return found.splitlines()
 
 
@@ -149,10 +150,10 @@ def test_nothing_restarts_and_nothing_is_lost(three: Managers, tmp_path: Path) -
         client.end()
         restarter.end()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(restarter.restarted) == ["mg0", "mg1", "mg2"]
-    assert restarter.restarted[-1] == "mg0", "the leader comes last"
+    assert sorted(restarter.restarted) == ["m0", "m1", "m2"]
+    assert restarter.restarted[-1] == "m0", "the leader comes last"
     assert done.stdout.splitlines()[-1] == "All 3 managers are upgraded."
-    three.wait_reachable()
+    three.wait_reachable(3)
     assert labels(three) == ["{}", "{}", "{}"]
     assert tasks(three.leader(), "big") == before
     listed = set(three.leader().docker("service", "ls", "--format", "{{.Name}}").split())
@@ -186,7 +187,7 @@ def test_what_stopped_or_was_killed_goes_on_where_it_was(three: Managers, tmp_pa
     assert "is still at work" in done.stdout
     assert restarter.restarted[:2] == followers
     assert len(restarter.restarted) == 3
-    three.wait_reachable()
+    three.wait_reachable(3)
     assert labels(three) == ["{}", "{}", "{}"]
 
 
@@ -220,4 +221,4 @@ def test_what_cannot_go_well_is_not_begun(three: Managers) -> None:
     assert f"nothing was done: not every manager is reachable: {away.name}." in done.stderr
     assert labels(three) == ["{}", "{}", "{}"]
     away.start()
-    three.wait_reachable()
+    three.wait_reachable(3)

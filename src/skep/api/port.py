@@ -53,6 +53,7 @@ class RestoreRequest(Wire, frozen=True, kw_only=True):
 
     listen_addr: str = ""
     advertise_addr: str = ""
+    unlock_key: str = ""
 
 
 class ReconnectRequest(Wire, frozen=True, kw_only=True):
@@ -117,10 +118,6 @@ class Manager(Protocol):
     @property
     def swarm(self) -> Settings: ...
 
-    async def backup(self) -> Iterator[bytes]:
-        """Returns a backup of the swarm as it is now, in pieces."""
-        ...
-
 
 class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
@@ -156,6 +153,10 @@ class SwarmNode(Protocol):
         ...
 
     async def join(self, request: JoinRequest) -> None: ...
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm as it is now, in pieces; this manager leads."""
+        ...
 
     async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
         """Makes this node the only manager of a swarm as a backup has it, and returns the node's id."""

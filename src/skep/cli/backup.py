@@ -63,7 +63,9 @@ def inspect(file: Path) -> Header:
         raise Invalid(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-async def restore(url: str, file: Path, listen: str, advertise: str, progress: Progress) -> str:
+async def restore(
+    url: str, file: Path, listen: str, advertise: str, unlock_key: str, progress: Progress
+) -> str:
     """Has the daemon become the only manager of the swarm in the file; returns its node id.
 
     Errors: as `inspect`; `ApiError`, `Unavailable`.
@@ -73,7 +75,9 @@ async def restore(url: str, file: Path, listen: str, advertise: str, progress: P
     client = _client(url)
     path = "/skep/v1/restore?" + urlencode({"listen_addr": listen, "advertise_addr": advertise})
     try:
-        async with client.session.post(client.at(path), data=_content(file, progress)) as answer:
+        async with client.session.post(
+            client.at(path), data=_content(file, progress), headers={"Skep-Unlock-Key": unlock_key}
+        ) as answer:
             content = await answer.read()
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"no daemon answers at {url}: {error}") from error
@@ -103,10 +107,11 @@ def described(header: Header) -> list[str]:
     """Returns lines that say what is in a backup."""
     taken = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.created_at))
     return [
-        f"swarm      {header.cluster_id}",
-        f"taken      {taken}, by skep {header.skep} (format {header.format}, schema {header.schema})",
-        f"holds      services: {header.services}, tasks: {header.tasks}, nodes: {header.nodes},"
+        f"swarm       {header.cluster_id}",
+        f"taken       {taken}, by skep {header.skep} (format {header.format}, schema {header.schema})",
+        f"holds       services: {header.services}, tasks: {header.tasks}, nodes: {header.nodes},"
         f" bytes: {header.bytes}",
+        "opens with  " + ("the swarm's unlock key" if header.is_locked else "no other key: keep it safe"),
     ]
 
 

@@ -17,6 +17,7 @@ from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
 from skep.cli.upgrade import Upgrade
 from skep.runtime.errors import SkepError
+from skep.store.backup import Header
 
 T = TypeVar("T")
 
@@ -100,7 +101,8 @@ def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str,
 def create(file: Path, force: bool, hosts: tuple[str, ...]) -> None:
     """Writes a backup of the running swarm to FILE, as it is at one moment.
 
-    FILE holds the swarm's keys: whoever has it can be a manager of this swarm.
+    FILE holds the swarm's keys: whoever has it can be a manager of this swarm. Where managers lock themselves
+    (docker swarm update --autolock), that takes the unlock key as well.
     """
     with _progress("receiving") as progress:
         header = _run(backups.create(list(hosts) or [default_host()], file, force, progress))
@@ -111,23 +113,22 @@ def create(file: Path, force: bool, hosts: tuple[str, ...]) -> None:
 @_file
 def inspect(file: Path) -> None:
     """Says what is in FILE, after reading all of it and checking its checksum."""
-    try:
-        header = backups.inspect(file)
-        _describe(file, backups.described(header))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    _describe(file, backups.described(_whole(file)))
 
 
 @backup.command("restore")
 @_file
 @_advertise
 @_listen
+@click.option("--unlock-key", envvar="SKEP_UNLOCK_KEY", default="", help="Of a swarm that locks; asked for.")
 @_daemon
-def restore(file: Path, advertise_addr: str, listen_addr: str, host: str | None) -> None:
+def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, host: str | None) -> None:
     """Makes the swarm in FILE again, with this node, which must be in no swarm, as its only manager."""
+    if not unlock_key and _whole(file).is_locked:
+        unlock_key = click.prompt("The swarm's unlock key", hide_input=True)
     with _progress("sending") as progress:
-        work = backups.restore(host or default_host(), file, listen_addr, advertise_addr, progress)
-        node_id = _run(work)
+        url = host or default_host()
+        node_id = _run(backups.restore(url, file, listen_addr, advertise_addr, unlock_key, progress))
     click.echo(
         f"This node ({node_id}) is the swarm's only manager now.\n"
         "\n"
@@ -142,11 +143,18 @@ def restore(file: Path, advertise_addr: str, listen_addr: str, host: str | None)
     )
 
 
+def _whole(file: Path) -> Header:
+    try:
+        return backups.inspect(file)
+    except SkepError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _describe(file: Path, lines: list[str]) -> None:
-    click.echo(f"file       {file}, {file.stat().st_size} bytes, whole")
+    click.echo(f"file        {file}, {file.stat().st_size} bytes, whole")
     for line in lines:
         click.echo(line)
-    click.echo(f"sha256     {backups.digest_of(file)}")
+    click.echo(f"sha256      {backups.digest_of(file)}")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from skep.daemon.peers import Peers
 from skep.daemon.reception import NotLeading, Reception
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
+from skep.manager.backup import take
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
 from skep.manager.ca.rotation import signer
 from skep.manager.candidate import Candidate
@@ -196,6 +197,14 @@ class ManagerPart:
         await self.etcd.stop()
         self.peers.close()
         self._etcd_sockets.close()
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm, which this manager leads. Errors: `Unavailable`, `Corrupt`."""
+        cluster = self.leader.view.cluster if self.leader is not None else None
+        if cluster is None or self._store is None:
+            raise NoLeader("the swarm has no leader at the moment; try again")
+        keys = self._key_files
+        return await take(self._store, cluster.id, self._clock.now(), keys.exported(), keys.is_sealed)
 
     async def move(self, listen: tuple[str, int], advertise: str) -> None:
         """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""

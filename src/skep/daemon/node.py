@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,7 +26,7 @@ from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.keys import KeyFiles
 from skep.daemon.moving import find_managers, new_place
-from skep.daemon.restoring import received, restored_swarm
+from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
@@ -314,19 +314,32 @@ class SkepNode:
 
     async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
         """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
-        backup was verified whole. Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`."""
+        backup was verified whole, and opened. What was sealed is sealed with a new data key.
+
+        Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`, `WrongUnlockKey`.
+        """
         async with self._change:
             self._require_free()
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             contents = await received(self._state.path, content)
             now, new_id = self._clock.now(), id_source(self._rng)
-            membership, keys, first = restored_swarm(contents, self._hostname, listen, advertise, now, new_id)
-            self._state.clear()
+            cluster, puts = opened(contents, request.unlock_key)
+            membership, keys, first = restored_swarm(
+                cluster, puts, self._hostname, listen, advertise, now, new_id
+            )
+            self._forget()
+            self._keys.take(os.urandom(KEY_BYTES), cluster.unlock_key)
             await self._found(membership, keys, first, RESTORE_GRACE_S)
             await self._wait_ready()
             log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
             return membership.node_id
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm; see `ManagerPart.backup`. Errors: also `NotManager`."""
+        self.manager()
+        assert self._manager is not None
+        return await self._manager.backup()
 
     async def _found(
         self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...], grace_s: float = 0.0
@@ -419,7 +432,8 @@ class SkepNode:
         well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
         async with self._change:
             if self._membership is None or self._agent is None or self._line is None:
-                raise Unavailable(self._error or "This node is not part of a swarm")
+                locked = words.LOCKED if self._is_locked else ""
+                raise Unavailable(self._error or locked or "This node is not part of a swarm")
             if not (request.remote_addrs or request.advertise_addr):
                 raise Invalid("at least one address of a manager is needed, or this one's own")
             found = await find_managers(self._line, request.remote_addrs)

@@ -10,15 +10,17 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from skep.daemon.addresses import join_address
+from skep.daemon.keys import data_key_of
 from skep.daemon.state import Membership
 from skep.manager.ca.authority import Authority
 from skep.model.cluster import Cluster
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request
-from skep.runtime.errors import Corrupt, Invalid, Unsupported
+from skep.runtime.errors import Corrupt, Invalid
 from skep.runtime.ids import NewId
 from skep.store import backup, codec
 from skep.store.port import Put
+from skep.store.seal import Sealer, is_sealed
 
 SPOOL = "restore.new"
 
@@ -43,8 +45,28 @@ async def received(directory: Path, content: AsyncIterator[bytes]) -> backup.Con
         path.unlink(missing_ok=True)
 
 
+def opened(contents: backup.Contents, unlock_key: str) -> tuple[Cluster, tuple[Put, ...]]:
+    """Returns the swarm and all keys, nothing of it sealed.
+
+    Errors: `WrongUnlockKey`, `Invalid` for what is no unlock key, `Corrupt`.
+    """
+    sealer = Sealer(data_key_of(contents.keys, unlock_key)) if contents.keys else None
+    puts = []
+    for put in contents.pairs:
+        if codec.is_sealed_key(put.key) and is_sealed(put.value):
+            if sealer is None:
+                raise Corrupt("the backup holds what is sealed, and no key to it")
+            put = Put(put.key, sealer.open(put.value, put.key))
+        puts.append(put)
+    for put in puts:
+        if put.key == codec.CLUSTER_KEY:
+            return codec.decode_object(Cluster, put.key, put.value, 0), tuple(puts)
+    raise Corrupt("the backup has no swarm in it")
+
+
 def restored_swarm(
-    contents: backup.Contents,
+    cluster: Cluster,
+    puts: tuple[Put, ...],
     hostname: str,
     listen: tuple[str, int],
     advertise: tuple[str, int],
@@ -54,11 +76,8 @@ def restored_swarm(
     """Returns the membership and keys of the only manager, a new node, and what the store begins with.
 
     Former managers stay as workers: none of them holds this store, and one that comes back must not try to.
-    Errors: `Corrupt`, `Unsupported`.
+    Errors: `Corrupt`.
     """
-    if contents.keys:
-        raise Unsupported("the backup's keys are sealed, which this version of skep cannot open")
-    cluster = _cluster_of(contents)
     node_id, address = new_id(), join_address(*advertise)
     key_pem, csr = new_key_and_request()
     certificate = Authority(cluster.ca_cert_pem, cluster.ca_key_pem).sign(
@@ -73,8 +92,8 @@ def restored_swarm(
         addr=advertise[0],
         manager_addr=address,
     )
-    puts = [_as_worker(put) if codec.is_node(put.key) else put for put in contents.pairs]
-    puts.append(Put(codec.node_key(node_id), codec.encode_object(node)))
+    first = [_as_worker(put) if codec.is_node(put.key) else put for put in puts]
+    first.append(Put(codec.node_key(node_id), codec.encode_object(node)))
     membership = Membership(
         node_id=node_id,
         cluster_id=cluster.id,
@@ -84,14 +103,7 @@ def restored_swarm(
         advertise=address,
         peers={node_id: address},
     )
-    return membership, NodeKeys(key_pem, certificate, cluster.ca_cert_pem), tuple(puts)
-
-
-def _cluster_of(contents: backup.Contents) -> Cluster:
-    for put in contents.pairs:
-        if put.key == codec.CLUSTER_KEY:
-            return codec.decode_object(Cluster, put.key, put.value, 0)
-    raise Corrupt("the backup has no swarm in it")
+    return membership, NodeKeys(key_pem, certificate, cluster.ca_cert_pem), tuple(first)
 
 
 def _as_worker(put: Put) -> Put:

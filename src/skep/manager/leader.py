@@ -6,7 +6,7 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
 from msgspec import Struct
@@ -44,15 +44,13 @@ ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the clust
 
 
 class Team(Struct, frozen=True):
-    """A manager among managers: who it is, who holds the store, how the others are asked. `backup_keys`
-    returns what a backup needs to open what is sealed in the store; until `grace_until` (loop time) at least,
-    nodes may take to find this leader."""
+    """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
+    (loop time) at least, nodes may take to find this leader."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
-    backup_keys: Callable[[], bytes] = bytes
     grace_until: float = 0.0
 
     def __repr__(self) -> str:
@@ -79,8 +77,6 @@ class Leader:
     ) -> None:
         fence = leadership.fence
         self.view = view
-        self._store = store
-        self._clock = clock
         self._leadership = leadership
         self._hub = hub
         self._sign = sign
@@ -156,10 +152,6 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, *self._asking, return_exceptions=True)
             self.dispatcher.stop()
-
-    async def backup(self) -> Iterator[bytes]:
-        """Returns a backup of the swarm as it is now, in pieces. Errors: `Unavailable`, `Corrupt`."""
-        return await backup.take(self._store, self._clock.now(), self._team.backup_keys())
 
     # What the dispatcher hears (dispatcher.Listener)
 

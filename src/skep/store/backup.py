@@ -45,6 +45,7 @@ class Header(Struct, frozen=True, kw_only=True):
     tasks: int
     nodes: int
     bytes: int
+    is_locked: bool = False  # what is sealed opens with the swarm's unlock key only
 
 
 class Contents(Struct, frozen=True):
@@ -60,7 +61,9 @@ _pairs = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 _end = msgspec.msgpack.Decoder(tuple[int, bytes])
 
 
-def header_of(pairs: Iterable[KeyValue], skep: str, cluster_id: str, now: float) -> Header:
+def header_of(
+    pairs: Iterable[KeyValue], skep: str, cluster_id: str, now: float, is_locked: bool = False
+) -> Header:
     """Returns what a backup of these keys says of itself."""
     services = tasks = nodes = size = 0
     schema = codec.SCHEMA_VERSION
@@ -83,6 +86,7 @@ def header_of(pairs: Iterable[KeyValue], skep: str, cluster_id: str, now: float)
         tasks=tasks,
         nodes=nodes,
         bytes=size,
+        is_locked=is_locked,
     )
 
 

@@ -12,6 +12,7 @@ from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
 
 CHUNK_BYTES = 256 << 10
+UNLOCK_KEY = "Skep-Unlock-Key"  # a header: addresses are logged
 
 
 class BackupRoutes:
@@ -26,7 +27,7 @@ class BackupRoutes:
         ]
 
     async def backup(self, request: web.Request) -> web.StreamResponse:
-        pieces = await self._node.manager().backup()
+        pieces = await self._node.backup()
         response = web.StreamResponse()
         response.content_type = "application/octet-stream"
         await response.prepare(request)
@@ -41,6 +42,7 @@ class BackupRoutes:
         wanted = RestoreRequest(
             listen_addr=request.query.get("listen_addr", ""),
             advertise_addr=request.query.get("advertise_addr", ""),
+            unlock_key=request.headers.get(UNLOCK_KEY, ""),
         )
         node_id = await self._node.restore(wanted, request.content.iter_chunked(CHUNK_BYTES))
         return reply({"NodeID": node_id})

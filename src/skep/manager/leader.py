@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
-from skep.manager import backup
 from skep.manager.commits import Committer
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl

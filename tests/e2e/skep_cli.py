@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,19 @@ from .hosts import Host
 SKEP = Path(sys.executable).with_name("skep")
 
 
-def skep(*arguments: str | Path, on: Host | None = None) -> subprocess.CompletedProcess[str]:
+def skep(
+    *arguments: str | Path, on: Host | None = None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs it, with the API of a host; the caller looks at how it ended."""
     host = ["--host", on.url] if on is not None else []
-    return subprocess.run([SKEP, *arguments, *host], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [SKEP, *arguments, *host],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
 
 
 def skep_ok(*arguments: str | Path, on: Host | None = None) -> str:

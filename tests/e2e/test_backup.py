@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from skep.store.backup import read
+from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 
 from .hosts import Host, free_port, wait_until
@@ -178,6 +179,28 @@ def test_one_of_a_swarm_that_locks_tells_nobody_anything(two: Managers, fresh: H
 def keys_of(file: Path) -> bytes:
     with file.open("rb") as stream:
         return read(stream).keys
+
+
+def test_a_manager_is_asked_over_tls_as_the_docker_client_asks(short_dir: Path, tmp_path: Path) -> None:
+    keys, address = short_dir / "c", f"127.0.0.1:{free_port()}"
+    make_certificates(keys)
+    tls = ["--host", f"tcp://{address}", "--tlsverify", "--tlscacert", f"{keys}/ca.pem"]
+    tls += ["--tlscert", f"{keys}/server-cert.pem", "--tlskey", f"{keys}/server-key.pem"]
+    host = Host(short_dir, "tls", "simulated", *tls)
+    try:
+        at = f"127.0.0.1:{free_port()}"
+        host.start().docker("swarm", "init", "--advertise-addr", at, "--listen-addr", at)
+        environment = {"DOCKER_HOST": f"tcp://{address}", "DOCKER_TLS_VERIFY": "1"}
+        file = tmp_path / "swarm.backup"
+        done = skep("backup", "create", file, environment={**environment, "DOCKER_CERT_PATH": str(keys)})
+        assert done.returncode == 0, done.stderr
+        assert "nodes: 1" in done.stdout
+        none = skep(
+            "backup", "create", tmp_path / "b", environment={**environment, "DOCKER_CERT_PATH": "/none"}
+        )
+        assert "the certificates in /none (DOCKER_CERT_PATH) cannot be used" in none.stderr
+    finally:
+        host.stop()
 
 
 def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -145,10 +144,6 @@ class TlsLine:
     def keys(self, keys: NodeKeys) -> None:
         self._keys = keys
         self._context = client_context(keys)
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        return self._context
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         """Errors: `Unavailable`, `Denied`."""

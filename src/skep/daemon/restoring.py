@@ -13,6 +13,7 @@ from skep.daemon.addresses import join_address
 from skep.daemon.keys import data_key_of
 from skep.daemon.state import Membership
 from skep.manager.ca.authority import Authority
+from skep.manager.ca.rotation import signer
 from skep.model.cluster import Cluster
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request
@@ -80,7 +81,8 @@ def restored_swarm(
     """
     node_id, address = new_id(), join_address(*advertise)
     key_pem, csr = new_key_and_request()
-    certificate = Authority(cluster.ca_cert_pem, cluster.ca_key_pem).sign(
+    signs = signer(cluster)
+    certificate = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem).sign(
         csr, node_id, "manager", cluster.id, now, cluster.spec.node_cert_expiry_s
     )
     node = Node(

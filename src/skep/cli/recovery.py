@@ -170,7 +170,8 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _progress(text: str) -> Iterator[Callable[[int], None]]:
+    console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task(text, total=None)
         yield lambda size: shown.update(task, completed=size)

@@ -98,8 +98,11 @@ def test_what_is_no_whole_backup_is_refused_and_the_daemon_stays_usable(
         assert sorted(path.name for path in fresh.state_dir.iterdir()) == ["lock", "run"]
     assert "part of a swarm already" in skep("backup", "restore", file, on=two.workers[0]).stderr
     assert "already part of a swarm" in send(two.managers[0], data)
-    restore(fresh, file)
+    address = restore(fresh, file)
     assert fresh.docker("service", "ls", "--format", "{{.Name}}") == "web"
+    stranger = skep("cluster", "reconnect", address, on=two.managers[0])
+    assert "none of the managers that this one knows" in stranger.stderr, "a manager keeps its own swarm"
+    two.wait_reachable(2)
 
 
 def test_it_is_whole_or_not_there(two: Managers, tmp_path: Path) -> None:

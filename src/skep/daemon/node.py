@@ -25,7 +25,7 @@ from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.keys import KeyFiles
-from skep.daemon.moving import find_managers, new_place
+from skep.daemon.moving import Mover
 from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
@@ -96,6 +96,8 @@ class SkepNode:
         self._agent: AgentPart | None = None
         self._line: TlsLine | None = None
         self._role = RoleKeeper(self)
+        self._mover = Mover(self)
+        self._is_misplaced = False  # a manager that cannot listen at its address
         self._error = ""
         self._not_after = 0.0  # of the certificate in use
         self._change = asyncio.Lock()
@@ -176,7 +178,7 @@ class SkepNode:
             await manager.start()
         except NoAddress as error:
             await manager.stop()
-            self._error = words.moved(str(error))
+            self._is_misplaced, self._error = True, words.moved(str(error))
             log.error("manager.moved", error=str(error))
             return
         except Unavailable as error:
@@ -431,54 +433,10 @@ class SkepNode:
         """Tells this node where managers are now, and others where this one is. Returns what did not go
         well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
         async with self._change:
-            if self._membership is None or self._agent is None or self._line is None:
+            if self._membership is None or self._agent is None:
                 locked = words.LOCKED if self._is_locked else ""
                 raise Unavailable(self._error or locked or "This node is not part of a swarm")
-            if not (request.remote_addrs or request.advertise_addr):
-                raise Invalid("at least one address of a manager is needed, or this one's own")
-            found = await find_managers(self._line, request.remote_addrs)
-            if request.remote_addrs and not found.managers:
-                raise Unavailable("; ".join(found.failures))
-            warnings = list(found.failures)
-            if request.advertise_addr or request.listen_addr:
-                await self._move(request)
-            own = [self.membership.advertise] if self.membership.role == "manager" else []
-            known = list(found.managers)
-            if self._manager is not None:
-                for address, node_id in found.managers.items():
-                    if node_id in self._manager.members:
-                        self._manager.peers.learn(node_id, address)
-                    else:
-                        known.remove(address)
-                        warnings.append(words.stranger(address, node_id))
-            self._agent.session.use_managers([*own, *known] or list(self.membership.managers))
-            return warnings + await self._not_connected()
-
-    async def _move(self, request: ReconnectRequest) -> None:
-        """Errors: `Invalid`, then all is as before."""
-        before = self.membership
-        advertise_addr = request.advertise_addr or before.advertise
-        listen, advertise = new_place(request.listen_addr, advertise_addr, before.listen)
-        if self._manager is not None:
-            await self._manager.move(listen, advertise)
-        peers = {**before.peers, before.node_id: advertise} if before.role == "manager" else {}
-        self.remember(replace(before, listen=join_address(*listen), advertise=advertise, peers=peers))
-        if before.role == "manager":
-            self.agent.session.manager_addr = advertise
-        if before.role == "manager" and self._manager is None:
-            await self.begin_manager()
-            self._error = ""
-
-    async def _not_connected(self) -> list[str]:
-        """Returns what keeps a worker from its leader, after some patience."""
-        if self.membership.role == "manager":
-            return []
-        try:
-            async with asyncio.timeout(JOIN_S):
-                await self.agent.session.ready.wait()
-        except TimeoutError:
-            return ["no manager has taken this node's session yet; it goes on trying"]
-        return []
+            return await self._mover.reconnect(request)
 
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force."""
@@ -520,7 +478,17 @@ class SkepNode:
         except (SkepError, TimeoutError) as error:
             log.warning("manager.left_behind", reason=str(error) or "it took too long")
 
-    # For the role keeper
+    # For the role keeper and the mover
+
+    @property
+    def line(self) -> TlsLine:
+        assert self._line is not None
+        return self._line
+
+    @property
+    def is_misplaced(self) -> bool:
+        """True for a manager that could not listen at its address, until it is told another or is none."""
+        return self._is_misplaced
 
     @property
     def membership(self) -> Membership:
@@ -547,6 +515,7 @@ class SkepNode:
             await self._manager.stop()
         # Not before: who leaves waits for this, and would cancel what still stops.
         self._manager = None
+        self._place_found()
         self._keys.drop_data_key()
         self._state.clear_store()
 
@@ -569,8 +538,13 @@ class SkepNode:
             raise
         self._manager = manager
         manager.renewed(self._keys.load())  # they may be newer than its start
+        self._place_found()
 
     # Inside
+
+    def _place_found(self) -> None:
+        if self._is_misplaced:
+            self._is_misplaced, self._error = False, ""
 
     def _no_leader(self) -> str:
         if self._manager is None:

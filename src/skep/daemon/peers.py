@@ -60,7 +60,7 @@ class Peers:
 
     def move(self, address: str) -> None:
         """This manager is reached elsewhere: streams are opened anew, and say so."""
-        self._address = address
+        self._address = self.addresses[self._node_id] = address
         for doors in self._doors.values():
             for door in doors:
                 door.interrupt()

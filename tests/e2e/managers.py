@@ -70,9 +70,15 @@ class Managers:
     # Looking
 
     def nodes(self, by: Host | None = None) -> dict[str, tuple[str, str]]:
-        """Returns host name -> (status, manager status), as a manager says."""
+        """Returns host name -> (status, manager status), as a manager says; as the first that answers where
+        none is given, empty where nobody answers."""
         form = "{{.Hostname}}|{{.Status}}|{{.ManagerStatus}}"
-        lines = (by or self.alive()).docker("node", "ls", "--format", form)
+        command = ("node", "ls", "--format", form)
+        alive = [host for host in self.managers if host.process is not None]
+        answers = (
+            [by.run(*command)] if by is not None else (host.run(*command, check=False) for host in alive)
+        )
+        lines = next((done.stdout for done in answers if done.returncode == 0), "")
         rows = (line.split("|") for line in lines.splitlines())
         return {name: (status, manager) for name, status, manager in rows}
 

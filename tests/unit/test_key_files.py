@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import skep.daemon.keys as keys_module
-from skep.daemon.keys import KeyFiles
+from skep.daemon.keys import KeyFiles, data_key_of
 from skep.daemon.state import StateDir
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.control.autolock import unlock_key
@@ -150,3 +151,18 @@ def test_a_demoted_manager_keeps_no_data_key(state: StateDir, node_keys: NodeKey
     files.drop_data_key()
     assert not (state.path / "keys").exists()
     assert KeyFiles(state).load() == node_keys
+
+
+@pytest.mark.parametrize("unlock", ["", FIRST])
+def test_a_backup_carries_the_data_key_as_it_is_kept(
+    state: StateDir, node_keys: NodeKeys, unlock: str
+) -> None:
+    exported = founded(state, node_keys, unlock).exported()
+    assert data_key_of(exported, unlock) == DATA_KEY
+    assert (base64.b64encode(DATA_KEY) in exported) == (not unlock)
+    if unlock:
+        for wrong in ("", SECOND):
+            with pytest.raises(WrongUnlockKey):
+                data_key_of(exported, wrong)
+    with pytest.raises(Corrupt):
+        data_key_of(exported[:-5], unlock)

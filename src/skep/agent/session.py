@@ -7,6 +7,7 @@ process, so everything here is callbacks and timers, and one coroutine that reco
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
@@ -64,6 +65,7 @@ class Session:
         self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
         self._heard_at = 0.0
         self._lost = asyncio.Event()
+        self._hurry = asyncio.Event()  # set when there is no sense in waiting before the next try
         self._removed = False
         self._stood = False  # the last connection became a session
         self._redirect = ""  # where the leader is, by the word of a manager that is not
@@ -110,12 +112,27 @@ class Session:
         if self._registered and self._connection is not None:
             self._connection.send(messages.encode(has))
 
+    def use_managers(self, managers: list[str]) -> None:
+        """Managers are at these addresses now: the session begins anew with them, at once."""
+        self._redirect = ""
+        self.ready.clear()
+        if managers != self.managers:
+            self.managers = list(managers)
+            if self._on_managers is not None:
+                self._on_managers(self.managers)
+        self._hurry.set()
+        if self._connection is not None:
+            self._connection.close()
+
     async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
         self._worker = worker
         retry_s, left = RETRY_MIN_S, list(self.managers)  # of this round
         try:
             while not self._removed:
+                if self._hurry.is_set():
+                    self._hurry.clear()
+                    left = self._round("")
                 address, self._redirect = self._redirect, ""
                 if not address:
                     address = left.pop(0)
@@ -137,7 +154,7 @@ class Session:
                     await asyncio.sleep(NEXT_S)
                     continue
                 left = left or self._round("")
-                await asyncio.sleep(retry_s * (1 + self._rng.random()))
+                await self._wait(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
             self._drop_line()
@@ -148,6 +165,11 @@ class Session:
         others = [address for address in self.managers if address != lost]
         self._rng.shuffle(others)
         return others + [lost] * (lost in self.managers)
+
+    async def _wait(self, time_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(time_s):
+                await self._hurry.wait()
 
     async def _refresh_description(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """An engine that is being restarted is no reason to stay away from the manager."""

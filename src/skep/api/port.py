@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -46,6 +46,22 @@ class UnlockRequest(Wire, frozen=True, kw_only=True):
     """Body of `POST /swarm/unlock`."""
 
     unlock_key: str = ""
+
+
+class RestoreRequest(Wire, frozen=True, kw_only=True):
+    """Parameters of `POST /skep/v1/restore`."""
+
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    unlock_key: str = ""
+
+
+class ReconnectRequest(Wire, frozen=True, kw_only=True):
+    """Body of `POST /skep/v1/reconnect`: where managers are now, and where this one is."""
+
+    remote_addrs: list[str] = []
+    listen_addr: str = ""
+    advertise_addr: str = ""
 
 
 class LocalNode(Struct, frozen=True):
@@ -137,6 +153,18 @@ class SwarmNode(Protocol):
         ...
 
     async def join(self, request: JoinRequest) -> None: ...
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm as it is now, in pieces; this manager leads."""
+        ...
+
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+        """Makes this node the only manager of a swarm as a backup has it, and returns the node's id."""
+        ...
+
+    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+        """Tells this node where managers are now; returns what did not go well, address by address."""
+        ...
 
     async def leave(self, force: bool) -> None: ...
 

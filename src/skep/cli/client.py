@@ -1,45 +1,73 @@
-"""A small client of the Docker API for our own commands, over the unix socket."""
+"""A small client of the Docker API for our own commands."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.errors import Invalid, SkepError, Unavailable
+from skep.runtime.settings import DEFAULT_HOST
+
+CALL_S = 120.0  # a list of a million tasks takes some seconds
 
 
 class ApiError(SkepError):
-    """The daemon refused; the text is its own."""
+    """The daemon refused; the text is its own, `status` HTTP's."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def default_host(environment: Mapping[str, str] = os.environ) -> str:
+    """Returns where a daemon is asked when nobody says: as the docker client has it, or skepd's own."""
+    return environment.get("DOCKER_HOST") or DEFAULT_HOST
 
 
 class ApiClient:
-    """`url` is unix://PATH."""
+    """`url` is unix://PATH or tcp://HOST:PORT; the latter with DOCKER_CERT_PATH's certificates where
+    DOCKER_TLS_VERIFY is set, as the docker client has it. A call takes `timeout_s` at most; `silent_s` bounds
+    how long nothing may come. Errors: `Invalid`."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        connector = aiohttp.UnixConnector(url.removeprefix("unix://"))
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120))
+    def __init__(self, url: str, timeout_s: float | None = CALL_S, silent_s: float | None = None) -> None:
+        self.url = url
+        self._base = "http://skep"
+        connector: aiohttp.BaseConnector
+        if url.startswith("unix://"):
+            connector = aiohttp.UnixConnector(url.removeprefix("unix://"))
+        elif url.startswith("tcp://"):
+            context = _tls_of(os.environ)
+            self._base = ("https://" if context else "http://") + url.removeprefix("tcp://").rstrip("/")
+            connector = aiohttp.TCPConnector(ssl=context or True)
+        else:
+            raise Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_read=silent_s)
+        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self.session.close()
+
+    def at(self, path: str) -> str:
+        """Returns the URL of a path of the API, for `session`."""
+        return self._base + path
 
     async def raw(self, method: str, path: str, body: object = None) -> bytes:
         """Returns the whole body. Errors: `ApiError`, `Unavailable`."""
         data = None if body is None else msgspec.json.encode(body)
         try:
-            async with self._session.request(method, "http://skep" + path, data=data) as answer:
+            async with self.session.request(method, self.at(path), data=data) as answer:
                 content = await answer.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"no daemon answers at {self._url}: {error}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"no daemon answers at {self.url}: {error or 'it took too long'}") from error
         if answer.status >= 400:
-            try:
-                message = msgspec.json.decode(content)["message"]
-            except (msgspec.DecodeError, KeyError, TypeError):
-                message = content.decode(errors="replace")
-            raise ApiError(str(message))
+            raise refusal(answer.status, content)
         return content
 
     async def json(self, method: str, path: str, body: object = None) -> Any:
@@ -57,3 +85,26 @@ class ApiClient:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(0.05)
+
+
+def refusal(status: int, content: bytes) -> ApiError:
+    """Returns what an answer with an error's status says."""
+    try:
+        message = msgspec.json.decode(content)["message"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = content.decode(errors="replace")
+    return ApiError(str(message), status)
+
+
+def _tls_of(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    if not environment.get("DOCKER_TLS_VERIFY"):
+        return None
+    directory = Path(environment.get("DOCKER_CERT_PATH") or "~/.docker").expanduser()
+    try:
+        context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+        context.load_cert_chain(str(directory / "cert.pem"), str(directory / "key.pem"))
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(
+            f"the certificates in {directory} (DOCKER_CERT_PATH) cannot be used: {error}"
+        ) from error
+    return context

@@ -13,6 +13,7 @@ import uvloop
 
 from skep import __version__
 from skep.agent.executor.simulated import SimulatedSettings
+from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.runtime.errors import SkepError
 from skep.runtime.log import set_up_logging
@@ -136,6 +137,10 @@ def swarm2k_command(
         json_file.write_bytes(report.as_json(figures))
     if plot_file is not None:
         report.plot(figures, wanted, plot_file)
+
+
+main.add_command(cluster)
+main.add_command(backup)
 
 
 @main.command()

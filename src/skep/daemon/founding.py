@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -16,7 +17,9 @@ from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.runtime.errors import Invalid, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Put
+from skep.store.port import OPS_MAX, Compare, Put, Txn
+
+TXN_BYTES = 1 << 20  # a transaction of a new store: some milliseconds of etcd's
 
 
 def found_swarm(
@@ -79,6 +82,21 @@ def found_swarm(
         peers={node_id: address},
     )
     return membership, NodeKeys(key_pem, certificate, ca_cert), first
+
+
+def first_txns(puts: tuple[Put, ...]) -> Iterator[Txn]:
+    """Yields transactions that fill an empty store; the schema's key comes last and says that it is full."""
+    empty = (Compare(codec.SCHEMA_KEY, 0),)
+    batch: list[Put] = []
+    size = 0
+    for put in sorted(puts, key=lambda put: put.key == codec.SCHEMA_KEY):
+        if batch and (len(batch) == OPS_MAX or size + len(put.value) > TXN_BYTES):
+            yield Txn(tuple(batch), compares=empty)
+            batch, size = [], 0
+        batch.append(put)
+        size += len(put.value)
+    if batch:
+        yield Txn(tuple(batch), compares=empty)
 
 
 def _availability(request: InitRequest) -> str:

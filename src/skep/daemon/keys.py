@@ -90,6 +90,19 @@ class KeyFiles:
         """Forgets what was opened; the files stay as they are."""
         self.data_key, self._unlock_key = None, ""
 
+    @property
+    def is_sealed(self) -> bool:
+        """True where what is kept opens with the unlock key only."""
+        return bool(self._unlock_key)
+
+    def exported(self) -> bytes:
+        """Returns what a backup carries of the data key: sealed with the unlock key where there is one.
+        `data_key_of` opens it. Errors: `Corrupt`."""
+        try:
+            return self._file.read_bytes()
+        except OSError as error:
+            raise Corrupt(f"the swarm's data key cannot be read: {error}") from error
+
     def drop_data_key(self) -> None:
         """This node is no manager any more: its files are a worker's again. Errors: `Invalid`, `Corrupt`."""
         if self.data_key is None:
@@ -165,6 +178,23 @@ class KeyFiles:
             write_file(self._file, msgspec.json.format(msgspec.json.encode(file)))
         except OSError as error:
             raise Invalid(f"the swarm's data key cannot be stored: {error}") from error
+
+
+def data_key_of(exported: bytes, unlock_key: str) -> bytes:
+    """Returns the data key that a backup carries. Errors: `Invalid`, `WrongUnlockKey`, `Corrupt`."""
+    try:
+        found = msgspec.json.decode(exported, type=_DataKeyFile)
+    except msgspec.MsgspecError:
+        raise Corrupt("the backup's data key cannot be read") from None
+    if found.version != VERSION:
+        raise Corrupt(f"the backup's data key is of layout {found.version}, this skepd knows {VERSION}")
+    if not found.is_sealed:
+        return found.key
+    if not unlock_key:
+        raise WrongUnlockKey(
+            "the backup is of a swarm whose managers lock themselves: it takes its unlock key"
+        )
+    return _unlocked(found.key, unlock_key)
 
 
 def _unlocked(sealed: bytes, unlock_key: str) -> bytes:

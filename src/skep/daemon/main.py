@@ -21,6 +21,7 @@ from skep.agent.executor.port import Executor
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
+from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.later import LaterRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
@@ -142,6 +143,7 @@ def make_api(
         *TaskRoutes(node).routes(),
         *LaterRoutes(node, engine).routes(),
         *OwnRoutes(node, stall).routes(),
+        *BackupRoutes(node).routes(),
     ]
     return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
 from skep.daemon.addresses import parse_address
+from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.daemon.peers import Peers
@@ -20,6 +21,7 @@ from skep.daemon.reception import Reception
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.daemon.waiting_room import WaitingRoom
+from skep.manager.backup import take
 from skep.manager.ca.authority import Authority, new_secret, role_of_token
 from skep.manager.ca.rotation import signer
 from skep.manager.candidate import Candidate
@@ -44,7 +46,7 @@ from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Compare, Put, Txn
+from skep.store.port import Put
 from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
@@ -79,6 +81,7 @@ class ManagerPart:
         self._node_id = membership.node_id
         self._listen = parse_address(membership.listen)
         self._advertise = membership.advertise
+        self._first_told = [membership.advertise]  # what a new leader tells nodes until it knows more
         self._clock = clock
         self._new_id = id_source(rng)
         self._hub = hub
@@ -99,6 +102,7 @@ class ManagerPart:
         )
         self.leader_line = LeaderLine(self.leader_socket)
         self._members: frozenset[str] = frozenset(membership.peers)
+        self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
@@ -139,9 +143,8 @@ class ManagerPart:
         await self.etcd.start(peers, force_new_cluster)
         self._store = EtcdStore(self.etcd.target, self.etcd.trouble)
         self._sealed = SealedStore(self._store, self._key_files.sealer)
-        if first:
-            empty = (Compare(codec.SCHEMA_KEY, 0),)
-            await self._sealed.commit(Txn(first, compares=empty))
+        for txn in first_txns(first):
+            await self._sealed.commit(txn)
         self._works = [
             asyncio.ensure_future(self._follow(self._store, self._sealed)),
             asyncio.ensure_future(maintain(self._store)),
@@ -198,19 +201,44 @@ class ManagerPart:
         self.peers.close()
         self._etcd_sockets.close()
 
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm, which this manager leads. Errors: `Unavailable`, `Corrupt`."""
+        cluster = self.leader.view.cluster if self.leader is not None else None
+        if cluster is None or self._store is None:
+            raise NoLeader("the swarm has no leader at the moment; try again")
+        keys = self._key_files
+        return await take(self._store, cluster.id, self._clock.now(), keys.exported(), keys.is_sealed)
+
+    async def move(self, listen: tuple[str, int], advertise: str) -> None:
+        """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""
+        if listen != self._listen:
+            server = LinkServer()
+            await server.listen(*listen, self._context, self._handler)
+            before, self._server = self._server, server
+            await before.close()
+        self._listen, self._advertise = listen, advertise
+        self._first_told[:] = [advertise]
+        self.peers.move(advertise)
+
     # Works
 
     async def _campaign(self, store: EtcdStore, sealed: SealedStore) -> None:
         await self.wait_voter()
         await store.cluster.take_name(self._node_id)
-        team = Team(self._node_id, store.cluster, self._probe, self._key_files.data_key or b"")
+        team = Team(
+            self._node_id,
+            store.cluster,
+            self._probe,
+            self._key_files.data_key or b"",
+            grace_until=self.grace_until,
+        )
         self._candidate = Candidate(
             sealed,
             self._clock,
             self._new_id,
             lambda: new_secret(secrets.token_bytes(16)),
             self._hub,
-            [self._advertise],
+            self._first_told,
             self._sign,
             team,
             self._key_files.apply_unlock_key,

@@ -11,20 +11,22 @@ import contextlib
 import importlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
-from skep.api.port import InitRequest, JoinRequest, LocalNode
+from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
 from skep.daemon import words
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.keys import KeyFiles
+from skep.daemon.moving import Mover
+from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
@@ -45,6 +47,7 @@ from skep.runtime.errors import (
     Conflict,
     Corrupt,
     Invalid,
+    NoAddress,
     NoLeader,
     NotManager,
     SkepError,
@@ -62,6 +65,7 @@ log = structlog.get_logger()
 
 UNLOCK_S = 10.0  # an unlocked manager leads by then, or there is no majority
 JOIN_S = 20.0  # Docker's own: after that joining goes on in the background
+RESTORE_GRACE_S = 300.0  # for nodes to find a restored swarm: somebody has to tell them where it is
 DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
 
 
@@ -90,7 +94,10 @@ class SkepNode:
         self._membership: Membership | None = None
         self._manager: ManagerPart | None = None
         self._agent: AgentPart | None = None
+        self._line: TlsLine | None = None
         self._role = RoleKeeper(self)
+        self._mover = Mover(self)
+        self._is_misplaced = False  # a manager that cannot listen at its address
         self._error = ""
         self._not_after = 0.0  # of the certificate in use
         self._change = asyncio.Lock()
@@ -152,7 +159,7 @@ class SkepNode:
             return
         if membership.role == "manager":
             await self._start_again(keys, membership)
-            if is_expired:
+            if is_expired and self._manager is not None:
                 keys = await self._renew_own()
         self._start_agent(membership, keys)
 
@@ -169,6 +176,11 @@ class SkepNode:
             return
         try:
             await manager.start()
+        except NoAddress as error:
+            await manager.stop()
+            self._is_misplaced, self._error = True, words.moved(str(error))
+            log.error("manager.moved", error=str(error))
+            return
         except Unavailable as error:
             await manager.stop()
             if not self._other_managers():
@@ -302,8 +314,40 @@ class SkepNode:
             await self._wait_ready()
             return membership.node_id
 
-    async def _found(self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...]) -> None:
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+        """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
+        backup was verified whole, and opened. What was sealed is sealed with a new data key.
+
+        Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`, `WrongUnlockKey`.
+        """
+        async with self._change:
+            self._require_free()
+            listen = resolve_listen(request.listen_addr)
+            advertise = resolve_advertise(request.advertise_addr, listen)
+            contents = await received(self._state.path, content)
+            now, new_id = self._clock.now(), id_source(self._rng)
+            cluster, puts = opened(contents, request.unlock_key)
+            membership, keys, first = restored_swarm(
+                cluster, puts, self._hostname, listen, advertise, now, new_id
+            )
+            self._forget()
+            self._keys.take(os.urandom(KEY_BYTES), cluster.unlock_key)
+            await self._found(membership, keys, first, RESTORE_GRACE_S)
+            await self._wait_ready()
+            log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
+            return membership.node_id
+
+    async def backup(self) -> Iterator[bytes]:
+        """Returns a backup of the swarm; see `ManagerPart.backup`. Errors: also `NotManager`."""
+        self.manager()
+        assert self._manager is not None
+        return await self._manager.backup()
+
+    async def _found(
+        self, membership: Membership, keys: NodeKeys, first: tuple[Put, ...], grace_s: float = 0.0
+    ) -> None:
         manager = await self._manager_part(keys, membership)
+        manager.grace_until = asyncio.get_running_loop().time() + grace_s
         try:
             self._keys.save(keys)
             await manager.start(first)
@@ -385,6 +429,15 @@ class SkepNode:
             self._start_agent(membership, enrolment.keys)
             await self._wait_ready()
 
+    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+        """Tells this node where managers are now, and others where this one is. Returns what did not go
+        well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
+        async with self._change:
+            if self._membership is None or self._agent is None:
+                locked = words.LOCKED if self._is_locked else ""
+                raise Unavailable(self._error or locked or "This node is not part of a swarm")
+            return await self._mover.reconnect(request)
+
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force."""
         async with self._change:
@@ -425,7 +478,17 @@ class SkepNode:
         except (SkepError, TimeoutError) as error:
             log.warning("manager.left_behind", reason=str(error) or "it took too long")
 
-    # For the role keeper
+    # For the role keeper and the mover
+
+    @property
+    def line(self) -> TlsLine:
+        assert self._line is not None
+        return self._line
+
+    @property
+    def is_misplaced(self) -> bool:
+        """True for a manager that could not listen at its address, until it is told another or is none."""
+        return self._is_misplaced
 
     @property
     def membership(self) -> Membership:
@@ -452,6 +515,7 @@ class SkepNode:
             await self._manager.stop()
         # Not before: who leaves waits for this, and would cancel what still stops.
         self._manager = None
+        self._place_found()
         self._keys.drop_data_key()
         self._state.clear_store()
 
@@ -474,8 +538,13 @@ class SkepNode:
             raise
         self._manager = manager
         manager.renewed(self._keys.load())  # they may be newer than its start
+        self._place_found()
 
     # Inside
+
+    def _place_found(self) -> None:
+        if self._is_misplaced:
+            self._is_misplaced, self._error = False, ""
 
     def _no_leader(self) -> str:
         if self._manager is None:
@@ -528,7 +597,7 @@ class SkepNode:
         )
 
     def _start_agent(self, membership: Membership, keys: NodeKeys) -> None:
-        line = TlsLine(keys)
+        line = self._line = TlsLine(keys)
         self._not_after = validity_of(keys.certificate_pem)[1]
         self._agent = AgentPart(
             membership.node_id,

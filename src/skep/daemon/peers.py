@@ -58,6 +58,13 @@ class Peers:
             self.addresses[node_id] = address
             self._moved(self.addresses)
 
+    def move(self, address: str) -> None:
+        """This manager is reached elsewhere: streams are opened anew, and say so."""
+        self._address = self.addresses[self._node_id] = address
+        for doors in self._doors.values():
+            for door in doors:
+                door.interrupt()
+
     async def open_doors(self, node_ids: Iterable[str]) -> None:
         """Has a door to each of these managers, and to no other. Errors: `Invalid`."""
         wanted = set(node_ids) - {self._node_id}
@@ -117,6 +124,10 @@ class _Door:
         if self._server is not None:
             self._server.close()
             self._sockets.remove(self._name)
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Ends what goes through; what comes next goes through anew."""
         for work in list(self._opening):
             work.cancel()
         for pipe in list(self._near):

@@ -86,6 +86,8 @@ class RoleKeeper:
         if manager is not None and told.is_member:
             await manager.wait_voter()
             return
+        if node.is_misplaced:  # to begin anew here would only lose its copy of the store
+            raise Unavailable("this manager cannot listen at its address")
         await node.agent.renew_as("manager")
         membership = node.membership
         listen = resolve_listen(membership.listen)

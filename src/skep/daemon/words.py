@@ -38,6 +38,15 @@ LOCKED_LEAVE = (
 )
 
 
+def moved(error: str) -> str:
+    """Returns what to do where a manager's address is not this machine's any more."""
+    return f"{error}. Where this manager is now, `skep cluster reconnect --advertise-addr` says."
+
+
+def stranger(address: str, node_id: str) -> str:
+    return f"at {address} is node {node_id}, which is none of the managers that this one knows: not used"
+
+
 def no_quorum(managers: int) -> str:
     """Returns what to do where this manager is one of so many and cannot reach more than half of them."""
     return (

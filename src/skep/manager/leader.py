@@ -43,12 +43,14 @@ ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the clust
 
 
 class Team(Struct, frozen=True):
-    """A manager among managers: who it is, who holds the store, how the others are asked."""
+    """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
+    (loop time) at least, nodes may take to find this leader."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
+    grace_until: float = 0.0
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the key."""
@@ -118,7 +120,7 @@ class Leader:
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
-        leader.dispatcher.start()
+        leader.dispatcher.start(team.grace_until)
         leader.reconciler.mark_everything()
         if view.cluster is not None:
             try:

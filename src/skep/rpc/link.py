@@ -18,7 +18,7 @@ import structlog
 
 from skep.rpc.certificates import identity_of
 from skep.rpc.port import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
-from skep.runtime.errors import Denied, Invalid, Unavailable
+from skep.runtime.errors import Denied, Invalid, NoAddress, Unavailable
 
 log = structlog.get_logger()
 
@@ -188,7 +188,7 @@ class LinkServer:
         context: ssl.SSLContext,
         make_handler: Callable[[Connection], Handler | None],
     ) -> None:
-        """Errors: `Invalid` when the address cannot be used; names it."""
+        """Errors: `NoAddress` when the address cannot be used; names it."""
 
         def made(connection: Connection) -> Handler | None:
             if connection.identity is None and self._anonymous >= ANONYMOUS_MAX:
@@ -200,7 +200,7 @@ class LinkServer:
         try:
             self._listener = _listening(host, port)
         except OSError as error:
-            raise Invalid(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+            raise NoAddress(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         self._context = context
         self._accepting = asyncio.ensure_future(self._accept(self._listener, made))
 

@@ -2,6 +2,7 @@
 
     SkepError
     ├── Invalid            what was asked makes no sense                      400
+    │   └── NoAddress      an address cannot be listened on                   400
     ├── NotFound           no such object                                     404
     ├── Conflict           exists already, or is in use                       409
     │   └── StaleVersion   somebody else changed the object since it was read 500 (Docker's own status)
@@ -30,6 +31,10 @@ class SkepError(Exception):
 
 class Invalid(SkepError):
     """The request itself is wrong; says what and where."""
+
+
+class NoAddress(Invalid):
+    """This machine cannot listen at an address: it is not its own, or in use."""
 
 
 class NotFound(SkepError):

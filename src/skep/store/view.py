@@ -95,6 +95,10 @@ class View:
         """True when the node holds a copy of the store."""
         return any(member.node_id == node_id for member in self.members)
 
+    def is_learner(self, node_id: str) -> bool:
+        """True when the node's copy of the store has no vote (yet)."""
+        return any(member.node_id == node_id and member.is_learner for member in self.members)
+
     def role_of(self, node: Node) -> str:
         """Returns what the node is to act as: a manager stays one until its copy of the store is let go."""
         return "manager" if node.spec.role == "manager" or self.is_member(node.id) else "worker"

@@ -97,13 +97,15 @@ class Dispatcher:
         cluster = self._view.cluster
         return cluster.spec.heartbeat_s if cluster is not None else 5.0
 
-    def start(self) -> None:
-        """From now on every node has its grace to register before it is down."""
+    def start(self, grace_until: float = 0.0) -> None:
+        """From now on every node has its grace to register before it is down: `grace_until` at least, by the
+        loop's time."""
         now = asyncio.get_running_loop().time()
-        self._late_until = now + LATE_BEATS * self.heartbeat_s
+        deadline = max(now + FIRST_BEATS * self.heartbeat_s, grace_until)
+        self._late_until = max(now + LATE_BEATS * self.heartbeat_s, grace_until)
         self._first = set(self._view.nodes)
         for node_id in self._view.nodes:
-            self._absent[node_id] = now + FIRST_BEATS * self.heartbeat_s
+            self._absent[node_id] = deadline
         self._told_tls = self._listener.wanted_tls()
         self._sweep_later()
 

@@ -1,0 +1,177 @@
+"""The commands that look after a running swarm, and bring one back: `skep cluster`, `skep backup`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from skep.cli import backup as backups
+from skep.cli.client import ApiClient, default_host
+from skep.cli.hosts import Hosts
+from skep.cli.upgrade import Upgrade
+from skep.runtime.errors import SkepError
+from skep.store.backup import Header
+
+T = TypeVar("T")
+
+_managers = click.option(
+    "--host",
+    "-H",
+    "hosts",
+    multiple=True,
+    help="A manager's API: unix://PATH or tcp://HOST:PORT; may be given again."
+    " [$DOCKER_HOST, or skepd's socket]",
+)
+_daemon = click.option("--host", "-H", "host", help="The daemon's API. [$DOCKER_HOST, or skepd's socket]")
+_advertise = click.option("--advertise-addr", default="", help="Where others reach this node: IP[:PORT].")
+_listen = click.option("--listen-addr", default="", help="Where this node listens: IP:PORT. [0.0.0.0:2377]")
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.group()
+def cluster() -> None:
+    """Looks after a running swarm."""
+
+
+@click.group()
+def backup() -> None:
+    """Keeps a swarm in a file, and makes a swarm of it again."""
+
+
+@cluster.command("upgrade-managers")
+@click.option("--run", "command", required=True, metavar="COMMAND", help="What upgrades one: 'ssh {name} …'.")
+@click.option(
+    "--timeout", default=120.0, show_default=True, help="Seconds for a node to be Ready, Reachable."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
+@_managers
+def upgrade_managers(command: str, timeout: float, dry_run: bool, hosts: tuple[str, ...]) -> None:
+    """Upgrades all managers while the swarm runs, one after the other, the leader last.
+
+    COMMAND is run by a shell, once for each manager, with {name}, {id} and {addr} filled in. It must install
+    the new skep there and restart skepd, and must bear to be run again. What stops can be run again, from any
+    machine: it goes on where it stopped.
+    """
+
+    async def run() -> None:
+        reached = Hosts(hosts or (default_host(),))
+        try:
+            await Upgrade(reached, command, timeout, _say).run(dry_run)
+        finally:
+            await reached.close()
+
+    _run(run())
+
+
+@cluster.command("reconnect")
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+@_advertise
+@_listen
+@_daemon
+def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str, host: str | None) -> None:
+    """Tells this node at which ADDRESSES (HOST:PORT) managers are now, when none is where it was.
+
+    On a manager, --advertise-addr says where it is now itself; other managers learn it from this one.
+    """
+
+    async def run() -> list[str]:
+        client = ApiClient(host or default_host())
+        body = {"RemoteAddrs": addresses, "AdvertiseAddr": advertise_addr, "ListenAddr": listen_addr}
+        try:
+            answer = await client.json("POST", "/skep/v1/reconnect", body)
+        finally:
+            await client.close()
+        return list(answer["Warnings"])
+
+    for warning in _run(run()):
+        click.echo(f"Warning: {warning}", err=True)
+
+
+@backup.command("create")
+@_file
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@_managers
+def create(file: Path, force: bool, hosts: tuple[str, ...]) -> None:
+    """Writes a backup of the running swarm to FILE, as it is at one moment.
+
+    FILE holds the swarm's keys: whoever has it can be a manager of this swarm. Where managers lock themselves
+    (docker swarm update --autolock), that takes the unlock key as well.
+    """
+    with _progress("receiving") as progress:
+        header = _run(backups.create(list(hosts) or [default_host()], file, force, progress))
+    _describe(file, backups.described(header))
+
+
+@backup.command("inspect")
+@_file
+def inspect(file: Path) -> None:
+    """Says what is in FILE, after reading all of it and checking its checksum."""
+    _describe(file, backups.described(_whole(file)))
+
+
+@backup.command("restore")
+@_file
+@_advertise
+@_listen
+@click.option("--unlock-key", envvar="SKEP_UNLOCK_KEY", default="", help="Of a swarm that locks; asked for.")
+@_daemon
+def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, host: str | None) -> None:
+    """Makes the swarm in FILE again, with this node, which must be in no swarm, as its only manager."""
+    if not unlock_key and _whole(file).is_locked:
+        unlock_key = click.prompt("The swarm's unlock key", hide_input=True)
+    with _progress("sending") as progress:
+        url = host or default_host()
+        node_id = _run(backups.restore(url, file, listen_addr, advertise_addr, unlock_key, progress))
+    click.echo(
+        f"This node ({node_id}) is the swarm's only manager now.\n"
+        "\n"
+        "Workers that do not find it by themselves are told, on each of them; within five minutes, if what\n"
+        "runs there is to stay where it is:\n"
+        "\n"
+        "    skep cluster reconnect ADDRESS-OF-THIS-NODE\n"
+        "\n"
+        "Former managers are listed as workers that are down: `docker node rm --force NODE` removes one.\n"
+        "Where a machine of theirs lives, `docker swarm leave --force` there, and join again. New managers\n"
+        "join with what `docker swarm join-token manager` prints."
+    )
+
+
+def _whole(file: Path) -> Header:
+    try:
+        return backups.inspect(file)
+    except SkepError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _describe(file: Path, lines: list[str]) -> None:
+    click.echo(f"file        {file}, {file.stat().st_size} bytes, whole")
+    for line in lines:
+        click.echo(line)
+    click.echo(f"sha256      {backups.digest_of(file)}")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except SkepError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _say(line: str) -> None:
+    click.echo(line)  # flushes: who reads it in a file or a pipe is not late
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[Callable[[int], None]]:
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task(text, total=None)
+        yield lambda size: shown.update(task, completed=size)

@@ -1,0 +1,116 @@
+"""A swarm begun anew from a backup: one manager, all else as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from skep.daemon.addresses import join_address
+from skep.daemon.keys import data_key_of
+from skep.daemon.state import Membership
+from skep.manager.ca.authority import Authority
+from skep.manager.ca.rotation import signer
+from skep.model.cluster import Cluster
+from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.runtime.errors import Corrupt, Invalid
+from skep.runtime.ids import NewId
+from skep.store import backup, codec
+from skep.store.port import Put
+from skep.store.seal import Sealer, is_sealed
+
+SPOOL = "restore.new"
+
+
+async def received(directory: Path, content: AsyncIterator[bytes]) -> backup.Contents:
+    """Returns a backup that comes in, verified whole; it waits for its end in a file, which is removed.
+
+    Errors: as `backup.read`; `Invalid` where the file cannot be written.
+    """
+    path = directory / SPOOL
+    try:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w+b") as stream:
+            async for chunk in content:
+                await asyncio.to_thread(stream.write, chunk)
+            stream.seek(0)
+            return await asyncio.to_thread(backup.read, stream)
+    except OSError as error:
+        raise Invalid(f"the backup cannot be kept in the state directory: {error}") from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def opened(contents: backup.Contents, unlock_key: str) -> tuple[Cluster, tuple[Put, ...]]:
+    """Returns the swarm and all keys, nothing of it sealed.
+
+    Errors: `WrongUnlockKey`, `Invalid` for what is no unlock key, `Corrupt`.
+    """
+    sealer = Sealer(data_key_of(contents.keys, unlock_key)) if contents.keys else None
+    puts = []
+    for put in contents.pairs:
+        if codec.is_sealed_key(put.key) and is_sealed(put.value):
+            if sealer is None:
+                raise Corrupt("the backup holds what is sealed, and no key to it")
+            put = Put(put.key, sealer.open(put.value, put.key))
+        puts.append(put)
+    for put in puts:
+        if put.key == codec.CLUSTER_KEY:
+            return codec.decode_object(Cluster, put.key, put.value, 0), tuple(puts)
+    raise Corrupt("the backup has no swarm in it")
+
+
+def restored_swarm(
+    cluster: Cluster,
+    puts: tuple[Put, ...],
+    hostname: str,
+    listen: tuple[str, int],
+    advertise: tuple[str, int],
+    now: float,
+    new_id: NewId,
+) -> tuple[Membership, NodeKeys, tuple[Put, ...]]:
+    """Returns the membership and keys of the only manager, a new node, and what the store begins with.
+
+    Former managers stay as workers: none of them holds this store, and one that comes back must not try to.
+    Errors: `Corrupt`.
+    """
+    node_id, address = new_id(), join_address(*advertise)
+    key_pem, csr = new_key_and_request()
+    signs = signer(cluster)
+    certificate = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem).sign(
+        csr, node_id, "manager", cluster.id, now, cluster.spec.node_cert_expiry_s
+    )
+    node = Node(
+        id=node_id,
+        spec=NodeSpec(role="manager"),
+        description=NodeDescription(hostname=hostname),
+        created_at=now,
+        updated_at=now,
+        addr=advertise[0],
+        manager_addr=address,
+    )
+    first = [_as_worker(put) if codec.is_node(put.key) else put for put in puts]
+    first.append(Put(codec.node_key(node_id), codec.encode_object(node)))
+    membership = Membership(
+        node_id=node_id,
+        cluster_id=cluster.id,
+        role="manager",
+        managers=[address],
+        listen=join_address(*listen),
+        advertise=address,
+        peers={node_id: address},
+    )
+    return membership, NodeKeys(key_pem, certificate, cluster.ca_cert_pem), tuple(first)
+
+
+def _as_worker(put: Put) -> Put:
+    node = codec.decode_object(Node, put.key, put.value, 0)
+    if node.spec.role == "worker" and not node.manager_addr:
+        return put
+    worker = replace(node, spec=replace(node.spec, role="worker"), manager_addr="")
+    return Put(put.key, codec.encode_object(worker))

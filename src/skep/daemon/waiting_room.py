@@ -15,9 +15,10 @@ from skep.rpc.port import Connection, Handler
 
 POLL_S = 0.05
 ASK_S = 0.25  # before a leader that did not answer is asked for again: each time is a connection
-# A leader that died is mostly replaced by then. A manager that is cut off from a leader which lives keeps a
-# node for as long: short of a heartbeat's five seconds, after which the node would be given up.
-PATIENCE_S = 3.0
+# A leader that died is replaced after 2.5 to 3.3 s: whoever was sent away just before would come late. A
+# manager that is cut off from a leader which lives keeps a node for as long: short of a heartbeat's five
+# seconds, after which the node would be given up.
+PATIENCE_S = 4.0
 TURN = 64  # nodes served before the loop goes round: 0.3 ms each, with their tasks
 FRAMES_MAX = 8  # a node says who it is, and that it lives: nothing more before it is answered
 

@@ -91,8 +91,14 @@ class LeaderForward:
     async def _until_answered(self, asking: asyncio.Future[ClientResponse], socket: str) -> None:
         """Errors: `Unavailable` where another manager leads before there is an answer: one that hangs
         would never give it."""
+        loop = asyncio.get_running_loop()
+        led_at = loop.time()
         while not asking.done():
             await asyncio.wait([asking], timeout=LED_POLL_S)
+            if self._node.leader_socket() == socket:
+                led_at = loop.time()
+            elif not asking.done() and loop.time() - led_at > WAIT_S:
+                raise Unavailable("nobody has led for too long")
             if not asking.done() and self._another_leads(socket):
                 raise Unavailable("the manager that led does not any more")
 

@@ -61,12 +61,15 @@ class ApiServer:
         self._forward = forward
         self._server_header = server_header
         self._app = web.Application(client_max_size=0, middlewares=[self._around])
+        self._works: set[asyncio.Future[web.StreamResponse]] = set()
         for route in routes:
             if forward is None and not (route.is_leaders or route.is_internal):
                 continue
             if forward is not None and route.is_internal:
                 continue
             handler = self._leaders(forward, route.handler) if route.is_leaders else route.handler
+            if route.method != "GET":
+                handler = self._to_its_end(handler)
             for prefix in ("", PREFIX):
                 self._app.router.add_route(route.method, prefix + route.path, handler)
         if forward is not None:
@@ -126,6 +129,22 @@ class ApiServer:
         await self._runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def _to_its_end(self, handler: Handler) -> Handler:
+        """A client that goes away stops no order halfway: what etcd has done, the leader must know of."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            work = asyncio.ensure_future(handler(request))
+            self._works.add(work)
+            work.add_done_callback(self._ended)
+            return await asyncio.shield(work)
+
+        return answer
+
+    def _ended(self, work: asyncio.Future[web.StreamResponse]) -> None:
+        self._works.discard(work)
+        if not work.cancelled() and work.exception() is not None:
+            log.debug("api.order_failed", error=str(work.exception()))  # the client was told, if it is there
 
     def _leaders(self, forward: LeaderForward | None, handler: Handler) -> Handler:
         if forward is None:

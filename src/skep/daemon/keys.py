@@ -107,9 +107,8 @@ class KeyFiles:
         """This node is no manager any more: its files are a worker's again. Errors: `Invalid`, `Corrupt`."""
         if self.data_key is None:
             return
-        node_keys = self.load()
+        self._save(self.load(), is_sealed=False)
         self.close()
-        self.save(node_keys)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def load(self) -> NodeKeys:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 import structlog
@@ -53,6 +53,7 @@ log = structlog.get_logger()
 
 LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd is broken
 FOLLOW_S = 1.0  # how often a manager looks who the others are: two small reads of its own etcd
+AGAIN_S = 1.0  # before a work that failed is begun again
 VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
 ENROL_RETRY_S = 0.2
@@ -102,6 +103,7 @@ class ManagerPart:
         )
         self.leader_line = LeaderLine(self.leader_socket)
         self._members: frozenset[str] = frozenset(membership.peers)
+        self._has_looked = False  # until then they are those of before, of whom some may be none any more
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
@@ -145,10 +147,11 @@ class ManagerPart:
         self._sealed = SealedStore(self._store, self._key_files.sealer)
         for txn in first_txns(first):
             await self._sealed.commit(txn)
+        store, sealed = self._store, self._sealed
         self._works = [
-            asyncio.ensure_future(self._follow(self._store, self._sealed)),
-            asyncio.ensure_future(maintain(self._store)),
-            asyncio.ensure_future(self._campaign(self._store, self._sealed)),
+            asyncio.ensure_future(_again("follow", lambda: self._follow(store, sealed))),
+            asyncio.ensure_future(_again("maintain", lambda: maintain(store))),
+            asyncio.ensure_future(_again("campaign", lambda: self._campaign(store, sealed))),
         ]
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
@@ -274,6 +277,9 @@ class ManagerPart:
                 node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
                 self.peers.learn(node_id, node.manager_addr)
         await self.peers.open_doors(members)
+        self._has_looked = True
+        self.peers.keep(members)
+        self._streams.close_others(members)
 
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)
@@ -294,7 +300,8 @@ class ManagerPart:
         return self._serve(connection) or self._waiting.enter(connection)
 
     def _serve(self, connection: Connection) -> Handler | None:
-        return self.leader.dispatcher.open(connection) if self.leader is not None else None
+        leader = self.leader
+        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""
@@ -319,10 +326,11 @@ class ManagerPart:
 
     async def _admit(self, link: FrameLink, node_id: str, asked: OpenStream) -> None:
         """Lets managers in, and nobody who only was one."""
-        if node_id not in self.members and self._store is not None:
+        if (node_id not in self.members or not self._has_looked) and self._store is not None:
             with contextlib.suppress(SkepError):
                 await self._look_who(self._store)  # it may just have become one
-        if node_id not in self.members:
+        # etcd comes to a quorum by what its peers say: those of before may speak with it, and it knows them.
+        if node_id not in self.members or not (self._has_looked or asked.kind == RAFT):
             self._streams.refuse(link, f"node {node_id} is not a manager of this swarm")
             return
         self.peers.learn(node_id, asked.address)
@@ -363,7 +371,7 @@ class ManagerPart:
         """Takes a node in; asked for twice, to the same effect. Errors: as `enrol`, `NoLeader`."""
         leader, request = self.leader, asked.request
         cluster = leader.view.cluster if leader is not None else None
-        if leader is None or cluster is None:
+        if leader is None or cluster is None or not leader.is_sure:
             raise NoLeader("the swarm has no leader at the moment; try again")
         role = role_of_token(
             request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
@@ -437,3 +445,15 @@ class ManagerPart:
         if known is None or (known.ca_pem, known.chain_pem) != (signs.ca_cert_pem, signs.chain_pem):
             known = self._authority = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem)
         return known
+
+
+async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs work that never ends, again where it fails: a manager must not go on without."""
+    while True:
+        try:
+            await work()
+        except SkepError as error:
+            log.info("manager.again", work=name, error=str(error))
+        except Exception:
+            log.exception("manager.failed", work=name)
+        await asyncio.sleep(AGAIN_S)

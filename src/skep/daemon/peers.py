@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import structlog
 
@@ -65,6 +65,14 @@ class Peers:
             for door in doors:
                 door.interrupt()
 
+    def keep(self, node_ids: Container[str]) -> None:
+        """Forgets where nodes are that are no managers any more."""
+        gone = [n for n in self.addresses if n not in node_ids and n != self._node_id]
+        if gone:
+            for node_id in gone:
+                del self.addresses[node_id]
+            self._moved(self.addresses)
+
     async def open_doors(self, node_ids: Iterable[str]) -> None:
         """Has a door to each of these managers, and to no other. Errors: `Invalid`."""
         wanted = set(node_ids) - {self._node_id}
@@ -72,12 +80,18 @@ class Peers:
             for door in self._doors.pop(node_id):
                 door.close()
         for node_id in sorted(wanted - set(self._doors)):
-            self._doors[node_id] = [
+            doors = [
                 _Door(self, node_id, RAFT, self._etcd_sockets, peer_socket(node_id)),
                 _Door(self, node_id, API, self._sockets, node_id),
             ]
-            for door in self._doors[node_id]:
-                await door.open()
+            try:
+                for door in doors:
+                    await door.open()
+            except BaseException:
+                for door in doors:
+                    door.close()
+                raise
+            self._doors[node_id] = doors
 
     def api_socket(self, node_id: str) -> str | None:
         """Returns the socket of that manager's API; None where there is no door to it."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+VOTE_S = 60.0  # a learner without a vote by then was let go of, or is another member: it asks anew
 RETRY_S = 1.0  # another manager may be joining, etcd takes one learner at a time
 
 
@@ -35,11 +36,13 @@ class RoleKeeper:
         self._told: Role | None = None
         self._work: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+        self._news = asyncio.Event()  # another word of the leader's has come
         self._why_not = ""
 
     def told(self, role: Role) -> None:
         """The leader's word. Called at each start of a session and when it changes."""
         self._told = role
+        self._news.set()
         if self._work is None or self._work.done():
             self._settled.clear()
             self._work = asyncio.ensure_future(self._follow())
@@ -65,6 +68,7 @@ class RoleKeeper:
     async def _follow(self) -> None:
         while self._told is not None:
             told = self._told
+            self._news.clear()
             try:
                 if told.role == "manager":
                     await self._be_manager(told)
@@ -83,8 +87,7 @@ class RoleKeeper:
     async def _be_manager(self, told: Role) -> None:
         node = self._node
         manager = node.running_manager
-        if manager is not None and told.is_member:
-            await manager.wait_voter()
+        if manager is not None and told.is_member and await self._has_vote(manager):
             return
         if node.is_misplaced:  # to begin anew here would only lose its copy of the store
             raise Unavailable("this manager cannot listen at its address")
@@ -109,7 +112,19 @@ class RoleKeeper:
         began = node.running_manager
         if began is None:
             raise Unavailable("the manager was stopped")
-        await began.wait_voter()
+        await self._has_vote(began)
+
+    async def _has_vote(self, manager: ManagerPart) -> bool:
+        """Waits for the manager's vote; False where it gets none in time. Another word of the leader's ends
+        the waiting: that counts then."""
+        voting = asyncio.ensure_future(manager.wait_voter())
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({voting, news}, timeout=VOTE_S, return_when=asyncio.FIRST_COMPLETED)
+            return voting.done() or news.done()
+        finally:
+            voting.cancel()
+            news.cancel()
 
     async def _be_worker(self) -> None:
         node = self._node

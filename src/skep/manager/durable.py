@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from skep.runtime.errors import OutcomeUnknown, SkepError, Unavailable
+from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, Unavailable
 from skep.store.port import Put, Store, Txn
 
 log = structlog.get_logger()
@@ -25,15 +25,23 @@ async def commit_known(store: Store, txn: Txn) -> int:
     of the keys, as a leader is.
     """
     loop = asyncio.get_running_loop()
+    doubted = False
     deadline, patience = loop.time() + DOUBT_S, loop.time() + PATIENCE_S
     while True:
         try:
             return await store.commit(txn)
         except OutcomeUnknown as error:
             log.warning("store.doubt", error=str(error))
+            doubted = True
             done = await _find_out(store, txn, deadline, error)
             if done is not None:
                 return done
+        except Conflict:
+            # The first try, given up as not done, may have been done late.
+            done = await _done_at(store, txn) if doubted else None
+            if done is None:
+                raise
+            return done
         except Unavailable:
             if loop.time() > patience:
                 raise

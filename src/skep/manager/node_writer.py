@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
 from skep.model.node import Node, NodeDescription
-from skep.runtime.errors import Conflict, SkepError, Unavailable
+from skep.runtime.errors import Conflict, Deposed, SkepError, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -48,6 +48,12 @@ class NodeWriter:
 
     async def run(self) -> None:
         """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
+        try:
+            await self._run()
+        finally:
+            self._refuse(self._new, Deposed())  # who waits asks the next leader
+
+    async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -65,10 +71,11 @@ class NodeWriter:
             return
         try:
             stored = await self._commit([node for node, _ in batch])
+        except asyncio.CancelledError:
+            self._refuse(batch, Deposed())
+            raise
         except SkepError as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            self._refuse(batch, error)
             if not isinstance(error, Conflict | Unavailable):
                 raise
             return
@@ -76,6 +83,11 @@ class NodeWriter:
             self._view.put_node(node)
             if not future.done():
                 future.set_result(node)
+
+    def _refuse(self, batch: list[tuple[Node, asyncio.Future[Node]]], error: SkepError) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
 
     async def _write_described(self) -> None:
         ids = list(self._described)[:BATCH_MAX]

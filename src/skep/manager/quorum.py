@@ -59,6 +59,8 @@ def _about(view: View, member: Member, leader_id: str, silent_s: float) -> Step:
     if member.is_learner:
         if not is_wanted or silent_s > LEARN_S:
             return Step(Act.REMOVE, member)
+        if member.node_id not in view.reachable:
+            return Step()  # etcd gives a vote to who had caught up, whether it lives or not
         return Step(Act.PROMOTE, member)
     if is_wanted:
         return Step()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 
-from skep.manager.durable import commit_known
 from skep.store import codec
 from skep.store.port import Compare, Fence, KeyValue, Put, Store, Txn
 
@@ -25,9 +24,10 @@ async def upgrade(store: Store, fence: Fence) -> None:
         return
     pairs, _ = await store.load(codec.PREFIX)
     for batch in _batches([pair for pair in pairs if codec.is_sealed_key(pair.key)]):
-        await commit_known(store, _rewritten(batch, fence))
+        # Not `commit_known`: a value looks the same opened, sealed or not. Who is in doubt begins anew.
+        await store.commit(_rewritten(batch, fence))
     number = KeyValue(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode(), schema.revision)
-    await commit_known(store, _rewritten([number], fence))
+    await store.commit(_rewritten([number], fence))
     log.warning(
         "store.sealed",
         schema=codec.SCHEMA_VERSION,

@@ -29,6 +29,9 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _TOKEN = re.compile(r"^SWMTKN-1-([0-9a-z]{50})-([0-9a-z]{25})$")
 _DIGEST_LENGTH = 50
 
+_FILES = ("swarm-node.key", "swarm-node.crt", "swarm-root-ca.crt")
+_NEXT = ".next"
+
 BACKDATE_S = 3600.0  # SwarmKit's: nodes' clocks may be an hour behind
 
 
@@ -184,20 +187,37 @@ def save_keys(directory: Path, keys: NodeKeys) -> None:
     """Writes the node's files, each whole or not at all. Errors: `Invalid` (disk full, no permission)."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, data in (
-            ("swarm-root-ca.crt", keys.ca_pem),
-            ("swarm-node.key", keys.key_pem),
-            ("swarm-node.crt", keys.certificate_pem),
-        ):
-            write_file(directory / name, data)
+        # A key and a certificate that do not belong together would be the node's end: all are written
+        # beside, the key first, and then renamed, the key first. `_finish` tells by it how far a crash got.
+        _finish(directory)
+        for name, data in zip(_FILES, (keys.key_pem, keys.certificate_pem, keys.ca_pem), strict=True):
+            write_file(directory / (name + _NEXT), data)
+        _rename(directory)
     except OSError as error:
         raise Invalid(f"the node's certificate cannot be stored: {error}") from error
 
 
+def _finish(directory: Path) -> None:
+    """Ends a change of keys that a crash cut short: renaming had begun where the new key is in place."""
+    if (directory / (_FILES[0] + _NEXT)).exists():
+        for name in _FILES:
+            (directory / (name + _NEXT)).unlink(missing_ok=True)
+    else:
+        _rename(directory)
+
+
+def _rename(directory: Path) -> None:
+    for name in _FILES:
+        with contextlib.suppress(FileNotFoundError):
+            (directory / (name + _NEXT)).replace(directory / name)
+
+
 def load_keys(directory: Path) -> NodeKeys:
     """Errors: `Corrupt`, which names the file."""
+    with contextlib.suppress(OSError):  # what cannot be read says so below
+        _finish(directory)
     parts = {}
-    for name in ("swarm-root-ca.crt", "swarm-node.key", "swarm-node.crt"):
+    for name in _FILES:
         path = directory / name
         try:
             parts[name] = path.read_bytes()

@@ -174,7 +174,7 @@ class LinkServer:
         self._accepting: asyncio.Task[None] | None = None
         self._shaking: set[asyncio.Task[None]] = set()
         self._links: set[FrameLink] = set()
-        self._anonymous = 0
+        self._strangers: set[FrameLink] = set()  # connections without a certificate that were let in
 
     @property
     def port(self) -> int:
@@ -191,10 +191,10 @@ class LinkServer:
         """Errors: `NoAddress` when the address cannot be used; names it."""
 
         def made(connection: Connection) -> Handler | None:
-            if connection.identity is None and self._anonymous >= ANONYMOUS_MAX:
+            if connection.identity is None and len(self._strangers) >= ANONYMOUS_MAX:
                 return None
             if connection.identity is None:
-                self._anonymous += 1
+                self._strangers.add(cast("FrameLink", connection))
             return make_handler(connection)
 
         try:
@@ -246,8 +246,7 @@ class LinkServer:
 
     def _forget(self, link: FrameLink) -> None:
         self._links.discard(link)
-        if link.identity is None and self._anonymous:
-            self._anonymous -= 1
+        self._strangers.discard(link)
 
     async def close(self) -> None:
         """Stops listening and ends all connections."""

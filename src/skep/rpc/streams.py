@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import cast
 
 import msgspec
@@ -167,7 +167,7 @@ async def open_stream(
     except TimeoutError as error:
         link.close()
         raise Unavailable(f"{host}:{port} did not answer within {OPEN_S:g} s") from error
-    except SkepError:
+    except BaseException:
         link.close()
         raise
 
@@ -177,7 +177,7 @@ class StreamServer:
 
     def __init__(self, sockets: dict[str, str]) -> None:
         self._sockets = sockets
-        self._pipes: set[Pipe] = set()
+        self._pipes: dict[Pipe, str] = {}  # -> the manager's node id
         self._opening: set[asyncio.Task[None]] = set()
 
     def serve(self, link: FrameLink, asked: OpenStream) -> None:
@@ -197,19 +197,29 @@ class StreamServer:
             pipe.close()
 
     async def _serve(self, link: FrameLink, asked: OpenStream) -> None:
-        near = Pipe(self._pipes.discard)
+        near = Pipe(self._forget)
         try:
             path = self._sockets[asked.kind]
             await asyncio.get_running_loop().create_unix_connection(lambda: near, path)
         except (KeyError, OSError) as error:
             self.refuse(link, f"this manager serves no stream '{asked.kind}' now: {error}")
             return
-        far = Pipe(self._pipes.discard)
+        far = Pipe(self._forget)
         try:
             link.send(_encode(StreamOpened()))
             link.hand_over(far)
         except Unavailable:
             near.close()
             return
-        self._pipes.update((near, far))
+        node_id = link.identity.node_id if link.identity is not None else ""
+        self._pipes.update({near: node_id, far: node_id})
         near.join(far)
+
+    def _forget(self, pipe: Pipe) -> None:
+        self._pipes.pop(pipe, None)
+
+    def close_others(self, node_ids: Container[str]) -> None:
+        """Ends the streams of all managers but these: who is none any more keeps no way in."""
+        for pipe, node_id in list(self._pipes.items()):
+            if node_id not in node_ids:
+                pipe.close()

@@ -32,12 +32,13 @@ LOOK_CALL_S = 0.75  # of a look: shorter, for whoever waits for an answer learns
 class Leadership:
     """Held until `wait_lost` returns. Every write carries `fence`."""
 
-    def __init__(self, store: Store, candidate: str, fence: Fence) -> None:
+    def __init__(self, store: Store, candidate: str, fence: Fence, taken_at: float) -> None:
+        """`taken_at` is the loop's time at which the lead was asked for."""
         self.fence = fence
         self._store = store
         self._candidate = candidate
         self._lost = asyncio.Event()
-        self._sure_until = asyncio.get_running_loop().time() + SILENCE_S
+        self._sure_until = taken_at + SILENCE_S
         self._keeper = asyncio.ensure_future(self._keep())
 
     @property
@@ -146,11 +147,12 @@ class Campaign:
 
     async def _take(self) -> Leadership | None:
         free = (Compare(self._key, 0),)
+        asked_at = asyncio.get_running_loop().time()
         revision = await self._write(Txn((Put(self._key, self._candidate.encode()),), compares=free))
         if revision is None:
             return None
         self.holder = self._candidate
-        return Leadership(self._store, self._candidate, Fence(self._key, revision))
+        return Leadership(self._store, self._candidate, Fence(self._key, revision), asked_at)
 
     async def _write(self, txn: Txn) -> int | None:
         """Returns the revision; None where somebody else was first. Errors: `Unavailable`, also where it may

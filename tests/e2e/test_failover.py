@@ -40,6 +40,11 @@ def wait_until_unreachable(swarm: Managers, by: Host, lost: Host) -> None:
     wait_until("it is seen", lambda: swarm.nodes(by)[lost.name][1] == "Unreachable", 10)
 
 
+def wait_until_ready(swarm: Managers, by: Host, hosts: list[Host]) -> None:
+    names = {host.name for host in hosts}
+    wait_until("all are back", lambda: all(swarm.nodes(by)[n][0] == "Ready" for n in names), 15)
+
+
 def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> None:
     create(swarm.first, "before", 20)
     wait_running(swarm.first, "before", 20)
@@ -59,6 +64,7 @@ def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> Non
         assert ran_s < RUN_S
         assert swarm.leader(other) is not leader
         wait_until_unreachable(swarm, other, leader)
+        wait_until_ready(swarm, other, [h for h in swarm.hosts if h is not leader])
         now = running_since(other, "before")
         assert {task: now.get(task) for task in workers_tasks} == {
             task: since[task] for task in workers_tasks

@@ -269,7 +269,10 @@ class ManagerPart:
             self._key_files.apply_unlock_key(cluster)
 
     async def _look_who(self, store: EtcdStore) -> None:
-        """Learns who the managers are and where. Errors: `Unavailable`, `Conflict` for a learner."""
+        """Learns who the managers are; a learner knows who it was told of. Errors: `Unavailable`."""
+        if await store.cluster.is_learner():
+            self._has_looked = True
+            return
         members = {member.node_id for member in await store.cluster.members()}
         self._members = frozenset(members)
         for node_id in members - set(self.peers.addresses) - {self._node_id}:

@@ -70,6 +70,10 @@ class EtcdMembers:
         status = await self._own()
         return bool(status.leader) and not status.isLearner
 
+    async def is_learner(self) -> bool:
+        """True while this host's own member has no vote: it may not ask who the members are."""
+        return bool((await self._own()).isLearner)
+
     async def is_led(self) -> bool:
         """True when this host's own member knows who leads etcd. Errors: `Unavailable`."""
         return bool((await self._own()).leader)

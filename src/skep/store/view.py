@@ -165,7 +165,8 @@ class View:
         self.nodes.pop(node_id, None)
         self.node_status.pop(node_id, None)
         self.node_tls.pop(node_id, None)
-        self.usage.pop(node_id, None)
+        if node_id not in self.buckets:  # tasks of its that are still there are counted until they go
+            self.usage.pop(node_id, None)
 
     def put_service(self, service: Service) -> None:
         known = self.services.get(service.id)
@@ -217,6 +218,8 @@ class View:
                 del buckets[old.service_id]
                 if not buckets:
                     self.buckets.pop(old.node_id, None)
+                    if old.node_id not in self.nodes:
+                        self.usage.pop(old.node_id, None)
 
     def _put_in_slot(self, task: Task, old: Task | None) -> None:
         slots = self.slots.setdefault(task.service_id, {})

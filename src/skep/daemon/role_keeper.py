@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from msgspec.structs import replace
 
 from skep.daemon.addresses import join_address, resolve_advertise, resolve_listen
-from skep.rpc.messages import Role
+from skep.rpc.messages import Managing, Role
 from skep.runtime.errors import SkepError, Unavailable
 
 if TYPE_CHECKING:
-    from skep.daemon.manager_part import ManagerPart
-    from skep.daemon.node import SkepNode
+    from skep.daemon.state import Membership
 
 log = structlog.get_logger()
 
@@ -28,10 +27,70 @@ VOTE_S = 60.0  # a learner without a vote by then was let go of, or is another m
 RETRY_S = 1.0  # another manager may be joining, etcd takes one learner at a time
 
 
+class Manager(Protocol):
+    """The manager on this host."""
+
+    async def wait_voter(self) -> None:
+        """Waits until its member has its vote."""
+
+    async def demote_self(self) -> None:
+        """Asks for this manager to become a worker. Errors: as the leader's."""
+
+
+class Session(Protocol):
+    """The line to the leader."""
+
+    manager_addr: str
+
+    async def manage(self, manager_addr: str) -> Managing:
+        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
+        ...
+
+
+class Agent(Protocol):
+    """The agent on this host."""
+
+    @property
+    def session(self) -> Session: ...
+
+    async def renew_as(self, role: str) -> None:
+        """Has a certificate of that role. Errors: `Unavailable`."""
+
+
+class Node(Protocol):
+    """What a node does for its role keeper; `daemon.node.SkepNode` and a simulated one fulfil it."""
+
+    @property
+    def membership(self) -> Membership: ...
+
+    @property
+    def agent(self) -> Agent: ...
+
+    @property
+    def is_misplaced(self) -> bool:
+        """True where its manager cannot listen at its address."""
+        ...
+
+    @property
+    def running_manager(self) -> Manager | None: ...
+
+    def remember(self, membership: Membership) -> None:
+        """Errors: `Invalid` where it cannot be written."""
+
+    async def end_manager(self) -> None:
+        """Stops the manager here and forgets its copy of the store."""
+
+    def take_data_key(self, data_key: bytes, unlock_key: str) -> None:
+        """Keeps the key of the store's secrets. Errors: `Invalid` where it cannot be written."""
+
+    async def begin_manager(self) -> None:
+        """Errors: `Invalid`, `Unavailable`."""
+
+
 class RoleKeeper:
     """Works for one node."""
 
-    def __init__(self, node: SkepNode) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
         self._told: Role | None = None
         self._work: asyncio.Task[None] | None = None
@@ -58,7 +117,7 @@ class RoleKeeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._work
 
-    async def demote(self, manager: ManagerPart) -> None:
+    async def demote(self, manager: Manager) -> None:
         """Has this manager demoted, and waits until the others have let go of it. Errors: `SkepError`."""
         await manager.demote_self()
         while self._node.running_manager is not None:
@@ -114,7 +173,7 @@ class RoleKeeper:
             raise Unavailable("the manager was stopped")
         await self._has_vote(began)
 
-    async def _has_vote(self, manager: ManagerPart) -> bool:
+    async def _has_vote(self, manager: Manager) -> bool:
         """Waits for the manager's vote; False where it gets none in time. Another word of the leader's ends
         the waiting: that counts then."""
         voting = asyncio.ensure_future(manager.wait_voter())

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
 from skep.model.node import Node, NodeDescription
-from skep.runtime.errors import Conflict, Deposed, SkepError, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -33,9 +33,13 @@ class NodeWriter:
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._described: dict[str, tuple[NodeDescription, str, str]] = {}
         self._wake = asyncio.Event()
+        self._ended = False
 
     async def add(self, node: Node) -> Node:
-        """Returns the node as stored. Errors: `Unavailable` when the store cannot be reached."""
+        """Returns the node as stored. Errors: `Unavailable` when the store cannot be reached, `Deposed` when
+        this manager no longer leads."""
+        if self._ended:
+            raise Deposed()
         future: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
         self._new.append((node, future))
         self._wake.set()
@@ -51,6 +55,7 @@ class NodeWriter:
         try:
             await self._run()
         finally:
+            self._ended = True
             self._refuse(self._new, Deposed())  # who waits asks the next leader
 
     async def _run(self) -> None:
@@ -72,7 +77,7 @@ class NodeWriter:
         try:
             stored = await self._commit([node for node, _ in batch])
         except asyncio.CancelledError:
-            self._refuse(batch, Deposed())
+            self._refuse(batch, OutcomeUnknown("this manager lost the lead: the node may have been added"))
             raise
         except SkepError as error:
             self._refuse(batch, error)

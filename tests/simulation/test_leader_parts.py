@@ -1,0 +1,115 @@
+"""Parts of a leader by themselves, under virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from skep.manager.dispatcher.dispatcher import MISSED_BEATS, Dispatcher
+from skep.manager.node_writer import NodeWriter
+from skep.model.node import READY, Node, NodeDescription, NodeSpec
+from skep.model.task import Task, TaskStatus
+from skep.rpc.messages import Register, Renewed
+from skep.rpc.port import Identity
+from skep.runtime.clock import LoopClock
+from skep.runtime.errors import Deposed, NotFound
+from skep.sim.loop import Place, VirtualLoop
+from skep.store.memory import MemoryState, MemoryStore
+from skep.store.port import Fence
+from skep.store.view import View
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())
+
+
+def new_node(node_id: str) -> Node:
+    return Node(
+        id=node_id,
+        spec=NodeSpec(),
+        description=NodeDescription(hostname=node_id),
+        created_at=0,
+        updated_at=0,
+    )
+
+
+class Deaf:
+    """A listener that only counts (fulfils `dispatcher.Listener`)."""
+
+    changed = 0
+
+    def node_changed(self, node_id: str) -> None:
+        self.changed += 1
+
+    def node_described(self, node_id: str, description: NodeDescription, host: str, addr: str) -> None: ...
+
+    def asked_to_manage(self, node_id: str, manager_addr: str) -> None: ...
+
+    def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
+        raise NotFound(node_id)
+
+    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None: ...
+
+
+class Line:
+    """A connection that leads nowhere."""
+
+    remote_host = "127.0.0.1"
+
+    def __init__(self, node_id: str) -> None:
+        self.identity: Identity | None = Identity(node_id, "worker", "c")
+
+    def send(self, frame: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def start_dispatcher(view: View) -> Dispatcher:
+    dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
+    dispatcher.start()
+    for node_id in view.nodes:
+        dispatcher.register(Line(node_id), Register(NodeDescription(hostname=node_id)))
+    return dispatcher
+
+
+def test_a_leader_that_stood_still_does_not_take_its_nodes_for_down() -> None:
+    """Found by the simulation's seed 17: it woke up, and placed every task anew."""
+
+    async def scenario() -> None:
+        view, place = View(), Place()
+        view.put_node(new_node("a"))
+        dispatcher = place.run(start_dispatcher, view)
+        await asyncio.sleep(1)
+        place.freeze()
+        await asyncio.sleep(60)
+        place.thaw()
+        await asyncio.sleep(1)
+        assert view.node_state("a").state == READY
+        await asyncio.sleep((MISSED_BEATS + 1) * dispatcher.heartbeat_s)
+        assert view.node_state("a").state != READY  # it never came back: it is down after all
+        dispatcher.stop()
+
+    run(scenario)
+
+
+def test_who_adds_a_node_hears_that_the_leader_is_gone() -> None:
+    """Found by the simulation: an enrolment waited for ever for a leader that led no more."""
+
+    async def scenario() -> None:
+        store = MemoryStore(MemoryState())
+        store.isolate()
+        writer = NodeWriter(store, Fence("/leader", 1), View(), lambda node_id: None)
+        running = asyncio.ensure_future(writer.run())
+        adding = asyncio.ensure_future(writer.add(new_node("a")))
+        await asyncio.sleep(1)
+        running.cancel()
+        with pytest.raises(Deposed):
+            await adding
+        with pytest.raises(Deposed):
+            await writer.add(new_node("b"))
+
+    run(scenario)

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.worker import Worker
 from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.durable import commit_known
+from skep.manager.membership import Membership
 from skep.sim.checkers import Violation
 from skep.sim.cluster import Options, run
+from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
+from skep.store.port import Store, Txn
 
 FOUND = {  # seeds that once failed, and what they found
-    1: "a successor that had to wait for a node forgot to wait for its predecessor",
-    3: "a slot that a scale-down had emptied was filled again",
-    5: "agents waited longer between tries to find a new leader than a leader waits for them",
-    44: "a connection opened to a leader that had just lost the lead registered there for ever",
-    45: "a machine that lost power began a task again whose end was heard of but not yet written",
-    98: "an update never ended when the node of a slot under way was drained after a change of leader",
+    2: "what a removed node's tasks hold was counted below zero",
+    6: "who added a node to a leader that lost the lead waited for ever",
+    17: "a leader that had stood still took all nodes for down",
+    37: "a manager that was demoted before its first vote waited for the vote for ever",
 }
+# Before the simulation had a model of etcd, whose runs are others, it found: a successor that had to wait for a
+# node forgot to wait for its predecessor; a slot that a scale-down had emptied was filled again; agents waited
+# longer between tries to find a new leader than a leader waits for them; a connection opened to a leader that
+# had just lost the lead registered there for ever; a machine that lost power began a task again whose end was
+# heard of but not yet written; an update never ended when the node of a slot under way was drained after a
+# change of leader. Each has a test of its own where it could be shown alone.
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +40,23 @@ def _quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-@pytest.mark.parametrize("seed", [*FOUND, *range(1000, 1030)])
-def test_what_must_hold_holds(seed: int) -> None:
+CHUNK = 20  # seeds to a test: enough to keep the report short, few enough to name what failed
+SEEDS = int(os.environ.get("SKEP_SIM_SEEDS", "200"))
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_stays_fixed(seed: int) -> None:
     run(Options(seed=seed))
+
+
+@pytest.mark.parametrize("first", range(1000, 1000 + SEEDS, CHUNK))
+def test_what_must_hold_holds(first: int) -> None:
+    run_all(range(first, first + CHUNK))
 
 
 @pytest.mark.parametrize("seed", range(2000, 2005))
 def test_many_incidents_on_few_machines(seed: int) -> None:
-    run(Options(seed=seed, workers=4, incidents=60, period_s=120))
+    run(Options(seed=seed, hosts=5, incidents=50))
 
 
 def test_a_seed_replays_exactly() -> None:
@@ -50,7 +69,11 @@ def test_two_seeds_differ() -> None:
 
 def run_all(seeds: Iterable[int]) -> None:
     for seed in seeds:
-        run(Options(seed=seed))
+        try:
+            run(Options(seed=seed))
+        except (Violation, Stuck) as error:
+            error.add_note(f"python -m skep.sim --seed {seed}")
+            raise
 
 
 def test_checkers_see_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +111,58 @@ def test_a_simulation_that_spins_says_so() -> None:
 
     with pytest.raises(Stuck, match="rest"), asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(spins())
+
+
+# What the checkers of managers are for: products that are broken on purpose.
+
+
+def write_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write is done, whoever leads."""
+    apply = EtcdLine._apply
+    monkeypatch.setattr(EtcdLine, "_apply", lambda self, txn: apply(self, replace(txn, fence=None)))
+
+
+def test_checkers_see_two_leaders_that_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not look at fences, and candidates that do not wait for silence."""
+    write_anyway(monkeypatch)
+    with pytest.raises(Violation, match="wrote"):
+        run_all(range(1000, 1020))
+
+
+def test_checkers_see_a_write_without_a_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def careless(store: Store, txn: Txn) -> int:
+        return await commit_known(store, replace(txn, fence=None))
+
+    monkeypatch.setattr("skep.manager.control.services.commit_known", careless)
+    with pytest.raises(Violation, match="without a fence"):
+        run_all(range(1000, 1010))
+
+
+def test_checkers_see_a_removal_that_costs_the_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither skep nor etcd asks whether those who are left can decide."""
+    monkeypatch.setattr("skep.manager.quorum.keeps_quorum_without", lambda view, node_id: True)
+    monkeypatch.setattr("skep.manager.control.nodes.keeps_quorum_without", lambda view, node_id: True)
+    monkeypatch.setattr("skep.sim.etcd_line.check_may_change", lambda etcd, peer, member, act: None)
+    with pytest.raises(Violation):
+        run_all(range(1000, 1020))
+
+
+def test_checkers_see_a_member_that_comes_back_without_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(self: Membership, node_id: str) -> None:
+        """The leader thinks that a member which asks is one already."""
+
+    monkeypatch.setattr(Membership, "_make_learner", forgetful)
+    with pytest.raises(Violation):
+        run_all(range(1000, 1010))
+
+
+def test_checkers_see_an_acknowledged_change_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that answers before it has written."""
+
+    async def hasty(store: Store, txn: Txn) -> int:
+        asyncio.ensure_future(commit_known(store, txn)).add_done_callback(lambda done: done.exception())
+        return 1 << 40
+
+    monkeypatch.setattr("skep.manager.control.nodes.commit_known", hasty)
+    with pytest.raises(Violation, match="acknowledged"):
+        run_all(range(1000, 1010))

@@ -74,7 +74,7 @@ class Leader:
         team: Team,
         cluster_changed: ClusterChanged = lambda cluster: None,
     ) -> None:
-        fence = leadership.fence
+        fence = self.fence = leadership.fence
         self.view = view
         self._leadership = leadership
         self._hub = hub
@@ -151,6 +151,10 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, *self._asking, return_exceptions=True)
             self.dispatcher.stop()
+
+    @property
+    def node_id(self) -> str:
+        return self._team.node_id
 
     # What the dispatcher hears (dispatcher.Listener)
 

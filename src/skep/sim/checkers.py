@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
+from skep.manager import quorum
 from skep.manager.leader import Leader
 from skep.model.constraint import eligible
 from skep.model.states import FAILED, RUNNING, is_terminal
-from skep.sim.hosts import WorkerHost
+from skep.sim.history import History
 from skep.sim.picture import Picture, running_on
-from skep.store.view import SlotKey, View, slot_key
+from skep.sim.workload import value_of
+from skep.sim.world import World
+from skep.store.view import SlotKey, View, host_ports, slot_key
 
 HISTORY_SLACK = 3  # the live task, its successor, and one that is being ended, beyond the limit
 
@@ -26,21 +28,27 @@ class Violation(AssertionError):
 class Never:
     """Compares each moment with the one before."""
 
-    def __init__(self, workers: Sequence[WorkerHost]) -> None:
-        self._workers = workers
+    def __init__(self, world: World, history: History, troubled: dict[str, float]) -> None:
+        self._world = world
+        self._history = history
+        self._troubled = troubled  # host -> when its last incident ended (inf: not yet)
         self._before: Picture | None = None
         self._ran: dict[str, str] = {}
-        self.troubled: dict[str, float] = {}  # host -> when its last incident ended (inf: not yet)
 
-    def check(self, picture: Picture, now: float, leader: Leader | None) -> None:
+    def check(self, picture: Picture, now: float) -> None:
         """Errors: `Violation`."""
-        running = running_on(self._workers)
-        if self._before is not None and self._before.revision != picture.revision:
-            self._tasks_only_move_forward(self._before, picture)
+        if self._world.etcd.wrong:
+            raise Violation(self._world.etcd.wrong[0])
+        running = running_on(self._world.hosts.values())
+        if self._before is None or self._before.revision != picture.revision:
+            self._nothing_acknowledged_is_lost(picture)
+            self._no_port_is_given_twice(picture)
+            self._history_is_bounded(picture)
+            if self._before is not None:
+                self._tasks_only_move_forward(self._before, picture)
         self._nothing_stops_without_a_reason(picture, running)
         self._no_slot_runs_twice(picture, running, now)
-        self._history_is_bounded(picture)
-        self._counts_are_counts(leader)
+        self._counts_are_counts(self._world.leader())
         self._before, self._ran = picture, running
 
     def _tasks_only_move_forward(self, before: Picture, after: Picture) -> None:
@@ -55,16 +63,35 @@ class Never:
             if old.result is not None and new.result != old.result:
                 raise Violation(f"the result of task {task_id} changed")
 
+    def _nothing_acknowledged_is_lost(self, picture: Picture) -> None:
+        found = {f"service {s.spec.name}": value_of(s.spec) for s in picture.services.values()}
+        found.update((f"node {node.id}", value_of(node.spec)) for node in picture.nodes.values())
+        wrong = self._history.find_wrong(found)
+        if wrong:
+            raise Violation(wrong)
+
+    def _no_port_is_given_twice(self, picture: Picture) -> None:
+        """On one node, among tasks that are to run and have not ended."""
+        holders: dict[tuple[str, str, int], str] = {}
+        for task in picture.tasks.values():
+            service = picture.services.get(task.service_id)
+            if service is None or task.desired_state > RUNNING or task.result is not None:
+                continue
+            for protocol, port in host_ports(service):
+                other = holders.setdefault((task.node_id, protocol, port), task.id)
+                if other != task.id:
+                    raise Violation(f"port {port} of {task.node_id} is given to {other} and {task.id}")
+
     def _nothing_stops_without_a_reason(self, picture: Picture, running: dict[str, str]) -> None:
         """A container that ran and does not any more: it failed, its machine did, or the store says stop."""
-        hosts = {worker.name: worker for worker in self._workers}
+        hosts = {host.name: host for host in self._world.hosts.values()}
         for task_id, host in self._ran.items():
             if task_id in running:
                 continue
             task = picture.tasks.get(task_id)
             executor = hosts[host].executor
             state = executor.state_of(task_id)
-            machine_lost = state is None and self.troubled.get(host) is not None
+            machine_lost = state is None and self._troubled.get(host) is not None
             if state == FAILED or machine_lost or task is None or task.desired_state > RUNNING:
                 continue
             if task.service_id not in picture.removed:
@@ -75,7 +102,7 @@ class Never:
         seen: dict[tuple[str, SlotKey], str] = {}
         for task_id, host in running.items():
             task = picture.tasks.get(task_id)
-            if task is None or now - self.troubled.get(host, 0.0) < 60:
+            if task is None or now - self._troubled.get(host, 0.0) < 60:
                 continue
             key = (task.service_id, slot_key(task))
             if key in seen:
@@ -95,15 +122,23 @@ class Never:
             raise Violation(f"the leader counts fewer than no running tasks of {below}")
 
 
-def what_is_missing(picture: Picture, workers: Sequence[WorkerHost], leader: Leader | None) -> str:
+def what_is_missing(picture: Picture, world: World) -> str:
     """Returns what keeps the cluster from being as wanted; an empty text when it is."""
+    leader = world.leader()
     if leader is None:
         return "there is no leader"
+    if len(world.believers()) > 1:
+        return f"several believe that they lead: {[host.name for host in world.believers()]}"
+    members = _members_differ(picture, world, leader)
+    if members:
+        return members
+    if leader.view.pending:
+        return "tasks are pending"
     if picture.removed:
         return f"removed services are still there: {sorted(picture.removed)}"
     wanted = _wanted_slots(picture)
     found: Counter[tuple[str, SlotKey]] = Counter()
-    for task_id, host in running_on(workers).items():
+    for task_id, host in running_on(world.hosts.values()).items():
         task = picture.tasks.get(task_id)
         if task is None or task.desired_state != RUNNING:
             return f"a leftover runs on {host}: {task_id}"
@@ -117,6 +152,19 @@ def what_is_missing(picture: Picture, workers: Sequence[WorkerHost], leader: Lea
                 return f"slot {key} of {picture.services[service_id].spec.name} does not run"
     replicated = _replicated_counts(picture, found)
     return replicated or _view_differs(leader.view, picture)
+
+
+def _members_differ(picture: Picture, world: World, leader: Leader) -> str:
+    """Managers are the voters, and the leader has nothing to change."""
+    wanted = {node.id for node in picture.nodes.values() if node.spec.role == "manager"}
+    voting = {peer.node_id for peer in world.etcd.voters()}
+    if wanted != voting or len(voting) != len(world.etcd.members):
+        return f"managers are to be {sorted(wanted)}, etcd has {sorted(voting)} and learners"
+    idle = [host.name for host in world.present() if (host.leader_id == "") == (host.node_id in wanted)]
+    if idle:
+        return f"these follow no leader although managers, or do although workers: {idle}"
+    step = quorum.decide(leader.view, leader.node_id, {})
+    return "" if step.act is quorum.Act.NOTHING and not step.why_not else f"the leader is to {step}"
 
 
 def _wanted_slots(picture: Picture) -> dict[str, list[str]]:

@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import random
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedSettings
-from skep.manager.leader import Leader
+from skep.daemon.state import Membership
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, Violation, what_is_missing
-from skep.sim.faults import FlakyStore, Incident, draw_incidents
-from skep.sim.hosts import ManagerHost, WorkerHost
-from skep.sim.loop import VirtualLoop
-from skep.sim.net import Network
+from skep.sim.faults import Incident, draw_incidents
+from skep.sim.history import History
+from skep.sim.hosts import Host
+from skep.sim.ledger import Ledger
+from skep.sim.loop import START_S, VirtualLoop
 from skep.sim.picture import Picture
-from skep.sim.workload import Workload
+from skep.sim.troubles import Troubles
+from skep.sim.workload import Workload, value_of
+from skep.sim.world import World
 from skep.store import codec
-from skep.store.memory import MemoryState
-from skep.store.port import Member, Put
+from skep.store.port import Put
 
 EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.1
-CLOCK_JUMP_MAX_S = 7200.0
-CONVERGE_S = 240.0  # after healing: a down node's 15 s, restart delays, updates one by one
+CONVERGE_S = 300.0  # after healing: a down node's 15 s, restart delays, updates and managers one by one
+TIDY_S = 2.0
+LEAVE_S = (20.0, 60.0)  # between machines that leave or join
 
 
 class Options(Struct, frozen=True):
     """What a run is made of; all of it is printed, and nothing else influences it."""
 
     seed: int
-    workers: int = 12
+    hosts: int = 12
     managers: int = 3
-    period_s: float = 180.0  # of faults and work; then everything heals
-    incidents: int = 25
+    period_s: float = 120.0  # of faults and work; then everything heals
+    incidents: int = 20
     steps: int = 40
     fail_rate: float = 0.02
     crash_rate_per_hour: float = 2.0
@@ -67,64 +70,43 @@ class Simulation:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._rng = random.Random(options.seed)
-        self._state = MemoryState()
-        self._faults = FlakyStore(self._child_rng())
-        self._network = Network(self._child_rng())
-        self._workload = Workload(self._child_rng())
-        names = [f"m{n}" for n in range(options.managers)]
-        self._managers = [
-            ManagerHost(
-                name, self._network, names, self._state, self._faults, LoopClock(EPOCH_S), self._child_rng()
-            )
-            for name in names
-        ]
-        new_id = id_source(self._child_rng())
-        self._workers = [
-            WorkerHost(
-                f"w{n}",
-                new_id(),
-                self._network,
-                names,
-                self._settings(),
-                LoopClock(EPOCH_S),
-                self._child_rng(),
-            )
-            for n in range(options.workers)
-        ]
-        self._never = Never(self._workers)
+        self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
+        self._history = History()
+        self._workload = Workload(self._child_rng(), self._history)
+        self._troubles = Troubles(self._world)
+        self._never = Never(self._world, self._history, self._troubles.troubled)
+        self._new_id = id_source(self._child_rng())
+        first = [self._new_id() for _ in range(options.hosts)]
+        peers = {node_id: _address(n) for n, node_id in enumerate(first[: options.managers])}
+        for node_id in first:
+            self._new_host(node_id, "manager" if node_id in peers else "worker", peers)
+        self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
         self._trace: list[str] = []
-        self._picture = Picture(self._state)
-        self._hurt: dict[str, int] = {}  # host -> incidents in force; a host heals with the last of them
-
-    @property
-    def _leader(self) -> Leader | None:
-        return next((m.leader for m in self._managers if m.leader is not None), None)
+        self._picture = Picture(self._world.etcd.state)
 
     async def run(self) -> Result:
-        options = self._options
+        options, world = self._options, self._world
         self._write_first_state()
-        for manager in self._managers:
-            manager.start()
-        for worker in self._workers:
-            worker.start()
+        background = [asyncio.ensure_future(world.etcd.run())]
+        for host in world.present():
+            await host.start()
         watch = asyncio.ensure_future(self._watch())
         incidents = draw_incidents(self._child_rng(), options.incidents, options.period_s)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
-        works.append(asyncio.ensure_future(self._work()))
+        works += [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._come_and_go())]
         try:
             await self._until(watch, asyncio.gather(*works))
+            background.append(asyncio.ensure_future(self._tidy()))
             converged_s = await self._converge(watch)
         except Violation as error:
             error.trace = self._trace
             raise
         finally:
-            for task in (watch, *works):
+            for task in (watch, *works, *background):
                 task.cancel()
-            await asyncio.gather(watch, *works, return_exceptions=True)
-            for host in self._managers:
-                await host.crash()
-            for worker in self._workers:
-                await worker.crash_daemon()
+            await asyncio.gather(watch, *works, *background, return_exceptions=True)
+            for host in world.hosts.values():
+                await host.crash_daemon()
         return Result(self._trace, self._digest(), converged_s)
 
     async def _until(self, watch: asyncio.Future[None], work: asyncio.Future[list[None]]) -> None:
@@ -141,18 +123,29 @@ class Simulation:
         if watch.done():
             watch.result()
         self._say("everything is healed")
-        self._network.calm = True
+        self._world.network.calm = True
         began = asyncio.get_running_loop().time()
         missing = ""
         while (now := asyncio.get_running_loop().time()) < began + CONVERGE_S:
             if watch.done():
                 watch.result()
-            missing = what_is_missing(self._look(), self._workers, self._leader)
+            missing = self._untidy() or what_is_missing(self._look(), self._world)
             if not missing:
                 self._say("as wanted")
                 return now - began
             await asyncio.sleep(0.5)
         raise Violation(f"not within {CONVERGE_S:.0f} s after healing: {missing}")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._never.check(self._look(), asyncio.get_running_loop().time())
+
+    def _look(self) -> Picture:
+        state = self._world.etcd.state
+        if self._picture.revision != state.changed_at:
+            self._picture = Picture(state)
+        return self._picture
 
     # Everyday
 
@@ -160,90 +153,111 @@ class Simulation:
         rng = self._child_rng()
         for _ in range(self._options.steps):
             await asyncio.sleep(rng.expovariate(self._options.steps / self._options.period_s))
-            leader = self._leader
-            if leader is None:
+            believers = self._world.believers()
+            if not believers:
                 self._say("user: no leader")
                 continue
+            host = rng.choice(believers)
+            assert host.leader is not None
             try:
-                self._say("user: " + await self._workload.step(leader))
+                self._say(f"user at {host.name}: " + await self._workload.step(host, host.leader))
             except SkepError as error:
-                self._say(f"user: refused: {error}")
+                self._say(f"user at {host.name}: refused: {error}")
 
-    async def _watch(self) -> None:
+    async def _come_and_go(self) -> None:
+        """A machine leaves now and then, more often a manager; as many new ones join."""
+        rng = self._child_rng()
+        until = START_S + self._options.period_s
         while True:
-            await asyncio.sleep(CHECK_S)
-            self._never.check(self._look(), asyncio.get_running_loop().time(), self._leader)
+            await asyncio.sleep(rng.uniform(*LEAVE_S))
+            if asyncio.get_running_loop().time() > until:
+                return
+            if len(self._world.present()) < self._options.hosts:
+                await self._join(rng.choice(("manager", "worker")))
+                continue
+            host = rng.choice(self._world.managers() if rng.random() < 0.6 else self._world.present())
+            if host.is_up and not host.place.frozen and self._may_leave(host):
+                await self._leave(host)
 
-    def _look(self) -> Picture:
-        if self._picture.revision != self._state.changed_at:
-            self._picture = Picture(self._state)
-        return self._picture
+    def _may_leave(self, host: Host) -> bool:
+        """A majority of the managers that there are must be left, or nobody could help them any more."""
+        voters = self._world.etcd.voters()
+        stay = [v for v in voters if not self._world.host(v.node_id).has_left and v is not host.peer]
+        return host.peer not in voters or (len(stay) > 1 and len(stay) * 2 > len(voters))
+
+    async def _leave(self, host: Host) -> None:
+        self._say(f"{host.name} leaves")
+        node = self._look().nodes.get(host.node_id)
+        if node is not None and host.manager is not None:
+            demoted = replace(node.spec, role="worker")
+            self._history.begin(f"node {host.node_id}", value_of(demoted))
+        self._troubles.left(host)
+        await host.do(host.leave())
+        self._say(f"{host.name} has left")
+
+    async def _join(self, role: str) -> None:
+        believers, node_id = self._world.believers(), self._new_id()
+        host = believers[0] if believers else None
+        name = f"h{len(self._world.hosts)}"
+        try:
+            if host is not None and host.leader is not None:
+                await self._workload.add_node(host, host.leader, node_id, name, role)
+                await self._new_host(node_id, "worker", {}).start()
+                self._say(f"{name} joins to be a {role}")
+        except SkepError as error:
+            self._say(f"{name} cannot join: {error}")
+
+    def _untidy(self) -> str:
+        gone = [node for node in self._look().nodes.values() if self._is_gone(node)]
+        return f"nodes that have left are still known: {[node.id for node in gone]}" if gone else ""
+
+    def _is_gone(self, node: Node) -> bool:
+        host = self._world.hosts.get(node.id)
+        return host is None or host.has_left
+
+    async def _tidy(self) -> None:
+        """An administrator removes the nodes that have left."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            leader = self._world.leader()
+            host = self._world.leading(leader.node_id) if leader is not None else None
+            if leader is None or host is None:
+                continue
+            for node in [node for node in leader.view.nodes.values() if self._is_gone(node)]:
+                try:
+                    if node.spec.role == "manager":
+                        spec = replace(node.spec, role="worker")
+                        await self._workload.change_node(host, leader, node, spec)
+                    else:
+                        await self._workload.remove_node(host, leader, node.id)
+                except SkepError as error:
+                    self._say(f"administrator: {error}")
+            await self._find_lost()
+
+    async def _find_lost(self) -> None:
+        """A machine that was away while all managers it knew were replaced is told where they are now."""
+        voters = {peer.node_id for peer in self._world.etcd.voters()}
+        addresses = [host.address for host in self._world.present() if host.node_id in voters]
+        for host in self._world.present():
+            if host.is_up and host.is_lost(addresses):
+                self._say(f"administrator: {host.name} is told where the managers are")
+                await host.crash_daemon()
+                host.remember(replace(host.membership, managers=addresses))
+                await host.start()
 
     # Incidents
 
     async def _suffer(self, incident: Incident) -> None:
         await asyncio.sleep(incident.at_s)
-        kind = incident.kind
-        if kind.startswith("store-"):
-            await self._store_trouble(kind, incident.for_s)
-        elif kind == "deposed":
-            manager = next((m for m in self._managers if m.leader is not None), self._managers[0])
-            self._say(f"{manager.name} is deposed")
-            manager.depose()
-        elif kind == "clock":
-            await self._clock_trouble(incident)
-        elif kind.startswith("manager"):
-            manager = self._managers[incident.target % len(self._managers)]
-            await self._manager_trouble(kind, manager, incident.for_s)
-        else:
-            worker = self._workers[incident.target % len(self._workers)]
-            await self._worker_trouble(kind, worker, incident.for_s)
-
-    async def _store_trouble(self, kind: str, for_s: float) -> None:
-        self._say(f"{kind} for {for_s:.1f} s")
-        faults, name = self._faults, "slow" if kind == "store-slow" else "flaky"
-        setattr(faults, name, getattr(faults, name) + 1)
-        await asyncio.sleep(for_s)
-        setattr(faults, name, getattr(faults, name) - 1)
-
-    async def _clock_trouble(self, incident: Incident) -> None:
-        hosts: list[ManagerHost | WorkerHost] = [*self._managers, *self._workers]
+        world = self._world
+        hosts = world.present()
+        if incident.aim == "leader" or incident.kind == "deposed":
+            hosts = [host for host in world.believers() if not host.has_left] or hosts
+        elif incident.aim == "manager" or incident.kind in ("etcd", "disk-slow", "disk-hung"):
+            hosts = world.managers() or hosts
         host = hosts[incident.target % len(hosts)]
-        offset_s = incident.size * CLOCK_JUMP_MAX_S
-        self._say(f"the clock of {host.name} jumps by {offset_s:.0f} s for {incident.for_s:.1f} s")
-        host.clock.offset_s += offset_s
-        await asyncio.sleep(incident.for_s)
-        host.clock.offset_s -= offset_s
-
-    async def _manager_trouble(self, kind: str, manager: ManagerHost, for_s: float) -> None:
-        self._say(f"{kind} {manager.name} for {for_s:.1f} s")
-        self._hurt[manager.name] = self._hurt.get(manager.name, 0) + 1
-        if kind == "manager-cut":
-            manager.cut()
-        else:
-            await manager.crash()
-        await asyncio.sleep(for_s)
-        self._hurt[manager.name] -= 1
-        if self._hurt[manager.name] == 0:
-            manager.heal()
-
-    async def _worker_trouble(self, kind: str, worker: WorkerHost, for_s: float) -> None:
-        self._say(f"{kind} {worker.name} for {for_s:.1f} s")
-        self._hurt[worker.name] = self._hurt.get(worker.name, 0) + 1
-        self._never.troubled[worker.name] = math.inf
-        if kind == "cut":
-            self._network.cut(worker.name)
-        elif kind == "daemon":
-            await worker.crash_daemon()
-        else:
-            await worker.crash_machine()
-        await asyncio.sleep(for_s)
-        self._hurt[worker.name] -= 1
-        if self._hurt[worker.name] == 0:
-            self._network.heal(worker.name)
-            if worker.agent is None:
-                worker.start()
-            self._never.troubled[worker.name] = asyncio.get_running_loop().time()
+        self._say(f"{incident.kind} {host.name} for {incident.for_s:.1f} s")
+        await self._troubles.suffer(incident, host)
 
     # Small things
 
@@ -251,14 +265,29 @@ class Simulation:
         """A generator for each part, so that one part's draws do not shift another's."""
         return random.Random(self._rng.getrandbits(64))
 
-    def _settings(self) -> SimulatedSettings:
-        return SimulatedSettings(
+    def _new_host(self, node_id: str, role: str, peers: dict[str, str]) -> Host:
+        number = len(self._world.hosts)
+        known = list(peers.values()) or [host.address for host in self._world.managers()]
+        membership = Membership(
+            node_id=node_id,
+            cluster_id="sim",
+            role=role,
+            managers=known,
+            listen=_address(number),
+            advertise=_address(number),
+            peers=peers if role == "manager" else {},
+        )
+        settings = SimulatedSettings(
             prepare_s=self._rng.uniform(0, 2),
             start_s=self._rng.uniform(0, 1),
             stop_s=self._rng.uniform(0, 3),
             fail_rate=self._options.fail_rate,
             crash_rate_per_hour=self._options.crash_rate_per_hour,
         )
+        clock = LoopClock(EPOCH_S)
+        host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())
+        self._world.hosts[node_id] = host
+        return host
 
     def _write_first_state(self) -> None:
         cluster = Cluster(
@@ -275,26 +304,29 @@ class Simulation:
             Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
             Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
         ]
-        hosts = [(worker.node_id, worker.name, "worker") for worker in self._workers]
-        hosts += [(manager.name, manager.name, "manager") for manager in self._managers]
-        for node_id, name, role in hosts:
+        for host in self._world.present():
             node = Node(
-                id=node_id,
-                spec=NodeSpec(role=role, availability="active" if role == "worker" else "drain"),
-                description=NodeDescription(hostname=name),
+                id=host.node_id,
+                spec=NodeSpec(role=host.membership.role, availability="active"),
+                description=NodeDescription(hostname=host.name),
                 created_at=EPOCH_S,
                 updated_at=EPOCH_S,
+                manager_addr=host.address if host.membership.role == "manager" else "",
             )
             puts.append(Put(codec.node_key(node.id), codec.encode_object(node)))
-        self._state.write(puts)
-        for n, manager in enumerate(self._managers):
-            self._state.members[manager.name] = Member(n, manager.name, False)
+            self._history.done(self._history.begin(f"node {node.id}", value_of(node.spec)))
+        self._world.etcd.state.write(puts)
+        self._world.etcd.found([host.node_id for host in self._world.managers()])
 
     def _say(self, what: str) -> None:
-        self._trace.append(f"{asyncio.get_running_loop().time() - 1000:8.2f}  {what}")
+        self._trace.append(f"{asyncio.get_running_loop().time() - START_S:8.2f}  {what}")
 
     def _digest(self) -> str:
         found = hashlib.sha256("\n".join(self._trace).encode())
-        for pair in self._state.prefix(codec.PREFIX):
+        for pair in self._world.etcd.state.prefix(codec.PREFIX):
             found.update(pair.key.encode() + pair.value)
         return found.hexdigest()[:16]
+
+
+def _address(number: int) -> str:
+    return f"10.0.{number // 250}.{number % 250 + 1}:2377"

@@ -12,26 +12,37 @@ from skep.store.memory import StoreFaults
 from skep.store.port import Txn
 
 KINDS = (
-    "daemon",  # a worker's daemon is killed and started again
-    "machine",  # a worker loses power and comes back
-    "cut",  # a worker's cable is pulled
-    "manager",  # a manager is killed and started again
-    "manager-cut",  # a manager's cable is pulled
+    "daemon",  # a daemon is killed and started again
+    "machine",  # a machine loses power and comes back
+    "pause",  # a machine stands still and goes on, with all that it believed
+    "cable",  # a machine's cable is pulled
+    "deaf",  # nothing reaches a machine, what it sends arrives
+    "mute",  # nothing a machine sends arrives
+    "partition",  # the machines are in two groups that do not reach each other
+    "one-way",  # frames from one group of machines to the other are held up
+    "reset",  # a machine's connections break
+    "half-open",  # a machine's connections are lost, and nobody is told
+    "clock",  # a machine's clock jumps by up to hours, forth or back, and returns later
     "deposed",  # the leader loses the lead although it lives
-    "clock",  # a manager's or worker's clock jumps by up to hours, forth or back, and returns later
-    "store-slow",
-    "store-flaky",
+    "etcd",  # a manager's etcd is killed and started again
+    "disk-slow",
+    "disk-hung",  # a manager's etcd waits for its disk
+    "store-flaky",  # etcd refuses, or its answers are lost
 )
+AIMS = ("any", "manager", "leader")
 
 
 class Incident(Struct, frozen=True):
-    """One fault, of `KINDS`; `target` is a number, taken modulo the hosts; `size` is from -1 to 1."""
+    """One fault, of `KINDS`, of a host as `AIMS` says: `target` is a number, taken modulo the hosts. `size`
+    is from -1 to 1, `seed` for what else is drawn."""
 
     at_s: float
     kind: str
+    aim: str
     target: int
     for_s: float
     size: float
+    seed: int
 
 
 def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Incident]:
@@ -40,9 +51,11 @@ def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Inci
         Incident(
             at_s=rng.uniform(5, period_s),
             kind=rng.choice(KINDS),
+            aim=rng.choice(AIMS),
             target=rng.randrange(1000),
             for_s=rng.choice((rng.uniform(0.1, 3), rng.uniform(3, 40))),
             size=rng.uniform(-1, 1),
+            seed=rng.getrandbits(32),
         )
         for _ in range(count)
     ]
@@ -50,19 +63,19 @@ def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Inci
 
 
 class FlakyStore(StoreFaults):
-    """Shared by all managers: commits are slow, refused, in conflict, or done without an answer."""
+    """Shared by all managers: commits are refused, in conflict, or done without an answer."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self.slow = 0  # incidents in force; they may overlap
-        self.flaky = 0
+        self.flaky = 0  # incidents in force; they may overlap
 
     async def before_commit(self, txn: Txn) -> None:
+        if not self.flaky:
+            return
         rng = self._rng
-        await asyncio.sleep(rng.uniform(0.05, 1.5) if self.slow else rng.uniform(0.0005, 0.003))
-        if self.flaky and rng.random() < 0.1:
+        if rng.random() < 0.1:
             raise Unavailable("etcd: the request was refused (simulated)")
-        if self.flaky and any(c.revision for c in txn.compares) and rng.random() < 0.1:
+        if any(c.revision for c in txn.compares) and rng.random() < 0.1:
             raise Conflict("the object was changed by somebody else meanwhile (simulated)")
 
     async def after_commit(self, txn: Txn) -> None:

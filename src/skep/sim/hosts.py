@@ -1,170 +1,199 @@
-"""Simulated machines: a worker with the real agent, a manager with the real candidate and leader."""
+"""Simulated machines: each a node with the real agent, and a manager while the swarm wants it to be one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.agent_part import AgentPart
-from skep.manager.candidate import Candidate
-from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Team
-from skep.model.cluster import Cluster
-from skep.model.node import Node
+from skep.daemon.node import DEMOTE_S
+from skep.daemon.role_keeper import RoleKeeper
+from skep.daemon.state import Membership
+from skep.manager.leader import Leader
+from skep.rpc.messages import Role
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Unsupported
+from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.ids import id_source
-from skep.sim.net import Network
-from skep.store import codec
-from skep.store.memory import MemoryMembers, MemoryState, MemoryStore, StoreFaults
+from skep.sim.etcd import Peer
+from skep.sim.loop import Place
+from skep.sim.manager import SimManager
+
+if TYPE_CHECKING:
+    from skep.sim.world import World
+
+T = TypeVar("T")
 
 
-class WorkerHost:
-    """A node. Its containers live in the executor and outlast a crash of the daemon, not of the machine."""
+class Host:
+    """A machine. Its containers live in the executor and outlast a crash of the daemon, not of the machine;
+    `membership` and etcd's data (`peer`) outlast both. Fulfils `role_keeper.Node`."""
 
     def __init__(
         self,
         name: str,
-        node_id: str,
-        network: Network,
-        managers: list[str],
+        membership: Membership,
+        world: World,
         settings: SimulatedSettings,
         clock: LoopClock,
         rng: random.Random,
     ) -> None:
         self.name = name
-        self.node_id = node_id
-        self._network = network
-        self._managers = managers
-        self._settings = settings
+        self.membership = membership
+        self.node_id = membership.node_id
+        self.address = membership.advertise
+        self.ip = membership.advertise.partition(":")[0]
         self.clock = clock
+        self.new_id = id_source(rng)
+        self.place = Place()
+        self.peer = Peer(self.node_id, self.ip, self.place)
+        self.running_manager: SimManager | None = None
+        self.is_up = False
+        self.has_left = False
+        self.lives = 0
+        self._world = world
+        self._settings = settings
         self._rng = rng
+        self._role = RoleKeeper(self)
+        self._agent: _Agent | None = None
         self.executor = self._new_executor()
-        self.agent: AgentPart | None = None
-        self.removed = False
+        world.network.plug_in(self.ip, self.place)
+        world.etcd.peers[self.node_id] = self.peer
 
-    def start(self) -> None:
-        self.agent = AgentPart(
+    @property
+    def manager(self) -> SimManager | None:
+        return self.running_manager
+
+    @property
+    def leader(self) -> Leader | None:
+        return self.running_manager.leader if self.running_manager is not None else None
+
+    @property
+    def leader_id(self) -> str:
+        """Who leads, as far as this host's manager knows."""
+        return self.running_manager.leader_id if self.running_manager is not None else ""
+
+    def is_lost(self, managers: list[str]) -> bool:
+        """True when it has no session and tries none of these managers."""
+        session = self.agent.session
+        return not session.ready.is_set() and not set(session.managers) & set(managers)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Has the host do something."""
+        return asyncio.get_running_loop().create_task(work, context=self.place.context())
+
+    async def start(self) -> None:
+        """The daemon starts, on what it remembers."""
+        self.is_up = True
+        self.lives += 1
+        await self.do(self._start())
+
+    async def _start(self) -> None:
+        self._role = RoleKeeper(self)
+        if self.membership.role == "manager" and self.peer.member_id:
+            with contextlib.suppress(Unavailable):
+                await self.begin_manager()
+        self._agent = _Agent(
             self.node_id,
             self.name,
             self._connect,
-            list(self._managers),
+            list(self.membership.managers),
             self.executor,
             self.clock,
             self._rng,
-            lambda managers: None,
-            self._on_removed,
+            self._managers_changed,
+            self._removed,
+            self._told,
+            self.address if self.membership.role == "manager" else "",
         )
-        self.agent.start()
+        self._agent.start()
 
     async def crash_daemon(self) -> None:
         """SIGKILL of the daemon: connections break, containers run on."""
-        if self.agent is not None:
-            agent, self.agent = self.agent, None
-            self._network.crash(self.name, silently=False)
-            await agent.stop()
+        await self._crash(silently=False)
 
     async def crash_machine(self) -> None:
         """Power is gone: nothing runs any more, and nobody is told."""
-        if self.agent is not None:
-            agent, self.agent = self.agent, None
-            self._network.crash(self.name, silently=True)
-            await agent.stop()
+        await self._crash(silently=True)
         self.executor = self._new_executor()
+
+    async def _crash(self, silently: bool) -> None:
+        if not self.is_up:
+            return
+        self.is_up = False
+        self._world.network.crash(self.ip, silently)
+        self.place.release()
+        manager, self.running_manager = self.running_manager, None
+        if manager is not None:
+            await manager.crash()
+        await self._role.stop()
+        if self._agent is not None:
+            agent, self._agent = self._agent, None
+            await agent.stop()
+
+    async def leave(self) -> None:
+        """`docker swarm leave --force`: it is never seen again."""
+        manager = self.running_manager
+        if manager is not None:
+            try:
+                async with asyncio.timeout(DEMOTE_S):
+                    await self._role.demote(manager)
+            except (SkepError, TimeoutError):
+                pass
+        self.has_left = True
+        await self.crash_machine()
+        self.peer.clear()
+
+    # role_keeper.Node
+
+    @property
+    def agent(self) -> _Agent:
+        if self._agent is None:
+            raise Unavailable("the agent has not started")
+        return self._agent
+
+    def remember(self, membership: Membership) -> None:
+        self.membership = membership
+
+    async def end_manager(self) -> None:
+        manager, self.running_manager = self.running_manager, None
+        if manager is not None:
+            await manager.stop()
+        self.peer.clear()
+
+    async def begin_manager(self) -> None:
+        """Errors: `Unavailable`."""
+        manager = SimManager(self, self._world)
+        await manager.start()
+        self.running_manager = manager
+
+    # Inside
 
     async def _connect(self, address: str, handler: Handler) -> Connection:
         identity = Identity(self.node_id, "worker", "sim")
-        return await self._network.connect(self.name, identity, address, handler)
+        return await self._world.network.connect(self.ip, identity, address, handler)
 
     def _new_executor(self) -> SimulatedExecutor:
         return SimulatedExecutor(self.name, self._settings, self._rng, self.clock)
 
-    def _on_removed(self, message: str) -> None:
-        self.removed = True
+    def _managers_changed(self, managers: list[str]) -> None:
+        self.remember(replace(self.membership, managers=list(managers)))
+
+    def _told(self, role: Role) -> None:
+        self._role.told(role)
+
+    def _removed(self, message: str) -> None:
+        """A node that the swarm has removed; its containers end with its machine (`leave`)."""
 
 
-class ManagerHost:
-    """A manager: campaigns, leads, serves sessions. All managers share one `MemoryState`, as they do etcd."""
+class _Agent(AgentPart):
+    """The simulated network knows its hosts by name: there are no certificates to renew."""
 
-    def __init__(
-        self,
-        name: str,
-        network: Network,
-        managers: list[str],
-        state: MemoryState,
-        faults: StoreFaults,
-        clock: LoopClock,
-        rng: random.Random,
-    ) -> None:
-        self.name = name
-        self._network = network
-        self._managers = managers
-        self._state = state
-        self._faults = faults
-        self.clock = clock
-        self._new_id = id_source(rng)
-        self._store: MemoryStore | None = None
-        self._candidate: Candidate | None = None
-        self._work: asyncio.Task[None] | None = None
-
-    @property
-    def leader(self) -> Leader | None:
-        return self._candidate.leader if self._candidate is not None else None
-
-    def start(self) -> None:
-        self._store = MemoryStore(self._state, self._faults)
-        team = Team(self.name, MemoryMembers(self._store, self._state), self._probe)
-        self._candidate = Candidate(
-            self._store,
-            self.clock,
-            self._new_id,
-            self._new_id,
-            EventHub(self.clock),
-            self._managers,
-            _no_certificates,
-            team,
-        )
-        self._network.listen(self.name, self._accept)
-        self._work = asyncio.ensure_future(self._candidate.run())
-
-    async def crash(self) -> None:
-        """SIGKILL: it is silent from now on."""
-        if self._work is None or self._store is None:
-            return
-        self._network.crash(self.name, silently=False)
-        self._store.crash()
-        self._candidate = None
-        self._work.cancel()
-        await asyncio.gather(self._work, return_exceptions=True)
-        self._work = None
-
-    def cut(self) -> None:
-        """Its cable is pulled: neither nodes nor the other managers' etcd can be reached."""
-        self._network.cut(self.name)
-        if self._store is not None:
-            self._store.isolate()
-
-    def heal(self) -> None:
-        self._network.heal(self.name)
-        if self._store is not None:
-            self._store.reconnect()
-        if self._candidate is None:
-            self.start()
-
-    def depose(self) -> None:
-        """It loses the lead although it lives, as after a pause: another manager has ended its leadership."""
-        if self.leader is not None:
-            self._state.entries.pop(codec.LEADER_KEY, None)
-
-    async def _probe(self, node_id: str) -> bool:
-        return self._network.is_up(node_id)
-
-    def _accept(self, connection: Connection) -> Handler | None:
-        leader = self.leader
-        return None if leader is None else leader.dispatcher.open(connection)
-
-
-def _no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
-    raise Unsupported("the simulated network knows its hosts by name")
+    async def renew_as(self, role: str) -> None:
+        """It is one."""

@@ -1,7 +1,7 @@
 """A network in memory: streams that deliver in order, late, or not at all; fulfils `rpc.port`.
 
-A host that is cut off is like one whose cable is pulled: nothing arrives, nobody is told, and what was
-sent arrives after all when the cable is back, as TCP has it. A host that crashes loses its connections.
+A cut stops what goes from some hosts to others, one way: nothing arrives, nobody is told, and what was sent
+arrives after all when the cut heals, as TCP has it. A host that crashes loses its connections.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.errors import Unavailable
+from skep.sim.loop import Place
 
 LATENCY_S = (0.0002, 0.004)
 LATE_RATE, LATE_S = 0.002, (0.5, 6.0)  # a lost packet's retransmissions, a full queue
@@ -21,27 +22,66 @@ CONNECT_TIMEOUT_S = 3.0
 Accept = Callable[[Connection], Handler | None]
 
 
+class Cut:
+    """Stops what hosts of `sources` send to hosts of `targets`; None is all other hosts."""
+
+    def __init__(self, sources: frozenset[str] | None, targets: frozenset[str] | None) -> None:
+        self._sources, self._targets = sources, targets
+
+    def stops(self, source: str, target: str) -> bool:
+        return (self._sources is None or source in self._sources) and (
+            self._targets is None or target in self._targets
+        )
+
+
 class Network:
-    """Hosts are names; a listener's address is its host's name."""
+    """Hosts are names; an address is its host's name and a port."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
+        self._places: dict[str, Place] = {}
         self._listeners: dict[str, Accept] = {}
-        self._cut: set[str] = set()
+        self._cuts: list[Cut] = []
+        self._passes: dict[tuple[str, str], bool] = {}  # what the cuts come to, as far as asked
         self._ends: dict[str, dict[_End, None]] = {}  # host -> its ends, in order of opening
         self.calm = False  # True: no more late frames
+
+    def plug_in(self, host: str, place: Place) -> None:
+        """What arrives at the host is handled in its place."""
+        self._places[host] = place
+
+    def place(self, host: str) -> Place:
+        return self._places[host]
 
     def listen(self, host: str, accept: Accept) -> None:
         self._listeners[host] = accept
 
-    def cut(self, host: str) -> None:
-        self._cut.add(host)
+    def stop_listening(self, host: str) -> None:
+        self._listeners.pop(host, None)
 
-    def heal(self, host: str) -> None:
-        self._cut.discard(host)
+    def cut(self, *cuts: Cut) -> None:
+        self._cuts += cuts
+        self._passes.clear()
+
+    def heal(self, *cuts: Cut) -> None:
+        for cut in cuts:
+            self._cuts.remove(cut)
+        self._passes.clear()
         for ends in list(self._ends.values()):
             for end in list(ends):
                 end.inbox.wake()
+
+    def passes(self, source: str, target: str) -> bool:
+        """True when frames get from one host to another now."""
+        found = self._passes.get((source, target))
+        if found is None:
+            found = source == target or not any(cut.stops(source, target) for cut in self._cuts)
+            self._passes[source, target] = found
+        return found
+
+    def linked(self, one: str, other: str) -> bool:
+        """True when frames pass both ways."""
+        return self.passes(one, other) and self.passes(other, one)
 
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
@@ -51,12 +91,16 @@ class Network:
             if not silently:
                 end.peer.inbox.push(None)
 
-    def is_up(self, host: str) -> bool:
-        """True when the host listens and is not cut off."""
-        return host in self._listeners and host not in self._cut
+    def reset(self, host: str) -> None:
+        """All connections of a host break, and both ends hear of it."""
+        for end in list(self._ends.get(host, ())):
+            end.inbox.push(None)
+            end.peer.inbox.push(None)
 
-    def is_cut(self, end: _End) -> bool:
-        return end.host in self._cut or end.peer.host in self._cut
+    def forget_connections(self, host: str) -> None:
+        """All connections of a host are lost, and nobody hears of it: a firewall was started anew."""
+        for end in list(self._ends.get(host, ())):
+            end.is_lost = end.peer.is_lost = True
 
     def latency_s(self) -> float:
         if not self.calm and self._rng.random() < LATE_RATE:
@@ -65,23 +109,25 @@ class Network:
 
     async def connect(self, host: str, identity: Identity, address: str, handler: Handler) -> Connection:
         """Opens a connection from `host`, whose certificate says `identity`. Errors: `Unavailable`."""
+        target = address.partition(":")[0]
         await asyncio.sleep(self.latency_s())
-        if host in self._cut or address in self._cut:
+        place = self._places.get(target)
+        if place is None or place.frozen or not self.linked(host, target):
             await asyncio.sleep(CONNECT_TIMEOUT_S)
             raise Unavailable(f"{address}: timeout")
-        accept = self._listeners.get(address)
+        accept = self._listeners.get(target)
         if accept is None:
             raise Unavailable(f"{address}: connection refused")
-        client, server = _End(self, host), _End(self, address)
+        client, server = _End(self, host), _End(self, target)
         client.peer, server.peer = server, client
         server.identity = identity
-        taken = accept(server)
+        taken = place.run(accept, server)
         if taken is None:
             raise Unavailable(f"{address}: connection refused")
         client.handler, server.handler = handler, taken
         for end in (client, server):
             self._ends.setdefault(end.host, {})[end] = None
-        taken.connected(server)
+        place.run(taken.connected, server)
         handler.connected(client)
         return client
 
@@ -102,6 +148,7 @@ class _End:
         self.identity: Identity | None = None
         self.inbox = _Inbox(self)
         self.open = True
+        self.is_lost = False
 
     def send(self, frame: bytes) -> None:
         if self.open:
@@ -134,17 +181,24 @@ class _Inbox:
         self._timer: asyncio.TimerHandle | None = None
 
     def push(self, frame: bytes | None) -> None:
-        self._waiting.append(frame)
-        self.wake()
+        if not self._end.is_lost:
+            self._waiting.append(frame)
+            self.wake()
 
     def wake(self) -> None:
-        if self._timer is None and self._waiting and not self._end.network.is_cut(self._end):
-            delay_s = self._end.network.latency_s()
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._deliver)
+        if self._timer is None and self._waiting and self._passes():
+            network = self._end.network
+            context = network.place(self._end.host).context()
+            self._timer = asyncio.get_running_loop().call_later(
+                network.latency_s(), self._deliver, context=context
+            )
+
+    def _passes(self) -> bool:
+        return self._end.network.passes(self._end.peer.host, self._end.host)
 
     def _deliver(self) -> None:
         self._timer = None
-        if self._end.network.is_cut(self._end):
+        if not self._passes():
             return  # `heal` wakes us
         while self._waiting:
             self._end.receive(self._waiting.popleft())

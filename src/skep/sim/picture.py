@@ -8,7 +8,7 @@ from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.model.task import Task
-from skep.sim.hosts import WorkerHost
+from skep.sim.hosts import Host
 from skep.store import codec
 from skep.store.memory import MemoryState
 
@@ -38,6 +38,6 @@ class Picture:
                 self.removed[removed.id] = removed
 
 
-def running_on(workers: Iterable[WorkerHost]) -> dict[str, str]:
+def running_on(hosts: Iterable[Host]) -> dict[str, str]:
     """Returns task id -> host name of every container that runs."""
-    return {task_id: worker.name for worker in workers for task_id in worker.executor.running}
+    return {task_id: host.name for host in hosts for task_id in host.executor.running}

@@ -1,15 +1,22 @@
-"""What users do meanwhile, drawn from a seed: services come, grow, change and go; nodes are drained."""
+"""What users do meanwhile, drawn from a seed: services come, grow, change and go; nodes are drained, made
+managers and workers, leave and join."""
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Coroutine, Hashable
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from skep.manager.leader import Leader
-from skep.model.container import ContainerSpec, RestartPolicy
+from skep.model.container import ContainerSpec, PortConfig, RestartPolicy
+from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import (
+    EndpointSpec,
     GlobalMode,
     ReplicatedMode,
     ServiceMode,
@@ -17,52 +24,113 @@ from skep.model.spec import (
     TaskSpec,
     UpdateConfig,
 )
+from skep.runtime.errors import OutcomeUnknown, SkepError
+from skep.sim.history import History
+from skep.sim.hosts import Host
 
-ACTS = ("create", "create", "scale", "scale", "update", "remove", "drain", "activate")
+ACTS = {
+    "create": 3,
+    "scale": 3,
+    "update": 2,
+    "remove": 1,
+    "drain": 1,
+    "activate": 1,
+    "promote": 2,
+    "demote": 2,
+}
 SERVICES_MAX = 6
-REPLICAS_MAX = 40
+REPLICAS_MAX = 30
+MANAGERS_MIN, MANAGERS_MAX = 2, 5  # fewer are had too while some are demoted
+PORTS = (8000, 8001)  # few: services must compete for them
+PORT_REPLICAS_MAX = 2
+CALL_S = 10.0  # a user's patience
 SECOND_NS = 1_000_000_000
+
+T = TypeVar("T")
+
+
+def value_of(spec: ServiceSpec | NodeSpec) -> Hashable:
+    """Returns what a history compares."""
+    return msgspec.json.encode(spec)
 
 
 class Workload:
     """Errors of the control API are the user's to bear: `step` raises them."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, history: History) -> None:
         self._rng = rng
+        self._history = history
         self._made = 0
 
-    async def step(self, leader: Leader) -> str:
-        """Does one thing and returns what. Errors: `SkepError`."""
+    async def step(self, host: Host, leader: Leader) -> str:
+        """Does one thing by that host's leader and returns what. Errors: `SkepError`."""
         services = list(leader.view.services.values())
-        act = self._rng.choice(ACTS)
-        if act == "create" and len(services) < SERVICES_MAX:
-            return await self._create(leader)
+        act = self._rng.choices(list(ACTS), list(ACTS.values()))[0]
         if act in ("drain", "activate"):
-            return await self._availability(leader, "active" if act == "activate" else "drain")
-        if not services:
-            return await self._create(leader)
+            return await self._availability(host, leader, "active" if act == "activate" else "drain")
+        if act in ("promote", "demote"):
+            return await self._role(host, leader, "manager" if act == "promote" else "worker")
+        if not services or (act == "create" and len(services) < SERVICES_MAX):
+            return await self._create(host, leader)
         service = self._rng.choice(services)
         if act == "remove":
-            await leader.services.remove(service.id)
-            return f"remove {service.spec.name}"
+            name = service.spec.name
+            await self._call(host, leader.services.remove(service.id), f"service {name}", None, False)
+            return f"remove {name}"
         if act == "update":
-            return await self._update(leader, service)
-        return await self._scale(leader, service)
+            return await self._update(host, leader, service)
+        return await self._scale(host, leader, service)
 
-    async def _create(self, leader: Leader) -> str:
+    async def add_node(self, host: Host, leader: Leader, node_id: str, name: str, role: str) -> None:
+        """A new machine is enrolled. Errors: `SkepError`."""
+        spec = NodeSpec(role=role, availability="active")
+        adding = leader.nodes.add(node_id, role, "active", NodeDescription(hostname=name), "")
+        await self._call(host, adding, f"node {node_id}", value_of(spec))
+
+    async def change_node(self, host: Host, leader: Leader, node: Node, spec: NodeSpec) -> None:
+        """Errors: `SkepError`."""
+        change = leader.nodes.update(node.id, node.version, spec)
+        await self._call(host, change, f"node {node.id}", value_of(spec))
+
+    async def remove_node(self, host: Host, leader: Leader, node_id: str) -> None:
+        """Errors: `SkepError`."""
+        await self._call(host, leader.nodes.remove(node_id, True), f"node {node_id}", None, False)
+
+    async def _call(
+        self,
+        host: Host,
+        call: Coroutine[Any, Any, T],
+        key: str,
+        value: Hashable | None,
+        is_guarded: bool = True,
+    ) -> T:
+        attempt, life = self._history.begin(key, value, is_guarded), host.lives
+        work = host.do(call)
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            async with asyncio.timeout(CALL_S):
+                result = await asyncio.shield(work)
+        except TimeoutError as error:
+            raise OutcomeUnknown("the manager does not answer") from error
+        except OutcomeUnknown:
+            raise
+        except SkepError:
+            if host.is_up and host.lives == life:  # otherwise the word of a dead process, which no user hears
+                self._history.refused(attempt)
+            raise
+        self._history.done(attempt)
+        return result
+
+    async def _create(self, host: Host, leader: Leader) -> str:
         rng = self._rng
         self._made += 1
         name = f"s{self._made}"
-        replicas = rng.randint(0, REPLICAS_MAX)
-        is_global = rng.random() < 0.25
-        mode = (
-            ServiceMode(global_=GlobalMode())
-            if is_global
-            else ServiceMode(replicated=ReplicatedMode(replicas=replicas))
-        )
+        kind = rng.choices(("replicated", "global", "port"), (5, 2, 2))[0]
+        ports = [port for port in PORTS if rng.random() < 0.7] if kind == "port" else []
+        replicas = rng.randint(0, PORT_REPLICAS_MAX if kind == "port" else REPLICAS_MAX)
         spec = ServiceSpec(
             name=name,
-            mode=mode,
+            mode=ServiceMode(global_=GlobalMode()) if kind == "global" else _replicated(replicas),
             task_template=TaskSpec(
                 container_spec=ContainerSpec(image=f"{name}:1"),
                 restart_policy=RestartPolicy(condition="any", delay=rng.choice((0, 1, 5)) * SECOND_NS),
@@ -73,30 +141,59 @@ class Workload:
                 failure_action="continue",
                 monitor=rng.choice((1, 5)) * SECOND_NS,
             ),
+            endpoint_spec=_host_ports(ports) if ports else None,
         )
-        await leader.services.create(spec)
-        return f"create {name} " + ("global" if is_global else f"x{replicas}")
+        await self._call(host, leader.services.create(spec), f"service {name}", value_of(spec))
+        return f"create {name} {kind} x{replicas}"
 
-    async def _scale(self, leader: Leader, service: Service) -> str:
+    async def _scale(self, host: Host, leader: Leader, service: Service) -> str:
         if service.spec.mode.global_ is not None:
-            return await self._update(leader, service)
-        replicas = self._rng.randint(0, REPLICAS_MAX)
-        spec = replace(service.spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
-        await leader.services.update(service.id, service.version, spec)
+            return await self._update(host, leader, service)
+        most = PORT_REPLICAS_MAX if service.spec.endpoint_spec else REPLICAS_MAX
+        replicas = self._rng.randint(0, most)
+        spec = replace(service.spec, mode=_replicated(replicas))
+        await self._write(host, leader, service, spec)
         return f"scale {spec.name}={replicas}"
 
-    async def _update(self, leader: Leader, service: Service) -> str:
+    async def _update(self, host: Host, leader: Leader, service: Service) -> str:
         image = f"{service.spec.name}:{self._rng.randint(1, 1000)}"
         task = replace(service.spec.task_template, container_spec=ContainerSpec(image=image))
-        await leader.services.update(service.id, service.version, replace(service.spec, task_template=task))
+        await self._write(host, leader, service, replace(service.spec, task_template=task))
         return f"update {service.spec.name} to {image}"
 
-    async def _availability(self, leader: Leader, availability: str) -> str:
-        """Half of the nodes at most are drained: somebody has to do the work."""
-        nodes = [node for node in leader.view.nodes.values() if node.spec.role == "worker"]
+    async def _write(self, host: Host, leader: Leader, service: Service, spec: ServiceSpec) -> None:
+        change = leader.services.update(service.id, service.version, spec)
+        await self._call(host, change, f"service {spec.name}", value_of(spec))
+
+    async def _availability(self, host: Host, leader: Leader, availability: str) -> str:
+        """A third of the nodes at most are drained: somebody has to do the work."""
+        nodes = list(leader.view.nodes.values())
         drained = [node for node in nodes if node.spec.availability == "drain"]
-        if availability == "drain" and len(drained) * 2 >= len(nodes):
+        if availability == "drain" and len(drained) * 3 >= len(nodes):
             availability = "active"
         node = self._rng.choice(drained if drained and availability == "active" else nodes)
-        await leader.nodes.update(node.id, node.version, replace(node.spec, availability=availability))
+        await self.change_node(host, leader, node, replace(node.spec, availability=availability))
         return f"{availability} {node.description.hostname}"
+
+    async def _role(self, host: Host, leader: Leader, role: str) -> str:
+        nodes = list(leader.view.nodes.values())
+        managers = [node for node in nodes if node.spec.role == "manager"]
+        if not MANAGERS_MIN <= len(managers) < MANAGERS_MAX:
+            role = "worker" if len(managers) >= MANAGERS_MIN else "manager"
+        chosen = managers if role == "worker" else [n for n in nodes if n.spec.role == "worker"]
+        node = self._rng.choice(chosen)
+        await self.change_node(host, leader, node, replace(node.spec, role=role))
+        return f"make {node.description.hostname} a {role}"
+
+
+def _replicated(replicas: int) -> ServiceMode:
+    return ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+
+
+def _host_ports(ports: list[int]) -> EndpointSpec:
+    return EndpointSpec(
+        ports=[
+            PortConfig(protocol="tcp", target_port=80, published_port=port, publish_mode="host")
+            for port in ports
+        ]
+    )

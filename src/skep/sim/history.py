@@ -1,0 +1,52 @@
+"""What users were told: every write with its answer, so that none which was acknowledged is ever missed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from msgspec import Struct
+
+
+class Attempt(Struct, eq=False):
+    """One write of one object. `value` is what it is to be, None for gone; `is_guarded`: it is done only
+    where nobody has written the object since it was read."""
+
+    key: str
+    value: Hashable | None
+    is_guarded: bool
+
+
+class History:
+    """An object is as it was last acknowledged, or as a write would have it whose outcome is not known."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Hashable | None] = {}
+        self._open: dict[str, list[Attempt]] = {}
+
+    def begin(self, key: str, value: Hashable | None, is_guarded: bool = True) -> Attempt:
+        """From now on it may be done; forever, unless one of the answers below comes."""
+        attempt = Attempt(key, value, is_guarded)
+        self._open.setdefault(key, []).append(attempt)
+        return attempt
+
+    def done(self, attempt: Attempt) -> None:
+        """It was acknowledged: what came before is over."""
+        self._known[attempt.key] = attempt.value
+        before = self._open[attempt.key]
+        self._open[attempt.key] = [a for a in before if a is not attempt and not a.is_guarded]
+
+    def refused(self, attempt: Attempt) -> None:
+        """It was not done, and never will be."""
+        self._open[attempt.key].remove(attempt)
+
+    def find_wrong(self, found: dict[str, Hashable]) -> str:
+        """Compares with what is stored; returns what cannot be, or an empty text."""
+        for key in self._known.keys() | self._open.keys() | found.keys():
+            value = found.get(key)
+            if value == self._known.get(key):
+                continue
+            attempt = next((a for a in self._open.get(key, ()) if a.value == value), None)
+            if attempt is None:
+                return f"{key} is {value}, it was acknowledged as {self._known.get(key)}"
+            self._known[key] = value
+        return ""

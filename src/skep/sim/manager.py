@@ -1,0 +1,148 @@
+"""A simulated manager: the product's own candidate and leader above the model of etcd (`daemon.manager_part`
+is the same above the real one)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from skep.daemon.reception import NotLeading
+from skep.manager.candidate import Candidate
+from skep.manager.events import EventHub
+from skep.manager.leader import Leader, Team
+from skep.model.cluster import Cluster
+from skep.model.node import Node
+from skep.rpc.port import Connection, Handler
+from skep.runtime.errors import NoLeader, SkepError, Unavailable, Unsupported
+from skep.sim.etcd_line import EtcdLine
+from skep.store import codec
+
+if TYPE_CHECKING:
+    from skep.sim.hosts import Host
+    from skep.sim.world import World
+
+FOLLOW_S = 1.0  # as `daemon.manager_part`
+VOTE_POLL_S = 0.2
+KNOCK_S = 3.0  # longer than the product waits for an answer
+
+
+class SimManager:
+    """Runs from `start` to `stop`, on its host."""
+
+    def __init__(self, host: Host, world: World) -> None:
+        self._host = host
+        self._world = world
+        self._store = EtcdLine(world.etcd, host.peer, world.faults)
+        self._addresses = dict(host.membership.peers)
+        self._members = frozenset(self._addresses)
+        self._candidate: Candidate | None = None
+        self._works: list[asyncio.Task[None]] = []
+
+    @property
+    def leader(self) -> Leader | None:
+        return self._candidate.leader if self._candidate is not None else None
+
+    @property
+    def leader_id(self) -> str:
+        return self._candidate.leader_id if self._candidate is not None else ""
+
+    async def start(self) -> None:
+        """Errors: `Unavailable`."""
+        self._world.etcd.begin(self._host.peer)
+        self._world.network.listen(self._host.ip, self._accept)
+        self._works = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._campaign())]
+
+    async def stop(self) -> None:
+        """In good order: the manager is no longer one."""
+        await self._end()
+        self._world.network.stop_listening(self._host.ip)
+        self._host.peer.running = False
+
+    async def crash(self) -> None:
+        """SIGKILL: nothing it still does reaches anybody."""
+        self._store.crash()
+        self._host.peer.running = False
+        self._host.place.release()
+        await self._end()
+
+    async def _end(self) -> None:
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+        self._candidate = None
+
+    async def wait_voter(self) -> None:
+        while True:
+            with contextlib.suppress(SkepError):
+                if await self._store.is_voter():
+                    return
+            await asyncio.sleep(VOTE_POLL_S)
+
+    async def demote_self(self) -> None:
+        """Errors: as the leader's."""
+        leads = self._world.leading(self.leader_id)
+        if leads is None or not self._world.network.linked(self._host.ip, leads.ip):
+            raise NoLeader("no manager leads at the moment")
+        assert leads.manager is not None
+        leader = leads.manager.leader
+        assert leader is not None
+        node = leader.view.nodes[self._host.node_id]
+        work = leads.do(leader.nodes.update(node.id, node.version, replace(node.spec, role="worker")))
+        await asyncio.shield(work)
+
+    def is_well(self) -> bool:
+        return bool(self._works) and self._world.etcd.is_led(self._host.peer)
+
+    # Works
+
+    async def _campaign(self) -> None:
+        await self.wait_voter()
+        host = self._host
+        self._candidate = Candidate(
+            self._store,
+            host.clock,
+            host.new_id,
+            host.new_id,
+            EventHub(host.clock),
+            [host.address],
+            _no_certificates,
+            Team(host.node_id, self._store, self._probe),
+        )
+        await self._candidate.run()
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(SkepError):
+                self._members = frozenset([m.node_id for m in await self._store.members()])
+                for node_id in sorted(self._members - set(self._addresses)):
+                    for pair in (await self._store.load(codec.node_key(node_id)))[0]:
+                        node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
+                        self._addresses[node_id] = node.manager_addr
+                        self._host.remember(replace(self._host.membership, peers=dict(self._addresses)))
+                if self.leader_id:
+                    await self._store.hold_lead(self.leader_id)
+            await asyncio.sleep(FOLLOW_S)
+
+    async def _probe(self, node_id: str) -> bool:
+        other, network = self._world.host(node_id), self._world.network
+        await asyncio.sleep(network.latency_s())
+        if other.place.frozen or not network.linked(self._host.ip, other.ip):
+            await asyncio.sleep(KNOCK_S)
+            raise Unavailable("the manager does not answer")
+        return other.manager is not None and other.manager.is_well()
+
+    def _accept(self, connection: Connection) -> Handler | None:
+        leader = self.leader
+        if leader is not None:
+            return leader.dispatcher.open(connection)
+        ids = sorted(self._members, key=lambda node_id: (node_id != self.leader_id, node_id))
+        known = {**self._addresses, self._host.node_id: self._host.address}
+        addresses = [known[node_id] for node_id in ids if known.get(node_id)]
+        return NotLeading(connection, addresses, known.get(self.leader_id, ""))
+
+
+def _no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
+    raise Unsupported("the simulated network knows its hosts by name")

@@ -1,0 +1,127 @@
+"""Carries incidents out, and heals them when their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+
+from skep.sim.faults import Incident
+from skep.sim.hosts import Host
+from skep.sim.net import Cut
+from skep.sim.world import World
+from skep.store import codec
+
+CLOCK_JUMP_MAX_S = 7200.0
+
+
+class Troubles:
+    """`troubled` says for each host (by name) when its last incident ended; infinity: not yet."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._hurt: dict[str, int] = {}  # host -> incidents in force that keep it down
+        self._in_force: dict[str, int] = {}  # host -> all incidents in force
+        self.troubled: dict[str, float] = {}
+
+    async def suffer(self, incident: Incident, host: Host) -> None:
+        """Lasts as long as the incident."""
+        kind, for_s = incident.kind, incident.for_s
+        if kind in ("daemon", "machine"):
+            await self._down(kind, host, for_s)
+        elif kind in ("cable", "deaf", "mute", "partition", "one-way"):
+            await self._cut(incident, host)
+        elif kind == "pause":
+            self._begin(host)
+            host.place.freeze()
+            await asyncio.sleep(for_s)
+            host.place.thaw()
+            self._end(host)
+        elif kind in ("reset", "half-open"):
+            await self._lose_connections(kind, host, for_s)
+        elif kind == "clock":
+            offset_s = incident.size * CLOCK_JUMP_MAX_S
+            host.clock.offset_s += offset_s
+            await asyncio.sleep(for_s)
+            host.clock.offset_s -= offset_s
+        else:
+            await self._store(kind, host, for_s)
+
+    async def _store(self, kind: str, host: Host, for_s: float) -> None:
+        peer, faults = host.peer, self._world.faults
+        if kind == "deposed":
+            self._world.etcd.state.entries.pop(codec.LEADER_KEY, None)
+        elif kind == "etcd":
+            was, peer.running = peer.running, False
+            await asyncio.sleep(for_s / 10)
+            if was and host.running_manager is not None and peer.member_id:
+                peer.running = True
+        elif kind == "disk-slow":
+            peer.slow += 1
+            await asyncio.sleep(for_s)
+            peer.slow -= 1
+        elif kind == "disk-hung":
+            peer.hung += 1
+            await asyncio.sleep(for_s)
+            peer.hung -= 1
+        else:
+            faults.flaky += 1
+            await asyncio.sleep(for_s)
+            faults.flaky -= 1
+
+    async def _down(self, kind: str, host: Host, for_s: float) -> None:
+        self._begin(host)
+        self._hurt[host.name] = self._hurt.get(host.name, 0) + 1
+        await (host.crash_daemon() if kind == "daemon" else host.crash_machine())
+        await asyncio.sleep(for_s)
+        self._hurt[host.name] -= 1
+        if self._hurt[host.name] == 0 and not host.is_up and not host.has_left:
+            await host.start()
+        self._end(host)
+
+    async def _lose_connections(self, kind: str, host: Host, for_s: float) -> None:
+        """Those of a leader are its nodes' too."""
+        hosts = self._world.present() if host.manager is not None else [host]
+        for each in hosts:
+            self._begin(each)
+        lose = self._world.network.reset if kind == "reset" else self._world.network.forget_connections
+        lose(host.ip)
+        await asyncio.sleep(for_s)
+        for each in hosts:
+            self._end(each)
+
+    async def _cut(self, incident: Incident, host: Host) -> None:
+        one, other = self._sides(incident, host)
+        both = incident.kind in ("cable", "partition")
+        cuts = [Cut(one, other)] if incident.kind != "deaf" else [Cut(other, one)]
+        cuts = [Cut(one, other), Cut(other, one)] if both else cuts
+        hosts = [host] if other is None else self._world.present()
+        for each in hosts:
+            self._begin(each)
+        self._world.network.cut(*cuts)
+        await asyncio.sleep(incident.for_s)
+        self._world.network.heal(*cuts)
+        for each in hosts:
+            self._end(each)
+
+    def _sides(self, incident: Incident, host: Host) -> tuple[frozenset[str], frozenset[str] | None]:
+        """The host and all others; or two groups, in which managers are more often on either side."""
+        if incident.kind not in ("partition", "one-way"):
+            return frozenset([host.ip]), None
+        rng, present = random.Random(incident.seed), self._world.present()
+        one = frozenset(h.ip for h in present if h is host or rng.random() < 0.4)
+        return one, frozenset(h.ip for h in present) - one
+
+    def _begin(self, host: Host) -> None:
+        self._in_force[host.name] = self._in_force.get(host.name, 0) + 1
+        self.troubled[host.name] = math.inf
+
+    def _end(self, host: Host) -> None:
+        self._in_force[host.name] -= 1
+        if not self._in_force[host.name]:
+            self.troubled[host.name] = asyncio.get_running_loop().time()
+
+    def left(self, host: Host) -> None:
+        """It is gone for good."""
+        self.troubled[host.name] = math.inf
+        self._in_force[host.name] = self._in_force.get(host.name, 0) + 1

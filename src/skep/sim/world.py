@@ -1,0 +1,50 @@
+"""What all parts of a simulated cluster share: the network, etcd, and the machines."""
+
+from __future__ import annotations
+
+import random
+
+from skep.manager.leader import Leader
+from skep.sim.etcd import Etcd
+from skep.sim.faults import FlakyStore
+from skep.sim.hosts import Host
+from skep.sim.net import Network
+from skep.store import codec
+
+
+class World:
+    """`hosts` in the order in which they joined; those that left stay."""
+
+    def __init__(
+        self, network_rng: random.Random, etcd_rng: random.Random, faults_rng: random.Random
+    ) -> None:
+        self.network = Network(network_rng)
+        self.etcd = Etcd(self.network, etcd_rng)
+        self.faults = FlakyStore(faults_rng)
+        self.hosts: dict[str, Host] = {}
+
+    def host(self, node_id: str) -> Host:
+        return self.hosts[node_id]
+
+    def present(self) -> list[Host]:
+        return [host for host in self.hosts.values() if not host.has_left]
+
+    def managers(self) -> list[Host]:
+        return [host for host in self.present() if host.membership.role == "manager"]
+
+    def believers(self) -> list[Host]:
+        """Hosts whose manager takes itself for the leader."""
+        return [host for host in self.hosts.values() if host.leader is not None]
+
+    def leading(self, node_id: str) -> Host | None:
+        """Returns that host where it takes itself for the leader."""
+        return next((host for host in self.believers() if host.node_id == node_id), None)
+
+    def leader(self) -> Leader | None:
+        """Returns the leader that may write."""
+        held = self.etcd.state.entries.get(codec.LEADER_KEY)
+        for host in self.believers():
+            leader = host.leader
+            if leader is not None and held is not None and leader.fence.create_revision == held.created:
+                return leader
+        return None

@@ -105,3 +105,17 @@ def test_no_step_costs_a_quorum_that_there_is(
         after.add(step.member.node_id)
     if len(before & reached) > len(before) / 2 and after:
         assert len(after & reached) > len(after) / 2
+
+
+def test_nobody_is_removed_whose_place_only_the_dead_could_take() -> None:
+    """Found by the simulation: d had left half a second before, and still counted as reachable."""
+    roles = {**dict.fromkeys("abcde", "manager"), "b": "worker"}
+    view = view_of(roles, members="abcde", reached="abcde")
+    assert decide(view, "a", {}, frozenset("abde")).act is Act.REMOVE
+    assert decide(view, "a", {}, frozenset("abe")).act is Act.NOTHING
+
+
+def test_who_has_just_died_gets_no_vote() -> None:
+    view = view_of(dict.fromkeys("ab", "manager"), learners="b", members="ab", reached="ab")
+    assert decide(view, "a", {}, frozenset("ab")).act is Act.PROMOTE
+    assert decide(view, "a", {}, frozenset("a")).act is Act.NOTHING

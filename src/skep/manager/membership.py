@@ -45,6 +45,7 @@ class Membership:
         self._data_key = data_key
         self._listener = listener
         self._wake = asyncio.Event()
+        self._answering: frozenset[str] = frozenset()  # at the last look
         self._misses: dict[str, int] = {}
         self._reached_at: dict[str, float] = {}
         self._deferred: dict[str, int] = {}
@@ -59,6 +60,9 @@ class Membership:
         """Reads who the members are and whether they answer. Errors: `Unavailable`."""
         members = tuple(await self._members.members())
         answers = await asyncio.gather(*(self._answers(member) for member in members))
+        self._answering = frozenset(
+            m.node_id for m, answered in zip(members, answers, strict=True) if answered
+        )
         reachable = set()
         for member, answered in zip(members, answers, strict=True):
             if self._count(member.node_id, answered):
@@ -70,7 +74,7 @@ class Membership:
         while not self.hand_over.is_set():
             try:
                 await self.look()
-                step = quorum.decide(self._view, self._node_id, self._silent_s())
+                step = quorum.decide(self._view, self._node_id, self._silent_s(), self._answering)
                 if await self._do(step):
                     continue
             except Unavailable as error:
@@ -115,11 +119,14 @@ class Membership:
         if member is not None and not member.is_started:
             return
         if member is not None:
-            if not member.is_learner and not quorum.keeps_quorum_without(self._view, node_id):
+            if not member.is_learner and not self._can_do_without(node_id):
                 raise Conflict("its lost copy cannot be replaced: the managers left would have no quorum")
             await self._members.remove(member)
         await self._members.add_learner(node_id)
         log.info("membership.learner", node_id=node_id)
+
+    def _can_do_without(self, node_id: str) -> bool:
+        return quorum.keeps_quorum_without(self._view, node_id, self._answering)
 
     def _address_of(self, node_id: str) -> str:
         node: Node | None = self._view.nodes.get(node_id)

@@ -35,36 +35,42 @@ def voters(view: View) -> list[Member]:
     return [member for member in view.members if not member.is_learner]
 
 
-def keeps_quorum_without(view: View, node_id: str) -> bool:
-    """True when those who are left can decide: more than half of them are reached."""
+def keeps_quorum_without(view: View, node_id: str, answering: frozenset[str] | None = None) -> bool:
+    """True when those who are left can decide: more than half of them are reached, or among `answering`."""
     left = [member for member in voters(view) if member.node_id != node_id]
-    reached = sum(1 for member in left if member.node_id in view.reachable)
-    return reached >= len(left) // 2 + 1
+    reached = view.reachable if answering is None else answering
+    return sum(1 for member in left if member.node_id in reached) >= len(left) // 2 + 1
 
 
-def decide(view: View, leader_id: str, silent_s: dict[str, float]) -> Step:
-    """Returns the next step. `silent_s` says for how long members have not been reached."""
+def decide(
+    view: View, leader_id: str, silent_s: dict[str, float], answering: frozenset[str] | None = None
+) -> Step:
+    """Returns the next step. `answering` are the members that have answered just now, which is stricter than
+    reachable (taken where it is not given): what cannot be undone must not count on one that has just died.
+    `silent_s` says for how long
+    members have not been reached."""
+    answering = view.reachable if answering is None else answering
     step = Step()
     for member in view.members:
-        found = _about(view, member, leader_id, silent_s.get(member.node_id, 0.0))
+        found = _about(view, member, leader_id, answering, silent_s.get(member.node_id, 0.0))
         if found.act is not Act.NOTHING:
             return found
         step = found if found.why_not else step
     return step
 
 
-def _about(view: View, member: Member, leader_id: str, silent_s: float) -> Step:
+def _about(view: View, member: Member, leader_id: str, answering: frozenset[str], silent_s: float) -> Step:
     node = view.nodes.get(member.node_id)
     is_wanted = node is not None and node.spec.role == "manager"
     if member.is_learner:
         if not is_wanted or silent_s > LEARN_S:
             return Step(Act.REMOVE, member)
-        if member.node_id not in view.reachable:
+        if member.node_id not in answering:
             return Step()  # etcd gives a vote to who had caught up, whether it lives or not
         return Step(Act.PROMOTE, member)
     if is_wanted:
         return Step()
-    if not keeps_quorum_without(view, member.node_id):
+    if not keeps_quorum_without(view, member.node_id, answering):
         return Step(member=member, why_not="the managers that are left would have no quorum")
     if member.node_id == leader_id:
         return Step(Act.HAND_OVER, member)

@@ -18,7 +18,7 @@ from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, Violation, what_is_missing
-from skep.sim.faults import Incident, draw_incidents
+from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
 from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
@@ -172,18 +172,13 @@ class Simulation:
             await asyncio.sleep(rng.uniform(*LEAVE_S))
             if asyncio.get_running_loop().time() > until:
                 return
-            if len(self._world.present()) < self._options.hosts:
+            world = self._world
+            if len(world.present()) < self._options.hosts:
                 await self._join(rng.choice(("manager", "worker")))
                 continue
-            host = rng.choice(self._world.managers() if rng.random() < 0.6 else self._world.present())
-            if host.is_up and not host.place.frozen and self._may_leave(host):
+            host = rng.choice(world.managers() if rng.random() < 0.6 else world.present())
+            if host.is_up and not host.place.frozen and world.can_do_without(host):
                 await self._leave(host)
-
-    def _may_leave(self, host: Host) -> bool:
-        """A majority of the managers that there are must be left, or nobody could help them any more."""
-        voters = self._world.etcd.voters()
-        stay = [v for v in voters if not self._world.host(v.node_id).has_left and v is not host.peer]
-        return host.peer not in voters or (len(stay) > 1 and len(stay) * 2 > len(voters))
 
     async def _leave(self, host: Host) -> None:
         self._say(f"{host.name} leaves")
@@ -253,7 +248,7 @@ class Simulation:
         hosts = world.present()
         if incident.aim == "leader" or incident.kind == "deposed":
             hosts = [host for host in world.believers() if not host.has_left] or hosts
-        elif incident.aim == "manager" or incident.kind in ("etcd", "disk-slow", "disk-hung"):
+        elif incident.aim == "manager" or incident.kind in MANAGERS_ONLY:
             hosts = world.managers() or hosts
         host = hosts[incident.target % len(hosts)]
         self._say(f"{incident.kind} {host.name} for {incident.for_s:.1f} s")

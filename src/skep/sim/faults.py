@@ -25,10 +25,12 @@ KINDS = (
     "clock",  # a machine's clock jumps by up to hours, forth or back, and returns later
     "deposed",  # the leader loses the lead although it lives
     "etcd",  # a manager's etcd is killed and started again
+    "disk-lost",  # a manager's machine comes back without etcd's data
     "disk-slow",
     "disk-hung",  # a manager's etcd waits for its disk
     "store-flaky",  # etcd refuses, or its answers are lost
 )
+MANAGERS_ONLY = ("etcd", "disk-lost", "disk-slow", "disk-hung")
 AIMS = ("any", "manager", "leader")
 
 

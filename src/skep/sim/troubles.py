@@ -27,7 +27,7 @@ class Troubles:
     async def suffer(self, incident: Incident, host: Host) -> None:
         """Lasts as long as the incident."""
         kind, for_s = incident.kind, incident.for_s
-        if kind in ("daemon", "machine"):
+        if kind in ("daemon", "machine", "disk-lost"):
             await self._down(kind, host, for_s)
         elif kind in ("cable", "deaf", "mute", "partition", "one-way"):
             await self._cut(incident, host)
@@ -73,6 +73,8 @@ class Troubles:
         self._begin(host)
         self._hurt[host.name] = self._hurt.get(host.name, 0) + 1
         await (host.crash_daemon() if kind == "daemon" else host.crash_machine())
+        if kind == "disk-lost" and self._world.can_do_without(host):
+            host.peer.clear()
         await asyncio.sleep(for_s)
         self._hurt[host.name] -= 1
         if self._hurt[host.name] == 0 and not host.is_up and not host.has_left:
@@ -95,7 +97,8 @@ class Troubles:
         both = incident.kind in ("cable", "partition")
         cuts = [Cut(one, other)] if incident.kind != "deaf" else [Cut(other, one)]
         cuts = [Cut(one, other), Cut(other, one)] if both else cuts
-        hosts = [host] if other is None else self._world.present()
+        alone = self._world.etcd.voters() == [host.peer]  # and leads, away from all nodes
+        hosts = [host] if other is None and not alone else self._world.present()
         for each in hosts:
             self._begin(each)
         self._world.network.cut(*cuts)

@@ -32,6 +32,17 @@ class World:
     def managers(self) -> list[Host]:
         return [host for host in self.present() if host.membership.role == "manager"]
 
+    def can_do_without(self, host: Host) -> bool:
+        """True where a majority of the voters keeps its data without the host's: without one nobody could
+        help them any more."""
+        voters = self.etcd.voters()
+        stay = [
+            voter
+            for voter in voters
+            if voter.member_id and not self.host(voter.node_id).has_left and voter is not host.peer
+        ]
+        return host.peer not in voters or (len(stay) > 1 and len(stay) * 2 > len(voters))
+
     def believers(self) -> list[Host]:
         """Hosts whose manager takes itself for the leader."""
         return [host for host in self.hosts.values() if host.leader is not None]

@@ -24,6 +24,8 @@ TICK_S = 0.1
 ELECTION_S = (1.0, 2.0)  # election timeout, stretched at random by as much again
 REQUEST_S = 7.0  # etcd's own patience with a request: 5 s and two election timeouts
 RETRY_S = 0.05
+LATE_RATE, LATE_S = 0.3, (0.0, 10.0)  # requests that timed out and are done all the same, and when
+LAST_S = (0.0, 2.0)  # the same of a member that died
 LEARN_S = (0.3, 3.0)  # until a learner has caught up
 HEALTH_S = 5.0  # etcd's own: links that stand for less do not count when members are changed
 KNOWN_DEAD_S = 6.0  # whoever takes no part for as long must not be counted upon
@@ -158,7 +160,12 @@ class Etcd:
     async def _make(self, peer: Peer, change: Callable[[], T]) -> T:
         deadline = asyncio.get_running_loop().time() + REQUEST_S
         while True:
-            leader = await self._reach_leader(peer, deadline)
+            try:
+                leader = await self._reach_leader(peer, deadline)
+            except OutcomeUnknown:
+                if self._rng.random() < LATE_RATE:
+                    self._spawn(self._make_late(peer, change))
+                raise
             await asyncio.sleep(self._rng.uniform(*(SLOW_S if self._is_slow(leader) else FSYNC_S)))
             if leader is self.raft_leader() and self.takes_part(leader, peer) and self.is_up(peer):
                 break
@@ -168,6 +175,13 @@ class Etcd:
             self._check_patience(peer, deadline)
             await asyncio.sleep(RETRY_S)
         return result
+
+    async def _make_late(self, peer: Peer, change: Callable[[], object]) -> None:
+        """What a follower had passed on to raft's leader arrives there after it was given up, be it that it
+        took too long, or that the follower died."""
+        await asyncio.sleep(self._rng.uniform(*(LATE_S if peer.running else LAST_S)))
+        if self.raft_leader() is not None:
+            change()
 
     def _is_slow(self, leader: Peer) -> bool:
         """Raft's leader waits for its own disk, and for those of a majority."""

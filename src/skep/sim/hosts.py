@@ -55,6 +55,7 @@ class Host:
         self.peer = Peer(self.node_id, self.ip, self.place)
         self.running_manager: SimManager | None = None
         self.is_up = False
+        self.is_leaving = False  # also when it has left
         self.has_left = False
         self.lives = 0
         self._world = world
@@ -86,7 +87,9 @@ class Host:
 
     def do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Has the host do something."""
-        return asyncio.get_running_loop().create_task(work, context=self.place.context())
+        task = asyncio.get_running_loop().create_task(work, context=self.place.context())
+        task.add_done_callback(_heard)
+        return task
 
     async def start(self) -> None:
         """The daemon starts, on what it remembers."""
@@ -139,6 +142,7 @@ class Host:
 
     async def leave(self) -> None:
         """`docker swarm leave --force`: it is never seen again."""
+        self.is_leaving = True
         manager = self.running_manager
         if manager is not None:
             try:
@@ -197,3 +201,9 @@ class _Agent(AgentPart):
 
     async def renew_as(self, role: str) -> None:
         """It is one."""
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Who asked may not wait for it any more: its error is nobody's then."""
+    if not task.cancelled():
+        task.exception()

@@ -106,7 +106,6 @@ class Workload:
     ) -> T:
         attempt, life = self._history.begin(key, value, is_guarded), host.lives
         work = host.do(call)
-        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             async with asyncio.timeout(CALL_S):
                 result = await asyncio.shield(work)

@@ -39,7 +39,7 @@ class World:
         stay = [
             voter
             for voter in voters
-            if voter.member_id and not self.host(voter.node_id).has_left and voter is not host.peer
+            if voter.member_id and not self.host(voter.node_id).is_leaving and voter is not host.peer
         ]
         return host.peer not in voters or (len(stay) > 1 and len(stay) * 2 > len(voters))
 

@@ -92,7 +92,8 @@ class Host:
         return task
 
     async def start(self) -> None:
-        """The daemon starts, on what it remembers."""
+        """The daemon starts, on what it remembers; a machine that was paused while it was off runs."""
+        self.place.release()
         self.is_up = True
         self.lives += 1
         await self.do(self._start())

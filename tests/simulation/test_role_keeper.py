@@ -55,6 +55,8 @@ class Node:
     async def end_manager(self) -> None:
         self.running_manager = None
 
+    def take_data_key(self, data_key: bytes, unlock_key: str) -> None: ...
+
     async def begin_manager(self) -> None:
         self.running_manager = Manager()
 

@@ -12,6 +12,7 @@ from skep.sim.history import History
 from skep.sim.picture import Picture, running_on
 from skep.sim.workload import value_of
 from skep.sim.world import World
+from skep.store.election import SILENCE_S
 from skep.store.view import SlotKey, View, host_ports, slot_key
 
 HISTORY_SLACK = 3  # the live task, its successor, and one that is being ended, beyond the limit
@@ -49,6 +50,7 @@ class Never:
         self._nothing_stops_without_a_reason(picture, running)
         self._no_slot_runs_twice(picture, running, now)
         self._counts_are_counts(self._world.leader())
+        self._one_leads(now)
         self._before, self._ran = picture, running
 
     def _tasks_only_move_forward(self, before: Picture, after: Picture) -> None:
@@ -120,6 +122,12 @@ class Never:
         below = [] if leader is None else [s for s, n in leader.view.running.items() if n < 0]
         if below:
             raise Violation(f"the leader counts fewer than no running tasks of {below}")
+
+    def _one_leads(self, now: float) -> None:
+        """Several may believe that they lead, but only one is sure of it: it answers what users ask."""
+        sure = [host.name for host in self._world.believers() if host.leader and host.leader.is_sure]
+        if len(sure) > 1 and now > self._world.deposed_at + SILENCE_S:
+            raise Violation(f"{sure} are all sure that they lead")
 
 
 def what_is_missing(picture: Picture, world: World) -> str:

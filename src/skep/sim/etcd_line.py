@@ -62,6 +62,10 @@ class EtcdLine(MemoryStore):
 
         await self._asked(promote)
 
+    async def holds_lead(self, member: Member) -> bool:
+        self.check()
+        return self._etcd.leads == member.node_id
+
     async def remove(self, member: Member) -> None:
         def remove() -> None:
             check_may_change(self._etcd, self._peer, member, "remove")

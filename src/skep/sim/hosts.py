@@ -172,6 +172,9 @@ class Host:
             await manager.stop()
         self.peer.clear()
 
+    def take_data_key(self, data_key: bytes, unlock_key: str) -> None:
+        """The simulated store is not sealed."""
+
     async def begin_manager(self) -> None:
         """Errors: `Unavailable`."""
         manager = SimManager(self, self._world)

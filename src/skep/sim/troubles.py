@@ -51,6 +51,7 @@ class Troubles:
         peer, faults = host.peer, self._world.faults
         if kind == "deposed":
             self._world.etcd.state.entries.pop(codec.LEADER_KEY, None)
+            self._world.deposed_at = asyncio.get_running_loop().time()
         elif kind == "etcd":
             was, peer.running = peer.running, False
             await asyncio.sleep(for_s / 10)

@@ -21,6 +21,7 @@ class World:
         self.network = Network(network_rng)
         self.etcd = Etcd(self.network, etcd_rng)
         self.faults = FlakyStore(faults_rng)
+        self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
 
     def host(self, node_id: str) -> Host:

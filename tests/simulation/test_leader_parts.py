@@ -7,18 +7,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from skep.manager.control.nodes import NodeControl
 from skep.manager.dispatcher.dispatcher import MISSED_BEATS, Dispatcher
+from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeSpec
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import Register, Renewed
 from skep.rpc.port import Identity
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Deposed, NotFound
+from skep.runtime.errors import Deposed, Invalid, NotFound
 from skep.sim.loop import Place, VirtualLoop
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence
+from skep.store.port import Fence, Member
 from skep.store.view import View
 
 
@@ -111,5 +114,25 @@ def test_who_adds_a_node_hears_that_the_leader_is_gone() -> None:
             await adding
         with pytest.raises(Deposed):
             await writer.add(new_node("b"))
+
+    run(scenario)
+
+
+def test_the_last_manager_that_stays_is_not_demoted() -> None:
+    """Found by the simulation's seed 1139: a manager on its way out, and one that is none yet, were counted."""
+
+    async def scenario() -> None:
+        view = View()
+        for node_id, role in (("a", "manager"), ("b", "worker"), ("c", "manager")):
+            view.put_node(replace(new_node(node_id), spec=NodeSpec(role=role)))
+        view.members = (Member(1, "a", False), Member(2, "b", False), Member(3, "c", True))
+        view.reachable = frozenset("abc")
+        store, clock, nothing = MemoryStore(MemoryState()), LoopClock(0), lambda node_id: None
+        writer = NodeWriter(store, Fence("/leader", 1), view, nothing)
+        control = NodeControl(
+            store, Fence("/leader", 1), view, EventHub(clock), clock, writer, nothing, nothing
+        )
+        with pytest.raises(Invalid, match="last manager"):
+            await control.update("a", 0, NodeSpec(role="worker"))
 
     run(scenario)

@@ -100,8 +100,7 @@ class NodeControl:
 
     def _check_demotion(self, node: Node) -> None:
         """Errors: `Invalid`, in SwarmKit's words (manager/controlapi/node.go)."""
-        managers = [n for n in self._view.nodes.values() if n.spec.role == "manager"]
-        if len(managers) == 1 or not any(m.node_id != node.id for m in voters(self._view)):
+        if not any(m.node_id != node.id and self._is_to_stay(m.node_id) for m in voters(self._view)):
             raise Invalid(
                 "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the"
                 " swarm"
@@ -111,6 +110,11 @@ class NodeControl:
                 "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would"
                 " result in a loss of quorum"
             )
+
+    def _is_to_stay(self, node_id: str) -> bool:
+        """True for a manager that nobody has demoted: one that is on its way out does not count."""
+        node = self._view.nodes.get(node_id)
+        return node is not None and node.spec.role == "manager"
 
     async def remove(self, node_id: str, force: bool) -> None:
         """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""

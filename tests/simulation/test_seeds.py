@@ -22,11 +22,13 @@ from skep.sim.loop import Stuck, VirtualLoop
 from skep.store.port import Store, Txn
 
 FOUND = {  # seeds that once failed, and what they found
-    2: "what a removed node's tasks hold was counted below zero",
-    6: "who added a node to a leader that lost the lead waited for ever",
-    17: "a leader that had stood still took all nodes for down",
-    37: "a manager that was demoted before its first vote waited for the vote for ever",
+    3: "who added a node to a leader that lost the lead waited for ever",
+    4: "what a removed node's tasks hold was counted below zero",
+    5: "a manager that was demoted before its first vote waited for the vote for ever",
+    1139: "the last manager that was to stay could be demoted",
 }
+# In runs that are others by now: a leader that had stood still took all nodes for down; a manager was removed
+# counting on one that had died half a second before, and the quorum with it.
 # Before the simulation had a model of etcd, whose runs are others, it found: a successor that had to wait for a
 # node forgot to wait for its predecessor; a slot that a scale-down had emptied was filled again; agents waited
 # longer between tries to find a new leader than a leader waits for them; a connection opened to a leader that
@@ -116,15 +118,10 @@ def test_a_simulation_that_spins_says_so() -> None:
 # What the checkers of managers are for: products that are broken on purpose.
 
 
-def write_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every write is done, whoever leads."""
+def test_checkers_see_two_leaders_that_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not look at fences."""
     apply = EtcdLine._apply
     monkeypatch.setattr(EtcdLine, "_apply", lambda self, txn: apply(self, replace(txn, fence=None)))
-
-
-def test_checkers_see_two_leaders_that_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that does not look at fences, and candidates that do not wait for silence."""
-    write_anyway(monkeypatch)
     with pytest.raises(Violation, match="wrote"):
         run_all(range(1000, 1020))
 

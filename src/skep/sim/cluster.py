@@ -31,10 +31,10 @@ from skep.store import codec
 from skep.store.port import Put
 
 EPOCH_S = 1_700_000_000.0
-CHECK_S = 0.1
+CHECK_S = 0.2
 CONVERGE_S = 300.0  # after healing: a down node's 15 s, restart delays, updates and managers one by one
 TIDY_S = 2.0
-LEAVE_S = (20.0, 60.0)  # between machines that leave or join
+LEAVE_S = (15.0, 45.0)  # between machines that leave or join
 
 
 class Options(Struct, frozen=True):
@@ -43,9 +43,9 @@ class Options(Struct, frozen=True):
     seed: int
     hosts: int = 12
     managers: int = 3
-    period_s: float = 120.0  # of faults and work; then everything heals
-    incidents: int = 20
-    steps: int = 40
+    period_s: float = 90.0  # of faults and work; then everything heals
+    incidents: int = 18
+    steps: int = 36
     fail_rate: float = 0.02
     crash_rate_per_hour: float = 2.0
 
@@ -72,7 +72,7 @@ class Simulation:
         self._rng = random.Random(options.seed)
         self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
         self._history = History()
-        self._workload = Workload(self._child_rng(), self._history)
+        self._workload = Workload(self._child_rng(), self._history, self._leaves)
         self._troubles = Troubles(self._world)
         self._never = Never(self._world, self._history, self._troubles.troubled)
         self._new_id = id_source(self._child_rng())
@@ -129,7 +129,9 @@ class Simulation:
         while (now := asyncio.get_running_loop().time()) < began + CONVERGE_S:
             if watch.done():
                 watch.result()
-            missing = self._untidy() or what_is_missing(self._look(), self._world)
+            missing = (
+                self._untidy() or self._workload.waits_for() or what_is_missing(self._look(), self._world)
+            )
             if not missing:
                 self._say("as wanted")
                 return now - began
@@ -205,6 +207,10 @@ class Simulation:
     def _untidy(self) -> str:
         gone = [node for node in self._look().nodes.values() if self._is_gone(node)]
         return f"nodes that have left are still known: {[node.id for node in gone]}" if gone else ""
+
+    def _leaves(self, node_id: str) -> bool:
+        host = self._world.hosts.get(node_id)
+        return host is None or host.is_leaving
 
     def _is_gone(self, node: Node) -> bool:
         host = self._world.hosts.get(node.id)

@@ -23,7 +23,7 @@ from skep.store.port import Member, Txn
 TICK_S = 0.1
 ELECTION_S = (1.0, 2.0)  # election timeout, stretched at random by as much again
 REQUEST_S = 7.0  # etcd's own patience with a request: 5 s and two election timeouts
-RETRY_S = 0.05
+RETRY_S = 0.1
 LATE_RATE, LATE_S = 0.3, (0.0, 10.0)  # requests that timed out and are done all the same, and when
 LAST_S = (0.0, 2.0)  # the same of a member that died
 LEARN_S = (0.3, 3.0)  # until a learner has caught up

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,12 +55,15 @@ def value_of(spec: ServiceSpec | NodeSpec) -> Hashable:
 
 
 class Workload:
-    """Errors of the control API are the user's to bear: `step` raises them."""
+    """Errors of the control API are the user's to bear: `step` raises them. `leaves` says of a node that its
+    machine leaves, or has left: nobody makes it a manager then."""
 
-    def __init__(self, rng: random.Random, history: History) -> None:
+    def __init__(self, rng: random.Random, history: History, leaves: Callable[[str], bool]) -> None:
         self._rng = rng
         self._history = history
+        self._leaves = leaves
         self._made = 0
+        self._unanswered: dict[asyncio.Task[Any], tuple[Host, int, str]] = {}
 
     async def step(self, host: Host, leader: Leader) -> str:
         """Does one thing by that host's leader and returns what. Errors: `SkepError`."""
@@ -80,6 +83,13 @@ class Workload:
         if act == "update":
             return await self._update(host, leader, service)
         return await self._scale(host, leader, service)
+
+    def waits_for(self) -> str:
+        """Returns what a manager that still lives has not answered; an empty text where there is nothing."""
+        for work, (host, life, key) in self._unanswered.items():
+            if not work.done() and host.is_up and host.lives == life:
+                return f"{host.name} never answered a user's write of {key}"
+        return ""
 
     async def add_node(self, host: Host, leader: Leader, node_id: str, name: str, role: str) -> None:
         """A new machine is enrolled. Errors: `SkepError`."""
@@ -110,6 +120,7 @@ class Workload:
             async with asyncio.timeout(CALL_S):
                 result = await asyncio.shield(work)
         except TimeoutError as error:
+            self._unanswered[work] = (host, life, key)
             raise OutcomeUnknown("the manager does not answer") from error
         except OutcomeUnknown:
             raise
@@ -179,7 +190,11 @@ class Workload:
         managers = [node for node in nodes if node.spec.role == "manager"]
         if not MANAGERS_MIN <= len(managers) < MANAGERS_MAX:
             role = "worker" if len(managers) >= MANAGERS_MIN else "manager"
-        chosen = managers if role == "worker" else [n for n in nodes if n.spec.role == "worker"]
+        chosen = (
+            managers
+            if role == "worker"
+            else [n for n in nodes if n.spec.role == "worker" and not self._leaves(n.id)]
+        )
         node = self._rng.choice(chosen)
         await self.change_node(host, leader, node, replace(node.spec, role=role))
         return f"make {node.description.hostname} a {role}"

@@ -15,7 +15,7 @@ from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeSpec
 from skep.model.task import Task, TaskStatus
-from skep.rpc.messages import Register, Renewed
+from skep.rpc.messages import HasTls, Register, Renewed, WantedTls
 from skep.rpc.port import Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Deposed, Invalid, NotFound
@@ -54,6 +54,11 @@ class Deaf:
 
     def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
         raise NotFound(node_id)
+
+    def wanted_tls(self) -> WantedTls | None:
+        return None
+
+    def has_tls(self, node_id: str, has: HasTls) -> None: ...
 
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None: ...
 

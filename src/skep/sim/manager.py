@@ -120,11 +120,15 @@ class SimManager:
                 for node_id in sorted(self._members - set(self._addresses)):
                     for pair in (await self._store.load(codec.node_key(node_id)))[0]:
                         node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
-                        self._addresses[node_id] = node.manager_addr
-                        self._host.remember(replace(self._host.membership, peers=dict(self._addresses)))
+                        self._learn(node_id, node.manager_addr)
                 if self.leader_id:
                     await self._store.hold_lead(self.leader_id)
             await asyncio.sleep(FOLLOW_S)
+
+    def _learn(self, node_id: str, address: str) -> None:
+        if address:
+            self._addresses[node_id] = address
+            self._host.remember(replace(self._host.membership, peers=dict(self._addresses)))
 
     async def _probe(self, node_id: str) -> bool:
         other, network = self._world.host(node_id), self._world.network

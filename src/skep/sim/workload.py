@@ -195,6 +195,8 @@ class Workload:
             if role == "worker"
             else [n for n in nodes if n.spec.role == "worker" and not self._leaves(n.id)]
         )
+        if not chosen:
+            return f"nobody can be made a {role}"
         node = self._rng.choice(chosen)
         await self.change_node(host, leader, node, replace(node.spec, role=role))
         return f"make {node.description.hostname} a {role}"

@@ -45,6 +45,9 @@ class Membership:
         self._data_key = data_key
         self._listener = listener
         self._wake = asyncio.Event()
+        # A look that began before a change must not end after it: who is told that it is no member, while it
+        # is one, lets go of its copy.
+        self._one = asyncio.Lock()
         self._answering: frozenset[str] = frozenset()  # at the last look
         self._misses: dict[str, int] = {}
         self._reached_at: dict[str, float] = {}
@@ -73,9 +76,7 @@ class Membership:
         """Runs until another manager is to lead, or it is cancelled."""
         while not self.hand_over.is_set():
             try:
-                await self.look()
-                step = quorum.decide(self._view, self._node_id, self._silent_s(), self._answering)
-                if await self._do(step):
+                if await self._step():
                     continue
             except Unavailable as error:
                 log.info("membership.unavailable", error=str(error))
@@ -86,16 +87,23 @@ class Membership:
             except TimeoutError:
                 pass
 
+    async def _step(self) -> bool:
+        async with self._one:
+            await self.look()
+            step = quorum.decide(self._view, self._node_id, self._silent_s(), self._answering)
+            return await self._do(step)
+
     async def add(self, node_id: str) -> Managing | NotNow:
         """Lets a node follow the store that is to be a manager; what it is to be told."""
         node = self._view.nodes.get(node_id)
         if node is None or node.spec.role != "manager":
             return NotNow(f"node {node_id} is not to be a manager")
         try:
-            await self.look()
-            await self._make_learner(node_id)
-            self._reached_at[node_id] = asyncio.get_running_loop().time()
-            await self.look()
+            async with self._one:
+                await self.look()
+                await self._make_learner(node_id)
+                self._reached_at[node_id] = asyncio.get_running_loop().time()
+                await self.look()
         except SkepError as error:
             return NotNow(str(error))
         addresses = {m.node_id: self._address_of(m.node_id) for m in self._view.members}

@@ -47,8 +47,7 @@ def decide(
 ) -> Step:
     """Returns the next step. `answering` are the members that have answered just now, which is stricter than
     reachable (taken where it is not given): what cannot be undone must not count on one that has just died.
-    `silent_s` says for how long
-    members have not been reached."""
+    `silent_s` says for how long members have not been reached."""
     answering = view.reachable if answering is None else answering
     step = Step()
     for member in view.members:

@@ -163,6 +163,10 @@ class Host:
             raise Unavailable("the agent has not started")
         return self._agent
 
+    @property
+    def is_misplaced(self) -> bool:
+        return False
+
     def remember(self, membership: Membership) -> None:
         self.membership = membership
 

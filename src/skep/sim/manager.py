@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from skep.daemon.reception import NotLeading
+from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.port import Connection, Handler
-from skep.runtime.errors import NoLeader, SkepError, Unavailable, Unsupported
+from skep.runtime.errors import NoLeader, SkepError, Unsupported
 from skep.sim.etcd_line import EtcdLine
 from skep.store import codec
 
@@ -38,6 +38,7 @@ class SimManager:
         self._store = EtcdLine(world.etcd, host.peer, world.faults)
         self._addresses = dict(host.membership.peers)
         self._members = frozenset(self._addresses)
+        self._waiting = WaitingRoom(self._serve, self._find_leader, self._known)
         self._candidate: Candidate | None = None
         self._works: list[asyncio.Task[None]] = []
 
@@ -69,6 +70,7 @@ class SimManager:
         await self._end()
 
     async def _end(self) -> None:
+        self._waiting.close()
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)
@@ -135,17 +137,24 @@ class SimManager:
         await asyncio.sleep(network.latency_s())
         if other.place.frozen or not network.linked(self._host.ip, other.ip):
             await asyncio.sleep(KNOCK_S)
-            raise Unavailable("the manager does not answer")
+            return False
         return other.manager is not None and other.manager.is_well()
 
     def _accept(self, connection: Connection) -> Handler | None:
+        return self._serve(connection) or self._waiting.enter(connection)
+
+    def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        if leader is not None:
-            return leader.dispatcher.open(connection)
+        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
+
+    async def _find_leader(self) -> str:
+        address = self._addresses.get(self.leader_id, "")
+        return address if address and await self._probe(self.leader_id) else ""
+
+    def _known(self) -> list[str]:
         ids = sorted(self._members, key=lambda node_id: (node_id != self.leader_id, node_id))
         known = {**self._addresses, self._host.node_id: self._host.address}
-        addresses = [known[node_id] for node_id in ids if known.get(node_id)]
-        return NotLeading(connection, addresses, known.get(self.leader_id, ""))
+        return [known[node_id] for node_id in ids if known.get(node_id)]
 
 
 def _no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:

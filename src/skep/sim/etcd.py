@@ -136,9 +136,11 @@ class Etcd:
 
     # Requests
 
-    def ask(self, peer: Peer, change: Callable[[], T]) -> asyncio.Future[T]:
-        """Has a change made; goes on whatever becomes of who asked. Errors: `OutcomeUnknown`, `change`'s."""
-        return self._spawn(self._make(peer, change))
+    def ask(self, peer: Peer, change: Callable[[], T], is_write: bool = True) -> asyncio.Future[T]:
+        """Has a change made; goes on whatever becomes of who asked. Changes of members (not `is_write`) are
+        not done late: a disk that is lost in between would cost the quorum, and nobody could help it.
+        Errors: `OutcomeUnknown`, `change`'s."""
+        return self._spawn(self._make(peer, change, LATE_RATE if is_write else 0.0))
 
     def read(self, peer: Peer, read: Callable[[], T]) -> asyncio.Future[T]:
         """Errors: `Unavailable`."""
@@ -157,13 +159,13 @@ class Etcd:
             if error is not None and not isinstance(error, SkepError):
                 self.wrong.append(f"the model of etcd failed: {error!r}")
 
-    async def _make(self, peer: Peer, change: Callable[[], T]) -> T:
+    async def _make(self, peer: Peer, change: Callable[[], T], late_rate: float) -> T:
         deadline = asyncio.get_running_loop().time() + REQUEST_S
         while True:
             try:
                 leader = await self._reach_leader(peer, deadline)
             except OutcomeUnknown:
-                if self._rng.random() < LATE_RATE:
+                if self._rng.random() < late_rate:
                     self._spawn(self._make_late(peer, change))
                 raise
             await asyncio.sleep(self._rng.uniform(*(SLOW_S if self._is_slow(leader) else FSYNC_S)))

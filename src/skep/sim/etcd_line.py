@@ -52,7 +52,7 @@ class EtcdLine(MemoryStore):
             check_may_change(self._etcd, self._peer, None, "add")
             self._etcd.new_member(node_id, is_learner=True)
 
-        await self._asked(add)
+        await self._asked(add, False)
 
     async def promote(self, member: Member) -> None:
         def promote() -> None:
@@ -60,7 +60,7 @@ class EtcdLine(MemoryStore):
             self._etcd.members[member.id] = Member(member.id, member.node_id, False)
             self._etcd.check_quorum_is_left(f"the promotion of {member.node_id}")
 
-        await self._asked(promote)
+        await self._asked(promote, False)
 
     async def holds_lead(self, member: Member) -> bool:
         self.check()
@@ -72,7 +72,7 @@ class EtcdLine(MemoryStore):
             del self._etcd.members[member.id]
             self._etcd.check_quorum_is_left(f"the removal of {member.node_id}")
 
-        await self._asked(remove)
+        await self._asked(remove, False)
 
     # store.etcd.members.EtcdMembers
 
@@ -110,10 +110,10 @@ class EtcdLine(MemoryStore):
         self.check()
         return result
 
-    async def _asked(self, change: Callable[[], T]) -> T:
+    async def _asked(self, change: Callable[[], T], is_write: bool = True) -> T:
         """Errors: `change`'s, `Unavailable`; `OutcomeUnknown` also where this process is gone meanwhile."""
         self._check_voter()
-        result = await asyncio.shield(self._etcd.ask(self._peer, change))
+        result = await asyncio.shield(self._etcd.ask(self._peer, change, is_write))
         if self._crashed:
             raise OutcomeUnknown("the connection to etcd was lost")
         return result

@@ -37,6 +37,8 @@ class Leader:
 class Node:
     """Fulfils `role_keeper.Node`."""
 
+    is_misplaced = False
+
     def __init__(self) -> None:
         self.agent = Leader()
         self.running_manager: Manager | None = None

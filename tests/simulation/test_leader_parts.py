@@ -66,7 +66,7 @@ class Deaf:
 class Line:
     """A connection that leads nowhere."""
 
-    remote_host = "127.0.0.1"
+    remote_host = local_host = "127.0.0.1"
 
     def __init__(self, node_id: str) -> None:
         self.identity: Identity | None = Identity(node_id, "worker", "c")

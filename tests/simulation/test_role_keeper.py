@@ -22,7 +22,7 @@ class Manager:
 class Leader:
     """The session and the agent in one: the leader says yes to everything."""
 
-    manager_addr = ""
+    manager_addr = local_host = ""
 
     @property
     def session(self) -> Leader:

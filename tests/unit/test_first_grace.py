@@ -29,7 +29,7 @@ class Silence:
 class Line:
     """A node's connection."""
 
-    remote_host = ""
+    remote_host = local_host = ""
 
     def __init__(self, node_id: str) -> None:
         self.identity: Identity | None = Identity(node_id, "worker", "c")

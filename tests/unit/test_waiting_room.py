@@ -16,7 +16,7 @@ class Line:
 
     def __init__(self) -> None:
         self.identity: Identity | None = None
-        self.remote_host = ""
+        self.remote_host = self.local_host = ""
         self.sent: list[bytes] = []
         self.is_closed = False
 

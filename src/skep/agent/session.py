@@ -93,6 +93,11 @@ class Session:
         finally:
             self._renewed = None
 
+    @property
+    def local_host(self) -> str:
+        """Returns the address at which the leader sees this node; an empty text without a session."""
+        return self._connection.local_host if self._connection is not None else ""
+
     async def manage(self, manager_addr: str) -> messages.Managing:
         """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
         if not self._registered or self._connection is None:

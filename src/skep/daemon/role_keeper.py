@@ -42,6 +42,11 @@ class Session(Protocol):
 
     manager_addr: str
 
+    @property
+    def local_host(self) -> str:
+        """Returns the address at which the leader sees this node."""
+        ...
+
     async def manage(self, manager_addr: str) -> Managing:
         """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
         ...
@@ -153,7 +158,9 @@ class RoleKeeper:
         await node.agent.renew_as("manager")
         membership = node.membership
         listen = resolve_listen(membership.listen)
-        advertise = join_address(*resolve_advertise(membership.advertise, listen))
+        # A node that joined with an earlier skep has not said where it would be reached.
+        seen_at = (node.agent.session.local_host or listen[0], listen[1])
+        advertise = join_address(*resolve_advertise(membership.advertise, seen_at))
         managing = await node.agent.session.manage(advertise)
         await node.end_manager()
         node.take_data_key(managing.data_key, managing.unlock_key)

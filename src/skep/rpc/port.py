@@ -28,6 +28,7 @@ class Connection(Protocol):
 
     identity: Identity | None  # None only on a server: a client that showed no certificate (enrolment)
     remote_host: str  # the peer's address as seen from here, without a port
+    local_host: str  # our own, as the peer sees it
 
     def send(self, frame: bytes) -> None:
         """Queues one frame. Does nothing on a closed connection (its handler has been told)."""

@@ -144,7 +144,7 @@ class _End:
     def __init__(self, network: Network, host: str) -> None:
         self.network = network
         self.host = host
-        self.remote_host = "127.0.0.1"
+        self.remote_host = self.local_host = "127.0.0.1"
         self.identity: Identity | None = None
         self.inbox = _Inbox(self)
         self.open = True

@@ -119,7 +119,12 @@ class EtcdProcess:
         check_version(await _version_text(binary))
         self._prepare()
         await asyncio.to_thread(_end_leftover, self._dir / "pid", str(self._dir))
-        await self._spawn(binary, force_new_cluster)  # when it is started again, without
+        try:
+            await self._spawn(binary, force_new_cluster)  # when it is started again, without
+        except Unavailable as error:
+            if not self._peers:
+                raise
+            log.error("etcd.down", error=str(error))  # the others may be waiting for it: it is tried again
         self._watch = asyncio.ensure_future(self._keep(binary))
 
     async def stop(self) -> None:

@@ -12,16 +12,27 @@ from msgspec.structs import replace
 from skep.manager.control.nodes import NodeControl
 from skep.manager.dispatcher.dispatcher import MISSED_BEATS, Dispatcher
 from skep.manager.events import EventHub
+from skep.manager.leader import Leader, Team
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeSpec
 from skep.model.task import Task, TaskStatus
-from skep.rpc.messages import HasTls, Register, Renewed, WantedTls
+from skep.rpc.messages import (
+    FromManager,
+    HasTls,
+    Register,
+    Registered,
+    Renewed,
+    WantedTls,
+    decode_from_manager,
+)
 from skep.rpc.port import Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Deposed, Invalid, NotFound, OutcomeUnknown
 from skep.sim.loop import Place, VirtualLoop
-from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence, Member
+from skep.store import codec
+from skep.store.election import Campaign
+from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
+from skep.store.port import Fence, Member, Put
 from skep.store.view import View
 
 
@@ -64,14 +75,16 @@ class Deaf:
 
 
 class Line:
-    """A connection that leads nowhere."""
+    """A connection that leads nowhere, and keeps what was sent."""
 
     remote_host = local_host = "127.0.0.1"
 
     def __init__(self, node_id: str) -> None:
         self.identity: Identity | None = Identity(node_id, "worker", "c")
+        self.sent: list[FromManager] = []
 
-    def send(self, frame: bytes) -> None: ...
+    def send(self, frame: bytes) -> None:
+        self.sent.append(decode_from_manager(frame))
 
     def close(self) -> None: ...
 
@@ -139,5 +152,35 @@ def test_the_last_manager_that_stays_is_not_demoted() -> None:
         )
         with pytest.raises(Invalid, match="last manager"):
             await control.update("a", 0, NodeSpec(role="worker"))
+
+    run(scenario)
+
+
+def test_a_new_leader_tells_of_all_managers_at_once() -> None:
+    """Found by the simulation's seed 10200: it told of itself only until it had looked at the others, died
+    before that, and nodes that had come to it knew no manager any more."""
+
+    async def scenario() -> None:
+        state = MemoryState()
+        nodes = [replace(new_node(name), manager_addr=f"10.0.0.{n}:1") for n, name in enumerate("ab")]
+        schema = Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode())
+        state.write([schema, *(Put(codec.node_key(n.id), codec.encode_object(n)) for n in nodes)])
+        state.members = {name: Member(n, name, False) for n, name in enumerate("ab")}
+        store, clock = MemoryStore(state), LoopClock(0)
+        leadership = await Campaign(store, codec.LEADER_KEY, "b").win()
+
+        async def probe(node_id: str) -> bool:
+            return True
+
+        team = Team("b", MemoryMembers(store, state), probe)
+        leader = await Leader.start(
+            store, leadership, clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team
+        )
+        line = Line("a")
+        leader.dispatcher.register(line, Register(NodeDescription(hostname="a")))
+        registered = next(message for message in line.sent if isinstance(message, Registered))
+        assert sorted(registered.managers) == ["10.0.0.0:1", "10.0.0.1:1"]
+        leader.dispatcher.stop()
+        await leadership.resign()
 
     run(scenario)

@@ -117,6 +117,8 @@ class Leader:
         # After the load, which had the local member catch up: a manager must never be taken for none.
         view.members = tuple(await team.members.members())
         view.reachable = frozenset({team.node_id})
+        # All of them from the first word on: who knows this one only is lost with it.
+        managers = list(dict.fromkeys([*managers, *view.manager_addresses(team.node_id)]))
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )

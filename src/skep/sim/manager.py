@@ -39,6 +39,7 @@ class SimManager:
         self._addresses = dict(host.membership.peers)
         self._members = frozenset(self._addresses)
         self._waiting = WaitingRoom(self._serve, self._find_leader, self._known)
+        self._connections: list[Connection] = []
         self._candidate: Candidate | None = None
         self._works: list[asyncio.Task[None]] = []
 
@@ -60,6 +61,8 @@ class SimManager:
         """In good order: the manager is no longer one."""
         await self._end()
         self._world.network.stop_listening(self._host.ip)
+        for connection in self._connections:
+            connection.close()
         self._host.peer.running = False
 
     async def crash(self) -> None:
@@ -141,6 +144,7 @@ class SimManager:
         return other.manager is not None and other.manager.is_well()
 
     def _accept(self, connection: Connection) -> Handler | None:
+        self._connections.append(connection)
         return self._serve(connection) or self._waiting.enter(connection)
 
     def _serve(self, connection: Connection) -> Handler | None:

@@ -13,6 +13,7 @@ from skep.sim.world import World
 from skep.store import codec
 
 CLOCK_JUMP_MAX_S = 7200.0
+UNNOTICED_S = 20.0  # until both ends know that a connection is lost: three heartbeats and one more
 
 
 class Troubles:
@@ -89,7 +90,7 @@ class Troubles:
             self._begin(each)
         lose = self._world.network.reset if kind == "reset" else self._world.network.forget_connections
         lose(host.ip)
-        await asyncio.sleep(for_s)
+        await asyncio.sleep(for_s if kind == "reset" else max(for_s, UNNOTICED_S))
         for each in hosts:
             self._end(each)
 

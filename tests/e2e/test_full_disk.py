@@ -38,9 +38,10 @@ def test_a_full_disk(small_disk: Path) -> None:
         names = (f"n{number}" for number in itertools.count())
         wait_until("it says why", lambda: "no space left on device" in create(host, next(names)), 60)
         (small_disk / "fill").unlink()
-        wait_until("it works again", lambda: create(host, "after") == "", 60)
+        # A new name each time: one whose answer was lost may have been taken all the same.
+        wait_until("it works again", lambda: create(host, next(names)) == "", 60)
         left = host.docker("service", "ls", "--format", "{{.Name}}").split()
-        assert {"before", "after"} <= set(left)
+        assert "before" in left
     finally:
         host.stop()
 

@@ -22,13 +22,14 @@ from skep.sim.loop import Stuck, VirtualLoop
 from skep.store.port import Store, Txn
 
 FOUND = {  # seeds that once failed, and what they found
-    3: "who added a node to a leader that lost the lead waited for ever",
     4: "what a removed node's tasks hold was counted below zero",
-    5: "a manager that was demoted before its first vote waited for the vote for ever",
-    1139: "the last manager that was to stay could be demoted",
+    10200: "a new leader that soon died had told nodes of itself only, and they tried nobody else for ever",
 }
-# In runs that are others by now: a leader that had stood still took all nodes for down; a manager was removed
-# counting on one that had died half a second before, and the quorum with it.
+# In runs that are others by now: a leader that had stood still took all nodes for down; who added a node to a
+# leader that lost the lead waited for ever; a manager that was demoted before its first vote waited for the vote
+# for ever; a removal that counted on a manager which had died half a second before took the quorum with it; a
+# look at the members that ended after a change of them had a manager let go of its copy of the store; the last
+# manager that was to stay could be demoted.
 # Before the simulation had a model of etcd, whose runs are others, it found: a successor that had to wait for a
 # node forgot to wait for its predecessor; a slot that a scale-down had emptied was filled again; agents waited
 # longer between tries to find a new leader than a leader waits for them; a connection opened to a leader that
@@ -89,7 +90,7 @@ def test_checkers_see_a_leader_that_gives_nodes_up_too_early(monkeypatch: pytest
     monkeypatch.setattr("skep.manager.dispatcher.dispatcher.FIRST_BEATS", 0)
     monkeypatch.setattr("skep.manager.dispatcher.dispatcher.LATE_BEATS", 0)
     with pytest.raises(Violation):
-        run_all(range(1010, 1040))
+        run_all(range(1020, 1040))
 
 
 def test_checkers_see_a_dispatcher_that_forgets_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:

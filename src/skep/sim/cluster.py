@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.daemon.state import Membership
+from skep.manager.leader import Leader
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, Violation, what_is_missing
 from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
@@ -227,13 +228,22 @@ class Simulation:
             for node in [node for node in leader.view.nodes.values() if self._is_gone(node)]:
                 try:
                     if node.spec.role == "manager":
-                        spec = replace(node.spec, role="worker")
-                        await self._workload.change_node(host, leader, node, spec)
+                        await self._demote_gone(host, leader, node)
                     else:
                         await self._workload.remove_node(host, leader, node.id)
                 except SkepError as error:
                     self._say(f"administrator: {error}")
             await self._find_lost()
+
+    async def _demote_gone(self, host: Host, leader: Leader, node: Node) -> None:
+        """Where only managers that were demoted are left to do it, the leader is made one again first."""
+        own = leader.view.nodes[leader.node_id]
+        try:
+            await self._workload.change_node(host, leader, node, replace(node.spec, role="worker"))
+        except Invalid:
+            if own.spec.role == "manager":
+                raise
+            await self._workload.change_node(host, leader, own, replace(own.spec, role="manager"))
 
     async def _find_lost(self) -> None:
         """A machine that was away while all managers it knew were replaced is told where they are now."""

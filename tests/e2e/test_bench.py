@@ -48,3 +48,30 @@ def test_a_killed_leader_loses_nothing_and_runs_nothing_twice(tmp_path: Path) ->
     assert [manager["led"] for manager in figures["managers"]].count(True) == 2
     assert all(manager["cpu_s"] > 0 and manager["etcd_cpu_s"] > 0 for manager in figures["managers"])
     assert figures["managers_cpu_sum_s"] > figures["manager_cpu_s"]
+
+
+def test_many_services_and_a_large_update_are_measured(tmp_path: Path) -> None:
+    out = tmp_path / "f.json"
+    command = [
+        SKEP,
+        "bench",
+        "services",
+        "--json",
+        out,
+        "--nodes",
+        "20",
+        "--services",
+        "30",
+        "--replicas",
+        "10",
+    ]
+    command += ["--clients", "4", "--updated", "200", "--parallelism", "50"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=190)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert figures["create"]["count"] == 30
+    assert figures["create_to_running_s"] >= figures["create_all_s"] > 0
+    assert 0 < figures["update_manager_cores"] <= 1.5
+    for reads in (figures["reads"], figures["update_reads"]):
+        assert set(reads) == {"service ls", "service inspect", "service ps", "node ls"}
+        assert all(each["count"] > 0 and 0 < each["median_s"] <= each["max_s"] for each in reads.values())

@@ -71,7 +71,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         message = "page not found" if error.status == 404 else error.text or error.reason
         return error_response(error.status, message)
-    except (asyncio.CancelledError, ConnectionResetError):
+    except ConnectionResetError:
+        return web.Response(status=499)  # never sent: the client went away in the middle of its answer
+    except asyncio.CancelledError:
         raise
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)

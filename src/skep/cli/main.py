@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import sys
-from pathlib import Path
 
 import click
 import uvloop
 
 from skep import __version__
 from skep.agent.executor.simulated import SimulatedSettings
+from skep.cli.bench.commands import bench
+from skep.cli.files import raise_file_limit
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.runtime.errors import SkepError
 from skep.runtime.log import set_up_logging
 
 NODES_PER_PROCESS = 1200  # simulated nodes a process carries well
-FILES_WANTED = 65536  # one connection per node
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +66,7 @@ def simulate_command(
     Needs neither root nor a Docker Engine. Ctrl-C ends them.
     """
     set_up_logging(log_level, "auto")
-    _raise_file_limit()
+    raise_file_limit()
     engine = SimulatedSettings(
         prepare_s=prepare_s,
         start_s=start_s,
@@ -87,60 +86,9 @@ def simulate_command(
         raise click.ClickException(str(error)) from error
 
 
-@main.group()
-def bench() -> None:
-    """Measures a swarm on this machine."""
-
-
-@bench.command("swarm2k")
-@click.option("--nodes", default=2300, type=click.IntRange(1, 20_000), show_default=True)
-@click.option("--replicas", default=100_000, type=click.IntRange(1, 1_000_000), show_default=True)
-@click.option("--managers", default="1", type=click.Choice(["1", "3", "5"]), show_default=True)
-@click.option(
-    "--kill-leader/--no-kill-leader",
-    default=True,
-    help="With several managers: kill the leader in the middle of a second scale-up.",
-)
-@click.option("--lost", default=100, help="Nodes to lose in the middle.", show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw running tasks over time.")
-@click.option("--etcd", default="etcd", help="The etcd to use.")
-def swarm2k_command(
-    nodes: int,
-    replicas: int,
-    managers: str,
-    kill_leader: bool,
-    lost: int,
-    json_file: Path | None,
-    plot_file: Path | None,
-    etcd: str,
-) -> None:
-    """Swarm2k on this machine: simulated nodes on real managers with real etcd and mutual TLS."""
-    from skep.cli.bench import report, swarm2k  # plots and tables are not every command's
-
-    _raise_file_limit()
-    count = int(managers)
-    wanted = report.Wanted(
-        nodes=nodes,
-        replicas=replicas,
-        lost=min(lost, nodes // 2),
-        etcd=etcd,
-        managers=count,
-        kills_leader=kill_leader and count > 1,
-    )
-    try:
-        figures = asyncio.run(swarm2k.run(wanted))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
-    report.show(figures, wanted)
-    if json_file is not None:
-        json_file.write_bytes(report.as_json(figures))
-    if plot_file is not None:
-        report.plot(figures, wanted, plot_file)
-
-
 main.add_command(cluster)
 main.add_command(backup)
+main.add_command(bench)
 
 
 @main.command()
@@ -159,13 +107,6 @@ def completion(shell: str, program: str) -> None:
     else:
         command = main
     click.echo(kind(command, {}, program, f"_{program.upper()}_COMPLETE").source())
-
-
-def _raise_file_limit() -> None:
-    """Thousands of connections need as many files; the hard limit is the machine's word."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

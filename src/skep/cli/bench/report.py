@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -108,7 +109,28 @@ def show(figures: Figures, wanted: Wanted) -> None:
     Console().print(table)
 
 
-def as_json(figures: Figures) -> bytes:
+def show_services(figures: Struct, title: str) -> None:
+    """Prints figures of `skep bench services` as a table."""
+    table = Table(title=title)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in _flat(figures):
+        table.add_row(name, f"{value:g}")
+    Console().print(table)
+
+
+def _flat(figures: Struct, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in msgspec.structs.asdict(figures).items():
+        if isinstance(value, int | float):
+            yield prefix + name, value
+        elif isinstance(value, Struct):
+            yield from _flat(value, f"{prefix}{name}: ")
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                yield from _flat(inner, f"{prefix}{name}: {key}: ")
+
+
+def as_json(figures: Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(figures)) + b"\n"
 
 

@@ -127,7 +127,10 @@ def _flat(figures: Struct, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield from _flat(value, f"{prefix}{name}: ")
         elif isinstance(value, dict):
             for key, inner in value.items():
-                yield from _flat(inner, f"{prefix}{name}: {key}: ")
+                if isinstance(inner, Struct):
+                    yield from _flat(inner, f"{prefix}{name}: {key}: ")
+                else:
+                    yield f"{prefix}{name}: {key}", inner
 
 
 def as_json(figures: Struct) -> bytes:

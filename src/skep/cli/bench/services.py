@@ -67,7 +67,7 @@ class ServicesFigures(Struct):
     update_etcd_cores: float = 0.0
     update_reads: dict[str, Latency] = {}
     manager_rss_mb: float = 0.0
-    loop_stall_max_s: float = 0.0
+    stalls_s: dict[str, float] = {}  # the longest of the event loop, step by step
 
 
 class ServicesBench:
@@ -98,9 +98,9 @@ class ServicesBench:
                 task = self._progress.add_task(text, total=1)
                 await step()
                 self._manager.sample()
+                self._figures.stalls_s[text] = float((await self._managers.stats())["loop_stall_max_s"])
+                await self._managers.reset_stalls()
                 self._progress.update(task, completed=1)
-            stats = await self._managers.stats()
-            self._figures.loop_stall_max_s = float(stats["loop_stall_max_s"])
             self._figures.manager_rss_mb = self._manager.used.rss_mb
             return self._figures
         finally:
@@ -112,7 +112,6 @@ class ServicesBench:
         plan = Plan(0, 0, (self._manager.address,), self._managers.token, wanted.engine, 1)
         await self._agents.start(plan, 0, wanted.nodes)
         await self._until("all nodes are ready", lambda s: s["nodes"].get("ready", 0) > wanted.nodes)
-        await self._managers.reset_stalls()
 
     async def _create(self) -> None:
         wanted, figures = self._wanted, self._figures

@@ -1,28 +1,33 @@
 #!/usr/bin/env bash
-# A Docker Engine of our own: `engine.sh start DIR BRIDGE` and `engine.sh stop DIR`. Its socket is DIR/docker.sock.
+# A Docker Engine of our own: `engine.sh start DIR BRIDGE [--own-network]` and `engine.sh stop DIR`. Its socket is
+# DIR/docker.sock.
 #
 # Data, run files, pid, log and socket are all under DIR, the bridge has a name of its own: it does not touch
-# an engine that runs already. DIR must be short: a unix socket's path has 107 bytes at most.
+# an engine that runs already. With --own-network it has a network namespace to itself, without a way out: its
+# networks and ports clash with nobody's, and go with it. DIR must be short: a unix socket's path has 107 bytes
+# at most.
 set -euo pipefail
 
-usage() { echo "usage: engine.sh start DIR BRIDGE | stop DIR" >&2; exit 2; }
+usage() { echo "usage: engine.sh start DIR BRIDGE [--own-network] | stop DIR" >&2; exit 2; }
 [ $# -ge 2 ] || usage
 dir=$2
 
 running() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
 
 start() {
-    local bridge=$1 number=$((RANDOM % 200 + 20))
+    local bridge=$1 number=$((RANDOM % 200 + 20)) inside=()
     mkdir -p "$dir/exec"
     if running; then return; fi
-    ip link show "$bridge" >/dev/null 2>&1 || ip link add "$bridge" type bridge
-    ip addr show "$bridge" | grep -q 'inet ' || ip addr add "10.231.$number.1/24" dev "$bridge"
-    ip link set "$bridge" up
-    echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
-    nft list tables 2>/dev/null >"$dir/tables" || true
-    ip link show docker_gwbridge >/dev/null 2>&1 && touch "$dir/gwbridge"
+    if [ "${2:-}" = --own-network ]; then
+        inside=(unshare --net -- "$0" inside "$dir" "$bridge" "10.231.$number.1/24")
+    else
+        make_bridge "$bridge" "10.231.$number.1/24"
+        echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
+        nft list tables 2>/dev/null >"$dir/tables" || true
+        ip link show docker_gwbridge >/dev/null 2>&1 && touch "$dir/gwbridge"
+    fi
     # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
-    setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
+    setsid "${inside[@]}" dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
         --containerd-namespace skep --containerd-plugins-namespace skep-plugins \
         >"$dir/log" 2>&1 </dev/null &
@@ -39,6 +44,19 @@ start() {
     echo "engine.sh: dockerd did not answer within 30 s; its log says:" >&2
     tail -n 15 "$dir/log" >&2
     return 1
+}
+
+make_bridge() {
+    ip link show "$1" >/dev/null 2>&1 || ip link add "$1" type bridge
+    ip addr show "$1" | grep -q 'inet ' || ip addr add "$2" dev "$1"
+    ip link set "$1" up
+}
+
+# inside BRIDGE ADDRESS COMMAND …: in a new network namespace, makes what the engine wants to find, and is it.
+inside() {
+    ip link set lo up
+    make_bridge "$1" "$2"
+    exec "${@:3}"
 }
 
 stop() {
@@ -117,7 +135,8 @@ delete_chains() {
 }
 
 case $1 in
-    start) [ $# -eq 3 ] || usage; start "$3" ;;
+    start) [ $# -ge 3 ] && [ $# -le 4 ] || usage; start "${@:3}" ;;
+    inside) inside "${@:3}" ;;
     stop) stop ;;
     *) usage ;;
 esac

@@ -35,6 +35,11 @@ def test_an_interface_stands_for_its_address() -> None:
     assert resolve_advertise("lo", ("0.0.0.0", 2377)) == ("127.0.0.1", 2377)
 
 
+def test_a_name_is_nothing_to_listen_on() -> None:
+    with pytest.raises(Invalid, match="must be an IP address or network interface"):
+        resolve_listen("host.example:99")
+
+
 def test_a_name_cannot_be_advertised() -> None:
     with pytest.raises(Invalid, match="must be a non-zero IP address or network interface"):
         resolve_advertise("host.example", ("0.0.0.0", 2377))

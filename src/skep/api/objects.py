@@ -7,11 +7,12 @@ import time
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skep.model.container import PortConfig
 from skep.model.node import READY, Node, NodeTLSInfo
 from skep.model.service import Service, TaskTemplate, UpdateStatus
-from skep.model.spec import EndpointSpec, ServiceSpec
+from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec
 from skep.model.states import STATE_NAMES
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
 from skep.model.wire import Wire
@@ -130,7 +131,7 @@ class TaskWriter:
                 template = self._view.template_of(task)
             else:
                 template = self._view.services[service_id].template_of(version)
-            found = msgspec.Raw(encode(template.spec) if template is not None else b"{}")
+            found = msgspec.Raw(encode(shown_task(template.spec)) if template is not None else b"{}")
             self._specs[key] = found
         return found
 
@@ -185,17 +186,33 @@ class ServiceJson(Wire, frozen=True, kw_only=True):
 def service_json(view: View, service: Service, with_status: bool = False) -> ServiceJson:
     """Returns the service; `with_status` adds its counts (API 1.41)."""
     endpoint = service.spec.endpoint_spec or EndpointSpec()
+    if not endpoint.ports:
+        endpoint = EndpointSpec()  # nothing was allocated: Docker shows no endpoint then
     return ServiceJson(
         id=service.id,
         version=Version(service.version),
         created_at=reply_time(service.created_at),
         updated_at=reply_time(service.updated_at),
-        spec=service.spec,
-        previous_spec=service.previous_spec,
+        spec=_shown(service.spec),
+        previous_spec=None if service.previous_spec is None else _shown(service.previous_spec),
         endpoint=EndpointJson(spec=endpoint, ports=[_port(p) for p in endpoint.ports]),
         update_status=_update_json(service.update),
         service_status=_counts(view, service) if with_status else None,
     )
+
+
+def _shown(spec: ServiceSpec) -> ServiceSpec:
+    """What Docker always says of a spec, also where it is unset."""
+    task = spec.task_template
+    return replace(spec, task_template=replace(shown_task(task), runtime=task.runtime or "container"))
+
+
+def shown_task(task: TaskSpec) -> TaskSpec:
+    """See `_shown`; a task's own spec says less than its service's."""
+    container = task.container_spec
+    if container is None or container.isolation:
+        return task
+    return replace(task, container_spec=replace(container, isolation="default"))
 
 
 def _port(port: PortConfig) -> PortJson:

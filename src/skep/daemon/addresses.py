@@ -35,9 +35,12 @@ def join_address(host: str, port: int) -> str:
 
 
 def resolve_listen(text: str) -> tuple[str, int]:
-    """Returns where to listen. Errors: `Invalid`."""
+    """Returns where to listen. Errors: `Invalid`, in Docker's words where it is no address of a machine."""
     host, port = parse_address(text or f"0.0.0.0:{DEFAULT_PORT}")
-    return _interface_address(host) or host, port
+    host = _interface_address(host) or host
+    if not _is_ip(host):
+        raise Invalid("listen address must be an IP address or network interface (with optional port number)")
+    return host, port
 
 
 def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
@@ -45,13 +48,11 @@ def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
     if text:
         host, port = parse_address(text, listen[1])
         host = _interface_address(host) or host
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
+        if not _is_ip(host):
             raise Invalid(
                 "advertise address must be a non-zero IP address or network interface"
-                f" (with optional port number): '{text}'"
-            ) from None
+                " (with optional port number)"
+            )
         return host, port
     if listen[0] not in ("0.0.0.0", "::"):
         return listen
@@ -65,6 +66,14 @@ def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
             f" different interfaces ({several})"
         )
     return found[0][1], listen[1]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _interface_address(name: str) -> str:

@@ -32,7 +32,7 @@ from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.ca.authority import join_token
 from skep.manager.control.autolock import unlock_key
-from skep.manager.control.swarm import validate_swarm
+from skep.manager.control.swarm import validate_init
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
@@ -299,7 +299,7 @@ class SkepNode:
             if request.force_new_cluster and self._membership is not None:
                 return await self._force_new_cluster(request)
             self._require_free()
-            validate_swarm(request.spec)
+            validate_init(request.spec, request.data_path_port)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             now, new_id = self._clock.now(), id_source(self._rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from skep.api.decode import query_bool, query_version, read_body
@@ -18,6 +19,13 @@ from skep.store.view import View
 FILTERS = frozenset({"id", "label", "node.label", "membership", "name", "role"})
 _ROLES = ("worker", "manager")
 _MEMBERSHIPS = ("accepted", "pending")
+
+
+class GivenNodeSpec(NodeSpec, frozen=True, kw_only=True):
+    """The whole spec, as an update gives it: what it leaves out has no default."""
+
+    role: str = ""
+    availability: str = ""
 
 
 class NodeRoutes:
@@ -69,8 +77,8 @@ class NodeRoutes:
         manager = self._node.manager()
         version = query_version(request, "node")
         node = find_node(manager.view, request.match_info["id"], self._node.local().node_id)
-        spec, _ = await read_body(request, NodeSpec)
-        await manager.nodes.update(node.id, version, spec)
+        spec, _ = await read_body(request, GivenNodeSpec)
+        await manager.nodes.update(node.id, version, NodeSpec(**msgspec.structs.asdict(spec)))
         return web.Response()
 
     def _json(self, view: View, node: Node) -> NodeJson:

@@ -24,6 +24,7 @@ from skep.model.cluster import (
 )
 from skep.model.node import NodeTLSInfo
 from skep.model.wire import Wire
+from skep.runtime.errors import Invalid
 
 
 class JoinTokens(Struct, rename="pascal"):
@@ -41,7 +42,9 @@ class ClusterJson(Wire, frozen=True, kw_only=True):
     spec: SwarmSpec
     tls_info: NodeTLSInfo | None = field(name="TLSInfo")
     root_rotation_in_progress: bool = field(default_factory=lambda: False)
-    default_addr_pool: list[str] | None = None
+    default_addr_pool: list[str] | None = field(
+        default_factory=lambda: None
+    )  # written as null, as Docker does
     subnet_size: int
     data_path_port: int
     join_tokens: JoinTokens | None = None
@@ -57,7 +60,7 @@ def cluster_json(cluster: Cluster, tokens: tuple[str, str] | None = None) -> Clu
         spec=_filled(cluster.spec),
         tls_info=tls_info(cluster),
         root_rotation_in_progress=cluster.rotation is not None,
-        default_addr_pool=cluster.default_addr_pool or ["10.0.0.0/8"],
+        default_addr_pool=cluster.default_addr_pool or None,
         subnet_size=cluster.subnet_size,
         data_path_port=cluster.data_path_port,
         join_tokens=JoinTokens(*tokens) if tokens is not None else None,
@@ -88,6 +91,12 @@ def _filled(spec: SwarmSpec) -> SwarmSpec:
     )
 
 
+def _require_listen(text: str) -> None:
+    """Clients say where to listen: Docker has no default for it here. Errors: `Invalid`."""
+    if not text:
+        raise Invalid('invalid ListenAddr "": invalid empty address')
+
+
 class SwarmRoutes:
     def __init__(self, node: SwarmNode) -> None:
         self._node = node
@@ -110,10 +119,12 @@ class SwarmRoutes:
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         body, _ = await read_body(request, InitRequest)
+        _require_listen(body.listen_addr)
         return reply(await self._node.init(body))
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         body, _ = await read_body(request, JoinRequest)
+        _require_listen(body.listen_addr)
         await self._node.join(body)
         return web.Response()
 

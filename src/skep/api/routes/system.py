@@ -65,7 +65,7 @@ class SystemRoutes:
             "Builder-Version": "1",
         }
         if request.method == "HEAD":
-            return web.Response(headers=headers, content_type="text/plain")
+            return web.Response(headers=headers, content_type="text/plain", charset="utf-8")
         return web.Response(text="OK", headers=headers)
 
     async def info(self, request: web.Request) -> web.StreamResponse:

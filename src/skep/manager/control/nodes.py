@@ -75,9 +75,9 @@ class NodeControl:
         if node.version != version:
             raise StaleVersion()
         if spec.role not in _ROLES:
-            raise Invalid(f"invalid Role: {spec.role!r} (worker or manager)")
+            raise Invalid(f'invalid Role: "{spec.role}"')
         if spec.availability not in _AVAILABILITIES:
-            raise Invalid(f"invalid Availability: {spec.availability!r} (active, pause or drain)")
+            raise Invalid(f'invalid Availability: "{spec.availability}"')
         if node.spec.role == "manager" and spec.role == "worker":
             self._check_demotion(node)
         key = codec.node_key(node_id)

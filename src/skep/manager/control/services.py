@@ -53,7 +53,7 @@ class ServiceControl:
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
-        spec = _with_mode(spec)
+        spec = _settled(spec)
         now = self._clock.now()
         template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
         service = Service(id=service_id, spec=spec, templates=[template], created_at=now, updated_at=now)
@@ -83,7 +83,7 @@ class ServiceControl:
         """Replaces the spec. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
         service = self._current(service_id, version)
         validate_service(spec)
-        spec = _with_mode(spec)
+        spec = _settled(spec)
         if spec.name != service.spec.name:
             raise Unsupported("renaming services is not supported")
         if spec.mode_name != service.spec.mode_name:
@@ -171,8 +171,15 @@ class ServiceControl:
         self._hub.emit("service", "update", after.id, **attributes)
 
 
-def _with_mode(spec: ServiceSpec) -> ServiceSpec:
-    """Docker's default mode is replicated with one replica."""
+def _settled(spec: ServiceSpec) -> ServiceSpec:
+    """Docker's default mode is replicated with one replica. What it shows for unset (`shown_spec`) is unset:
+    clients send it back, and that is no change."""
+    task = spec.task_template
+    container = task.container_spec
+    if container is not None and container.isolation == "default":
+        container = replace(container, isolation="")
+    runtime = "" if task.runtime == "container" else task.runtime
+    spec = replace(spec, task_template=replace(task, container_spec=container, runtime=runtime))
     given = spec.mode.replicated
     if spec.mode_name == "replicated" and (given is None or given.replicas is None):
         return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=1)))

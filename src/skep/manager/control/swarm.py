@@ -19,15 +19,31 @@ from skep.store.view import View
 
 CERT_EXPIRY_MIN_NS = 3600 * SECOND_NS  # Docker's own minimum
 HEARTBEAT_MIN_NS = SECOND_NS // 5  # below this nodes flap on a busy machine
+_INVALID = "rpc error: code = InvalidArgument desc = "  # Docker's own words, which clients may know
+
+
+DATA_PATH_PORTS = range(1024, 49152)
+
+
+def validate_init(spec: SwarmSpec, data_path_port: int) -> None:
+    """Checks what a new swarm is to be. Errors: `Invalid`, `Unsupported`, in the words of Docker's init."""
+    if data_path_port and data_path_port not in DATA_PATH_PORTS:
+        raise Invalid(f"Datapath port number is not in valid range (1024-49151) : {data_path_port}")
+    try:
+        validate_swarm(spec)
+    except Invalid as error:
+        raise Invalid(f"error updating cluster settings: {error}") from error
 
 
 def validate_swarm(spec: SwarmSpec) -> None:
     """Errors: `Invalid`, `Unsupported`."""
     if spec.name not in ("", "default"):
-        raise Invalid(f"swarm names other than 'default' are not supported: '{spec.name}'")
+        raise Invalid('swarm spec must be named "default"')
     if spec.ca_config.node_cert_expiry and spec.ca_config.node_cert_expiry < CERT_EXPIRY_MIN_NS:
-        raise Invalid("minimum certificate expiry time is 1h0m0s")
-    if spec.dispatcher.heartbeat_period < 0 or 0 < spec.dispatcher.heartbeat_period < HEARTBEAT_MIN_NS:
+        raise Invalid(f"{_INVALID}minimum certificate expiry time is: 1h0m0s")
+    if spec.dispatcher.heartbeat_period < 0:
+        raise Invalid(f"{_INVALID}heartbeat time period cannot be a negative duration")
+    if 0 < spec.dispatcher.heartbeat_period < HEARTBEAT_MIN_NS:
         raise Invalid("the dispatcher's heartbeat period must be at least 200ms")
     if spec.ca_config.external_cas:
         raise Unsupported("external CAs are not supported by this version of skep yet")

@@ -1,0 +1,90 @@
+"""The differences from Docker's swarm that are meant, each with its reason.
+
+docs/compatibility.md lists the same (tests/unit/test_compatibility.py). One that no scenario shows any more fails
+the whole run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .compare import Difference
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """`what` and `why` are the row in the document; the rest are patterns that a difference must match in full."""
+
+    what: str
+    why: str
+    where: str
+    scenario: str = ".*"
+    step: str = ".*"
+    docker: str = ".*"
+    skep: str = ".*"
+
+    def matches(self, difference: Difference) -> bool:
+        pairs = (
+            (self.scenario, difference.scenario),
+            (self.step, difference.step),
+            (self.where, difference.where),
+            (self.docker, str(difference.docker)),
+            (self.skep, str(difference.skep)),
+        )
+        return all(re.fullmatch(pattern, text, re.DOTALL) for pattern, text in pairs)
+
+
+_TEXT = r"body\.message|stderr|text"
+ACCEPTED: tuple[Accepted, ...] = (
+    Accepted(
+        "`/_ping` has the header `Swarm`",
+        "as Docker has since API 1.42",
+        where="Swarm",
+        docker="None",
+        skep="inactive|active/manager",
+    ),
+    Accepted(
+        "API versions below 1.24 are refused",
+        "as Docker does since 25.0",
+        where="status|body|body.MinAPIVersion",
+        step="GET /(version|services)",
+        docker=r"1\.12|200|\[\]",
+        skep=r"1\.24|400|.*client version 1\.23 is too old.*",
+    ),
+    Accepted(
+        "`invalid filter 'x'`, where the engine says `Invalid filter 'x'`",
+        "as Docker writes it since 23.0",
+        where=_TEXT,
+        docker=r"(Error response from daemon: )?Invalid (.* )?filter.*",
+        skep=r"(Error response from daemon: )?invalid (.* )?filter.*",
+    ),
+    Accepted(
+        "JSON that cannot be read: the words",
+        "the text says where in the request and what was expected, not which Go type",
+        where=_TEXT,
+        docker=r"(json: cannot unmarshal|unexpected end of JSON|invalid character).*",
+        skep=r"invalid (request body|JSON in the request body|filters).*",
+    ),
+    Accepted(
+        "an update without a version: the words",
+        "the text says what is missing, not which Go function failed",
+        where=_TEXT,
+        docker=r"invalid \w+ version '.*': strconv.ParseUint: .*",
+        skep=r"invalid \w+ version '.*': an update needs the object's version",
+    ),
+    Accepted(
+        "`TLSInfo.CertIssuerSubject` is in UTF-8, not a PrintableString",
+        "RFC 5280 asks for it; the name is the same",
+        where=r".*CertIssuerSubject|stdout",
+        docker=r"( Issuer Subject:\t)?MBMxETAPBgNVBAMTCHN3YXJtLWNh",
+        skep=r"( Issuer Subject:\t)?MBMxETAPBgNVBAMMCHN3YXJtLWNh",
+    ),
+    Accepted(
+        "a request that is wrong is 400",
+        "Docker answers 500 where it forgot to say whose fault it is",
+        where="status",
+        docker="500",
+        skep="400",
+    ),
+)

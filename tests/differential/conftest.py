@@ -1,0 +1,68 @@
+"""Docker's swarm and skep, side by side for a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from .compare import Difference, differences
+from .running import Runner
+from .scenario import Scenario
+from .sides import DockerSide, Side, SkepSide
+
+R = TypeVar("R")
+
+
+class Pair:
+    """Both swarms; what is done, is done on both at the same time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.docker = DockerSide(directory / "d")
+        self.skep = SkepSide(directory / "s")
+        self._threads = ThreadPoolExecutor(2)
+
+    def both(self, do: Callable[[Side], R]) -> tuple[R, R]:
+        """Returns what it gave on Docker's side and on skep's. Waits for both also where one fails."""
+        docker, skep = (self._threads.submit(do, side) for side in (self.docker, self.skep))
+        failure = docker.exception() or skep.exception()
+        if failure is not None:
+            raise failure
+        return docker.result(), skep.result()
+
+    def start(self) -> None:
+        for side in (self.docker, self.skep):
+            side.directory.mkdir()
+        self.both(lambda side: side.start())
+
+    def stop(self) -> None:
+        self.both(lambda side: side.stop())
+        self._threads.shutdown()
+
+    def differences(self, scenario: Scenario, directory: Path) -> list[Difference]:
+        """Takes a scenario on both sides and returns where they differ; both are as before then."""
+        for name, text in scenario.files.items():
+            (directory / name).write_text(text)
+        if scenario.swarm == "shared" or self.docker.in_swarm:
+            self.both(lambda side: side.set_swarm(scenario.swarm == "shared"))
+        try:
+            docker, skep = self.both(lambda side: Runner(side, directory).run(scenario))
+        finally:
+            if scenario.swarm == "shared":
+                self.both(lambda side: side.empty())
+            elif scenario.swarm == "own":
+                self.both(lambda side: side.set_swarm(False))
+        return differences(scenario.name, docker, skep)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(tmp_path_factory.mktemp("f"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

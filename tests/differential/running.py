@@ -1,0 +1,136 @@
+"""Takes the steps of a scenario on one side."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import docker
+
+from tests.images import IMAGE
+
+from .compare import Outcome
+from .normalise import normal_json, normal_output, normal_text
+from .scenario import Call, Py, Run, Scenario, Settle, Step, Until, Update
+from .sides import Side
+
+_OF = re.compile(r"\$(ID|VERSION)\{([^}]+)\}")
+
+
+class Runner:
+    def __init__(self, side: Side, directory: Path) -> None:
+        self._side = side
+        self._directory = directory
+
+    def run(self, scenario: Scenario) -> list[Outcome]:
+        return [Outcome(step.label, self._take(step)) for step in scenario.steps]
+
+    def _take(self, step: Step) -> dict[str, Any]:
+        match step:
+            case Run():
+                return self._run(step)
+            case Call():
+                path, body = self._filled(step.path), self._filled_json(step.body)
+                return self._answer(step.method, path, body, step)
+            case Update():
+                return self._update(step)
+            case Py():
+                return self._py(step)
+            case Settle():
+                self._settle(step)
+            case Until():
+                self._until(step)
+        return {}
+
+    def _run(self, step: Run) -> dict[str, Any]:
+        arguments = shlex.split(self._filled(step.line))
+        done = self._side.docker(*arguments, stdin=step.stdin, environment=dict(step.environment))
+        return {
+            "exit": done.returncode,
+            "stdout": normal_output(self._plain(done.stdout), self._side.names),
+            "stderr": normal_output(self._plain(done.stderr), self._side.names),
+        }
+
+    def _answer(self, method: str, path: str, body: Any, step: Call) -> dict[str, Any]:
+        reply = self._side.call(method, path, body, api=step.api)
+        text = reply.body.decode(errors="replace")
+        parsed: Any = normal_output(self._plain(text), self._side.names)
+        if step.only and isinstance(parsed, dict):
+            parsed = {member: _member(parsed, member) for member in step.only}
+        return {
+            "status": reply.status,
+            **{name: reply.headers.get(name) for name in step.headers},
+            "body": parsed,
+        }
+
+    def _update(self, step: Update) -> dict[str, Any]:
+        path = self._filled(step.path)
+        found = self._side.call("GET", path).json()
+        spec = _merged(found["Spec"], self._filled_json(step.changes))
+        query = f"version={found['Version']['Index']}" + (f"&{step.query}" if step.query else "")
+        return self._answer("POST", f"{path}/update?{query}", spec, Call("POST", step.path))
+
+    def _py(self, step: Py) -> dict[str, Any]:
+        client = docker.DockerClient(base_url=f"unix://{self._side.socket}", version="1.41")
+        try:
+            return {"value": normal_json(step.do(client), self._side.names)}
+        except (docker.errors.DockerException, ValueError) as error:
+            text = str(getattr(error, "explanation", None) or error)
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            return {
+                "raises": type(error).__name__,
+                "status": status,
+                "text": normal_text(self._plain(text), self._side.names),
+            }
+        finally:
+            client.close()
+
+    def _settle(self, step: Settle) -> None:
+        filters = quote(json.dumps({"service": {step.service: True}}))
+
+        def settled() -> bool:
+            tasks = self._side.call("GET", f"/tasks?filters={filters}").json()
+            states = Counter(task["Status"]["State"] for task in tasks)
+            return all(states[state] == count for state, count in step.states.items())
+
+        self._side.wait_for(step.label, settled)
+
+    def _until(self, step: Until) -> None:
+        path = self._filled(step.path)
+        self._side.wait_for(
+            step.label, lambda: _member(self._side.call("GET", path).json(), step.member) == step.value
+        )
+
+    def _filled(self, text: str) -> str:
+        text = text.replace("$IMAGE", IMAGE).replace("$DIR", str(self._directory))
+        if "$NODE" in text:
+            text = text.replace("$NODE", self._side.node_id())
+        return _OF.sub(self._of, text)
+
+    def _of(self, found: re.Match[str]) -> str:
+        item = self._side.call("GET", found[2]).json()
+        return str(item["Version"]["Index"] if found[1] == "VERSION" else item.get("ID") or item["Id"])
+
+    def _filled_json(self, value: Any) -> Any:
+        return json.loads(self._filled(json.dumps(value))) if not isinstance(value, bytes) else value
+
+    def _plain(self, text: str) -> str:
+        return text.replace(str(self._directory), "$DIR").replace(str(self._side.directory), "$SIDE")
+
+
+def _member(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _merged(value: Any, changes: Any) -> Any:
+    if not isinstance(value, dict) or not isinstance(changes, dict):
+        return changes
+    kept = {k: v for k, v in value.items() if changes.get(k, v) is not None}
+    return kept | {k: _merged(value.get(k), v) for k, v in changes.items() if v is not None}

@@ -1,0 +1,127 @@
+"""What a scenario is: a name, steps a user takes, and where it is to be taken.
+
+In command lines, paths and bodies, `$IMAGE` is the tests' image, `$DIR` a directory with the scenario's files,
+`$NODE` the node's id, `$ID{/services/web}` and `$VERSION{/services/web}` those of an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import docker
+
+SwarmState = Literal["none", "own", "shared"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The docker client; what it prints and its exit code are compared."""
+
+    line: str
+    stdin: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"docker {self.line}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request; status, type and body are compared: all of the body, or the members named in `only`."""
+
+    method: str
+    path: str
+    body: Any = None
+    only: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ("Content-Type",)
+    api: str = "v1.41"
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Update:
+    """Changes an object's spec by the API: reads it, merges `changes` (None removes a member), posts it."""
+
+    path: str
+    changes: Mapping[str, Any]
+    query: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"POST {self.path}/update {self.query}".rstrip()
+
+
+@dataclass(frozen=True)
+class Py:
+    """docker-py; what `do` returns, or the class, status and text of what it raises, is compared."""
+
+    label: str
+    do: Callable[[docker.DockerClient], Any]
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Waits until a service's tasks are so many in these states; nothing is compared."""
+
+    service: str
+    states: Mapping[str, int]
+
+    @property
+    def label(self) -> str:
+        return f"wait for {self.service}: {dict(self.states)}"
+
+
+@dataclass(frozen=True)
+class Until:
+    """Waits until a member of an object has a value; nothing is compared."""
+
+    path: str
+    member: str
+    value: Any
+
+    @property
+    def label(self) -> str:
+        return f"wait for {self.path}: {self.member} is {self.value!r}"
+
+
+Step = Run | Call | Update | Py | Settle | Until
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    steps: tuple[Step, ...]
+    swarm: SwarmState = "shared"
+    """`none`: in no swarm; `own`: the steps make and leave one; `shared`: a swarm of one node, emptied after."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    slow: bool = False
+    """Only in the whole run."""
+    awaits: str = ""
+    """What skep does not do yet: the scenario is run, and may fail."""
+
+
+def scenario(name: str, *steps: Step | str, **options: Any) -> Scenario:
+    """A step that is just text is a command line of the docker client."""
+    return Scenario(name, tuple(Run(step) if isinstance(step, str) else step for step in steps), **options)
+
+
+def get(path: str, *only: str) -> Call:
+    return Call("GET", path, only=only)
+
+
+def post(path: str, body: Any = None) -> Call:
+    return Call("POST", path, body)
+
+
+def delete(path: str) -> Call:
+    return Call("DELETE", path)
+
+
+def settle(service: str, **states: int) -> Settle:
+    return Settle(service, states)

@@ -1,0 +1,14 @@
+"""All scenarios, those of no swarm first: a swarm is made and left as seldom as can be."""
+
+from __future__ import annotations
+
+from tests.differential.scenario import Scenario
+
+from . import nodes, services, swarm
+
+_ORDER = ("none", "own", "shared")
+SCENARIOS: list[Scenario] = sorted(
+    (each for module in (swarm, nodes, services) for each in module.SCENARIOS),
+    key=lambda each: _ORDER.index(each.swarm),
+)
+assert len({each.name for each in SCENARIOS}) == len(SCENARIOS), "two scenarios have one name"

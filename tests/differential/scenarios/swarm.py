@@ -1,0 +1,247 @@
+"""`docker swarm …`, /swarm, /info, pings: in no swarm, making and leaving one, and in one."""
+
+from __future__ import annotations
+
+from tests.differential.scenario import Call, Py, Update, get, post, scenario
+from tests.differential.sides import ADDRESS
+
+INIT = f"swarm init --advertise-addr {ADDRESS} --listen-addr {ADDRESS}"
+LEAVE = "swarm leave --force"
+OUTSIDE = "none"
+SWARM_OF_INFO = (
+    "Swarm.LocalNodeState",
+    "Swarm.ControlAvailable",
+    "Swarm.Error",
+    "Swarm.NodeAddr",
+    "Swarm.Nodes",
+)
+
+
+def swarm(*members: str) -> Call:
+    return get("/swarm", *members)
+
+
+SCENARIOS = [
+    # In no swarm
+    scenario(
+        "lists of a swarm without one",
+        *(get(f"/{kind}") for kind in ("swarm", "nodes", "services", "tasks", "secrets", "configs")),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "objects of a swarm without one",
+        *(get(f"/{kind}/x") for kind in ("nodes", "services", "tasks", "secrets", "configs")),
+        get("/services/x/logs?stdout=1"),
+        get("/swarm/unlockkey"),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "writes to a swarm without one",
+        post("/services/create", {"Name": "web"}),
+        post("/secrets/create", {"Name": "s", "Data": "eA=="}),
+        post("/configs/create", {"Name": "c", "Data": "eA=="}),
+        post("/swarm/update?version=1", {}),
+        post("/swarm/unlock", {"UnlockKey": "x"}),
+        post("/swarm/leave"),
+        post("/swarm/leave?force=1"),
+        post("/nodes/x/update?version=1", {}),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "commands without a swarm",
+        *(f"{kind} ls" for kind in ("node", "service", "secret", "config", "stack")),
+        "swarm leave",
+        "swarm join-token worker",
+        "swarm unlock-key",
+        "node inspect self",
+        "service create $IMAGE",
+        "service ps web",
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "an overlay network without a swarm",
+        "network create -d overlay ov",
+        swarm=OUTSIDE,
+        awaits="overlay networks",
+    ),
+    scenario(
+        "the engine's word without a swarm",
+        get("/info", "Swarm"),
+        Call(
+            "GET",
+            "/_ping",
+            headers=("Content-Type", "Swarm", "Api-Version", "Ostype", "Cache-Control", "Pragma"),
+        ),
+        Call("HEAD", "/_ping", headers=("Content-Type", "Swarm", "Api-Version", "Docker-Experimental")),
+        "info --format {{.Swarm.LocalNodeState}}",
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "joining wrongly",
+        "swarm join --token x 127.0.0.1:9999",
+        post("/swarm/join", {}),
+        post("/swarm/join", {"ListenAddr": "0.0.0.0:2377", "JoinToken": "x"}),
+        post("/swarm/join", {"ListenAddr": "0.0.0.0:2377", "RemoteAddrs": ["127.0.0.1:9"], "JoinToken": "x"}),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "initialising wrongly",
+        post("/swarm/init", {}),
+        post("/swarm/init", {"ListenAddr": "nonsense"}),
+        post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": "nonsense"}),
+        post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "DataPathPort": 1}),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "init with a wrong setting",
+        post(
+            "/swarm/init",
+            {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "Spec": {"CAConfig": {"NodeCertExpiry": 1}}},
+        ),
+        swarm="own",
+    ),
+    scenario(
+        "docker-py without a swarm",
+        Py("services.list()", lambda client: client.services.list()),
+        Py("swarm.attrs", lambda client: client.swarm.reload()),
+        Py("swarm.leave()", lambda client: client.swarm.leave()),
+        Py("nodes.list()", lambda client: client.nodes.list()),
+        swarm=OUTSIDE,
+    ),
+    # Swarms of their own
+    scenario("init and leave", INIT, "node ls", INIT, "swarm leave", LEAVE, "swarm leave", swarm="own"),
+    scenario("init with all defaults", INIT, swarm(), get("/info", *SWARM_OF_INFO), LEAVE, swarm="own"),
+    scenario(
+        "init with all options",
+        f"{INIT} --availability drain --cert-expiry 1000h --dispatcher-heartbeat 7s --task-history-limit 3"
+        " --max-snapshots 2 --snapshot-interval 5000 --default-addr-pool 172.30.0.0/16"
+        " --default-addr-pool-mask-length 26 --data-path-port 4800",
+        swarm(),
+        "node ls",
+        "info --format {{json .Swarm.Cluster.DefaultAddrPool}}",
+        LEAVE,
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "init with autolock",
+        f"{INIT} --autolock",
+        "swarm unlock-key",
+        "swarm unlock-key -q",
+        "swarm unlock-key --rotate",
+        "swarm unlock-key --rotate -q",
+        "swarm update --autolock=false",
+        "swarm unlock-key",
+        "swarm unlock-key --rotate",
+        LEAVE,
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "the API's init",
+        post(
+            "/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "Spec": {"Labels": {"a": "b"}}}
+        ),
+        swarm("Spec"),
+        post("/swarm/init", {"ListenAddr": ADDRESS}),
+        post("/swarm/join", {"ListenAddr": ADDRESS, "RemoteAddrs": [ADDRESS], "JoinToken": "x"}),
+        post("/swarm/leave"),
+        post("/swarm/leave?force=true"),
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "docker-py's init",
+        Py(
+            "swarm.init()",
+            lambda client: client.swarm.init(
+                advertise_addr=ADDRESS, listen_addr=ADDRESS, task_history_retention_limit=2, name="default"
+            ),
+        ),
+        Py("swarm.attrs", lambda client: client.swarm.attrs["Spec"]),
+        Py("swarm.update()", lambda client: client.swarm.update(snapshot_interval=8000)),
+        Py("swarm.get_unlock_key()", lambda client: client.swarm.get_unlock_key()),
+        Py("swarm.leave()", lambda client: client.swarm.leave()),
+        Py("swarm.leave(force=True)", lambda client: client.swarm.leave(force=True)),
+        swarm="own",
+        slow=True,
+    ),
+    # In a swarm
+    scenario("the swarm", swarm()),
+    scenario("the swarm in docker info", get("/info", "Swarm"), "info --format {{json .Swarm}}"),
+    scenario(
+        "ping in a swarm",
+        Call("GET", "/_ping", headers=("Swarm", "Api-Version", "Content-Type")),
+        Call("HEAD", "/_ping", headers=("Swarm", "Api-Version", "Content-Type")),
+        Call("GET", "/_ping", api="", headers=("Swarm",)),
+    ),
+    scenario(
+        "versions",
+        get("/version", "Version", "ApiVersion", "MinAPIVersion", "Os", "Arch", "Experimental"),
+        Call("GET", "/services", api="v1.99"),
+        Call("GET", "/services", api="v1.24"),
+        Call("GET", "/services", api="v1.23"),
+        Call("GET", "/services", api="v1"),
+        Call("GET", "/services", api="vx"),
+        Call("GET", "/services", api=""),
+        Call("PUT", "/services"),
+        Call("GET", "/swarm/nothing"),
+        Call("DELETE", "/swarm"),
+    ),
+    scenario(
+        "join tokens",
+        "swarm join-token worker",
+        "swarm join-token manager",
+        "swarm join-token -q worker",
+        "swarm join-token --rotate worker",
+        "swarm join-token --rotate -q manager",
+        "swarm join-token",
+        "swarm join-token nobody",
+    ),
+    scenario(
+        "swarm update",
+        "swarm update",
+        "swarm update --task-history-limit 7",
+        "swarm update --cert-expiry 2000h --dispatcher-heartbeat 10s",
+        "swarm update --snapshot-interval 777 --max-snapshots 4",
+        swarm("Spec"),
+        "swarm update --cert-expiry 1m",
+        "swarm update --cert-expiry 2160h0m0s --dispatcher-heartbeat 5s --task-history-limit 5"
+        " --snapshot-interval 10000 --max-snapshots 0",
+        swarm("Spec"),
+    ),
+    scenario(
+        "swarm update by the API",
+        Update("/swarm", {"Labels": {"color": "blue"}}),
+        swarm("Spec.Labels"),
+        Update("/swarm", {"Name": "other"}),
+        Update("/swarm", {"Labels": None}),
+        post("/swarm/update", {}),
+        post("/swarm/update?version=x", {}),
+        post("/swarm/update?version=1", {"Name": "default"}),
+        Update("/swarm", {"Dispatcher": {"HeartbeatPeriod": -1}}),
+        Update("/swarm", {"CAConfig": {"NodeCertExpiry": 1000}}),
+        Update("/swarm", {"Raft": {"ElectionTick": 2, "HeartbeatTick": 2}}),
+        Update("/swarm", {"Raft": {"ElectionTick": 10, "HeartbeatTick": 1}}),
+        Update("/swarm", {"Orchestration": {"TaskHistoryRetentionLimit": "five"}}),
+    ),
+    scenario("autolock off and on", "swarm unlock-key", get("/swarm/unlockkey"), "swarm unlock"),
+    scenario(
+        "the swarm's certificate", "swarm ca", "swarm ca --cert-expiry 5h", "swarm ca --ca-cert /nowhere"
+    ),
+    scenario(
+        "a new root",
+        "swarm ca --rotate --detach",
+        "swarm ca --rotate -q",
+        swarm("RootRotationInProgress", "Spec.CAConfig"),
+        slow=True,
+    ),
+    scenario(
+        "in a swarm already",
+        INIT,
+        f"swarm join --token SWMTKN-1-x-y {ADDRESS}",
+        "swarm leave",
+        post("/swarm/unlock", {"UnlockKey": "x"}),
+        post("/swarm/unlock", {}),
+    ),
+]

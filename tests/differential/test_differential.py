@@ -1,0 +1,48 @@
+"""The same commands and calls, on Docker's own swarm and on skep: what they give is the same.
+
+A fixed part runs with every ./check, all of it by ./check --differential.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .accepted import ACCEPTED
+from .conftest import Pair
+from .scenario import Scenario
+from .scenarios import SCENARIOS
+
+pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.timeout(180)]
+WHOLE = os.environ.get("SKEP_DIFFERENTIAL") == "whole"
+_met: set[str] = set()
+
+
+def _parameters() -> Iterator[object]:
+    for each in SCENARIOS:
+        if WHOLE or not each.slow:
+            awaited = [pytest.mark.xfail(reason=each.awaits, strict=False)] if each.awaits else []
+            yield pytest.param(each, id=each.name, marks=awaited)
+
+
+@pytest.mark.parametrize("scenario", list(_parameters()))
+def test_as_in_docker_s_swarm(scenario: Scenario, pair: Pair, tmp_path: Path) -> None:
+    found = pair.differences(scenario, tmp_path)
+    unexplained = []
+    for difference in found:
+        reasons = [each.what for each in ACCEPTED if each.matches(difference)]
+        _met.update(reasons)
+        if not reasons:
+            unexplained.append(str(difference))
+    if unexplained:
+        pytest.fail(f"{scenario.name}:\n" + "\n".join(unexplained), pytrace=False)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only a whole run meets all of them")
+def test_no_accepted_difference_is_out_of_date(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("keyword"):
+        return
+    assert [each.what for each in ACCEPTED if each.what not in _met] == []

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+
+import msgspec
 
 from skep.model.change import DropTask, PutTask
 from skep.model.cluster import Cluster, OrchestrationConfig, SwarmSpec
-from skep.model.container import ContainerSpec, Reservation, ResourceRequirements, RestartPolicy
-from skep.model.node import Node, NodeDescription, NodeResources, NodeSpec, NodeStatus
+from skep.model.container import ContainerSpec, PortConfig, Reservation, ResourceRequirements, RestartPolicy
+from skep.model.generic import parse_resource
+from skep.model.node import (
+    EngineDescription,
+    EnginePlugin,
+    Node,
+    NodeDescription,
+    NodeResources,
+    NodeSpec,
+    NodeStatus,
+)
 from skep.model.service import Service, TaskTemplate
 from skep.model.spec import (
+    EndpointSpec,
     GlobalMode,
     Placement,
+    Platform,
     ReplicatedMode,
     ServiceMode,
     ServiceSpec,
@@ -40,16 +54,29 @@ def add_node(
     cpus: int = 4,
     memory_bytes: int = 8 * GIB,
     labels: dict[str, str] | None = None,
+    generic: Sequence[str] = (),
+    plugins: Sequence[tuple[str, str]] = (),
+    addr: str = "",
+    engine_labels: dict[str, str] | None = None,
 ) -> Node:
     node = Node(
         id=node_id,
         spec=NodeSpec(availability=availability, labels=labels or {}),
         description=NodeDescription(
             hostname=f"host-{node_id}",
-            resources=NodeResources(nano_cpus=cpus * CPU, memory_bytes=memory_bytes),
+            platform=Platform(architecture="x86_64", os="linux"),
+            resources=NodeResources(
+                nano_cpus=cpus * CPU,
+                memory_bytes=memory_bytes,
+                generic_resources=[parse_resource(each) for each in generic],
+            ),
+            engine=EngineDescription(
+                labels=engine_labels or {}, plugins=[EnginePlugin(type=k, name=n) for k, n in plugins]
+            ),
         ),
         created_at=0,
         updated_at=0,
+        addr=addr,
     )
     view.put_node(node)
     view.put_node_status(node_id, NodeStatus(state))
@@ -64,13 +91,19 @@ def add_service(
     placement: Placement | None = None,
     policy: RestartPolicy | None = None,
     reserve_memory_bytes: int = 0,
+    reserve: Sequence[str] = (),
+    ports: Sequence[PortConfig] = (),
     update: UpdateConfig | None = None,
     image: str = "busybox",
+    task: TaskSpec | None = None,
 ) -> Service:
     resources = None
-    if reserve_memory_bytes:
-        resources = ResourceRequirements(reservations=Reservation(memory_bytes=reserve_memory_bytes))
-    task = TaskSpec(
+    if reserve_memory_bytes or reserve:
+        generic = [parse_resource(each) for each in reserve]
+        resources = ResourceRequirements(
+            reservations=Reservation(memory_bytes=reserve_memory_bytes, generic_resources=generic)
+        )
+    task = task or TaskSpec(
         container_spec=ContainerSpec(image=image),
         placement=placement,
         restart_policy=policy,
@@ -79,8 +112,16 @@ def add_service(
     mode = ServiceMode(global_=GlobalMode())
     if replicas is not None:
         mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
-    spec = ServiceSpec(name=f"name-{service_id}", task_template=task, mode=mode, update_config=update)
-    template = TaskTemplate(version=1, spec=task)
+    endpoint = EndpointSpec(ports=list(ports)) if ports else None
+    spec = ServiceSpec(
+        name=f"name-{service_id}",
+        task_template=task,
+        mode=mode,
+        update_config=update,
+        endpoint_spec=endpoint,
+    )
+    published = msgspec.json.encode(endpoint).decode() if endpoint else ""
+    template = TaskTemplate(version=1, spec=task, ports=published)
     service = Service(id=service_id, spec=spec, templates=[template], created_at=0, updated_at=0)
     view.put_service(service)
     return service

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from skep.manager.scheduler.place import Round
 from skep.model.change import NewTask, Placement
 from skep.model.constraint import eligible, parse_constraint
+from skep.model.container import ContainerSpec, DriverConfig, LogDriver, Mount, PortConfig, VolumeOptions
+from skep.model.service import RemovedService
 from skep.model.spec import Placement as PlacementSpec
-from skep.model.spec import PlacementPreference, SpreadOver
+from skep.model.spec import PlacementPreference, SpreadOver, TaskSpec
+from skep.model.states import SHUTDOWN
+from skep.model.task import TaskStatus
 from skep.runtime.errors import Invalid
 from skep.store.view import View
 
@@ -166,13 +170,96 @@ def test_bad_constraints_are_refused_in_dockers_words(text: str, message: str) -
         ("node.labels.other==", False),
         ("node.role == worker", True),
         ("node.foo==1", False),
+        ("node.foo!=1", False),
+        ("NODE.labels.zone==X", True),
+        ("node.labels.ZONE==x", False),
+        ("node.labels.none!=x", True),
+        ("engine.labels.disk==SSD", True),
+        ("engine.labels.disk!=ssd", False),
+        ("node.ip==10.1.2.3", True),
+        ("node.ip==10.1.0.0/16", True),
+        ("node.ip!=10.1.0.0/16", False),
+        ("node.ip==10.2.0.0/16", False),
+        ("node.ip==bogus", False),
+        ("node.ip!=bogus", False),
+        ("node.platform.os==Linux", True),
+        ("node.platform.arch==amd64", True),
+        ("node.platform.arch==X86_64", True),
+        ("node.platform.arch!=arm64", True),
+        ("node.platform.arch!=aarch64", True),
     ],
 )
 def test_constraints_match_nodes(text: str, fits: bool) -> None:
     view = View()
-    node = add_node(view, "a", labels={"zone": "x"})
+    node = add_node(view, "a", labels={"zone": "x"}, addr="10.1.2.3", engine_labels={"disk": "ssd"})
     if text.endswith("=="):
         with pytest.raises(Invalid):
             eligible(node, PlacementSpec(constraints=[text]))
     else:
         assert eligible(node, PlacementSpec(constraints=[text])) == fits
+
+
+def test_an_unknown_address_is_in_no_network() -> None:
+    node = add_node(View(), "a")
+    assert not eligible(node, PlacementSpec(constraints=["node.ip==10.0.0.0/8"]))
+    assert eligible(node, PlacementSpec(constraints=["node.ip!=10.0.0.0/8"]))
+
+
+def test_tasks_go_where_their_log_and_volume_drivers_are() -> None:
+    view = View()
+    add_node(view, "a", plugins=[("Log", "json-file"), ("Volume", "local")])
+    add_node(view, "b", plugins=[("Log", "json-file"), ("Log", "fancy:latest"), ("Volume", "nfs:latest")])
+    add_node(view, "c")  # says nothing of log drivers, as old and simulated engines do
+
+    def nodes_for(log: str = "", volume: str = "") -> set[str]:
+        mounts = []
+        if volume:
+            options = VolumeOptions(driver_config=DriverConfig(name=volume))
+            mounts = [Mount(type="volume", source="v", target="/v", volume_options=options)]
+        container = ContainerSpec(image="busybox", mounts=mounts)
+        driver = LogDriver(name=log) if log else None
+        add_service(view, task=TaskSpec(container_spec=container, log_driver=driver))
+        placement = Round(view, 0).place(wanted(6))
+        assert len(placement.placed) + len(placement.pending) == 6
+        assert {p.reason for p in placement.pending} <= {"no suitable node (missing plugin on 3 nodes)"}
+        return set(per_node(placement))
+
+    assert nodes_for(log="none") == {"a", "b", "c"}
+    assert nodes_for(log="json-file") == {"a", "b", "c"}
+    assert nodes_for(log="fancy") == {"b", "c"}
+    assert nodes_for(volume="local") == {"a", "b", "c"}
+    assert nodes_for(volume="nfs") == {"b"}
+    assert nodes_for(volume="other") == set()
+
+
+def test_a_preference_over_anything_but_labels_has_no_effect() -> None:
+    view = View()
+    for node_id in "abcd":
+        add_node(view, node_id)
+    for descriptor in ("node.hostname", "node.labels.", ""):
+        preference = PlacementPreference(spread=SpreadOver(spread_descriptor=descriptor))
+        add_service(view, placement=PlacementSpec(preferences=[preference, PlacementPreference()]))
+        assert per_node(Round(view, 0).place(wanted(8))) == dict.fromkeys("abcd", 2)
+
+
+def test_what_is_being_removed_holds_its_port_until_it_stops_also_for_a_new_leader() -> None:
+    view = View()
+    add_node(view, "a")
+    port = PortConfig(protocol="tcp", target_port=80, published_port=8080, publish_mode="host")
+    old = add_service(view, "old", ports=[port])
+    removed = RemovedService(id="old", name="old", templates=old.templates, removed_at=0)
+    add_service(view, "s", ports=[port])
+    view.services.pop("old")
+    view.removed["old"] = removed
+    task = add_task(view, "t", "a", service_id="old")  # as a new leader reads it
+    (pending,) = Round(view, 0).place(wanted(1)).pending
+    assert pending.reason == "no suitable node (host-mode port already in use on 1 node)"
+    view.put_status(task, TaskStatus(SHUTDOWN, 1.0))
+    assert per_node(Round(view, 0).place(wanted(1))) == {"a": 1}
+
+
+def test_ports_that_the_engine_chooses_do_not_conflict() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, ports=[PortConfig(target_port=80, publish_mode="host")])
+    assert per_node(Round(view, 0).place(wanted(3))) == {"a": 3}

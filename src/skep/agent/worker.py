@@ -12,6 +12,7 @@ import structlog
 
 from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
 from skep.agent.task_machine import Fate, fate_of, next_action
+from skep.model.generic import Claim
 from skep.model.states import (
     ACCEPTED,
     ASSIGNED,
@@ -32,7 +33,17 @@ log = structlog.get_logger()
 class _Record:
     """One task on this node."""
 
-    __slots__ = ("desired", "fate", "id", "service_id", "slot", "spec_version", "status", "under_way")
+    __slots__ = (
+        "desired",
+        "fate",
+        "generic",
+        "id",
+        "service_id",
+        "slot",
+        "spec_version",
+        "status",
+        "under_way",
+    )
 
     def __init__(self, task_id: str, service_id: str, status: TaskStatus) -> None:
         self.id = task_id
@@ -43,6 +54,7 @@ class _Record:
         self.fate = Fate.STOP
         self.status = status
         self.under_way: Action | None = None
+        self.generic: tuple[Claim, ...] = ()
 
 
 class Worker:
@@ -135,6 +147,7 @@ class Worker:
             self._by_service.setdefault(task.service_id, set()).add(task.id)
             self._report(task.id, status)
         record.slot, record.spec_version, record.desired = task.slot, task.spec_version, task.desired_state
+        record.generic = task.generic
         self._settle(record, fate_of(task.desired_state))
 
     def _reconcile(self, message: Assign) -> None:
@@ -165,7 +178,9 @@ class Worker:
             self._end_without_container(record, action)
             return
         record.under_way = action
-        task = AssignedTask(record.id, record.service_id, record.spec_version, record.slot, record.desired)
+        task = AssignedTask(
+            record.id, record.service_id, record.spec_version, record.slot, record.desired, record.generic
+        )
         self._executor.begin(action, TaskContext(task, template, self._node_id, self._hostname))
         if action is Action.REMOVE:
             self._forget(record)

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from skep.model.container import PortConfig
+from skep.model.container import GenericResource, PortConfig
+from skep.model.generic import wire_of
 from skep.model.node import READY, Node, NodeTLSInfo
 from skep.model.service import Service, TaskTemplate, UpdateStatus
 from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec
@@ -77,6 +78,7 @@ class TaskJson(Struct, rename="pascal"):
     status: TaskStatusJson
     desired_state: str
     node_id: str | msgspec.UnsetType = field(name="NodeID", default=msgspec.UNSET)
+    generic_resources: list[GenericResource] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskWriter:
@@ -100,6 +102,7 @@ class TaskWriter:
             status_json(status),
             STATE_NAMES[self._view.desired_of(task)],
             task.node_id,
+            wire_of(task.generic) if task.generic else msgspec.UNSET,
         )
 
     def pending_json(self, task: PendingTask) -> TaskJson:

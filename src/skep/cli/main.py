@@ -15,6 +15,7 @@ from skep.cli.bench.commands import bench
 from skep.cli.files import raise_file_limit
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
+from skep.model.generic import parse_resource
 from skep.runtime.errors import SkepError
 from skep.runtime.log import set_up_logging
 
@@ -43,6 +44,12 @@ def main() -> None:
 @click.option("--stop-s", default=0.0, help="Seconds to stop one.")
 @click.option("--fail-rate", default=0.0, help="Share of tasks that fail to start.")
 @click.option("--crash-rate", default=0.0, help="Crashes per running task and hour.")
+@click.option(
+    "--generic-resource",
+    multiple=True,
+    help="KIND=VALUE that each node has, as dockerd takes it.",
+)
+@click.option("--label", multiple=True, help="NAME=VALUE that each node's engine has.")
 @click.option("--seed", type=int, help="Replays the same latencies and failures.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
 @click.option("--report", hidden=True, default="", help="On SIGUSR1, write what the nodes run there.")
@@ -57,6 +64,8 @@ def simulate_command(
     stop_s: float,
     fail_rate: float,
     crash_rate: float,
+    generic_resource: tuple[str, ...],
+    label: tuple[str, ...],
     seed: int | None,
     log_level: str,
     report: str,
@@ -67,12 +76,18 @@ def simulate_command(
     """
     set_up_logging(log_level, "auto")
     raise_file_limit()
+    try:
+        generic = tuple(parse_resource(each) for each in generic_resource)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--generic-resource") from error
     engine = SimulatedSettings(
         prepare_s=prepare_s,
         start_s=start_s,
         stop_s=stop_s,
         fail_rate=fail_rate,
         crash_rate_per_hour=crash_rate,
+        generic=generic,
+        labels=tuple((name, value) for name, _, value in (each.partition("=") for each in label)),
     )
     chosen = random.randrange(1 << 30) if seed is None else seed
     plan = Plan(nodes, first, join, token, engine, chosen, report)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.addresses import parse_address
 from skep.daemon.agent_part import AgentPart
+from skep.model.generic import resource_text
 from skep.rpc.certificates import NodeKeys
 from skep.rpc.enrol import enrol
 from skep.rpc.link import connect
@@ -190,4 +191,6 @@ def command_of(plan: Plan, first: int, count: int) -> list[str]:
         f"--stop-s={engine.stop_s}",
         f"--fail-rate={engine.fail_rate}",
         f"--crash-rate={engine.crash_rate_per_hour}",
+        *(f"--generic-resource={resource_text(each)}" for each in engine.generic),
+        *(f"--label={name}={value}" for name, value in engine.labels),
     ]

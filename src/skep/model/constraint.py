@@ -17,6 +17,7 @@ from skep.runtime.errors import Invalid
 
 _KEY = re.compile(r"^[a-z0-9][a-z0-9\-_.]*[a-z0-9]$|^[a-z0-9]$", re.IGNORECASE)
 _VALUE = re.compile(r"^[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+$", re.IGNORECASE)
+_NODE_LABEL, _ENGINE_LABEL = "node.labels.", "engine.labels."
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's names against Go's
 
 
@@ -49,25 +50,45 @@ def matches(constraint: Constraint, node: Node) -> bool:
     key, value = constraint.key, constraint.value
     lower = key.lower()
     if lower == "node.ip":
-        return _ip_matches(node.addr, value) == constraint.equal if node.addr else not constraint.equal
-    if lower.startswith("node.labels."):
-        found = node.spec.labels.get(key[len("node.labels.") :], "")
-        return (found.lower() == value.lower()) == constraint.equal
-    if lower.startswith("engine.labels."):
-        found = node.description.engine.labels.get(key[len("engine.labels.") :], "")
-        return (found.lower() == value.lower()) == constraint.equal
+        return _ip_matches(node.addr, value, constraint.equal)
+    found = value_of(key, node)
+    if found is None:
+        return False
+    if lower == "node.platform.arch":
+        found, value = _architecture(found.lower()), _architecture(value.lower())
+    return (found.lower() == value.lower()) == constraint.equal
+
+
+def value_of(key: str, node: Node) -> str | None:
+    """Returns what the node has under a constraint's key; None for a key nobody knows. A label that is not
+    there is the empty text. Keys are compared without regard to case, labels' own names are not."""
+    lower = key.lower()
+    if lower.startswith(_NODE_LABEL):
+        return node.spec.labels.get(key[len(_NODE_LABEL) :], "")
+    if lower.startswith(_ENGINE_LABEL):
+        return node.description.engine.labels.get(key[len(_ENGINE_LABEL) :], "")
     platform = node.description.platform
     known = {
+        "node.ip": node.addr,
         "node.id": node.id,
         "node.hostname": node.description.hostname,
         "node.role": node.spec.role,
         "node.platform.os": platform.os,
-        "node.platform.arch": _architecture(platform.architecture),
+        "node.platform.arch": platform.architecture,
     }
-    if lower not in known:
-        return False
-    wanted = _architecture(value) if lower == "node.platform.arch" else value
-    return (known[lower].lower() == wanted.lower()) == constraint.equal
+    return known.get(lower)
+
+
+def is_spread(descriptor: str) -> bool:
+    """True for what a preference can spread over: a label of the node or of its engine. Docker takes any
+    other descriptor, and acts on none."""
+    lower = descriptor.lower()
+    return any(lower.startswith(each) and len(lower) > len(each) for each in (_NODE_LABEL, _ENGINE_LABEL))
+
+
+def spread_label(descriptor: str, node: Node) -> str:
+    """Returns the node's value of a spread descriptor; nodes without the label are one branch, the empty."""
+    return value_of(descriptor, node) or ""
 
 
 def platform_fits(wanted: list[Platform], node: Node) -> bool:
@@ -97,11 +118,15 @@ def _architecture(name: str) -> str:
     return _ARCHITECTURES.get(name, name)
 
 
-def _ip_matches(address: str, value: str) -> bool:
+def _ip_matches(address: str, value: str, equal: bool) -> bool:
+    """An address or a network; what is neither matches no node, whatever the operator (as in SwarmKit)."""
     try:
-        have = ipaddress.ip_address(address)
-        if "/" in value:
-            return have in ipaddress.ip_network(value, strict=False)
-        return have == ipaddress.ip_address(value)
+        network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         return False
+    try:
+        have = ipaddress.ip_address(address)
+    except ValueError:
+        return not equal
+    mapped = have.ipv4_mapped if isinstance(have, ipaddress.IPv6Address) else None
+    return ((mapped or have) in network) == equal

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
-from .spec import ServiceSpec, TaskSpec
+from .spec import EndpointSpec, ServiceSpec, TaskSpec
 
 
 class TaskTemplate(Struct, frozen=True, kw_only=True):
@@ -12,7 +13,12 @@ class TaskTemplate(Struct, frozen=True, kw_only=True):
 
     version: int
     spec: TaskSpec
-    ports: str = ""  # the endpoint's ports as canonical JSON: a change of ports needs new tasks
+    ports: str = ""  # the endpoint as canonical JSON: a change of ports needs new tasks
+
+    @property
+    def endpoint(self) -> EndpointSpec:
+        """How this version publishes its ports."""
+        return msgspec.json.decode(self.ports, type=EndpointSpec) if self.ports else EndpointSpec()
 
 
 class UpdateStatus(Struct, frozen=True, kw_only=True):

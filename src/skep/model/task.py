@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .generic import Claim
 from .states import ASSIGNED, NEW, STATE_NAMES
 
 
@@ -49,6 +50,7 @@ class Task(Struct, frozen=True, gc=False):
     result: TaskStatus | None = None
     attempt: int = 0  # how many tasks of this slot and version ended before it
     revision: int = 0  # of the bucket it was last stored in; not stored itself
+    generic: tuple[Claim, ...] = ()  # what it was given of its node's generic resources
 
 
 class PendingTask(Struct, frozen=True, gc=False):

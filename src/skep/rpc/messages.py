@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.model.container import PortConfig
+from skep.model.generic import Claim
 from skep.model.node import NodeDescription
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskStatus
@@ -51,6 +52,7 @@ class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
     spec_version: int
     slot: int
     desired_state: int
+    generic: tuple[Claim, ...] = ()  # generic resources it was given
 
 
 class Register(Struct, frozen=True, tag="register"):

@@ -79,7 +79,7 @@ class Never:
             service = picture.services.get(task.service_id)
             if service is None or task.desired_state > RUNNING or task.result is not None:
                 continue
-            for protocol, port in host_ports(service):
+            for protocol, port in host_ports(service.template_of(task.spec_version)):
                 other = holders.setdefault((task.node_id, protocol, port), task.id)
                 if other != task.id:
                     raise Violation(f"port {port} of {task.node_id} is given to {other} and {task.id}")

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.model.cluster import Cluster
+from skep.model.generic import Claim
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.model.task import Task, TaskStatus
@@ -54,6 +55,7 @@ class _StoredTask(Struct, frozen=True, gc=False, array_like=True, omit_defaults=
     run_at: float = 0.0
     result: TaskStatus | None = None
     attempt: int = 0
+    generic: tuple[Claim, ...] = ()
 
 
 _decode_bucket = msgspec.msgpack.Decoder(list[_StoredTask]).decode
@@ -98,6 +100,7 @@ def encode_bucket(tasks: Iterable[Task]) -> bytes:
                 t.run_at,
                 t.result,
                 t.attempt,
+                t.generic,
             )
             for t in tasks
         ]
@@ -125,6 +128,7 @@ def decode_bucket(key: str, value: bytes, revision: int) -> list[Task]:
             t.result,
             t.attempt,
             revision,
+            t.generic,
         )
         for t in stored
     ]

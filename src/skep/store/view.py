@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
+from skep.model.generic import demand_of, key_and_count
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
@@ -29,27 +30,29 @@ def slot_key(task: Task) -> SlotKey:
 class Usage:
     """What a node's live tasks hold. Counted as tasks come and go."""
 
-    __slots__ = ("memory_bytes", "nano_cpus", "ports", "tasks")
+    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports", "tasks")
 
     def __init__(self) -> None:
         self.tasks = 0
         self.nano_cpus = 0
         self.memory_bytes = 0
         self.ports: dict[tuple[str, int], int] = {}  # (protocol, published port) in host mode -> holders
+        self.generic: dict[tuple[str, str], int] = {}  # see `generic.Held`
 
 
 class Demand:
     """What one task of a template takes from a node: computed once per template."""
 
-    __slots__ = ("memory_bytes", "nano_cpus", "ports")
+    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports")
 
-    def __init__(self, template: TaskTemplate | None, ports: tuple[tuple[str, int], ...] = ()) -> None:
+    def __init__(self, template: TaskTemplate | None) -> None:
         reservation = None
         if template is not None and template.spec.resources is not None:
             reservation = template.spec.resources.reservations
         self.nano_cpus = reservation.nano_cpus if reservation else 0
         self.memory_bytes = reservation.memory_bytes if reservation else 0
-        self.ports = ports
+        self.generic = demand_of(reservation.generic_resources) if reservation else ()
+        self.ports = host_ports(template) if template is not None else ()
 
 
 class View:
@@ -113,14 +116,17 @@ class View:
         return node.spec.availability == "active" and self.node_state(node.id).state == READY
 
     def template_of(self, task: Task) -> TaskTemplate | None:
-        service = self.services.get(task.service_id)
+        return self._template(task.service_id, task.spec_version)
+
+    def _template(self, service_id: str, version: int) -> TaskTemplate | None:
+        service = self.services.get(service_id)
         if service is not None:
-            return service.template_of(task.spec_version)
-        removed = self.removed.get(task.service_id)
+            return service.template_of(version)
+        removed = self.removed.get(service_id)
         if removed is None or not removed.templates:
             return None
         for template in removed.templates:
-            if template.version == task.spec_version:
+            if template.version == version:
                 return template
         return removed.templates[-1]
 
@@ -140,14 +146,13 @@ class View:
         return self.buckets.get(node_id, {}).get(service_id, {})
 
     def demand(self, service_id: str, spec_version: int) -> Demand:
-        """Returns what a task of that version takes; zero for a service that is gone."""
+        """Returns what a task of that version takes, also while its service is being removed."""
         key = (service_id, spec_version)
         found = self._demands.get(key)
         if found is None:
-            service = self.services.get(service_id)
-            template = service.template_of(spec_version) if service else None
-            found = Demand(template, host_ports(service) if service else ())
-            if service is not None:
+            template = self._template(service_id, spec_version)
+            found = Demand(template)
+            if template is not None:
                 self._demands[key] = found
         return found
 
@@ -290,6 +295,11 @@ class View:
             usage.memory_bytes += sign * demand.memory_bytes
             for port in demand.ports:
                 usage.ports[port] = usage.ports.get(port, 0) + sign
+        for claim in task.generic:
+            held, count = key_and_count(claim)
+            taken = usage.generic.pop(held, 0) + sign * count
+            if taken:
+                usage.generic[held] = taken
         if task.desired_state < COMPLETE:
             live = self.live.setdefault(task.service_id, {})
             count = live.get(task.node_id, 0) + sign
@@ -301,13 +311,13 @@ class View:
                 self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
 
 
-def host_ports(service: Service) -> tuple[tuple[str, int], ...]:
-    """Returns the ports a task of this service takes on its host: (protocol, published port)."""
-    endpoint = service.spec.endpoint_spec
-    if endpoint is None:
-        return ()
+def host_ports(template: TaskTemplate) -> tuple[tuple[str, int], ...]:
+    """Returns the ports a task of that version takes on its host: (protocol, published port).
+
+    A port that the engine chooses is none of them: it can be had any number of times.
+    """
     return tuple(
         (port.protocol or "tcp", port.published_port)
-        for port in endpoint.ports
+        for port in template.endpoint.ports
         if port.publish_mode == "host" and port.published_port
     )

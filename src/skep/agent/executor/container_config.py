@@ -9,6 +9,7 @@ from typing import Any
 
 from skep.agent.executor.port import TaskContext
 from skep.model.container import ContainerSpec, Mount, PortConfig, Privileges, ResourceRequirements
+from skep.model.generic import environment
 from skep.model.spec import Platform, TaskSpec
 from skep.runtime.errors import Invalid
 
@@ -50,7 +51,7 @@ def create_body(context: TaskContext, platform: Platform = Platform()) -> Json:
         "Labels": _labels(context, container),
         "Tty": container.tty,
         "OpenStdin": container.open_stdin,
-        "Env": [fill(each) for each in container.env],
+        "Env": [*(fill(each) for each in container.env), *environment(context.task.generic)],
         "HostConfig": _host_config(context, spec, container, fill),
     }
     _set(body, "Entrypoint", container.command)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
 from skep.runtime.errors import SkepError, Unavailable
@@ -204,7 +205,9 @@ def _description(info: Json, hostname: str) -> NodeDescription:
         hostname=hostname,
         platform=Platform(architecture=info["Architecture"], os=info["OSType"]),
         resources=NodeResources(
-            nano_cpus=int(info["NCPU"]) * 1_000_000_000, memory_bytes=int(info["MemTotal"])
+            nano_cpus=int(info["NCPU"]) * 1_000_000_000,
+            memory_bytes=int(info["MemTotal"]),
+            generic_resources=msgspec.convert(info.get("GenericResources") or [], list[GenericResource]),
         ),
         engine=EngineDescription(engine_version=info["ServerVersion"], labels=labels, plugins=plugins),
     )

@@ -12,6 +12,7 @@ import random
 from msgspec import Struct
 
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
+from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
 from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
@@ -28,6 +29,8 @@ class SimulatedSettings(Struct, frozen=True):
     crash_rate_per_hour: float = 0.0  # running tasks that die
     nano_cpus: int = 64_000_000_000
     memory_bytes: int = 256 << 30
+    generic: tuple[GenericResource, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()  # the engine's
 
 
 class SimulatedExecutor:
@@ -51,10 +54,14 @@ class SimulatedExecutor:
             hostname=self._hostname,
             platform=Platform(architecture="x86_64", os="linux"),
             resources=NodeResources(
-                nano_cpus=self._settings.nano_cpus, memory_bytes=self._settings.memory_bytes
+                nano_cpus=self._settings.nano_cpus,
+                memory_bytes=self._settings.memory_bytes,
+                generic_resources=list(self._settings.generic),
             ),
             engine=EngineDescription(
-                engine_version="simulated", plugins=[EnginePlugin(type="Volume", name="local")]
+                engine_version="simulated",
+                labels=dict(self._settings.labels),
+                plugins=[EnginePlugin(type="Volume", name="local")],
             ),
         )
 

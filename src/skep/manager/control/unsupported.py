@@ -5,6 +5,7 @@ docs/compatibility.md lists them for users; a test keeps the two in step.
 
 from __future__ import annotations
 
+from skep.model.constraint import is_spread
 from skep.model.spec import ServiceSpec
 
 NOT_ACTED_ON = {
@@ -14,6 +15,7 @@ NOT_ACTED_ON = {
     "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
     "TaskTemplate.ContainerSpec.Privileges.CredentialSpec": "only Windows engines use it",
     "TaskTemplate.ContainerSpec.Isolation": "only Windows engines use it",
+    "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
     "TaskTemplate.Resources.SwapBytes": "not passed on to the engine yet",
     "TaskTemplate.Resources.MemorySwappiness": "not passed on to the engine yet",
 }
@@ -34,6 +36,8 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
         and container.privileges.credential_spec is not None,
         "TaskTemplate.ContainerSpec.Isolation": container is not None
         and container.isolation not in ("", "default"),
+        "TaskTemplate.Placement.Preferences": task.placement is not None
+        and not all(p.spread and is_spread(p.spread.spread_descriptor) for p in task.placement.preferences),
         "TaskTemplate.Resources.SwapBytes": task.resources is not None
         and task.resources.swap_bytes is not None,
         "TaskTemplate.Resources.MemorySwappiness": task.resources is not None

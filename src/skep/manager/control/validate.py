@@ -73,13 +73,6 @@ def _task(task: TaskSpec) -> None:
     if task.placement is not None:
         for text in task.placement.constraints:
             parse_constraint(text)
-        for preference in task.placement.preferences:
-            descriptor = preference.spread.spread_descriptor if preference.spread else ""
-            if not descriptor.startswith(("node.labels.", "engine.labels.")):
-                raise Invalid(
-                    f"invalid placement preference '{descriptor}': must start with node.labels. or"
-                    " engine.labels."
-                )
 
 
 def _container(container: ContainerSpec) -> None:
@@ -126,8 +119,14 @@ def _resources(resources: ResourceRequirements) -> None:
             raise Invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
         if each.memory_bytes and each.memory_bytes < MIN_MEMORY_BYTES:
             raise Invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
-    if resources.reservations is not None and resources.reservations.generic_resources:
-        raise Unsupported("generic resources are not supported by this version of skep yet")
+    for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
+        discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
+        if discrete is None:
+            # Docker stores it, and its tasks wait for ever.
+            kind = f" {named.kind}" if named is not None else ""
+            raise Invalid(f"invalid argument for resource{kind}: a task reserves a number, not names")
+        if discrete.value < 0:
+            raise Invalid(f"cannot ask for negative resource {discrete.kind}")
 
 
 def _update(what: str, config: UpdateConfig) -> None:

@@ -66,7 +66,9 @@ def difference(
 
 
 def _assigned(view: View, task: Task) -> AssignedTask:
-    return AssignedTask(task.id, task.service_id, task.spec_version, task.slot, view.desired_of(task))
+    return AssignedTask(
+        task.id, task.service_id, task.spec_version, task.slot, view.desired_of(task), task.generic
+    )
 
 
 def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTemplate]) -> None:
@@ -79,11 +81,10 @@ def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTem
     sent.keys.add(key)
     service = view.services.get(task.service_id)
     if service is None:
-        name, labels, ports = view.removed[task.service_id].name, {}, []
+        name, labels = view.removed[task.service_id].name, {}
     else:
         name, labels = service.spec.name, service.spec.labels
-        endpoint = service.spec.endpoint_spec
-        ports = [p for p in endpoint.ports if p.publish_mode == "host"] if endpoint else []
+    ports = [p for p in template.endpoint.ports if p.publish_mode == "host"]  # of its own version
     templates.append(ServiceTemplate(task.service_id, task.spec_version, name, labels, template.spec, ports))
 
 

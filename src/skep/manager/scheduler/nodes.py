@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from skep.model.constraint import matches, parse_constraint, platform_fits
+from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
+from skep.model.generic import Claim, Stock, stock_of
+from skep.model.node import Node
 from skep.model.spec import Placement, TaskSpec
 from skep.store.view import Demand, View
 
@@ -36,6 +40,8 @@ class NodeTable:
         self._own: dict[str, Ints] = {}
         self._ports: dict[tuple[str, int], Mask] = {}
         self._masks: dict[object, Mask] = {}
+        self._stocks: dict[str, Ints] = {}  # of kinds of generic resources that were asked for: what is free
+        self._names: dict[tuple[str, str], list[str]] = {}  # (node, kind) -> names that are free
 
     def own(self, service_id: str) -> Ints:
         """Returns how many tasks of the service each node has; the caller adds what it places."""
@@ -55,7 +61,23 @@ class NodeTable:
         for need, free in ((demand.nano_cpus, self.cpus), (demand.memory_bytes, self.memory)):
             if need:
                 room = np.minimum(room, np.maximum(free, 0) // need)
+        for kind, count in demand.generic:
+            room = np.minimum(room, np.maximum(self._stock(kind), 0) // count)
         return room
+
+    def claim(self, node_id: str, demand: Demand) -> tuple[Claim, ...]:
+        """Returns the generic resources a task placed on the node is given: names where they have any."""
+        claims: list[Claim] = []
+        for kind, count in demand.generic:
+            key = (node_id, kind)
+            if key not in self._names:
+                self._names[key] = list(reversed(self._look(self.rows[node_id], kind).names))
+            names = self._names[key]
+            if names:
+                claims.extend((kind, names.pop()) for _ in range(count))
+            else:
+                claims.append((kind, count))
+        return tuple(claims)
 
     def ports_free(self, ports: tuple[tuple[str, int], ...]) -> Mask:
         free = np.ones(len(self.ids), dtype=bool)
@@ -73,15 +95,14 @@ class NodeTable:
         return self._cached(key, lambda row: platform_fits(wanted, self.nodes[row]), not wanted)
 
     def plugins(self, spec: TaskSpec) -> Mask:
-        names = _volume_drivers(spec)
-        return self._cached(("v", names), lambda row: names <= self._drivers(row), not names)
+        needed = needed_plugins(spec)
+        return self._cached(
+            ("v", needed), lambda row: not missing_plugins(self.nodes[row], needed), not needed
+        )
 
     def labels(self, descriptor: str) -> list[str]:
         """Returns each node's value of a spread descriptor; the empty text where it has none."""
-        kind, _, key = descriptor.partition(".labels.")
-        if kind == "engine":
-            return [n.description.engine.labels.get(key, "") for n in self.nodes]
-        return [n.spec.labels.get(key, "") for n in self.nodes]
+        return [spread_label(descriptor, node) for node in self.nodes]
 
     def take(self, service_id: str, demand: Demand, given: Ints) -> None:
         """Notes what this pass has placed."""
@@ -90,9 +111,25 @@ class NodeTable:
         self.tasks += given
         self.cpus -= given * demand.nano_cpus
         self.memory -= given * demand.memory_bytes
+        for kind, count in demand.generic:
+            stock = self._stock(kind)
+            stock -= given * count
         for port in demand.ports:
             taken = self._taken(port)
             taken |= given > 0
+
+    def _stock(self, kind: str) -> Ints:
+        found = self._stocks.get(kind)
+        if found is None:
+            rows = range(len(self.ids))
+            found = np.fromiter((self._look(row, kind).free for row in rows), dtype=np.int64, count=len(rows))
+            self._stocks[kind] = found
+        return found
+
+    def _look(self, row: int, kind: str) -> Stock:
+        node = self.nodes[row]
+        usage = self._view.usage.get(node.id)
+        return stock_of(node.description.resources, usage.generic if usage else {}, kind)
 
     def _taken(self, port: tuple[str, int]) -> Mask:
         found = self._ports.get(port)
@@ -120,19 +157,33 @@ class NodeTable:
     def _satisfies(self, row: int, texts: tuple[str, ...]) -> bool:
         return all(matches(parse_constraint(text), self.nodes[row]) for text in texts)
 
-    def _drivers(self, row: int) -> frozenset[str]:
-        plugins = self.nodes[row].description.engine.plugins
-        return frozenset(p.name for p in plugins if p.type == "Volume")
+
+Plugin = tuple[str, str]  # (Volume or Log, name)
 
 
-def _volume_drivers(spec: TaskSpec) -> frozenset[str]:
-    """Returns the volume drivers the task needs beyond the engine's own."""
-    container = spec.container_spec
-    if container is None:
-        return frozenset()
-    names = (
-        mount.volume_options.driver_config.name
-        for mount in container.mounts
-        if mount.volume_options is not None and mount.volume_options.driver_config is not None
+def needed_plugins(spec: TaskSpec) -> frozenset[Plugin]:
+    """Returns the plugins a task needs beyond what every engine has: volume drivers, a log driver.
+
+    As in SwarmKit (manager/scheduler/filter.go), where the log driver `none` is none.
+    """
+    found: set[Plugin] = set()
+    if spec.log_driver is not None and spec.log_driver.name not in ("", "none"):
+        found.add(("Log", spec.log_driver.name))
+    for mount in spec.container_spec.mounts if spec.container_spec is not None else ():
+        options = mount.volume_options
+        driver = options.driver_config if options is not None and mount.type == "volume" else None
+        if driver is not None and driver.name not in ("", "local"):
+            found.add(("Volume", driver.name))
+    return frozenset(found)
+
+
+def missing_plugins(node: Node, needed: Iterable[Plugin]) -> list[Plugin]:
+    """Returns those the node does not have. A node that names no log drivers at all is taken to have any
+    (engines before 17.05, simulated ones); a plugin's tag is `latest` where none is given."""
+    have = {(p.type, p.name.removesuffix(":latest")) for p in node.description.engine.plugins}
+    says_logs = any(kind == "Log" for kind, _ in have)
+    return sorted(
+        (kind, name)
+        for kind, name in needed
+        if (kind, name.removesuffix(":latest")) not in have and (kind != "Log" or says_logs)
     )
-    return frozenset(name for name in names if name not in ("", "local"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from skep.model.change import NewTask, Placement
+from skep.model.constraint import is_spread
 from skep.model.service import TaskTemplate
 from skep.model.spec import TaskSpec
 from skep.model.task import PendingTask, Task
@@ -111,7 +112,7 @@ class Round:
                 given = np.zeros(len(table.ids), dtype=np.int64)
                 given[row] = 1
                 table.take(new.service_id, demand, given)
-                placed.append(self._task(new, node_id))
+                placed.append(self._task(new, node_id, demand))
             else:
                 only = np.zeros(len(table.ids), dtype=bool)
                 if row is not None:
@@ -141,7 +142,9 @@ class Round:
             table.take(service_id, demand, given)
             rows = np.repeat(np.arange(len(given)), given).tolist()
             ids = table.ids
-            placed.extend(self._task(new, ids[row]) for new, row in zip(remaining, rows, strict=False))
+            placed.extend(
+                self._task(new, ids[row], demand) for new, row in zip(remaining, rows, strict=False)
+            )
             remaining = remaining[len(rows) :]
         if remaining:
             reason = _Filters(table, service_id, template, demand).reason()
@@ -156,7 +159,7 @@ class Round:
             mask[table.rows[avoid]] = True
         return mask
 
-    def _task(self, new: NewTask, node_id: str) -> Task:
+    def _task(self, new: NewTask, node_id: str, demand: Demand) -> Task:
         return Task(
             new.id,
             new.service_id,
@@ -169,6 +172,7 @@ class Round:
             new.run_at,
             None,
             new.attempt,
+            generic=self._table.claim(node_id, demand) if self._table and demand.generic else (),
         )
 
 
@@ -191,7 +195,9 @@ def _spread(table: NodeTable, service_id: str, spec: TaskSpec, capacities: Ints,
     """Distributes over the tree of spread preferences, and evenly over the nodes of each leaf."""
     placement = spec.placement
     descriptors = [
-        p.spread.spread_descriptor for p in (placement.preferences if placement else []) if p.spread
+        p.spread.spread_descriptor
+        for p in (placement.preferences if placement else [])
+        if p.spread and is_spread(p.spread.spread_descriptor)
     ]
     own = table.own(service_id)
     given = np.zeros(len(table.ids), dtype=np.int64)

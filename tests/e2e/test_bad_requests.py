@@ -103,7 +103,6 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
     [
         ("/secrets/create", {"Name": "s", "Data": "eA=="}),
         ("/configs/create", {"Name": "c", "Data": "eA=="}),
-        ("/networks/create", {"Name": "n", "Driver": "overlay"}),
         ("/services/create", {**CONTAINER, "Mode": {"ReplicatedJob": {"MaxConcurrent": 1}}}),
     ],
 )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector
 from yarl import URL
 
 from skep.api.versions import MAX_VERSION, Version, parse_version
-from skep.runtime.errors import Unavailable
+from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, Unavailable
 
 CONNECT_S = 5.0
 ASK_S = 10.0  # /info of a busy engine takes a second
+CALL_S = 60.0  # a busy engine takes seconds to change a network
+API = "/v1.41"  # Engine 20.10, the oldest supported
+_KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}
 
 
 class LocalEngine:
@@ -75,6 +79,25 @@ class LocalEngine:
         except (msgspec.DecodeError, TimeoutError, ClientError) as error:
             raise self.unreachable(error) from error
         return found if isinstance(found, dict) else {}
+
+    async def call(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: object = None
+    ) -> Any:
+        """Returns the JSON of an answer. Errors: what the engine says, `Unavailable`."""
+        url = path + ("?" + urlencode(query) if query else "")
+        options: dict[str, Any] = {}
+        if body is not None:
+            options = {"data": msgspec.json.encode(body), "headers": {"Content-Type": "application/json"}}
+        try:
+            async with asyncio.timeout(CALL_S), await self.request(method, API + url, **options) as answer:
+                content = await answer.read()
+                found = msgspec.json.decode(content) if content.strip() else {}
+        except (msgspec.DecodeError, TimeoutError, ClientError) as error:
+            raise self.unreachable(error) from error
+        if answer.status >= 400:
+            message = found.get("message", "") if isinstance(found, dict) else ""
+            raise _KINDS.get(answer.status, Unavailable)(message or f"the engine answers {answer.status}")
+        return found
 
     async def open_raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Returns a connection for a stream that is no HTTP any more. Errors: `Unavailable`."""

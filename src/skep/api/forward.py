@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector, web
@@ -22,6 +23,7 @@ from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
 
 WAIT_S = 15.0  # a leader that died is replaced in 3 s; twice that where etcd's votes were split, and room
 POLL_S, LED_POLL_S = 0.1, 0.25
@@ -34,6 +36,18 @@ LOST = (
 
 class _NotDone(Unavailable):
     """Nothing has happened: another try is safe."""
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks the leader, again and again for a while where there is none. Errors: what `ask` raises."""
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while True:
+        try:
+            return await ask()
+        except (NoLeader, Deposed):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(POLL_S)
 
 
 class LeaderForward:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.event import Event
+from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import ServiceSpec
@@ -86,6 +87,13 @@ class Services(Protocol):
     def warnings(self, spec: ServiceSpec) -> list[str]: ...
 
 
+class Networks(Protocol):
+    """Orders about networks; see `manager.control.networks`."""
+
+    async def create(self, spec: NetworkSpec) -> Network: ...
+    async def remove(self, network_id: str) -> None: ...
+
+
 class Nodes(Protocol):
     """Orders about nodes; see `manager.control.nodes`."""
 
@@ -116,6 +124,8 @@ class Manager(Protocol):
     @property
     def nodes(self) -> Nodes: ...
     @property
+    def networks(self) -> Networks: ...
+    @property
     def swarm(self) -> Settings: ...
 
 
@@ -134,6 +144,10 @@ class SwarmNode(Protocol):
 
     async def leader_says(self) -> dict[str, Any]:
         """Returns what the leader, another manager, says of the swarm (`/info`). Errors: `Unavailable`."""
+        ...
+
+    async def ask_leader(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Returns what another manager, which leads, answers. Errors: as its own, `NoLeader`."""
         ...
 
     async def check_health(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import Service
 from skep.model.task import PendingTask, Task
@@ -27,6 +28,12 @@ def find_node(view: View, text: str, self_id: str) -> Node:
     if len(named) > 1:
         raise Invalid(f"node {text} is ambiguous ({len(named)} matches found)")
     return named[0] if named else view.nodes[_by_prefix("node", text, view.nodes)]
+
+
+def find_network(view: View, text: str, by_prefix: bool = True) -> Network:
+    """Errors: `NotFound`, `Invalid` where a prefix fits several."""
+    found = view.networks.get(text) or view.networks.get(view.network_ids.get(text, ""))
+    return found or view.networks[_by_prefix("network", text, view.networks if by_prefix else ())]
 
 
 def find_task(view: View, text: str) -> Task | PendingTask:

@@ -11,12 +11,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 
 from skep.model.event import Event
 from skep.rpc import enrolment_messages as wire
-from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, SkepError, Unavailable
+from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, SkepError, Unavailable
 
 CALL_S = 10.0
 KNOCK_S = 2.0  # whether a manager is well: asked every second
 HEALTH, ENROL, SWARM, EVENTS = (f"/skep/v1/{name}" for name in ("health", "enrol", "swarm", "events"))
-_KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 409: Conflict}
+_KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}
 
 
 class EnrolFor(msgspec.Struct, frozen=True):
@@ -65,6 +65,13 @@ class LeaderLine:
             raise NoLeader("the swarm has no leader at the moment; try again")
         answer = await self._call(socket, "POST", ENROL, wire.encode(asked))
         return msgspec.msgpack.decode(answer, type=wire.Enrolled)
+
+    async def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Returns the leader's answer. Errors: as the leader's, `NoLeader`, `Unavailable`."""
+        socket = self._socket_of_leader()
+        if socket is None:
+            raise NoLeader("no manager leads at the moment")
+        return await self._call(socket, method, path, body)
 
     async def demote(self, node_id: str) -> None:
         """Has the leader make that manager a worker. Errors: as the leader's, `Unavailable`."""

@@ -23,6 +23,7 @@ from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.later import LaterRoutes
+from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
 from skep.api.routes.services import ServiceRoutes
@@ -141,7 +142,8 @@ def make_api(
         *NodeRoutes(node).routes(),
         *ServiceRoutes(node).routes(),
         *TaskRoutes(node).routes(),
-        *LaterRoutes(node, engine).routes(),
+        *NetworkRoutes(node, engine, forward).routes(),
+        *LaterRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),
         *BackupRoutes(node).routes(),
     ]

@@ -263,6 +263,11 @@ class SkepNode:
             raise NotManager(words.WORKER)
         return await self._manager.leader_line.swarm()
 
+    async def ask_leader(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        if self._manager is None:
+            raise NotManager(words.WORKER)
+        return await self._manager.leader_line.ask(method, path, body)
+
     async def check_health(self) -> None:
         if self._manager is None:
             raise NotManager(words.WORKER)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
 from skep.manager.commits import Committer
+from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl
 from skep.manager.control.swarm import SwarmControl
@@ -87,6 +88,8 @@ class Leader:
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
         self._asking: set[asyncio.Task[None]] = set()
+        networks_lock = asyncio.Lock()
+        self.networks = NetworkControl(store, fence, view, hub, clock, new_id, networks_lock)
         self.services = ServiceControl(
             store, fence, view, hub, clock, new_id, self.reconciler.mark_service, self._service_removed
         )
@@ -122,6 +125,7 @@ class Leader:
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
+        await leader.networks.found_ingress()
         leader.dispatcher.start(team.grace_until)
         leader.reconciler.mark_everything()
         if view.cluster is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from skep.model.cluster import Cluster
+from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.store import codec
@@ -21,7 +22,10 @@ async def load(store: Store) -> View:
     codec.check_schema(schema[0] if schema else None)
     view = View()
     view.revision = revision
-    # Services first: what a task takes from its node is in its service's template.
+    # Networks first: services have addresses of them. Tasks last: what they take is in their services.
+    for pair in pairs:
+        if codec.is_network(pair.key):
+            view.put_network(codec.decode_object(Network, pair.key, pair.value, pair.revision))
     buckets = []
     for pair in pairs:
         if codec.is_bucket(pair.key):

@@ -112,6 +112,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     rotation: RootRotation | None = None
     # The root, signed by the one before: certificates carry it, for nodes that were away when trust changed.
     ca_chain_pem: bytes = b""
+    has_had_ingress: bool = False  # the routing-mesh network was made; users may have removed it since
     version: int = 0
 
     def __repr__(self) -> str:

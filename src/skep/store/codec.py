@@ -5,7 +5,9 @@
     nodes/<id>                Node
     services/<id>             Service
     removed/<id>              RemovedService
+    networks/<id>             Network
     names/service/<name>      id of the service that has the name (compared at creation: names are unique)
+    names/network/<name>      id of the network that has the name
     tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
     secrets/<id>              kept for secrets: sealed already
     leader                    id of the manager that leads, written again at each beat (store.election)
@@ -24,6 +26,7 @@ from msgspec import Struct
 
 from skep.model.cluster import Cluster
 from skep.model.generic import Claim
+from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.model.task import Task, TaskStatus
@@ -38,6 +41,7 @@ LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
 _SECRETS = PREFIX + "secrets/"
 _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
+_NETWORKS, _NETWORK_NAMES = PREFIX + "networks/", PREFIX + "names/network/"
 
 _encode = msgspec.msgpack.Encoder().encode
 S = TypeVar("S", bound=Struct)
@@ -77,11 +81,19 @@ def service_name_key(name: str) -> str:
     return _SERVICE_NAMES + name
 
 
+def network_key(network_id: str) -> str:
+    return _NETWORKS + network_id
+
+
+def network_name_key(name: str) -> str:
+    return _NETWORK_NAMES + name
+
+
 def bucket_key(node_id: str, service_id: str) -> str:
     return f"{_TASKS}{node_id}/{service_id}"
 
 
-def encode_object(value: Cluster | Node | Service | RemovedService) -> bytes:
+def encode_object(value: Cluster | Node | Service | RemovedService | Network) -> bytes:
     """Returns the stored form. The revision is the store's to say, so it is left at zero."""
     return _encode(msgspec.structs.replace(value, version=0))
 
@@ -171,6 +183,10 @@ def is_service(key: str) -> bool:
 
 def is_removed(key: str) -> bool:
     return key.startswith(_REMOVED)
+
+
+def is_network(key: str) -> bool:
+    return key.startswith(_NETWORKS)
 
 
 def is_bucket(key: str) -> bool:

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
 from skep.model.generic import demand_of, key_and_count
+from skep.model.network import PREDEFINED, Network
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
+from skep.store.addresses import AddressBook
 from skep.store.port import Member
 
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
@@ -70,6 +72,9 @@ class View:
         self.services: dict[str, Service] = {}
         self.service_ids: dict[str, str] = {}  # name -> id
         self.removed: dict[str, RemovedService] = {}
+        self.networks: dict[str, Network] = {}
+        self.network_ids: dict[str, str] = {}  # name -> id
+        self.books: dict[str, AddressBook] = {}  # network -> who holds its addresses
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
         self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
@@ -80,6 +85,8 @@ class View:
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
         self._demands: dict[tuple[str, int], Demand] = {}
+        for network in PREDEFINED:
+            self.put_network(network)
 
     # Reading
 
@@ -194,6 +201,20 @@ class View:
         self.running.pop(service_id, None)
         for key in [k for k in self._demands if k[0] == service_id]:
             del self._demands[key]
+
+    def put_network(self, network: Network) -> None:
+        known = self.networks.get(network.id)
+        if known is None or known.version <= network.version:
+            self.networks[network.id] = network
+            self.network_ids[network.spec.name] = network.id
+            if network.pools and network.id not in self.books:
+                self.books[network.id] = AddressBook(network)
+
+    def drop_network(self, network_id: str) -> None:
+        network = self.networks.pop(network_id, None)
+        self.books.pop(network_id, None)
+        if network is not None and self.network_ids.get(network.spec.name) == network_id:
+            del self.network_ids[network.spec.name]
 
     def put_task(self, task: Task) -> None:
         old = self.tasks.get(task.id)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from skep.manager.control.attachments import with_network_ids
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.durable import commit_known
@@ -53,7 +54,7 @@ class ServiceControl:
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
-        spec = _settled(spec)
+        spec = with_network_ids(self._view, _settled(spec))
         now = self._clock.now()
         template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
         service = Service(id=service_id, spec=spec, templates=[template], created_at=now, updated_at=now)
@@ -83,7 +84,7 @@ class ServiceControl:
         """Replaces the spec. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
         service = self._current(service_id, version)
         validate_service(spec)
-        spec = _settled(spec)
+        spec = with_network_ids(self._view, _settled(spec))
         if spec.name != service.spec.name:
             raise Unsupported("renaming services is not supported")
         if spec.mode_name != service.spec.mode_name:

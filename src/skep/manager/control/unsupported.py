@@ -8,9 +8,10 @@ from __future__ import annotations
 from skep.model.constraint import is_spread
 from skep.model.spec import ServiceSpec
 
+_NOT_ATTACHED = "tasks are not attached to overlay networks yet: the engine's default network is used"
 NOT_ACTED_ON = {
-    "TaskTemplate.Networks": "overlay networks are not supported yet: the engine's default network is used",
-    "Networks": "overlay networks are not supported yet: the engine's default network is used",
+    "TaskTemplate.Networks": _NOT_ATTACHED,
+    "Networks": _NOT_ATTACHED,
     "EndpointSpec.Ports[ingress]": "the routing mesh is not supported yet: use mode=host to publish a port",
     "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
     "TaskTemplate.ContainerSpec.Privileges.CredentialSpec": "only Windows engines use it",

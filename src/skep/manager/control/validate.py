@@ -38,11 +38,16 @@ def validate_service(spec: ServiceSpec) -> None:
 def _name(name: str) -> None:
     if not name:
         raise Invalid("meta: name must be provided")
-    if len(name) > NAME_MAX or not _NAME.match(name):
+    if not is_dns_name(name):
         raise Invalid(
             f"name must be valid as a DNS name component: '{name[:80]}' (letters, digits, - and _, at most"
             f" {NAME_MAX} characters, beginning and ending with a letter or digit)"
         )
+
+
+def is_dns_name(name: str) -> bool:
+    """True for what may be the name of a service or a network."""
+    return len(name) <= NAME_MAX and _NAME.match(name) is not None
 
 
 def _mode(spec: ServiceSpec) -> None:

@@ -1,0 +1,388 @@
+"""/networks (Engine API 1.51): the swarm's and the local engine's in one.
+
+The swarm's are answered by the leader, the engine's by the engine here; a request is looked at here first,
+to see whose it is. The bridges that stand for the swarm's networks are shown as what they stand for.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import web
+
+from skep.api.decode import decode_body, query_bool, read_bytes
+from skep.api.engine import LocalEngine
+from skep.api.filters import BadFilterValue, Filters, matches_labels, parse_filters
+from skep.api.forward import LeaderForward, patiently
+from skep.api.network_objects import COPY_LABEL, COPY_NAME_LABEL, Json, network_json
+from skep.api.passthrough import Passthrough
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_network
+from skep.api.routes.reply import reply
+from skep.api.server import Route
+from skep.model.network import OVERLAY, NetworkSpec
+from skep.runtime.errors import Conflict, Invalid, NoLeader, NotFound, NotManager
+from skep.store.view import View
+
+FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
+class NetworkRoutes:
+    """`forward` passes writes on to the leader; None: this is the API for other managers."""
+
+    def __init__(self, node: SwarmNode, engine: LocalEngine, forward: LeaderForward | None) -> None:
+        self._node = node
+        self._engine = engine
+        self._forward = forward
+        self._passthrough = Passthrough(engine)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/networks", self.list_all),
+            Route("POST", "/networks/create", self.create),
+            Route("POST", "/networks/prune", self.prune),
+            Route("GET", "/networks/{id}", self.inspect),
+            Route("DELETE", "/networks/{id}", self.remove),
+            Route("GET", "/networks", self.list_swarm, is_internal=True),
+            Route("POST", "/networks/create", self.create_swarm, is_internal=True),
+            Route("POST", "/networks/prune", self.prune_swarm, is_internal=True),
+            Route("GET", "/networks/{id}", self.inspect_swarm, is_internal=True),
+            Route("DELETE", "/networks/{id}", self.remove_swarm, is_internal=True),
+        ]
+
+    # Whose is it?
+
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
+        filters = parse_filters(request, FILTERS)
+        _check(filters)
+        copies = await self._copies()
+        found: list[Json] = []
+        if self._node.local().is_manager:
+            found = await self._swarms(filters)
+        else:
+            found = [each for each in map(_of_copy, copies) if _fits(each, filters, is_used=True)]
+        hidden = {copy["Id"] for copy in copies}
+        local = await self._engine_list(request)
+        return reply(found + [each for each in local if each["Id"] not in hidden])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        body = await read_bytes(request)
+        spec, _ = decode_body(body, NetworkSpec)
+        if spec.config_only or (spec.driver != OVERLAY and spec.scope != "swarm" and not spec.ingress):
+            if await self._swarm_one(spec.name) is not None and spec.name not in ("host", "bridge"):
+                raise Conflict(f"network with name {spec.name} already exists")
+            return await self._passthrough.handle(request, body)
+        assert self._forward is not None
+        for each in await self._engine_networks({"name": [spec.name]} if spec.name else {}):
+            if each["Name"] == spec.name and COPY_LABEL not in (each.get("Labels") or {}):
+                raise Conflict(f"network with name {spec.name} already exists")
+        return await self._forward.answer(request, self.create_swarm)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        term, scope = request.match_info["id"], request.query.get("scope", "")
+        verbose = _parse_bool(request.query.get("verbose", ""))
+        found = await self._swarm_one(term, verbose) if scope in ("", "swarm") else None
+        if found is not None and scope == "" and _is_predefined(found) and found["Id"] != term:
+            found = None  # the node's own is meant
+        if found is None and scope in ("", "local"):
+            local = await self._engine_one(request, term)
+            if local is not None and _copy_of(local) == "":
+                return reply(local)
+            if local is not None and scope == "":
+                found = await self._swarm_one(_copy_of(local), verbose) or _of_copy(local)
+        if found is None and scope in ("", "swarm"):
+            found = await self._swarm_one(term, verbose, by_prefix=True)
+        if found is None:
+            raise NotFound(f"network {term} not found")
+        await self._add_containers(found)
+        return reply(found)
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        term = request.match_info["id"]
+        found = await self._swarm_one(term)
+        if found is None or _is_predefined(found):
+            local = await self._engine_one(request, term)
+            if local is None:
+                found = await self._swarm_one(term, by_prefix=True)
+            elif _copy_of(local):
+                self._node.manager()  # on a worker: who may remove it
+                raise NotFound(f"network {term} not found")
+            else:
+                return await self._passthrough.handle(request)
+        if found is None:
+            return await self._passthrough.handle(request)
+        assert self._forward is not None
+        return await self._forward.answer(request, self.remove_swarm)
+
+    async def prune(self, request: web.Request) -> web.StreamResponse:
+        filters = parse_filters(request, PRUNE_FILTERS)
+        deleted: list[str] = []
+        if self._node.local().is_manager:
+            deleted = await self._ask("POST", "/networks/prune", filters) or []
+        if self._engine.socket_path is not None:
+            local = dict(filters)
+            local["label!"] = [*filters.get("label!", []), COPY_LABEL]
+            answer = await self._engine.call("POST", "/networks/prune", {"filters": _encoded(local)})
+            deleted += answer.get("NetworksDeleted") or []
+        return reply({"NetworksDeleted": deleted or None})
+
+    # The leader's
+
+    async def list_swarm(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        return reply(_listed(view, parse_filters(request, FILTERS)))
+
+    async def create_swarm(self, request: web.Request) -> web.StreamResponse:
+        spec, _ = decode_body(await read_bytes(request), NetworkSpec)
+        network = await self._node.manager().networks.create(spec)
+        return reply({"Id": network.id, "Warning": ""}, 201)
+
+    async def inspect_swarm(self, request: web.Request) -> web.StreamResponse:
+        term, by_prefix = request.match_info["id"], query_bool(request, "prefix")
+        return reply(self._here(term, query_bool(request, "verbose"), by_prefix))
+
+    async def remove_swarm(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        network = find_network(manager.view, request.match_info["id"])
+        await manager.networks.remove(network.id)
+        return web.Response(status=204)
+
+    async def prune_swarm(self, request: web.Request) -> web.StreamResponse:
+        return reply(await self._prune_here(parse_filters(request, PRUNE_FILTERS)))
+
+    async def _prune_here(self, filters: Filters) -> list[str]:
+        manager = self._node.manager()
+        until = _until(filters)
+        deleted = []
+        for network in list(manager.view.networks.values()):
+            if network.is_predefined or network.spec.ingress or (until and network.created_at >= until):
+                continue
+            if not matches_labels(filters.get("label", []), network.spec.labels):
+                continue
+            if any(matches_labels([each], network.spec.labels) for each in filters.get("label!", [])):
+                continue
+            try:
+                await manager.networks.remove(network.id)
+            except (Invalid, NotFound):
+                continue  # in use, or gone meanwhile
+            deleted.append(network.spec.name)
+        return deleted
+
+    def _here(self, term: str, verbose: bool, by_prefix: bool) -> object:
+        view = self._node.manager().view
+        network = find_network(view, term, by_prefix)
+        return msgspec.to_builtins(network_json(network))
+
+    # Asking the leader
+
+    async def _swarms(self, filters: Filters) -> list[Json]:
+        async def ask() -> list[Json]:
+            if self._node.leader_socket() is None:
+                return _listed(self._node.manager().view, filters)
+            query = f"?filters={quote(_encoded(filters))}"
+            return list(msgspec.json.decode(await self._node.ask_leader("GET", "/networks" + query)))
+
+        try:
+            return await patiently(ask)
+        except NotManager as error:
+            if isinstance(error, NoLeader):
+                raise
+            return []
+
+    async def _swarm_one(self, term: str, verbose: bool = False, by_prefix: bool = False) -> Json | None:
+        """Returns the swarm's network with that id or name; None where there is none, or on a worker."""
+        if not term or not self._node.local().is_manager:
+            return None
+
+        async def ask() -> Json:
+            if self._node.leader_socket() is None:
+                found = self._here(term, verbose, by_prefix)
+            else:
+                query = f"?verbose={int(verbose)}&prefix={int(by_prefix)}"
+                path = f"/networks/{quote(term, safe='')}{query}"
+                found = msgspec.json.decode(await self._node.ask_leader("GET", path))
+            assert isinstance(found, dict)
+            return found
+
+        try:
+            return await patiently(ask)
+        except NotFound:
+            return None
+        except NotManager as error:
+            if isinstance(error, NoLeader):
+                raise
+            return None  # locked, or a worker by now: what is here is the engine's
+
+    async def _ask(self, method: str, path: str, filters: Filters) -> list[str]:
+        async def ask() -> list[str]:
+            if self._node.leader_socket() is None:
+                return await self._prune_here(filters)
+            query = f"?filters={quote(_encoded(filters))}"
+            return list(msgspec.json.decode(await self._node.ask_leader(method, path + query)))
+
+        return await patiently(ask)
+
+    # Asking the engine
+
+    async def _engine_list(self, request: web.Request) -> list[Json]:
+        if self._engine.socket_path is None:
+            return []
+        query = {"filters": request.query["filters"]} if "filters" in request.query else {}
+        return list(await self._engine.call("GET", "/networks", query))
+
+    async def _engine_networks(self, filters: Filters) -> list[Json]:
+        if self._engine.socket_path is None:
+            return []
+        return list(await self._engine.call("GET", "/networks", {"filters": _encoded(filters)}))
+
+    async def _copies(self) -> list[Json]:
+        return await self._engine_networks({"label": [COPY_LABEL]})
+
+    async def _engine_one(self, request: web.Request, term: str) -> Json | None:
+        """Returns the engine's network; None where it has none, or several that fit."""
+        if self._engine.socket_path is None:
+            return None
+        try:
+            found: Json = await self._engine.call("GET", f"/networks/{quote(term, safe='')}")
+        except NotFound:
+            return None
+        return found
+
+    async def _add_containers(self, network: Json) -> None:
+        """Says which containers of this node are on the network."""
+        for copy in await self._copies() if self._engine.socket_path is not None else []:
+            if _copy_of(copy) == network["Id"]:
+                local = await self._engine.call("GET", f"/networks/{copy['Id']}")
+                network["Containers"] = local.get("Containers") or None
+                return
+
+
+def _listed(view: View, filters: Filters) -> list[Json]:
+    used = _used(view) if "dangling" in filters else frozenset()
+    found = []
+    for network in sorted(view.networks.values(), key=lambda n: n.spec.name):
+        if network.is_predefined:
+            continue
+        shown = msgspec.to_builtins(network_json(network))
+        assert isinstance(shown, dict)
+        if _fits(shown, filters, network.id in used):
+            found.append(shown)
+    return found
+
+
+def _used(view: View) -> frozenset[str]:
+    """Returns the networks that services are attached to."""
+    found: set[str] = set()
+    for service in view.services.values():
+        task = service.spec.task_template
+        found.update(each.target for each in task.networks or service.spec.networks)
+    return frozenset(found)
+
+
+def _check(filters: Filters) -> None:
+    for value in filters.get("type", []):
+        if value not in ("builtin", "custom"):
+            raise BadFilterValue(f"invalid filter: 'type'='{value}'")
+    for value in filters.get("dangling", []):
+        if value not in (*_TRUE, *_FALSE):
+            raise Invalid(
+                'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+            )
+
+
+def _fits(network: Json, filters: Filters, is_used: bool) -> bool:
+    """True where a network passes: values of one filter are alternatives, filters add up."""
+    labels = network.get("Labels") or {}
+    dangling = filters.get("dangling", [])
+    return (
+        _in(filters.get("driver"), network["Driver"])
+        and _in(filters.get("scope"), "swarm")
+        and _in(filters.get("type"), "custom")
+        and _matches(filters.get("id"), network["Id"])
+        and _matches(filters.get("name"), network["Name"])
+        and matches_labels(filters.get("label", []), labels)
+        and (not dangling or any((each in _TRUE) != is_used for each in dangling))
+    )
+
+
+def _in(wanted: list[str] | None, value: str) -> bool:
+    return not wanted or value in wanted
+
+
+def _matches(wanted: list[str] | None, value: str) -> bool:
+    """Part of the value, from its begin where `^` says so, to its end where `$` does (of Go's patterns only
+    these: another's pattern must not hold up the leader)."""
+    return not wanted or any(_matches_one(each, value) for each in wanted)
+
+
+def _matches_one(pattern: str, value: str) -> bool:
+    inner = pattern.removeprefix("^").removesuffix("$")
+    begins, ends = pattern.startswith("^"), pattern.endswith("$")
+    if begins and ends:
+        return value == inner
+    if begins:
+        return value.startswith(inner)
+    return value.endswith(inner) if ends else inner in value
+
+
+def _copy_of(local: Json) -> str:
+    """Returns the id of the swarm's network that an engine's network stands for; an empty text: none."""
+    return str((local.get("Labels") or {}).get(COPY_LABEL, ""))
+
+
+def _of_copy(local: Json) -> Json:
+    """What a node that cannot ask the leader knows of a swarm's network."""
+    labels = dict(local.get("Labels") or {})
+    shown = dict(local)
+    shown["Id"], shown["Name"] = labels.pop(COPY_LABEL), labels.pop(COPY_NAME_LABEL, local["Name"])
+    shown["Scope"], shown["Driver"], shown["Labels"] = "swarm", OVERLAY, labels
+    return shown
+
+
+def _is_predefined(network: Json) -> bool:
+    return network["Name"] in ("host", "bridge") and network["Driver"] == network["Name"]
+
+
+def _encoded(filters: Filters) -> str:
+    return msgspec.json.encode(filters).decode()
+
+
+def _parse_bool(text: str) -> bool:
+    """Errors: `Invalid`, in Go's words."""
+    if text in ("", "0", "f", "F", "false", "FALSE", "False"):
+        return False
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    raise Invalid(f'invalid value for verbose: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _until(filters: Filters) -> float:
+    """Returns the moment before which something was made to be pruned; 0.0: always. Errors: `Invalid`."""
+    values = filters.get("until", [])
+    if not values:
+        return 0.0
+    if len(values) > 1:
+        raise Invalid("more than one until filter specified")
+    text = values[0]
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return time.time() - sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(f'until filter "{text}" is neither a time nor a duration') from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,123 @@
+"""A new network's subnets and VXLAN ids: the ones asked for, or the next that are free. Pure.
+
+As Docker: subnets come from the swarm's default pools one after the other, the gateway is a subnet's first
+address, VXLAN ids count from 4096 (swarmkit's networkallocator; libnetwork's overlay manager).
+"""
+
+from __future__ import annotations
+
+import bisect
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
+from skep.runtime.errors import Denied, Invalid
+
+DEFAULT_POOLS = ("10.0.0.0/8",)
+DEFAULT_SIZE = 24
+VXLAN_FIRST, VXLAN_LAST = 4096, (1 << 24) - 1
+OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
+NO_SUBNET = "all predefined address pools have been fully subnetted"
+
+Interval = tuple[int, int]
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Given(Struct, frozen=True):
+    """What a new network gets."""
+
+    pools: list[IPAMConfig]
+    options: dict[str, str]
+
+
+def give(
+    spec: NetworkSpec, networks: Iterable[Network], pools: Sequence[str], size: int, after: str = ""
+) -> Given:
+    """Returns subnets and options of a new overlay network; `after` is the subnet given out last.
+
+    Errors: `Denied` for a subnet that another network has, `Invalid` where none is left.
+    """
+    networks = list(networks)
+    taken = [subnet_of(pool) for network in networks for pool in network.pools]
+    asked = spec.ipam.config if spec.ipam is not None else []
+    given = []
+    for config in asked:
+        subnet = subnet_of(config)
+        if any(subnet.version == each.version and subnet.overlaps(each) for each in taken):
+            raise Denied(OVERLAP)
+        taken.append(subnet)
+        given.append(_with_gateway(config, subnet))
+    if not given:
+        found = next_subnet(taken, pools or DEFAULT_POOLS, size or DEFAULT_SIZE, after)
+        if found is None:
+            raise Invalid(NO_SUBNET)
+        given.append(_with_gateway(IPAMConfig(subnet=str(found)), found))
+    return Given(given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given))})
+
+
+def subnet_of(pool: IPAMConfig) -> Subnet:
+    """Errors: `ValueError`."""
+    return ipaddress.ip_network(pool.subnet, strict=False)
+
+
+def next_subnet(
+    taken: Iterable[Subnet], pools: Sequence[str], size: int, after: str = ""
+) -> ipaddress.IPv4Network | None:
+    """Returns the first free subnet behind `after`, else the first free one of all; None: there is none."""
+    intervals = sorted((int(n.network_address), int(n.broadcast_address)) for n in taken if n.version == 4)
+    last = int(ipaddress.ip_network(after, strict=False).broadcast_address) if after else -1
+    for begin in (last + 1, 0):
+        for text in pools:
+            pool = ipaddress.IPv4Network(text)
+            found = _free(intervals, int(pool.network_address), int(pool.broadcast_address), size, begin)
+            if found is not None:
+                return ipaddress.IPv4Network((found, size))
+    return None
+
+
+def _free(intervals: list[Interval], first: int, last: int, size: int, begin: int) -> int | None:
+    """Returns the first aligned address from `begin` on whose whole subnet nobody has."""
+    step = 1 << (32 - size)
+    at = max(first, -(-begin // step) * step)
+    while at + step - 1 <= last:
+        place = bisect.bisect_right(intervals, (at + step - 1, 1 << 32))
+        # Of intervals that do not overlap each other only the last one that begins before the end counts.
+        if place == 0 or intervals[place - 1][1] < at:
+            return at
+        at = -(-(intervals[place - 1][1] + 1) // step) * step
+    return None
+
+
+def _with_gateway(config: IPAMConfig, subnet: Subnet) -> IPAMConfig:
+    gateway = config.gateway or str(subnet.network_address + (1 if subnet.num_addresses > 1 else 0))
+    return replace(config, gateway=gateway)
+
+
+def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int) -> str:
+    used = {each for network in networks for each in ids_of(network.options.get(VXLAN_OPTION, ""))}
+    asked = spec.options.get(VXLAN_OPTION, "")
+    if asked:
+        wanted = ids_of(asked)
+        if len(wanted) != count or not all(VXLAN_FIRST <= each <= VXLAN_LAST for each in wanted):
+            raise Invalid(
+                f"invalid {VXLAN_OPTION}: '{asked}' ({count} numbers from {VXLAN_FIRST} to {VXLAN_LAST})"
+            )
+        if used & set(wanted):
+            raise Invalid(f"invalid {VXLAN_OPTION}: '{asked}' is in use by another network")
+        return asked
+    found: list[str] = []
+    number = VXLAN_FIRST
+    while len(found) < count:
+        if number not in used:
+            found.append(str(number))
+        number += 1
+    return ",".join(found)
+
+
+def ids_of(text: str) -> list[int]:
+    """Returns the numbers of a list of VXLAN ids; nothing for what is none."""
+    parts = text.split(",") if text else []
+    return [int(part) for part in parts if part.strip().isdigit()]

@@ -1,0 +1,161 @@
+"""Create and remove networks: one small transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from skep.manager.allocator import subnets
+from skep.manager.control.validate_network import validate_network
+from skep.manager.durable import commit_known
+from skep.manager.events import EventHub
+from skep.model.network import OVERLAY, Network, NetworkSpec
+from skep.model.service import Service
+from skep.model.states import RUNNING
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
+from skep.runtime.ids import NewId
+from skep.store import codec
+from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.view import View
+
+INGRESS = "ingress"
+_IN_USE = "rpc error: code = FailedPrecondition desc ="
+
+
+class NetworkControl:
+    """`lock` is held by whoever writes networks, or services that use them: a network that is being removed
+    gets no new service, and no subnet is given twice."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        hub: EventHub,
+        clock: Clock,
+        new_id: NewId,
+        lock: asyncio.Lock,
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._hub = hub
+        self._clock = clock
+        self._new_id = new_id
+        self._lock = lock
+        self._last_subnet = ""  # of the pools; soft: a new leader begins anew
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        """Returns the stored network. Errors: `Invalid`, `Conflict` (name in use), `Denied` (its subnet is
+        another's), `NotFound` (no such driver)."""
+        validate_network(spec)
+        async with self._lock:
+            return await self._create(spec)
+
+    async def _create(self, spec: NetworkSpec) -> Network:
+        if spec.name in self._view.network_ids:
+            raise Conflict(f"network with name {spec.name} already exists")
+        present = ingress_of(self._view) if spec.ingress else None
+        if present is not None:
+            raise Conflict(
+                f"rpc error: code = AlreadyExists desc = ingress network ({present.id}) is already present"
+            )
+        now = self._clock.now()
+        network = Network(id=self._new_id(), spec=spec, created_at=now, updated_at=now)
+        if network.is_overlay:
+            network = self._with_subnets(network)
+        name_key = codec.network_name_key(spec.name)
+        txn = Txn(
+            (
+                Put(codec.network_key(network.id), codec.encode_object(network)),
+                Put(name_key, network.id.encode()),
+            ),
+            compares=(Compare(name_key, 0),),
+            fence=self._fence,
+        )
+        try:
+            revision = await commit_known(self._store, txn)
+        except Conflict as error:
+            raise Conflict(f"network with name {spec.name} already exists") from error
+        network = replace(network, version=revision)
+        self._view.put_network(network)
+        self._hub.emit("network", "create", network.id, name=spec.name)
+        return network
+
+    def _with_subnets(self, network: Network) -> Network:
+        cluster = self._view.cluster
+        pools, size = (cluster.default_addr_pool, cluster.subnet_size) if cluster is not None else ([], 0)
+        given = subnets.give(network.spec, self._view.networks.values(), pools, size, self._last_subnet)
+        if network.spec.ipam is None or not network.spec.ipam.config:
+            self._last_subnet = given.pools[0].subnet
+        return replace(network, pools=given.pools, options=given.options)
+
+    async def remove(self, network_id: str) -> None:
+        """Errors: `NotFound`, `Denied` (predefined), `Invalid` (in use)."""
+        async with self._lock:
+            network = self._view.networks.get(network_id)
+            if network is None:
+                raise NotFound(f"network {network_id} not found")
+            if network.is_predefined:
+                raise Denied(f"{network.spec.name} is a pre-defined network and cannot be removed")
+            in_use = why_in_use(self._view, network)
+            if in_use:
+                raise Invalid(in_use)
+            name_key = codec.network_name_key(network.spec.name)
+            txn = Txn((Delete(codec.network_key(network.id)), Delete(name_key)), fence=self._fence)
+            await commit_known(self._store, txn)
+            self._view.drop_network(network.id)
+            self._hub.emit("network", "remove", network.id, name=network.spec.name)
+
+    async def found_ingress(self) -> None:
+        """A swarm begins with a routing-mesh network; one that its users removed is not made again."""
+        cluster = self._view.cluster
+        if cluster is None or cluster.has_had_ingress:
+            return
+        async with self._lock:
+            if ingress_of(self._view) is None and INGRESS not in self._view.network_ids:
+                spec = NetworkSpec(name=INGRESS, driver=OVERLAY, scope="swarm", ingress=True)
+                await self._create(spec)
+            after = replace(cluster, has_had_ingress=True)
+            txn = Txn(
+                (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
+                compares=(Compare(codec.CLUSTER_KEY, cluster.version),),
+                fence=self._fence,
+            )
+            revision = await commit_known(self._store, txn)
+            self._view.put_cluster(replace(after, version=revision))
+
+
+def ingress_of(view: View) -> Network | None:
+    """Returns the swarm's routing-mesh network; None where it was removed."""
+    return next((network for network in view.networks.values() if network.spec.ingress), None)
+
+
+def networks_of(service: Service) -> Iterable[str]:
+    """Returns what the service's tasks are to be attached to (ids, by now)."""
+    spec = service.spec
+    return [each.target for each in spec.task_template.networks or spec.networks]
+
+
+def why_in_use(view: View, network: Network) -> str:
+    """Returns Docker's sentence naming who needs the network; an empty text where nobody does."""
+    for service in view.services.values():
+        if network.spec.ingress and has_ingress_ports(service):
+            return f"{_IN_USE} ingress network cannot be removed because service {service.id} depends on it"
+        if network.id in networks_of(service):
+            return f"{_IN_USE} network {network.id} is in use by service {service.id}"
+    book = view.books.get(network.id)
+    for holder in book.holders.values() if book is not None else ():
+        task = view.tasks.get(holder)
+        if task is not None and task.result is None and view.desired_of(task) <= RUNNING:
+            return f"{_IN_USE} network {network.id} is in use by task {task.id}"
+    return ""
+
+
+def has_ingress_ports(service: Service) -> bool:
+    """True where the routing mesh is to publish a port of the service."""
+    endpoint = service.spec.endpoint_spec
+    return endpoint is not None and any(p.publish_mode in ("", "ingress") for p in endpoint.ports)

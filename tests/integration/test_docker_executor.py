@@ -184,7 +184,7 @@ async def test_what_cannot_be_prepared_is_rejected(node: Node, tmp_path: Path) -
     missing = Mount(type="bind", source=str(tmp_path / "absent"), target="/data")
     cases = [
         (node.context(image="127.0.0.1:1/no/such"), "No such image: 127.0.0.1:1/no/such:latest"),
-        (node.context(env=["A={{.Task.Wrong}}"]), "template {{.Task.Wrong}} is not known"),
+        (node.context(env=["A={{.Task.Wrong}}"]), "can't evaluate field Wrong"),
         (node.context(mounts=[missing]), "bind source path does not exist"),
     ]
     for context, words in cases:

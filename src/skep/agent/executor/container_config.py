@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from typing import Any
 
 from skep.agent.executor.port import TaskContext
+from skep.agent.executor.templates import container_name, task_values
 from skep.model.container import ContainerSpec, Mount, PortConfig, Privileges, ResourceRequirements
 from skep.model.generic import environment
 from skep.model.spec import Platform, TaskSpec
+from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid
 
 Json = dict[str, Any]
@@ -19,14 +20,6 @@ LABEL = "com.docker.swarm."
 NODE_LABEL = LABEL + "node.id"
 TASK_LABEL = LABEL + "task.id"
 SERVICE_LABEL = LABEL + "service.id"
-_TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}")
-_LABEL_INDEX = re.compile(r'^index \.Service\.Labels "([^"]*)"$')
-
-
-def container_name(context: TaskContext) -> str:
-    """Returns Docker's name: service, slot (node for global services), task id."""
-    task = context.task
-    return f"{context.template.name}.{task.slot or context.node_id}.{task.id}"
 
 
 def full_reference(image: str) -> str:
@@ -45,18 +38,18 @@ def create_body(context: TaskContext, platform: Platform = Platform()) -> Json:
     container = spec.container_spec or ContainerSpec()
     if not container.image:
         raise Invalid("dockerexec: image required")
-    fill = Filler(context, platform)
+    container = expanded(container, task_values(context, platform))
     body: Json = {
         "Image": container.image,
         "Labels": _labels(context, container),
         "Tty": container.tty,
         "OpenStdin": container.open_stdin,
-        "Env": [*(fill(each) for each in container.env), *environment(context.task.generic)],
-        "HostConfig": _host_config(context, spec, container, fill),
+        "Env": [*container.env, *environment(context.task.generic)],
+        "HostConfig": _host_config(context, spec, container),
     }
     _set(body, "Entrypoint", container.command)
     _set(body, "Cmd", container.args)
-    _set(body, "Hostname", fill(container.hostname))
+    _set(body, "Hostname", container.hostname)
     _set(body, "WorkingDir", container.dir)
     _set(body, "User", container.user)
     _set(body, "StopSignal", container.stop_signal)
@@ -78,40 +71,6 @@ def create_body(context: TaskContext, platform: Platform = Platform()) -> Json:
     return body
 
 
-class Filler:
-    """Fills in Docker's templates, `{{.Node.Hostname}}` and the like, for one task."""
-
-    def __init__(self, context: TaskContext, platform: Platform) -> None:
-        task, template = context.task, context.template
-        self._labels = template.labels
-        self._values = {
-            ".Service.ID": task.service_id,
-            ".Service.Name": template.name,
-            ".Node.ID": context.node_id,
-            ".Node.Hostname": context.node_hostname,
-            ".Node.Platform.Architecture": platform.architecture,
-            ".Node.Platform.OS": platform.os,
-            ".Task.ID": task.id,
-            ".Task.Name": container_name(context),
-            ".Task.Slot": str(task.slot) if task.slot else context.node_id,
-        }
-
-    def __call__(self, text: str) -> str:
-        """Errors: `Invalid` for an expression that is not Docker's."""
-        return _TEMPLATE.sub(lambda found: self._value(found[1]), text) if "{{" in text else text
-
-    def _value(self, expression: str) -> str:
-        if expression in self._values:
-            return self._values[expression]
-        indexed = _LABEL_INDEX.match(expression)
-        if indexed is not None:
-            return self._labels.get(indexed[1], "")
-        if expression.startswith(".Service.Labels."):
-            return self._labels.get(expression.removeprefix(".Service.Labels."), "")
-        known = ", ".join([*self._values, ".Service.Labels.NAME"])
-        raise Invalid(f"template {{{{{expression}}}}} is not known; a task has {known}")
-
-
 def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
     task = context.task
     return {
@@ -125,10 +84,10 @@ def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
     }
 
 
-def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec, fill: Filler) -> Json:
+def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec) -> Json:
     host: Json = {
         "ReadonlyRootfs": container.read_only,
-        "Mounts": [_mount(mount, fill) for mount in container.mounts],
+        "Mounts": [_mount(mount) for mount in container.mounts],
         # Restarting is ours: the engine's own would fight with it.
         "RestartPolicy": {"Name": "no"},
     }
@@ -158,11 +117,11 @@ def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec,
     return host
 
 
-def _mount(mount: Mount, fill: Filler) -> Json:
+def _mount(mount: Mount) -> Json:
     found: Json = {
         "Type": mount.type or "volume",
-        "Source": fill(mount.source),
-        "Target": fill(mount.target),
+        "Source": mount.source,
+        "Target": mount.target,
         "ReadOnly": mount.read_only,
     }
     _set(found, "Consistency", mount.consistency)
@@ -174,13 +133,11 @@ def _mount(mount: Mount, fill: Filler) -> Json:
         _set(bind, "ReadOnlyForceRecursive", mount.bind_options.read_only_force_recursive)
         found["BindOptions"] = bind
     if mount.volume_options is not None:
-        labels = {name: fill(value) for name, value in mount.volume_options.labels.items()}
-        volume: Json = {"NoCopy": mount.volume_options.no_copy, "Labels": labels}
+        volume: Json = {"NoCopy": mount.volume_options.no_copy, "Labels": mount.volume_options.labels}
         _set(volume, "Subpath", mount.volume_options.subpath)
         driver = mount.volume_options.driver_config
         if driver is not None:
-            options = {name: fill(value) for name, value in driver.options.items()}
-            volume["DriverConfig"] = {"Name": driver.name, "Options": options}
+            volume["DriverConfig"] = {"Name": driver.name, "Options": driver.options}
         found["VolumeOptions"] = volume
     if mount.tmpfs_options is not None:
         tmpfs: Json = {"SizeBytes": mount.tmpfs_options.size_bytes, "Mode": mount.tmpfs_options.mode}

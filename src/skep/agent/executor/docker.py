@@ -18,12 +18,12 @@ from skep.agent.executor.container_config import (
     NODE_LABEL,
     SERVICE_LABEL,
     TASK_LABEL,
-    container_name,
     create_body,
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.agent.executor.templates import container_name
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
 from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING

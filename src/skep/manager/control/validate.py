@@ -10,7 +10,9 @@ from collections import Counter
 
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, HealthConfig, ResourceRequirements
-from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
+from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
+from skep.model.template import template_values
+from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, Unsupported
 
 _NAME = re.compile(r"^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$")
@@ -28,6 +30,7 @@ def validate_service(spec: ServiceSpec) -> None:
     _name(spec.name)
     _mode(spec)
     _task(spec.task_template)
+    _templates(spec)
     for what, config in (("UpdateConfig", spec.update_config), ("RollbackConfig", spec.rollback_config)):
         if config is not None:
             _update(what, config)
@@ -105,6 +108,20 @@ def _container(container: ContainerSpec) -> None:
         _health(container.healthcheck)
     if (container.stop_grace_period or 0) < 0:
         raise Invalid("ContainerSpec: stop-grace-period must not be negative")
+
+
+def _templates(spec: ServiceSpec) -> None:
+    """Tries the container's templates with names made up, and the service's own labels."""
+    if spec.task_template.container_spec is not None:
+        service = ("serviceid", spec.name, spec.labels)
+        node = ("nodeid", "nodeHostname", Platform(architecture="architecture", os="os"))
+        try:
+            expanded(
+                spec.task_template.container_spec,
+                template_values(service, node, ("taskid", "taskname", "1")),
+            )
+        except Invalid as error:
+            raise Invalid(f"rpc error: code = InvalidArgument desc = {error}") from error
 
 
 def _health(health: HealthConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,13 @@ def test_events_of_the_swarm_come_on_every_manager(swarm: Managers) -> None:
         line = lines.first("service create")
     assert "name=seen" in line
     swarm.first.docker("service", "rm", "seen")
+    for manager in swarm.managers:  # each remembers: history outlives a leader
+        wait_until("it is told", partial(told_of_both, manager))
+
+
+def told_of_both(manager: Host) -> bool:
+    told = manager.docker("events", "--since", "10m", "--until", "0s", "--filter", "service=seen")
+    return "service create" in told and "service remove" in told
 
 
 def test_what_would_harm_is_refused_in_dockers_words(swarm: Managers) -> None:
@@ -111,6 +119,9 @@ def test_a_leader_that_is_demoted_hands_the_lead_over_first(swarm: Managers) -> 
     wait_until("it is a worker", lambda: swarm.nodes(follower)[leader.name][1] == "")
     assert swarm.leader(follower) is not leader
     wait_until("it knows", lambda: not info(leader)["ControlAvailable"])
+    told = follower.docker("events", "--since", "10m", "--until", "0s", "--filter", f"node={leader.name}")
+    assert "role.new=worker, role.old=manager" in told
+    assert "leader.new=false, leader.old=true" in told
     follower.docker("node", "promote", leader.name)
     swarm.wait_reachable(3, follower)
 

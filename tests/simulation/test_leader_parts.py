@@ -56,7 +56,7 @@ class Deaf:
 
     changed = 0
 
-    def node_changed(self, node_id: str) -> None:
+    def node_changed(self, node_id: str, before: str) -> None:
         self.changed += 1
 
     def node_described(self, node_id: str, description: NodeDescription, host: str, addr: str) -> None: ...

@@ -14,8 +14,11 @@ class BadFilterValue(SkepError):
     """A value that the filter does not know: Docker answers 500, not 400."""
 
 
-def parse_filters(request: web.Request, accepted: frozenset[str]) -> Filters:
-    """Returns the filters by name. Errors: `Invalid` for a name that is not accepted, or bad JSON."""
+def parse_filters(request: web.Request, accepted: frozenset[str] | None) -> Filters:
+    """Returns the filters by name; without `accepted`, all of them.
+
+    Errors: `Invalid` for a name that is not accepted, `BadFilterValue` for bad JSON.
+    """
     text = request.query.get("filters", "")
     if not text:
         return {}
@@ -25,7 +28,7 @@ def parse_filters(request: web.Request, accepted: frozenset[str]) -> Filters:
         raise BadFilterValue(f"invalid filters {text[:200]!r}: {error}") from error
     found: Filters = {}
     for name, values in decoded.items():
-        if name not in accepted:
+        if accepted is not None and name not in accepted:
             raise Invalid(f"invalid filter '{name}'")
         found[name] = [v for v, on in values.items() if on] if isinstance(values, dict) else values
     return found

@@ -281,9 +281,7 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
     described = node.description
     manager = None
     if view.is_member(node.id) or (node.spec.role == "manager" and state.state != READY):
-        reachable = "reachable" if node.id in view.reachable else "unreachable"
-        if view.is_learner(node.id):
-            reachable = "unknown"  # Docker's own third word: it does not count as a manager yet
+        reachable = view.reachability_of(node.id) or "unreachable"
         manager = ManagerStatusJson(
             leader=node.id == leader_id, reachability=reachable, addr=node.manager_addr
         )

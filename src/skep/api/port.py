@@ -129,6 +129,14 @@ class Manager(Protocol):
     def swarm(self) -> Settings: ...
 
 
+class EventFeed(Protocol):
+    """Ends where it is read too slowly; `close` it where it is not wanted any more."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+    async def __anext__(self) -> Event: ...
+    def close(self) -> None: ...
+
+
 class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
 
@@ -186,10 +194,10 @@ class SwarmNode(Protocol):
         """Opens a locked manager with the swarm's unlock key, and goes on as at a normal start."""
         ...
 
-    def events(self, since: float | None) -> AsyncIterator[Event]:
-        """Yields what this manager emits while it leads."""
+    def event_history(self, since_ns: int, until_ns: int | None, tasks: bool) -> list[Event]:
+        """Returns what this manager remembers of the swarm's events in that time, in its order."""
         ...
 
-    def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
-        """Yields the swarm's events, whoever leads."""
+    def event_feed(self, tasks: bool) -> EventFeed:
+        """Returns the swarm's events from now on, whoever leads; those of tasks where they are wanted."""
         ...

@@ -83,12 +83,15 @@ class LeaderLine:
         path = f"/nodes/{node_id}/update?version={node['Version']['Index']}"
         await self._call(socket, "POST", path, msgspec.json.encode(spec))
 
-    async def events(self, since: float | None) -> AsyncIterator[Event]:
-        """Yields the leader's events until it leads no more. Errors: `Unavailable`."""
+    async def events(self, tasks: bool) -> AsyncIterator[Event]:
+        """Yields what the leader remembers, then what happens, until it leads no more.
+
+        Errors: `Unavailable`.
+        """
         socket = self._socket_of_leader()
         if socket is None:
             raise NoLeader("no manager leads at the moment")
-        query = {} if since is None else {"since": str(since)}
+        query = {"since": "0", "tasks": "1" if tasks else "0"}  # `since`: for leaders of before `tasks`
         timeout = ClientTimeout(total=None, sock_connect=KNOCK_S)
         try:
             async with self._session(socket).get(
@@ -98,7 +101,7 @@ class LeaderLine:
                     return
                 async for line in answer.content:
                     yield msgspec.json.decode(line, type=Event)
-        except (ClientError, OSError, msgspec.DecodeError) as error:
+        except (ClientError, OSError, ValueError) as error:  # also a line that is no event, or endless
             raise Unavailable(f"the leader's events ended: {error}") from error
 
     def _session(self, socket: str) -> ClientSession:

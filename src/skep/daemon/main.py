@@ -22,6 +22,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.routes.backup import BackupRoutes
+from skep.api.routes.events import EventRoutes
 from skep.api.routes.later import LaterRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
@@ -138,6 +139,7 @@ def make_api(
     """Returns the API for users, or the one for other managers, which passes nothing on."""
     routes = [
         *SystemRoutes(node, engine, settings.hostname).routes(),
+        *EventRoutes(node, engine).routes(),
         *SwarmRoutes(node).routes(),
         *NodeRoutes(node).routes(),
         *ServiceRoutes(node).routes(),

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
 from skep.daemon.addresses import parse_address
+from skep.daemon.event_line import follow_events
 from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_line import EnrolFor, LeaderLine
@@ -28,7 +29,6 @@ from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
-from skep.model.event import Event
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
@@ -57,7 +57,6 @@ AGAIN_S = 1.0  # before a work that failed is begun again
 VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
 ENROL_RETRY_S = 0.2
-EVENTS_POLL_S = 1.0  # how soon a stream of events notices that another manager leads
 
 
 class ManagerPart:
@@ -150,6 +149,9 @@ class ManagerPart:
         store, sealed = self._store, self._sealed
         self._works = [
             asyncio.ensure_future(_again("follow", lambda: self._follow(store, sealed))),
+            asyncio.ensure_future(
+                _again("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
+            ),
             asyncio.ensure_future(_again("maintain", lambda: maintain(store))),
             asyncio.ensure_future(_again("campaign", lambda: self._campaign(store, sealed))),
         ]
@@ -384,32 +386,6 @@ class ManagerPart:
             availability = request.availability or "active"
             await leader.nodes.add(asked.node_id, role, availability, request.description, asked.remote_host)
         return Enrolled(asked.node_id, certificate, cluster.id, self.addresses())
-
-    async def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
-        """Yields the swarm's events whoever leads; those of a moment without a leader are lost."""
-        while True:
-            if self.leader_socket() is None:
-                async for event in self._until_another_leads(self._hub.listen(since)):
-                    yield event
-            else:
-                with contextlib.suppress(Unavailable):
-                    async for event in self.leader_line.events(since):
-                        yield event
-            since = self._clock.now()
-            await asyncio.sleep(LEAD_POLL_S)
-
-    async def _until_another_leads(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        waiting = asyncio.ensure_future(anext(events))
-        try:
-            while self.leader_socket() is None:
-                done, _ = await asyncio.wait([waiting], timeout=EVENTS_POLL_S)
-                if done:
-                    yield waiting.result()
-                    waiting = asyncio.ensure_future(anext(events))
-        except StopAsyncIteration:
-            return
-        finally:
-            waiting.cancel()
 
     # Certificates
 

@@ -18,7 +18,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
-from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
+from skep.api.port import EventFeed, InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
 from skep.daemon import words
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import AgentPart, TlsLine
@@ -90,7 +90,7 @@ class SkepNode:
         self.sockets = SocketDir(state.path / "run")
         self._keys = KeyFiles(state)
         self._is_locked = False
-        self._hub = EventHub(clock)
+        self._hub = EventHub(clock, id_source(rng)())
         self._membership: Membership | None = None
         self._manager: ManagerPart | None = None
         self._agent: AgentPart | None = None
@@ -284,17 +284,11 @@ class SkepNode:
             join_token(cluster.ca_cert_pem, cluster.manager_token_secret),
         )
 
-    async def events(self, since: float | None) -> AsyncIterator[Event]:
-        async for event in self._hub.listen(since):
-            yield event
+    def event_history(self, since_ns: int, until_ns: int | None, tasks: bool) -> list[Event]:
+        return self._hub.history(since_ns, until_ns, tasks)
 
-    async def swarm_events(self, since: float | None) -> AsyncIterator[Event]:
-        if self._manager is None:
-            async for event in self._hub.listen(since):
-                yield event
-            return
-        async for event in self._manager.swarm_events(since):
-            yield event
+    def event_feed(self, tasks: bool) -> EventFeed:
+        return self._hub.subscribe(tasks)
 
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
@@ -568,6 +562,7 @@ class SkepNode:
     def _forget(self) -> None:
         self._keys.close()
         self._state.clear()
+        self._hub.forget()
         self._is_locked = False
 
     async def _remove_containers(self, node_id: str) -> None:

@@ -85,6 +85,18 @@ class Candidate:
     def _stands(self) -> bool:
         return asyncio.get_running_loop().time() >= self._stands_at
 
+    def _tell_lead(self, leader: Leader) -> None:
+        """The lead went over from another manager: an event of each."""
+        if not self._campaign.other:
+            return
+        for node_id, leads in ((self._campaign.other, False), (self._team.node_id, True)):
+            node = leader.view.nodes.get(node_id)
+            if node is not None:
+                old, new = str(not leads).lower(), str(leads).lower()
+                name = node.description.hostname
+                self._hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
+        self._campaign.other = ""
+
     async def _lead(self, leadership: Leadership) -> None:
         await upgrade(self._store, leadership.fence)
         self.leader = await Leader.start(
@@ -100,6 +112,7 @@ class Candidate:
             self._cluster_changed,
         )
         self.leads.set()
+        self._tell_lead(self.leader)
         await self.leader.run()
         if self.leader.hands_over:
             self._stands_at = asyncio.get_running_loop().time() + ASIDE_S

@@ -43,8 +43,8 @@ class _Bucket:
 
 
 class Committer:
-    """`publish` hears what a transaction changed, per node; `service_changed` of services; both after it
-    is durable and in the view."""
+    """`publish` hears what a transaction changed, per node; `service_changed` of services (before, after);
+    both after it is durable and in the view."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Committer:
         fence: Fence,
         view: View,
         publish: Callable[[PerNode], None],
-        service_changed: Callable[[Service], None],
+        service_changed: Callable[[Service | None, Service], None],
     ) -> None:
         self._store = store
         self._fence = fence
@@ -159,8 +159,9 @@ class Committer:
             self._gate.release()
         self._view.revision = max(self._view.revision, revision)
         stored = replace(service, version=revision)
+        before = self._view.services.get(service.id)
         self._view.put_service(stored)
-        self._service_changed(stored)
+        self._service_changed(before, stored)
 
     async def _retried(self, txn: Txn) -> int:
         retry_s = RETRY_MIN_S

@@ -1,49 +1,109 @@
-"""Swarm events for `docker events`, as Docker emits them (Engine API 1.51 `/events`; tasks have none)."""
+"""Swarm events for `docker events`, as Docker emits them (Engine API 1.51 `/events`).
+
+Every manager has a hub. The leader's deciders and control emit into theirs; the other managers' follow it
+(`daemon.event_line`) and remember what they saw, so that history outlives a leader. What the leader emitted
+in its last moment and nobody heard is lost, and what all managers have forgotten since their start.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
 
-from skep.model.event import Event
+from skep.model.event import TASK, Event
 from skep.runtime.clock import Clock
 
-KEPT = 256  # events a late subscriber may still ask for (`since`): Docker's own number
+# Docker keeps 256. A failover says one of each node: what came before must still be there afterwards. 2 MB.
+KEPT = 4096
+KEPT_TASKS = 1024  # of tasks, apart: a scale-up must not push everything else out
 QUEUE_MAX = 1024  # a subscriber that reads slower than this is cut off
 
 
-class EventHub:
-    """Hands events to whoever listens, without ever waiting for them."""
+class Feed:
+    """What happens from its making on, until it is closed, or its reader was too slow."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, hub: EventHub, wants_tasks: bool) -> None:
+        self.wants_tasks = wants_tasks
+        self._hub = hub
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_MAX + 1)
+
+    def __aiter__(self) -> Feed:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._queue.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    def close(self) -> None:
+        self._hub.drop(self)
+
+    def put(self, event: Event) -> bool:
+        """False where the reader is too slow: its feed ends here, after what it has not read yet."""
+        if self._queue.qsize() < QUEUE_MAX:
+            self._queue.put_nowait(event)
+            return True
+        self._queue.put_nowait(None)
+        return False
+
+
+class EventHub:
+    """Hands events to whoever listens, without ever waiting for them. `origin` is this hub's own name."""
+
+    def __init__(self, clock: Clock, origin: str = "") -> None:
         self._clock = clock
-        self._kept: deque[Event] = deque(maxlen=KEPT)
-        self._queues: set[asyncio.Queue[Event | None]] = set()
+        self._origin = origin
+        self._number = 0
+        self._kept: dict[tuple[str, int, str, float], Event] = {}  # oldest first
+        self._kept_tasks: deque[Event] = deque(maxlen=KEPT_TASKS)
+        self._feeds: list[Feed] = []
+
+    @property
+    def wants_tasks(self) -> bool:
+        """True while somebody listens to events of tasks."""
+        return any(feed.wants_tasks for feed in self._feeds)
 
     def emit(self, type_: str, action: str, object_id: str, **attributes: str) -> None:
         """Records an event; attribute names use `__` for the dot of Docker's (`state__new`)."""
+        self._number += 1
         named = {k.replace("__", "."): v for k, v in attributes.items()}
-        event = Event(type_, action, object_id, named, self._clock.now())
-        self._kept.append(event)
-        for queue in list(self._queues):
-            if queue.full():
-                self._queues.discard(queue)
-                queue.get_nowait()
-                queue.put_nowait(None)
-            else:
-                queue.put_nowait(event)
+        self._hand_out(Event(type_, action, object_id, named, self._clock.now(), self._origin, self._number))
 
-    async def listen(self, since: float | None = None) -> AsyncIterator[Event]:
-        """Yields kept events from `since` on, then what happens, until the caller stops or is too slow."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_MAX)
-        self._queues.add(queue)
-        try:
-            if since is not None:
-                for event in list(self._kept):
-                    if event.at >= since:
-                        yield event
-            while (event_or_end := await queue.get()) is not None:
-                yield event_or_end
-        finally:
-            self._queues.discard(queue)
+    def take(self, event: Event) -> None:
+        """Records what another manager saw; what is known is not news."""
+        if event.origin != self._origin and event.key not in self._kept:
+            self._hand_out(event)
+
+    def history(self, since_ns: int = 0, until_ns: int | None = None, tasks: bool = False) -> list[Event]:
+        """Returns what is remembered of that time, ends included, in its order."""
+        known = [*self._kept.values(), *(self._kept_tasks if tasks else ())]
+        found = [e for e in known if e.at_ns >= since_ns and (until_ns is None or e.at_ns <= until_ns)]
+        return sorted(found, key=lambda e: e.at)
+
+    def subscribe(self, tasks: bool = False) -> Feed:
+        """Returns what happens from now on; the caller closes it."""
+        feed = Feed(self, tasks)
+        self._feeds.append(feed)
+        return feed
+
+    def drop(self, feed: Feed) -> None:
+        if feed in self._feeds:
+            self._feeds.remove(feed)
+
+    def forget(self) -> None:
+        """This node left its swarm: the next one is told nothing of it."""
+        self._kept.clear()
+        self._kept_tasks.clear()
+
+    def _hand_out(self, event: Event) -> None:
+        is_task = event.type == TASK
+        if is_task:
+            self._kept_tasks.append(event)
+        else:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[event.key] = event
+        for feed in list(self._feeds):
+            if (feed.wants_tasks or not is_task) and not feed.put(event):
+                self.drop(feed)

@@ -16,7 +16,7 @@ from skep.manager.ca.rotation import wanted_tls
 from skep.manager.commits import Committer
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
-from skep.manager.control.services import ServiceControl
+from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.events import EventHub
@@ -25,7 +25,7 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.model.cluster import Cluster
-from skep.model.node import READY, Node, NodeDescription, NodeTls
+from skep.model.node import Node, NodeDescription, NodeTls
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import Task, TaskStatus
@@ -88,6 +88,7 @@ class Leader:
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
         self._asking: set[asyncio.Task[None]] = set()
+        self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.networks = NetworkControl(store, fence, view, hub, clock, new_id, networks_lock)
         self.services = ServiceControl(
@@ -164,12 +165,11 @@ class Leader:
 
     # What the dispatcher hears (dispatcher.Listener)
 
-    def node_changed(self, node_id: str) -> None:
+    def node_changed(self, node_id: str, before: str) -> None:
         node = self.view.nodes[node_id]
         state = self.view.node_state(node_id).state
-        old = "down" if state == READY else "ready"
         self._hub.emit(
-            "node", "update", node_id, name=node.description.hostname, state__old=old, state__new=state
+            "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
 
@@ -199,11 +199,24 @@ class Leader:
             node = self.view.nodes.get(node_id)
             if node is not None:
                 self.dispatcher.tell_role(node_id)
-                reachable = "reachable" if node_id in self.view.reachable else "unreachable"
-                self._hub.emit(
-                    "node", "update", node_id, name=node.description.hostname, reachability__new=reachable
-                )
+        self._say_reachability()
         self._tell_managers()
+
+    def _say_reachability(self) -> None:
+        """Emits what changed; who becomes a manager had none before, and none of those a new leader finds
+        is news but one that does not answer."""
+        view, known = self.view, self._reachability
+        found = {m.node_id: view.reachability_of(m.node_id) for m in view.members}
+        if known is None:
+            known = dict.fromkeys((n for n, word in found.items() if word != "unknown"), "reachable")
+        self._reachability = found
+        for node_id, new in found.items():
+            old, node = known.get(node_id, new), view.nodes.get(node_id)
+            if node is not None and old != new:
+                name = node.description.hostname
+                self._hub.emit(
+                    "node", "update", node_id, name=name, reachability__old=old, reachability__new=new
+                )
 
     @property
     def is_sure(self) -> bool:
@@ -269,13 +282,12 @@ class Leader:
             self.reconciler.mark_slot(service_id, key)
         self.reconciler.mark_service(service_id)
 
-    def _service_written(self, service: Service) -> None:
+    def _service_written(self, before: Service | None, service: Service) -> None:
         """The updater changed a service's own record."""
         update = service.update
-        if update is not None:
-            self._hub.emit(
-                "service", "update", service.id, name=service.spec.name, updatestate__new=update.state
-            )
+        attributes = service_changes(before or service, service)
+        if len(attributes) > 1:  # more than its name
+            self._hub.emit("service", "update", service.id, **attributes)
         if update is None or update.state != "updating":
             self.reconciler.mark_service(service.id)
 

@@ -83,13 +83,14 @@ class Leadership:
 
 
 class Campaign:
-    """One candidate's look at the leadership. `holder` is who leads as far as it knows, or an empty text."""
+    """One candidate's look at the leadership. `holder` is who leads as far as it knows, or an empty text;
+    `other` who else was last seen to lead."""
 
     def __init__(self, store: Store, key: str, candidate: str) -> None:
         self._store = store
         self._key = key
         self._candidate = candidate
-        self.holder = ""
+        self.holder = self.other = ""
         self._seen_revision = 0
         self._changed_at = 0.0  # loop time
         self._answered_since: float | None = None  # since when every look was answered
@@ -124,7 +125,7 @@ class Campaign:
             self._answered_since = now
         held = next((pair for pair in pairs if pair.key == self._key), None)
         if held is not None and self._is_alive(held, now):
-            self.holder = held.value.decode()
+            self.holder = self.other = held.value.decode()
             return None
         self.holder = ""
         if not stand or (held is not None and not await self._depose(held)):

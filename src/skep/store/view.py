@@ -109,6 +109,14 @@ class View:
         """True when the node's copy of the store has no vote (yet)."""
         return any(member.node_id == node_id and member.is_learner for member in self.members)
 
+    def reachability_of(self, node_id: str) -> str:
+        """Returns Docker's word for a manager; an empty text for a node that holds no copy of the store."""
+        if not self.is_member(node_id):
+            return ""
+        if self.is_learner(node_id):
+            return "unknown"  # Docker's own third word: it does not count as a manager yet
+        return "reachable" if node_id in self.reachable else "unreachable"
+
     def role_of(self, node: Node) -> str:
         """Returns what the node is to act as: a manager stays one until its copy of the store is let go."""
         return "manager" if node.spec.role == "manager" or self.is_member(node.id) else "worker"

@@ -1,35 +1,23 @@
-"""/info, /version, /_ping, /events: the engine's own answers with the swarm's part added."""
+"""/info, /version, /_ping: the engine's own answers with the swarm's part added."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import platform
-from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import ClientError, web
+from aiohttp import web
 
 from skep import __version__
 from skep.api.decode import read_bytes
 from skep.api.engine import LocalEngine
-from skep.api.filters import Filters, parse_filters
-from skep.api.objects import encode
-from skep.api.passthrough import Passthrough
 from skep.api.port import SwarmNode
 from skep.api.routes.reply import reply
 from skep.api.routes.swarm import cluster_json
 from skep.api.server import Route
 from skep.api.versions import MIN_VERSION, show_version
-from skep.model.event import Event
 from skep.model.node import Node
 from skep.runtime.errors import NoLeader, Unavailable
-
-EVENT_FILTERS = frozenset(
-    {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"}
-    | {"scope", "secret", "service", "type", "volume"}
-)
 
 
 class SystemRoutes:
@@ -37,7 +25,6 @@ class SystemRoutes:
         self._node = node
         self._engine = engine
         self._hostname = hostname
-        self._passthrough = Passthrough(engine)
 
     def routes(self) -> list[Route]:
         return [
@@ -45,11 +32,9 @@ class SystemRoutes:
             Route("HEAD", "/_ping", self.ping),
             Route("GET", "/info", self.info),
             Route("GET", "/version", self.version),
-            Route("GET", "/events", self.events),
             Route("GET", "/_ping", self.ping, is_internal=True),
             Route("GET", "/skep/v1/health", self.health, is_internal=True),
             Route("GET", "/skep/v1/swarm", self.swarm, is_internal=True),
-            Route("GET", "/skep/v1/events", self.swarm_events, is_internal=True),
             Route("POST", "/skep/v1/enrol", self.enrol, is_internal=True),
         ]
 
@@ -126,15 +111,6 @@ class SystemRoutes:
     async def enrol(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=await self._node.enrol_for(await read_bytes(request)))
 
-    async def swarm_events(self, request: web.Request) -> web.StreamResponse:
-        """The swarm's own events only, as long as this manager leads."""
-        self._node.manager()
-        response = web.StreamResponse()
-        await response.prepare(request)
-        async for event in self._node.events(_since(request)):
-            await response.write(encode(event) + b"\n")
-        return response
-
     async def version(self, request: web.Request) -> web.StreamResponse:
         own = {"Name": "skep", "Version": __version__, "Details": {"Python": platform.python_version()}}
         api = show_version(await self._engine.max_version())
@@ -157,75 +133,6 @@ class SystemRoutes:
         found["MinAPIVersion"] = show_version(MIN_VERSION)
         found["Components"] = [*(found.get("Components") or []), own]
         return reply(found)
-
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        """Streams the engine's events and the swarm's, each line as it comes."""
-        filters = parse_filters(request, EVENT_FILTERS)
-        if request.query.get("until"):
-            return await self._passthrough.handle(request)
-        response = web.StreamResponse()
-        response.content_type = "application/json"
-        await response.prepare(request)
-        lines: asyncio.Queue[bytes] = asyncio.Queue(1024)
-        sources = [
-            asyncio.ensure_future(self._engine_events(request, lines)),
-            asyncio.ensure_future(self._swarm_events(request, filters, lines)),
-        ]
-        try:
-            while True:
-                await response.write(await lines.get())
-        finally:
-            for source in sources:
-                source.cancel()
-
-    async def _engine_events(self, request: web.Request, lines: asyncio.Queue[bytes]) -> None:
-        with contextlib.suppress(Unavailable, ClientError):
-            upstream = await self._engine.request("GET", await self._passthrough.engine_path(request))
-            async with upstream:
-                async for line in upstream.content:
-                    await lines.put(line)
-
-    async def _swarm_events(
-        self, request: web.Request, filters: Filters, lines: asyncio.Queue[bytes]
-    ) -> None:
-        events: AsyncIterator[Event] = self._node.swarm_events(_since(request))
-        async for event in events:
-            if _passes(event, filters):
-                await lines.put(_event_line(event))
-
-
-def _since(request: web.Request) -> float | None:
-    try:
-        return float(request.query["since"])
-    except (KeyError, ValueError):
-        return None
-
-
-def _passes(event: Event, filters: Filters) -> bool:
-    """Filters of one kind are alternatives, kinds add up (Engine API 1.51)."""
-    own = {"type": event.type, "event": event.action, "scope": "swarm"}
-    for name, wanted in filters.items():
-        if name in own:
-            if own[name] not in wanted:
-                return False
-        elif name in ("service", "node"):
-            if event.type != name or not {event.id, event.attributes.get("name", "")} & set(wanted):
-                return False
-        else:
-            return False
-    return True
-
-
-def _event_line(event: Event) -> bytes:
-    line = {
-        "Type": event.type,
-        "Action": event.action,
-        "Actor": {"ID": event.id, "Attributes": event.attributes},
-        "scope": "swarm",
-        "time": int(event.at),
-        "timeNano": int(event.at * 1e9),
-    }
-    return encode(line) + b"\n"
 
 
 def _go_arch() -> str:

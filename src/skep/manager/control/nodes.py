@@ -94,6 +94,8 @@ class NodeControl:
         attributes = {"name": node.description.hostname}
         if spec.availability != node.spec.availability:
             attributes.update(availability__old=node.spec.availability, availability__new=spec.availability)
+        if spec.role != node.spec.role:
+            attributes.update(role__old=node.spec.role, role__new=spec.role)
         self._hub.emit("node", "update", node_id, **attributes)
         self._changed(node_id)
         return after

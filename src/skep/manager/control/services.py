@@ -158,18 +158,29 @@ class ServiceControl:
             raise StaleVersion() from error
         after = replace(after, version=revision)
         self._view.put_service(after)
-        self._emit_update(before, after)
+        self._hub.emit("service", "update", after.id, **service_changes(before, after))
         self._changed(after.id)
         return after
 
-    def _emit_update(self, before: Service, after: Service) -> None:
-        attributes = {"name": after.spec.name}
-        old, new = before.spec.task_template.container_spec, after.spec.task_template.container_spec
-        if old is not None and new is not None and old.image != new.image:
-            attributes.update(image__old=old.image, image__new=new.image)
-        if before.spec.replicas != after.spec.replicas:
-            attributes.update(replicas__old=str(before.spec.replicas), replicas__new=str(after.spec.replicas))
-        self._hub.emit("service", "update", after.id, **attributes)
+
+def service_changes(before: Service, after: Service) -> dict[str, str]:
+    """Returns the attributes of the event of such a change: what Docker names old and new values of.
+
+    A state that an update begins with has no old one; one that is taken away has no word (moby, as observed).
+    """
+    attributes = {"name": after.spec.name}
+    old, new = before.spec.task_template.container_spec, after.spec.task_template.container_spec
+    if old is not None and new is not None and old.image != new.image:
+        attributes.update(image__old=old.image, image__new=new.image)
+    if before.spec.replicas is not None and before.spec.replicas != after.spec.replicas:
+        attributes.update(replicas__old=str(before.spec.replicas), replicas__new=str(after.spec.replicas))
+    state_before = before.update.state if before.update is not None else ""
+    state = after.update.state if after.update is not None else ""
+    if state and state != state_before:
+        attributes["updatestate__new"] = state
+        if state_before:
+            attributes["updatestate__old"] = state_before
+    return attributes
 
 
 def _settled(spec: ServiceSpec) -> ServiceSpec:

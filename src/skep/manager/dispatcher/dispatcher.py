@@ -38,8 +38,8 @@ SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 m
 class Listener(Protocol):
     """Who decides about what the nodes say."""
 
-    def node_changed(self, node_id: str) -> None:
-        """A node became ready or down."""
+    def node_changed(self, node_id: str, before: str) -> None:
+        """A node became ready or down; `before` is the state it was in."""
 
     def node_described(
         self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
@@ -226,9 +226,10 @@ class Dispatcher:
         manager_addr = said.manager_addr or node.manager_addr
         if known != (said.description, connection.remote_host, manager_addr):
             self._listener.node_described(node_id, said.description, connection.remote_host, manager_addr)
-        if self._view.node_state(node_id).state != READY:
+        before = self._view.node_state(node_id).state
+        if before != READY:
             self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
-            self._listener.node_changed(node_id)
+            self._listener.node_changed(node_id, before)
 
     def is_current(self, node_id: str, connection: Connection) -> bool:
         session = self._sessions.get(node_id)
@@ -322,9 +323,10 @@ class Dispatcher:
         if node_id not in self._view.nodes:
             return
         log.warning("node.down", node_id=node_id)
+        before = self._view.node_state(node_id).state
         status = NodeStatus(DOWN, "heartbeat failure", self._clock.now())
         self._view.put_node_status(node_id, status)
-        self._listener.node_changed(node_id)
+        self._listener.node_changed(node_id, before)
 
 
 class SessionHandler:

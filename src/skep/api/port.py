@@ -13,6 +13,7 @@ from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import ServiceSpec
+from skep.model.task import PendingTask, Task
 from skep.model.wire import Wire
 from skep.store.view import View
 
@@ -127,6 +128,14 @@ class Manager(Protocol):
     def networks(self) -> Networks: ...
     @property
     def swarm(self) -> Settings: ...
+
+    def explain_task(self, task: Task | PendingTask) -> Struct:
+        """Returns why the task is where it is, or nowhere (`manager.explain`)."""
+        ...
+
+    def explain_service(self, service: Service) -> Struct:
+        """Returns what keeps the service from being as it is wanted."""
+        ...
 
 
 class EventFeed(Protocol):

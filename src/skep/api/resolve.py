@@ -45,6 +45,30 @@ def find_task(view: View, text: str) -> Task | PendingTask:
     return view.tasks.get(task_id) or view.pending_ids[task_id]
 
 
+def find_task_or_named(view: View, text: str) -> Task | PendingTask:
+    """As `find_task`; also by its name, `web.3`, a global service's by `web.NODE`, and whole with its id.
+
+    A name without an id means the slot's newest task. Errors: `NotFound`, `Invalid`.
+    """
+    service_name, dot, rest = text.partition(".")
+    service = view.services.get(view.service_ids.get(service_name, "")) if dot else None
+    if service is None:
+        return find_task(view, text)
+    task_id = rest.rpartition(".")[2]
+    if task_id in view.tasks or task_id in view.pending_ids:
+        return find_task(view, task_id)
+    key: int | str = int(rest) if rest.isdecimal() and len(rest) < 10 else rest
+    if isinstance(key, str) and key not in view.nodes:
+        named = [n.id for n in view.nodes.values() if n.description.hostname == key]
+        key = named[0] if named else key
+    pending = view.pending.get(service.id, {}).get(key)
+    tasks = view.slot(service.id, key)
+    found = pending or (tasks[-1] if tasks else None)
+    if found is None:
+        raise NotFound(f"task {text} not found")
+    return found
+
+
 def _by_prefix(kind: str, text: str, ids: Iterable[str]) -> str:
     matching = [each for each in ids if each.startswith(text)] if text else []
     if len(matching) > 1:

@@ -7,11 +7,15 @@ import random
 import sys
 
 import click
+import msgspec
 import uvloop
+from rich.console import Console
 
 from skep import __version__
 from skep.agent.executor.simulated import SimulatedSettings
+from skep.cli import explain
 from skep.cli.bench.commands import bench
+from skep.cli.client import default_host
 from skep.cli.files import raise_file_limit
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
@@ -99,6 +103,25 @@ def simulate_command(
             sys.exit(asyncio.run(simulate_in_processes(plan, processes)))
     except SkepError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command("explain")
+@click.argument("name", metavar="SERVICE|TASK")
+@click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")
+def explain_command(name: str, host: str | None, as_json: bool) -> None:
+    """Says why a task is where it is or nowhere, filter by filter and node by node, and what a service lacks.
+
+    A task is named by its id, or by its place: web.3; a global service's by its node: agent.worker7.
+    """
+    try:
+        kind, said = asyncio.run(explain.ask(host or default_host(), name))
+    except SkepError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
+    else:
+        explain.show(Console(highlight=False), kind, said)
 
 
 main.add_command(cluster)

@@ -20,6 +20,7 @@ from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.events import EventHub
+from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
 from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
@@ -28,7 +29,7 @@ from skep.model.cluster import Cluster
 from skep.model.node import Node, NodeDescription, NodeTls
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
-from skep.model.task import Task, TaskStatus
+from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import HasTls, Renewed, WantedTls
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound, SkepError
@@ -79,6 +80,7 @@ class Leader:
         self.view = view
         self._leadership = leadership
         self._hub = hub
+        self._clock = clock
         self._sign = sign
         self._tell_daemon = cluster_changed
         self.dispatcher = Dispatcher(view, clock, self, managers)
@@ -222,6 +224,14 @@ class Leader:
     def is_sure(self) -> bool:
         """True while no other manager can lead: then what the view says is the swarm's latest."""
         return self._leadership.is_sure
+
+    def explain_task(self, task: Task | PendingTask) -> TaskExplanation:
+        """Returns why the task is where it is, or nowhere."""
+        return explain_task(self.view, task, self._clock.now(), self.reconciler.failures)
+
+    def explain_service(self, service: Service) -> ServiceExplanation:
+        """Returns what keeps the service from being as it is wanted."""
+        return explain_service(self.view, service, self._clock.now(), self.reconciler.failures)
 
     @property
     def hands_over(self) -> bool:

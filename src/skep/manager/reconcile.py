@@ -105,6 +105,11 @@ class Reconciler:
         if key in self._failures or len(self._failures) < FAILURES_MAX:
             self._failures.setdefault(key, []).append(self._clock.now())
 
+    @property
+    def failures(self) -> dict[tuple[str, str], int]:
+        """How often tasks of a service failed on a node lately, by (service, node)."""
+        return {key: len(times) for key, times in self._failures.items()}
+
     def is_updating(self, service_id: str) -> bool:
         return service_id in self._updates
 
@@ -166,7 +171,7 @@ class Reconciler:
     async def _pass(self) -> None:
         now = self._clock.now()
         self._forget_failures(now)
-        round_ = Round(self._view, now, {k: len(v) for k, v in self._failures.items()})
+        round_ = Round(self._view, now, self.failures)
         changes: list[Change] = []
         decided: set[tuple[str, SlotKey]] = set()
         services, self._services = self._services, {}

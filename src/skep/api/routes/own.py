@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from skep.api.port import SwarmNode
+from skep.api.resolve import find_service, find_task_or_named
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
 from skep.model.node import DOWN
@@ -36,6 +37,8 @@ class OwnRoutes:
     def routes(self) -> list[Route]:
         return [
             leaders("GET", "/skep/v1/stats", self.stats),
+            leaders("GET", "/skep/v1/tasks/{id}/explain", self.explain_task),
+            leaders("GET", "/skep/v1/services/{id}/explain", self.explain_service),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 
@@ -53,6 +56,14 @@ class OwnRoutes:
                 loop_stall_max_s=round(self._stall.worst_s, 4),
             )
         )
+
+    async def explain_task(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        return reply(manager.explain_task(find_task_or_named(manager.view, request.match_info["id"])))
+
+    async def explain_service(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        return reply(manager.explain_service(find_service(manager.view, request.match_info["id"])))
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

@@ -43,6 +43,13 @@ class NodeTable:
         self._stocks: dict[str, Ints] = {}  # of kinds of generic resources that were asked for: what is free
         self._names: dict[tuple[str, str], list[str]] = {}  # (node, kind) -> names that are free
 
+    def only(self, node_id: str) -> Mask:
+        """Returns the mask of one node; of none where it is gone."""
+        mask = np.zeros(len(self.ids), dtype=bool)
+        if node_id in self.rows:
+            mask[self.rows[node_id]] = True
+        return mask
+
     def own(self, service_id: str) -> Ints:
         """Returns how many tasks of the service each node has; the caller adds what it places."""
         found = self._own.get(service_id)

@@ -16,51 +16,11 @@ from skep.model.spec import TaskSpec
 from skep.model.task import PendingTask, Task
 from skep.store.view import Demand, View
 
-from . import explain
 from .fill import UNLIMITED, Ints, fill
+from .filters import Filters
 from .nodes import Mask, NodeTable
 
 MAX_FAILURES = 5  # SwarmKit: a node where a service failed as often lately is taken only if no other suits
-
-
-class _Filters:
-    """What each filter says of each node for one group; in the order in which they are counted."""
-
-    def __init__(self, table: NodeTable, service_id: str, template: TaskTemplate, demand: Demand) -> None:
-        placement = template.spec.placement
-        limit = placement.max_replicas if placement is not None else 0
-        self.room = table.resource_room(demand)
-        ports = table.ports_free(demand.ports)
-        if demand.ports:
-            self.room = np.minimum(self.room, 1)
-        below = np.ones(len(table.ids), dtype=bool)
-        if limit:
-            left = limit - table.own(service_id)
-            below = left > 0
-            self.room = np.minimum(self.room, np.maximum(left, 0))
-        self.steps: list[tuple[str, Mask]] = [
-            (explain.NOT_AVAILABLE, table.available),
-            (explain.RESOURCES, table.resource_room(demand) > 0),
-            (explain.PLUGINS, table.plugins(template.spec)),
-            (explain.CONSTRAINTS, table.constraints(placement)),
-            (explain.PLATFORM, table.platforms(placement)),
-            (explain.PORTS, ports),
-            (explain.MAX_REPLICAS, below),
-        ]
-
-    def capacities(self) -> Ints:
-        passed = np.ones(len(self.room), dtype=bool)
-        for _, mask in self.steps:
-            passed &= mask
-        return np.where(passed, self.room, 0)
-
-    def reason(self, rows: Mask | None = None) -> str:
-        left = np.ones(len(self.room), dtype=bool) if rows is None else rows
-        refusals = []
-        for phrase, mask in self.steps:
-            refusals.append((phrase, int((left & ~mask).sum())))
-            left = left & mask
-        return explain.explain(refusals)
 
 
 class Round:
@@ -107,7 +67,7 @@ class Round:
         """Tasks that belong to one node (global services)."""
         row = table.rows.get(node_id)
         for new in tasks:
-            filters = _Filters(table, new.service_id, template, demand)
+            filters = Filters(table, new.service_id, template, demand)
             if row is not None and filters.capacities()[row] > 0:
                 given = np.zeros(len(table.ids), dtype=np.int64)
                 given[row] = 1
@@ -135,7 +95,7 @@ class Round:
         for with_shunned in (False, True):
             if not remaining or (with_shunned and not shunned.any()):
                 break
-            capacities = _Filters(table, service_id, template, demand).capacities()
+            capacities = Filters(table, service_id, template, demand).capacities()
             if not with_shunned:
                 capacities = np.where(shunned, 0, capacities)
             given = _spread(table, service_id, template.spec, capacities, len(remaining))
@@ -147,7 +107,7 @@ class Round:
             )
             remaining = remaining[len(rows) :]
         if remaining:
-            reason = _Filters(table, service_id, template, demand).reason()
+            reason = Filters(table, service_id, template, demand).reason()
             pending.extend(_pending(new, reason) for new in remaining)
 
     def _shunned(self, table: NodeTable, service_id: str, avoid: str) -> Mask:

@@ -1,0 +1,72 @@
+"""`skep explain`: why a task or a service is as it is, as the leader says it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from skep.cli.client import ApiClient, ApiError
+
+_STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected": "red", "pending": "yellow"}
+
+
+async def ask(url: str, name: str) -> tuple[str, Any]:
+    """Returns (service or task, what the leader says of it). A service's name comes before a task's.
+
+    Errors: `ApiError`, `Unavailable`.
+    """
+    client = ApiClient(url)
+    try:
+        for kind in ("service", "task"):
+            try:
+                return kind, await client.json("GET", f"/skep/v1/{kind}s/{quote(name, safe='')}/explain")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        raise ApiError(f"there is no service and no task {name}", 404)
+    finally:
+        await client.close()
+
+
+def show(console: Console, kind: str, said: Any) -> None:
+    """Prints an explanation; texts of users and containers are printed as they are."""
+    if kind == "task":
+        _task(console, said, 0)
+        _nodes(console, said["Nodes"], "What each node says to it now:")
+        return
+    _line(
+        console,
+        Text.assemble(("service ", "dim"), (said["Name"], "bold"), f" ({said['Mode']}, {said['ID']})"),
+    )
+    for sentence in said["Sentences"]:
+        _line(console, Text(sentence), 2)
+    for task in said["Tasks"]:
+        _task(console, task, 2)
+    _nodes(console, said["Nodes"], "What each node would say to one task more now:")
+
+
+def _task(console: Console, said: Any, indent: int) -> None:
+    state = (said["State"], _STYLES.get(said["State"], ""))
+    where = f" on {said['Node']}" if said["Node"] else ""
+    wanted = "" if said["DesiredState"] == said["State"] else f", to be {said['DesiredState']}"
+    head = Text.assemble(("task ", "dim"), (said["Name"], "bold"), f" ({said['ID']}) ", state, where, wanted)
+    _line(console, head, indent)
+    for sentence in said["Sentences"]:
+        _line(console, Text(sentence), indent + 2)
+
+
+def _nodes(console: Console, groups: Any, head: str) -> None:
+    if not groups:
+        return
+    _line(console, Text(head), 2)
+    for group in groups:
+        style = "green" if group["Filter"] == "suits" else ""
+        _line(console, Text.assemble((f"{group['Filter']:<13}", "dim"), (group["Text"], style)), 4)
+
+
+def _line(console: Console, text: Text, indent: int = 0) -> None:
+    console.print(Padding(text, (0, 0, 0, indent), expand=False))

@@ -1,0 +1,52 @@
+"""What each filter says of each node for one group of alike tasks: SwarmKit's filters, in their order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skep.model.service import TaskTemplate
+from skep.store.view import Demand
+
+from . import explain
+from .fill import Ints
+from .nodes import Mask, NodeTable
+
+
+class Filters:
+    """`steps` are in the order in which refusals are counted; `room` is how many tasks a node could take."""
+
+    def __init__(self, table: NodeTable, service_id: str, template: TaskTemplate, demand: Demand) -> None:
+        placement = template.spec.placement
+        limit = placement.max_replicas if placement is not None else 0
+        self.room = table.resource_room(demand)
+        ports = table.ports_free(demand.ports)
+        if demand.ports:
+            self.room = np.minimum(self.room, 1)
+        below = np.ones(len(table.ids), dtype=bool)
+        if limit:
+            left = limit - table.own(service_id)
+            below = left > 0
+            self.room = np.minimum(self.room, np.maximum(left, 0))
+        self.steps: list[tuple[str, Mask]] = [
+            (explain.NOT_AVAILABLE, table.available),
+            (explain.RESOURCES, table.resource_room(demand) > 0),
+            (explain.PLUGINS, table.plugins(template.spec)),
+            (explain.CONSTRAINTS, table.constraints(placement)),
+            (explain.PLATFORM, table.platforms(placement)),
+            (explain.PORTS, ports),
+            (explain.MAX_REPLICAS, below),
+        ]
+
+    def capacities(self) -> Ints:
+        passed = np.ones(len(self.room), dtype=bool)
+        for _, mask in self.steps:
+            passed &= mask
+        return np.where(passed, self.room, 0)
+
+    def reason(self, rows: Mask | None = None) -> str:
+        left = np.ones(len(self.room), dtype=bool) if rows is None else rows
+        refusals = []
+        for phrase, mask in self.steps:
+            refusals.append((phrase, int((left & ~mask).sum())))
+            left = left & mask
+        return explain.explain(refusals)

@@ -75,10 +75,6 @@ def test_a_manager_that_hears_of_events_again_tells_none_twice() -> None:
 def test_who_reads_too_slowly_is_cut_off_after_what_waits_for_it() -> None:
     hub = EventHub(Hand(), "a")
     slow, tasks = hub.subscribe(), hub.subscribe(tasks=True)
-    assert hub.wants_tasks
-    for number in range(events.QUEUE_MAX * 3):
-        hub.emit("task", "update", str(number))
-    assert not hub.wants_tasks, "it was cut off"
     for number in range(events.QUEUE_MAX * 3):
         hub.emit("service", "update", str(number))
 
@@ -86,6 +82,47 @@ def test_who_reads_too_slowly_is_cut_off_after_what_waits_for_it() -> None:
         return len([e async for e in slow]), len([e async for e in tasks])
 
     assert asyncio.run(read()) == (events.QUEUE_MAX, events.QUEUE_MAX)
+    assert not hub.wants_tasks
+
+
+def test_of_events_of_tasks_some_are_left_out_and_counted() -> None:
+    hub = EventHub(Hand(), "a")
+    other, feed = hub.subscribe(), hub.subscribe(tasks=True)
+    assert hub.wants_tasks
+    for number in range(events.QUEUE_TASKS_MAX + 100):
+        hub.emit("task", "update", str(number))
+    hub.emit("service", "update", "s")
+
+    async def read(count: int) -> list[Event]:
+        return [await anext(feed) for _ in range(count)]
+
+    async def one() -> str:
+        return (await anext(other)).id
+
+    assert asyncio.run(one()) == "s", "who did not ask for tasks hears of none"
+    *first, missed, last = asyncio.run(read(events.QUEUE_TASKS_MAX + 2))
+    assert [e.id for e in first] == [str(n) for n in range(events.QUEUE_TASKS_MAX)]
+    assert (missed.type, missed.action, missed.attributes) == ("task", "missed", {"count": "100"})
+    assert last.id == "s"
+    hub.emit("task", "update", "later")
+    assert asyncio.run(read(1))[0].id == "later"
+    assert len(hub.history(tasks=True)) == events.KEPT_TASKS + 1
+    hub.drop(feed)
+    assert not hub.wants_tasks
+
+
+def test_a_manager_that_begins_to_listen_to_tasks_tells_nobody_what_was_before() -> None:
+    clock = Hand()
+    leader, follower = EventHub(Hand(), "a"), EventHub(clock, "b")
+    leader.subscribe(tasks=True)
+    leader.emit("task", "update", "old")
+    clock.at = 1_000.0
+    feed = follower.subscribe(tasks=True)
+    for _ in range(2):
+        for event in leader.history(tasks=True):
+            follower.take(event)
+    assert [e.id for e in follower.history(tasks=True)] == ["old"]
+    assert feed._queue.empty()
 
 
 EVENT = Event("service", "update", "abc123", {"name": "web", "image.new": "i:2"}, 5.0)

@@ -27,7 +27,10 @@ def passes(event: Event, filters: Filters) -> bool:
         return False
     for kind in _NAMED:
         wanted = filters.get(kind, [])
-        if not matches_any(wanted, event.id) and not matches_any(wanted, name):
+        values = (event.id, name)
+        if event.type == TASK and kind in ("service", "node"):
+            values = (event.attributes.get(kind, ""), event.attributes.get(f"{kind}.name", ""))
+        if not any(matches_any(wanted, value) for value in values):
             return False
     return matches_labels(filters.get("label", []), event.attributes)
 

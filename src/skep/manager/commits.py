@@ -13,6 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
+from skep.manager.task_events import TaskEvents
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
 from skep.model.task import Task
@@ -53,12 +54,14 @@ class Committer:
         view: View,
         publish: Callable[[PerNode], None],
         service_changed: Callable[[Service | None, Service], None],
+        task_events: TaskEvents | None = None,
     ) -> None:
         self._store = store
         self._fence = fence
         self._view = view
         self._publish = publish
         self._service_changed = service_changed
+        self._task_events = task_events
         self._gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def commit(self, changes: Iterable[Change]) -> list[str]:
@@ -132,13 +135,19 @@ class Committer:
         view = self._view
         view.revision = max(view.revision, revision)
         changed: PerNode = {}
+        events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for bucket in piece:
             per_node = changed.setdefault(bucket.node_id, ([], []))
             for task in bucket.put.values():
                 stored = replace(task, revision=revision)
+                before = view.tasks.get(task.id)
                 view.put_task(stored)
+                if events is not None:
+                    events.decided(before, stored)
                 per_node[0].append(stored)
             for task in bucket.dropped.values():
+                if events is not None:
+                    events.dropped(task)
                 view.drop_task(task)
                 per_node[1].append(task)
         self._publish(changed)

@@ -25,6 +25,7 @@ from skep.manager.loading import load
 from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
+from skep.manager.task_events import TaskEvents
 from skep.model.cluster import Cluster
 from skep.model.node import Node, NodeDescription, NodeTls
 from skep.model.service import Service
@@ -84,8 +85,11 @@ class Leader:
         self._sign = sign
         self._tell_daemon = cluster_changed
         self.dispatcher = Dispatcher(view, clock, self, managers)
-        committer = Committer(store, fence, view, self.dispatcher.publish, self._service_written)
-        self.reconciler = Reconciler(view, committer, clock, new_id)
+        self._task_events = TaskEvents(hub, view)
+        committer = Committer(
+            store, fence, view, self.dispatcher.publish, self._service_written, self._task_events
+        )
+        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
         self._writer = NodeWriter(store, fence, view, self.node_written)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
@@ -256,6 +260,8 @@ class Leader:
         self.rotation.look()
 
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
+        if self._task_events.wanted:
+            self._task_events.observed(task, status)
         if news or self.reconciler.is_updating(task.service_id):
             self.reconciler.mark_slot(task.service_id, slot_key(task))
         if is_terminal(status.state):

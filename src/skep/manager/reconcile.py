@@ -14,6 +14,7 @@ import structlog
 from skep.manager.commits import Committer
 from skep.manager.orchestrator import everywhere, replicated, slot, updater
 from skep.manager.scheduler.place import Round
+from skep.manager.task_events import TaskEvents
 from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutTask
 from skep.model.service import Service
 from skep.model.states import RUNNING
@@ -41,11 +42,13 @@ class Reconciler:
         committer: Committer,
         clock: Clock,
         new_id: NewId,
+        task_events: TaskEvents | None = None,
     ) -> None:
         self._view = view
         self._committer = committer
         self._clock = clock
         self._new_id = new_id
+        self._task_events = task_events
         self._wake = asyncio.Event()
         self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
         self._slots: dict[tuple[str, SlotKey], None] = {}
@@ -302,7 +305,10 @@ class Reconciler:
             return 0
         placement = round_.place(wanted)
         changes.extend(PutTask(task) for task in placement.placed)
+        events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for pending in placement.pending:
+            if events is not None:
+                events.waits(self._view.pending_ids.get(pending.id), pending)
             self._view.put_pending(pending)
         return len(placement.placed)
 

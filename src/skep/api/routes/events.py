@@ -22,7 +22,7 @@ from skep.api.objects import encode
 from skep.api.port import EventFeed, SwarmNode
 from skep.api.server import Route
 from skep.api.versions import show_version
-from skep.model.event import Event
+from skep.model.event import TASK, Event
 from skep.runtime.errors import Invalid, Unavailable
 
 WAITING_MAX_BYTES = 4 << 20  # for one client: some ten thousand events; who has more to read is cut off
@@ -165,6 +165,7 @@ class _Outlet:
         self._waiting: list[bytes] = []
         self._size = 0
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
 
     def put(self, line: bytes) -> None:
         """Cuts the client off where too much waits for it."""
@@ -174,6 +175,12 @@ class _Outlet:
             return
         self._waiting.append(line)
         self._wake.set()
+
+    async def has_room(self) -> None:
+        """Returns once less than half of what may wait does."""
+        while self._size > WAITING_MAX_BYTES // 2:
+            self._room.clear()
+            await self._room.wait()
 
     def cut_off(self) -> None:
         self._waiting.clear()
@@ -191,11 +198,16 @@ class _Outlet:
         for line in lines:
             await self._response.write(line)
             self._size -= len(line)
+            self._room.set()
 
 
 async def _follow_swarm(feed: EventFeed, filters: Filters, outlet: _Outlet) -> None:
     async for event in feed:
         if passes(event, filters):
+            if event.type == TASK:
+                await (
+                    outlet.has_room()
+                )  # there may be any number; meanwhile the feed counts what it leaves out
             outlet.put(event_line(event))
     outlet.cut_off()  # the feed only ends by itself where it was read too slowly
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference
+from skep.model.cluster import TaskDefaults
+from skep.model.container import LogDriver
 from skep.model.service import TaskTemplate
 from skep.model.states import FAILED, RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.store.view import View
 
-from .builders import add_node, add_service, add_task
+from .builders import add_cluster, add_node, add_service, add_task
 
 
 def test_a_template_is_sent_once_per_session() -> None:
@@ -73,3 +75,23 @@ def test_what_the_node_knows_already_is_not_told() -> None:
     task = add_task(view, "t1", "a", 1, observed=None)
     ended = replace(task, result=TaskStatus(FAILED, 1.0))
     assert difference(view, "a", [ended], [], Sent()) is None
+
+
+def test_the_swarms_defaults_come_with_the_first_tasks_that_need_them() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    add_cluster(view)
+    sent = Sent()
+    first = add_task(view, "t1", "a", 1, observed=None)
+    assert complete(view, "a", sent).defaults == TaskDefaults()
+    told = difference(view, "a", [first], [], sent)
+    assert told is not None
+    assert told.defaults is None
+    changed = TaskDefaults(log_driver=LogDriver(name="local"))
+    assert view.cluster is not None
+    view.put_cluster(replace(view.cluster, spec=replace(view.cluster.spec, task_defaults=changed)))
+    for expected in (changed, None):
+        told = difference(view, "a", [first], [], sent)
+        assert told is not None
+        assert told.defaults == expected

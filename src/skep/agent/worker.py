@@ -12,6 +12,7 @@ import structlog
 
 from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
 from skep.agent.task_machine import Fate, fate_of, next_action
+from skep.model.container import LogDriver
 from skep.model.generic import Claim
 from skep.model.states import (
     ACCEPTED,
@@ -77,6 +78,7 @@ class Worker:
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
         self._adopted: dict[str, Adopted] = {}
+        self._log_driver: LogDriver | None = None  # the swarm's, for tasks that name none
 
     async def start(self) -> None:
         """Takes over what runs already. Errors: `Unavailable` when the engine cannot be reached."""
@@ -90,6 +92,8 @@ class Worker:
 
     def assign(self, message: Assign) -> None:
         """Takes a message of the manager: the whole set, or differences."""
+        if message.defaults is not None:
+            self._log_driver = message.defaults.log_driver
         if message.complete:
             # A new session's manager begins anew with what it has sent.
             used = {(r.service_id, r.spec_version) for r in self._records.values()}
@@ -181,7 +185,9 @@ class Worker:
         task = AssignedTask(
             record.id, record.service_id, record.spec_version, record.slot, record.desired, record.generic
         )
-        self._executor.begin(action, TaskContext(task, template, self._node_id, self._hostname))
+        self._executor.begin(
+            action, TaskContext(task, template, self._node_id, self._hostname, self._log_driver)
+        )
         if action is Action.REMOVE:
             self._forget(record)
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
 from skep.model.node import NodeDescription
@@ -155,7 +156,8 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
 
     `kept` are finished tasks whose containers stay for the history; `dropped` are tasks to forget;
     `removing` are services that are gone: all their tasks are to be stopped. `outdated` are templates,
-    (service, version), that the node need not keep any more: they would be sent again.
+    (service, version), that the node need not keep any more: they would be sent again. `defaults` is what
+    tasks of this and later messages have where their specs say nothing; None: as before.
     """
 
     complete: bool = False
@@ -165,6 +167,7 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     dropped: list[str] = []
     removing: list[str] = []
     outdated: list[tuple[str, int]] = []
+    defaults: TaskDefaults | None = None
 
 
 class Goodbye(Struct, frozen=True, tag="goodbye"):

@@ -1,14 +1,15 @@
-"""A task's container as the engine is to create it (Engine API 1.41, `POST /containers/create`). Pure."""
+"""A task's container as the engine is to create it (`POST /containers/create`). Pure."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
+from skep.agent.executor.by_version import NEWEST, ApiVersion, check_supported
+from skep.agent.executor.mounts import mount_json
 from skep.agent.executor.port import TaskContext
+from skep.agent.executor.security import security_options
 from skep.agent.executor.templates import container_name, task_values
-from skep.model.container import ContainerSpec, Mount, PortConfig, Privileges, ResourceRequirements
+from skep.model.container import ContainerSpec, Limit, PortConfig, ResourceRequirements
 from skep.model.generic import environment
 from skep.model.spec import Platform, TaskSpec
 from skep.model.template_use import expanded
@@ -29,16 +30,20 @@ def full_reference(image: str) -> str:
     return image + ":latest"
 
 
-def create_body(context: TaskContext, platform: Platform = Platform()) -> Json:
-    """Returns the engine's request; `platform` is the node's, for templates.
+def create_body(context: TaskContext, platform: Platform = Platform(), engine: ApiVersion = NEWEST) -> Json:
+    """Returns the engine's request; `platform` is the node's, `engine` what its engine speaks.
 
-    Errors: `Invalid` for a missing image, a template nobody knows, a seccomp profile that is not base64.
+    Errors: `Invalid` for what no engine could do (a missing image, a bad template or mount), for what this
+    one is too old for, and for what is not Linux'.
     """
     spec = context.template.spec
     container = spec.container_spec or ContainerSpec()
     if not container.image:
         raise Invalid("dockerexec: image required")
     container = expanded(container, task_values(context, platform))
+    check_supported(container, engine)
+    if container.isolation not in ("", "default") and platform.os in ("", "linux"):
+        raise Invalid(f"invalid isolation '{container.isolation}' on linux")  # Docker's words
     body: Json = {
         "Image": container.image,
         "Labels": _labels(context, container),
@@ -87,14 +92,15 @@ def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
 def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec) -> Json:
     host: Json = {
         "ReadonlyRootfs": container.read_only,
-        "Mounts": [_mount(mount) for mount in container.mounts],
-        # Restarting is ours: the engine's own would fight with it.
-        "RestartPolicy": {"Name": "no"},
+        "Mounts": [mount_json(mount) for mount in container.mounts],
+        "Isolation": container.isolation or "default",
+        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in container.ulimits],
+        "PortBindings": _bindings(context.template.host_ports),
+        # No RestartPolicy: restarting is ours, the engine's own would fight with it.
     }
     _set(host, "GroupAdd", container.groups)
     if container.init is not None:
         host["Init"] = container.init
-    _set(host, "Isolation", container.isolation)
     _set(host, "ExtraHosts", [entry for line in container.hosts for entry in _extra_hosts(line)])
     if container.dns_config is not None:
         _set(host, "Dns", container.dns_config.nameservers)
@@ -104,48 +110,14 @@ def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec)
     _set(host, "CapAdd", container.capability_add)
     _set(host, "CapDrop", container.capability_drop)
     _set(host, "OomScoreAdj", container.oom_score_adj)
-    _set(host, "Ulimits", [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in container.ulimits])
     if container.privileges is not None:
-        _set(host, "SecurityOpt", _security(container.privileges))
+        _set(host, "SecurityOpt", security_options(container.privileges))
     if spec.resources is not None:
         host.update(_resources(spec.resources))
-    if spec.log_driver is not None:
-        host["LogConfig"] = {"Type": spec.log_driver.name, "Config": spec.log_driver.options}
-    ports = context.template.host_ports
-    if ports:
-        host["PortBindings"] = _bindings(ports)
+    driver = spec.log_driver or context.log_driver
+    if driver is not None:
+        host["LogConfig"] = {"Type": driver.name, "Config": driver.options}
     return host
-
-
-def _mount(mount: Mount) -> Json:
-    found: Json = {
-        "Type": mount.type or "volume",
-        "Source": mount.source,
-        "Target": mount.target,
-        "ReadOnly": mount.read_only,
-    }
-    _set(found, "Consistency", mount.consistency)
-    if mount.bind_options is not None:
-        bind: Json = {"NonRecursive": mount.bind_options.non_recursive}
-        _set(bind, "Propagation", mount.bind_options.propagation)
-        _set(bind, "CreateMountpoint", mount.bind_options.create_mountpoint)
-        _set(bind, "ReadOnlyNonRecursive", mount.bind_options.read_only_non_recursive)
-        _set(bind, "ReadOnlyForceRecursive", mount.bind_options.read_only_force_recursive)
-        found["BindOptions"] = bind
-    if mount.volume_options is not None:
-        volume: Json = {"NoCopy": mount.volume_options.no_copy, "Labels": mount.volume_options.labels}
-        _set(volume, "Subpath", mount.volume_options.subpath)
-        driver = mount.volume_options.driver_config
-        if driver is not None:
-            volume["DriverConfig"] = {"Name": driver.name, "Options": driver.options}
-        found["VolumeOptions"] = volume
-    if mount.tmpfs_options is not None:
-        tmpfs: Json = {"SizeBytes": mount.tmpfs_options.size_bytes, "Mode": mount.tmpfs_options.mode}
-        _set(tmpfs, "Options", mount.tmpfs_options.options)
-        found["TmpfsOptions"] = tmpfs
-    if mount.image_options is not None:
-        found["ImageOptions"] = {"Subpath": mount.image_options.subpath}
-    return found
 
 
 def _extra_hosts(line: str) -> list[str]:
@@ -154,41 +126,19 @@ def _extra_hosts(line: str) -> list[str]:
     return [f"{name}:{address}" for name in names]
 
 
-def _security(privileges: Privileges) -> list[str]:
-    found = []
-    if privileges.no_new_privileges:
-        found.append("no-new-privileges=true")
-    if privileges.app_armor is not None and privileges.app_armor.mode == "disabled":
-        found.append("apparmor=unconfined")
-    seccomp = privileges.seccomp
-    if seccomp is not None and seccomp.mode == "unconfined":
-        found.append("seccomp=unconfined")
-    if seccomp is not None and seccomp.mode == "custom":
-        found.append("seccomp=" + _profile(seccomp.profile))
-    linux = privileges.se_linux_context
-    if linux is not None and linux.disable:
-        found.append("label=disable")
-    elif linux is not None:
-        values = [(key, getattr(linux, key)) for key in ("user", "role", "type", "level")]
-        found.extend(f"label={key}:{value}" for key, value in values if value)
-    return found
-
-
-def _profile(encoded: str) -> str:
-    try:
-        return base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise Invalid(f"the custom seccomp profile is not base64 of a text: {error}") from error
-
-
 def _resources(resources: ResourceRequirements) -> Json:
+    """Reservations are the scheduler's: Docker's swarm does not tell the engine of them either."""
     found: Json = {}
-    if resources.limits is not None:
-        _set(found, "NanoCpus", resources.limits.nano_cpus)
-        _set(found, "Memory", resources.limits.memory_bytes)
-        _set(found, "PidsLimit", resources.limits.pids)
-    if resources.reservations is not None:
-        _set(found, "MemoryReservation", resources.reservations.memory_bytes)
+    limits = resources.limits or Limit()
+    _set(found, "NanoCpus", limits.nano_cpus)
+    _set(found, "Memory", limits.memory_bytes)
+    _set(found, "PidsLimit", limits.pids)
+    swap = resources.swap_bytes
+    if swap is not None:
+        # The engine's number is memory and swap together.
+        found["MemorySwap"] = -1 if swap < 0 else limits.memory_bytes + swap
+    if resources.memory_swappiness is not None:
+        found["MemorySwappiness"] = resources.memory_swappiness
     return found
 
 

@@ -151,7 +151,8 @@ class DockerExecutor:
 
     async def _prepare(self, context: TaskContext) -> None:
         task_id, name = context.task.id, container_name(context)
-        body = create_body(context, self._platform)
+        version = await self._calls.call(self._engine.api_version)
+        body = create_body(context, self._platform, version)
         body["Image"] = await self._calls.ensure_image(body["Image"])
         try:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))

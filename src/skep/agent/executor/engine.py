@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from skep.agent.executor.by_version import NEWEST, OLDEST, ApiVersion
 from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
@@ -24,7 +26,8 @@ CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
 PULL_SILENCE_S = 300.0  # between two lines of progress; a whole pull may take as long as it needs
 STOP_GRACE_MAX_S = 3600.0
 LINE_MAX_BYTES = 1 << 20  # an event carries all of its container's labels
-API = "/v1.41"  # Engine 20.10, the oldest supported
+
+_VERSION = re.compile(r"(\d+)\.(\d+)")
 
 Json = dict[str, Any]
 
@@ -43,6 +46,17 @@ class EngineClient:
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
         self._session: aiohttp.ClientSession | None = None
+        self._version: ApiVersion | None = None
+
+    async def api_version(self) -> ApiVersion:
+        """Returns what is spoken with this engine: its own version, or ours where that is lower."""
+        if self._version is None:
+            async with await self._send("GET", "/_ping") as answer:
+                said = answer.headers.get("Api-Version", "")
+            found = _VERSION.fullmatch(said)
+            spoken = (int(found[1]), int(found[2])) if found is not None else OLDEST
+            self._version = min(max(spoken, OLDEST), NEWEST)
+        return self._version
 
     async def close(self) -> None:
         """Ends every call under way; the next call connects anew."""
@@ -141,6 +155,19 @@ class EngineClient:
         parameters: dict[str, str] | None = None,
         body: Json | None = None,
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
+        headers: dict[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        major, minor = await self.api_version()
+        return await self._send(method, f"/v{major}.{minor}{path}", parameters, body, timeout, headers)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str] | None = None,
+        body: Json | None = None,
+        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
+        headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -151,10 +178,10 @@ class EngineClient:
         with self._translated():
             answer = await self._session.request(
                 method,
-                f"http://engine{API}{path}",
+                f"http://engine{path}",
                 params=parameters,
                 data=None if body is None else msgspec.json.encode(body),
-                headers={} if body is None else {"Content-Type": "application/json"},
+                headers={**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})},
                 timeout=timeout,
             )
             if answer.status < 400:
@@ -171,6 +198,7 @@ class EngineClient:
         # ValueError: a line above LINE_MAX_BYTES, or a list that is not JSON.
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             cause = str(error) or type(error).__name__
+            self._version = None  # it may be replaced by another
             raise Unavailable(
                 f"the Docker Engine at unix://{self._socket_path} cannot be reached: {cause}. Is it running?"
             ) from error

@@ -12,17 +12,19 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from skep.model.container import LogDriver
 from skep.model.node import NodeDescription
 from skep.rpc.messages import AssignedTask, ServiceTemplate
 
 
 class TaskContext(Struct, frozen=True):
-    """All an executor needs to run one task."""
+    """All an executor needs to run one task. `log_driver` is the swarm's, for tasks that name none."""
 
     task: AssignedTask
     template: ServiceTemplate
     node_id: str
     node_hostname: str
+    log_driver: LogDriver | None = None
 
 
 class Action(Enum):

@@ -14,17 +14,13 @@ NOT_ACTED_ON = {
     "Networks": _NOT_ATTACHED,
     "EndpointSpec.Ports[ingress]": "the routing mesh is not supported yet: use mode=host to publish a port",
     "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
-    "TaskTemplate.ContainerSpec.Privileges.CredentialSpec": "only Windows engines use it",
-    "TaskTemplate.ContainerSpec.Isolation": "only Windows engines use it",
     "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
-    "TaskTemplate.Resources.SwapBytes": "not passed on to the engine yet",
-    "TaskTemplate.Resources.MemorySwappiness": "not passed on to the engine yet",
 }
 
 
 def warnings_for(spec: ServiceSpec) -> list[str]:
     """Returns one sentence for each field that is set and not acted on."""
-    task, container = spec.task_template, spec.task_template.container_spec
+    task = spec.task_template
     endpoint = spec.endpoint_spec
     present = {
         "TaskTemplate.Networks": bool(task.networks),
@@ -32,16 +28,7 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
         "EndpointSpec.Ports[ingress]": endpoint is not None
         and any(p.publish_mode in ("", "ingress") for p in endpoint.ports),
         "EndpointSpec.Mode[dnsrr]": endpoint is not None and endpoint.mode == "dnsrr",
-        "TaskTemplate.ContainerSpec.Privileges.CredentialSpec": container is not None
-        and container.privileges is not None
-        and container.privileges.credential_spec is not None,
-        "TaskTemplate.ContainerSpec.Isolation": container is not None
-        and container.isolation not in ("", "default"),
         "TaskTemplate.Placement.Preferences": task.placement is not None
         and not all(p.spread and is_spread(p.spread.spread_descriptor) for p in task.placement.preferences),
-        "TaskTemplate.Resources.SwapBytes": task.resources is not None
-        and task.resources.swap_bytes is not None,
-        "TaskTemplate.Resources.MemorySwappiness": task.resources is not None
-        and task.resources.memory_swappiness is not None,
     }
     return [f"{field}: {NOT_ACTED_ON[field]}" for field, is_set in present.items() if is_set]

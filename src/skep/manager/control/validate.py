@@ -9,7 +9,7 @@ import re
 from collections import Counter
 
 from skep.model.constraint import parse_constraint
-from skep.model.container import ContainerSpec, HealthConfig, ResourceRequirements
+from skep.model.container import ContainerSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import template_values
 from skep.model.template_use import expanded
@@ -22,6 +22,7 @@ MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_HEALTH_NS = 1_000_000
 REPLICAS_MAX = 1_000_000  # ten times the largest swarm this was measured with; more is a slip of the key
+PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
 
@@ -96,18 +97,22 @@ def _container(container: ContainerSpec) -> None:
         if count > 1:
             raise Invalid(f"ContainerSpec: duplicate mount point: {target}")
     for mount in container.mounts:
-        if mount.type not in ("bind", "volume", "tmpfs", "npipe", "cluster", "image"):
-            raise Invalid(f"ContainerSpec: invalid mount type '{mount.type}'")
-        if mount.type in ("cluster", "npipe"):
-            raise Unsupported(f"mounts of type {mount.type} are not supported by skep yet")
-        if not mount.target.startswith("/") and not mount.target.startswith("{{"):
-            raise Invalid(f"invalid mount target, must be an absolute path: {mount.target}")
-        if mount.type == "bind" and not mount.source:
-            raise Invalid("invalid bind mount source, source must not be empty")
+        _mount(mount)
     if container.healthcheck is not None:
         _health(container.healthcheck)
     if (container.stop_grace_period or 0) < 0:
         raise Invalid("ContainerSpec: stop-grace-period must not be negative")
+
+
+def _mount(mount: Mount) -> None:
+    """As Docker's API; what its executor refuses (a relative target), ours does (`agent.executor.mounts`)."""
+    if mount.type not in ("", "bind", "volume", "tmpfs", "npipe", "cluster", "image"):
+        raise Invalid(f'invalid MountType: "{mount.type}"')
+    if mount.type == "cluster":
+        raise Unsupported("mounts of type cluster are not supported by skep yet")
+    propagation = mount.bind_options.propagation if mount.bind_options is not None else ""
+    if propagation not in ("", *PROPAGATIONS):
+        raise Invalid(f'invalid MountPropagation: "{propagation}"')
 
 
 def _templates(spec: ServiceSpec) -> None:
@@ -141,6 +146,7 @@ def _resources(resources: ResourceRequirements) -> None:
             raise Invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
         if each.memory_bytes and each.memory_bytes < MIN_MEMORY_BYTES:
             raise Invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
+    _swap(resources)
     for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
         discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
         if discrete is None:
@@ -149,6 +155,16 @@ def _resources(resources: ResourceRequirements) -> None:
             raise Invalid(f"invalid argument for resource{kind}: a task reserves a number, not names")
         if discrete.value < 0:
             raise Invalid(f"cannot ask for negative resource {discrete.kind}")
+
+
+def _swap(resources: ResourceRequirements) -> None:
+    swap, swappiness = resources.swap_bytes, resources.memory_swappiness
+    if swap is not None and not (resources.limits is not None and resources.limits.memory_bytes):
+        raise Invalid("invalid swap value: it is what may be used besides a memory limit, and there is none")
+    if swap is not None and swap < -1:
+        raise Invalid(f"invalid swap value {swap}: Must be -1 (unlimited), 0 (none) or more")
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise Invalid(f"invalid memory swappiness {swappiness}: Must be between 0 and 100, or -1")
 
 
 def _update(what: str, config: UpdateConfig) -> None:

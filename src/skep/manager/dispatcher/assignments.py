@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from skep.model.cluster import TaskDefaults
 from skep.model.states import is_terminal
 from skep.model.task import Task
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
@@ -13,13 +14,22 @@ PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are s
 
 
 class Sent:
-    """Which templates, (service, version), the agent of one session has."""
+    """What the agent of one session has: templates, (service, version), and the swarm's defaults."""
 
-    __slots__ = ("keys", "prune_at")
+    __slots__ = ("defaults", "keys", "prune_at")
 
     def __init__(self) -> None:
         self.keys: set[tuple[str, int]] = set()
         self.prune_at = PRUNE_MIN
+        self.defaults: TaskDefaults | None = None
+
+    def take_defaults(self, view: View) -> TaskDefaults | None:
+        """Returns the defaults where they are not what the agent has."""
+        now = view.cluster.spec.task_defaults if view.cluster is not None else TaskDefaults()
+        if now == self.defaults:
+            return None
+        self.defaults = now
+        return now
 
     def take_outdated(self, view: View, node_id: str) -> list[tuple[str, int]]:
         """Returns templates that no task of the node uses, and forgets them; looks only now and then."""
@@ -45,7 +55,8 @@ def complete(view: View, node_id: str, sent: Sent) -> Assign:
             continue
         tasks.append(_assigned(view, task))
         _add_template(view, task, sent, templates)
-    return Assign(complete=True, templates=templates, tasks=tasks, kept=kept)
+    defaults = sent.take_defaults(view)
+    return Assign(complete=True, templates=templates, tasks=tasks, kept=kept, defaults=defaults)
 
 
 def difference(
@@ -62,7 +73,8 @@ def difference(
     if not tasks and not ids:
         return None
     outdated = sent.take_outdated(view, node_id)
-    return Assign(templates=templates, tasks=tasks, dropped=ids, outdated=outdated)
+    defaults = sent.take_defaults(view)
+    return Assign(templates=templates, tasks=tasks, dropped=ids, outdated=outdated, defaults=defaults)
 
 
 def _assigned(view: View, task: Task) -> AssignedTask:

@@ -1,0 +1,78 @@
+"""The engine's client against engines of other versions than the one at hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from skep.agent.executor.engine import EngineClient
+from skep.runtime.errors import Unavailable
+
+
+class Engine:
+    """Answers every call with its path; says to be of a version."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.paths: list[str] = []
+        self.version = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, version: str) -> None:
+        self.version = version
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.socket)).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self.socket.unlink(missing_ok=True)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.paths.append(request.path)
+        return web.json_response({}, headers={"Api-Version": self.version} if self.version else {})
+
+
+@pytest.fixture
+async def engine(short_dir: Path) -> AsyncIterator[Engine]:
+    made = Engine(short_dir / "e.sock")
+    yield made
+    await made.stop()
+
+
+@pytest.mark.parametrize(
+    ("says", "spoken"), [("1.41", "1.41"), ("1.47", "1.47"), ("1.60", "1.51"), ("1.30", "1.41"), ("", "1.41")]
+)
+async def test_speaks_the_engines_version_as_far_as_both_know_it(
+    engine: Engine, says: str, spoken: str
+) -> None:
+    await engine.start(says)
+    client = EngineClient(str(engine.socket))
+    try:
+        await client.image("image")
+        await client.image("image")
+    finally:
+        await client.close()
+    assert engine.paths == ["/_ping", *[f"/v{spoken}/images/image/json"] * 2]
+
+
+async def test_asks_anew_when_the_engine_was_away(engine: Engine) -> None:
+    """It may have been upgraded meanwhile."""
+    await engine.start("1.41")
+    client = EngineClient(str(engine.socket))
+    try:
+        assert await client.api_version() == (1, 41)
+        await engine.stop()
+        with pytest.raises(Unavailable):
+            await client.image("image")
+        await engine.start("1.47")
+        await client.image("image")
+    finally:
+        await client.close()
+    assert engine.paths[-1] == "/v1.47/images/image/json"

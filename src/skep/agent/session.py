@@ -112,6 +112,12 @@ class Session:
         finally:
             self._managing = None
 
+    def say_description(self, description: NodeDescription) -> None:
+        """Tells the leader what the node is by now; the next session begins with it."""
+        self._description = description
+        if self._registered and self._connection is not None:
+            self._connection.send(messages.encode(messages.Described(description)))
+
     def say_tls(self, has: messages.HasTls) -> None:
         """Tells the leader what certificate this node has; a new session's leader asks for it again."""
         if self._registered and self._connection is not None:

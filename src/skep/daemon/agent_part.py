@@ -64,6 +64,7 @@ class AgentPart:
         self._renewing: asyncio.Task[None] | None = None
         self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
         self._work: asyncio.Task[None] | None = None
+        self._described: NodeDescription | None = None
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
@@ -113,10 +114,26 @@ class AgentPart:
             except SkepError as error:
                 log.warning("engine.unreachable", error=str(error))
                 await asyncio.sleep(ENGINE_RETRY_S)
-        await self.session.run(self._worker, self._describe)
+        looking = asyncio.ensure_future(self._look_again())
+        try:
+            await self.session.run(self._worker, self._describe)
+        finally:
+            looking.cancel()
+
+    async def _look_again(self) -> None:
+        """Tells the manager where the engine is not what it was: restarted, reconfigured."""
+        period_s = self._executor.looks_again_s
+        while period_s is not None:
+            await asyncio.sleep(period_s)
+            with contextlib.suppress(SkepError):
+                description = await self._executor.describe()
+                if description != self._described:
+                    self._described = description
+                    self.session.say_description(description)
 
     async def _describe(self) -> NodeDescription:
-        return await self._executor.describe()
+        self._described = await self._executor.describe()
+        return self._described
 
     def _goodbye(self, kind: str, message: str) -> None:
         if kind == "removed":

@@ -90,7 +90,7 @@ class Leader:
             store, fence, view, self.dispatcher.publish, self._service_written, self._task_events
         )
         self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
-        self._writer = NodeWriter(store, fence, view, self.node_written)
+        self._writer = NodeWriter(store, fence, view, self.node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
         self._asking: set[asyncio.Task[None]] = set()

@@ -23,13 +23,21 @@ RETRY_S = 0.2  # after etcd could not be reached
 
 class NodeWriter:
     """`add` waits until its node is durable; `describe` is remembered until it can be written. `moved` hears
-    of managers whose address was written."""
+    of managers whose address was written, `redescribed` of nodes that are not what they were."""
 
-    def __init__(self, store: Store, fence: Fence, view: View, moved: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        moved: Callable[[str], None],
+        redescribed: Callable[[str], None] = lambda node_id: None,
+    ) -> None:
         self._store = store
         self._fence = fence
         self._view = view
         self._moved = moved
+        self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._described: dict[str, tuple[NodeDescription, str, str]] = {}
         self._wake = asyncio.Event()
@@ -119,6 +127,8 @@ class NodeWriter:
             self._view.put_node(node)
             if before is None or before.manager_addr != node.manager_addr:
                 self._moved(node.id)
+            if before is not None and before.description != node.description:
+                self._redescribed(node.id)
             if self._described.get(node.id) == said[node.id]:
                 del self._described[node.id]
 

@@ -70,7 +70,7 @@ def of_end(view: View, task: Task) -> list[str]:
         newer = _newest(view, task)
         if newer is not None and newer.id != task.id:
             return [f"It is to stop: task {newer.id} takes its place."]
-        return ["It is to stop: the service was scaled down, or is being updated."]
+        return ["It is to stop: a scale-down, an update, or a node that has less than is reserved there."]
     if task.result is None:
         return []
     newest = _newest(view, task)

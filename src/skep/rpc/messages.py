@@ -6,6 +6,7 @@
               <------------------------------ Assign(complete=True): the node's whole set
     Statuses  ------------------------------> everything the agent knows, then what changes
               <------------------------------ Assign: differences, as they are committed
+    Described ------------------------------> where the node is not what it was
     Heartbeat ------------------------------>
               <------------------------------ HeartbeatAck
               <------------------------------ WantedTls: after Registered, and when it changes
@@ -62,6 +63,12 @@ class Register(Struct, frozen=True, tag="register"):
 
     description: NodeDescription
     manager_addr: str = ""
+
+
+class Described(Struct, frozen=True, tag="described"):
+    """What the node is by now: its engine was started again, or reads its configuration anew."""
+
+    description: NodeDescription
 
 
 class Registered(Struct, frozen=True, tag="registered"):
@@ -183,7 +190,7 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     leader: str = ""
 
 
-FromAgent = Register | Statuses | Heartbeat | Renew | HasTls | Manage
+FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage
 FromManager = Registered | Assign | HeartbeatAck | Renewed | WantedTls | Role | Managing | NotNow | Goodbye
 
 encode = msgspec.msgpack.Encoder().encode

@@ -19,6 +19,7 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.addresses import AddressBook
+from skep.store.excess import excess_of, is_over
 from skep.store.port import Member
 
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
@@ -32,10 +33,11 @@ def slot_key(task: Task) -> SlotKey:
 class Usage:
     """What a node's live tasks hold. Counted as tasks come and go."""
 
-    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports", "tasks")
+    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports", "tasks", "to_run")
 
     def __init__(self) -> None:
         self.tasks = 0
+        self.to_run = 0  # of these
         self.nano_cpus = 0
         self.memory_bytes = 0
         self.ports: dict[tuple[str, int], int] = {}  # (protocol, published port) in host mode -> holders
@@ -85,6 +87,7 @@ class View:
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
         self._demands: dict[tuple[str, int], Demand] = {}
+        self._excess: dict[str, tuple[object, frozenset[str]]] = {}  # node -> (of what, task ids)
         for network in PREDEFINED:
             self.put_network(network)
 
@@ -171,6 +174,31 @@ class View:
                 self._demands[key] = found
         return found
 
+    def is_excess(self, task: Task) -> bool:
+        """True for a task that its node has no room for any more: it became smaller (`store.excess`). A node
+        that is paused keeps what it has."""
+        node, usage = self.nodes.get(task.node_id), self.usage.get(task.node_id)
+        if node is None or usage is None or node.spec.availability != "active":
+            return False
+        resources = node.description.resources
+        if not is_over(resources, usage.nano_cpus, usage.memory_bytes, usage.generic):
+            return False
+        held = (usage.tasks, usage.to_run, usage.nano_cpus, usage.memory_bytes, tuple(usage.generic.items()))
+        key = (node.version, len(self.removed), held)
+        known = self._excess.get(node.id)
+        if known is None or known[0] != key:
+            live = [t for t in self.tasks_of_node(node.id) if self._is_to_run(t)]
+            known = self._excess[node.id] = (key, excess_of(resources, live, self._needs))
+        return task.id in known[1]
+
+    def _is_to_run(self, task: Task) -> bool:
+        status = self.status_of(task)
+        return self.desired_of(task) <= RUNNING and not (status is not None and is_terminal(status.state))
+
+    def _needs(self, task: Task) -> tuple[int, int]:
+        demand = self.demand(task.service_id, task.spec_version)
+        return demand.nano_cpus, demand.memory_bytes
+
     # Changing: durable objects, after their commit
 
     def put_cluster(self, cluster: Cluster) -> None:
@@ -185,6 +213,7 @@ class View:
         self.nodes.pop(node_id, None)
         self.node_status.pop(node_id, None)
         self.node_tls.pop(node_id, None)
+        self._excess.pop(node_id, None)
         if node_id not in self.buckets:  # tasks of its that are still there are counted until they go
             self.usage.pop(node_id, None)
 
@@ -330,6 +359,7 @@ class View:
             if taken:
                 usage.generic[held] = taken
         if task.desired_state < COMPLETE:
+            usage.to_run += sign
             live = self.live.setdefault(task.service_id, {})
             count = live.get(task.node_id, 0) + sign
             if count:

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 STOP_GRACE_S = 10.0  # Docker's default
 CLOSE_S = 15.0  # for leftovers to go: the default grace and some
+LOOKS_AGAIN_S = 20.0  # SwarmKit: how soon another engine version, label or resource is noticed
 EVENTS = ["die", "destroy", "health_status"]
 UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
 DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
@@ -68,6 +69,10 @@ class DockerExecutor:
         self._platform = (await self.describe()).platform
         if node_id and self._watcher is None:
             self._watcher = asyncio.ensure_future(self._watch())
+
+    @property
+    def looks_again_s(self) -> float | None:
+        return LOOKS_AGAIN_S
 
     async def describe(self) -> NodeDescription:
         return await self._engine.describe(self._hostname)

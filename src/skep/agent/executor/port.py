@@ -68,6 +68,11 @@ class Executor(Protocol):
         """Connects; from now on `report` is called from the event loop for every observation."""
         ...
 
+    @property
+    def looks_again_s(self) -> float | None:
+        """How often what the node is may be worth looking at; None where it never changes."""
+        ...
+
     async def describe(self) -> NodeDescription:
         """Returns what the node is: host name, platform, resources, engine."""
         ...

@@ -49,6 +49,10 @@ class SimulatedExecutor:
     async def start(self, node_id: str, report: Report) -> None:
         self._report = report
 
+    @property
+    def looks_again_s(self) -> float | None:
+        return None
+
     async def describe(self) -> NodeDescription:
         return NodeDescription(
             hostname=self._hostname,

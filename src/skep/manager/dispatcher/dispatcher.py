@@ -231,6 +231,11 @@ class Dispatcher:
             self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
             self._listener.node_changed(node_id, before)
 
+    def describe(self, node_id: str, connection: Connection, description: NodeDescription) -> None:
+        node = self._view.nodes.get(node_id)
+        if node is not None and node.description != description:
+            self._listener.node_described(node_id, description, connection.remote_host, node.manager_addr)
+
     def is_current(self, node_id: str, connection: Connection) -> bool:
         session = self._sessions.get(node_id)
         return session is not None and session.connection is connection
@@ -354,6 +359,8 @@ class SessionHandler:
             return  # a session that was replaced, or never opened: its words no longer count
         elif isinstance(message, messages.Heartbeat):
             self._dispatcher.heartbeat(self._node_id)
+        elif isinstance(message, messages.Described):
+            self._dispatcher.describe(self._node_id, self._connection, message.description)
         elif isinstance(message, messages.Renew):
             self._dispatcher.renew(self._node_id, message.request_pem)
         elif isinstance(message, messages.Manage):

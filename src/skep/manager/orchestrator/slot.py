@@ -128,7 +128,7 @@ def _misplaced(view: View, service: Service, task: Task) -> bool:
     node = view.nodes[task.node_id]
     if node.spec.availability == "drain":
         return True
-    return not eligible(node, service.template_of(task.spec_version).spec.placement)
+    return not eligible(node, service.template_of(task.spec_version).spec.placement) or view.is_excess(task)
 
 
 def _stopped(task: Task, now: float) -> Task:

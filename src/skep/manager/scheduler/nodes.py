@@ -39,6 +39,7 @@ class NodeTable:
             self.tasks[row] = usage.tasks if usage else 0
         self._own: dict[str, Ints] = {}
         self._ports: dict[tuple[str, int], Mask] = {}
+        self._labels: dict[str, list[str]] = {}
         self._masks: dict[object, Mask] = {}
         self._stocks: dict[str, Ints] = {}  # of kinds of generic resources that were asked for: what is free
         self._names: dict[tuple[str, str], list[str]] = {}  # (node, kind) -> names that are free
@@ -109,7 +110,10 @@ class NodeTable:
 
     def labels(self, descriptor: str) -> list[str]:
         """Returns each node's value of a spread descriptor; the empty text where it has none."""
-        return [spread_label(descriptor, node) for node in self.nodes]
+        found = self._labels.get(descriptor)
+        if found is None:
+            found = self._labels[descriptor] = [spread_label(descriptor, node) for node in self.nodes]
+        return found
 
     def take(self, service_id: str, demand: Demand, given: Ints) -> None:
         """Notes what this pass has placed."""

@@ -162,7 +162,9 @@ def _spread(table: NodeTable, service_id: str, spec: TaskSpec, capacities: Ints,
     own = table.own(service_id)
     given = np.zeros(len(table.ids), dtype=np.int64)
     labels = [table.labels(descriptor) for descriptor in descriptors]
-    _descend(np.flatnonzero(capacities > 0), labels, own, table.tasks, capacities, n, given)
+    # All nodes, full ones too: what runs on them counts for their branch, as in SwarmKit.
+    rows = np.arange(len(table.ids), dtype=np.int64)
+    _descend(rows, labels, own, table.tasks, capacities, n, given)
     return given
 
 

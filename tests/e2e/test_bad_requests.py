@@ -58,7 +58,7 @@ CONTAINER = {"TaskTemplate": {"ContainerSpec": {"Image": "i"}}}
         (b"[]", "must be a JSON object"),
         (b'{"Name": 3}', "`$.Name`"),
         (b'{"TaskTemplate": {"ContainerSpec": {"Image": ["i"]}}}', "$.TaskTemplate.ContainerSpec.Image"),
-        (b"{}", "TaskSpec: missing runtime"),
+        (b"{}", "mismatched Runtime and *Spec fields"),
         (json.dumps({**CONTAINER, "Name": "no good!"}).encode(), "name must be valid"),
         (json.dumps({**CONTAINER, "Mode": {"Replicated": {"Replicas": -1}}}).encode(), "Replicas"),
         (b'{"Name": "' + b"x" * (9 << 20) + b'"}', "larger than"),

@@ -13,6 +13,7 @@ from skep.runtime.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
 BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
+VERSION_DIGITS_MAX = 20  # of 2**64
 BODY_MAX_BYTES = 8 << 20  # a service spec with every field full is some 100 kB; secrets are 500 kB
 
 
@@ -42,7 +43,7 @@ def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
     """See `read_body`."""
     try:
         value = msgspec.json.decode(raw or b"{}")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
         raise Invalid("the request body must be a JSON object")
@@ -61,7 +62,18 @@ def query_bool(request: web.Request, name: str) -> bool:
 def query_version(request: web.Request, kind: str) -> int:
     """Returns the object version an update carries. Errors: `Invalid`, in Docker's words."""
     text = request.query.get("version", "")
-    try:
+    if text.isascii() and text.isdigit() and len(text) <= VERSION_DIGITS_MAX and int(text) < 1 << 64:
         return int(text)
-    except ValueError:
-        raise Invalid(f"invalid {kind} version '{text}': an update needs the object's version") from None
+    raise Invalid(f"invalid {kind} version '{text[:100]}': an update needs the object's version")
+
+
+def query_parsed_bool(request: web.Request, name: str, says_why: bool = True) -> bool:
+    """Returns what Go's ParseBool makes of a value; False where there is none. Errors: `Invalid`."""
+    text = request.query.get(name, "")
+    if text in ("", "0", "f", "F", "FALSE", "false", "False"):
+        return False
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    shown = text[:100]
+    why = f': strconv.ParseBool: parsing "{shown}": invalid syntax' if says_why else ""
+    raise Invalid(f"invalid value for {name}: {shown}{why}")

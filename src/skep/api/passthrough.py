@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from aiohttp import ClientError, ClientResponse, web
 
 from skep.api.engine import LocalEngine
 from skep.api.hijack import hijack
 from skep.api.versions import show_version, split_path
+from skep.runtime.errors import NotFound
 
 # Hop-by-hop (RFC 9110, 7.6.1), or made again by aiohttp for its own connection.
 _OWN = frozenset(
     {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "expect"}
 )
 CHUNK = 256 << 10
+_SWARMS = frozenset({"swarm", "nodes", "services", "tasks", "secrets", "configs"})
+_VERSION_PART = re.compile(r"v[0-9.]+")
 
 
 class Passthrough:
@@ -24,7 +30,12 @@ class Passthrough:
         self._engine = engine
 
     async def handle(self, request: web.Request, read: bytes | None = None) -> web.StreamResponse:
-        """Passes a request on; `read` is its body where somebody has looked at it already."""
+        """Passes a request on; `read` is its body where somebody has looked at it already.
+
+        Errors: `NotFound` for a path of the swarm's that is none of ours; `Unavailable`.
+        """
+        if is_swarms(request.raw_path):
+            raise NotFound("page not found")
         path = await self.engine_path(request)
         if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
             return await hijack(request, self._engine, path)
@@ -48,6 +59,16 @@ class Passthrough:
             return request.raw_path
         version = min(version, await self._engine.max_version())
         return f"/v{show_version(version)}{rest}"
+
+
+def is_swarms(raw_path: str) -> bool:
+    """True for what an engine could read as a path of its own swarm, however it is written: it has none, and
+    a request that got past our routes must not make one."""
+    path = unquote(raw_path.partition("?")[0], errors="replace")
+    parts = [part for part in posixpath.normpath("/" + path.replace("\\", "/")).split("/") if part]
+    if parts and _VERSION_PART.fullmatch(parts[0]):
+        parts = parts[1:]
+    return bool(parts) and parts[0].lower() in _SWARMS
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

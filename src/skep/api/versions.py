@@ -10,17 +10,17 @@ Version = tuple[int, int]
 
 MIN_VERSION: Version = (1, 24)
 MAX_VERSION: Version = (1, 51)
-PREFIX = r"/v{version:\d+\.\d+}"
-_PREFIXED = re.compile(r"^/v(\d+)\.(\d+)(/.*)$")
+PREFIX = r"/v{version:[0-9.]+}"  # as the engine's own: what matches there must not get past ours
+_PREFIXED = re.compile(r"^/v([0-9.]+)(/.*)$")
+_VERSION = re.compile(r"([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.[0-9]{1,5}){0,2}")
 
 
 def parse_version(text: str) -> Version:
     """Errors: `Invalid`."""
-    major, _, minor = text.partition(".")
-    try:
-        return int(major), int(minor)
-    except ValueError:
-        raise Invalid(f"invalid API version '{text}'") from None
+    found = _VERSION.fullmatch(text)
+    if found is None:
+        raise Invalid(f"invalid API version '{text[:100]}'")
+    return int(found[1]), int(found[2] or 0)
 
 
 def show_version(version: Version) -> str:
@@ -43,8 +43,8 @@ def check_version(version: Version, maximum: Version) -> None:
 
 
 def split_path(raw_path: str) -> tuple[Version | None, str]:
-    """Returns the version in a path and the path without it."""
+    """Returns the version in a path and the path without it. Errors: `Invalid`."""
     found = _PREFIXED.match(raw_path)
     if found is None:
         return None, raw_path
-    return (int(found[1]), int(found[2])), found[3]
+    return parse_version(found[1]), found[2]

@@ -11,6 +11,9 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from skep.runtime.errors import Invalid
+
+INT_BITS = 63  # of what Docker's numbers hold, and what is computed with; no number in use is near it
 Uint = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -45,7 +48,8 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
     """Returns decoded JSON with `kind`'s own member names and without nulls, as Go's decoder reads it.
 
     Go matches names without regard to case and takes null for unset. Names that `kind` does not have are
-    left out and their paths added to `unknown`, so that the caller can say so.
+    left out and their paths added to `unknown`, so that the caller can say so. Errors: `Invalid` for a number
+    that is too large to be kept.
     """
     if not isinstance(value, dict):
         return value
@@ -62,6 +66,8 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
 
 def _canonical_member(member: object, annotation: object, unknown: list[str], path: str) -> object:
     inner = _struct_types(annotation)
+    if isinstance(member, int) and member.bit_length() > INT_BITS:
+        raise Invalid(f"invalid request body: the number at `$.{path.rstrip('.')}` is out of range")
     if not inner:
         if isinstance(member, dict):
             return {k: v for k, v in member.items() if v is not None}

@@ -78,7 +78,13 @@ def removed_key(service_id: str) -> str:
 
 
 def service_name_key(name: str) -> str:
-    return _SERVICE_NAMES + name
+    """Names are one whatever their case, as Docker has it."""
+    return _SERVICE_NAMES + name.lower()
+
+
+def service_name_keys(name: str) -> tuple[str, ...]:
+    """Returns all keys that may hold a name: earlier versions of skep kept its case."""
+    return tuple(dict.fromkeys((service_name_key(name), _SERVICE_NAMES + name)))
 
 
 def network_key(network_id: str) -> str:

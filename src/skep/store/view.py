@@ -73,6 +73,7 @@ class View:
         self.node_tls: dict[str, NodeTls] = {}  # as the nodes say it, to this leader
         self.services: dict[str, Service] = {}
         self.service_ids: dict[str, str] = {}  # name -> id
+        self.service_names: dict[str, str] = {}  # name in lower case -> id: no two may differ by case only
         self.removed: dict[str, RemovedService] = {}
         self.networks: dict[str, Network] = {}
         self.network_ids: dict[str, str] = {}  # name -> id
@@ -222,12 +223,14 @@ class View:
         if known is None or known.version <= service.version:
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
+            self.service_names[service.spec.name.lower()] = service.id
 
     def remove_service(self, removed: RemovedService) -> None:
         """The service is gone for users; its tasks are on their way out."""
         service = self.services.pop(removed.id, None)
         if service is not None:
             self.service_ids.pop(service.spec.name, None)
+            self.service_names.pop(service.spec.name.lower(), None)
         self.removed[removed.id] = removed
         self.drop_all_pending(removed.id)
 

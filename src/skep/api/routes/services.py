@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.decode import query_bool, query_version, read_body
+from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.filters import matches_any, matches_labels, parse_filters
 from skep.api.objects import service_json
 from skep.api.port import SwarmNode
@@ -13,6 +13,7 @@ from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
+from skep.api.since import as_of
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid, Unsupported
 
@@ -46,7 +47,7 @@ class ServiceRoutes:
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
-        with_status = query_bool(request, "status") and request["api_version"] >= STATUS_SINCE
+        with_status = query_parsed_bool(request, "status") and request["api_version"] >= STATUS_SINCE
         ids, names, labels = (filters.get(k, []) for k in ("id", "name", "label"))
         modes, runtimes = filters.get("mode", []), filters.get("runtime", [])
         found = [
@@ -63,14 +64,16 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
+        spec = as_of(spec, request["api_version"])
         service = await services.create(spec)
         return reply(Created(service.id, self._warnings(spec, unknown)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
+        with_all = query_parsed_bool(request, "insertDefaults")
         service = find_service(view, request.match_info["id"])
         answer = service_json(view, service)
-        return reply(with_defaults(answer) if query_bool(request, "insertDefaults") else answer)
+        return reply(with_defaults(answer) if with_all else answer)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()
@@ -88,6 +91,7 @@ class ServiceRoutes:
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
         spec, unknown = await read_body(request, ServiceSpec)
+        spec = as_of(spec, request["api_version"])
         await manager.services.update(service.id, version, spec)
         return reply(Updated(self._warnings(spec, unknown)))
 

@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from skep.api.decode import query_bool, query_version, read_body
+from skep.api.decode import query_bool, query_parsed_bool, query_version, read_body
 from skep.api.objects import Version, reply_time
 from skep.api.port import InitRequest, JoinRequest, SwarmNode, UnlockRequest
 from skep.api.routes.reply import reply
@@ -134,14 +134,14 @@ class SwarmRoutes:
 
     async def update(self, request: web.Request) -> web.StreamResponse:
         orders = self._node.manager().swarm
-        version = query_version(request, "swarm")
         spec, _ = await read_body(request, SwarmSpec)
+        version = query_version(request, "swarm")
+        worker, manager, key = (
+            query_parsed_bool(request, name, says_why=False)
+            for name in ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
+        )
         await orders.update(
-            version,
-            spec,
-            rotate_worker=query_bool(request, "rotateWorkerToken"),
-            rotate_manager=query_bool(request, "rotateManagerToken"),
-            rotate_unlock_key=query_bool(request, "rotateManagerUnlockKey"),
+            version, spec, rotate_worker=worker, rotate_manager=manager, rotate_unlock_key=key
         )
         return web.Response()
 

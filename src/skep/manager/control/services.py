@@ -67,13 +67,16 @@ class ServiceControl:
             compares=(Compare(name_key, 0),),
             fence=self._fence,
         )
+        taken = Conflict(
+            "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
+            f" service {spec.name} already exists"
+        )
+        if spec.name.lower() in self._view.service_names:  # also one that is stored as it was written
+            raise taken
         try:
             revision = await commit_known(self._store, txn)
         except Conflict as error:
-            raise Conflict(
-                "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
-                f" service {spec.name} already exists"
-            ) from error
+            raise taken from error
         service = replace(service, version=revision)
         self._view.put_service(service)
         self._hub.emit("service", "create", service.id, name=spec.name)
@@ -82,13 +85,14 @@ class ServiceControl:
 
     async def update(self, service_id: str, version: int, spec: ServiceSpec) -> Service:
         """Replaces the spec. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
-        service = self._current(service_id, version)
-        validate_service(spec)
+        known = self._view.services.get(service_id)
+        validate_service(spec if spec.name or known is None else replace(spec, name=known.spec.name))
         spec = with_network_ids(self._view, _settled(spec))
-        if spec.name != service.spec.name:
-            raise Unsupported("renaming services is not supported")
-        if spec.mode_name != service.spec.mode_name:
-            raise Unsupported("service mode change is not allowed")
+        if known is not None and spec.name != known.spec.name:
+            raise Unsupported("rpc error: code = Unimplemented desc = renaming services is not supported")
+        if known is not None and spec.mode_name != known.spec.mode_name:
+            raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
+        service = self._current(service_id, version)
         changed = replace(
             service,
             spec=spec,
@@ -103,8 +107,10 @@ class ServiceControl:
         """Takes the previous spec back. Errors: `Invalid` where there is none, `NotFound`, `StaleVersion`."""
         service = self._current(service_id, version)
         if service.previous_spec is None:
-            text = "rpc error: code = FailedPrecondition desc = service does not have a previous spec"
-            raise Invalid(f"{text}: {service.spec.name}")
+            raise Invalid(
+                f"rpc error: code = FailedPrecondition desc = service {service.id} does not have a"
+                " previous spec"
+            )
         now = self._clock.now()
         update = UpdateStatus(state="rollback_started", started_at=now, message="manually requested rollback")
         return await self._write(service, replace(rolled_back(service, update), updated_at=now))
@@ -123,7 +129,7 @@ class ServiceControl:
         txn = Txn(
             (
                 Delete(codec.service_key(service.id)),
-                Delete(codec.service_name_key(service.spec.name)),
+                *(Delete(key) for key in codec.service_name_keys(service.spec.name)),
                 Put(codec.removed_key(service.id), codec.encode_object(removed)),
             ),
             fence=self._fence,

@@ -85,9 +85,9 @@ class SwarmControl:
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
+        validate_swarm(spec)  # before the version, as Docker does
         if cluster.version != version:
             raise StaleVersion()
-        validate_swarm(spec)
         now = self._clock.now()
         after = with_root_wanted(cluster, spec.ca_config, now)
         after = replace(after, spec=replace(without_root(spec), name="default"), updated_at=now)

@@ -9,14 +9,26 @@ import re
 from collections import Counter
 
 from skep.model.constraint import parse_constraint
-from skep.model.container import ContainerSpec, HealthConfig, Mount, ResourceRequirements
+from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import template_values
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, Unsupported
 
-_NAME = re.compile(r"^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$")
-_IMAGE = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_./:@\-]*$")
+# As Docker's, with one letter a round: its own would take Python for ever over a long name with a bad end.
+_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9])*")
+# Of Docker's reference grammar (distribution/reference): registry, path, tag, digest.
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_REGISTRY = rf"(?:{_HOST}(?:\.{_HOST})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_IMAGE = re.compile(
+    rf"(?P<name>(?:{_REGISTRY}/)?{_PART}(?:/{_PART})*)"
+    r"(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+_IMAGE_ID = re.compile(r"[a-f0-9]{64}")  # no name, although it looks like one
+IMAGE_NAME_MAX = 255
+IMAGE_MAX = 1024  # with registry, tag and digest; what is longer is none
 NAME_MAX = 63
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
@@ -32,26 +44,41 @@ def validate_service(spec: ServiceSpec) -> None:
     _mode(spec)
     _task(spec.task_template)
     _templates(spec)
-    for what, config in (("UpdateConfig", spec.update_config), ("RollbackConfig", spec.rollback_config)):
+    for config in (spec.update_config, spec.rollback_config):
         if config is not None:
-            _update(what, config)
+            _update(config)
     if spec.endpoint_spec is not None:
         _endpoint(spec.endpoint_spec)
 
 
 def _name(name: str) -> None:
     if not name:
-        raise Invalid("meta: name must be provided")
+        raise _invalid("meta: name must be provided")
+    if len(name) > NAME_MAX:
+        raise _invalid(f"name must be {NAME_MAX} characters or fewer")
     if not is_dns_name(name):
-        raise Invalid(
-            f"name must be valid as a DNS name component: '{name[:80]}' (letters, digits, - and _, at most"
-            f" {NAME_MAX} characters, beginning and ending with a letter or digit)"
-        )
+        raise _invalid("name must be valid as a DNS name component")
 
 
 def is_dns_name(name: str) -> bool:
     """True for what may be the name of a service or a network."""
-    return len(name) <= NAME_MAX and _NAME.match(name) is not None
+    return len(name) <= NAME_MAX and _NAME.fullmatch(name) is not None
+
+
+def is_image(text: str) -> bool:
+    """True for what Docker takes for the name of an image, which may have a tag and a digest."""
+    found = _IMAGE.fullmatch(text) if len(text) <= IMAGE_MAX else None
+    if found is None or len(found["name"]) > IMAGE_NAME_MAX:
+        return False
+    first, slash, _ = found["name"].partition("/")
+    if slash and first != "localhost" and not {".", ":"} & set(first) and first != first.lower():
+        return False  # no registry: a part of the path
+    return _IMAGE_ID.fullmatch(text) is None
+
+
+def _invalid(text: str) -> Invalid:
+    """The words of Docker's managers; those of its API before them have no such prefix."""
+    return Invalid(f"rpc error: code = InvalidArgument desc = {text}")
 
 
 def _mode(spec: ServiceSpec) -> None:
@@ -65,41 +92,48 @@ def _mode(spec: ServiceSpec) -> None:
 
 
 def _task(task: TaskSpec) -> None:
-    if task.runtime not in ("", "container") or task.plugin_spec is not None:
-        raise Unsupported(f"task runtime '{task.runtime or 'plugin'}' is not supported by skep yet")
-    if task.container_spec is None:
-        raise Invalid("TaskSpec: missing runtime")
+    if task.runtime not in ("", "container", "plugin"):
+        raise Invalid("unsupported runtime")
+    if task.runtime == "plugin":
+        raise Unsupported("services of plugins are not supported by skep yet")
+    if task.container_spec is None or task.plugin_spec is not None:
+        raise Invalid("mismatched Runtime and *Spec fields")
     _container(task.container_spec)
     if task.resources is not None:
         _resources(task.resources)
     policy = task.restart_policy
     if policy is not None:
         if policy.condition not in ("", "none", "on-failure", "any"):
-            raise Invalid(f"invalid RestartCondition: '{policy.condition}' (none, on-failure or any)")
-        for what, value in (("Delay", policy.delay), ("Window", policy.window)):
+            raise Invalid(f'invalid RestartCondition: "{policy.condition[:100]}"')
+        for what, value in (("delay", policy.delay), ("window", policy.window)):
             if (value or 0) < 0:
-                raise Invalid(f"TaskSpec: restart-{what.lower()} must not be negative")
+                raise _invalid(f"TaskSpec: restart-{what} cannot be negative")
     if task.placement is not None:
         for text in task.placement.constraints:
-            parse_constraint(text)
+            try:
+                parse_constraint(text)
+            except Invalid as error:  # Docker's code; its status, 500, would be a fault of ours
+                raise Invalid(f"rpc error: code = Unknown desc = {error}") from error
 
 
 def _container(container: ContainerSpec) -> None:
     if not container.image:
-        raise Invalid("ContainerSpec: image reference must be provided")
-    if not _IMAGE.match(container.image):
-        raise Invalid(f"ContainerSpec: '{container.image[:120]}' is not a valid repository/tag")
+        raise _invalid("ContainerSpec: image reference must be provided")
+    if not is_image(container.image):
+        raise _invalid(f'ContainerSpec: "{container.image[:IMAGE_MAX]}" is not a valid repository/tag')
     if container.secrets:
         raise Unsupported("secrets are not supported by this version of skep yet")
     if container.configs:
         raise Unsupported("configs are not supported by this version of skep yet")
     for target, count in Counter(m.target for m in container.mounts).items():
         if count > 1:
-            raise Invalid(f"ContainerSpec: duplicate mount point: {target}")
+            raise _invalid(f"ContainerSpec: duplicate mount point: {target}")
     for mount in container.mounts:
         _mount(mount)
     if container.healthcheck is not None:
         _health(container.healthcheck)
+    if container.privileges is not None and container.privileges.credential_spec is not None:
+        _credentials(container.privileges.credential_spec)
     if (container.stop_grace_period or 0) < 0:
         raise Invalid("ContainerSpec: stop-grace-period must not be negative")
 
@@ -130,12 +164,28 @@ def _templates(spec: ServiceSpec) -> None:
 
 
 def _health(health: HealthConfig) -> None:
-    for what in ("interval", "timeout", "start_period", "start_interval"):
-        value = getattr(health, what)
+    for what, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ):
         if value and value < MIN_HEALTH_NS:
-            raise Invalid(f"ContainerSpec: {what} in Healthcheck cannot be less than 1ms")
+            raise _invalid(f"ContainerSpec: {what} in HealthConfig cannot be less than 1ms")
     if health.retries < 0:
-        raise Invalid("ContainerSpec: Retries in Healthcheck cannot be negative")
+        raise _invalid("ContainerSpec: Retries in HealthConfig cannot be negative")
+
+
+def _credentials(spec: CredentialSpec) -> None:
+    given = [what for what in ("config", "file", "registry") if getattr(spec, what)]
+    if not given:
+        raise Invalid(
+            'invalid CredentialSpec: must either provide "file", "registry", or "config" for credential spec'
+        )
+    if len(given) > 1:
+        named = ", ".join(f'"{what}"' for what in given[:-1]) + f' and "{given[-1]}"'
+        how = "both " if len(given) == 2 else ""
+        raise Invalid(f"invalid CredentialSpec: cannot specify {how}{named} credential specs")
 
 
 def _resources(resources: ResourceRequirements) -> None:
@@ -143,9 +193,9 @@ def _resources(resources: ResourceRequirements) -> None:
         if each is None:
             continue
         if each.nano_cpus and each.nano_cpus < MIN_NANO_CPUS:
-            raise Invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
+            raise _invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
         if each.memory_bytes and each.memory_bytes < MIN_MEMORY_BYTES:
-            raise Invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
+            raise _invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
     _swap(resources)
     for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
         discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
@@ -167,23 +217,23 @@ def _swap(resources: ResourceRequirements) -> None:
         raise Invalid(f"invalid memory swappiness {swappiness}: Must be between 0 and 100, or -1")
 
 
-def _update(what: str, config: UpdateConfig) -> None:
+def _update(config: UpdateConfig) -> None:
+    """Docker looks at a rollback's settings in part only: what makes no sense is refused there as well."""
     if config.delay < 0:
-        raise Invalid(f"TaskSpec: {what}: update-delay cannot be negative")
+        raise _invalid("TaskSpec: update-delay cannot be negative")
     if config.monitor < 0:
-        raise Invalid(f"TaskSpec: {what}: update-monitor cannot be negative")
+        raise _invalid("TaskSpec: update-monitor cannot be negative")
     if not 0 <= config.max_failure_ratio <= 1:
-        raise Invalid(f"TaskSpec: {what}: update-maxfailureratio cannot be less than 0 or bigger than 1")
-    actions = ("", "continue", "pause", "rollback") if what == "UpdateConfig" else ("", "continue", "pause")
-    if config.failure_action not in actions:
-        raise Invalid(f"unrecognized update failure action {config.failure_action}")
+        raise _invalid("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1")
+    if config.failure_action not in ("", "continue", "pause", "rollback"):
+        raise Invalid(f"unrecognized update failure action {config.failure_action[:100]}")
     if config.order not in ("", "stop-first", "start-first"):
-        raise Invalid(f"unrecognized update order {config.order}")
+        raise Invalid(f"unrecognized update order {config.order[:100]}")
 
 
 def _endpoint(endpoint: EndpointSpec) -> None:
     if endpoint.mode not in ("", "vip", "dnsrr"):
-        raise Invalid(f"invalid EndpointSpec: mode '{endpoint.mode}' (vip or dnsrr)")
+        raise Invalid(f'invalid resolution mode: "{endpoint.mode[:100]}"')
     seen: set[tuple[str, int, str]] = set()
     for port in endpoint.ports:
         mode = port.publish_mode or "ingress"
@@ -192,9 +242,9 @@ def _endpoint(endpoint: EndpointSpec) -> None:
         if port.protocol not in ("", "tcp", "udp", "sctp"):
             raise Invalid(f"invalid EndpointSpec: protocol '{port.protocol}' (tcp, udp or sctp)")
         if endpoint.mode == "dnsrr" and mode == "ingress":
-            raise Invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
+            raise _invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
         if port.published_port:
             key = (port.protocol or "tcp", port.published_port, mode)
             if key in seen:
-                raise Invalid("EndpointSpec: duplicate published ports provided")
+                raise _invalid("EndpointSpec: duplicate published ports provided")
             seen.add(key)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from skep.agent.executor import images
+from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.engine import EngineClient
 from skep.runtime.errors import Unavailable
 
@@ -25,7 +28,7 @@ class Engine:
         self.version = version
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
 
@@ -36,6 +39,10 @@ class Engine:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.paths.append(request.path)
+        if request.path.endswith("/images/create"):
+            await asyncio.sleep(60)  # a registry whose packets are lost
+        if "/images/" in request.path:
+            return web.json_response({"RepoDigests": ["image@sha256:0"]})
         return web.json_response({}, headers={"Api-Version": self.version} if self.version else {})
 
 
@@ -76,3 +83,21 @@ async def test_asks_anew_when_the_engine_was_away(engine: Engine) -> None:
     finally:
         await client.close()
     assert engine.paths[-1] == "/v1.47/images/image/json"
+
+
+async def test_a_registry_that_is_silent_is_waited_for_once_and_not_long(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "FIRST_WORD_S", 0.2)
+    await engine.start("1.41")
+    client = EngineClient(str(engine.socket))
+    made = images.Images(client, EngineCalls())
+    try:
+        async with asyncio.timeout(5):
+            found = await asyncio.gather(*(made.ensure("image", None) for _ in range(20)))
+            pinned = await made.ensure("image@sha256:0", None)
+    finally:
+        await client.close()
+    assert set(found) == {"image:latest"}
+    assert pinned == "image@sha256:0"
+    assert engine.paths.count("/v1.41/images/create") == 1

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference
 from skep.model.cluster import TaskDefaults
 from skep.model.container import LogDriver
-from skep.model.service import TaskTemplate
+from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.states import FAILED, RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.store.view import View
@@ -65,7 +65,7 @@ def test_unused_templates_are_given_up_together() -> None:
         assert told is not None
         outdated += told.outdated
     assert outdated == [("s", version) for version in range(1, PRUNE_MIN)]
-    assert sent.keys == {("s", PRUNE_MIN)}
+    assert list(sent.keys) == [("s", PRUNE_MIN)]
 
 
 def test_what_the_node_knows_already_is_not_told() -> None:
@@ -95,3 +95,20 @@ def test_the_swarms_defaults_come_with_the_first_tasks_that_need_them() -> None:
         told = difference(view, "a", [first], [], sent)
         assert told is not None
         assert told.defaults == expected
+
+
+def test_changed_credentials_are_told_with_the_next_task_and_never_shown() -> None:
+    view = View()
+    add_node(view, "a")
+    service = add_service(view)
+    sent = Sent()
+    first = add_task(view, "t1", "a", 1, observed=None)
+    assert complete(view, "a", sent).templates[0].registry_auth is None
+    view.put_service(replace(service, registry_auth=RegistryAuth("word"), version=2))
+    told = difference(view, "a", [first], [], sent)
+    assert told is not None
+    assert [t.registry_auth for t in told.templates] == [RegistryAuth("word")]
+    assert "word" not in repr(told) + repr(view.services)
+    again = difference(view, "a", [first], [], sent)
+    assert again is not None
+    assert again.templates == []

@@ -17,6 +17,7 @@ from skep.runtime.errors import (
     Deposed,
     Invalid,
     NoLeader,
+    NoSuchAuth,
     NotFound,
     SkepError,
     StaleVersion,
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 STATUSES: tuple[tuple[type[SkepError], int], ...] = (
     (StaleVersion, 500),
     (BadFilterValue, 500),
+    (NoSuchAuth, 500),
     (Invalid, 400),
     (NotFound, 404),
     (Conflict, 409),

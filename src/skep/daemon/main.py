@@ -142,7 +142,7 @@ def make_api(
         *EventRoutes(node, engine).routes(),
         *SwarmRoutes(node).routes(),
         *NodeRoutes(node).routes(),
-        *ServiceRoutes(node).routes(),
+        *ServiceRoutes(node, engine).routes(),
         *TaskRoutes(node).routes(),
         *NetworkRoutes(node, engine, forward).routes(),
         *LaterRoutes(node).routes(),

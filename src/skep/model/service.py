@@ -8,6 +8,17 @@ from msgspec import Struct
 from .spec import EndpointSpec, ServiceSpec, TaskSpec
 
 
+class RegistryAuth(Struct, frozen=True, array_like=True):
+    """What a client gave for pulling the image (its `X-Registry-Auth`), as it came. For nodes with tasks of
+    the service only; no answer of the API has it."""
+
+    encoded: str
+
+    def __repr__(self) -> str:
+        """Whatever prints a service (a log, a trace) does not show it."""
+        return "RegistryAuth(…)"
+
+
 class TaskTemplate(Struct, frozen=True, kw_only=True):
     """One version of what the service's tasks run. Stored once, never copied into tasks."""
 
@@ -41,6 +52,8 @@ class Service(Struct, frozen=True, kw_only=True):
     previous_spec: ServiceSpec | None = None
     update: UpdateStatus | None = None
     version: int = 0
+    registry_auth: RegistryAuth | None = None
+    previous_registry_auth: RegistryAuth | None = None  # goes with `previous_spec`
 
     @property
     def template(self) -> TaskTemplate:

@@ -30,13 +30,15 @@ from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
 from skep.model.node import NodeDescription
+from skep.model.service import RegistryAuth
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskStatus
 from skep.runtime.errors import Invalid
 
 
 class ServiceTemplate(Struct, frozen=True, array_like=True):
-    """What a node must know of a service to run its tasks: one version, sent once per session."""
+    """What a node must know of a service to run its tasks: one version, sent once per session, and again
+    when the registry's credentials have changed."""
 
     service_id: str
     version: int
@@ -44,6 +46,7 @@ class ServiceTemplate(Struct, frozen=True, array_like=True):
     labels: dict[str, str]
     spec: TaskSpec
     host_ports: list[PortConfig] = []
+    registry_auth: RegistryAuth | None = None
 
 
 class AssignedTask(Struct, frozen=True, gc=False, array_like=True):

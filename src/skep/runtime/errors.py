@@ -2,7 +2,8 @@
 
     SkepError
     ├── Invalid            what was asked makes no sense                      400
-    │   └── NoAddress      an address cannot be listened on                   400
+    │   ├── NoAddress      an address cannot be listened on                   400
+    │   └── NoSuchAuth     where credentials are to be taken from has none    500 (Docker's own status)
     ├── NotFound           no such object                                     404
     ├── Conflict           exists already, or is in use                       409
     │   └── StaleVersion   somebody else changed the object since it was read 500 (Docker's own status)
@@ -35,6 +36,10 @@ class Invalid(SkepError):
 
 class NoAddress(Invalid):
     """This machine cannot listen at an address: it is not its own, or in use."""
+
+
+class NoSuchAuth(Invalid):
+    """An update takes its registry credentials from where there are none."""
 
 
 class NotFound(SkepError):

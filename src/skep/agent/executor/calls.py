@@ -8,15 +8,13 @@ from typing import TypeVar
 
 import structlog
 
-from skep.agent.executor.container_config import full_reference
-from skep.agent.executor.engine import EngineClient, EngineError
+from skep.agent.executor.engine import EngineError
 from skep.runtime.errors import Unavailable
 
 log = structlog.get_logger()
 
 CALLS_MAX = 8  # engine calls at once: two cores are full with four, more only queue inside the engine
 STOPS_MAX = 64  # stops mostly wait for the container's grace: were they calls, ten seconds would hold eight
-PULLS_MAX = 3  # what the engine itself downloads at once
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0  # an engine that restarts is back in seconds
 STOP_TRIES = 3  # the engine gives up a kill after ten seconds on a busy machine; then it is broken
 
@@ -26,11 +24,9 @@ T = TypeVar("T")
 class EngineCalls:
     """Bounded calls: `gate` for short ones, `stop_gate` for those that wait for a container to end."""
 
-    def __init__(self, engine: EngineClient) -> None:
-        self._engine = engine
+    def __init__(self) -> None:
         self.gate = asyncio.Semaphore(CALLS_MAX)
         self.stop_gate = asyncio.Semaphore(STOPS_MAX)
-        self._pull_gate = asyncio.Semaphore(PULLS_MAX)
         self._is_away = False
 
     async def call(self, call: Callable[[], Awaitable[T]], gate: asyncio.Semaphore | None = None) -> T:
@@ -77,25 +73,3 @@ class EngineCalls:
                 raise
 
         return await self.call(answered)
-
-    async def ensure_image(self, reference: str) -> str:
-        """Returns the reference to create from: what is here is taken before anything is pulled."""
-        reference = full_reference(reference)
-        if await self.call(lambda: self._engine.image(reference)) is not None:
-            return reference
-        if "@" in reference:
-            # An image that was never in a registry has no digest there: its name is all it has.
-            tag = full_reference(reference.split("@", 1)[0])
-            found = await self.call(lambda: self._engine.image(tag))
-            if found is not None and not found.get("RepoDigests"):
-                return tag
-        try:
-            await self.call(lambda: self._pull_once(reference), self._pull_gate)
-        except EngineError as error:
-            log.warning("image.pull_failed", image=reference, error=str(error))
-            raise EngineError(404, f"No such image: {reference}") from error
-        return reference
-
-    async def _pull_once(self, reference: str) -> None:
-        if await self._engine.image(reference) is None:  # another task may have pulled it meanwhile
-            await self._engine.pull(reference)

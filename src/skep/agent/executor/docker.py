@@ -21,6 +21,7 @@ from skep.agent.executor.container_config import (
     create_body,
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.images import Images
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
 from skep.agent.executor.templates import container_name
@@ -53,7 +54,8 @@ class DockerExecutor:
         self._node_id = ""
         self._platform = Platform()
         self._report: Report = lambda seen: None
-        self._calls = EngineCalls(self._engine)
+        self._calls = EngineCalls()
+        self._images = Images(self._engine, self._calls)
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._containers: dict[str, str] = {}  # task -> container, while it may run
@@ -158,7 +160,7 @@ class DockerExecutor:
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
-        body["Image"] = await self._calls.ensure_image(body["Image"])
+        body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         try:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:

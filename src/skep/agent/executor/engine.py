@@ -6,6 +6,7 @@ answers.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ import msgspec
 from skep.agent.executor.by_version import NEWEST, OLDEST, ApiVersion
 from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
+from skep.model.service import RegistryAuth
 from skep.model.spec import Platform
 from skep.runtime.errors import SkepError, Unavailable
 
@@ -75,10 +77,17 @@ class EngineClient:
             return await self._call("GET", f"/images/{quote(reference, safe=':@')}/json")
         return None
 
-    async def pull(self, reference: str) -> None:
-        """Errors: `EngineError`, also for a failure that comes in the middle of the stream."""
+    async def pull(
+        self, reference: str, auth: RegistryAuth | None = None, first_word_s: float | None = None
+    ) -> None:
+        """Errors: `EngineError`, also for a failure that comes in the middle of the stream; `TimeoutError`
+        where the registry says nothing within `first_word_s`."""
         silence = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=PULL_SILENCE_S)
-        answer = await self._request("POST", "/images/create", {"fromImage": reference}, timeout=silence)
+        headers = {"X-Registry-Auth": auth.encoded} if auth is not None else None
+        async with asyncio.timeout(first_word_s):
+            answer = await self._request(
+                "POST", "/images/create", {"fromImage": reference}, timeout=silence, headers=headers
+            )
         async with answer:
             with self._translated():
                 async for line in answer.content:

@@ -6,6 +6,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from skep.api.decode import query_parsed_bool, query_version, read_body
+from skep.api.digests import with_digest
+from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters
 from skep.api.objects import service_json
 from skep.api.port import SwarmNode
@@ -14,10 +16,13 @@ from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
 from skep.api.since import as_of
+from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid, Unsupported
 
 FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
+AUTH_HEADER = "X-Registry-Auth"
+CLIENTS_PIN_SINCE = (1, 30)
 STATUS_SINCE = (1, 41)  # `status=true` was added
 
 
@@ -31,8 +36,9 @@ class Updated(Struct, rename="pascal"):
 
 
 class ServiceRoutes:
-    def __init__(self, node: SwarmNode) -> None:
+    def __init__(self, node: SwarmNode, engine: LocalEngine) -> None:
         self._node = node
+        self._engine = engine
 
     def routes(self) -> list[Route]:
         return [
@@ -65,8 +71,10 @@ class ServiceRoutes:
         services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
         spec = as_of(spec, request["api_version"])
-        service = await services.create(spec)
-        return reply(Created(service.id, self._warnings(spec, unknown)), 201)
+        given = request.headers.get(AUTH_HEADER, "")
+        spec, unpinned = await self._pinned(request, spec, given)
+        service = await services.create(spec, RegistryAuth(given) if given else None)
+        return reply(Created(service.id, self._warnings(spec, unknown, unpinned)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
@@ -92,8 +100,12 @@ class ServiceRoutes:
             raise Invalid(f"unrecognized rollback option {rollback}")
         spec, unknown = await read_body(request, ServiceSpec)
         spec = as_of(spec, request["api_version"])
-        await manager.services.update(service.id, version, spec)
-        return reply(Updated(self._warnings(spec, unknown)))
+        auth = manager.services.auth_for(
+            service.id, request.headers.get(AUTH_HEADER, ""), request.query.get("registryAuthFrom", "")
+        )
+        spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
+        await manager.services.update(service.id, version, spec, auth)
+        return reply(Updated(self._warnings(spec, unknown, unpinned)))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         self._node.manager()
@@ -102,7 +114,15 @@ class ServiceRoutes:
             " container on its node"
         )
 
-    def _warnings(self, spec: ServiceSpec, unknown: list[str]) -> list[str] | None:
-        warnings = [f"{name}: this field is not known to skep and was ignored" for name in unknown]
+    async def _pinned(
+        self, request: web.Request, spec: ServiceSpec, auth: str
+    ) -> tuple[ServiceSpec, list[str]]:
+        """Clients pin images themselves, since API 1.30; for older ones it is done here, as Docker does."""
+        if request["api_version"] >= CLIENTS_PIN_SINCE:
+            return spec, []
+        return await with_digest(self._engine, spec, auth)
+
+    def _warnings(self, spec: ServiceSpec, unknown: list[str], unpinned: list[str]) -> list[str] | None:
+        warnings = unpinned + [f"{name}: this field is not known to skep and was ignored" for name in unknown]
         warnings += self._node.manager().services.warnings(spec)
         return warnings or None

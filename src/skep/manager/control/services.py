@@ -13,10 +13,10 @@ from skep.manager.control.validate import validate_service
 from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.orchestrator.updater import rolled_back
-from skep.model.service import RemovedService, Service, TaskTemplate, UpdateStatus
+from skep.model.service import RegistryAuth, RemovedService, Service, TaskTemplate, UpdateStatus
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
@@ -48,8 +48,11 @@ class ServiceControl:
         self._changed = changed
         self._removed = removed
 
-    async def create(self, spec: ServiceSpec) -> Service:
-        """Returns the stored service. Errors: `Invalid`, `Unsupported`, `Conflict` (name in use)."""
+    async def create(self, spec: ServiceSpec, auth: RegistryAuth | None = None) -> Service:
+        """Returns the stored service. `auth` is for pulling its image.
+
+        Errors: `Invalid`, `Unsupported`, `Conflict` (name in use).
+        """
         service_id = self._new_id()
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
@@ -57,7 +60,14 @@ class ServiceControl:
         spec = with_network_ids(self._view, _settled(spec))
         now = self._clock.now()
         template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
-        service = Service(id=service_id, spec=spec, templates=[template], created_at=now, updated_at=now)
+        service = Service(
+            id=service_id,
+            spec=spec,
+            templates=[template],
+            created_at=now,
+            updated_at=now,
+            registry_auth=auth,
+        )
         name_key = codec.service_name_key(spec.name)
         txn = Txn(
             (
@@ -83,8 +93,11 @@ class ServiceControl:
         self._changed(service.id)
         return service
 
-    async def update(self, service_id: str, version: int, spec: ServiceSpec) -> Service:
-        """Replaces the spec. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
+    async def update(
+        self, service_id: str, version: int, spec: ServiceSpec, auth: RegistryAuth | None = None
+    ) -> Service:
+        """Replaces the spec, and what pulls the image (`auth_for`); that alone needs no new tasks, as in
+        Docker's swarm. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
         known = self._view.services.get(service_id)
         validate_service(spec if spec.name or known is None else replace(spec, name=known.spec.name))
         spec = with_network_ids(self._view, _settled(spec))
@@ -97,11 +110,32 @@ class ServiceControl:
             service,
             spec=spec,
             previous_spec=service.spec,
+            registry_auth=auth,
+            previous_registry_auth=service.registry_auth,
             update=None,
             updated_at=self._clock.now(),
             templates=_templates(service, spec),
         )
         return await self._write(service, changed)
+
+    def auth_for(self, service_id: str, given: str, taken_from: str) -> RegistryAuth | None:
+        """Returns what pulls the image after an update: what the client gives, or else that of the spec or
+        of the one before (`registryAuthFrom`).
+
+        Errors: `NotFound`, `NoSuchAuth`.
+        """
+        service = self._view.services.get(service_id)
+        if service is None:
+            raise NotFound(f"service {service_id} not found")
+        if given:
+            return RegistryAuth(given)
+        if taken_from not in ("", "spec", "previous-spec"):
+            raise NoSuchAuth("unsupported registryAuthFrom value")
+        if taken_from != "previous-spec":
+            return service.registry_auth
+        if service.previous_spec is None:
+            raise NoSuchAuth("service does not have a previous spec")
+        return service.previous_registry_auth
 
     async def roll_back(self, service_id: str, version: int) -> Service:
         """Takes the previous spec back. Errors: `Invalid` where there is none, `NotFound`, `StaleVersion`."""

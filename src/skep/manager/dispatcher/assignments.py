@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import TaskDefaults
+from skep.model.service import RegistryAuth
 from skep.model.states import is_terminal
 from skep.model.task import Task
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
@@ -19,7 +20,7 @@ class Sent:
     __slots__ = ("defaults", "keys", "prune_at")
 
     def __init__(self) -> None:
-        self.keys: set[tuple[str, int]] = set()
+        self.keys: dict[tuple[str, int], RegistryAuth | None] = {}
         self.prune_at = PRUNE_MIN
         self.defaults: TaskDefaults | None = None
 
@@ -36,8 +37,9 @@ class Sent:
         if len(self.keys) < self.prune_at:
             return []
         used = {(task.service_id, task.spec_version) for task in view.tasks_of_node(node_id)}
-        outdated = sorted(self.keys - used)
-        self.keys &= used
+        outdated = sorted(self.keys.keys() - used)
+        for key in outdated:
+            del self.keys[key]
         self.prune_at = max(PRUNE_MIN, 2 * len(self.keys))
         return outdated
 
@@ -85,19 +87,22 @@ def _assigned(view: View, task: Task) -> AssignedTask:
 
 def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTemplate]) -> None:
     key = (task.service_id, task.spec_version)
-    if key in sent.keys:
+    service = view.services.get(task.service_id)
+    auth = service.registry_auth if service is not None else None
+    if key in sent.keys and (service is None or sent.keys[key] == auth):
         return
     template = view.template_of(task)
     if template is None:
         return
-    sent.keys.add(key)
-    service = view.services.get(task.service_id)
+    sent.keys[key] = auth
     if service is None:
         name, labels = view.removed[task.service_id].name, {}
     else:
         name, labels = service.spec.name, service.spec.labels
     ports = [p for p in template.endpoint.ports if p.publish_mode == "host"]  # of its own version
-    templates.append(ServiceTemplate(task.service_id, task.spec_version, name, labels, template.spec, ports))
+    templates.append(
+        ServiceTemplate(task.service_id, task.spec_version, name, labels, template.spec, ports, auth)
+    )
 
 
 def is_news(view: View, task: Task, state: int) -> bool:

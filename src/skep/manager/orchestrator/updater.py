@@ -203,7 +203,15 @@ def rolled_back(service: Service, update: UpdateStatus) -> Service:
         )
     )
     others = [t for t in service.templates if t.version != template.version]
-    return replace(service, spec=previous, previous_spec=None, templates=[*others, template], update=update)
+    return replace(
+        service,
+        spec=previous,
+        previous_spec=None,
+        registry_auth=service.previous_registry_auth,
+        previous_registry_auth=None,
+        templates=[*others, template],
+        update=update,
+    )
 
 
 def _completed(view: View, service: Service, now: float) -> Service:

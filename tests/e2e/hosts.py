@@ -119,10 +119,13 @@ class Host:
         return done
 
     @contextlib.contextmanager
-    def stream(self, *arguments: str) -> Iterator[Lines]:
-        """Runs the docker client and gives what it prints as it comes."""
+    def stream(self, *arguments: str, both: bool = False) -> Iterator[Lines]:
+        """Runs the docker client and gives what it prints as it comes; `both`: on stderr, too."""
         process = subprocess.Popen(
-            [self.client, "-H", self.url, *arguments], stdout=subprocess.PIPE, text=True
+            [self.client, "-H", self.url, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if both else None,
+            text=True,
         )
         try:
             yield Lines(process)
@@ -156,7 +159,8 @@ class Lines:
     """What a client prints, gathered in the background."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._seen: list[str] = []
+        self.seen: list[str] = []
+        self.ended = False
         assert process.stdout is not None
         self._stream = process.stdout
         threading.Thread(target=self._gather, daemon=True).start()
@@ -164,11 +168,12 @@ class Lines:
 
     def _gather(self) -> None:
         for line in self._stream:
-            self._seen.append(line)
+            self.seen.append(line)
+        self.ended = True
 
     def first(self, text: str) -> str:
         """Returns the first line with `text` in it."""
-        return str(wait_until(text, lambda: next((line for line in self._seen if text in line), "")))
+        return str(wait_until(text, lambda: next((line for line in self.seen if text in line), "")))
 
 
 class Swarm:
@@ -198,7 +203,10 @@ class Swarm:
 
     def join(self, worker: Host) -> None:
         token = self.manager.docker("swarm", "join-token", "-q", "worker")
-        worker.docker("swarm", "join", "--token", token, self.address)
+        own = f"127.0.0.1:{free_port()}"  # where it is a manager once it is promoted
+        worker.docker(
+            "swarm", "join", "--token", token, "--advertise-addr", own, "--listen-addr", own, self.address
+        )
 
     def stop(self) -> None:
         for host in reversed(self.hosts):

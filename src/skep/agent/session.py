@@ -72,6 +72,8 @@ class Session:
         self._renewed: asyncio.Future[messages.Renewed] | None = None
         self._managing: asyncio.Future[messages.Managing] | None = None
         self.on_wanted_tls: Callable[[messages.WantedTls], None] | None = None
+        self.on_read_logs: Callable[[str, messages.ReadLogs], None] | None = None  # with who asks: host:port
+        self._address = ""  # of the manager that the line goes to
         self.ready = asyncio.Event()  # set while a session stands
 
     def report(self, task_id: str, status: TaskStatus) -> None:
@@ -150,6 +152,7 @@ class Session:
                 try:
                     await self._refresh_description(describe)
                     self._lost.clear()
+                    self._address = address
                     await self._connect(address, _Line(self))
                     await self._lost.wait()
                     if self._heard_at:
@@ -195,7 +198,8 @@ class Session:
     def opened(self, connection: Connection) -> None:
         self._connection = connection
         assert self._description is not None
-        connection.send(messages.encode(messages.Register(self._description, self.manager_addr)))
+        features = [messages.LOGS] if self.on_read_logs is not None else []
+        connection.send(messages.encode(messages.Register(self._description, self.manager_addr, features)))
         self._heard_at = 0.0
         self._beat_later()
 
@@ -218,6 +222,9 @@ class Session:
         elif isinstance(message, messages.NotNow):
             if self._managing is not None and not self._managing.done():
                 self._managing.set_exception(Unavailable(message.reason))
+        elif isinstance(message, messages.ReadLogs):
+            if self.on_read_logs is not None:
+                self.on_read_logs(self._address, message)
         elif isinstance(message, messages.WantedTls):
             if self.on_wanted_tls is not None:
                 self.on_wanted_tls(message)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.event import Event
+from skep.model.logs import LogOptions, LogSelection
 from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeSpec
 from skep.model.service import RegistryAuth, Service
@@ -118,6 +119,21 @@ class Settings(Protocol):
     ) -> Cluster: ...
 
 
+class LogLines(Protocol):
+    """One request for logs; see `manager.logs.reader`."""
+
+    def parts(self) -> AsyncIterator[bytes]: ...
+    def close(self) -> None: ...
+
+
+class Logs(Protocol):
+    """What tasks have put out; see `manager.logs.broker`."""
+
+    def open(
+        self, selection: LogSelection, options: LogOptions, since: str, timestamps: bool
+    ) -> LogLines: ...
+
+
 class Manager(Protocol):
     """A leading manager."""
 
@@ -129,6 +145,8 @@ class Manager(Protocol):
     def nodes(self) -> Nodes: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def logs(self) -> Logs: ...
     @property
     def swarm(self) -> Settings: ...
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from skep.agent.executor.port import Executor
+from skep.agent.logs import LogSender
 from skep.agent.renewal import Renewal
 from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
@@ -62,6 +63,8 @@ class AgentPart:
         )
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._logs = LogSender(connect, executor)
+        self.session.on_read_logs = self._logs.begin
         self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
         self._work: asyncio.Task[None] | None = None
         self._described: NodeDescription | None = None
@@ -98,6 +101,7 @@ class AgentPart:
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
+        await self._logs.close()
         await self._executor.close()
 
     async def remove_containers(self) -> None:

@@ -24,6 +24,7 @@ from skep.api.forward import LeaderForward
 from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.later import LaterRoutes
+from skep.api.routes.logs import LogRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
@@ -146,6 +147,7 @@ def make_api(
         *TaskRoutes(node).routes(),
         *NetworkRoutes(node, engine, forward).routes(),
         *LaterRoutes(node).routes(),
+        *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),
         *BackupRoutes(node).routes(),
     ]

@@ -34,6 +34,7 @@ from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
 from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
 from skep.rpc.link import FrameLink, LinkServer
+from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import API, RAFT, OpenStream, StreamServer
 from skep.rpc.tls import load_chain, server_context
@@ -297,9 +298,8 @@ class ManagerPart:
             cluster = self.leader.view.cluster if self.leader is not None else None
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
             return EnrolHandler(connection, ca_pem, self.enrol, chain_of(self._keys.certificate_pem))
-        if connection.identity.role == "manager":
-            return Reception(connection, self._session, self._stream)
-        return self._session(connection)
+        stream = self._stream if connection.identity.role == "manager" else None
+        return Reception(connection, self._session, stream, self._logs)
 
     def _session(self, connection: Connection) -> Handler:
         return self._serve(connection) or self._waiting.enter(connection)
@@ -322,6 +322,12 @@ class ManagerPart:
         known = {**self.peers.addresses, self._node_id: self._advertise}
         ids = sorted(self.members, key=lambda node_id: (node_id != self.leader_id, node_id))
         return {node_id: known[node_id] for node_id in ids if known.get(node_id)}
+
+    def _logs(self, link: FrameLink, brought: PublishLogs) -> None:
+        if self.leader is None:
+            refuse_logs(link, "this manager does not lead")
+        else:
+            self.leader.logs.accept(link, brought)
 
     def _stream(self, link: FrameLink, asked: OpenStream) -> None:
         assert link.identity is not None

@@ -1,26 +1,29 @@
-"""Who comes to a manager's port with a manager's certificate."""
+"""Who comes to a manager's port with a certificate of the swarm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from skep.rpc.link import FrameLink
+from skep.rpc.log_streams import PublishLogs, logs_brought
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OpenStream, stream_asked_for
 
 
 class Reception:
-    """The first frame of a manager's connection says what it wants: a stream, or a session of its agent."""
+    """The first frame of a connection says what it is: a stream (managers only), log lines, or a session."""
 
     def __init__(
         self,
         connection: Connection,
         session: Callable[[Connection], Handler],
-        stream: Callable[[FrameLink, OpenStream], None],
+        stream: Callable[[FrameLink, OpenStream], None] | None,
+        logs: Callable[[FrameLink, PublishLogs], None],
     ) -> None:
         self._connection = connection
         self._make_session = session
         self._stream = stream
+        self._logs = logs
         self._session: Handler | None = None
 
     def connected(self, connection: Connection) -> None:
@@ -28,9 +31,7 @@ class Reception:
 
     def frame(self, data: bytes) -> None:
         if self._session is None:
-            asked = stream_asked_for(data)
-            if asked is not None and isinstance(self._connection, FrameLink):
-                self._stream(self._connection, asked)
+            if self._is_taken(data):
                 return
             self._session = self._make_session(self._connection)
             self._session.connected(self._connection)
@@ -39,3 +40,15 @@ class Reception:
     def closed(self, reason: str) -> None:
         if self._session is not None:
             self._session.closed(reason)
+
+    def _is_taken(self, data: bytes) -> bool:
+        if not isinstance(self._connection, FrameLink):
+            return False
+        asked = stream_asked_for(data) if self._stream is not None else None
+        if asked is not None and self._stream is not None:
+            self._stream(self._connection, asked)
+            return True
+        brought = logs_brought(data)
+        if brought is not None:
+            self._logs(self._connection, brought)
+        return brought is not None

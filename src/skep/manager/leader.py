@@ -22,12 +22,13 @@ from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.events import EventHub
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
+from skep.manager.logs.broker import LogBroker
 from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.model.cluster import Cluster
-from skep.model.node import Node, NodeDescription, NodeTls
+from skep.model.node import DOWN, Node, NodeDescription, NodeTls
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -85,6 +86,7 @@ class Leader:
         self._sign = sign
         self._tell_daemon = cluster_changed
         self.dispatcher = Dispatcher(view, clock, self, managers)
+        self.logs = LogBroker(view, self.dispatcher, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         committer = Committer(
             store, fence, view, self.dispatcher.publish, self._service_written, self._task_events
@@ -163,6 +165,7 @@ class Leader:
             for work in (*works, *self._asking):
                 work.cancel()
             await asyncio.gather(*works, *self._asking, return_exceptions=True)
+            self.logs.stop()
             self.dispatcher.stop()
 
     @property
@@ -178,6 +181,11 @@ class Leader:
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
+        if state == DOWN:
+            self.logs.node_down(node_id)
+
+    def node_registered(self, node_id: str) -> None:
+        self.logs.node_came(node_id)
 
     def node_described(
         self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
@@ -262,6 +270,7 @@ class Leader:
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
+        self.logs.task_changed(task)
         if news or self.reconciler.is_updating(task.service_id):
             self.reconciler.mark_slot(task.service_id, slot_key(task))
         if is_terminal(status.state):
@@ -290,6 +299,7 @@ class Leader:
         self.dispatcher.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
+        self.logs.node_down(node_id)
 
     def _service_removed(self, service_id: str) -> None:
         nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
@@ -297,6 +307,7 @@ class Leader:
         for key in list(self.view.slots.get(service_id, {})):
             self.reconciler.mark_slot(service_id, key)
         self.reconciler.mark_service(service_id)
+        self.logs.service_removed(service_id)
 
     def _service_written(self, before: Service | None, service: Service) -> None:
         """The updater changed a service's own record."""

@@ -16,6 +16,8 @@
               <------------------------------ Role: what the node is to act as, when that changes
     Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
               <------------------------------ Managing | NotNow
+              <------------------------------ ReadLogs: the node brings them over a connection of their own
+                                              (`rpc.log_streams`)
 
 No acknowledgement of statuses is needed: a connection delivers in order or breaks, a new session starts
 with everything again, and the manager lets go of a task only after its result is committed.
@@ -29,6 +31,7 @@ from msgspec import Struct
 from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
+from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.service import RegistryAuth
 from skep.model.spec import TaskSpec
@@ -62,10 +65,11 @@ class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
 
 class Register(Struct, frozen=True, tag="register"):
     """Opens a session. The node is who its certificate says. `manager_addr`: where it is reached as a
-    manager (host:port)."""
+    manager (host:port). `features`: what this agent understands that earlier ones did not."""
 
     description: NodeDescription
     manager_addr: str = ""
+    features: list[str] = []
 
 
 class Described(Struct, frozen=True, tag="described"):
@@ -180,6 +184,18 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     defaults: TaskDefaults | None = None
 
 
+class ReadLogs(Struct, frozen=True, tag="read-logs"):
+    """The node is to bring what these tasks have put out: (task id, since when, as `seconds.nanoseconds`).
+
+    `id` is good for one connection; `window` is how many bytes may be under way.
+    """
+
+    id: str
+    tasks: list[tuple[str, str]]
+    options: LogOptions
+    window: int
+
+
 class Goodbye(Struct, frozen=True, tag="goodbye"):
     """The manager ends the session.
 
@@ -194,7 +210,11 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
 
 
 FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage
-FromManager = Registered | Assign | HeartbeatAck | Renewed | WantedTls | Role | Managing | NotNow | Goodbye
+FromManager = (
+    Registered | Assign | HeartbeatAck | Renewed | WantedTls | Role | Managing | NotNow | ReadLogs | Goodbye
+)
+
+LOGS = "logs"  # a feature: the node understands `ReadLogs`
 
 encode = msgspec.msgpack.Encoder().encode
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -117,11 +117,11 @@ class Pipe(asyncio.Protocol):
             self._transport.write(data)
 
 
-class _Answer:
-    """Waits for the other manager's word; the stream's bytes go on to `pipe`."""
+class Answer:
+    """Waits for the manager's word; the stream's bytes go on to `successor`."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
+    def __init__(self, successor: asyncio.Protocol) -> None:
+        self._successor = successor
         self.link: FrameLink | None = None
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -135,7 +135,7 @@ class _Answer:
             answer = _answer.decode(data)
             if isinstance(answer, StreamRefused):
                 raise Denied(answer.reason)
-            self.link.hand_over(self._pipe)
+            self.link.hand_over(self._successor)
         except msgspec.MsgspecError:
             self.opened.set_exception(Unavailable("the other end does not answer as a manager"))
         except SkepError as error:
@@ -155,7 +155,7 @@ async def open_stream(
 
     Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses.
     """
-    answer = _Answer(pipe)
+    answer = Answer(pipe)
     link = await connect(host, port, context, answer, timeout_s=OPEN_S)
     try:
         if link.identity is None or link.identity.node_id != node_id:

@@ -7,7 +7,7 @@ engine is away actions wait for it, because an engine that restarts must not fai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
@@ -22,9 +22,11 @@ from skep.agent.executor.container_config import (
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.images import Images
+from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
 from skep.agent.executor.templates import container_name
+from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
 from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
@@ -108,6 +110,10 @@ class DockerExecutor:
             former.cancel()
         self._stopping.add(task_id)
         self._aside(self._remove_leftover(task_id, former))
+
+    def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
+        labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
+        return task_logs(self._engine, labels, since, options, limit)
 
     async def close(self) -> None:
         if self._watcher is not None:

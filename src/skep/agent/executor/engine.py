@@ -28,6 +28,7 @@ CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
 PULL_SILENCE_S = 300.0  # between two lines of progress; a whole pull may take as long as it needs
 STOP_GRACE_MAX_S = 3600.0
 LINE_MAX_BYTES = 1 << 20  # an event carries all of its container's labels
+LOG_BUFFER_BYTES = 32 << 10  # twice this is read ahead of a slow reader; there may be hundreds of them
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
@@ -144,6 +145,21 @@ class EngineClient:
                     if event := _decode(line):
                         yield event
 
+    async def logs(self, container: str, parameters: dict[str, str]) -> AsyncIterator[bytes]:
+        """Yields a container's log stream as it comes; who is slow to take it holds the engine back.
+
+        Nothing where the container is gone. Errors: `EngineError` (a log driver that cannot be read),
+        `Unavailable`.
+        """
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        path = f"/containers/{container}/logs"
+        with _absence(404, 409):  # 409: it is being removed
+            answer = await self._request("GET", path, parameters, timeout=endless, buffer=LOG_BUFFER_BYTES)
+            async with answer:
+                with self._translated():
+                    async for data in answer.content.iter_any():
+                        yield data
+
     async def _call(
         self,
         method: str,
@@ -165,9 +181,11 @@ class EngineClient:
         body: Json | None = None,
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
         headers: dict[str, str] | None = None,
+        buffer: int = LINE_MAX_BYTES,
     ) -> aiohttp.ClientResponse:
         major, minor = await self.api_version()
-        return await self._send(method, f"/v{major}.{minor}{path}", parameters, body, timeout, headers)
+        versioned = f"/v{major}.{minor}{path}"
+        return await self._send(method, versioned, parameters, body, timeout, headers, buffer)
 
     async def _send(
         self,
@@ -177,12 +195,12 @@ class EngineClient:
         body: Json | None = None,
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
         headers: dict[str, str] | None = None,
+        buffer: int = LINE_MAX_BYTES,
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # How many calls run at once is the executor's to say, by kind of call.
                 connector=aiohttp.UnixConnector(self._socket_path, limit=0),
-                read_bufsize=LINE_MAX_BYTES,
             )
         with self._translated():
             answer = await self._session.request(
@@ -192,6 +210,7 @@ class EngineClient:
                 data=None if body is None else msgspec.json.encode(body),
                 headers={**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})},
                 timeout=timeout,
+                read_bufsize=buffer,
             )
             if answer.status < 400:
                 return answer

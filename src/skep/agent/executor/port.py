@@ -6,13 +6,14 @@ keeps a simulated node with thousands of tasks free of a coroutine per task.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
 
 from skep.model.container import LogDriver
+from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.rpc.messages import AssignedTask, ServiceTemplate
 
@@ -88,6 +89,14 @@ class Executor(Protocol):
 
     def remove_unknown(self, task_id: str) -> None:
         """Stops and deletes the container of a task nobody knows any more (a leftover)."""
+        ...
+
+    def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
+        """Yields what a task has put out: frames as the engine's (stream, length, line), whole ones, `limit`
+        bytes at a time where no single one is longer. A line is its time, a space, with `details` what the
+        log driver says of it and another space, and its text.
+
+        Nothing where its container is gone. Errors: `SkepError` where they cannot be read."""
         ...
 
     async def close(self) -> None:

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.model.container import GenericResource
+from skep.model.logs import LogOptions
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
 from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
+from skep.rpc.log_frames import HEADER
 from skep.runtime.clock import Clock
+
+LOG_LINE_S = 1.0  # a simulated container says something every second
+LOG_LINES_MAX = 1000  # of those that are in the past
 
 
 class SimulatedSettings(Struct, frozen=True):
@@ -112,6 +119,23 @@ class SimulatedExecutor:
             timer.cancel()
             del self._timers[task_id]
 
+    async def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
+        """One line a second, on stdout, for as long as the task has run."""
+        began = self._containers[task_id].observation.at if task_id in self._containers else 0.0
+        passed = int((self._clock.now() - began) / LOG_LINE_S) + 1 if began and options.stdout else 0
+        first = max(0, passed - LOG_LINES_MAX)
+        if options.tail >= 0:
+            first = max(first, passed - options.tail)
+        if since:
+            first = max(first, int((float(since) - began) / LOG_LINE_S) + 1)
+        for n in range(first, passed):
+            yield _line(task_id, began, n, options)
+        n = max(first, passed)
+        while options.follow and options.stdout and self.state_of(task_id) == RUNNING:
+            await asyncio.sleep(max(0.0, began + n * LOG_LINE_S - self._clock.now()))
+            yield _line(task_id, began, n, options)
+            n += 1
+
     async def close(self) -> None:
         self.detach()
 
@@ -150,3 +174,10 @@ class SimulatedExecutor:
         self._containers[context.task.id] = Adopted(context.task.id, context.task.service_id, seen)
         if self._report is not None:
             self._report(seen)
+
+
+def _line(task_id: str, began: float, n: int, options: LogOptions) -> bytes:
+    seconds, nanos = divmod(int((began + n * LOG_LINE_S) * 1e9), 1_000_000_000)
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = f"{stamp}.{nanos:09d}Z {' ' if options.details else ''}line {n} of {task_id}\n".encode()
+    return HEADER.pack(1, len(text)) + text

@@ -18,7 +18,7 @@ from skep.api.server import Route, leaders
 from skep.api.since import as_of
 from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec
-from skep.runtime.errors import Invalid, Unsupported
+from skep.runtime.errors import Invalid
 
 FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
 AUTH_HEADER = "X-Registry-Auth"
@@ -47,7 +47,6 @@ class ServiceRoutes:
             leaders("GET", "/services/{id}", self.inspect),
             leaders("DELETE", "/services/{id}", self.remove),
             leaders("POST", "/services/{id}/update", self.update),
-            leaders("GET", "/services/{id}/logs", self.logs),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:
@@ -106,13 +105,6 @@ class ServiceRoutes:
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
         return reply(Updated(self._warnings(spec, unknown, unpinned)))
-
-    async def logs(self, request: web.Request) -> web.StreamResponse:
-        self._node.manager()
-        raise Unsupported(
-            "service logs are not supported by this version of skep yet: use `docker logs` with a task's"
-            " container on its node"
-        )
 
     async def _pinned(
         self, request: web.Request, spec: ServiceSpec, auth: str

@@ -15,7 +15,6 @@ from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
 from skep.model.states import ACCEPTED, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, Task
-from skep.runtime.errors import Unsupported
 from skep.store.view import View
 
 FILTERS = frozenset({"id", "name", "label", "service", "node", "desired-state", "runtime", "_up-to-date"})
@@ -43,7 +42,6 @@ class TaskRoutes:
         return [
             leaders("GET", "/tasks", self.list_all),
             leaders("GET", "/tasks/{id}", self.inspect),
-            leaders("GET", "/tasks/{id}/logs", self.logs),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:
@@ -67,13 +65,6 @@ class TaskRoutes:
         found = find_task(view, request.match_info["id"])
         writer = TaskWriter(view)
         return reply(writer.json(found) if isinstance(found, Task) else writer.pending_json(found))
-
-    async def logs(self, request: web.Request) -> web.StreamResponse:
-        self._node.manager()
-        raise Unsupported(
-            "task logs are not supported by this version of skep yet: use `docker logs` with the task's"
-            " container on its node"
-        )
 
     def _wanted(self, view: View, filters: Filters) -> _Wanted:
         services = nodes = desired = None

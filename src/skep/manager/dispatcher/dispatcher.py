@@ -7,6 +7,7 @@ what others must decide about. Cost: a heartbeat touches its own session; a comm
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -35,6 +36,9 @@ PAUSE_S = 1.0  # a sweep that is later: the loop was busy, or the whole process 
 SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 ms of work per 2,300 nodes
 
 
+KNOWN_FEATURES = (messages.LOGS,)
+
+
 class Listener(Protocol):
     """Who decides about what the nodes say."""
 
@@ -58,6 +62,9 @@ class Listener(Protocol):
     def has_tls(self, node_id: str, has: messages.HasTls) -> None:
         """A node told what its certificate is."""
 
+    def node_registered(self, node_id: str) -> None:
+        """A node has a session, a new one."""
+
     def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         """A task's observed state changed; `news` where its slot must be looked at."""
 
@@ -65,10 +72,11 @@ class Listener(Protocol):
 class _Session:
     """One registered node."""
 
-    __slots__ = ("connection", "heard_at", "sent")
+    __slots__ = ("connection", "features", "heard_at", "sent")
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, now: float, features: frozenset[str]) -> None:
         self.connection = connection
+        self.features = features
         self.heard_at = now  # of the event loop's clock: wall clocks jump
         self.sent = Sent()
 
@@ -208,7 +216,7 @@ class Dispatcher:
             connection.close()
             return
         self._end(node_id, "replaced", "another session of this node was opened")
-        session = _Session(connection, asyncio.get_running_loop().time())
+        session = _Session(connection, asyncio.get_running_loop().time(), _features(said))
         self._sessions[node_id] = session
         self._absent.pop(node_id, None)
         if node_id in self._first:
@@ -230,6 +238,16 @@ class Dispatcher:
         if before != READY:
             self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
             self._listener.node_changed(node_id, before)
+        self._listener.node_registered(node_id)
+
+    def has(self, node_id: str) -> bool:
+        """True while the node has a session."""
+        return node_id in self._sessions
+
+    def understands(self, node_id: str, feature: str) -> bool:
+        """True where the node's agent knows messages that earlier ones did not."""
+        session = self._sessions.get(node_id)
+        return session is not None and feature in session.features
 
     def describe(self, node_id: str, connection: Connection, description: NodeDescription) -> None:
         node = self._view.nodes.get(node_id)
@@ -373,3 +391,14 @@ class SessionHandler:
     def closed(self, reason: str) -> None:
         if self._dispatcher.is_current(self._node_id, self._connection):
             self._dispatcher.closed(self._node_id, reason)
+
+
+@functools.cache
+def _feature_set(names: tuple[str, ...]) -> frozenset[str]:
+    """One set for all the nodes that say the same."""
+    return frozenset(names)
+
+
+def _features(said: messages.Register) -> frozenset[str]:
+    known = tuple(name for name in KNOWN_FEATURES if name in said.features)
+    return _feature_set(known)

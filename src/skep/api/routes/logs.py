@@ -1,0 +1,112 @@
+"""/services/{id}/logs and /tasks/{id}/logs (Engine API 1.51)."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from skep.api.decode import query_bool
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_service, find_task
+from skep.api.server import Route, leaders
+from skep.model.logs import LogOptions, LogSelection
+from skep.model.service import TaskTemplate
+from skep.runtime.errors import SkepError
+
+RAW, MULTIPLEXED = (f"application/vnd.docker.{kind}-stream" for kind in ("raw", "multiplexed"))
+MULTIPLEXED_SINCE = (1, 42)  # before, what is framed was called raw, too
+_SINCE = re.compile(r"(-?\d+)(?:\.(\d{1,9}))?")
+
+
+class BadLogOption(SkepError):
+    """A parameter is wrong: Docker's own 500, in its words."""
+
+
+class LogRoutes:
+    """Lines are passed on as they come; a client that does not read holds back the nodes, and nobody else."""
+
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        return [
+            leaders("GET", "/services/{id}/logs", self.of_service),
+            leaders("GET", "/tasks/{id}/logs", self.of_task),
+        ]
+
+    async def of_service(self, request: web.Request) -> web.StreamResponse:
+        options, since = _options(request)
+        service = find_service(self._node.manager().view, request.match_info["id"])
+        selection = LogSelection(service.id, is_raw=_has_terminal(service.template))
+        return await self._answer(request, selection, options, since)
+
+    async def of_task(self, request: web.Request) -> web.StreamResponse:
+        options, since = _options(request)
+        view = self._node.manager().view
+        task = find_task(view, request.match_info["id"])
+        service = view.services.get(task.service_id)
+        template = service.template_of(task.spec_version) if service is not None else None
+        selection = LogSelection(task.service_id, task.id, _has_terminal(template))
+        return await self._answer(request, selection, options, since)
+
+    async def _answer(
+        self, request: web.Request, selection: LogSelection, options: LogOptions, since: str
+    ) -> web.StreamResponse:
+        lines = self._node.manager().logs.open(selection, options, since, query_bool(request, "timestamps"))
+        try:
+            response = web.StreamResponse()
+            is_framed = not selection.is_raw and request["api_version"] >= MULTIPLEXED_SINCE
+            response.headers["Content-Type"] = MULTIPLEXED if is_framed else RAW
+            await response.prepare(request)
+            async for part in lines.parts():
+                await response.write(part)
+            await response.write_eof()
+            return response
+        finally:
+            lines.close()
+
+
+def _options(request: web.Request) -> tuple[LogOptions, str]:
+    """Returns what is wanted, and since when. Errors: `BadLogOption`."""
+    stdout, stderr = query_bool(request, "stdout"), query_bool(request, "stderr")
+    if not (stdout or stderr):
+        raise BadLogOption("Bad parameters: you must choose at least one stream")
+    return (
+        LogOptions(
+            query_bool(request, "follow"),
+            stdout,
+            stderr,
+            _tail(request.query.get("tail", "")),
+            query_bool(request, "details"),
+        ),
+        _since(request.query.get("since", "")),
+    )
+
+
+def _tail(text: str) -> int:
+    if text in ("", "all"):
+        return -1
+    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+        raise BadLogOption('tail value must be a positive integer or "all"')
+    if int(text) < 0:
+        raise BadLogOption("negative tail values not supported")
+    return int(text)
+
+
+def _since(text: str) -> str:
+    """Returns `seconds.nanoseconds`, or nothing; clients send no other form (their `10m` is theirs)."""
+    if not text:
+        return ""
+    found = _SINCE.fullmatch(text)
+    if found is None:
+        wrong = text.partition(".")[0] if "." in text else text
+        reason = f'strconv.ParseInt: parsing "{wrong}": invalid syntax'
+        raise BadLogOption(f"could not parse since timestamp: {reason}")
+    seconds, nanos = int(found[1]), (found[2] or "").ljust(9, "0")
+    return "" if seconds <= 0 else f"{seconds}.{nanos}"
+
+
+def _has_terminal(template: TaskTemplate | None) -> bool:
+    container = template.spec.container_spec if template is not None else None
+    return container is not None and bool(container.tty)

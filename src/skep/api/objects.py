@@ -13,7 +13,7 @@ from skep.model.container import GenericResource, PortConfig
 from skep.model.generic import wire_of
 from skep.model.node import READY, Node, NodeTLSInfo
 from skep.model.service import Service, TaskTemplate, UpdateStatus
-from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec
+from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.states import STATE_NAMES
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
 from skep.model.wire import Wire
@@ -74,7 +74,7 @@ class TaskJson(Struct, rename="pascal"):
     labels: dict[str, str]
     spec: msgspec.Raw
     service_id: str = field(name="ServiceID")
-    slot: int
+    slot: int | msgspec.UnsetType  # Docker leaves out a global task's 0
     status: TaskStatusJson
     desired_state: str
     node_id: str | msgspec.UnsetType = field(name="NodeID", default=msgspec.UNSET)
@@ -98,7 +98,7 @@ class TaskWriter:
             {},
             self._spec(task),
             task.service_id,
-            task.slot,
+            task.slot or msgspec.UNSET,
             status_json(status),
             STATE_NAMES[self._view.desired_of(task)],
             task.node_id,
@@ -117,7 +117,7 @@ class TaskWriter:
             {},
             self._template_spec(task.service_id, task.spec_version),
             task.service_id,
-            task.slot,
+            task.slot or msgspec.UNSET,
             status,
             "running",
         )
@@ -207,7 +207,20 @@ def service_json(view: View, service: Service, with_status: bool = False) -> Ser
 def _shown(spec: ServiceSpec) -> ServiceSpec:
     """What Docker always says of a spec, also where it is unset."""
     task = spec.task_template
-    return replace(spec, task_template=replace(shown_task(task), runtime=task.runtime or "container"))
+    return replace(
+        spec,
+        task_template=replace(shown_task(task), runtime=task.runtime or "container"),
+        update_config=_shown_update(spec.update_config),
+        rollback_config=_shown_update(spec.rollback_config),
+    )
+
+
+def _shown_update(config: UpdateConfig | None) -> UpdateConfig | None:
+    if config is None:
+        return None
+    return replace(
+        config, failure_action=config.failure_action or "pause", order=config.order or "stop-first"
+    )
 
 
 def shown_task(task: TaskSpec) -> TaskSpec:

@@ -208,8 +208,9 @@ def _replicated(replicas: int) -> ServiceMode:
 
 def _host_ports(ports: list[int]) -> EndpointSpec:
     return EndpointSpec(
+        mode="vip",
         ports=[
             PortConfig(protocol="tcp", target_port=80, published_port=port, publish_mode="host")
             for port in ports
-        ]
+        ],
     )

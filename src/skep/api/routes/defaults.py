@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from skep.api.objects import ServiceJson
 from skep.model.container import DNSConfig, ResourceRequirements, RestartPolicy
-from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
+from skep.model.spec import Placement, TaskSpec, UpdateConfig
 
 SECOND_NS = 1_000_000_000
 _UPDATE = UpdateConfig(
@@ -22,7 +22,6 @@ def with_defaults(service: ServiceJson) -> ServiceJson:
         task_template=_task(spec.task_template),
         update_config=_update(spec.update_config),
         rollback_config=_update(spec.rollback_config),
-        endpoint_spec=_endpoint(spec),
     )
     return replace(service, spec=filled)
 
@@ -50,6 +49,7 @@ def _task(task: TaskSpec) -> TaskSpec:
         container_spec=container,
         resources=task.resources or ResourceRequirements(),
         restart_policy=policy,
+        placement=task.placement or Placement(),
         runtime=task.runtime or "container",
     )
 
@@ -63,8 +63,3 @@ def _update(config: UpdateConfig | None) -> UpdateConfig:
         monitor=config.monitor or 5 * SECOND_NS,
         order=config.order or "stop-first",
     )
-
-
-def _endpoint(spec: ServiceSpec) -> EndpointSpec:
-    endpoint = spec.endpoint_spec or EndpointSpec()
-    return replace(endpoint, mode=endpoint.mode or "vip")

@@ -26,7 +26,7 @@ CLIENTS_PIN_SINCE = (1, 30)
 STATUS_SINCE = (1, 41)  # `status=true` was added
 
 
-class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}):
+class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):
     id: str
     warnings: list[str] | None = None
 

@@ -14,7 +14,7 @@ from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.orchestrator.updater import rolled_back
 from skep.model.service import RegistryAuth, RemovedService, Service, TaskTemplate, UpdateStatus
-from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec
+from skep.model.spec import EndpointSpec, ReplicatedMode, ServiceMode, ServiceSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
@@ -231,11 +231,26 @@ def _settled(spec: ServiceSpec) -> ServiceSpec:
     if container is not None and container.isolation == "default":
         container = replace(container, isolation="")
     runtime = "" if task.runtime == "container" else task.runtime
-    spec = replace(spec, task_template=replace(task, container_spec=container, runtime=runtime))
+    spec = replace(
+        spec,
+        task_template=replace(task, container_spec=container, runtime=runtime),
+        endpoint_spec=_endpoint_settled(spec.endpoint_spec),
+    )
     given = spec.mode.replicated
     if spec.mode_name == "replicated" and (given is None or given.replicas is None):
         return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=1)))
     return spec
+
+
+def _endpoint_settled(endpoint: EndpointSpec | None) -> EndpointSpec | None:
+    """With the words that Docker stores for unset: clients send them back, and that is no change."""
+    if endpoint is None:
+        return None
+    ports = [
+        replace(port, protocol=port.protocol or "tcp", publish_mode=port.publish_mode or "ingress")
+        for port in endpoint.ports
+    ]
+    return replace(endpoint, mode=endpoint.mode or "vip", ports=ports)
 
 
 def _ports(spec: ServiceSpec) -> str:

@@ -81,6 +81,27 @@ ACCEPTED: tuple[Accepted, ...] = (
         skep=r"( Issuer Subject:\t)?MBMxETAPBgNVBAMMCHN3YXJtLWNh",
     ),
     Accepted(
+        "`docker service ps` shows a host port once",
+        "Docker shows it once for IPv4 and once for IPv6",
+        where="stdout",
+        step="docker service ps .*",
+        docker=r"\(absent\)|(.*)(\*:\d+->\d+/\w+),\2.*",
+        skep=r"\(absent\)|[^,]*\*:\d+->\d+/\w+",
+    ),
+    Accepted(
+        "settings of the swarm that an update leaves out are shown with the defaults in force",
+        "Docker shows what was stored: nothing, or zeros",
+        where=r".*\.(Raft|Dispatcher)\.\w+",
+        docker=r"0|\(absent\)",
+        skep="[1-9][0-9]*",
+    ),
+    Accepted(
+        "a node that was updated is still found by `membership=accepted`",
+        "Docker forgets a node's membership when it is updated",
+        where="stdout",
+        step="docker node ls -q --filter membership=(accepted|pending)",
+    ),
+    Accepted(
         "a request that is wrong is 400",
         "Docker answers 500 where it forgot to say whose fault it is",
         where="status",

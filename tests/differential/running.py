@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.images import IMAGE
 
 from .compare import Outcome
 from .normalise import normal_json, normal_output, normal_text
-from .scenario import Call, Py, Run, Scenario, Settle, Step, Until, Update
+from .scenario import Call, Events, Py, Run, Scenario, Settle, Step, Until, Update
 from .sides import Side
 
 _OF = re.compile(r"\$(ID|VERSION)\{([^}]+)\}")
@@ -26,9 +27,17 @@ class Runner:
     def __init__(self, side: Side, directory: Path) -> None:
         self._side = side
         self._directory = directory
+        self._began = 0.0
 
     def run(self, scenario: Scenario) -> list[Outcome]:
-        return [Outcome(step.label, self._take(step)) for step in scenario.steps]
+        self._began = time.time()
+        found = []
+        for step in scenario.steps:
+            try:
+                found.append(Outcome(step.label, self._take(step)))
+            except TimeoutError as error:
+                return [*found, Outcome(step.label, {"waited in vain": str(error)})]
+        return found
 
     def _take(self, step: Step) -> dict[str, Any]:
         match step:
@@ -45,6 +54,8 @@ class Runner:
                 self._settle(step)
             case Until():
                 self._until(step)
+            case Events():
+                return {"events": self._events(step.kind)}
         return {}
 
     def _run(self, step: Run) -> dict[str, Any]:
@@ -95,7 +106,12 @@ class Runner:
 
         def settled() -> bool:
             tasks = self._side.call("GET", f"/tasks?filters={filters}").json()
-            states = Counter(task["Status"]["State"] for task in tasks)
+            # A pending task says why a moment later.
+            states = Counter(
+                task["Status"]["State"]
+                for task in tasks
+                if task["Status"].get("Err") or task["Status"]["State"] != "pending"
+            )
             return all(states[state] == count for state, count in step.states.items())
 
         self._side.wait_for(step.label, settled)
@@ -105,6 +121,17 @@ class Runner:
         self._side.wait_for(
             step.label, lambda: _member(self._side.call("GET", path).json(), step.member) == step.value
         )
+
+    def _events(self, kind: str) -> list[str]:
+        """In the order in which they came; what Docker says of an older kind of client is left out."""
+        filters = quote(json.dumps({"type": {kind: True}}))
+        window = f"since={self._began:.9f}&until={time.time():.9f}"
+        lines = self._side.call("GET", f"/events?filters={filters}&{window}").body.decode().splitlines()
+        found = [normal_json(json.loads(line), self._side.names) for line in lines]
+        return [
+            json.dumps({key: each.get(key) for key in ("Type", "Action", "Actor", "scope")}, sort_keys=True)
+            for each in found
+        ]
 
     def _filled(self, text: str) -> str:
         text = text.replace("$IMAGE", IMAGE).replace("$DIR", str(self._directory))

@@ -90,7 +90,18 @@ class Until:
         return f"wait for {self.path}: {self.member} is {self.value!r}"
 
 
-Step = Run | Call | Update | Py | Settle | Until
+@dataclass(frozen=True)
+class Events:
+    """What was said of objects of one kind since the scenario began: type, action, attributes, scope."""
+
+    kind: str
+
+    @property
+    def label(self) -> str:
+        return f"docker events --filter type={self.kind}"
+
+
+Step = Run | Call | Update | Py | Settle | Until | Events
 
 
 @dataclass(frozen=True)

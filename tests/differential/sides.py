@@ -21,7 +21,7 @@ from .normalise import Name
 
 ENGINE_SH = Path(__file__).parents[2] / "scripts/engine.sh"
 API = "v1.41"
-WAIT_S = 30.0
+WAIT_S = 20.0
 ADDRESS = "127.0.0.1:2377"
 INIT = ("swarm", "init", "--advertise-addr", ADDRESS, "--listen-addr", ADDRESS)
 _KINDS = ("services", "tasks", "nodes", "networks", "secrets", "configs")
@@ -138,7 +138,9 @@ class Side:
 
     def empty(self) -> None:
         """Removes what a scenario made."""
-        self.docker("node", "update", "--availability", "active", "self")
+        node = self.call("GET", f"/nodes/{self.node_id()}").json()
+        if node["Spec"]["Availability"] != "active":
+            self.docker("node", "update", "--availability", "active", node["ID"])
         for kind in ("services", "secrets", "configs", "networks"):
             answer = self.call("GET", f"/{kind}")
             for item in (answer.json() or []) if answer.status == 200 else []:

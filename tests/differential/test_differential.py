@@ -23,7 +23,7 @@ _met: set[str] = set()
 
 def _parameters() -> Iterator[object]:
     for each in SCENARIOS:
-        if WHOLE or not each.slow:
+        if WHOLE or not (each.slow or each.awaits):
             awaited = [pytest.mark.xfail(reason=each.awaits, strict=False)] if each.awaits else []
             yield pytest.param(each, id=each.name, marks=awaited)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from tests.differential.scenario import Scenario
 
-from . import nodes, services, swarm
+from . import api, events, networks, nodes, secrets, services, stacks, swarm, tasks, updates
 
 _ORDER = ("none", "own", "shared")
 SCENARIOS: list[Scenario] = sorted(
-    (each for module in (swarm, nodes, services) for each in module.SCENARIOS),
+    (
+        each
+        for module in (swarm, nodes, services, updates, tasks, secrets, networks, stacks, api, events)
+        for each in module.SCENARIOS
+    ),
     key=lambda each: _ORDER.index(each.swarm),
 )
 assert len({each.name for each in SCENARIOS}) == len(SCENARIOS), "two scenarios have one name"

@@ -14,10 +14,17 @@ SCENARIOS = [
         *(
             f"node ls -q --filter {text}"
             for text in (
-                *("role=manager", "role=worker", "membership=accepted", "membership=pending", "name=nobody"),
-                *("id=nobody", "label=x", "node.label=x", "role=x", "membership=x", "color=x"),
+                *("role=manager", "role=worker", "name=nobody"),
+                *("id=nobody", "label=x", "node.label=x", "role=x", "color=x"),
             )
         ),
+    ),
+    scenario(
+        "nodes filtered by membership",
+        "node update --availability active $NODE",
+        "node ls -q --filter membership=accepted",
+        "node ls -q --filter membership=pending",
+        "node ls -q --filter membership=x",
     ),
     scenario(
         "nodes filtered by the API",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.differential.scenario import Scenario, get, scenario, settle
 
 CREATE = "service create -d --no-resolve-image --replicas 0 --name web"
 RUN = "service create -d --no-resolve-image --stop-signal KILL --name web"
 
 
-def options(name: str, flags: str, command: str = "", **more: bool) -> Scenario:
+def options(name: str, flags: str, command: str = "", **more: Any) -> Scenario:
     """A service made with these flags: its whole spec, and how the client shows it."""
     return scenario(
         f"create with {name}",
@@ -127,7 +129,7 @@ SCENARIOS = [
         "service ps --filter node=nobody web",
         "service ps --filter color=red web",
         "service ps web nobody",
-        get("/tasks"),
+        get('/tasks?filters={"service":["web"]}'),
         get("/services?status=true"),
     ),
     scenario(

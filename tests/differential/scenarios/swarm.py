@@ -62,7 +62,6 @@ SCENARIOS = [
         "an overlay network without a swarm",
         "network create -d overlay ov",
         swarm=OUTSIDE,
-        awaits="overlay networks",
     ),
     scenario(
         "the engine's word without a swarm",

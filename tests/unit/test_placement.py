@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skep.manager.scheduler.place import Round
 from skep.model.change import NewTask, Placement
+from skep.model.cluster import TaskDefaults
 from skep.model.constraint import eligible, parse_constraint
 from skep.model.container import ContainerSpec, DriverConfig, LogDriver, Mount, PortConfig, VolumeOptions
 from skep.model.service import RemovedService
@@ -20,7 +22,7 @@ from skep.model.task import TaskStatus
 from skep.runtime.errors import Invalid
 from skep.store.view import View
 
-from .builders import GIB, add_node, add_service, add_task, new_ids
+from .builders import GIB, add_cluster, add_node, add_service, add_task, new_ids
 
 
 def wanted(count: int, service_id: str = "s", node_id: str = "") -> list[NewTask]:
@@ -230,6 +232,12 @@ def test_tasks_go_where_their_log_and_volume_drivers_are() -> None:
     assert nodes_for(volume="local") == {"a", "b", "c"}
     assert nodes_for(volume="nfs") == {"b"}
     assert nodes_for(volume="other") == set()
+    add_cluster(view)
+    assert view.cluster is not None
+    defaults = TaskDefaults(log_driver=LogDriver(name="fancy"))
+    view.put_cluster(replace(view.cluster, spec=replace(view.cluster.spec, task_defaults=defaults)))
+    assert nodes_for() == {"b", "c"}
+    assert nodes_for(log="json-file") == {"a", "b", "c"}
 
 
 def test_a_preference_over_anything_but_labels_has_no_effect() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from skep.manager import quorum
 from skep.manager.leader import Leader
 from skep.model.constraint import eligible
+from skep.model.generic import Claim
 from skep.model.states import FAILED, RUNNING, is_terminal
 from skep.sim.history import History
 from skep.sim.picture import Picture, running_on
@@ -44,6 +45,7 @@ class Never:
         if self._before is None or self._before.revision != picture.revision:
             self._nothing_acknowledged_is_lost(picture)
             self._no_port_is_given_twice(picture)
+            self._no_device_is_given_twice(picture)
             self._history_is_bounded(picture)
             if self._before is not None:
                 self._tasks_only_move_forward(self._before, picture)
@@ -83,6 +85,17 @@ class Never:
                 other = holders.setdefault((task.node_id, protocol, port), task.id)
                 if other != task.id:
                     raise Violation(f"port {port} of {task.node_id} is given to {other} and {task.id}")
+
+    def _no_device_is_given_twice(self, picture: Picture) -> None:
+        """On one node, among tasks that are to run and have not ended, each name of a kind is one task's."""
+        holders: dict[tuple[str, Claim], str] = {}
+        for task in picture.tasks.values():
+            if task.desired_state > RUNNING or task.result is not None:
+                continue
+            for claim in task.generic:
+                other = holders.setdefault((task.node_id, claim), task.id)
+                if other != task.id:
+                    raise Violation(f"{claim} of {task.node_id} is given to {other} and {task.id}")
 
     def _nothing_stops_without_a_reason(self, picture: Picture, running: dict[str, str]) -> None:
         """A container that ran and does not any more: it failed, its machine did, or the store says stop."""

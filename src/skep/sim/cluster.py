@@ -14,6 +14,7 @@ from skep.agent.executor.simulated import SimulatedSettings
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
 from skep.model.cluster import Cluster, SwarmSpec
+from skep.model.generic import parse_resource
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
@@ -35,6 +36,7 @@ EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.2
 CONVERGE_S = 300.0  # after healing: a down node's 15 s, restart delays, updates and managers one by one
 TIDY_S = 2.0
+DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
 
 
@@ -294,6 +296,7 @@ class Simulation:
             stop_s=self._rng.uniform(0, 3),
             fail_rate=self._options.fail_rate,
             crash_rate_per_hour=self._options.crash_rate_per_hour,
+            generic=DEVICES,
         )
         clock = LoopClock(EPOCH_S)
         host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())

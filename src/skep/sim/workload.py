@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.manager.leader import Leader
-from skep.model.container import ContainerSpec, PortConfig, RestartPolicy
+from skep.model.container import ContainerSpec, PortConfig, Reservation, ResourceRequirements, RestartPolicy
+from skep.model.generic import parse_resource
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import (
@@ -144,6 +145,7 @@ class Workload:
             task_template=TaskSpec(
                 container_spec=ContainerSpec(image=f"{name}:1"),
                 restart_policy=RestartPolicy(condition="any", delay=rng.choice((0, 1, 5)) * SECOND_NS),
+                resources=_DEVICE if self._made % 2 else None,
             ),
             update_config=UpdateConfig(
                 parallelism=rng.randint(0, 4),
@@ -200,6 +202,9 @@ class Workload:
         node = self._rng.choice(chosen)
         await self.change_node(host, leader, node, replace(node.spec, role=role))
         return f"make {node.description.hostname} a {role}"
+
+
+_DEVICE = ResourceRequirements(reservations=Reservation(generic_resources=[parse_resource("device=1")]))
 
 
 def _replicated(replicas: int) -> ServiceMode:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from skep.model.cluster import Cluster
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
@@ -103,7 +104,7 @@ class NodeTable:
         return self._cached(key, lambda row: platform_fits(wanted, self.nodes[row]), not wanted)
 
     def plugins(self, spec: TaskSpec) -> Mask:
-        needed = needed_plugins(spec)
+        needed = needed_plugins(spec, self._view.cluster)
         return self._cached(
             ("v", needed), lambda row: not missing_plugins(self.nodes[row], needed), not needed
         )
@@ -172,14 +173,16 @@ class NodeTable:
 Plugin = tuple[str, str]  # (Volume or Log, name)
 
 
-def needed_plugins(spec: TaskSpec) -> frozenset[Plugin]:
-    """Returns the plugins a task needs beyond what every engine has: volume drivers, a log driver.
+def needed_plugins(spec: TaskSpec, cluster: Cluster | None = None) -> frozenset[Plugin]:
+    """Returns the plugins a task needs beyond what every engine has: volume drivers, its log driver or the
+    swarm's.
 
     As in SwarmKit (manager/scheduler/filter.go), where the log driver `none` is none.
     """
     found: set[Plugin] = set()
-    if spec.log_driver is not None and spec.log_driver.name not in ("", "none"):
-        found.add(("Log", spec.log_driver.name))
+    log = spec.log_driver or (cluster.spec.task_defaults.log_driver if cluster is not None else None)
+    if log is not None and log.name not in ("", "none"):
+        found.add(("Log", log.name))
     for mount in spec.container_spec.mounts if spec.container_spec is not None else ():
         options = mount.volume_options
         driver = options.driver_config if options is not None and mount.type == "volume" else None

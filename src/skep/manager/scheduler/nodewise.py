@@ -120,7 +120,9 @@ class _Asking:
         return "; ".join(parts), tuple(numbers)
 
     def _plugins(self, row: int) -> Because:
-        missing = missing_plugins(self._table.nodes[row], needed_plugins(self._subject.template.spec))
+        missing = missing_plugins(
+            self._table.nodes[row], needed_plugins(self._subject.template.spec, self._view.cluster)
+        )
         return f"no {' and no '.join(f'{kind.lower()} driver {name}' for kind, name in missing)}", ()
 
     def _constraints(self, row: int) -> Because:

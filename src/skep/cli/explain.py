@@ -69,4 +69,7 @@ def _nodes(console: Console, groups: Any, head: str) -> None:
 
 
 def _line(console: Console, text: Text, indent: int = 0) -> None:
-    console.print(Padding(text, (0, 0, 0, indent), expand=False))
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent), expand=False))
+    else:  # whole lines, for whoever looks for a word in them
+        console.print(Text(" " * indent).append_text(text), soft_wrap=True)

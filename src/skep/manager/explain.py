@@ -4,7 +4,9 @@ Pure; answers are bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from heapq import nlargest, nsmallest
+from itertools import islice
 
 from msgspec import Struct, field
 
@@ -30,6 +32,7 @@ from skep.store.view import View
 
 TASKS_MAX = 10  # of a service that are named one by one: with more, the counts say it
 FAILED_MAX = 5  # of the latest failures that are quoted whole
+SCAN_MAX = 20_000  # tasks of a service that are looked at one by one, in 40 ms: the leader has more to do
 
 Failures = Mapping[tuple[str, str], int]  # (service, node) -> failures lately
 
@@ -79,21 +82,22 @@ def explain_service(view: View, service: Service, now: float, failures: Failures
     """Returns what keeps a service from being as it is wanted, and where it could grow."""
     table = NodeTable(view)
     pending = sorted(view.pending.get(service.id, {}).values(), key=lambda p: (p.slot, p.node_id))
-    live = [t for t in view.tasks_of_service(service.id) if t.result is None and t.desired_state <= RUNNING]
-    waiting = [t for t in live if observed(view, t) != RUNNING]
-    waiting.sort(key=lambda t: (t.slot, t.node_id))
-    sentences = [_counted(view, service, len(live), len(pending))]
+    scan = _scan(view, service)
+    live = sum(view.live.get(service.id, {}).values())
+    sentences = [_counted(view, service, live, len(pending))]
     if pending:
         names = [task_name(view, p) for p in pending[:TASKS_MAX]]
         sentences.append(f"Without a node: {names_text(names, len(pending))}. {_sentence(pending[0].reason)}")
-    sentences.extend(_of_update(view, service, live))
-    sentences.extend(_failed_lately(view, service, now))
+    sentences.extend(_of_update(view, service, scan))
+    sentences.extend(_failed_lately(view, scan.failed, now))
     sentences.extend(_avoided(view, service.id, failures))
     subject = _subject(view, service.id, service.template.version)
     nodes = look_at_nodes(view, table, subject) if subject is not None else []
-    tasks = [_placed(view, task, now) for task in waiting[:TASKS_MAX]]
-    if len(waiting) > TASKS_MAX:
-        sentences.append(f"{len(waiting)} tasks have a node and do not run yet; these are {TASKS_MAX}.")
+    tasks = [_placed(view, task, now) for task in scan.waiting]
+    if scan.not_running > TASKS_MAX:
+        sentences.append(f"{scan.not_running} tasks have a node and do not run; these are {TASKS_MAX}.")
+    if scan.is_part:
+        sentences.append(f"Of its tasks {SCAN_MAX} were looked at one by one.")
     return ServiceExplanation(service.id, service.spec.name, service.spec.mode_name, sentences, nodes, tasks)
 
 
@@ -143,30 +147,51 @@ def _placed(view: View, task: Task, now: float) -> TaskExplanation:
     )
 
 
-def _of_update(view: View, service: Service, live: Sequence[Task]) -> list[str]:
+class _Scan(Struct, frozen=True):
+    """What a look at the service's tasks, one by one, has found."""
+
+    live: int
+    current: int  # of the live ones, those of the current version
+    not_running: int
+    waiting: list[Task]  # of these the first by slot
+    failed: list[Task]  # the latest
+    is_part: bool
+
+
+def _scan(view: View, service: Service) -> _Scan:
+    tasks = list(islice(view.tasks_of_service(service.id), SCAN_MAX + 1))
+    seen = tasks[:SCAN_MAX]
+    version = service.template.version
+    live = [t for t in seen if t.result is None and t.desired_state <= RUNNING]
+    waiting = [t for t in live if observed(view, t) != RUNNING]
+    failed = [t for t in seen if t.result is not None and t.result.state in (FAILED, REJECTED)]
+    return _Scan(
+        len(live),
+        sum(1 for t in live if t.spec_version == version),
+        len(waiting),
+        nsmallest(TASKS_MAX, waiting, key=lambda t: (t.slot, t.node_id)),
+        nlargest(FAILED_MAX, failed, key=lambda t: t.updated_at),
+        len(tasks) > SCAN_MAX,
+    )
+
+
+def _of_update(view: View, service: Service, scan: _Scan) -> list[str]:
     update = service.update
     if update is None or update.state in ("completed", "rollback_completed"):
         return []
-    current = sum(1 for task in live if task.spec_version == service.template.version)
     found = [
         f"Update {update.state.replace('_', ' ')} since {time_text(update.started_at)}: {update.message}."
     ]
-    found.append(f"{current} of {len(live)} tasks are of the current version.")
+    found.append(f"{scan.current} of {scan.live} tasks are of the current version.")
     config = service.spec.update_config
     if view.pending.get(service.id) and config is not None and config.order == "start-first":
         found.append("The order is start-first: a node must have room for the new task beside the old one.")
     return found
 
 
-def _failed_lately(view: View, service: Service, now: float) -> list[str]:
-    failed = [
-        task
-        for task in view.tasks_of_service(service.id)
-        if task.result is not None and task.result.state in (FAILED, REJECTED)
-    ]
-    failed.sort(key=lambda t: -t.updated_at)
+def _failed_lately(view: View, failed: list[Task], now: float) -> list[str]:
     said = []
-    for task in failed[:FAILED_MAX]:
+    for task in failed:
         assert task.result is not None
         name = node_name(view.nodes.get(task.node_id), task.node_id)
         when = ago_text(task.result.at, now)

@@ -80,6 +80,8 @@ def of_end(view: View, task: Task) -> list[str]:
         return ["Its successor waits for a node."]
     if service is None or (desired >= COMPLETE and task.result.state not in (FAILED, REJECTED, COMPLETE)):
         return []
+    if service.spec.mode_name.endswith("job") and task.result.state == COMPLETE:
+        return ["It has done its work."]
     policy = service.template.spec.restart_policy
     condition = (policy.condition if policy is not None else "") or "any"
     most = f", at most {policy.max_attempts} times" if policy is not None and policy.max_attempts else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import logging
 import os
 import socket
 import ssl
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 
 from skep.api.engine import LocalEngine
@@ -75,7 +77,9 @@ class ApiServer:
         if forward is not None:
             self._app.router.add_route("*", "/{path:.*}", Passthrough(engine).handle)
         self._app.on_response_prepare.append(self._add_headers)
-        self._runner = web.AppRunner(self._app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            self._app, access_log=None, handler_cancellation=True, logger=_http_log()
+        )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[Path] = []
 
@@ -174,6 +178,20 @@ class ApiServer:
         headers["Docker-Experimental"] = "false"
         headers["Ostype"] = "linux"
         headers["Server"] = self._server_header
+
+
+class _OwnFaults(logging.Filter):
+    """What was no HTTP at all is the client's fault: it is answered, and fills no log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _http_log() -> logging.Logger:
+    found = logging.getLogger("skep.api.http")
+    if not found.filters:
+        found.addFilter(_OwnFaults())
+    return found
 
 
 def _answers(path: Path) -> bool:

@@ -21,6 +21,7 @@ from skep.agent.executor.port import Executor
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
+from skep.api.openapi import OpenApiRoutes
 from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.later import LaterRoutes
@@ -32,7 +33,7 @@ from skep.api.routes.services import ServiceRoutes
 from skep.api.routes.swarm import SwarmRoutes
 from skep.api.routes.system import SystemRoutes
 from skep.api.routes.tasks import TaskRoutes
-from skep.api.server import ApiServer
+from skep.api.server import ApiServer, Route
 from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
 from skep.daemon.node import SkepNode
@@ -138,6 +139,18 @@ def make_api(
     forward: LeaderForward | None,
 ) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
+    routes = make_routes(settings, node, engine, stall, forward)
+    return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
+
+
+def make_routes(
+    settings: Settings,
+    node: SkepNode,
+    engine: LocalEngine,
+    stall: StallWatch,
+    forward: LeaderForward | None,
+) -> list[Route]:
+    """Returns every route there is, those for other managers only too."""
     routes = [
         *SystemRoutes(node, engine, settings.hostname).routes(),
         *EventRoutes(node, engine).routes(),
@@ -151,7 +164,7 @@ def make_api(
         *OwnRoutes(node, stall).routes(),
         *BackupRoutes(node).routes(),
     ]
-    return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
+    return [*routes, *OpenApiRoutes(routes).routes()]
 
 
 async def listen(api: ApiServer, settings: Settings) -> None:

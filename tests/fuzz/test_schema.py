@@ -28,15 +28,22 @@ def operations() -> dict[str, Any]:
     return {each.label: each for each in found if each.label not in LEFT_OUT}
 
 
+def has_body(label: str) -> bool:
+    method, path = label.split(" ")
+    return "requestBody" in DOCUMENT["paths"][path][method.lower()]
+
+
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))
 def test_no_operation_fails_but_as_dockers(target: Target, mode: GenerationMode) -> None:
     tried = 0
     for label, operation in operations().items():
+        if mode is GenerationMode.NEGATIVE and target.factor == 1 and not has_body(label):
+            continue  # odd paths are test_raw's
         with contextlib.suppress(Unsatisfiable):  # nothing can be wrong with what takes nothing
             examples = EXAMPLES[mode] * target.factor
             _try(target, label, operation.as_strategy(generation_mode=mode), examples)
             tried += 1
-    assert tried > 15
+    assert tried > (5 if mode is GenerationMode.NEGATIVE else 30)
 
 
 def _try(target: Target, label: str, strategy: Any, examples: int) -> None:

@@ -7,7 +7,6 @@ import runpy
 from pathlib import Path
 
 from skep.api.openapi import _OPERATIONS
-
 from tests.api_process import running_api
 
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .hosts import Swarm, wait_until
+from .skep_cli import skep_ok
 from .test_bad_requests import UnixConnection
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -238,3 +239,48 @@ def test_a_bad_template_is_refused_at_once(lone: Swarm, busybox_image: str) -> N
     )
     assert done.returncode == 1
     assert 'expanding env failed: expanding env "A={{.Bad}}": template: expansion:1' in done.stderr
+
+
+def test_devices_and_privileges_only_where_the_swarm_gives_them(
+    lone: Swarm, service: str, busybox_image: str
+) -> None:
+    create = ["service", "create", "-d", "--name", service, "--stop-grace-period", "0s"]
+    what = [busybox_image, "sleep", "1d"]
+    labels = ["--label", "skep.device=/dev/full:/dev/mine:rw,/dev/zero:r"]
+    refused = lone.manager.run(*create, *labels, *what, check=False)
+    assert "its setting allow-devices is off" in refused.stderr
+    assert "`skep cluster set allow-devices=on`" in refused.stderr
+    assert not lone.manager.docker("service", "ls", "-q", "--filter", f"name={service}")
+
+    assert skep_ok("cluster", "settings", on=lone.manager).split() == [
+        *("allow-devices=off", "allow-privileged=off"),
+    ]
+    assert "allow-devices=on" in skep_ok("cluster", "set", "allow-devices=on", on=lone.manager)
+    lone.manager.docker(*create, *labels, *what)
+    task = Running(lone, service)
+    assert "No space left" in task.sh("echo x 2>&1 > /dev/mine || true")  # /dev/full's answer
+    assert [(d["PathOnHost"], d["PathInContainer"]) for d in task.inspected["HostConfig"]["Devices"]] == [
+        ("/dev/full", "/dev/mine"),
+        ("/dev/zero", "/dev/zero"),
+    ]
+    update = ["service", "update", "-d", "--label-add", "skep.privileged=true", service]
+    assert "allow-privileged is off" in lone.manager.run(*update, check=False).stderr
+    skep_ok("cluster", "set", "allow-privileged=on", on=lone.manager)
+    lone.manager.docker(*update)
+    # Whether it then runs is the machine's to say: it needs every capability there is.
+    wait_until("a privileged container is made", lambda: True in privileged(lone, service))
+    skep_ok("cluster", "set", "allow-devices=off", "allow-privileged=off", on=lone.manager)
+    assert "is off" in lone.manager.run("service", "scale", "-d", f"{service}=2", check=False).stderr
+    lone.manager.docker(
+        *("service", "update", "-d", "--label-rm", "skep.privileged", "--label-rm", "skep.device", service)
+    )
+    wait_until("one without runs", lambda: lone.manager.running(service))
+    host = Running(lone, service).inspected["HostConfig"]
+    assert not host["Privileged"]
+    assert not host["Devices"]
+
+
+def privileged(lone: Swarm, name: str) -> list[bool]:
+    """Returns whether the service's containers are, running or not."""
+    ids = lone.manager.docker("ps", "-aq", "--filter", f"label=com.docker.swarm.service.name={name}").split()
+    return [each["HostConfig"]["Privileged"] for each in lone.manager.json("inspect", *ids)] if ids else []

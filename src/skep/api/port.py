@@ -117,6 +117,7 @@ class Settings(Protocol):
         rotate_manager: bool = False,
         rotate_unlock_key: bool = False,
     ) -> Cluster: ...
+    async def allow(self, devices: bool | None, privileged: bool | None) -> Cluster: ...
 
 
 class LogLines(Protocol):

@@ -15,6 +15,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from skep.cli import backup as backups
 from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
+from skep.cli.settings import parse_settings, settings
 from skep.cli.upgrade import Upgrade
 from skep.runtime.errors import SkepError
 from skep.store.backup import Header
@@ -92,6 +93,34 @@ def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str,
 
     for warning in _run(run()):
         click.echo(f"Warning: {warning}", err=True)
+
+
+@cluster.command("settings")
+@_daemon
+def show_settings(host: str | None) -> None:
+    """Prints what this swarm allows."""
+    for line in _run(settings(host or default_host())):
+        click.echo(line)
+
+
+@cluster.command("set")
+@click.argument("changes", nargs=-1, required=True, metavar="NAME=on|off...")
+@_daemon
+def change_settings(changes: tuple[str, ...], host: str | None) -> None:
+    """Changes what this swarm allows.
+
+    \b
+    allow-devices      services may have devices and GPUs of their nodes (labels skep.device, skep.gpus)
+    allow-privileged   services may run privileged: root of their nodes (label skep.privileged)
+
+    Running tasks keep what they have.
+    """
+
+    async def run() -> list[str]:
+        return await settings(host or default_host(), parse_settings(changes))
+
+    for line in _run(run()):
+        click.echo(line)
 
 
 @backup.command("create")

@@ -114,6 +114,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
     ca_chain_pem: bytes = b""
     has_had_ingress: bool = False  # the routing-mesh network was made; users may have removed it since
     version: int = 0
+    allow_devices: bool = False  # services may have devices and GPUs of their nodes (`model.access`)
+    allow_privileged: bool = False  # services may have everything of their nodes
 
     def __repr__(self) -> str:
         """Whatever prints a cluster (a log, a trace) shows none of its keys."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from skep.runtime.errors import Invalid
+
+from .access import HostAccess, access_of
 from .spec import EndpointSpec, ServiceSpec, TaskSpec
+
+_canonical = msgspec.json.Encoder(order="deterministic")
 
 
 class RegistryAuth(Struct, frozen=True, array_like=True):
@@ -25,11 +30,38 @@ class TaskTemplate(Struct, frozen=True, kw_only=True):
     version: int
     spec: TaskSpec
     ports: str = ""  # the endpoint as canonical JSON: a change of ports needs new tasks
+    access: HostAccess | None = None  # by the service's labels: a change of it needs new tasks, too
 
     @property
     def endpoint(self) -> EndpointSpec:
         """How this version publishes its ports."""
         return msgspec.json.decode(self.ports, type=EndpointSpec) if self.ports else EndpointSpec()
+
+
+def first_template(spec: ServiceSpec) -> TaskTemplate:
+    """Returns what the tasks of a new service run. Labels of ours that make no sense ask for nothing: the
+    control API refuses them, but a service of an earlier skep may have them."""
+    try:
+        access = access_of(spec.labels)
+    except Invalid:
+        access = None
+    return TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec), access=access)
+
+
+def with_template(templates: list[TaskTemplate], spec: ServiceSpec) -> list[TaskTemplate]:
+    """Returns the templates with that of the spec last; an equal older one is taken up again, and its tasks
+    are up to date."""
+    wanted = first_template(spec)
+    for known in templates:
+        if msgspec.structs.replace(known, version=1) == wanted:
+            return [*(t for t in templates if t is not known), known]
+    version = max(t.version for t in templates) + 1
+    return [*templates, msgspec.structs.replace(wanted, version=version)]
+
+
+def _ports(spec: ServiceSpec) -> str:
+    """The endpoint in canonical form: a change of it needs new tasks (swarmkit's isTaskDirty)."""
+    return _canonical.encode(spec.endpoint_spec).decode() if spec.endpoint_spec else ""
 
 
 class UpdateStatus(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from skep.model.access import HostAccess
 from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
@@ -50,6 +51,7 @@ class ServiceTemplate(Struct, frozen=True, array_like=True):
     spec: TaskSpec
     host_ports: list[PortConfig] = []
     registry_auth: RegistryAuth | None = None
+    access: HostAccess | None = None
 
 
 class AssignedTask(Struct, frozen=True, gc=False, array_like=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skep.agent.executor.by_version import NEWEST, ApiVersion, check_supported
+from skep.agent.executor.host_access import host_access_json
 from skep.agent.executor.mounts import mount_json
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.security import security_options
@@ -114,6 +115,8 @@ def _host_config(context: TaskContext, spec: TaskSpec, container: ContainerSpec)
         _set(host, "SecurityOpt", security_options(container.privileges))
     if spec.resources is not None:
         host.update(_resources(spec.resources))
+    if context.template.access is not None:
+        host.update(host_access_json(context.template.access))
     driver = spec.log_driver or context.log_driver
     if driver is not None:
         host["LogConfig"] = {"Type": driver.name, "Config": driver.options}

@@ -7,12 +7,16 @@ from collections import Counter
 from aiohttp import web
 from msgspec import Struct
 
+from skep.api.decode import read_body
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service, find_task_or_named
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
+from skep.model.cluster import Cluster
 from skep.model.node import DOWN
 from skep.model.states import RUNNING
+from skep.model.wire import Wire
+from skep.runtime.errors import Invalid, NotFound
 from skep.runtime.stall import StallWatch
 from skep.store.view import View
 
@@ -29,6 +33,17 @@ class Stats(Struct):
     loop_stall_max_s: float
 
 
+class ClusterSettings(Wire, frozen=True, kw_only=True):
+    """What services may have of their nodes; what a request leaves out stays as it is."""
+
+    allow_devices: bool | None = None
+    allow_privileged: bool | None = None
+
+
+def _settings(cluster: Cluster) -> ClusterSettings:
+    return ClusterSettings(allow_devices=cluster.allow_devices, allow_privileged=cluster.allow_privileged)
+
+
 class OwnRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
@@ -39,6 +54,8 @@ class OwnRoutes:
             leaders("GET", "/skep/v1/stats", self.stats),
             leaders("GET", "/skep/v1/tasks/{id}/explain", self.explain_task),
             leaders("GET", "/skep/v1/services/{id}/explain", self.explain_service),
+            leaders("GET", "/skep/v1/cluster/settings", self.settings),
+            leaders("POST", "/skep/v1/cluster/settings", self.change_settings),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 
@@ -64,6 +81,19 @@ class OwnRoutes:
     async def explain_service(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()
         return reply(manager.explain_service(find_service(manager.view, request.match_info["id"])))
+
+    async def settings(self, request: web.Request) -> web.StreamResponse:
+        cluster = self._node.manager().view.cluster
+        if cluster is None:
+            raise NotFound("this store holds no swarm")
+        return reply(_settings(cluster))
+
+    async def change_settings(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        asked, unknown = await read_body(request, ClusterSettings)
+        if unknown:
+            raise Invalid(f"the swarm has no setting {', '.join(sorted(unknown))}")
+        return reply(_settings(await manager.swarm.allow(asked.allow_devices, asked.allow_privileged)))
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

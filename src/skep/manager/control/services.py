@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
 from skep.manager.control.attachments import with_network_ids
@@ -13,7 +12,15 @@ from skep.manager.control.validate import validate_service
 from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
 from skep.manager.orchestrator.updater import rolled_back
-from skep.model.service import RegistryAuth, RemovedService, Service, TaskTemplate, UpdateStatus
+from skep.model.access import access_of, check_allowed
+from skep.model.service import (
+    RegistryAuth,
+    RemovedService,
+    Service,
+    UpdateStatus,
+    first_template,
+    with_template,
+)
 from skep.model.spec import EndpointSpec, ReplicatedMode, ServiceMode, ServiceSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
@@ -21,8 +28,6 @@ from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
-
-_canonical = msgspec.json.Encoder(order="deterministic")
 
 
 class ServiceControl:
@@ -51,7 +56,7 @@ class ServiceControl:
     async def create(self, spec: ServiceSpec, auth: RegistryAuth | None = None) -> Service:
         """Returns the stored service. `auth` is for pulling its image.
 
-        Errors: `Invalid`, `Unsupported`, `Conflict` (name in use).
+        Errors: `Invalid`, `Unsupported`, `Denied`, `Conflict` (name in use).
         """
         service_id = self._new_id()
         if not spec.name:
@@ -59,7 +64,8 @@ class ServiceControl:
         validate_service(spec)
         spec = with_network_ids(self._view, _settled(spec))
         now = self._clock.now()
-        template = TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec))
+        template = first_template(spec)
+        self._check_access(spec)
         service = Service(
             id=service_id,
             spec=spec,
@@ -114,8 +120,9 @@ class ServiceControl:
             previous_registry_auth=service.registry_auth,
             update=None,
             updated_at=self._clock.now(),
-            templates=_templates(service, spec),
+            templates=with_template(service.templates, spec),
         )
+        self._check_access(changed.spec)
         return await self._write(service, changed)
 
     def auth_for(self, service_id: str, given: str, taken_from: str) -> RegistryAuth | None:
@@ -147,7 +154,9 @@ class ServiceControl:
             )
         now = self._clock.now()
         update = UpdateStatus(state="rollback_started", started_at=now, message="manually requested rollback")
-        return await self._write(service, replace(rolled_back(service, update), updated_at=now))
+        changed = replace(rolled_back(service, update), updated_at=now)
+        self._check_access(changed.spec)
+        return await self._write(service, changed)
 
     async def remove(self, service_id: str) -> None:
         """The service is gone at once; its tasks follow. Errors: `NotFound`."""
@@ -176,6 +185,16 @@ class ServiceControl:
     def warnings(self, spec: ServiceSpec) -> list[str]:
         """Returns a sentence for each field that is set and not acted on."""
         return warnings_for(spec)
+
+    def _check_access(self, spec: ServiceSpec) -> None:
+        """Errors: `Denied` for more of the nodes than the swarm gives, `Invalid` for labels of ours that
+        make no sense."""
+        cluster = self._view.cluster
+        check_allowed(
+            access_of(spec.labels),
+            devices=cluster is not None and cluster.allow_devices,
+            privileged=cluster is not None and cluster.allow_privileged,
+        )
 
     def _current(self, service_id: str, version: int) -> Service:
         service = self._view.services.get(service_id)
@@ -251,18 +270,3 @@ def _endpoint_settled(endpoint: EndpointSpec | None) -> EndpointSpec | None:
         for port in endpoint.ports
     ]
     return replace(endpoint, mode=endpoint.mode or "vip", ports=ports)
-
-
-def _ports(spec: ServiceSpec) -> str:
-    """The endpoint in canonical form: a change of it needs new tasks (swarmkit's isTaskDirty)."""
-    return _canonical.encode(spec.endpoint_spec).decode() if spec.endpoint_spec else ""
-
-
-def _templates(service: Service, spec: ServiceSpec) -> list[TaskTemplate]:
-    """Returns the templates with the spec's own last; an equal older one is taken up again."""
-    ports = _ports(spec)
-    for known in service.templates:
-        if known.spec == spec.task_template and known.ports == ports:
-            return [*(t for t in service.templates if t is not known), known]
-    version = max(t.version for t in service.templates) + 1
-    return [*service.templates, TaskTemplate(version=version, spec=spec.task_template, ports=ports)]

@@ -97,9 +97,26 @@ class SwarmControl:
             after = replace(after, manager_token_secret=self._new_secret())
         unlock_key = unlock_key_after(cluster, spec, rotate_unlock_key, self._random_bytes)
         after = replace(after, unlock_key=unlock_key)
+        return await self._write(cluster, after)
+
+    async def allow(self, devices: bool | None, privileged: bool | None) -> Cluster:
+        """Says what services may have of their nodes (`model.access`); None: as it is. Running tasks keep
+        what they have. Errors: `StaleVersion` where the cluster is being changed by somebody else."""
+        cluster = self._view.cluster
+        if cluster is None:
+            raise NotFound("this store holds no swarm")
+        after = replace(
+            cluster,
+            allow_devices=cluster.allow_devices if devices is None else devices,
+            allow_privileged=cluster.allow_privileged if privileged is None else privileged,
+            updated_at=self._clock.now(),
+        )
+        return await self._write(cluster, after)
+
+    async def _write(self, before: Cluster, after: Cluster) -> Cluster:
         txn = Txn(
             (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
-            compares=(Compare(codec.CLUSTER_KEY, version),),
+            compares=(Compare(codec.CLUSTER_KEY, before.version),),
             fence=self._fence,
         )
         try:

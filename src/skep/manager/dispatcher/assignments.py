@@ -101,7 +101,16 @@ def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTem
         name, labels = service.spec.name, service.spec.labels
     ports = [p for p in template.endpoint.ports if p.publish_mode == "host"]  # of its own version
     templates.append(
-        ServiceTemplate(task.service_id, task.spec_version, name, labels, template.spec, ports, auth)
+        ServiceTemplate(
+            task.service_id,
+            task.spec_version,
+            name,
+            labels,
+            template.spec,
+            ports,
+            auth,
+            template.access,
+        )
     )
 
 

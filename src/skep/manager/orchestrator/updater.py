@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.model.change import Change, NewTask, PutService, PutTask
-from skep.model.service import Service, UpdateStatus
+from skep.model.service import Service, UpdateStatus, with_template
 from skep.model.spec import UpdateConfig
 from skep.model.states import FAILED, READY, REJECTED, RUNNING, SHUTDOWN, is_terminal
 from skep.model.task import Task
@@ -192,24 +192,13 @@ def rolled_back(service: Service, update: UpdateStatus) -> Service:
     """Returns the service with its previous spec back; its tasks of then are up to date again."""
     previous = service.previous_spec
     assert previous is not None
-    known = [t for t in service.templates if t.spec == previous.task_template]
-    template = (
-        known[-1]
-        if known
-        else replace(
-            service.template,
-            version=max(t.version for t in service.templates) + 1,
-            spec=previous.task_template,
-        )
-    )
-    others = [t for t in service.templates if t.version != template.version]
     return replace(
         service,
         spec=previous,
         previous_spec=None,
         registry_auth=service.previous_registry_auth,
         previous_registry_auth=None,
-        templates=[*others, template],
+        templates=with_template(service.templates, previous),
         update=update,
     )
 

@@ -173,4 +173,4 @@ def test_events_of_tasks_are_for_who_asks(swarm: Swarm, service: str) -> None:
         manager.docker("service", "rm", service)
         lines.first("task remove")
         all_of_docker.first("service remove")
-        assert not [line for line in all_of_docker._seen if " task " in line]
+        assert not [line for line in all_of_docker.seen if " task " in line]

@@ -41,12 +41,14 @@ async def read_bytes(request: web.Request) -> bytes:
 
 def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
     """See `read_body`."""
+    if not raw:
+        raise Invalid("got EOF while reading request body")
     try:
-        value = msgspec.json.decode(raw or b"{}")
+        value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
-        raise Invalid("the request body must be a JSON object")
+        raise Invalid("invalid request body: it must be a JSON object")
     unknown: list[str] = []
     try:
         return msgspec.convert(canonical(value, kind, unknown), kind), unknown

@@ -83,6 +83,9 @@ class NetworkControl:
         network = replace(network, version=revision)
         self._view.put_network(network)
         self._hub.emit("network", "create", network.id, name=spec.name)
+        self._hub.emit(
+            "network", "update", network.id, name=spec.name
+        )  # Docker's subnets come a moment later
         return network
 
     def _with_subnets(self, network: Network) -> Network:

@@ -1,18 +1,20 @@
-"""A node that became smaller: what no longer fits there moves, and nothing else does."""
+"""A node that is not what it was: what no longer fits there moves, and nothing else does."""
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from skep.manager.orchestrator.slot import decide_slot
 from skep.manager.scheduler.place import Round
 from skep.model.change import NewTask, PutTask
 from skep.model.generic import parse_resource
+from skep.model.spec import Placement
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import TaskStatus
 from skep.store.view import View
 
-from .builders import GIB, add_node, add_service, new_ids
+from .builders import GIB, add_node, add_service, add_task, new_ids
 
 
 def placed(view: View, count: int, service_id: str = "s") -> None:
@@ -96,3 +98,28 @@ def test_tasks_that_stop_already_make_room() -> None:
     (first,) = view.slot("s", 1)
     view.put_task(replace(first, desired_state=SHUTDOWN))
     assert ended(view) == []
+
+
+@pytest.mark.parametrize("replicas", [1, None])
+def test_a_paused_node_keeps_what_its_labels_no_longer_allow(replicas: int | None) -> None:
+    view = View()
+    add_node(view, "a", labels={"x": "1"})
+    service = add_service(view, replicas=replicas, placement=Placement(constraints=["node.labels.x==1"]))
+    key: int | str = "a" if replicas is None else 1
+    task = add_task(view, "t", "a", 0 if replicas is None else 1)
+    node = view.nodes["a"]
+
+    def become(availability: str) -> list[str]:
+        spec = replace(node.spec, labels={}, availability=availability)
+        view.put_node(replace(node, spec=spec, version=view.nodes["a"].version + 1))
+        changes = decide_slot(view, service, key, 50.0, new_ids(9)).changes
+        return [c.task.id for c in changes if isinstance(c, PutTask) and c.task.desired_state == SHUTDOWN]
+
+    assert become("pause") == []
+    assert become("active") == ["t"]
+    assert become("drain") == ["t"]
+    view.put_node(
+        replace(view.nodes["a"], spec=replace(node.spec, labels={}, availability="pause"), version=9)
+    )
+    view.drop_task(task)
+    assert decide_slot(view, service, key, 50.0, new_ids(9)).wanted == (), "and takes nothing new"

@@ -103,7 +103,9 @@ def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -
         if node is None:
             return Wish.REMOVE
         drained = node.spec.availability == "drain" or view.node_state(key).state == DOWN
-        return Wish.STOP if drained or not eligible(node, service.template.spec.placement) else Wish.RUN
+        keeps = node.spec.availability == "pause" and any(is_live(task) for task in current)
+        suits = keeps or eligible(node, service.template.spec.placement)
+        return Wish.RUN if suits and not drained else Wish.STOP
     if current and all(task.desired_state == REMOVE for task in current):
         return Wish.REMOVE
     return Wish.RUN
@@ -126,8 +128,8 @@ def _misplaced(view: View, service: Service, task: Task) -> bool:
     if is_lost(view, task):
         return True
     node = view.nodes[task.node_id]
-    if node.spec.availability == "drain":
-        return True
+    if node.spec.availability != "active":  # a paused one keeps what it has, whatever becomes of its labels
+        return node.spec.availability == "drain"
     return not eligible(node, service.template_of(task.spec_version).spec.placement) or view.is_excess(task)
 
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from skep.model.container import GenericResource, PortConfig
 from skep.model.generic import wire_of
 from skep.model.node import READY, Node, NodeTLSInfo
-from skep.model.service import Service, TaskTemplate, UpdateStatus
+from skep.model.service import Service, TaskTemplate, UpdateStatus, iteration_of
 from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
-from skep.model.states import STATE_NAMES
+from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
 from skep.model.wire import Wire
 from skep.store.view import View
@@ -66,6 +66,12 @@ class TaskStatusJson(Struct, rename="pascal"):
     port_status: PortStatusJson = PortStatusJson()
 
 
+class JobIterationJson(Struct, rename="pascal", omit_defaults=True):
+    """Which run of a job; the first, 0, is left out, as Docker does."""
+
+    index: int = 0
+
+
 class TaskJson(Struct, rename="pascal"):
     id: str = field(name="ID")
     version: Version
@@ -79,6 +85,7 @@ class TaskJson(Struct, rename="pascal"):
     desired_state: str
     node_id: str | msgspec.UnsetType = field(name="NodeID", default=msgspec.UNSET)
     generic_resources: list[GenericResource] | msgspec.UnsetType = msgspec.UNSET
+    job_iteration: JobIterationJson | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskWriter:
@@ -87,9 +94,12 @@ class TaskWriter:
     def __init__(self, view: View) -> None:
         self._view = view
         self._specs: dict[tuple[str, int], msgspec.Raw] = {}
+        self._jobs: dict[str, bool] = {}
 
     def json(self, task: Task) -> TaskJson:
         status = self._view.status_of(task) or assigned_status(task)
+        is_job = self._is_job(task.service_id)
+        desired = self._view.desired_of(task)
         return TaskJson(
             task.id,
             Version(task.revision),
@@ -98,16 +108,24 @@ class TaskWriter:
             {},
             self._spec(task),
             task.service_id,
-            task.slot or msgspec.UNSET,
+            (self._view.shown_slot(task) if is_job else task.slot) or msgspec.UNSET,
             status_json(status),
-            STATE_NAMES[self._view.desired_of(task)],
+            "complete" if is_job and desired == RUNNING else STATE_NAMES[desired],
             task.node_id,
             wire_of(task.generic) if task.generic else msgspec.UNSET,
+            JobIterationJson(iteration_of(task.spec_version)) if is_job else msgspec.UNSET,
         )
+
+    def _is_job(self, service_id: str) -> bool:
+        found = self._jobs.get(service_id)
+        if found is None:
+            found = self._jobs[service_id] = self._view.is_job(service_id)
+        return found
 
     def pending_json(self, task: PendingTask) -> TaskJson:
         """A task without a node: its status says why."""
         at = reply_time(task.created_at)
+        is_job = self._is_job(task.service_id)
         status = TaskStatusJson(at, "pending", "pending task scheduling", err=task.reason or msgspec.UNSET)
         return TaskJson(
             task.id,
@@ -117,9 +135,10 @@ class TaskWriter:
             {},
             self._template_spec(task.service_id, task.spec_version),
             task.service_id,
-            task.slot or msgspec.UNSET,
+            self._view.shown_slot(task) or msgspec.UNSET,
             status,
-            "running",
+            "complete" if is_job else "running",
+            job_iteration=JobIterationJson(iteration_of(task.spec_version)) if is_job else msgspec.UNSET,
         )
 
     def _spec(self, task: Task) -> msgspec.Raw:
@@ -174,6 +193,11 @@ class ServiceStatusJson(Struct, rename="pascal"):
     completed_tasks: int = 0
 
 
+class JobStatusJson(Struct, rename="pascal"):
+    job_iteration: JobIterationJson
+    last_execution: str
+
+
 class ServiceJson(Wire, frozen=True, kw_only=True):
     id: str = field(name="ID")
     version: Version
@@ -184,6 +208,7 @@ class ServiceJson(Wire, frozen=True, kw_only=True):
     endpoint: EndpointJson
     update_status: UpdateStatusJson | None = None
     service_status: ServiceStatusJson | None = None
+    job_status: JobStatusJson | None = None
 
 
 def service_json(view: View, service: Service, with_status: bool = False) -> ServiceJson:
@@ -201,6 +226,7 @@ def service_json(view: View, service: Service, with_status: bool = False) -> Ser
         endpoint=EndpointJson(spec=endpoint, ports=[_port(p) for p in endpoint.ports]),
         update_status=_update_json(service.update),
         service_status=_counts(view, service) if with_status else None,
+        job_status=_job_status(service) if service.spec.is_job else None,
     )
 
 
@@ -249,12 +275,25 @@ def _update_json(update: UpdateStatus | None) -> UpdateStatusJson | None:
     )
 
 
+def _job_status(service: Service) -> JobStatusJson:
+    iteration = JobIterationJson(iteration_of(service.template.version))
+    return JobStatusJson(iteration, reply_time(service.last_execution_at))
+
+
 def _counts(view: View, service: Service) -> ServiceStatusJson:
     desired = service.spec.replicas
+    job = service.spec.mode.replicated_job
+    completed = 0
+    if job is not None:  # as Docker: what may be under way at once, also when all is done
+        desired = job.max_concurrent or 0
+    if service.spec.is_job:
+        completed = view.completed.get(service.id, {}).get(service.template.version, 0)
+        if job is not None:  # a task of a node that was lost may have ended well beside its successor
+            completed = min(completed, service.completions)
     if desired is None:  # global: one per node that has or is to have a task
         live = view.live.get(service.id, {})
         desired = len(live) + len(view.pending.get(service.id, ()))
-    return ServiceStatusJson(view.running.get(service.id, 0), desired)
+    return ServiceStatusJson(view.running.get(service.id, 0), desired, completed)
 
 
 class NodeStatusJson(Wire, frozen=True, kw_only=True):

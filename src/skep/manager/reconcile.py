@@ -12,10 +12,10 @@ import heapq
 import structlog
 
 from skep.manager.commits import Committer
-from skep.manager.orchestrator import everywhere, replicated, slot, updater
+from skep.manager.orchestrator import everywhere, jobs, replicated, slot, updater
 from skep.manager.scheduler.place import Round
 from skep.manager.task_events import TaskEvents
-from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutTask
+from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutService, PutTask
 from skep.model.service import Service
 from skep.model.states import RUNNING
 from skep.model.task import Task
@@ -51,10 +51,12 @@ class Reconciler:
         self._task_events = task_events
         self._wake = asyncio.Event()
         self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
+        self._steps: dict[str, None] = {}  # services of which only the update or the job may go on
         self._slots: dict[tuple[str, SlotKey], None] = {}
         self._alarms: list[tuple[float, str, SlotKey | None]] = []
         self._alarm_at: dict[tuple[str, SlotKey | None], float] = {}
         self._updates: dict[str, updater.Progress] = {}
+        self._jobs: dict[str, jobs.JobProgress] = {}
         self._touched: dict[str, set[SlotKey]] = {}
         self._retry_pending = False
         self._retried_at = 0.0
@@ -65,27 +67,34 @@ class Reconciler:
     def mark_service(self, service_id: str) -> None:
         """The service's own record changed: count, mode, version."""
         self._updates.pop(service_id, None)
+        self._jobs.pop(service_id, None)
         self._services[service_id] = None
+        for key in self._view.pending.get(service_id, ()):  # what they wait for may be asked no more
+            self._slots[service_id, key] = None
         self._wake.set()
 
     def mark_slot(self, service_id: str, key: SlotKey) -> None:
         self._slots[service_id, key] = None
-        if service_id in self._updates:
-            self._touch(service_id, key)
+        self._touch(service_id, key)
         self._wake.set()
 
     def _touch(self, service_id: str, key: SlotKey) -> None:
-        """Something happened in a slot of a service that is being updated."""
-        self._touched.setdefault(service_id, set()).add(key)
-        self._services[service_id] = None
+        """Something happened in a slot: an update or a job may go on."""
+        if service_id in self._updates or service_id in self._jobs:
+            self._touched.setdefault(service_id, set()).add(key)
+            self._steps[service_id] = None
 
     def mark_node(self, node_id: str) -> None:
         """The node became ready, down, drained, relabelled, or is gone."""
         for task in self._view.tasks_of_node(node_id):
             self._slots[task.service_id, slot_key(task)] = None
         for service in self._view.services.values():
-            if service.spec.mode.global_ is not None:
+            if service.spec.is_everywhere:
                 self._slots[service.id, node_id] = None
+            if any(template.kin for template in service.templates):
+                self._services[service.id] = (
+                    None  # tasks that a change of placement left alone may have to go
+                )
         self.mark_room()
 
     def mark_room(self) -> None:
@@ -128,7 +137,7 @@ class Reconciler:
         """Returns when there is something to decide."""
         while True:
             self._ring()
-            if self._services or self._slots:
+            if self._services or self._steps or self._slots:
                 return
             waits = [self._until_retry()] if self._retry_pending else []
             if self._alarms:
@@ -150,7 +159,7 @@ class Reconciler:
             if self._alarm_at.get((service_id, key)) == at:
                 del self._alarm_at[service_id, key]
             if key is None:
-                self._services[service_id] = None
+                self._steps[service_id] = None
             else:
                 self._slots[service_id, key] = None
         if self._retry_pending and self._until_retry() <= 0:
@@ -178,6 +187,11 @@ class Reconciler:
         changes: list[Change] = []
         decided: set[tuple[str, SlotKey]] = set()
         services, self._services = self._services, {}
+        steps, self._steps = self._steps, {}
+        for service_id in steps:
+            service = self._view.services.get(service_id)
+            if service is not None and service_id not in services:
+                self._decide_step(service, now, round_, changes, decided)
         wanted_total = 0
         for service_id in services:
             wanted_total += await self._decide_service(
@@ -218,10 +232,13 @@ class Reconciler:
         service = view.services.get(service_id)
         if service is None:
             return 0
-        self._decide_update(service, now, round_, changes, decided)
+        self._decide_step(service, now, round_, changes, decided)
         if service.spec.mode.global_ is not None:
             for node_id in everywhere.nodes_to_look_at(view, service):
                 self._slots[service_id, node_id] = None
+            return 0
+        if service.spec.is_job:
+            self._mark_outdated(service)
             return 0
         wanted = placed = after = 0
         more = True
@@ -240,6 +257,50 @@ class Reconciler:
             after, more = plan.last, plan.more
             await asyncio.sleep(0)
         return wanted
+
+    def _decide_step(
+        self,
+        service: Service,
+        now: float,
+        round_: Round,
+        changes: list[Change],
+        decided: set[tuple[str, SlotKey]],
+    ) -> None:
+        """Lets an update or a job go on. Costs the slots that were touched since the step before."""
+        if service.spec.mode.replicated_job is not None:
+            self._decide_job(service, now, round_, changes, decided)
+        elif not service.spec.is_job:
+            self._decide_update(service, now, round_, changes, decided)
+
+    def _mark_outdated(self, service: Service) -> None:
+        """A job was ordered (again): whatever is left of the iteration before is looked at."""
+        if service.spec.mode.global_job is not None:
+            keys = jobs.nodes_to_look_at(self._view, service)
+        else:
+            keys = list(self._view.slots.get(service.id, ()))
+        for key in keys:
+            self._slots[service.id, key] = None
+
+    def _decide_job(
+        self,
+        service: Service,
+        now: float,
+        round_: Round,
+        changes: list[Change],
+        decided: set[tuple[str, SlotKey]],
+    ) -> None:
+        progress = self._jobs.get(service.id)
+        if progress is None or progress.version != service.template.version:
+            progress = self._jobs[service.id] = jobs.JobProgress(self._view, service, now)
+        touched = self._touched.pop(service.id, set())
+        wanted = jobs.decide_job(self._view, service, progress, touched, now, self._new_id, SLICE)
+        decided.update((service.id, new.slot) for new in wanted)
+        self._place(wanted, round_, changes)
+        if len(wanted) == SLICE:
+            self._steps[service.id] = None
+            self._wake.set()
+        elif progress.is_over:
+            del self._jobs[service.id]
 
     def _decide_update(
         self,
@@ -282,11 +343,12 @@ class Reconciler:
                 continue
             service = view.services.get(service_id)
             if service is not None:
-                plan = slot.decide_slot(view, service, key, now, self._new_id)
+                decide = jobs.decide_job_slot if service.spec.is_job else slot.decide_slot
+                plan = decide(view, service, key, now, self._new_id)
                 dropped = not plan.wanted and key in view.pending.get(service_id, {})
                 if dropped:
                     view.drop_pending(service_id, key)
-                if service_id in self._updates and (dropped or plan.changes):
+                if dropped or plan.changes:
                     self._touch(service_id, key)  # a node that was drained tells no update
             elif service_id in view.removed:
                 plan = slot.decide_removed_slot(view, service_id, key, now)
@@ -338,8 +400,8 @@ class Reconciler:
                 if task.service_id in view.removed and not view.slots.get(task.service_id):
                     self._services[task.service_id] = None
                 self._retry_pending = self._retry_pending or bool(view.pending)
-        for service_id in (*self._touched, *self._updates):
-            self._services[service_id] = None
+            elif isinstance(change, PutService):
+                self._steps[change.service.id] = None
 
     def _forget_failures(self, now: float) -> None:
         for key, times in list(self._failures.items()):

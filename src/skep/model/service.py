@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.runtime.errors import Invalid
 
 from .access import HostAccess, access_of
 from .spec import EndpointSpec, ServiceSpec, TaskSpec
+
+KEPT_MIN = 8  # templates of a service before it is looked which of them tasks still use
+RECENT = 3  # kept in any case: a pass of the reconciler may be writing tasks of them
 
 _canonical = msgspec.json.Encoder(order="deterministic")
 
@@ -31,6 +37,12 @@ class TaskTemplate(Struct, frozen=True, kw_only=True):
     spec: TaskSpec
     ports: str = ""  # the endpoint as canonical JSON: a change of ports needs new tasks
     access: HostAccess | None = None  # by the service's labels: a change of it needs new tasks, too
+    kin: int = 0  # the first of the versions that differ from this one in their placement only; 0: itself
+
+    @property
+    def runs(self) -> int:
+        """Names what tasks run, wherever they may: the same where only the placement differs."""
+        return self.kin or self.version
 
     @property
     def endpoint(self) -> EndpointSpec:
@@ -48,20 +60,34 @@ def first_template(spec: ServiceSpec) -> TaskTemplate:
     return TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec), access=access)
 
 
-def with_template(templates: list[TaskTemplate], spec: ServiceSpec) -> list[TaskTemplate]:
+def with_template(
+    templates: list[TaskTemplate], spec: ServiceSpec, in_use: Collection[int] | None = None
+) -> list[TaskTemplate]:
     """Returns the templates with that of the spec last; an equal older one is taken up again, and its tasks
-    are up to date."""
+    are up to date. A job's is always new: each update runs it again. Of many, only those `in_use` are kept.
+    """
     wanted = first_template(spec)
-    for known in templates:
-        if msgspec.structs.replace(known, version=1) == wanted:
-            return [*(t for t in templates if t is not known), known]
     version = max(t.version for t in templates) + 1
-    return [*templates, msgspec.structs.replace(wanted, version=version)]
+    if in_use is not None and len(templates) > KEPT_MIN:
+        templates = [t for t in templates[:-RECENT] if t.version in in_use] + templates[-RECENT:]
+    kin = 0
+    for known in () if spec.is_job else templates:
+        same = replace(known, version=1, kin=0)
+        if same == wanted:
+            return [*(t for t in templates if t is not known), known]
+        if replace(same, spec=replace(same.spec, placement=wanted.spec.placement)) == wanted:
+            kin = known.runs
+    return [*templates, replace(wanted, version=version, kin=kin)]
 
 
 def _ports(spec: ServiceSpec) -> str:
     """The endpoint in canonical form: a change of it needs new tasks (swarmkit's isTaskDirty)."""
     return _canonical.encode(spec.endpoint_spec).decode() if spec.endpoint_spec else ""
+
+
+def iteration_of(version: int) -> int:
+    """Returns which run of a job a version of its template is: each update of a job makes a new one."""
+    return version - 1
 
 
 class UpdateStatus(Struct, frozen=True, kw_only=True):
@@ -83,6 +109,7 @@ class Service(Struct, frozen=True, kw_only=True):
     updated_at: float
     previous_spec: ServiceSpec | None = None
     update: UpdateStatus | None = None
+    last_execution_at: float = 0.0  # jobs: when the present iteration was ordered
     version: int = 0
     registry_auth: RegistryAuth | None = None
     previous_registry_auth: RegistryAuth | None = None  # goes with `previous_spec`
@@ -99,6 +126,12 @@ class Service(Struct, frozen=True, kw_only=True):
                 return template
         return self.templates[-1]
 
+    @property
+    def completions(self) -> int:
+        """How many slots a replicated job has; 0 for other services."""
+        job = self.spec.mode.replicated_job
+        return 0 if job is None else (job.total_completions or 0)
+
 
 class RemovedService(Struct, frozen=True, kw_only=True):
     """A service that was removed while tasks of it still exist: all of them are to be removed.
@@ -110,4 +143,5 @@ class RemovedService(Struct, frozen=True, kw_only=True):
     name: str
     templates: list[TaskTemplate]
     removed_at: float
+    is_job: bool = False
     version: int = 0

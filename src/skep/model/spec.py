@@ -126,6 +126,16 @@ class ServiceSpec(Wire, frozen=True, kw_only=True):
         return 1 if count is None else count
 
     @property
+    def is_job(self) -> bool:
+        """True where tasks run to their end, and are not started again once they succeeded."""
+        return self.mode.replicated_job is not None or self.mode.global_job is not None
+
+    @property
+    def is_everywhere(self) -> bool:
+        """True where the nodes say how many tasks there are: global services and global jobs."""
+        return self.mode.global_ is not None or self.mode.global_job is not None
+
+    @property
     def mode_name(self) -> str:
         """replicated, global, replicated-job or global-job."""
         if self.mode.global_ is not None:

@@ -8,7 +8,8 @@ from skep.manager import quorum
 from skep.manager.leader import Leader
 from skep.model.constraint import eligible
 from skep.model.generic import Claim
-from skep.model.states import FAILED, RUNNING, is_terminal
+from skep.model.states import COMPLETE, FAILED, RUNNING, is_terminal
+from skep.model.task import Task
 from skep.sim.history import History
 from skep.sim.picture import Picture, running_on
 from skep.sim.workload import value_of
@@ -49,8 +50,10 @@ class Never:
             self._history_is_bounded(picture)
             if self._before is not None:
                 self._tasks_only_move_forward(self._before, picture)
+                self._no_completion_is_lost(self._before, picture)
         self._nothing_stops_without_a_reason(picture, running)
         self._no_slot_runs_twice(picture, running, now)
+        self._no_job_does_more_at_once(picture, running, now)
         self._counts_are_counts(self._world.leader())
         self._one_leads(now)
         self._before, self._ran = picture, running
@@ -66,6 +69,33 @@ class Never:
                 raise Violation(f"the desired state of task {task_id} went down")
             if old.result is not None and new.result != old.result:
                 raise Violation(f"the result of task {task_id} changed")
+
+    def _no_completion_is_lost(self, before: Picture, after: Picture) -> None:
+        """What a job has done stays done, until it is run again."""
+        done = _completions(after)
+        for (service_id, version), slots in _completions(before).items():
+            service = after.services.get(service_id)
+            if service is None or service.template.version != version:
+                continue
+            lost = slots - done.get((service_id, version), set())
+            lost = {key for key in lost if isinstance(key, int) or key in after.nodes}
+            if lost:
+                raise Violation(f"what slots {lost} of job {service.spec.name} completed is lost")
+
+    def _no_job_does_more_at_once(self, picture: Picture, running: dict[str, str], now: float) -> None:
+        """On machines that have been well for a while; see `_no_slot_runs_twice`."""
+        counts: Counter[str] = Counter()
+        for task_id, host in running.items():
+            task = picture.tasks.get(task_id)
+            if task is None or now - self._troubled.get(host, 0.0) < 60:
+                continue
+            service = picture.services.get(task.service_id)
+            job = None if service is None else service.spec.mode.replicated_job
+            if service is None or job is None or task.spec_version != service.template.version:
+                continue
+            counts[service.id] += 1
+            if counts[service.id] > (job.max_concurrent or 0):
+                raise Violation(f"job {service.spec.name} runs more than {job.max_concurrent} tasks at once")
 
     def _nothing_acknowledged_is_lost(self, picture: Picture) -> None:
         found = {f"service {s.spec.name}": value_of(s.spec) for s in picture.services.values()}
@@ -107,7 +137,7 @@ class Never:
             executor = hosts[host].executor
             state = executor.state_of(task_id)
             machine_lost = state is None and self._troubled.get(host) is not None
-            if state == FAILED or machine_lost or task is None or task.desired_state > RUNNING:
+            if state in (COMPLETE, FAILED) or machine_lost or task is None or task.desired_state > RUNNING:
                 continue
             if task.service_id not in picture.removed:
                 raise Violation(f"task {task_id} on {host} was stopped although it is wanted")
@@ -172,7 +202,7 @@ def what_is_missing(picture: Picture, world: World) -> str:
             if found.pop((service_id, key), 0) != 1:
                 return f"slot {key} of {picture.services[service_id].spec.name} does not run"
     replicated = _replicated_counts(picture, found)
-    return replicated or _view_differs(leader.view, picture)
+    return replicated or _jobs_to_do(picture) or _view_differs(leader.view, picture)
 
 
 def _members_differ(picture: Picture, world: World, leader: Leader) -> str:
@@ -208,11 +238,37 @@ def _replicated_counts(picture: Picture, found: Counter[tuple[str, SlotKey]]) ->
             return f"slot {key} of {service_id} runs {count} times"
         counts[service_id] += 1
     for service in picture.services.values():
-        if service.spec.mode.global_ is None and counts.pop(service.id, 0) != service.spec.replicas:
+        if service.spec.is_job:
+            counts.pop(service.id, None)  # what still runs is seen by its completion that is missing
+        elif service.spec.mode.global_ is None and counts.pop(service.id, 0) != service.spec.replicas:
             return f"{service.spec.name} has not the {service.spec.replicas} replicas it should have"
         if service.update is not None and service.update.state == "updating":
             return f"the update of {service.spec.name} has not ended"
     return f"containers of unknown services run: {sorted(counts)}" if counts else ""
+
+
+def _completions(picture: Picture) -> dict[tuple[str, int], set[SlotKey]]:
+    """Returns which slots of each job's iterations are complete."""
+    found: dict[tuple[str, int], set[SlotKey]] = {}
+    for task in picture.tasks.values():
+        service = picture.services.get(task.service_id)
+        if service is None or not service.spec.is_job or task.result is None:
+            continue
+        if task.result.state == COMPLETE:
+            found.setdefault((service.id, task.spec_version), set()).add(slot_key(task))
+    return found
+
+
+def _jobs_to_do(picture: Picture) -> str:
+    done = _completions(picture)
+    for service in picture.services.values():
+        job = service.spec.mode.replicated_job
+        if job is None:
+            continue
+        slots = done.get((service.id, service.template.version), set())
+        if slots != set(range(1, (job.total_completions or 0) + 1)):
+            return f"of job {service.spec.name} only {sorted(map(str, slots))} are complete"
+    return ""
 
 
 def _view_differs(view: View, picture: Picture) -> str:
@@ -231,6 +287,9 @@ def _view_differs(view: View, picture: Picture) -> str:
             live[task.service_id, task.node_id] += 1
             if status is not None and status.state == RUNNING:
                 running[task.service_id] += 1
+    completed = Counter((t.service_id, t.spec_version) for t in view.tasks.values() if _succeeded(view, t))
+    if {(s, v): n for s, versions in view.completed.items() for v, n in versions.items()} != completed:
+        return "the leader's counts of completed tasks are not what there are"
     counted = {k: n for k, n in view.running.items() if n}
     if counted != dict(running):
         return f"the leader counts {counted} running, there are {dict(running)}"
@@ -238,3 +297,8 @@ def _view_differs(view: View, picture: Picture) -> str:
         return "the leader's usage of nodes is not the sum of their tasks"
     flat = {(s, n): c for s, nodes in view.live.items() for n, c in nodes.items()}
     return "" if flat == dict(live) else "the leader's live counts are not the sum of the tasks"
+
+
+def _succeeded(view: View, task: Task) -> bool:
+    status = view.status_of(task)
+    return status is not None and status.state == COMPLETE

@@ -18,7 +18,9 @@ from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import (
     EndpointSpec,
+    GlobalJobMode,
     GlobalMode,
+    ReplicatedJobMode,
     ReplicatedMode,
     ServiceMode,
     ServiceSpec,
@@ -44,6 +46,8 @@ REPLICAS_MAX = 30
 MANAGERS_MIN, MANAGERS_MAX = 2, 5  # fewer are had too while some are demoted
 PORTS = (8000, 8001)  # few: services must compete for them
 PORT_REPLICAS_MAX = 2
+JOBS_AT_ONCE_MAX = 4
+JOB_MAX_S = 4
 CALL_S = 10.0  # a user's patience
 SECOND_NS = 1_000_000_000
 
@@ -136,30 +140,32 @@ class Workload:
         rng = self._rng
         self._made += 1
         name = f"s{self._made}"
-        kind = rng.choices(("replicated", "global", "port"), (5, 2, 2))[0]
+        kind = rng.choices(("replicated", "global", "port", "job", "global-job"), (5, 2, 2, 2, 1))[0]
         ports = [port for port in PORTS if rng.random() < 0.7] if kind == "port" else []
         replicas = rng.randint(0, PORT_REPLICAS_MAX if kind == "port" else REPLICAS_MAX)
+        args = ["sleep", str(rng.randint(1, JOB_MAX_S))] if kind in ("job", "global-job") else []
+        update = UpdateConfig(
+            parallelism=rng.randint(0, 4),
+            delay=rng.choice((0, 0, 2)) * SECOND_NS,
+            failure_action="continue",
+            monitor=rng.choice((1, 5)) * SECOND_NS,
+        )
         spec = ServiceSpec(
             name=name,
-            mode=ServiceMode(global_=GlobalMode()) if kind == "global" else _replicated(replicas),
+            mode=_mode(kind, replicas, rng.randint(1, JOBS_AT_ONCE_MAX)),
             task_template=TaskSpec(
-                container_spec=ContainerSpec(image=f"{name}:1"),
+                container_spec=ContainerSpec(image=f"{name}:1", args=args),
                 restart_policy=RestartPolicy(condition="any", delay=rng.choice((0, 1, 5)) * SECOND_NS),
                 resources=_DEVICE if self._made % 2 else None,
             ),
-            update_config=UpdateConfig(
-                parallelism=rng.randint(0, 4),
-                delay=rng.choice((0, 0, 2)) * SECOND_NS,
-                failure_action="continue",
-                monitor=rng.choice((1, 5)) * SECOND_NS,
-            ),
+            update_config=None if args else update,
             endpoint_spec=_host_ports(ports) if ports else None,
         )
         await self._call(host, leader.services.create(spec), f"service {name}", value_of(spec))
         return f"create {name} {kind} x{replicas}"
 
     async def _scale(self, host: Host, leader: Leader, service: Service) -> str:
-        if service.spec.mode.global_ is not None:
+        if service.spec.mode.replicated is None:
             return await self._update(host, leader, service)
         most = PORT_REPLICAS_MAX if service.spec.endpoint_spec else REPLICAS_MAX
         replicas = self._rng.randint(0, most)
@@ -169,7 +175,9 @@ class Workload:
 
     async def _update(self, host: Host, leader: Leader, service: Service) -> str:
         image = f"{service.spec.name}:{self._rng.randint(1, 1000)}"
-        task = replace(service.spec.task_template, container_spec=ContainerSpec(image=image))
+        container = service.spec.task_template.container_spec
+        assert container is not None
+        task = replace(service.spec.task_template, container_spec=replace(container, image=image))
         await self._write(host, leader, service, replace(service.spec, task_template=task))
         return f"update {service.spec.name} to {image}"
 
@@ -205,6 +213,18 @@ class Workload:
 
 
 _DEVICE = ResourceRequirements(reservations=Reservation(generic_resources=[parse_resource("device=1")]))
+
+
+def _mode(kind: str, replicas: int, at_once: int) -> ServiceMode:
+    if kind == "global":
+        return ServiceMode(global_=GlobalMode())
+    if kind == "global-job":
+        return ServiceMode(global_job=GlobalJobMode())
+    if kind == "job":
+        return ServiceMode(
+            replicated_job=ReplicatedJobMode(max_concurrent=at_once, total_completions=replicas // 3)
+        )
+    return _replicated(replicas)
 
 
 def _replicated(replicas: int) -> ServiceMode:

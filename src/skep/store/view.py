@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
+from skep.model.constraint import eligible
 from skep.model.generic import demand_of, key_and_count
 from skep.model.network import PREDEFINED, Network
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
@@ -87,6 +88,7 @@ class View:
         self.usage: dict[str, Usage] = {}
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
+        self.completed: dict[str, dict[int, int]] = {}  # service -> version -> tasks that ended well
         self._demands: dict[tuple[str, int], Demand] = {}
         self._excess: dict[str, tuple[object, frozenset[str]]] = {}  # node -> (of what, task ids)
         for network in PREDEFINED:
@@ -133,6 +135,29 @@ class View:
     def is_schedulable(self, node: Node) -> bool:
         """True when new tasks may go to the node."""
         return node.spec.availability == "active" and self.node_state(node.id).state == READY
+
+    def is_outdated(self, service: Service, task: Task) -> bool:
+        """True where an update has to replace the task. A change of placement alone, as long as the task's
+        node satisfies it, needs no new task."""
+        latest = service.template
+        if task.spec_version == latest.version:
+            return False
+        if service.template_of(task.spec_version).runs != latest.runs:
+            return True
+        node = self.nodes.get(task.node_id)
+        return node is None or not eligible(node, latest.spec.placement)
+
+    def is_job(self, service_id: str) -> bool:
+        """True for a job, also while it is being removed."""
+        service = self.services.get(service_id)
+        if service is not None:
+            return service.spec.is_job
+        removed = self.removed.get(service_id)
+        return removed is not None and removed.is_job
+
+    def shown_slot(self, task: Task | PendingTask) -> int:
+        """Returns the slot as Docker counts: jobs' from 0, ours from 1 (0 is "one per node" here)."""
+        return task.slot - 1 if task.slot and self.is_job(task.service_id) else task.slot
 
     def template_of(self, task: Task) -> TaskTemplate | None:
         return self._template(task.service_id, task.spec_version)
@@ -239,6 +264,7 @@ class View:
         self.slots.pop(service_id, None)
         self.live.pop(service_id, None)
         self.running.pop(service_id, None)
+        self.completed.pop(service_id, None)
         for key in [k for k in self._demands if k[0] == service_id]:
             del self._demands[key]
 
@@ -344,7 +370,11 @@ class View:
 
     def _count(self, task: Task | None, status: TaskStatus | None, sign: int) -> None:
         """Keeps usage, running and live counts right; called with -1 before and +1 after a change."""
-        if task is None or (status is not None and is_terminal(status.state)):
+        if task is None:
+            return
+        if status is not None and is_terminal(status.state):
+            if status.state == COMPLETE:
+                self._count_completed(task, sign)
             return
         usage = self.usage.get(task.node_id)
         if usage is None:
@@ -371,6 +401,14 @@ class View:
                 live.pop(task.node_id, None)
             if status is not None and status.state == RUNNING:
                 self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
+
+    def _count_completed(self, task: Task, sign: int) -> None:
+        versions = self.completed.setdefault(task.service_id, {})
+        count = versions.get(task.spec_version, 0) + sign
+        if count:
+            versions[task.spec_version] = count
+        else:
+            versions.pop(task.spec_version, None)
 
 
 def host_ports(template: TaskTemplate) -> tuple[tuple[str, int], ...]:

@@ -1,7 +1,8 @@
 """A node without containers: real agent, real session, tasks that only pretend.
 
 For trying a cluster's size before buying it, for the benchmark, and for the simulation. Latencies and
-failures are drawn from the generator given, so that a seed replays.
+failures are drawn from the generator given, so that a seed replays. Of commands it knows `true`, `false` and
+`sleep N`, which jobs are tried with; everything else runs for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
-from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
+from skep.model.states import COMPLETE, FAILED, READY, RUNNING, SHUTDOWN
 from skep.rpc.log_frames import HEADER
 from skep.runtime.clock import Clock
 
@@ -155,10 +156,21 @@ class SimulatedExecutor:
         else:
             self.started += 1
             self._say(context, RUNNING, "started")
-            if self._settings.crash_rate_per_hour:
+            ends = _end_of(context)
+            if ends is not None:
+                self._timers[task_id] = asyncio.get_running_loop().call_later(
+                    ends[0], self._end, context, ends[1]
+                )
+            elif self._settings.crash_rate_per_hour:
                 delay_s = self._rng.expovariate(self._settings.crash_rate_per_hour / 3600)
                 handle = asyncio.get_running_loop().call_later(delay_s, self.crash, context)
                 self._timers[task_id] = handle
+
+    def _end(self, context: TaskContext, exit_code: int) -> None:
+        """The command of a container ends by itself."""
+        self._timers.pop(context.task.id, None)
+        error = f"task: non-zero exit ({exit_code})" if exit_code else ""
+        self._say(context, FAILED if exit_code else COMPLETE, "finished", error, exit_code)
 
     def crash(self, context: TaskContext) -> None:
         """The container of a running task dies."""
@@ -181,3 +193,14 @@ def _line(task_id: str, began: float, n: int, options: LogOptions) -> bytes:
     stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     text = f"{stamp}.{nanos:09d}Z {' ' if options.details else ''}line {n} of {task_id}\n".encode()
     return HEADER.pack(1, len(text)) + text
+
+
+def _end_of(context: TaskContext) -> tuple[float, int] | None:
+    """Returns after how many seconds a command ends, and its exit code; None for one that does not (soon)."""
+    container = context.template.spec.container_spec
+    words = [] if container is None else [*container.command, *container.args]
+    if words in (["true"], ["false"]):
+        return 0.0, int(words == ["false"])
+    if len(words) == 2 and words[0] == "sleep" and words[1].replace(".", "", 1).isdigit():
+        return float(words[1]), 0
+    return None

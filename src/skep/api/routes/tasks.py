@@ -114,23 +114,29 @@ def _fits(view: View, wanted: _Wanted, task: Task) -> bool:
         return False
     if wanted.desired is not None and view.desired_of(task) not in wanted.desired:
         return False
-    slot: int | str = task.slot or task.node_id
-    return _fits_common(view, wanted, task.id, task.service_id, task.spec_version, slot)
+    if wanted.up_to_date:
+        service = view.services.get(task.service_id)
+        if service is None or view.is_outdated(service, task):
+            return False
+    slot: int | str = view.shown_slot(task) or task.node_id
+    return _fits_common(view, wanted, task.id, task.service_id, slot)
 
 
 def _fits_pending(view: View, wanted: _Wanted, task: PendingTask) -> bool:
     if wanted.desired is not None and RUNNING not in wanted.desired:
         return False
-    slot: int | str = task.slot or task.node_id
-    return _fits_common(view, wanted, task.id, task.service_id, task.spec_version, slot)
+    if wanted.up_to_date:
+        service = view.services.get(task.service_id)
+        if service is None or task.spec_version != service.template.version:
+            return False
+    slot: int | str = view.shown_slot(task) or task.node_id
+    return _fits_common(view, wanted, task.id, task.service_id, slot)
 
 
-def _fits_common(
-    view: View, wanted: _Wanted, task_id: str, service_id: str, version: int, slot: int | str
-) -> bool:
+def _fits_common(view: View, wanted: _Wanted, task_id: str, service_id: str, slot: int | str) -> bool:
     if not matches_any(wanted.ids, task_id):
         return False
-    if not (wanted.names or wanted.labels or wanted.up_to_date or wanted.runtimes):
+    if not (wanted.names or wanted.labels or wanted.runtimes):
         return True
     service = view.services.get(service_id)
     removed = view.removed.get(service_id)
@@ -140,7 +146,5 @@ def _fits_common(
     if wanted.runtimes and "container" not in wanted.runtimes:
         return False
     if service is None:
-        return not wanted.labels and not wanted.up_to_date
-    if wanted.up_to_date and version != service.template.version:
-        return False
+        return not wanted.labels
     return matches_labels(wanted.labels, service.spec.labels)

@@ -11,9 +11,9 @@ from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
-from skep.manager.orchestrator.updater import rolled_back
 from skep.model.access import access_of, check_allowed
 from skep.model.service import (
+    KEPT_MIN,
     RegistryAuth,
     RemovedService,
     Service,
@@ -21,7 +21,7 @@ from skep.model.service import (
     first_template,
     with_template,
 )
-from skep.model.spec import EndpointSpec, ReplicatedMode, ServiceMode, ServiceSpec
+from skep.model.spec import EndpointSpec, ReplicatedJobMode, ReplicatedMode, ServiceMode, ServiceSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
@@ -73,6 +73,7 @@ class ServiceControl:
             created_at=now,
             updated_at=now,
             registry_auth=auth,
+            last_execution_at=now if spec.is_job else 0.0,
         )
         name_key = codec.service_name_key(spec.name)
         txn = Txn(
@@ -112,16 +113,8 @@ class ServiceControl:
         if known is not None and spec.mode_name != known.spec.mode_name:
             raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
         service = self._current(service_id, version)
-        changed = replace(
-            service,
-            spec=spec,
-            previous_spec=service.spec,
-            registry_auth=auth,
-            previous_registry_auth=service.registry_auth,
-            update=None,
-            updated_at=self._clock.now(),
-            templates=with_template(service.templates, spec),
-        )
+        changed = self._changed_to(service, spec, None)
+        changed = replace(changed, registry_auth=auth, previous_registry_auth=service.registry_auth)
         self._check_access(changed.spec)
         return await self._write(service, changed)
 
@@ -147,16 +140,40 @@ class ServiceControl:
     async def roll_back(self, service_id: str, version: int) -> Service:
         """Takes the previous spec back. Errors: `Invalid` where there is none, `NotFound`, `StaleVersion`."""
         service = self._current(service_id, version)
-        if service.previous_spec is None:
-            raise Invalid(
-                f"rpc error: code = FailedPrecondition desc = service {service.id} does not have a"
-                " previous spec"
-            )
+        previous = service.previous_spec
+        if previous is None:
+            text = f"service {service_id} does not have a previous spec"
+            raise Invalid(f"rpc error: code = FailedPrecondition desc = {text}")
         now = self._clock.now()
         update = UpdateStatus(state="rollback_started", started_at=now, message="manually requested rollback")
-        changed = replace(rolled_back(service, update), updated_at=now)
+        if service.spec.is_job:  # nothing is rolled: the job begins anew, with its spec of before
+            update = UpdateStatus(
+                state="rollback_completed", started_at=now, completed_at=now, message="rollback completed"
+            )
+        changed = replace(
+            self._changed_to(service, previous, update),
+            registry_auth=service.previous_registry_auth,
+            previous_registry_auth=service.registry_auth,
+        )
         self._check_access(changed.spec)
         return await self._write(service, changed)
+
+    def _changed_to(self, service: Service, spec: ServiceSpec, update: UpdateStatus | None) -> Service:
+        """Returns the service with another spec. The one it had is what a rollback goes back to, also after
+        a rollback: the second one undoes the first."""
+        now = self._clock.now()
+        in_use: set[int] | None = None
+        if len(service.templates) > KEPT_MIN:
+            in_use = {task.spec_version for task in self._view.tasks_of_service(service.id)}
+        return replace(
+            service,
+            spec=spec,
+            previous_spec=service.spec,
+            update=update,
+            updated_at=now,
+            templates=with_template(service.templates, spec, in_use),
+            last_execution_at=now if spec.is_job else 0.0,
+        )
 
     async def remove(self, service_id: str) -> None:
         """The service is gone at once; its tasks follow. Errors: `NotFound`."""
@@ -168,6 +185,7 @@ class ServiceControl:
             name=service.spec.name,
             templates=service.templates,
             removed_at=self._clock.now(),
+            is_job=service.spec.is_job,
         )
         txn = Txn(
             (
@@ -256,6 +274,12 @@ def _settled(spec: ServiceSpec) -> ServiceSpec:
         endpoint_spec=_endpoint_settled(spec.endpoint_spec),
     )
     given = spec.mode.replicated
+    job = spec.mode.replicated_job
+    if job is not None:
+        concurrent = 1 if job.max_concurrent is None else job.max_concurrent
+        total = concurrent if job.total_completions is None else job.total_completions
+        settled = ReplicatedJobMode(max_concurrent=concurrent, total_completions=total)
+        return replace(spec, mode=ServiceMode(replicated_job=settled))
     if spec.mode_name == "replicated" and (given is None or given.replicas is None):
         return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=1)))
     return spec

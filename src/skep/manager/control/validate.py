@@ -85,10 +85,12 @@ def _mode(spec: ServiceSpec) -> None:
     given = [name for name in _MODES if getattr(spec.mode, name) is not None]
     if len(given) > 1:
         raise Invalid("must specify only one service mode")
-    if spec.mode.replicated_job is not None or spec.mode.global_job is not None:
-        raise Unsupported(f"{spec.mode_name} services are not supported by this version of skep yet")
-    if (spec.replicas or 0) > REPLICAS_MAX:
-        raise Invalid(f"{spec.replicas} replicas are more than this version accepts ({REPLICAS_MAX})")
+    if spec.is_job and spec.update_config is not None:
+        raise Invalid("rpc error: code = InvalidArgument desc = Jobs may not have an update config")
+    job = spec.mode.replicated_job
+    count = (spec.replicas or 0) if job is None else (job.total_completions or job.max_concurrent or 0)
+    if count > REPLICAS_MAX:
+        raise Invalid(f"{count} replicas are more than this version accepts ({REPLICAS_MAX})")
 
 
 def _task(task: TaskSpec) -> None:

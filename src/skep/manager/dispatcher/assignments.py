@@ -81,7 +81,12 @@ def difference(
 
 def _assigned(view: View, task: Task) -> AssignedTask:
     return AssignedTask(
-        task.id, task.service_id, task.spec_version, task.slot, view.desired_of(task), task.generic
+        task.id,
+        task.service_id,
+        task.spec_version,
+        view.shown_slot(task),
+        view.desired_of(task),
+        task.generic,
     )
 
 

@@ -23,16 +23,23 @@ def delay_s(policy: RestartPolicy | None) -> float:
     return policy.delay / SECOND_NS
 
 
-def may_restart(policy: RestartPolicy | None, ended: Task, siblings: Sequence[Task], now: float) -> bool:
+def may_restart(
+    policy: RestartPolicy | None, ended: Task, siblings: Sequence[Task], now: float, is_job: bool = False
+) -> bool:
     """True where the policy lets `ended` (the slot's newest task) have a successor.
 
-    `siblings` are the slot's tasks. A task that was shut down with its node counts like a failed one for
-    the condition, and never as an attempt.
+    `siblings` are the slot's tasks. A job's task that succeeded has no successor: "any" is "on-failure"
+    there. A task that was shut down with its node counts like a failed one for the condition, and never as an
+    attempt.
     """
     policy = policy or _DEFAULT
     if policy.condition == "none":
         return False
-    if policy.condition == "on-failure" and ended.result is not None and ended.result.state == COMPLETE:
+    if (
+        (is_job or policy.condition == "on-failure")
+        and ended.result is not None
+        and ended.result.state == COMPLETE
+    ):
         return False
     if not policy.max_attempts:
         return True

@@ -16,7 +16,7 @@ from skep.model.constraint import eligible
 from skep.model.node import DOWN
 from skep.model.service import Service
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
-from skep.model.task import Task
+from skep.model.task import PendingTask, Task
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
@@ -43,7 +43,7 @@ def is_lost(view: View, task: Task) -> bool:
     return task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN
 
 
-def _is_ending(view: View, task: Task) -> bool:
+def is_ending(view: View, task: Task) -> bool:
     """True for a task that is to stop, and may still run."""
     return task.result is None and task.desired_state > RUNNING and not is_lost(view, task)
 
@@ -53,15 +53,15 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
     current = [_settled(view, service, task, now) for task in view.slot(service.id, key)]
     wish = _wish(view, service, key, current)
     if wish is Wish.REMOVE:
-        return Plan(_changes(view, service.id, key, _removed(view, current, now)))
+        return Plan(changes_of(view, service.id, key, removed_all(view, current, now)))
     if wish is Wish.STOP:
-        current = [_stopped(task, now) if is_live(task) else task for task in current]
-        return Plan(_changes(view, service.id, key, _trimmed(view, service, current)))
+        current = [stopped(task, now) if is_live(task) else task for task in current]
+        return Plan(changes_of(view, service.id, key, trimmed(view, service, current)))
     current = _superseded(view, current, now)
     wanted = _wanted(view, service, key, current, now, new_id)
-    current, wake_at = _promoted(view, current, now, delay_s(service.template.spec.restart_policy))
-    kept = _trimmed(view, service, current)
-    return Plan(_changes(view, service.id, key, kept), wanted, wake_at)
+    current, wake_at = promoted(view, current, now, delay_s(service.template.spec.restart_policy))
+    kept = trimmed(view, service, current)
+    return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 
 
 def decide_removed_slot(view: View, service_id: str, key: SlotKey, now: float) -> Plan:
@@ -71,7 +71,7 @@ def decide_removed_slot(view: View, service_id: str, key: SlotKey, now: float) -
         status = view.status_of(task)
         if not (status is not None and is_terminal(status.state)) and not is_lost(view, task):
             kept.append(task)
-    return Plan(_changes(view, service_id, key, kept))
+    return Plan(changes_of(view, service_id, key, kept))
 
 
 def new_task(
@@ -120,7 +120,7 @@ def _settled(view: View, service: Service, task: Task, now: float) -> Task:
         desired = max(task.desired_state, SHUTDOWN)
         return replace(task, result=status, desired_state=desired, updated_at=now)
     if task.desired_state <= RUNNING and _misplaced(view, service, task):
-        return _stopped(task, now)
+        return stopped(task, now)
     return task
 
 
@@ -133,11 +133,11 @@ def _misplaced(view: View, service: Service, task: Task) -> bool:
     return not eligible(node, service.template_of(task.spec_version).spec.placement) or view.is_excess(task)
 
 
-def _stopped(task: Task, now: float) -> Task:
+def stopped(task: Task, now: float) -> Task:
     return replace(task, desired_state=SHUTDOWN, updated_at=now)
 
 
-def _removed(view: View, current: Sequence[Task], now: float) -> list[Task]:
+def removed_all(view: View, current: Sequence[Task], now: float) -> list[Task]:
     kept = []
     for task in current:
         if task.result is not None or is_lost(view, task):
@@ -157,7 +157,7 @@ def _superseded(view: View, current: list[Task], now: float) -> list[Task]:
     if newest is None or newest.state != RUNNING:
         return current
     older = {task.id for task in live[:-1]}
-    return [_stopped(task, now) if task.id in older else task for task in current]
+    return [stopped(task, now) if task.id in older else task for task in current]
 
 
 def _wanted(
@@ -170,31 +170,41 @@ def _wanted(
         return ()
     pending = view.pending.get(service.id, {}).get(key)
     if pending is not None:
-        again = NewTask(
-            pending.id,
-            pending.service_id,
-            pending.slot,
-            version,
-            pending.created_at,
-            pending.run_at,
-            pending.node_id,
-            pending.attempt,
-            pending.avoid_node_id,
-            READY if pending.run_at > now or any(_is_ending(view, t) for t in current) else RUNNING,
-        )
-        return (again,)
+        return (placed_again(view, service, pending, current, now),)
     if newest is None:
         # How many slots a replicated service has is for `replicated.decide_scale` to say.
         return (new_task(service, key, now, new_id),) if isinstance(key, str) else ()
-    return _successor(service, key, newest, current, now, new_id)
+    return successor(service, key, newest, current, now, new_id)
 
 
-def _successor(
+def placed_again(
+    view: View, service: Service, pending: PendingTask, current: Sequence[Task], now: float
+) -> NewTask:
+    """Returns a task that found no node so far, of the service's present version."""
+    waits = pending.run_at > now or any(is_ending(view, t) for t in current)
+    return NewTask(
+        pending.id,
+        pending.service_id,
+        pending.slot,
+        service.template.version,
+        pending.created_at,
+        pending.run_at,
+        pending.node_id,
+        pending.attempt,
+        pending.avoid_node_id,
+        READY if waits else RUNNING,
+    )
+
+
+def successor(
     service: Service, key: SlotKey, ended: Task, current: Sequence[Task], now: float, new_id: NewId
 ) -> tuple[NewTask, ...]:
+    """Returns the task that follows one that ended, where the restart policy lets it have a successor."""
     policy = service.template.spec.restart_policy
     wanted = new_task(service, key, now, new_id, follows=ended)
-    if ended.spec_version == service.template.version and not may_restart(policy, ended, current, now):
+    if ended.spec_version == service.template.version and not may_restart(
+        policy, ended, current, now, service.spec.is_job
+    ):
         return ()
     if ended.result is None:
         # Its node is down (nothing to wait for) or drains it (the new one waits until it has stopped).
@@ -215,7 +225,7 @@ def _successor(
     )
 
 
-def _promoted(
+def promoted(
     view: View, current: Sequence[Task], now: float, delay_max_s: float
 ) -> tuple[list[Task], float | None]:
     """Lets a waiting task run: its time has come, and what it follows has stopped (or will not).
@@ -235,13 +245,13 @@ def _promoted(
                 task = replace(task, desired_state=RUNNING, updated_at=now)
             else:
                 wake_at = at if wake_at is None else min(wake_at, at)
-        waits = waits or _is_ending(view, task)
+        waits = waits or is_ending(view, task)
         after.append(task)
     return after, wake_at
 
 
-def _trimmed(view: View, service: Service, current: Sequence[Task]) -> list[Task]:
-    """Keeps the slot's history within the swarm's limit, and nothing of nodes that are gone."""
+def trimmed(view: View, service: Service, current: Sequence[Task], kept_id: str = "") -> list[Task]:
+    """Keeps the history within the swarm's limit, and nothing of nodes that are gone; `kept_id` stays."""
     limit = 5 if view.cluster is None else view.cluster.spec.history_limit
     limit = history_limit(service.template.spec.restart_policy, limit)
     over = len(current) - limit if limit >= 0 else 0
@@ -249,6 +259,9 @@ def _trimmed(view: View, service: Service, current: Sequence[Task]) -> list[Task
     for task in current:
         ended = task.result is not None or (task.desired_state >= COMPLETE and is_lost(view, task))
         gone = ended and task.node_id not in view.nodes
+        if task.id == kept_id:
+            kept.append(task)
+            continue
         if gone or (ended and over > 0) or (task.desired_state == REMOVE and ended):
             over -= 1
             continue
@@ -256,7 +269,7 @@ def _trimmed(view: View, service: Service, current: Sequence[Task]) -> list[Task
     return kept
 
 
-def _changes(view: View, service_id: str, key: SlotKey, kept: Sequence[Task]) -> tuple[Change, ...]:
+def changes_of(view: View, service_id: str, key: SlotKey, kept: Sequence[Task]) -> tuple[Change, ...]:
     """Returns the difference between the slot as it is and as it is to be."""
     wanted = {task.id: task for task in kept}
     changes: list[Change] = []

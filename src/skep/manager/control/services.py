@@ -265,8 +265,10 @@ def _settled(spec: ServiceSpec) -> ServiceSpec:
     clients send it back, and that is no change."""
     task = spec.task_template
     container = task.container_spec
-    if container is not None and container.isolation == "default":
-        container = replace(container, isolation="")
+    if container is not None:
+        isolation = "" if container.isolation == "default" else container.isolation
+        mounts = [replace(mount, type=mount.type or "bind") for mount in container.mounts]
+        container = replace(container, isolation=isolation, mounts=mounts)
     runtime = "" if task.runtime == "container" else task.runtime
     spec = replace(
         spec,

@@ -38,6 +38,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _MEMBERS = {
     "Index": "<version>",
+    "com.docker.network.driver.overlay.vxlanid_list": "<vxlan id>",
     "PID": "<pid>",
     "time": "<time>",
     "timeNano": "<time>",

@@ -105,7 +105,10 @@ class Runner:
         filters = quote(json.dumps({"service": {step.service: True}}))
 
         def settled() -> bool:
-            tasks = self._side.call("GET", f"/tasks?filters={filters}").json()
+            reply = self._side.call("GET", f"/tasks?filters={filters}")
+            if reply.status != 200:
+                raise TimeoutError(f"{step.label}: {reply.body.decode()}")
+            tasks = reply.json()
             # A pending task says why a moment later.
             states = Counter(
                 task["Status"]["State"]

@@ -147,7 +147,10 @@ class Side:
                 if kind == "networks" and (item["Name"] in _BUILT_IN or item.get("Ingress")):
                     continue
                 path = f"/{kind}/{item.get('ID') or item['Id']}"
-                self.wait_for(f"{path} gone", lambda p=path: self.call("DELETE", p).status in (200, 204, 404))
+                self.wait_for(
+                    f"{path} removed", lambda p=path: self.call("DELETE", p).status in (200, 204, 404)
+                )
+                self.wait_for(f"{path} gone", lambda p=path: self.call("GET", p).status == 404)
         self._names.clear()
 
     def wait_for(self, what: str, test: Callable[[], Any]) -> Any:

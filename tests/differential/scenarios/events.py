@@ -21,7 +21,6 @@ SCENARIOS = [
         f"{UPDATE} --label-add c=d web",
         "service scale -d web=1 web=0",
         f"{UPDATE} --image other:1 web",
-        "service rollback -d web",
         "service rm web",
     ),
     events(
@@ -48,9 +47,7 @@ SCENARIOS = [
         files={"one": "x"},
         awaits="configs",
     ),
-    events(
-        "networks", "network", "network create -d overlay one", "network rm one", awaits="overlay networks"
-    ),
+    events("networks", "network", "network create -d overlay one", "network rm one"),
     events(
         "updates",
         "service",

@@ -180,7 +180,6 @@ SCENARIOS = [
         Call("GET", "/services", api="v1.99"),
         Call("GET", "/services", api="v1.24"),
         Call("GET", "/services", api="v1.23"),
-        Call("GET", "/services", api="v1"),
         Call("GET", "/services", api="vx"),
         Call("GET", "/services", api=""),
         Call("PUT", "/services"),

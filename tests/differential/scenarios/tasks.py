@@ -221,7 +221,6 @@ SCENARIOS = [
         "service logs --since 1h --raw web",
         "service logs --tail x web",
         "service logs nobody",
-        awaits="logs",
     ),
     scenario(
         "logs by the API",
@@ -234,6 +233,5 @@ SCENARIOS = [
         get("/services/web/logs?stdout=1&since=x"),
         get("/services/nobody/logs?stdout=1"),
         get("/tasks/nobody/logs?stdout=1"),
-        awaits="logs",
     ),
 ]

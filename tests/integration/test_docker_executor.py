@@ -178,6 +178,15 @@ async def test_a_program_that_is_not_there_fails_in_the_engines_words(node: Node
     failed = await node.until(context, FAILED)
     assert failed.error.startswith("starting container failed: ")
     assert "/no/such/program" in failed.error
+    assert failed.exit_code == 127
+
+
+async def test_a_stop_says_how_the_container_ended(node: Node) -> None:
+    for program, code in (("trap 'exit 0' TERM; while true; do sleep 0.1; done", 0), ("exec sleep 100", 137)):
+        context = node.context(["/bin/sh", "-c", program], stop_signal="TERM" if not code else "KILL")
+        await node.run(context)
+        node.executor.begin(Action.STOP, context)
+        assert (await node.until(context, SHUTDOWN)).exit_code == code
 
 
 async def test_what_cannot_be_prepared_is_rejected(node: Node, tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ class DockerExecutor:
             )
             if action in ends:
                 state, message, prefix = ends[action]
-                self._say(context.task.id, state, message, prefix + (str(error) or repr(error)))
+                # The engine notes why a start failed as a code, too: 127 for a program that is not there.
+                code = await self._exit_code(container_name(context)) if action is Action.START else 0
+                text = prefix + (str(error) or repr(error))
+                self._say(context.task.id, state, message, text, exit_code=code)
             self._forget(context.task.id)
 
     async def _prepare(self, context: TaskContext) -> None:
@@ -205,7 +208,15 @@ class DockerExecutor:
         grace_s = STOP_GRACE_S if grace_ns is None else grace_ns / 1e9
         target = self._containers.get(task_id) or container_name(context)
         await self._calls.insist(lambda: self._engine.stop(target, grace_s), self._calls.stop_gate)
-        self._say(task_id, SHUTDOWN, "shutdown")
+        self._say(task_id, SHUTDOWN, "shutdown", exit_code=await self._exit_code(target))
+
+    async def _exit_code(self, container: str) -> int:
+        """Returns how a container ended; 0 for one that has not, or is gone."""
+        try:
+            found = await self._calls.call(lambda: self._engine.inspect(container))
+        except EngineError:
+            return 0
+        return int(found["State"]["ExitCode"]) if found is not None else 0
 
     async def _remove(self, context: TaskContext) -> None:
         name = container_name(context)
@@ -339,8 +350,7 @@ class DockerExecutor:
 
     async def _end_unhealthy(self, task_id: str, container: str) -> None:
         await self._end(container, is_kept=True)
-        found = await self._calls.call(lambda: self._engine.inspect(container))
-        code = int(found["State"]["ExitCode"]) if found is not None else 0
+        code = await self._exit_code(container)
         error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
         now = self._clock.now()
         self._tell(Observation(task_id, FAILED, now, "started", error, container, exit_code=code))
@@ -360,8 +370,17 @@ class DockerExecutor:
         self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
         self._follow(task_id, inspected)
 
-    def _say(self, task_id: str, state: int, message: str, error: str = "", container_id: str = "") -> None:
-        self._tell(Observation(task_id, state, self._clock.now(), message, error, container_id))
+    def _say(
+        self,
+        task_id: str,
+        state: int,
+        message: str,
+        error: str = "",
+        container_id: str = "",
+        exit_code: int = 0,
+    ) -> None:
+        now = self._clock.now()
+        self._tell(Observation(task_id, state, now, message, error, container_id, exit_code=exit_code))
 
     def _tell(self, seen: Observation) -> None:
         if seen.state > RUNNING:

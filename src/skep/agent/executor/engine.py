@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+import structlog
 
 from skep.agent.executor.by_version import NEWEST, OLDEST, ApiVersion
 from skep.model.container import GenericResource
@@ -29,6 +30,8 @@ PULL_SILENCE_S = 300.0  # between two lines of progress; a whole pull may take a
 STOP_GRACE_MAX_S = 3600.0
 LINE_MAX_BYTES = 1 << 20  # an event carries all of its container's labels
 LOG_BUFFER_BYTES = 32 << 10  # twice this is read ahead of a slow reader; there may be hundreds of them
+
+log = structlog.get_logger()
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
@@ -99,6 +102,8 @@ class EngineClient:
     async def create(self, name: str, body: Json) -> str:
         """Returns the container's id."""
         found = await self._call("POST", "/containers/create", {"name": name}, body)
+        for warning in found.get("Warnings") or []:
+            log.warning("container.warning", container=name, warning=warning)  # it left something out
         return str(found["Id"])
 
     async def start(self, container: str) -> None:

@@ -70,7 +70,7 @@ class ServiceRoutes:
         services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
         spec = as_of(spec, request["api_version"])
-        given = request.headers.get(AUTH_HEADER, "")
+        given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
         service = await services.create(spec, RegistryAuth(given) if given else None)
         return reply(Created(service.id, self._warnings(spec, unknown, unpinned)), 201)
@@ -100,7 +100,7 @@ class ServiceRoutes:
         spec, unknown = await read_body(request, ServiceSpec)
         spec = as_of(spec, request["api_version"])
         auth = manager.services.auth_for(
-            service.id, request.headers.get(AUTH_HEADER, ""), request.query.get("registryAuthFrom", "")
+            service.id, _auth_header(request), request.query.get("registryAuthFrom", "")
         )
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
@@ -118,3 +118,12 @@ class ServiceRoutes:
         warnings = unpinned + [f"{name}: this field is not known to skep and was ignored" for name in unknown]
         warnings += self._node.manager().services.warnings(spec)
         return warnings or None
+
+
+def _auth_header(request: web.Request) -> str:
+    """Returns the client's credentials as they came. Errors: `Invalid` for what no header may carry on; what
+    is in them is the engine's to read."""
+    given = request.headers.get(AUTH_HEADER, "")
+    if not (given.isascii() and given.isprintable()):
+        raise Invalid(f"invalid {AUTH_HEADER} header: it must be base64")
+    return given

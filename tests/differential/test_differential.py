@@ -45,4 +45,4 @@ def test_as_in_docker_s_swarm(scenario: Scenario, pair: Pair, tmp_path: Path) ->
 def test_no_accepted_difference_is_out_of_date(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("keyword"):
         return
-    assert [each.what for each in ACCEPTED if each.what not in _met] == []
+    assert [each.what for each in ACCEPTED if each.what not in _met and not each.sometimes] == []

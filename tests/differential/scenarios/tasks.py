@@ -168,7 +168,6 @@ SCENARIOS = [
         "service inspect web",
         "service inspect --pretty web",
         get("/services?status=true"),
-        awaits="jobs",
     ),
     scenario(
         "a job's tasks",
@@ -181,7 +180,6 @@ SCENARIOS = [
         settle("web", complete=2),
         get("/services/web", "JobStatus.JobIteration"),
         "service ls",
-        awaits="jobs",
     ),
     scenario(
         "a global job",
@@ -191,7 +189,6 @@ SCENARIOS = [
         "service ps web",
         "service inspect web",
         filtered(service="web"),
-        awaits="jobs",
     ),
     scenario(
         "jobs wrongly",
@@ -203,7 +200,6 @@ SCENARIOS = [
         "service scale -d web=2",
         "service rollback -d web",
         "service ls --filter mode=replicated-job --format {{.Name}}",
-        awaits="jobs",
     ),
     # Logs
     scenario(

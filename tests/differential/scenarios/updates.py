@@ -127,7 +127,6 @@ SCENARIOS = [
         "service rollback -d nobody",
         f"{UPDATE} --rollback web",
         f"{UPDATE} --rollback --force web",
-        awaits="rollbacks that can be rolled back",
     ),
     scenario(
         "scale",
@@ -201,7 +200,6 @@ SCENARIOS = [
         get("/services/web", "UpdateStatus.State", "UpdateStatus.Message"),
         TASKS,
         "service inspect -f '{{json .Spec.TaskTemplate.ContainerSpec.Env}} {{json .PreviousSpec.Name}}' web",
-        awaits="rollbacks that can be rolled back",
     ),
     scenario(
         "update by the API",

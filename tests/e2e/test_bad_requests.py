@@ -101,8 +101,6 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/secrets/create", {"Name": "s", "Data": "eA=="}),
-        ("/configs/create", {"Name": "c", "Data": "eA=="}),
         ("/services/create", {**CONTAINER, "Mode": {"ReplicatedJob": {"MaxConcurrent": 1}}}),
     ],
 )

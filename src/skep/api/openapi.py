@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from skep.api.objects import NodeJson, ServiceJson, TaskJson, encode
 from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, UnlockRequest
-from skep.api.routes import networks, nodes, own, services, swarm, tasks
+from skep.api.routes import materials, networks, nodes, own, services, swarm, tasks
 from skep.api.server import Route
 from skep.api.versions import MAX_VERSION, MIN_VERSION, show_version
 from skep.model.cluster import SwarmSpec
+from skep.model.material import ConfigSpec, SecretSpec
 from skep.model.network import NetworkSpec
 from skep.model.node import NodeSpec
 from skep.model.spec import ServiceSpec
@@ -76,6 +77,16 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/networks/prune"): Operation(filters=networks.PRUNE_FILTERS),
     ("GET", "/networks/{id}"): Operation(query=("verbose", "scope")),
     ("DELETE", "/networks/{id}"): Operation(ok=204),
+    ("GET", "/secrets"): Operation(answer=list[materials.MaterialJson], filters=materials.FILTERS["secret"]),
+    ("POST", "/secrets/create"): Operation(SecretSpec, answer=materials.Created, ok=201),
+    ("GET", "/secrets/{id}"): Operation(answer=materials.MaterialJson),
+    ("DELETE", "/secrets/{id}"): Operation(ok=204),
+    ("POST", "/secrets/{id}/update"): Operation(SecretSpec, query=("version",)),
+    ("GET", "/configs"): Operation(answer=list[materials.MaterialJson], filters=materials.FILTERS["config"]),
+    ("POST", "/configs/create"): Operation(ConfigSpec, answer=materials.Created, ok=201),
+    ("GET", "/configs/{id}"): Operation(answer=materials.MaterialJson),
+    ("DELETE", "/configs/{id}"): Operation(ok=204),
+    ("POST", "/configs/{id}/update"): Operation(ConfigSpec, query=("version",)),
     ("GET", "/events"): Operation(
         query=("since", "until"), filters=frozenset({"event", "label", "scope", "type", "service", "node"})
     ),

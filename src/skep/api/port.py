@@ -10,6 +10,7 @@ from msgspec import Struct
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.event import Event
 from skep.model.logs import LogOptions, LogSelection
+from skep.model.material import ConfigSpec, Material
 from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeSpec
 from skep.model.service import RegistryAuth, Service
@@ -99,6 +100,14 @@ class Networks(Protocol):
     async def remove(self, network_id: str) -> None: ...
 
 
+class Materials(Protocol):
+    """Orders about secrets and configs; see `manager.control.materials`."""
+
+    async def create(self, kind: str, spec: ConfigSpec) -> Material: ...
+    async def update(self, material_id: str, version: int, spec: ConfigSpec) -> Material: ...
+    async def remove(self, material_id: str) -> None: ...
+
+
 class Nodes(Protocol):
     """Orders about nodes; see `manager.control.nodes`."""
 
@@ -146,6 +155,8 @@ class Manager(Protocol):
     def nodes(self) -> Nodes: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def materials(self) -> Materials: ...
     @property
     def logs(self) -> Logs: ...
     @property

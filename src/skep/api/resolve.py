@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from skep.model.material import Material
 from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import Service
@@ -34,6 +35,15 @@ def find_network(view: View, text: str, by_prefix: bool = True) -> Network:
     """Errors: `NotFound`, `Invalid` where a prefix fits several."""
     found = view.networks.get(text) or view.networks.get(view.network_ids.get(text, ""))
     return found or view.networks[_by_prefix("network", text, view.networks if by_prefix else ())]
+
+
+def find_material(view: View, kind: str, text: str) -> Material:
+    """A name fits whatever its case. Errors: `NotFound`, `Invalid` where a prefix fits several."""
+    found = view.materials.get(text) or view.materials.get(view.material_ids[kind].get(text.lower(), ""))
+    if found is not None and found.kind == kind:
+        return found
+    ids = (each.id for each in view.materials.values() if each.kind == kind)
+    return view.materials[_by_prefix(kind, text, ids)]
 
 
 def find_task(view: View, text: str) -> Task | PendingTask:

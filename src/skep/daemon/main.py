@@ -24,8 +24,8 @@ from skep.api.forward import LeaderForward
 from skep.api.openapi import OpenApiRoutes
 from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
-from skep.api.routes.later import LaterRoutes
 from skep.api.routes.logs import LogRoutes
+from skep.api.routes.materials import MaterialRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
@@ -159,7 +159,7 @@ def make_routes(
         *ServiceRoutes(node, engine).routes(),
         *TaskRoutes(node).routes(),
         *NetworkRoutes(node, engine, forward).routes(),
-        *LaterRoutes(node).routes(),
+        *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),
         *BackupRoutes(node).routes(),

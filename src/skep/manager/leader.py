@@ -14,6 +14,7 @@ from msgspec import Struct
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
 from skep.manager.commits import Committer
+from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
@@ -99,8 +100,18 @@ class Leader:
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.networks = NetworkControl(store, fence, view, hub, clock, new_id, networks_lock)
+        references = References(view)
+        self.materials = MaterialControl(store, fence, view, hub, clock, new_id, references)
         self.services = ServiceControl(
-            store, fence, view, hub, clock, new_id, self.reconciler.mark_service, self._service_removed
+            store,
+            fence,
+            view,
+            hub,
+            clock,
+            new_id,
+            self.reconciler.mark_service,
+            self._service_removed,
+            references,
         )
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed

@@ -9,7 +9,10 @@
     names/service/<name>      id of the service that has the name (compared at creation: names are unique)
     names/network/<name>      id of the network that has the name
     tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
-    secrets/<id>              kept for secrets: sealed already
+    secrets/<id>              Material
+    configs/<id>              Material
+    names/secret/<name>       id of the secret that has the name, in lower case
+    names/config/<name>       id of the config that has the name, in lower case
     leader                    id of the manager that leads, written again at each beat (store.election)
 
 One key per (node, service) holds about 43 tasks at full scale: a fifth of the bytes and half the time of
@@ -26,6 +29,7 @@ from msgspec import Struct
 
 from skep.model.cluster import Cluster
 from skep.model.generic import Claim
+from skep.model.material import KINDS, Material
 from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
@@ -39,7 +43,7 @@ SEALED_SINCE = 2  # the schema from which on everything that `is_sealed_key` nam
 CLUSTER_KEY = PREFIX + "cluster"
 LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
-_SECRETS = PREFIX + "secrets/"
+_MATERIALS = tuple(f"{PREFIX}{kind}s/" for kind in KINDS)
 _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
 _NETWORKS, _NETWORK_NAMES = PREFIX + "networks/", PREFIX + "names/network/"
 
@@ -95,11 +99,20 @@ def network_name_key(name: str) -> str:
     return _NETWORK_NAMES + name
 
 
+def material_key(kind: str, material_id: str) -> str:
+    return f"{PREFIX}{kind}s/{material_id}"
+
+
+def material_name_key(kind: str, name: str) -> str:
+    """Names are one whatever their case, as Docker has it."""
+    return f"{PREFIX}names/{kind}/{name.lower()}"
+
+
 def bucket_key(node_id: str, service_id: str) -> str:
     return f"{_TASKS}{node_id}/{service_id}"
 
 
-def encode_object(value: Cluster | Node | Service | RemovedService | Network) -> bytes:
+def encode_object(value: Cluster | Node | Service | RemovedService | Network | Material) -> bytes:
     """Returns the stored form. The revision is the store's to say, so it is left at zero."""
     return _encode(msgspec.structs.replace(value, version=0))
 
@@ -175,8 +188,8 @@ def check_schema(value: bytes | None) -> int:
 
 
 def is_sealed_key(key: str) -> bool:
-    """True for what may hold secrets: the CA's key and tokens, services' environments, secrets."""
-    return key == CLUSTER_KEY or key.startswith((_SERVICES, _REMOVED, _SECRETS))
+    """True for what may hold secrets: the CA's key and tokens, services' environments, secrets, configs."""
+    return key == CLUSTER_KEY or key.startswith((_SERVICES, _REMOVED, *_MATERIALS))
 
 
 def is_node(key: str) -> bool:
@@ -193,6 +206,10 @@ def is_removed(key: str) -> bool:
 
 def is_network(key: str) -> bool:
     return key.startswith(_NETWORKS)
+
+
+def is_material(key: str) -> bool:
+    return key.startswith(_MATERIALS)
 
 
 def is_bucket(key: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from skep.model.cluster import Cluster
 from skep.model.constraint import eligible
 from skep.model.generic import demand_of, key_and_count
+from skep.model.material import KINDS, Material
 from skep.model.network import PREDEFINED, Network
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
@@ -79,6 +80,9 @@ class View:
         self.networks: dict[str, Network] = {}
         self.network_ids: dict[str, str] = {}  # name -> id
         self.books: dict[str, AddressBook] = {}  # network -> who holds its addresses
+        self.materials: dict[str, Material] = {}  # secrets and configs
+        # kind -> name in lower case -> id
+        self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
         self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
@@ -173,6 +177,12 @@ class View:
             if template.version == version:
                 return template
         return removed.templates[-1]
+
+    def material(self, kind: str, material_id: str, name: str) -> Material | None:
+        """Returns the secret or config that a service refers to: its name has to be right as well."""
+        found = self.materials.get(material_id)
+        is_meant = found is not None and found.kind == kind and found.spec.name == name
+        return found if is_meant else None
 
     def tasks_of_service(self, service_id: str) -> Iterable[Task]:
         for tasks in self.slots.get(service_id, {}).values():
@@ -281,6 +291,17 @@ class View:
         self.books.pop(network_id, None)
         if network is not None and self.network_ids.get(network.spec.name) == network_id:
             del self.network_ids[network.spec.name]
+
+    def put_material(self, material: Material) -> None:
+        known = self.materials.get(material.id)
+        if known is None or known.version <= material.version:
+            self.materials[material.id] = material
+            self.material_ids[material.kind][material.spec.name.lower()] = material.id
+
+    def drop_material(self, material_id: str) -> None:
+        material = self.materials.pop(material_id, None)
+        if material is not None:
+            self.material_ids[material.kind].pop(material.spec.name.lower(), None)
 
     def put_task(self, task: Task) -> None:
         old = self.tasks.get(task.id)

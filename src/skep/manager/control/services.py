@@ -7,6 +7,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from skep.manager.control.attachments import with_network_ids
+from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.durable import commit_known
@@ -43,7 +44,9 @@ class ServiceControl:
         new_id: NewId,
         changed: Callable[[str], None],
         removed: Callable[[str], None],
+        references: References,
     ) -> None:
+        self._references = references
         self._store = store
         self._fence = fence
         self._view = view
@@ -62,6 +65,7 @@ class ServiceControl:
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
+        validate_references(spec)
         spec = with_network_ids(self._view, _settled(spec))
         now = self._clock.now()
         template = first_template(spec)
@@ -90,12 +94,13 @@ class ServiceControl:
         )
         if spec.name.lower() in self._view.service_names:  # also one that is stored as it was written
             raise taken
-        try:
-            revision = await commit_known(self._store, txn)
-        except Conflict as error:
-            raise taken from error
-        service = replace(service, version=revision)
-        self._view.put_service(service)
+        async with self._references.held(spec):
+            try:
+                revision = await commit_known(self._store, txn)
+            except Conflict as error:
+                raise taken from error
+            service = replace(service, version=revision)
+            self._view.put_service(service)
         self._hub.emit("service", "create", service.id, name=spec.name)
         self._changed(service.id)
         return service
@@ -107,6 +112,7 @@ class ServiceControl:
         Docker's swarm. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
         known = self._view.services.get(service_id)
         validate_service(spec if spec.name or known is None else replace(spec, name=known.spec.name))
+        validate_references(spec)
         spec = with_network_ids(self._view, _settled(spec))
         if known is not None and spec.name != known.spec.name:
             raise Unsupported("rpc error: code = Unimplemented desc = renaming services is not supported")
@@ -229,12 +235,13 @@ class ServiceControl:
             compares=(Compare(key, before.version),),
             fence=self._fence,
         )
-        try:
-            revision = await commit_known(self._store, txn)
-        except Conflict as error:
-            raise StaleVersion() from error
-        after = replace(after, version=revision)
-        self._view.put_service(after)
+        async with self._references.held(after.spec):
+            try:
+                revision = await commit_known(self._store, txn)
+            except Conflict as error:
+                raise StaleVersion() from error
+            after = replace(after, version=revision)
+            self._view.put_service(after)
         self._hub.emit("service", "update", after.id, **service_changes(before, after))
         self._changed(after.id)
         return after

@@ -123,10 +123,6 @@ def _container(container: ContainerSpec) -> None:
         raise _invalid("ContainerSpec: image reference must be provided")
     if not is_image(container.image):
         raise _invalid(f'ContainerSpec: "{container.image[:IMAGE_MAX]}" is not a valid repository/tag')
-    if container.secrets:
-        raise Unsupported("secrets are not supported by this version of skep yet")
-    if container.configs:
-        raise Unsupported("configs are not supported by this version of skep yet")
     for target, count in Counter(m.target for m in container.mounts).items():
         if count > 1:
             raise _invalid(f"ContainerSpec: duplicate mount point: {target}")

@@ -1,0 +1,112 @@
+"""/secrets and /configs (Engine API 1.51)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from skep.api.decode import query_version, read_body
+from skep.api.filters import matches_any, matches_labels, parse_filters
+from skep.api.objects import Version, reply_time
+from skep.api.port import SwarmNode
+from skep.api.resolve import find_material
+from skep.api.routes.reply import reply, reply_list
+from skep.api.server import Route, leaders
+from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec
+from skep.runtime.errors import Invalid
+
+FILTERS = {
+    SECRET: frozenset({"id", "label", "name", "names"}),
+    CONFIG: frozenset({"id", "label", "name"}),
+}
+_SPECS: dict[str, type[ConfigSpec]] = {SECRET: SecretSpec, CONFIG: ConfigSpec}
+
+
+class Created(Struct, rename={"id": "ID"}):
+    id: str
+
+
+class MaterialJson(Struct, rename="pascal"):
+    """The data is a config's only."""
+
+    id: str = field(name="ID")
+    version: Version
+    created_at: str
+    updated_at: str
+    spec: ConfigSpec
+
+
+def material_json(material: Material) -> MaterialJson:
+    """Returns what clients see: of a secret everything but its data."""
+    spec = material.spec if material.kind == CONFIG else replace(material.spec, data=b"")
+    return MaterialJson(
+        material.id,
+        Version(material.version),
+        reply_time(material.created_at),
+        reply_time(material.updated_at),
+        spec,
+    )
+
+
+class MaterialRoutes:
+    def __init__(self, node: SwarmNode) -> None:
+        self._node = node
+
+    def routes(self) -> list[Route]:
+        found: list[Route] = []
+        for kind in KINDS:
+            found += [
+                leaders("GET", f"/{kind}s", self.list_all),
+                leaders("POST", f"/{kind}s/create", self.create),
+                leaders("GET", f"/{kind}s/{{id}}", self.inspect),
+                leaders("DELETE", f"/{kind}s/{{id}}", self.remove),
+                leaders("POST", f"/{kind}s/{{id}}/update", self.update),
+            ]
+        return found
+
+    async def list_all(self, request: web.Request) -> web.StreamResponse:
+        view, kind = self._node.manager().view, _kind(request)
+        filters = parse_filters(request, FILTERS[kind])
+        ids, labels, prefixes, names = (filters.get(k, []) for k in ("id", "label", "name", "names"))
+        found = [
+            material
+            for material in view.materials.values()
+            if material.kind == kind
+            and matches_any(ids, material.id)
+            and matches_any(prefixes, material.spec.name)
+            and (not names or material.spec.name in names)
+            and matches_labels(labels, material.spec.labels)
+        ]
+        return await reply_list(request, (material_json(each) for each in found))
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        materials, kind = self._node.manager().materials, _kind(request)
+        spec, _ = await read_body(request, _SPECS[kind])
+        return reply(Created((await materials.create(kind, spec)).id), 201)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        return reply(material_json(self._find(request)))
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        await self._node.manager().materials.remove(self._find(request).id)
+        return web.Response(status=204)
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        materials, kind = self._node.manager().materials, _kind(request)
+        try:
+            version = query_version(request, kind)
+        except Invalid:
+            raise Invalid(f"invalid {kind} version") from None  # Docker's words, and no more
+        spec, _ = await read_body(request, _SPECS[kind])
+        await materials.update(self._find(request).id, version, spec)
+        return web.Response()
+
+    def _find(self, request: web.Request) -> Material:
+        return find_material(self._node.manager().view, _kind(request), request.match_info["id"])
+
+
+def _kind(request: web.Request) -> str:
+    """Returns what the path is about; it may begin with a version."""
+    parts = request.path.split("/")
+    return SECRET if "secrets" in parts[1:3] else CONFIG

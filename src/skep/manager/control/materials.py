@@ -1,0 +1,225 @@
+"""Create, label and remove secrets and configs: one small transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import posixpath
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec.structs import replace
+
+from skep.manager.durable import commit_known
+from skep.manager.events import EventHub
+from skep.model.container import ConfigReference, FileTarget, SecretReference
+from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
+from skep.model.spec import ServiceSpec
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
+from skep.runtime.ids import NewId
+from skep.store import codec
+from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.view import View
+
+DATA_MAX_BYTES = {SECRET: 500 * 1024, CONFIG: 1000 * 1024}  # Docker's, not reached
+NAME_MAX = 64
+# Of all together: managers keep it in memory, etcd within its quota of 8 GB.
+TOTAL_MAX_BYTES = 512 << 20
+REFERENCES_MAX = 1024  # of one service: each is a file and a mount in every container
+_NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_.]*[a-zA-Z0-9])?")
+
+
+class References:
+    """What services refer to. Who writes such a service, or takes away what it refers to, holds the lock."""
+
+    def __init__(self, view: View) -> None:
+        self.lock = asyncio.Lock()
+        self._view = view
+
+    @asynccontextmanager
+    async def held(self, spec: ServiceSpec) -> AsyncIterator[None]:
+        """For the time of a service's write: what it refers to is there, and stays. Errors: `Invalid`."""
+        wanted = references(spec.task_template.container_spec)
+        if not wanted:
+            yield
+            return
+        async with self.lock:
+            for kind in KINDS:
+                missing = [n for k, i, n in wanted if k == kind and self._view.material(k, i, n) is None]
+                if missing:
+                    word = kind if len(missing) == 1 else kind + "s"
+                    raise _invalid(f"{word} not found: {', '.join(missing)}")
+            yield
+
+
+class MaterialControl:
+    """See the module's text. `kind` is `secret` or `config`."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        hub: EventHub,
+        clock: Clock,
+        new_id: NewId,
+        used: References,
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._hub = hub
+        self._clock = clock
+        self._new_id = new_id
+        self._references = used
+
+    async def create(self, kind: str, spec: ConfigSpec) -> Material:
+        """Returns the stored object. Errors: `Invalid`, `Conflict` (name in use)."""
+        validate_material(kind, spec)
+        taken = Conflict(f"rpc error: code = AlreadyExists desc = {kind} {spec.name} already exists")
+        if spec.name.lower() in self._view.material_ids[kind]:
+            raise taken
+        total = sum(len(each.spec.data) for each in self._view.materials.values())
+        if total + len(spec.data) > TOTAL_MAX_BYTES:
+            raise Invalid(f"the swarm's secrets and configs have {TOTAL_MAX_BYTES} bytes together at most")
+        now = self._clock.now()
+        spec = ConfigSpec(name=spec.name, labels=spec.labels, data=spec.data, templating=spec.templating)
+        material = Material(kind=kind, id=self._new_id(), spec=spec, created_at=now, updated_at=now)
+        name_key = codec.material_name_key(kind, spec.name)
+        txn = Txn(
+            (
+                Put(codec.material_key(kind, material.id), codec.encode_object(material)),
+                Put(name_key, material.id.encode()),
+            ),
+            compares=(Compare(name_key, 0),),
+            fence=self._fence,
+        )
+        try:
+            revision = await commit_known(self._store, txn)
+        except Conflict as error:
+            raise taken from error
+        material = replace(material, version=revision)
+        self._view.put_material(material)
+        self._hub.emit(kind, "create", material.id, name=spec.name)
+        return material
+
+    async def update(self, material_id: str, version: int, spec: ConfigSpec) -> Material:
+        """Changes labels; data that are given have to be the same. Errors: `Invalid`, `NotFound`,
+        `StaleVersion`."""
+        async with self._references.lock:
+            known = self._known(material_id)
+            is_same = not spec.data or hmac.compare_digest(spec.data, known.spec.data)
+            if spec.name != known.spec.name or not is_same:
+                raise _invalid("only updates to Labels are allowed")
+            if version != known.version:
+                raise StaleVersion()
+            changed = replace(
+                known, spec=replace(known.spec, labels=spec.labels), updated_at=self._clock.now()
+            )
+            key = codec.material_key(known.kind, known.id)
+            txn = Txn(
+                (Put(key, codec.encode_object(changed)),),
+                compares=(Compare(key, known.version),),
+                fence=self._fence,
+            )
+            try:
+                revision = await commit_known(self._store, txn)
+            except Conflict as error:
+                raise StaleVersion() from error
+            changed = replace(changed, version=revision)
+            self._view.put_material(changed)
+        self._hub.emit(known.kind, "update", known.id, name=known.spec.name)
+        return changed
+
+    async def remove(self, material_id: str) -> None:
+        """Errors: `NotFound`, `Invalid` where services use it."""
+        async with self._references.lock:
+            known = self._known(material_id)
+            users = [
+                service.spec.name
+                for service in self._view.services.values()
+                if any(i == known.id for _, i, _ in references(service.spec.task_template.container_spec))
+            ]
+            if users:
+                word = "service" if len(users) == 1 else "services"
+                what = f"{known.kind} '{known.spec.name}'"
+                raise _invalid(f"{what} is in use by the following {word}: {', '.join(users)}")
+            txn = Txn(
+                (
+                    Delete(codec.material_key(known.kind, known.id)),
+                    Delete(codec.material_name_key(known.kind, known.spec.name)),
+                ),
+                fence=self._fence,
+            )
+            await commit_known(self._store, txn)
+            self._view.drop_material(known.id)
+        self._hub.emit(known.kind, "remove", known.id, name=known.spec.name)
+
+    def _known(self, material_id: str) -> Material:
+        known = self._view.materials.get(material_id)
+        if known is None:
+            raise NotFound(f"{material_id} not found")
+        return known
+
+
+def validate_material(kind: str, spec: ConfigSpec) -> None:
+    """Errors: `Invalid`, in Docker's words (swarmkit's controlapi/secret.go and config.go)."""
+    if not spec.name:
+        raise _invalid("name must be provided")
+    if len(spec.name) > NAME_MAX or not _NAME.fullmatch(spec.name):
+        raise _invalid(
+            "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must"
+            " be [a-zA-Z0-9]"
+        )
+    if isinstance(spec, SecretSpec) and spec.driver is not None and spec.driver.name:
+        raise Invalid(
+            f'secret driver "{spec.driver.name[:100]}" cannot be used: plugins that bring secrets are not'
+            " supported by skep; give the data itself"
+        )
+    if not 0 < len(spec.data) < DATA_MAX_BYTES[kind]:
+        raise _invalid(f"{kind} data must be larger than 0 and less than {DATA_MAX_BYTES[kind]} bytes")
+
+
+def validate_references(spec: ServiceSpec) -> None:
+    """Errors: `Invalid`, in Docker's words, for references that are not whole or have the same target."""
+    container = spec.task_template.container_spec
+    if container is None:
+        return
+    if len(container.secrets) + len(container.configs) > REFERENCES_MAX:
+        raise Invalid(f"a service has at most {REFERENCES_MAX} secrets and configs together")
+    for config in container.configs:
+        if (config.file is None) == (config.runtime is None):
+            raise Invalid(
+                "invalid Config: either File or Runtime should be set"
+                if config.file is None
+                else "invalid Config: cannot specify both File and Runtime"
+            )
+    _check_targets(SECRET, [_parts(each) for each in container.secrets])
+    _check_targets(CONFIG, [_parts(each) for each in container.configs if each.runtime is None])
+
+
+def _parts(reference: SecretReference | ConfigReference) -> tuple[str, str, FileTarget | None]:
+    if isinstance(reference, SecretReference):
+        return reference.secret_id, reference.secret_name, reference.file
+    return reference.config_id, reference.config_name, reference.file
+
+
+def _check_targets(kind: str, given: list[tuple[str, str, FileTarget | None]]) -> None:
+    taken: dict[str, str] = {}
+    for material_id, name, file in given:
+        if not material_id or not name:
+            raise _invalid(f"malformed {kind} reference")
+        if file is None:
+            raise _invalid(f"malformed {kind} reference, no target provided")
+        if not file.name or posixpath.normpath(file.name) in (".", "/"):
+            raise _invalid(f"malformed file {kind} reference, invalid target file name provided")
+        if file.name in taken:
+            both = f"'{taken[file.name]}' and '{name}'"
+            raise _invalid(f"{kind} references {both} have a conflicting target: '{file.name}'")
+        taken[file.name] = name
+
+
+def _invalid(text: str) -> Invalid:
+    return Invalid(f"rpc error: code = InvalidArgument desc = {text}")

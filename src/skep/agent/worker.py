@@ -14,6 +14,7 @@ from skep.agent.executor.port import Action, Adopted, Executor, Observation, Tas
 from skep.agent.task_machine import Fate, fate_of, next_action
 from skep.model.container import LogDriver
 from skep.model.generic import Claim
+from skep.model.material import Given, references
 from skep.model.states import (
     ACCEPTED,
     ASSIGNED,
@@ -78,6 +79,7 @@ class Worker:
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
         self._adopted: dict[str, Adopted] = {}
+        self._materials: dict[str, Given] = {}  # what tasks of this node need; in memory only
         self._log_driver: LogDriver | None = None  # the swarm's, for tasks that name none
 
     async def start(self) -> None:
@@ -94,7 +96,11 @@ class Worker:
         """Takes a message of the manager: the whole set, or differences."""
         if message.defaults is not None:
             self._log_driver = message.defaults.log_driver
+        self._materials.update((each.id, each) for each in message.materials)
+        for material_id in message.withdrawn:
+            self._materials.pop(material_id, None)
         if message.complete:
+            self._materials = {k: m for k, m in self._materials.items() if k in message.held}
             # A new session's manager begins anew with what it has sent.
             used = {(r.service_id, r.spec_version) for r in self._records.values()}
             self._templates = {k: t for k, t in self._templates.items() if k in used}
@@ -185,11 +191,21 @@ class Worker:
         task = AssignedTask(
             record.id, record.service_id, record.spec_version, record.slot, record.desired, record.generic
         )
-        self._executor.begin(
-            action, TaskContext(task, template, self._node_id, self._hostname, self._log_driver)
+        context = TaskContext(
+            task,
+            template,
+            self._node_id,
+            self._hostname,
+            self._log_driver,
+            self._materials_of(template) if action is Action.PREPARE else {},
         )
+        self._executor.begin(action, context)
         if action is Action.REMOVE:
             self._forget(record)
+
+    def _materials_of(self, template: ServiceTemplate) -> dict[str, Given]:
+        asked = (each[1] for each in references(template.spec.container_spec))
+        return {each: self._materials[each] for each in asked if each in self._materials}
 
     def _end_without_container(self, record: _Record, action: Action) -> None:
         """A task that was never begun here, or that an earlier process began: stop by id, and forget."""

@@ -33,6 +33,7 @@ from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
 from skep.model.logs import LogOptions
+from skep.model.material import Given
 from skep.model.node import NodeDescription
 from skep.model.service import RegistryAuth
 from skep.model.spec import TaskSpec
@@ -174,6 +175,8 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     `removing` are services that are gone: all their tasks are to be stopped. `outdated` are templates,
     (service, version), that the node need not keep any more: they would be sent again. `defaults` is what
     tasks of this and later messages have where their specs say nothing; None: as before.
+    `materials` are secrets and configs that tasks of this and later messages need, `withdrawn` those to
+    forget; with `complete`, all but `held`.
     """
 
     complete: bool = False
@@ -184,6 +187,9 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     removing: list[str] = []
     outdated: list[tuple[str, int]] = []
     defaults: TaskDefaults | None = None
+    materials: list[Given] = []
+    withdrawn: list[str] = []
+    held: list[str] = []
 
 
 class ReadLogs(Struct, frozen=True, tag="read-logs"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -25,6 +26,7 @@ from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
@@ -49,7 +51,7 @@ Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]
 class DockerExecutor:
     """`hostname` is the node's name in the swarm. Several nodes may share one engine."""
 
-    def __init__(self, socket_path: str, hostname: str, clock: Clock) -> None:
+    def __init__(self, socket_path: str, hostname: str, clock: Clock, files: Path = DIRECTORY) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
         self._clock = clock
@@ -57,6 +59,7 @@ class DockerExecutor:
         self._platform = Platform()
         self._report: Report = lambda seen: None
         self._calls = EngineCalls()
+        self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
@@ -70,6 +73,7 @@ class DockerExecutor:
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
         self._report = report
+        self._files.start(node_id)
         self._platform = (await self.describe()).platform
         if node_id and self._watcher is None:
             self._watcher = asyncio.ensure_future(self._watch())
@@ -86,7 +90,9 @@ class DockerExecutor:
         ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
         try:
             await asyncio.gather(*(self._adopt(task_id, each) for task_id, each in ours if task_id))
-            return list(self._adopting.values())
+            found = list(self._adopting.values())
+            self._files.keep_only({each.task_id for each in found if each.observation.state <= RUNNING})
+            return found
         finally:
             self._adopting = {}
 
@@ -169,6 +175,7 @@ class DockerExecutor:
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
+        body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         try:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
@@ -252,6 +259,7 @@ class DockerExecutor:
         aside.add_done_callback(self._asides.discard)
 
     def _forget(self, task_id: str) -> None:
+        self._files.drop(task_id)
         self._containers.pop(task_id, None)
         self._stopping.discard(task_id)
         self._waiting.discard(task_id)

@@ -14,18 +14,21 @@ from msgspec import Struct
 
 from skep.model.container import LogDriver
 from skep.model.logs import LogOptions
+from skep.model.material import Given
 from skep.model.node import NodeDescription
 from skep.rpc.messages import AssignedTask, ServiceTemplate
 
 
 class TaskContext(Struct, frozen=True):
-    """All an executor needs to run one task. `log_driver` is the swarm's, for tasks that name none."""
+    """All an executor needs to run one task. `log_driver` is the swarm's, for tasks that name none;
+    `materials` are the secrets and configs that the node was given, by id."""
 
     task: AssignedTask
     template: ServiceTemplate
     node_id: str
     node_hostname: str
     log_driver: LogDriver | None = None
+    materials: dict[str, Given] = {}
 
 
 class Action(Enum):

@@ -9,12 +9,9 @@ from skep.model.constraint import is_spread
 from skep.model.spec import ServiceSpec
 
 _NOT_ATTACHED = "tasks are not attached to overlay networks yet: the engine's default network is used"
-_NOT_THERE = "its file does not appear in containers yet"
 NOT_ACTED_ON = {
     "TaskTemplate.Networks": _NOT_ATTACHED,
     "Networks": _NOT_ATTACHED,
-    "ContainerSpec.Secrets": _NOT_THERE,
-    "ContainerSpec.Configs": _NOT_THERE,
     "EndpointSpec.Ports[ingress]": "the routing mesh is not supported yet: use mode=host to publish a port",
     "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
     "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
@@ -25,10 +22,7 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
     """Returns one sentence for each field that is set and not acted on."""
     task = spec.task_template
     endpoint = spec.endpoint_spec
-    container = task.container_spec
     present = {
-        "ContainerSpec.Secrets": container is not None and bool(container.secrets),
-        "ContainerSpec.Configs": container is not None and bool(container.configs),
         "TaskTemplate.Networks": bool(task.networks),
         "Networks": bool(spec.networks),
         "EndpointSpec.Ports[ingress]": endpoint is not None

@@ -15,13 +15,14 @@ PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are s
 
 
 class Sent:
-    """What the agent of one session has: templates, (service, version), and the swarm's defaults."""
+    """What the agent of one session has: templates, (service, version), the swarm's defaults, secrets."""
 
-    __slots__ = ("defaults", "keys", "prune_at")
+    __slots__ = ("defaults", "keys", "materials", "prune_at")
 
     def __init__(self) -> None:
         self.keys: dict[tuple[str, int], RegistryAuth | None] = {}
         self.prune_at = PRUNE_MIN
+        self.materials: set[str] = set()  # secrets and configs
         self.defaults: TaskDefaults | None = None
 
     def take_defaults(self, view: View) -> TaskDefaults | None:
@@ -58,7 +59,8 @@ def complete(view: View, node_id: str, sent: Sent) -> Assign:
         tasks.append(_assigned(view, task))
         _add_template(view, task, sent, templates)
     defaults = sent.take_defaults(view)
-    return Assign(complete=True, templates=templates, tasks=tasks, kept=kept, defaults=defaults)
+    held = sorted(sent.materials)
+    return Assign(complete=True, templates=templates, tasks=tasks, kept=kept, defaults=defaults, held=held)
 
 
 def difference(

@@ -23,6 +23,7 @@ from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
 
 from .assignments import Sent, complete, difference, is_news
+from .materials import given, withdrawn
 
 log = structlog.get_logger()
 
@@ -137,9 +138,13 @@ class Dispatcher:
             session = self._sessions.get(node_id)
             if session is None:
                 continue
-            assign = difference(self._view, node_id, put, dropped, session.sent)
-            if assign is not None:
-                session.connection.send(messages.encode(assign))
+            had = session.sent.materials
+            told = [*given(self._view, put, had), difference(self._view, node_id, put, dropped, session.sent)]
+            if had and (dropped or any(task.result is not None for task in put)):
+                told.append(withdrawn(self._view, node_id, had))
+            for assign in told:
+                if assign is not None:
+                    session.connection.send(messages.encode(assign))
 
     def publish_removing(self, service_id: str, node_ids: Iterable[str]) -> None:
         """Tells nodes that every task of a service is to end."""
@@ -229,6 +234,8 @@ class Dispatcher:
         wanted = self._listener.wanted_tls()
         if wanted is not None:
             connection.send(messages.encode(wanted))
+        for assign in given(self._view, self._view.tasks_of_node(node_id), session.sent.materials):
+            connection.send(messages.encode(assign))
         connection.send(messages.encode(complete(self._view, node_id, session.sent)))
         known = (node.description, node.addr, node.manager_addr)
         manager_addr = said.manager_addr or node.manager_addr

@@ -1,0 +1,209 @@
+"""Secrets and configs as files of a task: in memory (tmpfs), never on a disk, mounted one by one.
+
+A task's files are made before its container and taken away when it has ended. They outlive skepd, as the
+container does, and no reboot. Who looks from outside needs to be root: `DIRECTORY/NODE/TASK/NUMBER`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import posixpath
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from skep.agent.executor.port import TaskContext
+from skep.agent.executor.templates import Wrong, expand, task_values
+from skep.model.container import ContainerSpec, FileTarget
+from skep.model.material import CONFIG, SECRET, Given
+from skep.model.spec import Platform
+from skep.model.template_use import expanded
+from skep.runtime.errors import Invalid, SkepError
+
+DIRECTORY = Path("/run/skep-tasks")
+MEMORY = ("tmpfs", "ramfs")
+# At most a quarter of the memory: a task that does not fit is refused, the node goes on.
+MOUNT_OPTIONS = ("mode=0700,size=25%,noswap", "mode=0700,size=25%")  # noswap: Linux 6.4
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+
+Json = dict[str, Any]
+
+
+class TaskFiles:
+    """The files of one node's tasks, below `directory`, which is made a tmpfs where it is none."""
+
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        self._directory = directory
+        self._node = directory / "none"
+
+    def start(self, node_id: str) -> None:
+        self._node = self._directory / node_id
+
+    def write(self, context: TaskContext, platform: Platform) -> list[Json]:
+        """Makes the files of a task and returns their mounts. Errors: `Invalid`, `SkepError` where there is
+        no room; nothing is left then."""
+        container = context.template.spec.container_spec
+        wanted = _wanted(container)
+        if container is None or not wanted:
+            return []
+        contents = [_content(context, container, platform, each) for each in wanted]
+        task = self._node / context.task.id
+        try:
+            ensure_memory(self._directory)
+            shutil.rmtree(task, ignore_errors=True)  # of an earlier try
+            task.mkdir(mode=0o700, parents=True)
+            return [
+                _mount(_write(task / str(n), content, each), each)
+                for n, (each, content) in enumerate(zip(wanted, contents, strict=True))
+            ]
+        except Invalid:
+            shutil.rmtree(task, ignore_errors=True)
+            raise
+        except OSError as error:
+            shutil.rmtree(task, ignore_errors=True)
+            raise SkepError(f"the task's secrets and configs cannot be put below {task}: {error}") from error
+
+    def drop(self, task_id: str) -> None:
+        """Takes a task's files away; nothing happens where it has none."""
+        task = self._node / task_id
+        if task.exists():
+            shutil.rmtree(task, ignore_errors=True)
+
+    def keep_only(self, task_ids: set[str]) -> None:
+        """Takes away what others left."""
+        if self._node.is_dir():
+            for task in self._node.iterdir():
+                if task.name not in task_ids:
+                    shutil.rmtree(task, ignore_errors=True)
+
+
+class _Wanted:
+    """One file: of which material, and where."""
+
+    def __init__(self, kind: str, material_id: str, name: str, file: FileTarget) -> None:
+        self.kind, self.material_id, self.name, self.file = kind, material_id, name, file
+
+    @property
+    def target(self) -> str:
+        base = "/run/secrets/" if self.kind == SECRET else "/"
+        return posixpath.normpath(posixpath.join(base, self.file.name))
+
+
+def _wanted(container: ContainerSpec | None) -> list[_Wanted]:
+    if container is None:
+        return []
+    secrets = [(SECRET, s.secret_id, s.secret_name, s.file) for s in container.secrets]
+    configs = [(CONFIG, c.config_id, c.config_name, c.file) for c in container.configs]
+    return [_Wanted(kind, i, name, file) for kind, i, name, file in secrets + configs if file is not None]
+
+
+def _given(context: TaskContext, wanted: _Wanted) -> Given:
+    found = context.materials.get(wanted.material_id)
+    if found is None:
+        raise Invalid(f"{wanted.kind} {wanted.name} not found: it was removed, or the task does not need it")
+    return found
+
+
+def _content(context: TaskContext, container: ContainerSpec, platform: Platform, wanted: _Wanted) -> bytes:
+    given = _given(context, wanted)
+    if not given.template:
+        return given.data
+    failed = f"expanding {wanted.kind} {wanted.name} failed"
+    if given.template != "golang":
+        raise Invalid(f"{failed}: unrecognized template type {given.template}")
+    values = task_values(context, platform)
+    environment = dict(each.partition("=")[::2] for each in expanded(container, values).env)
+
+    def other(kind: str) -> Callable[[str], str]:
+        def of_target(target: str) -> str:
+            for each in _wanted(container):
+                if each.kind == kind and each.file.name == target:
+                    return _text(_given(context, each).data)
+            raise Wrong(f"{kind} target {target} not found")
+
+        return of_target
+
+    functions = {
+        "env": lambda name: environment.get(name, ""),
+        "secret": other(SECRET),
+        "config": other(CONFIG),
+    }
+    try:
+        return expand(_text(given.data), values, functions).encode(errors="surrogateescape")
+    except Invalid as error:
+        raise Invalid(f"{failed}: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    """Whatever is not text comes out again as it was."""
+    return data.decode(errors="surrogateescape")
+
+
+def _write(path: Path, content: bytes, wanted: _Wanted) -> Path:
+    owner = [_number(wanted, each) for each in (wanted.file.uid, wanted.file.gid)]
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchown(handle, *owner)
+        os.fchmod(handle, wanted.file.mode & 0o777)
+    return path
+
+
+def _number(wanted: _Wanted, text: str) -> int:
+    if not text:
+        return 0
+    if text.isascii() and text.isdigit() and int(text[:11]) < 1 << 32:
+        return int(text[:11])
+    raise Invalid(f"{wanted.kind} {wanted.name}: a uid or gid is a number, not {text[:100]!r}")
+
+
+def _mount(path: Path, wanted: _Wanted) -> Json:
+    return {
+        "Type": "bind",
+        "Source": str(path),
+        "Target": wanted.target,
+        "ReadOnly": True,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def ensure_memory(directory: Path) -> None:
+    """Mounts a tmpfs there, unless it is in memory already. Errors: `OSError`."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_in_memory(directory):
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Another skepd of this host may be about to do the same, and would hide what is written below.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not is_in_memory(directory):
+            _mount_tmpfs(directory)
+    finally:
+        os.close(handle)
+
+
+def is_in_memory(directory: Path) -> bool:
+    """True where what is written there is never on a disk, but swapped out at most."""
+    path = os.path.realpath(directory)
+    best, kind = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].encode().decode("unicode_escape")
+        is_above = path == point or path.startswith(point.rstrip("/") + "/")
+        if is_above and len(point) >= len(best):  # of several at one place the last is on top
+            best, kind = point, rest.split()[0]
+    return kind in MEMORY
+
+
+def _mount_tmpfs(directory: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for options in MOUNT_OPTIONS:
+        flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", flags, options.encode()) == 0:
+            return
+    number = ctypes.get_errno()
+    raise OSError(number, f"no tmpfs can be mounted there ({os.strerror(number)}): skepd needs to be root")

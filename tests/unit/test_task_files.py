@@ -1,0 +1,169 @@
+"""A task's secrets and configs: who is given them, and what becomes of them on its node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from skep.agent.executor import task_files
+from skep.agent.executor.port import TaskContext
+from skep.agent.executor.task_files import TaskFiles
+from skep.manager.dispatcher.materials import GIVEN_MAX_BYTES, given, withdrawn
+from skep.model.container import ConfigReference, ContainerSpec, FileTarget, RuntimeTarget, SecretReference
+from skep.model.material import CONFIG, SECRET, ConfigSpec, Given, Material
+from skep.model.spec import Platform, TaskSpec
+from skep.model.states import FAILED, RUNNING, SHUTDOWN
+from skep.model.task import TaskStatus
+from skep.rpc.messages import AssignedTask, ServiceTemplate
+from skep.runtime.errors import Invalid, SkepError
+from skep.store.view import View
+
+from .builders import add_node, add_service, add_task
+
+USES = ContainerSpec(
+    image="x",
+    env=["WHO=me"],
+    secrets=[SecretReference(secret_id="s", secret_name="s", file=FileTarget(name="sub/s", mode=0o440))],
+    configs=[
+        ConfigReference(config_id="c", config_name="c", file=FileTarget(name="c", mode=0o444)),
+        ConfigReference(config_id="r", config_name="r", runtime=RuntimeTarget()),
+    ],
+)
+
+
+def material(kind: str, material_id: str, data: bytes = b"data") -> Material:
+    spec = ConfigSpec(name=material_id, data=data)
+    return Material(kind=kind, id=material_id, spec=spec, created_at=1.0, updated_at=1.0)
+
+
+def swarm(container: ContainerSpec = USES) -> View:
+    view = View()
+    add_node(view, "a")
+    add_node(view, "b")
+    service = add_service(view)
+    spec = TaskSpec(container_spec=container)
+    template = replace(service.templates[0], spec=spec)
+    view.put_service(replace(service, spec=replace(service.spec, task_template=spec), templates=[template]))
+    view.put_material(material(SECRET, "s"))
+    view.put_material(material(CONFIG, "c"))
+    view.put_material(material(SECRET, "other"))
+    return view
+
+
+def test_a_node_is_given_once_what_its_tasks_need() -> None:
+    view, had = swarm(), set[str]()
+    first = add_task(view, "t1", "a", 1, observed=None)
+    (frame,) = given(view, [first], had)
+    assert [each.id for each in frame.materials] == ["s", "c"]
+    second = add_task(view, "t2", "a", 2, observed=None)
+    assert given(view, [second], had) == []
+    assert given(view, view.tasks_of_node("b"), set()) == []
+
+
+def test_it_is_taken_back_with_the_last_task() -> None:
+    view, had = swarm(), set[str]()
+    tasks = [add_task(view, f"t{n}", "a", n, observed=RUNNING) for n in (1, 2)]
+    given(view, tasks, had)
+    view.put_task(replace(tasks[0], result=TaskStatus(FAILED, 2.0)))
+    assert withdrawn(view, "a", had) is None
+    view.drop_task(tasks[1])
+    told = withdrawn(view, "a", had)
+    assert told is not None
+    assert told.withdrawn == ["c", "s"]
+    assert had == set()
+    assert withdrawn(view, "a", had) is None
+
+
+def test_what_is_to_end_is_given_nothing() -> None:
+    view = swarm()
+    task = add_task(view, "t1", "a", 1, observed=None)
+    ending = replace(task, desired_state=SHUTDOWN)
+    view.put_task(ending)
+    assert given(view, [ending], set()) == []
+
+
+def test_a_removed_secret_is_not_given_and_frames_stay_small() -> None:
+    many = [
+        SecretReference(secret_id=f"m{n}", secret_name=f"m{n}", file=FileTarget(name=f"m{n}"))
+        for n in range(20)
+    ]
+    view = swarm(ContainerSpec(image="x", secrets=many))
+    for n in range(19):
+        view.put_material(material(SECRET, f"m{n}", b"x" * 500_000))
+    frames = given(view, [add_task(view, "t1", "a", 1, observed=None)], set())
+    assert sum(len(frame.materials) for frame in frames) == 19
+    assert all(sum(len(m.data) for m in frame.materials) <= GIVEN_MAX_BYTES for frame in frames)
+
+
+def context(container: ContainerSpec = USES, **data: Given) -> TaskContext:
+    found = {"s": Given("s", b"\xffsecret"), "c": Given("c", b"config"), **data}
+    template = ServiceTemplate("sv", 1, "web", {}, TaskSpec(container_spec=container))
+    return TaskContext(AssignedTask("t1", "sv", 1, 1, RUNNING), template, "n1", "host", materials=found)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskFiles:
+    monkeypatch.setattr(task_files, "ensure_memory", lambda directory: None)
+    made = TaskFiles(tmp_path)
+    made.start("n1")
+    return made
+
+
+def test_files_and_mounts(files: TaskFiles, tmp_path: Path) -> None:
+    mounts = files.write(context(), Platform())
+    assert [(m["Target"], m["ReadOnly"]) for m in mounts] == [("/run/secrets/sub/s", True), ("/c", True)]
+    secret = Path(mounts[0]["Source"])
+    assert secret.read_bytes() == b"\xffsecret"
+    assert secret.stat().st_mode & 0o777 == 0o440
+    assert secret.parent.stat().st_mode & 0o777 == 0o700
+    files.write(context(), Platform())  # again, after an answer that was lost
+    files.keep_only({"t1"})
+    assert secret.exists()
+    files.drop("t1")
+    files.drop("t1")
+    assert list((tmp_path / "n1").iterdir()) == []
+
+
+def test_templates(files: TaskFiles) -> None:
+    text = b"{{.Service.Name}} {{env `WHO`}} {{secret `sub/s`}}{{config `c`}} {{.Node.Hostname}} \xfe"
+    mounts = files.write(context(c=Given("c", text, "golang"), s=Given("s", b"\xff")), Platform())
+    assert Path(mounts[1]["Source"]).read_bytes() == b"web me \xff" + text + b" host \xfe"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"c": Given("c", b"{{config `zz`}}", "golang")}, "config target zz not found"),
+        ({"c": Given("c", b"x", "bogus")}, "unrecognized template type bogus"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(
+    files: TaskFiles, tmp_path: Path, wrong: dict[str, Given], says: str
+) -> None:
+    with pytest.raises(Invalid, match=says):
+        files.write(context(**wrong), Platform())
+    assert list(tmp_path.rglob("t1")) == []
+
+
+def test_what_was_not_given_is_said(files: TaskFiles) -> None:
+    with pytest.raises(Invalid, match="secret s not found"):
+        files.write(replace(context(), materials={}), Platform())
+
+
+def test_a_full_tmpfs_fails_the_task_only(
+    files: TaskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*of: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(task_files, "_write", full)
+    with pytest.raises(SkepError, match="No space left on device"):
+        files.write(context(), Platform())
+    assert list(tmp_path.rglob("t1")) == []
+
+
+def test_a_disk_is_not_taken_for_memory() -> None:
+    assert task_files.is_in_memory(Path("/dev/shm"))
+    assert not task_files.is_in_memory(Path("/proc"))

@@ -90,13 +90,19 @@ async def test_life_of_one(kind: str) -> None:
             DESC + "secret data must be larger",
         ),
         ({"Name": "x", "Data": "not base64"}, "invalid request body"),
-        ({"Name": "x", "Driver": {"Name": "vault"}}, 'secret driver "vault" cannot be used'),
     ],
 )
 async def test_what_is_refused(body: dict[str, Any], says: str) -> None:
     async with running_api() as api:
         answer = await api.ask("POST", "/secrets/create", body)
         assert (answer.status, answer.message[: len(says)]) == (400, says)
+
+
+async def test_a_driver_is_a_plugin_that_is_not_there() -> None:
+    async with running_api() as api:
+        answer = await api.ask("POST", "/secrets/create", {"Name": "x", "Driver": {"Name": "vault"}})
+        says = 'rpc error: code = Unknown desc = plugin "vault" not found'
+        assert (answer.status, answer.message) == (500, says)
 
 
 async def test_filters() -> None:

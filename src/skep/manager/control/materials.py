@@ -17,7 +17,7 @@ from skep.model.container import ConfigReference, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
 from skep.model.spec import ServiceSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
+from skep.runtime.errors import Conflict, Invalid, NotFound, SkepError, StaleVersion
 from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
@@ -137,11 +137,11 @@ class MaterialControl:
         """Errors: `NotFound`, `Invalid` where services use it."""
         async with self._references.lock:
             known = self._known(material_id)
-            users = [
+            users = sorted(
                 service.spec.name
                 for service in self._view.services.values()
                 if any(i == known.id for _, i, _ in references(service.spec.task_template.container_spec))
-            ]
+            )
             if users:
                 word = "service" if len(users) == 1 else "services"
                 what = f"{known.kind} '{known.spec.name}'"
@@ -165,7 +165,7 @@ class MaterialControl:
 
 
 def validate_material(kind: str, spec: ConfigSpec) -> None:
-    """Errors: `Invalid`, in Docker's words (swarmkit's controlapi/secret.go and config.go)."""
+    """Errors: `Invalid`, `SkepError`, in Docker's words (swarmkit's controlapi/secret.go and config.go)."""
     if not spec.name:
         raise _invalid("name must be provided")
     if len(spec.name) > NAME_MAX or not _NAME.fullmatch(spec.name):
@@ -174,10 +174,8 @@ def validate_material(kind: str, spec: ConfigSpec) -> None:
             " be [a-zA-Z0-9]"
         )
     if isinstance(spec, SecretSpec) and spec.driver is not None and spec.driver.name:
-        raise Invalid(
-            f'secret driver "{spec.driver.name[:100]}" cannot be used: plugins that bring secrets are not'
-            " supported by skep; give the data itself"
-        )
+        # Docker's words for a plugin that is not there, and its status, 500: here none ever is.
+        raise SkepError(f'rpc error: code = Unknown desc = plugin "{spec.driver.name[:100]}" not found')
     if not 0 < len(spec.data) < DATA_MAX_BYTES[kind]:
         raise _invalid(f"{kind} data must be larger than 0 and less than {DATA_MAX_BYTES[kind]} bytes")
 

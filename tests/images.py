@@ -8,7 +8,7 @@ from io import BytesIO
 IMAGE = "skep-test/busybox:latest"
 APPLETS = (
     *("sh", "cat", "sleep", "echo", "ls", "nc", "env", "hostname", "true", "false", "ps", "id", "pwd"),
-    *("kill", "mkdir", "touch", "trap", "test", "head", "wc", "yes"),
+    *("kill", "mkdir", "touch", "trap", "test", "head", "wc", "yes", "nslookup"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,103 @@ def test_a_stack_is_deployed_with_its_networks_and_taken_away(
     finally:
         manager.docker("stack", "rm", "st")
     assert manager.docker("network", "ls", "-q", "--filter", "name=st_") == ""
+
+
+def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox_image: str) -> None:
+    manager = swarm.manager
+    manager.docker("network", "create", "-d", "overlay", "--subnet", "10.78.0.0/24", "net")
+    options = [
+        "--name",
+        "web",
+        "--replicas",
+        "3",
+        "--network",
+        "name=net,alias=www",
+        "-p",
+        "8095:80",
+        "--stop-signal",
+        "KILL",
+    ]
+    created = manager.run("service", "create", "-d", *options, busybox_image, "sleep", "1d")
+    try:
+        assert "no routing mesh yet" in created.stderr
+        wait_until("three run", lambda: len(manager.running("web")) == 3)
+        (service,) = manager.json("service", "inspect", "web")
+        ports = service["Endpoint"]["Ports"]
+        assert [(p["PublishedPort"], p["PublishMode"]) for p in ports] == [(8095, "ingress")]
+        assert manager.docker("service", "ls", "--format", "{{.Ports}}") == "*:8095->80/tcp"
+        assert [v["Addr"].partition(".")[0] for v in service["Endpoint"]["VirtualIPs"]] == ["10", "10"]
+        given: dict[str, str] = {}
+        for row in manager.running("web"):
+            (task,) = manager.json("inspect", "--type", "task", row["ID"])
+            networks = {a["Network"]["Spec"]["Name"]: a["Addresses"] for a in task["NetworksAttachments"]}
+            assert set(networks) == {"net", "ingress"}
+            given[task["Status"]["ContainerStatus"]["ContainerID"]] = networks["net"][0]
+        assert len(set(given.values())) == 3
+        for container, address in given.items():
+            (inspected,) = manager.json("inspect", container)
+            attached = inspected["NetworkSettings"]["Networks"]
+            assert attached["net"]["IPAddress"] == address.partition("/")[0]
+        (network,) = manager.json("network", "inspect", "net")
+        assert {c: e["IPv4Address"] for c, e in network["Containers"].items()} == given
+        first = next(iter(given))
+        found = manager.docker("exec", first, "nslookup", "www")
+        assert all(address.partition("/")[0] in found for address in given.values())
+        rows = manager.docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
+        assert [row for row in rows if row.startswith(("net ", "ingress "))] == [
+            "ingress overlay swarm",
+            "net overlay swarm",
+        ]
+        swarm.workers[0].docker("network", "inspect", "net")
+    finally:
+        manager.docker("service", "rm", "web")
+    manager.docker("network", "rm", "net")
+    engine = ("docker", "-H", swarm.engine, "network", "ls", "-q", "--filter", "name=^net$")
+
+    def bridges() -> str:
+        return subprocess.run(engine, check=True, capture_output=True, text=True).stdout
+
+    wait_until("the bridges are gone", lambda: not bridges())
+
+
+def test_nodes_own_networks_can_be_a_services(swarm: Swarm, busybox_image: str) -> None:
+    manager = swarm.manager
+    manager.docker(
+        "service",
+        "create",
+        "-q",
+        "--name",
+        "hn",
+        "--network",
+        "host",
+        "--stop-signal",
+        "KILL",
+        busybox_image,
+        "sleep",
+        "1d",
+    )
+    try:
+        (row,) = manager.running("hn")
+        (task,) = manager.json("inspect", "--type", "task", row["ID"])
+        (inspected,) = manager.json("inspect", task["Status"]["ContainerStatus"]["ContainerID"])
+        assert inspected["HostConfig"]["NetworkMode"] == "host"
+    finally:
+        manager.docker("service", "rm", "hn")
+
+
+def test_a_published_port_is_one_services(swarm: Swarm, busybox_image: str) -> None:
+    manager = swarm.manager
+    manager.docker(
+        "service", "create", "-d", "--name", "p1", "--replicas", "0", "-p", "8096:80", busybox_image
+    )
+    try:
+        refused = manager.run("service", "create", "-d", "-p", "8096:81", busybox_image, check=False)
+        assert "port '8096' is already in use by service 'p1'" in refused.stderr
+        assert "as an ingress port" in refused.stderr
+        manager.docker("service", "update", "-d", "--publish-rm", "80", "--publish-add", "90", "p1")
+        assert manager.docker("service", "ls", "--format", "{{.Ports}}") == "*:30000->90/tcp"
+    finally:
+        manager.docker("service", "rm", "p1")
 
 
 def test_prune_removes_what_nobody_uses(swarm: Swarm) -> None:

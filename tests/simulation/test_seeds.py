@@ -15,10 +15,10 @@ from skep.agent.worker import Worker
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.durable import commit_known
 from skep.manager.membership import Membership
-from skep.sim.checkers import Violation
 from skep.sim.cluster import Options, run
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
+from skep.sim.violation import Violation
 from skep.store.port import Store, Txn
 
 FOUND = {  # seeds that once failed, and what they found

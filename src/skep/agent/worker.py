@@ -25,7 +25,7 @@ from skep.model.states import (
     STARTING,
     is_terminal,
 )
-from skep.model.task import TaskStatus
+from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
 from skep.runtime.clock import Clock
 
@@ -36,6 +36,7 @@ class _Record:
     """One task on this node."""
 
     __slots__ = (
+        "addresses",
         "desired",
         "fate",
         "generic",
@@ -51,6 +52,7 @@ class _Record:
         self.id = task_id
         self.service_id = service_id
         self.slot = 0
+        self.addresses: tuple[TaskAddress, ...] = ()
         self.spec_version = 0
         self.desired = ASSIGNED
         self.fate = Fate.STOP
@@ -157,6 +159,7 @@ class Worker:
             self._by_service.setdefault(task.service_id, set()).add(task.id)
             self._report(task.id, status)
         record.slot, record.spec_version, record.desired = task.slot, task.spec_version, task.desired_state
+        record.addresses = task.addresses
         record.generic = task.generic
         self._settle(record, fate_of(task.desired_state))
 
@@ -189,7 +192,13 @@ class Worker:
             return
         record.under_way = action
         task = AssignedTask(
-            record.id, record.service_id, record.spec_version, record.slot, record.desired, record.generic
+            record.id,
+            record.service_id,
+            record.spec_version,
+            record.slot,
+            record.desired,
+            record.generic,
+            record.addresses,
         )
         context = TaskContext(
             task,

@@ -10,10 +10,6 @@ from msgspec import Struct, field
 from skep.api.objects import reply_time
 from skep.model.network import IPAM, ConfigFrom, IPAMConfig, Network
 
-# What the agent calls its bridge by, so that the API shows one network and not two.
-COPY_LABEL = "com.docker.swarm.network.id"
-COPY_NAME_LABEL = "com.docker.swarm.network.name"
-
 Json = dict[str, Any]
 
 

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from skep.model.container import GenericResource, PortConfig
 from skep.model.generic import wire_of
+from skep.model.network import IPAMConfig, Network
 from skep.model.node import READY, Node, NodeTLSInfo
-from skep.model.service import Service, TaskTemplate, UpdateStatus, iteration_of
+from skep.model.service import Endpoint, Service, TaskTemplate, UpdateStatus, iteration_of
 from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
-from skep.model.wire import Wire
+from skep.model.wire import Wire, always_empty_map
 from skep.store.view import View
 
 encode = msgspec.json.Encoder().encode
@@ -34,6 +35,68 @@ def reply_time(at: float) -> str:
         return ZERO_TIME
     seconds = int(at)
     return f"{_second(seconds)}.{int((at - seconds) * 1e6):06d}000Z"
+
+
+class AttachedSpecJson(Wire, frozen=True, kw_only=True):
+    name: str
+    labels: dict[str, str] = field(default_factory=always_empty_map)
+    driver_configuration: DriverJson
+    ipv6_enabled: bool = field(name="IPv6Enabled", default=False)
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    ipam_options: IpamOptionsJson | None = field(name="IPAMOptions", default=None)
+    scope: str = ""
+
+
+class AttachedNetworkJson(Wire, frozen=True, kw_only=True):
+    """A network inside a task, in the swarm's own shape (Engine API 1.51, `NetworkAttachment`)."""
+
+    id: str = field(name="ID")
+    version: Version
+    created_at: str
+    updated_at: str
+    spec: AttachedSpecJson
+    driver_state: DriverJson
+    ipam_options: IpamOptionsJson = field(name="IPAMOptions")
+
+
+class DriverJson(Wire, frozen=True, kw_only=True):
+    name: str = ""
+    options: dict[str, str] = {}
+
+
+class IpamOptionsJson(Wire, frozen=True, kw_only=True):
+    driver: DriverJson = field(default_factory=DriverJson)
+    configs: list[IPAMConfig] = []
+
+
+def attached_network(network: Network) -> AttachedNetworkJson:
+    """Returns a network as a task shows it."""
+    spec, asked = network.spec, network.spec.ipam
+    given = IpamOptionsJson()
+    if network.is_overlay:
+        given = IpamOptionsJson(driver=DriverJson(name="default"), configs=network.pools)
+    wanted = IpamOptionsJson(driver=DriverJson(name="default"), configs=asked.config if asked else [])
+    return AttachedNetworkJson(
+        id=network.id,
+        version=Version(network.version),
+        created_at=reply_time(network.created_at),
+        updated_at=reply_time(network.updated_at),
+        spec=AttachedSpecJson(
+            name=spec.name,
+            labels=spec.labels,
+            driver_configuration=DriverJson(name=spec.driver, options=spec.options),
+            ipv6_enabled=spec.enable_ipv6,
+            internal=spec.internal,
+            attachable=spec.attachable,
+            ingress=spec.ingress,
+            ipam_options=wanted if network.is_overlay else None,
+            scope="swarm",
+        ),
+        driver_state=DriverJson(name=spec.driver, options=network.options),
+        ipam_options=given,
+    )
 
 
 class Version(Struct, rename="pascal"):
@@ -72,6 +135,13 @@ class JobIterationJson(Struct, rename="pascal", omit_defaults=True):
     index: int = 0
 
 
+class AttachmentJson(Struct, rename="pascal"):
+    """A network that a task is on, whole, and the task's address there."""
+
+    network: msgspec.Raw
+    addresses: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
 class TaskJson(Struct, rename="pascal"):
     id: str = field(name="ID")
     version: Version
@@ -84,6 +154,7 @@ class TaskJson(Struct, rename="pascal"):
     status: TaskStatusJson
     desired_state: str
     node_id: str | msgspec.UnsetType = field(name="NodeID", default=msgspec.UNSET)
+    networks_attachments: list[AttachmentJson] | msgspec.UnsetType = msgspec.UNSET
     generic_resources: list[GenericResource] | msgspec.UnsetType = msgspec.UNSET
     job_iteration: JobIterationJson | msgspec.UnsetType = msgspec.UNSET
 
@@ -95,6 +166,8 @@ class TaskWriter:
         self._view = view
         self._specs: dict[tuple[str, int], msgspec.Raw] = {}
         self._jobs: dict[str, bool] = {}
+        self._networks: dict[str, msgspec.Raw] = {}
+        self._node_local: dict[tuple[str, int], list[AttachmentJson]] = {}
 
     def json(self, task: Task) -> TaskJson:
         status = self._view.status_of(task) or assigned_status(task)
@@ -112,6 +185,7 @@ class TaskWriter:
             status_json(status),
             "complete" if is_job and desired == RUNNING else STATE_NAMES[desired],
             task.node_id,
+            self._attachments(task) or msgspec.UNSET,
             wire_of(task.generic) if task.generic else msgspec.UNSET,
             JobIterationJson(iteration_of(task.spec_version)) if is_job else msgspec.UNSET,
         )
@@ -140,6 +214,26 @@ class TaskWriter:
             "complete" if is_job else "running",
             job_iteration=JobIterationJson(iteration_of(task.spec_version)) if is_job else msgspec.UNSET,
         )
+
+    def _attachments(self, task: Task) -> list[AttachmentJson]:
+        found = [AttachmentJson(self._network(a.network_id), [a.address]) for a in task.addresses]
+        key = (task.service_id, task.spec_version)
+        node_local = self._node_local.get(key)
+        if node_local is None:
+            template = self._view.template_of(task)
+            attached = (template.spec.networks or template.networks) if template is not None else []
+            known = [self._view.networks.get(each.target) for each in attached]
+            node_local = [AttachmentJson(self._network(n.id)) for n in known if n and not n.is_overlay]
+            self._node_local[key] = node_local
+        return [*found, *node_local]
+
+    def _network(self, network_id: str) -> msgspec.Raw:
+        found = self._networks.get(network_id)
+        if found is None:
+            network = self._view.networks.get(network_id)
+            found = msgspec.Raw(encode(attached_network(network)) if network else b"{}")
+            self._networks[network_id] = found
+        return found
 
     def _spec(self, task: Task) -> msgspec.Raw:
         return self._template_spec(task.service_id, task.spec_version, task)
@@ -175,9 +269,15 @@ def status_json(status: TaskStatus) -> TaskStatusJson:
     )
 
 
+class VirtualIPJson(Wire, frozen=True, kw_only=True):
+    network_id: str = field(name="NetworkID")
+    addr: str = ""
+
+
 class EndpointJson(Wire, frozen=True, kw_only=True):
     spec: EndpointSpec = field(default_factory=EndpointSpec)
-    ports: list[PortJson] = []
+    ports: list[PortConfig] = []
+    virtual_ips: list[VirtualIPJson] = field(name="VirtualIPs", default=[])
 
 
 class UpdateStatusJson(Wire, frozen=True, kw_only=True):
@@ -223,7 +323,7 @@ def service_json(view: View, service: Service, with_status: bool = False) -> Ser
         updated_at=reply_time(service.updated_at),
         spec=_shown(service.spec),
         previous_spec=None if service.previous_spec is None else _shown(service.previous_spec),
-        endpoint=EndpointJson(spec=endpoint, ports=[_port(p) for p in endpoint.ports]),
+        endpoint=_endpoint(endpoint, service.endpoint),
         update_status=_update_json(service.update),
         service_status=_counts(view, service) if with_status else None,
         job_status=_job_status(service) if service.spec.is_job else None,
@@ -257,10 +357,11 @@ def shown_task(task: TaskSpec) -> TaskSpec:
     return replace(task, container_spec=replace(container, isolation="default"))
 
 
-def _port(port: PortConfig) -> PortJson:
-    return PortJson(
-        port.protocol or "tcp", port.target_port, port.published_port, port.publish_mode or "ingress"
-    )
+def _endpoint(spec: EndpointSpec, given: Endpoint | None) -> EndpointJson:
+    if given is None:
+        return EndpointJson(spec=spec)
+    vips = [VirtualIPJson(network_id=vip.network_id, addr=vip.addr) for vip in given.vips]
+    return EndpointJson(spec=spec, ports=given.ports, virtual_ips=vips)
 
 
 def _update_json(update: UpdateStatus | None) -> UpdateStatusJson | None:

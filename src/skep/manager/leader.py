@@ -112,6 +112,7 @@ class Leader:
             self.reconciler.mark_service,
             self._service_removed,
             references,
+            networks_lock,
         )
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed

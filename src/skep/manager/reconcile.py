@@ -10,7 +10,10 @@ import asyncio
 import heapq
 
 import structlog
+from msgspec.structs import replace
 
+from skep.manager.allocator import endpoints
+from skep.manager.allocator import tasks as addresses
 from skep.manager.commits import Committer
 from skep.manager.orchestrator import everywhere, jobs, replicated, slot, updater
 from skep.manager.scheduler.place import Round
@@ -319,12 +322,21 @@ class Reconciler:
             progress = self._updates[service.id] = found
         touched = self._touched.pop(service.id, set())
         step = updater.step(self._view, service, progress, touched, now, self._new_id)
-        changes.extend(step.changes)
+        changes.extend(self._with_endpoint(change) for change in step.changes)
         decided.update((service.id, key) for key in step.started)
         self._place(step.wanted, round_, changes)
         self._set_alarm(step.wake_at, service.id, None)
         if step.done:
             del self._updates[service.id]
+
+    def _with_endpoint(self, change: Change) -> Change:
+        """A service that is rolled back has the ports and networks of then."""
+        if not isinstance(change, PutService):
+            return change
+        service, known = change.service, self._view.services.get(change.service.id)
+        if known is None or service.spec is known.spec:
+            return change
+        return PutService(replace(service, endpoint=endpoints.decide_what_can_be(self._view, service)))
 
     def _decide_slots(
         self,
@@ -366,13 +378,14 @@ class Reconciler:
         if not wanted:
             return 0
         placement = round_.place(wanted)
-        changes.extend(PutTask(task) for task in placement.placed)
+        placed, waiting = addresses.give(self._view, placement.placed)
+        changes.extend(PutTask(task) for task in placed)
         events = self._task_events if self._task_events is not None and self._task_events.wanted else None
-        for pending in placement.pending:
+        for pending in (*placement.pending, *waiting):
             if events is not None:
                 events.waits(self._view.pending_ids.get(pending.id), pending)
             self._view.put_pending(pending)
-        return len(placement.placed)
+        return len(placed)
 
     def _finish_removed(
         self, services: dict[str, None], slots: list[tuple[str, SlotKey]], changes: list[Change]
@@ -395,6 +408,8 @@ class Reconciler:
                 task = change.task
                 if task.desired_state < RUNNING:
                     self.mark_slot(task.service_id, slot_key(task))
+                if task.addresses and task.result is not None and view.pending:
+                    self._retry_pending = True  # its addresses are free
             elif isinstance(change, DropTask):
                 task = change.task
                 if task.service_id in view.removed and not view.slots.get(task.service_id):

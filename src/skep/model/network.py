@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct, field
 
 from .wire import Wire
@@ -9,6 +11,9 @@ from .wire import Wire
 OVERLAY = "overlay"
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"  # one id per subnet, separated by commas
 PREDEFINED_LABEL = "com.docker.swarm.predefined"
+# On an engine's network that stands for one of the swarm's: which one.
+COPY_LABEL = "com.docker.swarm.network.id"
+COPY_NAME_LABEL = "com.docker.swarm.network.name"
 
 
 class IPAMConfig(Wire, frozen=True, kw_only=True):
@@ -70,6 +75,11 @@ class Network(Struct, frozen=True, kw_only=True):
     def is_predefined(self) -> bool:
         """True for the node's own networks, which a service can name as well."""
         return self.spec.labels.get(PREDEFINED_LABEL) == "true"
+
+
+def ingress_of(networks: Iterable[Network]) -> Network | None:
+    """Returns the routing mesh's network; None where it was removed."""
+    return next((network for network in networks if network.spec.ingress), None)
 
 
 def _predefined(network_id: str, name: str) -> Network:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from skep.runtime.errors import Invalid
 
 from .access import HostAccess, access_of
+from .container import NetworkAttachmentConfig, PortConfig
 from .spec import EndpointSpec, ServiceSpec, TaskSpec
 
 KEPT_MIN = 8  # templates of a service before it is looked which of them tasks still use
@@ -35,6 +36,7 @@ class TaskTemplate(Struct, frozen=True, kw_only=True):
 
     version: int
     spec: TaskSpec
+    networks: list[NetworkAttachmentConfig] = []  # the service's own, where the task spec names none
     ports: str = ""  # the endpoint as canonical JSON: a change of ports needs new tasks
     access: HostAccess | None = None  # by the service's labels: a change of it needs new tasks, too
     kin: int = 0  # the first of the versions that differ from this one in their placement only; 0: itself
@@ -57,7 +59,9 @@ def first_template(spec: ServiceSpec) -> TaskTemplate:
         access = access_of(spec.labels)
     except Invalid:
         access = None
-    return TaskTemplate(version=1, spec=spec.task_template, ports=_ports(spec), access=access)
+    return TaskTemplate(
+        version=1, spec=spec.task_template, networks=spec.networks, ports=_ports(spec), access=access
+    )
 
 
 def with_template(
@@ -90,6 +94,20 @@ def iteration_of(version: int) -> int:
     return version - 1
 
 
+class VirtualIP(Struct, frozen=True, kw_only=True):
+    """A service's own address on a network; none on a node-local one."""
+
+    network_id: str
+    addr: str = ""  # with its prefix length
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """What a service was given: its published ports, automatic ones too, and its virtual addresses."""
+
+    ports: list[PortConfig] = []
+    vips: list[VirtualIP] = []
+
+
 class UpdateStatus(Struct, frozen=True, kw_only=True):
     """Progress of a rolling update. Written by the updater."""
 
@@ -110,6 +128,7 @@ class Service(Struct, frozen=True, kw_only=True):
     previous_spec: ServiceSpec | None = None
     update: UpdateStatus | None = None
     last_execution_at: float = 0.0  # jobs: when the present iteration was ordered
+    endpoint: Endpoint | None = None  # None: it needs nothing
     version: int = 0
     registry_auth: RegistryAuth | None = None
     previous_registry_auth: RegistryAuth | None = None  # goes with `previous_spec`

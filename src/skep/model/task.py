@@ -30,6 +30,14 @@ class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=T
         return STATE_NAMES[self.state]
 
 
+class TaskAddress(Struct, frozen=True, gc=False, array_like=True):
+    """A task's address on a network, with its prefix length; `gateway` is its node's own one there."""
+
+    network_id: str
+    address: str
+    gateway: str
+
+
 class Task(Struct, frozen=True, gc=False):
     """One task as it is decided; stored in the bucket of its node and service.
 
@@ -51,6 +59,7 @@ class Task(Struct, frozen=True, gc=False):
     attempt: int = 0  # how many tasks of this slot and version ended before it
     revision: int = 0  # of the bucket it was last stored in; not stored itself
     generic: tuple[Claim, ...] = ()  # what it was given of its node's generic resources
+    addresses: tuple[TaskAddress, ...] = ()  # its own from its placement on, until it has a result
 
 
 class PendingTask(Struct, frozen=True, gc=False):

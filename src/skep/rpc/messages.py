@@ -37,8 +37,24 @@ from skep.model.material import Given
 from skep.model.node import NodeDescription
 from skep.model.service import RegistryAuth
 from skep.model.spec import TaskSpec
-from skep.model.task import TaskStatus
+from skep.model.task import TaskAddress, TaskStatus
 from skep.runtime.errors import Invalid
+
+
+class TaskNetwork(Struct, frozen=True, array_like=True):
+    """A network that a service's tasks are on. `subnet` is an overlay's first one; `aliases` are names that
+    the tasks have there."""
+
+    id: str
+    name: str
+    driver: str
+    subnet: str = ""
+    is_internal: bool = False
+    is_ipv6: bool = False
+    aliases: list[str] = []
+    driver_opts: dict[str, str] = {}
+    options: dict[str, str] = {}
+    config_from: str = ""
 
 
 class ServiceTemplate(Struct, frozen=True, array_like=True):
@@ -53,6 +69,7 @@ class ServiceTemplate(Struct, frozen=True, array_like=True):
     host_ports: list[PortConfig] = []
     registry_auth: RegistryAuth | None = None
     access: HostAccess | None = None
+    networks: list[TaskNetwork] = []
 
 
 class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
@@ -64,6 +81,7 @@ class AssignedTask(Struct, frozen=True, gc=False, array_like=True):
     slot: int
     desired_state: int
     generic: tuple[Claim, ...] = ()  # generic resources it was given
+    addresses: tuple[TaskAddress, ...] = ()
 
 
 class Register(Struct, frozen=True, tag="register"):

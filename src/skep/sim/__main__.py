@@ -11,9 +11,9 @@ from typing import Any
 import click
 import structlog
 
-from skep.sim.checkers import Violation
 from skep.sim.cluster import Options, run
 from skep.sim.loop import Stuck
+from skep.sim.violation import Violation
 
 
 @click.command()

@@ -10,22 +10,16 @@ from skep.model.constraint import eligible
 from skep.model.generic import Claim
 from skep.model.states import COMPLETE, FAILED, RUNNING, is_terminal
 from skep.model.task import Task
+from skep.sim.addresses import no_address_is_given_twice, no_port_is_published_twice, unaddressed
 from skep.sim.history import History
 from skep.sim.picture import Picture, running_on
+from skep.sim.violation import Violation
 from skep.sim.workload import value_of
 from skep.sim.world import World
 from skep.store.election import SILENCE_S
 from skep.store.view import SlotKey, View, host_ports, slot_key
 
 HISTORY_SLACK = 3  # the live task, its successor, and one that is being ended, beyond the limit
-
-
-class Violation(AssertionError):
-    """Something that must never be; the text says what and where, `trace` what happened before."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.trace: list[str] = []
 
 
 class Never:
@@ -47,6 +41,8 @@ class Never:
             self._nothing_acknowledged_is_lost(picture)
             self._no_port_is_given_twice(picture)
             self._no_device_is_given_twice(picture)
+            no_address_is_given_twice(picture)
+            no_port_is_published_twice(picture)
             self._history_is_bounded(picture)
             if self._before is not None:
                 self._tasks_only_move_forward(self._before, picture)
@@ -201,6 +197,9 @@ def what_is_missing(picture: Picture, world: World) -> str:
         for key in slots:
             if found.pop((service_id, key), 0) != 1:
                 return f"slot {key} of {picture.services[service_id].spec.name} does not run"
+    addresses = unaddressed(picture)
+    if addresses:
+        return addresses
     replicated = _replicated_counts(picture, found)
     return replicated or _jobs_to_do(picture) or _view_differs(leader.view, picture)
 

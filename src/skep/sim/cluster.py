@@ -19,7 +19,7 @@ from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
-from skep.sim.checkers import Never, Violation, what_is_missing
+from skep.sim.checkers import Never, what_is_missing
 from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
 from skep.sim.history import History
 from skep.sim.hosts import Host
@@ -27,6 +27,7 @@ from skep.sim.ledger import Ledger
 from skep.sim.loop import START_S, VirtualLoop
 from skep.sim.picture import Picture
 from skep.sim.troubles import Troubles
+from skep.sim.violation import Violation
 from skep.sim.workload import Workload, value_of
 from skep.sim.world import World
 from skep.store import codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
+from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.model.task import Task
@@ -22,6 +23,7 @@ class Picture:
         self.nodes: dict[str, Node] = {}
         self.services: dict[str, Service] = {}
         self.removed: dict[str, RemovedService] = {}
+        self.networks: dict[str, Network] = {}
         self.tasks: dict[str, Task] = {}
         for pair in state.prefix(codec.PREFIX):
             if codec.is_bucket(pair.key):
@@ -33,6 +35,9 @@ class Picture:
             elif codec.is_service(pair.key):
                 service = codec.decode_object(Service, pair.key, pair.value, pair.revision)
                 self.services[service.id] = service
+            elif codec.is_network(pair.key):
+                network = codec.decode_object(Network, pair.key, pair.value, pair.revision)
+                self.networks[network.id] = network
             elif codec.is_removed(pair.key):
                 removed = codec.decode_object(RemovedService, pair.key, pair.value, pair.revision)
                 self.removed[removed.id] = removed

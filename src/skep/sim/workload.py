@@ -12,8 +12,16 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.manager.leader import Leader
-from skep.model.container import ContainerSpec, PortConfig, Reservation, ResourceRequirements, RestartPolicy
+from skep.model.container import (
+    ContainerSpec,
+    NetworkAttachmentConfig,
+    PortConfig,
+    Reservation,
+    ResourceRequirements,
+    RestartPolicy,
+)
 from skep.model.generic import parse_resource
+from skep.model.network import OVERLAY, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.service import Service
 from skep.model.spec import (
@@ -48,6 +56,8 @@ PORTS = (8000, 8001)  # few: services must compete for them
 PORT_REPLICAS_MAX = 2
 JOBS_AT_ONCE_MAX = 4
 JOB_MAX_S = 4
+NETWORKS_MAX = 3
+NETWORK_RATE = 0.15  # of what users do
 CALL_S = 10.0  # a user's patience
 SECOND_NS = 1_000_000_000
 
@@ -67,13 +77,16 @@ class Workload:
         self._rng = rng
         self._history = history
         self._leaves = leaves
-        self._made = 0
+        self._made = self._made_networks = 0
+        self._networks_rng = random.Random(rng.getrandbits(64))
         self._unanswered: dict[asyncio.Task[Any], tuple[Host, int, str]] = {}
 
     async def step(self, host: Host, leader: Leader) -> str:
         """Does one thing by that host's leader and returns what. Errors: `SkepError`."""
         services = list(leader.view.services.values())
         act = self._rng.choices(list(ACTS), list(ACTS.values()))[0]
+        if self._networks_rng.random() < NETWORK_RATE:
+            return await self._network(leader, host)
         if act in ("drain", "activate"):
             return await self._availability(host, leader, "active" if act == "activate" else "drain")
         if act in ("promote", "demote"):
@@ -161,8 +174,43 @@ class Workload:
             update_config=None if args else update,
             endpoint_spec=_host_ports(ports) if ports else None,
         )
+        spec = self._with_networks(leader, spec)
         await self._call(host, leader.services.create(spec), f"service {name}", value_of(spec))
         return f"create {name} {kind} x{replicas}"
+
+    def _with_networks(self, leader: Leader, spec: ServiceSpec) -> ServiceSpec:
+        """Half the services are on a network or two, some publish automatic ports."""
+        if spec.is_job:
+            return spec
+        rng = self._networks_rng
+        ids = sorted(n.id for n in leader.view.networks.values() if n.is_overlay and not n.spec.ingress)
+        if rng.random() < 0.5 and ids:
+            chosen = [NetworkAttachmentConfig(target=each) for each in rng.sample(ids, min(len(ids), 2))]
+            spec = replace(spec, task_template=replace(spec.task_template, networks=chosen))
+        if spec.endpoint_spec is None and rng.random() < 0.4:
+            published = rng.choice((0, 0, 8100))
+            port = PortConfig(
+                protocol="tcp", target_port=80, published_port=published, publish_mode="ingress"
+            )
+            spec = replace(spec, endpoint_spec=EndpointSpec(mode="vip", ports=[port]))
+        return spec
+
+    async def _network(self, leader: Leader, host: Host) -> str:
+        """A network is made, or one that is there is to go. Errors: `SkepError` where it is in use."""
+        rng = self._networks_rng
+        there = sorted(n.id for n in leader.view.networks.values() if n.is_overlay and not n.spec.ingress)
+        if len(there) < NETWORKS_MAX and rng.random() < 0.8:
+            self._made_networks += 1
+            name = f"n{self._made_networks}"
+            spec = NetworkSpec(name=name, driver=OVERLAY)
+            await self._call(host, leader.networks.create(spec), f"network {name}", None, False)
+            return f"create network {name}"
+        if not there:
+            return "there is no network to remove"
+        network = leader.view.networks[rng.choice(there)]
+        removing = leader.networks.remove(network.id)
+        await self._call(host, removing, f"network {network.spec.name}", None, False)
+        return f"remove network {network.spec.name}"
 
     async def _scale(self, host: Host, leader: Leader, service: Service) -> str:
         if service.spec.mode.replicated is None:
@@ -178,7 +226,10 @@ class Workload:
         container = service.spec.task_template.container_spec
         assert container is not None
         task = replace(service.spec.task_template, container_spec=replace(container, image=image))
-        await self._write(host, leader, service, replace(service.spec, task_template=task))
+        spec = replace(service.spec, task_template=task)
+        if self._networks_rng.random() < 0.3:
+            spec = self._with_networks(leader, spec)
+        await self._write(host, leader, service, spec)
         return f"update {service.spec.name} to {image}"
 
     async def _write(self, host: Host, leader: Leader, service: Service, spec: ServiceSpec) -> None:

@@ -10,8 +10,6 @@ import ipaddress
 
 from skep.model.network import Network
 
-TOP = 1 << 128
-
 
 class AddressBook:
     """Addresses are texts with their prefix length (`10.0.1.3/24`), as Docker shows them.
@@ -20,7 +18,17 @@ class AddressBook:
     was let go is not given out again at once.
     """
 
-    __slots__ = ("cursor", "first", "gateways", "holders", "is_ipv6", "last", "prefix_length", "reserved")
+    __slots__ = (
+        "_gateways",
+        "cursor",
+        "first",
+        "holders",
+        "is_ipv6",
+        "last",
+        "prefix_length",
+        "reserved",
+        "size",
+    )
 
     def __init__(self, network: Network) -> None:
         pool = network.pools[0]
@@ -32,15 +40,15 @@ class AddressBook:
         others = [text for text in (pool.gateway, *pool.auxiliary_addresses.values()) if text]
         never = {int(subnet.network_address), int(subnet.broadcast_address)}
         self.reserved = frozenset(never.union(int(ipaddress.ip_address(text)) for text in others))
+        self.size = self.last - self.first + 1 - sum(self.first <= n <= self.last for n in self.reserved)
         self.cursor = self.first
         self.holders: dict[str, str] = {}  # address -> id of the task, service or node that has it
-        self.gateways: dict[str, tuple[str, int]] = {}  # node -> its own address here, tasks that need it
+        self._gateways: dict[str, tuple[str, set[str]]] = {}  # node -> its address here, tasks that need it
 
     @property
-    def size(self) -> int:
-        """How many addresses there are to give out."""
-        inside = sum(1 for each in self.reserved if self.first <= each <= self.last)
-        return self.last - self.first + 1 - inside
+    def free(self) -> int:
+        """How many addresses nobody has."""
+        return self.size - len(self.holders)
 
     def text(self, number: int) -> str:
         """Returns the address with its prefix length."""
@@ -57,16 +65,25 @@ class AddressBook:
         if self.holders.get(address) == holder:
             del self.holders[address]
 
-    def hold_gateway(self, node_id: str, address: str) -> None:
-        """One more task of the node needs the node's own address here."""
-        known, count = self.gateways.get(node_id, (address, 0))
-        self.gateways[node_id] = (known, count + 1)
-        self.holders.setdefault(address, node_id)
+    def gateway_of(self, node_id: str) -> str:
+        """Returns the node's own address here; an empty text where no task of the node needs one yet."""
+        known = self._gateways.get(node_id)
+        return known[0] if known is not None else ""
 
-    def release_gateway(self, node_id: str) -> None:
-        address, count = self.gateways.get(node_id, ("", 0))
-        if count > 1:
-            self.gateways[node_id] = (address, count - 1)
-        elif count:
-            del self.gateways[node_id]
-            self.release(address, node_id)
+    def hold_gateway(self, node_id: str, address: str, task_id: str) -> None:
+        """A task needs its node's own address here; said twice, it counts once."""
+        known = self._gateways.get(node_id)
+        if known is None:
+            known = self._gateways[node_id] = (address, set())
+            self.holders[address] = node_id
+        known[1].add(task_id)
+
+    def release_gateway(self, node_id: str, task_id: str) -> None:
+        """The node's address is free once no task of it is left."""
+        known = self._gateways.get(node_id)
+        if known is None:
+            return
+        known[1].discard(task_id)
+        if not known[1]:
+            del self._gateways[node_id]
+            self.release(known[0], node_id)

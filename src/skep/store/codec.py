@@ -33,7 +33,7 @@ from skep.model.material import KINDS, Material
 from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import RemovedService, Service
-from skep.model.task import Task, TaskStatus
+from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.runtime.errors import Corrupt
 
 PREFIX = "/skep/"
@@ -64,6 +64,7 @@ class _StoredTask(Struct, frozen=True, gc=False, array_like=True, omit_defaults=
     result: TaskStatus | None = None
     attempt: int = 0
     generic: tuple[Claim, ...] = ()
+    addresses: tuple[TaskAddress, ...] = ()
 
 
 _decode_bucket = msgspec.msgpack.Decoder(list[_StoredTask]).decode
@@ -132,6 +133,7 @@ def encode_bucket(tasks: Iterable[Task]) -> bytes:
                 t.result,
                 t.attempt,
                 t.generic,
+                t.addresses,
             )
             for t in tasks
         ]
@@ -160,6 +162,7 @@ def decode_bucket(key: str, value: bytes, revision: int) -> list[Task]:
             t.attempt,
             revision,
             t.generic,
+            t.addresses,
         )
         for t in stored
     ]

@@ -15,12 +15,12 @@ from skep.model.cluster import Cluster
 from skep.model.constraint import eligible
 from skep.model.generic import demand_of, key_and_count
 from skep.model.material import KINDS, Material
-from skep.model.network import PREDEFINED, Network
+from skep.model.network import PREDEFINED, Network, ingress_of
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.store.addresses import AddressBook
+from skep.store.claims import Claims
 from skep.store.excess import excess_of, is_over
 from skep.store.port import Member
 
@@ -49,9 +49,9 @@ class Usage:
 class Demand:
     """What one task of a template takes from a node: computed once per template."""
 
-    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports")
+    __slots__ = ("generic", "memory_bytes", "nano_cpus", "networks", "ports")
 
-    def __init__(self, template: TaskTemplate | None) -> None:
+    def __init__(self, template: TaskTemplate | None, networks: tuple[str, ...] = ()) -> None:
         reservation = None
         if template is not None and template.spec.resources is not None:
             reservation = template.spec.resources.reservations
@@ -59,6 +59,7 @@ class Demand:
         self.memory_bytes = reservation.memory_bytes if reservation else 0
         self.generic = demand_of(reservation.generic_resources) if reservation else ()
         self.ports = host_ports(template) if template is not None else ()
+        self.networks = networks  # those of which it needs an address
 
 
 class View:
@@ -79,10 +80,10 @@ class View:
         self.removed: dict[str, RemovedService] = {}
         self.networks: dict[str, Network] = {}
         self.network_ids: dict[str, str] = {}  # name -> id
-        self.books: dict[str, AddressBook] = {}  # network -> who holds its addresses
         self.materials: dict[str, Material] = {}  # secrets and configs
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+        self.claims = Claims()  # addresses and ports that are given out
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
         self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
@@ -205,7 +206,7 @@ class View:
         found = self._demands.get(key)
         if found is None:
             template = self._template(service_id, spec_version)
-            found = Demand(template)
+            found = Demand(template, self._networks_of(template))
             if template is not None:
                 self._demands[key] = found
         return found
@@ -235,6 +236,19 @@ class View:
         demand = self.demand(task.service_id, task.spec_version)
         return demand.nano_cpus, demand.memory_bytes
 
+    def _networks_of(self, template: TaskTemplate | None) -> tuple[str, ...]:
+        if template is None or not (template.ports or template.spec.networks or template.networks):
+            return ()
+        found: dict[str, None] = {}
+        if any(port.publish_mode in ("", "ingress") for port in template.endpoint.ports):
+            ingress = ingress_of(self.networks.values())
+            if ingress is not None:
+                found[ingress.id] = None
+        for attached in template.spec.networks or template.networks:
+            if attached.target in self.claims.books:
+                found[attached.target] = None
+        return tuple(found)
+
     # Changing: durable objects, after their commit
 
     def put_cluster(self, cluster: Cluster) -> None:
@@ -259,6 +273,7 @@ class View:
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
             self.service_names[service.spec.name.lower()] = service.id
+            self.claims.settle(service.id, service.endpoint)
 
     def remove_service(self, removed: RemovedService) -> None:
         """The service is gone for users; its tasks are on their way out."""
@@ -266,6 +281,7 @@ class View:
         if service is not None:
             self.service_ids.pop(service.spec.name, None)
             self.service_names.pop(service.spec.name.lower(), None)
+            self.claims.settle(service.id, None)
         self.removed[removed.id] = removed
         self.drop_all_pending(removed.id)
 
@@ -283,12 +299,11 @@ class View:
         if known is None or known.version <= network.version:
             self.networks[network.id] = network
             self.network_ids[network.spec.name] = network.id
-            if network.pools and network.id not in self.books:
-                self.books[network.id] = AddressBook(network)
+            self.claims.add_network(network)
 
     def drop_network(self, network_id: str) -> None:
         network = self.networks.pop(network_id, None)
-        self.books.pop(network_id, None)
+        self.claims.drop_network(network_id)
         if network is not None and self.network_ids.get(network.spec.name) == network_id:
             del self.network_ids[network.spec.name]
 
@@ -310,6 +325,8 @@ class View:
         self.tasks[task.id] = task
         self._put_in_slot(task, old)
         self.buckets.setdefault(task.node_id, {}).setdefault(task.service_id, {})[task.id] = task
+        if task.addresses:
+            self.claims.hold(task)
         if task.result is not None:
             self.status.pop(task.id, None)
         if old is None and task.id in self.pending_ids:
@@ -322,6 +339,8 @@ class View:
             return
         self._count(old, old.result or self.status.get(old.id), -1)
         self.status.pop(old.id, None)
+        for address in old.addresses:
+            self.claims.release(address, old)
         self._drop_from_slot(old)
         buckets = self.buckets.get(old.node_id, {})
         bucket = buckets.get(old.service_id)

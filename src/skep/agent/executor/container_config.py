@@ -77,6 +77,13 @@ def create_body(context: TaskContext, platform: Platform = Platform(), engine: A
     return body
 
 
+def attach_to(body: Json, network: str, endpoint: Json) -> None:
+    """Puts the container on its first network; an engine before API 1.44 takes one only at creation."""
+    body["HostConfig"]["NetworkMode"] = network
+    if network not in ("host", "bridge"):
+        body["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
+
+
 def _labels(context: TaskContext, container: ContainerSpec) -> dict[str, str]:
     task = context.task
     return {

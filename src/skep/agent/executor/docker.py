@@ -7,6 +7,7 @@ engine is away actions wait for it, because an engine that restarts must not fai
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +15,13 @@ from typing import Any, TypeVar
 import structlog
 from msgspec.structs import replace
 
+from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
 from skep.agent.executor.container_config import (
     NODE_LABEL,
     SERVICE_LABEL,
     TASK_LABEL,
+    attach_to,
     create_body,
 )
 from skep.agent.executor.engine import EngineClient, EngineError, Json
@@ -61,6 +64,8 @@ class DockerExecutor:
         self._calls = EngineCalls()
         self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
+        self._bridges = Bridges(self._engine, self._calls, self._aside, lambda: self._node_id)
+        self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._containers: dict[str, str] = {}  # task -> container, while it may run
@@ -88,13 +93,15 @@ class DockerExecutor:
     async def adopt(self) -> list[Adopted]:
         listed = await self._engine.containers(self._node_filter)
         ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
+        self._copies = await self._bridges.copies()
         try:
             await asyncio.gather(*(self._adopt(task_id, each) for task_id, each in ours if task_id))
             found = list(self._adopting.values())
             self._files.keep_only({each.task_id for each in found if each.observation.state <= RUNNING})
+            await self._bridges.remove_leftovers()
             return found
         finally:
-            self._adopting = {}
+            self._adopting, self._copies = {}, {}
 
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id = context.task.id
@@ -133,7 +140,7 @@ class DockerExecutor:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
         self._watcher = None
-        for state in (self._containers, self._waiting, self._stopping):
+        for state in (self._containers, self._waiting, self._stopping, self._bridges):
             state.clear()
         await self._engine.close()
 
@@ -172,11 +179,19 @@ class DockerExecutor:
             self._forget(context.task.id)
 
     async def _prepare(self, context: TaskContext) -> None:
+        container_id = await self._create(context)
+        self._say(context.task.id, READY, "prepared", container_id=container_id)
+
+    async def _create(self, context: TaskContext) -> str:
+        """Returns the id of the task's container, on its networks."""
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
         body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
+        networks = await self._bridges.prepare(context)
+        if networks:
+            attach_to(body, *networks[0])
         try:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:
@@ -187,7 +202,10 @@ class DockerExecutor:
             if found is None or found["Config"]["Labels"].get(TASK_LABEL) != task_id:
                 raise
             container_id = str(found["Id"])
-        self._say(task_id, READY, "prepared", container_id=container_id)
+        for network, endpoint in networks[1:]:
+            connect = functools.partial(self._engine.connect, network, container_id, endpoint)
+            await self._calls.call(connect)
+        return container_id
 
     async def _start(self, context: TaskContext) -> None:
         task_id, name = context.task.id, container_name(context)
@@ -195,6 +213,13 @@ class DockerExecutor:
         self._containers[task_id] = name
         self._looking[task_id] = False  # events wait: the engine's answer says more than its `die`
         try:
+            await self._calls.to_the_end(lambda: self._start_once(name))
+        except EngineError as error:
+            if not context.task.addresses or "network" not in str(error) or "not found" not in str(error):
+                raise
+            # Another node that shares this engine has just removed the bridge: it took it for unused.
+            await self._calls.call(lambda: self._engine.remove(name))
+            await self._create(context)
             await self._calls.to_the_end(lambda: self._start_once(name))
         finally:
             self._looking.pop(task_id, None)
@@ -263,6 +288,7 @@ class DockerExecutor:
         self._containers.pop(task_id, None)
         self._stopping.discard(task_id)
         self._waiting.discard(task_id)
+        self._bridges.leave(task_id)
 
     # What the engine says by itself
 
@@ -376,6 +402,10 @@ class DockerExecutor:
         seen = replace(seen, at=epoch_s(since) or seen.at)
         # From here on an event changes what is adopted, until it is all handed over.
         self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
+        if seen.state <= RUNNING:
+            joined = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
+            ids = (self._copies.get(str(each.get("NetworkID", ""))) for each in joined)
+            self._bridges.adopt(task_id, tuple(each for each in ids if each))
         self._follow(task_id, inspected)
 
     def _say(

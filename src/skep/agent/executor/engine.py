@@ -128,6 +128,37 @@ class EngineClient:
             return await self._call("GET", f"/containers/{container}/json")
         return None
 
+    async def connect(self, network: str, container: str, endpoint: Json) -> None:
+        """Puts a container on one more network; nothing happens where it is on it."""
+        body = {"Container": container, "EndpointConfig": endpoint}
+        try:
+            await self._call("POST", f"/networks/{network}/connect", body=body)
+        except EngineError as error:
+            if error.status not in (403, 409) or "already" not in str(error):
+                raise
+
+    async def networks(self, label: str) -> list[Json]:
+        """Returns the networks that have the label (`name` or `name=value`)."""
+        return await self._list("/networks", {"label": [label]})
+
+    async def create_network(self, body: Json) -> None:
+        await self._call("POST", "/networks/create", body=body)
+
+    async def remove_network(self, network: str) -> None:
+        """Nothing happens where there is none."""
+        with _absence():
+            await self._call("DELETE", f"/networks/{network}")
+
+    async def containers_on(self, network: str) -> list[Json]:
+        """Returns the containers of a network, running or not."""
+        return await self._list("/containers/json", {"network": [network]}, all="1")
+
+    async def _list(self, path: str, filters: Json, **parameters: str) -> list[Json]:
+        parameters["filters"] = msgspec.json.encode(filters).decode()
+        async with await self._request("GET", path, parameters) as answer:
+            with self._translated():
+                return list(msgspec.json.decode(await answer.read()))
+
     async def containers(self, *labels: str) -> list[Json]:
         """Returns the containers that have all the labels (`name=value`), running or not."""
         filters = msgspec.json.encode({"label": labels}).decode()

@@ -18,13 +18,13 @@ from skep.api.decode import decode_body, query_bool, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.filters import BadFilterValue, Filters, matches_labels, parse_filters
 from skep.api.forward import LeaderForward, patiently
-from skep.api.network_objects import COPY_LABEL, COPY_NAME_LABEL, Json, network_json
+from skep.api.network_objects import Json, network_json
 from skep.api.passthrough import Passthrough
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_network
 from skep.api.routes.reply import reply
 from skep.api.server import Route
-from skep.model.network import OVERLAY, NetworkSpec
+from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY, NetworkSpec
 from skep.runtime.errors import Conflict, Invalid, NoLeader, NotFound, NotManager
 from skep.store.view import View
 

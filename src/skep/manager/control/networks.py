@@ -11,7 +11,7 @@ from skep.manager.allocator import subnets
 from skep.manager.control.validate_network import validate_network
 from skep.manager.durable import commit_known
 from skep.manager.events import EventHub
-from skep.model.network import OVERLAY, Network, NetworkSpec
+from skep.model.network import OVERLAY, Network, NetworkSpec, ingress_of
 from skep.model.service import Service
 from skep.model.states import RUNNING
 from skep.runtime.clock import Clock
@@ -58,7 +58,7 @@ class NetworkControl:
     async def _create(self, spec: NetworkSpec) -> Network:
         if spec.name in self._view.network_ids:
             raise Conflict(f"network with name {spec.name} already exists")
-        present = ingress_of(self._view) if spec.ingress else None
+        present = ingress_of(self._view.networks.values()) if spec.ingress else None
         if present is not None:
             raise Conflict(
                 f"rpc error: code = AlreadyExists desc = ingress network ({present.id}) is already present"
@@ -119,7 +119,7 @@ class NetworkControl:
         if cluster is None or cluster.has_had_ingress:
             return
         async with self._lock:
-            if ingress_of(self._view) is None and INGRESS not in self._view.network_ids:
+            if ingress_of(self._view.networks.values()) is None and INGRESS not in self._view.network_ids:
                 spec = NetworkSpec(name=INGRESS, driver=OVERLAY, scope="swarm", ingress=True)
                 await self._create(spec)
             after = replace(cluster, has_had_ingress=True)
@@ -130,11 +130,6 @@ class NetworkControl:
             )
             revision = await commit_known(self._store, txn)
             self._view.put_cluster(replace(after, version=revision))
-
-
-def ingress_of(view: View) -> Network | None:
-    """Returns the swarm's routing-mesh network; None where it was removed."""
-    return next((network for network in view.networks.values() if network.spec.ingress), None)
 
 
 def networks_of(service: Service) -> Iterable[str]:
@@ -150,7 +145,7 @@ def why_in_use(view: View, network: Network) -> str:
             return f"{_IN_USE} ingress network cannot be removed because service {service.id} depends on it"
         if network.id in networks_of(service):
             return f"{_IN_USE} network {network.id} is in use by service {service.id}"
-    book = view.books.get(network.id)
+    book = view.claims.books.get(network.id)
     for holder in book.holders.values() if book is not None else ():
         task = view.tasks.get(holder)
         if task is not None and task.result is None and view.desired_of(task) <= RUNNING:

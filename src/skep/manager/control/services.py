@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
+from skep.manager.allocator import endpoints
 from skep.manager.control.attachments import with_network_ids
 from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
@@ -32,7 +35,8 @@ from skep.store.view import View
 
 
 class ServiceControl:
-    """`changed` hears the id of every service whose record was written; `removed` of those that went."""
+    """`lock` is the one of `NetworkControl`. `changed` hears the id of every service whose record was
+    written; `removed` of those that went."""
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class ServiceControl:
         changed: Callable[[str], None],
         removed: Callable[[str], None],
         references: References,
+        lock: asyncio.Lock | None = None,
     ) -> None:
         self._references = references
         self._store = store
@@ -55,6 +60,7 @@ class ServiceControl:
         self._new_id = new_id
         self._changed = changed
         self._removed = removed
+        self._lock = lock or asyncio.Lock()
 
     async def create(self, spec: ServiceSpec, auth: RegistryAuth | None = None) -> Service:
         """Returns the stored service. `auth` is for pulling its image.
@@ -66,7 +72,16 @@ class ServiceControl:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
         validate_references(spec)
-        spec = with_network_ids(self._view, _settled(spec))
+        async with self._using(spec):
+            return await self._create(service_id, with_network_ids(self._view, _settled(spec)), auth)
+
+    async def _create(self, service_id: str, spec: ServiceSpec, auth: RegistryAuth | None) -> Service:
+        taken = Conflict(
+            "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
+            f" service {spec.name} already exists"
+        )
+        if spec.name.lower() in self._view.service_names:  # also one that is stored as it was written
+            raise taken
         now = self._clock.now()
         template = first_template(spec)
         self._check_access(spec)
@@ -78,6 +93,7 @@ class ServiceControl:
             updated_at=now,
             registry_auth=auth,
             last_execution_at=now if spec.is_job else 0.0,
+            endpoint=endpoints.decide(self._view, service_id, spec, None),
         )
         name_key = codec.service_name_key(spec.name)
         txn = Txn(
@@ -88,19 +104,14 @@ class ServiceControl:
             compares=(Compare(name_key, 0),),
             fence=self._fence,
         )
-        taken = Conflict(
-            "rpc error: code = AlreadyExists desc = name conflicts with an existing object:"
-            f" service {spec.name} already exists"
-        )
-        if spec.name.lower() in self._view.service_names:  # also one that is stored as it was written
-            raise taken
-        async with self._references.held(spec):
-            try:
-                revision = await commit_known(self._store, txn)
-            except Conflict as error:
-                raise taken from error
-            service = replace(service, version=revision)
-            self._view.put_service(service)
+        with self._claimed(service.id):
+            async with self._references.held(service.spec):
+                try:
+                    revision = await commit_known(self._store, txn)
+                except Conflict as error:
+                    raise taken from error
+                service = replace(service, version=revision)
+                self._view.put_service(service)
         self._hub.emit("service", "create", service.id, name=spec.name)
         self._changed(service.id)
         return service
@@ -113,16 +124,16 @@ class ServiceControl:
         known = self._view.services.get(service_id)
         validate_service(spec if spec.name or known is None else replace(spec, name=known.spec.name))
         validate_references(spec)
-        spec = with_network_ids(self._view, _settled(spec))
-        if known is not None and spec.name != known.spec.name:
-            raise Unsupported("rpc error: code = Unimplemented desc = renaming services is not supported")
-        if known is not None and spec.mode_name != known.spec.mode_name:
-            raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
-        service = self._current(service_id, version)
-        changed = self._changed_to(service, spec, None)
-        changed = replace(changed, registry_auth=auth, previous_registry_auth=service.registry_auth)
-        self._check_access(changed.spec)
-        return await self._write(service, changed)
+        async with self._using(spec, spec if known is None else known.spec):
+            spec = with_network_ids(self._view, _settled(spec))
+            if known is not None and spec.name != known.spec.name:
+                raise Unsupported("rpc error: code = Unimplemented desc = renaming services is not supported")
+            if known is not None and spec.mode_name != known.spec.mode_name:
+                raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
+            service = self._current(service_id, version)
+            changed = self._changed_to(service, spec, None)
+            changed = replace(changed, registry_auth=auth, previous_registry_auth=service.registry_auth)
+            return await self._write(service, self._with_endpoint(changed))
 
     def auth_for(self, service_id: str, given: str, taken_from: str) -> RegistryAuth | None:
         """Returns what pulls the image after an update: what the client gives, or else that of the spec or
@@ -156,13 +167,20 @@ class ServiceControl:
             update = UpdateStatus(
                 state="rollback_completed", started_at=now, completed_at=now, message="rollback completed"
             )
-        changed = replace(
-            self._changed_to(service, previous, update),
-            registry_auth=service.previous_registry_auth,
-            previous_registry_auth=service.registry_auth,
-        )
-        self._check_access(changed.spec)
-        return await self._write(service, changed)
+        async with self._using(service.spec, previous):
+            service = self._current(service_id, version)
+            changed = replace(
+                self._changed_to(service, previous, update),
+                registry_auth=service.previous_registry_auth,
+                previous_registry_auth=service.registry_auth,
+            )
+            return await self._write(service, self._with_endpoint(changed))
+
+    def _with_endpoint(self, service: Service) -> Service:
+        """Returns the service with what its spec asks for, claimed. Errors: `Invalid`, `Denied`."""
+        self._check_access(service.spec)
+        endpoint = endpoints.decide(self._view, service.id, service.spec, service.endpoint)
+        return replace(service, endpoint=endpoint)
 
     def _changed_to(self, service: Service, spec: ServiceSpec, update: UpdateStatus | None) -> Service:
         """Returns the service with another spec. The one it had is what a rollback goes back to, also after
@@ -228,6 +246,21 @@ class ServiceControl:
             raise StaleVersion()
         return service
 
+    def _using(self, *specs: ServiceSpec) -> contextlib.AbstractAsyncContextManager[None]:
+        """Held while what the services of these specs need is decided and written; nothing for most."""
+        needs = any(spec.networks or spec.task_template.networks or spec.endpoint_spec for spec in specs)
+        return self._lock if needs else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _claimed(self, service_id: str) -> Iterator[None]:
+        """What was claimed for a service is free again where its record is not written."""
+        try:
+            yield
+        except BaseException:
+            service = self._view.services.get(service_id)
+            self._view.claims.settle(service_id, service.endpoint if service is not None else None)
+            raise
+
     async def _write(self, before: Service, after: Service) -> Service:
         key = codec.service_key(after.id)
         txn = Txn(
@@ -235,13 +268,14 @@ class ServiceControl:
             compares=(Compare(key, before.version),),
             fence=self._fence,
         )
-        async with self._references.held(after.spec):
-            try:
-                revision = await commit_known(self._store, txn)
-            except Conflict as error:
-                raise StaleVersion() from error
-            after = replace(after, version=revision)
-            self._view.put_service(after)
+        with self._claimed(after.id):
+            async with self._references.held(after.spec):
+                try:
+                    revision = await commit_known(self._store, txn)
+                except Conflict as error:
+                    raise StaleVersion() from error
+                after = replace(after, version=revision)
+                self._view.put_service(after)
         self._hub.emit("service", "update", after.id, **service_changes(before, after))
         self._changed(after.id)
         return after

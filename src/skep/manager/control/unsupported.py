@@ -6,14 +6,16 @@ docs/compatibility.md lists them for users; a test keeps the two in step.
 from __future__ import annotations
 
 from skep.model.constraint import is_spread
+from skep.model.network import PREDEFINED
 from skep.model.spec import ServiceSpec
 
-_NOT_ATTACHED = "tasks are not attached to overlay networks yet: the engine's default network is used"
+_NODES_OWN = {name for network in PREDEFINED for name in (network.id, network.spec.name)}
+_ONE_HOST = "containers on an overlay network reach those of the same host only, by name and not by the VIP"
 NOT_ACTED_ON = {
-    "TaskTemplate.Networks": _NOT_ATTACHED,
-    "Networks": _NOT_ATTACHED,
-    "EndpointSpec.Ports[ingress]": "the routing mesh is not supported yet: use mode=host to publish a port",
-    "EndpointSpec.Mode[dnsrr]": "service discovery is not supported yet",
+    "TaskTemplate.Networks": _ONE_HOST,
+    "Networks": _ONE_HOST,
+    "EndpointSpec.Ports[ingress]": "there is no routing mesh yet: nobody listens on this port; use mode=host",
+    "EndpointSpec.Mode[dnsrr]": "names are resolved on the task's own host only",
     "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
 }
 
@@ -23,8 +25,8 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
     task = spec.task_template
     endpoint = spec.endpoint_spec
     present = {
-        "TaskTemplate.Networks": bool(task.networks),
-        "Networks": bool(spec.networks),
+        "TaskTemplate.Networks": any(each.target not in _NODES_OWN for each in task.networks),
+        "Networks": any(each.target not in _NODES_OWN for each in spec.networks),
         "EndpointSpec.Ports[ingress]": endpoint is not None
         and any(p.publish_mode in ("", "ingress") for p in endpoint.ports),
         "EndpointSpec.Mode[dnsrr]": endpoint is not None and endpoint.mode == "dnsrr",

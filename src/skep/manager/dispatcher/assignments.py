@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skep.model.cluster import TaskDefaults
-from skep.model.service import RegistryAuth
+from skep.model.network import Network
+from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.states import is_terminal
 from skep.model.task import Task
-from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate
+from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork
 from skep.store.view import View
 
 PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are still in use
@@ -89,6 +90,7 @@ def _assigned(view: View, task: Task) -> AssignedTask:
         view.shown_slot(task),
         view.desired_of(task),
         task.generic,
+        task.addresses,
     )
 
 
@@ -107,6 +109,7 @@ def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTem
     else:
         name, labels = service.spec.name, service.spec.labels
     ports = [p for p in template.endpoint.ports if p.publish_mode == "host"]  # of its own version
+    networks = _networks(view, task, template, name)
     templates.append(
         ServiceTemplate(
             task.service_id,
@@ -117,7 +120,40 @@ def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTem
             ports,
             auth,
             template.access,
+            networks,
         )
+    )
+
+
+def _networks(view: View, task: Task, template: TaskTemplate, name: str) -> list[TaskNetwork]:
+    """Returns the networks of a service's tasks in the order of its spec, the routing mesh's last."""
+    found: list[TaskNetwork] = []
+    for attached in template.spec.networks or template.networks:
+        network = view.networks.get(attached.target)
+        if network is not None and all(each.id != network.id for each in found):
+            # As long as no DNS of the swarm's answers: the engine's knows the tasks of its own host.
+            aliases = list(dict.fromkeys([name, f"tasks.{name}", *attached.aliases]))
+            found.append(_task_network(network, aliases, attached.driver_opts))
+    for network_id in view.demand(task.service_id, task.spec_version).networks:
+        network = view.networks.get(network_id)
+        if network is not None and network.spec.ingress:
+            found.append(_task_network(network, [], {}))
+    return found
+
+
+def _task_network(network: Network, aliases: list[str], driver_opts: dict[str, str]) -> TaskNetwork:
+    spec = network.spec
+    return TaskNetwork(
+        id=network.id,
+        name=spec.name,
+        driver=spec.driver,
+        subnet=network.pools[0].subnet if network.pools else "",
+        is_internal=spec.internal,
+        is_ipv6=spec.enable_ipv6,
+        aliases=aliases if network.is_overlay else [],
+        driver_opts=driver_opts,
+        options=spec.options,
+        config_from=spec.config_from.network if spec.config_from is not None else "",
     )
 
 

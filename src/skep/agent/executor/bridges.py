@@ -1,0 +1,223 @@
+"""The swarm's networks on this node: each a bridge network of the local engine, for as long as tasks need it.
+
+The engine's network has the swarm's subnet, this node's own address there as its gateway, and labels that say
+what it stands for. Nodes that share an engine share it. What is here now is on one host only; joining the
+bridges of several hosts is another's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from skep.agent.executor.calls import EngineCalls
+from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
+from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.port import TaskContext
+from skep.agent.executor.routes import clash_with_host
+from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
+from skep.rpc.messages import TaskNetwork
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
+OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
+MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
+_LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
+
+Aside = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Bridges:
+    """`aside` runs what nobody waits for."""
+
+    def __init__(
+        self, engine: EngineClient, calls: EngineCalls, aside: Aside, node_id: Callable[[], str]
+    ) -> None:
+        self._engine = engine
+        self._node_id = node_id
+        self._calls = calls
+        self._aside = aside
+        self._users: dict[str, set[str]] = {}  # network -> tasks here that are on it
+        self._joined: dict[str, tuple[str, ...]] = {}  # task -> its networks
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def prepare(self, context: TaskContext) -> list[tuple[str, Json]]:
+        """Returns the engine's networks for a task, there by now, each with the task's endpoint on it.
+
+        Errors: `EngineError` where a bridge cannot be made; the text says why.
+        """
+        task = context.task
+        addresses = {address.network_id: address for address in task.addresses}
+        networks = [n for n in context.template.networks if n.driver != OVERLAY or n.id in addresses]
+        self._join(task.id, tuple(n.id for n in networks if not _is_nodes_own(n)))
+        found: list[tuple[str, Json]] = []
+        for network in networks:
+            if _is_nodes_own(network):
+                found.append((network.driver, {}))
+                continue
+            given = addresses.get(network.id)
+            name = await self._ensure(network, given.gateway if given is not None else "")
+            endpoint: Json = {}
+            if given is not None:
+                family = "IPv6Address" if ":" in given.address else "IPv4Address"
+                endpoint["IPAMConfig"] = {family: given.address.partition("/")[0]}
+            if network.aliases:
+                endpoint["Aliases"] = network.aliases
+            if network.driver_opts:
+                endpoint["DriverOpts"] = network.driver_opts
+            found.append((name, endpoint))
+        return found
+
+    def adopt(self, task_id: str, network_ids: tuple[str, ...]) -> None:
+        """The container of a task that is there already is on these networks."""
+        self._join(task_id, network_ids)
+
+    def leave(self, task_id: str) -> None:
+        """The task needs its networks no more; bridges that nobody here needs go."""
+        for network_id in self._joined.pop(task_id, ()):
+            users = self._users.get(network_id, set())
+            users.discard(task_id)
+            if not users:
+                self._users.pop(network_id, None)
+                self._aside(self._remove_unused(network_id))
+
+    async def remove_leftovers(self) -> None:
+        """Removes the bridges of before that no task here needs any more."""
+        for copy in await self._copies():
+            network_id = copy["Labels"][COPY_LABEL]
+            if network_id not in self._users:
+                self._aside(self._remove_unused(network_id))
+
+    async def copies(self) -> dict[str, str]:
+        """Returns the swarm's network of each engine's network that stands for one."""
+        return {copy["Id"]: copy["Labels"][COPY_LABEL] for copy in await self._copies()}
+
+    def clear(self) -> None:
+        """Forgets who is on what; the bridges stay."""
+        self._users.clear()
+        self._joined.clear()
+
+    # Inside
+
+    def _join(self, task_id: str, network_ids: tuple[str, ...]) -> None:
+        if network_ids:
+            self._joined[task_id] = network_ids
+            for network_id in network_ids:
+                self._users.setdefault(network_id, set()).add(task_id)
+
+    async def _copies(self, network_id: str = "") -> list[Json]:
+        label = f"{COPY_LABEL}={network_id}" if network_id else COPY_LABEL
+        return await self._calls.call(lambda: self._engine.networks(label))
+
+    async def _ensure(self, network: TaskNetwork, gateway: str) -> str:
+        lock = self._locks.setdefault(network.id, asyncio.Lock())
+        async with lock:
+            copies = await self._copies(network.id)
+            if not copies:
+                await self._create(network, gateway)
+                copies = await self._copies(network.id)
+            if not copies:
+                raise EngineError(500, f"the bridge of network {network.name} is gone again")
+            return str(copies[0]["Name"])
+
+    async def _create(self, network: TaskNetwork, gateway: str) -> None:
+        if network.subnet:
+            clash = clash_with_host(network.subnet)
+            if clash:
+                raise EngineError(403, _clash(network, clash))
+        body = _body(network, gateway)
+        for name in (network.name, f"{network.name}.{network.id[:12]}"):
+            create = functools.partial(self._engine.create_network, {**body, "Name": name})
+            try:
+                await self._calls.to_the_end(create)
+                return
+            except EngineError as error:
+                if await self._copies(network.id):
+                    return  # another node that shares this engine was faster
+                if error.status == 409 and name == network.name:
+                    continue  # a network of the engine's own has the name
+                if error.status not in (400, 403) or "overlap" not in str(error).lower():
+                    raise
+                if await self._came_after_all(network, create):
+                    return
+                whose = "that of another network of this engine"
+                raise EngineError(403, _clash(network, whose)) from error
+
+    async def _came_after_all(
+        self, network: TaskNetwork, create: Callable[[], Coroutine[Any, Any, None]]
+    ) -> bool:
+        """Waits a little for what the engine has begun to make for another node, and does not list yet, or
+        for one that stood for a network of before, and goes."""
+        for copy in await self._copies():
+            before = copy["Labels"][COPY_LABEL]
+            if before != network.id and before not in self._users:
+                await self._remove_copy(copy)
+        for _ in range(OVERLAP_TRIES):
+            await asyncio.sleep(OVERLAP_WAIT_S)
+            if await self._copies(network.id):
+                return True
+            with contextlib.suppress(EngineError):
+                await self._calls.to_the_end(create)
+        return False
+
+    async def _remove_unused(self, network_id: str) -> None:
+        await asyncio.sleep(LINGER_S)
+        lock = self._locks.setdefault(network_id, asyncio.Lock())
+        async with lock:
+            if network_id in self._users:
+                return
+            for copy in await self._copies(network_id):
+                await self._remove_copy(copy)
+        self._locks.pop(network_id, None)
+
+    async def _remove_copy(self, copy: Json) -> None:
+        """Unless a node that shares this engine needs it, or a container of a user's."""
+        listed = await self._calls.call(lambda: self._engine.containers_on(copy["Id"]))
+        if any(self._needs_networks(each) for each in listed):
+            return
+        try:
+            await self._calls.call(lambda: self._engine.remove_network(copy["Id"]))
+        except SkepError as error:
+            log.info("bridge.stays", network=copy["Name"], error=str(error))
+
+    def _needs_networks(self, listed: Json) -> bool:
+        labels = listed.get("Labels") or {}
+        if listed.get("State") == "created" and labels.get(NODE_LABEL) == self._node_id():
+            return labels.get(TASK_LABEL) in self._joined  # of ours, and it never came to run
+        return listed.get("State") in _LIVE
+
+
+def _is_nodes_own(network: TaskNetwork) -> bool:
+    """True for what every engine has anyway."""
+    return network.driver in ("host", "bridge") and not network.config_from
+
+
+def _body(network: TaskNetwork, gateway: str) -> Json:
+    labels = {COPY_LABEL: network.id, COPY_NAME_LABEL: network.name}
+    body: Json = {"CheckDuplicate": True, "Labels": labels, "Internal": network.is_internal}
+    if network.driver != OVERLAY:
+        body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
+        if network.config_from:
+            body["ConfigFrom"] = {"Network": network.config_from}
+        return body
+    options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
+    subnet = str(ipaddress.ip_network(network.subnet, strict=False))
+    pool = {"Subnet": subnet, "Gateway": gateway.partition("/")[0]}
+    ipam = {"Driver": "default", "Config": [pool]}
+    body.update(Driver="bridge", Options=options, IPAM=ipam, EnableIPv6=":" in network.subnet)
+    return body
+
+
+def _clash(network: TaskNetwork, whose: str) -> str:
+    return (
+        f"network {network.name} cannot be made on this node: its subnet {network.subnet} overlaps {whose}."
+        " Choose another one: docker network create --subnet, or swarm init --default-addr-pool"
+    )

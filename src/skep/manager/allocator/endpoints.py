@@ -1,0 +1,149 @@
+"""What a service is given: published ports and virtual addresses. As Docker gives them (swarmkit's allocator
+and controlapi): automatic ports count from 30000, a service keeps what it has for as long as it asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from skep.manager.allocator.tasks import free_address, no_address
+from skep.model.container import PortConfig
+from skep.model.network import ingress_of
+from skep.model.service import Endpoint, Service, VirtualIP
+from skep.model.spec import ServiceSpec
+from skep.runtime.errors import Invalid
+from skep.store.claims import PortKey
+from skep.store.view import View
+
+AUTOMATIC_FIRST, AUTOMATIC_LAST = 30000, 32767  # Docker's own range
+NO_PORT = f"no automatic port is left: all of {AUTOMATIC_FIRST} to {AUTOMATIC_LAST} are published"
+_IN_USE = "rpc error: code = InvalidArgument desc = port '{}' is already in use by service '{}' ({}) as {}"
+
+
+def decide(view: View, service_id: str, spec: ServiceSpec, before: Endpoint | None) -> Endpoint | None:
+    """Returns what the service is to have, claimed already; None where it needs nothing.
+
+    `before` is what it has. Errors: `Invalid`, in Docker's words, for a port of another service, or where
+    nothing is left; then nothing is claimed.
+    """
+    check_ports(view, service_id, spec)
+    return _decide(view, service_id, spec, before or Endpoint(), is_lenient=False)
+
+
+def decide_what_can_be(view: View, service: Service) -> Endpoint | None:
+    """As `decide`, for a service whose spec is settled already: it goes without what it cannot have."""
+    return _decide(view, service.id, service.spec, service.endpoint or Endpoint(), is_lenient=True)
+
+
+def check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
+    """Errors: `Invalid`: a port that is published already, in a mode that excludes this one."""
+    for port in _ports_of(spec):
+        holder = _other_holder(view, service_id, port)
+        if holder is not None:
+            name, holder_id, mode = holder
+            what = "an ingress port" if mode == "ingress" else "a host-published port"
+            raise Invalid(_IN_USE.format(port.published_port, name, holder_id, what))
+
+
+def _decide(
+    view: View, service_id: str, spec: ServiceSpec, before: Endpoint, is_lenient: bool
+) -> Endpoint | None:
+    ports: list[PortConfig] = []
+    kept = [p for p in before.ports if p.publish_mode == "ingress"]
+    asked = list(_ports_of(spec))
+    own = {(p.protocol, p.published_port) for p in asked}
+    for port in asked:
+        if is_lenient and _other_holder(view, service_id, port) is not None:
+            continue
+        if port.publish_mode == "ingress" and not port.published_port:
+            number = _kept(port, kept, own) or _automatic(view, port.protocol, own)
+            if not number and is_lenient:
+                continue
+            if not number:
+                raise Invalid(NO_PORT)
+            port = replace(port, published_port=number)
+            own.add((port.protocol, number))
+        ports.append(port)
+    vips = _vips(view, service_id, spec, before, is_lenient)
+    if not ports and not vips:
+        return None
+    endpoint = Endpoint(ports=ports, vips=vips)
+    view.claims.claim(service_id, endpoint)
+    return endpoint
+
+
+def _ports_of(spec: ServiceSpec) -> Iterable[PortConfig]:
+    """The ports with Docker's defaults in them."""
+    for port in spec.endpoint_spec.ports if spec.endpoint_spec is not None else ():
+        yield replace(port, protocol=port.protocol or "tcp", publish_mode=port.publish_mode or "ingress")
+
+
+def _other_holder(view: View, service_id: str, port: PortConfig) -> tuple[str, str, str] | None:
+    """Returns (name, id, mode) of a service that has the port already. Several may have it on their hosts."""
+    if not port.published_port:
+        return None
+    for holder, mode in view.claims.ports.get((port.protocol, port.published_port), {}).items():
+        if holder != service_id and "ingress" in (mode, port.publish_mode):
+            service = view.services.get(holder)
+            return service.spec.name if service is not None else holder, holder, mode
+    return None
+
+
+def _kept(port: PortConfig, kept: list[PortConfig], own: set[PortKey]) -> int:
+    """Returns the number that an automatic port has already; 0: it is new."""
+    for known in kept:
+        same = (known.name, known.protocol, known.target_port) == (port.name, port.protocol, port.target_port)
+        is_automatic = AUTOMATIC_FIRST <= known.published_port <= AUTOMATIC_LAST
+        if same and is_automatic and (known.protocol, known.published_port) not in own:
+            return known.published_port
+    return 0
+
+
+def _automatic(view: View, protocol: str, own: set[PortKey]) -> int:
+    """Returns the first port of the range that nobody publishes; 0 where there is none."""
+    for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
+        if (protocol, number) not in view.claims.ports and (protocol, number) not in own:
+            return number
+    return 0
+
+
+def _vips(
+    view: View, service_id: str, spec: ServiceSpec, before: Endpoint, is_lenient: bool
+) -> list[VirtualIP]:
+    endpoint = spec.endpoint_spec
+    if endpoint is not None and endpoint.mode == "dnsrr":
+        return []
+    had = {vip.network_id: vip for vip in before.vips}
+    found: list[VirtualIP] = []
+    taken: list[VirtualIP] = []
+    for network_id in _networks(view, spec):
+        book = view.claims.books.get(network_id)
+        if network_id in had:
+            found.append(had[network_id])
+        elif book is None:
+            found.append(VirtualIP(network_id=network_id))
+        elif book.free:
+            vip = VirtualIP(network_id=network_id, addr=free_address(book))
+            book.hold(vip.addr, service_id)
+            taken.append(vip)
+            found.append(vip)
+        elif not is_lenient:
+            for vip in taken:
+                view.claims.books[vip.network_id].release(vip.addr, service_id)
+            raise Invalid(f"rpc error: code = ResourceExhausted desc = {no_address(view, network_id)}")
+    return found
+
+
+def _networks(view: View, spec: ServiceSpec) -> Iterable[str]:
+    """Returns the ids of the networks that the service has an address on, the routing mesh's first."""
+    found: dict[str, None] = {}
+    if any(port.publish_mode == "ingress" for port in _ports_of(spec)):
+        ingress = ingress_of(view.networks.values())
+        if ingress is not None:
+            found[ingress.id] = None
+    for attached in spec.task_template.networks or spec.networks:
+        if attached.target in view.networks:
+            found[attached.target] = None
+    return found

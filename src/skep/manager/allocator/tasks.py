@@ -1,0 +1,100 @@
+"""Addresses of tasks: decided together with their nodes, so that a task is written once and whole.
+
+An address is taken in the view's book at once: what is decided later in the same pass must not get it too.
+A task has its address until its result is written down. Each node has an address of its own on a network for
+as long as it has tasks there: its bridge's. Cost: the tasks of services with networks, nothing for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from skep.model.task import PendingTask, Task, TaskAddress
+from skep.store.addresses import AddressBook
+from skep.store.view import View
+
+
+def give(view: View, tasks: Sequence[Task]) -> tuple[Sequence[Task], Sequence[PendingTask]]:
+    """Returns the tasks with their addresses, and those that have to wait for one, with the reason."""
+    if not any(view.demand(*key).networks for key in {(t.service_id, t.spec_version) for t in tasks}):
+        return tasks, ()
+    addressed: list[Task] = []
+    waiting: list[PendingTask] = []
+    for task in tasks:
+        found = _addresses(view, task)
+        if isinstance(found, str):
+            waiting.append(_pending(task, found))
+        else:
+            addressed.append(replace(task, addresses=found) if found else task)
+    return addressed, waiting
+
+
+def _addresses(view: View, task: Task) -> tuple[TaskAddress, ...] | str:
+    """Takes one address of each network; all or none. Returns the reason where one is used up."""
+    networks = view.demand(task.service_id, task.spec_version).networks
+    found: list[TaskAddress] = []
+    for network_id in networks:
+        book = view.claims.books.get(network_id)
+        if book is None:
+            continue  # the routing mesh's network was removed; of others nobody could who is in use
+        given = _take(book, task)
+        if given is None:
+            for address in found:
+                view.claims.release(address, task)
+            return no_address(view, network_id)
+        found.append(TaskAddress(network_id, *given))
+    return tuple(found)
+
+
+def _take(book: AddressBook, task: Task) -> tuple[str, str] | None:
+    """Returns the task's address and its node's; None where the network has too few left."""
+    gateway = book.gateway_of(task.node_id)
+    if book.free < (1 if gateway else 2):
+        return None
+    gateway = gateway or free_address(book)
+    book.hold_gateway(task.node_id, gateway, task.id)
+    address = free_address(book)
+    book.hold(address, task.id)
+    return address, gateway
+
+
+def free_address(book: AddressBook) -> str:
+    """Returns the next address that nobody has. Errors: `LookupError` where there is none (`book.free`).
+
+    The search goes on where the last one ended: it costs little until nearly all are taken.
+    """
+    number = book.cursor
+    for _ in range(len(book.holders) + len(book.reserved) + 1):
+        number = number + 1 if number < book.last else book.first
+        if number in book.reserved:
+            continue
+        text = book.text(number)
+        if text not in book.holders:
+            book.cursor = number
+            return text
+    raise LookupError("the network has no free address")
+
+
+def no_address(view: View, network_id: str) -> str:
+    """Returns why somebody gets no address of a network."""
+    network, book = view.networks[network_id], view.claims.books[network_id]
+    return (
+        f"network {network.spec.name} has no free address: all {book.size} of {network.pools[0].subnet}"
+        " are in use"
+    )
+
+
+def _pending(task: Task, reason: str) -> PendingTask:
+    return PendingTask(
+        task.id,
+        task.service_id,
+        task.slot,
+        task.spec_version,
+        task.created_at,
+        reason,
+        task.run_at,
+        task.attempt,
+        "" if task.slot else task.node_id,
+    )

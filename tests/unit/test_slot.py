@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from skep.manager.orchestrator.slot import decide_removed_slot, decide_slot
 from skep.model.change import DropTask, Plan, PutTask
 from skep.model.container import RestartPolicy
 from skep.model.node import NodeStatus
-from skep.model.service import RemovedService
+from skep.model.service import RemovedService, with_template
 from skep.model.states import COMPLETE, FAILED, READY, REMOVE, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, TaskStatus
 from skep.store.view import View
@@ -208,3 +209,59 @@ def test_a_pending_successor_still_waits_for_its_predecessor() -> None:
     view.put_pending(PendingTask("new", "s", 1, 1, NOW))
     (wanted,) = decide(view).wanted
     assert (wanted.id, wanted.desired_state) == ("new", READY)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_what_ended_for_good_holds_its_slot_whatever_the_limit(limit: int) -> None:
+    view = View()
+    add_cluster(view, history_limit=limit)
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(condition="none"))
+    add_task(view, "t", "a", observed=COMPLETE)
+    plan = decide(view)
+    assert [type(c) for c in plan.changes] == [PutTask]
+    assert not plan.wanted
+
+
+def test_a_history_without_limit_keeps_all() -> None:
+    view = View()
+    add_cluster(view, history_limit=-1)
+    add_node(view, "a")
+    add_service(view)
+    for n in range(20):
+        add_task(view, f"t{n}", "a", observed=FAILED, desired=SHUTDOWN, at=float(n))
+    add_task(view, "live", "a", at=30.0)
+    assert not [c for c in decide(view).changes if isinstance(c, DropTask)]
+
+
+def test_a_crash_loop_without_a_delay_is_slowed_down() -> None:
+    """The first five come at once, then each waits twice as long, up to Docker's default of five seconds."""
+    waits = []
+    for attempt in range(10):
+        view = View()
+        add_node(view, "a")
+        add_service(view, policy=RestartPolicy(delay=0))
+        add_task(view, "t", "a", observed=FAILED, attempt=attempt, at=NOW)
+        (wanted,) = decide(view).wanted
+        waits.append(wanted.run_at - NOW)
+    assert waits == [0.0] * 5 + [0.5, 1.0, 2.0, 4.0, 5.0]
+
+
+def test_one_that_ran_for_a_while_is_no_crash_loop() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, policy=RestartPolicy(delay=0))
+    add_task(view, "t", "a", observed=FAILED, attempt=100, at=NOW - 10)
+    (wanted,) = decide(view).wanted
+    assert wanted.run_at == NOW
+
+
+def test_an_outdated_task_that_ended_for_good_is_the_updates_to_replace() -> None:
+    view = View()
+    add_node(view, "a")
+    service = add_service(view, policy=RestartPolicy(condition="none"))
+    add_task(view, "t", "a", observed=COMPLETE)
+    task = replace(service.spec.task_template, force_update=1)
+    spec = replace(service.spec, task_template=task)
+    view.put_service(replace(service, spec=spec, templates=with_template(service.templates, spec), version=1))
+    assert not decide(view).wanted

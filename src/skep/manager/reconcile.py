@@ -315,7 +315,7 @@ class Reconciler:
     ) -> None:
         progress = self._updates.get(service.id)
         if progress is None or progress.version != service.template.version:
-            found = updater.begin(self._view, service)
+            found = updater.begin(self._view, service, now)
             if found is None:
                 self._updates.pop(service.id, None)
                 return

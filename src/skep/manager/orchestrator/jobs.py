@@ -23,7 +23,7 @@ from skep.model.task import Task
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
-from .restart import delay_s, may_restart
+from .restart import delay_max_s, may_restart
 from .slot import (
     changes_of,
     is_ending,
@@ -153,8 +153,7 @@ def decide_job_slot(view: View, service: Service, key: SlotKey, now: float, new_
         wanted = _wanted(view, service, key, node, mine, current, now, new_id)
         if any(is_ending(view, task) for task in current):  # it waits for its predecessor to stop
             wanted = tuple(replace(new, desired_state=READY) for new in wanted)
-    delay_max_s = delay_s(service.template.spec.restart_policy)
-    current, wake_at = promoted(view, current, now, delay_max_s)
+    current, wake_at = promoted(view, current, now, delay_max_s(service))
     kept = trimmed(view, service, current, "" if complete is None else complete.id)
     return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 

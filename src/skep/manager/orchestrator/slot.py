@@ -20,7 +20,7 @@ from skep.model.task import PendingTask, Task
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
-from .restart import OLD_TASK_TIMEOUT_S, delay_s, history_limit, may_restart
+from .restart import OLD_TASK_TIMEOUT_S, delay_max_s, delay_s, floor_s, history_limit, may_restart
 
 TICK_S = 1e-6  # what a float of seconds since the epoch can still tell apart
 
@@ -59,8 +59,10 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
         return Plan(changes_of(view, service.id, key, trimmed(view, service, current)))
     current = _superseded(view, current, now)
     wanted = _wanted(view, service, key, current, now, new_id)
-    current, wake_at = promoted(view, current, now, delay_s(service.template.spec.restart_policy))
-    kept = trimmed(view, service, current)
+    current, wake_at = promoted(view, current, now, delay_max_s(service))
+    # What ended for good holds its slot, whatever the history's limit: without it the slot were to be filled.
+    last = current[-1] if current and not wanted and not any(is_live(t) for t in current) else None
+    kept = trimmed(view, service, current, "" if last is None else last.id)
     return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 
 
@@ -200,12 +202,10 @@ def successor(
     service: Service, key: SlotKey, ended: Task, current: Sequence[Task], now: float, new_id: NewId
 ) -> tuple[NewTask, ...]:
     """Returns the task that follows one that ended, where the restart policy lets it have a successor."""
-    policy = service.template.spec.restart_policy
+    policy = service.template_of(ended.spec_version).spec.restart_policy  # its own, as Docker's
     wanted = new_task(service, key, now, new_id, follows=ended)
-    if ended.spec_version == service.template.version and not may_restart(
-        policy, ended, current, now, service.spec.is_job
-    ):
-        return ()
+    if not may_restart(policy, ended, current, now, service.spec.is_job):
+        return ()  # where it is outdated, the update starts another
     if ended.result is None:
         # Its node is down (nothing to wait for) or drains it (the new one waits until it has stopped).
         return (replace(wanted, attempt=ended.attempt, desired_state=READY),)
@@ -213,7 +213,7 @@ def successor(
     if not failed and ended.result.state != COMPLETE:
         return (wanted,)
     # By the manager's clock, not the agent's: one that is behind would make every delay shorter.
-    run_at = min(ended.updated_at, now) + delay_s(policy)
+    run_at = min(ended.updated_at, now) + max(delay_s(policy), floor_s(ended))
     return (
         replace(
             wanted,

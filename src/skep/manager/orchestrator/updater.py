@@ -7,7 +7,7 @@ makes it again from the view, so that nothing of it is stored; a step costs the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,32 +15,44 @@ from msgspec.structs import replace
 from skep.model.change import Change, NewTask, PutService, PutTask
 from skep.model.service import Service, UpdateStatus, with_template
 from skep.model.spec import UpdateConfig
-from skep.model.states import FAILED, READY, REJECTED, RUNNING, SHUTDOWN, is_terminal
+from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
 from skep.model.task import Task
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
+from . import everywhere
+from .restart import may_restart
 from .slot import is_live, new_task
 
 SECOND_NS = 1_000_000_000
 MONITOR_S = 5.0  # Docker's default
+UNDER_WAY = ("updating", "rollback_started")
 PARALLELISM = 1  # Docker's default where no configuration is given; 0 in one means all at once
 _DEFAULT = UpdateConfig(parallelism=PARALLELISM)
 
 
 class Progress:
-    """One update of one service to one version."""
+    """One update of one service to one version. A step costs the slots that were touched since the last."""
 
-    __slots__ = ("failed", "in_flight", "last_failed", "remaining", "settled_at", "total", "version")
+    __slots__ = ("failed", "last_failed", "remaining", "resting", "settled_at", "total", "version", "waiting")
 
-    def __init__(self, version: int, outdated: Iterable[SlotKey], under_way: Iterable[SlotKey]) -> None:
+    def __init__(
+        self, version: int, outdated: Iterable[SlotKey], under_way: Iterable[SlotKey], done: int = 0
+    ) -> None:
         self.version = version
         self.remaining = deque(outdated)
-        self.in_flight: dict[SlotKey, float | None] = dict.fromkeys(under_way)  # -> when it settled
-        self.total = len(self.remaining) + len(self.in_flight)
+        self.waiting: set[SlotKey] = set(under_way)  # decided about, and not running yet
+        self.resting: deque[tuple[float, SlotKey]] = deque()  # (when it ran, slot): these wait for the delay
+        self.total = len(self.remaining) + len(self.waiting) + done
         self.failed: set[SlotKey] = set()
         self.last_failed = ""
         self.settled_at = 0.0
+
+    def settle(self, key: SlotKey, now: float) -> None:
+        """The slot runs what it should, or nothing: its part of the update is done."""
+        self.waiting.discard(key)
+        self.resting.append((now, key))
+        self.settled_at = now
 
 
 class Step(Struct, frozen=True):
@@ -59,40 +71,79 @@ def config_of(service: Service) -> UpdateConfig:
     return (service.spec.rollback_config if rolling_back else service.spec.update_config) or _DEFAULT
 
 
-def begin(view: View, service: Service) -> Progress | None:
+def begin(view: View, service: Service, now: float) -> Progress | None:
     """Returns the memo of an update that is due or under way; None where every task is up to date."""
     update = service.update
     if update is not None and update.state in ("paused", "rollback_paused"):
         return None
-    version = service.template.version
+    unfinished = update is not None and update.state in UNDER_WAY
+    since = update.started_at if update is not None and unfinished else now
+    pending = view.pending.get(service.id, {})
     outdated: list[SlotKey] = []
+    updated: list[SlotKey] = []
     under_way: list[SlotKey] = []
     for key, tasks in view.slots.get(service.id, {}).items():
+        if key in pending:
+            continue  # it takes the new version as soon as there is a node for it
         newest = next((t for t in reversed(tasks) if is_live(t)), None)
         if newest is None:
-            continue
-        if newest.spec_version != version:
+            if _is_left(view, service, key, tasks, now):
+                outdated.append(key)
+            elif tasks[-1].created_at >= since:
+                updated.append(key)
+        elif view.is_outdated(service, newest):
             outdated.append(key)
-        elif update is not None and update.state in ("updating", "rollback_started") and len(tasks) > 1:
+        elif unfinished and newest.created_at >= since:
             status = view.status_of(newest)
-            if status is None or status.state < RUNNING:
-                under_way.append(key)
-    unfinished = update is not None and update.state in ("updating", "rollback_started")
+            (under_way if status is None or status.state < RUNNING else updated).append(key)
     if not outdated and not under_way and not unfinished:
         return None
-    outdated.sort(key=str)
-    return Progress(version, outdated, under_way)
+    outdated.sort(
+        key=lambda key: (str(key) if isinstance(key, str) else "", key if isinstance(key, int) else 0)
+    )
+    progress = Progress(service.template.version, outdated, under_way, len(updated))
+    if unfinished:
+        for key in (*updated, *under_way):
+            _note_failures(view, service, progress, key, monitor_of(config_of(service)))
+    return progress
+
+
+def _is_left(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> bool:
+    """True for a slot where nothing runs, or will by the restart policy, that an update has to start.
+
+    A rollback starts again also what ended before the update, as Docker's does.
+    """
+    newest, update = tasks[-1], service.update
+    if newest.desired_state == REMOVE:
+        return False
+    if isinstance(key, str):
+        node = view.nodes.get(key)
+        if node is None or not everywhere.wants(view, service, node):
+            return False
+    before = (
+        update is not None and update.state == "rollback_started" and newest.created_at < update.started_at
+    )
+    if not before and not view.is_outdated(service, newest):
+        return False
+    ended = newest if newest.result is not None else replace(newest, result=view.status.get(newest.id))
+    policy = service.template_of(newest.spec_version).spec.restart_policy
+    return not may_restart(policy, ended, tasks, now)
+
+
+def monitor_of(config: UpdateConfig) -> float:
+    """Returns for how many seconds a new task is watched."""
+    return (config.monitor or MONITOR_S * SECOND_NS) / SECOND_NS
 
 
 def step(
     view: View, service: Service, progress: Progress, touched: Iterable[SlotKey], now: float, new_id: NewId
 ) -> Step:
     """Returns the next moves of an update. `touched` are slots where something was observed."""
-    if service.update is None or service.update.state not in ("updating", "rollback_started"):
+    if service.update is None or service.update.state not in UNDER_WAY:
         started = UpdateStatus(state="updating", started_at=now, message="update in progress")
         return Step((PutService(replace(service, update=started)),))
     config = config_of(service)
-    monitor_s = (config.monitor or MONITOR_S * SECOND_NS) / SECOND_NS
+    monitor_s = monitor_of(config)
     for key in list(touched):
         _observe(view, service, progress, key, monitor_s, now)
     if progress.total and len(progress.failed) / progress.total > config.max_failure_ratio:
@@ -101,11 +152,12 @@ def step(
             return Step((PutService(verdict),), done=True)
     delay_s = config.delay / SECOND_NS
     progress.settled_at = min(progress.settled_at, now)  # the clock may have gone back
-    for key, settled_at in list(progress.in_flight.items()):
-        if settled_at is not None and settled_at + delay_s <= now:
-            del progress.in_flight[key]
-        elif settled_at is not None and settled_at > now:
-            progress.in_flight[key] = now
+    resting = progress.resting
+    while resting and (resting[0][0] + delay_s <= now or resting[0][0] > now):
+        settled_at, key = resting.popleft()
+        if settled_at > now:
+            resting.appendleft((now, key))
+            break
     return _advance(view, service, progress, config, monitor_s, now, new_id)
 
 
@@ -121,26 +173,32 @@ def _advance(
     changes: list[Change] = []
     wanted: list[NewTask] = []
     started: list[SlotKey] = []
-    room = (config.parallelism or len(progress.remaining)) - len(progress.in_flight)
+    under_way = len(progress.waiting) + len(progress.resting)
+    room = (config.parallelism or len(progress.remaining)) - under_way
     while room > 0 and progress.remaining:
         key = progress.remaining.popleft()
-        old = [t for t in view.slot(service.id, key) if is_live(t) and t.spec_version != progress.version]
-        if not old:
+        tasks = view.slot(service.id, key)
+        live = [t for t in tasks if is_live(t)]
+        old = [t for t in live if view.is_outdated(service, t)]
+        right = next((t for t in live if t not in old), None)
+        if not old and (live or not tasks or not _is_left(view, service, key, tasks, now)):
             continue
         started.append(key)
-        progress.in_flight[key] = None
         room -= 1
-        if config.order == "start-first":
+        progress.waiting.add(key)
+        if right is None and old and config.order == "start-first":
             wanted.append(new_task(service, key, now, new_id, follows=old[-1]))
             continue
         changes.extend(PutTask(replace(t, desired_state=SHUTDOWN, updated_at=now)) for t in old)
-        wanted.append(new_task(service, key, now, new_id, READY, old[-1]))
+        if right is None:
+            runs_at_once = not old and tasks[-1].result is not None
+            wanted.append(new_task(service, key, now, new_id, RUNNING if runs_at_once else READY, tasks[-1]))
+        elif (status := view.status_of(right)) is not None and status.state == RUNNING:
+            progress.settle(key, now)  # a rollback that finds the task of before still there
     wake_at = None
-    if progress.in_flight:
-        delay_s = config.delay / SECOND_NS
-        settled = [at + delay_s for at in progress.in_flight.values() if at is not None]
-        wake_at = min(settled, default=None)
-    elif not progress.remaining:
+    if progress.resting:
+        wake_at = progress.resting[0][0] + config.delay / SECOND_NS
+    elif not progress.waiting and not progress.remaining:
         if now >= progress.settled_at + monitor_s:
             done = PutService(_completed(view, service, now))
             return Step((*changes, done), tuple(wanted), tuple(started), done=True)
@@ -152,25 +210,31 @@ def _observe(
     view: View, service: Service, progress: Progress, key: SlotKey, monitor_s: float, now: float
 ) -> None:
     """Notes a slot under way that settled, and a new task that failed while it was watched."""
-    newest: Task | None = None
-    for task in view.slot(service.id, key):
-        if task.spec_version != progress.version:
-            continue
-        newest = task
-        status = view.status_of(task)
-        if status is None or status.state not in (FAILED, REJECTED):
-            continue
-        if not status.started_at or status.at - status.started_at <= monitor_s:
-            progress.failed.add(key)
-            progress.last_failed = task.id
-    if progress.in_flight.get(key, 0.0) is not None or key in view.pending.get(service.id, {}):
+    _note_failures(view, service, progress, key, monitor_s)
+    if key not in progress.waiting or key in view.pending.get(service.id, {}):
         return
+    new = [t for t in view.slot(service.id, key) if not view.is_outdated(service, t)]
+    newest = new[-1] if new else None
     status = view.status_of(newest) if newest is not None else None
     # A slot that has no task any more (its node was drained, the service shrank) is settled too.
     ended = newest is None or not is_live(newest)
     if ended or (status is not None and (status.state == RUNNING or is_terminal(status.state))):
-        progress.in_flight[key] = now
-        progress.settled_at = now
+        progress.settle(key, now)
+
+
+def _note_failures(view: View, service: Service, progress: Progress, key: SlotKey, monitor_s: float) -> None:
+    """A task of this update that ended while it was watched counts as failed, also where it ended well: it is
+    there to run (swarmkit's "failure or early termination")."""
+    assert service.update is not None
+    for task in view.slot(service.id, key):
+        if task.created_at < service.update.started_at or view.is_outdated(service, task):
+            continue
+        status = view.status_of(task)
+        if status is None or status.state not in (COMPLETE, FAILED, REJECTED):
+            continue
+        if not status.started_at or status.at - status.started_at <= monitor_s:
+            progress.failed.add(key)
+            progress.last_failed = task.id
 
 
 def _on_failure(service: Service, config: UpdateConfig, task_id: str, now: float) -> Service | None:
@@ -182,7 +246,10 @@ def _on_failure(service: Service, config: UpdateConfig, task_id: str, now: float
     cause = f"due to failure or early termination of task {task_id}"
     if config.failure_action == "rollback" and not rolling_back and service.previous_spec is not None:
         message = f"update rolled back {cause}"
-        return rolled_back(service, UpdateStatus(state="rollback_started", started_at=now, message=message))
+        started = UpdateStatus(
+            state="rollback_started", started_at=service.update.started_at, message=message
+        )
+        return replace(rolled_back(service, started), updated_at=now)
     state, what = ("rollback_paused", "rollback") if rolling_back else ("paused", "update")
     paused = replace(service.update, state=state, message=f"{what} paused {cause}")
     return replace(service, update=paused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skep.manager.allocator.subnets import give, next_subnet
@@ -82,6 +82,7 @@ subnets = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(subnets, max_size=40), st.integers(22, 29), st.sampled_from(["", "10.0.7.0/24"]))
 def test_what_is_given_out_overlaps_nothing_and_is_found_while_there_is_any(
     asked: list[ipaddress.IPv4Network], size: int, after: str

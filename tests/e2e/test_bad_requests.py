@@ -98,18 +98,6 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
         lone.manager.docker("service", "rm", "v")
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/services/create", {**CONTAINER, "Mode": {"ReplicatedJob": {"MaxConcurrent": 1}}}),
-    ],
-)
-def test_what_is_not_there_yet_says_so(lone: Swarm, path: str, body: dict[str, object]) -> None:
-    status, message = ask(lone, "POST", path, json.dumps(body).encode())
-    assert status == 501
-    assert "not supported by this version of skep yet" in message
-
-
 def test_unknown_fields_are_named_in_the_warnings(lone: Swarm) -> None:
     body = json.dumps({**CONTAINER, "Name": "w", "Sise": 3}).encode()
     connection = UnixConnection(str(lone.manager.socket))

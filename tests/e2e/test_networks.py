@@ -130,6 +130,12 @@ def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox
             "net overlay swarm",
         ]
         swarm.workers[0].docker("network", "inspect", "net")
+        (verbose,) = manager.json("network", "inspect", "--verbose", "net")
+        tasks = verbose["Services"]["web"]["Tasks"]
+        assert {task["EndpointIP"] for task in tasks} == {a.partition("/")[0] for a in given.values()}
+        assert verbose["Services"]["web"]["VIP"] in [
+            v["Addr"].partition("/")[0] for v in service["Endpoint"]["VirtualIPs"]
+        ]
     finally:
         manager.docker("service", "rm", "web")
     manager.docker("network", "rm", "net")
@@ -139,6 +145,30 @@ def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox
         return subprocess.run(engine, check=True, capture_output=True, text=True).stdout
 
     wait_until("the bridges are gone", lambda: not bridges())
+
+
+def test_single_containers_are_kept_from_the_bridges_of_the_swarms_networks(
+    swarm: Swarm, busybox_image: str
+) -> None:
+    """The engine would give them the addresses of tasks."""
+    manager = swarm.manager
+    manager.docker("network", "create", "-d", "overlay", "closed")
+    manager.docker("network", "create", "-d", "overlay", "--attachable", "open")
+    container = manager.docker("create", busybox_image, "true")
+    texts = {"closed": "network closed not manually attachable", "open": "not supported by this version"}
+    try:
+        for name, text in texts.items():
+            for command in (
+                ["run", "--rm", "--network", name, busybox_image, "true"],
+                ["network", "connect", name, container],
+            ):
+                refused = manager.run(*command, check=False)
+                assert refused.returncode != 0
+                assert text in refused.stderr
+        assert "hello" in manager.docker("run", "--rm", "--network", "none", busybox_image, "echo", "hello")
+    finally:
+        manager.docker("rm", container)
+        manager.docker("network", "rm", "closed", "open")
 
 
 def test_nodes_own_networks_can_be_a_services(swarm: Swarm, busybox_image: str) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from skep.api.objects import reply_time
 from skep.model.network import IPAM, ConfigFrom, IPAMConfig, Network
+from skep.store.view import View
 
 Json = dict[str, Any]
 
@@ -42,10 +43,11 @@ class NetworkJson(Struct, rename="pascal"):
     services: dict[str, Json] | msgspec.UnsetType = msgspec.UNSET
 
 
-def network_json(network: Network) -> NetworkJson:
+def network_json(network: Network, view: View | None = None) -> NetworkJson:
+    """Returns the network; with a view also who is on it (`docker network inspect --verbose`)."""
     spec = network.spec
     ipam = spec.ipam or IPAM()
-    return NetworkJson(
+    found = NetworkJson(
         name=spec.name,
         id=network.id,
         created=reply_time(network.created_at),
@@ -69,3 +71,42 @@ def network_json(network: Network) -> NetworkJson:
         options=network.options or spec.options or None,
         labels=spec.labels or None,
     )
+    if view is not None:
+        found.services = _services_on(view, network)
+        found.peers = _peers(found.services)
+    return found
+
+
+def _services_on(view: View, network: Network) -> dict[str, Json]:
+    """Returns services by name, as Docker's agents tell it; ours know no index of a load balancer yet."""
+    found: dict[str, Json] = {}
+    for service in view.services.values():
+        vips = service.endpoint.vips if service.endpoint is not None else []
+        vip = next((each.addr for each in vips if each.network_id == network.id), "")
+        tasks = [
+            {
+                "Name": f"{service.spec.name}.{task.slot or task.node_id}.{task.id}",
+                "EndpointID": "",
+                "EndpointIP": address.address.partition("/")[0],
+                "Info": {"Host IP": view.nodes[task.node_id].addr},
+            }
+            for task in view.tasks_of_service(service.id)
+            if task.result is None and task.node_id in view.nodes
+            for address in task.addresses
+            if address.network_id == network.id
+        ]
+        if vip or tasks:
+            ports = service.endpoint.ports if service.endpoint is not None and network.spec.ingress else []
+            found[service.spec.name] = {
+                "VIP": vip.partition("/")[0],
+                "Ports": [f"Target: {p.target_port}, Publish: {p.published_port}" for p in ports],
+                "LocalLBIndex": 0,
+                "Tasks": tasks,
+            }
+    return found
+
+
+def _peers(services: dict[str, Json]) -> list[Json]:
+    """Returns the nodes that have a task on the network."""
+    hosts = sorted({task["Info"]["Host IP"] for each in services.values() for task in each["Tasks"]})
+    return [{"Name": host, "IP": host} for host in hosts]

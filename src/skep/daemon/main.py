@@ -22,6 +22,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.openapi import OpenApiRoutes
+from skep.api.routes.attachments import AttachmentRoutes
 from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
@@ -151,6 +152,7 @@ def make_routes(
     forward: LeaderForward | None,
 ) -> list[Route]:
     """Returns every route there is, those for other managers only too."""
+    networks = NetworkRoutes(node, engine, forward)
     routes = [
         *SystemRoutes(node, engine, settings.hostname).routes(),
         *EventRoutes(node, engine).routes(),
@@ -158,7 +160,8 @@ def make_routes(
         *NodeRoutes(node).routes(),
         *ServiceRoutes(node, engine).routes(),
         *TaskRoutes(node).routes(),
-        *NetworkRoutes(node, engine, forward).routes(),
+        *networks.routes(),
+        *AttachmentRoutes(engine, networks).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),

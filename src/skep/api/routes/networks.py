@@ -132,6 +132,15 @@ class NetworkRoutes:
             deleted += answer.get("NetworksDeleted") or []
         return reply({"NetworksDeleted": deleted or None})
 
+    async def of_swarm(self, term: str) -> Json | None:
+        """Returns the swarm's network with that name or id, on a worker as its bridge here shows it; None
+        where it is none of the swarm's."""
+        if self._node.local().is_manager:
+            found = await self._swarm_one(term)
+            return None if found is not None and _is_predefined(found) else found
+        shown = [_of_copy(copy) for copy in await self._copies()]
+        return next((each for each in shown if term in (each["Id"], each["Name"])), None)
+
     # The leader's
 
     async def list_swarm(self, request: web.Request) -> web.StreamResponse:
@@ -177,7 +186,7 @@ class NetworkRoutes:
     def _here(self, term: str, verbose: bool, by_prefix: bool) -> object:
         view = self._node.manager().view
         network = find_network(view, term, by_prefix)
-        return msgspec.to_builtins(network_json(network))
+        return msgspec.to_builtins(network_json(network, view if verbose else None))
 
     # Asking the leader
 

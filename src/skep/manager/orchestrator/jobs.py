@@ -35,6 +35,7 @@ from .slot import (
     removed_all,
     stopped,
     successor,
+    successor_due_at,
     trimmed,
 )
 
@@ -149,11 +150,13 @@ def decide_job_slot(view: View, service: Service, key: SlotKey, now: float, new_
         removed = {task.id: task for task in removed_all(view, ending, now)}
         current = [removed.get(t.id, t) for t in current if t.id not in unwanted or t.id in removed]
     wanted: tuple[NewTask, ...] = ()
-    if complete is None:
+    due_at = successor_due_at(service, mine, now)
+    if complete is None and due_at is None:
         wanted = _wanted(view, service, key, node, mine, current, now, new_id)
         if any(is_ending(view, task) for task in current):  # it waits for its predecessor to stop
             wanted = tuple(replace(new, desired_state=READY) for new in wanted)
     current, wake_at = promoted(view, current, now, delay_max_s(service))
+    wake_at = due_at if wake_at is None else wake_at
     kept = trimmed(view, service, current, "" if complete is None else complete.id)
     return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 

@@ -58,8 +58,10 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
         current = [stopped(task, now) if is_live(task) else task for task in current]
         return Plan(changes_of(view, service.id, key, trimmed(view, service, current)))
     current = _superseded(view, current, now)
-    wanted = _wanted(view, service, key, current, now, new_id)
+    due_at = successor_due_at(service, current, now)
+    wanted = _wanted(view, service, key, current, now, new_id) if due_at is None else ()
     current, wake_at = promoted(view, current, now, delay_max_s(service))
+    wake_at = due_at if wake_at is None else wake_at
     # What ended for good holds its slot, whatever the history's limit: without it the slot were to be filled.
     last = current[-1] if current and not wanted and not any(is_live(t) for t in current) else None
     kept = trimmed(view, service, current, "" if last is None else last.id)
@@ -223,6 +225,18 @@ def successor(
             avoid_node_id=ended.node_id if failed and not wanted.node_id else "",
         ),
     )
+
+
+def successor_due_at(service: Service, current: Sequence[Task], now: float) -> float | None:
+    """Returns when a task that was rejected before its own delay was over may be followed; None: now.
+
+    Its container is made while it waits. Were it followed at once, a missing image would be asked for again
+    and again, whatever the delay (swarmkit's restart supervisor waits for the delay under way, too).
+    """
+    ended = current[-1] if current else None
+    if ended is None or ended.result is None or ended.spec_version != service.template.version:
+        return None
+    return ended.run_at if now < ended.run_at <= now + delay_max_s(service) else None
 
 
 def promoted(

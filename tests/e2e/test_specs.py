@@ -146,6 +146,7 @@ def test_fields_not_acted_on_are_stored_and_named(lone: Swarm) -> None:
         "EndpointSpec": {"Mode": "dnsrr", "Ports": []},
         "TaskTemplate": {**FULL["TaskTemplate"], "Networks": [{"Target": "n"}]},
     }
+    lone.manager.docker("network", "create", "-d", "overlay", "n")
     created = ask(lone, "POST", "/services/create", spec)
     ask(lone, "DELETE", "/services/named")
     text = " ".join(created["Warnings"])

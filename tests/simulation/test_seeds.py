@@ -44,7 +44,7 @@ def _quiet() -> None:
 
 
 CHUNK = 20  # seeds to a test: enough to keep the report short, few enough to name what failed
-SEEDS = int(os.environ.get("SKEP_SIM_SEEDS", "200"))
+SEEDS = int(os.environ.get("SKEP_SIM_SEEDS", "120"))
 
 
 @pytest.mark.parametrize("seed", FOUND)

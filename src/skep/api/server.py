@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -28,21 +29,24 @@ log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SOCKET_PATH_MAX = 107  # unix(7)
+CLOSE_S = 5.0  # for requests under way when the daemon ends; streams are ended at once
 
 
 class Route(Struct, frozen=True):
     """One route of the API; the path without its version. `is_leaders`: only a leader can answer it, other
-    managers pass it on. `is_internal`: only managers may ask it of each other."""
+    managers pass it on. `is_internal`: only managers may ask it of each other. `is_endless`: its answer ends
+    when the daemon does."""
 
     method: str
     path: str
     handler: Handler
     is_leaders: bool = False
     is_internal: bool = False
+    is_endless: bool = False
 
 
-def leaders(method: str, path: str, handler: Handler) -> Route:
-    return Route(method, path, handler, is_leaders=True)
+def leaders(method: str, path: str, handler: Handler, is_endless: bool = False) -> Route:
+    return Route(method, path, handler, is_leaders=True, is_endless=is_endless)
 
 
 class ApiServer:
@@ -64,6 +68,7 @@ class ApiServer:
         self._server_header = server_header
         self._app = web.Application(client_max_size=0, middlewares=[self._around])
         self._works: set[asyncio.Future[web.StreamResponse]] = set()
+        self._endless: set[asyncio.Task[Any]] = set()
         for route in routes:
             if forward is None and not (route.is_leaders or route.is_internal):
                 continue
@@ -72,6 +77,8 @@ class ApiServer:
             handler = self._leaders(forward, route.handler) if route.is_leaders else route.handler
             if route.method != "GET":
                 handler = self._to_its_end(handler)
+            elif route.is_endless:
+                handler = self._until_closed(handler)
             for prefix in ("", PREFIX):
                 self._app.router.add_route(route.method, prefix + route.path, handler)
         if forward is not None:
@@ -128,11 +135,27 @@ class ApiServer:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
+        for stream in self._endless:
+            stream.cancel()
         if self._forward is not None:
             await self._forward.close()
         await self._runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def _until_closed(self, handler: Handler) -> Handler:
+        """A stream that somebody listens to (the other managers always do) keeps no daemon from ending."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            stream = asyncio.current_task()
+            assert stream is not None
+            self._endless.add(stream)
+            try:
+                return await handler(request)
+            finally:
+                self._endless.discard(stream)
+
+        return answer
 
     def _to_its_end(self, handler: Handler) -> Handler:
         """A client that goes away stops no order halfway: what etcd has done, the leader must know of."""

@@ -39,8 +39,8 @@ class EventRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/events", self.events),
-            Route("GET", "/skep/v1/events", self.swarm_events, is_internal=True),
+            Route("GET", "/events", self.events, is_endless=True),
+            Route("GET", "/skep/v1/events", self.swarm_events, is_internal=True, is_endless=True),
         ]
 
     async def events(self, request: web.Request) -> web.StreamResponse:

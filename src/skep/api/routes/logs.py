@@ -31,8 +31,8 @@ class LogRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/services/{id}/logs", self.of_service),
-            leaders("GET", "/tasks/{id}/logs", self.of_task),
+            leaders("GET", "/services/{id}/logs", self.of_service, is_endless=True),
+            leaders("GET", "/tasks/{id}/logs", self.of_task, is_endless=True),
         ]
 
     async def of_service(self, request: web.Request) -> web.StreamResponse:

@@ -117,12 +117,10 @@ def test_constraints_preferences_and_limits(swarm: Swarm, service: str) -> None:
     manager.docker(
         "service", "update", "-d", "-q", "--replicas", "3", "--replicas-max-per-node", "1", service
     )
+    # The crowded node lets one go; nothing has to be replaced for the new limit.
     wait_until(
-        "one on each, by the update",
-        lambda: (
-            Counter(r["Node"] for r in manager.running(service)) == dict.fromkeys(GPU_NODES, 1)
-            and manager.json("service", "inspect", service)[0]["UpdateStatus"]["State"] == "completed"
-        ),
+        "one on each",
+        lambda: Counter(r["Node"] for r in manager.running(service)) == dict.fromkeys(GPU_NODES, 1),
     )
     manager.docker("service", "scale", "-d", f"{service}=4")
     (waiting,) = wait_until(

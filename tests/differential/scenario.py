@@ -112,7 +112,7 @@ class Scenario:
     """`none`: in no swarm; `own`: the steps make and leave one; `shared`: a swarm of one node, emptied after."""
     files: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
-    """Only in the whole run."""
+    """Only in the whole run: it takes long, or depends on when parts of Docker run."""
     awaits: str = ""
     """What skep does not do yet: the scenario is run, and may fail."""
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from tests.e2e.hosts import Host, busybox_into
 
@@ -151,6 +152,7 @@ class Side:
                     f"{path} removed", lambda p=path: self.call("DELETE", p).status in (200, 204, 404)
                 )
                 self.wait_for(f"{path} gone", lambda p=path: self.call("GET", p).status == 404)
+        self.wait_for("containers gone", lambda: not self.call("GET", RUNNING).json())
         self._names.clear()
 
     def wait_for(self, what: str, test: Callable[[], Any]) -> Any:
@@ -164,6 +166,7 @@ class Side:
             time.sleep(0.1)
 
 
+RUNNING = "/containers/json?filters=" + quote('{"label":["com.docker.swarm.task"]}')
 _BUILT_IN = ("bridge", "host", "none", "docker_gwbridge", "ingress")
 
 

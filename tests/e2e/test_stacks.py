@@ -140,12 +140,20 @@ class Stack:
         return found
 
     def deploy(self, *options: str, check: bool = True) -> str:
+        """Begins when no update is under way: it would change a service's version while the client works."""
+        wait_until("no update goes on", lambda: "updating" not in self.updates())
         file = self.directory / "stack.yml"
         file.write_text(json.dumps(self.compose))
         done = self.host.run(
             "stack", "deploy", "-c", str(file), "--resolve-image", "never", *options, STACK, check=check
         )
         return done.stdout + done.stderr
+
+    def updates(self) -> list[str]:
+        """Returns the states of the stack's updates."""
+        ids = self.host.docker("service", "ls", "-q", "--filter", f"name={STACK}_").split()
+        found = self.host.json("service", "inspect", *ids) if ids else []
+        return [(each.get("UpdateStatus") or {}).get("State", "") for each in found]
 
     def task_ids(self, *services: str) -> set[str]:
         """Returns the tasks that are to run."""

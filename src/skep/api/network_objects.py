@@ -71,9 +71,9 @@ def network_json(network: Network, view: View | None = None) -> NetworkJson:
         options=network.options or spec.options or None,
         labels=spec.labels or None,
     )
-    if view is not None:
-        found.services = _services_on(view, network)
-        found.peers = _peers(found.services)
+    services = _services_on(view, network) if view is not None else {}
+    if services:
+        found.services, found.peers = services, _peers(services)
     return found
 
 

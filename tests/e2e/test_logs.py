@@ -25,7 +25,7 @@ COUNT = "n=0; while true; do echo tick-$n-; n=$((n+1)); sleep 0.2; done"
 PREFIX = re.compile(
     r"^(?P<name>[\w-]+)\.(?P<slot>\d)\.(?P<task>\w{12})@(?P<node>mg0|w0|w1) +\| (?P<text>.*)$"
 )
-BULK_BYTES = 100_000_000
+BULK_BYTES = 50_000_000
 
 
 def create(swarm: Swarm, name: str, image: str, script: str, *options: str) -> None:
@@ -238,7 +238,7 @@ def resident_mb(host: Host) -> float:
 
 
 def test_a_slow_reader_fills_nobodys_memory(swarm: Swarm, talkers: str, busybox_image: str) -> None:
-    """100 MB of a worker's, first to a client that does not read, then to one that does."""
+    """50 MB of a worker's, first to a client that does not read, then to one that does."""
     manager, worker = swarm.manager, swarm.workers[0]
     script = f"yes {'x' * 999} | head -c {BULK_BYTES}; echo; sleep 1d"
     create(swarm, "bulk", busybox_image, script, "--constraint", "node.hostname==w0")

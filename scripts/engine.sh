@@ -64,6 +64,8 @@ stop() {
         local pid
         pid=$(cat "$dir/pid")
         docker -H "unix://$dir/docker.sock" ps -aq 2>/dev/null | xargs -r docker -H "unix://$dir/docker.sock" rm -f >/dev/null 2>&1 || true
+        docker -H "unix://$dir/docker.sock" network ls -q --filter type=custom 2>/dev/null |
+            xargs -r docker -H "unix://$dir/docker.sock" network rm >/dev/null 2>&1 || true
         kill "$pid" 2>/dev/null || true
         for _ in $(seq 150); do
             kill -0 "$pid" 2>/dev/null || break

@@ -10,12 +10,13 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 BUSY_MAX = 200_000  # turns of the loop without any time passing: a decider that never comes to rest
 START_S = 1000.0  # not 0: some code uses 0 for "never"
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Stuck(RuntimeError):
@@ -125,8 +126,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if seconds > 0:
             self._virtual_s += seconds
 
-    def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         guarded = self._guard(callback, args, context)
         if guarded is None:
@@ -134,8 +135,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         guarded.handle = super().call_soon(guarded, context=guarded.context)
         return guarded.handle
 
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         guarded = self._guard(callback, args, context)
         if guarded is None:

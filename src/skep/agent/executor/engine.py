@@ -57,7 +57,7 @@ class EngineClient:
     async def api_version(self) -> ApiVersion:
         """Returns what is spoken with this engine: its own version, or ours where that is lower."""
         if self._version is None:
-            async with await self._send("GET", "/_ping") as answer:
+            async with await self._request("GET", "/_ping", is_versioned=False) as answer:
                 said = answer.headers.get("Api-Version", "")
             found = _VERSION.fullmatch(said)
             spoken = (int(found[1]), int(found[2])) if found is not None else OLDEST
@@ -218,21 +218,11 @@ class EngineClient:
         timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
         headers: dict[str, str] | None = None,
         buffer: int = LINE_MAX_BYTES,
+        is_versioned: bool = True,
     ) -> aiohttp.ClientResponse:
-        major, minor = await self.api_version()
-        versioned = f"/v{major}.{minor}{path}"
-        return await self._send(method, versioned, parameters, body, timeout, headers, buffer)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        parameters: dict[str, str] | None = None,
-        body: Json | None = None,
-        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
-        headers: dict[str, str] | None = None,
-        buffer: int = LINE_MAX_BYTES,
-    ) -> aiohttp.ClientResponse:
+        if is_versioned:
+            major, minor = await self.api_version()
+            path = f"/v{major}.{minor}{path}"
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # How many calls run at once is the executor's to say, by kind of call.

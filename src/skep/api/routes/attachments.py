@@ -26,10 +26,6 @@ class HostConfig(Wire, frozen=True, kw_only=True):
     network_mode: str = ""
 
 
-class EndpointSettings(Wire, frozen=True, kw_only=True):
-    """Nothing of it matters here."""
-
-
 class NetworkingConfig(Wire, frozen=True, kw_only=True):
     endpoints_config: dict[str, object] = {}
 

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from skep.agent.worker import Worker
 from skep.manager.dispatcher.dispatcher import Dispatcher
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed, commit_known
 from skep.manager.membership import Membership
 from skep.sim.cluster import Options, run
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
 from skep.sim.violation import Violation
-from skep.store.port import Store, Txn
+from skep.store.port import Fence, Put, Store, Txn
 
 FOUND = {  # seeds that once failed, and what they found
     4: "what a removed node's tasks hold was counted below zero",
@@ -132,7 +132,8 @@ def test_checkers_see_a_write_without_a_fence(monkeypatch: pytest.MonkeyPatch) -
     async def careless(store: Store, txn: Txn) -> int:
         return await commit_known(store, replace(txn, fence=None))
 
-    monkeypatch.setattr("skep.manager.control.services.commit_known", careless)
+    for module in ("skep.manager.durable", "skep.manager.control.services"):
+        monkeypatch.setattr(f"{module}.commit_known", careless)
     with pytest.raises(Violation, match="without a fence"):
         run_all(range(1000, 1010))
 
@@ -162,10 +163,11 @@ def test_checkers_see_a_member_that_comes_back_without_its_data(monkeypatch: pyt
 def test_checkers_see_an_acknowledged_change_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader that answers before it has written."""
 
-    async def hasty(store: Store, txn: Txn) -> int:
-        asyncio.ensure_future(commit_known(store, txn)).add_done_callback(lambda done: done.exception())
+    async def hasty(store: Store, fence: Fence, changed: Put, version: int) -> int:
+        writing = asyncio.ensure_future(commit_changed(store, fence, changed, version))
+        writing.add_done_callback(lambda done: done.exception())
         return 1 << 40
 
-    monkeypatch.setattr("skep.manager.control.nodes.commit_known", hasty)
+    monkeypatch.setattr("skep.manager.control.nodes.commit_changed", hasty)
     with pytest.raises(Violation, match="acknowledged"):
         run_all(range(1000, 1010))

@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, Unavailable
-from skep.store.port import Put, Store, Txn
+from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, StaleVersion, Unavailable
+from skep.store.port import Compare, Fence, Put, Store, Txn
 
 log = structlog.get_logger()
 
@@ -46,6 +46,23 @@ async def commit_known(store: Store, txn: Txn) -> int:
             if loop.time() > patience:
                 raise
             await asyncio.sleep(RETRY_S)
+
+
+async def commit_new(store: Store, fence: Fence, new: Put, name_key: str, object_id: str) -> int:
+    """Writes an object that nobody has the name of. Returns the revision. Errors: `Conflict` where somebody
+    has; as `commit_known`."""
+    ops = (new, Put(name_key, object_id.encode()))
+    return await commit_known(store, Txn(ops, compares=(Compare(name_key, 0),), fence=fence))
+
+
+async def commit_changed(store: Store, fence: Fence, changed: Put, version: int) -> int:
+    """Writes an object again that was last written at `version`. Returns the revision. Errors:
+    `StaleVersion` where somebody else wrote it meanwhile; as `commit_known`."""
+    txn = Txn((changed,), compares=(Compare(changed.key, version),), fence=fence)
+    try:
+        return await commit_known(store, txn)
+    except Conflict as error:
+        raise StaleVersion() from error
 
 
 async def _find_out(store: Store, txn: Txn, deadline: float, doubt: OutcomeUnknown) -> int | None:

@@ -9,11 +9,11 @@ import structlog
 from msgspec.structs import replace
 
 from skep.manager.ca import rotation
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Unavailable
 from skep.store import codec
-from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.port import Fence, Put, Store
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -70,12 +70,8 @@ class RotationKeeper:
             self._remind(state.nodes)
         elif isinstance(state, rotation.Finished):
             after = rotation.finished(cluster, self._clock.now(), self._new_secret(), self._new_secret())
-            txn = Txn(
-                (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
-                compares=(Compare(codec.CLUSTER_KEY, cluster.version),),
-                fence=self._fence,
-            )
-            revision = await commit_known(self._store, txn)
+            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
+            revision = await commit_changed(self._store, self._fence, put, cluster.version)
             self._view.put_cluster(replace(after, version=revision))
             log.info("ca.rotated", nodes=len(self._view.nodes))
             self._changed()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
 from skep.model.container import ConfigReference, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
@@ -20,7 +20,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, SkepError, StaleVersion
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 DATA_MAX_BYTES = {SECRET: 500 * 1024, CONFIG: 1000 * 1024}  # Docker's, not reached
@@ -87,17 +87,10 @@ class MaterialControl:
         now = self._clock.now()
         spec = ConfigSpec(name=spec.name, labels=spec.labels, data=spec.data, templating=spec.templating)
         material = Material(kind=kind, id=self._new_id(), spec=spec, created_at=now, updated_at=now)
+        new = Put(codec.material_key(kind, material.id), codec.encode_object(material))
         name_key = codec.material_name_key(kind, spec.name)
-        txn = Txn(
-            (
-                Put(codec.material_key(kind, material.id), codec.encode_object(material)),
-                Put(name_key, material.id.encode()),
-            ),
-            compares=(Compare(name_key, 0),),
-            fence=self._fence,
-        )
         try:
-            revision = await commit_known(self._store, txn)
+            revision = await commit_new(self._store, self._fence, new, name_key, material.id)
         except Conflict as error:
             raise taken from error
         material = replace(material, version=revision)
@@ -118,16 +111,8 @@ class MaterialControl:
             changed = replace(
                 known, spec=replace(known.spec, labels=spec.labels), updated_at=self._clock.now()
             )
-            key = codec.material_key(known.kind, known.id)
-            txn = Txn(
-                (Put(key, codec.encode_object(changed)),),
-                compares=(Compare(key, known.version),),
-                fence=self._fence,
-            )
-            try:
-                revision = await commit_known(self._store, txn)
-            except Conflict as error:
-                raise StaleVersion() from error
+            put = Put(codec.material_key(known.kind, known.id), codec.encode_object(changed))
+            revision = await commit_changed(self._store, self._fence, put, known.version)
             changed = replace(changed, version=revision)
             self._view.put_material(changed)
         self._hub.emit(known.kind, "update", known.id, name=known.spec.name)

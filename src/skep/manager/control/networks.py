@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from skep.manager.allocator import subnets
 from skep.manager.control.validate_network import validate_network
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
 from skep.model.network import OVERLAY, Network, NetworkSpec, ingress_of
 from skep.model.service import Service
@@ -18,7 +18,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 INGRESS = "ingress"
@@ -67,17 +67,10 @@ class NetworkControl:
         network = Network(id=self._new_id(), spec=spec, created_at=now, updated_at=now)
         if network.is_overlay:
             network = self._with_subnets(network)
+        new = Put(codec.network_key(network.id), codec.encode_object(network))
         name_key = codec.network_name_key(spec.name)
-        txn = Txn(
-            (
-                Put(codec.network_key(network.id), codec.encode_object(network)),
-                Put(name_key, network.id.encode()),
-            ),
-            compares=(Compare(name_key, 0),),
-            fence=self._fence,
-        )
         try:
-            revision = await commit_known(self._store, txn)
+            revision = await commit_new(self._store, self._fence, new, name_key, network.id)
         except Conflict as error:
             raise Conflict(f"network with name {spec.name} already exists") from error
         network = replace(network, version=revision)
@@ -123,12 +116,8 @@ class NetworkControl:
                 spec = NetworkSpec(name=INGRESS, driver=OVERLAY, scope="swarm", ingress=True)
                 await self._create(spec)
             after = replace(cluster, has_had_ingress=True)
-            txn = Txn(
-                (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
-                compares=(Compare(codec.CLUSTER_KEY, cluster.version),),
-                fence=self._fence,
-            )
-            revision = await commit_known(self._store, txn)
+            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
+            revision = await commit_changed(self._store, self._fence, put, cluster.version)
             self._view.put_cluster(replace(after, version=revision))
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed, commit_known
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import keeps_quorum_without, voters
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
+from skep.runtime.errors import Invalid, NotFound, StaleVersion
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 _ROLES = ("worker", "manager")
@@ -80,15 +80,9 @@ class NodeControl:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
         if node.spec.role == "manager" and spec.role == "worker":
             self._check_demotion(node)
-        key = codec.node_key(node_id)
         after = replace(node, spec=spec, updated_at=self._clock.now())
-        txn = Txn(
-            (Put(key, codec.encode_object(after)),), compares=(Compare(key, version),), fence=self._fence
-        )
-        try:
-            revision = await commit_known(self._store, txn)
-        except Conflict as error:
-            raise StaleVersion() from error
+        put = Put(codec.node_key(node_id), codec.encode_object(after))
+        revision = await commit_changed(self._store, self._fence, put, version)
         after = replace(after, version=revision)
         self._view.put_node(after)
         attributes = {"name": node.description.hostname}

@@ -13,7 +13,7 @@ from skep.manager.control.attachments import with_network_ids
 from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
 from skep.model.access import access_of, check_allowed
 from skep.model.service import (
@@ -30,7 +30,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 
@@ -95,19 +95,12 @@ class ServiceControl:
             last_execution_at=now if spec.is_job else 0.0,
             endpoint=endpoints.decide(self._view, service_id, spec, None),
         )
+        new = Put(codec.service_key(service.id), codec.encode_object(service))
         name_key = codec.service_name_key(spec.name)
-        txn = Txn(
-            (
-                Put(codec.service_key(service.id), codec.encode_object(service)),
-                Put(name_key, service.id.encode()),
-            ),
-            compares=(Compare(name_key, 0),),
-            fence=self._fence,
-        )
         with self._claimed(service.id):
             async with self._references.held(service.spec):
                 try:
-                    revision = await commit_known(self._store, txn)
+                    revision = await commit_new(self._store, self._fence, new, name_key, service.id)
                 except Conflict as error:
                     raise taken from error
                 service = replace(service, version=revision)
@@ -262,18 +255,10 @@ class ServiceControl:
             raise
 
     async def _write(self, before: Service, after: Service) -> Service:
-        key = codec.service_key(after.id)
-        txn = Txn(
-            (Put(key, codec.encode_object(after)),),
-            compares=(Compare(key, before.version),),
-            fence=self._fence,
-        )
+        put = Put(codec.service_key(after.id), codec.encode_object(after))
         with self._claimed(after.id):
             async with self._references.held(after.spec):
-                try:
-                    revision = await commit_known(self._store, txn)
-                except Conflict as error:
-                    raise StaleVersion() from error
+                revision = await commit_changed(self._store, self._fence, put, before.version)
                 after = replace(after, version=revision)
                 self._view.put_service(after)
         self._hub.emit("service", "update", after.id, **service_changes(before, after))

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
-from skep.manager.durable import commit_known
+from skep.manager.durable import commit_changed
 from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from skep.runtime.errors import Invalid, NotFound, StaleVersion, Unsupported
 from skep.store import codec
-from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.port import Fence, Put, Store
 from skep.store.view import View
 
 CERT_EXPIRY_MIN_NS = 3600 * SECOND_NS  # Docker's own minimum
@@ -114,15 +114,8 @@ class SwarmControl:
         return await self._write(cluster, after)
 
     async def _write(self, before: Cluster, after: Cluster) -> Cluster:
-        txn = Txn(
-            (Put(codec.CLUSTER_KEY, codec.encode_object(after)),),
-            compares=(Compare(codec.CLUSTER_KEY, before.version),),
-            fence=self._fence,
-        )
-        try:
-            revision = await commit_known(self._store, txn)
-        except Conflict as error:
-            raise StaleVersion() from error
+        put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
+        revision = await commit_changed(self._store, self._fence, put, before.version)
         after = replace(after, version=revision)
         self._view.put_cluster(after)
         self._changed()

@@ -1,4 +1,4 @@
-"""Our objects in Docker's JSON (Engine API 1.51), as structs: listing a hundred thousand tasks is fast."""
+"""Tasks in Docker's JSON (Engine API 1.51), as structs: listing 100,000 is fast. And what all share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from skep.model.container import GenericResource, PortConfig
+from skep.model.container import GenericResource
 from skep.model.generic import wire_of
 from skep.model.network import IPAMConfig, Network
-from skep.model.node import READY, Node, NodeTLSInfo
-from skep.model.service import Endpoint, Service, TaskTemplate, UpdateStatus, iteration_of
-from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec, UpdateConfig
+from skep.model.service import TaskTemplate, iteration_of
+from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
 from skep.model.wire import Wire, always_empty_map
@@ -269,188 +268,9 @@ def status_json(status: TaskStatus) -> TaskStatusJson:
     )
 
 
-class VirtualIPJson(Wire, frozen=True, kw_only=True):
-    network_id: str = field(name="NetworkID")
-    addr: str = ""
-
-
-class EndpointJson(Wire, frozen=True, kw_only=True):
-    spec: EndpointSpec = field(default_factory=EndpointSpec)
-    ports: list[PortConfig] = []
-    virtual_ips: list[VirtualIPJson] = field(name="VirtualIPs", default=[])
-
-
-class UpdateStatusJson(Wire, frozen=True, kw_only=True):
-    state: str = ""
-    started_at: str = ""
-    completed_at: str = ""
-    message: str = ""
-
-
-class ServiceStatusJson(Struct, rename="pascal"):
-    running_tasks: int
-    desired_tasks: int
-    completed_tasks: int = 0
-
-
-class JobStatusJson(Struct, rename="pascal"):
-    job_iteration: JobIterationJson
-    last_execution: str
-
-
-class ServiceJson(Wire, frozen=True, kw_only=True):
-    id: str = field(name="ID")
-    version: Version
-    created_at: str
-    updated_at: str
-    spec: ServiceSpec
-    previous_spec: ServiceSpec | None = None
-    endpoint: EndpointJson
-    update_status: UpdateStatusJson | None = None
-    service_status: ServiceStatusJson | None = None
-    job_status: JobStatusJson | None = None
-
-
-def service_json(view: View, service: Service, with_status: bool = False) -> ServiceJson:
-    """Returns the service; `with_status` adds its counts (API 1.41)."""
-    endpoint = service.spec.endpoint_spec or EndpointSpec()
-    if not endpoint.ports:
-        endpoint = EndpointSpec()  # nothing was allocated: Docker shows no endpoint then
-    return ServiceJson(
-        id=service.id,
-        version=Version(service.version),
-        created_at=reply_time(service.created_at),
-        updated_at=reply_time(service.updated_at),
-        spec=_shown(service.spec),
-        previous_spec=None if service.previous_spec is None else _shown(service.previous_spec),
-        endpoint=_endpoint(endpoint, service.endpoint),
-        update_status=_update_json(service.update),
-        service_status=_counts(view, service) if with_status else None,
-        job_status=_job_status(service) if service.spec.is_job else None,
-    )
-
-
-def _shown(spec: ServiceSpec) -> ServiceSpec:
-    """What Docker always says of a spec, also where it is unset."""
-    task = spec.task_template
-    return replace(
-        spec,
-        task_template=replace(shown_task(task), runtime=task.runtime or "container"),
-        update_config=_shown_update(spec.update_config),
-        rollback_config=_shown_update(spec.rollback_config),
-    )
-
-
-def _shown_update(config: UpdateConfig | None) -> UpdateConfig | None:
-    if config is None:
-        return None
-    return replace(
-        config, failure_action=config.failure_action or "pause", order=config.order or "stop-first"
-    )
-
-
 def shown_task(task: TaskSpec) -> TaskSpec:
     """See `_shown`; a task's own spec says less than its service's."""
     container = task.container_spec
     if container is None or container.isolation:
         return task
     return replace(task, container_spec=replace(container, isolation="default"))
-
-
-def _endpoint(spec: EndpointSpec, given: Endpoint | None) -> EndpointJson:
-    if given is None:
-        return EndpointJson(spec=spec)
-    vips = [VirtualIPJson(network_id=vip.network_id, addr=vip.addr) for vip in given.vips]
-    return EndpointJson(spec=spec, ports=given.ports, virtual_ips=vips)
-
-
-def _update_json(update: UpdateStatus | None) -> UpdateStatusJson | None:
-    if update is None:
-        return None
-    completed = reply_time(update.completed_at) if update.completed_at else ""
-    return UpdateStatusJson(
-        state=update.state,
-        started_at=reply_time(update.started_at),
-        completed_at=completed,
-        message=update.message,
-    )
-
-
-def _job_status(service: Service) -> JobStatusJson:
-    iteration = JobIterationJson(iteration_of(service.template.version))
-    return JobStatusJson(iteration, reply_time(service.last_execution_at))
-
-
-def _counts(view: View, service: Service) -> ServiceStatusJson:
-    desired = service.spec.replicas
-    job = service.spec.mode.replicated_job
-    completed = 0
-    if job is not None:  # as Docker: what may be under way at once, also when all is done
-        desired = job.max_concurrent or 0
-    if service.spec.is_job:
-        completed = view.completed.get(service.id, {}).get(service.template.version, 0)
-        if job is not None:  # a task of a node that was lost may have ended well beside its successor
-            completed = min(completed, service.completions)
-    if desired is None:  # global: one per node that has or is to have a task
-        live = view.live.get(service.id, {})
-        desired = len(live) + len(view.pending.get(service.id, ()))
-    return ServiceStatusJson(view.running.get(service.id, 0), desired, completed)
-
-
-class NodeStatusJson(Wire, frozen=True, kw_only=True):
-    state: str
-    message: str = ""
-    addr: str = ""
-
-
-class ManagerStatusJson(Wire, frozen=True, kw_only=True):
-    leader: bool = False
-    reachability: str = ""
-    addr: str = ""
-
-
-class NodeDescriptionJson(Wire, frozen=True, kw_only=True):
-    hostname: str
-    platform: object
-    resources: object
-    engine: object
-    tls_info: NodeTLSInfo | None = field(name="TLSInfo", default=None)
-
-
-class NodeJson(Wire, frozen=True, kw_only=True):
-    id: str = field(name="ID")
-    version: Version
-    created_at: str
-    updated_at: str
-    spec: object
-    description: NodeDescriptionJson
-    status: NodeStatusJson
-    manager_status: ManagerStatusJson | None = None
-
-
-def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -> NodeJson:
-    """Returns the node with its soft state. `leader_id` is the node that answers."""
-    state = view.node_state(node.id)
-    described = node.description
-    manager = None
-    if view.is_member(node.id) or (node.spec.role == "manager" and state.state != READY):
-        reachable = view.reachability_of(node.id) or "unreachable"
-        manager = ManagerStatusJson(
-            leader=node.id == leader_id, reachability=reachable, addr=node.manager_addr
-        )
-    return NodeJson(
-        id=node.id,
-        version=Version(node.version),
-        created_at=reply_time(node.created_at),
-        updated_at=reply_time(node.updated_at),
-        spec=node.spec,
-        description=NodeDescriptionJson(
-            hostname=described.hostname,
-            platform=described.platform,
-            resources=described.resources,
-            engine=described.engine,
-            tls_info=tls,
-        ),
-        status=NodeStatusJson(state=state.state, message=state.message, addr=node.addr),
-        manager_status=manager,
-    )

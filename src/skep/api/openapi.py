@@ -14,10 +14,12 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.objects import NodeJson, ServiceJson, TaskJson, encode
+from skep.api.node_objects import NodeJson
+from skep.api.objects import TaskJson, encode
 from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, UnlockRequest
 from skep.api.routes import materials, networks, nodes, own, services, swarm, tasks
 from skep.api.server import Route
+from skep.api.service_objects import ServiceJson
 from skep.api.versions import MAX_VERSION, MIN_VERSION, show_version
 from skep.model.cluster import SwarmSpec
 from skep.model.material import ConfigSpec, SecretSpec

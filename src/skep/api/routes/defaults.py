@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.api.objects import ServiceJson
+from skep.api.service_objects import ServiceJson
 from skep.model.container import DNSConfig, ResourceRequirements, RestartPolicy
 from skep.model.spec import Placement, TaskSpec, UpdateConfig
 

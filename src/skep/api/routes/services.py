@@ -9,12 +9,12 @@ from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters
-from skep.api.objects import service_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
+from skep.api.service_objects import service_json
 from skep.api.since import as_of
 from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec

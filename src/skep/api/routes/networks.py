@@ -6,9 +6,6 @@ to see whose it is. The bridges that stand for the swarm's networks are shown as
 
 from __future__ import annotations
 
-import re
-import time
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import msgspec
@@ -16,8 +13,9 @@ from aiohttp import web
 
 from skep.api.decode import decode_body, query_bool, read_bytes
 from skep.api.engine import LocalEngine
-from skep.api.filters import BadFilterValue, Filters, matches_labels, parse_filters
+from skep.api.filters import Filters, matches_labels, parse_filters
 from skep.api.forward import LeaderForward, patiently
+from skep.api.network_filters import check_filters, fits, listed, until_of
 from skep.api.network_objects import Json, network_json
 from skep.api.passthrough import Passthrough
 from skep.api.port import SwarmNode
@@ -26,11 +24,9 @@ from skep.api.routes.reply import reply
 from skep.api.server import Route
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY, NetworkSpec
 from skep.runtime.errors import Conflict, Invalid, NoLeader, NotFound, NotManager
-from skep.store.view import View
 
 FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
-_TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
 class NetworkRoutes:
@@ -60,13 +56,13 @@ class NetworkRoutes:
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         filters = parse_filters(request, FILTERS)
-        _check(filters)
+        check_filters(filters)
         copies = await self._copies()
         found: list[Json] = []
         if self._node.local().is_manager:
             found = await self._swarms(filters)
         else:
-            found = [each for each in map(_of_copy, copies) if _fits(each, filters, is_used=True)]
+            found = [each for each in map(_of_copy, copies) if fits(each, filters, is_used=True)]
         hidden = {copy["Id"] for copy in copies}
         local = await self._engine_list(request)
         return reply(found + [each for each in local if each["Id"] not in hidden])
@@ -145,7 +141,7 @@ class NetworkRoutes:
 
     async def list_swarm(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
-        return reply(_listed(view, parse_filters(request, FILTERS)))
+        return reply(listed(view, parse_filters(request, FILTERS)))
 
     async def create_swarm(self, request: web.Request) -> web.StreamResponse:
         spec, _ = decode_body(await read_bytes(request), NetworkSpec)
@@ -167,7 +163,7 @@ class NetworkRoutes:
 
     async def _prune_here(self, filters: Filters) -> list[str]:
         manager = self._node.manager()
-        until = _until(filters)
+        until = until_of(filters)
         deleted = []
         for network in list(manager.view.networks.values()):
             if network.is_predefined or network.spec.ingress or (until and network.created_at >= until):
@@ -193,7 +189,7 @@ class NetworkRoutes:
     async def _swarms(self, filters: Filters) -> list[Json]:
         async def ask() -> list[Json]:
             if self._node.leader_socket() is None:
-                return _listed(self._node.manager().view, filters)
+                return listed(self._node.manager().view, filters)
             query = f"?filters={quote(_encoded(filters))}"
             return list(msgspec.json.decode(await self._node.ask_leader("GET", "/networks" + query)))
 
@@ -272,74 +268,6 @@ class NetworkRoutes:
                 return
 
 
-def _listed(view: View, filters: Filters) -> list[Json]:
-    used = _used(view) if "dangling" in filters else frozenset()
-    found = []
-    for network in sorted(view.networks.values(), key=lambda n: n.spec.name):
-        if network.is_predefined:
-            continue
-        shown = msgspec.to_builtins(network_json(network))
-        assert isinstance(shown, dict)
-        if _fits(shown, filters, network.id in used):
-            found.append(shown)
-    return found
-
-
-def _used(view: View) -> frozenset[str]:
-    """Returns the networks that services are attached to."""
-    found: set[str] = set()
-    for service in view.services.values():
-        task = service.spec.task_template
-        found.update(each.target for each in task.networks or service.spec.networks)
-    return frozenset(found)
-
-
-def _check(filters: Filters) -> None:
-    for value in filters.get("type", []):
-        if value not in ("builtin", "custom"):
-            raise BadFilterValue(f"invalid filter: 'type'='{value}'")
-    for value in filters.get("dangling", []):
-        if value not in (*_TRUE, *_FALSE):
-            raise Invalid(
-                'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
-            )
-
-
-def _fits(network: Json, filters: Filters, is_used: bool) -> bool:
-    """True where a network passes: values of one filter are alternatives, filters add up."""
-    labels = network.get("Labels") or {}
-    dangling = filters.get("dangling", [])
-    return (
-        _in(filters.get("driver"), network["Driver"])
-        and _in(filters.get("scope"), "swarm")
-        and _in(filters.get("type"), "custom")
-        and _matches(filters.get("id"), network["Id"])
-        and _matches(filters.get("name"), network["Name"])
-        and matches_labels(filters.get("label", []), labels)
-        and (not dangling or any((each in _TRUE) != is_used for each in dangling))
-    )
-
-
-def _in(wanted: list[str] | None, value: str) -> bool:
-    return not wanted or value in wanted
-
-
-def _matches(wanted: list[str] | None, value: str) -> bool:
-    """Part of the value, from its begin where `^` says so, to its end where `$` does (of Go's patterns only
-    these: another's pattern must not hold up the leader)."""
-    return not wanted or any(_matches_one(each, value) for each in wanted)
-
-
-def _matches_one(pattern: str, value: str) -> bool:
-    inner = pattern.removeprefix("^").removesuffix("$")
-    begins, ends = pattern.startswith("^"), pattern.endswith("$")
-    if begins and ends:
-        return value == inner
-    if begins:
-        return value.startswith(inner)
-    return value.endswith(inner) if ends else inner in value
-
-
 def _copy_of(local: Json) -> str:
     """Returns the id of the swarm's network that an engine's network stands for; an empty text: none."""
     return str((local.get("Labels") or {}).get(COPY_LABEL, ""))
@@ -369,29 +297,3 @@ def _parse_bool(text: str) -> bool:
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return True
     raise Invalid(f'invalid value for verbose: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
-
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _until(filters: Filters) -> float:
-    """Returns the moment before which something was made to be pruned; 0.0: always. Errors: `Invalid`."""
-    values = filters.get("until", [])
-    if not values:
-        return 0.0
-    if len(values) > 1:
-        raise Invalid("more than one until filter specified")
-    text = values[0]
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return time.time() - sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f'until filter "{text}" is neither a time nor a duration') from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -113,8 +113,6 @@ class Scenario:
     files: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
     """Only in the whole run: it takes long, or depends on when parts of Docker run."""
-    awaits: str = ""
-    """What skep does not do yet: the scenario is run, and may fail."""
 
 
 def scenario(name: str, *steps: Step | str, **options: Any) -> Scenario:

@@ -76,7 +76,9 @@ def attached_network(network: Network) -> AttachedNetworkJson:
     given = IpamOptionsJson()
     if network.is_overlay:
         given = IpamOptionsJson(driver=DriverJson(name="default"), configs=network.pools)
-    wanted = IpamOptionsJson(driver=DriverJson(name="default"), configs=asked.config if asked else [])
+    # Docker completes what was asked for by what was given: the gateway.
+    configs = network.pools if asked is not None and asked.config else []
+    wanted = IpamOptionsJson(driver=DriverJson(name="default"), configs=configs)
     return AttachedNetworkJson(
         id=network.id,
         version=Version(network.version),

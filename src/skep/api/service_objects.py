@@ -58,7 +58,9 @@ class ServiceJson(Wire, frozen=True, kw_only=True):
 def service_json(view: View, service: Service, with_status: bool = False) -> ServiceJson:
     """Returns the service; `with_status` adds its counts (API 1.41)."""
     endpoint = service.spec.endpoint_spec or EndpointSpec()
-    if not endpoint.ports:
+    if endpoint.ports or service.spec.task_template.networks or service.spec.networks:
+        endpoint = replace(endpoint, mode=endpoint.mode or "vip")
+    else:
         endpoint = EndpointSpec()  # nothing was allocated: Docker shows no endpoint then
     return ServiceJson(
         id=service.id,

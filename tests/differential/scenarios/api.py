@@ -219,7 +219,6 @@ SCENARIOS = [
         ),
         post("/services/create", service(Name="c", EndpointSpec={"Ports": [PORT]})),
         post("/services/create", service(Name="d", EndpointSpec={"Ports": [{**PORT, "TargetPort": 1}]})),
-        awaits="ports of the swarm",
     ),
     scenario(
         "services found",

@@ -37,7 +37,6 @@ SCENARIOS = [
         "secret create one $DIR/one",
         "secret rm one",
         files={"one": "x"},
-        awaits="secrets",
     ),
     events(
         "configs",
@@ -45,7 +44,6 @@ SCENARIOS = [
         "config create one $DIR/one",
         "config rm one",
         files={"one": "x"},
-        awaits="configs",
     ),
     events("networks", "network", "network create -d overlay one", "network rm one"),
     events(

@@ -7,7 +7,6 @@ from tests.differential.scenario import Py, delete, get, post, scenario, settle
 RUN = "service create -d --no-resolve-image --stop-signal KILL --name web"
 OVERLAY = "network create -d overlay --subnet 172.28.0.0/24"
 LS = "network ls --filter scope=swarm --format '{{.ID}} {{.Name}} {{.Driver}} {{.Scope}}'"
-WAITS = "overlay networks"
 
 SCENARIOS = [
     scenario(
@@ -86,7 +85,6 @@ SCENARIOS = [
         "service update -d --no-resolve-image --network-rm one web",
         "service inspect -f '{{json .Spec.TaskTemplate.Networks}}' web",
         "service inspect --pretty web",
-        awaits=WAITS,
     ),
     scenario(
         "network aliases",
@@ -95,10 +93,10 @@ SCENARIOS = [
         f"{RUN} --replicas 0 --network name=one,alias=a,alias=b,driver-opt=c=d $IMAGE",
         "service inspect -f '{{json .Spec.TaskTemplate.Networks}} {{json .Endpoint}}' web",
         "service update -d --no-resolve-image --network-add two web",
-        "service inspect -f '{{json .Spec.TaskTemplate.Networks}} {{json .Endpoint}}' web",
+        # The client puts them in the order of their ids, which are made up.
+        "service inspect -f '{{len .Spec.TaskTemplate.Networks}} {{len .Endpoint.VirtualIPs}}' web",
         "service update -d --no-resolve-image --network-rm two --endpoint-mode dnsrr web",
         "service inspect -f '{{json .Spec.EndpointSpec}} {{json .Endpoint}}' web",
-        awaits=WAITS,
     ),
     scenario(
         "services on networks that are not there",
@@ -123,7 +121,6 @@ SCENARIOS = [
             "its container",
             lambda client: [*client.containers.list()[0].attrs["NetworkSettings"]["Networks"]],
         ),
-        awaits=WAITS,
     ),
     scenario(
         "ingress ports",
@@ -140,7 +137,6 @@ SCENARIOS = [
         "service create -d --no-resolve-image --name four --replicas 0 -p 8090-8092:90-92 $IMAGE",
         "service ls --format '{{.Name}} {{.Ports}}' --filter name=four",
         "service create -d --no-resolve-image --name five --endpoint-mode dnsrr -p 70:70 $IMAGE",
-        awaits=WAITS,
     ),
     scenario(
         "network prune and connect",
@@ -151,7 +147,6 @@ SCENARIOS = [
         "network create -d overlay --subnet 172.28.7.0/24 two",
         "run -d --rm --network two $IMAGE sleep 1d",
         "network create mine",
-        awaits=WAITS,
     ),
     scenario(
         "docker-py's networks",

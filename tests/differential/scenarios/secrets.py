@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.differential.scenario import Py, Scenario, Update, delete, get, post, scenario, settle
 
 RUN = "service create -d --no-resolve-image --stop-signal KILL --name web"
-WAITS = "secrets and configs"
 
 
 def kept(kind: str) -> list[Scenario]:
@@ -30,7 +29,6 @@ def kept(kind: str) -> list[Scenario]:
             f"{kind} rm nobody",
             f"{kind} ls -q",
             files={"one": "hello"},
-            awaits=WAITS,
         ),
         scenario(
             f"{kind} ls filtered",
@@ -46,7 +44,6 @@ def kept(kind: str) -> list[Scenario]:
             get(f'{path}?filters={{"label":{{"color=blue":true}}}}'),
             get(f"{path}?filters={{"),
             files={"one": "x"},
-            awaits=WAITS,
         ),
         scenario(
             f"{kind} names and sizes",
@@ -62,7 +59,6 @@ def kept(kind: str) -> list[Scenario]:
             f"{kind} create none $DIR/none",
             f"{kind} ls --format {{{{.Name}}}}",
             files={"one": "x", "empty": ""},
-            awaits=WAITS,
         ),
         scenario(
             f"{kind}s that are too large",
@@ -72,7 +68,6 @@ def kept(kind: str) -> list[Scenario]:
                 "just": "x" * ((500 if kind == "secret" else 1000) * 1024 - 1),
                 "large": "x" * (500 if kind == "secret" else 1000) * 1024,
             },
-            awaits=WAITS,
         ),
         scenario(
             f"{kind}s by the API",
@@ -90,7 +85,6 @@ def kept(kind: str) -> list[Scenario]:
             get(f"{path}/nobody"),
             delete(f"{path}/nobody"),
             delete(f"{path}/t"),
-            awaits=WAITS,
         ),
         scenario(
             f"{kind} updates",
@@ -105,7 +99,6 @@ def kept(kind: str) -> list[Scenario]:
             post(f"{path}/made/update?version=x", {}),
             post(f"{path}/made/update?version=1", {"Name": "made"}),
             post(f"{path}/nobody/update?version=1", {"Name": "nobody"}),
-            awaits=WAITS,
         ),
         scenario(
             f"{kind}s in use",
@@ -123,7 +116,6 @@ def kept(kind: str) -> list[Scenario]:
             "service rm web two",
             f"{kind} rm one other",
             files={"one": "hello"},
-            awaits=WAITS,
         ),
         scenario(
             f"{kind}s used wrongly",
@@ -146,7 +138,6 @@ def kept(kind: str) -> list[Scenario]:
                 },
             ),
             files={"one": "hello"},
-            awaits=WAITS,
         ),
         scenario(
             f"docker-py's {kind}s",
@@ -156,7 +147,6 @@ def kept(kind: str) -> list[Scenario]:
             Py("again", lambda client: getattr(client, path[1:]).create(name="py", data=b"x")),
             Py("none", lambda client: getattr(client, path[1:]).get("nobody")),
             Py("remove", lambda client: getattr(client, path[1:]).get("py").remove()),
-            awaits=WAITS,
         ),
     ]
 
@@ -174,7 +164,6 @@ SCENARIOS = [
         settle("web", complete=1),
         Py("its output", lambda client: client.containers.list(all=True)[0].logs().decode()),
         files={"one": "hello ", "two": "world "},
-        awaits=WAITS,
     ),
     scenario(
         "secret drivers",
@@ -186,6 +175,6 @@ SCENARIOS = [
         "config inspect two",
         "secret ls --format '{{.Name}} {{.Driver}}'",
         files={"one": "hello"},
-        awaits=WAITS,
+        slow=True,  # Docker looks for the plugin for fifteen seconds
     ),
 ]

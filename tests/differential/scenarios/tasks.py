@@ -96,7 +96,6 @@ SCENARIOS = [
         settle("web", failed=1),
         "service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' web",
         filtered(service="web"),
-        awaits="exit codes of what did not start",
     ),
     scenario(
         "images that do not exist",

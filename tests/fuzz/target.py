@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from typing import Any
 
 from tests.e2e.hosts import Host
@@ -17,6 +18,8 @@ _MAY_BE: dict[int, str] = {
     501: r".*(not supported|Unimplemented).*",
     503: r"this node has no Docker Engine.*|This node is already part of a swarm\..*",
 }
+
+DISK_S = 15.0  # five times as long as the leader itself is patient with its etcd
 
 
 class Reply:
@@ -79,15 +82,20 @@ class Target:
         return int(self.ask("GET", "/skep/v1/stats").json()["tasks"])
 
     def tidy(self) -> None:
-        for service in self.ask("GET", "/services").json():
-            self.ask("DELETE", f"/services/{service['ID']}")
-        for kind in ("secrets", "configs"):
+        for kind in ("services", "secrets", "configs"):
             for each in self.ask("GET", f"/{kind}").json():
-                self.ask("DELETE", f"/{kind}/{each['ID']}")
+                self._delete(f"/{kind}/{each['ID']}")
         found = self.ask("GET", "/networks")
         for network in found.json() if found.status == 200 else ():
             if not network.get("Ingress"):
                 self.ask("DELETE", f"/networks/{network['Id']}")
+
+    def _delete(self, path: str) -> None:
+        """What is left would be taken for what the fuzzing made; a disk that stands still is waited for."""
+        deadline = time.monotonic() + DISK_S
+        while (reply := self.ask("DELETE", path)).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert reply.status in (200, 204, 404), f"{path}: {reply.status} {reply.message}"
 
     def new_log(self) -> str:
         """Returns what the daemon logged since the last call."""

@@ -21,6 +21,7 @@ async def test_a_killed_etcd_is_back_with_its_data_and_leadership_is_kept(tmp_pa
     etcd = EtcdProcess(tmp_path)
     await etcd.start()
     store = EtcdStore(etcd.target)
+    await store.load("/t/")  # a look is patient for less than a second, which its first connection may take
     leadership = await Campaign(store, "/leader", "a").win()
     await store.commit(Txn((Put("/t/a", b"1"),), fence=leadership.fence))
     os.kill(etcd.pid, signal.SIGKILL)

@@ -51,7 +51,8 @@ class SimulatedExecutor:
         self._clock = clock
         self._report: Report | None = None
         self._containers: dict[str, Adopted] = {}  # survives a restart of the agent, as real ones do
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # actions under way
+        self._ends: dict[str, asyncio.TimerHandle] = {}  # containers that will end by themselves
         self.started = 0  # containers that ever came to run here
 
     async def start(self, node_id: str, report: Report) -> None:
@@ -62,6 +63,11 @@ class SimulatedExecutor:
         return None
 
     async def describe(self) -> NodeDescription:
+        return self.description
+
+    @property
+    def description(self) -> NodeDescription:
+        """Returns what it says of itself, always the same."""
         return NodeDescription(
             hostname=self._hostname,
             platform=Platform(architecture="x86_64", os="linux"),
@@ -92,12 +98,10 @@ class SimulatedExecutor:
 
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id, settings = context.task.id, self._settings
-        timer = self._timers.pop(task_id, None)
-        if timer is not None:
-            timer.cancel()
         if action is Action.REMOVE:
-            self._containers.pop(task_id, None)
+            self.remove_unknown(task_id)
             return
+        self._cancel(task_id)
         delay_s = {Action.PREPARE: settings.prepare_s, Action.START: settings.start_s}.get(
             action, settings.stop_s
         )
@@ -108,13 +112,18 @@ class SimulatedExecutor:
             self._later(task_id, delay_s, action, context)
 
     def remove_unknown(self, task_id: str) -> None:
-        timer = self._timers.pop(task_id, None)
-        if timer is not None:
-            timer.cancel()
+        self._cancel(task_id)
         self._containers.pop(task_id, None)
 
+    def _cancel(self, task_id: str) -> None:
+        for timers in (self._timers, self._ends):
+            timer = timers.pop(task_id, None)
+            if timer is not None:
+                timer.cancel()
+
     def detach(self) -> None:
-        """The agent's process is gone: nobody hears of observations until `start` is called again."""
+        """The agent's process is gone: nobody hears of observations until `start` is called again. Actions
+        under way are given up; containers run on, and end when they do."""
         self._report = None
         for task_id, timer in list(self._timers.items()):
             timer.cancel()
@@ -158,23 +167,23 @@ class SimulatedExecutor:
             self._say(context, RUNNING, "started")
             ends = _end_of(context)
             if ends is not None:
-                self._timers[task_id] = asyncio.get_running_loop().call_later(
+                self._ends[task_id] = asyncio.get_running_loop().call_later(
                     ends[0], self._end, context, ends[1]
                 )
             elif self._settings.crash_rate_per_hour:
                 delay_s = self._rng.expovariate(self._settings.crash_rate_per_hour / 3600)
                 handle = asyncio.get_running_loop().call_later(delay_s, self.crash, context)
-                self._timers[task_id] = handle
+                self._ends[task_id] = handle
 
     def _end(self, context: TaskContext, exit_code: int) -> None:
         """The command of a container ends by itself."""
-        self._timers.pop(context.task.id, None)
+        self._ends.pop(context.task.id, None)
         error = f"task: non-zero exit ({exit_code})" if exit_code else ""
         self._say(context, FAILED if exit_code else COMPLETE, "finished", error, exit_code)
 
     def crash(self, context: TaskContext) -> None:
         """The container of a running task dies."""
-        self._timers.pop(context.task.id, None)
+        self._ends.pop(context.task.id, None)
         self._say(context, FAILED, "started", "task: non-zero exit (137)", 137)
 
     def _say(

@@ -14,7 +14,7 @@ from skep.manager.dispatcher.dispatcher import MISSED_BEATS, Dispatcher
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.manager.node_writer import NodeWriter
-from skep.model.node import READY, Node, NodeDescription, NodeSpec
+from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
     FromManager,
@@ -134,6 +134,48 @@ def test_who_adds_a_node_hears_that_the_leader_is_gone() -> None:
             await adding
         with pytest.raises(Deposed):
             await writer.add(new_node("b"))
+
+    run(scenario)
+
+
+def test_a_node_that_asks_to_manage_stays_as_it_described_itself() -> None:
+    """Found by the simulation's seed 20067: what it had said a moment before, and was not written yet, was written over
+    with what it had been taken in with, for as long as its session stood."""
+
+    async def scenario() -> None:
+        state, view = MemoryState(), View()
+        store = MemoryStore(state)
+        fence = (await Campaign(store, "/leader", "b").win()).fence
+        writer = NodeWriter(store, fence, view, lambda node_id: None)
+        running = asyncio.ensure_future(writer.run())
+        await writer.add(new_node("a"))
+        said = NodeDescription(hostname="a", resources=NodeResources(nano_cpus=1))
+        writer.describe("a", said, "10.0.0.1")
+        writer.manages("a", "10.0.0.1:2377")
+        writer.describe("a", said, "10.0.0.1")  # by another session, which says nothing of a manager
+        await asyncio.sleep(1)
+        node = view.nodes["a"]
+        assert (node.description, node.addr, node.manager_addr) == (said, "10.0.0.1", "10.0.0.1:2377")
+        running.cancel()
+
+    run(scenario)
+
+
+def test_a_node_that_is_again_what_it_was_is_written_so() -> None:
+    """What it said in between is not written yet when its next session says what is stored."""
+
+    async def scenario() -> None:
+        state, view = MemoryState(), View()
+        store = MemoryStore(state)
+        fence = (await Campaign(store, "/leader", "b").win()).fence
+        writer = NodeWriter(store, fence, view, lambda node_id: None)
+        running = asyncio.ensure_future(writer.run())
+        first = (await writer.add(new_node("a"))).description
+        writer.describe("a", replace(first, hostname="other"), "")
+        writer.describe("a", first, "")
+        await asyncio.sleep(1)
+        assert view.nodes["a"].description == first
+        running.cancel()
 
     run(scenario)
 

@@ -24,6 +24,8 @@ from skep.store.port import Fence, Put, Store, Txn
 FOUND = {  # seeds that once failed, and what they found
     4: "what a removed node's tasks hold was counted below zero",
     10200: "a new leader that soon died had told nodes of itself only, and they tried nobody else for ever",
+    20067: "what a node said that asked to be a manager at once was written over with what it was taken in with",
+    20122: "a simulated command never ended where its agent had been restarted",
 }
 # In runs that are others by now: a leader that had stood still took all nodes for down; who added a node to a
 # leader that lost the lead waited for ever; a manager that was demoted before its first vote waited for the vote

@@ -212,7 +212,7 @@ class Leader:
     async def _let_manage(self, node_id: str, manager_addr: str) -> None:
         node = self.view.nodes.get(node_id)
         if node is not None and node.manager_addr != manager_addr:
-            self._writer.describe(node_id, node.description, node.addr, manager_addr)
+            self._writer.manages(node_id, manager_addr)
         self.dispatcher.answer(node_id, await self.membership.add(node_id))
 
     def node_written(self, node_id: str) -> None:

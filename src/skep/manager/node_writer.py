@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
@@ -21,9 +22,26 @@ BATCH_MAX = 128  # nodes per transaction, about 100 kB
 RETRY_S = 0.2  # after etcd could not be reached
 
 
+class _Said(Struct, frozen=True):
+    """What a node said that is not written yet. None, or an empty text: nothing of that."""
+
+    description: NodeDescription | None = None
+    addr: str = ""
+    manager_addr: str = ""
+
+    def of(self, node: Node) -> Node:
+        """Returns the node as it is by its own word."""
+        return replace(
+            node,
+            description=self.description or node.description,
+            addr=node.addr if self.description is None else self.addr,
+            manager_addr=self.manager_addr or node.manager_addr,
+        )
+
+
 class NodeWriter:
-    """`add` waits until its node is durable; `describe` is remembered until it can be written. `moved` hears
-    of managers whose address was written, `redescribed` of nodes that are not what they were."""
+    """`add` waits until its node is durable; what nodes say is remembered until it can be written. `moved`
+    hears of managers whose address was written, `redescribed` of nodes that are not what they were."""
 
     def __init__(
         self,
@@ -39,7 +57,7 @@ class NodeWriter:
         self._moved = moved
         self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
-        self._described: dict[str, tuple[NodeDescription, str, str]] = {}
+        self._said: dict[str, _Said] = {}
         self._wake = asyncio.Event()
         self._ended = False
 
@@ -55,7 +73,18 @@ class NodeWriter:
 
     def describe(self, node_id: str, description: NodeDescription, addr: str, manager_addr: str = "") -> None:
         """What a node says of itself; the latest word is written."""
-        self._described[node_id] = (description, addr, manager_addr)
+        known = self._said.get(node_id, _Said())
+        self._say(node_id, _Said(description, addr, manager_addr or known.manager_addr))
+
+    def manages(self, node_id: str, manager_addr: str) -> None:
+        """Where a node's manager will be. What else the node said, perhaps a moment ago, is written too."""
+        self._say(node_id, replace(self._said.get(node_id, _Said()), manager_addr=manager_addr))
+
+    def _say(self, node_id: str, said: _Said) -> None:
+        node = self._view.nodes.get(node_id)
+        if node_id not in self._said and node is not None and said.of(node) == node:
+            return  # most nodes of a new leader are as they are stored
+        self._said[node_id] = said
         self._wake.set()
 
     async def run(self) -> None:
@@ -70,10 +99,10 @@ class NodeWriter:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._new or self._described:
+            while self._new or self._said:
                 try:
                     await self._write_new()
-                    await self._write_described()
+                    await self._write_said()
                 except Unavailable as error:
                     log.warning("store.retry", error=str(error), wait_s=RETRY_S)
                     await asyncio.sleep(RETRY_S)
@@ -102,22 +131,17 @@ class NodeWriter:
             if not future.done():
                 future.set_exception(error)
 
-    async def _write_described(self) -> None:
-        ids = list(self._described)[:BATCH_MAX]
+    async def _write_said(self) -> None:
+        said = {node_id: self._said[node_id] for node_id in list(self._said)[:BATCH_MAX]}
         nodes: list[Node] = []
-        for node_id in ids:
+        for node_id, each in said.items():
             node = self._view.nodes.get(node_id)
-            if node is None:
-                del self._described[node_id]
-                continue
-            description, addr, manager_addr = self._described[node_id]
-            changed = replace(node, description=description, addr=addr)
-            if manager_addr:
-                changed = replace(changed, manager_addr=manager_addr)
-            nodes.append(changed)
+            if node is None or each.of(node) == node:
+                del self._said[node_id]
+            else:
+                nodes.append(each.of(node))
         if not nodes:
             return
-        said = {node_id: self._described[node_id] for node_id in ids if node_id in self._described}
         try:
             stored = await self._commit(nodes)
         except Conflict:
@@ -129,8 +153,8 @@ class NodeWriter:
                 self._moved(node.id)
             if before is not None and before.description != node.description:
                 self._redescribed(node.id)
-            if self._described.get(node.id) == said[node.id]:
-                del self._described[node.id]
+            if self._said.get(node.id) == said[node.id]:
+                del self._said[node.id]
 
     async def _commit(self, nodes: list[Node]) -> list[Node]:
         revision = await commit_known(

@@ -179,6 +179,10 @@ def what_is_missing(picture: Picture, world: World) -> str:
     members = _members_differ(picture, world, leader)
     if members:
         return members
+    said = {host.node_id: host.executor.description for host in world.present()}
+    unknown = [node.id for node in picture.nodes.values() if node.description != said.get(node.id)]
+    if unknown:
+        return f"these nodes are not as they say that they are: {unknown}"
     if leader.view.pending:
         return "tasks are pending"
     if picture.removed:

@@ -49,7 +49,7 @@ class Listener(Protocol):
     def node_described(
         self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
     ) -> None:
-        """A node told what it is, and it is not what is stored."""
+        """A node told what it is. An empty `manager_addr`: it does not say whether it is a manager."""
 
     def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
         """A node that is to be a manager asks for a copy of the store; `Dispatcher.answer` it."""
@@ -237,10 +237,7 @@ class Dispatcher:
         for assign in given(self._view, self._view.tasks_of_node(node_id), session.sent.materials):
             connection.send(messages.encode(assign))
         connection.send(messages.encode(complete(self._view, node_id, session.sent)))
-        known = (node.description, node.addr, node.manager_addr)
-        manager_addr = said.manager_addr or node.manager_addr
-        if known != (said.description, connection.remote_host, manager_addr):
-            self._listener.node_described(node_id, said.description, connection.remote_host, manager_addr)
+        self._listener.node_described(node_id, said.description, connection.remote_host, said.manager_addr)
         before = self._view.node_state(node_id).state
         if before != READY:
             self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
@@ -257,9 +254,7 @@ class Dispatcher:
         return session is not None and feature in session.features
 
     def describe(self, node_id: str, connection: Connection, description: NodeDescription) -> None:
-        node = self._view.nodes.get(node_id)
-        if node is not None and node.description != description:
-            self._listener.node_described(node_id, description, connection.remote_host, node.manager_addr)
+        self._listener.node_described(node_id, description, connection.remote_host, "")
 
     def is_current(self, node_id: str, connection: Connection) -> bool:
         session = self._sessions.get(node_id)

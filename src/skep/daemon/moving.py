@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,12 +13,10 @@ from skep.api.port import ReconnectRequest
 from skep.daemon import words
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_part import TlsLine
+from skep.daemon.parts import Parts
 from skep.rpc.link import FrameLink
 from skep.rpc.port import Connection
 from skep.runtime.errors import Invalid, SkepError, Unavailable
-
-if TYPE_CHECKING:
-    from skep.daemon.node import SkepNode
 
 SESSION_S = 20.0  # as Docker waits for a node that joins
 
@@ -80,7 +77,7 @@ def new_place(listen: str, advertise: str, listen_before: str) -> tuple[tuple[st
 class Mover:
     """Works for one node."""
 
-    def __init__(self, node: SkepNode) -> None:
+    def __init__(self, node: Parts) -> None:
         self._node = node
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:

@@ -63,7 +63,7 @@ class Agent(Protocol):
 
 
 class Node(Protocol):
-    """What a node does for its role keeper; `daemon.node.SkepNode` and a simulated one fulfil it."""
+    """What a node does for its role keeper; `daemon.parts.Parts` and a simulated host fulfil it."""
 
     @property
     def membership(self) -> Membership: ...

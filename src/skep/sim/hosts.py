@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.agent_part import AgentPart
-from skep.daemon.node import DEMOTE_S
+from skep.daemon.orders import DEMOTE_S
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader

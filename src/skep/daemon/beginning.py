@@ -1,0 +1,182 @@
+"""How a node comes to be in a swarm: it founds one, joins one, or takes up the one it was in before.
+
+Each way begins with what is on disk and ends with what runs (`parts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import structlog
+
+from skep.daemon import words
+from skep.daemon.keys import KeyFiles
+from skep.daemon.parts import Parts
+from skep.daemon.state import Membership, StateDir
+from skep.rpc.certificates import NodeKeys, identity_of
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Corrupt, NoAddress, SkepError, Unavailable
+from skep.store.port import Put
+from skep.store.seal import KEY_BYTES
+
+log = structlog.get_logger()
+
+
+class Beginning:
+    """Begins the parts of one node."""
+
+    def __init__(self, parts: Parts, state: StateDir, keys: KeyFiles, clock: Clock) -> None:
+        self._parts = parts
+        self._state = state
+        self._keys = keys
+        self._clock = clock
+
+    # Anew
+
+    async def found(
+        self,
+        membership: Membership,
+        keys: NodeKeys,
+        first: tuple[Put, ...],
+        unlock_key: str,
+        grace_s: float = 0.0,
+    ) -> None:
+        """Starts the first manager of a swarm, whose store begins with `first`, under a new data key; nodes
+        have `grace_s` at least to find it. Errors: `Invalid`, `Unavailable`, `Corrupt`; then it is forgotten.
+        """
+        self._parts.forget()
+        self._keys.take(os.urandom(KEY_BYTES), unlock_key)
+        manager = await self._parts.make_manager(keys, membership)
+        manager.grace_until = asyncio.get_running_loop().time() + grace_s
+        try:
+            self._keys.save(keys)
+            await manager.start(first)
+            await manager.wait_leading()
+            self._state.save(membership)
+        except SkepError:
+            await manager.stop()
+            self._parts.forget()
+            raise
+        self._parts.running_manager = manager
+        self._parts.take(membership)
+        self._parts.start_agent(membership, keys)
+
+    def enter(self, membership: Membership, keys: NodeKeys) -> None:
+        """Starts the agent of a node that has joined. Errors: `Invalid`."""
+        self._parts.forget()
+        self._keys.save(keys)
+        self._state.save(membership)
+        self._parts.take(membership)
+        self._parts.start_agent(membership, keys)
+
+    # Again
+
+    async def start(self) -> None:
+        """Takes up the swarm this node was in; a manager whose files are sealed is locked, and runs nothing.
+
+        Errors: `Corrupt`, `Invalid`, `Unavailable`.
+        """
+        self._state.tighten()
+        membership = self._state.load()
+        if membership is None:
+            return
+        if membership.role == "manager" and not self._keys.open():
+            self._parts.take(membership)
+            self._parts.is_locked = True
+            log.warning("swarm.locked", advice=words.LOCKED)
+            return
+        await self._resume(membership)
+
+    async def unlock(self, key: str) -> None:
+        """Opens a locked manager's files and goes on as `start` does; a failure leaves it locked.
+
+        Errors: `Invalid`, `WrongUnlockKey`, as `start`.
+        """
+        self._keys.open(key)
+        try:
+            await self._resume(self._parts.membership)
+        except BaseException:
+            manager, self._parts.running_manager = self._parts.running_manager, None
+            if manager is not None:
+                await manager.stop()
+            self._keys.close()
+            raise
+        self._parts.is_locked = False
+        log.info("swarm.unlocked")
+
+    async def start_alone(self, membership: Membership) -> None:
+        """Starts this manager as the only one, with all that its store holds. Errors: `Invalid`,
+        `Unavailable`, `Corrupt`."""
+        keys = self._keys.load()
+        manager = await self._parts.make_manager(keys, membership)
+        try:
+            await manager.start(force_new_cluster=True)
+            await manager.wait_leading()
+        except SkepError:
+            await manager.stop()
+            raise
+        self._parts.running_manager, self._parts.error = manager, ""
+        self._parts.take(membership)
+        self._state.save(membership)
+        if identity_of(keys.certificate_pem).not_after < self._clock.now():
+            keys = await self._renew_own()
+        self._parts.start_agent(membership, keys)
+
+    async def _resume(self, membership: Membership) -> None:
+        keys = self._keys.load()
+        identity = identity_of(keys.certificate_pem)
+        if identity.node_id != membership.node_id or identity.cluster_id != membership.cluster_id:
+            raise Corrupt(
+                f"the certificate in {self._state.path} is of node {identity.node_id}, its swarm.json is of"
+                f" node {membership.node_id}: the directory was mixed up with another node's"
+            )
+        self._parts.take(membership)
+        is_expired = identity.not_after < self._clock.now()
+        if is_expired and (membership.role != "manager" or self._parts.other_managers()):
+            self._parts.error = words.EXPIRED
+            log.error("certificate.expired", node_id=membership.node_id)
+            return
+        if membership.role == "manager":
+            await self._start_again(keys, membership)
+            if is_expired and self._parts.running_manager is not None:
+                keys = await self._renew_own()
+        self._parts.start_agent(membership, keys)
+
+    async def _start_again(self, keys: NodeKeys, membership: Membership) -> None:
+        """Starts the manager of before. One of several that does not come up is told what to do by the
+        others: the swarm may have let go of it meanwhile."""
+        manager = await self._parts.make_manager(keys, membership)
+        if not manager.etcd.has_data:
+            if not self._parts.other_managers():
+                raise Corrupt(
+                    f"this swarm's store is gone from {self._state.path}: restore a backup (skep backup"
+                    " restore), or remove the directory to begin anew"
+                )
+            return
+        try:
+            await manager.start()
+        except NoAddress as error:
+            await manager.stop()
+            self._parts.is_misplaced, self._parts.error = True, words.moved(str(error))
+            log.error("manager.moved", error=str(error))
+            return
+        except Unavailable as error:
+            await manager.stop()
+            if not self._parts.other_managers():
+                raise
+            log.error("manager.not_started", error=str(error))
+            return
+        except BaseException:
+            await manager.stop()
+            raise
+        self._parts.running_manager = manager
+
+    async def _renew_own(self) -> NodeKeys:
+        """The CA is this lone manager's own: nobody else could renew its certificate, and nothing is lost."""
+        assert self._parts.running_manager is not None
+        await self._parts.running_manager.wait_leading()
+        keys = self._parts.running_manager.renew_own()
+        self._keys.save(keys)
+        log.warning("certificate.was_expired", node_id=self._parts.membership.node_id)
+        return keys

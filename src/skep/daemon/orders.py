@@ -1,0 +1,219 @@
+"""What users order of this node: init, join, leave, unlock, restore, reconnect. One order at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+from msgspec.structs import replace
+
+from skep.agent.executor.port import Executor
+from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
+from skep.daemon import words
+from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
+from skep.daemon.beginning import Beginning
+from skep.daemon.founding import found_swarm
+from skep.daemon.joining import enrol_with_any
+from skep.daemon.moving import Mover
+from skep.daemon.parts import Parts
+from skep.daemon.restoring import opened, received, restored_swarm
+from skep.daemon.state import Membership
+from skep.manager.control.autolock import unlock_key
+from skep.manager.control.swarm import validate_init
+from skep.rpc.certificates import parse_join_token
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Conflict, Invalid, NotManager, SkepError, Unavailable
+from skep.runtime.ids import id_source
+from skep.store.seal import KEY_BYTES
+
+log = structlog.get_logger()
+
+UNLOCK_S = 10.0  # an unlocked manager leads by then, or there is no majority
+JOIN_S = 20.0  # Docker's own: after that joining goes on in the background
+RESTORE_GRACE_S = 300.0  # for nodes to find a restored swarm: somebody has to tell them where it is
+DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
+
+
+class Orders:
+    """`directory` is where a backup that comes in is kept meanwhile; `make_executor` gives one that says what
+    this host is."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        beginning: Beginning,
+        directory: Path,
+        hostname: str,
+        clock: Clock,
+        rng: random.Random,
+        make_executor: Callable[[], Executor],
+    ) -> None:
+        self._parts = parts
+        self._beginning = beginning
+        self._directory = directory
+        self._hostname = hostname
+        self._clock = clock
+        self._rng = rng
+        self._make_executor = make_executor
+        self._mover = Mover(parts)
+        self._change = asyncio.Lock()
+
+    async def unlock(self, key: str) -> None:
+        """Opens a locked manager's files and goes on as `start` does; a failure leaves it locked.
+
+        Errors: `NotManager`, `Conflict` where it is not locked, `Invalid`, `WrongUnlockKey`, as `start`.
+        """
+        async with self._change:
+            if not self._parts.is_locked:
+                if not self._parts.is_in_swarm or self._parts.membership.role != "manager":
+                    raise NotManager(self._parts.why_no_manager())
+                raise Conflict("swarm is not locked")
+            await self._beginning.unlock(key)
+            await self._parts.wait_settled(UNLOCK_S)
+
+    async def init(self, request: InitRequest) -> str:
+        """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
+        async with self._change:
+            if request.force_new_cluster and self._parts.is_locked:
+                raise NotManager(words.LOCKED)
+            if request.force_new_cluster and self._parts.is_in_swarm:
+                return await self._force_new_cluster(request)
+            self._require_free()
+            validate_init(request.spec, request.data_path_port)
+            listen = resolve_listen(request.listen_addr)
+            advertise = resolve_advertise(request.advertise_addr, listen)
+            now, new_id = self._clock.now(), id_source(self._rng)
+            autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
+            key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
+            membership, keys, first = found_swarm(
+                request, self._hostname, listen, advertise, now, new_id, key
+            )
+            await self._beginning.found(membership, keys, first, key)
+            await self._wait_ready()
+            return membership.node_id
+
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+        """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
+        backup was verified whole, and opened. What was sealed is sealed with a new data key.
+
+        Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`, `WrongUnlockKey`.
+        """
+        async with self._change:
+            self._require_free()
+            listen = resolve_listen(request.listen_addr)
+            advertise = resolve_advertise(request.advertise_addr, listen)
+            contents = await received(self._directory, content)
+            now, new_id = self._clock.now(), id_source(self._rng)
+            cluster, puts = opened(contents, request.unlock_key)
+            membership, keys, first = restored_swarm(
+                cluster, puts, self._hostname, listen, advertise, now, new_id
+            )
+            await self._beginning.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
+            await self._wait_ready()
+            log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
+            return membership.node_id
+
+    async def _force_new_cluster(self, request: InitRequest) -> str:
+        """Makes this manager the only one, with all that its store holds."""
+        before = self._parts.membership
+        if before.role != "manager":
+            raise Unavailable(words.IN_SWARM)
+        await self._parts.stop()
+        listen, advertise = parse_address(before.listen), before.advertise
+        if request.advertise_addr:
+            listen = resolve_listen(request.listen_addr)
+            advertise = join_address(*resolve_advertise(request.advertise_addr, listen))
+        membership = replace(
+            before,
+            listen=join_address(*listen),
+            advertise=advertise,
+            managers=[advertise],
+            peers={before.node_id: advertise},
+        )
+        await self._beginning.start_alone(membership)
+        await self._wait_ready()
+        log.warning("manager.forced_new_cluster", node_id=membership.node_id)
+        return membership.node_id
+
+    async def join(self, request: JoinRequest) -> None:
+        """Joins by the first address that answers. Errors: `Invalid`, `Denied`, `Unavailable`."""
+        async with self._change:
+            self._require_free()
+            if not request.remote_addrs:
+                raise Invalid("at least 1 RemoteAddr is required to join")
+            parse_join_token(request.join_token)
+            listen = resolve_listen(request.listen_addr)
+            enrolment = await enrol_with_any(
+                request, self._hostname, self._make_executor(), self._clock.now()
+            )
+            # Where the managers reached us from is where they reach us, unless the user says otherwise.
+            own = (enrolment.local_host, listen[1])
+            advertise = resolve_advertise(request.advertise_addr, own)
+            membership = Membership(
+                node_id=enrolment.node_id,
+                cluster_id=enrolment.cluster_id,
+                role="worker",
+                managers=enrolment.managers or list(request.remote_addrs),
+                listen=join_address(*listen),
+                advertise=join_address(*advertise),
+            )
+            self._beginning.enter(membership, enrolment.keys)
+            await self._wait_ready()
+
+    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+        """Tells this node where managers are now, and others where this one is. Returns what did not go
+        well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
+        async with self._change:
+            if not self._parts.is_in_swarm or self._parts.running_agent is None:
+                locked = words.LOCKED if self._parts.is_locked else ""
+                raise Unavailable(self._parts.error or locked or "This node is not part of a swarm")
+            return await self._mover.reconnect(request)
+
+    async def leave(self, force: bool) -> None:
+        """Errors: `Unavailable` in no swarm, or for a manager without force."""
+        async with self._change:
+            if not self._parts.is_in_swarm:
+                raise Unavailable("This node is not part of a swarm")
+            if self._parts.is_locked and not force:
+                raise Unavailable(words.LOCKED_LEAVE)
+            if self._parts.membership.role == "manager":
+                if not force:
+                    raise Unavailable(await self._why_not_leave())
+                await self._demote_first()
+            await self._parts.leave()
+
+    async def _why_not_leave(self) -> str:
+        manager = self._parts.running_manager
+        managers = len(manager.members) if manager is not None else 0
+        if manager is not None and manager.leader is not None:
+            view = manager.leader.view
+            return words.leaving_manager(len(view.reachable), len(view.members))
+        return words.leaving_manager(managers, managers if manager and manager.is_led else 0)
+
+    async def _demote_first(self) -> None:
+        """Has the others let go of this manager; where they do not in time, it leaves all the same."""
+        manager = self._parts.running_manager
+        if manager is None or not self._parts.other_managers():
+            return
+        try:
+            async with asyncio.timeout(DEMOTE_S):
+                await self._parts.role.demote(manager)
+        except (SkepError, TimeoutError) as error:
+            log.warning("manager.left_behind", reason=str(error) or "it took too long")
+
+    def _require_free(self) -> None:
+        if self._parts.is_in_swarm:
+            raise Unavailable(words.IN_SWARM)
+
+    async def _wait_ready(self) -> None:
+        """Waits until a session stands, and a manager has its vote. Errors: `Unavailable`."""
+        try:
+            async with asyncio.timeout(JOIN_S):
+                await self._parts.agent.session.ready.wait()
+                await self._parts.role.wait_settled()
+        except TimeoutError as error:
+            raise Unavailable(words.STILL_JOINING) from error

@@ -1,0 +1,257 @@
+"""What runs on this host for a swarm: the agent, and the manager where it is one; what is wrong with them.
+
+How they come to run is `beginning`'s; what the swarm wants this node to act as is `role_keeper`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from skep.agent.executor.port import Executor
+from skep.daemon import words
+from skep.daemon.agent_part import AgentPart, TlsLine
+from skep.daemon.keys import KeyFiles
+from skep.daemon.role_keeper import RoleKeeper
+from skep.daemon.socket_dir import SocketDir
+from skep.daemon.state import Membership, StateDir
+from skep.manager.events import EventHub
+from skep.rpc.certificates import NodeKeys, validity_of
+from skep.runtime.clock import Clock
+from skep.runtime.errors import SkepError, Unavailable
+
+if TYPE_CHECKING:
+    from skep.daemon.manager_part import ManagerPart
+
+
+class Parts:
+    """`make_executor` gives a new executor for each membership. Fulfils `role_keeper.Node`."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        keys: KeyFiles,
+        sockets: SocketDir,
+        hub: EventHub,
+        hostname: str,
+        etcd_binary: str,
+        clock: Clock,
+        rng: random.Random,
+        make_executor: Callable[[], Executor],
+    ) -> None:
+        self._state = state
+        self._keys = keys
+        self._sockets = sockets
+        self._hub = hub
+        self._hostname = hostname
+        self._etcd_binary = etcd_binary
+        self._clock = clock
+        self._rng = rng
+        self._make_executor = make_executor
+        self.is_locked = False
+        self._membership: Membership | None = None
+        self.running_manager: ManagerPart | None = None
+        self.running_agent: AgentPart | None = None
+        self._line: TlsLine | None = None
+        self.role = RoleKeeper(self)
+        self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
+        self.error = ""
+        self.not_after = 0.0  # of the certificate in use
+
+    # What there is
+
+    @property
+    def is_in_swarm(self) -> bool:
+        return self._membership is not None
+
+    @property
+    def membership(self) -> Membership:
+        assert self._membership is not None
+        return self._membership
+
+    @property
+    def line(self) -> TlsLine:
+        assert self._line is not None
+        return self._line
+
+    @property
+    def agent(self) -> AgentPart:
+        assert self.running_agent is not None
+        return self.running_agent
+
+    def why_no_manager(self) -> str:
+        """Returns why this node takes no orders as a manager; an empty text where it does."""
+        if self._membership is None:
+            return words.NOT_IN_SWARM
+        if self.is_locked:
+            return words.LOCKED
+        if self.error:
+            return self.error
+        return words.WORKER if self._membership.role != "manager" else ""
+
+    def other_managers(self) -> set[str]:
+        """Returns the node ids of all managers but this one, as far as it knows."""
+        manager = self.running_manager
+        known = manager.members if manager is not None else set(self.membership.peers)
+        return set(known) - {self.membership.node_id}
+
+    async def wait_settled(self, timeout_s: float) -> None:
+        """Waits until a manager leads again: who asks it right after its start should get an answer."""
+        if self.running_manager is not None:
+            with contextlib.suppress(Unavailable):
+                await self.running_manager.wait_led(timeout_s)
+
+    # Begin and end
+
+    def take(self, membership: Membership) -> None:
+        """This node is in that swarm from now on."""
+        self._membership = membership
+
+    async def make_manager(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
+        """Returns a manager for this host, not started. Errors: `Invalid`, `Corrupt`."""
+        # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
+        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_part")
+        from skep.daemon.manager_part import ManagerPart
+
+        return ManagerPart(
+            self._state,
+            self._sockets,
+            keys,
+            membership,
+            self._etcd_binary,
+            self._clock,
+            self._rng,
+            self._hub,
+            self._peers_moved,
+            self._keys,
+        )
+
+    def start_agent(self, membership: Membership, keys: NodeKeys) -> None:
+        """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time."""
+        line = self._line = TlsLine(keys)
+        self.not_after = validity_of(keys.certificate_pem)[1]
+        self.running_agent = AgentPart(
+            membership.node_id,
+            self._hostname,
+            line.connect,
+            list(membership.managers),
+            self._make_executor(),
+            self._clock,
+            self._rng,
+            self._managers_changed,
+            self._removed,
+            self.role.told,
+            membership.advertise if membership.role == "manager" else "",
+        )
+        self.running_agent.start()
+        self.running_agent.renew(line, self._renewed)
+
+    async def stop(self) -> None:
+        """Ends everything of ours; containers run on."""
+        await self.role.stop()
+        if self.running_agent is not None:
+            await self.running_agent.stop()
+        if self.running_manager is not None:
+            await self.running_manager.stop()
+        self.running_agent = self.running_manager = None
+
+    async def leave(self) -> None:
+        """Ends everything, containers too, and forgets the swarm."""
+        await self.role.stop()
+        if self.running_agent is not None:
+            await self.running_agent.remove_containers()
+            await self.running_agent.stop()
+        if self.running_manager is not None:
+            await self.running_manager.stop()
+        if self.is_locked:
+            await self._remove_containers(self.membership.node_id)
+        self.running_agent = self.running_manager = self._membership = None
+        self.error = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets the swarm, on disk too."""
+        self._keys.close()
+        self._state.clear()
+        self._hub.forget()
+        self.is_locked = False
+
+    # For the role keeper and the mover
+
+    def remember(self, membership: Membership) -> None:
+        """Errors: `Invalid` where the state directory cannot be written."""
+        self._membership = membership
+        self._state.save(membership)
+
+    async def end_manager(self) -> None:
+        """Stops the manager here and forgets its copy of the store. Errors: `Invalid`, `Corrupt`."""
+        if self.running_manager is not None:
+            await self.running_manager.stop()
+        # Not before: who leaves waits for this, and would cancel what still stops.
+        self.running_manager = None
+        self._place_found()
+        self._keys.drop_data_key()
+        self._state.clear_store()
+
+    def take_data_key(self, data_key: bytes, key: str) -> None:
+        """Keeps what the leader gives a new manager; the node's own key is sealed where managers lock.
+
+        Errors: `Invalid` (disk full), `Corrupt`.
+        """
+        node_keys = self._keys.load()
+        self._keys.take(data_key, key)
+        self._keys.save(node_keys)
+
+    async def begin_manager(self) -> None:
+        """Errors: `Invalid`, `Unavailable`."""
+        manager = await self.make_manager(self._keys.load(), self.membership)
+        try:
+            await manager.start()
+        except BaseException:
+            await manager.stop()
+            raise
+        self.running_manager = manager
+        manager.renewed(self._keys.load())  # they may be newer than its start
+        self._place_found()
+
+    # Inside
+
+    def _place_found(self) -> None:
+        if self.is_misplaced:
+            self.is_misplaced, self.error = False, ""
+
+    async def _remove_containers(self, node_id: str) -> None:
+        """Ends what runs here for a swarm whose agent does not run."""
+        executor = self._make_executor()
+        with contextlib.suppress(SkepError):
+            await executor.start(node_id, lambda seen: None)
+            for adopted in await executor.adopt():
+                executor.remove_unknown(adopted.task_id)
+        await executor.close()
+
+    def _renewed(self, keys: NodeKeys) -> None:
+        """Errors: `Invalid` where the new certificate cannot be written."""
+        self._keys.save(keys)
+        self.not_after = validity_of(keys.certificate_pem)[1]
+        if self.running_manager is not None:
+            self.running_manager.renewed(keys)
+
+    def _managers_changed(self, managers: list[str]) -> None:
+        if self._membership is not None:
+            self.remember(replace(self._membership, managers=managers))
+
+    def _peers_moved(self, addresses: dict[str, str]) -> None:
+        if self._membership is not None:
+            self.remember(replace(self._membership, peers=dict(addresses)))
+
+    def _removed(self, message: str) -> None:
+        """The swarm no longer knows this node: what it runs for the swarm ends."""
+        self.error = f"{message}: leave the swarm (docker swarm leave) and join again"
+        if self.running_agent is not None:
+            self._leaving = asyncio.ensure_future(self.running_agent.remove_containers())

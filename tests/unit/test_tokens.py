@@ -26,7 +26,11 @@ def test_each_token_gives_its_role() -> None:
     assert role_of_token(join_token(CA, MANAGER), CA, WORKER, MANAGER) == "manager"
 
 
-@pytest.mark.parametrize("token", [join_token(OTHER_CA, WORKER), join_token(CA, new_secret(b"x" * 16))])
+@pytest.mark.parametrize(
+    "token",
+    [join_token(OTHER_CA, WORKER), join_token(CA, new_secret(b"x" * 16))],
+    ids=["swarm", "secret"],  # the same in every process
+)
 def test_another_swarms_token_or_secret_is_refused(token: str) -> None:
     with pytest.raises(Denied):
         role_of_token(token, CA, WORKER, MANAGER)

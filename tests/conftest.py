@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.images import IMAGE, busybox_tar
+from tests.lane import machine, own_network, run_directory
+
+ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
+LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        own_network()
+        # tests/e2e/netns.py: named namespaces are the machine's.
+        os.environ["SKEP_TEST_NETNS"] = f"{os.environ.get('SKEP_TEST_NETNS', 'skt')}{'abcdefgh'[int(LANE)]}"
+
+
+@pytest.hookimpl(
+    wrapper=True, tryfirst=True
+)  # around pytest-timeout: waiting for the machine is not the test's time
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    run = run_directory()
+    if run is None:
+        return (yield)
+    with machine(run, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -17,12 +40,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine_socket() -> str:
-    """The socket of a Docker Engine that tests may fill and empty: ./check starts one."""
-    path = os.environ.get("SKEP_TEST_ENGINE", "")
-    if not path:
-        pytest.fail("this test needs a Docker Engine of its own: run ./check, or set SKEP_TEST_ENGINE")
-    return path
+def engine_socket() -> Iterator[str]:
+    """The socket of a Docker Engine that tests may fill and empty: SKEP_TEST_ENGINE, or one of this lane's."""
+    path, run = os.environ.get("SKEP_TEST_ENGINE", ""), run_directory()
+    if path:
+        yield path
+        return
+    if run is None or os.geteuid() != 0:
+        pytest.fail(
+            "this test needs a Docker Engine of its own: run ./check as root, or set SKEP_TEST_ENGINE"
+        )
+    directory = run / f"e{LANE}"
+    start = [str(ENGINE_SH), "start", str(directory), f"skc{os.getpid() % 100000}e{LANE}"]
+    started = subprocess.run(start, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if started.returncode != 0:
+        pytest.fail(started.stderr)
+    yield str(directory / "docker.sock")
+    subprocess.run([str(ENGINE_SH), "stop", str(directory)], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ def wait_until_ready(swarm: Managers, by: Host, hosts: list[Host]) -> None:
     wait_until("all are back", lambda: all(swarm.nodes(by)[n][0] == "Ready" for n in names), 15)
 
 
+@pytest.mark.alone
 def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> None:
     create(swarm.first, "before", 20)
     wait_running(swarm.first, "before", 20)
@@ -74,6 +75,7 @@ def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> Non
     wait_running(swarm.first, "before", 20)
 
 
+@pytest.mark.alone
 def test_a_leader_that_hangs_is_deposed_and_writes_nothing_when_it_wakes(swarm: Managers) -> None:
     create(swarm.first, "kept", 4)
     leader, other = swarm.leader(), swarm.followers()[0]
@@ -101,6 +103,7 @@ def test_a_leader_that_hangs_is_deposed_and_writes_nothing_when_it_wakes(swarm: 
     wait_running(other, "kept", int(replicas))
 
 
+@pytest.mark.alone
 def test_only_the_daemon_hangs(swarm: Managers) -> None:
     """Its etcd lives on, without a way to the others."""
     leader, other = swarm.leader(), swarm.followers()[0]

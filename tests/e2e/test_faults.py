@@ -85,6 +85,7 @@ def test_a_stopped_daemon_leaves_its_containers_running(own_swarm: Swarm, busybo
     assert started(own_swarm) == before
 
 
+@pytest.mark.alone
 def test_a_dead_workers_tasks_run_elsewhere_and_its_leftovers_are_stopped(
     own_swarm: Swarm, busybox_image: str
 ) -> None:

@@ -42,6 +42,7 @@ def leader_and_others(swarm: Network) -> tuple[NetworkHost, list[NetworkHost]]:
     return leader, [m for m in swarm.managers if m is not leader]
 
 
+@pytest.mark.alone
 def test_the_leaders_machine_loses_power(swarm: Network) -> None:
     leader, (other, _) = leader_and_others(swarm)
     began = time.monotonic()
@@ -57,6 +58,7 @@ def test_the_leaders_machine_loses_power(swarm: Network) -> None:
     other.docker("service", "rm", "after")
 
 
+@pytest.mark.alone
 def test_the_leaders_cable_is_pulled_and_plugged_in_again(swarm: Network) -> None:
     leader, (other, _) = leader_and_others(swarm)
     create(other, "kept", 3)
@@ -77,6 +79,7 @@ def test_the_leaders_cable_is_pulled_and_plugged_in_again(swarm: Network) -> Non
     other.docker("service", "rm", "kept")
 
 
+@pytest.mark.alone
 def test_a_leader_that_hears_nobody(swarm: Network) -> None:
     """What it sends arrives, what is sent to it does not."""
     leader, others = leader_and_others(swarm)

@@ -1,25 +1,23 @@
 """Tasks as containers of the local Docker Engine; fulfils `executor.port.Executor`.
 
-Each action is a short coroutine; exits and health come by one event stream for the whole node. While the
-engine is away actions wait for it, because an engine that restarts must not fail tasks.
+Each action is a short coroutine; what the engine says by itself is `watch`'s. While the engine is away
+actions wait for it, because an engine that restarts must not fail tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-from msgspec.structs import replace
 
 from skep.agent.executor.bridges import Bridges
-from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
+from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import (
     NODE_LABEL,
-    SERVICE_LABEL,
     TASK_LABEL,
     attach_to,
     create_body,
@@ -27,10 +25,10 @@ from skep.agent.executor.container_config import (
 from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
-from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
-from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.agent.executor.port import Action, Adopted, Report, TaskContext
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
+from skep.agent.executor.watch import ContainerWatch
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
@@ -43,12 +41,6 @@ log = structlog.get_logger()
 STOP_GRACE_S = 10.0  # Docker's default
 CLOSE_S = 15.0  # for leftovers to go: the default grace and some
 LOOKS_AGAIN_S = 20.0  # SwarmKit: how soon another engine version, label or resource is noticed
-EVENTS = ["die", "destroy", "health_status"]
-UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
-DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
-
-T = TypeVar("T")
-Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]]
 
 
 class DockerExecutor:
@@ -57,31 +49,25 @@ class DockerExecutor:
     def __init__(self, socket_path: str, hostname: str, clock: Clock, files: Path = DIRECTORY) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
-        self._clock = clock
         self._node_id = ""
         self._platform = Platform()
-        self._report: Report = lambda seen: None
         self._calls = EngineCalls()
         self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
         self._bridges = Bridges(self._engine, self._calls, self._aside, lambda: self._node_id)
+        self._watch = ContainerWatch(self._engine, self._calls, clock, self._aside, self._forget)
         self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
-        self._containers: dict[str, str] = {}  # task -> container, while it may run
-        self._looking: dict[str, bool] = {}  # task being inspected -> an event came meanwhile
-        self._waiting: set[str] = set()  # until healthy
-        self._stopping: set[str] = set()
-        self._adopting: dict[str, Adopted] = {}
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
-        self._report = report
+        self._watch.report = report
         self._files.start(node_id)
         self._platform = (await self.describe()).platform
         if node_id and self._watcher is None:
-            self._watcher = asyncio.ensure_future(self._watch())
+            self._watcher = asyncio.ensure_future(self._watch.watch(self._node_filter))
 
     @property
     def looks_again_s(self) -> float | None:
@@ -92,27 +78,30 @@ class DockerExecutor:
 
     async def adopt(self) -> list[Adopted]:
         listed = await self._engine.containers(self._node_filter)
-        ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
         self._copies = await self._bridges.copies()
         try:
-            await asyncio.gather(*(self._adopt(task_id, each) for task_id, each in ours if task_id))
-            found = list(self._adopting.values())
+            found = await self._watch.adopt(listed, self._join)
             self._files.keep_only({each.task_id for each in found if each.observation.state <= RUNNING})
             await self._bridges.remove_leftovers()
             return found
         finally:
-            self._adopting, self._copies = {}, {}
+            self._copies = {}
+
+    def _join(self, task_id: str, inspected: Json) -> None:
+        joined = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
+        ids = (self._copies.get(str(each.get("NetworkID", ""))) for each in joined)
+        self._bridges.adopt(task_id, tuple(each for each in ids if each))
 
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id = context.task.id
         former = self._works.get(task_id)
         if action is Action.STOP:
-            self._stopping.add(task_id)
+            self._watch.stopping(task_id)
             if former is not None:
                 former.cancel()
         elif action is Action.PREPARE:
             # At once, so that whoever gives the task up knows that there is something to give up.
-            self._say(task_id, PREPARING, "preparing")
+            self._watch.say(task_id, PREPARING, "preparing")
         work = asyncio.ensure_future(self._perform(action, context, former))
         self._works[task_id] = work
         work.add_done_callback(lambda done: self._finished(task_id, done))
@@ -121,7 +110,7 @@ class DockerExecutor:
         former = self._works.get(task_id)
         if former is not None:
             former.cancel()
-        self._stopping.add(task_id)
+        self._watch.stopping(task_id)
         self._aside(self._remove_leftover(task_id, former))
 
     def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
@@ -140,8 +129,8 @@ class DockerExecutor:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
         self._watcher = None
-        for state in (self._containers, self._waiting, self._stopping, self._bridges):
-            state.clear()
+        self._watch.clear()
+        self._bridges.clear()
         await self._engine.close()
 
     @property
@@ -173,14 +162,14 @@ class DockerExecutor:
             if action in ends:
                 state, message, prefix = ends[action]
                 # The engine notes why a start failed as a code, too: 127 for a program that is not there.
-                code = await self._exit_code(container_name(context)) if action is Action.START else 0
+                code = await self._watch.exit_code(container_name(context)) if action is Action.START else 0
                 text = prefix + (str(error) or repr(error))
-                self._say(context.task.id, state, message, text, exit_code=code)
+                self._watch.say(context.task.id, state, message, text, exit_code=code)
             self._forget(context.task.id)
 
     async def _prepare(self, context: TaskContext) -> None:
         container_id = await self._create(context)
-        self._say(context.task.id, READY, "prepared", container_id=container_id)
+        self._watch.say(context.task.id, READY, "prepared", container_id=container_id)
 
     async def _create(self, context: TaskContext) -> str:
         """Returns the id of the task's container, on its networks."""
@@ -209,21 +198,18 @@ class DockerExecutor:
 
     async def _start(self, context: TaskContext) -> None:
         task_id, name = context.task.id, container_name(context)
-        self._say(task_id, STARTING, "starting")
-        self._containers[task_id] = name
-        self._looking[task_id] = False  # events wait: the engine's answer says more than its `die`
-        try:
-            await self._calls.to_the_end(lambda: self._start_once(name))
-        except EngineError as error:
-            if not context.task.addresses or "network" not in str(error) or "not found" not in str(error):
-                raise
-            # Another node that shares this engine has just removed the bridge: it took it for unused.
-            await self._calls.call(lambda: self._engine.remove(name))
-            await self._create(context)
-            await self._calls.to_the_end(lambda: self._start_once(name))
-        finally:
-            self._looking.pop(task_id, None)
-        await self._observe(task_id)
+        self._watch.say(task_id, STARTING, "starting")
+        with self._watch.starting(task_id, name):
+            try:
+                await self._calls.to_the_end(lambda: self._start_once(name))
+            except EngineError as error:
+                if not context.task.addresses or "network" not in str(error) or "not found" not in str(error):
+                    raise
+                # Another node that shares this engine has just removed the bridge: it took it for unused.
+                await self._calls.call(lambda: self._engine.remove(name))
+                await self._create(context)
+                await self._calls.to_the_end(lambda: self._start_once(name))
+        await self._watch.observe(task_id)
 
     async def _start_once(self, name: str) -> None:
         """Starts what has never run: after a lost answer it may have run, and ended, already."""
@@ -238,17 +224,9 @@ class DockerExecutor:
         spec = context.template.spec.container_spec
         grace_ns = spec.stop_grace_period if spec is not None else None
         grace_s = STOP_GRACE_S if grace_ns is None else grace_ns / 1e9
-        target = self._containers.get(task_id) or container_name(context)
+        target = self._watch.container_of(task_id) or container_name(context)
         await self._calls.insist(lambda: self._engine.stop(target, grace_s), self._calls.stop_gate)
-        self._say(task_id, SHUTDOWN, "shutdown", exit_code=await self._exit_code(target))
-
-    async def _exit_code(self, container: str) -> int:
-        """Returns how a container ended; 0 for one that has not, or is gone."""
-        try:
-            found = await self._calls.call(lambda: self._engine.inspect(container))
-        except EngineError:
-            return 0
-        return int(found["State"]["ExitCode"]) if found is not None else 0
+        self._watch.say(task_id, SHUTDOWN, "shutdown", exit_code=await self._watch.exit_code(target))
 
     async def _remove(self, context: TaskContext) -> None:
         name = container_name(context)
@@ -260,13 +238,12 @@ class DockerExecutor:
             await asyncio.wait([former])
         labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
         for listed in await self._calls.call(lambda: self._engine.containers(*labels)):
-            await self._end(listed["Id"], is_kept=False)
+            await self._end(listed["Id"])
         self._forget(task_id)
 
-    async def _end(self, container: str, is_kept: bool) -> None:
+    async def _end(self, container: str) -> None:
         await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
-        if not is_kept:
-            await self._calls.insist(lambda: self._engine.remove(container), self._calls.gate)
+        await self._calls.insist(lambda: self._engine.remove(container), self._calls.gate)
 
     def _finished(self, task_id: str, done: asyncio.Task[None]) -> None:
         if self._works.get(task_id) is done:
@@ -285,144 +262,5 @@ class DockerExecutor:
 
     def _forget(self, task_id: str) -> None:
         self._files.drop(task_id)
-        self._containers.pop(task_id, None)
-        self._stopping.discard(task_id)
-        self._waiting.discard(task_id)
+        self._watch.forget(task_id)
         self._bridges.leave(task_id)
-
-    # What the engine says by itself
-
-    async def _watch(self) -> None:
-        """Follows the engine's events for as long as we run; looks at everything after each gap."""
-        retry_s = RETRY_MIN_S
-        while True:
-            try:
-                async for event in self._engine.events(self._node_filter, EVENTS):
-                    if event:
-                        retry_s = RETRY_MIN_S
-                        self._event(event)
-                    else:
-                        await self._look_at_all()
-            except SkepError as error:
-                log.debug("engine.events_ended", error=str(error))
-            except Exception:  # without its events the node would be blind for ever
-                log.exception("engine.events_not_understood")
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 2, RETRY_MAX_S)
-
-    async def _look_at_all(self) -> None:
-        """Makes up for events that were missed: one listing, then a look at what may have changed."""
-        before = set(self._containers)
-        listed = {
-            each["Labels"].get(TASK_LABEL): each for each in await self._engine.containers(self._node_filter)
-        }
-        for task_id in before & set(self._containers):
-            found = listed.get(task_id)
-            is_well = (
-                found is not None and found["State"] == "running" and "(unhealthy)" not in found["Status"]
-            )
-            if not is_well or task_id in self._waiting:
-                self._changed(task_id)
-
-    def _event(self, event: Json) -> None:
-        attributes = event.get("Actor", {}).get("Attributes", {})
-        task_id, kind = attributes.get(TASK_LABEL, ""), str(event.get("Action", ""))
-        if kind == "die" and task_id in self._containers and task_id not in self._looking:
-            code, container_id = int(attributes.get("exitCode", 0)), str(event["Actor"]["ID"])
-            if task_id not in self._stopping:
-                self._tell(ended(task_id, container_id, code, self._clock.now()))
-        else:
-            self._changed(task_id)
-
-    def _changed(self, task_id: str) -> None:
-        """Something happened to a task's container: have a look, or another one."""
-        if task_id in self._looking:
-            self._looking[task_id] = True
-        elif task_id in self._containers and task_id not in self._stopping:
-            self._looking[task_id] = False
-            self._aside(self._observe(task_id))
-
-    async def _observe(self, task_id: str) -> None:
-        """Tells what a running task's container is in now."""
-        container = self._containers.get(task_id)
-        if container is None:  # it ended before we came to look
-            self._looking.pop(task_id, None)
-            return
-        inspected = await self._look(task_id, container, self._calls.call)
-        if task_id not in self._containers or task_id in self._stopping:
-            return
-        if inspected is None:
-            self._tell(Observation(task_id, FAILED, self._clock.now(), "started", DESTROYED))
-        else:
-            self._follow(task_id, inspected)
-            self._tell(observation_of(task_id, inspected, self._clock.now()))
-
-    async def _look(self, task_id: str, container: str, call: Caller) -> Json | None:
-        """Returns the container as it is after the last event we heard; None where it is gone."""
-        while True:
-            self._looking[task_id] = False
-            try:
-                inspected = await call(lambda: self._engine.inspect(container))
-            finally:
-                has_changed = self._looking.pop(task_id, True)
-            if not has_changed:
-                return inspected
-
-    def _follow(self, task_id: str, inspected: Json) -> None:
-        """Takes note of a container that may run; ends it when it is unhealthy."""
-        if not inspected["State"]["Running"]:
-            return
-        self._containers[task_id] = str(inspected["Id"])
-        health = health_of(inspected)
-        if health == "unhealthy":
-            self._stopping.add(task_id)
-            self._aside(self._end_unhealthy(task_id, str(inspected["Id"])))
-        elif health == "starting":
-            self._waiting.add(task_id)
-        else:
-            self._waiting.discard(task_id)
-
-    async def _end_unhealthy(self, task_id: str, container: str) -> None:
-        await self._end(container, is_kept=True)
-        code = await self._exit_code(container)
-        error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
-        now = self._clock.now()
-        self._tell(Observation(task_id, FAILED, now, "started", error, container, exit_code=code))
-
-    async def _adopt(self, task_id: str, listed: Json) -> None:
-        async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:
-            async with self._calls.gate:
-                return await call()
-
-        inspected = await self._look(task_id, listed["Id"], once)
-        if inspected is None:
-            return
-        seen = observation_of(task_id, inspected, self._clock.now())
-        since = inspected["State"]["StartedAt" if inspected["State"]["Running"] else "FinishedAt"]
-        seen = replace(seen, at=epoch_s(since) or seen.at)
-        # From here on an event changes what is adopted, until it is all handed over.
-        self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
-        if seen.state <= RUNNING:
-            joined = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
-            ids = (self._copies.get(str(each.get("NetworkID", ""))) for each in joined)
-            self._bridges.adopt(task_id, tuple(each for each in ids if each))
-        self._follow(task_id, inspected)
-
-    def _say(
-        self,
-        task_id: str,
-        state: int,
-        message: str,
-        error: str = "",
-        container_id: str = "",
-        exit_code: int = 0,
-    ) -> None:
-        now = self._clock.now()
-        self._tell(Observation(task_id, state, now, message, error, container_id, exit_code=exit_code))
-
-    def _tell(self, seen: Observation) -> None:
-        if seen.state > RUNNING:
-            self._forget(seen.task_id)
-        if (adopted := self._adopting.get(seen.task_id)) is not None:
-            self._adopting[seen.task_id] = replace(adopted, observation=seen)
-        self._report(seen)

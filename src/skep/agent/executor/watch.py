@@ -1,0 +1,240 @@
+"""What the engine says of a node's containers by itself: that they ended, are healthy or not, or are gone.
+
+Exits and health come by one event stream for the whole node. After an event the container is inspected; only
+an exit says all that matters itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
+from skep.agent.executor.container_config import SERVICE_LABEL, TASK_LABEL
+from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.port import Adopted, Observation, Report
+from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.model.states import FAILED, RUNNING
+from skep.runtime.clock import Clock
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+EVENTS = ["die", "destroy", "health_status"]
+UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
+DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
+
+Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]]
+OnAdopted = Callable[[str, Json], None]
+
+
+class ContainerWatch:
+    """`aside` carries out what nobody waits for; `on_over` hears of each task that has ended, before it is
+    told to `report`."""
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        calls: EngineCalls,
+        clock: Clock,
+        aside: Callable[[Coroutine[Any, Any, None]], None],
+        on_over: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._clock = clock
+        self._aside = aside
+        self._on_over = on_over
+        self.report: Report = lambda seen: None
+        self._containers: dict[str, str] = {}  # task -> container, while it may run
+        self._looking: dict[str, bool] = {}  # task being inspected -> an event came meanwhile
+        self._waiting: set[str] = set()  # until healthy
+        self._stopping: set[str] = set()
+        self._adopting: dict[str, Adopted] = {}
+
+    async def watch(self, node_filter: str) -> None:
+        """Follows the engine's events for as long as we run; looks at everything after each gap."""
+        retry_s = RETRY_MIN_S
+        while True:
+            try:
+                async for event in self._engine.events(node_filter, EVENTS):
+                    if event:
+                        retry_s = RETRY_MIN_S
+                        self._event(event)
+                    else:
+                        await self._look_at_all(node_filter)
+            except SkepError as error:
+                log.debug("engine.events_ended", error=str(error))
+            except Exception:  # without its events the node would be blind for ever
+                log.exception("engine.events_not_understood")
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, RETRY_MAX_S)
+
+    async def adopt(self, listed: list[Json], on_adopted: OnAdopted) -> list[Adopted]:
+        """Returns what the listed containers of tasks are in, and follows them; `on_adopted` gets the
+        inspection of each that may run."""
+        ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
+        try:
+            await asyncio.gather(
+                *(self._adopt(task_id, each, on_adopted) for task_id, each in ours if task_id)
+            )
+            return list(self._adopting.values())
+        finally:
+            self._adopting = {}
+
+    @contextlib.contextmanager
+    def starting(self, task_id: str, container: str) -> Iterator[None]:
+        """Follows a container that is being started. Its events wait until it was: the engine's answer says
+        more than its `die`."""
+        self._containers[task_id] = container
+        self._looking[task_id] = False
+        try:
+            yield
+        finally:
+            self._looking.pop(task_id, None)
+
+    def stopping(self, task_id: str) -> None:
+        """What its container says from now on is no news: it is made to end."""
+        self._stopping.add(task_id)
+
+    def container_of(self, task_id: str) -> str | None:
+        """Returns the container of a task that may run."""
+        return self._containers.get(task_id)
+
+    def forget(self, task_id: str) -> None:
+        self._containers.pop(task_id, None)
+        self._stopping.discard(task_id)
+        self._waiting.discard(task_id)
+
+    def clear(self) -> None:
+        for state in (self._containers, self._waiting, self._stopping):
+            state.clear()
+
+    async def observe(self, task_id: str) -> None:
+        """Tells what a running task's container is in now."""
+        container = self._containers.get(task_id)
+        if container is None:  # it ended before we came to look
+            self._looking.pop(task_id, None)
+            return
+        inspected = await self._look(task_id, container, self._calls.call)
+        if task_id not in self._containers or task_id in self._stopping:
+            return
+        if inspected is None:
+            self._tell(Observation(task_id, FAILED, self._clock.now(), "started", DESTROYED))
+        else:
+            self._follow(task_id, inspected)
+            self._tell(observation_of(task_id, inspected, self._clock.now()))
+
+    async def exit_code(self, container: str) -> int:
+        """Returns how a container ended; 0 for one that has not, or is gone."""
+        try:
+            found = await self._calls.call(lambda: self._engine.inspect(container))
+        except EngineError:
+            return 0
+        return int(found["State"]["ExitCode"]) if found is not None else 0
+
+    def say(
+        self,
+        task_id: str,
+        state: int,
+        message: str,
+        error: str = "",
+        container_id: str = "",
+        exit_code: int = 0,
+    ) -> None:
+        """Reports what was done with a task."""
+        now = self._clock.now()
+        self._tell(Observation(task_id, state, now, message, error, container_id, exit_code=exit_code))
+
+    # Inside
+
+    async def _look_at_all(self, node_filter: str) -> None:
+        """Makes up for events that were missed: one listing, then a look at what may have changed."""
+        before = set(self._containers)
+        listed = {each["Labels"].get(TASK_LABEL): each for each in await self._engine.containers(node_filter)}
+        for task_id in before & set(self._containers):
+            found = listed.get(task_id)
+            is_well = (
+                found is not None and found["State"] == "running" and "(unhealthy)" not in found["Status"]
+            )
+            if not is_well or task_id in self._waiting:
+                self._changed(task_id)
+
+    def _event(self, event: Json) -> None:
+        attributes = event.get("Actor", {}).get("Attributes", {})
+        task_id, kind = attributes.get(TASK_LABEL, ""), str(event.get("Action", ""))
+        if kind == "die" and task_id in self._containers and task_id not in self._looking:
+            code, container_id = int(attributes.get("exitCode", 0)), str(event["Actor"]["ID"])
+            if task_id not in self._stopping:
+                self._tell(ended(task_id, container_id, code, self._clock.now()))
+        else:
+            self._changed(task_id)
+
+    def _changed(self, task_id: str) -> None:
+        """Something happened to a task's container: have a look, or another one."""
+        if task_id in self._looking:
+            self._looking[task_id] = True
+        elif task_id in self._containers and task_id not in self._stopping:
+            self._looking[task_id] = False
+            self._aside(self.observe(task_id))
+
+    async def _look(self, task_id: str, container: str, call: Caller) -> Json | None:
+        """Returns the container as it is after the last event we heard; None where it is gone."""
+        while True:
+            self._looking[task_id] = False
+            try:
+                inspected = await call(lambda: self._engine.inspect(container))
+            finally:
+                has_changed = self._looking.pop(task_id, True)
+            if not has_changed:
+                return inspected
+
+    def _follow(self, task_id: str, inspected: Json) -> None:
+        """Takes note of a container that may run; ends it when it is unhealthy."""
+        if not inspected["State"]["Running"]:
+            return
+        self._containers[task_id] = str(inspected["Id"])
+        health = health_of(inspected)
+        if health == "unhealthy":
+            self._stopping.add(task_id)
+            self._aside(self._end_unhealthy(task_id, str(inspected["Id"])))
+        elif health == "starting":
+            self._waiting.add(task_id)
+        else:
+            self._waiting.discard(task_id)
+
+    async def _end_unhealthy(self, task_id: str, container: str) -> None:
+        await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
+        code = await self.exit_code(container)
+        error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
+        now = self._clock.now()
+        self._tell(Observation(task_id, FAILED, now, "started", error, container, exit_code=code))
+
+    async def _adopt(self, task_id: str, listed: Json, on_adopted: OnAdopted) -> None:
+        async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:
+            async with self._calls.gate:
+                return await call()
+
+        inspected = await self._look(task_id, listed["Id"], once)
+        if inspected is None:
+            return
+        seen = observation_of(task_id, inspected, self._clock.now())
+        since = inspected["State"]["StartedAt" if inspected["State"]["Running"] else "FinishedAt"]
+        seen = replace(seen, at=epoch_s(since) or seen.at)
+        # From here on an event changes what is adopted, until it is all handed over.
+        self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
+        if seen.state <= RUNNING:
+            on_adopted(task_id, inspected)
+        self._follow(task_id, inspected)
+
+    def _tell(self, seen: Observation) -> None:
+        if seen.state > RUNNING:
+            self._on_over(seen.task_id)
+        if (adopted := self._adopting.get(seen.task_id)) is not None:
+            self._adopting[seen.task_id] = replace(adopted, observation=seen)
+        self.report(seen)

@@ -7,16 +7,16 @@ Level-triggered: what is marked twice is decided once; a mark too many costs a l
 from __future__ import annotations
 
 import asyncio
-import heapq
 
 import structlog
-from msgspec.structs import replace
 
-from skep.manager.allocator import endpoints
+from skep.manager.alarms import Alarms
 from skep.manager.allocator import tasks as addresses
 from skep.manager.commits import Committer
-from skep.manager.orchestrator import everywhere, jobs, replicated, slot, updater
+from skep.manager.failures import Failures
+from skep.manager.orchestrator import everywhere, jobs, replicated, slot
 from skep.manager.scheduler.place import Round
+from skep.manager.steps import Steps
 from skep.manager.task_events import TaskEvents
 from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutService, PutTask
 from skep.model.service import Service
@@ -31,9 +31,6 @@ log = structlog.get_logger()
 SLICE = 4_000  # slots or new tasks decided before the loop breathes: about 40 ms
 PASS_MAX = 120_000  # new tasks per pass: bounds a plan's memory; a larger service takes several passes
 RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
-ALARM_MIN_S = 0.001  # closer than that, a float of wall clock seconds may not see that time has passed
-FAILURES_WINDOW_S = 300.0  # SwarmKit: a node's failures of a service count for five minutes
-FAILURES_MAX = 10_000  # remembered (service, node) pairs; more means that everything fails everywhere
 
 
 class Reconciler:
@@ -52,25 +49,21 @@ class Reconciler:
         self._clock = clock
         self._new_id = new_id
         self._task_events = task_events
+        self._alarms = Alarms(clock)
+        self._updating = Steps(view, new_id)
+        self._failures = Failures()
         self._wake = asyncio.Event()
         self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
         self._steps: dict[str, None] = {}  # services of which only the update or the job may go on
         self._slots: dict[tuple[str, SlotKey], None] = {}
-        self._alarms: list[tuple[float, str, SlotKey | None]] = []
-        self._alarm_at: dict[tuple[str, SlotKey | None], float] = {}
-        self._updates: dict[str, updater.Progress] = {}
-        self._jobs: dict[str, jobs.JobProgress] = {}
-        self._touched: dict[str, set[SlotKey]] = {}
         self._retry_pending = False
         self._retried_at = 0.0
-        self._failures: dict[tuple[str, str], list[float]] = {}
 
     # Marks
 
     def mark_service(self, service_id: str) -> None:
         """The service's own record changed: count, mode, version."""
-        self._updates.pop(service_id, None)
-        self._jobs.pop(service_id, None)
+        self._updating.service_changed(service_id)
         self._services[service_id] = None
         for key in self._view.pending.get(service_id, ()):  # what they wait for may be asked no more
             self._slots[service_id, key] = None
@@ -83,8 +76,7 @@ class Reconciler:
 
     def _touch(self, service_id: str, key: SlotKey) -> None:
         """Something happened in a slot: an update or a job may go on."""
-        if service_id in self._updates or service_id in self._jobs:
-            self._touched.setdefault(service_id, set()).add(key)
+        if self._updating.touch(service_id, key):
             self._steps[service_id] = None
 
     def mark_node(self, node_id: str) -> None:
@@ -116,17 +108,15 @@ class Reconciler:
 
     def mark_failure(self, task: Task) -> None:
         """A task failed on its node: others are preferred for a while."""
-        key = (task.service_id, task.node_id)
-        if key in self._failures or len(self._failures) < FAILURES_MAX:
-            self._failures.setdefault(key, []).append(self._clock.now())
+        self._failures.add(task, self._clock.now())
 
     @property
     def failures(self) -> dict[tuple[str, str], int]:
         """How often tasks of a service failed on a node lately, by (service, node)."""
-        return {key: len(times) for key, times in self._failures.items()}
+        return self._failures.counts()
 
     def is_updating(self, service_id: str) -> bool:
-        return service_id in self._updates
+        return self._updating.is_updating(service_id)
 
     # The loop
 
@@ -143,8 +133,9 @@ class Reconciler:
             if self._services or self._steps or self._slots:
                 return
             waits = [self._until_retry()] if self._retry_pending else []
-            if self._alarms:
-                waits.append(max(0.0, self._alarms[0][0] - asyncio.get_running_loop().time()))
+            alarm_s = self._alarms.next_s()
+            if alarm_s is not None:
+                waits.append(alarm_s)
             self._wake.clear()
             try:
                 async with asyncio.timeout(min(waits) if waits else None):
@@ -156,11 +147,7 @@ class Reconciler:
         return max(0.0, self._retried_at + RETRY_PENDING_S - asyncio.get_running_loop().time())
 
     def _ring(self) -> None:
-        now = asyncio.get_running_loop().time()
-        while self._alarms and self._alarms[0][0] <= now:
-            at, service_id, key = heapq.heappop(self._alarms)
-            if self._alarm_at.get((service_id, key)) == at:
-                del self._alarm_at[service_id, key]
+        for service_id, key in self._alarms.ring():
             if key is None:
                 self._steps[service_id] = None
             else:
@@ -172,20 +159,9 @@ class Reconciler:
                 for key in pending:
                     self._slots[service_id, key] = None
 
-    def _set_alarm(self, at: float | None, service_id: str, key: SlotKey | None) -> None:
-        """`at` is a wall clock's; the alarm itself is the loop's, whose time never jumps."""
-        if at is None:
-            return
-        at = asyncio.get_running_loop().time() + max(ALARM_MIN_S, at - self._clock.now())
-        known = self._alarm_at.get((service_id, key))
-        if known is not None and known <= at:
-            return
-        self._alarm_at[service_id, key] = at
-        heapq.heappush(self._alarms, (at, service_id, key))  # an older alarm rings in vain
-
     async def _pass(self) -> None:
         now = self._clock.now()
-        self._forget_failures(now)
+        self._failures.forget_old(now)
         round_ = Round(self._view, now, self.failures)
         changes: list[Change] = []
         decided: set[tuple[str, SlotKey]] = set()
@@ -269,11 +245,15 @@ class Reconciler:
         changes: list[Change],
         decided: set[tuple[str, SlotKey]],
     ) -> None:
-        """Lets an update or a job go on. Costs the slots that were touched since the step before."""
-        if service.spec.mode.replicated_job is not None:
-            self._decide_job(service, now, round_, changes, decided)
-        elif not service.spec.is_job:
-            self._decide_update(service, now, round_, changes, decided)
+        """Lets an update or a job go on."""
+        step = self._updating.take(service, now, SLICE)
+        changes.extend(step.changes)
+        decided.update((service.id, key) for key in step.decided)
+        self._place(step.wanted, round_, changes)
+        self._alarms.set(step.wake_at, service.id, None)
+        if step.more:
+            self._steps[service.id] = None
+            self._wake.set()
 
     def _mark_outdated(self, service: Service) -> None:
         """A job was ordered (again): whatever is left of the iteration before is looked at."""
@@ -283,60 +263,6 @@ class Reconciler:
             keys = list(self._view.slots.get(service.id, ()))
         for key in keys:
             self._slots[service.id, key] = None
-
-    def _decide_job(
-        self,
-        service: Service,
-        now: float,
-        round_: Round,
-        changes: list[Change],
-        decided: set[tuple[str, SlotKey]],
-    ) -> None:
-        progress = self._jobs.get(service.id)
-        if progress is None or progress.version != service.template.version:
-            progress = self._jobs[service.id] = jobs.JobProgress(self._view, service, now)
-        touched = self._touched.pop(service.id, set())
-        wanted = jobs.decide_job(self._view, service, progress, touched, now, self._new_id, SLICE)
-        decided.update((service.id, new.slot) for new in wanted)
-        self._place(wanted, round_, changes)
-        if len(wanted) == SLICE:
-            self._steps[service.id] = None
-            self._wake.set()
-        elif progress.is_over:
-            del self._jobs[service.id]
-
-    def _decide_update(
-        self,
-        service: Service,
-        now: float,
-        round_: Round,
-        changes: list[Change],
-        decided: set[tuple[str, SlotKey]],
-    ) -> None:
-        progress = self._updates.get(service.id)
-        if progress is None or progress.version != service.template.version:
-            found = updater.begin(self._view, service, now)
-            if found is None:
-                self._updates.pop(service.id, None)
-                return
-            progress = self._updates[service.id] = found
-        touched = self._touched.pop(service.id, set())
-        step = updater.step(self._view, service, progress, touched, now, self._new_id)
-        changes.extend(self._with_endpoint(change) for change in step.changes)
-        decided.update((service.id, key) for key in step.started)
-        self._place(step.wanted, round_, changes)
-        self._set_alarm(step.wake_at, service.id, None)
-        if step.done:
-            del self._updates[service.id]
-
-    def _with_endpoint(self, change: Change) -> Change:
-        """A service that is rolled back has the ports and networks of then."""
-        if not isinstance(change, PutService):
-            return change
-        service, known = change.service, self._view.services.get(change.service.id)
-        if known is None or service.spec is known.spec:
-            return change
-        return PutService(replace(service, endpoint=endpoints.decide_what_can_be(self._view, service)))
 
     def _decide_slots(
         self,
@@ -368,7 +294,7 @@ class Reconciler:
                 plan = Plan()
             changes.extend(plan.changes)
             wanted.extend(plan.wanted)
-            self._set_alarm(plan.wake_at, service_id, key)
+            self._alarms.set(plan.wake_at, service_id, key)
         self._place(wanted, round_, changes)
 
     def _place(
@@ -417,11 +343,3 @@ class Reconciler:
                 self._retry_pending = self._retry_pending or bool(view.pending)
             elif isinstance(change, PutService):
                 self._steps[change.service.id] = None
-
-    def _forget_failures(self, now: float) -> None:
-        for key, times in list(self._failures.items()):
-            recent = [t for t in times if t > now - FAILURES_WINDOW_S]
-            if recent:
-                self._failures[key] = recent
-            else:
-                del self._failures[key]

@@ -1,0 +1,48 @@
+"""When which service or slot is to be looked at again."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterator
+
+from skep.runtime.clock import Clock
+from skep.store.view import SlotKey
+
+ALARM_MIN_S = 0.001  # closer than that, a float of wall clock seconds may not see that time has passed
+
+
+class Alarms:
+    """An alarm is set by the wall clock and rings by the loop's time, which never jumps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._alarms: list[tuple[float, str, SlotKey | None]] = []
+        self._alarm_at: dict[tuple[str, SlotKey | None], float] = {}
+
+    def set(self, at: float | None, service_id: str, key: SlotKey | None) -> None:
+        """Has it ring at that time of the wall clock, or earlier where it is set already; `key` is None for
+        the service itself."""
+        if at is None:
+            return
+        at = asyncio.get_running_loop().time() + max(ALARM_MIN_S, at - self._clock.now())
+        known = self._alarm_at.get((service_id, key))
+        if known is not None and known <= at:
+            return
+        self._alarm_at[service_id, key] = at
+        heapq.heappush(self._alarms, (at, service_id, key))  # an older alarm rings in vain
+
+    def next_s(self) -> float | None:
+        """Returns how long it is until the next one; None where there is none."""
+        if not self._alarms:
+            return None
+        return max(0.0, self._alarms[0][0] - asyncio.get_running_loop().time())
+
+    def ring(self) -> Iterator[tuple[str, SlotKey | None]]:
+        """Takes those whose time has come."""
+        now = asyncio.get_running_loop().time()
+        while self._alarms and self._alarms[0][0] <= now:
+            at, service_id, key = heapq.heappop(self._alarms)
+            if self._alarm_at.get((service_id, key)) == at:
+                del self._alarm_at[service_id, key]
+            yield service_id, key

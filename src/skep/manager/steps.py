@@ -1,0 +1,96 @@
+"""How updates and jobs go on: what is remembered of each while it runs, and its next step.
+
+Nothing of it is stored: a new leader makes the memos again from the view.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from skep.manager.allocator import endpoints
+from skep.manager.orchestrator import jobs, updater
+from skep.model.change import Change, NewTask, PutService
+from skep.model.service import Service
+from skep.runtime.ids import NewId
+from skep.store.view import SlotKey, View
+
+
+class Step(Struct, frozen=True):
+    """What a service's update or job does now. `decided` are slots that it has decided about."""
+
+    changes: tuple[Change, ...] = ()
+    wanted: tuple[NewTask, ...] = ()
+    decided: tuple[SlotKey, ...] = ()
+    wake_at: float | None = None
+    more: bool = False  # another step is due at once
+
+
+class Steps:
+    """The updates and jobs of one leader."""
+
+    def __init__(self, view: View, new_id: NewId) -> None:
+        self._view = view
+        self._new_id = new_id
+        self._updates: dict[str, updater.Progress] = {}
+        self._jobs: dict[str, jobs.JobProgress] = {}
+        self._touched: dict[str, set[SlotKey]] = {}
+
+    def service_changed(self, service_id: str) -> None:
+        """What is remembered may be of another version."""
+        self._updates.pop(service_id, None)
+        self._jobs.pop(service_id, None)
+
+    def touch(self, service_id: str, key: SlotKey) -> bool:
+        """Something happened in a slot. Returns True where an update or a job may go on by it."""
+        if service_id not in self._updates and service_id not in self._jobs:
+            return False
+        self._touched.setdefault(service_id, set()).add(key)
+        return True
+
+    def is_updating(self, service_id: str) -> bool:
+        return service_id in self._updates
+
+    def take(self, service: Service, now: float, limit: int) -> Step:
+        """Lets an update or a job go on, by `limit` new tasks of a job at most. Costs the slots that were
+        touched since the step before."""
+        if service.spec.mode.replicated_job is not None:
+            return self._step_of_job(service, now, limit)
+        if service.spec.is_job:
+            return Step()
+        return self._step_of_update(service, now)
+
+    def _step_of_job(self, service: Service, now: float, limit: int) -> Step:
+        progress = self._jobs.get(service.id)
+        if progress is None or progress.version != service.template.version:
+            progress = self._jobs[service.id] = jobs.JobProgress(self._view, service, now)
+        touched = self._touched.pop(service.id, set())
+        wanted = jobs.decide_job(self._view, service, progress, touched, now, self._new_id, limit)
+        if len(wanted) < limit and progress.is_over:
+            del self._jobs[service.id]
+        decided = tuple(new.slot for new in wanted)
+        return Step(wanted=tuple(wanted), decided=decided, more=len(wanted) == limit)
+
+    def _step_of_update(self, service: Service, now: float) -> Step:
+        progress = self._updates.get(service.id)
+        if progress is None or progress.version != service.template.version:
+            found = updater.begin(self._view, service, now)
+            if found is None:
+                self._updates.pop(service.id, None)
+                return Step()
+            progress = self._updates[service.id] = found
+        touched = self._touched.pop(service.id, set())
+        step = updater.step(self._view, service, progress, touched, now, self._new_id)
+        if step.done:
+            del self._updates[service.id]
+        changes = tuple(self._with_endpoint(change) for change in step.changes)
+        return Step(changes, step.wanted, step.started, step.wake_at)
+
+    def _with_endpoint(self, change: Change) -> Change:
+        """A service that is rolled back has the ports and networks of then."""
+        if not isinstance(change, PutService):
+            return change
+        service, known = change.service, self._view.services.get(change.service.id)
+        if known is None or service.spec is known.spec:
+            return change
+        return PutService(replace(service, endpoint=endpoints.decide_what_can_be(self._view, service)))

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from skep.manager.control.nodes import NodeControl
-from skep.manager.dispatcher.dispatcher import MISSED_BEATS, Dispatcher
+from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.dispatcher.presence import MISSED_BEATS
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.manager.node_writer import NodeWriter
@@ -52,7 +53,7 @@ def new_node(node_id: str) -> Node:
 
 
 class Deaf:
-    """A listener that only counts (fulfils `dispatcher.Listener`)."""
+    """A listener that only counts (fulfils `dispatcher.port.Listener`)."""
 
     changed = 0
 

@@ -89,8 +89,8 @@ def test_checkers_see_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_checkers_see_a_leader_that_gives_nodes_up_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.FIRST_BEATS", 0)
-    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.LATE_BEATS", 0)
+    monkeypatch.setattr("skep.manager.dispatcher.presence.FIRST_BEATS", 0)
+    monkeypatch.setattr("skep.manager.dispatcher.presence.LATE_BEATS", 0)
     with pytest.raises(Violation):
         run_all(range(1020, 1040))
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from skep.manager.dispatcher import dispatcher as module
+from skep.manager.dispatcher import presence as module
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.model.node import DOWN, READY
 from skep.rpc import messages

@@ -184,7 +184,7 @@ class Leader:
     def node_id(self) -> str:
         return self._team.node_id
 
-    # What the dispatcher hears (dispatcher.Listener)
+    # What the dispatcher hears (dispatcher.port.Listener)
 
     def node_changed(self, node_id: str, before: str) -> None:
         node = self.view.nodes[node_id]

@@ -6,10 +6,8 @@ what others must decide about. Cost: a heartbeat touches its own session; a comm
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Iterable
-from typing import Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -24,61 +22,23 @@ from skep.store.view import View
 
 from .assignments import Sent, complete, difference, is_news
 from .materials import given, withdrawn
+from .port import Listener
+from .presence import Presence
 
 log = structlog.get_logger()
-
-MISSED_BEATS = 3  # a silent node is down after as many periods (Docker's own rule)
-BROKEN_BEATS = 1  # a node whose connection broke has this many periods to come back
-FIRST_BEATS = 5  # a new leader waits longer: agents have to find it, past managers that do not answer
-# … and longer yet while they still come: thousands of handshakes take their time, and to place the tasks of
-# nodes that wait at the door would run them twice. At most as long, for those that never come.
-LATE_BEATS = 12
-PAUSE_S = 1.0  # a sweep that is later: the loop was busy, or the whole process was stopped
-SWEEP_S = 0.5  # how often silence is looked for: small against a heartbeat, 1 ms of work per 2,300 nodes
 
 
 KNOWN_FEATURES = (messages.LOGS,)
 
 
-class Listener(Protocol):
-    """Who decides about what the nodes say."""
-
-    def node_changed(self, node_id: str, before: str) -> None:
-        """A node became ready or down; `before` is the state it was in."""
-
-    def node_described(
-        self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
-    ) -> None:
-        """A node told what it is. An empty `manager_addr`: it does not say whether it is a manager."""
-
-    def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
-        """A node that is to be a manager asks for a copy of the store; `Dispatcher.answer` it."""
-
-    def renewed_certificate(self, node_id: str, request_pem: bytes) -> messages.Renewed:
-        """Signs a node's new certificate. Errors: `SkepError`."""
-
-    def wanted_tls(self) -> messages.WantedTls | None:
-        """Returns what nodes' certificates should be; None where there are none (simulation)."""
-
-    def has_tls(self, node_id: str, has: messages.HasTls) -> None:
-        """A node told what its certificate is."""
-
-    def node_registered(self, node_id: str) -> None:
-        """A node has a session, a new one."""
-
-    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
-        """A task's observed state changed; `news` where its slot must be looked at."""
-
-
 class _Session:
     """One registered node."""
 
-    __slots__ = ("connection", "features", "heard_at", "sent")
+    __slots__ = ("connection", "features", "sent")
 
-    def __init__(self, connection: Connection, now: float, features: frozenset[str]) -> None:
+    def __init__(self, connection: Connection, features: frozenset[str]) -> None:
         self.connection = connection
         self.features = features
-        self.heard_at = now  # of the event loop's clock: wall clocks jump
         self.sent = Sent()
 
 
@@ -92,12 +52,7 @@ class Dispatcher:
         self._listener = listener
         self._managers = managers
         self._sessions: dict[str, _Session] = {}
-        self._absent: dict[str, float] = {}  # node -> loop time at which it is given up
-        self._first: set[str] = set()  # nodes not heard of since the start
-        self._came_at = 0.0  # loop time at which the last of those came
-        self._late_until = 0.0  # loop time: no extension of their grace goes beyond
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._sweep_due = 0.0
+        self._presence = Presence(lambda: self.heartbeat_s, self._silent, self._down)
         self._stopped = False
         self._ack = b""
         self._ack_heartbeat_s = 0.0
@@ -111,20 +66,13 @@ class Dispatcher:
     def start(self, grace_until: float = 0.0) -> None:
         """From now on every node has its grace to register before it is down: `grace_until` at least, by the
         loop's time."""
-        now = asyncio.get_running_loop().time()
-        deadline = max(now + FIRST_BEATS * self.heartbeat_s, grace_until)
-        self._late_until = max(now + LATE_BEATS * self.heartbeat_s, grace_until)
-        self._first = set(self._view.nodes)
-        for node_id in self._view.nodes:
-            self._absent[node_id] = deadline
         self._told_tls = self._listener.wanted_tls()
-        self._sweep_later()
+        self._presence.start(self._view.nodes, grace_until)
 
     def stop(self, kind: str = "not-leader", message: str = "this manager no longer leads") -> None:
         """Ends all sessions; agents look for the next leader."""
         self._stopped = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._presence.stop()
         for node_id in list(self._sessions):
             self._end(node_id, kind, message)
 
@@ -157,9 +105,8 @@ class Dispatcher:
     def tell_heartbeat(self) -> None:
         """The heartbeat period may have changed: nodes learn it now, not at their next beat, which may be
         later than a shorter period allows."""
-        now = asyncio.get_running_loop().time()
+        self._presence.heard_all()
         for session in self._sessions.values():
-            session.heard_at = now
             session.connection.send(self._heartbeat_ack())
 
     def set_managers(self, managers: list[str]) -> None:
@@ -194,13 +141,11 @@ class Dispatcher:
     def node_added(self, node_id: str) -> None:
         """A node was enrolled and is expected to register; one that is expected already keeps its grace."""
         if node_id not in self._sessions:
-            deadline = asyncio.get_running_loop().time() + MISSED_BEATS * self.heartbeat_s
-            self._absent.setdefault(node_id, deadline)
+            self._presence.expect(node_id)
 
     def node_removed(self, node_id: str) -> None:
         """The node is no longer of this swarm."""
-        self._absent.pop(node_id, None)
-        self._first.discard(node_id)
+        self._presence.forget(node_id)
         self._end(node_id, "removed", "the node was removed from the swarm")
 
     # Called by the handlers of connections
@@ -221,12 +166,8 @@ class Dispatcher:
             connection.close()
             return
         self._end(node_id, "replaced", "another session of this node was opened")
-        session = _Session(connection, asyncio.get_running_loop().time(), _features(said))
-        self._sessions[node_id] = session
-        self._absent.pop(node_id, None)
-        if node_id in self._first:
-            self._first.discard(node_id)
-            self._came_at = session.heard_at
+        session = self._sessions[node_id] = _Session(connection, _features(said))
+        self._presence.came(node_id)
         registered = messages.Registered(
             self.heartbeat_s, self._managers, self._view.role_of(node), self._view.is_member(node_id)
         )
@@ -261,12 +202,11 @@ class Dispatcher:
         return session is not None and session.connection is connection
 
     def heartbeat(self, node_id: str) -> None:
-        session = self._sessions[node_id]
-        session.heard_at = asyncio.get_running_loop().time()
-        session.connection.send(self._heartbeat_ack())
+        self._presence.heard(node_id)
+        self._sessions[node_id].connection.send(self._heartbeat_ack())
 
     def statuses(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
-        self._sessions[node_id].heard_at = asyncio.get_running_loop().time()
+        self._presence.heard(node_id)
         view, listener = self._view, self._listener
         tasks = view.tasks
         for task_id, status in items:
@@ -291,8 +231,9 @@ class Dispatcher:
     def closed(self, node_id: str, reason: str) -> None:
         """A registered node's connection broke: it has a short grace to come back."""
         del self._sessions[node_id]
+        self._presence.ended(node_id)
         if node_id in self._view.nodes:
-            self._absent[node_id] = asyncio.get_running_loop().time() + BROKEN_BEATS * self.heartbeat_s
+            self._presence.broke(node_id)
             log.info("session.closed", node_id=node_id, reason=reason)
 
     # Inside
@@ -305,44 +246,15 @@ class Dispatcher:
 
     def _end(self, node_id: str, kind: str, message: str) -> None:
         session = self._sessions.pop(node_id, None)
+        self._presence.ended(node_id)
         if session is not None:
             goodbye = messages.Goodbye(kind, message, self._managers)
             session.connection.send(messages.encode(goodbye))
             session.connection.close()
 
-    def _sweep_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweep_due = loop.time() + SWEEP_S
-        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
-
-    def _forgive(self, now: float, paused_s: float) -> None:
-        """This process stood still for as long: what nodes said meanwhile has yet to be read."""
-        log.warning("dispatcher.paused", for_s=round(paused_s, 1))
-        for session in self._sessions.values():
-            session.heard_at = min(now, session.heard_at + paused_s)
-        for node_id in self._absent:
-            self._absent[node_id] += paused_s
-
-    def _sweep(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._sweep_due > PAUSE_S:
-            self._forgive(now, now - self._sweep_due)
-        silent_s = MISSED_BEATS * self.heartbeat_s
-        for node_id, session in list(self._sessions.items()):
-            if now - session.heard_at > silent_s:
-                del self._sessions[node_id]
-                session.connection.close()
-                self._absent[node_id] = now
-        for node_id, deadline in list(self._absent.items()):
-            if deadline <= now and not (node_id in self._first and self._still_come(now)):
-                del self._absent[node_id]
-                self._first.discard(node_id)
-                self._down(node_id)
-        self._sweep_later()
-
-    def _still_come(self, now: float) -> bool:
-        """True while nodes come to a new leader one after the other."""
-        return now < min(self._came_at + self.heartbeat_s, self._late_until)
+    def _silent(self, node_id: str) -> None:
+        session = self._sessions.pop(node_id)
+        session.connection.close()
 
     def _down(self, node_id: str) -> None:
         if node_id not in self._view.nodes:

@@ -6,7 +6,7 @@ Times are the event loop's: wall clocks jump.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -43,13 +43,13 @@ class Presence:
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
 
-    def start(self, node_ids: Iterable[str], grace_until: float) -> None:
+    def start(self, node_ids: Collection[str], grace_until: float) -> None:
         """From now on each of these has its grace to come before it is down: `grace_until` at least."""
         now = asyncio.get_running_loop().time()
         deadline = max(now + FIRST_BEATS * self._heartbeat_s(), grace_until)
         self._late_until = max(now + LATE_BEATS * self._heartbeat_s(), grace_until)
         self._first = set(node_ids)
-        for node_id in self._first:
+        for node_id in node_ids:
             self._absent[node_id] = deadline
         self._sweep_later()
 

@@ -8,23 +8,24 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
 from skep.daemon.addresses import parse_address
+from skep.daemon.enrolling import Enrolling
 from skep.daemon.event_line import follow_events
+from skep.daemon.fellows import Fellows
 from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
-from skep.daemon.leader_line import EnrolFor, LeaderLine
+from skep.daemon.leader_line import LeaderLine
 from skep.daemon.peers import Peers
 from skep.daemon.reception import Reception
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.backup import take
-from skep.manager.ca.authority import Authority, new_secret, role_of_token
-from skep.manager.ca.rotation import signer
+from skep.manager.ca.authority import new_secret
+from skep.manager.ca.issuer import Issuer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
@@ -32,15 +33,14 @@ from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
-from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
 from skep.rpc.link import FrameLink, LinkServer
 from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
-from skep.rpc.streams import API, RAFT, OpenStream, StreamServer
+from skep.rpc.streams import API, RAFT, StreamServer
 from skep.rpc.tls import load_chain, server_context
 from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Deposed, Invalid, NoLeader, SkepError, Unavailable
+from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
@@ -56,8 +56,6 @@ LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd 
 FOLLOW_S = 1.0  # how often a manager looks who the others are: two small reads of its own etcd
 AGAIN_S = 1.0  # before a work that failed is begun again
 VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
-ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
-ENROL_RETRY_S = 0.2
 
 
 class ManagerPart:
@@ -102,8 +100,13 @@ class ManagerPart:
             {RAFT: self._etcd_sockets.path(peer_socket(membership.node_id)), API: sockets.path(API)}
         )
         self.leader_line = LeaderLine(self.leader_socket)
-        self._members: frozenset[str] = frozenset(membership.peers)
-        self._has_looked = False  # until then they are those of before, of whom some may be none any more
+        self._issuer = Issuer(clock)
+        self.enrolling = Enrolling(
+            lambda: self.leader, self.leader_line, self.addresses, self._issuer, self._new_id
+        )
+        self._fellows = Fellows(
+            membership.node_id, membership.peers, self.peers, self._streams, lambda: self._store
+        )
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._store: EtcdStore | None = None
@@ -111,9 +114,7 @@ class ManagerPart:
         self._server = LinkServer()
         self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
         self._works: list[asyncio.Task[None]] = []
-        self._admitting: set[asyncio.Task[None]] = set()
         self._candidate: Candidate | None = None
-        self._authority: Authority | None = None
 
     @property
     def leader(self) -> Leader | None:
@@ -128,7 +129,7 @@ class ManagerPart:
     @property
     def members(self) -> frozenset[str]:
         """Node ids of all managers, as far as this one knows."""
-        return self._members | {self._node_id}
+        return self._fellows.members
 
     def leader_socket(self) -> str | None:
         """Returns the socket of the leader's API; None where it is not known, or this manager itself."""
@@ -193,10 +194,9 @@ class ManagerPart:
             raise Unavailable("this manager's etcd has no leader")
 
     async def stop(self) -> None:
-        works = [*self._works, *self._admitting]
-        for work in works:
+        for work in self._works:
             work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
+        await asyncio.gather(*self._works, *self._fellows.close(), return_exceptions=True)
         self._waiting.close()
         await self._server.close()
         self._streams.close()
@@ -256,7 +256,7 @@ class ManagerPart:
         while True:
             try:
                 self.is_led = await store.cluster.is_led()
-                await self._look_who(store)
+                await self._fellows.look(store)
                 if self.leader_id:
                     await store.cluster.hold_lead(self.leader_id)
                     await self._keep_keys(sealed)
@@ -271,22 +271,6 @@ class ManagerPart:
             cluster = codec.decode_object(Cluster, pair.key, pair.value, pair.revision)
             self._key_files.apply_unlock_key(cluster)
 
-    async def _look_who(self, store: EtcdStore) -> None:
-        """Learns who the managers are; a learner knows who it was told of. Errors: `Unavailable`."""
-        if await store.cluster.is_learner():
-            self._has_looked = True
-            return
-        members = {member.node_id for member in await store.cluster.members()}
-        self._members = frozenset(members)
-        for node_id in members - set(self.peers.addresses) - {self._node_id}:
-            for pair in (await store.load(codec.node_key(node_id)))[0]:
-                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
-                self.peers.learn(node_id, node.manager_addr)
-        await self.peers.open_doors(members)
-        self._has_looked = True
-        self.peers.keep(members)
-        self._streams.close_others(members)
-
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)
         return path is not None and await self.leader_line.is_well(path)
@@ -297,8 +281,9 @@ class ManagerPart:
         if connection.identity is None:
             cluster = self.leader.view.cluster if self.leader is not None else None
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
-            return EnrolHandler(connection, ca_pem, self.enrol, chain_of(self._keys.certificate_pem))
-        stream = self._stream if connection.identity.role == "manager" else None
+            chain = chain_of(self._keys.certificate_pem)
+            return EnrolHandler(connection, ca_pem, self.enrolling.enrol, chain)
+        stream = self._fellows.stream if connection.identity.role == "manager" else None
         return Reception(connection, self._session, stream, self._logs)
 
     def _session(self, connection: Connection) -> Handler:
@@ -329,47 +314,6 @@ class ManagerPart:
         else:
             self.leader.logs.accept(link, brought)
 
-    def _stream(self, link: FrameLink, asked: OpenStream) -> None:
-        assert link.identity is not None
-        work = asyncio.ensure_future(self._admit(link, link.identity.node_id, asked))
-        self._admitting.add(work)
-        work.add_done_callback(self._admitting.discard)
-
-    async def _admit(self, link: FrameLink, node_id: str, asked: OpenStream) -> None:
-        """Lets managers in, and nobody who only was one."""
-        if (node_id not in self.members or not self._has_looked) and self._store is not None:
-            with contextlib.suppress(SkepError):
-                await self._look_who(self._store)  # it may just have become one
-        # etcd comes to a quorum by what its peers say: those of before may speak with it, and it knows them.
-        if node_id not in self.members or not (self._has_looked or asked.kind == RAFT):
-            self._streams.refuse(link, f"node {node_id} is not a manager of this swarm")
-            return
-        self.peers.learn(node_id, asked.address)
-        self._streams.serve(link, asked)
-
-    async def enrol(self, request: Enrol, remote_host: str) -> Enrolled:
-        """Takes a node in, here or through the leader; waits for one. Errors: `Denied`, `Invalid`,
-        `Unavailable`."""
-        asked = EnrolFor(request, remote_host, self._new_id())
-        deadline = asyncio.get_running_loop().time() + ENROL_S
-        while True:
-            try:
-                if self.leader is not None:
-                    return await self.enrol_here(asked)
-                return await self.leader_line.enrol(asked)
-            except (Unavailable, Deposed):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-            await asyncio.sleep(ENROL_RETRY_S)
-
-    async def enrol_for(self, body: bytes) -> bytes:
-        """Takes a node in that joins through another manager: `EnrolFor` to `Enrolled`, both msgpack."""
-        try:
-            asked = msgspec.msgpack.decode(body, type=EnrolFor)
-        except msgspec.MsgspecError as error:
-            raise Invalid(f"not a message of enrolment: {error}") from error
-        return encode(await self.enrol_here(asked))
-
     async def demote_self(self) -> None:
         """Asks for this manager to become a worker. Errors: as the leader's."""
         if self.leader is None:
@@ -377,21 +321,6 @@ class ManagerPart:
             return
         node = self.leader.view.nodes[self._node_id]
         await self.leader.nodes.update(node.id, node.version, replace(node.spec, role="worker"))
-
-    async def enrol_here(self, asked: EnrolFor) -> Enrolled:
-        """Takes a node in; asked for twice, to the same effect. Errors: as `enrol`, `NoLeader`."""
-        leader, request = self.leader, asked.request
-        cluster = leader.view.cluster if leader is not None else None
-        if leader is None or cluster is None or not leader.is_sure:
-            raise NoLeader("the swarm has no leader at the moment; try again")
-        role = role_of_token(
-            request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
-        )
-        certificate = self._certificate(cluster, asked.node_id, role, request.request_pem)
-        if asked.node_id not in leader.view.nodes:
-            availability = request.availability or "active"
-            await leader.nodes.add(asked.node_id, role, availability, request.description, asked.remote_host)
-        return Enrolled(asked.node_id, certificate, cluster.id, self.addresses())
 
     # Certificates
 
@@ -411,25 +340,14 @@ class ManagerPart:
         if cluster is None:
             raise Unavailable("the swarm has no leader at the moment")
         key_pem, request_pem = new_key_and_request()
-        certificate = self._certificate(cluster, self._node_id, "manager", request_pem)
+        certificate = self._issuer.certificate(cluster, self._node_id, "manager", request_pem)
         keys = NodeKeys(key_pem, certificate, cluster.ca_cert_pem)
         self.renewed(keys)
         return keys
 
     def _sign(self, cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
         role = self.leader.view.role_of(node) if self.leader is not None else "worker"
-        return self._certificate(cluster, node.id, role, request_pem)
-
-    def _certificate(self, cluster: Cluster, node_id: str, role: str, request_pem: bytes) -> bytes:
-        now, expiry_s = self._clock.now(), cluster.spec.node_cert_expiry_s
-        return self._authority_of(cluster).sign(request_pem, node_id, role, cluster.id, now, expiry_s)
-
-    def _authority_of(self, cluster: Cluster) -> Authority:
-        """Parsing the CA's key takes as long as signing: it is done once."""
-        signs, known = signer(cluster), self._authority
-        if known is None or (known.ca_pem, known.chain_pem) != (signs.ca_cert_pem, signs.chain_pem):
-            known = self._authority = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem)
-        return known
+        return self._issuer.certificate(cluster, node.id, role, request_pem)
 
 
 async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:

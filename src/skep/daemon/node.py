@@ -124,7 +124,7 @@ class SkepNode:
         await self._running().check_health()
 
     async def enrol_for(self, body: bytes) -> bytes:
-        return await self._running().enrol_for(body)
+        return await self._running().enrolling.enrol_for(body)
 
     def join_tokens(self, cluster: Cluster) -> tuple[str, str]:
         return (

@@ -7,11 +7,11 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 
 from skep.cli.hosts import Hosts, Spec
+from skep.cli.upgrade_claim import Claim
 from skep.cli.upgrade_plan import (
     CLAIM,
     DEMOTED,
@@ -32,11 +32,9 @@ from skep.cli.upgrade_plan import (
     seat_of,
     too_few,
 )
-from skep.runtime.errors import Conflict, Invalid, SkepError
+from skep.runtime.errors import Invalid, SkepError
 
 POLL_S = 0.5
-BEAT_S = 2.0  # how often a run says that it is there
-WATCH_S = 12.0  # a claim that stands still for as long is nobody's: a change of leader delays a beat by 4 s
 SETTLE_S = 15.0  # a leader that is new finds out who is reachable within 3 s
 STEADY_BEATS = 1.2  # a daemon that is gone is noticed one heartbeat after its connection broke
 
@@ -67,8 +65,7 @@ class Upgrade:
         self._command = command
         self._timeout_s = timeout_s
         self._say = say
-        self._run = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(3).hex()}"
-        self._keeper = ""  # the node that carries our claim
+        self._claim = Claim(hosts, say)
         self._ids: set[str] = set()
 
     async def run(self, dry_run: bool = False) -> None:
@@ -93,7 +90,7 @@ class Upgrade:
             return
         if doubt:
             raise Stopped(f"nothing was done: {doubt}.")
-        await self._claim()
+        await self._claim.take(keeper_of(await self._seats()))
         await self._with_beats()
 
     def _show(self, seats: list[Seat]) -> None:
@@ -105,7 +102,7 @@ class Upgrade:
 
     async def _with_beats(self) -> None:
         work = asyncio.ensure_future(self._all())
-        beats = asyncio.ensure_future(self._beat())
+        beats = asyncio.ensure_future(self._claim.beat())
         try:
             await asyncio.wait((work, beats), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -115,14 +112,8 @@ class Upgrade:
             for each in (work, beats):
                 each.cancel()
             await asyncio.gather(work, beats, return_exceptions=True)
-            if self._keeper:
-                await self._release()
-
-    async def _release(self) -> None:
-        """Whoever runs the command again need not wait whether this run is still at work."""
-        with contextlib.suppress(SkepError, TimeoutError):
-            async with asyncio.timeout(WATCH_S):
-                await self._hosts.change_node(self._keeper, self._without_claim)
+            if self._claim.keeper:
+                await self._claim.release()
 
     async def _all(self) -> None:
         for manager in planned(await self._seats()):
@@ -139,7 +130,7 @@ class Upgrade:
                 now = next((s for s in await self._all_seats() if s.id == seat.id), seat)
                 raise Stopped(f"stopped at {head}: {error}. {how_to_go_on(now)}") from error
             seats = await self._seats()
-        await self._set(self._keeper, FINISHED)
+        await self._set(self._claim.keeper, FINISHED)
         await self._remove_labels(seats)
         self._say(f"All {len(self._ids)} managers are upgraded.")
 
@@ -195,9 +186,7 @@ class Upgrade:
         gone = self._ids - {seat.id for seat in seats}
         if gone:
             raise Stopped(f"node {', '.join(sorted(gone))} was removed from the swarm meanwhile")
-        keeper = next((seat for seat in seats if seat.id == self._keeper), None)
-        if keeper is not None and not self._is_ours(keeper.claim):
-            raise _taken_over(keeper.claim)
+        self._claim.check(seats)
         return seats
 
     async def _wait(self, seat: Seat, what: str, test: Callable[[Seat], bool], steady_s: float = 0.0) -> None:
@@ -247,75 +236,15 @@ class Upgrade:
 
     async def _remove_labels(self, seats: list[Seat]) -> None:
         """The node with the claim comes last: as long as it says `finished`, this is done again."""
-        for seat in sorted(planned(seats), key=lambda s: (s.stage == FINISHED, s.id == self._keeper)):
+        for seat in sorted(planned(seats), key=lambda s: (s.stage == FINISHED, s.id == self._claim.keeper)):
 
             def change(spec: Spec) -> Spec:
                 kept = {k: v for k, v in spec["Labels"].items() if k not in (LABEL, CLAIM)}
                 return {**spec, "Labels": kept}
 
-            if seat.id == self._keeper:
-                self._keeper = ""
+            if seat.id == self._claim.keeper:
+                self._claim.keeper = ""
             await self._hosts.change_node(seat.id, change)
-
-    # The claim: which run is at work
-
-    def _is_ours(self, claim: str) -> bool:
-        return claim.startswith(self._run + " ")
-
-    async def _claim(self) -> None:
-        """Errors: `Conflict` where another run is at work."""
-        keeper = keeper_of(await self._seats())
-        if keeper.claim:
-            self._say(f"Looking for {WATCH_S:.0f} s whether the run that began it is still at work …")
-            await self._watch(keeper)
-
-        def change(spec: Spec) -> Spec:
-            held = spec["Labels"].get(CLAIM, "")
-            if held != keeper.claim:
-                raise _taken_over(held)
-            spec["Labels"].setdefault(LABEL, PLANNED)
-            spec["Labels"][CLAIM] = f"{self._run} 0"
-            return spec
-
-        await self._hosts.change_node(keeper.id, change)
-        self._keeper = keeper.id
-
-    async def _watch(self, keeper: Seat) -> None:
-        deadline = time.monotonic() + WATCH_S
-        while time.monotonic() < deadline:
-            await asyncio.sleep(POLL_S)
-            seats = await self._all_seats()
-            now = next((seat for seat in seats if seat.id == keeper.id), None)
-            if now is None or now.claim != keeper.claim:
-                raise _taken_over(now.claim if now is not None else keeper.claim)
-
-    async def _beat(self) -> None:
-        """Errors: `Conflict` where the claim is another run's."""
-        count = 0
-        while True:
-            await asyncio.sleep(BEAT_S)
-            count += 1
-            if not self._keeper:
-                continue
-
-            def change(spec: Spec, count: int = count) -> Spec:
-                if self._keeper and not self._is_ours(spec["Labels"].get(CLAIM, "")):
-                    raise _taken_over(spec["Labels"].get(CLAIM, ""))
-                if self._keeper:
-                    spec["Labels"][CLAIM] = f"{self._run} {count}"
-                return spec
-
-            try:
-                await self._hosts.change_node(self._keeper, change)
-            except Conflict:
-                raise
-            except SkepError:
-                continue  # what cannot be reached stops the work itself, with a text
-
-    def _without_claim(self, spec: Spec) -> Spec:
-        if self._is_ours(spec["Labels"].get(CLAIM, "")):
-            del spec["Labels"][CLAIM]
-        return spec
 
 
 def _needed(seats: list[Seat]) -> Seat:
@@ -326,8 +255,3 @@ def _needed(seats: list[Seat]) -> Seat:
             raise Stopped("the swarm names no manager")
         return plan[0]
     return found
-
-
-def _taken_over(claim: str) -> Conflict:
-    by = f" ({claim.split()[0]}: machine/process/run)" if claim else ""
-    return Conflict(f"another upgrade of this swarm's managers is at work{by}: this run does nothing more")

@@ -16,8 +16,9 @@ from skep.sim.picture import Picture, running_on
 from skep.sim.violation import Violation
 from skep.sim.workload import value_of
 from skep.sim.world import World
+from skep.store.demand import host_ports
 from skep.store.election import SILENCE_S
-from skep.store.view import SlotKey, View, host_ports, slot_key
+from skep.store.view import SlotKey, View, slot_key
 
 HISTORY_SLACK = 3  # the live task, its successor, and one that is being ended, beyond the limit
 

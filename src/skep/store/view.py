@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from skep.model.cluster import Cluster
 from skep.model.constraint import eligible
-from skep.model.generic import demand_of, key_and_count
+from skep.model.generic import key_and_count
 from skep.model.material import KINDS, Material
 from skep.model.network import PREDEFINED, Network, ingress_of
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
@@ -21,6 +21,7 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.claims import Claims
+from skep.store.demand import Demand, Usage
 from skep.store.excess import excess_of, is_over
 from skep.store.port import Member
 
@@ -30,36 +31,6 @@ SlotKey = int | str  # a replicated service's slot number; a global service's no
 def slot_key(task: Task) -> SlotKey:
     """Returns what the task is one of: its slot, or its node for a global service (slot 0)."""
     return task.slot or task.node_id
-
-
-class Usage:
-    """What a node's live tasks hold. Counted as tasks come and go."""
-
-    __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports", "tasks", "to_run")
-
-    def __init__(self) -> None:
-        self.tasks = 0
-        self.to_run = 0  # of these
-        self.nano_cpus = 0
-        self.memory_bytes = 0
-        self.ports: dict[tuple[str, int], int] = {}  # (protocol, published port) in host mode -> holders
-        self.generic: dict[tuple[str, str], int] = {}  # see `generic.Held`
-
-
-class Demand:
-    """What one task of a template takes from a node: computed once per template."""
-
-    __slots__ = ("generic", "memory_bytes", "nano_cpus", "networks", "ports")
-
-    def __init__(self, template: TaskTemplate | None, networks: tuple[str, ...] = ()) -> None:
-        reservation = None
-        if template is not None and template.spec.resources is not None:
-            reservation = template.spec.resources.reservations
-        self.nano_cpus = reservation.nano_cpus if reservation else 0
-        self.memory_bytes = reservation.memory_bytes if reservation else 0
-        self.generic = demand_of(reservation.generic_resources) if reservation else ()
-        self.ports = host_ports(template) if template is not None else ()
-        self.networks = networks  # those of which it needs an address
 
 
 class View:
@@ -449,15 +420,3 @@ class View:
             versions[task.spec_version] = count
         else:
             versions.pop(task.spec_version, None)
-
-
-def host_ports(template: TaskTemplate) -> tuple[tuple[str, int], ...]:
-    """Returns the ports a task of that version takes on its host: (protocol, published port).
-
-    A port that the engine chooses is none of them: it can be had any number of times.
-    """
-    return tuple(
-        (port.protocol or "tcp", port.published_port)
-        for port in template.endpoint.ports
-        if port.publish_mode == "host" and port.published_port
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skep.model.service import TaskTemplate
-from skep.store.view import Demand
+from skep.store.demand import Demand
 
 from . import explain
 from .fill import Ints

@@ -12,7 +12,8 @@ from skep.model.constraint import matches, parse_constraint, platform_fits, spre
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
 from skep.model.spec import Placement, TaskSpec
-from skep.store.view import Demand, View
+from skep.store.demand import Demand
+from skep.store.view import View
 
 from .fill import UNLIMITED, Ints
 

@@ -16,7 +16,8 @@ from skep.model.generic import stock_of
 from skep.model.node import DOWN, Node
 from skep.model.service import TaskTemplate
 from skep.model.states import RUNNING, is_terminal
-from skep.store.view import Demand, View
+from skep.store.demand import Demand
+from skep.store.view import View
 
 from . import explain
 from .filters import Filters

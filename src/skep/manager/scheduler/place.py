@@ -14,7 +14,8 @@ from skep.model.constraint import is_spread
 from skep.model.service import TaskTemplate
 from skep.model.spec import TaskSpec
 from skep.model.task import PendingTask, Task
-from skep.store.view import Demand, View
+from skep.store.demand import Demand
+from skep.store.view import View
 
 from .fill import UNLIMITED, Ints, fill
 from .filters import Filters

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from skep.manager.durable import DOUBT_S, PATIENCE_S, commit_known
-from skep.runtime.errors import Conflict, OutcomeUnknown, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, Unavailable
 from skep.sim.loop import VirtualLoop
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
-from skep.store.port import Compare, Delete, Put, Txn
+from skep.store.port import Compare, Delete, Fence, Put, Txn
 
 
 class Losing(StoreFaults):
@@ -77,6 +77,33 @@ def test_a_conflict_is_still_a_conflict() -> None:
         await MemoryStore(state).commit(Txn((Put("/a", b"other"),)))
         with pytest.raises(Conflict):
             await commit_known(MemoryStore(state), Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+
+    run(scenario)
+
+
+def test_who_was_in_doubt_and_leads_no_more_does_not_say_that_nothing_was_done() -> None:
+    """Found by the simulation's seed 1287: the first try was done late, and the next leader went on from it."""
+
+    class Late(StoreFaults):
+        """Loses a commit on the way there, and the lead when it is tried again."""
+
+        async def before_commit(self, txn: Txn) -> None:
+            if "/leader" in state.entries and not self.tried:
+                self.tried = True
+                raise OutcomeUnknown("lost on the way there")
+            state.entries.pop("/leader", None)
+
+        tried = False
+
+    state = MemoryState()
+    state.write([Put("/leader", b"a")])
+    fence = Fence("/leader", state.entries["/leader"].created)
+
+    async def scenario() -> None:
+        with pytest.raises(OutcomeUnknown):
+            await commit_known(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
+        with pytest.raises(Deposed):
+            await commit_known(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
 
     run(scenario)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, StaleVersion, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, StaleVersion, Unavailable
 from skep.store.port import Compare, Fence, Put, Store, Txn
 
 log = structlog.get_logger()
@@ -21,7 +21,7 @@ async def commit_known(store: Store, txn: Txn) -> int:
     """Commits `txn`; where the answer is lost, reads whether it was done, and tries again if it was not.
 
     Returns the revision. Errors: `Conflict`, `Denied`; `Unavailable` after `PATIENCE_S`, nothing was done;
-    `OutcomeUnknown` only after `DOUBT_S`, when the fence no longer holds. The caller must be the only writer
+    `OutcomeUnknown` when the fence no longer holds, or after `DOUBT_S`. The caller must be the only writer
     of the keys, as a leader is.
     """
     loop = asyncio.get_running_loop()
@@ -42,6 +42,11 @@ async def commit_known(store: Store, txn: Txn) -> int:
             if done is None:
                 raise
             return done
+        except Deposed as error:
+            # The same; and the next leader may have written the object again on top of it.
+            if not doubted:
+                raise
+            raise OutcomeUnknown("this manager lost the lead: what was asked may have been done") from error
         except Unavailable:
             if loop.time() > patience:
                 raise

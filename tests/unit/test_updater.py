@@ -5,11 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from skep.manager.orchestrator import updater
+from skep.manager.orchestrator.slot import decide_slot
 from skep.model.change import PutService, PutTask
+from skep.model.container import RestartPolicy
 from skep.model.service import Service, TaskTemplate, UpdateStatus
-from skep.model.spec import UpdateConfig
+from skep.model.spec import GlobalMode, ServiceMode, UpdateConfig
 from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
-from skep.model.task import TaskStatus
+from skep.model.task import PendingTask, TaskStatus
 from skep.store.view import View
 
 from .builders import add_node, add_service, add_task, apply, new_ids
@@ -147,3 +149,122 @@ def test_a_slot_whose_node_was_drained_meanwhile_is_settled() -> None:
     add_task(view, "new1", "a", 1, version=2, desired=SHUTDOWN, observed=RUNNING)
     step(view, progress, [1], NOW)
     assert not progress.waiting
+
+
+def test_a_new_leader_counts_what_was_ended_and_not_yet_followed() -> None:
+    """Found by the simulation's seed 1047: the leader died between the two writes, and the next one began with
+    as many slots again."""
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1))
+    view.put_task(replace(view.tasks["old1"], desired_state=SHUTDOWN))
+    progress = updater.begin(view, service, NOW + 1)
+    assert progress is not None
+    assert progress.waiting == {1}
+    assert step(view, progress, [], NOW + 1).wanted == ()
+    view.put_status(view.tasks["old1"], TaskStatus(SHUTDOWN, NOW + 2))
+    add_task(view, "new1", "a", 1, version=2, at=NOW + 2)
+    assert [w.slot for w in step(view, progress, [1], NOW + 2).wanted] == [2]
+
+
+def test_a_new_leader_does_not_wait_for_a_node_that_may_not_run_the_service() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1))
+    service = replace(service, spec=replace(service.spec, mode=ServiceMode(global_=GlobalMode())))
+    for name in ("b", "c"):
+        add_node(view, name, availability="drain" if name == "b" else "active", state="unknown")
+        add_task(view, f"old-{name}", name, 0, desired=SHUTDOWN)
+    progress = updater.begin(view, service, NOW + 1)
+    assert progress is not None
+    assert "b" not in progress.waiting
+    assert "c" in progress.waiting
+
+
+def test_a_task_that_is_to_start_first_and_finds_no_node_is_still_waited_for() -> None:
+    """Found by the simulation's seed 1012: it was forgotten as the old one runs, and the update was completed
+    and begun again and again."""
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, order="start-first"), replicas=1)
+    view.put_pending(PendingTask("new1", "s", 1, 2, NOW))
+    assert [(w.id, w.spec_version) for w in decide_slot(view, service, 1, NOW, new_ids()).wanted] == [
+        ("new1", 2)
+    ]
+    for update in (service.update, None):  # a new leader; somebody scaled the service
+        progress = updater.begin(view, replace(service, update=update), NOW)
+        assert progress is not None
+        assert progress.waiting == {1}
+    back = replace(service, templates=service.templates[:1])
+    assert decide_slot(view, back, 1, NOW, new_ids()).wanted == ()
+
+
+def test_what_was_to_start_first_and_failed_is_not_begun_again() -> None:
+    """Found by the simulation's seeds 1020 and 1027: a new leader, and the end of the update, took the slot for
+    one that was not updated yet, as the old task still runs there."""
+    view = View()
+    config = UpdateConfig(parallelism=1, order="start-first", failure_action="continue")
+    service = updated(view, config, replicas=1)
+    add_task(view, "new1", "a", 1, version=2, desired=SHUTDOWN, observed=FAILED, at=NOW + 1)
+    progress = updater.begin(view, service, NOW + 2)
+    assert progress is not None
+    assert (list(progress.remaining), progress.waiting, progress.failed) == ([], set(), {1})
+    assert service.update is not None
+    done = replace(service, update=replace(service.update, state="completed"))
+    assert updater.begin(view, done, NOW + 2) is None
+    assert updater.begin(view, replace(service, update=None), NOW + 2) is not None  # a user's next try
+
+
+def test_a_service_that_is_scaled_while_it_is_updated_goes_on_with_it() -> None:
+    """Found by the simulation's seed 1065: as many slots were begun with again."""
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, order="start-first"))
+    add_task(view, "new1", "a", 1, version=2, observed=READY, at=NOW)
+    progress = updater.begin(view, replace(service, update=None), NOW + 1)
+    assert progress is not None
+    assert progress.waiting == {1}
+
+
+def test_a_rollback_waits_for_a_task_that_is_about_to_start() -> None:
+    """Found by the simulation's seed 1097: it was completed with both versions in the slot."""
+    view = View()
+    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
+    for name in ("new1", "new2"):
+        add_task(
+            view, name, "a", 1, version=2, desired=RUNNING if name == "new2" else SHUTDOWN, observed=READY
+        )
+    assert service.update is not None
+    back = replace(service, update=replace(service.update, state="rollback_started", started_at=NOW + 1))
+    progress = updater.begin(view, back, NOW + 1)
+    assert progress is not None
+    assert progress.waiting == {1}
+
+
+def test_a_new_leader_starts_also_on_nodes_it_has_not_heard_of_yet() -> None:
+    """Found by the simulation's seed 1112: what the restart policy does not start again was taken for done, and
+    the update was begun a second time."""
+    view = View()
+    never = RestartPolicy(condition="none")
+    add_node(view, "a", state="unknown")
+    service = add_service(view, replicas=None, policy=never)
+    second = TaskTemplate(version=2, spec=replace(service.template.spec, force_update=1))
+    update = UpdateStatus(state="updating", started_at=NOW)
+    service = replace(service, templates=[*service.templates, second], update=update, version=2)
+    view.put_service(service)
+    add_task(view, "old", "a", 0, desired=SHUTDOWN)
+    progress = updater.begin(view, service, NOW + 1)
+    assert progress is not None
+    assert [w.node_id for w in step(view, progress, [], NOW + 1).wanted] == ["a"]
+
+
+def test_what_is_lost_after_an_update_does_not_begin_it_again() -> None:
+    """Found by the simulation's seed 1090: a node was removed with the only task that was rolled back to."""
+    view = View()
+    service = updated(view, UpdateConfig(), replicas=1)
+    template = replace(service.template.spec, restart_policy=RestartPolicy(condition="none"))
+    first = replace(service.templates[0], spec=template)
+    assert service.update is not None
+    done = replace(
+        service, templates=[first, service.templates[1]], update=replace(service.update, state="completed")
+    )
+    view.put_service(replace(done, version=3))
+    view.put_task(replace(view.tasks["old1"], desired_state=SHUTDOWN, result=TaskStatus(SHUTDOWN, NOW)))
+    assert updater.begin(view, done, NOW + 1) is None
+    assert updater.begin(view, replace(done, update=None), NOW + 1) is not None

@@ -170,9 +170,12 @@ def _wanted(
     live = [task for task in current if is_live(task)]
     newest = current[-1] if current else None
     version = service.template.version
+    pending = view.pending.get(service.id, {}).get(key)
+    if live and pending is not None and view.is_outdated(service, live[-1]):
+        # An update that starts what is new first has not found a node for it yet.
+        return (placed_again(view, service, pending, current, now),)
     if live and (newest is live[-1] or newest is None or newest.spec_version != version):
         return ()
-    pending = view.pending.get(service.id, {}).get(key)
     if pending is not None:
         return (placed_again(view, service, pending, current, now),)
     if newest is None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.model.change import Change, NewTask, PutService, PutTask
+from skep.model.constraint import eligible
+from skep.model.node import DOWN
 from skep.model.service import Service, UpdateStatus, with_template
 from skep.model.spec import UpdateConfig
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
@@ -20,7 +23,6 @@ from skep.model.task import Task
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
-from . import everywhere
 from .restart import may_restart
 from .slot import is_live, new_task
 
@@ -55,6 +57,15 @@ class Progress:
         self.settled_at = now
 
 
+class Stage(Enum):
+    """How far an update is with a slot."""
+
+    OUTDATED = "outdated"  # to be begun with
+    UNDER_WAY = "under way"
+    UPDATED = "updated"  # its new task ran, or has ended
+    NONE = "none"  # nothing to do
+
+
 class Step(Struct, frozen=True):
     """What an update does now. `started` are slots it has decided about in this step."""
 
@@ -77,25 +88,17 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     if update is not None and update.state in ("paused", "rollback_paused"):
         return None
     unfinished = update is not None and update.state in UNDER_WAY
-    since = update.started_at if update is not None and unfinished else now
-    pending = view.pending.get(service.id, {})
     outdated: list[SlotKey] = []
     updated: list[SlotKey] = []
     under_way: list[SlotKey] = []
     for key, tasks in view.slots.get(service.id, {}).items():
-        if key in pending:
-            continue  # it takes the new version as soon as there is a node for it
-        newest = next((t for t in reversed(tasks) if is_live(t)), None)
-        if newest is None:
-            if _is_left(view, service, key, tasks, now):
-                outdated.append(key)
-            elif tasks[-1].created_at >= since:
-                updated.append(key)
-        elif view.is_outdated(service, newest):
+        stage = _stage_of(view, service, key, tasks, now)
+        if stage is Stage.OUTDATED:
             outdated.append(key)
-        elif unfinished and newest.created_at >= since:
-            status = view.status_of(newest)
-            (under_way if status is None or status.state < RUNNING else updated).append(key)
+        elif stage is Stage.UNDER_WAY and (unfinished or (update is None and any(is_live(t) for t in tasks))):
+            under_way.append(key)  # also where the service was only scaled meanwhile
+        elif stage is Stage.UPDATED and unfinished:
+            updated.append(key)
     if not outdated and not under_way and not unfinished:
         return None
     outdated.sort(
@@ -108,6 +111,45 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     return progress
 
 
+def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
+    """Returns how far the update is with one slot, as far as the tasks tell."""
+    newest, update = tasks[-1], service.update
+    is_new = not view.is_outdated(service, newest)
+    live = next((t for t in reversed(tasks) if is_live(t)), None)
+    if key in view.pending.get(service.id, {}):
+        # It takes the new version as soon as there is a node for it.
+        return Stage.NONE if is_new else Stage.UNDER_WAY
+    status = view.status_of(newest)
+    starts = is_new and live is newest and (status is None or status.state < RUNNING)
+    if starts and any(view.is_outdated(service, t) for t in tasks[:-1] if is_live(t) or t is tasks[-2]):
+        return Stage.UNDER_WAY
+    if update is not None and is_new and newest.created_at >= update.started_at:
+        # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
+        return Stage.UNDER_WAY if starts else Stage.UPDATED
+    if live is not None:
+        return Stage.OUTDATED if view.is_outdated(service, live) else Stage.NONE
+    if update is not None and update.state not in UNDER_WAY:
+        return Stage.NONE  # it was lost since the update is done
+    if _is_left(view, service, key, tasks, now):
+        return Stage.OUTDATED
+    # Its old task was ended, and whoever did it led no longer when the new one was to be made.
+    comes = newest.desired_state != REMOVE and _may_run(view, service, key)
+    return Stage.UNDER_WAY if comes and not is_new else Stage.NONE
+
+
+def _may_run(view: View, service: Service, key: SlotKey) -> bool:
+    """False for a node that a global service has no task on, as far as is known: one not heard of yet may."""
+    if not isinstance(key, str):
+        return True
+    node = view.nodes.get(key)
+    return (
+        node is not None
+        and node.spec.availability == "active"
+        and view.node_state(key).state != DOWN
+        and eligible(node, service.template.spec.placement)
+    )
+
+
 def _is_left(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> bool:
     """True for a slot where nothing runs, or will by the restart policy, that an update has to start.
 
@@ -116,10 +158,8 @@ def _is_left(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], 
     newest, update = tasks[-1], service.update
     if newest.desired_state == REMOVE:
         return False
-    if isinstance(key, str):
-        node = view.nodes.get(key)
-        if node is None or not everywhere.wants(view, service, node):
-            return False
+    if not _may_run(view, service, key):
+        return False
     before = (
         update is not None and update.state == "rollback_started" and newest.created_at < update.started_at
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 import structlog
@@ -15,23 +15,35 @@ from skep.agent.worker import Worker
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.durable import commit_changed, commit_known
 from skep.manager.membership import Membership
+from skep.manager.orchestrator import slot, updater
+from skep.manager.orchestrator.updater import Stage
+from skep.model.service import Service
+from skep.model.task import Task
 from skep.sim.cluster import Options, run
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
 from skep.sim.violation import Violation
 from skep.store.port import Fence, Put, Store, Txn
+from skep.store.view import SlotKey, View
 
 FOUND = {  # seeds that once failed, and what they found
-    4: "what a removed node's tasks hold was counted below zero",
-    10200: "a new leader that soon died had told nodes of itself only, and they tried nobody else for ever",
-    20067: "what a node said that asked to be a manager at once was written over with what it was taken in with",
-    20122: "a simulated command never ended where its agent had been restarted",
+    1012: "a task that was to start first and found no node was forgotten, and its update begun again and again",
+    1027: "a new leader began again with what was to start first and had failed, as the old task still ran",
+    1047: "a new leader did not count what the one before had ended and not yet followed: too many at once",
+    1065: "a service that was scaled while it was updated was updated by twice as many at once",
+    1090: "a task that was lost after a rollback was taken for one that the rollback had still to start",
+    1097: "a rollback was completed with both versions in a slot, as the one to stay had not run yet",
+    1112: "a new leader took what was to be started on nodes it had not heard of for done",
+    1287: "who was in doubt and then lost the lead said that nothing was done, and it was",
 }
 # In runs that are others by now: a leader that had stood still took all nodes for down; who added a node to a
 # leader that lost the lead waited for ever; a manager that was demoted before its first vote waited for the vote
 # for ever; a removal that counted on a manager which had died half a second before took the quorum with it; a
 # look at the members that ended after a change of them had a manager let go of its copy of the store; the last
-# manager that was to stay could be demoted.
+# manager that was to stay could be demoted; a new leader that soon died had told nodes of itself only, and they
+# tried nobody else for ever; what a removed node's tasks hold was counted below zero; what a node said that asked
+# to be a manager at once was written over with what it had been taken in with; a simulated command never ended
+# where its agent had been restarted.
 # Before the simulation had a model of etcd, whose runs are others, it found: a successor that had to wait for a
 # node forgot to wait for its predecessor; a slot that a scale-down had emptied was filled again; agents waited
 # longer between tries to find a new leader than a leader waits for them; a connection opened to a leader that
@@ -172,4 +184,55 @@ def test_checkers_see_an_acknowledged_change_that_is_lost(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("skep.manager.control.nodes.commit_changed", hasty)
     with pytest.raises(Violation, match="acknowledged"):
+        run_all(range(1000, 1010))
+
+
+# What the checkers of updates and secrets are for.
+
+
+def test_checkers_see_an_update_of_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new leader that begins with as many slots as the one before had under way."""
+    stage_of = updater._stage_of
+
+    def forgetful(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
+        stage = stage_of(view, service, key, tasks, now)
+        return Stage.NONE if stage is Stage.UNDER_WAY else stage
+
+    monkeypatch.setattr(updater, "_stage_of", forgetful)
+    with pytest.raises(Violation, match=r"at once|its update is done"):
+        run_all(range(1045, 1060))
+
+
+def test_checkers_see_what_is_stopped_before_its_successor_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "_superseded", lambda view, current, now: hasty_superseded(current, now))
+    with pytest.raises(Violation, match="stopped before another ran"):
+        run_all(range(1025, 1040))
+
+
+def hasty_superseded(current: list[Task], now: float) -> list[Task]:
+    older = {task.id for task in [task for task in current if slot.is_live(task)][:-1]}
+    return [slot.stopped(task, now) if task.id in older else task for task in current]
+
+
+def test_checkers_see_a_paused_update_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = updater.begin
+
+    def tireless(view: View, service: Service, now: float) -> updater.Progress | None:
+        paused = service.update is not None and service.update.state == "paused"
+        return begin(view, replace(service, update=None) if paused else service, now)
+
+    monkeypatch.setattr(updater, "begin", tireless)
+    with pytest.raises(Violation, match="from 'paused' to 'updating'"):
+        run_all(range(1000, 1020))
+
+
+def test_checkers_see_a_secret_that_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.withdrawn", lambda view, node_id, had: None)
+    with pytest.raises(Violation, match="holds"):
+        run_all(range(1000, 1010))
+
+
+def test_checkers_see_a_secret_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.given", lambda view, tasks, had: [])
+    with pytest.raises(Violation, match="was not given"):
         run_all(range(1000, 1010))

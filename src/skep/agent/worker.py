@@ -94,6 +94,11 @@ class Worker:
         """Returns the status of every task known here: the first report of a session."""
         return [(r.id, r.status) for r in self._records.values() if r.status.state > ASSIGNED]
 
+    @property
+    def held(self) -> frozenset[str]:
+        """Returns the ids of the secrets and configs that this node has now."""
+        return frozenset(self._materials)
+
     def assign(self, message: Assign) -> None:
         """Takes a message of the manager: the whole set, or differences."""
         if message.defaults is not None:

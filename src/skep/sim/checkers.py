@@ -6,13 +6,18 @@ from collections import Counter
 
 from skep.manager import quorum
 from skep.manager.leader import Leader
+from skep.manager.orchestrator.restart import history_limit, may_restart
+from skep.manager.orchestrator.updater import UNDER_WAY
 from skep.model.constraint import eligible
 from skep.model.generic import Claim
 from skep.model.states import COMPLETE, FAILED, RUNNING, is_terminal
 from skep.model.task import Task
 from skep.sim.addresses import no_address_is_given_twice, no_port_is_published_twice, unaddressed
 from skep.sim.history import History
+from skep.sim.holding import Holding, what_is_held_otherwise
 from skep.sim.picture import Picture, running_on
+from skep.sim.specs import fails
+from skep.sim.updates import Updating, is_live
 from skep.sim.violation import Violation
 from skep.sim.workload import value_of
 from skep.sim.world import World
@@ -30,6 +35,8 @@ class Never:
         self._world = world
         self._history = history
         self._troubled = troubled  # host -> when its last incident ended (inf: not yet)
+        self._updating = Updating(world, troubled)
+        self._holding = Holding(world, troubled)
         self._before: Picture | None = None
         self._ran: dict[str, str] = {}
 
@@ -38,6 +45,7 @@ class Never:
         if self._world.etcd.wrong:
             raise Violation(self._world.etcd.wrong[0])
         running = running_on(self._world.hosts.values())
+        self._updating.saw_running(running.keys())
         if self._before is None or self._before.revision != picture.revision:
             self._nothing_acknowledged_is_lost(picture)
             self._no_port_is_given_twice(picture)
@@ -45,12 +53,14 @@ class Never:
             no_address_is_given_twice(picture)
             no_port_is_published_twice(picture)
             self._history_is_bounded(picture)
+            self._updating.check(picture, now)
             if self._before is not None:
                 self._tasks_only_move_forward(self._before, picture)
                 self._no_completion_is_lost(self._before, picture)
         self._nothing_stops_without_a_reason(picture, running)
         self._no_slot_runs_twice(picture, running, now)
         self._no_job_does_more_at_once(picture, running, now)
+        self._holding.check(picture, now)
         self._counts_are_counts(self._world.leader())
         self._one_leads(now)
         self._before, self._ran = picture, running
@@ -140,23 +150,33 @@ class Never:
                 raise Violation(f"task {task_id} on {host} was stopped although it is wanted")
 
     def _no_slot_runs_twice(self, picture: Picture, running: dict[str, str], now: float) -> None:
-        """On machines that have been well for a while, one container per slot (updates are stop-first)."""
-        seen: dict[tuple[str, SlotKey], str] = {}
+        """On machines that have been well for a while, one container per slot; where an update may start what
+        is new first, one of each version beside those that are being ended."""
+        seen: dict[tuple[str, SlotKey, int], str] = {}
         for task_id, host in running.items():
             task = picture.tasks.get(task_id)
             if task is None or now - self._troubled.get(host, 0.0) < 60:
                 continue
-            key = (task.service_id, slot_key(task))
+            first = self._updating.may_start_first(task.service_id)
+            service = picture.services.get(task.service_id)
+            if first and task.desired_state > RUNNING and (service is None or service.update is not None):
+                continue
+            version = task.spec_version if first else 0
+            key = (task.service_id, slot_key(task), version)
             if key in seen:
                 raise Violation(f"slot {key} runs twice: {seen[key]} and {task_id} on {host}")
             seen[key] = task_id
 
     def _history_is_bounded(self, picture: Picture) -> None:
-        limit = 5 if picture.cluster is None else picture.cluster.spec.history_limit
-        counts = Counter((task.service_id, slot_key(task)) for task in picture.tasks.values())
-        for key, count in counts.items():
-            if count > limit + HISTORY_SLACK:
-                raise Violation(f"slot {key} has {count} tasks, the history limit is {limit}")
+        most = 5 if picture.cluster is None else picture.cluster.spec.history_limit
+        for (service_id, key), tasks in picture.slots.items():
+            service = picture.services.get(service_id)
+            if service is None:
+                continue
+            limit = history_limit(service.template.spec.restart_policy, most)
+            slack = HISTORY_SLACK + sum(is_live(task) for task in tasks[:-1])
+            if len(tasks) > limit + slack:
+                raise Violation(f"slot {key} of {service.spec.name} has {len(tasks)} tasks, not {limit}")
 
     def _counts_are_counts(self, leader: Leader | None) -> None:
         below = [] if leader is None else [s for s, n in leader.view.running.items() if n < 0]
@@ -188,6 +208,9 @@ def what_is_missing(picture: Picture, world: World) -> str:
         return "tasks are pending"
     if picture.removed:
         return f"removed services are still there: {sorted(picture.removed)}"
+    unfinished = _unfinished_update(picture)
+    if unfinished:
+        return unfinished
     wanted = _wanted_slots(picture)
     found: Counter[tuple[str, SlotKey]] = Counter()
     for task_id, host in running_on(world.hosts.values()).items():
@@ -195,16 +218,18 @@ def what_is_missing(picture: Picture, world: World) -> str:
         if task is None or task.desired_state != RUNNING:
             return f"a leftover runs on {host}: {task_id}"
         service = picture.services[task.service_id]
-        if task.spec_version != service.template.version:
-            return f"task {task_id} runs an old version"
+        newest, version = picture.slots[task.service_id, slot_key(task)][-1], service.template.version
+        # Where what was to run first has failed for good, what was to be replaced by it runs on.
+        if task.spec_version != version and (is_live(newest) or newest.spec_version != version):
+            return f"task {task_id} of {service.spec.name} runs an old version"
         found[task.service_id, slot_key(task)] += 1
     for service_id, slots in wanted.items():
         for key in slots:
-            if found.pop((service_id, key), 0) != 1:
+            if found.pop((service_id, key), 0) != 1 and not _has_given_up(picture, service_id, key):
                 return f"slot {key} of {picture.services[service_id].spec.name} does not run"
-    addresses = unaddressed(picture)
-    if addresses:
-        return addresses
+    otherwise = unaddressed(picture) or what_is_held_otherwise(picture, world)
+    if otherwise:
+        return otherwise
     replicated = _replicated_counts(picture, found)
     return replicated or _jobs_to_do(picture) or _view_differs(leader.view, picture)
 
@@ -220,6 +245,26 @@ def _members_differ(picture: Picture, world: World, leader: Leader) -> str:
         return f"these follow no leader although managers, or do although workers: {idle}"
     step = quorum.decide(leader.view, leader.node_id, {})
     return "" if step.act is quorum.Act.NOTHING and not step.why_not else f"the leader is to {step}"
+
+
+def _unfinished_update(picture: Picture) -> str:
+    """Each update comes to an end, and users do not leave their services in one that is paused."""
+    for service in picture.services.values():
+        state = "" if service.update is None else service.update.state
+        if state in UNDER_WAY:
+            return f"the update of {service.spec.name} is still {state}"
+        if state in ("paused", "rollback_paused") or (fails(service.spec) and not service.spec.is_job):
+            return f"nobody has repaired {service.spec.name}"
+    return ""
+
+
+def _has_given_up(picture: Picture, service_id: str, key: SlotKey) -> bool:
+    """True for a slot whose restart policy lets nothing follow what ended."""
+    tasks, service = picture.slots.get((service_id, key), []), picture.services[service_id]
+    if not tasks or any(is_live(task) for task in tasks):
+        return False
+    policy = service.template_of(tasks[-1].spec_version).spec.restart_policy
+    return not may_restart(policy, tasks[-1], tasks, tasks[-1].updated_at)
 
 
 def _wanted_slots(picture: Picture) -> dict[str, list[str]]:
@@ -241,13 +286,15 @@ def _replicated_counts(picture: Picture, found: Counter[tuple[str, SlotKey]]) ->
         if count != 1:
             return f"slot {key} of {service_id} runs {count} times"
         counts[service_id] += 1
+    for service_id, key in picture.slots:
+        service = picture.services.get(service_id)
+        if service is not None and service.spec.replicas is not None and (service_id, key) not in found:
+            counts[service_id] += _has_given_up(picture, service_id, key)
     for service in picture.services.values():
         if service.spec.is_job:
             counts.pop(service.id, None)  # what still runs is seen by its completion that is missing
         elif service.spec.mode.global_ is None and counts.pop(service.id, 0) != service.spec.replicas:
             return f"{service.spec.name} has not the {service.spec.replicas} replicas it should have"
-        if service.update is not None and service.update.state == "updating":
-            return f"the update of {service.spec.name} has not ended"
     return f"containers of unknown services run: {sorted(counts)}" if counts else ""
 
 

@@ -27,6 +27,7 @@ from skep.sim.ledger import Ledger
 from skep.sim.loop import START_S, VirtualLoop
 from skep.sim.picture import Picture
 from skep.sim.troubles import Troubles
+from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
 from skep.sim.workload import Workload, value_of
 from skep.sim.world import World
@@ -35,7 +36,7 @@ from skep.store.port import Put
 
 EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.2
-CONVERGE_S = 300.0  # after healing: a down node's 15 s, restart delays, updates and managers one by one
+CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
 TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
@@ -85,6 +86,7 @@ class Simulation:
         for node_id in first:
             self._new_host(node_id, "manager" if node_id in peers else "worker", peers)
         self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
+        self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 
@@ -194,7 +196,11 @@ class Simulation:
             self._history.begin(f"node {host.node_id}", value_of(demoted))
         self._troubles.left(host)
         await host.do(host.leave())
-        self._say(f"{host.name} has left")
+        if host.has_left:
+            self._say(f"{host.name} has left")
+        else:
+            self._troubles.stays(host)
+            self._say(f"{host.name} stays: the other managers would have no quorum")
 
     async def _join(self, role: str) -> None:
         believers, node_id = self._world.believers(), self._new_id()
@@ -221,7 +227,7 @@ class Simulation:
         return host is None or host.has_left
 
     async def _tidy(self) -> None:
-        """An administrator removes the nodes that have left."""
+        """An administrator removes the nodes that have left, and users look after what failed."""
         while True:
             await asyncio.sleep(TIDY_S)
             leader = self._world.leader()
@@ -236,6 +242,11 @@ class Simulation:
                         await self._workload.remove_node(host, leader, node.id)
                 except SkepError as error:
                     self._say(f"administrator: {error}")
+            try:
+                for did in await self._workload.repair(host, leader):
+                    self._say(f"user at {host.name}: {did}")
+            except SkepError as error:
+                self._say(f"user at {host.name}: refused: {error}")
             await self._find_lost()
 
     async def _demote_gone(self, host: Host, leader: Leader, node: Node) -> None:

@@ -9,11 +9,12 @@ from msgspec import Struct
 
 class Attempt(Struct, eq=False):
     """One write of one object. `value` is what it is to be, None for gone; `is_guarded`: it is done only
-    where nobody has written the object since it was read."""
+    where nobody has written the object since it was read. `is_over`: the swarm has undone it."""
 
     key: str
     value: Hashable | None
     is_guarded: bool
+    is_over: bool = False
 
 
 class History:
@@ -22,22 +23,37 @@ class History:
     def __init__(self) -> None:
         self._known: dict[str, Hashable | None] = {}
         self._open: dict[str, list[Attempt]] = {}
+        self._asked: dict[str, set[Hashable | None]] = {}
 
     def begin(self, key: str, value: Hashable | None, is_guarded: bool = True) -> Attempt:
         """From now on it may be done; forever, unless one of the answers below comes."""
         attempt = Attempt(key, value, is_guarded)
+        self._asked.setdefault(key, set()).add(value)
         self._open.setdefault(key, []).append(attempt)
         return attempt
 
     def done(self, attempt: Attempt) -> None:
         """It was acknowledged: what came before is over."""
-        self._known[attempt.key] = attempt.value
         before = self._open[attempt.key]
+        if attempt.is_over:
+            before.remove(attempt)
+            return
+        self._known[attempt.key] = attempt.value
         self._open[attempt.key] = [a for a in before if a is not attempt and not a.is_guarded]
 
     def refused(self, attempt: Attempt) -> None:
         """It was not done, and never will be."""
         self._open[attempt.key].remove(attempt)
+
+    def was_asked(self, key: str, value: Hashable) -> bool:
+        """True where somebody ever wrote that."""
+        return value in self._asked.get(key, ())
+
+    def rolled_back(self, key: str, before: Hashable, after: Hashable) -> None:
+        """The swarm itself put another value in place of one, whose writer may not have been told yet."""
+        for attempt in self._open.get(key, ()):
+            attempt.is_over = attempt.is_over or attempt.value == before
+        self._known[key] = after
 
     def find_wrong(self, found: dict[str, Hashable]) -> str:
         """Compares with what is stored; returns what cannot be, or an empty text."""

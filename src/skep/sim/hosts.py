@@ -142,7 +142,8 @@ class Host:
             await agent.stop()
 
     async def leave(self) -> None:
-        """`docker swarm leave --force`: it is never seen again."""
+        """`docker swarm leave --force`: it is never seen again; but who is told that the managers left behind
+        could not decide any more does not force it."""
         self.is_leaving = True
         manager = self.running_manager
         if manager is not None:
@@ -151,6 +152,9 @@ class Host:
                     await self._role.demote(manager)
             except (SkepError, TimeoutError):
                 pass
+        self.is_leaving = self._world.can_do_without(self)
+        if not self.is_leaving:
+            return
         self.has_left = True
         await self.crash_machine()
         self.peer.clear()
@@ -206,6 +210,11 @@ class Host:
 
 class _Agent(AgentPart):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Returns the ids of the secrets and configs that the node has."""
+        return self._worker.held
 
     async def renew_as(self, role: str) -> None:
         """It is one."""

@@ -130,3 +130,7 @@ class Troubles:
         """It is gone for good."""
         self.troubled[host.name] = math.inf
         self._in_force[host.name] = self._in_force.get(host.name, 0) + 1
+
+    def stays(self, host: Host) -> None:
+        """It was to leave, and could not."""
+        self._end(host)

@@ -1,5 +1,6 @@
-"""What users do meanwhile, drawn from a seed: services come, grow, change and go; nodes are drained, made
-managers and workers, leave and join."""
+"""What users do meanwhile, drawn from a seed: services come, grow, change, fail, are rolled back and go;
+nodes are drained, made managers and workers, leave and join; secrets and configs are made, replaced, removed.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +13,36 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.manager.leader import Leader
-from skep.model.container import (
-    ContainerSpec,
-    NetworkAttachmentConfig,
-    PortConfig,
-    Reservation,
-    ResourceRequirements,
-    RestartPolicy,
-)
-from skep.model.generic import parse_resource
+from skep.manager.orchestrator.updater import UNDER_WAY
+from skep.model.container import ContainerSpec, NetworkAttachmentConfig, PortConfig
+from skep.model.material import CONFIG, SECRET, ConfigSpec, Material, references
 from skep.model.network import OVERLAY, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.service import Service
-from skep.model.spec import (
-    EndpointSpec,
-    GlobalJobMode,
-    GlobalMode,
-    ReplicatedJobMode,
-    ReplicatedMode,
-    ServiceMode,
-    ServiceSpec,
-    TaskSpec,
-    UpdateConfig,
-)
+from skep.model.spec import EndpointSpec, ServiceSpec, TaskSpec
 from skep.runtime.errors import OutcomeUnknown, SkepError
 from skep.sim.history import History
 from skep.sim.hosts import Host
+from skep.sim.specs import (
+    DEVICE,
+    FAILING,
+    WELL,
+    as_it_goes,
+    draw_restart_policy,
+    draw_update_config,
+    fails,
+    host_ports,
+    mode_of,
+    replicated,
+    with_container,
+    with_materials,
+)
 
 ACTS = {
     "create": 3,
     "scale": 3,
-    "update": 2,
+    "update": 4,
+    "rollback": 2,
     "remove": 1,
     "drain": 1,
     "activate": 1,
@@ -50,7 +50,7 @@ ACTS = {
     "demote": 2,
 }
 SERVICES_MAX = 6
-REPLICAS_MAX = 30
+REPLICAS_MAX = 14
 MANAGERS_MIN, MANAGERS_MAX = 2, 5  # fewer are had too while some are demoted
 PORTS = (8000, 8001)  # few: services must compete for them
 PORT_REPLICAS_MAX = 2
@@ -58,8 +58,10 @@ JOBS_AT_ONCE_MAX = 4
 JOB_MAX_S = 4
 NETWORKS_MAX = 3
 NETWORK_RATE = 0.15  # of what users do
+MATERIALS_MAX = 4
+MATERIAL_RATE = 0.1  # of what users do
+FAIL_RATE = 0.35  # of updates, whose tasks fail
 CALL_S = 10.0  # a user's patience
-SECOND_NS = 1_000_000_000
 
 T = TypeVar("T")
 
@@ -77,8 +79,9 @@ class Workload:
         self._rng = rng
         self._history = history
         self._leaves = leaves
-        self._made = self._made_networks = 0
+        self._made = self._made_networks = self._made_materials = 0
         self._networks_rng = random.Random(rng.getrandbits(64))
+        self._materials_rng = random.Random(rng.getrandbits(64))
         self._unanswered: dict[asyncio.Task[Any], tuple[Host, int, str]] = {}
 
     async def step(self, host: Host, leader: Leader) -> str:
@@ -87,13 +90,18 @@ class Workload:
         act = self._rng.choices(list(ACTS), list(ACTS.values()))[0]
         if self._networks_rng.random() < NETWORK_RATE:
             return await self._network(leader, host)
+        if self._materials_rng.random() < MATERIAL_RATE:
+            return await self._material(leader, host)
         if act in ("drain", "activate"):
             return await self._availability(host, leader, "active" if act == "activate" else "drain")
         if act in ("promote", "demote"):
             return await self._role(host, leader, "manager" if act == "promote" else "worker")
         if not services or (act == "create" and len(services) < SERVICES_MAX):
             return await self._create(host, leader)
-        service = self._rng.choice(services)
+        under_way = [s for s in services if s.update is not None and s.update.state in UNDER_WAY]
+        service = self._rng.choice(under_way if under_way and self._rng.random() < 0.5 else services)
+        if act == "rollback":
+            return await self._roll_back(host, leader, service)
         if act == "remove":
             name = service.spec.name
             await self._call(host, leader.services.remove(service.id), f"service {name}", None, False)
@@ -157,24 +165,21 @@ class Workload:
         ports = [port for port in PORTS if rng.random() < 0.7] if kind == "port" else []
         replicas = rng.randint(0, PORT_REPLICAS_MAX if kind == "port" else REPLICAS_MAX)
         args = ["sleep", str(rng.randint(1, JOB_MAX_S))] if kind in ("job", "global-job") else []
-        update = UpdateConfig(
-            parallelism=rng.randint(0, 4),
-            delay=rng.choice((0, 0, 2)) * SECOND_NS,
-            failure_action="continue",
-            monitor=rng.choice((1, 5)) * SECOND_NS,
-        )
+        policy = draw_restart_policy(rng)
         spec = ServiceSpec(
             name=name,
-            mode=_mode(kind, replicas, rng.randint(1, JOBS_AT_ONCE_MAX)),
+            mode=mode_of(kind, replicas, rng.randint(1, JOBS_AT_ONCE_MAX)),
             task_template=TaskSpec(
                 container_spec=ContainerSpec(image=f"{name}:1", args=args),
-                restart_policy=RestartPolicy(condition="any", delay=rng.choice((0, 1, 5)) * SECOND_NS),
-                resources=_DEVICE if self._made % 2 else None,
+                # A job that gives up is never as wanted.
+                restart_policy=replace(policy, condition="any", max_attempts=None) if args else policy,
+                resources=DEVICE if self._made % 2 else None,
             ),
-            update_config=None if args else update,
-            endpoint_spec=_host_ports(ports) if ports else None,
+            update_config=None if args else draw_update_config(rng),
+            rollback_config=None if args else draw_update_config(rng),
+            endpoint_spec=host_ports(ports) if ports else None,
         )
-        spec = self._with_networks(leader, spec)
+        spec = self._with_materials(leader, self._with_networks(leader, spec))
         await self._call(host, leader.services.create(spec), f"service {name}", value_of(spec))
         return f"create {name} {kind} x{replicas}"
 
@@ -217,20 +222,84 @@ class Workload:
             return await self._update(host, leader, service)
         most = PORT_REPLICAS_MAX if service.spec.endpoint_spec else REPLICAS_MAX
         replicas = self._rng.randint(0, most)
-        spec = replace(service.spec, mode=_replicated(replicas))
+        spec = replace(service.spec, mode=replicated(replicas))
         await self._write(host, leader, service, spec)
         return f"scale {spec.name}={replicas}"
 
     async def _update(self, host: Host, leader: Leader, service: Service) -> str:
-        image = f"{service.spec.name}:{self._rng.randint(1, 1000)}"
-        container = service.spec.task_template.container_spec
-        assert container is not None
-        task = replace(service.spec.task_template, container_spec=replace(container, image=image))
-        spec = replace(service.spec, task_template=task)
+        image, rng, spec = f"{service.spec.name}:{self._rng.randint(1, 1000)}", self._rng, service.spec
+        how = rng.choice(FAILING) if rng.random() < FAIL_RATE else WELL
+        if spec.is_job:
+            container = spec.task_template.container_spec
+            assert container is not None
+            spec, how = with_container(spec, replace(container, image=image)), WELL
+        else:
+            spec = as_it_goes(spec, image, how)
+            if rng.random() < 0.3:
+                spec = replace(spec, update_config=draw_update_config(rng))
         if self._networks_rng.random() < 0.3:
             spec = self._with_networks(leader, spec)
+        if self._materials_rng.random() < 0.4 or self._lacks(leader, spec):
+            spec = self._with_materials(leader, spec)
         await self._write(host, leader, service, spec)
-        return f"update {service.spec.name} to {image}"
+        return f"update {spec.name} to {image}: {how}"
+
+    async def _roll_back(self, host: Host, leader: Leader, service: Service) -> str:
+        previous = service.previous_spec
+        rolling_back = leader.services.roll_back(service.id, service.version)
+        value = None if previous is None else value_of(previous)
+        await self._call(host, rolling_back, f"service {service.spec.name}", value)
+        return f"roll {service.spec.name} back"
+
+    async def repair(self, host: Host, leader: Leader) -> list[str]:
+        """Users look after what failed: once its update has come to an end, they take the spec before, or one
+        that goes well. Returns what they did. Errors: `SkepError`."""
+        did = []
+        for service in list(leader.view.services.values()):
+            state = "" if service.update is None else service.update.state
+            spec, previous = service.spec, service.previous_spec
+            bad = fails(spec) or state in ("paused", "rollback_paused") or self._lacks(leader, spec)
+            if spec.is_job or state in UNDER_WAY or not bad:
+                continue
+            can_go_back = previous is not None and not fails(previous) and not self._lacks(leader, previous)
+            if can_go_back and self._rng.random() < 0.3:
+                did.append(await self._roll_back(host, leader, service))
+                continue
+            image = f"{spec.name}:{self._rng.randint(1, 1000)}"
+            config = replace(spec.update_config or draw_update_config(self._rng), failure_action="continue")
+            spec = replace(as_it_goes(spec, image, WELL), update_config=config)
+            spec = self._with_materials(leader, spec) if self._lacks(leader, spec) else spec
+            await self._write(host, leader, service, spec)
+            did.append(f"repair {spec.name} with {image}")
+        return did
+
+    def _lacks(self, leader: Leader, spec: ServiceSpec) -> bool:
+        """True where a secret or config that the service refers to was removed: only a spec of before can."""
+        asked = references(spec.task_template.container_spec)
+        return any(leader.view.material(*each) is None for each in asked)
+
+    def _with_materials(self, leader: Leader, spec: ServiceSpec) -> ServiceSpec:
+        """Most services that are written get one or two secrets and configs, or others than they had."""
+        there: list[Material] = sorted(leader.view.materials.values(), key=lambda each: each.id)
+        rng = self._materials_rng
+        return with_materials(spec, rng.sample(there, min(len(there), rng.choice((0, 1, 2)))))
+
+    async def _material(self, leader: Leader, host: Host) -> str:
+        """A secret or config is made, or one that is there is to go. Errors: `SkepError` where it is used."""
+        rng = self._materials_rng
+        there = sorted(leader.view.materials)
+        if len(there) < MATERIALS_MAX and rng.random() < 0.8:
+            self._made_materials += 1
+            kind, name = rng.choice((SECRET, CONFIG)), f"m{self._made_materials}"
+            spec = ConfigSpec(name=name, data=name.encode())
+            await self._call(host, leader.materials.create(kind, spec), f"material {name}", None, False)
+            return f"create {kind} {name}"
+        if not there:
+            return "there is no secret to remove"
+        material = leader.view.materials[rng.choice(there)]
+        removing = leader.materials.remove(material.id)
+        await self._call(host, removing, f"material {material.spec.name}", None, False)
+        return f"remove {material.kind} {material.spec.name}"
 
     async def _write(self, host: Host, leader: Leader, service: Service, spec: ServiceSpec) -> None:
         change = leader.services.update(service.id, service.version, spec)
@@ -261,32 +330,3 @@ class Workload:
         node = self._rng.choice(chosen)
         await self.change_node(host, leader, node, replace(node.spec, role=role))
         return f"make {node.description.hostname} a {role}"
-
-
-_DEVICE = ResourceRequirements(reservations=Reservation(generic_resources=[parse_resource("device=1")]))
-
-
-def _mode(kind: str, replicas: int, at_once: int) -> ServiceMode:
-    if kind == "global":
-        return ServiceMode(global_=GlobalMode())
-    if kind == "global-job":
-        return ServiceMode(global_job=GlobalJobMode())
-    if kind == "job":
-        return ServiceMode(
-            replicated_job=ReplicatedJobMode(max_concurrent=at_once, total_completions=replicas // 3)
-        )
-    return _replicated(replicas)
-
-
-def _replicated(replicas: int) -> ServiceMode:
-    return ServiceMode(replicated=ReplicatedMode(replicas=replicas))
-
-
-def _host_ports(ports: list[int]) -> EndpointSpec:
-    return EndpointSpec(
-        mode="vip",
-        ports=[
-            PortConfig(protocol="tcp", target_port=80, published_port=port, publish_mode="host")
-            for port in ports
-        ],
-    )

@@ -2,7 +2,7 @@
 
 For trying a cluster's size before buying it, for the benchmark, and for the simulation. Latencies and
 failures are drawn from the generator given, so that a seed replays. Of commands it knows `true`, `false` and
-`sleep N`, which jobs are tried with; everything else runs for ever.
+`sleep N`, which jobs are tried with; everything else runs for ever. Of health checks it knows `CMD false`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from msgspec import Struct
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
+from skep.model.material import references
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
-from skep.model.states import COMPLETE, FAILED, READY, RUNNING, SHUTDOWN
+from skep.model.states import COMPLETE, FAILED, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
 from skep.rpc.log_frames import HEADER
 from skep.runtime.clock import Clock
 
 LOG_LINE_S = 1.0  # a simulated container says something every second
 LOG_LINES_MAX = 1000  # of those that are in the past
+UNHEALTHY_TEST = ("CMD", "false")
+INTERVAL_NS, RETRIES = 30_000_000_000, 3  # of a health check that does not say: Docker's own
 
 
 class SimulatedSettings(Struct, frozen=True):
@@ -54,6 +57,7 @@ class SimulatedExecutor:
         self._timers: dict[str, asyncio.TimerHandle] = {}  # actions under way
         self._ends: dict[str, asyncio.TimerHandle] = {}  # containers that will end by themselves
         self.started = 0  # containers that ever came to run here
+        self.lacked: list[str] = []  # secrets and configs that tasks needed and the node was not given
 
     async def start(self, node_id: str, report: Report) -> None:
         self._report = report
@@ -156,12 +160,20 @@ class SimulatedExecutor:
     def _finish(self, action: Action, context: TaskContext) -> None:
         task_id = context.task.id
         self._timers.pop(task_id, None)
-        if action is Action.PREPARE:
+        missing = self._lacks(context) if action is Action.PREPARE else ""
+        if missing:
+            self._say(context, REJECTED, "preparing", missing)
+        elif action is Action.PREPARE:
             self._say(context, READY, "prepared")
         elif action is Action.STOP:
             self._say(context, SHUTDOWN, "shutdown")
         elif self._settings.fail_rate and self._rng.random() < self._settings.fail_rate:
             self._say(context, FAILED, "started", "task: non-zero exit (1)", 1)
+        elif (unhealthy_s := _unhealthy_after_s(context)) is not None:
+            self._say(context, STARTING, "starting")
+            self._ends[task_id] = asyncio.get_running_loop().call_later(
+                unhealthy_s, self.crash, context, "dockerexec: unhealthy container"
+            )
         else:
             self.started += 1
             self._say(context, RUNNING, "started")
@@ -181,10 +193,19 @@ class SimulatedExecutor:
         error = f"task: non-zero exit ({exit_code})" if exit_code else ""
         self._say(context, FAILED if exit_code else COMPLETE, "finished", error, exit_code)
 
-    def crash(self, context: TaskContext) -> None:
-        """The container of a running task dies."""
+    def crash(self, context: TaskContext, why: str = "") -> None:
+        """The container of a task dies."""
         self._ends.pop(context.task.id, None)
-        self._say(context, FAILED, "started", "task: non-zero exit (137)", 137)
+        error = "task: non-zero exit (137)" + (f": {why}" if why else "")
+        self._say(context, FAILED, "started", error, 137)
+
+    def _lacks(self, context: TaskContext) -> str:
+        """Returns what of the task's secrets and configs the node was not given; empty where it has all."""
+        for kind, material_id, name in references(context.template.spec.container_spec):
+            if material_id not in context.materials:
+                self.lacked.append(material_id)
+                return f"{kind} {name} not found: it was removed, or the task does not need it"
+        return ""
 
     def _say(
         self, context: TaskContext, state: int, message: str, error: str = "", exit_code: int = 0
@@ -202,6 +223,15 @@ def _line(task_id: str, began: float, n: int, options: LogOptions) -> bytes:
     stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     text = f"{stamp}.{nanos:09d}Z {' ' if options.details else ''}line {n} of {task_id}\n".encode()
     return HEADER.pack(1, len(text)) + text
+
+
+def _unhealthy_after_s(context: TaskContext) -> float | None:
+    """Returns when a container is given up whose health check always fails; None for any other."""
+    container = context.template.spec.container_spec
+    check = None if container is None else container.healthcheck
+    if check is None or tuple(check.test) != UNHEALTHY_TEST:
+        return None
+    return (check.start_period + (check.interval or INTERVAL_NS) * (check.retries or RETRIES)) / 1e9
 
 
 def _end_of(context: TaskContext) -> tuple[float, int] | None:

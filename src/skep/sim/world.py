@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from skep.manager.leader import Leader
+from skep.model.node import Node
 from skep.sim.etcd import Etcd
 from skep.sim.faults import FlakyStore
 from skep.sim.hosts import Host
@@ -35,14 +36,21 @@ class World:
 
     def can_do_without(self, host: Host) -> bool:
         """True where a majority of the voters keeps its data without the host's: without one nobody could
-        help them any more."""
+        help them any more. Who is demoted may be removed at any moment, and does not count."""
         voters = self.etcd.voters()
         stay = [
             voter
             for voter in voters
-            if voter.member_id and not self.host(voter.node_id).is_leaving and voter is not host.peer
+            if voter.member_id and self._stays(voter.node_id) and voter is not host.peer
         ]
         return host.peer not in voters or (len(stay) > 1 and len(stay) * 2 > len(voters))
+
+    def _stays(self, node_id: str) -> bool:
+        entry = self.etcd.state.entries.get(codec.node_key(node_id))
+        if entry is None or self.host(node_id).is_leaving:
+            return False
+        node = codec.decode_object(Node, codec.node_key(node_id), entry.value, entry.modified)
+        return node.spec.role == "manager"
 
     def believers(self) -> list[Host]:
         """Hosts whose manager takes itself for the leader."""

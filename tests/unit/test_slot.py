@@ -10,6 +10,7 @@ from skep.model.change import DropTask, Plan, PutTask
 from skep.model.container import RestartPolicy
 from skep.model.node import NodeStatus
 from skep.model.service import RemovedService, with_template
+from skep.model.spec import Placement
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, TaskStatus
 from skep.store.view import View
@@ -157,6 +158,43 @@ def test_draining_waits_for_the_old_task_to_stop() -> None:
     view.put_status(view.tasks["t"], TaskStatus(SHUTDOWN, NOW + 2))
     changed = {c.task.id: c.task for c in decide(view, now=NOW + 2).changes if isinstance(c, PutTask)}
     assert changed["new"].desired_state == RUNNING
+
+
+def test_a_task_whose_node_no_longer_suits_it_is_rejected() -> None:
+    """As Docker's: its container is stopped first, and something else takes its place."""
+    view = View()
+    add_node(view, "a", labels={"zone": "1"})
+    add_service(view, placement=Placement(constraints=["node.labels.zone==1"]))
+    add_task(view, "t", "a")
+    assert decide(view) == Plan()
+    add_node(view, "a")
+    plan = decide(view)
+    (put,) = plan.changes
+    assert isinstance(put, PutTask)
+    assert (put.task.desired_state, put.task.result) == (SHUTDOWN, None)
+    assert [w.desired_state for w in plan.wanted] == [READY]
+    apply(view, plan.changes)
+    view.put_status(view.tasks["t"], TaskStatus(SHUTDOWN, NOW, "shutdown", container_id="c"))
+    (put,) = decide(view).changes
+    assert isinstance(put, PutTask)
+    assert put.task.result is not None
+    assert (put.task.result.state, put.task.result.error, put.task.result.container_id) == (
+        REJECTED,
+        "assigned node no longer meets constraints",
+        "c",
+    )
+
+
+def test_a_task_that_was_ended_for_another_reason_is_not_rejected() -> None:
+    """Its node is drained, or is none that may run what comes after it."""
+    view = View()
+    add_node(view, "a", availability="drain")
+    add_service(view, placement=Placement(constraints=["node.labels.zone==1"]))
+    add_task(view, "t", "a", desired=SHUTDOWN, observed=SHUTDOWN)
+    (put,) = decide(view).changes
+    assert isinstance(put, PutTask)
+    assert put.task.result is not None
+    assert put.task.result.state == SHUTDOWN
 
 
 def test_history_is_trimmed_to_the_limit_and_never_what_runs() -> None:

@@ -104,6 +104,16 @@ SCENARIOS = [
         "service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' web",
     ),
     scenario(
+        "tasks whose node no longer suits them",
+        "node update --label-add zone=1 $NODE",
+        f"{RUN} --constraint node.labels.zone==1 --restart-condition none $IMAGE sleep 1d",
+        settle("web", running=1),
+        "node update --label-rm zone $NODE",
+        settle("web", rejected=1),
+        "service ps --no-trunc --format '{{.Name}} {{.DesiredState}} {{.CurrentState}} {{.Error}}' web",
+        filtered(service="web"),
+    ),
+    scenario(
         "a global service runs",
         f"{RUN} --mode global $IMAGE sleep 1d",
         settle("web", running=1),

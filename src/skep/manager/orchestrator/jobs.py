@@ -37,6 +37,7 @@ from .slot import (
     successor,
     successor_due_at,
     trimmed,
+    verdict,
 )
 
 
@@ -214,7 +215,8 @@ def _settled(view: View, service: Service, task: Task, now: float) -> Task:
     status = view.status.get(task.id)
     if status is not None and is_terminal(status.state):
         over = COMPLETE if status.state == COMPLETE else SHUTDOWN
-        return replace(task, result=status, desired_state=max(task.desired_state, over), updated_at=now)
+        result = verdict(view, service, task, status)
+        return replace(task, result=result, desired_state=max(task.desired_state, over), updated_at=now)
     if task.desired_state > RUNNING:
         return task
     placement = service.template_of(task.spec_version).spec.placement

@@ -16,7 +16,7 @@ from skep.model.constraint import eligible
 from skep.model.node import DOWN
 from skep.model.service import Service
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
-from skep.model.task import PendingTask, Task
+from skep.model.task import PendingTask, Task, TaskStatus
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
@@ -122,10 +122,27 @@ def _settled(view: View, service: Service, task: Task, now: float) -> Task:
     status = view.status.get(task.id)
     if status is not None and is_terminal(status.state):
         desired = max(task.desired_state, SHUTDOWN)
-        return replace(task, result=status, desired_state=desired, updated_at=now)
+        return replace(
+            task, result=verdict(view, service, task, status), desired_state=desired, updated_at=now
+        )
     if task.desired_state <= RUNNING and _misplaced(view, service, task):
         return stopped(task, now)
     return task
+
+
+def verdict(view: View, service: Service, task: Task, status: TaskStatus) -> TaskStatus:
+    """Returns the final status of a task: one that was ended as its node does not suit it any more counts as
+    rejected (swarmkit's constraint enforcer, whose words these are)."""
+    node = view.nodes.get(task.node_id)
+    if node is None or node.spec.availability != "active":
+        return status
+    if (status.state, task.desired_state) != (SHUTDOWN, SHUTDOWN):
+        return status
+    if eligible(node, service.template_of(task.spec_version).spec.placement):
+        return status
+    # The exit code is of a container that was told to end: it is nothing that the task said.
+    what, why = "task rejected by constraint enforcer", "assigned node no longer meets constraints"
+    return replace(status, state=REJECTED, message=what, error=why, exit_code=0)
 
 
 def _misplaced(view: View, service: Service, task: Task) -> bool:

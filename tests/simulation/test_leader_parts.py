@@ -18,7 +18,9 @@ from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
+    Attach,
     FromManager,
+    HasAddresses,
     HasTls,
     Register,
     Registered,
@@ -71,6 +73,8 @@ class Deaf:
         return None
 
     def has_tls(self, node_id: str, has: HasTls) -> None: ...
+
+    def about_attachments(self, node_id: str, said: Attach | HasAddresses) -> None: ...
 
     def node_registered(self, node_id: str) -> None: ...
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 from msgspec import Struct
 
+from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
 from skep.manager.commits import Committer
@@ -33,7 +34,7 @@ from skep.model.node import DOWN, Node, NodeDescription, NodeTls
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.rpc.messages import HasTls, Renewed, WantedTls
+from skep.rpc.messages import ATTACH, Attach, HasAddresses, HasTls, Renewed, WantedTls
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, NotFound, SkepError
 from skep.runtime.ids import NewId
@@ -99,7 +100,12 @@ class Leader:
         self._asking: set[asyncio.Task[None]] = set()
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
-        self.networks = NetworkControl(store, fence, view, hub, clock, new_id, networks_lock)
+        self.attachments = AttachmentKeeper(
+            store, fence, view, clock, new_id, networks_lock, self.dispatcher.answer, self._can_attach
+        )
+        self.networks = NetworkControl(
+            store, fence, view, hub, clock, new_id, networks_lock, self.attachments.refresh
+        )
         references = References(view)
         self.materials = MaterialControl(store, fence, view, hub, clock, new_id, references)
         self.services = ServiceControl(
@@ -164,6 +170,7 @@ class Leader:
             asyncio.ensure_future(self._leadership.wait_lost()),
             asyncio.ensure_future(self.reconciler.run()),
             asyncio.ensure_future(self._writer.run()),
+            asyncio.ensure_future(self.attachments.run()),
             asyncio.ensure_future(self.membership.run()),
             asyncio.ensure_future(self.rotation.run()),
         ]
@@ -198,6 +205,12 @@ class Leader:
 
     def node_registered(self, node_id: str) -> None:
         self.logs.node_came(node_id)
+
+    def about_attachments(self, node_id: str, said: Attach | HasAddresses) -> None:
+        self.attachments.said(node_id, said)
+
+    def _can_attach(self, node_id: str) -> bool:
+        return self.dispatcher.understands(node_id, ATTACH)
 
     def node_described(
         self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from skep.model.attachment import Attachment
 from skep.model.cluster import Cluster
 from skep.model.material import Material
 from skep.model.network import Network
@@ -54,6 +55,8 @@ def _put_object(view: View, pair: KeyValue) -> None:
         view.put_service(codec.decode_object(Service, pair.key, pair.value, pair.revision))
     elif codec.is_material(pair.key):
         view.put_material(codec.decode_object(Material, pair.key, pair.value, pair.revision))
+    elif codec.is_attachment(pair.key):
+        view.put_attachment(codec.decode_object(Attachment, pair.key, pair.value, pair.revision))
     elif codec.is_removed(pair.key):
         removed = codec.decode_object(RemovedService, pair.key, pair.value, pair.revision)
         view.removed[removed.id] = removed

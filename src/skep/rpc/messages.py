@@ -16,6 +16,10 @@
               <------------------------------ Role: what the node is to act as, when that changes
     Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
               <------------------------------ Managing | NotNow
+    Attach    ------------------------------> a single container is to be on a network of the swarm's
+              <------------------------------ Attached | NotAttached
+              <------------------------------ SayAddresses: which of them are in use?
+    HasAddresses ---------------------------> where that changed, and where it was asked
               <------------------------------ ReadLogs: the node brings them over a connection of their own
                                               (`rpc.log_streams`)
 
@@ -106,6 +110,7 @@ class Registered(Struct, frozen=True, tag="registered"):
     managers: list[str]
     role: str = "worker"
     is_member: bool = False
+    features: list[str] = []  # what this manager understands that earlier ones did not
 
 
 class Role(Struct, frozen=True, tag="role"):
@@ -222,6 +227,41 @@ class ReadLogs(Struct, frozen=True, tag="read-logs"):
     window: int
 
 
+class Attach(Struct, frozen=True, tag="attach"):
+    """A container of the node is to be on a network (its name, its id, or the begin of one). `address` is the
+    one it is to have, if its user says so. `number`: which question it is, for the answer."""
+
+    number: int
+    network: str
+    address: str = ""
+
+
+class Attached(Struct, frozen=True, tag="attached"):
+    """The address is the container's until the node says that it is not in use."""
+
+    number: int
+    network: TaskNetwork
+    address: TaskAddress
+
+
+class NotAttached(Struct, frozen=True, tag="not-attached"):
+    """Why not: `kind` is the name of an error (`runtime.errors`), `reason` its sentence."""
+
+    number: int
+    kind: str
+    reason: str
+
+
+class SayAddresses(Struct, frozen=True, tag="say-addresses"):
+    """The node is to say which addresses of single containers are in use."""
+
+
+class HasAddresses(Struct, frozen=True, tag="has-addresses"):
+    """What single containers of the node have; they have no others."""
+
+    in_use: list[TaskAddress]
+
+
 class Goodbye(Struct, frozen=True, tag="goodbye"):
     """The manager ends the session.
 
@@ -235,12 +275,26 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     leader: str = ""
 
 
-FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage
+OfAttachments = Attached | NotAttached | SayAddresses
+FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage | Attach | HasAddresses
 FromManager = (
-    Registered | Assign | HeartbeatAck | Renewed | WantedTls | Role | Managing | NotNow | ReadLogs | Goodbye
+    Registered
+    | Assign
+    | HeartbeatAck
+    | Renewed
+    | WantedTls
+    | Role
+    | Managing
+    | NotNow
+    | ReadLogs
+    | Attached
+    | NotAttached
+    | SayAddresses
+    | Goodbye
 )
 
 LOGS = "logs"  # a feature: the node understands `ReadLogs`
+ATTACH = "attach"  # a feature: the node understands `SayAddresses`, the manager `Attach` and `HasAddresses`
 
 encode = msgspec.msgpack.Encoder().encode
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)

@@ -6,6 +6,7 @@ same; what is committed is claimed once more, which changes nothing. Every call 
 
 from __future__ import annotations
 
+from skep.model.attachment import Attachment
 from skep.model.network import Network
 from skep.model.service import Endpoint
 from skep.model.task import Task, TaskAddress
@@ -69,7 +70,7 @@ class Claims:
         if not claimed:
             del self._services[service_id]
 
-    # Tasks
+    # Tasks, single containers
 
     def hold(self, task: Task) -> None:
         """The task has its addresses; one that has ended does not need them any more."""
@@ -83,8 +84,15 @@ class Claims:
             book.hold(address.address, task.id)
             book.hold_gateway(task.node_id, address.gateway, task.id)
 
-    def release(self, address: TaskAddress, task: Task) -> None:
+    def release(self, address: TaskAddress, holder: Task | Attachment) -> None:
         book = self.books.get(address.network_id)
         if book is not None:
-            book.release(address.address, task.id)
-            book.release_gateway(task.node_id, task.id)
+            book.release(address.address, holder.id)
+            book.release_gateway(holder.node_id, holder.id)
+
+    def hold_attached(self, attachment: Attachment) -> None:
+        """A single container has its address."""
+        book = self.books.get(attachment.address.network_id)
+        if book is not None:
+            book.hold(attachment.address.address, attachment.id)
+            book.hold_gateway(attachment.node_id, attachment.address.gateway, attachment.id)

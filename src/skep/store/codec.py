@@ -6,6 +6,7 @@
     services/<id>             Service
     removed/<id>              RemovedService
     networks/<id>             Network
+    attachments/<node>/<id>   Attachment
     names/service/<name>      id of the service that has the name (compared at creation: names are unique)
     names/network/<name>      id of the network that has the name
     tasks/<node>/<service>    every task of that service on that node: the unit of writing and dispatch
@@ -27,6 +28,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from skep.model.attachment import Attachment
 from skep.model.cluster import Cluster
 from skep.model.generic import Claim
 from skep.model.material import KINDS, Material
@@ -45,6 +47,7 @@ LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
 _MATERIALS = tuple(f"{PREFIX}{kind}s/" for kind in KINDS)
 _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
+_ATTACHMENTS = PREFIX + "attachments/"
 _NETWORKS, _NETWORK_NAMES = PREFIX + "networks/", PREFIX + "names/network/"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -100,6 +103,10 @@ def network_name_key(name: str) -> str:
     return _NETWORK_NAMES + name
 
 
+def attachment_key(node_id: str, attachment_id: str) -> str:
+    return f"{_ATTACHMENTS}{node_id}/{attachment_id}"
+
+
 def material_key(kind: str, material_id: str) -> str:
     return f"{PREFIX}{kind}s/{material_id}"
 
@@ -113,7 +120,9 @@ def bucket_key(node_id: str, service_id: str) -> str:
     return f"{_TASKS}{node_id}/{service_id}"
 
 
-def encode_object(value: Cluster | Node | Service | RemovedService | Network | Material) -> bytes:
+def encode_object(
+    value: Cluster | Node | Service | RemovedService | Network | Material | Attachment,
+) -> bytes:
     """Returns the stored form. The revision is the store's to say, so it is left at zero."""
     return _encode(msgspec.structs.replace(value, version=0))
 
@@ -209,6 +218,10 @@ def is_removed(key: str) -> bool:
 
 def is_network(key: str) -> bool:
     return key.startswith(_NETWORKS)
+
+
+def is_attachment(key: str) -> bool:
+    return key.startswith(_ATTACHMENTS)
 
 
 def is_material(key: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from skep.model.attachment import Attachment
 from skep.model.cluster import Cluster
 from skep.model.constraint import eligible
 from skep.model.generic import key_and_count
@@ -55,6 +56,7 @@ class View:
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.claims = Claims()  # addresses and ports that are given out
+        self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
         self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
@@ -235,6 +237,8 @@ class View:
         self.node_status.pop(node_id, None)
         self.node_tls.pop(node_id, None)
         self._excess.pop(node_id, None)
+        for attachment in list(self.attached.get(node_id, {}).values()):
+            self.drop_attachment(attachment)
         if node_id not in self.buckets:  # tasks of its that are still there are counted until they go
             self.usage.pop(node_id, None)
 
@@ -277,6 +281,16 @@ class View:
         self.claims.drop_network(network_id)
         if network is not None and self.network_ids.get(network.spec.name) == network_id:
             del self.network_ids[network.spec.name]
+
+    def put_attachment(self, attachment: Attachment) -> None:
+        self.attached.setdefault(attachment.node_id, {})[attachment.id] = attachment
+        self.claims.hold_attached(attachment)
+
+    def drop_attachment(self, attachment: Attachment) -> None:
+        of_node = self.attached.get(attachment.node_id, {})
+        if of_node.pop(attachment.id, None) is not None and not of_node:
+            del self.attached[attachment.node_id]
+        self.claims.release(attachment.address, attachment)
 
     def put_material(self, material: Material) -> None:
         known = self.materials.get(material.id)

@@ -39,7 +39,7 @@ def _addresses(view: View, task: Task) -> tuple[TaskAddress, ...] | str:
         book = view.claims.books.get(network_id)
         if book is None:
             continue  # the routing mesh's network was removed; of others nobody could who is in use
-        given = _take(book, task)
+        given = take(book, task.node_id, task.id)
         if given is None:
             for address in found:
                 view.claims.release(address, task)
@@ -48,15 +48,18 @@ def _addresses(view: View, task: Task) -> tuple[TaskAddress, ...] | str:
     return tuple(found)
 
 
-def _take(book: AddressBook, task: Task) -> tuple[str, str] | None:
-    """Returns the task's address and its node's; None where the network has too few left."""
-    gateway = book.gateway_of(task.node_id)
+def take(book: AddressBook, node_id: str, holder: str, wanted: str = "") -> tuple[str, str] | None:
+    """Returns an address for the holder and its node's; None where the network has too few left. `wanted`:
+    the address it is to have, which must be free."""
+    gateway = book.gateway_of(node_id)
     if book.free < (1 if gateway else 2):
         return None
+    if wanted:
+        book.hold(wanted, holder)
     gateway = gateway or free_address(book)
-    book.hold_gateway(task.node_id, gateway, task.id)
-    address = free_address(book)
-    book.hold(address, task.id)
+    book.hold_gateway(node_id, gateway, holder)
+    address = wanted or free_address(book)
+    book.hold(address, holder)
     return address, gateway
 
 

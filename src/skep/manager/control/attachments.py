@@ -30,7 +30,7 @@ def with_network_ids(view: View, spec: ServiceSpec) -> ServiceSpec:
 
 
 def _resolved(view: View, asked: NetworkAttachmentConfig) -> NetworkAttachmentConfig:
-    network = _find(view, asked.target)
+    network = find_network(view, asked.target)
     if network.spec.ingress:
         raise Invalid(
             "rpc error: code = InvalidArgument desc = Service cannot be explicitly attached to the ingress"
@@ -39,8 +39,8 @@ def _resolved(view: View, asked: NetworkAttachmentConfig) -> NetworkAttachmentCo
     return asked if asked.target == network.id else replace(asked, target=network.id)
 
 
-def _find(view: View, text: str) -> Network:
-    """By id, name, or the begin of an id, as Docker finds it."""
+def find_network(view: View, text: str) -> Network:
+    """By id, name, or the begin of an id, as Docker finds it. Errors: `NotFound`, `Invalid`."""
     found = view.networks.get(text) or view.networks.get(view.network_ids.get(text, ""))
     if found is not None:
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -27,7 +27,8 @@ _IN_USE = "rpc error: code = FailedPrecondition desc ="
 
 class NetworkControl:
     """`lock` is held by whoever writes networks, or services that use them: a network that is being removed
-    gets no new service, and no subnet is given twice."""
+    gets no new service, and no subnet is given twice. `refresh` finds out which single containers are still
+    on a network."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class NetworkControl:
         clock: Clock,
         new_id: NewId,
         lock: asyncio.Lock,
+        refresh: Callable[[str], Awaitable[None]],
     ) -> None:
         self._store = store
         self._fence = fence
@@ -46,6 +48,7 @@ class NetworkControl:
         self._clock = clock
         self._new_id = new_id
         self._lock = lock
+        self._refresh = refresh
         self._last_subnet = ""  # of the pools; soft: a new leader begins anew
 
     async def create(self, spec: NetworkSpec) -> Network:
@@ -91,6 +94,7 @@ class NetworkControl:
 
     async def remove(self, network_id: str) -> None:
         """Errors: `NotFound`, `Denied` (predefined), `Invalid` (in use)."""
+        await self._refresh(network_id)
         async with self._lock:
             network = self._view.networks.get(network_id)
             if network is None:
@@ -139,6 +143,13 @@ def why_in_use(view: View, network: Network) -> str:
         task = view.tasks.get(holder)
         if task is not None and task.result is None and view.desired_of(task) <= RUNNING:
             return f"{_IN_USE} network {network.id} is in use by task {task.id}"
+    for node_id, attached in view.attached.items():
+        for each in attached.values():
+            if each.address.network_id == network.id:
+                node = view.nodes.get(node_id)
+                where = node.description.hostname if node is not None else node_id
+                whose = f"task {each.id} (a container on node {where})"
+                return f"{_IN_USE} network {network.id} is in use by {whose}"
     return ""
 
 

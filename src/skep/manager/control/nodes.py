@@ -126,7 +126,9 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
-        await commit_known(self._store, Txn((Delete(codec.node_key(node_id)),), fence=self._fence))
+        attached = (codec.attachment_key(node_id, each) for each in self._view.attached.get(node_id, ()))
+        gone = tuple(Delete(key) for key in (codec.node_key(node_id), *attached))
+        await commit_known(self._store, Txn(gone, fence=self._fence))
         self._view.drop_node(node_id)
         self._hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)

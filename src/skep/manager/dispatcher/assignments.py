@@ -133,15 +133,15 @@ def _networks(view: View, task: Task, template: TaskTemplate, name: str) -> list
         if network is not None and all(each.id != network.id for each in found):
             # As long as no DNS of the swarm's answers: the engine's knows the tasks of its own host.
             aliases = list(dict.fromkeys([name, f"tasks.{name}", *attached.aliases]))
-            found.append(_task_network(network, aliases, attached.driver_opts))
+            found.append(task_network(network, aliases, attached.driver_opts))
     for network_id in view.demand(task.service_id, task.spec_version).networks:
         network = view.networks.get(network_id)
         if network is not None and network.spec.ingress:
-            found.append(_task_network(network, [], {}))
+            found.append(task_network(network, [], {}))
     return found
 
 
-def _task_network(network: Network, aliases: list[str], driver_opts: dict[str, str]) -> TaskNetwork:
+def task_network(network: Network, aliases: list[str], driver_opts: dict[str, str]) -> TaskNetwork:
     spec = network.spec
     return TaskNetwork(
         id=network.id,

@@ -28,7 +28,8 @@ from .presence import Presence
 log = structlog.get_logger()
 
 
-KNOWN_FEATURES = (messages.LOGS,)
+KNOWN_FEATURES = (messages.LOGS, messages.ATTACH)  # of agents
+OWN_FEATURES = [messages.ATTACH]
 
 
 class _Session:
@@ -169,7 +170,11 @@ class Dispatcher:
         session = self._sessions[node_id] = _Session(connection, _features(said))
         self._presence.came(node_id)
         registered = messages.Registered(
-            self.heartbeat_s, self._managers, self._view.role_of(node), self._view.is_member(node_id)
+            self.heartbeat_s,
+            self._managers,
+            self._view.role_of(node),
+            self._view.is_member(node_id),
+            OWN_FEATURES,
         )
         connection.send(messages.encode(registered))
         wanted = self._listener.wanted_tls()
@@ -224,6 +229,9 @@ class Dispatcher:
 
     def manage(self, node_id: str, manager_addr: str) -> None:
         self._listener.asked_to_manage(node_id, manager_addr)
+
+    def attach(self, node_id: str, asked: messages.Attach | messages.HasAddresses) -> None:
+        self._listener.about_attachments(node_id, asked)
 
     def has_tls(self, node_id: str, has: messages.HasTls) -> None:
         self._listener.has_tls(node_id, has)
@@ -299,6 +307,8 @@ class SessionHandler:
             self._dispatcher.manage(self._node_id, message.manager_addr)
         elif isinstance(message, messages.HasTls):
             self._dispatcher.has_tls(self._node_id, message)
+        elif isinstance(message, messages.Attach | messages.HasAddresses):
+            self._dispatcher.attach(self._node_id, message)
         else:
             self._dispatcher.statuses(self._node_id, message.items)
 

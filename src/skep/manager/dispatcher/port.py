@@ -32,6 +32,9 @@ class Listener(Protocol):
     def has_tls(self, node_id: str, has: messages.HasTls) -> None:
         """A node told what its certificate is."""
 
+    def about_attachments(self, node_id: str, said: messages.Attach | messages.HasAddresses) -> None:
+        """A node asks for an address for a single container, or told which are in use."""
+
     def node_registered(self, node_id: str) -> None:
         """A node has a session, a new one."""
 

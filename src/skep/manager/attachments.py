@@ -1,0 +1,153 @@
+"""Single containers on the swarm's networks: addresses are given out here, and taken back.
+
+A node asks before it makes the container, and says which addresses are in use: at the start of its session,
+after each change, and when it is asked. What it does not name is free again. So nothing is lost, or kept for
+ever, whichever of the two, or the line between them, fails in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from skep.manager.allocator import attachments
+from skep.manager.control.attachments import find_network
+from skep.manager.dispatcher.assignments import task_network
+from skep.manager.durable import commit_known
+from skep.model.attachment import Attachment
+from skep.rpc import messages
+from skep.runtime.clock import Clock
+from skep.runtime.errors import Deposed, SkepError, Unavailable
+from skep.runtime.ids import NewId
+from skep.store import codec
+from skep.store.port import OPS_MAX, Delete, Fence, Put, Store, Txn
+from skep.store.view import View
+
+log = structlog.get_logger()
+
+QUEUE_MAX = 10_000  # some for each node of a large swarm; a few kilobytes each at most
+ASK_S = 2.0  # a node looks at its engine and answers in some milliseconds
+
+Said = messages.Attach | messages.HasAddresses
+Answer = Callable[[str, messages.FromManager], None]
+
+
+class AttachmentKeeper:
+    """`lock` is held by whoever writes networks; `answer` sends a node something, `can_say` is true for a
+    node that is there and knows what it is asked."""
+
+    def __init__(
+        self,
+        store: Store,
+        fence: Fence,
+        view: View,
+        clock: Clock,
+        new_id: NewId,
+        lock: asyncio.Lock,
+        answer: Answer,
+        can_say: Callable[[str], bool],
+    ) -> None:
+        self._store = store
+        self._fence = fence
+        self._view = view
+        self._clock = clock
+        self._new_id = new_id
+        self._lock = lock
+        self._answer = answer
+        self._can_say = can_say
+        self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
+        self._asked: dict[str, asyncio.Event] = {}  # node -> set when it has said what is in use
+
+    def said(self, node_id: str, said: Said) -> None:
+        """A node asks, or tells. In turn, for what one asks may be what another gives back."""
+        try:
+            self._queue.put_nowait((node_id, said))
+        except asyncio.QueueFull:
+            log.warning("attachments.too_many", node_id=node_id)
+            if isinstance(said, messages.Attach):
+                self._refuse(
+                    node_id, said, Unavailable("the manager is asked for too many addresses at once")
+                )
+
+    async def refresh(self, network_id: str) -> None:
+        """Asks the nodes that have containers on the network which of them are still there; waits a little
+        for their answers."""
+        asked = []
+        for node_id, attached in self._view.attached.items():
+            is_on = any(each.address.network_id == network_id for each in attached.values())
+            if is_on and self._can_say(node_id):
+                asked.append(self._asked.setdefault(node_id, asyncio.Event()))
+                self._answer(node_id, messages.SayAddresses())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_S):
+                for each in asked:
+                    await each.wait()
+
+    async def run(self) -> None:
+        """Answers one after the other. Errors: `Deposed`, where another manager leads."""
+        for node_id in [each for each in self._view.attached if each not in self._view.nodes]:
+            await self._recount(node_id, messages.HasAddresses([]))
+        while True:
+            node_id, said = await self._queue.get()
+            if node_id not in self._view.nodes:
+                continue
+            if isinstance(said, messages.Attach):
+                await self._attach(node_id, said)
+            else:
+                await self._recount(node_id, said)
+
+    async def _attach(self, node_id: str, asked: messages.Attach) -> None:
+        async with self._lock:
+            try:
+                network = find_network(self._view, asked.network)
+                now, attachment_id = self._clock.now(), self._new_id()
+                made = attachments.attach(self._view, node_id, network, asked.address, attachment_id, now)
+                await self._write(made)
+            except Deposed:
+                raise
+            except SkepError as error:
+                self._refuse(node_id, asked, error)
+                return
+        self._answer(node_id, messages.Attached(asked.number, task_network(network, [], {}), made.address))
+        if node_id not in self._view.nodes:  # it was removed while this was written
+            await self._recount(node_id, messages.HasAddresses([]))
+
+    async def _write(self, made: Attachment) -> None:
+        put = Put(codec.attachment_key(made.node_id, made.id), codec.encode_object(made))
+        try:
+            await commit_known(self._store, Txn((put,), fence=self._fence))
+        except SkepError:
+            self._view.claims.release(made.address, made)
+            raise
+        self._view.put_attachment(made)
+
+    async def _recount(self, node_id: str, said: messages.HasAddresses) -> None:
+        async with self._lock:
+            now = self._clock.now()
+            unused, missing = attachments.recount(self._view, node_id, said.in_use, self._new_id, now)
+            ops: list[Put | Delete] = [Delete(codec.attachment_key(node_id, each.id)) for each in unused]
+            ops += [
+                Put(codec.attachment_key(node_id, each.id), codec.encode_object(each)) for each in missing
+            ]
+            try:
+                for start in range(0, len(ops), OPS_MAX):
+                    txn = Txn(tuple(ops[start : start + OPS_MAX]), fence=self._fence)
+                    await commit_known(self._store, txn)
+            except Deposed:
+                raise
+            except SkepError as error:
+                log.warning("attachments.not_written", node_id=node_id, error=str(error))
+                return  # the node's next word says it again
+            for each in unused:
+                self._view.drop_attachment(each)
+            for each in missing:
+                self._view.put_attachment(each)
+        heard = self._asked.pop(node_id, None)
+        if heard is not None:
+            heard.set()
+
+    def _refuse(self, node_id: str, asked: messages.Attach, error: SkepError) -> None:
+        self._answer(node_id, messages.NotAttached(asked.number, type(error).__name__, str(error)))

@@ -208,6 +208,15 @@ ACCEPTED: tuple[Accepted, ...] = (
         skep="2",
     ),
     Accepted(
+        "a container on a network that nobody has: the words",
+        "the engine's own when it is to be started; the swarm's where it is connected",
+        where="stderr",
+        step="docker run .*",
+        docker=r"docker: Error response from daemon: Could not attach to network (\w+): rpc error: code = NotFound"
+        r" desc = network \1 not found",
+        skep=r"docker: Error response from daemon: network \w+ not found",
+    ),
+    Accepted(
         "a container on a network of the swarm's that is not attachable is refused when it is made",
         "Docker makes it, prints its id and refuses to start it",
         where="stdout",

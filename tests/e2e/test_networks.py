@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .hosts import Swarm, wait_until
+from .hosts import Host, Swarm, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
@@ -147,28 +147,115 @@ def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox
     wait_until("the bridges are gone", lambda: not bridges())
 
 
-def test_single_containers_are_kept_from_the_bridges_of_the_swarms_networks(
+def test_single_containers_are_kept_from_networks_that_are_not_attachable(
     swarm: Swarm, busybox_image: str
 ) -> None:
-    """The engine would give them the addresses of tasks."""
     manager = swarm.manager
     manager.docker("network", "create", "-d", "overlay", "closed")
-    manager.docker("network", "create", "-d", "overlay", "--attachable", "open")
     container = manager.docker("create", busybox_image, "true")
-    texts = {"closed": "network closed not manually attachable", "open": "not supported by this version"}
     try:
-        for name, text in texts.items():
+        for host in (manager, swarm.workers[0]):
             for command in (
-                ["run", "--rm", "--network", name, busybox_image, "true"],
-                ["network", "connect", name, container],
+                ["run", "--rm", "--network", "closed", busybox_image, "true"],
+                ["network", "connect", "closed", container],
             ):
-                refused = manager.run(*command, check=False)
+                refused = host.run(*command, check=False)
                 assert refused.returncode != 0
-                assert text in refused.stderr
+                assert "network closed not manually attachable" in refused.stderr
         assert "hello" in manager.docker("run", "--rm", "--network", "none", busybox_image, "echo", "hello")
     finally:
         manager.docker("rm", container)
-        manager.docker("network", "rm", "closed", "open")
+        manager.docker("network", "rm", "closed")
+
+
+def address_of(host: Host, container: str, network: str) -> str:
+    return str(host.json("inspect", container)[0]["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+
+def test_single_containers_have_addresses_of_the_swarms(swarm: Swarm, busybox_image: str) -> None:
+    """On any node; nobody else gets them, until the container is gone."""
+    manager, (one, two) = swarm.manager, swarm.workers
+    manager.docker("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.78.0.0/24", "att")
+    sleep = ("--network", "att", busybox_image, "sleep", "1d")
+    try:
+        manager.docker("run", "-d", "--name", "a1", "--network-alias", "first", *sleep)
+        one.docker("run", "-d", "--name", "b1", *sleep)
+        two.docker("run", "-d", "--name", "c1", "--ip", "10.78.0.77", *sleep)
+        found = {name: address_of(manager, name, "att") for name in ("a1", "b1", "c1")}
+        assert found["c1"] == "10.78.0.77"
+        assert len(set(found.values())) == 3
+        taken = manager.run("run", "--rm", "--ip", "10.78.0.77", *sleep[:-1], "0", check=False)
+        assert "address 10.78.0.77 of network att is already in use" in taken.stderr
+        outside = one.run("run", "--rm", "--ip", "10.9.9.9", *sleep[:-1], "0", check=False)
+        assert "does not belong to network att's subnet 10.78.0.0/24" in outside.stderr
+        assert f"Address: {found['a1']}" in manager.docker("exec", "b1", "nslookup", "first")
+        (inspected,) = one.json("network", "inspect", "att")
+        assert {each["Name"] for each in inspected["Containers"].values()} == {"a1", "b1", "c1"}
+
+        # A service on the same network gets none of them; a stopped container keeps its own.
+        one.docker("stop", "-t", "0", "b1")
+        manager.docker("service", "create", "-d", "--name", "s", "--replicas", "6", *sleep)
+        wait_until("it runs", lambda: len(manager.running("s")) == 6)
+        tasks = manager.json("inspect", "--type", "task", *(row["ID"] for row in manager.running("s")))
+        given = {each["NetworksAttachments"][0]["Addresses"][0].partition("/")[0] for each in tasks}
+        assert len(given) == 6
+        assert not given & set(found.values())
+        one.docker("start", "b1")
+        assert address_of(one, "b1", "att") == found["b1"]
+        manager.docker("service", "rm", "s")
+        wait_until("its tasks are gone", lambda: not manager.run("ps", "-q", "--filter", "name=s.").stdout)
+        refused = manager.run("network", "rm", "att", check=False)
+        assert "is in use by task" in refused.stderr
+    finally:
+        manager.docker("rm", "-f", "a1", "b1", "c1")
+        manager.docker("network", "rm", "att")
+
+
+def test_a_running_container_is_put_on_a_network_and_taken_off(swarm: Swarm, busybox_image: str) -> None:
+    worker, manager = swarm.workers[0], swarm.manager
+    network_id = manager.docker("network", "create", "-d", "overlay", "--attachable", "plugged")
+    try:
+        worker.docker("run", "-d", "--name", "plug", busybox_image, "sleep", "1d")
+        worker.docker("network", "connect", "--alias", "me", network_id, "plug")
+        before = address_of(worker, "plug", "plugged")
+        assert f"Address: {before}" in worker.docker("exec", "plug", "nslookup", "me")
+        twice = worker.run("network", "connect", "plugged", "p", check=False)
+        assert twice.returncode != 0
+        worker.docker("network", "disconnect", network_id, "plug")
+        assert set(worker.json("inspect", "plug")[0]["NetworkSettings"]["Networks"]) == {"bridge"}
+        # It is free again at once: somebody else may ask for it.
+        worker.docker("network", "connect", "--ip", before, "plugged", "plug")
+        assert address_of(worker, "plug", "plugged") == before
+    finally:
+        worker.docker("rm", "-f", "plug")
+        manager.docker("network", "rm", "plugged")
+
+
+def test_what_single_containers_have_outlives_the_daemons(swarm: Swarm, busybox_image: str) -> None:
+    """What went while a daemon was away is free again, what is there is kept."""
+    worker, manager = swarm.workers[1], swarm.manager
+    manager.docker("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.79.0.0/24", "kept")
+    try:
+        for name, address in (("stays", "10.79.0.50"), ("goes", "10.79.0.51")):
+            run = ("run", "-d", "--name", name, "--network", "kept", "--ip", address, busybox_image)
+            worker.docker(*run, "sleep", "1d")
+        worker.stop()
+        manager.docker("rm", "-f", "goes")
+        manager.stop()
+        manager.start()
+        worker.start()
+        wait_until("both are ready", lambda: swarm.nodes().get(worker.name) == "Ready")
+        assert address_of(worker, "stays", "kept") == "10.79.0.50"
+        taken = manager.run(
+            "run", "--rm", "--network", "kept", "--ip", "10.79.0.50", busybox_image, "true", check=False
+        )
+        assert "address 10.79.0.50 of network kept is already in use" in taken.stderr
+        again = ("run", "--rm", "--network", "kept", "--ip", "10.79.0.51", busybox_image, "true")
+        wait_until("it is free again", lambda: manager.run(*again, check=False).returncode == 0, 10)
+        manager.docker(*again)
+    finally:
+        manager.docker("rm", "-f", "stays")
+        manager.docker("network", "rm", "kept")
 
 
 def test_nodes_own_networks_can_be_a_services(swarm: Swarm, busybox_image: str) -> None:

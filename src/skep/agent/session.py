@@ -73,6 +73,9 @@ class Session:
         self._managing: asyncio.Future[messages.Managing] | None = None
         self.on_wanted_tls: Callable[[messages.WantedTls], None] | None = None
         self.on_read_logs: Callable[[str, messages.ReadLogs], None] | None = None  # with who asks: host:port
+        self.on_attachments: Callable[[messages.OfAttachments], None] | None = None
+        self.on_registered: Callable[[], None] | None = None
+        self._features: frozenset[str] = frozenset()  # of the manager
         self._address = ""  # of the manager that the line goes to
         self.ready = asyncio.Event()  # set while a session stands
 
@@ -94,6 +97,16 @@ class Session:
             raise Unavailable(f"the manager did not renew the certificate within {RENEW_S:.0f} s") from error
         finally:
             self._renewed = None
+
+    def manager_knows(self, feature: str) -> bool:
+        """True where a session stands, with a manager that understands what earlier ones did not."""
+        return self._registered and feature in self._features
+
+    def say(self, message: messages.Attach | messages.HasAddresses) -> None:
+        """Errors: `Unavailable`, where no session stands."""
+        if not self._registered or self._connection is None:
+            raise Unavailable("no session with a manager stands at the moment")
+        self._connection.send(messages.encode(message))
 
     @property
     def local_host(self) -> str:
@@ -199,6 +212,8 @@ class Session:
         self._connection = connection
         assert self._description is not None
         features = [messages.LOGS] if self.on_read_logs is not None else []
+        if self.on_attachments is not None:
+            features.append(messages.ATTACH)
         connection.send(messages.encode(messages.Register(self._description, self.manager_addr, features)))
         self._heard_at = 0.0
         self._beat_later()
@@ -228,13 +243,19 @@ class Session:
         elif isinstance(message, messages.WantedTls):
             if self.on_wanted_tls is not None:
                 self.on_wanted_tls(message)
+        elif isinstance(message, messages.Attached | messages.NotAttached | messages.SayAddresses):
+            if self.on_attachments is not None:
+                self.on_attachments(message)
         elif isinstance(message, messages.Registered):
+            self._features = frozenset(message.features)
             self._learn(message.heartbeat_s, message.managers)
             self._registered = self._stood = True
             self.ready.set()
             self._pending = dict(self._worker.everything())
             self._flush()
             self._role(messages.Role(message.role, message.is_member))
+            if self.on_registered is not None:
+                self.on_registered()
         else:
             self._goodbye(message)
 

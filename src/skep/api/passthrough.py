@@ -29,19 +29,22 @@ class Passthrough:
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
 
-    async def handle(self, request: web.Request, read: bytes | None = None) -> web.StreamResponse:
-        """Passes a request on; `read` is its body where somebody has looked at it already.
+    async def handle(
+        self, request: web.Request, read: bytes | None = None, raw_path: str | None = None
+    ) -> web.StreamResponse:
+        """Passes a request on; `read` is its body where somebody has looked at it already, `raw_path` what is
+        asked where it is not the request's own path.
 
         Errors: `NotFound` for a path of the swarm's that is none of ours; `Unavailable`.
         """
         if is_swarms(request.raw_path):
             raise NotFound("page not found")
-        path = await self.engine_path(request)
+        path = await self.engine_path(request, raw_path)
         if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
             return await hijack(request, self._engine, path)
         headers = end_to_end(request.headers.items())
         body = read if read is not None else request.content if request.body_exists else None
-        if "Content-Length" in request.headers:
+        if "Content-Length" in request.headers and read is None:  # else it is the body's own
             headers.append(("Content-Length", request.headers["Content-Length"]))
         upstream = await self._engine.request(
             request.method,
@@ -52,11 +55,12 @@ class Passthrough:
         )
         return await relay(request, upstream)
 
-    async def engine_path(self, request: web.Request) -> str:
-        """Returns the request's raw path in a version that the engine speaks."""
-        version, rest = split_path(request.raw_path)
+    async def engine_path(self, request: web.Request, raw_path: str | None = None) -> str:
+        """Returns the raw path, or the request's, in a version that the engine speaks."""
+        raw_path = request.raw_path if raw_path is None else raw_path
+        version, rest = split_path(raw_path)
         if version is None:
-            return request.raw_path
+            return raw_path
         version = min(version, await self._engine.max_version())
         return f"/v{show_version(version)}{rest}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -171,6 +172,24 @@ class Manager(Protocol):
         ...
 
 
+class Place(Protocol):
+    """Where a single container is to be: the name of the engine's network, and its address there."""
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def node_id(self) -> str: ...
+
+
+class Attachments(Protocol):
+    """Single containers on the swarm's networks; see `agent.attachments`."""
+
+    def change(self) -> AbstractAsyncContextManager[None]: ...
+    async def attach(self, network: str, address: str) -> Place: ...
+
+
 class EventFeed(Protocol):
     """Ends where it is read too slowly; `close` it where it is not wanted any more."""
 
@@ -186,6 +205,11 @@ class SwarmNode(Protocol):
 
     def manager(self) -> Manager:
         """Errors: `NotManager`, in Docker's words."""
+        ...
+
+    def attachments(self) -> Attachments | None:
+        """Returns who attaches single containers to networks; None where this is in no swarm, or has no
+        engine."""
         ...
 
     def leader_socket(self) -> str | None:

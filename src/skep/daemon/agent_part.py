@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.logs import LogSender
 from skep.agent.renewal import Renewal
@@ -61,6 +62,7 @@ class AgentPart:
             on_role=on_role,
             manager_addr=manager_addr,
         )
+        self.attachments = Attachments(node_id, self.session, executor.single)
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect, executor)
@@ -101,6 +103,7 @@ class AgentPart:
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
+        await self.attachments.close()
         await self._logs.close()
         await self._executor.close()
 
@@ -130,6 +133,7 @@ class AgentPart:
         while period_s is not None:
             await asyncio.sleep(period_s)
             with contextlib.suppress(SkepError):
+                self.attachments.look_again()
                 description = await self._executor.describe()
                 if description != self._described:
                     self._described = description

@@ -161,7 +161,7 @@ def make_routes(
         *ServiceRoutes(node, engine).routes(),
         *TaskRoutes(node).routes(),
         *networks.routes(),
-        *AttachmentRoutes(engine, networks).routes(),
+        *AttachmentRoutes(node, engine, networks).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),

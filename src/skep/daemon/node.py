@@ -29,6 +29,7 @@ from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
 
 if TYPE_CHECKING:
+    from skep.agent.attachments import Attachments
     from skep.daemon.manager_part import ManagerPart
     from skep.manager.leader import Leader
 
@@ -109,6 +110,10 @@ class SkepNode:
         if manager is None or manager.leader is None or not manager.leader.is_sure:
             raise NoLeader(self._no_leader())
         return manager.leader
+
+    def attachments(self) -> Attachments | None:
+        agent = self._parts.running_agent
+        return agent.attachments if agent is not None and agent.attachments.has_engine else None
 
     def leader_socket(self) -> str | None:
         manager = self._parts.running_manager

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
 MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
+_SINGLE = "single containers"  # who holds a bridge, beside tasks
 _LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
 Aside = Callable[[Coroutine[Any, Any, None]], None]
@@ -64,7 +65,7 @@ class Bridges:
                 found.append((network.driver, {}))
                 continue
             given = addresses.get(network.id)
-            name = await self._ensure(network, given.gateway if given is not None else "")
+            name = await self.ensure(network, given.gateway if given is not None else "")
             endpoint: Json = {}
             if given is not None:
                 family = "IPv6Address" if ":" in given.address else "IPv4Address"
@@ -76,6 +77,16 @@ class Bridges:
             found.append((name, endpoint))
         return found
 
+    def hold(self, network_id: str) -> None:
+        """A single container is to be on the network: its bridge stays until `hold_only` says otherwise."""
+        self._join(_SINGLE, tuple({*self._joined.get(_SINGLE, ()), network_id}))
+
+    def hold_only(self, network_ids: frozenset[str]) -> None:
+        """Single containers are on these networks, and on no others."""
+        for network_id in set(self._joined.pop(_SINGLE, ())) - network_ids:
+            self._leave(network_id, _SINGLE)
+        self._join(_SINGLE, tuple(sorted(network_ids)))
+
     def adopt(self, task_id: str, network_ids: tuple[str, ...]) -> None:
         """The container of a task that is there already is on these networks."""
         self._join(task_id, network_ids)
@@ -83,22 +94,18 @@ class Bridges:
     def leave(self, task_id: str) -> None:
         """The task needs its networks no more; bridges that nobody here needs go."""
         for network_id in self._joined.pop(task_id, ()):
-            users = self._users.get(network_id, set())
-            users.discard(task_id)
-            if not users:
-                self._users.pop(network_id, None)
-                self._aside(self._remove_unused(network_id))
+            self._leave(network_id, task_id)
 
     async def remove_leftovers(self) -> None:
         """Removes the bridges of before that no task here needs any more."""
-        for copy in await self._copies():
+        for copy in await self.listed():
             network_id = copy["Labels"][COPY_LABEL]
             if network_id not in self._users:
                 self._aside(self._remove_unused(network_id))
 
     async def copies(self) -> dict[str, str]:
         """Returns the swarm's network of each engine's network that stands for one."""
-        return {copy["Id"]: copy["Labels"][COPY_LABEL] for copy in await self._copies()}
+        return {copy["Id"]: copy["Labels"][COPY_LABEL] for copy in await self.listed()}
 
     def clear(self) -> None:
         """Forgets who is on what; the bridges stay."""
@@ -113,17 +120,27 @@ class Bridges:
             for network_id in network_ids:
                 self._users.setdefault(network_id, set()).add(task_id)
 
-    async def _copies(self, network_id: str = "") -> list[Json]:
+    def _leave(self, network_id: str, user: str) -> None:
+        users = self._users.get(network_id, set())
+        users.discard(user)
+        if not users:
+            self._users.pop(network_id, None)
+            self._aside(self._remove_unused(network_id))
+
+    async def listed(self, network_id: str = "") -> list[Json]:
+        """Returns the engine's networks that stand for the swarm's, or for one of them."""
         label = f"{COPY_LABEL}={network_id}" if network_id else COPY_LABEL
         return await self._calls.call(lambda: self._engine.networks(label))
 
-    async def _ensure(self, network: TaskNetwork, gateway: str) -> str:
+    async def ensure(self, network: TaskNetwork, gateway: str) -> str:
+        """Returns the name of the engine's network that stands for the swarm's; it is there by now. Errors:
+        `EngineError`."""
         lock = self._locks.setdefault(network.id, asyncio.Lock())
         async with lock:
-            copies = await self._copies(network.id)
+            copies = await self.listed(network.id)
             if not copies:
                 await self._create(network, gateway)
-                copies = await self._copies(network.id)
+                copies = await self.listed(network.id)
             if not copies:
                 raise EngineError(500, f"the bridge of network {network.name} is gone again")
             return str(copies[0]["Name"])
@@ -140,7 +157,7 @@ class Bridges:
                 await self._calls.to_the_end(create)
                 return
             except EngineError as error:
-                if await self._copies(network.id):
+                if await self.listed(network.id):
                     return  # another node that shares this engine was faster
                 if error.status == 409 and name == network.name:
                     continue  # a network of the engine's own has the name
@@ -156,13 +173,13 @@ class Bridges:
     ) -> bool:
         """Waits a little for what the engine has begun to make for another node, and does not list yet, or
         for one that stood for a network of before, and goes."""
-        for copy in await self._copies():
+        for copy in await self.listed():
             before = copy["Labels"][COPY_LABEL]
             if before != network.id and before not in self._users:
                 await self._remove_copy(copy)
         for _ in range(OVERLAP_TRIES):
             await asyncio.sleep(OVERLAP_WAIT_S)
-            if await self._copies(network.id):
+            if await self.listed(network.id):
                 return True
             with contextlib.suppress(EngineError):
                 await self._calls.to_the_end(create)
@@ -174,13 +191,13 @@ class Bridges:
         async with lock:
             if network_id in self._users:
                 return
-            for copy in await self._copies(network_id):
+            for copy in await self.listed(network_id):
                 await self._remove_copy(copy)
         self._locks.pop(network_id, None)
 
     async def _remove_copy(self, copy: Json) -> None:
-        """Unless a node that shares this engine needs it, or a container of a user's."""
-        listed = await self._calls.call(lambda: self._engine.containers_on(copy["Id"]))
+        """Unless a node that shares this engine needs it, or a single container, which may be stopped."""
+        listed = await self._calls.call(lambda: self._engine.containers_on(copy))
         if any(self._needs_networks(each) for each in listed):
             return
         try:
@@ -190,6 +207,8 @@ class Bridges:
 
     def _needs_networks(self, listed: Json) -> bool:
         labels = listed.get("Labels") or {}
+        if TASK_LABEL not in labels:
+            return True
         if listed.get("State") == "created" and labels.get(NODE_LABEL) == self._node_id():
             return labels.get(TASK_LABEL) in self._joined  # of ours, and it never came to run
         return listed.get("State") in _LIVE

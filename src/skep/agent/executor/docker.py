@@ -26,6 +26,7 @@ from skep.agent.executor.engine import EngineClient, EngineError, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Report, TaskContext
+from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
 from skep.agent.executor.watch import ContainerWatch
@@ -55,6 +56,7 @@ class DockerExecutor:
         self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
         self._bridges = Bridges(self._engine, self._calls, self._aside, lambda: self._node_id)
+        self.single = SingleContainers(self._engine, self._calls, self._bridges, lambda: self._node_id)
         self._watch = ContainerWatch(self._engine, self._calls, clock, self._aside, self._forget)
         self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task

@@ -149,9 +149,11 @@ class EngineClient:
         with _absence():
             await self._call("DELETE", f"/networks/{network}")
 
-    async def containers_on(self, network: str) -> list[Json]:
+    async def containers_on(self, network: Json) -> list[Json]:
         """Returns the containers of a network, running or not."""
-        return await self._list("/containers/json", {"network": [network]}, all="1")
+        # By its id are found those that have ever been started, by its name those that were made with it.
+        either = [network["Id"], network["Name"]]
+        return await self._list("/containers/json", {"network": either}, all="1")
 
     async def _list(self, path: str, filters: Json, **parameters: str) -> list[Json]:
         parameters["filters"] = msgspec.json.encode(filters).decode()

@@ -16,7 +16,8 @@ from skep.model.container import LogDriver
 from skep.model.logs import LogOptions
 from skep.model.material import Given
 from skep.model.node import NodeDescription
-from skep.rpc.messages import AssignedTask, ServiceTemplate
+from skep.model.task import TaskAddress
+from skep.rpc.messages import AssignedTask, ServiceTemplate, TaskNetwork
 
 
 class TaskContext(Struct, frozen=True):
@@ -65,8 +66,30 @@ class Adopted(Struct, frozen=True):
 Report = Callable[[Observation], None]
 
 
+class Containers(Protocol):
+    """Single containers of the node on the swarm's networks. Errors: as the engine's client's."""
+
+    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> str:
+        """Returns the name of the engine's network that stands for the swarm's; it is there by now, and stays
+        until `hold` no longer names it."""
+        ...
+
+    async def in_use(self) -> list[TaskAddress]:
+        """Returns the addresses that they have, whether they run or not."""
+        ...
+
+    def hold(self, network_ids: frozenset[str]) -> None:
+        """They need these networks here, and no others."""
+        ...
+
+
 class Executor(Protocol):
     """Errors: `Unavailable` when the engine cannot be reached (begin retries by itself instead)."""
+
+    @property
+    def single(self) -> Containers | None:
+        """Returns who knows the single containers on the swarm's networks; None where there is no engine."""
+        ...
 
     async def start(self, node_id: str, report: Report) -> None:
         """Connects; from now on `report` is called from the event loop for every observation."""

@@ -59,6 +59,10 @@ class SimulatedExecutor:
         self.started = 0  # containers that ever came to run here
         self.lacked: list[str] = []  # secrets and configs that tasks needed and the node was not given
 
+    @property
+    def single(self) -> None:
+        return None
+
     async def start(self, node_id: str, report: Report) -> None:
         self._report = report
 

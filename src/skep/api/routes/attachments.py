@@ -1,23 +1,33 @@
-"""Single containers on the swarm's networks: refused here, before the engine takes the node's own bridge.
+"""Single containers on the swarm's networks: `docker run --network`, `docker network connect`.
 
-The bridge that stands for a network of the swarm is the engine's to hand out addresses of; a container that
-got one of those could have the address of a task. Until the swarm gives out addresses to single containers,
-`docker run --network` and `docker network connect` say so.
+What stands for a network of the swarm is a bridge of the engine's. The engine is asked for what the user asks
+for, with the bridge's name and the address that the swarm gives; what concerns other networks goes through
+untouched.
 """
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
 from aiohttp import web
 
 from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.passthrough import Passthrough
-from skep.api.routes.networks import NetworkRoutes
+from skep.api.port import Attachments, Place, SwarmNode
+from skep.api.routes.networks import NetworkRoutes, copy_of
 from skep.api.server import Route
+from skep.model.attachment import NODE_OPTION
 from skep.model.wire import Wire
-from skep.runtime.errors import Denied, Unsupported
+from skep.runtime.errors import Conflict, Denied, NotFound
 
+TASK_LABEL = "com.docker.swarm.task.id"
 _OWN_MODES = frozenset({"", "default", "bridge", "host", "none"})  # each engine's own: nobody is asked
+
+Json = dict[str, Any]
 
 
 class HostConfig(Wire, frozen=True, kw_only=True):
@@ -27,7 +37,7 @@ class HostConfig(Wire, frozen=True, kw_only=True):
 
 
 class NetworkingConfig(Wire, frozen=True, kw_only=True):
-    endpoints_config: dict[str, object] = {}
+    endpoints_config: dict[str, Json | None] = {}
 
 
 class ContainerCreate(Wire, frozen=True, kw_only=True):
@@ -37,10 +47,19 @@ class ContainerCreate(Wire, frozen=True, kw_only=True):
     networking_config: NetworkingConfig = NetworkingConfig()
 
 
-class AttachmentRoutes:
-    """`networks` knows which names are the swarm's."""
+class Connect(Wire, frozen=True, kw_only=True):
+    """The body of `POST /networks/{id}/connect`."""
 
-    def __init__(self, engine: LocalEngine, networks: NetworkRoutes) -> None:
+    container: str = ""
+    endpoint_config: Json | None = None
+
+
+class AttachmentRoutes:
+    """`networks` knows the engine's."""
+
+    def __init__(self, node: SwarmNode, engine: LocalEngine, networks: NetworkRoutes) -> None:
+        self._node = node
+        self._engine = engine
         self._networks = networks
         self._passthrough = Passthrough(engine)
 
@@ -54,32 +73,130 @@ class AttachmentRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await read_bytes(request)
         asked, _ = decode_body(body, ContainerCreate)
-        names = {asked.host_config.network_mode, *asked.networking_config.endpoints_config}
-        for name in sorted(names - _OWN_MODES):
-            if not name.startswith("container:"):
-                await self._refuse(name)
-        return await self._passthrough.handle(request, body)
+        endpoints = {name: each or {} for name, each in asked.networking_config.endpoints_config.items()}
+        if asked.host_config.network_mode:
+            endpoints.setdefault(asked.host_config.network_mode, {})
+        names = {}
+        for name in sorted(endpoints):
+            target = await self._swarms(name)
+            if target is not None:
+                names[name] = target
+        attachments = self._node.attachments()
+        if attachments is None or not names:
+            return await self._passthrough.handle(request, body)
+        async with attachments.change():
+            places = {}
+            for name, target in names.items():
+                # Nobody's: it is made, and cannot be started. A 404 now would send the client for its image.
+                with contextlib.suppress(NotFound):
+                    places[name] = await self._attach(attachments, name, target, endpoints[name])
+            return await self._passthrough.handle(request, _placed(body, asked, endpoints, places))
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        await self._refuse(request.match_info["id"])
-        return await self._passthrough.handle(request)
+        term = request.match_info["id"]
+        target, attachments = await self._swarms(term), self._node.attachments()
+        if target is None or attachments is None:
+            return await self._passthrough.handle(request)
+        asked, _ = decode_body(await read_bytes(request), Connect)
+        await self._check_container(asked.container, target)
+        async with attachments.change():
+            endpoint = asked.endpoint_config or {}
+            place = await self._attach(attachments, term, target, endpoint)
+            body = {"Container": asked.container, "EndpointConfig": _endpoint(endpoint, place)}
+            path = _path(request, place.network, "connect")
+            return await self._passthrough.handle(request, msgspec.json.encode(body), path)
 
     async def disconnect(self, request: web.Request) -> web.StreamResponse:
-        await self._refuse(request.match_info["id"])
-        return await self._passthrough.handle(request)
+        term = request.match_info["id"]
+        target, attachments = await self._swarms(term), self._node.attachments()
+        bridge = await self._networks.bridge_of(target) if target is not None else None
+        if bridge is None or attachments is None:
+            return await self._passthrough.handle(request)
+        async with attachments.change():
+            path = _path(request, str(bridge["Name"]), "disconnect")
+            return await self._passthrough.handle(request, await read_bytes(request), path)
 
-    async def _refuse(self, term: str) -> None:
-        """Errors: `Denied` in Docker's words, `Unsupported`, where the network is the swarm's."""
-        network = await self._networks.of_swarm(term)
-        if network is None:
-            return
-        name = network["Name"]
-        if not network.get("Attachable"):
+    async def _swarms(self, term: str) -> str | None:
+        """Returns what to ask the swarm for; None where the engine has the network itself, or there is no
+        swarm."""
+        if term in _OWN_MODES or term.startswith("container:") or self._node.attachments() is None:
+            return None
+        local = await self._networks.of_engine(term)
+        if local is None:
+            return term
+        return copy_of(local) or None
+
+    async def _attach(self, attachments: Attachments, name: str, target: str, endpoint: Json) -> Place:
+        """Returns where the container is to be. Errors: `NotFound`, `Denied`, in Docker's words; `Conflict`,
+        `Invalid`, `Unavailable`."""
+        given = endpoint.get("IPAMConfig") or {}
+        try:
+            wanted = str(given.get("IPv4Address") or given.get("IPv6Address") or "")
+            return await attachments.attach(target, wanted)
+        except NotFound as error:
+            text = f"rpc error: code = NotFound desc = {error}"
+            raise NotFound(f"Could not attach to network {name}: {text}") from error
+        except Denied as error:
+            raise Denied(f"Could not attach to network {name}: {error}") from error
+
+    async def _check_container(self, container: str, target: str) -> None:
+        """Errors: `NotFound`; `Conflict` for one that is on the network, in Docker's words; `Denied` for a
+        service's: its service says what it is attached to."""
+        found = await self._engine.call("GET", f"/containers/{quote(container, safe='')}/json")
+        labels = found["Config"].get("Labels") or {}
+        if TASK_LABEL in labels:
+            service = labels.get("com.docker.swarm.service.name", "")
             raise Denied(
-                f"Could not attach to network {term}: rpc error: code = PermissionDenied desc = network"
-                f" {name} not manually attachable"
+                f"container {container} is a task of service {service}:"
+                " docker service update --network-add attaches all of them"
             )
-        raise Unsupported(
-            f"network {name} is the swarm's: attaching single containers to it is not supported by this"
-            " version of skep yet; run a service on it"
-        )
+        bridge = await self._networks.bridge_of(target)
+        if bridge is not None and bridge["Name"] in found["NetworkSettings"].get("Networks", {}):
+            raise Conflict(f"{container} is already attached to network {bridge['Name']}")
+
+
+def _placed(
+    body: bytes, asked: ContainerCreate, endpoints: dict[str, Json], places: dict[str, Place]
+) -> bytes:
+    """Returns the request with the bridges' names and the addresses that were given; the rest as it was."""
+    whole: Json = msgspec.json.decode(body)
+    mode = asked.host_config.network_mode
+    if mode in places:
+        _set(_member(whole, "HostConfig"), "NetworkMode", places[mode].network)
+    named = {}
+    for name in [*asked.networking_config.endpoints_config, *places]:
+        place = places.get(name)
+        if place is not None:
+            named[place.network] = _endpoint(endpoints[name], place)
+        else:
+            named[name] = endpoints[name]
+    networking = _member(whole, "NetworkingConfig")
+    _set(networking, "EndpointsConfig", named)
+    _set(whole, "NetworkingConfig", networking)
+    return msgspec.json.encode(whole)
+
+
+def _member(value: Json, name: str) -> Json:
+    """Returns the member, whatever its name's case: Go's decoder does not look at it."""
+    found = next((each for key, each in value.items() if key.lower() == name.lower()), None)
+    return found if isinstance(found, dict) else {}
+
+
+def _set(value: Json, name: str, member: object) -> None:
+    for key in [each for each in value if each.lower() == name.lower()]:
+        del value[key]
+    value[name] = member
+
+
+def _endpoint(asked: Json, place: Place) -> Json:
+    """Returns what the user asked of the endpoint, with the address, and who it is of."""
+    family = "IPv6Address" if ":" in place.address else "IPv4Address"
+    addresses = {**(asked.get("IPAMConfig") or {}), family: place.address}
+    options = {**(asked.get("DriverOpts") or {}), NODE_OPTION: place.node_id}
+    return {**asked, "IPAMConfig": addresses, "DriverOpts": options}
+
+
+def _path(request: web.Request, network: str, action: str) -> str:
+    """Returns the request's path with another network in it."""
+    before = request.raw_path.partition("/networks/")[0]
+    return f"{before}/networks/{quote(network, safe='')}/{action}"

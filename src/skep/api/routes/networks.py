@@ -87,11 +87,11 @@ class NetworkRoutes:
         if found is not None and scope == "" and _is_predefined(found) and found["Id"] != term:
             found = None  # the node's own is meant
         if found is None and scope in ("", "local"):
-            local = await self._engine_one(request, term)
-            if local is not None and _copy_of(local) == "":
+            local = await self.of_engine(term)
+            if local is not None and copy_of(local) == "":
                 return reply(local)
             if local is not None and scope == "":
-                found = await self._swarm_one(_copy_of(local), verbose) or _of_copy(local)
+                found = await self._swarm_one(copy_of(local), verbose) or _of_copy(local)
         if found is None and scope in ("", "swarm"):
             found = await self._swarm_one(term, verbose, by_prefix=True)
         if found is None:
@@ -103,10 +103,10 @@ class NetworkRoutes:
         term = request.match_info["id"]
         found = await self._swarm_one(term)
         if found is None or _is_predefined(found):
-            local = await self._engine_one(request, term)
+            local = await self.of_engine(term)
             if local is None:
                 found = await self._swarm_one(term, by_prefix=True)
-            elif _copy_of(local):
+            elif copy_of(local):
                 self._node.manager()  # on a worker: who may remove it
                 raise NotFound(f"network {term} not found")
             else:
@@ -128,14 +128,13 @@ class NetworkRoutes:
             deleted += answer.get("NetworksDeleted") or []
         return reply({"NetworksDeleted": deleted or None})
 
-    async def of_swarm(self, term: str) -> Json | None:
-        """Returns the swarm's network with that name or id, on a worker as its bridge here shows it; None
-        where it is none of the swarm's."""
-        if self._node.local().is_manager:
-            found = await self._swarm_one(term)
-            return None if found is not None and _is_predefined(found) else found
-        shown = [_of_copy(copy) for copy in await self._copies()]
-        return next((each for each in shown if term in (each["Id"], each["Name"])), None)
+    async def bridge_of(self, term: str) -> Json | None:
+        """Returns the bridge that stands for the swarm's network with that name or id; None where there is
+        none here."""
+        for copy in await self._copies():
+            if term in (copy_of(copy), copy["Labels"].get(COPY_NAME_LABEL)):
+                return copy
+        return None
 
     # The leader's
 
@@ -249,7 +248,7 @@ class NetworkRoutes:
     async def _copies(self) -> list[Json]:
         return await self._engine_networks({"label": [COPY_LABEL]})
 
-    async def _engine_one(self, request: web.Request, term: str) -> Json | None:
+    async def of_engine(self, term: str) -> Json | None:
         """Returns the engine's network; None where it has none, or several that fit."""
         if self._engine.socket_path is None:
             return None
@@ -262,13 +261,13 @@ class NetworkRoutes:
     async def _add_containers(self, network: Json) -> None:
         """Says which containers of this node are on the network."""
         for copy in await self._copies() if self._engine.socket_path is not None else []:
-            if _copy_of(copy) == network["Id"]:
+            if copy_of(copy) == network["Id"]:
                 local = await self._engine.call("GET", f"/networks/{copy['Id']}")
                 network["Containers"] = local.get("Containers") or None
                 return
 
 
-def _copy_of(local: Json) -> str:
+def copy_of(local: Json) -> str:
     """Returns the id of the swarm's network that an engine's network stands for; an empty text: none."""
     return str((local.get("Labels") or {}).get(COPY_LABEL, ""))
 

@@ -1,0 +1,60 @@
+"""Single containers of this node on the swarm's networks, as the local engine knows them.
+
+What marks one is an option of its endpoint, which the engine keeps with the container and which may be added
+to a container that runs. So nothing of it is stored here, and whatever happens to the container is seen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from skep.agent.executor.bridges import Bridges
+from skep.agent.executor.calls import EngineCalls
+from skep.agent.executor.container_config import TASK_LABEL
+from skep.agent.executor.engine import EngineClient, Json
+from skep.model.attachment import NODE_OPTION
+from skep.model.network import COPY_LABEL
+from skep.model.task import TaskAddress
+from skep.rpc.messages import TaskNetwork
+
+
+class SingleContainers:
+    """Fulfils `executor.port.Containers`."""
+
+    def __init__(
+        self, engine: EngineClient, calls: EngineCalls, bridges: Bridges, node_id: Callable[[], str]
+    ) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._bridges = bridges
+        self._node_id = node_id
+
+    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> str:
+        self._bridges.hold(network.id)
+        return await self._bridges.ensure(network, address.gateway)
+
+    async def in_use(self) -> list[TaskAddress]:
+        found = []
+        for copy in await self._bridges.listed():
+            for listed in await self._calls.call(lambda copy=copy: self._engine.containers_on(copy)):  # type: ignore[misc]
+                if TASK_LABEL not in (listed.get("Labels") or {}):
+                    address = await self._address(copy, str(listed["Id"]))
+                    if address is not None:
+                        found.append(address)
+        return found
+
+    def hold(self, network_ids: frozenset[str]) -> None:
+        self._bridges.hold_only(network_ids)
+
+    async def _address(self, copy: Json, container: str) -> TaskAddress | None:
+        inspected = await self._calls.call(lambda: self._engine.inspect(container))
+        networks = inspected["NetworkSettings"].get("Networks") or {} if inspected is not None else {}
+        endpoint = networks.get(copy["Name"]) or {}
+        if (endpoint.get("DriverOpts") or {}).get(NODE_OPTION) != self._node_id():
+            return None
+        given = endpoint.get("IPAMConfig") or {}
+        text = given.get("IPv4Address") or given.get("IPv6Address") or ""
+        pool = copy["IPAM"]["Config"][0]
+        length = ipaddress.ip_network(pool["Subnet"]).prefixlen
+        return TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")

@@ -12,11 +12,13 @@ from skep.model.change import NewTask
 from skep.model.container import (
     ContainerSpec,
     LogDriver,
+    NetworkAttachmentConfig,
     PortConfig,
     Reservation,
     ResourceRequirements,
     RestartPolicy,
 )
+from skep.model.network import Network, NetworkSpec
 from skep.model.node import NodeStatus
 from skep.model.service import TaskTemplate, UpdateStatus
 from skep.model.spec import Placement, PlacementPreference, Platform, SpreadOver, TaskSpec
@@ -95,7 +97,9 @@ def test_resources_are_counted_in_what_users_write() -> None:
 
 def test_ports_plugins_platforms_and_limits() -> None:
     view = View()
-    add_node(view, "a", plugins=[("Log", "json-file")])
+    add_node(view, "a", plugins=[("Log", "json-file"), ("Network", "bridge"), ("Network", "overlay")])
+    weave = NetworkSpec(name="weave", driver="weave", scope="swarm")
+    view.put_network(Network(id="id-weave", spec=weave, created_at=0, updated_at=0))
     port = PortConfig(target_port=80, published_port=8080, publish_mode="host")
     add_service(view, "web", ports=[port])
     place(view, 1, "web")
@@ -110,6 +114,11 @@ def test_ports_plugins_platforms_and_limits() -> None:
     container = ContainerSpec(image="x")
     for service_id, spec, text in (
         ("log", TaskSpec(container_spec=container, log_driver=LogDriver(name="gelf")), "no log driver gelf"),
+        (
+            "net",
+            TaskSpec(container_spec=container, networks=[NetworkAttachmentConfig(target="id-weave")]),
+            "no network driver weave",
+        ),
         (
             "arm",
             TaskSpec(

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from skep.model.cluster import Cluster
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
@@ -105,7 +104,7 @@ class NodeTable:
         return self._cached(key, lambda row: platform_fits(wanted, self.nodes[row]), not wanted)
 
     def plugins(self, spec: TaskSpec) -> Mask:
-        needed = needed_plugins(spec, self._view.cluster)
+        needed = needed_plugins(spec, self._view)
         return self._cached(
             ("v", needed), lambda row: not missing_plugins(self.nodes[row], needed), not needed
         )
@@ -171,16 +170,18 @@ class NodeTable:
         return all(matches(parse_constraint(text), self.nodes[row]) for text in texts)
 
 
-Plugin = tuple[str, str]  # (Volume or Log, name)
+Plugin = tuple[str, str]  # (Volume, Log or Network, name)
+EVERYWHERE = frozenset({"overlay", "bridge", "host", "null"})  # networks: of the swarm, or of every engine
 
 
-def needed_plugins(spec: TaskSpec, cluster: Cluster | None = None) -> frozenset[Plugin]:
-    """Returns the plugins a task needs beyond what every engine has: volume drivers, its log driver or the
-    swarm's.
+def needed_plugins(spec: TaskSpec, view: View) -> frozenset[Plugin]:
+    """Returns the plugins a task needs beyond what every engine has: volume and network drivers, its log
+    driver or the swarm's.
 
     As in SwarmKit (manager/scheduler/filter.go), where the log driver `none` is none.
     """
     found: set[Plugin] = set()
+    cluster = view.cluster
     log = spec.log_driver or (cluster.spec.task_defaults.log_driver if cluster is not None else None)
     if log is not None and log.name not in ("", "none"):
         found.add(("Log", log.name))
@@ -189,16 +190,21 @@ def needed_plugins(spec: TaskSpec, cluster: Cluster | None = None) -> frozenset[
         driver = options.driver_config if options is not None and mount.type == "volume" else None
         if driver is not None and driver.name not in ("", "local"):
             found.add(("Volume", driver.name))
+    for attached in spec.networks:
+        network = view.networks.get(attached.target)
+        if network is not None and network.spec.driver not in EVERYWHERE:
+            found.add(("Network", network.spec.driver))
     return frozenset(found)
 
 
 def missing_plugins(node: Node, needed: Iterable[Plugin]) -> list[Plugin]:
     """Returns those the node does not have. A node that names no log drivers at all is taken to have any
-    (engines before 17.05, simulated ones); a plugin's tag is `latest` where none is given."""
+    (engines before 17.05, simulated ones), and so with networks'; a plugin's tag is `latest` where none is
+    given."""
     have = {(p.type, p.name.removesuffix(":latest")) for p in node.description.engine.plugins}
-    says_logs = any(kind == "Log" for kind, _ in have)
+    silent = {"Log", "Network"} - {kind for kind, _ in have}
     return sorted(
         (kind, name)
         for kind, name in needed
-        if (kind, name.removesuffix(":latest")) not in have and (kind != "Log" or says_logs)
+        if (kind, name.removesuffix(":latest")) not in have and kind not in silent
     )

@@ -122,7 +122,7 @@ class _Asking:
 
     def _plugins(self, row: int) -> Because:
         missing = missing_plugins(
-            self._table.nodes[row], needed_plugins(self._subject.template.spec, self._view.cluster)
+            self._table.nodes[row], needed_plugins(self._subject.template.spec, self._view)
         )
         return f"no {' and no '.join(f'{kind.lower()} driver {name}' for kind, name in missing)}", ()
 

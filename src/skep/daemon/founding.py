@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from skep.api.port import InitRequest
 from skep.daemon.addresses import join_address
 from skep.daemon.state import Membership
+from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.authority import Authority, new_root, new_secret
 from skep.model.cluster import Cluster, EncryptionConfig
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -50,8 +52,11 @@ def found_swarm(
         worker_token_secret=new_secret(secrets.token_bytes(16)),
         manager_token_secret=new_secret(secrets.token_bytes(16)),
         unlock_key=unlock_key,
-        default_addr_pool=request.default_addr_pool,
-        subnet_size=request.subnet_size or 24,
+        # As networks, whatever host bits were given with them.
+        default_addr_pool=[
+            str(ipaddress.ip_network(pool, strict=False)) for pool in request.default_addr_pool
+        ],
+        subnet_size=request.subnet_size or DEFAULT_SIZE,
         data_path_port=request.data_path_port or 4789,
     )
     key_pem, csr = new_key_and_request()

@@ -83,7 +83,8 @@ class Orders:
             if request.force_new_cluster and self._parts.is_in_swarm:
                 return await self._force_new_cluster(request)
             self._require_free()
-            validate_init(request.spec, request.data_path_port)
+            pools, size = request.default_addr_pool, request.subnet_size
+            validate_init(request.spec, request.data_path_port, pools, size)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             now, new_id = self._clock.now(), id_source(self._rng)

@@ -7,6 +7,7 @@ from tests.differential.scenario import Py, delete, get, post, scenario, settle
 RUN = "service create -d --no-resolve-image --stop-signal KILL --name web"
 OVERLAY = "network create -d overlay --subnet 172.28.0.0/24"
 LS = "network ls --filter scope=swarm --format '{{.ID}} {{.Name}} {{.Driver}} {{.Scope}}'"
+TASK = {"ContainerSpec": {"Image": "$IMAGE"}}
 
 SCENARIOS = [
     scenario(
@@ -52,6 +53,15 @@ SCENARIOS = [
         "network create -d overlay ingress",
         "network create -d overlay bridge",
         "network create -d overlay --ingress second",
+        "network create local",
+        post(
+            "/services/create", {"Name": "web", "TaskTemplate": {**TASK, "Networks": [{"Target": "local"}]}}
+        ),
+        post("/services/create", {"Name": "web", "TaskTemplate": {**TASK, "Networks": [{"Target": "none"}]}}),
+        post(
+            "/services/create", {"Name": "web", "TaskTemplate": {**TASK, "Networks": [{"Target": "nobody"}]}}
+        ),
+        "network rm local",
         LS,
     ),
     scenario(

@@ -89,6 +89,10 @@ SCENARIOS = [
         post("/swarm/init", {"ListenAddr": "nonsense"}),
         post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": "nonsense"}),
         post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "DataPathPort": 1}),
+        post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "DefaultAddrPool": ["x"]}),
+        f"{INIT} --default-addr-pool 10.0.0.0/8 --default-addr-pool-mask-length 7",
+        f"{INIT} --default-addr-pool 10.0.0.0/24 --default-addr-pool-mask-length 16",
+        f"{INIT} --default-addr-pool 10.0.0.0/8 --default-addr-pool-mask-length 30",
         swarm=OUTSIDE,
     ),
     scenario(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from aiohttp import web
 from msgspec import Struct
 
@@ -18,7 +20,7 @@ from skep.api.service_objects import service_json
 from skep.api.since import as_of
 from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec
-from skep.runtime.errors import Invalid
+from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
 
 FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
 AUTH_HEADER = "X-Registry-Auth"
@@ -72,7 +74,11 @@ class ServiceRoutes:
         spec = as_of(spec, request["api_version"])
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
-        service = await services.create(spec, RegistryAuth(given) if given else None)
+        try:
+            service = await services.create(spec, RegistryAuth(given) if given else None)
+        except NotFound:
+            await self._refuse_local_networks(spec)
+            raise
         return reply(Created(service.id, self._warnings(spec, unknown, unpinned)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
@@ -113,6 +119,19 @@ class ServiceRoutes:
         if request["api_version"] >= CLIENTS_PIN_SINCE:
             return spec, []
         return await with_digest(self._engine, spec, auth)
+
+    async def _refuse_local_networks(self, spec: ServiceSpec) -> None:
+        """Errors: `Denied`, in Docker's words, where a network is the engine's here, and not the swarm's."""
+        for attached in spec.task_template.networks or spec.networks:
+            try:
+                local = await self._engine.call("GET", f"/networks/{quote(attached.target, safe='')}")
+            except (NotFound, Invalid, Unavailable):
+                continue  # nobody's; or nobody can say whose
+            if local["Driver"] != "null":
+                raise Denied(
+                    f"The network {attached.target} cannot be used with services. Only networks scoped to the"
+                    " swarm can be used, such as those created with the overlay driver."
+                )
 
     def _warnings(self, spec: ServiceSpec, unknown: list[str], unpinned: list[str]) -> list[str] | None:
         warnings = unpinned + [f"{name}: this field is not known to skep and was ignored" for name in unknown]

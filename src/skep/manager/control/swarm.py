@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
 from skep.manager.durable import commit_changed
@@ -23,16 +25,35 @@ _INVALID = "rpc error: code = InvalidArgument desc = "  # Docker's own words, wh
 
 
 DATA_PATH_PORTS = range(1024, 49152)
+SUBNET_SIZE_MAX = 29  # libnetwork's: below it a subnet has no room for a network's own addresses
 
 
-def validate_init(spec: SwarmSpec, data_path_port: int) -> None:
+def validate_init(spec: SwarmSpec, data_path_port: int, pools: list[str], subnet_size: int) -> None:
     """Checks what a new swarm is to be. Errors: `Invalid`, `Unsupported`, in the words of Docker's init."""
+    _validate_pools(pools, subnet_size)
     if data_path_port and data_path_port not in DATA_PATH_PORTS:
         raise Invalid(f"Datapath port number is not in valid range (1024-49151) : {data_path_port}")
     try:
         validate_swarm(spec)
     except Invalid as error:
         raise Invalid(f"error updating cluster settings: {error}") from error
+
+
+def _validate_pools(pools: list[str], subnet_size: int) -> None:
+    """Errors: `Invalid`, in libnetwork's words; for IPv6, of which no subnets are given out."""
+    if subnet_size > SUBNET_SIZE_MAX or subnet_size < 0:
+        raise Invalid(f"subnet size is out of range: {subnet_size}")
+    for text in pools:
+        try:
+            pool = ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise Invalid(f"invalid base pool {text}: invalid CIDR address: {text}") from error
+        if pool.version != 4:
+            raise Invalid(f"invalid base pool {text}: a default address pool must be IPv4")
+        if pool.prefixlen > (subnet_size or DEFAULT_SIZE):
+            raise Invalid(
+                f'invalid CIDR: "{pool}". Subnet size is too small for pool: {subnet_size or DEFAULT_SIZE}'
+            )
 
 
 def validate_swarm(spec: SwarmSpec) -> None:

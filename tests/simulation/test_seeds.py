@@ -36,6 +36,7 @@ FOUND = {  # seeds that once failed, and what they found
     1112: "a new leader took what was to be started on nodes it had not heard of for done",
     1287: "who was in doubt and then lost the lead said that nothing was done, and it was",
 }
+# With somebody who follows logs: `test_following.py`.
 # In runs that are others by now: a leader that had stood still took all nodes for down; who added a node to a
 # leader that lost the lead waited for ever; a manager that was demoted before its first vote waited for the vote
 # for ever; a removal that counted on a manager which had died half a second before took the quorum with it; a

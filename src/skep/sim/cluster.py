@@ -21,6 +21,7 @@ from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, what_is_missing
 from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
+from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
@@ -53,6 +54,7 @@ class Options(Struct, frozen=True):
     steps: int = 36
     fail_rate: float = 0.02
     crash_rate_per_hour: float = 2.0
+    follows: bool = False  # somebody follows logs all the time; costs as much again
 
 
 class Result(Struct, frozen=True):
@@ -87,6 +89,7 @@ class Simulation:
             self._new_host(node_id, "manager" if node_id in peers else "worker", peers)
         self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
+        self._followers = Followers(self._world)
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 
@@ -96,6 +99,8 @@ class Simulation:
         background = [asyncio.ensure_future(world.etcd.run())]
         for host in world.present():
             await host.start()
+        if options.follows:
+            background.append(asyncio.ensure_future(self._followers.run()))
         watch = asyncio.ensure_future(self._watch())
         incidents = draw_incidents(self._child_rng(), options.incidents, options.period_s)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
@@ -136,7 +141,10 @@ class Simulation:
             if watch.done():
                 watch.result()
             missing = (
-                self._untidy() or self._workload.waits_for() or what_is_missing(self._look(), self._world)
+                self._untidy()
+                or self._workload.waits_for()
+                or what_is_missing(self._look(), self._world)
+                or self._followers.lacks()
             )
             if not missing:
                 self._say("as wanted")
@@ -148,6 +156,7 @@ class Simulation:
         while True:
             await asyncio.sleep(CHECK_S)
             self._never.check(self._look(), asyncio.get_running_loop().time())
+            self._followers.check()
 
     def _look(self) -> Picture:
         state = self._world.etcd.state

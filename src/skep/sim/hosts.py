@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.agent.logs import LogSender
+from skep.agent.session import Connect
 from skep.daemon.agent_part import AgentPart
 from skep.daemon.orders import DEMOTE_S
 from skep.daemon.role_keeper import RoleKeeper
@@ -58,6 +60,7 @@ class Host:
         self.is_leaving = False  # also when it has left
         self.has_left = False
         self.lives = 0
+        self.machines = 0  # how often it lost power, with all its containers
         self._world = world
         self._settings = settings
         self._rng = rng
@@ -116,6 +119,7 @@ class Host:
             self._told,
             self.address if self.membership.role == "manager" else "",
         )
+        self._agent.use_streams(self._connect_stream)
         self._agent.start()
 
     async def crash_daemon(self) -> None:
@@ -125,6 +129,7 @@ class Host:
     async def crash_machine(self) -> None:
         """Power is gone: nothing runs any more, and nobody is told."""
         await self._crash(silently=True)
+        self.machines += 1
         self.executor = self._new_executor()
 
     async def _crash(self, silently: bool) -> None:
@@ -195,6 +200,10 @@ class Host:
         identity = Identity(self.node_id, "worker", "sim")
         return await self._world.network.connect(self.ip, identity, address, handler)
 
+    async def _connect_stream(self, address: str, handler: Handler) -> Connection:
+        identity = Identity(self.node_id, "worker", "sim")
+        return await self._world.network.connect_stream(self.ip, identity, address, handler)
+
     def _new_executor(self) -> SimulatedExecutor:
         return SimulatedExecutor(self.name, self._settings, self._rng, self.clock)
 
@@ -210,6 +219,11 @@ class Host:
 
 class _Agent(AgentPart):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
+
+    def use_streams(self, connect: Connect) -> None:
+        """Log lines go over connections of their own, which can become streams."""
+        self._logs = LogSender(connect, self._executor)
+        self.session.on_read_logs = self._logs.begin
 
     @property
     def held(self) -> frozenset[str]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from skep.daemon.reception import Reception
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
+from skep.rpc.link import FrameLink
+from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
 from skep.runtime.errors import NoLeader, SkepError, Unsupported
 from skep.sim.etcd_line import EtcdLine
@@ -55,6 +58,7 @@ class SimManager:
         """Errors: `Unavailable`."""
         self._world.etcd.begin(self._host.peer)
         self._world.network.listen(self._host.ip, self._accept)
+        self._world.network.listen_streams(self._host.ip, self._receive)
         self._works = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._campaign())]
 
     async def stop(self) -> None:
@@ -146,6 +150,16 @@ class SimManager:
     def _accept(self, connection: Connection) -> Handler | None:
         self._connections.append(connection)
         return self._serve(connection) or self._waiting.enter(connection)
+
+    def _receive(self, connection: Connection) -> Handler:
+        """A connection of its own: log lines (sessions come by `_accept`)."""
+        return Reception(connection, self._waiting.enter, None, self._logs)
+
+    def _logs(self, link: FrameLink, brought: PublishLogs) -> None:
+        if self.leader is None:
+            refuse_logs(link, "this manager does not lead")
+        else:
+            self.leader.logs.accept(link, brought)
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader

@@ -11,9 +11,11 @@ import random
 from collections import deque
 from collections.abc import Callable
 
+from skep.rpc.link import FrameLink
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.errors import Unavailable
 from skep.sim.loop import Place
+from skep.sim.streams import Wire, link_of
 
 LATENCY_S = (0.0002, 0.004)
 LATE_RATE, LATE_S = 0.002, (0.5, 6.0)  # a lost packet's retransmissions, a full queue
@@ -41,6 +43,7 @@ class Network:
         self._rng = rng
         self._places: dict[str, Place] = {}
         self._listeners: dict[str, Accept] = {}
+        self._stream_listeners: dict[str, Accept] = {}
         self._cuts: list[Cut] = []
         self._passes: dict[tuple[str, str], bool] = {}  # what the cuts come to, as far as asked
         self._ends: dict[str, dict[_End, None]] = {}  # host -> its ends, in order of opening
@@ -56,8 +59,19 @@ class Network:
     def listen(self, host: str, accept: Accept) -> None:
         self._listeners[host] = accept
 
+    def listen_streams(self, host: str, accept: Accept) -> None:
+        """Who opens a stream to the host is taken in by the product's own end of it."""
+
+        def take(connection: Connection) -> Handler:
+            link = link_of(accept)
+            link.identity = connection.identity
+            return Wire(link)
+
+        self._stream_listeners[host] = take
+
     def stop_listening(self, host: str) -> None:
         self._listeners.pop(host, None)
+        self._stream_listeners.pop(host, None)
 
     def cut(self, *cuts: Cut) -> None:
         self._cuts += cuts
@@ -85,11 +99,13 @@ class Network:
 
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
-        self._listeners.pop(host, None)
+        self.stop_listening(host)
         for end in list(self._ends.pop(host, ())):
             end.open = False
             if not silently:
                 end.peer.inbox.push(None)
+            elif isinstance(end.peer.handler, Wire):
+                end.peer.handler.lost()
 
     def reset(self, host: str) -> None:
         """All connections of a host break, and both ends hear of it."""
@@ -101,6 +117,9 @@ class Network:
         """All connections of a host are lost, and nobody hears of it: a firewall was started anew."""
         for end in list(self._ends.get(host, ())):
             end.is_lost = end.peer.is_lost = True
+            for each in (end, end.peer):
+                if isinstance(each.handler, Wire):
+                    each.handler.lost()
 
     def latency_s(self) -> float:
         if not self.calm and self._rng.random() < LATE_RATE:
@@ -109,13 +128,26 @@ class Network:
 
     async def connect(self, host: str, identity: Identity, address: str, handler: Handler) -> Connection:
         """Opens a connection from `host`, whose certificate says `identity`. Errors: `Unavailable`."""
+        return await self._connect(host, identity, address, handler, self._listeners)
+
+    async def connect_stream(
+        self, host: str, identity: Identity, address: str, handler: Handler
+    ) -> FrameLink:
+        """The same for a connection that can become a stream of bytes."""
+        link = link_of(lambda connection: handler)
+        await self._connect(host, identity, address, Wire(link), self._stream_listeners)
+        return link
+
+    async def _connect(
+        self, host: str, identity: Identity, address: str, handler: Handler, listeners: dict[str, Accept]
+    ) -> Connection:
         target = address.partition(":")[0]
         await asyncio.sleep(self.latency_s())
         place = self._places.get(target)
         if place is None or place.frozen or not self.linked(host, target):
             await asyncio.sleep(CONNECT_TIMEOUT_S)
             raise Unavailable(f"{address}: timeout")
-        accept = self._listeners.get(target)
+        accept = listeners.get(target)
         if accept is None:
             raise Unavailable(f"{address}: connection refused")
         client, server = _End(self, host), _End(self, target)

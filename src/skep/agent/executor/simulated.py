@@ -26,6 +26,7 @@ from skep.runtime.clock import Clock
 
 LOG_LINE_S = 1.0  # a simulated container says something every second
 LOG_LINES_MAX = 1000  # of those that are in the past
+LOG_ROUND = 1e-3  # of a line's time: a float of seconds has no nanoseconds
 UNHEALTHY_TEST = ("CMD", "false")
 INTERVAL_NS, RETRIES = 30_000_000_000, 3  # of a health check that does not say: Docker's own
 
@@ -44,6 +45,20 @@ class SimulatedSettings(Struct, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()  # the engine's
 
 
+class _Span(Struct):
+    """When a container ran: since `at` by the wall clock, the others by the loop's, which never jumps."""
+
+    at: float
+    began_at: float
+    ended_at: float | None = None
+
+    @property
+    def lines(self) -> int:
+        """How many lines it has put out."""
+        now = asyncio.get_running_loop().time() if self.ended_at is None else self.ended_at
+        return int((now - self.began_at) / LOG_LINE_S + LOG_ROUND) + 1
+
+
 class SimulatedExecutor:
     """Fulfils `Executor`. With latencies of zero a task runs in the same turn of the loop."""
 
@@ -55,6 +70,7 @@ class SimulatedExecutor:
         self._report: Report | None = None
         self._containers: dict[str, Adopted] = {}  # survives a restart of the agent, as real ones do
         self._timers: dict[str, asyncio.TimerHandle] = {}  # actions under way
+        self._spans: dict[str, _Span] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}  # containers that will end by themselves
         self.started = 0  # containers that ever came to run here
         self.lacked: list[str] = []  # secrets and configs that tasks needed and the node was not given
@@ -122,6 +138,7 @@ class SimulatedExecutor:
     def remove_unknown(self, task_id: str) -> None:
         self._cancel(task_id)
         self._containers.pop(task_id, None)
+        self._spans.pop(task_id, None)
 
     def _cancel(self, task_id: str) -> None:
         for timers in (self._timers, self._ends):
@@ -138,21 +155,30 @@ class SimulatedExecutor:
             del self._timers[task_id]
 
     async def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
-        """One line a second, on stdout, for as long as the task has run."""
-        began = self._containers[task_id].observation.at if task_id in self._containers else 0.0
-        passed = int((self._clock.now() - began) / LOG_LINE_S) + 1 if began and options.stdout else 0
-        first = max(0, passed - LOG_LINES_MAX)
+        """One line a second, on stdout, for as long as the task runs."""
+        span = self._spans.get(task_id)
+        if span is None or not options.stdout:
+            return
+        n = max(0, span.lines - LOG_LINES_MAX)
         if options.tail >= 0:
-            first = max(first, passed - options.tail)
+            n = max(n, span.lines - options.tail)
         if since:
-            first = max(first, int((float(since) - began) / LOG_LINE_S) + 1)
-        for n in range(first, passed):
-            yield _line(task_id, began, n, options)
-        n = max(first, passed)
-        while options.follow and options.stdout and self.state_of(task_id) == RUNNING:
-            await asyncio.sleep(max(0.0, began + n * LOG_LINE_S - self._clock.now()))
-            yield _line(task_id, began, n, options)
-            n += 1
+            n = max(n, int((float(since) - span.at) / LOG_LINE_S + LOG_ROUND) + 1)
+        while True:
+            while n < span.lines:
+                yield _line(task_id, span.at, n, options)
+                n += 1
+            if not options.follow or span.ended_at is not None:
+                return
+            loop_s = span.began_at + n * LOG_LINE_S - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, loop_s))
+
+    def lines_of(self, service_id: str) -> dict[str, int]:
+        """Returns how many lines the tasks of a service that run here have put out."""
+        running = [k for k, v in self._containers.items() if v.service_id == service_id]
+        return {
+            task_id: self._spans[task_id].lines for task_id in running if self.state_of(task_id) == RUNNING
+        }
 
     async def close(self) -> None:
         self.detach()
@@ -218,6 +244,10 @@ class SimulatedExecutor:
             context.task.id, state, self._clock.now(), message, error, "sim-" + context.task.id, 1, exit_code
         )
         self._containers[context.task.id] = Adopted(context.task.id, context.task.service_id, seen)
+        if state == RUNNING:
+            self._spans[context.task.id] = _Span(seen.at, asyncio.get_running_loop().time())
+        elif state > RUNNING and context.task.id in self._spans:
+            self._spans[context.task.id].ended_at = asyncio.get_running_loop().time()
         if self._report is not None:
             self._report(seen)
 

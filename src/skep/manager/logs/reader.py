@@ -138,6 +138,8 @@ class LogReader:
             self._logs = {k: v for k, v in self._logs.items() if v.is_read or k in view.tasks}
 
     def _want(self, log_of: _Log) -> None:
+        if log_of.is_read or log_of.is_over:
+            return  # its task has done something while its node was to be asked again
         log_of.is_read = True
         self._waiting.setdefault(log_of.task.node_id, []).append(log_of)
         if self._flush_timer is None:

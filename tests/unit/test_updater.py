@@ -209,6 +209,11 @@ def test_what_was_to_start_first_and_failed_is_not_begun_again() -> None:
     assert service.update is not None
     done = replace(service, update=replace(service.update, state="completed"))
     assert updater.begin(view, done, NOW + 2) is None
+    assert done.update is not None
+    later = replace(
+        done, update=replace(done.update, started_at=NOW + 2)
+    )  # somebody scaled it after the failure
+    assert updater.begin(view, later, NOW + 3) is None
     assert updater.begin(view, replace(service, update=None), NOW + 2) is not None  # a user's next try
 
 
@@ -268,3 +273,23 @@ def test_what_is_lost_after_an_update_does_not_begin_it_again() -> None:
     view.put_task(replace(view.tasks["old1"], desired_state=SHUTDOWN, result=TaskStatus(SHUTDOWN, NOW)))
     assert updater.begin(view, done, NOW + 1) is None
     assert updater.begin(view, replace(done, update=None), NOW + 1) is not None
+
+
+def test_an_update_tells_its_own_tasks_from_those_before_also_where_the_clock_went_back() -> None:
+    """Found by the simulation's seed 1024 with a follower: what an update before had made counted as this one's."""
+    view = View()
+    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
+    add_task(view, "new1", "a", 1, version=2, desired=SHUTDOWN, observed=FAILED, at=NOW + 500)
+    progress = updater.begin(view, replace(service, update=None), NOW)
+    assert progress is not None
+    view.put_service(replace(service, update=None, version=3))
+    (put,) = step(view, progress, [], NOW).changes
+    assert isinstance(put, PutService)
+    assert put.service.update is not None
+    assert put.service.update.started_at > NOW + 500
+    again = updater.begin(view, put.service, NOW)
+    assert again is not None
+    assert list(again.remaining) == [1]
+    view.put_service(replace(put.service, version=4))
+    (wanted,) = step(view, again, [], NOW).wanted
+    assert wanted.created_at >= put.service.update.started_at

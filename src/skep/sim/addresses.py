@@ -55,6 +55,8 @@ def unaddressed(picture: Picture) -> str:
         for task in picture.tasks.values():
             if task.service_id != service.id or task.desired_state != RUNNING or task.result is not None:
                 continue
+            if task.spec_version != service.template.version:
+                continue  # it runs on where the one that was to start first has failed for good
             if {given.network_id for given in task.addresses} != wanted:
                 return f"task {task.id} of {service.spec.name} has {task.addresses}, not {sorted(wanted)}"
     return ""

@@ -26,6 +26,7 @@ from skep.store.demand import Demand, Usage
 from skep.store.excess import excess_of, is_over
 from skep.store.port import Member
 
+TICK_S = 1e-6  # what a float of seconds since the epoch can still tell apart
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
 
 
@@ -161,6 +162,12 @@ class View:
     def tasks_of_service(self, service_id: str) -> Iterable[Task]:
         for tasks in self.slots.get(service_id, {}).values():
             yield from tasks
+
+    def later_than_tasks(self, service_id: str, now: float) -> float:
+        """Returns the time for what begins after all the service's tasks were made, also where the clock has
+        gone back since."""
+        newest = max((task.created_at for task in self.tasks_of_service(service_id)), default=0.0)
+        return max(now, newest + TICK_S)
 
     def slot(self, service_id: str, key: SlotKey) -> list[Task]:
         """Returns the tasks of a slot, oldest first; the caller must not change the list."""

@@ -155,7 +155,10 @@ class ServiceControl:
             text = f"service {service_id} does not have a previous spec"
             raise Invalid(f"rpc error: code = FailedPrecondition desc = {text}")
         now = self._clock.now()
-        update = UpdateStatus(state="rollback_started", started_at=now, message="manually requested rollback")
+        started_at = self._view.later_than_tasks(service_id, now)
+        update = UpdateStatus(
+            state="rollback_started", started_at=started_at, message="manually requested rollback"
+        )
         if service.spec.is_job:  # nothing is rolled: the job begins anew, with its spec of before
             update = UpdateStatus(
                 state="rollback_completed", started_at=now, completed_at=now, message="rollback completed"

@@ -18,11 +18,9 @@ from skep.model.service import Service
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.runtime.ids import NewId
-from skep.store.view import SlotKey, View
+from skep.store.view import TICK_S, SlotKey, View
 
 from .restart import OLD_TASK_TIMEOUT_S, delay_max_s, delay_s, floor_s, history_limit, may_restart
-
-TICK_S = 1e-6  # what a float of seconds since the epoch can still tell apart
 
 
 class Wish(Enum):
@@ -88,14 +86,16 @@ def new_task(
 ) -> NewTask:
     """Returns a task for a slot, of the service's present version.
 
-    A slot's tasks are in the order of their creation, also where the clock went back since `follows`.
+    A slot's tasks are in the order of their creation, and an update's are made after its start, also where
+    the clock went back since.
     """
+    earliest = now if service.update is None else max(now, service.update.started_at)
     return NewTask(
         id=new_id(),
         service_id=service.id,
         slot=key if isinstance(key, int) else 0,
         spec_version=service.template.version,
-        created_at=now if follows is None else max(now, follows.created_at + TICK_S),
+        created_at=earliest if follows is None else max(earliest, follows.created_at + TICK_S),
         node_id=key if isinstance(key, str) else "",
         desired_state=desired_state,
     )

@@ -126,10 +126,13 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     if update is not None and is_new and newest.created_at >= update.started_at:
         # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
         return Stage.UNDER_WAY if starts else Stage.UPDATED
+    is_done = update is not None and update.state not in UNDER_WAY
     if live is not None:
-        return Stage.OUTDATED if view.is_outdated(service, live) else Stage.NONE
-    if update is not None and update.state not in UNDER_WAY:
-        return Stage.NONE  # it was lost since the update is done
+        # In one that is done, a newer task has failed that was to be there first.
+        is_left = view.is_outdated(service, live) and not (is_done and is_new)
+        return Stage.OUTDATED if is_left else Stage.NONE
+    if is_done:
+        return Stage.NONE  # it was lost since
     if _is_left(view, service, key, tasks, now):
         return Stage.OUTDATED
     # Its old task was ended, and whoever did it led no longer when the new one was to be made.
@@ -180,7 +183,8 @@ def step(
 ) -> Step:
     """Returns the next moves of an update. `touched` are slots where something was observed."""
     if service.update is None or service.update.state not in UNDER_WAY:
-        started = UpdateStatus(state="updating", started_at=now, message="update in progress")
+        started_at = view.later_than_tasks(service.id, now)
+        started = UpdateStatus(state="updating", started_at=started_at, message="update in progress")
         return Step((PutService(replace(service, update=started)),))
     config = config_of(service)
     monitor_s = monitor_of(config)

@@ -68,6 +68,7 @@ class View:
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
         self.completed: dict[str, dict[int, int]] = {}  # service -> version -> tasks that ended well
+        self.newest_at: dict[str, float] = {}  # service -> when the latest of its tasks so far was made
         self._demands: dict[tuple[str, int], Demand] = {}
         self._excess: dict[str, tuple[object, frozenset[str]]] = {}  # node -> (of what, task ids)
         for network in PREDEFINED:
@@ -166,8 +167,7 @@ class View:
     def later_than_tasks(self, service_id: str, now: float) -> float:
         """Returns the time for what begins after all the service's tasks were made, also where the clock has
         gone back since."""
-        newest = max((task.created_at for task in self.tasks_of_service(service_id)), default=0.0)
-        return max(now, newest + TICK_S)
+        return max(now, self.newest_at.get(service_id, 0.0) + TICK_S)
 
     def slot(self, service_id: str, key: SlotKey) -> list[Task]:
         """Returns the tasks of a slot, oldest first; the caller must not change the list."""
@@ -272,6 +272,7 @@ class View:
         self.slots.pop(service_id, None)
         self.live.pop(service_id, None)
         self.running.pop(service_id, None)
+        self.newest_at.pop(service_id, None)
         self.completed.pop(service_id, None)
         for key in [k for k in self._demands if k[0] == service_id]:
             del self._demands[key]
@@ -321,6 +322,8 @@ class View:
             self.claims.hold(task)
         if task.result is not None:
             self.status.pop(task.id, None)
+        if old is None:
+            self.newest_at[task.service_id] = max(task.created_at, self.newest_at.get(task.service_id, 0.0))
         if old is None and task.id in self.pending_ids:
             self.drop_pending(task.service_id, slot_key(task))
         self._count(task, self.status_of(task), +1)

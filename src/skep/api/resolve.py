@@ -19,9 +19,8 @@ def find_service(view: View, text: str) -> Service:
     return found or view.services[_by_prefix("service", text, view.services)]
 
 
-def find_node(view: View, text: str, self_id: str) -> Node:
-    """`self` is this node. Errors: `NotFound`, `Invalid` where a prefix or a host name fits several."""
-    text = self_id if text == "self" else text
+def find_node(view: View, text: str) -> Node:
+    """Errors: `NotFound`, `Invalid` where a prefix or a host name fits several."""
     found = view.nodes.get(text)
     if found is not None:
         return found

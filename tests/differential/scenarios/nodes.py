@@ -40,7 +40,14 @@ SCENARIOS = [
         "node inspect --pretty $NODE",
         "node inspect -f {{.Spec.Role}} $NODE",
     ),
-    scenario("a node by the API", get("/nodes/$NODE"), get("/nodes"), get("/nodes/nobody")),
+    scenario(
+        "a node by the API",
+        get("/nodes/$NODE"),
+        get("/nodes"),
+        get("/nodes/nobody"),
+        get("/nodes/self"),
+        delete("/nodes/self"),
+    ),
     scenario(
         "node labels",
         "node update --label-add disk=fast --label-add zone=a $NODE",

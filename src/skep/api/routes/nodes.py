@@ -64,19 +64,19 @@ class NodeRoutes:
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
-        node = find_node(view, request.match_info["id"], self._node.local().node_id)
+        node = find_node(view, request.match_info["id"])
         return reply(self._json(view, node))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()
-        node = find_node(manager.view, request.match_info["id"], self._node.local().node_id)
+        node = find_node(manager.view, request.match_info["id"])
         await manager.nodes.remove(node.id, query_bool(request, "force"))
         return web.Response()
 
     async def update(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()
         version = query_version(request, "node")
-        node = find_node(manager.view, request.match_info["id"], self._node.local().node_id)
+        node = find_node(manager.view, request.match_info["id"])
         spec, _ = await read_body(request, GivenNodeSpec)
         await manager.nodes.update(node.id, version, NodeSpec(**msgspec.structs.asdict(spec)))
         return web.Response()

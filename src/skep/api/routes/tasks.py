@@ -71,8 +71,7 @@ class TaskRoutes:
         if "service" in filters:
             services = frozenset(find_service(view, each).id for each in filters["service"])
         if "node" in filters:
-            self_id = self._node.local().node_id
-            nodes = frozenset(find_node(view, each, self_id).id for each in filters["node"])
+            nodes = frozenset(find_node(view, each).id for each in filters["node"])
         if "desired-state" in filters:
             unknown = [each for each in filters["desired-state"] if each not in _DESIRED]
             if unknown:

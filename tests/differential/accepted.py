@@ -118,6 +118,22 @@ ACCEPTED: tuple[Accepted, ...] = (
         step="docker network (create .* (two|three)|ls .*)",
     ),
     Accepted(
+        "a network that services are attached to is not `dangling`",
+        "Docker takes it for that while its tasks run",
+        where="stdout",
+        scenario="network ls filtered",
+        step=".*dangling=.*",
+        docker=r"one swarm|\(absent\)",
+        skep=r"one swarm|\(absent\)",
+    ),
+    Accepted(
+        "mounts of cluster volumes are 501",
+        "skep has no CSI",
+        where=_TEXT,
+        docker='.*invalid MountType: "cluster"',
+        skep=".*mounts of type cluster are not supported by skep yet",
+    ),
+    Accepted(
         "logs say what they are: `Content-Type`",
         "as Docker does since API 1.42",
         where="Content-Type",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tests.differential.scenario import Scenario
 
-from . import api, events, networks, nodes, secrets, services, stacks, swarm, tasks, updates
+from . import api, events, networks, nodes, secrets, services, stacks, swarm, system, tasks, updates
 
 _ORDER = ("none", "own", "shared")
 SCENARIOS: list[Scenario] = sorted(
     (
         each
-        for module in (swarm, nodes, services, updates, tasks, secrets, networks, stacks, api, events)
+        for module in (swarm, nodes, services, updates, tasks, secrets, networks, stacks, api, events, system)
         for each in module.SCENARIOS
     ),
     key=lambda each: _ORDER.index(each.swarm),

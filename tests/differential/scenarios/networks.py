@@ -27,6 +27,46 @@ SCENARIOS = [
         LS,
     ),
     scenario(
+        "network ls filtered",
+        f"{OVERLAY} one",
+        f"{OVERLAY.replace('28.0', '28.1')} -l a=b two",
+        "network create mine",
+        f"{RUN} --network one $IMAGE sleep 1d",
+        settle("web", running=1),
+        *(
+            f"network ls --format '{{{{.Name}}}} {{{{.Scope}}}}' --filter name=one --filter name=two --filter name=mine --filter {text}"
+            for text in (
+                *("dangling=true", "dangling=false", "dangling=x", "scope=local", "scope=global", "scope=x"),
+                *(
+                    "type=custom",
+                    "type=builtin",
+                    "type=x",
+                    "driver=bridge",
+                    "driver=x",
+                    "label=a",
+                    "id=nobody",
+                ),
+                *("scope=swarm --filter scope=local", "scope=swarm --filter dangling=true"),
+            )
+        ),
+        "network ls --no-trunc -q --filter id=$ID{/networks/one}",
+        "network rm mine",
+    ),
+    scenario(
+        "network options of other kinds",
+        "network create --config-only --subnet 172.28.3.0/24 plan",
+        "network create --scope swarm --config-from plan -d overlay three",
+        "network inspect three",
+        "network create -d overlay --ipam-driver default --ipam-opt a=b --subnet 172.28.4.0/24 four",
+        # Docker adds one of its allocator's to the options.
+        "network inspect -f '{{.IPAM.Driver}} {{.IPAM.Options.a}} {{json .IPAM.Config}}' four",
+        "network create -d overlay --ipam-driver nonsense five",
+        "network create -d overlay --ipv6 --subnet 172.28.8.0/24 --subnet fd00:28::/64 six",
+        "network inspect six",
+        "network create -d overlay --attachable --ingress seven",
+        "network rm plan",
+    ),
+    scenario(
         "network options",
         f"{OVERLAY} --gateway 172.28.0.254 --ip-range 172.28.0.128/25 --aux-address a=172.28.0.5 --attachable"
         " --internal --label a=b -o com.docker.network.driver.mtu=1400 one",

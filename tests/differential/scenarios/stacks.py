@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential.scenario import scenario, settle
+from tests.differential.scenario import Run, scenario, settle
 
 IMAGE = "skep-test/busybox:latest"
 DEPLOY = "stack deploy --resolve-image never -c $DIR/c.yml"
@@ -21,7 +21,9 @@ services:
     deploy: {{replicas: 0}}
 {HOST}
 """
+IDLE = PLAIN.replace("replicas: 2", "replicas: 0")
 CHANGED = PLAIN.replace("tier: front", "tier: back").replace("  db:", "  other:")
+MORE = 'version: "3.8"\nservices: {web: {environment: {A: "1"}, deploy: {labels: {size: big}}}}'
 FULL = f"""
 version: "3.9"
 x-common: &common
@@ -106,6 +108,7 @@ SCENARIOS = [
         "stack ls --format '{{.Name}} {{.Services}}'",
         "stack ps --format '{{.Name}} {{.DesiredState}} {{.Image}}' st",
         "stack ps -q --filter desired-state=running st",
+        "stack ps --no-trunc --no-resolve --filter node=self --format '{{.Name}} {{.Node}} {{.Image}}' st",
         "stack services st",
         "stack services -q st",
         "stack services --filter name=st_web --format '{{.Name}} {{.Replicas}}' st",
@@ -143,6 +146,30 @@ SCENARIOS = [
         "service inspect -f '{{json .Spec}} {{json .Endpoint.Spec}} {{len .Endpoint.VirtualIPs}}' st_web",
         "stack rm st",
         files={"c.yml": PLAIN.replace(HOST, "")},
+    ),
+    scenario(
+        "stacks of several files",
+        "stack deploy --resolve-image never -c $DIR/c.yml -c $DIR/more.yml st",
+        "service inspect -f '{{json .Spec}}' st_web",
+        Run("stack deploy --resolve-image never -c - st", stdin=IDLE),
+        "service inspect -f '{{json .Spec}}' st_web",
+        "stack deploy --resolve-image sometimes -c $DIR/c.yml st",
+        "stack deploy --resolve-image changed -c $DIR/c.yml st",
+        "stack deploy --resolve-image always --quiet -c $DIR/c.yml st",
+        "stack services --filter mode=replicated --format '{{.Name}}' st",
+        "stack services --filter label=tier=front --format '{{.Name}}' st",
+        "stack services --filter id=$ID{/services/st_web} --format '{{.Name}}' st",
+        "stack rm nobody st",
+        files={"c.yml": IDLE, "more.yml": MORE},
+    ),
+    scenario(
+        "a stack that is waited for",
+        "stack deploy --resolve-image never --detach=false --quiet -c $DIR/c.yml st",
+        "stack services --format '{{.Name}} {{.Replicas}}' st",
+        "stack rm --detach=false st",
+        "stack ls",
+        files={"c.yml": PLAIN},
+        slow=True,  # the client watches a service for five seconds after it runs
     ),
     scenario(
         "changed secrets of a stack",

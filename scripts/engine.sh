@@ -4,8 +4,8 @@
 #
 # Data, run files, pid, log and socket are all under DIR, the bridge has a name of its own: it does not touch
 # an engine that runs already. With --own-network it has a network namespace to itself, without a way out: its
-# networks and ports clash with nobody's, and go with it. DIR must be short: a unix socket's path has 107 bytes
-# at most.
+# networks and ports clash with nobody's. The namespace is DIR/net: an engine that was killed and is started again
+# finds itself in it; `stop` removes it. DIR must be short: a unix socket's path has 107 bytes at most.
 set -euo pipefail
 
 usage() { echo "usage: engine.sh start DIR BRIDGE [--own-network] | stop DIR" >&2; exit 2; }
@@ -19,7 +19,9 @@ start() {
     mkdir -p "$dir/exec"
     if running; then return; fi
     if [ "${2:-}" = --own-network ]; then
-        inside=(unshare --net -- "$0" inside "$dir" "$bridge" "10.231.$number.1/24")
+        inside=(unshare --net --)
+        if mountpoint -q "$dir/net"; then inside=(nsenter "--net=$dir/net" --); fi
+        inside+=("$0" inside "$dir" "$bridge" "10.231.$number.1/24")
     else
         make_bridge "$bridge" "10.231.$number.1/24"
         echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
@@ -52,8 +54,12 @@ make_bridge() {
     ip link set "$1" up
 }
 
-# inside BRIDGE ADDRESS COMMAND …: in a new network namespace, makes what the engine wants to find, and is it.
+# inside BRIDGE ADDRESS COMMAND …: in a network namespace, keeps it, makes what the engine wants to find, and is it.
 inside() {
+    if ! mountpoint -q "$dir/net"; then
+        touch "$dir/net"
+        mount --bind /proc/self/ns/net "$dir/net"
+    fi
     ip link set lo up
     make_bridge "$1" "$2"
     exec "${@:3}"

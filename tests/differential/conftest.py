@@ -15,6 +15,7 @@ from .scenario import Scenario
 from .sides import DockerSide, Side, SkepSide
 
 R = TypeVar("R")
+NODES = {"shared": 1, "two": 2}  # of the swarm that a scenario is taken in
 
 
 class Pair:
@@ -46,15 +47,16 @@ class Pair:
         """Takes a scenario on both sides and returns where they differ; both are as before then."""
         for name, text in scenario.files.items():
             (directory / name).write_text(text)
-        if scenario.swarm == "shared" or self.docker.in_swarm:
-            self.both(lambda side: side.set_swarm(scenario.swarm == "shared"))
+        nodes = NODES.get(scenario.swarm, 0)
+        if nodes or self.docker.nodes:
+            self.both(lambda side: side.set_swarm(nodes))
         try:
             docker, skep = self.both(lambda side: Runner(side, directory).run(scenario))
         finally:
-            if scenario.swarm == "shared":
+            if nodes:
                 self.both(lambda side: side.empty())
             elif scenario.swarm == "own":
-                self.both(lambda side: side.set_swarm(False))
+                self.both(lambda side: side.set_swarm(0))
         return differences(scenario.name, docker, skep)
 
 

@@ -17,7 +17,7 @@ from tests.images import IMAGE
 
 from .compare import Outcome
 from .normalise import normal_json, normal_output, normal_text
-from .scenario import Call, Events, Py, Run, Scenario, Settle, Step, Until, Update
+from .scenario import Call, Events, Power, Py, Run, Scenario, Settle, Step, Until, Update
 from .sides import Side
 
 _OF = re.compile(r"\$(ID|VERSION)\{([^}]+)\}")
@@ -54,13 +54,17 @@ class Runner:
                 self._settle(step)
             case Until():
                 self._until(step)
+            case Power():
+                machine = self._side.at(step.machine)
+                machine.plug_in() if step.is_on else machine.pull_plug()
             case Events():
                 return {"events": self._events(step.kind)}
         return {}
 
     def _run(self, step: Run) -> dict[str, Any]:
         arguments = shlex.split(self._filled(step.line))
-        done = self._side.docker(*arguments, stdin=step.stdin, environment=dict(step.environment))
+        machine = self._side.at(step.at)
+        done = machine.docker(*arguments, stdin=step.stdin, environment=dict(step.environment))
         printed = done.stdout
         if arguments[:2] == ["stack", "deploy"]:  # the client takes what is in a file in any order
             printed = "".join(sorted(printed.splitlines(keepends=True)))
@@ -71,7 +75,7 @@ class Runner:
         }
 
     def _answer(self, method: str, path: str, body: Any, step: Call) -> dict[str, Any]:
-        reply = self._side.call(method, path, body, api=step.api)
+        reply = self._side.at(step.at).call(method, path, body, api=step.api)
         text = reply.body.decode(errors="replace")
         parsed: Any = normal_output(self._plain(text), self._side.names)
         if step.only and isinstance(parsed, dict):
@@ -90,7 +94,7 @@ class Runner:
         return self._answer("POST", f"{path}/update?{query}", spec, Call("POST", step.path))
 
     def _py(self, step: Py) -> dict[str, Any]:
-        client = docker.DockerClient(base_url=f"unix://{self._side.socket}", version="1.41")
+        client = docker.DockerClient(base_url=f"unix://{self._side.first.socket}", version="1.41")
         try:
             return {"value": normal_json(step.do(client), self._side.names)}
         except (docker.errors.DockerException, ValueError) as error:
@@ -123,9 +127,9 @@ class Runner:
         self._side.wait_for(step.label, settled)
 
     def _until(self, step: Until) -> None:
-        path = self._filled(step.path)
+        path, machine = self._filled(step.path), self._side.at(step.at)
         self._side.wait_for(
-            step.label, lambda: _member(self._side.call("GET", path).json(), step.member) == step.value
+            step.label, lambda: _member(machine.call("GET", path).json(), step.member) == step.value
         )
 
     def _events(self, kind: str) -> list[str]:
@@ -141,8 +145,9 @@ class Runner:
 
     def _filled(self, text: str) -> str:
         text = text.replace("$IMAGE", IMAGE).replace("$DIR", str(self._directory))
-        if "$NODE" in text:
-            text = text.replace("$NODE", self._side.node_id())
+        for name, value in self._side.variables.items():
+            if name in text:
+                text = text.replace(name, value())
         return _OF.sub(self._of, text)
 
     def _of(self, found: re.Match[str]) -> str:

@@ -1,7 +1,8 @@
 """What a scenario is: a name, steps a user takes, and where it is to be taken.
 
 In command lines, paths and bodies, `$IMAGE` is the tests' image, `$DIR` a directory with the scenario's files,
-`$NODE` the node's id, `$ID{/services/web}` and `$VERSION{/services/web}` those of an object.
+`$NODE` the node's id, `$NODE2` the second one's, `$WORKER` and `$MANAGER` tokens, `$FIRST` and `$SECOND` where
+the machines listen, `$ID{/services/web}` and `$VERSION{/services/web}` those of an object.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import docker
 
-SwarmState = Literal["none", "own", "shared"]
+SwarmState = Literal["none", "own", "shared", "two"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Run:
     line: str
     stdin: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    at: int = 1
+    """On which machine."""
 
     @property
     def label(self) -> str:
-        return f"docker {self.line}"
+        return f"docker {self.line}" + _at(self.at)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,11 @@ class Call:
     only: tuple[str, ...] = ()
     headers: tuple[str, ...] = ("Content-Type",)
     api: str = "v1.41"
+    at: int = 1
 
     @property
     def label(self) -> str:
-        return f"{self.method} {self.path}"
+        return f"{self.method} {self.path}" + _at(self.at)
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,23 @@ class Until:
     path: str
     member: str
     value: Any
+    at: int = 1
 
     @property
     def label(self) -> str:
-        return f"wait for {self.path}: {self.member} is {self.value!r}"
+        return f"wait for {self.path}: {self.member} is {self.value!r}" + _at(self.at)
+
+
+@dataclass(frozen=True)
+class Power:
+    """A machine's daemons die at once, or are started again; nothing is compared."""
+
+    machine: int
+    is_on: bool
+
+    @property
+    def label(self) -> str:
+        return f"machine {self.machine} {'starts' if self.is_on else 'dies'}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Events:
         return f"docker events --filter type={self.kind}"
 
 
-Step = Run | Call | Update | Py | Settle | Until | Events
+Step = Run | Call | Update | Py | Settle | Until | Power | Events
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,8 @@ class Scenario:
     name: str
     steps: tuple[Step, ...]
     swarm: SwarmState = "shared"
-    """`none`: in no swarm; `own`: the steps make and leave one; `shared`: a swarm of one node, emptied after."""
+    """`none`: in no swarm; `own`: the steps make and leave one; `shared`: a swarm of one node, emptied after;
+    `two`: a swarm of two, the second of which is a worker."""
     files: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
     """Only in the whole run: it takes long, or depends on when parts of Docker run."""
@@ -118,6 +136,15 @@ class Scenario:
 def scenario(name: str, *steps: Step | str, **options: Any) -> Scenario:
     """A step that is just text is a command line of the docker client."""
     return Scenario(name, tuple(Run(step) if isinstance(step, str) else step for step in steps), **options)
+
+
+def at(machine: int, *lines: str) -> tuple[Run, ...]:
+    """Command lines on another machine than the first."""
+    return tuple(Run(line, at=machine) for line in lines)
+
+
+def _at(machine: int) -> str:
+    return f" (on machine {machine})" if machine > 1 else ""
 
 
 def get(path: str, *only: str) -> Call:

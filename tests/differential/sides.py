@@ -1,120 +1,114 @@
-"""The two swarms that are compared: each on an engine of its own, in a network of its own, on one host name.
-
-Both engines are the same program with the same image; what they give where the swarm has no part is equal.
-"""
+"""The two swarms that are compared, each with machines of its own."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from tests.e2e.hosts import Host, busybox_into
-
+from .machines import Machine, Reply, SkepMachine
 from .normalise import Name
 
-ENGINE_SH = Path(__file__).parents[2] / "scripts/engine.sh"
-API = "v1.41"
-WAIT_S = 20.0
+WAIT_S = 40.0  # Docker takes up to half of it to make a worker a manager
 ADDRESS = "127.0.0.1:2377"
 INIT = ("swarm", "init", "--advertise-addr", ADDRESS, "--listen-addr", ADDRESS)
-_KINDS = ("services", "tasks", "nodes", "networks", "secrets", "configs")
-
-
-class Reply(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body) if self.body else None
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+# A node is down after three heartbeats: with Docker's own 5 s a scenario would mostly wait.
+HEARTBEAT = "2s"
+_KINDS = ("nodes", "services", "tasks", "networks", "secrets", "configs")
 
 
 class Side:
-    """One swarm's manager, as its clients see it."""
+    """One swarm. Where no machine is named, its first is meant, which is a manager; the others are workers."""
+
+    machine: type[Machine] = Machine
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
         self.directory = directory
-        self.engine = directory / "e"
-        self.client_config = directory / "config"
-        self.in_swarm = False
+        self.machines = [self.machine(directory, 1)]
+        self.nodes = 0
+        """Of how many nodes its swarm is; 0 where it is in none."""
         self._names: dict[str, str] = {}
 
     @property
-    def socket(self) -> Path:
-        return self.engine / "docker.sock"
+    def first(self) -> Machine:
+        return self.machines[0]
 
     def start(self) -> None:
-        self.client_config.mkdir()
-        command = [str(ENGINE_SH), "start", str(self.engine), "engine0", "--own-network"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        busybox_into(str(self.engine / "docker.sock"))
+        self.first.start()
 
     def stop(self) -> None:
-        subprocess.run([str(ENGINE_SH), "stop", str(self.engine)], check=True, capture_output=True)
+        for machine in reversed(self.machines):
+            machine.stop()
 
-    def call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, api: str = API
-    ) -> Reply:
-        """A `body` of bytes goes as it is, others as JSON. An empty `api` is a path without a version."""
-        connection = _UnixConnection(str(self.socket))
-        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        try:
-            sent = {"Content-Type": "application/json"} if data is not None else {}
-            url = f"/{api}{path}" if api else path
-            connection.request(method, url, data, {**sent, **(headers or {})})
-            answer = connection.getresponse()
-            return Reply(answer.status, dict(answer.getheaders()), answer.read())
-        finally:
-            connection.close()
+    def at(self, number: int) -> Machine:
+        return self.machines[number - 1]
 
-    def docker(
-        self,
-        *arguments: str,
-        stdin: str = "",
-        environment: dict[str, str] | None = None,
-        timeout_s: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        own = {"DOCKER_CONFIG": str(self.client_config), "DOCKER_CLI_HINTS": "false", **(environment or {})}
-        return subprocess.run(
-            ["docker", "-H", f"unix://{self.socket}", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env={**os.environ, **own},
-        )
+    def call(self, method: str, path: str) -> Reply:
+        return self.first.call(method, path)
 
-    def set_swarm(self, wanted: bool) -> None:
-        """Makes it a swarm of one manager, or takes it out of one."""
-        if wanted and not self.in_swarm:
-            done = self.docker(*INIT)
-            assert done.returncode == 0, f"{self.name}: {done.stderr}"
-        if not wanted:
-            self.docker("swarm", "leave", "--force")
-        self.in_swarm = wanted
+    def docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.first.docker(*arguments)
 
-    def node_id(self) -> str:
-        return str(self.call("GET", "/info").json()["Swarm"]["NodeID"])
+    def set_swarm(self, nodes: int) -> None:
+        """Makes it a swarm of so many nodes, of which the first is the only manager, or takes it out of one."""
+        if self.nodes == nodes and (nodes < 2 or self._is_whole()):
+            if nodes == 0:
+                self.docker("swarm", "leave", "--force")
+            return
+        for machine in reversed(self.machines):
+            machine.plug_in()
+            machine.docker("swarm", "leave", "--force")
+        self._names.clear()
+        if nodes == 1:
+            self._done(self.docker(*INIT))
+        elif nodes:
+            self._form(nodes)
+        self.nodes = nodes
+
+    def _form(self, nodes: int) -> None:
+        while len(self.machines) < nodes:
+            made = self.machine(self.directory, len(self.machines) + 1)
+            self.machines.append(made)  # also where its start fails: what it left is stopped then
+            made.start()
+            made.link_to(self.first)
+        self._done(self.docker("swarm", "init", "--dispatcher-heartbeat", HEARTBEAT, *_at(self.first)))
+        for machine in self.machines[1:nodes]:
+            line = ("swarm", "join", "--token", self.token("worker"), *_at(machine))
+            self._done(machine.docker(*line, f"{self.first.address}:2377"))
+        self.nodes = nodes
+        self.wait_for("all nodes ready", self._is_whole)
+
+    def _done(self, done: subprocess.CompletedProcess[str]) -> None:
+        assert done.returncode == 0, f"{self.name}: {done.stderr}"
+
+    def _is_whole(self) -> bool:
+        """True where every machine is the node that it was made, and nobody else is one."""
+        reply = self.call("GET", "/nodes")
+        nodes = reply.json() if reply.status == 200 else []
+        roles = {node["ID"]: node["Spec"]["Role"] for node in nodes if node["Status"]["State"] == "ready"}
+        wanted = {m.node_id(): "worker" for m in self.machines[: self.nodes]}
+        wanted[self.first.node_id()] = "manager"
+        return len(nodes) == self.nodes and roles == wanted
+
+    @property
+    def variables(self) -> dict[str, Callable[[], str]]:
+        """What stands for something of this side in a scenario's text; longer names first."""
+        return {
+            "$NODE2": lambda: self.at(2).node_id(),
+            "$NODE": self.first.node_id,
+            "$WORKER": lambda: self.token("worker"),
+            "$MANAGER": lambda: self.token("manager"),
+            "$FIRST": lambda: f"{self.first.address}:2377",
+            "$SECOND": lambda: self.at(2).address,
+        }
+
+    def token(self, role: str) -> str:
+        tokens = self.call("GET", "/swarm").json()["JoinTokens"]
+        return str(tokens[role.capitalize()])
 
     def name_of(self, text: str) -> str:
         """Returns what an id, or its first 12 characters, is the id of; the same text for what is no id."""
@@ -134,14 +128,31 @@ class Side:
             answer = self.call("GET", f"/{kind}")
             for item in (answer.json() or []) if answer.status == 200 else []:
                 identity = str(item.get("ID") or item.get("Id"))
-                name = _name(kind, item, self._names)
+                name = self._name(kind, item)
                 self._names[identity] = self._names[identity[:12]] = name
+
+    def _name(self, kind: str, item: dict[str, Any]) -> str:
+        if kind == "tasks":
+            service = self._names.get(item["ServiceID"], "<service ?>")[9:-1]
+            node = self._names.get(item.get("NodeID", ""), "<node>")[1:-1]
+            return f"<task {service}.{item.get('Slot') or node}>"
+        if kind == "nodes":
+            host = item["Description"].get("Hostname")
+            return next((f"<node {m.number}>" for m in self.machines[1:] if m.name == host), "<node>")
+        own = item["Name"] if kind == "networks" else item["Spec"]["Name"]
+        return f"<{kind[:-1]} {own}>"
 
     def empty(self) -> None:
         """Removes what a scenario made."""
-        node = self.call("GET", f"/nodes/{self.node_id()}").json()
-        if node["Spec"]["Availability"] != "active":
-            self.docker("node", "update", "--availability", "active", node["ID"])
+        if self.nodes > 1 and not self._is_whole():
+            self.set_swarm(self.nodes)
+            return
+        for node in self.call("GET", "/nodes").json():
+            spec = {"Availability": "active", "Role": node["Spec"]["Role"], "Labels": {}}
+            if any(node["Spec"].get(key) != value for key, value in spec.items()):
+                self.first.call(
+                    "POST", f"/nodes/{node['ID']}/update?version={node['Version']['Index']}", spec
+                )
         for kind in ("services", "secrets", "configs", "networks"):
             answer = self.call("GET", f"/{kind}")
             for item in (answer.json() or []) if answer.status == 200 else []:
@@ -152,7 +163,8 @@ class Side:
                     f"{path} removed", lambda p=path: self.call("DELETE", p).status in (200, 204, 404)
                 )
                 self.wait_for(f"{path} gone", lambda p=path: self.call("GET", p).status == 404)
-        self.wait_for("containers gone", lambda: not self.call("GET", RUNNING).json())
+        for machine in self.machines:
+            self.wait_for("containers gone", lambda m=machine: not m.call("GET", RUNNING).json())
         self._names.clear()
 
     def wait_for(self, what: str, test: Callable[[], Any]) -> Any:
@@ -170,14 +182,8 @@ RUNNING = "/containers/json?filters=" + quote('{"label":["com.docker.swarm.task"
 _BUILT_IN = ("bridge", "host", "none", "docker_gwbridge", "ingress")
 
 
-def _name(kind: str, item: dict[str, Any], known: dict[str, str]) -> str:
-    if kind == "tasks":
-        service = known.get(item["ServiceID"], "<service ?>")[9:-1]
-        return f"<task {service}.{item.get('Slot') or 'node'}>"
-    if kind == "nodes":
-        return "<node>"
-    own = item["Name"] if kind == "networks" else item["Spec"]["Name"]
-    return f"<{kind[:-1]} {own}>"
+def _at(machine: Machine) -> tuple[str, ...]:
+    return ("--advertise-addr", machine.address, "--listen-addr", f"{machine.address}:2377")
 
 
 class DockerSide(Side):
@@ -188,38 +194,7 @@ class DockerSide(Side):
 
 
 class SkepSide(Side):
-    """skepd, in the network of its engine."""
+    machine = SkepMachine
 
     def __init__(self, directory: Path) -> None:
         super().__init__("skep", directory)
-        self.host: _NamespacedHost | None = None
-
-    @property
-    def socket(self) -> Path:
-        assert self.host is not None
-        return self.host.socket
-
-    def start(self) -> None:
-        super().start()
-        pid = int((self.engine / "pid").read_text())
-        made = _NamespacedHost(
-            self.directory, socket.gethostname(), f"unix://{self.engine / 'docker.sock'}", engine_pid=pid
-        )
-        self.host = made
-        made.start()
-
-    def stop(self) -> None:
-        if self.host is not None and self.host.process is not None:
-            self.host.run("swarm", "leave", "--force", check=False)
-            self.host.stop()
-        super().stop()
-
-
-class _NamespacedHost(Host):
-    def __init__(self, directory: Path, name: str, engine: str, *, engine_pid: int) -> None:
-        super().__init__(directory, name, engine)
-        self._engine_pid = engine_pid
-
-    @property
-    def prefix(self) -> list[str]:
-        return ["nsenter", f"--net=/proc/{self._engine_pid}/ns/net"]

@@ -61,7 +61,7 @@ def test_inspect_shows_what_was_asked_for_and_what_was_given(swarm: Swarm) -> No
 
 def test_a_worker_refuses_to_make_networks_of_the_swarm(swarm: Swarm) -> None:
     refused = swarm.workers[0].run("network", "create", "-d", "overlay", "x", check=False)
-    assert "This node is not a swarm manager" in refused.stderr
+    assert "Cannot create a multi-host network from a worker node" in refused.stderr
 
 
 def test_a_stack_is_deployed_with_its_networks_and_taken_away(

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from tests.differential.scenario import Scenario
 
-from . import api, events, networks, nodes, secrets, services, stacks, swarm, system, tasks, updates
+from . import (
+    api,
+    events,
+    networks,
+    nodes,
+    secrets,
+    services,
+    stacks,
+    swarm,
+    system,
+    tasks,
+    two_nodes,
+    updates,
+)
 
-_ORDER = ("none", "own", "shared")
+_ORDER = ("none", "own", "shared", "two")
 SCENARIOS: list[Scenario] = sorted(
     (
         each
-        for module in (swarm, nodes, services, updates, tasks, secrets, networks, stacks, api, events, system)
+        for module in (
+            swarm,
+            nodes,
+            services,
+            updates,
+            tasks,
+            secrets,
+            networks,
+            stacks,
+            api,
+            events,
+            system,
+            two_nodes,
+        )
         for each in module.SCENARIOS
     ),
     key=lambda each: _ORDER.index(each.swarm),

@@ -130,7 +130,6 @@ SCENARIOS = [
         ),
         "rm x",
         "network rm one",
-        get("/tasks"),
     ),
     scenario(
         "networks by the API",

@@ -23,7 +23,7 @@ from skep.api.resolve import find_network
 from skep.api.routes.reply import reply
 from skep.api.server import Route
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY, NetworkSpec
-from skep.runtime.errors import Conflict, Invalid, NoLeader, NotFound, NotManager
+from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, NotManager
 
 FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
@@ -74,6 +74,11 @@ class NetworkRoutes:
             if await self._swarm_one(spec.name) is not None and spec.name not in ("host", "bridge"):
                 raise Conflict(f"network with name {spec.name} already exists")
             return await self._passthrough.handle(request, body)
+        if self._node.local().state == "active" and not self._node.local().is_manager:
+            raise Denied(
+                "Cannot create a multi-host network from a worker node. Please create the network from a"
+                " manager node."
+            )
         assert self._forward is not None
         for each in await self._engine_networks({"name": [spec.name]} if spec.name else {}):
             if each["Name"] == spec.name and COPY_LABEL not in (each.get("Labels") or {}):

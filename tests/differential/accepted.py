@@ -134,6 +134,14 @@ ACCEPTED: tuple[Accepted, ...] = (
         skep=".*mounts of type cluster are not supported by skep yet",
     ),
     Accepted(
+        "cluster volumes are 501",
+        "skep has no CSI; an engine of before API 1.42 makes a local volume, and knows no `PUT`",
+        where=r"status|body.*",
+        scenario="volumes by the API",
+        step="(PUT /volumes/one.*|POST /volumes/create)",
+        skep=r"501|cluster volumes are not supported by skep|\(absent\)|\{'message': .*\}",
+    ),
+    Accepted(
         "logs say what they are: `Content-Type`",
         "as Docker does since API 1.42",
         where="Content-Type",

@@ -31,7 +31,7 @@ Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _PARAMETERS: dict[str, Schema] = {"version": {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}}
 _TEXTS = ("since", "until", "rollback", "registryAuthFrom", "tail", "scope")
-_NAMES = {"id": "an id, a name, or the beginning of an id"}
+_NAMES = {"id": "an id, a name, or the beginning of an id", "name": "a name"}
 
 
 class Message(Struct):

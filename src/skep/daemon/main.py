@@ -34,6 +34,7 @@ from skep.api.routes.services import ServiceRoutes
 from skep.api.routes.swarm import SwarmRoutes
 from skep.api.routes.system import SystemRoutes
 from skep.api.routes.tasks import TaskRoutes
+from skep.api.routes.volumes import VolumeRoutes
 from skep.api.server import ApiServer, Route
 from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
@@ -162,6 +163,7 @@ def make_routes(
         *TaskRoutes(node).routes(),
         *networks.routes(),
         *AttachmentRoutes(node, engine, networks).routes(),
+        *VolumeRoutes(engine).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),

@@ -156,6 +156,7 @@ SCENARIOS = [
         "service inspect web",
         get("/services/web"),
         get('/tasks?filters={"service":["web"]}'),
+        "network inspect --verbose -f '{{range $k, $v := .Services}}{{$k}} {{len $v.Tasks}} {{end}}' one",
         "network rm one",
         delete("/networks/one"),
         "network inspect -f '{{len .Containers}}' one",
@@ -214,6 +215,7 @@ SCENARIOS = [
         "service create -d --no-resolve-image --name four --replicas 0 -p 8090-8092:90-92 $IMAGE",
         "service ls --format '{{.Name}} {{.Ports}}' --filter name=four",
         "service create -d --no-resolve-image --name five --endpoint-mode dnsrr -p 70:70 $IMAGE",
+        delete("/networks/ingress"),
     ),
     scenario(
         "network prune and connect",

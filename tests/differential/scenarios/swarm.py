@@ -118,7 +118,7 @@ SCENARIOS = [
         "init with all options",
         f"{INIT} --availability drain --cert-expiry 1000h --dispatcher-heartbeat 7s --task-history-limit 3"
         " --max-snapshots 2 --snapshot-interval 5000 --default-addr-pool 172.30.0.0/16"
-        " --default-addr-pool-mask-length 26 --data-path-port 4800",
+        " --default-addr-pool-mask-length 26 --data-path-port 4800 --data-path-addr 127.0.0.1",
         swarm(),
         "node ls",
         "info --format {{json .Swarm.Cluster.DefaultAddrPool}}",

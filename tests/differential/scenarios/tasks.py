@@ -33,6 +33,8 @@ SCENARIOS = [
         filtered(node="nobody"),
         filtered(id="nobody"),
         filtered(color="red"),
+        filtered(runtime="container", service="looked-for"),
+        filtered(runtime="plugin"),
         get("/tasks/nobody"),
     ),
     scenario(

@@ -142,6 +142,13 @@ ACCEPTED: tuple[Accepted, ...] = (
         skep=r"501|cluster volumes are not supported by skep|\(absent\)|\{'message': .*\}",
     ),
     Accepted(
+        "the mode `dnsrr` is in a new service's `Endpoint`",
+        "Docker shows it only where there were ports or virtual addresses before",
+        where=r"body\.Endpoint\.Spec\.Mode",
+        docker=r"\(absent\)",
+        skep="dnsrr",
+    ),
+    Accepted(
         "logs say what they are: `Content-Type`",
         "as Docker does since API 1.42",
         where="Content-Type",

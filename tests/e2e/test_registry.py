@@ -119,6 +119,12 @@ def test_without_it_a_node_cannot_pull(
     # An update that brings them, and changes nothing else, lets the next task run.
     pair.manager.docker(*login, "service", "update", "-d", "--with-registry-auth", service)
     wait_until("it runs", lambda: pair.manager.running(service))
+    # What users ask of the registry themselves goes through with theirs, too.
+    assert "no basic auth credentials" in pair.manager.run("pull", image, check=False).stderr
+    assert "Image is up to date" in pair.manager.docker(*login, "pull", image)
+    account = {"username": USER, "password": PASSWORD, "serveraddress": private.address}
+    assert ask(pair, "POST", "/auth", account)[1]["Status"] == "Login Succeeded"
+    assert ask(pair, "POST", "/auth", {**account, "password": "wrong"})[0] >= 400
 
 
 def test_credentials_alone_need_no_new_task_and_last(pair: Swarm, private: Registry, service: str) -> None:

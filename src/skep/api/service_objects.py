@@ -57,11 +57,10 @@ class ServiceJson(Wire, frozen=True, kw_only=True):
 
 def service_json(view: View, service: Service, with_status: bool = False) -> ServiceJson:
     """Returns the service; `with_status` adds its counts (API 1.41)."""
-    endpoint = service.spec.endpoint_spec or EndpointSpec()
-    if endpoint.ports or service.spec.task_template.networks or service.spec.networks:
-        endpoint = replace(endpoint, mode=endpoint.mode or "vip")
-    else:
-        endpoint = EndpointSpec()  # nothing was allocated: Docker shows no endpoint then
+    asked, endpoint = service.spec.endpoint_spec, EndpointSpec()
+    is_allocated = service.spec.task_template.networks or service.spec.networks
+    if asked is not None and (asked.ports or is_allocated):  # else Docker shows no endpoint
+        endpoint = replace(asked, mode=asked.mode or "vip")
     return ServiceJson(
         id=service.id,
         version=Version(service.version),

@@ -64,6 +64,7 @@ SCENARIOS = [
         "network create -d overlay --ipv6 --subnet 172.28.8.0/24 --subnet fd00:28::/64 six",
         "network inspect six",
         "network create -d overlay --attachable --ingress seven",
+        "network create -d overlay --ipv4=false eight",
         "network rm plan",
     ),
     scenario(
@@ -175,6 +176,38 @@ SCENARIOS = [
         "service inspect -f '{{len .Spec.TaskTemplate.Networks}} {{len .Endpoint.VirtualIPs}}' web",
         "service update -d --no-resolve-image --network-rm two --endpoint-mode dnsrr web",
         "service inspect -f '{{json .Spec.EndpointSpec}} {{json .Endpoint}}' web",
+    ),
+    scenario(
+        "networks of a service as they were",
+        f"{OVERLAY} one",
+        post(
+            "/services/create",
+            {
+                "Name": "old",
+                "Mode": {"Replicated": {"Replicas": 0}},
+                "TaskTemplate": TASK,
+                "Networks": [{"Target": "one", "Aliases": ["a"]}],
+            },
+        ),
+        get("/services/old"),
+        *(
+            step
+            for name, endpoint in (("new", None), ("empty", {}), ("dns", {"Mode": "dnsrr"}))
+            for step in (
+                post(
+                    "/services/create",
+                    {
+                        "Name": name,
+                        "Mode": {"Replicated": {"Replicas": 0}},
+                        "TaskTemplate": {**TASK, "Networks": [{"Target": "one"}]},
+                        "EndpointSpec": endpoint,
+                    },
+                ),
+                get(f"/services/{name}", "Spec", "Endpoint"),
+            )
+        ),
+        "service rm new empty dns",
+        "network rm one",
     ),
     scenario(
         "services on networks that are not there",

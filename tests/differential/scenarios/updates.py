@@ -101,6 +101,7 @@ SCENARIOS = [
         "health checks",
         "--health-cmd true",
         "--health-interval 3s --health-retries 2",
+        "--health-start-interval 1s",
         "--no-healthcheck",
         "--health-cmd false",
     ),

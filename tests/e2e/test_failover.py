@@ -186,6 +186,11 @@ def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(swarm: Manag
     assert "needs 2 of them" in done.stderr
     assert "docker swarm init --force-new-cluster" in done.stderr
     assert "The swarm does not have a leader." in info(survivor)["Error"]
+    refused = survivor.run(
+        "swarm", "init", "--force-new-cluster", "--advertise-addr", "nonsense", check=False
+    )
+    assert "advertise address must be a non-zero IP address" in refused.stderr
+    assert info(survivor)["LocalNodeState"] == "active", "what runs here was let alone"
     survivor.docker("swarm", "init", "--force-new-cluster")
     wait_until("workers follow", lambda: [swarm.nodes()[n][0] for n in ("w0", "w1")] == ["Ready"] * 2)
     nodes = swarm.nodes()

@@ -123,11 +123,11 @@ class Orders:
         before = self._parts.membership
         if before.role != "manager":
             raise Unavailable(words.IN_SWARM)
-        await self._parts.stop()
         listen, advertise = parse_address(before.listen), before.advertise
         if request.advertise_addr:
             listen = resolve_listen(request.listen_addr)
             advertise = join_address(*resolve_advertise(request.advertise_addr, listen))
+        await self._parts.stop()
         membership = replace(
             before,
             listen=join_address(*listen),

@@ -115,6 +115,11 @@ SERVICES: list[Row] = [
         credentials(File="a", Registry="b"),
         'invalid CredentialSpec: cannot specify both "file" and "registry" credential specs',
     ),
+    (
+        credentials(Config="abc"),
+        "rpc error: code = InvalidArgument desc = CredentialSpec references config 'abc', but that config isn't"
+        " in config references with RuntimeTarget",
+    ),
     # Docker's own status for these is 500: it forgot to say whose fault it is.
     (constraint("bogus"), "rpc error: code = Unknown desc = constraint expected one operator from ==, !="),
     (constraint("==x"), "rpc error: code = Unknown desc = key '' is invalid"),

@@ -116,6 +116,7 @@ SCENARIOS = [
         container(Hostname="{{"),
         container(Env=["A={{.Task.Nothing}}"]),
         container(Privileges={"CredentialSpec": {"File": "a", "Registry": "b"}}),
+        container(Privileges={"CredentialSpec": {"Config": "abc"}}),
         container(Privileges={"SELinuxContext": {"Disable": True, "User": "u"}}),
         container(DNSConfig={"Nameservers": ["nonsense"]}),
         container(CapabilityAdd=["NONSENSE"], CapabilityDrop=["all"]),

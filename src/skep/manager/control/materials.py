@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
-from skep.model.container import ConfigReference, FileTarget, SecretReference
+from skep.model.container import ConfigReference, ContainerSpec, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
 from skep.model.spec import ServiceSpec
 from skep.runtime.clock import Clock
@@ -179,8 +179,19 @@ def validate_references(spec: ServiceSpec) -> None:
                 if config.file is None
                 else "invalid Config: cannot specify both File and Runtime"
             )
+    _check_credentials(container)
     _check_targets(SECRET, [_parts(each) for each in container.secrets])
     _check_targets(CONFIG, [_parts(each) for each in container.configs if each.runtime is None])
+
+
+def _check_credentials(container: ContainerSpec) -> None:
+    privileges = container.privileges
+    wanted = privileges.credential_spec.config if privileges and privileges.credential_spec else ""
+    if wanted and all(c.config_id != wanted or c.runtime is None for c in container.configs):
+        raise _invalid(
+            f"CredentialSpec references config '{wanted}', but that config isn't in config references with"
+            " RuntimeTarget"
+        )
 
 
 def _parts(reference: SecretReference | ConfigReference) -> tuple[str, str, FileTarget | None]:

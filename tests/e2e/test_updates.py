@@ -98,3 +98,65 @@ def test_tasks_that_ended_for_good_are_updated_too(swarm: Swarm) -> None:
     update(swarm, "ended", "--args", "sleep 1d")
     until(swarm, "ended", "completed")
     assert len(swarm.manager.running("ended")) == 1
+
+
+def test_a_shorter_history_is_in_force_at_once_for_all_modes(swarm: Swarm) -> None:
+    create(swarm, "many", "--replicas", "2")
+    create(swarm, "every", "--mode", "global")
+    for name in ("many", "every"):
+        for n in range(3):
+            update(swarm, name, "--env-add", f"N={n}", "--update-parallelism", "0")
+            until(swarm, name, "completed")
+        wait_until("all are kept", lambda name=name: len(swarm.manager.tasks(name)) == 8)
+    swarm.manager.docker("swarm", "update", "--task-history-limit", "2")
+    try:
+        for name in ("many", "every"):
+            wait_until("two of a slot are kept", lambda name=name: len(swarm.manager.tasks(name)) == 4)
+        swarm.manager.docker("swarm", "update", "--task-history-limit", "0")
+        for name in ("many", "every"):
+            wait_until("none is kept", lambda name=name: len(swarm.manager.tasks(name)) == 2)
+            assert len(swarm.manager.running(name)) == 2
+    finally:
+        swarm.manager.docker("swarm", "update", "--task-history-limit", "5")
+
+
+def test_scaling_while_an_update_is_under_way(swarm: Swarm) -> None:
+    """Up and down, while it goes on, and while it waits for somebody."""
+    create(swarm, "scaled", "--replicas", "6", "--update-delay", "500ms")
+    wait_until("all run", lambda: len(swarm.manager.running("scaled")) == 6)
+    update(swarm, "scaled", "--env-add", "A=1")
+    swarm.manager.docker("service", "scale", "-d", "scaled=9")
+    swarm.manager.docker("service", "scale", "-d", "scaled=3")
+    until(swarm, "scaled", "completed")
+    wait_until("three run", lambda: len(swarm.manager.tasks("scaled", "desired-state=running")) == 3)
+    ids = [row["ID"] for row in swarm.manager.running("scaled")]
+    tasks = swarm.manager.json("inspect", "--type", "task", *ids)
+    assert {tuple(task["Spec"]["ContainerSpec"]["Env"]) for task in tasks} == {("A=1",)}
+
+    update(swarm, "scaled", "--args", "false", "--restart-condition", "none")
+    assert until(swarm, "scaled", "paused")
+    swarm.manager.docker("service", "rollback", "-q", "-d", "scaled")
+    swarm.manager.docker("service", "scale", "-d", "scaled=5")
+    wait_until("five run as before", lambda: len(swarm.manager.running("scaled")) == 5)
+    assert arguments(swarm, "scaled") == ["sleep", "1d"]
+
+
+def test_a_global_service_is_updated_node_by_node_and_rolls_back(swarm: Swarm) -> None:
+    create(swarm, "globally", "--mode", "global", "--update-failure-action", "rollback")
+    wait_until("both run", lambda: len(swarm.manager.running("globally")) == 2)
+    update(swarm, "globally", "--args", "false", "--restart-condition", "none")
+    until(swarm, "globally", "rollback_completed")
+    assert arguments(swarm, "globally") == ["sleep", "1d"]
+    wait_until("both run", lambda: len(swarm.manager.running("globally")) == 2)
+    worker = swarm.workers[0].name
+    swarm.manager.docker("node", "update", "--availability", "drain", worker)
+    wait_until("one runs", lambda: len(swarm.manager.running("globally")) == 1)
+    update(
+        swarm, "globally", "--args", "sleep 2d", "--restart-condition", "any", "--update-order", "start-first"
+    )
+    until(swarm, "globally", "completed")
+    swarm.manager.docker("node", "update", "--availability", "active", worker)
+    wait_until("both run", lambda: len(swarm.manager.running("globally")) == 2)
+    ids = [row["ID"] for row in swarm.manager.running("globally")]
+    tasks = swarm.manager.json("inspect", "--type", "task", *ids)
+    assert [task["Spec"]["ContainerSpec"]["Args"] for task in tasks] == [["sleep", "2d"]] * 2

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,9 +169,11 @@ def test_one_of_a_swarm_that_locks_tells_nobody_anything(two: Managers, fresh: H
         "unlock key": unlock_key.removeprefix("SWMKEY-1-").encode(),
         "join token": manager.docker("swarm", "join-token", "-q", "manager").split("-")[-1].encode(),
         "environment": b"a-password-in-a-service",
+        "secret": b"what-only-tasks-may-know",
     }
     assert leaks_in(file.read_bytes(), secrets) == ["data key"], "what is looked for is found"
-    create(manager, "secretive", 1, "--env", "P=a-password-in-a-service", *ON_WORKER)
+    manager.docker("secret", "create", "known", "-", data=secrets["secret"])
+    create(manager, "secretive", 1, "--secret", "known", "--env", "P=a-password-in-a-service", *ON_WORKER)
     skep_ok("backup", "create", "--force", file, on=manager)
     assert leaks_in(file.read_bytes(), secrets) == []
     assert "opens with  the swarm's unlock key" in skep_ok("backup", "inspect", file)
@@ -187,7 +190,13 @@ def test_one_of_a_swarm_that_locks_tells_nobody_anything(two: Managers, fresh: H
     fresh.run("swarm", "unlock", data=unlock_key.encode())
     assert "secretive" in fresh.docker("service", "ls", "--format", "{{.Name}}").split()
     manager.docker("service", "rm", "secretive")
+    manager.docker("secret", "rm", "known")
     manager.docker("swarm", "update", "--autolock=false")
+
+
+def without_version(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A restored store counts its versions anew."""
+    return [{key: value for key, value in each.items() if key != "Version"} for each in found]
 
 
 def keys_of(file: Path) -> bytes:
@@ -221,6 +230,13 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     """The last test of its swarm: the managers are lost."""
     file = tmp_path / "swarm.backup"
     manager, follower = two.managers
+    manager.docker("secret", "create", "pass", "-", data=b"word")
+    manager.docker("config", "create", "conf", "-", data=b"a = 1")
+    manager.docker("network", "create", "-d", "overlay", "net")
+    create(manager, "with", 1, "--secret", "pass", "--config", "conf", "--network", "net", *ON_WORKER)
+    wait_until("it runs", lambda: manager.running("with"))
+    objects = [("secret", "pass"), ("config", "conf"), ("network", "net")]
+    were = {kind: without_version(manager.json(kind, "inspect", name)) for kind, name in objects}
     ended = threading.Event()
     acknowledged: list[str] = []
 
@@ -244,7 +260,7 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
         header = read(stream).header
     assert f"services: {header.services}, tasks: {header.tasks}, nodes: 3" in printed
     assert skep_ok("backup", "inspect", file) == printed
-    assert len(before) < header.services <= len(after) + 2  # with `web`, and one under way
+    assert len(before) < header.services <= len(after) + 3  # with `web` and `with`, and one under way
     running = sorted(row["ID"] for row in manager.running("web"))
     for lost in two.managers:
         lost.kill()
@@ -259,6 +275,9 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     assert sorted(row["ID"] for row in fresh.running("web")) == running, "what runs was kept"
     listed = set(fresh.docker("service", "ls", "--format", "{{.Name}}").split())
     assert set(before) < listed
+    assert {kind: without_version(fresh.json(kind, "inspect", name)) for kind, name in objects} == were
+    fresh.docker("service", "scale", "-d", "with=2")
+    wait_until("secrets are given out as before", lambda: len(fresh.running("with")) == 2)
     fresh.docker("node", "rm", "--force", "m0", "m1")
     fresh.docker("service", "scale", "-d", "web=31")
     wait_until("it is a swarm as before", lambda: len(fresh.running("web")) == 31)

@@ -66,7 +66,8 @@ class Runner:
         machine = self._side.at(step.at)
         done = machine.docker(*arguments, stdin=step.stdin, environment=dict(step.environment))
         printed = done.stdout
-        if arguments[:2] == ["stack", "deploy"]:  # the client takes what is in a file in any order
+        # The client takes what is in a file in any order, and Docker lists networks so.
+        if arguments[:2] in (["stack", "deploy"], ["stack", "rm"]):
             printed = "".join(sorted(printed.splitlines(keepends=True)))
         return {
             "exit": done.returncode,

@@ -248,6 +248,7 @@ SCENARIOS = [
         "service create -d --no-resolve-image --name four --replicas 0 -p 8090-8092:90-92 $IMAGE",
         "service ls --format '{{.Name}} {{.Ports}}' --filter name=four",
         "service create -d --no-resolve-image --name five --endpoint-mode dnsrr -p 70:70 $IMAGE",
+        "service rm web four",  # of several that need it, Docker names any
         delete("/networks/ingress"),
     ),
     scenario(

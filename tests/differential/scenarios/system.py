@@ -17,7 +17,7 @@ SCENARIOS = [
         get('/volumes?filters={"name":["one"]}', "Warnings"),
         get('/volumes?filters={"color":["red"]}'),
         Call("PUT", "/volumes/one?version=1", {"Spec": {"Availability": "drain"}}),
-        post("/volumes/create", {"Name": "csi", "ClusterVolumeSpec": {"AccessMode": {"Scope": "single"}}}),
+        post("/volumes/create", {"Name": "one", "ClusterVolumeSpec": {"AccessMode": {"Scope": "single"}}}),
         post("/volumes/create", "x"),
         get("/volumes/nobody"),
         delete("/volumes/nobody"),

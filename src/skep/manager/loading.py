@@ -39,10 +39,7 @@ async def load(store: Store) -> View:
             view.put_task(task)
         if n % BREATH == BREATH - 1:
             await asyncio.sleep(0)
-    for slots in view.slots.values():
-        for tasks in slots.values():
-            if len(tasks) > 1:
-                tasks.sort(key=lambda t: t.created_at)
+    view.order_slots()
     return view
 
 

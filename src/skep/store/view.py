@@ -60,7 +60,9 @@ class View:
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self.tasks: dict[str, Task] = {}
         self.status: dict[str, TaskStatus] = {}  # last report of live tasks, by task id
-        self.slots: dict[str, dict[SlotKey, list[Task]]] = {}  # service -> slot -> its tasks, oldest first
+        # service -> slot -> its tasks, oldest first: tuples of tasks are nothing to Python's garbage
+        # collector, whose full rounds stop the leader, and there is one for each replica
+        self.slots: dict[str, dict[SlotKey, tuple[Task, ...]]] = {}
         self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
         self.pending: dict[str, dict[SlotKey, PendingTask]] = {}  # service -> slot -> task
         self.pending_ids: dict[str, PendingTask] = {}
@@ -169,9 +171,9 @@ class View:
         gone back since."""
         return max(now, self.newest_at.get(service_id, 0.0) + TICK_S)
 
-    def slot(self, service_id: str, key: SlotKey) -> list[Task]:
-        """Returns the tasks of a slot, oldest first; the caller must not change the list."""
-        return self.slots.get(service_id, {}).get(key, [])
+    def slot(self, service_id: str, key: SlotKey) -> tuple[Task, ...]:
+        """Returns the tasks of a slot, oldest first."""
+        return self.slots.get(service_id, {}).get(key, ())
 
     def tasks_of_node(self, node_id: str) -> Iterable[Task]:
         for bucket in self.buckets.get(node_id, {}).values():
@@ -349,22 +351,27 @@ class View:
                         self.usage.pop(old.node_id, None)
 
     def _put_in_slot(self, task: Task, old: Task | None) -> None:
-        slots = self.slots.setdefault(task.service_id, {})
-        tasks = slots.get(slot_key(task))
-        if tasks is None:
-            slots[slot_key(task)] = [task]
-        elif old is None:
-            tasks.append(task)
+        slots, key = self.slots.setdefault(task.service_id, {}), slot_key(task)
+        tasks = slots.get(key, ())
+        if old is None:
+            slots[key] = (*tasks, task)
         else:
-            tasks[tasks.index(old)] = task
+            slots[key] = tuple(task if known is old else known for known in tasks)
 
     def _drop_from_slot(self, task: Task) -> None:
-        slots = self.slots.get(task.service_id, {})
-        tasks = slots.get(slot_key(task))
-        if tasks is not None:
-            tasks.remove(task)
-            if not tasks:
-                del slots[slot_key(task)]
+        slots, key = self.slots.get(task.service_id, {}), slot_key(task)
+        left = tuple(known for known in slots.get(key, ()) if known is not task)
+        if left:
+            slots[key] = left
+        else:
+            slots.pop(key, None)
+
+    def order_slots(self) -> None:
+        """Puts each slot's tasks in the order of their creation, after they were put in any."""
+        for slots in self.slots.values():
+            for key, tasks in slots.items():
+                if len(tasks) > 1:
+                    slots[key] = tuple(sorted(tasks, key=lambda task: task.created_at))
 
     # Changing: soft state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -52,6 +53,16 @@ def free_port() -> int:
         if port not in _given:
             _given.add(port)
             return port
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("skep", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
 
 
 class Host:
@@ -125,6 +136,15 @@ class Host:
         if check and done.returncode != 0:
             raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}\n{self.log()}")
         return done
+
+    def pinged(self) -> str:
+        """Returns what a ping says of this host's part in a swarm."""
+        connection = UnixConnection(str(self.socket))
+        try:
+            connection.request("GET", "/_ping")
+            return connection.getresponse().headers["Swarm"]
+        finally:
+            connection.close()
 
     @contextlib.contextmanager
     def stream(self, *arguments: str, both: bool = False) -> Iterator[Lines]:

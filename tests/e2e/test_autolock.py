@@ -77,7 +77,7 @@ def test_a_restarted_manager_is_locked_until_it_is_unlocked(host: Host) -> None:
     node_id = host.docker("info", "--format", "{{.Swarm.NodeID}}")
     restart(host)
 
-    assert state_of(host) == "locked"
+    assert state_of(host) == host.pinged() == "locked"
     for command in (
         ("node", "ls"),
         ("service", "ls"),

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from .hosts import Swarm, wait_until
+from .hosts import Swarm, UnixConnection, wait_until
 from .skep_cli import skep_ok
-from .test_bad_requests import UnixConnection
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 SECOND_NS = 10**9

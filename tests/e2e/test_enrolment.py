@@ -153,11 +153,38 @@ def test_an_expired_certificate_says_so_and_the_node_can_join_again(lone: Swarm,
     expire(newcomer)
     newcomer.start()
     info = newcomer.json("info", "--format", "{{json .Swarm}}")
-    assert info["LocalNodeState"] == "error"
+    assert info["LocalNodeState"] == newcomer.pinged() == "error"
     assert "Swarm certificates have expired" in info["Error"]
     newcomer.docker("swarm", "leave", "--force")
     newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
     assert newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active"
+
+
+def test_a_worker_that_has_not_found_a_manager_is_pending_and_says_why(
+    newcomer: Host, short_dir: Path
+) -> None:
+    manager = Swarm(short_dir, "simulated", workers=0)
+    try:
+        manager.start().join(newcomer)
+        assert newcomer.pinged() == "active/worker"
+        newcomer.stop()
+        manager.manager.kill()
+        newcomer.start()
+        wait_until(
+            "it has tried", lambda: manager.address in newcomer.docker("info", "--format", "{{.Swarm.Error}}")
+        )
+        assert (
+            newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == newcomer.pinged() == "pending"
+        )
+        assert "Worker nodes can't be used" in newcomer.run("node", "ls", check=False).stderr
+        manager.manager.start()
+        wait_until("it has a session", lambda: newcomer.pinged() == "active/worker")
+        assert newcomer.docker("info", "--format", "{{.Swarm.Error}}") == ""
+        manager.manager.kill()
+        assert newcomer.pinged() == "active/worker", "a session that broke is another matter"
+        manager.manager.start()
+    finally:
+        manager.stop()
 
 
 def test_a_manager_that_slept_past_its_expiry_renews_itself(newcomer: Host) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .hosts import Host, wait_until
+from .hosts import Host, UnixConnection, wait_until
 from .managers import Managers, create, info, wait_running
-from .test_bad_requests import UnixConnection
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,8 +13,7 @@ import pytest
 
 from tests.registry import PASSWORD, USER, Registry, registry
 
-from .hosts import Swarm, wait_until
-from .test_bad_requests import UnixConnection
+from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 

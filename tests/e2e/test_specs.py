@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from .hosts import Swarm, wait_until
-from .test_bad_requests import UnixConnection
+from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 SECOND_NS = 10**9

@@ -78,6 +78,8 @@ class Session:
         self._features: frozenset[str] = frozenset()  # of the manager
         self._address = ""  # of the manager that the line goes to
         self.ready = asyncio.Event()  # set while a session stands
+        self.has_stood = False  # there was one since the daemon began
+        self.trouble = ""  # why there is none: what the last try said
 
     def report(self, task_id: str, status: TaskStatus) -> None:
         """Queues a status; only the latest of a task is sent (bounded by the number of tasks)."""
@@ -175,6 +177,7 @@ class Session:
                         self._stood, left = False, self._round(address)
                 except SkepError as error:
                     log.warning("session.failed", manager=address, error=str(error))
+                    self.trouble = f"manager {address}: {error}"
                 if self._removed:
                     return
                 if self._redirect or (left and left[0] != address):
@@ -249,7 +252,8 @@ class Session:
         elif isinstance(message, messages.Registered):
             self._features = frozenset(message.features)
             self._learn(message.heartbeat_s, message.managers)
-            self._registered = self._stood = True
+            self._registered = self._stood = self.has_stood = True
+            self.trouble = ""
             self.ready.set()
             self._pending = dict(self._worker.everything())
             self._flush()

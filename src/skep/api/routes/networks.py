@@ -74,7 +74,8 @@ class NetworkRoutes:
             if await self._swarm_one(spec.name) is not None and spec.name not in ("host", "bridge"):
                 raise Conflict(f"network with name {spec.name} already exists")
             return await self._passthrough.handle(request, body)
-        if self._node.local().state == "active" and not self._node.local().is_manager:
+        local = self._node.local()
+        if local.state in ("active", "pending") and not local.is_manager:
             raise Denied(
                 "Cannot create a multi-host network from a worker node. Please create the network from a"
                 " manager node."

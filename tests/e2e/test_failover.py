@@ -137,6 +137,35 @@ def test_the_progress_of_an_update_goes_on_over_a_change_of_leader(swarm: Manage
     assert len(other.running("updated")) == 20
 
 
+@pytest.mark.parametrize("is_hanging", [False, True], ids=["killed", "hanging"])
+def test_followed_logs_break_off_with_the_leader_and_are_whole_afterwards(
+    swarm: Managers, is_hanging: bool
+) -> None:
+    create(swarm.first, "talks", 2, "--constraint", "node.role==worker")
+    wait_running(swarm.first, "talks", 2)
+    leader, other = swarm.leader(), swarm.followers()[0]
+    with other.stream("service", "logs", "-f", "--raw", "talks", both=True) as lines:
+        wait_until("it has begun", lambda: len(lines.seen) > 2)
+        if is_hanging:
+            pause(leader)
+        else:
+            leader.kill()
+        wait_until("it ends", lambda: lines.ended, 2 * ANSWER_S)
+    *said, why = (line.strip() for line in lines.seen)
+    assert "EOF" in why
+
+    def is_whole() -> bool:
+        """Nodes that have not noticed yet are named, never left out."""
+        done = other.run("service", "logs", "--raw", "talks")
+        is_there = set(said) <= set(done.stdout.splitlines())
+        assert is_there or "no logs from node" in done.stderr, done
+        return is_there
+
+    wait_until("nodes have found the new leader", is_whole, 40)
+    if is_hanging:
+        resume(leader)
+
+
 def test_clients_that_go_on_writing_lose_nothing(swarm: Managers) -> None:
     """Every acknowledged write is there afterwards; what was answered with an error may be or not."""
     leader, other = swarm.leader(), swarm.followers()[0]

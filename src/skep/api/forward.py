@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 WAIT_S = 15.0  # a leader that died is replaced in 3 s; twice that where etcd's votes were split, and room
 POLL_S, LED_POLL_S = 0.1, 0.25
+LET_GO_S = 2.0  # a leader that was deposed may end what it is saying; the longest list takes a second
 KNOCK_S = 2.0  # until a manager that was the leader has shown that it is there
 LOST = (
     "the leader was lost while it carried this out: it may or may not have been done."
@@ -100,7 +101,7 @@ class LeaderForward:
             raise Unavailable(LOST) from error
         finally:
             asking.cancel()
-        return await self._relay(request, upstream)
+        return await self._relay(request, upstream, socket)
 
     async def _until_answered(self, asking: asyncio.Future[ClientResponse], socket: str) -> None:
         """Errors: `Unavailable` where another manager leads before there is an answer: one that hangs
@@ -127,11 +128,27 @@ class LeaderForward:
             return not isinstance(error, NoLeader)
         return True
 
-    async def _relay(self, request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
+    async def _relay(self, request: web.Request, upstream: ClientResponse, socket: str) -> web.StreamResponse:
         if upstream.headers.get(NO_LEADER):
             upstream.release()
             raise NoLeader("the manager that led does not any more")
-        return await relay(request, upstream)
+        relaying = asyncio.ensure_future(relay(request, upstream))
+        try:
+            await self._until_relayed(relaying, socket)
+            upstream.close()  # where it is not over, it breaks off
+            return await relaying
+        finally:
+            relaying.cancel()
+
+    async def _until_relayed(self, relaying: asyncio.Future[web.StreamResponse], socket: str) -> None:
+        """Returns also where another manager has led for a while: logs that are followed through one that
+        hangs would neither go on nor end."""
+        loop = asyncio.get_running_loop()
+        led_at = loop.time()
+        while not relaying.done() and loop.time() - led_at < LET_GO_S:
+            await asyncio.wait([relaying], timeout=LED_POLL_S)
+            if not self._another_leads(socket):
+                led_at = loop.time()
 
     async def _knock(self, session: ClientSession) -> None:
         """A write is only sent to a manager that is there. Errors: `_NotDone`."""

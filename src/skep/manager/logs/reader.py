@@ -125,10 +125,12 @@ class LogReader:
         self.look()
 
     def _take(self, task: Task, is_late: bool) -> None:
-        status = self._broker.view.status_of(task)
-        if status is None or status.state < STARTING:
-            return  # it has put out nothing yet
         view = self._broker.view
+        status = view.status_of(task)
+        # A new leader does not know yet what tasks of before do: their nodes are waited for, and asked.
+        is_unheard = status is None and task.created_at < view.led_since
+        if not is_unheard and (status is None or status.state < STARTING):
+            return  # it has put out nothing yet
         origin = Origin(task.node_id, task.service_id, task.id)
         if task.id in self._logs:
             return

@@ -66,8 +66,7 @@ class Runner:
         machine = self._side.at(step.at)
         done = machine.docker(*arguments, stdin=step.stdin, environment=dict(step.environment))
         printed = done.stdout
-        # The client takes what is in a file in any order, and Docker lists networks so.
-        if arguments[:2] in (["stack", "deploy"], ["stack", "rm"]):
+        if _is_in_any_order(arguments):
             printed = "".join(sorted(printed.splitlines(keepends=True)))
         return {
             "exit": done.returncode,
@@ -173,3 +172,15 @@ def _merged(value: Any, changes: Any) -> Any:
         return changes
     kept = {k: v for k, v in value.items() if changes.get(k, v) is not None}
     return kept | {k: _merged(value.get(k), v) for k, v in changes.items() if v is not None}
+
+
+def _is_in_any_order(arguments: list[str]) -> bool:
+    """The client takes what is in a file in any order, Docker lists networks so, and which slot of a service is on
+    which node is chance: without their names, its tasks are compared as a set."""
+    if arguments[:2] in (["stack", "deploy"], ["stack", "rm"]):
+        return True
+    return (
+        arguments[:2] == ["service", "ps"]
+        and "--format" in arguments
+        and "{{.Name}}" not in " ".join(arguments)
+    )

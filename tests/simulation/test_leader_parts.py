@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from skep.manager.alarms import ALARM_MIN_S, Alarms
 from skep.manager.control.nodes import NodeControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.dispatcher.presence import MISSED_BEATS
@@ -231,5 +232,22 @@ def test_a_new_leader_tells_of_all_managers_at_once() -> None:
         assert sorted(registered.managers) == ["10.0.0.0:1", "10.0.0.1:1"]
         leader.dispatcher.stop()
         await leadership.resign()
+
+    run(scenario)
+
+
+def test_a_service_and_its_slots_may_be_due_at_one_time() -> None:
+    """Found by the simulation's seed 95176 with a follower: the two could not be put in order, and the leader ended."""
+
+    async def scenario() -> None:
+        alarms = Alarms(LoopClock(0))
+        keys = (None, 2, None, 1)
+        for service_id in ("s", "s", "t"):
+            for key in keys:
+                alarms.set(0.0, service_id, key)
+        assert alarms.next_s() == pytest.approx(ALARM_MIN_S)
+        await asyncio.sleep(2 * ALARM_MIN_S)
+        assert list(alarms.ring()) == [(service_id, key) for service_id in "st" for key in (None, 2, 1)]
+        assert alarms.next_s() is None
 
     run(scenario)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Iterator
 
 from skep.runtime.clock import Clock
@@ -17,7 +18,9 @@ class Alarms:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._alarms: list[tuple[float, str, SlotKey | None]] = []
+        # The number parts those of one time, whose keys cannot be compared.
+        self._alarms: list[tuple[float, int, str, SlotKey | None]] = []
+        self._numbers = itertools.count()
         self._alarm_at: dict[tuple[str, SlotKey | None], float] = {}
 
     def set(self, at: float | None, service_id: str, key: SlotKey | None) -> None:
@@ -30,7 +33,9 @@ class Alarms:
         if known is not None and known <= at:
             return
         self._alarm_at[service_id, key] = at
-        heapq.heappush(self._alarms, (at, service_id, key))  # an older alarm rings in vain
+        heapq.heappush(
+            self._alarms, (at, next(self._numbers), service_id, key)
+        )  # an older alarm rings in vain
 
     def next_s(self) -> float | None:
         """Returns how long it is until the next one; None where there is none."""
@@ -42,7 +47,7 @@ class Alarms:
         """Takes those whose time has come."""
         now = asyncio.get_running_loop().time()
         while self._alarms and self._alarms[0][0] <= now:
-            at, service_id, key = heapq.heappop(self._alarms)
+            at, _, service_id, key = heapq.heappop(self._alarms)
             if self._alarm_at.get((service_id, key)) == at:
                 del self._alarm_at[service_id, key]
             yield service_id, key

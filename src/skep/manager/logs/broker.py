@@ -119,16 +119,27 @@ class LogBroker:
         self._connections -= 1
         source.close()
 
+    def why_away(self, node_id: str) -> str:
+        """Returns why a node cannot be asked at the moment; an empty text where it can."""
+        if self._nodes.has(node_id):
+            return ""
+        if node_id not in self._view.nodes:
+            return "it is not in the swarm any more"
+        if self._view.node_state(node_id).state == DOWN:
+            return "it is down"
+        return "it has no connection to this manager"
+
+    def may_come(self, node_id: str) -> bool:
+        """True for a node that is here or, as it is not down, may come yet: to a new leader they come one
+        after the other."""
+        is_down = self._view.node_state(node_id).state == DOWN
+        return self._nodes.has(node_id) or (node_id in self._view.nodes and not is_down)
+
     async def _wait_here(self, node_id: str) -> None:
-        """A node that is not down may come yet: to a new leader they come one after the other."""
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         while not self._nodes.has(node_id):
-            if node_id not in self._view.nodes:
-                raise Unavailable("it is not in the swarm any more")
-            if self._view.node_state(node_id).state == DOWN:
-                raise Unavailable("it is down")
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unavailable("it has no connection to this manager")
+            if not self.may_come(node_id) or asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(self.why_away(node_id))
             await asyncio.sleep(HERE_POLL_S)
 
     # What comes from the port

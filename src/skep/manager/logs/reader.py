@@ -31,6 +31,7 @@ READING_MAX = 128  # nodes read at once where nothing is followed: connections, 
 TOGETHER_S = 0.1  # tasks of a node that start together are asked for together
 AGAIN_S = 2.0  # before a task whose stream broke off, and which runs, is asked for again
 SLICE = 1000  # tasks that are looked at before the loop goes round: 2 ms
+HEARD_POLL_S, HEARD_POLLS = 0.1, 50  # five seconds, as for a node that was asked
 TASKS_MAX = 2000  # per connection: a request of 100 kB
 
 
@@ -90,12 +91,14 @@ class LogReader:
             work.cancel()
 
     def end(self, reason: str) -> None:
-        """Ends it before its time, with a word."""
+        """Ends it before its time, with a word, which is the last one."""
         for sources in self._sources.values():
             for source in sources:
                 source.close(reason)
         if not self._is_ending:
             self._is_ending = True
+            for work in self._works:
+                work.cancel()
             self._do(self._say_end(reason))
 
     # What there is to read
@@ -107,11 +110,38 @@ class LogReader:
             tasks = [task] if task is not None else []
         else:
             tasks = list(view.tasks_of_service(selection.service_id))
+        unheard = []
         for n, task in enumerate(tasks, 1):
-            self._take(task, is_late=False)
+            if view.status_of(task) is None and task.created_at < view.led_since:
+                unheard.append(self._note(task, is_late=False))
+            else:
+                self._take(task, is_late=False)
             if n % SLICE == 0:
                 await asyncio.sleep(0)
         self._flush()
+        await self._wait_heard(unheard)
+
+    async def _wait_heard(self, logs: list[_Log]) -> None:
+        """A new leader does not know what tasks of before do until their nodes have come and said it. Waits
+        a while, then names the nodes that are missing; a follower reads them when they come."""
+        missing: dict[str, list[_Log]] = {}
+        for _ in range(HEARD_POLLS):
+            missing = {}
+            for n, each in enumerate(logs, 1):
+                if n % SLICE == 0:
+                    await asyncio.sleep(0)
+                if self._has_begun(each.task):
+                    self._want(each)
+                elif self._broker.view.status_of(each.task) is None:
+                    missing.setdefault(each.task.node_id, []).append(each)
+            logs = [each for of_node in missing.values() for each in of_node]
+            if not any(self._broker.may_come(node_id) for node_id in missing):
+                break
+            await asyncio.sleep(HEARD_POLL_S)
+        for node_id, of_node in missing.items():
+            why = self._broker.why_away(node_id)
+            if why:
+                await self._name(node_id, of_node, why)
 
     def task_changed(self, task: Task) -> None:
         """A task of this service did something."""
@@ -120,24 +150,27 @@ class LogReader:
         known = self._logs.get(task.id)
         if known is None:
             self._take(task, is_late=True)
-        elif not known.is_read and not known.is_over:
+        elif self._has_begun(task):
             self._want(known)
         self.look()
 
     def _take(self, task: Task, is_late: bool) -> None:
-        view = self._broker.view
-        status = view.status_of(task)
-        # A new leader does not know yet what tasks of before do: their nodes are waited for, and asked.
-        is_unheard = status is None and task.created_at < view.led_since
-        if not is_unheard and (status is None or status.state < STARTING):
-            return  # it has put out nothing yet
-        origin = Origin(task.node_id, task.service_id, task.id)
-        if task.id in self._logs:
+        if not self._has_begun(task) or task.id in self._logs:
             return
-        log_of = self._logs[task.id] = _Log(task, LineWriter(origin, self._style), is_late)
-        self._want(log_of)
+        self._want(self._note(task, is_late))
         if is_late and len(self._logs) % SLICE == 0:  # a crash loop that is followed for weeks
-            self._logs = {k: v for k, v in self._logs.items() if v.is_read or k in view.tasks}
+            tasks = self._broker.view.tasks
+            self._logs = {k: v for k, v in self._logs.items() if v.is_read or k in tasks}
+
+    def _has_begun(self, task: Task) -> bool:
+        """True where it may have put out something, as far as this leader knows."""
+        status = self._broker.view.status_of(task)
+        return status is not None and status.state >= STARTING
+
+    def _note(self, task: Task, is_late: bool) -> _Log:
+        origin = Origin(task.node_id, task.service_id, task.id)
+        noted = self._logs[task.id] = _Log(task, LineWriter(origin, self._style), is_late)
+        return noted
 
     def _want(self, log_of: _Log) -> None:
         if log_of.is_read or log_of.is_over:
@@ -285,8 +318,13 @@ class LogReader:
                 self._want_later(left)
             else:
                 self._lost.setdefault(node_id, []).extend(left)
+        await self._name(node_id, logs, reason)
+
+    async def _name(self, node_id: str, logs: list[_Log], reason: str) -> None:
+        """Says once why a node brings nothing."""
         if node_id not in self._warned:
             self._warned.add(node_id)
+            node = self._broker.view.nodes.get(node_id)
             name = node.description.hostname if node is not None else node_id
             no = "no more" if any(each.writer.last_time for each in logs) else "no"
             await self._warn(logs[-1].task, f"{no} logs from node {name}: {reason}")

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,10 +81,13 @@ class Machine:
     def pull_plug(self) -> None:
         """Its daemons die at once; what they started is left alone."""
         self.node_id()  # still asked for afterwards
-        pid = int((self.engine / "pid").read_text())
-        os.kill(pid, signal.SIGKILL)
-        while Path(f"/proc/{pid}/stat").exists() and ") Z" not in Path(f"/proc/{pid}/stat").read_text():
-            pass
+        for file in (self.engine / "pid", self.engine / "exec/containerd/containerd.pid"):
+            pid = int(file.read_text())
+            with contextlib.suppress(ProcessLookupError):  # the second ends with the first
+                os.kill(pid, signal.SIGKILL)
+            while _runs(pid):
+                time.sleep(0.01)
+            file.unlink()  # else it counts as running for as long as nobody has reaped it
 
     def plug_in(self) -> None:
         """Starts its daemons again, also where they were not killed."""
@@ -192,6 +196,13 @@ class _NamespacedHost(Host):
     @property
     def prefix(self) -> list[str]:
         return ["nsenter", f"--net={self._network}"]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _all(*commands: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -87,7 +88,10 @@ class Side:
 
     def _is_whole(self) -> bool:
         """True where every machine is the node that it was made, and nobody else is one."""
-        reply = self.call("GET", "/nodes")
+        try:
+            reply = self.call("GET", "/nodes")
+        except OSError:
+            return False  # the scenario failed while it was down
         nodes = reply.json() if reply.status == 200 else []
         roles = {node["ID"]: node["Spec"]["Role"] for node in nodes if node["Status"]["State"] == "ready"}
         wanted = {m.node_id(): "worker" for m in self.machines[: self.nodes]}
@@ -113,7 +117,8 @@ class Side:
     def name_of(self, text: str) -> str:
         """Returns what an id, or its first 12 characters, is the id of; the same text for what is no id."""
         if text not in self._names:
-            self._learn()
+            with contextlib.suppress(OSError):  # the machine is down
+                self._learn()
         known = self._names.get(text)
         if known is None and len(text) == 25:
             return "<id>"

@@ -176,7 +176,6 @@ SCENARIOS = [
         Power(2, False),
         Power(2, True),
         *at(2, "info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}'", "node ls"),
-        Call("GET", "/_ping", headers=("Swarm",), at=2),
         Power(1, True),
         state_of("$NODE2", "ready"),
         *at(2, "info --format '{{.Swarm.LocalNodeState}}{{.Swarm.Error}}'"),

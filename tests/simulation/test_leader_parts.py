@@ -15,6 +15,7 @@ from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.dispatcher.presence import MISSED_BEATS
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
+from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
 from skep.model.task import Task, TaskStatus
@@ -31,7 +32,7 @@ from skep.rpc.messages import (
 )
 from skep.rpc.port import Identity
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Deposed, Invalid, NotFound, OutcomeUnknown
+from skep.runtime.errors import Deposed, Invalid, NotFound, OutcomeUnknown, Unavailable
 from skep.sim.loop import Place, VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
@@ -53,6 +54,12 @@ def new_node(node_id: str) -> Node:
         created_at=0,
         updated_at=0,
     )
+
+
+class NoListener:
+    """Hears of changes of the managers, and does nothing (fulfils `membership.Listener`)."""
+
+    def members_changed(self, node_ids: set[str]) -> None: ...
 
 
 class Deaf:
@@ -249,5 +256,36 @@ def test_a_service_and_its_slots_may_be_due_at_one_time() -> None:
         await asyncio.sleep(2 * ALARM_MIN_S)
         assert list(alarms.ring()) == [(service_id, key) for service_id in "st" for key in (None, 2, 1)]
         assert alarms.next_s() is None
+
+    run(scenario)
+
+
+def test_answers_of_long_ago_are_not_counted_upon() -> None:
+    """Found by the simulation's seed 96327 with a follower: a leader that had stood still for 20 s while it asked
+    removed a manager by the answers of before."""
+
+    async def scenario() -> None:
+        view, state = View(), MemoryState()
+        for n, node_id in enumerate("abc"):
+            view.put_node(replace(new_node(node_id), spec=NodeSpec(role="manager")))
+            state.members[node_id] = Member(n, node_id, False)
+
+        async def probe(node_id: str) -> bool:
+            await asyncio.sleep(0.5)
+            return True
+
+        members = MemoryMembers(MemoryStore(state), state)
+        membership = Membership(view, members, "a", probe, b"", NoListener())
+        place = Place()
+        looking = place.run(asyncio.ensure_future, membership.look())
+        await asyncio.sleep(0.2)
+        place.freeze()
+        await asyncio.sleep(20)
+        place.thaw()
+        with pytest.raises(Unavailable, match="stood still"):
+            await looking
+        assert not view.members
+        await membership.look()
+        assert view.reachable == frozenset("abc")
 
     run(scenario)

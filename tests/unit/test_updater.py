@@ -293,3 +293,18 @@ def test_an_update_tells_its_own_tasks_from_those_before_also_where_the_clock_we
     view.put_service(replace(put.service, version=4))
     (wanted,) = step(view, again, [], NOW).wanted
     assert wanted.created_at >= put.service.update.started_at
+
+
+def test_what_starts_first_where_a_task_has_failed_writes_down_that_it_did() -> None:
+    """Found by the simulation's seed 91043: what it had held was given to the new one, and a next leader would
+    have found both with it."""
+    view = View()
+    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
+    view.put_status(view.tasks["old1"], TaskStatus(FAILED, NOW))
+    progress = updater.begin(view, service, NOW)
+    assert progress is not None
+    first = step(view, progress, [], NOW)
+    assert [w.slot for w in first.wanted] == [1]
+    assert [(c.task.id, c.task.result) for c in first.changes if isinstance(c, PutTask)] == [
+        ("old1", TaskStatus(FAILED, NOW))
+    ]

@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 LOOK_S = 1.0  # how often managers are asked whether they answer: a heartbeat's period at the shortest
 MISSES_MAX = 2  # a manager that does not answer twice in a row is unreachable
+ANSWER_S = 2 * LOOK_S  # until it has not answered
+FRESH_S = 5.0  # for as long it counts that somebody has answered: who stood still meanwhile asks again
 
 DEFERRED_MAX = 5  # looks at a member that leads etcd before it is removed all the same
 
@@ -49,6 +51,7 @@ class Membership:
         # is one, lets go of its copy.
         self._one = asyncio.Lock()
         self._answering: frozenset[str] = frozenset()  # at the last look
+        self._asked_at = 0.0
         self._misses: dict[str, int] = {}
         self._reached_at: dict[str, float] = {}
         self._deferred: dict[str, int] = {}
@@ -62,7 +65,9 @@ class Membership:
     async def look(self) -> None:
         """Reads who the members are and whether they answer. Errors: `Unavailable`."""
         members = tuple(await self._members.members())
+        self._asked_at = asyncio.get_running_loop().time()
         answers = await asyncio.gather(*(self._answers(member) for member in members))
+        self._check_fresh()
         self._answering = frozenset(
             m.node_id for m, answered in zip(members, answers, strict=True) if answered
         )
@@ -144,10 +149,15 @@ class Membership:
         if member.node_id == self._node_id:
             return True
         try:
-            async with asyncio.timeout(LOOK_S * 2):
+            async with asyncio.timeout(ANSWER_S):
                 return await self._probe(member.node_id)
         except (SkepError, TimeoutError):
             return False
+
+    def _check_fresh(self) -> None:
+        """Errors: `Unavailable`, where what others answered is of too long ago to count upon."""
+        if asyncio.get_running_loop().time() - self._asked_at > FRESH_S:
+            raise Unavailable("this manager stood still since it asked the others whether they answer")
 
     def _count(self, node_id: str, answered: bool) -> bool:
         """Returns whether the manager counts as reachable."""
@@ -189,6 +199,7 @@ class Membership:
                 await self._members.promote(step.member)
                 log.info("membership.promoted", node_id=node_id)
             elif await self._may_go(step.member):
+                self._check_fresh()
                 await self._members.remove(step.member)
                 log.info("membership.removed", node_id=node_id)
             else:

@@ -48,7 +48,7 @@ def is_ending(view: View, task: Task) -> bool:
 
 def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: NewId) -> Plan:
     """Returns the changes for one slot, at most one task to place, and when to look again."""
-    current = [_settled(view, service, task, now) for task in view.slot(service.id, key)]
+    current = [settled(view, service, task, now) for task in view.slot(service.id, key)]
     wish = _wish(view, service, key, current)
     if wish is Wish.REMOVE:
         return Plan(changes_of(view, service.id, key, removed_all(view, current, now)))
@@ -115,7 +115,7 @@ def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -
     return Wish.RUN
 
 
-def _settled(view: View, service: Service, task: Task, now: float) -> Task:
+def settled(view: View, service: Service, task: Task, now: float) -> Task:
     """Writes down a final status, and ends a task whose node cannot or must not run it any more."""
     if task.result is not None:
         return task

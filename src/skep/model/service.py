@@ -73,7 +73,7 @@ def with_template(
     wanted = first_template(spec)
     version = max(t.version for t in templates) + 1
     if in_use is not None and len(templates) > KEPT_MIN:
-        templates = [t for t in templates[:-RECENT] if t.version in in_use] + templates[-RECENT:]
+        templates = still_needed(templates, in_use, RECENT)
     kin = 0
     for known in () if spec.is_job else templates:
         same = replace(known, version=1, kin=0)
@@ -82,6 +82,14 @@ def with_template(
         if replace(same, spec=replace(same.spec, placement=wanted.spec.placement)) == wanted:
             kin = known.runs
     return [*templates, replace(wanted, version=version, kin=kin)]
+
+
+def still_needed(templates: list[TaskTemplate], in_use: Collection[int], recent: int) -> list[TaskTemplate]:
+    """Returns those that tasks use, the last `recent`, and in any case that of the highest version, whose
+    number must not be given again: nodes know templates by it."""
+    highest = max(t.version for t in templates)
+    older = [t for t in templates[:-recent] if t.version in in_use or t.version == highest]
+    return [*older, *templates[-recent:]]
 
 
 def _ports(spec: ServiceSpec) -> str:

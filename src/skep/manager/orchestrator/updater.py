@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from skep.model.change import Change, NewTask, PutService, PutTask
 from skep.model.constraint import eligible
 from skep.model.node import DOWN
-from skep.model.service import Service, UpdateStatus, with_template
+from skep.model.service import Service, UpdateStatus, still_needed, with_template
 from skep.model.spec import UpdateConfig
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
 from skep.model.task import Task
@@ -326,5 +326,4 @@ def _completed(view: View, service: Service, now: float) -> Service:
     )
     update = replace(service.update, state=state, completed_at=now, message=message)
     in_use = {task.spec_version for task in view.tasks_of_service(service.id)}
-    templates = [t for t in service.templates[:-1] if t.version in in_use]
-    return replace(service, update=update, templates=[*templates, service.templates[-1]])
+    return replace(service, update=update, templates=still_needed(service.templates, in_use, 1))

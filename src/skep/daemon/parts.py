@@ -140,7 +140,7 @@ class Parts:
             membership.node_id,
             self._hostname,
             line.connect,
-            list(membership.managers),
+            membership.known_managers,
             self._make_executor(),
             self._clock,
             self._rng,

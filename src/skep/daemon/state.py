@@ -30,6 +30,12 @@ class Membership(Struct, frozen=True, kw_only=True):
     advertise: str = ""
     peers: dict[str, str] = {}
 
+    @property
+    def known_managers(self) -> list[str]:
+        """Returns where managers may be: those the leader has told of, then others that this manager has heard
+        of since. Its own session may not have stood for a while when it loses its copy of the store."""
+        return list(dict.fromkeys([*self.managers, *self.peers.values()]))
+
 
 class StateDir:
     """The directory of one node. Errors: `Invalid` when it cannot be used or another daemon has it."""

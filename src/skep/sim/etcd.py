@@ -289,8 +289,9 @@ class Etcd:
     def check_quorum_is_left(self, change: str) -> None:
         """A change of members must leave a majority that is not known to be dead."""
         now = asyncio.get_running_loop().time()
-        voters = self.voters()
-        dead = [v for v in voters if now - self._gone_since.get(v.node_id, now) > KNOWN_DEAD_S]
+        voters, leads = self.voters(), self.peers[self.leads]
+        gone = [v for v in voters if now - self._gone_since.get(v.node_id, now) > KNOWN_DEAD_S]
+        dead = [v for v in gone if not self.takes_part(leads, v)]  # it may be back since the last tick
         if (len(voters) - len(dead)) * 2 <= len(voters):
             self.wrong.append(f"{change} left {len(voters)} voters, {len(dead)} of them long gone")
 

@@ -110,7 +110,7 @@ class Host:
             self.node_id,
             self.name,
             self._connect,
-            list(self.membership.managers),
+            self.membership.known_managers,
             self.executor,
             self.clock,
             self._rng,

@@ -32,8 +32,8 @@ class Membership(Struct, frozen=True, kw_only=True):
 
     @property
     def known_managers(self) -> list[str]:
-        """Returns where managers may be: those the leader has told of, then others that this manager has heard
-        of since. Its own session may not have stood for a while when it loses its copy of the store."""
+        """Returns where managers may be: those the leader has told of, then others that this manager has
+        heard of since. Its own session may not have stood for a while when it loses its copy of the store."""
         return list(dict.fromkeys([*self.managers, *self.peers.values()]))
 
 

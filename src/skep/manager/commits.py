@@ -24,6 +24,7 @@ from skep.store.view import View
 
 log = structlog.get_logger()
 
+SLICE = 20_000  # changes that are sorted before the loop breathes: 20 ms
 IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, sixteen were no faster
 TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0  # etcd restarts within a second; who cannot write leads no more anyway
@@ -72,13 +73,15 @@ class Committer:
         buckets: dict[tuple[str, str], _Bucket] = {}
         services: list[PutService] = []
         removed: list[DropRemoved] = []
-        for change in changes:
+        for n, change in enumerate(changes, 1):
             if isinstance(change, PutService):
                 services.append(change)
             elif isinstance(change, DropRemoved):
                 removed.append(change)
             else:
                 self._sort_in(buckets, change)
+            if n % SLICE == 0:
+                await asyncio.sleep(0)
         conflicts: list[str] = []
         async with asyncio.TaskGroup() as group:
             for piece in self._pieces(buckets):

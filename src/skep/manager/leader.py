@@ -329,9 +329,7 @@ class Leader:
     def _service_removed(self, service_id: str) -> None:
         nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
         self.dispatcher.publish_removing(service_id, nodes)
-        for key in list(self.view.slots.get(service_id, {})):
-            self.reconciler.mark_slot(service_id, key)
-        self.reconciler.mark_service(service_id)
+        self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
 
     def _service_written(self, before: Service | None, service: Service) -> None:

@@ -28,7 +28,9 @@ from skep.store.view import SlotKey, View, slot_key
 
 log = structlog.get_logger()
 
-SLICE = 4_000  # slots or new tasks decided before the loop breathes: about 40 ms
+SLICE = 2_000  # slots decided before the loop breathes: 20 to 60 ms
+SCALE_SLICE = 4_000  # new tasks made and placed before it does; each slice looks at all slots there are
+LOOK_SLICE = 20_000  # changes that are looked at again before it does: 20 ms
 PASS_MAX = 120_000  # new tasks per pass: bounds a plan's memory; a larger service takes several passes
 RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
 
@@ -68,6 +70,11 @@ class Reconciler:
         for key in self._view.pending.get(service_id, ()):  # what they wait for may be asked no more
             self._slots[service_id, key] = None
         self._wake.set()
+
+    def mark_removed(self, service_id: str) -> None:
+        """The service is no more: all its slots are to be emptied."""
+        self._slots.update(dict.fromkeys((service_id, key) for key in self._view.slots.get(service_id, ())))
+        self.mark_service(service_id)
 
     def mark_slot(self, service_id: str, key: SlotKey) -> None:
         self._slots[service_id, key] = None
@@ -180,11 +187,14 @@ class Reconciler:
         for start in range(0, len(slots), SLICE):
             self._decide_slots(slots[start : start + SLICE], now, round_, changes, decided)
             await asyncio.sleep(0)
-        self._finish_removed(services, slots, changes)
+        self._finish_removed(changes)
         if changes:
             for service_id in await self._committer.commit(changes):
                 self.mark_service(service_id)
-            self._look_again(changes)
+            while changes:  # and let go of: freeing a hundred thousand tasks at once takes as long as a slice
+                self._look_again(changes[-LOOK_SLICE:])
+                del changes[-LOOK_SLICE:]
+                await asyncio.sleep(0)
 
     def _take_slots(self) -> list[tuple[str, SlotKey]]:
         """Takes the marked slots; a pass with too many leaves the rest for the next."""
@@ -222,7 +232,7 @@ class Reconciler:
         wanted = placed = after = 0
         more = True
         while more:
-            room = min(SLICE, PASS_MAX - wanted_before - wanted)
+            room = min(SCALE_SLICE, PASS_MAX - wanted_before - wanted)
             if room <= 0:
                 self.mark_service(service_id)
                 break
@@ -246,7 +256,7 @@ class Reconciler:
         decided: set[tuple[str, SlotKey]],
     ) -> None:
         """Lets an update or a job go on."""
-        step = self._updating.take(service, now, SLICE)
+        step = self._updating.take(service, now, SCALE_SLICE)
         changes.extend(step.changes)
         decided.update((service.id, key) for key in step.decided)
         self._place(step.wanted, round_, changes)
@@ -313,17 +323,13 @@ class Reconciler:
             self._view.put_pending(pending)
         return len(placed)
 
-    def _finish_removed(
-        self, services: dict[str, None], slots: list[tuple[str, SlotKey]], changes: list[Change]
-    ) -> None:
+    def _finish_removed(self, changes: list[Change]) -> None:
         """Forgets removed services whose last task is gone (by the pass before this one)."""
-        view = self._view
-        if not view.removed:
-            return
-        for service_id in {*services, *(s for s, _ in slots)}:
-            removed = view.removed.get(service_id)
-            if removed is not None and not view.slots.get(service_id):
-                changes.append(DropRemoved(removed))
+        changes.extend(
+            DropRemoved(removed)
+            for service_id, removed in self._view.removed.items()
+            if not self._view.slots.get(service_id)
+        )
 
     def _look_again(self, changes: list[Change]) -> None:
         """Marks what a commit has made due: tasks that wait for their turn, removed services that lost

@@ -24,6 +24,7 @@ from .assignments import Sent, complete, difference, is_news
 from .materials import given, withdrawn
 from .port import Listener
 from .presence import Presence
+from .reports import Reports
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Dispatcher:
         self._managers = managers
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(lambda: self.heartbeat_s, self._silent, self._down)
+        self._reports = Reports(self._reported)
         self._stopped = False
         self._ack = b""
         self._ack_heartbeat_s = 0.0
@@ -73,6 +75,7 @@ class Dispatcher:
     def stop(self, kind: str = "not-leader", message: str = "this manager no longer leads") -> None:
         """Ends all sessions; agents look for the next leader."""
         self._stopped = True
+        self._reports.stop()
         self._presence.stop()
         for node_id in list(self._sessions):
             self._end(node_id, kind, message)
@@ -212,12 +215,7 @@ class Dispatcher:
 
     def statuses(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
         self._presence.heard(node_id)
-        view, listener = self._view, self._listener
-        tasks = view.tasks
-        for task_id, status in items:
-            task = tasks.get(task_id)
-            if task is not None and task.node_id == node_id and view.put_status(task, status):
-                listener.task_reported(task, status, is_news(view, task, status.state))
+        self._reports.add(node_id, items)
 
     def renew(self, node_id: str, request_pem: bytes) -> None:
         try:
@@ -245,6 +243,14 @@ class Dispatcher:
             log.info("session.closed", node_id=node_id, reason=reason)
 
     # Inside
+
+    def _reported(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
+        view, listener = self._view, self._listener
+        tasks = view.tasks
+        for task_id, status in items:
+            task = tasks.get(task_id)
+            if task is not None and task.node_id == node_id and view.put_status(task, status):
+                listener.task_reported(task, status, is_news(view, task, status.state))
 
     def _heartbeat_ack(self) -> bytes:
         if self._ack_heartbeat_s != self.heartbeat_s:

@@ -25,6 +25,7 @@ from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import ContextPool
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
+from skep.runtime.garbage import SetAside
 
 log = structlog.get_logger()
 
@@ -59,6 +60,8 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    garbage = SetAside()
+    garbage.start()
     agents: list[AgentPart] = []
     executors: list[SimulatedExecutor] = []
     joins_s: list[float] = []
@@ -93,6 +96,7 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await joining
     await asyncio.gather(*(agent.stop() for agent in agents))
+    garbage.stop()
 
 
 def _write_report(plan: Plan, report: Report) -> None:

@@ -43,6 +43,7 @@ from skep.daemon.state import StateDir
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
 from skep.runtime.log import set_up_logging
 from skep.runtime.process import keep_memory_private
@@ -98,7 +99,8 @@ async def serve(settings: Settings) -> None:
     state = StateDir(Path(settings.state_dir))
     engine = LocalEngine(settings.engine_socket)
     node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng))
-    stall = StallWatch()
+    garbage, stall = SetAside(), StallWatch()
+    garbage.start()
     stall.start()
     api = make_api(settings, node, engine, stall, LeaderForward(node))
     internal = make_api(settings, node, engine, stall, None)
@@ -118,6 +120,7 @@ async def serve(settings: Settings) -> None:
         log.info("skepd.stopping")
     finally:
         stall.stop()
+        garbage.stop()
         await api.close()
         await internal.close()
         with contextlib.suppress(SkepError):

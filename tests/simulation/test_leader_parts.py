@@ -18,6 +18,7 @@ from skep.manager.leader import Leader, Team
 from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
+from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
     Attach,
@@ -27,8 +28,10 @@ from skep.rpc.messages import (
     Register,
     Registered,
     Renewed,
+    Statuses,
     WantedTls,
     decode_from_manager,
+    encode,
 )
 from skep.rpc.port import Identity
 from skep.runtime.clock import LoopClock
@@ -101,7 +104,10 @@ class Line:
     def send(self, frame: bytes) -> None:
         self.sent.append(decode_from_manager(frame))
 
-    def close(self) -> None: ...
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def start_dispatcher(view: View) -> Dispatcher:
@@ -287,5 +293,27 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
         assert not view.members
         await membership.look()
         assert view.reachable == frozenset("abc")
+
+    run(scenario)
+
+
+def test_reports_are_taken_in_a_moment_later_and_a_broken_one_ends_its_session() -> None:
+    async def scenario() -> None:
+        view, line = View(), Line("a")
+        view.put_node(new_node("a"))
+        view.put_task(Task("t", "s", "a", 1, 1, RUNNING, 0, 0))
+        dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
+        dispatcher.start()
+        dispatcher.register(line, Register(NodeDescription(hostname="a")))
+        handler = dispatcher.open(line)
+        report = encode(Statuses([("t", TaskStatus(RUNNING, 1.0))]))
+        handler.frame(report)
+        assert "t" not in view.status
+        await asyncio.sleep(0)
+        assert view.status["t"].state == RUNNING
+        handler.frame(report[:-3])
+        await asyncio.sleep(0)
+        assert line.is_closed
+        dispatcher.stop()
 
     run(scenario)

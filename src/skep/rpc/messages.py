@@ -301,12 +301,28 @@ _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAg
 _from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
 
 
+_STATUSES = encode(Statuses([])).partition(b"\xa5items")[0]
+
+
+def is_statuses(frame: bytes) -> bool:
+    """True for a report of statuses as our agents encode it, which need not be decoded to see that."""
+    return frame.startswith(_STATUSES)
+
+
 def decode_from_agent(frame: bytes) -> FromAgent:
     """Errors: `Invalid` for a frame that is none of ours."""
     try:
         return _from_agent.decode(frame)
     except msgspec.MsgspecError as error:
         raise Invalid(f"not a message of an agent: {error}") from error
+
+
+def decode_statuses(frame: bytes) -> list[tuple[str, TaskStatus]]:
+    """Errors: `Invalid` for a frame that is no report."""
+    message = decode_from_agent(frame)
+    if not isinstance(message, Statuses):
+        raise Invalid("not a report of statuses")
+    return message.items
 
 
 def decode_from_manager(frame: bytes) -> FromManager:

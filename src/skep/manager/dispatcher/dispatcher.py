@@ -13,7 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.model.node import DOWN, READY, NodeDescription, NodeStatus
-from skep.model.task import Task, TaskStatus
+from skep.model.task import Task
 from skep.rpc import messages
 from skep.rpc.port import Connection
 from skep.runtime.clock import Clock
@@ -213,9 +213,9 @@ class Dispatcher:
         self._presence.heard(node_id)
         self._sessions[node_id].connection.send(self._heartbeat_ack())
 
-    def statuses(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
+    def statuses(self, node_id: str, frame: bytes) -> None:
         self._presence.heard(node_id)
-        self._reports.add(node_id, items)
+        self._reports.add(node_id, frame)
 
     def renew(self, node_id: str, request_pem: bytes) -> None:
         try:
@@ -244,8 +244,16 @@ class Dispatcher:
 
     # Inside
 
-    def _reported(self, node_id: str, items: list[tuple[str, TaskStatus]]) -> None:
+    def _reported(self, node_id: str, frame: bytes) -> None:
         view, listener = self._view, self._listener
+        try:
+            items = messages.decode_statuses(frame)
+        except Invalid as error:
+            log.warning("session.garbage", node_id=node_id, error=str(error))
+            session = self._sessions.get(node_id)
+            if session is not None:
+                session.connection.close()
+            return
         tasks = view.tasks
         for task_id, status in items:
             task = tasks.get(task_id)
@@ -293,6 +301,10 @@ class SessionHandler:
         """Nothing to do until the node registers."""
 
     def frame(self, data: bytes) -> None:
+        if messages.is_statuses(data):
+            if self._dispatcher.is_current(self._node_id, self._connection):
+                self._dispatcher.statuses(self._node_id, data)
+            return
         try:
             message = messages.decode_from_agent(data)
         except Invalid as error:
@@ -316,7 +328,7 @@ class SessionHandler:
         elif isinstance(message, messages.Attach | messages.HasAddresses):
             self._dispatcher.attach(self._node_id, message)
         else:
-            self._dispatcher.statuses(self._node_id, message.items)
+            self._dispatcher.statuses(self._node_id, data)
 
     def closed(self, reason: str) -> None:
         if self._dispatcher.is_current(self._node_id, self._connection):

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from skep.manager.orchestrator import updater
 from skep.manager.orchestrator.slot import decide_slot
+from skep.manager.steps import Steps
 from skep.model.change import PutService, PutTask
 from skep.model.container import RestartPolicy
 from skep.model.service import Service, TaskTemplate, UpdateStatus
@@ -295,15 +296,13 @@ def test_an_update_tells_its_own_tasks_from_those_before_also_where_the_clock_we
     assert wanted.created_at >= put.service.update.started_at
 
 
-def test_what_starts_first_where_a_task_has_failed_writes_down_that_it_did() -> None:
-    """Found by the simulation's seed 91043: what it had held was given to the new one, and a next leader would
-    have found both with it."""
+def test_what_has_failed_is_written_with_what_follows_it() -> None:
+    """Found by the simulation's seeds 91043 and 93470 (a job's): what it had held was given to the new one, and a
+    next leader would have found both with it."""
     view = View()
     service = updated(view, UpdateConfig(order="start-first"), replicas=1)
     view.put_status(view.tasks["old1"], TaskStatus(FAILED, NOW))
-    progress = updater.begin(view, service, NOW)
-    assert progress is not None
-    first = step(view, progress, [], NOW)
+    first = Steps(view, new_ids(1)).take(service, NOW, 100)
     assert [w.slot for w in first.wanted] == [1]
     assert [(c.task.id, c.task.result) for c in first.changes if isinstance(c, PutTask)] == [
         ("old1", TaskStatus(FAILED, NOW))

@@ -5,12 +5,14 @@ Nothing of it is stored: a new leader makes the memos again from the view.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.manager.allocator import endpoints
-from skep.manager.orchestrator import jobs, updater
-from skep.model.change import Change, NewTask, PutService
+from skep.manager.orchestrator import jobs, slot, updater
+from skep.model.change import Change, NewTask, PutService, PutTask
 from skep.model.service import Service
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
@@ -55,10 +57,23 @@ class Steps:
         """Lets an update or a job go on, by `limit` new tasks of a job at most. Costs the slots that were
         touched since the step before."""
         if service.spec.mode.replicated_job is not None:
-            return self._step_of_job(service, now, limit)
-        if service.spec.is_job:
+            step = self._step_of_job(service, now, limit)
+        elif service.spec.is_job:
             return Step()
-        return self._step_of_update(service, now)
+        else:
+            step = self._step_of_update(service, now)
+        return replace(step, changes=(*step.changes, *self._ends(service, step, now)))
+
+    def _ends(self, service: Service, step: Step, now: float) -> Iterator[Change]:
+        """What has ended by itself in a slot is written with what follows it there, and may hold what it held:
+        a next leader must not find both with it."""
+        settled = jobs.settled if service.spec.is_job else slot.settled
+        changed = {change.task.id for change in step.changes if isinstance(change, PutTask)}
+        for key in step.decided:
+            for task in self._view.slot(service.id, key):
+                after = settled(self._view, service, task, now)
+                if after.result is not None and task.result is None and task.id not in changed:
+                    yield PutTask(after)
 
     def _step_of_job(self, service: Service, now: float, limit: int) -> Step:
         progress = self._jobs.get(service.id)

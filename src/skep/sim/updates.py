@@ -172,6 +172,8 @@ class Updating:
             return False
         if old.spec_version == new.spec_version or not self._is_well(picture, new.node_id, now):
             return False
+        if any(_has_ended_in(service, task) for task in tasks if task.spec_version == new.spec_version):
+            return False  # a rollback found it still there, and it has failed since
         if is_live(old):
             return True
         is_stopped = old.result is None or old.result.state == SHUTDOWN
@@ -258,3 +260,10 @@ def _is_users(before: Service, after: Service) -> bool:
     if after.previous_spec != before.spec or after.updated_at == before.updated_at:
         return False
     return after.update is None or after.spec == before.previous_spec
+
+
+def _has_ended_in(service: Service, task: Task) -> bool:
+    """True for a task that has ended by itself since the service's update began."""
+    if task.result is None or service.update is None or task.updated_at < service.update.started_at:
+        return False
+    return task.result.state in (COMPLETE, FAILED, REJECTED)

@@ -109,7 +109,7 @@ def stage_of(view: View, service: Service, key: SlotKey, now: float) -> Stage:
     if not mine:
         return Stage.FREE
     policy = service.template.spec.restart_policy
-    ended = mine[-1] if mine[-1].result is not None else _settled(view, service, mine[-1], now)
+    ended = mine[-1] if mine[-1].result is not None else settled(view, service, mine[-1], now)
     return Stage.BUSY if may_restart(policy, ended, mine, now, True) else Stage.OVER
 
 
@@ -136,7 +136,7 @@ def decide_job(
 
 def decide_job_slot(view: View, service: Service, key: SlotKey, now: float, new_id: NewId) -> Plan:
     """Returns the changes for one slot of a job, at most one task to place, and when to look again."""
-    current = [_settled(view, service, task, now) for task in view.slot(service.id, key)]
+    current = [settled(view, service, task, now) for task in view.slot(service.id, key)]
     node = view.nodes.get(key) if isinstance(key, str) else None
     if (isinstance(key, str) and node is None) or (isinstance(key, int) and key > service.completions):
         return Plan(changes_of(view, service.id, key, removed_all(view, current, now)))
@@ -205,7 +205,7 @@ def _wanted(
     return (new_task(service, key, now, new_id),) if node is not None else ()
 
 
-def _settled(view: View, service: Service, task: Task, now: float) -> Task:
+def settled(view: View, service: Service, task: Task, now: float) -> Task:
     """Writes down a final status, and ends a task that nobody can speak for or whose node does not suit it.
 
     A node that is drained lets a job's task come to its end, as Docker's does; new ones go elsewhere.

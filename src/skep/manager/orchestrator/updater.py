@@ -24,7 +24,7 @@ from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
 from .restart import may_restart
-from .slot import is_live, new_task, settled
+from .slot import is_live, new_task
 
 SECOND_NS = 1_000_000_000
 MONITOR_S = 5.0  # Docker's default
@@ -232,9 +232,6 @@ def _advance(
         progress.waiting.add(key)
         if right is None and old and config.order == "start-first":
             wanted.append(new_task(service, key, now, new_id, follows=old[-1]))
-            # One that has ended by itself gave up what it held: written together with who may hold it now.
-            ended = (settled(view, service, each, now) for each in old)
-            changes.extend(PutTask(each) for each in ended if each.result is not None)
             continue
         changes.extend(PutTask(replace(t, desired_state=SHUTDOWN, updated_at=now)) for t in old)
         if right is None:

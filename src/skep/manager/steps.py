@@ -65,8 +65,8 @@ class Steps:
         return replace(step, changes=(*step.changes, *self._ends(service, step, now)))
 
     def _ends(self, service: Service, step: Step, now: float) -> Iterator[Change]:
-        """What has ended by itself in a slot is written with what follows it there, and may hold what it held:
-        a next leader must not find both with it."""
+        """What has ended by itself in a slot is written with what follows it there, and may hold what it
+        held: a next leader must not find both with it."""
         settled = jobs.settled if service.spec.is_job else slot.settled
         changed = {change.task.id for change in step.changes if isinstance(change, PutTask)}
         for key in step.decided:

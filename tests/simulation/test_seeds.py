@@ -36,6 +36,7 @@ FOUND = {  # seeds that once failed, and what they found
     1112: "a new leader took what was to be started on nodes it had not heard of for done",
     91043: "an update that starts first gave what a task had held that had failed, and left the task as it was",
     93470: "a job did the same",
+    93682: "what was to start first went with its node: the update was completed without it, and began anew",
     92093: "a manager that had lost its disk did not ask those who had become managers while its session was broken",
     92154: "after a rollback, the next update got the number of the one that had failed, which nodes still knew",
     1287: "who was in doubt and then lost the lead said that nothing was done, and it was",

@@ -307,3 +307,15 @@ def test_what_has_failed_is_written_with_what_follows_it() -> None:
     assert [(c.task.id, c.task.result) for c in first.changes if isinstance(c, PutTask)] == [
         ("old1", TaskStatus(FAILED, NOW))
     ]
+
+
+def test_what_was_to_start_first_and_is_gone_with_its_node_is_begun_with_again() -> None:
+    """Found by the simulation's seed 93682: the slot counted as done, and the update began anew after its end."""
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, order="start-first"), replicas=1)
+    progress = updater.begin(view, service, NOW)
+    assert progress is not None
+    assert [w.slot for w in step(view, progress, [], NOW).wanted] == [1]
+    new = add_task(view, "new1", "b", 1, version=2, observed=READY, at=NOW)
+    view.drop_task(new)
+    assert [w.slot for w in step(view, progress, [1], NOW + 1).wanted] == [1]

@@ -257,7 +257,12 @@ def _observe(
     _note_failures(view, service, progress, key, monitor_s)
     if key not in progress.waiting or key in view.pending.get(service.id, {}):
         return
-    new = [t for t in view.slot(service.id, key) if not view.is_outdated(service, t)]
+    tasks = view.slot(service.id, key)
+    new = [t for t in tasks if not view.is_outdated(service, t)]
+    if not new and any(is_live(t) for t in tasks):  # what was to start first has gone with its node
+        progress.waiting.discard(key)
+        progress.remaining.append(key)
+        return
     newest = new[-1] if new else None
     status = view.status_of(newest) if newest is not None else None
     # A slot that has no task any more (its node was drained, the service shrank) is settled too.

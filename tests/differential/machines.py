@@ -7,7 +7,6 @@ beside the first have a link to it.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.e2e.hosts import Host, busybox_into
+from tests.e2e.hosts import Host, UnixConnection, busybox_into
 
 ENGINE_SH = Path(__file__).parents[2] / "scripts/engine.sh"
 API = "v1.41"
@@ -31,17 +30,6 @@ class Reply(NamedTuple):
 
     def json(self) -> Any:
         return json.loads(self.body) if self.body else None
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class Machine:
@@ -117,7 +105,7 @@ class Machine:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, api: str = API
     ) -> Reply:
         """A `body` of bytes goes as it is, others as JSON. An empty `api` is a path without a version."""
-        connection = _UnixConnection(str(self.socket))
+        connection = UnixConnection(self.socket)
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         try:
             sent = {"Content-Type": "application/json"} if data is not None else {}

@@ -56,13 +56,16 @@ def free_port() -> int:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("skep", timeout=10)
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 class Host:
@@ -139,7 +142,7 @@ class Host:
 
     def pinged(self) -> str:
         """Returns what a ping says of this host's part in a swarm."""
-        connection = UnixConnection(str(self.socket))
+        connection = UnixConnection(self.socket)
         try:
             connection.request("GET", "/_ping")
             return connection.getresponse().headers["Swarm"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import socket
 import threading
@@ -17,7 +16,7 @@ from skep.store.backup import read
 from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 
-from .hosts import Host, free_port, wait_until
+from .hosts import Host, UnixConnection, free_port, wait_until
 from .managers import Managers, create
 from .skep_cli import skep, skep_ok
 
@@ -56,21 +55,9 @@ def restore(host: Host, file: Path, *options: str) -> str:
     return address
 
 
-class _Unix(http.client.HTTPConnection):
-    """HTTP over a host's unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("skep", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self._path))
-
-
 def send(host: Host, data: bytes) -> str:
     """Sends a body to the daemon itself, past what the command checks; returns the answer."""
-    connection = _Unix(host.socket)
+    connection = UnixConnection(host.socket)
     # A machine with several addresses does not choose one.
     query = "advertise_addr=127.0.0.1:1&listen_addr=127.0.0.1:1"
     connection.request("POST", f"/skep/v1/restore?{query}", body=data)

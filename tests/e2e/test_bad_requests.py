@@ -24,7 +24,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 
 def ask(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
     """Returns status and message."""
-    connection = UnixConnection(str(swarm.manager.socket))
+    connection = UnixConnection(swarm.manager.socket)
     connection.request(method, path, body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()
@@ -88,7 +88,7 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
 
 def test_unknown_fields_are_named_in_the_warnings(lone: Swarm) -> None:
     body = json.dumps({**CONTAINER, "Name": "w", "Sise": 3}).encode()
-    connection = UnixConnection(str(lone.manager.socket))
+    connection = UnixConnection(lone.manager.socket)
     connection.request("POST", "/services/create", body)
     created = json.loads(connection.getresponse().read())
     lone.manager.docker("service", "rm", "w")

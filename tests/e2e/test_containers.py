@@ -39,7 +39,7 @@ def create(lone: Swarm, name: str, container: dict[str, Any], **task: Any) -> st
         "Name": name,
         "TaskTemplate": {"ContainerSpec": container, "RestartPolicy": {"Condition": "none"}, **task},
     }
-    connection = UnixConnection(str(lone.manager.socket))
+    connection = UnixConnection(lone.manager.socket)
     connection.request("POST", "/services/create", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     found = json.loads(answer.read())
@@ -216,7 +216,7 @@ def test_an_unhealthy_task_is_replaced_and_none_turns_the_check_off(
 def test_the_swarms_log_driver_is_what_new_tasks_have(lone: Swarm, service: str, busybox_image: str) -> None:
     create(lone, service, {"Image": busybox_image, "Command": ["/bin/sleep", "1d"], "StopGracePeriod": 0})
     assert Running(lone, service).inspected["HostConfig"]["LogConfig"]["Type"] == "json-file"
-    connection = UnixConnection(str(lone.manager.socket))
+    connection = UnixConnection(lone.manager.socket)
     connection.request("GET", "/swarm")
     swarm = json.loads(connection.getresponse().read())
     swarm["Spec"]["TaskDefaults"] = {"LogDriver": {"Name": "local", "Options": {"max-size": "1m"}}}

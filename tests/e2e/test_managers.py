@@ -109,7 +109,7 @@ def test_a_worker_is_promoted_and_demoted(swarm: Managers) -> None:
     wait_until("it is a worker", lambda: swarm.nodes()["w0"][1] == "")
     wait_until("it knows", lambda: not info(worker)["ControlAvailable"])
     assert "Worker nodes can't be used to view" in refusal(worker, "node", "ls")
-    connection = UnixConnection(str(worker.socket))
+    connection = UnixConnection(worker.socket)
     connection.request("HEAD", "/_ping")
     assert connection.getresponse().headers["Swarm"] == "active/worker"
     assert {row["ID"] for row in swarm.first.running("kept")} == before

@@ -58,7 +58,7 @@ def forget(pair: Swarm, reference: str) -> None:
 
 
 def ask(pair: Swarm, method: str, path: str, body: Any = None, auth: str = "") -> tuple[int, Any]:
-    connection = UnixConnection(str(pair.manager.socket))
+    connection = UnixConnection(pair.manager.socket)
     headers = {"Content-Type": "application/json", **({"X-Registry-Auth": auth} if auth else {})}
     connection.request(method, path, json.dumps(body) if body is not None else None, headers)
     answer = connection.getresponse()

@@ -121,7 +121,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 
 
 def ask(swarm: Swarm, method: str, path: str, body: object = None) -> Any:
-    connection = UnixConnection(str(swarm.manager.socket))
+    connection = UnixConnection(swarm.manager.socket)
     connection.request(method, path, None if body is None else json.dumps(body))
     answer = connection.getresponse()
     content = answer.read()

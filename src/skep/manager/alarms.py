@@ -33,9 +33,8 @@ class Alarms:
         if known is not None and known <= at:
             return
         self._alarm_at[service_id, key] = at
-        heapq.heappush(
-            self._alarms, (at, next(self._numbers), service_id, key)
-        )  # an older alarm rings in vain
+        # One that was set before, for later, rings in vain.
+        heapq.heappush(self._alarms, (at, next(self._numbers), service_id, key))
 
     def next_s(self) -> float | None:
         """Returns how long it is until the next one; None where there is none."""

@@ -160,6 +160,22 @@ def test_an_expired_certificate_says_so_and_the_node_can_join_again(lone: Swarm,
     assert newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active"
 
 
+def test_a_join_that_cannot_go_on_is_refused_before_the_swarm_hears_of_it(
+    lone: Swarm, newcomer: Host
+) -> None:
+    before = lone.manager.docker("node", "ls", "-q")
+    join = ("swarm", "join", "--token", worker_token(lone))
+    for option, words in (
+        ("--advertise-addr", "advertise address"),
+        ("--data-path-addr", "data path address"),
+    ):
+        done = newcomer.run(*join, option, "nonsense", lone.address, check=False)
+        assert f"{words} must be a non-zero IP address or network interface" in done.stderr
+    assert lone.manager.docker("node", "ls", "-q") == before
+    newcomer.docker(*join, "--data-path-addr", "127.0.0.1", "--availability", "drain", lone.address)
+    assert newcomer.pinged() == "active/worker"
+
+
 def test_a_worker_that_has_not_found_a_manager_is_pending_and_says_why(
     newcomer: Host, short_dir: Path
 ) -> None:

@@ -226,8 +226,17 @@ def test_a_running_container_is_put_on_a_network_and_taken_off(swarm: Swarm, bus
         # It is free again at once: somebody else may ask for it.
         worker.docker("network", "connect", "--ip", before, "plugged", "plug")
         assert address_of(worker, "plug", "plugged") == before
+        # Whatever else is asked of the connection goes to the engine with it.
+        worker.docker("run", "-d", "--name", "plug2", busybox_image, "sleep", "1d")
+        also = ("--link", "plug:other", "--link-local-ip", "169.254.7.7", "--driver-opt", "mine=yes")
+        worker.docker("network", "connect", *also, "plugged", "plug2")
+        endpoint = worker.json("inspect", "plug2")[0]["NetworkSettings"]["Networks"]["plugged"]
+        assert endpoint["Links"] == ["plug:other"]
+        assert endpoint["IPAMConfig"]["LinkLocalIPs"] == ["169.254.7.7"]
+        assert endpoint["DriverOpts"]["mine"] == "yes"
+        assert f"Address: {before}" in worker.docker("exec", "plug2", "nslookup", "other")
     finally:
-        worker.docker("rm", "-f", "plug")
+        worker.docker("rm", "-f", "plug", "plug2")
         manager.docker("network", "rm", "plugged")
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
+from skep.daemon.addresses import (
+    join_address,
+    parse_address,
+    resolve_advertise,
+    resolve_data_path,
+    resolve_listen,
+)
 from skep.runtime.errors import Invalid
 
 
@@ -40,9 +46,17 @@ def test_a_name_is_nothing_to_listen_on() -> None:
         resolve_listen("host.example:99")
 
 
-def test_a_name_cannot_be_advertised() -> None:
+@pytest.mark.parametrize("text", ["host.example", "0.0.0.0", "0.0.0.0:99", "[::]:99"])
+def test_a_name_or_nowhere_cannot_be_advertised(text: str) -> None:
     with pytest.raises(Invalid, match="must be a non-zero IP address or network interface"):
-        resolve_advertise("host.example", ("0.0.0.0", 2377))
+        resolve_advertise(text, ("0.0.0.0", 2377))
+
+
+def test_a_data_path_is_an_address_without_a_port() -> None:
+    assert [resolve_data_path(text) for text in ("", "lo", "10.0.0.1")] == ["", "127.0.0.1", "10.0.0.1"]
+    for text in ("host.example", "0.0.0.0", "10.0.0.1:4789"):
+        with pytest.raises(Invalid, match=r"data path address must be .* \(without a port number\)"):
+            resolve_data_path(text)
 
 
 def test_where_one_listens_is_what_others_are_told() -> None:

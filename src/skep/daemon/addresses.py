@@ -48,7 +48,7 @@ def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
     if text:
         host, port = parse_address(text, listen[1])
         host = _interface_address(host) or host
-        if not _is_ip(host):
+        if not _is_given(host):
             raise Invalid(
                 "advertise address must be a non-zero IP address or network interface"
                 " (with optional port number)"
@@ -68,12 +68,28 @@ def resolve_advertise(text: str, listen: tuple[str, int]) -> tuple[str, int]:
     return found[0][1], listen[1]
 
 
+def resolve_data_path(text: str) -> str:
+    """Returns the address for traffic between containers; an empty text where none was given. Errors:
+    `Invalid`, in Docker's words."""
+    host = _interface_address(text) or text
+    if host and not _is_given(host):
+        raise Invalid(
+            "data path address must be a non-zero IP address or network interface (without a port number)"
+        )
+    return host
+
+
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
+
+
+def _is_given(host: str) -> bool:
+    """True for an address that others can reach, as far as it tells."""
+    return _is_ip(host) and not ipaddress.ip_address(host).is_unspecified
 
 
 def _interface_address(name: str) -> str:

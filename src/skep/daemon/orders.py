@@ -14,7 +14,13 @@ from msgspec.structs import replace
 from skep.agent.executor.port import Executor
 from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
 from skep.daemon import words
-from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
+from skep.daemon.addresses import (
+    join_address,
+    parse_address,
+    resolve_advertise,
+    resolve_data_path,
+    resolve_listen,
+)
 from skep.daemon.beginning import Beginning
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
@@ -87,12 +93,14 @@ class Orders:
             validate_init(request.spec, request.data_path_port, pools, size)
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
+            data_path = resolve_data_path(request.data_path_addr)
             now, new_id = self._clock.now(), id_source(self._rng)
             autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
             key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
             membership, keys, first = found_swarm(
                 request, self._hostname, listen, advertise, now, new_id, key
             )
+            membership = replace(membership, data_path=data_path)
             await self._beginning.found(membership, keys, first, key)
             await self._wait_ready()
             return membership.node_id
@@ -148,12 +156,14 @@ class Orders:
                 raise Invalid("at least 1 RemoteAddr is required to join")
             parse_join_token(request.join_token)
             listen = resolve_listen(request.listen_addr)
+            # Before anything: whoever is taken in and then cannot go on is a node of the swarm's for ever.
+            advertise = resolve_advertise(request.advertise_addr, listen) if request.advertise_addr else None
+            data_path = resolve_data_path(request.data_path_addr)
             enrolment = await enrol_with_any(
                 request, self._hostname, self._make_executor(), self._clock.now()
             )
             # Where the managers reached us from is where they reach us, unless the user says otherwise.
-            own = (enrolment.local_host, listen[1])
-            advertise = resolve_advertise(request.advertise_addr, own)
+            advertise = advertise or (enrolment.local_host, listen[1])
             membership = Membership(
                 node_id=enrolment.node_id,
                 cluster_id=enrolment.cluster_id,
@@ -161,6 +171,7 @@ class Orders:
                 managers=enrolment.managers or list(request.remote_addrs),
                 listen=join_address(*listen),
                 advertise=join_address(*advertise),
+                data_path=data_path,
             )
             self._beginning.enter(membership, enrolment.keys)
             await self._wait_ready()

@@ -29,6 +29,7 @@ class Membership(Struct, frozen=True, kw_only=True):
     listen: str = ""
     advertise: str = ""
     peers: dict[str, str] = {}
+    data_path: str = ""  # the address for traffic between containers, where it is another: kept for its time
 
     @property
     def known_managers(self) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from skep.model.container import ContainerSpec
+from skep.model.container import ContainerSpec, FileTarget, SecretReference
 from skep.model.service import first_template, still_needed, with_template
 from skep.model.spec import ServiceSpec, TaskSpec
 
@@ -14,6 +15,20 @@ RECENT = 1
 
 def spec_of(image: int) -> ServiceSpec:
     return ServiceSpec(name="s", task_template=TaskSpec(container_spec=ContainerSpec(image=str(image))))
+
+
+def test_the_order_of_secrets_is_no_change() -> None:
+    """The docker client gives references to one secret in any order, deployment by deployment."""
+    one, two = (
+        SecretReference(file=FileTarget(name=name), secret_id="i", secret_name="s") for name in ("a", "b")
+    )
+    given_so, given_otherwise = (
+        replace(spec_of(0), task_template=TaskSpec(container_spec=ContainerSpec(secrets=secrets)))
+        for secrets in ([one, two], [two, one])
+    )
+    templates = [first_template(given_so)]
+    assert with_template(templates, given_otherwise) == templates
+    assert len(with_template(templates, spec_of(0))) == 2
 
 
 @given(

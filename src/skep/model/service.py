@@ -74,14 +74,25 @@ def with_template(
     version = max(t.version for t in templates) + 1
     if in_use is not None and len(templates) > KEPT_MIN:
         templates = still_needed(templates, in_use, RECENT)
-    kin = 0
+    kin, asked = 0, _in_order(wanted)
     for known in () if spec.is_job else templates:
-        same = replace(known, version=1, kin=0)
-        if same == wanted:
+        same = _in_order(replace(known, version=1, kin=0))
+        if same == asked:
             return [*(t for t in templates if t is not known), known]
-        if replace(same, spec=replace(same.spec, placement=wanted.spec.placement)) == wanted:
+        if replace(same, spec=replace(same.spec, placement=wanted.spec.placement)) == asked:
             kin = known.runs
     return [*templates, replace(wanted, version=version, kin=kin)]
+
+
+def _in_order(template: TaskTemplate) -> TaskTemplate:
+    """Returns the template with its secrets and configs in one order. Theirs says nothing, and `docker stack
+    deploy` gives those of one name in any: deployed again, a stack would start new tasks by chance."""
+    container = template.spec.container_spec
+    if container is None or not (container.secrets or container.configs):
+        return template
+    secrets, configs = sorted(container.secrets, key=repr), sorted(container.configs, key=repr)
+    container = replace(container, secrets=secrets, configs=configs)
+    return replace(template, spec=replace(template.spec, container_spec=container))
 
 
 def still_needed(templates: list[TaskTemplate], in_use: Collection[int], recent: int) -> list[TaskTemplate]:

@@ -176,8 +176,8 @@ def test_what_cannot_be_is_refused(lone: Swarm, short_dir: Path) -> None:
 def test_another_expiry_reaches_the_nodes_soon(lone: Swarm) -> None:
     before = sessions_lost(lone)
     lone.manager.docker("swarm", "update", "--cert-expiry", "1h")
-    for host in lone.hosts:  # where an answer is lost, it is asked for again after ten seconds and some
-        wait_until(f"{host.name} has it", lambda host=host: life_s(host) < 7300, 60)
+    for host in lone.hosts:
+        wait_until(f"{host.name} has it", lambda host=host: life_s(host) < 7300)
     assert sessions_lost(lone) == before
 
 
@@ -239,5 +239,7 @@ def restart(host: Host) -> None:
 
 
 def life_s(host: Host) -> float:
-    not_before, not_after = validity_of(load_keys(host.state_dir / "certificates").certificate_pem)
+    """One file, which is replaced at once: the node may be changing its keys."""
+    file = host.state_dir / "certificates" / "swarm-node.crt"
+    not_before, not_after = validity_of(file.read_bytes())
     return not_after - not_before

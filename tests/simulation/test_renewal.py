@@ -19,7 +19,7 @@ from skep.rpc.certificates import BACKDATE_S, NodeKeys, identity_of, new_key_and
 from skep.rpc.messages import HasTls, Renewed, WantedTls
 from skep.rpc.trust import has_tls, issuer_digest
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Denied, Unavailable
+from skep.runtime.errors import Denied, Invalid, Unavailable
 from skep.sim.loop import VirtualLoop
 
 EPOCH_S = 1_700_000_000.0
@@ -47,7 +47,7 @@ def test_the_point_is_in_the_second_half(chance: float) -> None:
 
 @pytest.mark.parametrize("expiry_s", [3600.0, 90 * DAY_S])
 def test_a_certificate_never_expires_while_the_manager_mostly_answers(expiry_s: float) -> None:
-    """Forty lives; three of ten requests fail."""
+    """Forty lives; three of ten requests fail, and where one is granted the disk is full at times."""
     ca, rng, clock = Ca(), random.Random(3), LoopClock(EPOCH_S)
     renewals: list[float] = []
 
@@ -63,6 +63,8 @@ def test_a_certificate_never_expires_while_the_manager_mostly_answers(expiry_s: 
         def renewed(new: NodeKeys) -> None:
             nonlocal valid_until
             assert clock.now() < valid_until, "it had expired before it was renewed"
+            if rng.random() < 0.1:
+                raise Invalid("the node's certificate cannot be stored")
             valid_until = validity_of(new.certificate_pem)[1]
             renewals.append(clock.now())
 

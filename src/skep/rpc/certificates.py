@@ -188,7 +188,7 @@ def save_keys(directory: Path, keys: NodeKeys) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A key and a certificate that do not belong together would be the node's end: all are written
-        # beside, the key first, and then renamed, the key first. `_finish` tells by it how far a crash got.
+        # beside, the key first, and then renamed, the key first: by the key one tells how far a crash got.
         _finish(directory)
         for name, data in zip(_FILES, (keys.key_pem, keys.certificate_pem, keys.ca_pem), strict=True):
             write_file(directory / (name + _NEXT), data)
@@ -198,12 +198,17 @@ def save_keys(directory: Path, keys: NodeKeys) -> None:
 
 
 def _finish(directory: Path) -> None:
-    """Ends a change of keys that a crash cut short: renaming had begun where the new key is in place."""
-    if (directory / (_FILES[0] + _NEXT)).exists():
-        for name in _FILES:
-            (directory / (name + _NEXT)).unlink(missing_ok=True)
-    else:
+    """Ends a change of keys that a crash cut short."""
+    if _is_renaming(directory):
         _rename(directory)
+    else:
+        for name in reversed(_FILES):  # the key last: without it the others would count
+            (directory / (name + _NEXT)).unlink(missing_ok=True)
+
+
+def _is_renaming(directory: Path) -> bool:
+    """True where what is written beside is whole, and counts: the new key is in its place."""
+    return not (directory / (_FILES[0] + _NEXT)).exists()
 
 
 def _rename(directory: Path) -> None:
@@ -213,12 +218,14 @@ def _rename(directory: Path) -> None:
 
 
 def load_keys(directory: Path) -> NodeKeys:
-    """Errors: `Corrupt`, which names the file."""
-    with contextlib.suppress(OSError):  # what cannot be read says so below
-        _finish(directory)
+    """Returns the keys that count, also where a crash cut a change of them short. Writes nothing: who reads
+    may not be who changes them. Errors: `Corrupt`, which names the file."""
     parts = {}
+    is_renaming = _is_renaming(directory)
     for name in _FILES:
-        path = directory / name
+        path = directory / (name + _NEXT)
+        if not is_renaming or not path.exists():
+            path = directory / name
         try:
             parts[name] = path.read_bytes()
         except OSError as error:

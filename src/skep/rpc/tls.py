@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skep.rpc.certificates import NodeKeys
-from skep.runtime.errors import Corrupt
+from skep.runtime.errors import Corrupt, Unavailable
 
 CAS_MAX = 2  # the swarm's and, while trust changes, the one before
 
@@ -71,22 +71,28 @@ def _context(protocol: int, keys: NodeKeys) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # both ends are skep
     try:
         context.load_verify_locations(cadata=keys.ca_pem.decode())
-        load_chain(context, keys)
     except (ssl.SSLError, ValueError) as error:
-        raise Corrupt(f"the node's certificate and key cannot be used together: {error}") from error
+        raise Corrupt(f"the swarm's root certificate cannot be used: {error}") from error
+    load_chain(context, keys)
     return context
 
 
 def load_chain(context: ssl.SSLContext, keys: NodeKeys) -> None:
-    """Gives a context the certificate it shows from now on. Errors: `ssl.SSLError`.
+    """Gives a context the certificate it shows from now on. Errors: `Corrupt` where the key is another's,
+    `Unavailable` where they cannot be handed over at the moment.
 
     The ssl module reads keys from files only: one in memory, where the system has it.
     """
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    descriptor, name = tempfile.mkstemp(prefix="skep-", dir=directory)  # 0600
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(keys.certificate_pem + b"\n" + keys.key_pem)
-        context.load_cert_chain(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix="skep-", dir=directory)  # 0600
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(keys.certificate_pem + b"\n" + keys.key_pem)
+            context.load_cert_chain(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except ssl.SSLError as error:
+        raise Corrupt(f"the node's certificate and key cannot be used together: {error}") from error
+    except OSError as error:  # memory or disk is full: it may be tried again
+        raise Unavailable(f"the node's certificate cannot be used at the moment: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_a_full_disk(small_disk: Path) -> None:
         wait_until("it says why", lambda: "no space left on device" in create(host, next(names)), 60)
         (small_disk / "fill").unlink()
         # A new name each time: one whose answer was lost may have been taken all the same.
-        wait_until("it works again", lambda: create(host, next(names)) == "", 60)
+        wait_created(host, names)
         left = host.docker("service", "ls", "--format", "{{.Name}}").split()
         assert "before" in left
     finally:
@@ -71,6 +72,20 @@ def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None
         swarm.stop()
         for disk in disks:
             subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
+
+
+def wait_created(host: Host, names: Iterator[str]) -> None:
+    """Waits until a service can be created, and says what was said before where none can."""
+    answers: list[str] = []
+
+    def works() -> bool:
+        answers.append(f"{time.monotonic():.1f} {create(host, next(names))}")
+        return answers[-1].endswith(" ")
+
+    try:
+        wait_until("it works again", works, 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{answers}\n{host.log()}") from error
 
 
 def fill(file: Path) -> None:

@@ -19,6 +19,7 @@ _MAY_BE: dict[int, str] = {
     503: r"this node has no Docker Engine.*|This node is already part of a swarm\..*",
 }
 
+LATE_S = 0.02  # the daemon has read what came before
 DISK_S = 15.0  # five times as long as the leader itself is patient with its etcd
 
 
@@ -64,17 +65,21 @@ class Target:
         finally:
             connection.close()
 
-    def raw(self, data: bytes, end: bool = True, timeout_s: float = 10.0) -> bytes:
-        """Sends bytes as they are and returns all that comes back until the daemon closes."""
+    def raw(self, data: bytes, late: bytes = b"", end: bool = True, timeout_s: float = 10.0) -> bytes:
+        """Sends bytes as they are, `late` a moment after, and returns all that comes back until the daemon
+        closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout_s) as line:
             found = b""
             try:
                 line.sendall(data)
+                if late:
+                    time.sleep(LATE_S)
+                    line.sendall(late)
                 if end:
                     line.shutdown(socket.SHUT_WR)
                 while part := line.recv(65536):
                     found += part
-            except (TimeoutError, ConnectionError):
+            except OSError:  # it was slow, or closed first: what came, came
                 pass
             return found
 

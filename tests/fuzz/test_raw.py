@@ -98,6 +98,18 @@ def test_requests_that_are_none(target: Target, what: str) -> None:
         assert status not in answer[:15], answer[:500]
 
 
+@pytest.mark.parametrize("what", [what for what in BODIES if BODIES[what].partition(b"\r\n\r\n")[2]])
+def test_bodies_that_come_after_their_heads(target: Target, what: str) -> None:
+    """The request is in its handler's hands by then."""
+    head, _, body = BODIES[what].partition(b"\r\n\r\n")
+    answer = target.raw(head + b"\r\n\r\n", body, end=False, timeout_s=0.5)
+    for status in (b" 500 ", b" 502 "):
+        assert status not in answer[:15], answer[:500]
+    if what == "compressed rubbish":
+        assert b" 400 " in answer[:15], answer
+        assert b"the request body cannot be read: " in answer
+
+
 def test_random_bytes(target: Target) -> None:
     rng = random.Random(9)
     for _ in range(60 * target.factor):

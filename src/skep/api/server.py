@@ -207,7 +207,8 @@ class _OwnFaults(logging.Filter):
     """What was no HTTP at all is the client's fault: it is answered, and fills no log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 def _http_log() -> logging.Logger:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Callable
+from typing import TextIO, cast
 
 import structlog
 
@@ -12,6 +15,9 @@ def set_up_logging(level: str, form: str) -> None:
     """`form` is text, json, or auto (text on a terminal). Logs go to the error output."""
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    outlet = Outlet(
+        sys.stderr.fileno(), lambda count: structlog.get_logger().warning("log.lost", lines=count)
+    )
     renderer: structlog.types.Processor
     if as_text:
         renderer = structlog.dev.ConsoleRenderer(
@@ -30,9 +36,42 @@ def set_up_logging(level: str, form: str) -> None:
             structlog.processors.format_exc_info if not as_text else _as_is,
             renderer,
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # It has what is written to of a file.
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", outlet)),
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=outlet, format="%(name)s: %(message)s")
+
+
+class Outlet:
+    """Lines to a file that never stop who writes them: the disk below a log may be full, or its reader gone.
+
+    What could not be written is counted and told of, to `lost`, as soon as something can.
+    """
+
+    def __init__(self, descriptor: int, lost: Callable[[int], None]) -> None:
+        self._descriptor = descriptor
+        self._lost = lost
+        self._lost_count = 0
+        self._is_torn = False  # a line's beginning is there
+
+    def write(self, line: str) -> int:
+        data = ("\n" if self._is_torn else "").encode() + line.encode(errors="backslashreplace")
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError:
+            self._is_torn = self._is_torn or written > 0
+            self._lost_count += 1
+            return len(line)
+        self._is_torn = False
+        if self._lost_count:
+            count, self._lost_count = self._lost_count, 0
+            self._lost(count)
+        return len(line)
+
+    def flush(self) -> None:
+        """Everything is written at once."""
 
 
 def _as_is(logger: object, name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -13,6 +13,7 @@ import pytest
 from .hosts import Host, free_port, wait_until
 from .managers import Managers
 
+FULL = "no space left on device"
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
 
@@ -28,23 +29,43 @@ def small_disk(short_dir: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk(small_disk: Path) -> None:
+@pytest.fixture
+def lone(small_disk: Path) -> Iterator[Host]:
+    """A swarm of one; its daemon's log is on the small disk, too."""
     host = Host(small_disk, "m", "simulated")
     host.start()
     try:
         address = f"127.0.0.1:{free_port()}"
         host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
         host.docker("service", "create", "-q", "-d", "--name", "before", "image")
-        fill(small_disk / "fill")
-        names = (f"n{number}" for number in itertools.count())
-        wait_until("it says why", lambda: "no space left on device" in create(host, next(names)), 60)
-        (small_disk / "fill").unlink()
-        # A new name each time: one whose answer was lost may have been taken all the same.
-        wait_created(host, names)
-        left = host.docker("service", "ls", "--format", "{{.Name}}").split()
-        assert "before" in left
+        yield host
     finally:
         host.stop()
+
+
+def names() -> Iterator[str]:
+    """A new name each time: one whose answer was lost may have been taken all the same."""
+    return (f"n{number}" for number in itertools.count())
+
+
+def test_a_full_disk(lone: Host, small_disk: Path) -> None:
+    fill(small_disk / "fill")
+    name = names()
+    wait_until("it says why", lambda: FULL in create(lone, next(name)), 60)
+    (small_disk / "fill").unlink()
+    wait_created(lone, name)
+    assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
+
+
+def test_a_daemon_that_starts_on_a_full_disk(lone: Host, small_disk: Path) -> None:
+    lone.stop()
+    fill(small_disk / "fill")
+    lone.start()
+    name = names()
+    wait_until("it says why", lambda: FULL in create(lone, next(name)), 60)
+    (small_disk / "fill").unlink()
+    wait_created(lone, name)
+    assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
 
 
 def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None:
@@ -58,10 +79,10 @@ def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None
         leader, other = swarm.leader(), swarm.followers()[0]
         assert create(other, "before") == ""
         fill(leader.state_dir / "fill")
-        names = (f"n{number}" for number in itertools.count())
+        name = names()
         wait_until(
             "another one leads and works",
-            lambda: create(other, next(names)) == "" and swarm.leader(other) is not leader,
+            lambda: create(other, next(name)) == "" and swarm.leader(other) is not leader,
             90,
         )
         (leader.state_dir / "fill").unlink()
@@ -74,12 +95,12 @@ def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None
             subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
 
 
-def wait_created(host: Host, names: Iterator[str]) -> None:
+def wait_created(host: Host, name: Iterator[str]) -> None:
     """Waits until a service can be created, and says what was said before where none can."""
     answers: list[str] = []
 
     def works() -> bool:
-        answers.append(f"{time.monotonic():.1f} {create(host, next(names))}")
+        answers.append(f"{time.monotonic():.1f} {create(host, next(name))}")
         return answers[-1].endswith(" ")
 
     try:

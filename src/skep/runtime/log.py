@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO, cast
 
+import msgspec
 import structlog
 
 
@@ -15,9 +16,7 @@ def set_up_logging(level: str, form: str) -> None:
     """`form` is text, json, or auto (text on a terminal). Logs go to the error output."""
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    outlet = Outlet(
-        sys.stderr.fileno(), lambda count: structlog.get_logger().warning("log.lost", lines=count)
-    )
+    outlet = Outlet(sys.stderr.fileno(), _lost_as_text if as_text else _lost_as_json)
     renderer: structlog.types.Processor
     if as_text:
         renderer = structlog.dev.ConsoleRenderer(
@@ -45,17 +44,18 @@ def set_up_logging(level: str, form: str) -> None:
 class Outlet:
     """Lines to a file that never stop who writes them: the disk below a log may be full, or its reader gone.
 
-    What could not be written is counted and told of, to `lost`, as soon as something can.
+    What could not be written is counted; as soon as something can, `lost` gives the line that says how many.
     """
 
-    def __init__(self, descriptor: int, lost: Callable[[int], None]) -> None:
+    def __init__(self, descriptor: int, lost: Callable[[int], str]) -> None:
         self._descriptor = descriptor
         self._lost = lost
         self._lost_count = 0
         self._is_torn = False  # a line's beginning is there
 
     def write(self, line: str) -> int:
-        data = ("\n" if self._is_torn else "").encode() + line.encode(errors="backslashreplace")
+        before = ("\n" if self._is_torn else "") + (self._lost(self._lost_count) if self._lost_count else "")
+        data = (before + line).encode(errors="backslashreplace")
         written = 0
         try:
             while written < len(data):
@@ -63,15 +63,21 @@ class Outlet:
         except OSError:
             self._is_torn = self._is_torn or written > 0
             self._lost_count += 1
-            return len(line)
-        self._is_torn = False
-        if self._lost_count:
-            count, self._lost_count = self._lost_count, 0
-            self._lost(count)
+        else:
+            self._is_torn, self._lost_count = False, 0
         return len(line)
 
     def flush(self) -> None:
         """Everything is written at once."""
+
+
+def _lost_as_text(count: int) -> str:
+    return f"log.lost lines={count}\n"
+
+
+def _lost_as_json(count: int) -> str:
+    line = msgspec.json.encode({"lines": count, "event": "log.lost", "level": "warning"})
+    return f"{line.decode()}\n"
 
 
 def _as_is(logger: object, name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

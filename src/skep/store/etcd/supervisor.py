@@ -186,7 +186,10 @@ class EtcdProcess:
                 stderr=output,
                 preexec_fn=die_with_parent,
             )
-        (self._dir / "pid").write_text(str(self._process.pid))
+        try:
+            (self._dir / "pid").write_text(str(self._process.pid))
+        except OSError as error:  # it ends with us anyway, unless the kernel forgets to
+            log.warning("etcd.pid_unwritten", error=str(error))
         await self._until_up(log_path)
 
     async def _until_up(self, log_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_task_that_is_to_start_first_and_finds_no_node_is_still_waited_for() -
     assert decide_slot(view, back, 1, NOW, new_ids()).wanted == ()
 
 
+def test_a_task_that_found_no_node_is_the_updates_own_once_there_is_one() -> None:
+    """Found by the simulation's seed 100708: it counted as made before the update, which began with its slot again
+    when it had failed. And what was tried and waited for was the version before."""
+    view = View()
+    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
+    view.put_pending(PendingTask("new1", "s", 1, 1, NOW - 1, run_at=NOW + 50, attempt=4))
+    (wanted,) = decide_slot(view, service, 1, NOW, new_ids()).wanted
+    assert (wanted.id, wanted.spec_version, wanted.attempt, wanted.run_at) == ("new1", 2, 0, 0)
+    assert wanted.created_at == NOW
+    view.put_pending(PendingTask("new1", "s", 1, 2, NOW + 1, run_at=NOW + 50, attempt=4))
+    (wanted,) = decide_slot(view, service, 1, NOW + 2, new_ids()).wanted
+    assert (wanted.attempt, wanted.run_at, wanted.created_at) == (4, NOW + 50, NOW + 1)
+
+
 def test_what_was_to_start_first_and_failed_is_not_begun_again() -> None:
     """Found by the simulation's seeds 1020 and 1027: a new leader, and the end of the update, took the slot for
     one that was not updated yet, as the old task still runs there."""
@@ -228,19 +242,38 @@ def test_a_service_that_is_scaled_while_it_is_updated_goes_on_with_it() -> None:
     assert progress.waiting == {1}
 
 
+def rolling_back(view: View, order: str) -> Service:
+    """A rollback to the version of a task that is about to start, beside the one that it was to replace."""
+    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
+    add_task(view, "new1", "a", 1, version=2, desired=SHUTDOWN, observed=READY)
+    add_task(view, "new2", "a", 1, version=2, observed=READY)
+    assert service.update is not None
+    back = replace(
+        service,
+        spec=replace(service.spec, rollback_config=UpdateConfig(order=order)),
+        update=replace(service.update, state="rollback_started", started_at=NOW + 1),
+    )
+    view.put_service(back)
+    return back
+
+
 def test_a_rollback_waits_for_a_task_that_is_about_to_start() -> None:
     """Found by the simulation's seed 1097: it was completed with both versions in the slot."""
     view = View()
-    service = updated(view, UpdateConfig(order="start-first"), replicas=1)
-    for name in ("new1", "new2"):
-        add_task(
-            view, name, "a", 1, version=2, desired=RUNNING if name == "new2" else SHUTDOWN, observed=READY
-        )
-    assert service.update is not None
-    back = replace(service, update=replace(service.update, state="rollback_started", started_at=NOW + 1))
-    progress = updater.begin(view, back, NOW + 1)
+    progress = updater.begin(view, rolling_back(view, "start-first"), NOW + 1)
     assert progress is not None
     assert progress.waiting == {1}
+
+
+def test_a_rollback_that_stops_first_stops_what_an_update_left_beside() -> None:
+    """Found by the simulation's seed 100529: where the task that was there failed, both versions stayed."""
+    view = View()
+    progress = updater.begin(view, rolling_back(view, "stop-first"), NOW + 1)
+    assert progress is not None
+    assert list(progress.remaining) == [1]
+    taken = step(view, progress, [], NOW + 1)
+    assert [c.task.id for c in taken.changes if isinstance(c, PutTask)] == ["old1"]
+    assert (taken.wanted, progress.waiting) == ((), {1})
 
 
 def test_a_new_leader_starts_also_on_nodes_it_has_not_heard_of_yet() -> None:

@@ -21,7 +21,7 @@ from skep.store.port import Put, Txn
 from skep.store.view import SlotKey, slot_key
 
 MANUAL = "manually requested rollback"
-WELL_S = 60.0  # a machine that had no trouble for as long was not taken for down by anybody
+WELL_S = 60.0  # a machine that had no trouble, and was not drained, for as long keeps its tasks
 
 
 class UpdateLedger:
@@ -106,6 +106,7 @@ class Updating:
         self._seen_at: dict[str, float] = {}  # task -> when it was first seen
         self._stopped_at: dict[str, float] = {}  # task -> when it was first seen to be ended
         self._start_first: set[str] = set()  # services that ever had that order: it may change meanwhile
+        self._inactive_at: dict[str, float] = {}  # node -> when it was last seen to take no tasks
         self._since: dict[str, tuple[object, float]] = {}  # service -> its update, when that was first seen
 
     def saw_running(self, task_ids: Iterable[str]) -> None:
@@ -120,6 +121,7 @@ class Updating:
         before, self._before = self._before, picture
         self._note(before, picture, now)
         at_once: dict[str, int] = {}
+        goes_on: set[str] = set()  # services whose update of now has begun with a slot that is not ready yet
         for (service_id, key), tasks in picture.slots.items():
             service = picture.services.get(service_id)
             if service is None or service.spec.is_job:
@@ -127,13 +129,15 @@ class Updating:
             self._one_is_to_run(service, key, tasks)
             if self._is_in_transition(picture, service, tasks, now):
                 at_once[service_id] = at_once.get(service_id, 0) + 1
+                if self._seen_at[tasks[-1].id] > self._since[service_id][1]:
+                    goes_on.add(service_id)
             if before is not None:
                 self._restarts_by_its_policy(before, service, key, tasks)
                 self._starts_first(before, picture, service, tasks, now)
         for service_id, count in at_once.items():
             service = picture.services[service_id]
             most = config_of(service).parallelism
-            if most and count > most:
+            if most and count > most and service_id in goes_on:  # one before may have allowed more at once
                 raise Violation(f"{count} slots of {service.spec.name} are updated at once, not {most}")
 
     def _note(self, before: Picture | None, picture: Picture, now: float) -> None:
@@ -145,8 +149,12 @@ class Updating:
             known = before.tasks.get(task.id) if before is not None else None
             if task.desired_state > RUNNING and (known is None or known.desired_state <= RUNNING):
                 self._stopped_at[task.id] = now
+        for node in picture.nodes.values():
+            if node.spec.availability != "active":
+                self._inactive_at[node.id] = now
         for service in picture.services.values():
-            if any(map(_is_start_first, (service.spec.update_config, service.spec.rollback_config))):
+            specs = [spec for spec in (service.spec, service.previous_spec) if spec]  # two may come at once
+            if any(_is_start_first(c) for spec in specs for c in (spec.update_config, spec.rollback_config)):
                 self._start_first.add(service.id)
             update = (service.template.version, service.updated_at)
             if self._since.get(service.id, (None, 0.0))[0] != update:
@@ -232,10 +240,9 @@ class Updating:
         return task.id in self._ran or task.result is not None or (state is not None and state >= RUNNING)
 
     def _is_well(self, picture: Picture, node_id: str, now: float) -> bool:
-        node, host = picture.nodes.get(node_id), self._world.host(node_id)
-        if node is None or node.spec.availability != "active":
-            return False
-        return now - self._troubled.get(host.name, 0.0) >= WELL_S
+        troubled_at = self._troubled.get(self._world.host(node_id).name, 0.0)
+        was_away_at = max(troubled_at, self._inactive_at.get(node_id, 0.0))
+        return node_id in picture.nodes and now - was_away_at >= WELL_S
 
 
 def is_live(task: Task) -> bool:

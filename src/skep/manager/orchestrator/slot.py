@@ -204,17 +204,21 @@ def _wanted(
 def placed_again(
     view: View, service: Service, pending: PendingTask, current: Sequence[Task], now: float
 ) -> NewTask:
-    """Returns a task that found no node so far, of the service's present version."""
-    waits = pending.run_at > now or any(is_ending(view, t) for t in current)
+    """Returns a task that found no node so far, of the service's present version: one of a version before has
+    waited, and been tried, for nothing."""
+    is_same = pending.spec_version == service.template.version
+    run_at = pending.run_at if is_same else 0.0
+    waits = run_at > now or any(is_ending(view, t) for t in current)
     return NewTask(
         pending.id,
         pending.service_id,
         pending.slot,
         service.template.version,
-        pending.created_at,
-        pending.run_at,
+        # An update's tasks are made after its start.
+        pending.created_at if service.update is None else max(pending.created_at, service.update.started_at),
+        run_at,
         pending.node_id,
-        pending.attempt,
+        pending.attempt if is_same else 0,
         pending.avoid_node_id,
         READY if waits else RUNNING,
     )

@@ -119,14 +119,17 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     if key in view.pending.get(service.id, {}):
         # It takes the new version as soon as there is a node for it.
         return Stage.NONE if is_new else Stage.UNDER_WAY
+    is_done = update is not None and update.state not in UNDER_WAY
+    has_old = any(view.is_outdated(service, t) for t in tasks[:-1] if is_live(t))
+    if is_new and has_old and not is_done and config_of(service).order != "start-first":
+        return Stage.OUTDATED  # an update before was to start first, and has left it there
     status = view.status_of(newest)
     starts = is_new and live is newest and (status is None or status.state < RUNNING)
-    if starts and any(view.is_outdated(service, t) for t in tasks[:-1] if is_live(t) or t is tasks[-2]):
+    if starts and (has_old or (len(tasks) > 1 and view.is_outdated(service, tasks[-2]))):
         return Stage.UNDER_WAY
     if update is not None and is_new and newest.created_at >= update.started_at:
         # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
         return Stage.UNDER_WAY if starts else Stage.UPDATED
-    is_done = update is not None and update.state not in UNDER_WAY
     if live is not None:
         # In one that is done, a newer task has failed that was to be there first.
         is_left = view.is_outdated(service, live) and not (is_done and is_new)

@@ -352,3 +352,24 @@ def test_what_was_to_start_first_and_is_gone_with_its_node_is_begun_with_again()
     new = add_task(view, "new1", "b", 1, version=2, observed=READY, at=NOW)
     view.drop_task(new)
     assert [w.slot for w in step(view, progress, [1], NOW + 1).wanted] == [1]
+
+
+def test_what_was_to_start_first_and_was_stopped_with_its_node_is_begun_with_again() -> None:
+    """Found by the simulation's seed 100849: the policy starts nothing again, and the old version stayed for good."""
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1, order="start-first"), replicas=1)
+    spec = replace(service.spec.task_template, restart_policy=RestartPolicy(condition="none"))
+    service = replace(service, templates=[replace(t, spec=spec) for t in service.templates])
+    view.put_service(service)
+    progress = updater.begin(view, service, NOW)
+    assert progress is not None
+    step(view, progress, [], NOW)
+    add_task(view, "new1", "b", 1, version=2, desired=SHUTDOWN, observed=READY, at=NOW)
+    next_leaders = updater.begin(view, service, NOW + 1)
+    assert next_leaders is not None
+    assert list(next_leaders.remaining) == [1]
+    again = step(view, progress, [1], NOW + 1)
+    assert [w.slot for w in again.wanted] == [1]
+    assert again.changes == (), "what runs is left alone"
+    add_task(view, "new2", "b", 1, version=2, desired=SHUTDOWN, observed=FAILED, at=NOW + 2)
+    assert step(view, progress, [1], NOW + 2).wanted == (), "it has failed: that is an answer"

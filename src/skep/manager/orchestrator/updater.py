@@ -127,6 +127,8 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     starts = is_new and live is newest and (status is None or status.state < RUNNING)
     if starts and (has_old or (len(tasks) > 1 and view.is_outdated(service, tasks[-2]))):
         return Stage.UNDER_WAY
+    if has_old and is_new and not is_done and _is_in_vain(view, service, tasks, now):
+        return Stage.OUTDATED
     if update is not None and is_new and newest.created_at >= update.started_at:
         # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
         return Stage.UNDER_WAY if starts else Stage.UPDATED
@@ -174,6 +176,17 @@ def _is_left(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], 
     ended = newest if newest.result is not None else replace(newest, result=view.status.get(newest.id))
     policy = service.template_of(newest.spec_version).spec.restart_policy
     return not may_restart(policy, ended, tasks, now)
+
+
+def _is_in_vain(view: View, service: Service, tasks: Sequence[Task], now: float) -> bool:
+    """True where the new task that was to start first was stopped, with its node, before it ended by itself,
+    and the restart policy gives it no successor."""
+    newest = tasks[-1]
+    status = newest.result or view.status_of(newest)
+    has_failed = status is not None and status.state in (COMPLETE, FAILED, REJECTED)
+    if view.is_outdated(service, newest) or newest.desired_state <= RUNNING or has_failed:
+        return False
+    return not may_restart(service.template_of(newest.spec_version).spec.restart_policy, newest, tasks, now)
 
 
 def monitor_of(config: UpdateConfig) -> float:
@@ -234,7 +247,7 @@ def _advance(
         room -= 1
         progress.waiting.add(key)
         if right is None and old and config.order == "start-first":
-            wanted.append(new_task(service, key, now, new_id, follows=old[-1]))
+            wanted.append(new_task(service, key, now, new_id, follows=tasks[-1]))
             continue
         changes.extend(PutTask(replace(t, desired_state=SHUTDOWN, updated_at=now)) for t in old)
         if right is None:
@@ -262,7 +275,8 @@ def _observe(
         return
     tasks = view.slot(service.id, key)
     new = [t for t in tasks if not view.is_outdated(service, t)]
-    if not new and any(is_live(t) for t in tasks):  # what was to start first has gone with its node
+    has_old = any(is_live(t) and view.is_outdated(service, t) for t in tasks)
+    if has_old and (not new or _is_in_vain(view, service, tasks, now)):  # it has gone with its node
         progress.waiting.discard(key)
         progress.remaining.append(key)
         return

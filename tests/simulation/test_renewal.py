@@ -229,3 +229,25 @@ def test_a_root_that_does_not_vouch_for_the_node_is_taken_only_with_its_certific
         work.cancel()
 
     virtually(scenario)
+
+
+def test_a_node_whose_renewal_failed_hears_the_leader_all_the_same() -> None:
+    """It waits for hours before the next try, with certificates of ninety days: a new root must not."""
+    clock = LoopClock(EPOCH_S)
+
+    async def scenario() -> None:
+        swarm = Rotating(clock)
+        life_s = swarm.cluster.spec.node_cert_expiry_s
+        swarm.refusals = 1
+        renewal = swarm.node(1)
+        work = asyncio.ensure_future(renewal.run())
+        while swarm.refusals:
+            await asyncio.sleep(600)
+        assert clock.now() > EPOCH_S + life_s * EARLIEST
+        renewal.told(swarm.wanted())
+        await asyncio.sleep(1)
+        assert swarm.said == [has_tls(renewal.keys)]
+        work.cancel()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())

@@ -85,19 +85,25 @@ class Renewal:
             except SkepError as error:
                 log.warning("certificate.not_renewed", error=str(error), valid_until=not_after)
                 retry_s = max(RETRY_MIN_S, RETRY_SHARE * (not_after - not_before))
-                await asyncio.sleep((RETRY_TOLD_S if is_told else retry_s) * (0.5 + self._rng.random()))
+                by_chance = 0.5 + self._rng.random()
                 if is_told:
+                    await asyncio.sleep(RETRY_TOLD_S * by_chance)
                     self._told.set()
+                else:  # hours; the leader may want another certificate before
+                    await self._wait_told(retry_s * by_chance)
 
     async def _wait_until(self, at: float) -> bool:
         """Returns True where the leader spoke before."""
         left_s = at - self._clock.now()
         while left_s > 0 and not self._told.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, LOOK_S) + TICK_S):
-                    await self._told.wait()
+            await self._wait_told(min(left_s, LOOK_S) + TICK_S)
             left_s = at - self._clock.now()
         return self._told.is_set()
+
+    async def _wait_told(self, time_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(time_s):
+                await self._told.wait()
 
     async def _follow(self) -> None:
         """Does what the leader wants, if it is not so. Errors: `SkepError`: it is to be tried again."""

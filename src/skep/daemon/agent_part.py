@@ -25,6 +25,7 @@ from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import client_context
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.works import end, lasting
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class AgentPart:
             line.keys, self.session.renew, use, self._clock, self._rng, self.session.say_tls
         )
         self.session.on_wanted_tls = self._renewal.told
-        self._renewing = asyncio.ensure_future(self._renewal.run())
+        self._renewing = asyncio.ensure_future(lasting("renewal", self._renewal.run))
 
     async def renew_as(self, role: str) -> None:
         """Has a certificate of that role. Errors: `Unavailable` where the leader does not give one (yet)."""
@@ -98,11 +99,8 @@ class AgentPart:
 
     async def stop(self) -> None:
         """Ends the session; containers run on."""
-        for work in (self._renewing, self._work):
-            if work is not None:
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
+        await end(self._renewing)
+        await end(self._work)
         await self.attachments.close()
         await self._logs.close()
         await self._executor.close()
@@ -114,18 +112,12 @@ class AgentPart:
                 self._executor.remove_unknown(adopted.task_id)
 
     async def _run(self) -> None:
-        while True:
-            try:
-                await self._worker.start()
-                break
-            except SkepError as error:
-                log.warning("engine.unreachable", error=str(error))
-                await asyncio.sleep(ENGINE_RETRY_S)
-        looking = asyncio.ensure_future(self._look_again())
+        await lasting("worker", self._worker.start, ENGINE_RETRY_S)
+        looking = asyncio.ensure_future(lasting("look", self._look_again))
         try:
-            await self.session.run(self._worker, self._describe)
+            await lasting("session", lambda: self.session.run(self._worker, self._describe))
         finally:
-            looking.cancel()
+            await end(looking)
 
     async def _look_again(self) -> None:
         """Tells the manager where the engine is not what it was: restarted, reconfigured."""

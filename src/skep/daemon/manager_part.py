@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec.structs import replace
@@ -42,6 +42,7 @@ from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
+from skep.runtime.works import lasting
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
@@ -54,7 +55,6 @@ log = structlog.get_logger()
 
 LEAD_S = 30.0  # until a new swarm's only manager leads; longer means that etcd is broken
 FOLLOW_S = 1.0  # how often a manager looks who the others are: two small reads of its own etcd
-AGAIN_S = 1.0  # before a work that failed is begun again
 VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 
 
@@ -150,12 +150,12 @@ class ManagerPart:
             await self._sealed.commit(txn)
         store, sealed = self._store, self._sealed
         self._works = [
-            asyncio.ensure_future(_again("follow", lambda: self._follow(store, sealed))),
+            asyncio.ensure_future(lasting("follow", lambda: self._follow(store, sealed))),
             asyncio.ensure_future(
-                _again("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
+                lasting("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(_again("maintain", lambda: maintain(store))),
-            asyncio.ensure_future(_again("campaign", lambda: self._campaign(store, sealed))),
+            asyncio.ensure_future(lasting("maintain", lambda: maintain(store))),
+            asyncio.ensure_future(lasting("campaign", lambda: self._campaign(store, sealed))),
         ]
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
@@ -348,15 +348,3 @@ class ManagerPart:
     def _sign(self, cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
         role = self.leader.view.role_of(node) if self.leader is not None else "worker"
         return self._issuer.certificate(cluster, node.id, role, request_pem)
-
-
-async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Runs work that never ends, again where it fails: a manager must not go on without."""
-    while True:
-        try:
-            await work()
-        except SkepError as error:
-            log.info("manager.again", work=name, error=str(error))
-        except Exception:
-            log.exception("manager.failed", work=name)
-        await asyncio.sleep(AGAIN_S)

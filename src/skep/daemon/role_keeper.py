@@ -8,7 +8,6 @@ first, and what it held before is let go of.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from skep.daemon.addresses import join_address, resolve_advertise, resolve_listen
 from skep.rpc.messages import Managing, Role
 from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.works import end
 
 if TYPE_CHECKING:
     from skep.daemon.state import Membership
@@ -117,10 +117,7 @@ class RoleKeeper:
 
     async def stop(self) -> None:
         self._told = None
-        if self._work is not None:
-            self._work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._work
+        await end(self._work)
 
     async def demote(self, manager: Manager) -> None:
         """Has this manager demoted, and waits until the others have let go of it. Errors: `SkepError`."""
@@ -142,6 +139,10 @@ class RoleKeeper:
                 if str(error) != self._why_not:  # for some seconds after another manager has joined
                     log.info("role.not_yet", role=told.role, reason=str(error))
                 self._why_not = str(error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            except Exception:
+                log.exception("role.failed", role=told.role)
                 await asyncio.sleep(RETRY_S)
                 continue
             if told is self._told:

@@ -1,0 +1,43 @@
+"""Work that goes on beside what began it: nobody waits for it, so nobody would hear of its failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+AGAIN_S = 1.0  # before work that failed is begun again: what failed at once does not take all the time
+
+
+async def lasting(name: str, work: Callable[[], Awaitable[None]], again_s: float = AGAIN_S) -> None:
+    """Does `work` to its end, again where it fails: a daemon must not go on without.
+
+    What failed it is logged, once where it is always the same; what nobody thought of, with its trace.
+    """
+    said = ""
+    while True:
+        try:
+            await work()
+            return
+        except SkepError as error:
+            if str(error) != said:
+                log.warning("work.again", work=name, error=str(error))
+            said = str(error)
+        except Exception:
+            log.exception("work.failed", work=name)
+        await asyncio.sleep(again_s)
+
+
+async def end(work: asyncio.Future[None] | None) -> None:
+    """Cancels work and waits for its end. What it failed of is logged: its end is not held up by it."""
+    if work is None:
+        return
+    work.cancel()
+    await asyncio.wait([work])
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.warning("work.had_failed", error=repr(error))

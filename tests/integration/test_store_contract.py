@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skep.runtime.errors import Conflict, Denied, Unavailable
+from skep.runtime.errors import Conflict, Denied, TooLarge, Unavailable
 from skep.store.election import POLL_S, SILENCE_S, Campaign, Leadership
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
@@ -60,6 +60,19 @@ async def test_more_keys_than_a_page_are_loaded_once_each(connect: Connect) -> N
     pairs, _ = await store.load("/t/")
     assert [p.key for p in pairs] == [f"/t/{n:06d}" for n in range(21_000)]
     await store.close()
+
+
+async def test_etcd_says_which_write_never_succeeds(tmp_path: Path) -> None:
+    etcd = EtcdProcess(tmp_path)
+    await etcd.start()
+    store = EtcdStore(etcd.target)
+    try:
+        await store.commit(Txn((Put("/t/a", b"x" * (15 << 20)),)))
+        with pytest.raises(TooLarge, match="more than the store takes at once"):
+            await store.commit(Txn((Put("/t/b", b"x" * (17 << 20)),)))
+    finally:
+        await store.close()
+        await etcd.stop()
 
 
 async def test_a_compare_that_fails_changes_nothing(connect: Connect) -> None:

@@ -81,6 +81,15 @@ def test_pending_tasks_say_why(placement: PlacementSpec, reason: str) -> None:
     assert Round(view, 0).place(wanted(3)).pending[-1].reason == reason
 
 
+def test_one_node_does_not_take_all_of_a_service_that_is_too_large_for_it() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view, replicas=60_000)
+    placement = Round(view, 0).place(wanted(60_000))
+    assert per_node(placement) == {"a": 50_000}
+    assert placement.pending[0].reason == "no suitable node (max replicas per node limit exceed)"
+
+
 def test_without_nodes_the_reason_is_short() -> None:
     view = View()
     add_service(view)

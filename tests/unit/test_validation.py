@@ -55,6 +55,10 @@ SERVICES: list[Row] = [
     (service(Name="no good!"), INVALID + "name must be valid as a DNS name component"),
     (service(Name="-a"), INVALID + "name must be valid as a DNS name component"),
     (service(Name="a.b"), INVALID + "name must be valid as a DNS name component"),
+    (
+        service(Mode={"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 50_001}}),
+        "50001 completions are more than this version accepts (50000)",  # skep's own
+    ),
     (service(Name="a" * 64), INVALID + "name must be 63 characters or fewer"),
     (
         service(container__Mounts=[{"Type": "tmpfs", "Target": "/a"}] * 2),

@@ -17,7 +17,7 @@ from skep.manager.task_events import TaskEvents
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
 from skep.model.task import Task
-from skep.runtime.errors import Conflict, Unavailable
+from skep.runtime.errors import Conflict, TooLarge, Unavailable
 from skep.store import codec
 from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -121,18 +121,28 @@ class Committer:
 
     async def _write_buckets(self, piece: list[_Bucket]) -> None:
         try:
-            ops: list[Put | Delete] = []
-            for bucket in piece:
-                after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
-                after.update(bucket.put)
-                for task_id in bucket.dropped:
-                    after.pop(task_id, None)
-                key = codec.bucket_key(bucket.node_id, bucket.service_id)
-                ops.append(Put(key, codec.encode_bucket(after.values())) if after else Delete(key))
-            revision = await self._retried(Txn(tuple(ops), fence=self._fence))
+            revision = await self._retried(Txn(tuple(map(self._op, piece)), fence=self._fence))
+        except TooLarge as error:
+            if len(piece) == 1:  # left as it was: what is too much must not keep all else from being written
+                node_id, service_id = piece[0].node_id, piece[0].service_id
+                log.error("store.too_large", node_id=node_id, service_id=service_id, error=str(error))
+                return
+        else:
+            self._apply(piece, revision)
+            return
         finally:
             self._gate.release()
-        self._apply(piece, revision)
+        for bucket in piece:
+            await self._gate.acquire()
+            await self._write_buckets([bucket])
+
+    def _op(self, bucket: _Bucket) -> Put | Delete:
+        after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
+        after.update(bucket.put)
+        for task_id in bucket.dropped:
+            after.pop(task_id, None)
+        key = codec.bucket_key(bucket.node_id, bucket.service_id)
+        return Put(key, codec.encode_bucket(after.values())) if after else Delete(key)
 
     def _apply(self, piece: list[_Bucket], revision: int) -> None:
         view = self._view
@@ -166,6 +176,9 @@ class Committer:
             revision = await self._retried(txn)
         except Conflict:
             conflicts.append(service.id)
+            return
+        except TooLarge as error:
+            log.error("store.too_large", service_id=service.id, error=str(error))
             return
         finally:
             self._gate.release()

@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
 from skep.model.node import Node, NodeDescription
-from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, TooLarge, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Store, Txn
 from skep.store.view import View
 
 log = structlog.get_logger()
 
-BATCH_MAX = 128  # nodes per transaction, about 100 kB
+BATCH_MAX = 128  # nodes per transaction: about 100 kB, 12 MB where each says as much as it may
 RETRY_S = 0.2  # after etcd could not be reached
 
 
@@ -58,6 +58,7 @@ class NodeWriter:
         self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._said: dict[str, _Said] = {}
+        self._batch = BATCH_MAX
         self._wake = asyncio.Event()
         self._ended = False
 
@@ -103,9 +104,21 @@ class NodeWriter:
                 try:
                     await self._write_new()
                     await self._write_said()
+                    self._batch = BATCH_MAX
+                except TooLarge as error:
+                    self._write_less(error)
                 except Unavailable as error:
                     log.warning("store.retry", error=str(error), wait_s=RETRY_S)
                     await asyncio.sleep(RETRY_S)
+
+    def _write_less(self, error: TooLarge) -> None:
+        """Too much at once is written in parts; what is too much alone is not, and kept from nobody else."""
+        if self._batch > 1:
+            self._batch //= 2
+            return
+        node_id = next(iter(self._said))
+        del self._said[node_id]
+        log.error("store.too_large", node_id=node_id, error=str(error))
 
     async def _write_new(self) -> None:
         batch, self._new = self._new[:BATCH_MAX], self._new[BATCH_MAX:]
@@ -118,7 +131,7 @@ class NodeWriter:
             raise
         except SkepError as error:
             self._refuse(batch, error)
-            if not isinstance(error, Conflict | Unavailable):
+            if not isinstance(error, Conflict | Unavailable | TooLarge):
                 raise
             return
         for node, (_, future) in zip(stored, batch, strict=True):
@@ -132,7 +145,7 @@ class NodeWriter:
                 future.set_exception(error)
 
     async def _write_said(self) -> None:
-        said = {node_id: self._said[node_id] for node_id in list(self._said)[:BATCH_MAX]}
+        said = {node_id: self._said[node_id] for node_id in list(self._said)[: self._batch]}
         nodes: list[Node] = []
         for node_id, each in said.items():
             node = self._view.nodes.get(node_id)

@@ -11,6 +11,7 @@ SECOND_NS = 1_000_000_000
 NODE_CERT_EXPIRY_NS = 90 * 24 * 3600 * SECOND_NS  # Docker's default: three months
 HEARTBEAT_NS = 5 * SECOND_NS  # Docker's default
 HISTORY_LIMIT = 5  # Docker's default
+HISTORY_MAX = 100  # a slot's tasks are written together, again with each change: some 40 kB then
 
 
 class OrchestrationConfig(Wire, frozen=True, kw_only=True):
@@ -72,8 +73,10 @@ class SwarmSpec(Wire, frozen=True, kw_only=True):
 
     @property
     def history_limit(self) -> int:
+        """Returns how many tasks a slot keeps: as many as may be where all are asked for."""
         limit = self.orchestration.task_history_retention_limit
-        return HISTORY_LIMIT if limit is None else limit
+        limit = HISTORY_LIMIT if limit is None else limit
+        return min(limit, HISTORY_MAX) if limit >= 0 else HISTORY_MAX
 
     @property
     def node_cert_expiry_s(self) -> float:

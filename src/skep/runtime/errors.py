@@ -2,6 +2,7 @@
 
     SkepError
     ├── Invalid            what was asked makes no sense                      400
+    │   ├── TooLarge       more than one write to the store may be           400
     │   ├── NoAddress      an address cannot be listened on                   400
     │   └── NoSuchAuth     where credentials are to be taken from has none    500 (Docker's own status)
     ├── NotFound           no such object                                     404
@@ -32,6 +33,10 @@ class SkepError(Exception):
 
 class Invalid(SkepError):
     """The request itself is wrong; says what and where."""
+
+
+class TooLarge(Invalid):
+    """The store takes no write of that size; the same write never succeeds."""
 
 
 class NoAddress(Invalid):

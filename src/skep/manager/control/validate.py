@@ -33,6 +33,7 @@ NAME_MAX = 63
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_HEALTH_NS = 1_000_000
+COMPLETIONS_MAX = 50_000  # they are kept: 8 MB in one value of the store where one node has done them all
 REPLICAS_MAX = 1_000_000  # ten times the largest swarm this was measured with; more is a slip of the key
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _MODES = ("replicated", "global_", "replicated_job", "global_job")
@@ -89,6 +90,8 @@ def _mode(spec: ServiceSpec) -> None:
         raise Invalid("rpc error: code = InvalidArgument desc = Jobs may not have an update config")
     job = spec.mode.replicated_job
     count = (spec.replicas or 0) if job is None else (job.total_completions or job.max_concurrent or 0)
+    if job is not None and count > COMPLETIONS_MAX:
+        raise Invalid(f"{count} completions are more than this version accepts ({COMPLETIONS_MAX})")
     if count > REPLICAS_MAX:
         raise Invalid(f"{count} replicas are more than this version accepts ({REPLICAS_MAX})")
 

@@ -24,13 +24,14 @@ from .assignments import Sent, complete, difference, is_news
 from .materials import given, withdrawn
 from .port import Listener
 from .presence import Presence
-from .reports import Reports
+from .reports import Reports, bounded
 
 log = structlog.get_logger()
 
 
 KNOWN_FEATURES = (messages.LOGS, messages.ATTACH)  # of agents
 OWN_FEATURES = [messages.ATTACH]
+DESCRIPTION_MAX_BYTES = 100_000  # some 2 kB as a rule; many labels and devices are some 10 kB
 
 
 class _Session:
@@ -257,7 +258,10 @@ class Dispatcher:
         tasks = view.tasks
         for task_id, status in items:
             task = tasks.get(task_id)
-            if task is not None and task.node_id == node_id and view.put_status(task, status):
+            if task is None or task.node_id != node_id:
+                continue
+            status = bounded(status)
+            if view.put_status(task, status):
                 listener.task_reported(task, status, is_news(view, task, status.state))
 
     def _heartbeat_ack(self) -> bytes:
@@ -309,6 +313,11 @@ class SessionHandler:
             message = messages.decode_from_agent(data)
         except Invalid as error:
             log.warning("session.garbage", node_id=self._node_id, error=str(error))
+            self._connection.close()
+            return
+        if isinstance(message, messages.Register | messages.Described) and len(data) > DESCRIPTION_MAX_BYTES:
+            said = f"it describes itself in {len(data)} bytes, {DESCRIPTION_MAX_BYTES} may be"
+            log.warning("session.garbage", node_id=self._node_id, error=said)
             self._connection.close()
             return
         if isinstance(message, messages.Register):

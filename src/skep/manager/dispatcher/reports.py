@@ -11,6 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from skep.model.task import TaskStatus
+
+TEXT_MAX = 2000  # characters; the engine's longest errors are some 600, and a slot keeps several of them
+ID_MAX = 64
+PORTS_MAX = 4096  # host ports of one task
 TURN_BYTES = 300_000  # per turn of the loop: about 2,000 statuses, 15 ms
 WAITING_MAX_BYTES = 64 << 20  # four times what 100,000 tasks report at once; beyond, who reports has to wait
 
@@ -53,3 +60,22 @@ class Reports:
             taken += len(frame)
             self._size -= len(frame)
             self._take(node_id, frame)
+
+
+def bounded(status: TaskStatus) -> TaskStatus:
+    """Returns what is kept of a node's word: all of it, but where it is longer than it may be. All tasks of a
+    service on a node are one value of the store, whose size is bounded."""
+    texts = len(status.error) <= TEXT_MAX and len(status.message) <= TEXT_MAX
+    if texts and len(status.container_id) <= ID_MAX and len(status.ports) <= PORTS_MAX:
+        return status
+    return replace(
+        status,
+        error=_cut(status.error),
+        message=_cut(status.message),
+        container_id=status.container_id[:ID_MAX],
+        ports=status.ports[:PORTS_MAX],
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]} …"

@@ -73,6 +73,6 @@ def may_restart(
 
 def history_limit(policy: RestartPolicy | None, limit: int) -> int:
     """Returns how many tasks a slot keeps: the swarm's limit, or what counting attempts needs."""
-    if limit < 0 or policy is None or not policy.max_attempts or not policy.window:
+    if policy is None or not policy.max_attempts or not policy.window:
         return limit
     return max(limit, min(policy.max_attempts + 1, WINDOW_HISTORY_MAX))

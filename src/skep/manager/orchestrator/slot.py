@@ -292,7 +292,7 @@ def trimmed(view: View, service: Service, current: Sequence[Task], kept_id: str 
     """Keeps the history within the swarm's limit, and nothing of nodes that are gone; `kept_id` stays."""
     limit = 5 if view.cluster is None else view.cluster.spec.history_limit
     limit = history_limit(service.template.spec.restart_policy, limit)
-    over = len(current) - limit if limit >= 0 else 0
+    over = len(current) - limit
     kept = []
     for task in current:
         ended = task.result is not None or (task.desired_state >= COMPLETE and is_lost(view, task))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from skep.model.service import TaskTemplate
+from skep.model.spec import Placement
 from skep.store.demand import Demand
 
 from . import explain
 from .fill import Ints
 from .nodes import Mask, NodeTable
+
+PER_NODE_MAX = 50_000  # tasks of one service: they are one value of the store, of 16 MB at most
 
 
 class Filters:
@@ -17,16 +20,13 @@ class Filters:
 
     def __init__(self, table: NodeTable, service_id: str, template: TaskTemplate, demand: Demand) -> None:
         placement = template.spec.placement
-        limit = placement.max_replicas if placement is not None else 0
+        limit = most_per_node(placement)
         self.room = table.resource_room(demand)
         ports = table.ports_free(demand.ports)
         if demand.ports:
             self.room = np.minimum(self.room, 1)
-        below = np.ones(len(table.ids), dtype=bool)
-        if limit:
-            left = limit - table.own(service_id)
-            below = left > 0
-            self.room = np.minimum(self.room, np.maximum(left, 0))
+        left = limit - table.own(service_id)
+        self.room = np.minimum(self.room, np.maximum(left, 0))
         self.steps: list[tuple[str, Mask]] = [
             (explain.NOT_AVAILABLE, table.available),
             (explain.RESOURCES, table.resource_room(demand) > 0),
@@ -34,7 +34,7 @@ class Filters:
             (explain.CONSTRAINTS, table.constraints(placement)),
             (explain.PLATFORM, table.platforms(placement)),
             (explain.PORTS, ports),
-            (explain.MAX_REPLICAS, below),
+            (explain.MAX_REPLICAS, left > 0),
         ]
 
     def capacities(self) -> Ints:
@@ -50,3 +50,9 @@ class Filters:
             refusals.append((phrase, int((left & ~mask).sum())))
             left = left & mask
         return explain.explain(refusals)
+
+
+def most_per_node(placement: Placement | None) -> int:
+    """Returns how many tasks of a service a node may have: what the service says, within skep's own limit."""
+    asked = placement.max_replicas if placement is not None else 0
+    return min(asked or PER_NODE_MAX, PER_NODE_MAX)

@@ -20,7 +20,7 @@ from skep.store.demand import Demand
 from skep.store.view import View
 
 from . import explain
-from .filters import Filters
+from .filters import Filters, most_per_node
 from .nodes import Mask, NodeTable, missing_plugins, needed_plugins
 
 NAMES_MAX = 5  # named of a group; more are no easier to read, and the count says the rest
@@ -165,8 +165,7 @@ class _Asking:
         return found
 
     def _max_replicas(self, row: int) -> Because:
-        placement = self._subject.template.spec.placement
-        limit = placement.max_replicas if placement is not None else 0
+        limit = most_per_node(self._subject.template.spec.placement)
         text = f"at most {limit} of the service's tasks per node, {_GAP} there already"
         return text, ((_count_text, float(self._table.own(self._subject.service_id)[row])),)
 

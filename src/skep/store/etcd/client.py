@@ -13,7 +13,7 @@ import grpc
 from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
 from msgspec import Struct
 
-from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge, Unavailable
 from skep.store.etcd.members import EtcdMembers
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
 
@@ -117,6 +117,8 @@ class EtcdStore:
             if error.code() == grpc.StatusCode.UNAVAILABLE and any(text in details for text in _REFUSED):
                 raise Unavailable(self._unreachable(error)) from error
             if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
+                if "too large" in details or "larger than max" in details:
+                    raise TooLarge(f"this is more than the store takes at once ({details})") from error
                 raise Unavailable(f"etcd refused the write: {details}") from error
             raise OutcomeUnknown(
                 f"the change may or may not have been made: etcd's answer was lost ({details})."

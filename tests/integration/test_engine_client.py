@@ -12,7 +12,7 @@ from aiohttp import web
 from skep.agent.executor import images
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.engine import EngineClient
-from skep.runtime.errors import Unavailable
+from skep.runtime.errors import Invalid, Unavailable
 
 
 class Engine:
@@ -83,6 +83,19 @@ async def test_asks_anew_when_the_engine_was_away(engine: Engine) -> None:
     finally:
         await client.close()
     assert engine.paths[-1] == "/v1.47/images/image/json"
+
+
+async def test_what_cannot_be_written_down_is_not_taken_for_an_engine_that_is_away(engine: Engine) -> None:
+    """It would be tried again without an end, and its task would never be rejected."""
+    await engine.start("1.41")
+    client = EngineClient(str(engine.socket))
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(Invalid, match="cannot be written as JSON"):
+                await EngineCalls().call(lambda: client.create("name", {"Env": ["A=\ud800"]}))
+    finally:
+        await client.close()
+    assert engine.paths == ["/_ping"]
 
 
 async def test_a_registry_that_is_silent_is_waited_for_once_and_not_long(

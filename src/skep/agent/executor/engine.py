@@ -71,8 +71,16 @@ class EngineClient:
             self._session = None
 
     async def describe(self, hostname: str) -> NodeDescription:
-        """Returns what the engine says of its machine, under the node's own host name."""
-        return _description(await self._call("GET", "/info"), hostname)
+        """Returns what the engine says of its machine, under the node's own host name. Errors: `Unavailable`,
+        also where it does not say all: one that is just starting may, a moment later."""
+        info = await self._call("GET", "/info")
+        try:
+            return _description(info, hostname)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise Unavailable(
+                f"the Docker Engine at unix://{self._socket_path} does not describe its machine as it should:"
+                f" {error!r} in its answer to /info"
+            ) from error
 
     async def image(self, reference: str) -> Json | None:
         """Returns the local image; None where there is none."""

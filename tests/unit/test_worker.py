@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.worker import Worker
+from skep.manager.dispatcher.assignments import frames
+from skep.model.container import ContainerSpec
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
+from skep.model.spec import TaskSpec
 from skep.model.states import COMPLETE, RUNNING
 from skep.model.task import TaskStatus
-from skep.rpc.messages import Assign
+from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, decode_from_manager
 from skep.runtime.clock import SystemClock
 
 
@@ -74,3 +77,25 @@ async def test_what_ran_and_is_no_longer_wanted_goes() -> None:
     worker, _ = await started(hands)
     worker.assign(Assign(complete=True, kept=["runs"]))
     assert sorted(hands.removed) == ["ended", "runs"]
+
+
+async def test_templates_that_came_ahead_are_there_for_all_tasks() -> None:
+    """Of a complete set that one frame cannot have."""
+    large = TaskSpec(container_spec=ContainerSpec(image="x", env=["A=" + "x" * 6_500_000]))
+    templates = [ServiceTemplate(f"s{n}", 1, f"name{n}", {}, large) for n in range(3)]
+    tasks = [AssignedTask(f"t{n}.{slot}", f"s{n}", 1, slot, RUNNING) for n in range(3) for slot in (1, 2)]
+    hands = Hands(found("t0.2", RUNNING), found("left", RUNNING), found("kept", COMPLETE))
+    worker, reported = await started(hands)
+    for _ in range(2):  # a session that is lost, and the next one
+        sent = frames(Assign(complete=True, templates=templates, tasks=tasks, kept=["kept"]))
+        assert len(sent) > 1
+        for frame in sent:
+            message = decode_from_manager(frame)
+            assert isinstance(message, Assign)
+            worker.assign(message)
+        begun = [(action, context.task.id, context.template.service_id) for action, context in hands.begun]
+        assert sorted(begun) == [
+            (Action.PREPARE, task.id, task.service_id) for task in tasks if task.id != "t0.2"
+        ]
+        assert hands.removed == ["left"]
+        assert set(reported) == {task.id for task in tasks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp import web
 from skep.agent.executor import images
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.engine import EngineClient
-from skep.runtime.errors import Unavailable
+from skep.runtime.errors import Invalid, Unavailable
 
 
 class Engine:
@@ -22,6 +23,7 @@ class Engine:
         self.socket = socket
         self.paths: list[str] = []
         self.version = ""
+        self.info: dict[str, Any] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self, version: str) -> None:
@@ -41,6 +43,8 @@ class Engine:
         self.paths.append(request.path)
         if request.path.endswith("/images/create"):
             await asyncio.sleep(60)  # a registry whose packets are lost
+        if request.path.endswith("/info"):
+            return web.json_response(self.info)
         if "/images/" in request.path:
             return web.json_response({"RepoDigests": ["image@sha256:0"]})
         return web.json_response({}, headers={"Api-Version": self.version} if self.version else {})
@@ -83,6 +87,54 @@ async def test_asks_anew_when_the_engine_was_away(engine: Engine) -> None:
     finally:
         await client.close()
     assert engine.paths[-1] == "/v1.47/images/image/json"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Plugins": None},
+        {"MemTotal": None},
+        {"NCPU": "many"},
+        {"Labels": [1]},
+        {"GenericResources": [{"DiscreteResourceSpec": {"Kind": 1}}]},
+    ],
+)
+async def test_an_engine_that_does_not_describe_itself_whole_is_asked_again(
+    engine: Engine, wrong: dict[str, Any]
+) -> None:
+    """Anything else than `Unavailable` ended the agent's work."""
+    await engine.start("1.41")
+    client = EngineClient(str(engine.socket))
+    whole = {
+        "Plugins": {"Log": ["local"]},
+        "Architecture": "x86_64",
+        "OSType": "linux",
+        "NCPU": 2,
+        "MemTotal": 1 << 30,
+        "ServerVersion": "28",
+    }
+    try:
+        for info in ({}, {**whole, **wrong}):
+            engine.info = info
+            with pytest.raises(Unavailable, match="does not describe its machine"):
+                await client.describe("host")
+        engine.info = whole
+        assert (await client.describe("host")).resources.nano_cpus == 2_000_000_000
+    finally:
+        await client.close()
+
+
+async def test_what_cannot_be_written_down_is_not_taken_for_an_engine_that_is_away(engine: Engine) -> None:
+    """It would be tried again without an end, and its task would never be rejected."""
+    await engine.start("1.41")
+    client = EngineClient(str(engine.socket))
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(Invalid, match="cannot be written as JSON"):
+                await EngineCalls().call(lambda: client.create("name", {"Env": ["A=\ud800"]}))
+    finally:
+        await client.close()
+    assert engine.paths == ["/_ping"]
 
 
 async def test_a_registry_that_is_silent_is_waited_for_once_and_not_long(

@@ -17,10 +17,13 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
+from skep.model.container import ContainerSpec
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
+from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
+    Assign,
     Attach,
     FromManager,
     HasAddresses,
@@ -33,7 +36,7 @@ from skep.rpc.messages import (
     decode_from_manager,
     encode,
 )
-from skep.rpc.port import Identity
+from skep.rpc.port import FRAME_MAX_BYTES, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Deposed, Invalid, NotFound, OutcomeUnknown, Unavailable
 from skep.sim.loop import Place, VirtualLoop
@@ -42,6 +45,7 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Fence, Member, Put
 from skep.store.view import View
+from tests.unit.builders import add_service, add_task
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -102,6 +106,7 @@ class Line:
         self.sent: list[FromManager] = []
 
     def send(self, frame: bytes) -> None:
+        assert len(frame) <= FRAME_MAX_BYTES
         self.sent.append(decode_from_manager(frame))
 
     is_closed = False
@@ -293,6 +298,31 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
         assert not view.members
         await membership.look()
         assert view.reachable == frozenset("abc")
+
+    run(scenario)
+
+
+def test_a_node_with_very_large_services_is_told_all_of_them() -> None:
+    """When it registers, and by one commit."""
+
+    async def scenario() -> None:
+        view, line = View(), Line("a")
+        view.put_node(new_node("a"))
+        env = ["A=" + "x" * 6_500_000]
+        tasks: list[Task] = []
+        for n in range(6):
+            add_service(view, f"s{n}", task=TaskSpec(container_spec=ContainerSpec(image="x", env=env)))
+        dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
+        dispatcher.start()
+        tasks += [add_task(view, f"t{n}", "a", service_id=f"s{n}", observed=None) for n in range(3)]
+        dispatcher.register(line, Register(NodeDescription(hostname="a")))
+        tasks += [add_task(view, f"t{n}", "a", service_id=f"s{n}", observed=None) for n in range(3, 6)]
+        dispatcher.publish({"a": (tasks[3:], [])})
+        told = [each for each in line.sent if isinstance(each, Assign)]
+        assert [t.service_id for each in told for t in each.templates] == [f"s{n}" for n in range(6)]
+        assert [len(each.tasks) for each in told if each.complete] == [3]
+        assert told[-1].tasks == [t for each in told[-4:-1] for t in each.tasks]
+        dispatcher.stop()
 
     run(scenario)
 

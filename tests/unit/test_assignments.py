@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference
+from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference, frames
 from skep.model.cluster import TaskDefaults
-from skep.model.container import LogDriver
+from skep.model.container import ContainerSpec, LogDriver
 from skep.model.service import RegistryAuth, TaskTemplate
+from skep.model.spec import TaskSpec
 from skep.model.states import FAILED, RUNNING
 from skep.model.task import Task, TaskStatus
+from skep.rpc.messages import Assign, decode_from_manager, encode
+from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 
 from .builders import add_cluster, add_node, add_service, add_task
@@ -95,6 +98,53 @@ def test_the_swarms_defaults_come_with_the_first_tasks_that_need_them() -> None:
         told = difference(view, "a", [first], [], sent)
         assert told is not None
         assert told.defaults == expected
+
+
+def add_large(view: View, count: int) -> list[Task]:
+    """Services with an environment as large as the API takes it, and two tasks each."""
+    env = ["A=" + "x" * 6_500_000]
+    tasks = []
+    for n in range(count):
+        add_service(view, f"s{n}", task=TaskSpec(container_spec=ContainerSpec(image="x", env=env)))
+        tasks += [add_task(view, f"t{n}.{i}", "a", i, service_id=f"s{n}", observed=None) for i in (1, 2)]
+    return tasks
+
+
+def sent_as(assign: Assign) -> list[Assign]:
+    """Returns what an agent gets."""
+    found = frames(assign)
+    assert all(len(frame) <= FRAME_MAX_BYTES for frame in found)
+    told = [decode_from_manager(frame) for frame in found]
+    assert all(isinstance(each, Assign) for each in told)
+    return told  # type: ignore[return-value]
+
+
+def test_templates_that_one_frame_cannot_have_go_ahead() -> None:
+    """The node could never register: its agent ends a connection that announces such a frame."""
+    view = View()
+    add_node(view, "a")
+    add_cluster(view)
+    tasks = add_large(view, 3)
+    for whole in (complete(view, "a", Sent()), difference(view, "a", tasks, [], Sent())):
+        assert whole is not None
+        assert len(encode(whole)) > FRAME_MAX_BYTES
+        *ahead, last = sent_as(whole)
+        assert last == replace(whole, templates=[])
+        assert [template for each in ahead for template in each.templates] == whole.templates
+        for each in ahead:
+            keys = [(task.service_id, task.spec_version) for task in each.tasks]
+            assert keys == [(template.service_id, template.version) for template in each.templates]
+            assert all(task in last.tasks for task in each.tasks)
+            assert (each.complete, each.defaults) == (False, TaskDefaults()), "its tasks begin at once"
+
+
+def test_what_one_frame_can_have_is_one() -> None:
+    view = View()
+    add_node(view, "a")
+    add_large(view, 2)
+    whole = complete(view, "a", Sent())
+    assert frames(whole) == [encode(whole)]
+    assert frames(Assign(dropped=["t"])) == [encode(Assign(dropped=["t"]))]
 
 
 def test_changed_credentials_are_told_with_the_next_task_and_never_shown() -> None:

@@ -164,6 +164,36 @@ def test_a_full_tmpfs_fails_the_task_only(
     assert list(tmp_path.rglob("t1")) == []
 
 
+@pytest.mark.parametrize("method", ["exists", "is_dir", "iterdir"])
+def test_a_directory_of_another_users_stops_no_task_from_ending(
+    files: TaskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Root may look everywhere: what others are told is made up here."""
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "n1" / "t1").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, method, refused)
+        files.drop("t2")
+        files.keep_only({"t1"})
+    assert [each.name for each in (tmp_path / "n1").iterdir()] == ["t1"]
+
+
+def test_a_task_is_told_that_its_files_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(directory: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(directory))
+
+    monkeypatch.setattr(task_files, "ensure_memory", refused)
+    made = TaskFiles(tmp_path / "root")
+    made.start("n1")
+    with pytest.raises(SkepError, match=r"secrets and configs cannot be put below .*: .*Permission denied"):
+        made.write(context(), Platform())
+
+
 def test_a_disk_is_not_taken_for_memory() -> None:
     assert task_files.is_in_memory(Path("/dev/shm"))
     assert not task_files.is_in_memory(Path("/proc"))

@@ -58,6 +58,10 @@ GIVES = [
         "%!d(string=x) %!s(MISSING) x%!(EXTRA int=1) %!(NOVERB)",
     ),
     ('{{html "<a>\'"}} {{js "<\'"}} {{urlquery "a b&"}}', "&lt;a&gt;&#39; \\u003C\\' a+b%26"),
+    (
+        '{{printf "%c%c%c%c|%q" 55296 0xDFFF 1114112 -1 55296}} {{printf "%c%q" 0xFFFD 0x1F41D}}',
+        "\ufffd\ufffd\ufffd\ufffd|'\ufffd' \ufffd'\U0001f41d'",
+    ),
     ("{{range 3}}{{.}}{{end}}{{range 0}}x{{else}}none{{end}}", "012none"),
 ]
 
@@ -93,6 +97,8 @@ def test_gives_what_go_gives(text: str, result: str) -> None:
         ("{{index .Service 1}}", "can't index item of type struct"),
         ('{{slice "abc" 2 1}}', "invalid slice index"),
         ("{{range .Service.Name}}{{end}}", "range can't iterate over web"),
+        ('{{"\\ud800"}}', "no character has the number of \\ud800"),
+        ("{{'\\U00110000'}}", "no character has the number of \\U00110000"),
         ("{{.Service.ID.}}", "unexpected '.'"),
         ("{{#}}", "unexpected '#'"),
         ("{{" + "(" * 60 + "1" + ")" * 60 + "}}", "inside one another"),

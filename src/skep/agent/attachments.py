@@ -169,7 +169,11 @@ class Attachments:
 
 
 def _error(refused: messages.NotAttached) -> SkepError:
-    """Returns the manager's error as one of ours."""
-    kind = getattr(errors, refused.kind, Unavailable)
-    is_known = isinstance(kind, type) and issubclass(kind, SkepError)
-    return kind(refused.reason) if is_known else Unavailable(refused.reason)
+    """Returns the manager's error as one of ours; a kind that is not known here may be tried again."""
+    kind = getattr(errors, refused.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, SkepError)):
+        return Unavailable(refused.reason)
+    try:
+        return kind(refused.reason)
+    except TypeError:  # its words are always the same, and its own: `Deposed`
+        return kind()

@@ -123,6 +123,8 @@ class Worker:
         for task_id in message.dropped:
             if record := self._records.get(task_id):
                 self._settle(record, Fate.FORGET)
+            elif self._adopted.pop(task_id, None) is not None:  # it had ended before this agent began
+                self._executor.remove_unknown(task_id)
         if message.complete:
             self._reconcile(message)
 

@@ -36,6 +36,16 @@ class Fields(dict[str, object]):
     """What is a struct in Go: it has these members and no others, where a map has any."""
 
 
+def is_character(code: int) -> bool:
+    """Returns whether a number stands for a character: the halves of UTF-16's pairs do not."""
+    return 0 <= code < 0xD800 or 0xE000 <= code <= 0x10FFFF
+
+
+def character(code: int) -> str:
+    """Returns the character of a number; U+FFFD where there is none, as no text could have it."""
+    return chr(code) if is_character(code) else "\ufffd"
+
+
 def is_true(value: object) -> bool:
     """Returns what `if` makes of a value: empty and zero are false, a struct is true."""
     return isinstance(value, Fields) or bool(value)
@@ -206,8 +216,8 @@ def _verb(verb: str, flags: str, precision: str | None, value: object) -> str:
                 text = format(abs(value), verb).rjust(digits, "0")
                 return ("-" if value < 0 else plus.strip()) + text
             return format(value, plus + ("#" if "#" in flags and verb != "d" else "") + verb)
-        if verb in "cq" and 0 <= value < 0x110000:
-            return chr(value) if verb == "c" else f"'{chr(value)}'"
+        if verb in "cq":
+            return character(value) if verb == "c" else f"'{character(value)}'"
         if verb == "U":
             return f"U+{value:04X}"
     elif isinstance(value, float):

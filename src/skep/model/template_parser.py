@@ -8,6 +8,7 @@ from collections.abc import Container
 
 import msgspec
 
+from skep.model.template_functions import is_character
 from skep.model.template_nodes import (
     Branch,
     Command,
@@ -270,7 +271,10 @@ class _Parser:
         def one(found: re.Match[str]) -> str:
             digits = found[1] or found[2] or found[3]
             if digits or found[4]:
-                return chr(min(int(digits, 16) if digits else int(found[4], 8), 0x10FFFF))
+                code = int(digits, 16) if digits else int(found[4], 8)
+                if not is_character(code):
+                    raise bad(self._line, f"no character has the number of {found[0]}")
+                return chr(code)
             if found[5] in _ESCAPES:
                 return _ESCAPES[found[5]]
             if found[5] in "\\\"'":

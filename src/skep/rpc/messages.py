@@ -192,7 +192,8 @@ class HasTls(Struct, frozen=True, tag="has-tls"):
 
 
 class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
-    """What a node is to run. `complete`: everything not named is to be stopped and forgotten.
+    """What a node is to run. `complete`: everything not named is to be stopped and forgotten. Where its
+    templates are too long for one frame they come ahead, in messages that are not complete.
 
     `kept` are finished tasks whose containers stay for the history; `dropped` are tasks to forget;
     `removing` are services that are gone: all their tasks are to be stopped. `outdated` are templates,

@@ -1,7 +1,7 @@
 """The Docker Engine's API as the agent uses it: a thin typed client over a unix socket.
 
 aiohttp's errors become ours here: `Unavailable` when the engine cannot be reached, `EngineError` for what it
-answers.
+answers. `Invalid` is what cannot be asked of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.service import RegistryAuth
 from skep.model.spec import Platform
-from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.errors import Invalid, SkepError, Unavailable
 
 CALL_S = 120.0  # creating a container on a busy engine with a hundred others takes seconds
 CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
@@ -71,8 +71,16 @@ class EngineClient:
             self._session = None
 
     async def describe(self, hostname: str) -> NodeDescription:
-        """Returns what the engine says of its machine, under the node's own host name."""
-        return _description(await self._call("GET", "/info"), hostname)
+        """Returns what the engine says of its machine, under the node's own host name. Errors: `Unavailable`,
+        also where it does not say all: one that is just starting may, a moment later."""
+        info = await self._call("GET", "/info")
+        try:
+            return _description(info, hostname)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            raise Unavailable(
+                f"the Docker Engine at unix://{self._socket_path} does not describe its machine as it should:"
+                f" {error!r} in its answer to /info"
+            ) from error
 
     async def image(self, reference: str) -> Json | None:
         """Returns the local image; None where there is none."""
@@ -225,6 +233,7 @@ class EngineClient:
         if is_versioned:
             major, minor = await self.api_version()
             path = f"/v{major}.{minor}{path}"
+        data = None if body is None else _encode(body)  # what is wrong with it is not the engine's doing
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # How many calls run at once is the executor's to say, by kind of call.
@@ -235,7 +244,7 @@ class EngineClient:
                 method,
                 f"http://engine{path}",
                 params=parameters,
-                data=None if body is None else msgspec.json.encode(body),
+                data=data,
                 headers={**(headers or {}), **({} if body is None else {"Content-Type": "application/json"})},
                 timeout=timeout,
                 read_bufsize=buffer,
@@ -268,6 +277,14 @@ def _absence(*statuses: int) -> Iterator[None]:
     except EngineError as error:
         if error.status not in (statuses or (404,)):
             raise
+
+
+def _encode(body: Json) -> bytes:
+    """Errors: `Invalid` for what cannot be said to any engine; trying again would not help."""
+    try:
+        return msgspec.json.encode(body)
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"what the Docker Engine is asked for cannot be written as JSON: {error}") from error
 
 
 def _decode(raw: bytes) -> Json:

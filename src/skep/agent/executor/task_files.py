@@ -6,14 +6,17 @@ container does, and no reboot. Who looks from outside needs to be root: `DIRECTO
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import posixpath
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.templates import Wrong, expand, task_values
@@ -31,6 +34,8 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 
 Json = dict[str, Any]
 
+log = structlog.get_logger()
+
 
 class TaskFiles:
     """The files of one node's tasks, below `directory`, which is made a tmpfs where it is none."""
@@ -38,6 +43,7 @@ class TaskFiles:
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self._directory = directory
         self._node = directory / "none"
+        self._has_complained = False
 
     def start(self, node_id: str) -> None:
         self._node = self._directory / node_id
@@ -68,16 +74,29 @@ class TaskFiles:
 
     def drop(self, task_id: str) -> None:
         """Takes a task's files away; nothing happens where it has none."""
-        task = self._node / task_id
-        if task.exists():
-            shutil.rmtree(task, ignore_errors=True)
+        with self._tolerated():
+            task = self._node / task_id
+            if task.exists():
+                shutil.rmtree(task, ignore_errors=True)
 
     def keep_only(self, task_ids: set[str]) -> None:
         """Takes away what others left."""
-        if self._node.is_dir():
-            for task in self._node.iterdir():
-                if task.name not in task_ids:
-                    shutil.rmtree(task, ignore_errors=True)
+        with self._tolerated():
+            if self._node.is_dir():
+                for task in self._node.iterdir():
+                    if task.name not in task_ids:
+                        shutil.rmtree(task, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        """What cannot be looked at cannot be taken away: that is no reason to keep the end of a task from
+        being told, nor a node from coming up. A skepd that is not root may not look where root's wrote."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_complained:  # once: every task that ends would be the next
+                log.warning("task_files.not_dropped", directory=str(self._node), error=str(error))
+            self._has_complained = True
 
 
 class _Wanted:

@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 EVENTS = ["die", "destroy", "health_status"]
 UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people search for
+# Until an unhealthy container that the engine could not stop is tried again: three stops went before, of ten
+# seconds and its grace each, so the engine is broken, or a process hangs in the kernel.
+UNHEALTHY_RETRY_S = 30.0
 DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
 
 Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]]
@@ -55,6 +58,10 @@ class ContainerWatch:
         self._looking: dict[str, bool] = {}  # task being inspected -> an event came meanwhile
         self._waiting: set[str] = set()  # until healthy
         self._stopping: set[str] = set()
+        self._ending: set[str] = set()  # unhealthy ones
+        self._survivors: dict[
+            str, asyncio.TimerHandle
+        ] = {}  # unhealthy, could not be stopped -> the next try
         self._adopting: dict[str, Adopted] = {}
 
     async def watch(self, node_filter: str) -> None:
@@ -108,11 +115,14 @@ class ContainerWatch:
 
     def forget(self, task_id: str) -> None:
         self._containers.pop(task_id, None)
-        self._stopping.discard(task_id)
-        self._waiting.discard(task_id)
+        for state in (self._stopping, self._ending, self._waiting):
+            state.discard(task_id)
+        self._spare(task_id)
 
     def clear(self) -> None:
-        for state in (self._containers, self._waiting, self._stopping):
+        for task_id in list(self._survivors):
+            self._spare(task_id)
+        for state in (self._containers, self._waiting, self._stopping, self._ending):
             state.clear()
 
     async def observe(self, task_id: str) -> None:
@@ -122,10 +132,12 @@ class ContainerWatch:
             self._looking.pop(task_id, None)
             return
         inspected = await self._look(task_id, container, self._calls.call)
-        if task_id not in self._containers or task_id in self._stopping:
+        if not self._is_news(task_id):
             return
         if inspected is None:
             self._tell(Observation(task_id, FAILED, self._clock.now(), "started", DESTROYED))
+        elif task_id in self._survivors and not inspected["State"]["Running"]:
+            self._tell_unhealthy(task_id, container, int(inspected["State"]["ExitCode"]))
         else:
             self._follow(task_id, inspected)
             self._tell(observation_of(task_id, inspected, self._clock.now()))
@@ -162,7 +174,7 @@ class ContainerWatch:
             is_well = (
                 found is not None and found["State"] == "running" and "(unhealthy)" not in found["Status"]
             )
-            if not is_well or task_id in self._waiting:
+            if not is_well or task_id in self._waiting or task_id in self._survivors:
                 self._changed(task_id)
 
     def _event(self, event: Json) -> None:
@@ -170,7 +182,11 @@ class ContainerWatch:
         task_id, kind = attributes.get(TASK_LABEL, ""), str(event.get("Action", ""))
         if kind == "die" and task_id in self._containers and task_id not in self._looking:
             code, container_id = int(attributes.get("exitCode", 0)), str(event["Actor"]["ID"])
-            if task_id not in self._stopping:
+            if not self._is_news(task_id):
+                return
+            if task_id in self._survivors:
+                self._tell_unhealthy(task_id, container_id, code)
+            else:
                 self._tell(ended(task_id, container_id, code, self._clock.now()))
         else:
             self._changed(task_id)
@@ -179,7 +195,7 @@ class ContainerWatch:
         """Something happened to a task's container: have a look, or another one."""
         if task_id in self._looking:
             self._looking[task_id] = True
-        elif task_id in self._containers and task_id not in self._stopping:
+        elif self._is_news(task_id):
             self._looking[task_id] = False
             self._aside(self.observe(task_id))
 
@@ -201,19 +217,54 @@ class ContainerWatch:
         self._containers[task_id] = str(inspected["Id"])
         health = health_of(inspected)
         if health == "unhealthy":
-            self._stopping.add(task_id)
-            self._aside(self._end_unhealthy(task_id, str(inspected["Id"])))
-        elif health == "starting":
+            if task_id not in self._survivors:
+                self._begin_to_end(task_id)
+            return
+        self._spare(task_id)
+        if health == "starting":
             self._waiting.add(task_id)
         else:
             self._waiting.discard(task_id)
 
+    def _begin_to_end(self, task_id: str) -> None:
+        self._spare(task_id)
+        if self._is_news(task_id):
+            self._ending.add(task_id)
+            self._aside(self._end_unhealthy(task_id, self._containers[task_id]))
+
     async def _end_unhealthy(self, task_id: str, container: str) -> None:
-        await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
-        code = await self.exit_code(container)
+        try:
+            await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
+        except EngineError as error:
+            log.error("container.not_ended", task_id=task_id, error=str(error))
+            self._let_survive(task_id)
+            return
+        self._tell_unhealthy(task_id, container, await self.exit_code(container))
+
+    def _let_survive(self, task_id: str) -> None:
+        """What its container says is news again, and where it stays unhealthy, it is stopped once more."""
+        if task_id not in self._ending:  # somebody else has made an end of it meanwhile
+            return
+        self._ending.discard(task_id)
+        loop = asyncio.get_running_loop()
+        self._survivors[task_id] = loop.call_later(UNHEALTHY_RETRY_S, self._begin_to_end, task_id)
+        self._changed(task_id)  # it may have ended while nobody listened
+
+    def _spare(self, task_id: str) -> None:
+        """It is not to be stopped again, for now."""
+        timer = self._survivors.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _tell_unhealthy(self, task_id: str, container: str, code: int) -> None:
         error = f"task: non-zero exit ({code}): {UNHEALTHY}" if code else UNHEALTHY
         now = self._clock.now()
         self._tell(Observation(task_id, FAILED, now, "started", error, container, exit_code=code))
+
+    def _is_news(self, task_id: str) -> bool:
+        """Returns whether what a task's container says is to be told: it is not where it is made to end."""
+        is_ending = task_id in self._stopping or task_id in self._ending
+        return task_id in self._containers and not is_ending
 
     async def _adopt(self, task_id: str, listed: Json, on_adopted: OnAdopted) -> None:
         async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from skep.model.cluster import TaskDefaults
 from skep.model.network import Network
 from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.states import is_terminal
 from skep.model.task import Task
-from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork
+from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork, encode
+from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 
+AHEAD_MAX_BYTES = FRAME_MAX_BYTES // 2  # of templates in one frame; the largest has 8 MB, as the API takes it
 PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are still in use
 
 
@@ -80,6 +84,33 @@ def difference(
     outdated = sent.take_outdated(view, node_id)
     defaults = sent.take_defaults(view)
     return Assign(templates=templates, tasks=tasks, dropped=ids, outdated=outdated, defaults=defaults)
+
+
+def frames(assign: Assign) -> list[bytes]:
+    """Returns a message as it is sent: one frame, or several where one cannot have all its templates."""
+    whole = encode(assign)
+    if len(whole) <= FRAME_MAX_BYTES:
+        return [whole]  # nearly always: nothing was measured for it
+    return [encode(part) for part in (*_ahead(assign), replace(assign, templates=[]))]
+
+
+def _ahead(assign: Assign) -> list[Assign]:
+    """Returns the templates in parts, each template with a task that uses it: others an agent would let go
+    when the complete set comes. The task is named again there, which changes nothing."""
+    users = {(task.service_id, task.spec_version): task for task in assign.tasks}
+    parts: list[list[ServiceTemplate]] = [[]]
+    size = 0
+    for template in assign.templates:
+        length = len(encode(template))
+        if parts[-1] and size + length > AHEAD_MAX_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(template)
+        size += length
+    return [
+        Assign(templates=part, tasks=[users[t.service_id, t.version] for t in part], defaults=assign.defaults)
+        for part in parts
+    ]
 
 
 def _assigned(view: View, task: Task) -> AssignedTask:

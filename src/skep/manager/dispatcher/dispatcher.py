@@ -20,7 +20,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
 
-from .assignments import Sent, complete, difference, is_news
+from .assignments import Sent, complete, difference, frames, is_news
 from .materials import given, withdrawn
 from .port import Listener
 from .presence import Presence
@@ -43,6 +43,10 @@ class _Session:
         self.connection = connection
         self.features = features
         self.sent = Sent()
+
+    def tell(self, assign: messages.Assign) -> None:
+        for frame in frames(assign):
+            self.connection.send(frame)
 
 
 class Dispatcher:
@@ -97,7 +101,7 @@ class Dispatcher:
                 told.append(withdrawn(self._view, node_id, had))
             for assign in told:
                 if assign is not None:
-                    session.connection.send(messages.encode(assign))
+                    session.tell(assign)
 
     def publish_removing(self, service_id: str, node_ids: Iterable[str]) -> None:
         """Tells nodes that every task of a service is to end."""
@@ -185,8 +189,8 @@ class Dispatcher:
         if wanted is not None:
             connection.send(messages.encode(wanted))
         for assign in given(self._view, self._view.tasks_of_node(node_id), session.sent.materials):
-            connection.send(messages.encode(assign))
-        connection.send(messages.encode(complete(self._view, node_id, session.sent)))
+            session.tell(assign)
+        session.tell(complete(self._view, node_id, session.sent))
         self._listener.node_described(node_id, said.description, connection.remote_host, said.manager_addr)
         before = self._view.node_state(node_id).state
         if before != READY:

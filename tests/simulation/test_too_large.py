@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from skep.manager.commits import Committer
 from skep.manager.dispatcher.reports import TEXT_MAX, bounded
@@ -54,9 +54,7 @@ def task(name: str, node_id: str, error: str = "") -> PutTask:
     return PutTask(made)
 
 
-def test_tasks_that_are_too_many_for_one_value_keep_no_others_from_being_written(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_tasks_that_are_too_many_for_one_value_keep_no_others_from_being_written() -> None:
     """All decisions waited for one write that was tried again for ever."""
 
     async def scenario() -> None:
@@ -76,8 +74,9 @@ def test_tasks_that_are_too_many_for_one_value_keep_no_others_from_being_written
         await committer.commit([task("b", "n2")])
         assert "b" in view.tasks
 
-    run(scenario)
-    assert "store.too_large" in capsys.readouterr().out
+    with capture_logs() as said:
+        run(scenario)
+    assert [line["node_id"] for line in said if line["event"] == "store.too_large"] == ["n2"]
 
 
 def test_nodes_that_say_too_much_keep_no_others_from_being_written() -> None:

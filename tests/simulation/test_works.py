@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from skep.daemon.role_keeper import RoleKeeper
 from skep.rpc.messages import Role
@@ -19,7 +20,7 @@ def run(scenario: Any) -> Any:
         return runner.run(scenario)
 
 
-def test_work_that_fails_is_begun_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_that_fails_is_begun_again() -> None:
     errors: list[Exception] = [Unavailable("away"), Unavailable("away"), KeyError("unthought of")]
     began: list[float] = []
 
@@ -28,11 +29,10 @@ def test_work_that_fails_is_begun_again(capsys: pytest.CaptureFixture[str]) -> N
         if errors:
             raise errors.pop(0)
 
-    run(lasting("x", work))
+    with capture_logs() as said:
+        run(lasting("x", work))
     assert [at - began[0] for at in began] == pytest.approx([0, AGAIN_S, 2 * AGAIN_S, 3 * AGAIN_S])
-    said = capsys.readouterr().out
-    assert said.count("work.again") == 1, "the same is said once"
-    assert "unthought of" in said
+    assert [line["event"] for line in said] == ["work.again", "work.failed"], "the same is said once"
 
 
 def test_work_that_had_failed_is_ended_like_any_other() -> None:

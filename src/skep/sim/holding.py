@@ -28,7 +28,7 @@ class Holding:
         """Errors: `Violation`."""
         self._nothing_is_lacked(picture)
         held = {host: host.agent.held for host in self._world.present() if host.is_up}
-        if not any(held.values()):
+        if not any(held.values()) or not self._world.believers():  # nobody takes it back
             self._needless.clear()
             return
         needed = needed_on(picture)

@@ -93,6 +93,8 @@ class Reconciler:
         for service in self._view.services.values():
             if service.spec.is_everywhere:
                 self._slots[service.id, node_id] = None
+                if any(self._view.is_outdated(service, t) for t in self._view.slot(service.id, node_id)):
+                    self._services[service.id] = None  # a node that was paused has not been updated
             if any(template.kin for template in service.templates):
                 self._services[service.id] = (
                     None  # tasks that a change of placement left alone may have to go

@@ -273,7 +273,7 @@ def _wanted_slots(picture: Picture) -> dict[str, list[str]]:
         service.id: [
             node.id
             for node in picture.nodes.values()
-            if node.spec.availability != "drain" and eligible(node, service.template.spec.placement)
+            if node.spec.availability == "active" and eligible(node, service.template.spec.placement)
         ]
         for service in picture.services.values()
         if service.spec.mode.global_ is not None

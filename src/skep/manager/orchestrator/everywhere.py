@@ -11,9 +11,9 @@ from .slot import is_live
 
 
 def wants(view: View, service: Service, node: Node) -> bool:
-    """True where a global service is to have a task on the node."""
+    """True where a global service is to be given a task on the node."""
     return (
-        node.spec.availability != "drain"
+        node.spec.availability == "active"
         and view.node_state(node.id).state == READY
         and eligible(node, service.template.spec.placement)
     )
@@ -25,8 +25,9 @@ def nodes_to_look_at(view: View, service: Service) -> list[str]:
     pending = view.pending.get(service.id, {})
     found = []
     for node in view.nodes.values():
-        live = any(is_live(t) for t in slots.get(node.id, ())) or node.id in pending
-        if live != wants(view, service, node):
+        runs = any(is_live(t) for t in slots.get(node.id, ()))
+        keeps = runs and node.spec.availability == "pause"
+        if (runs or node.id in pending) != (keeps or wants(view, service, node)):
             found.append(node.id)
     found.extend(str(key) for key in slots if key not in view.nodes)
     return found

@@ -107,8 +107,10 @@ def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -
         if node is None:
             return Wish.REMOVE
         drained = node.spec.availability == "drain" or view.node_state(key).state == DOWN
-        keeps = node.spec.availability == "pause" and any(is_live(task) for task in current)
-        suits = keeps or eligible(node, service.template.spec.placement)
+        if node.spec.availability == "pause":  # it keeps what it has, and is given nothing, as with Docker
+            suits = any(is_live(task) for task in current)
+        else:
+            suits = eligible(node, service.template.spec.placement)
         return Wish.RUN if suits and not drained else Wish.STOP
     if current and all(task.desired_state == REMOVE for task in current):
         return Wish.REMOVE

@@ -113,6 +113,8 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
 
 def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
     """Returns how far the update is with one slot, as far as the tasks tell."""
+    if _is_paused(view, key):
+        return Stage.NONE
     newest, update = tasks[-1], service.update
     is_new = not view.is_outdated(service, newest)
     live = next((t for t in reversed(tasks) if is_live(t)), None)
@@ -143,6 +145,12 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     # Its old task was ended, and whoever did it led no longer when the new one was to be made.
     comes = newest.desired_state != REMOVE and _may_run(view, service, key)
     return Stage.UNDER_WAY if comes and not is_new else Stage.NONE
+
+
+def _is_paused(view: View, key: SlotKey) -> bool:
+    """True for a global service's node that keeps what it has: it is updated when it is active again."""
+    node = view.nodes.get(key) if isinstance(key, str) else None
+    return node is not None and node.spec.availability == "pause"
 
 
 def _may_run(view: View, service: Service, key: SlotKey) -> bool:
@@ -237,6 +245,8 @@ def _advance(
     room = (config.parallelism or len(progress.remaining)) - under_way
     while room > 0 and progress.remaining:
         key = progress.remaining.popleft()
+        if _is_paused(view, key):
+            continue
         tasks = view.slot(service.id, key)
         live = [t for t in tasks if is_live(t)]
         old = [t for t in live if view.is_outdated(service, t)]

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import ClientError, StreamReader, web
 
-from skep.api.engine import LocalEngine
+from skep.api.engine import ASK_S, LocalEngine
 from skep.api.event_filter import parse_time, passes, wants_tasks
 from skep.api.filters import Filters, parse_filters
 from skep.api.objects import encode
@@ -126,7 +126,7 @@ class EventRoutes:
     ) -> AsyncIterator[bytes]:
         if self._engine.socket_path is None:
             return
-        version = min(request["api_version"], await self._engine.max_version())
+        version = min(request["api_version"], await self._engine.max_version(ASK_S))
         query = {"since": _show_time(since)}
         if until is not None:
             query["until"] = _show_time(until)

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from skep.api.engine import LocalEngine
+from skep.api.forward import LeaderForward
 from skep.api.server import ApiServer, Route, leaders
 from tests.api_process import running_api
 
@@ -87,3 +89,88 @@ async def test_managers_among_themselves_ask_no_engine(engine: Engine, short_dir
     finally:
         await api.close()
         await local.close()
+
+
+class Sent:
+    """What an engine is sent by somebody who speaks to the API in parts."""
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        engine.is_well.set()
+        self._engine = engine
+        self._socket = str(directory / "api.sock")
+        self._local = LocalEngine(str(directory / "engine.sock"))
+
+    async def __aenter__(self) -> Sent:
+        self._api = ApiServer(self._local, [], "skep", cast("LeaderForward", NoForward()))
+        await self._api.start()
+        await self._api.listen_unix(Path(self._socket))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._api.close()
+        await self._local.close()
+
+    async def answer(self, *parts: bytes) -> bytes:
+        """Sends the parts, one a moment after the other, and ends. Returns what comes back."""
+        reader, writer = await asyncio.open_unix_connection(self._socket)
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        writer.write_eof()
+        found = await reader.read(-1)
+        writer.close()
+        return found
+
+    async def to_engine(self, *parts: bytes) -> tuple[bytes, bytes]:
+        """Returns head and all that followed it."""
+        await self.answer(*parts)
+        async with asyncio.timeout(5):
+            while not self._engine.bodies:
+                await asyncio.sleep(0.01)
+        return self._engine.heads.pop(), self._engine.bodies.pop()
+
+
+class NoForward:
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+async def sent(engine: Engine, short_dir: Path) -> AsyncIterator[Sent]:
+    async with Sent(engine, short_dir) as made:
+        yield made
+
+
+UPGRADE = b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+CHUNKED, LENGTH = b"Transfer-Encoding: chunked\r\n\r\n", b"Content-Length: 10\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "length", "follows"),
+    [
+        ([UPGRADE + b"\r\n"], None, b""),
+        ([UPGRADE + b"\r\n", b"input"], None, b"input"),
+        ([UPGRADE + LENGTH + b"0123456789", b"input"], b"10", b"0123456789input"),
+        ([UPGRADE + LENGTH + b"01234", b"56789input"], b"10", b"0123456789input"),
+        ([UPGRADE + LENGTH, b"01234", b"56789", b"input"], b"10", b"0123456789input"),
+        ([UPGRADE + CHUNKED + b"a\r\n0123456789\r\n0\r\n\r\n", b"input"], b"10", b"0123456789input"),
+        ([UPGRADE + CHUNKED + b"5\r\n01234\r\n", b"5\r\n56789\r\n0\r", b"\n\r\n"], b"10", b"0123456789"),
+        ([UPGRADE + b"Expect: 100-continue\r\n" + CHUNKED + b"0\r\n\r\n"], b"0", b""),
+    ],
+    ids=["none", "input", "length", "split", "late", "chunks", "split chunks", "expects"],
+)
+async def test_what_becomes_a_stream_begins_with_its_body(
+    sent: Sent, parts: list[bytes], length: bytes | None, follows: bytes
+) -> None:
+    head, content = await sent.to_engine(*parts)
+    headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+    assert content == follows
+    assert headers.get(b"Content-Length") == length
+    assert headers[b"Upgrade"] == b"tcp"
+    assert not {b"Transfer-Encoding", b"Expect"} & set(headers)
+
+
+async def test_a_body_in_chunks_before_a_stream_may_not_be_endless(sent: Sent) -> None:
+    chunk = b"%x\r\n" % (64 << 10) + b"x" * (64 << 10) + b"\r\n"
+    answer = await sent.answer(UPGRADE + CHUNKED + 20 * chunk + b"0\r\n\r\n")
+    assert b" 400 " in answer[:15]
+    assert b"larger than 1048576 bytes" in answer

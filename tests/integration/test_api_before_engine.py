@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,12 +39,26 @@ class Engine:
                     writer.write(b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nContent-Length: 2\r\n\r\nOK")
                     continue
                 self.heads.append(head)
+                if b"Upgrade: " not in head:
+                    self.bodies.append(await body_of(head, reader))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                self.bodies.append(await reader.read(-1))
+                if b"Upgrade: " in head:
+                    self.bodies.append(await reader.read(-1))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+
+async def body_of(head: bytes, reader: asyncio.StreamReader) -> bytes:
+    """Returns what comes as the head says, chunks put together."""
+    if b"Transfer-Encoding: chunked" not in head:
+        return await reader.readexactly(int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]))
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    return body
 
 
 @pytest.fixture
@@ -174,3 +189,31 @@ async def test_a_body_in_chunks_before_a_stream_may_not_be_endless(sent: Sent) -
     answer = await sent.answer(UPGRADE + CHUNKED + 20 * chunk + b"0\r\n\r\n")
     assert b" 400 " in answer[:15]
     assert b"larger than 1048576 bytes" in answer
+
+
+LOAD = b"POST /images/load HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_what_is_compressed_reaches_the_engine_as_it_is(sent: Sent, is_chunked: bool) -> None:
+    packed = gzip.compress(b"A" * 3000)
+    body = b"Content-Length: %d\r\n\r\n" % len(packed) + packed
+    if is_chunked:
+        body = CHUNKED + b"%x\r\n" % len(packed) + packed + b"\r\n0\r\n\r\n"
+    head, content = await sent.to_engine(LOAD + body)
+    assert b"Content-Encoding: gzip\r\n" in head
+    assert content == packed
+
+
+async def test_what_is_the_swarms_own_is_not_compressed() -> None:
+    async with running_api() as api:
+        for path in ("/services/create", "/volumes/create", "/skep/v1/restore", "/skep/v1/reconnect"):
+            for body in (gzip.compress(b"{}"), b"rubbish"):
+                answer = await api.ask("POST", path, body, headers={"Content-Encoding": "gzip"})
+                assert (answer.status, answer.message) == (
+                    400,
+                    "the request body cannot be read: its Content-Encoding is 'gzip', and must be none",
+                )
+        plain = await api.ask("POST", "/services/create", b"{}", headers={"Content-Encoding": "identity"})
+        assert "mismatched Runtime" in plain.message
+        assert (await api.ask("GET", "/services", headers={"Content-Encoding": "gzip"})).json == []

@@ -26,10 +26,20 @@ async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
 
 
 async def read_bytes(request: web.Request) -> bytes:
-    """Returns the whole body, and keeps it. Errors: `Invalid`, see `read_whole`."""
+    """Returns the whole body, and keeps it. Errors: `Invalid`, see `check_plain` and `read_whole`."""
     if BODY not in request:
+        check_plain(request)
         request[BODY] = await read_whole(request, BODY_MAX_BYTES)
     return bytes(request[BODY])
+
+
+def check_plain(request: web.Request) -> None:
+    """Errors: `Invalid` for a body that is compressed: Docker's own API unpacks none either."""
+    coding = request.headers.get("Content-Encoding", "identity")
+    if request.body_exists and coding.strip().lower() != "identity":
+        raise Invalid(
+            f"the request body cannot be read: its Content-Encoding is '{coding[:100]}', and must be none"
+        )
 
 
 async def read_whole(request: web.Request, max_bytes: int) -> bytes:

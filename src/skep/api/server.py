@@ -85,7 +85,11 @@ class ApiServer:
             self._app.router.add_route("*", "/{path:.*}", Passthrough(engine).handle)
         self._app.on_response_prepare.append(self._add_headers)
         self._runner = web.AppRunner(
-            self._app, access_log=None, handler_cancellation=True, logger=_http_log()
+            self._app,
+            access_log=None,
+            handler_cancellation=True,
+            logger=_http_log(),
+            auto_decompress=False,  # the engine gets bodies as they are: their headers are of what was sent
         )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[Path] = []

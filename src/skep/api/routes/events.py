@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import ClientError, StreamReader, web
 
 from skep.api.engine import ASK_S, LocalEngine
-from skep.api.event_filter import parse_time, passes, wants_tasks
+from skep.api.event_filter import parse_time, passes, show_time, wants_tasks
 from skep.api.filters import Filters, parse_filters
 from skep.api.objects import encode
 from skep.api.port import EventFeed, SwarmNode
@@ -29,7 +29,6 @@ WAITING_MAX_BYTES = 4 << 20  # for one client: some ten thousand events; who has
 REPLAY_MAX_BYTES = 8 << 20  # of the engine's history: it keeps 256 events
 LINE_MAX_BYTES = 1 << 20  # of one event: it carries its container's labels
 AGAIN_S = 1.0  # before the engine is asked again after its stream broke
-SECOND_NS = 1_000_000_000
 
 
 class EventRoutes:
@@ -127,9 +126,9 @@ class EventRoutes:
         if self._engine.socket_path is None:
             return
         version = min(request["api_version"], await self._engine.max_version(ASK_S))
-        query = {"since": _show_time(since)}
+        query = {"since": show_time(since)}
         if until is not None:
-            query["until"] = _show_time(until)
+            query["until"] = show_time(until)
         if request.query.get("filters"):
             query["filters"] = request.query["filters"]
         path = f"/v{show_version(version)}/events?{urlencode(query)}"
@@ -232,10 +231,6 @@ def _time_of(line: bytes) -> int:
         return msgspec.json.decode(line, type=_Time).time_nano
     except msgspec.MsgspecError:
         return 0
-
-
-def _show_time(at_ns: int) -> str:
-    return f"{at_ns // SECOND_NS}.{at_ns % SECOND_NS:09d}"
 
 
 def event_line(event: Event) -> bytes:

@@ -93,17 +93,21 @@ class EventRoutes:
         end_s: float | None,
     ) -> None:
         outlet = _Outlet(request, response)
-        works = [
+        following = [
             asyncio.ensure_future(self._follow_engine(request, since, outlet)),
             asyncio.ensure_future(_follow_swarm(feed, filters, outlet)),
-            asyncio.ensure_future(outlet.run()),
         ]
+        writing = asyncio.ensure_future(outlet.run())
+        works = [*following, writing]
         try:
             done, _ = await asyncio.wait(works, timeout=end_s, return_when=asyncio.FIRST_COMPLETED)
             for work in done:
                 work.result()
             if not done:
-                await outlet.flush()
+                for work in following:
+                    work.cancel()
+                outlet.end()
+                await writing
         finally:
             for work in works:
                 work.cancel()
@@ -163,6 +167,7 @@ class _Outlet:
         self._response = response
         self._waiting: list[bytes] = []
         self._size = 0
+        self._is_over = False
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -186,18 +191,21 @@ class _Outlet:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def run(self) -> None:
-        while True:
-            await self._wake.wait()
-            await self.flush()
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._is_over = True
+        self._wake.set()
 
-    async def flush(self) -> None:
-        self._wake.clear()
-        lines, self._waiting = self._waiting, []
-        for line in lines:
-            await self._response.write(line)
-            self._size -= len(line)
-            self._room.set()
+    async def run(self) -> None:
+        """Writes what comes, until the end and what waited then."""
+        while self._waiting or not self._is_over:
+            await self._wake.wait()
+            self._wake.clear()
+            lines, self._waiting = self._waiting, []
+            for line in lines:
+                await self._response.write(line)
+                self._size -= len(line)
+                self._room.set()
 
 
 async def _follow_swarm(feed: EventFeed, filters: Filters, outlet: _Outlet) -> None:

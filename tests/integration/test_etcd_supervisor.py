@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,42 @@ async def test_a_leftover_of_a_killed_daemon_is_ended(tmp_path: Path) -> None:
     assert not Path(f"/proc/{leftover}/exe").exists() or "Z" in Path(f"/proc/{leftover}/stat").read_text()
     await second.stop()
     await first.stop()
+
+
+async def test_an_etcd_that_cannot_be_started_says_why(tmp_path: Path) -> None:
+    (tmp_path / "etcd" / "log").mkdir(parents=True)
+    etcd = EtcdProcess(tmp_path)
+    with pytest.raises(Unavailable, match=r"etcd cannot be started: .*/etcd/log: Is a directory"):
+        await etcd.start()
+    await etcd.stop()
+
+
+async def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """At first only where there are others to wait for it; later always."""
+    log, etcd = tmp_path / "etcd" / "log", EtcdProcess(tmp_path)
+    log.mkdir(parents=True)
+    await etcd.start(["other"])
+    await until(lambda: etcd.restarts > 1)
+    assert "Is a directory" in etcd.trouble()
+    log.rmdir()
+    await until(log.is_file)
+    await etcd.stop()
+    alone = EtcdProcess(tmp_path / "a")
+    await alone.start()
+    before, log = alone.pid, tmp_path / "a" / "etcd" / "log"
+    log.rename(log.with_name("away"))
+    log.mkdir()
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: "Is a directory" in alone.trouble())
+    log.rmdir()
+    await until(lambda: alone.pid not in (0, before))
+    await alone.stop()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.05)
 
 
 async def test_a_missing_etcd_says_how_to_get_one(tmp_path: Path) -> None:

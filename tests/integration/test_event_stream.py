@@ -102,6 +102,21 @@ async def test_until_a_time_to_come_the_stream_runs_and_then_ends(api: Api, engi
     assert 0.9 < time.time() - begin < 5
 
 
+async def test_who_reads_slowly_has_all_until_then_in_its_order(api: Api) -> None:
+    end = time.time() + 1
+    reader, writer = await asyncio.open_unix_connection(api.socket, limit=1 << 16)
+    writer.write(f"GET /events?until={end:.9f} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    for number in range(1000):
+        api.node.hub.emit("service", "update", f"s{number}", name="x" * 1000)
+        if number % 500 == 499:  # what is written at once, and what waits for that
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(max(0.0, end - time.time()) + 0.3)
+    found = ids(await asyncio.wait_for(reader.read(-1), 10))
+    writer.close()
+    assert [each for each in found if each.startswith("s")] == [f"s{number}" for number in range(1000)]
+
+
 async def test_bad_times_are_refused_in_gos_words(api: Api) -> None:
     answer = await api.ask("GET", "/events?since=20&until=10")
     assert (answer.status, answer.message) == (

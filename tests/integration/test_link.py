@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import ssl
 import struct
 import time
@@ -229,6 +230,25 @@ async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
     link.send(b"still here")
     assert await asyncio.wait_for(standing.frames.get(), 5) == b"still here"
     link.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "a" * 64 + ".example", "xn--\xe9"])
+async def test_what_is_no_name_is_no_such_host(host: str) -> None:
+    with pytest.raises(Unavailable) as failed:
+        await connect(host, 2377, enrolment_context(), Recorder(), expect_role=None)
+    assert str(failed.value) == (
+        'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing:'
+        f' dial tcp: lookup {host}: no such host"'
+    )
+
+
+async def test_a_name_that_cannot_be_looked_up_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    with pytest.raises(Unavailable, match=r"lookup mg\.example: temporary failure in name resolution"):
+        await connect("mg.example", 2377, enrolment_context(), Recorder(), expect_role=None)
 
 
 async def _refused(port: Port, keys: NodeKeys, recorder: Recorder, known: int = 0) -> None:

@@ -15,7 +15,7 @@ from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.dispatcher.presence import MISSED_BEATS
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
-from skep.manager.membership import Membership
+from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
 from skep.manager.node_writer import NodeWriter
 from skep.model.container import ContainerSpec
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
@@ -267,6 +267,50 @@ def test_a_service_and_its_slots_may_be_due_at_one_time() -> None:
         await asyncio.sleep(2 * ALARM_MIN_S)
         assert list(alarms.ring()) == [(service_id, key) for service_id in "st" for key in (None, 2, 1)]
         assert alarms.next_s() is None
+
+    run(scenario)
+
+
+class Leading(MemoryMembers):
+    """One member has etcd's lead and keeps it (fulfils `store.port.Members`)."""
+
+    looks = 0
+
+    async def holds_lead(self, member: Member) -> bool:
+        self.looks += 1
+        return member.node_id == "b"
+
+
+def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
+    async def scenario() -> None:
+        view, state = View(), MemoryState()
+        for node_id in "abc":
+            view.put_node(replace(new_node(node_id), spec=NodeSpec(role="manager")))
+            state.members[node_id] = Member(ord(node_id), node_id, False)
+
+        async def probe(node_id: str) -> bool:
+            return True
+
+        members = Leading(MemoryStore(state), state)
+        membership = Membership(view, members, "a", probe, b"", NoListener())
+        running = asyncio.ensure_future(membership.run())
+        for _ in range(2):
+            members.looks = 0
+            view.put_node(new_node("b"))
+            await asyncio.sleep(2 * DEFERRED_MAX * LOOK_S)
+            assert ("b" in state.members, members.looks) == (False, DEFERRED_MAX + 1)
+            view.put_node(replace(new_node("b"), spec=NodeSpec(role="manager")))
+            state.members["b"] = Member(ord("b"), "b", False)
+            await asyncio.sleep(2 * LOOK_S)
+        view.put_node(new_node("b"))
+        await asyncio.sleep((DEFERRED_MAX - 1) * LOOK_S)
+        view.put_node(replace(new_node("b"), spec=NodeSpec(role="manager")))
+        await asyncio.sleep(2 * LOOK_S)
+        assert "b" in state.members, "who is a manager again stays, and is waited for as long the next time"
+        view.put_node(new_node("b"))
+        await asyncio.sleep((DEFERRED_MAX - 1) * LOOK_S)
+        assert "b" in state.members
+        running.cancel()
 
     run(scenario)
 

@@ -22,10 +22,10 @@ NODES = ("n1", "n2", "n3")
 
 
 def network(
-    view: View, subnet: str = "10.0.9.0/24", attachable: bool = True, driver: str = OVERLAY
+    view: View, subnet: str = "10.0.9.0/24", attachable: bool = True, driver: str = OVERLAY, within: str = ""
 ) -> Network:
     spec = NetworkSpec(name="net", driver=driver, attachable=attachable)
-    pools = [IPAMConfig(subnet=subnet, gateway="10.0.9.1")] if driver == OVERLAY else []
+    pools = [IPAMConfig(subnet=subnet, ip_range=within, gateway="10.0.9.1")] if driver == OVERLAY else []
     made = Network(id="id-net", spec=spec, created_at=0, updated_at=0, pools=pools)
     view.put_network(made)
     return made
@@ -89,6 +89,23 @@ def test_all_are_in_use() -> None:
         attach(view, net, "n1", f"a{n}")
     with pytest.raises(Conflict, match=r"no free address: all 5 of 10\.0\.9\.0/29 are in use"):
         attachments.attach(view, "n1", net, "", "b", 1.0)
+
+
+def test_what_is_outside_the_range_takes_no_room_in_it() -> None:
+    view = View()
+    net = network(view, within="10.0.9.128/29")
+    book = view.claims.books["id-net"]
+    outside = [attach(view, net, "n1", f"o{n}", f"10.0.9.{10 + n}") for n in range(9)]
+    assert book.free == 7, "the node's own address is of the range"
+    inside = [attach(view, net, "n1", f"i{n}") for n in range(7)]
+    with pytest.raises(Conflict, match=r"all 8 of 10\.0\.9\.128/29 are in use"):
+        attachments.attach(view, "n1", net, "", "b", 1.0)
+    outside.append(attach(view, net, "n1", "last", "10.0.9.77"))
+    view.put_attachment(inside[0])
+    assert book.free == 0, "said twice, it counts once"
+    for each in (*outside, *inside):
+        view.drop_attachment(each)
+    assert (book.free, book.holders) == (8, {})
 
 
 def test_a_node_has_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:

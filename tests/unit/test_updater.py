@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from msgspec.structs import replace
 
+from skep.manager.commits import Committer
 from skep.manager.orchestrator import updater
 from skep.manager.orchestrator.slot import decide_slot
+from skep.manager.reconcile import Reconciler
 from skep.manager.steps import Steps
 from skep.model.change import PutService, PutTask
 from skep.model.container import RestartPolicy
@@ -13,6 +17,7 @@ from skep.model.service import Service, TaskTemplate, UpdateStatus
 from skep.model.spec import GlobalMode, ServiceMode, UpdateConfig
 from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, TaskStatus
+from skep.runtime.clock import SystemClock
 from skep.store.view import View
 
 from .builders import add_node, add_service, add_task, apply, new_ids
@@ -340,6 +345,19 @@ def test_what_has_failed_is_written_with_what_follows_it() -> None:
     assert [(c.task.id, c.task.result) for c in first.changes if isinstance(c, PutTask)] == [
         ("old1", TaskStatus(FAILED, NOW))
     ]
+
+
+def test_nothing_is_remembered_of_a_service_that_is_no_more() -> None:
+    view = View()
+    service = updated(view, UpdateConfig(parallelism=1), replicas=2)
+    reconciler = Reconciler(view, cast("Committer", None), SystemClock(), new_ids())
+    steps = reconciler._updating
+    steps.take(service, NOW, 100)
+    reconciler.mark_slot("s", 1)
+    assert steps._touched == {"s": {1}}
+    reconciler.mark_removed("s")
+    reconciler.mark_slot("s", 2)  # its tasks end after it
+    assert (steps._updates, steps._jobs, steps._touched) == ({}, {}, {})
 
 
 def test_what_was_to_start_first_and_is_gone_with_its_node_is_begun_with_again() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from skep.manager.control.validate import is_dns_name, is_image
+from skep.model.network import VXLAN_OPTION
 from tests.api_process import Answer, Api, running_api
 
 INVALID = "rpc error: code = InvalidArgument desc = "
@@ -411,6 +412,27 @@ async def test_no_way_of_writing_a_path_reaches_the_engines_own_swarm() -> None:
             assert (answer.status, answer.message) == (404, "page not found"), path
         for path in ("/v1.41.0/services", "/v2/services", "/%73ervices", "/V1.41/services"):
             assert (await api.ask("GET", path)).status != 503 or path.startswith("/V"), path
+
+
+@pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000])
+async def test_numbers_that_are_too_long_are_refused(digits: str) -> None:
+    """Python reads none of more than 4,300 digits."""
+    too_large = f'strconv.ParseInt: parsing "{digits[:100]}": value out of range'
+    async with running_api() as api:
+        await named(api, "web")
+        for query, message in {
+            f"since={digits}": f"could not parse since timestamp: {too_large}",
+            "since=1.x": 'could not parse since timestamp: strconv.ParseInt: parsing "x": invalid syntax',
+            f"tail={digits}": 'tail value must be a positive integer or "all"',
+        }.items():
+            answer = await api.ask("GET", f"/services/web/logs?stdout=1&{query}")
+            assert (answer.status, answer.message) == (500, message)
+        events = await api.ask("GET", f"/events?since={digits}")
+        assert (events.status, events.message) == (500, too_large)
+        update = await api.ask("POST", f"/services/web/update?version={digits}", service())
+        assert update.status == 400
+        network = {"Name": "n", "Driver": "overlay", "Options": {VXLAN_OPTION: digits}}
+        assert f"invalid {VXLAN_OPTION}" in (await api.ask("POST", "/networks/create", network)).message
 
 
 def test_names_take_no_time_however_they_end() -> None:

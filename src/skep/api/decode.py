@@ -26,17 +26,31 @@ async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
 
 
 async def read_bytes(request: web.Request) -> bytes:
-    """Returns the whole body. Errors: `Invalid` for one that is too large, before it fills the memory."""
-    if BODY in request:
-        return bytes(request[BODY])
+    """Returns the whole body, and keeps it. Errors: `Invalid`, see `check_plain` and `read_whole`."""
+    if BODY not in request:
+        check_plain(request)
+        request[BODY] = await read_whole(request, BODY_MAX_BYTES)
+    return bytes(request[BODY])
+
+
+def check_plain(request: web.Request) -> None:
+    """Errors: `Invalid` for a body that is compressed: Docker's own API unpacks none either."""
+    coding = request.headers.get("Content-Encoding", "identity")
+    if request.body_exists and coding.strip().lower() != "identity":
+        raise Invalid(
+            f"the request body cannot be read: its Content-Encoding is '{coding[:100]}', and must be none"
+        )
+
+
+async def read_whole(request: web.Request, max_bytes: int) -> bytes:
+    """Returns the body as it was sent. Errors: `Invalid` for one too large, before it fills the memory."""
     parts, size = [], 0
     async for part in request.content.iter_any():
         parts.append(part)
         size += len(part)
-        if size > BODY_MAX_BYTES:
-            raise Invalid(f"the request body is larger than {BODY_MAX_BYTES} bytes")
-    request[BODY] = b"".join(parts)
-    return bytes(request[BODY])
+        if size > max_bytes:
+            raise Invalid(f"the request body is larger than {max_bytes} bytes")
+    return b"".join(parts)
 
 
 def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,9 @@ from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, 
 
 CONNECT_S = 5.0
 ASK_S = 10.0  # /info of a busy engine takes a second
+VERSION_S = (
+    1.0  # answers that are not the engine's own wait no longer for its version; it says it in milliseconds
+)
 CALL_S = 60.0  # a busy engine takes seconds to change a network
 API = "/v1.41"  # Engine 20.10, the oldest supported
 _KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}
@@ -27,6 +31,8 @@ class LocalEngine:
         self.socket_path = socket_path
         self._session: ClientSession | None = None
         self._version: Version | None = None
+        self._asking: asyncio.Task[None] | None = None  # for its version; one at a time
+        self._asked_at = 0.0
 
     @property
     def session(self) -> ClientSession:
@@ -41,21 +47,34 @@ class LocalEngine:
         return self._session
 
     async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def max_version(self) -> Version:
-        """Returns the highest API version to speak: the engine's, or ours where that is lower or unknown."""
+    async def max_version(self, patience_s: float = VERSION_S) -> Version:
+        """Returns the highest API version to speak: the engine's, or ours where that is lower or unknown.
+
+        An engine that hangs is asked once in ten seconds, and waited for until it was asked for `patience_s`:
+        most answers do not wait at all.
+        """
         if self._version is None and self.socket_path is not None:
-            try:
-                async with asyncio.timeout(ASK_S):
-                    answer = await self.request("GET", "/_ping")
-                    async with answer:
-                        text = answer.headers.get("Api-Version", "")
-                self._version = parse_version(text) if text else None
-            except (Unavailable, TimeoutError):
-                return MAX_VERSION
+            await self._wait_for_version(patience_s)
         return min(MAX_VERSION, self._version or MAX_VERSION)
+
+    async def _wait_for_version(self, patience_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or self._asking.done():
+            self._asking, self._asked_at = asyncio.ensure_future(self._ask_version()), now
+        if (left_s := self._asked_at + patience_s - now) > 0:
+            await asyncio.wait([self._asking], timeout=left_s)
+
+    async def _ask_version(self) -> None:
+        with contextlib.suppress(SkepError, TimeoutError):
+            async with asyncio.timeout(ASK_S), await self.request("GET", "/_ping") as answer:
+                text = answer.headers.get("Api-Version", "")
+                self._version = parse_version(text) if text else None
 
     def forget_version(self) -> None:
         """The engine may have been replaced by another."""

@@ -73,7 +73,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         message = "page not found" if error.status == 404 else error.text or error.reason
         return error_response(error.status, message)
-    except web.RequestPayloadError as error:  # in chunks that are none, said to be compressed, cut short
+    except web.RequestPayloadError as error:  # in chunks that are none, cut short
         return error_response(400, "the request body cannot be read: " + " ".join(str(error).split()))
     except ConnectionResetError:
         return web.Response(status=499)  # never sent: the client went away in the middle of its answer

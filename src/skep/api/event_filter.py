@@ -8,6 +8,7 @@ from skep.model.event import TASK, Event
 # Of these, a value is the beginning of the object's id or name, whatever the event's type.
 _NAMED = ("service", "node", "secret", "config", "network", "container", "daemon", "plugin", "volume")
 _EXACT = ("type", "event", "scope")
+SECOND_NS = 1_000_000_000
 
 
 def wants_tasks(filters: Filters) -> bool:
@@ -44,7 +45,12 @@ def parse_time(text: str) -> int | None:
         return None
     whole, dot, fraction = text.partition(".")
     seconds = _int64(whole)
-    return seconds * 1_000_000_000 + (int(_digits(fraction)[:9].ljust(9, "0")) if dot else 0)
+    return seconds * SECOND_NS + (int(_digits(fraction)[:9].ljust(9, "0")) if dot else 0)
+
+
+def show_time(at_ns: int) -> str:
+    """Returns what `parse_time` reads."""
+    return f"{at_ns // SECOND_NS}.{at_ns % SECOND_NS:09d}"
 
 
 def _int64(text: str) -> int:

@@ -12,11 +12,14 @@ from typing import cast
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from skep.api.decode import read_whole
 from skep.api.engine import LocalEngine
 
 CHUNK = 64 << 10
 BODY_MAX_BYTES = 1 << 20  # bodies of exec and attach are a line of JSON
 PENDING_MAX_BYTES = 1 << 20  # read from the client and not yet taken by the engine
+# aiohttp has answered what is expected, and puts chunks together.
+_ANSWERED = frozenset({b"expect", b"transfer-encoding", b"trailer"})
 
 
 class _Raw(asyncio.Protocol):
@@ -84,13 +87,21 @@ class _Taken(web.Response):
 
 
 async def hijack(request: web.Request, engine: LocalEngine, path: str) -> web.StreamResponse:
-    """Passes bytes between client and engine until both directions ended. Errors: `Unavailable`."""
-    body = await request.content.read(BODY_MAX_BYTES) if request.body_exists else b""
+    """Passes bytes between client and engine until both directions ended.
+
+    Errors: `Unavailable`, `Invalid` for a body in chunks that is too large.
+    """
+    # The engine first: what comes between the reading and the taking over would be lost.
     reader, writer = await engine.open_raw()
-    head = f"{request.method} {path} HTTP/1.1\r\n".encode()
-    head += b"".join(k + b": " + v + b"\r\n" for k, v in request.raw_headers)
-    writer.write(head + b"\r\n" + body)
+    try:
+        headers, body = await _what_came(request)
+    except BaseException:
+        writer.close()
+        raise
     raw = _take_over(request)
+    head = f"{request.method} {path} HTTP/1.1\r\n".encode()
+    head += b"".join(k + b": " + v + b"\r\n" for k, v in headers)
+    writer.write(head + b"\r\n" + body)
     transport = cast("asyncio.Transport", request.transport)
     upward = asyncio.ensure_future(_upward(raw, writer))
     downward = asyncio.ensure_future(_downward(reader, raw, transport))
@@ -110,6 +121,18 @@ async def hijack(request: web.Request, engine: LocalEngine, path: str) -> web.St
     return _Taken()
 
 
+async def _what_came(request: web.Request) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Returns the headers for the engine, and the body: the whole where it comes in chunks. Where its length
+    is said, what is there: the rest is passed on as all that follows is. Errors: `Invalid`."""
+    headers = [(k, v) for k, v in request.raw_headers if k.lower() not in _ANSWERED]
+    if not request.body_exists:
+        return headers, b""
+    if "Transfer-Encoding" not in request.headers:
+        return headers, request.content.read_nowait()
+    body = await read_whole(request, BODY_MAX_BYTES)
+    return [*headers, (b"Content-Length", str(len(body)).encode())], body
+
+
 def _take_over(request: web.Request) -> _Raw:
     protocol = request.protocol
     transport = cast("asyncio.Transport", request.transport)
@@ -117,6 +140,7 @@ def _take_over(request: web.Request) -> _Raw:
     protocol._message_tail = b""
     raw = _Raw(transport, tail)
     transport.set_protocol(raw)
+    request.content.feed_eof()  # else aiohttp would wait, in the end, for what is left of the body
     with contextlib.suppress(RuntimeError, AttributeError):
         transport.resume_reading()
     return raw

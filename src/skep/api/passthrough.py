@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from aiohttp import ClientError, ClientResponse, web
 
-from skep.api.engine import LocalEngine
+from skep.api.engine import ASK_S, LocalEngine
 from skep.api.hijack import hijack
 from skep.api.versions import show_version, split_path
 from skep.runtime.errors import NotFound
@@ -61,7 +61,7 @@ class Passthrough:
         version, rest = split_path(raw_path)
         if version is None:
             return raw_path
-        version = min(version, await self._engine.max_version())
+        version = min(version, await self._engine.max_version(ASK_S))  # it is asked anyway
         return f"/v{show_version(version)}{rest}"
 
 

@@ -22,7 +22,7 @@ from skep.api.errors import answer_errors
 from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
 from skep.api.tls import HalfCloseTls
-from skep.api.versions import MAX_VERSION, PREFIX, check_version, parse_version, show_version
+from skep.api.versions import MAX_VERSION, PREFIX, Version, check_version, parse_version, show_version
 from skep.runtime.errors import Invalid
 
 log = structlog.get_logger()
@@ -85,7 +85,11 @@ class ApiServer:
             self._app.router.add_route("*", "/{path:.*}", Passthrough(engine).handle)
         self._app.on_response_prepare.append(self._add_headers)
         self._runner = web.AppRunner(
-            self._app, access_log=None, handler_cancellation=True, logger=_http_log()
+            self._app,
+            access_log=None,
+            handler_cancellation=True,
+            logger=_http_log(),
+            auto_decompress=False,  # the engine gets bodies as they are: their headers are of what was sent
         )
         self._servers: list[asyncio.Server] = []
         self._sockets: list[Path] = []
@@ -191,13 +195,17 @@ class ApiServer:
         given = request.match_info.get("version")
         if given is not None:
             version = parse_version(given)
-            check_version(version, await self._engine.max_version())
+            check_version(version, await self._max_version())
             request["api_version"] = version
         return await handler(request)
 
+    async def _max_version(self) -> Version:
+        """Managers among themselves ask no engine: one that hangs must not make its manager unreachable."""
+        return MAX_VERSION if self._forward is None else await self._engine.max_version()
+
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
-        headers["Api-Version"] = show_version(await self._engine.max_version())
+        headers["Api-Version"] = show_version(await self._max_version())
         headers["Docker-Experimental"] = "false"
         headers["Ostype"] = "linux"
         headers["Server"] = self._server_header

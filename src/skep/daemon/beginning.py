@@ -16,7 +16,7 @@ from skep.daemon.parts import Parts
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Corrupt, NoAddress, SkepError, Unavailable
+from skep.runtime.errors import Corrupt, NoAddress, Unavailable
 from skep.store.port import Put
 from skep.store.seal import KEY_BYTES
 
@@ -54,7 +54,7 @@ class Beginning:
             await manager.start(first)
             await manager.wait_leading()
             self._state.save(membership)
-        except SkepError:
+        except BaseException:
             await manager.stop()
             self._parts.forget()
             raise
@@ -113,7 +113,7 @@ class Beginning:
         try:
             await manager.start(force_new_cluster=True)
             await manager.wait_leading()
-        except SkepError:
+        except BaseException:
             await manager.stop()
             raise
         self._parts.running_manager, self._parts.error = manager, ""

@@ -54,7 +54,7 @@ class Membership:
         self._asked_at = 0.0
         self._misses: dict[str, int] = {}
         self._reached_at: dict[str, float] = {}
-        self._deferred: dict[str, int] = {}
+        self._deferred = ("", 0)  # whose removal waits, and for how many looks in a row it has
         self._why_not = ""
         self.hand_over = asyncio.Event()  # set when another manager is to lead
 
@@ -122,8 +122,10 @@ class Membership:
         then nobody has to wait for a vote."""
         if member.node_id not in self._view.reachable or not await self._members.holds_lead(member):
             return True
-        self._deferred[member.node_id] = self._deferred.get(member.node_id, 0) + 1
-        return self._deferred[member.node_id] > DEFERRED_MAX
+        node_id, looks = self._deferred
+        looks = looks + 1 if node_id == member.node_id else 1
+        self._deferred = member.node_id, looks
+        return looks > DEFERRED_MAX
 
     async def _make_learner(self, node_id: str) -> None:
         """A member that asks has lost its data: it must become another one, or raft would count on what is
@@ -188,6 +190,8 @@ class Membership:
         if step.why_not and step.why_not != self._why_not:
             log.warning("membership.waits", member=step.member, reason=step.why_not)
         self._why_not = step.why_not
+        if step.act is not quorum.Act.REMOVE:
+            self._deferred = "", 0
         if step.act is quorum.Act.NOTHING or step.member is None:
             return False
         node_id = step.member.node_id

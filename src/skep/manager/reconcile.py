@@ -75,6 +75,7 @@ class Reconciler:
         """The service is no more: all its slots are to be emptied."""
         self._slots.update(dict.fromkeys((service_id, key) for key in self._view.slots.get(service_id, ())))
         self.mark_service(service_id)
+        self._updating.service_removed(service_id)
 
     def mark_slot(self, service_id: str, key: SlotKey) -> None:
         self._slots[service_id, key] = None

@@ -39,9 +39,14 @@ class Steps:
         self._touched: dict[str, set[SlotKey]] = {}
 
     def service_changed(self, service_id: str) -> None:
-        """What is remembered may be of another version."""
+        """What is remembered may be of another version; what was touched is still to be looked at."""
         self._updates.pop(service_id, None)
         self._jobs.pop(service_id, None)
+
+    def service_removed(self, service_id: str) -> None:
+        """Nothing goes on any more."""
+        self.service_changed(service_id)
+        self._touched.pop(service_id, None)
 
     def touch(self, service_id: str, key: SlotKey) -> bool:
         """Something happened in a slot. Returns True where an update or a job may go on by it."""

@@ -323,29 +323,41 @@ async def connect(
     except TimeoutError as error:
         raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
         # Docker's own words (grpc-go's), which people search for.
-        text = f"transport: Error while dialing: dial tcp {host}:{port}: connect: {reason}"
-        desc = f'connection error: desc = "{text}"'
+        desc = f'connection error: desc = "transport: Error while dialing: {_why(host, port, error)}"'
         raise Unavailable(f"rpc error: code = Unavailable desc = {desc}") from error
     if refused:
         raise Denied(refused[0])
     return link
 
 
+def _why(host: str, port: int, error: OSError) -> str:
+    """Returns in Go's words why there is no connection."""
+    if isinstance(error, socket.gaierror):
+        is_unknown = error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+        reason = "no such host" if is_unknown else str(error.strerror).lower()
+        return f"dial tcp: lookup {host}: {reason}"
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return f"dial tcp {host}:{port}: connect: {reason}"
+
+
 async def _open_socket(host: str, port: int) -> socket.socket:
     """Connects to the first of the host's addresses that answers. Errors: `OSError`, `Unavailable`."""
-    loop = asyncio.get_running_loop()
-    flags = socket.AI_NUMERICHOST if _is_numeric(host) else 0
     try:
         async with asyncio.timeout(CONNECT_S):
-            if flags:  # not through the loop's threads: thousands of nodes connect at once
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-            else:
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            return await _first_of(found)
+            return await _first_of(await _addresses_of(host, port))
     except TimeoutError as error:
         raise Unavailable(f"{host}:{port} did not answer within {CONNECT_S:g} s") from error
+
+
+async def _addresses_of(host: str, port: int) -> list[Any]:
+    """Errors: `OSError`, also for what cannot be a name."""
+    if _is_numeric(host):  # not through the loop's threads: thousands of nodes connect at once
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label that is empty or too long (IDNA): nobody was asked
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
 
 
 async def _first_of(found: list[Any]) -> socket.socket:

@@ -20,10 +20,12 @@ class AddressBook:
 
     __slots__ = (
         "_gateways",
+        "_taken",
         "cursor",
         "first",
         "holders",
         "is_ipv6",
+        "is_whole",
         "last",
         "prefix_length",
         "reserved",
@@ -35,6 +37,7 @@ class AddressBook:
         subnet = ipaddress.ip_network(pool.subnet, strict=False)
         within = ipaddress.ip_network(pool.ip_range, strict=False) if pool.ip_range else subnet
         self.is_ipv6 = subnet.version == 6
+        self.is_whole = within == subnet  # nobody can have an address outside
         self.prefix_length = subnet.prefixlen
         self.first, self.last = int(within.network_address), int(within.broadcast_address)
         others = [text for text in (pool.gateway, *pool.auxiliary_addresses.values()) if text]
@@ -43,12 +46,19 @@ class AddressBook:
         self.size = self.last - self.first + 1 - sum(self.first <= n <= self.last for n in self.reserved)
         self.cursor = self.first
         self.holders: dict[str, str] = {}  # address -> id of the task, service or node that has it
+        self._taken = 0  # how many of them are of the range
         self._gateways: dict[str, tuple[str, set[str]]] = {}  # node -> its address here, tasks that need it
 
     @property
     def free(self) -> int:
-        """How many addresses nobody has."""
-        return self.size - len(self.holders)
+        """How many addresses of the range nobody has."""
+        return self.size - self._taken
+
+    def is_of_range(self, address: str) -> bool:
+        """False for one of the subnet that is only had by who asks for it."""
+        if self.is_whole:  # most are: their addresses need no reading
+            return True
+        return self.first <= int(ipaddress.ip_address(address.partition("/")[0])) <= self.last
 
     def text(self, number: int) -> str:
         """Returns the address with its prefix length."""
@@ -58,12 +68,15 @@ class AddressBook:
         return f"{a}.{b}.{c}.{d}/{self.prefix_length}"
 
     def hold(self, address: str, holder: str) -> None:
+        if address not in self.holders:
+            self._taken += self.is_of_range(address)
         self.holders[address] = holder
 
     def release(self, address: str, holder: str) -> None:
         """Nothing happens where somebody else has it."""
         if self.holders.get(address) == holder:
             del self.holders[address]
+            self._taken -= self.is_of_range(address)
 
     def gateway_of(self, node_id: str) -> str:
         """Returns the node's own address here; an empty text where no task of the node needs one yet."""
@@ -75,7 +88,7 @@ class AddressBook:
         known = self._gateways.get(node_id)
         if known is None:
             known = self._gateways[node_id] = (address, set())
-            self.holders[address] = node_id
+            self.hold(address, node_id)
         known[1].add(task_id)
 
     def release_gateway(self, node_id: str, task_id: str) -> None:

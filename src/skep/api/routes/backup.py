@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from skep.api.decode import read_body
+from skep.api.decode import check_plain, read_body
 from skep.api.port import ReconnectRequest, RestoreRequest, SwarmNode
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
@@ -39,6 +39,7 @@ class BackupRoutes:
 
     async def restore(self, request: web.Request) -> web.StreamResponse:
         """The body is the backup, as large as it may be: it is never held in memory as a whole."""
+        check_plain(request)
         wanted = RestoreRequest(
             listen_addr=request.query.get("listen_addr", ""),
             advertise_addr=request.query.get("advertise_addr", ""),

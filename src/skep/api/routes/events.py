@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import ClientError, StreamReader, web
 
-from skep.api.engine import LocalEngine
-from skep.api.event_filter import parse_time, passes, wants_tasks
+from skep.api.engine import ASK_S, LocalEngine
+from skep.api.event_filter import parse_time, passes, show_time, wants_tasks
 from skep.api.filters import Filters, parse_filters
 from skep.api.objects import encode
 from skep.api.port import EventFeed, SwarmNode
@@ -29,7 +29,6 @@ WAITING_MAX_BYTES = 4 << 20  # for one client: some ten thousand events; who has
 REPLAY_MAX_BYTES = 8 << 20  # of the engine's history: it keeps 256 events
 LINE_MAX_BYTES = 1 << 20  # of one event: it carries its container's labels
 AGAIN_S = 1.0  # before the engine is asked again after its stream broke
-SECOND_NS = 1_000_000_000
 
 
 class EventRoutes:
@@ -94,17 +93,21 @@ class EventRoutes:
         end_s: float | None,
     ) -> None:
         outlet = _Outlet(request, response)
-        works = [
+        following = [
             asyncio.ensure_future(self._follow_engine(request, since, outlet)),
             asyncio.ensure_future(_follow_swarm(feed, filters, outlet)),
-            asyncio.ensure_future(outlet.run()),
         ]
+        writing = asyncio.ensure_future(outlet.run())
+        works = [*following, writing]
         try:
             done, _ = await asyncio.wait(works, timeout=end_s, return_when=asyncio.FIRST_COMPLETED)
             for work in done:
                 work.result()
             if not done:
-                await outlet.flush()
+                for work in following:
+                    work.cancel()
+                outlet.end()
+                await writing
         finally:
             for work in works:
                 work.cancel()
@@ -126,10 +129,10 @@ class EventRoutes:
     ) -> AsyncIterator[bytes]:
         if self._engine.socket_path is None:
             return
-        version = min(request["api_version"], await self._engine.max_version())
-        query = {"since": _show_time(since)}
+        version = min(request["api_version"], await self._engine.max_version(ASK_S))
+        query = {"since": show_time(since)}
         if until is not None:
-            query["until"] = _show_time(until)
+            query["until"] = show_time(until)
         if request.query.get("filters"):
             query["filters"] = request.query["filters"]
         path = f"/v{show_version(version)}/events?{urlencode(query)}"
@@ -164,6 +167,7 @@ class _Outlet:
         self._response = response
         self._waiting: list[bytes] = []
         self._size = 0
+        self._is_over = False
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -187,18 +191,21 @@ class _Outlet:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def run(self) -> None:
-        while True:
-            await self._wake.wait()
-            await self.flush()
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._is_over = True
+        self._wake.set()
 
-    async def flush(self) -> None:
-        self._wake.clear()
-        lines, self._waiting = self._waiting, []
-        for line in lines:
-            await self._response.write(line)
-            self._size -= len(line)
-            self._room.set()
+    async def run(self) -> None:
+        """Writes what comes, until the end and what waited then."""
+        while self._waiting or not self._is_over:
+            await self._wake.wait()
+            self._wake.clear()
+            lines, self._waiting = self._waiting, []
+            for line in lines:
+                await self._response.write(line)
+                self._size -= len(line)
+                self._room.set()
 
 
 async def _follow_swarm(feed: EventFeed, filters: Filters, outlet: _Outlet) -> None:
@@ -232,10 +239,6 @@ def _time_of(line: bytes) -> int:
         return msgspec.json.decode(line, type=_Time).time_nano
     except msgspec.MsgspecError:
         return 0
-
-
-def _show_time(at_ns: int) -> str:
-    return f"{at_ns // SECOND_NS}.{at_ns % SECOND_NS:09d}"
 
 
 def event_line(event: Event) -> bytes:

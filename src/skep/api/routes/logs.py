@@ -7,6 +7,8 @@ import re
 from aiohttp import web
 
 from skep.api.decode import query_bool
+from skep.api.event_filter import parse_time, show_time
+from skep.api.filters import BadFilterValue
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service, find_task
 from skep.api.server import Route, leaders
@@ -16,7 +18,6 @@ from skep.runtime.errors import SkepError
 
 RAW, MULTIPLEXED = (f"application/vnd.docker.{kind}-stream" for kind in ("raw", "multiplexed"))
 MULTIPLEXED_SINCE = (1, 42)  # before, what is framed was called raw, too
-_SINCE = re.compile(r"(-?\d+)(?:\.(\d{1,9}))?")
 
 
 class BadLogOption(SkepError):
@@ -87,7 +88,7 @@ def _options(request: web.Request) -> tuple[LogOptions, str]:
 def _tail(text: str) -> int:
     if text in ("", "all"):
         return -1
-    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         raise BadLogOption('tail value must be a positive integer or "all"')
     if int(text) < 0:
         raise BadLogOption("negative tail values not supported")
@@ -96,15 +97,11 @@ def _tail(text: str) -> int:
 
 def _since(text: str) -> str:
     """Returns `seconds.nanoseconds`, or nothing; clients send no other form (their `10m` is theirs)."""
-    if not text:
-        return ""
-    found = _SINCE.fullmatch(text)
-    if found is None:
-        wrong = text.partition(".")[0] if "." in text else text
-        reason = f'strconv.ParseInt: parsing "{wrong}": invalid syntax'
-        raise BadLogOption(f"could not parse since timestamp: {reason}")
-    seconds, nanos = int(found[1]), (found[2] or "").ljust(9, "0")
-    return "" if seconds <= 0 else f"{seconds}.{nanos}"
+    try:
+        at_ns = parse_time(text) or 0
+    except BadFilterValue as error:
+        raise BadLogOption(f"could not parse since timestamp: {error}") from error
+    return show_time(at_ns) if at_ns > 0 else ""
 
 
 def _has_terminal(template: TaskTemplate | None) -> bool:

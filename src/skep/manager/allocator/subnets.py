@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from skep.runtime.errors import Denied, Invalid
 DEFAULT_POOLS = ("10.0.0.0/8",)
 DEFAULT_SIZE = 24
 VXLAN_FIRST, VXLAN_LAST = 4096, (1 << 24) - 1
+_VXLAN_ID = re.compile(r"[0-9]{1,8}")  # of 24 bits
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 NO_SUBNET = "all predefined address pools have been fully subnetted"
 
@@ -120,4 +122,4 @@ def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int) -> st
 def ids_of(text: str) -> list[int]:
     """Returns the numbers of a list of VXLAN ids; nothing for what is none."""
     parts = text.split(",") if text else []
-    return [int(part) for part in parts if part.strip().isdigit()]
+    return [int(part) for part in parts if _VXLAN_ID.fullmatch(part.strip())]

@@ -52,7 +52,7 @@ def take(book: AddressBook, node_id: str, holder: str, wanted: str = "") -> tupl
     """Returns an address for the holder and its node's; None where the network has too few left. `wanted`:
     the address it is to have, which must be free."""
     gateway = book.gateway_of(node_id)
-    if book.free < (1 if gateway else 2):
+    if book.free < (not wanted or book.is_of_range(wanted)) + (not gateway):
         return None
     if wanted:
         book.hold(wanted, holder)
@@ -83,8 +83,9 @@ def free_address(book: AddressBook) -> str:
 def no_address(view: View, network_id: str) -> str:
     """Returns why somebody gets no address of a network."""
     network, book = view.networks[network_id], view.claims.books[network_id]
+    pool = network.pools[0]
     return (
-        f"network {network.spec.name} has no free address: all {book.size} of {network.pools[0].subnet}"
+        f"network {network.spec.name} has no free address: all {book.size} of {pool.ip_range or pool.subnet}"
         " are in use"
     )
 

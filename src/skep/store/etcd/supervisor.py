@@ -160,15 +160,30 @@ class EtcdProcess:
             )
 
     async def _spawn(self, binary: str, force_new_cluster: bool = False) -> None:
+        """Errors: `Unavailable`."""
+        log_path = self._dir / "log"
+        try:
+            self._process = await self._exec(binary, log_path, force_new_cluster)
+        except OSError as error:  # no memory, no process or file left, a disk that fails
+            self._process = None
+            where = f"{error.filename}: " if error.filename else ""
+            raise Unavailable(f"etcd cannot be started: {where}{error.strerror or error}") from error
+        try:
+            (self._dir / "pid").write_text(str(self._process.pid))
+        except OSError as error:  # it ends with us anyway, unless the kernel forgets to
+            log.warning("etcd.pid_unwritten", error=str(error))
+        await self._until_up(log_path)
+
+    async def _exec(self, binary: str, log_path: Path, force_new_cluster: bool) -> asyncio.subprocess.Process:
+        """Errors: `OSError`."""
         own = peer_url(self._node_id)
         cluster = ",".join(f"{node}={peer_url(node)}" for node in sorted({self._node_id, *self._peers}))
-        log_path = self._dir / "log"
         if log_path.exists() and log_path.stat().st_size > LOG_MAX_BYTES:
             log_path.replace(self._dir / "log.1")
         for name in ("c:0", peer_socket(self._node_id)):
             (self.run_dir / name).unlink(missing_ok=True)
         with log_path.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 binary,
                 f"--name={self._node_id}",
                 f"--data-dir={self._dir / 'data'}",
@@ -186,11 +201,6 @@ class EtcdProcess:
                 stderr=output,
                 preexec_fn=die_with_parent,
             )
-        try:
-            (self._dir / "pid").write_text(str(self._process.pid))
-        except OSError as error:  # it ends with us anyway, unless the kernel forgets to
-            log.warning("etcd.pid_unwritten", error=str(error))
-        await self._until_up(log_path)
 
     async def _until_up(self, log_path: Path) -> None:
         loop = asyncio.get_running_loop()
@@ -210,24 +220,27 @@ class EtcdProcess:
 
     async def _keep(self, binary: str) -> None:
         """Starts the child again whenever it ends."""
-        wait_s = RESTART_MIN_S
+        loop, wait_s = asyncio.get_running_loop(), RESTART_MIN_S
         while not self._stopping:
-            assert self._process is not None
-            began = asyncio.get_running_loop().time()
-            status = await self._process.wait()
-            if self._stopping:
-                return
-            self.restarts += 1
-            self._died_at = asyncio.get_running_loop().time()
-            self._last_words = _last_words(self._dir / "log") or f"it ended with status {status}"
-            log.warning("etcd.died", status=status, restart_in_s=wait_s, reason=self._last_words)
+            began = loop.time()
+            if self._process is not None:  # else it could not be started
+                status = await self._process.wait()
+                if self._stopping:
+                    return
+                self._ended(_last_words(self._dir / "log") or f"it ended with status {status}")
+                log.warning("etcd.died", status=status, restart_in_s=wait_s, reason=self._last_words)
             await asyncio.sleep(wait_s)
-            lasted_s = asyncio.get_running_loop().time() - began
-            wait_s = RESTART_MIN_S if lasted_s > STEADY_S else min(wait_s * 2, RESTART_MAX_S)
+            wait_s = RESTART_MIN_S if loop.time() - began > STEADY_S else min(wait_s * 2, RESTART_MAX_S)
             try:
                 await self._spawn(binary)
-            except (Unavailable, OSError) as error:
+            except Unavailable as error:
                 log.error("etcd.down", error=str(error))
+                if self._process is None:
+                    self._ended(str(error))
+
+    def _ended(self, reason: str) -> None:
+        self.restarts += 1
+        self._died_at, self._last_words = asyncio.get_running_loop().time(), reason
 
 
 async def _version_text(binary: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from skep.manager.orchestrator.replicated import decide_scale
 from skep.manager.orchestrator.slot import decide_removed_slot, decide_slot
 from skep.model.change import DropTask, Plan, PutTask
 from skep.model.container import RestartPolicy
@@ -218,6 +219,28 @@ def test_a_retired_slot_is_emptied_when_its_task_ends() -> None:
     view.put_status(view.tasks["t"], TaskStatus(SHUTDOWN, NOW))
     assert [type(c) for c in decide(view).changes] == [DropTask]
     assert not decide(view).wanted
+
+
+def test_a_service_that_grows_again_takes_the_numbers_it_had() -> None:
+    """What was retired still stops: who comes waits for that. With other numbers it would have other volumes."""
+    view = View()
+    add_node(view, "a")
+    service = add_service(view, replicas=3)
+    add_task(view, "t1", "a", 1)
+    for slot in (2, 3):
+        add_task(view, f"t{slot}", "a", slot, desired=REMOVE)
+    plan = decide_scale(view, service, NOW, new_ids(), 100)
+    assert [(w.slot, w.desired_state) for w in plan.wanted] == [(2, READY), (3, READY)]
+    view.put_pending(PendingTask("new2", "s", 2, 1, NOW))
+    assert [w.id for w in decide(view, 2).wanted] == ["new2"], "also where it found no node at first"
+    add_task(view, "new3", "a", 3, desired=READY, observed=READY, at=NOW)
+    assert not decide(view, 3).changes
+    view.put_status(view.tasks["t3"], TaskStatus(SHUTDOWN, NOW))
+    changes = decide(view, 3).changes
+    assert [c.task.id for c in changes if isinstance(c, DropTask)] == ["t3"]
+    assert [(c.task.id, c.task.desired_state) for c in changes if isinstance(c, PutTask)] == [
+        ("new3", RUNNING)
+    ]
 
 
 def test_a_removed_services_tasks_go_as_they_end_or_with_their_node() -> None:

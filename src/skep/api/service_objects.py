@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from skep.api.objects import JobIterationJson, Version, reply_time, shown_task
 from skep.model.container import PortConfig
+from skep.model.node import DOWN
 from skep.model.service import Endpoint, Service, UpdateStatus, iteration_of
 from skep.model.spec import EndpointSpec, ServiceSpec, UpdateConfig
 from skep.model.wire import Wire
@@ -131,4 +132,11 @@ def _counts(view: View, service: Service) -> ServiceStatusJson:
     if desired is None:  # global: one per node that has or is to have a task
         live = view.live.get(service.id, {})
         desired = len(live) + len(view.pending.get(service.id, ()))
-    return ServiceStatusJson(view.running.get(service.id, 0), desired, completed)
+    return ServiceStatusJson(view.running.get(service.id, 0) + _stopping(view, service), desired, completed)
+
+
+def _stopping(view: View, service: Service) -> int:
+    """Returns how many tasks run and are to end. What became of those of a lost node nobody knows."""
+    on_nodes = view.stopping.get(service.id, {})
+    lost = (n for n in on_nodes if n not in view.nodes or view.node_state(n).state == DOWN)
+    return sum(on_nodes.values()) - sum(on_nodes[node_id] for node_id in lost)

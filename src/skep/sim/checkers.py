@@ -143,7 +143,8 @@ class Never:
             task = picture.tasks.get(task_id)
             executor = hosts[host].executor
             state = executor.state_of(task_id)
-            machine_lost = state is None and self._troubled.get(host) is not None
+            # What the machine has lost may be made anew by now.
+            machine_lost = (state is None or state < RUNNING) and self._troubled.get(host) is not None
             if state in (COMPLETE, FAILED) or machine_lost or task is None or task.desired_state > RUNNING:
                 continue
             if task.service_id not in picture.removed:

@@ -9,7 +9,8 @@ Costs: one task changed is O(1); nothing here walks all tasks but `tasks.values(
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
 from skep.model.constraint import eligible
 from skep.model.generic import key_and_count
@@ -19,6 +20,8 @@ from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.demand import Usage
 from skep.store.excess import excess_of, is_over
 from skep.store.objects import Objects
+
+K = TypeVar("K", bound=Hashable)
 
 TICK_S = 1e-6  # what a float of seconds since the epoch can still tell apart
 SlotKey = int | str  # a replicated service's slot number; a global service's node id
@@ -44,6 +47,7 @@ class View(Objects):
         self.pending_ids: dict[str, PendingTask] = {}
         self.usage: dict[str, Usage] = {}
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
+        self.stopping: dict[str, dict[str, int]] = {}  # service -> node -> tasks to end and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
         self.completed: dict[str, dict[int, int]] = {}  # service -> version -> tasks that ended well
         self.newest_at: dict[str, float] = {}  # service -> when the latest of its tasks so far was made
@@ -136,7 +140,14 @@ class View(Objects):
 
     def drop_removed(self, service_id: str) -> None:
         super().drop_removed(service_id)
-        for of_services in (self.slots, self.live, self.running, self.newest_at, self.completed):
+        for of_services in (
+            self.slots,
+            self.live,
+            self.running,
+            self.stopping,
+            self.newest_at,
+            self.completed,
+        ):
             of_services.pop(service_id, None)
 
     def put_task(self, task: Task) -> None:
@@ -256,18 +267,20 @@ class View(Objects):
         if task.desired_state < COMPLETE:
             usage.to_run += sign
             live = self.live.setdefault(task.service_id, {})
-            count = live.get(task.node_id, 0) + sign
-            if count:
-                live[task.node_id] = count
-            else:
-                live.pop(task.node_id, None)
+            _add(live, task.node_id, sign)
             if status is not None and status.state == RUNNING:
                 self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
+        elif task.desired_state > COMPLETE and status is not None and status.state == RUNNING:
+            _add(self.stopping.setdefault(task.service_id, {}), task.node_id, sign)
 
     def _count_completed(self, task: Task, sign: int) -> None:
-        versions = self.completed.setdefault(task.service_id, {})
-        count = versions.get(task.spec_version, 0) + sign
-        if count:
-            versions[task.spec_version] = count
-        else:
-            versions.pop(task.spec_version, None)
+        _add(self.completed.setdefault(task.service_id, {}), task.spec_version, sign)
+
+
+def _add(counts: dict[K, int], key: K, sign: int) -> None:
+    """Counts one more or less; a count of none is not kept."""
+    count = counts.get(key, 0) + sign
+    if count:
+        counts[key] = count
+    else:
+        counts.pop(key, None)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from skep.model.change import Change, DropTask, NewTask, PutTask
 from skep.model.service import Service
-from skep.model.states import REMOVE, RUNNING
+from skep.model.states import READY, REMOVE, RUNNING
 from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
@@ -46,7 +46,11 @@ def decide_scale(
     number = after
     while len(wanted) < min(missing, batch_max):
         number += 1
-        if number not in held and number not in slots:
+        if number in held:
+            continue
+        if number in slots:  # what was retired there still stops: who comes waits for that
+            wanted.append(new_task(service, number, now, new_id, READY, slots[number][-1]))
+        else:
             wanted.append(new_task(service, number, now, new_id))
     return ScalePlan(wanted=tuple(wanted), more=missing > len(wanted), last=number)
 

@@ -112,9 +112,9 @@ def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -
         else:
             suits = eligible(node, service.template.spec.placement)
         return Wish.RUN if suits and not drained else Wish.STOP
-    if current and all(task.desired_state == REMOVE for task in current):
-        return Wish.REMOVE
-    return Wish.RUN
+    is_retired = current and all(task.desired_state == REMOVE for task in current)
+    comes_again = key in view.pending.get(service.id, {})  # the service has grown again meanwhile
+    return Wish.REMOVE if is_retired and not comes_again else Wish.RUN
 
 
 def settled(view: View, service: Service, task: Task, now: float) -> Task:

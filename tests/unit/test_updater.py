@@ -391,3 +391,29 @@ def test_what_was_to_start_first_and_was_stopped_with_its_node_is_begun_with_aga
     assert again.changes == (), "what runs is left alone"
     add_task(view, "new2", "b", 1, version=2, desired=SHUTDOWN, observed=FAILED, at=NOW + 2)
     assert step(view, progress, [1], NOW + 2).wanted == (), "it has failed: that is an answer"
+
+
+def test_a_service_that_has_found_no_node_is_updated_too() -> None:
+    """Who waits for `UpdateStatus` waited for ever."""
+    view = View()
+    add_node(view, "a")
+    service = add_service(view, replicas=2)
+    second = TaskTemplate(version=2, spec=replace(service.template.spec, force_update=1))
+    service = replace(service, templates=[*service.templates, second], previous_spec=service.spec, version=2)
+    view.put_service(service)
+    for slot in (1, 2):
+        view.put_pending(PendingTask(f"t{slot}", "s", slot, 1, NOW))
+    progress = updater.begin(view, service, NOW)
+    assert progress is not None
+    assert progress.waiting == {1, 2}
+    (begun,) = step(view, progress, [], NOW).changes
+    assert isinstance(begun, PutService)
+    view.put_service(begun.service)
+    for slot in (1, 2):
+        view.put_pending(PendingTask(f"t{slot}", "s", slot, 2, NOW))
+    assert not step(view, progress, [1, 2], NOW + 60).done
+    for slot in (1, 2):
+        view.drop_pending("s", slot)
+        add_task(view, f"t{slot}", "a", slot, version=2, at=NOW + 60)
+    assert not step(view, progress, [1, 2], NOW + 61).done
+    assert step(view, progress, [], NOW + 67).done

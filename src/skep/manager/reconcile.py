@@ -244,6 +244,7 @@ class Reconciler:
             decided.update((service_id, key) for key in plan.retired)
             for key in plan.retired:
                 view.drop_pending(service_id, key)
+                self._touch(service_id, key)  # an update may wait for what found no node
             wanted += len(plan.wanted)
             placed += self._place(plan.wanted, round_, changes)
             after, more = plan.last, plan.more

@@ -99,6 +99,8 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
             under_way.append(key)  # also where the service was only scaled meanwhile
         elif stage is Stage.UPDATED and unfinished:
             updated.append(key)
+    if update is None:
+        under_way.extend(_waiting_for_a_node(view, service))
     if not outdated and not under_way and not unfinished:
         return None
     outdated.sort(
@@ -109,6 +111,13 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
         for key in (*updated, *under_way):
             _note_failures(view, service, progress, key, monitor_of(config_of(service)))
     return progress
+
+
+def _waiting_for_a_node(view: View, service: Service) -> list[SlotKey]:
+    """Returns the slots that have had no task yet, for which one of the version before has found no node."""
+    slots, version = view.slots.get(service.id, {}), service.template.version
+    pending = view.pending.get(service.id, {})
+    return [key for key, each in pending.items() if key not in slots and each.spec_version != version]
 
 
 def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:

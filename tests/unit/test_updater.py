@@ -417,3 +417,20 @@ def test_a_service_that_has_found_no_node_is_updated_too() -> None:
         add_task(view, f"t{slot}", "a", slot, version=2, at=NOW + 60)
     assert not step(view, progress, [1, 2], NOW + 61).done
     assert step(view, progress, [], NOW + 67).done
+
+
+def test_an_update_that_stops_first_stops_what_waits_for_one_that_found_no_node() -> None:
+    """Found by the simulation's seed 122094: the task that an update before was to start first came in the next one,
+    failed, and the old version stayed."""
+    view = View()
+    service = updated(view, UpdateConfig(order="stop-first"), replicas=1)
+    view.put_pending(PendingTask("new1", "s", 1, 1, NOW - 1))
+    progress = updater.begin(view, service, NOW)
+    assert progress is not None
+    taken = step(view, progress, [], NOW)
+    assert [(c.task.id, c.task.desired_state) for c in taken.changes if isinstance(c, PutTask)] == [
+        ("old1", SHUTDOWN)
+    ]
+    assert taken.wanted == (), "the one that waits is tried again"
+    apply(view, taken.changes)
+    assert [w.id for w in decide_slot(view, view.services["s"], 1, NOW, new_ids()).wanted] == ["new1"]

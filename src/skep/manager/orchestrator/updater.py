@@ -127,13 +127,14 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     newest, update = tasks[-1], service.update
     is_new = not view.is_outdated(service, newest)
     live = next((t for t in reversed(tasks) if is_live(t)), None)
-    if key in view.pending.get(service.id, {}):
+    is_pending = key in view.pending.get(service.id, {})
+    is_done = update is not None and update.state not in UNDER_WAY
+    has_old = any(view.is_outdated(service, t) for t in tasks if is_live(t))
+    if has_old and (is_new or is_pending) and not is_done and config_of(service).order != "start-first":
+        return Stage.OUTDATED  # an update before was to start first, and has left it there
+    if is_pending:
         # It takes the new version as soon as there is a node for it.
         return Stage.NONE if is_new else Stage.UNDER_WAY
-    is_done = update is not None and update.state not in UNDER_WAY
-    has_old = any(view.is_outdated(service, t) for t in tasks[:-1] if is_live(t))
-    if is_new and has_old and not is_done and config_of(service).order != "start-first":
-        return Stage.OUTDATED  # an update before was to start first, and has left it there
     status = view.status_of(newest)
     starts = is_new and live is newest and (status is None or status.state < RUNNING)
     if starts and (has_old or (len(tasks) > 1 and view.is_outdated(service, tasks[-2]))):
@@ -269,10 +270,10 @@ def _advance(
             wanted.append(new_task(service, key, now, new_id, follows=tasks[-1]))
             continue
         changes.extend(PutTask(replace(t, desired_state=SHUTDOWN, updated_at=now)) for t in old)
-        if right is None:
+        if right is None and key not in view.pending.get(service.id, {}):
             runs_at_once = not old and tasks[-1].result is not None
             wanted.append(new_task(service, key, now, new_id, RUNNING if runs_at_once else READY, tasks[-1]))
-        elif (status := view.status_of(right)) is not None and status.state == RUNNING:
+        elif right is not None and (status := view.status_of(right)) is not None and status.state == RUNNING:
             progress.settle(key, now)  # a rollback that finds the task of before still there
     wake_at = None
     if progress.resting:

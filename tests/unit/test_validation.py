@@ -10,6 +10,7 @@ import pytest
 
 from skep.manager.control.validate import is_dns_name, is_image
 from skep.model.network import VXLAN_OPTION
+from skep.model.task import PendingTask
 from tests.api_process import Answer, Api, running_api
 
 INVALID = "rpc error: code = InvalidArgument desc = "
@@ -470,3 +471,17 @@ def test_names_take_no_time_however_they_end() -> None:
 )
 def test_images_are_named_as_dockers_grammar_says(text: str, is_one: bool) -> None:
     assert is_image(text) is is_one
+
+
+async def test_a_global_services_task_that_waits_has_its_node() -> None:
+    """Of several nodes one could not tell which lacks what."""
+    async with running_api() as api:
+        created = await api.ask("POST", "/services/create", service(Mode={"Global": {}}))
+        (node,) = (await api.ask("GET", "/nodes")).json
+        why = "insufficient resources on 1 node"
+        pending = PendingTask("t" * 25, created.json["ID"], 0, 1, 1.0, why, node_id=node["ID"])
+        api.leader.view.put_pending(pending)
+        for path in ("/tasks", f'/tasks?filters={{"node":["{node["ID"]}"]}}'):
+            (task,) = (await api.ask("GET", path)).json
+            assert (task["NodeID"], task["Status"]["State"]) == (node["ID"], "pending")
+            assert task["Status"]["Err"] == why

@@ -198,7 +198,7 @@ class TaskWriter:
         return found
 
     def pending_json(self, task: PendingTask) -> TaskJson:
-        """A task without a node: its status says why."""
+        """A task that found no node, or whose node (a global service's) has no room: its status says why."""
         at = reply_time(task.created_at)
         is_job = self._is_job(task.service_id)
         status = TaskStatusJson(at, "pending", "pending task scheduling", err=task.reason or msgspec.UNSET)
@@ -213,6 +213,7 @@ class TaskWriter:
             self._view.shown_slot(task) or msgspec.UNSET,
             status,
             "complete" if is_job else "running",
+            node_id=task.node_id or msgspec.UNSET,
             job_iteration=JobIterationJson(iteration_of(task.spec_version)) if is_job else msgspec.UNSET,
         )
 

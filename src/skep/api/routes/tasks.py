@@ -101,8 +101,9 @@ def _candidates(view: View, wanted: _Wanted) -> Iterable[Task]:
 
 
 def _pending(view: View, wanted: _Wanted) -> Iterable[PendingTask]:
-    if wanted.nodes is not None:
-        return []
+    if wanted.nodes is not None:  # those of global services have one
+        found = ((view.pending[s].get(n), s) for s in view.pending for n in wanted.nodes)
+        return [p for p, s in found if p is not None and (wanted.services is None or s in wanted.services)]
     if wanted.services is not None:
         return [p for s in wanted.services for p in view.pending.get(s, {}).values()]
     return list(view.pending_ids.values())

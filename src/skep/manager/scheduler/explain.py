@@ -16,6 +16,11 @@ MAX_REPLICAS = "max replicas per node limit exceed"
 
 def explain(refusals: Sequence[tuple[str, int]]) -> str:
     """Returns the sentence for (phrase, nodes refused), most frequent first."""
+    said = refused(refusals)
+    return f"no suitable node ({said})" if said else "no suitable node"
+
+
+def refused(refusals: Sequence[tuple[str, int]]) -> str:
+    """Returns what comes in brackets there; it is all that is said where only one node is asked."""
     counted = sorted((r for r in refusals if r[1]), key=lambda r: -r[1])
-    parts = [phrase.format(nodes="1 node" if n == 1 else f"{n} nodes") for phrase, n in counted]
-    return f"no suitable node ({'; '.join(parts)})" if parts else "no suitable node"
+    return "; ".join(phrase.format(nodes="1 node" if n == 1 else f"{n} nodes") for phrase, n in counted)

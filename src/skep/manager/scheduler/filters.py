@@ -49,7 +49,7 @@ class Filters:
         for phrase, mask in self.steps:
             refusals.append((phrase, int((left & ~mask).sum())))
             left = left & mask
-        return explain.explain(refusals)
+        return (explain.refused(refusals) if rows is not None else "") or explain.explain(refusals)
 
 
 def most_per_node(placement: Placement | None) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def names() -> Iterator[str]:
 def test_a_full_disk(lone: Host, small_disk: Path) -> None:
     fill(small_disk / "fill")
     name = names()
-    wait_until("it says why", lambda: FULL in create(lone, next(name)), 60)
+    wait_told(lone, name)
     (small_disk / "fill").unlink()
     wait_created(lone, name)
     assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
@@ -62,7 +61,7 @@ def test_a_daemon_that_starts_on_a_full_disk(lone: Host, small_disk: Path) -> No
     fill(small_disk / "fill")
     lone.start()
     name = names()
-    wait_until("it says why", lambda: FULL in create(lone, next(name)), 60)
+    wait_told(lone, name)
     (small_disk / "fill").unlink()
     wait_created(lone, name)
     assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
@@ -95,18 +94,27 @@ def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None
             subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
 
 
+def wait_told(host: Host, name: Iterator[str]) -> None:
+    """Waits until it is said why no service can be created."""
+    wait_answer(host, name, "it says why", lambda answer: FULL in answer)
+
+
 def wait_created(host: Host, name: Iterator[str]) -> None:
-    """Waits until a service can be created, and says what was said before where none can."""
+    """Waits until a service can be created."""
+    wait_answer(host, name, "it works again", lambda answer: answer == "")
+
+
+def wait_answer(host: Host, name: Iterator[str], what: str, is_it: Callable[[str], bool]) -> None:
     answers: list[str] = []
 
-    def works() -> bool:
-        answers.append(f"{time.monotonic():.1f} {create(host, next(name))}")
-        return answers[-1].endswith(" ")
+    def comes() -> bool:
+        answers.append(create(host, next(name)))
+        return is_it(answers[-1])
 
     try:
-        wait_until("it works again", works, 60)
+        wait_until(what, comes, 60)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{answers}\n{host.log()}") from error
+        raise AssertionError(f"{error}\n{answers[-5:]}\n{host.log()}") from error
 
 
 def fill(file: Path) -> None:

@@ -485,3 +485,19 @@ async def test_a_global_services_task_that_waits_has_its_node() -> None:
             (task,) = (await api.ask("GET", path)).json
             assert (task["NodeID"], task["Status"]["State"]) == (node["ID"], "pending")
             assert task["Status"]["Err"] == why
+
+
+async def test_a_rollback_to_a_network_that_was_removed_says_so() -> None:
+    """Found by the simulation's seed 123521: the service was on a network that was gone."""
+    async with running_api() as api:
+        network = (await api.ask("POST", "/networks/create", {"Name": "n1", "Driver": "overlay"})).json["Id"]
+        on_it = service(Name="web", task__Networks=[{"Target": "n1"}])
+        assert (await api.ask("POST", "/services/create", on_it)).status == 201
+        version = await api.version_of("/services/web")
+        path = f"/services/web/update?version={version}"
+        assert (await api.ask("POST", path, service(Name="web"))).status == 200
+        assert (await api.ask("DELETE", f"/networks/{network}")).status == 204
+        version = await api.version_of("/services/web")
+        path = f"/services/web/update?version={version}&rollback=previous"
+        answer = await api.ask("POST", path, service(Name="web"))
+        assert (answer.status, answer.message) == (404, f"network {network} not found")

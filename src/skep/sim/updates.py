@@ -221,8 +221,8 @@ class Updating:
         known = before.services.get(service.id)
         if known is None or not (_updates_start_first(known) and _updates_start_first(service)):
             return
-        if known.template.version != service.template.version:
-            return
+        if (known.template.version, known.updated_at) != (service.template.version, service.updated_at):
+            return  # there may have been another update in between
         for task in tasks:
             then = before.tasks.get(task.id)
             if then is None or then.desired_state > RUNNING or task.desired_state != SHUTDOWN:

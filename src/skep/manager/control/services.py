@@ -148,7 +148,8 @@ class ServiceControl:
         return service.previous_registry_auth
 
     async def roll_back(self, service_id: str, version: int) -> Service:
-        """Takes the previous spec back. Errors: `Invalid` where there is none, `NotFound`, `StaleVersion`."""
+        """Takes the previous spec back. Errors: `Invalid` where there is none, `StaleVersion`, `NotFound`: of
+        the service, or of a network that was removed since."""
         service = self._current(service_id, version)
         previous = service.previous_spec
         if previous is None:
@@ -164,6 +165,7 @@ class ServiceControl:
                 state="rollback_completed", started_at=now, completed_at=now, message="rollback completed"
             )
         async with self._using(service.spec, previous):
+            previous = with_network_ids(self._view, previous)
             service = self._current(service_id, version)
             changed = replace(
                 self._changed_to(service, previous, update),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from skep.manager.control.validate import is_dns_name, is_image
+from skep.manager.control.validate import check_dns_name, is_image
+from skep.runtime.errors import Invalid
 from tests.api_process import Answer, Api, running_api
 
 INVALID = "rpc error: code = InvalidArgument desc = "
@@ -54,6 +55,7 @@ SERVICES: list[Row] = [
     (service(container__Image="UPPER/x"), INVALID + 'ContainerSpec: "UPPER/x" is not a valid repository/tag'),
     (service(Name="no good!"), INVALID + "name must be valid as a DNS name component"),
     (service(Name="-a"), INVALID + "name must be valid as a DNS name component"),
+    (service(Name="-" + "a" * 64), INVALID + "name must be valid as a DNS name component"),
     (service(Name="a.b"), INVALID + "name must be valid as a DNS name component"),
     (
         service(Mode={"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 50_001}}),
@@ -129,6 +131,22 @@ SERVICES: list[Row] = [
     (constraint("==x"), "rpc error: code = Unknown desc = key '' is invalid"),
     (constraint("node.id=="), "rpc error: code = Unknown desc = value '' is invalid"),
     (constraint("node.id==a b!"), "rpc error: code = Unknown desc = value 'a b!' is invalid"),
+]
+
+OF_PLAN = {"Name": "n", "Driver": "bridge", "Scope": "swarm", "ConfigFrom": {"Network": "plan"}}
+OWN = "user specified configurations are not supported if the network depends on a configuration network"
+NETWORKS: list[tuple[dict[str, Any], int, str]] = [
+    ({"Name": "a" * 64, "Driver": "overlay"}, 400, INVALID + "name must be 63 characters or fewer"),
+    ({"Name": "a.b", "Driver": "overlay"}, 400, INVALID + "name must be valid as a DNS name component"),
+    ({**OF_PLAN, "Labels": {"a": "b"}, "Options": {"a": "b"}}, 403, OWN),
+    ({**OF_PLAN, "EnableIPv6": True}, 403, OWN),
+    ({**OF_PLAN, "IPAM": {"Config": [{"Subnet": "172.28.9.0/24"}]}}, 403, OWN),
+    ({**OF_PLAN, "IPAM": {"Driver": "default"}}, 201, ""),
+    (
+        {**OF_PLAN, "Options": {"a": "b"}},
+        403,
+        "network driver options are not supported if the network depends on a configuration network",
+    ),
 ]
 
 # Docker takes these, and so do we; what cannot be done its tasks say.
@@ -208,6 +226,14 @@ async def test_services_that_are_wrong_are_refused_in_dockers_words() -> None:
             if answer.message != message:
                 found.append(f"more than {message!r}: {answer.message!r}")
         assert (await api.ask("GET", "/services")).json == []
+    assert not found, "\n".join(found)
+
+
+async def test_networks_that_are_wrong_are_refused_in_dockers_words() -> None:
+    found: list[str] = []
+    async with running_api() as api:
+        for body, status, message in NETWORKS:
+            found += wrong(body, await api.ask("POST", "/networks/create", body), status, message)
     assert not found, "\n".join(found)
 
 
@@ -415,11 +441,11 @@ async def test_no_way_of_writing_a_path_reaches_the_engines_own_swarm() -> None:
 
 def test_names_take_no_time_however_they_end() -> None:
     """Docker's own pattern would have taken Python for ever."""
-    assert not is_dns_name("a" * 62 + "!")
-    assert is_dns_name("a" * 63)
-    assert is_dns_name("a--_b")
-    assert not is_dns_name("a-")
-    assert not is_dns_name("a\n")
+    for name in ("a" * 62 + "!", "a" * 64, "a-", "a\n"):
+        with pytest.raises(Invalid):
+            check_dns_name(name)
+    check_dns_name("a" * 63)
+    check_dns_name("a--_b")
     assert not is_image("a/" * 511 + "!")
     assert not is_image("a" + "-" * 1000 + "!")
 

@@ -55,15 +55,15 @@ def validate_service(spec: ServiceSpec) -> None:
 def _name(name: str) -> None:
     if not name:
         raise _invalid("meta: name must be provided")
+    check_dns_name(name)
+
+
+def check_dns_name(name: str) -> None:
+    """Errors: `Invalid` for what may not be the name of a service or a network."""
+    if _NAME.fullmatch(name) is None:
+        raise _invalid("name must be valid as a DNS name component")
     if len(name) > NAME_MAX:
         raise _invalid(f"name must be {NAME_MAX} characters or fewer")
-    if not is_dns_name(name):
-        raise _invalid("name must be valid as a DNS name component")
-
-
-def is_dns_name(name: str) -> bool:
-    """True for what may be the name of a service or a network."""
-    return len(name) <= NAME_MAX and _NAME.fullmatch(name) is not None
 
 
 def is_image(text: str) -> bool:

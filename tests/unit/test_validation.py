@@ -184,6 +184,12 @@ PATHS: list[tuple[str, str, int, str]] = [
     ("GET", '/tasks?filters={"service":["nope"]}', 404, "service nope not found"),
     ("GET", '/tasks?filters={"node":["nope"]}', 404, "node nope not found"),
     ("GET", '/tasks?filters={"desired-state":["x"]}', 500, "invalid desired-state filter: 'x'"),
+    (
+        "GET",
+        '/tasks?filters={"desired-state":["allocated"]}',
+        500,
+        "invalid desired-state filter: 'allocated'",
+    ),
     ("GET", '/tasks?filters={"x":["x"]}', 400, "invalid filter 'x'"),
     ("GET", "/nodes/nope", 404, "node nope not found"),
     ("DELETE", "/nodes/nope", 404, "node nope not found"),
@@ -257,6 +263,22 @@ async def test_paths_versions_filters_and_queries() -> None:
                 answer = await api.ask(method, path, {"Name": "default"})
             found += wrong((method, path), answer, status, message if status >= 400 else "")
     assert not found, "\n".join(found)
+
+
+async def test_values_of_filters_have_no_case_and_may_be_empty() -> None:
+    async with running_api() as api:
+        (node,) = [each["ID"] for each in (await api.ask("GET", "/nodes")).json]
+        for text, is_found in (
+            *(('"role":["Manager"]', True), ('"role":[""]', True), ('"role":["WORKER",""]', False)),
+            *(('"membership":["ACCEPTED"]', True), ('"membership":["Pending"]', False)),
+        ):
+            answer = await api.ask("GET", f"/nodes?filters={{{text}}}")
+            assert [each["ID"] for each in answer.json] == ([node] if is_found else []), text
+        answer = await api.ask("POST", "/services/create", service())
+        assert answer.status == 201
+        for text in ("Running", "", "NEW", "remove", "orphaned", "preparing", "ready", "accepted"):
+            answer = await api.ask("GET", f'/tasks?filters={{"desired-state":["{text}"]}}')
+            assert len(answer.json) == (text in ("Running", "")), text
 
 
 async def test_bodies_that_are_no_json_are_400() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from aiohttp import web
 
@@ -32,6 +34,16 @@ def parse_filters(request: web.Request, accepted: frozenset[str] | None) -> Filt
             raise Invalid(f"invalid filter '{name}'")
         found[name] = [v for v, on in values.items() if on] if isinstance(values, dict) else values
     return found
+
+
+def known_values(filters: Filters, name: str, known: Collection[str]) -> list[str]:
+    """Returns a filter's values in lower case, as they are in `known`, and without empty ones, which ask for
+    nothing (moby's daemon/cluster/filters.go). Errors: `BadFilterValue` for another value."""
+    given = filters.get(name, [])
+    for value in given:
+        if value and value.lower() not in known:
+            raise BadFilterValue(f"invalid {name} filter: '{value}'")
+    return [value.lower() for value in given if value]
 
 
 def matches_any(wanted: list[str], value: str) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from skep.api.decode import query_bool, query_version, read_body
-from skep.api.filters import BadFilterValue, matches_any, matches_labels, parse_filters
+from skep.api.filters import known_values, matches_any, matches_labels, parse_filters
 from skep.api.node_objects import NodeJson, node_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
@@ -43,11 +43,8 @@ class NodeRoutes:
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
-        roles, memberships = filters.get("role", []), filters.get("membership", [])
-        for name, values, known in (("role", roles, _ROLES), ("membership", memberships, _MEMBERSHIPS)):
-            for value in values:
-                if value not in known:
-                    raise BadFilterValue(f"invalid {name} filter: '{value}'")
+        roles = known_values(filters, "role", _ROLES)
+        memberships = known_values(filters, "membership", _MEMBERSHIPS)
         ids, names = filters.get("id", []), filters.get("name", [])
         engine_labels, labels = filters.get("label", []), filters.get("node.label", [])
         found = [

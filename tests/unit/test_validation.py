@@ -107,6 +107,10 @@ SERVICES: list[Row] = [
         service(EndpointSpec={"Ports": [port(), port(TargetPort=81)]}),
         INVALID + "EndpointSpec: duplicate published ports provided",
     ),
+    (
+        service(EndpointSpec={"Ports": [port(), port(PublishMode="ingress")]}),
+        INVALID + "EndpointSpec: duplicate published ports provided",
+    ),
     (service(Mode={"Replicated": {}, "Global": {}}), "must specify only one service mode"),
     (service(task__Runtime="bogus"), "unsupported runtime"),
     (

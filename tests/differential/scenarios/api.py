@@ -170,6 +170,7 @@ SCENARIOS = [
     created(
         "create: ports",
         service(EndpointSpec={"Ports": [PORT, PORT]}),
+        service(EndpointSpec={"Ports": [PORT, {**PORT, "PublishMode": "ingress"}]}),
         service(EndpointSpec={"Ports": [PORT, {**PORT, "Protocol": "udp"}]}),
         service(EndpointSpec={"Ports": [{"PublishedPort": 81, "PublishMode": "host"}]}),
         service(EndpointSpec={"Mode": "nonsense"}),

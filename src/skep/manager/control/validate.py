@@ -235,7 +235,7 @@ def _update(config: UpdateConfig) -> None:
 def _endpoint(endpoint: EndpointSpec) -> None:
     if endpoint.mode not in ("", "vip", "dnsrr"):
         raise Invalid(f'invalid resolution mode: "{endpoint.mode[:100]}"')
-    seen: set[tuple[str, int, str]] = set()
+    seen: set[tuple[str, int]] = set()
     for port in endpoint.ports:
         mode = port.publish_mode or "ingress"
         if mode not in ("ingress", "host"):
@@ -245,7 +245,7 @@ def _endpoint(endpoint: EndpointSpec) -> None:
         if endpoint.mode == "dnsrr" and mode == "ingress":
             raise _invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
         if port.published_port:
-            key = (port.protocol or "tcp", port.published_port, mode)
+            key = (port.protocol or "tcp", port.published_port)
             if key in seen:
                 raise _invalid("EndpointSpec: duplicate published ports provided")
             seen.add(key)

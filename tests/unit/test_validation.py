@@ -137,6 +137,7 @@ SERVICES: list[Row] = [
     (constraint("node.id==a b!"), "rpc error: code = Unknown desc = value 'a b!' is invalid"),
 ]
 
+MESH = {"Name": "mesh", "Driver": "overlay", "Ingress": True}
 OF_PLAN = {"Name": "n", "Driver": "bridge", "Scope": "swarm", "ConfigFrom": {"Network": "plan"}}
 OWN = "user specified configurations are not supported if the network depends on a configuration network"
 NETWORKS: list[tuple[dict[str, Any], int, str]] = [
@@ -441,6 +442,28 @@ async def test_fields_that_came_later_are_blanked_for_older_clients() -> None:
                 version
             )
             await api.ask("DELETE", f"/services/{created.json['ID']}")
+
+
+async def test_no_port_is_published_in_a_mesh_that_was_removed() -> None:
+    found: list[str] = []
+    no_mesh = BEFORE + "service needs ingress network, but no ingress network is present"
+    async with running_api() as api:
+        await named(api, "on-hosts", EndpointSpec={"Ports": [port()]})
+        await named(api, "plain")
+        assert (await api.ask("DELETE", "/networks/ingress")).status == 204
+        for ports in ([port(PublishMode="ingress")], [{"TargetPort": 80}]):
+            body = service(Name="x", EndpointSpec={"Ports": ports})
+            message = (
+                no_mesh if ports[0].get("PublishMode") is None else INVALID + "port '8080' is already in"
+            )
+            found += wrong(body, await api.ask("POST", "/services/create", body), 400, message)
+        body = service(Name="plain", EndpointSpec={"Ports": [port(PublishedPort=1, PublishMode="ingress")]})
+        path = f"/services/plain/update?version={await api.version_of('/services/plain')}"
+        found += wrong(path, await api.ask("POST", path, {**body, "Mode": {"Replicated": {}}}), 400, no_mesh)
+        await named(api, "later", EndpointSpec={"Ports": [port(PublishedPort=8081)]})
+        assert (await api.ask("POST", "/networks/create", MESH)).status == 201
+        await named(api, "x", EndpointSpec={"Ports": [{"TargetPort": 80}]})
+    assert not found, "\n".join(found)
 
 
 async def test_objects_have_dockers_envelope() -> None:

@@ -109,6 +109,11 @@ SCENARIOS = [
         "network inspect one",
         "network create -d overlay two",
         "network inspect two",
+        *(
+            f"network create -d overlay --subnet 172.28.{n}.0/24 --ip-range 172.28.{n}.{within} within{n}"
+            for n, within in ((4, "64/26"), (5, "0/25"), (6, "70/26"))
+        ),
+        *(f"network inspect -f '{{{{json .IPAM.Config}}}}' within{n}" for n in (4, 5, 6)),
         "network create -d overlay --opt encrypted three",
         "network inspect -f '{{json .Options}}' three",
         "network ls --filter label=a --format {{.Name}}",

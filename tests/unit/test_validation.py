@@ -111,6 +111,14 @@ SERVICES: list[Row] = [
         service(EndpointSpec={"Ports": [port(), port(PublishMode="ingress")]}),
         INVALID + "EndpointSpec: duplicate published ports provided",
     ),
+    (service(container__Mounts=[{"Type": "Sideways"}]), 'invalid MountType: "Sideways"'),
+    (
+        service(container__Mounts=[{"Type": "BIND", "BindOptions": {"Propagation": "Sideways"}}]),
+        'invalid MountPropagation: "Sideways"',
+    ),
+    (service(EndpointSpec={"Mode": "DNSRR"}), 'invalid resolution mode: "DNSRR"'),
+    (service(task__RestartPolicy={"Condition": "Any"}), 'invalid RestartCondition: "Any"'),
+    (service(UpdateConfig={"Order": "Stop-First"}), "unrecognized update order Stop-First"),
     (service(Mode={"Replicated": {}, "Global": {}}), "must specify only one service mode"),
     (service(task__Runtime="bogus"), "unsupported runtime"),
     (
@@ -442,6 +450,29 @@ async def test_fields_that_came_later_are_blanked_for_older_clients() -> None:
                 version
             )
             await api.ask("DELETE", f"/services/{created.json['ID']}")
+
+
+async def test_words_without_a_case_are_stored_in_lower_case() -> None:
+    bind = {"Type": "BIND", "Source": "/a", "Target": "/a", "BindOptions": {"Propagation": "RShared"}}
+    body = service(
+        container__Mounts=[bind, {"Type": "Volume", "Target": "/b"}],
+        container__Isolation="Default",
+        EndpointSpec={"Ports": [port(Protocol="TCP", PublishMode="Host"), port(Protocol="Udp")]},
+    )
+    async with running_api() as api:
+        assert (await api.ask("POST", "/services/create", body)).status == 201
+        spec = (await api.ask("GET", "/services/v")).json["Spec"]
+        container = spec["TaskTemplate"]["ContainerSpec"]
+        assert container["Isolation"] == "default"
+        assert [each["Type"] for each in container["Mounts"]] == ["bind", "volume"]
+        assert container["Mounts"][0]["BindOptions"]["Propagation"] == "rshared"
+        ports = [(each["Protocol"], each["PublishMode"]) for each in spec["EndpointSpec"]["Ports"]]
+        assert ports == [("tcp", "host"), ("udp", "host")]
+        (node,) = (await api.ask("GET", "/nodes")).json
+        path = f"/nodes/{node['ID']}/update?version={node['Version']['Index']}"
+        assert (await api.ask("POST", path, {"Role": "Manager", "Availability": "Pause"})).status == 200
+        spec = (await api.ask("GET", f"/nodes/{node['ID']}")).json["Spec"]
+        assert (spec["Role"], spec["Availability"]) == ("manager", "pause")
 
 
 async def test_no_port_is_published_in_a_mesh_that_was_removed() -> None:

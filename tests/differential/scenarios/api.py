@@ -168,6 +168,21 @@ SCENARIOS = [
         service(RollbackConfig={"Order": "nonsense"}),
     ),
     created(
+        "create: words in another case",
+        container(
+            Mounts=[{"Type": "BIND", "Source": "/a", "Target": "/a"}, {"Type": "Volume", "Target": "/b"}]
+        ),
+        container(Mounts=[{"Source": "/a", "Target": "/a", "BindOptions": {"Propagation": "RShared"}}]),
+        container(Mounts=[{"Type": "Sideways", "Target": "/a"}]),
+        container(Isolation="Default"),
+        service(EndpointSpec={"Ports": [{**PORT, "Protocol": "TCP", "PublishMode": "HOST"}]}),
+        service(EndpointSpec={"Mode": "DNSRR"}),
+        task(Runtime="Container"),
+        task(RestartPolicy={"Condition": "Any"}),
+        service(UpdateConfig={"Order": "Stop-First"}),
+        service(UpdateConfig={"FailureAction": "Pause"}),
+    ),
+    created(
         "create: ports",
         service(EndpointSpec={"Ports": [PORT, PORT]}),
         service(EndpointSpec={"Ports": [PORT, {**PORT, "PublishMode": "ingress"}]}),

@@ -12,12 +12,14 @@ from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
+from skep.api.spelling import as_stored
 from skep.api.tls_info import node_tls_info
 from skep.model.node import Node, NodeSpec
 from skep.store.view import View
 
 FILTERS = frozenset({"id", "label", "node.label", "membership", "name", "role"})
 _ROLES = ("worker", "manager")
+_AVAILABILITIES = ("active", "pause", "drain")
 _MEMBERSHIPS = ("accepted", "pending")
 
 
@@ -75,6 +77,11 @@ class NodeRoutes:
         version = query_version(request, "node")
         node = find_node(manager.view, request.match_info["id"])
         spec, _ = await read_body(request, GivenNodeSpec)
+        spec = msgspec.structs.replace(
+            spec,
+            role=as_stored(spec.role, _ROLES),
+            availability=as_stored(spec.availability, _AVAILABILITIES),
+        )
         await manager.nodes.update(node.id, version, NodeSpec(**msgspec.structs.asdict(spec)))
         return web.Response()
 

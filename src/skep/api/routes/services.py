@@ -18,6 +18,7 @@ from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
 from skep.api.service_objects import service_json
 from skep.api.since import as_of
+from skep.api.spelling import in_lower_case
 from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
@@ -71,7 +72,7 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
-        spec = as_of(spec, request["api_version"])
+        spec = in_lower_case(as_of(spec, request["api_version"]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
         try:
@@ -104,7 +105,7 @@ class ServiceRoutes:
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
         spec, unknown = await read_body(request, ServiceSpec)
-        spec = as_of(spec, request["api_version"])
+        spec = in_lower_case(as_of(spec, request["api_version"]))
         auth = manager.services.auth_for(
             service.id, _auth_header(request), request.query.get("registryAuthFrom", "")
         )

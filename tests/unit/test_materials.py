@@ -90,6 +90,8 @@ async def test_life_of_one(kind: str) -> None:
             DESC + "secret data must be larger",
         ),
         ({"Name": "x", "Data": "not base64"}, "invalid request body"),
+        ({"Name": "x", "Data": DATA, "Driver": {}}, DESC + "secret driver must have a name"),
+        ({"Data": DATA, "Driver": {}}, DESC + "name must be provided"),
     ],
 )
 async def test_what_is_refused(body: dict[str, Any], says: str) -> None:

@@ -353,6 +353,12 @@ async def test_what_is_there_decides() -> None:
                 BEFORE + f"service {service_id} does not have a previous spec",
             ),
             (
+                f"version={version}&rollback=previous&registryAuthFrom=foo",
+                service(Name="web"),
+                500,
+                "unsupported registryAuthFrom value",
+            ),
+            (
                 f"version={version}&rollback=sideways",  # 500 there
                 service(Name="web"),
                 400,

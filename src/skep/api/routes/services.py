@@ -99,16 +99,16 @@ class ServiceRoutes:
         version = query_version(request, "service")
         service = find_service(manager.view, request.match_info["id"])
         rollback = request.query.get("rollback", "")
+        taken_from = request.query.get("registryAuthFrom", "")
         if rollback == "previous":
+            manager.services.auth_for(service.id, _auth_header(request), taken_from)  # whether it may be said
             await manager.services.roll_back(service.id, version)
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
         spec, unknown = await read_body(request, ServiceSpec)
         spec = in_lower_case(as_of(spec, request["api_version"]))
-        auth = manager.services.auth_for(
-            service.id, _auth_header(request), request.query.get("registryAuthFrom", "")
-        )
+        auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
         return reply(Updated(self._warnings(spec, unknown, unpinned)))

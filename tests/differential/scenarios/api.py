@@ -168,6 +168,11 @@ SCENARIOS = [
         service(RollbackConfig={"Order": "nonsense"}),
     ),
     created(
+        "create: nulls in maps",
+        service(Labels={"a": None, "b": "c"}),
+        container(Labels={"a": None}, Sysctls={"net.ipv4.ip_forward": None}),
+    ),
+    created(
         "create: words in another case",
         container(
             Mounts=[{"Type": "BIND", "Source": "/a", "Target": "/a"}, {"Type": "Volume", "Target": "/b"}]

@@ -122,6 +122,9 @@ async def test_filters() -> None:
         assert [each["Spec"]["Name"] for each in found.json] == ["app"]
         found = await names("config", "%7B%22label%22:%5B%22of=pear%22%5D%7D")
         assert [each["Spec"]["Name"] for each in found.json] == ["pear"]
+        for text, found_ones in (("of=", ["app", "apple", "pear"]), ("of=app", ["app"]), ("off=", [])):
+            found = await names("secret", f"%7B%22label%22:%5B%22{text}%22%5D%7D")
+            assert [each["Spec"]["Name"] for each in found.json] == found_ones
         refused = await names("config", "%7B%22names%22:%5B%22app%22%5D%7D")
         assert (refused.status, refused.message) == (400, "invalid filter 'names'")
 

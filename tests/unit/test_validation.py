@@ -481,6 +481,21 @@ async def test_words_without_a_case_are_stored_in_lower_case() -> None:
         assert (spec["Role"], spec["Availability"]) == ("manager", "pause")
 
 
+async def test_an_empty_value_of_a_label_is_any_but_for_networks() -> None:
+    network = {"Name": "n", "Driver": "overlay", "Labels": {"a": "b", "empty": ""}}
+    async with running_api() as api:
+        body = service(Labels={"a": "b", "empty": None}, container__Labels={"c": None})
+        assert (await api.ask("POST", "/services/create", body)).status == 201
+        assert (await api.ask("POST", "/networks/create", network)).status == 201
+        spec = (await api.ask("GET", "/services/v")).json["Spec"]
+        assert spec["Labels"] == {"a": "b", "empty": ""}
+        assert spec["TaskTemplate"]["ContainerSpec"]["Labels"] == {"c": ""}
+        for text, services, networks in (("a=", 1, 0), ("a", 1, 1), ("empty=", 1, 1), ("x=", 0, 0)):
+            for kind, count in (("services", services), ("tasks", services), ("networks", networks)):
+                answer = await api.ask("GET", f'/{kind}?filters={{"label":["{text}"]}}')
+                assert len(answer.json) == count, (kind, text)
+
+
 async def test_no_port_is_published_in_a_mesh_that_was_removed() -> None:
     found: list[str] = []
     no_mesh = BEFORE + "service needs ingress network, but no ingress network is present"

@@ -58,3 +58,10 @@ def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
         if key not in labels or (has_value and labels[key] != value):
             return False
     return True
+
+
+def matches_spec_labels(wanted: list[str], labels: dict[str, str]) -> bool:
+    """As `matches_labels`, and an empty value is any value: so SwarmKit has it for what has a spec; networks
+    and events are others' to filter."""
+    pairs = (each.partition("=") for each in wanted)
+    return matches_labels([f"{key}={value}" if value else key for key, _, value in pairs], labels)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
-from skep.api.filters import matches_any, matches_labels, parse_filters
+from skep.api.filters import matches_any, matches_spec_labels, parse_filters
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
@@ -63,7 +63,7 @@ class ServiceRoutes:
             for service in list(view.services.values())
             if matches_any(ids, service.id)
             and matches_any(names, service.spec.name)
-            and matches_labels(labels, service.spec.labels)
+            and matches_spec_labels(labels, service.spec.labels)
             and (not modes or service.spec.mode_name in modes)
             and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
         ]

@@ -101,7 +101,7 @@ ACCEPTED: tuple[Accepted, ...] = (
         "a node that was updated is still found by `membership=accepted`",
         "Docker forgets a node's membership when it is updated",
         where="stdout",
-        step="docker node ls -q --filter membership=(accepted|pending)",
+        step="docker node ls -q --filter membership=([aA]ccepted|pending)",
     ),
     Accepted(
         "networks show `EnableIPv4`",

@@ -22,7 +22,7 @@ from skep.runtime.errors import Invalid
 from skep.store import codec
 from skep.store.view import View
 
-from .builders import add_service
+from .builders import add_cluster, add_service
 
 
 def add_network(view: View, name: str, subnet: str, ingress: bool = False) -> Network:
@@ -214,6 +214,20 @@ def test_what_a_service_has_it_keeps_and_what_it_no_longer_asks_for_is_free() ->
     assert after.vips[0] == before.vips[0]
     assert not view.claims.books["id-a"].holders
     assert set(view.claims.ports) == {("tcp", 30000), ("tcp", 30001)}
+
+
+def test_ports_of_a_mesh_that_was_removed_are_kept_and_not_given() -> None:
+    view = View()
+    add_cluster(view)
+    assert view.cluster is not None
+    view.put_cluster(replace(view.cluster, has_had_ingress=True))
+    spec = spec_of("s", ports=[ingress_port(80, 8080)])
+    with pytest.raises(Invalid, match="no ingress network is present"):
+        endpoints.decide(view, "s", spec, None)
+    before = Endpoint(ports=[replace(ingress_port(80, 8080), publish_mode="ingress")])
+    assert endpoints.decide(view, "s", spec, before) == before
+    on_hosts = spec_of("s", ports=[replace(ingress_port(80, 8080), publish_mode="host")])
+    assert endpoints.decide(view, "s", on_hosts, None) is not None
 
 
 @pytest.mark.parametrize(

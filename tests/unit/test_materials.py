@@ -90,6 +90,8 @@ async def test_life_of_one(kind: str) -> None:
             DESC + "secret data must be larger",
         ),
         ({"Name": "x", "Data": "not base64"}, "invalid request body"),
+        ({"Name": "x", "Data": DATA, "Driver": {}}, DESC + "secret driver must have a name"),
+        ({"Data": DATA, "Driver": {}}, DESC + "name must be provided"),
     ],
 )
 async def test_what_is_refused(body: dict[str, Any], says: str) -> None:
@@ -120,6 +122,9 @@ async def test_filters() -> None:
         assert [each["Spec"]["Name"] for each in found.json] == ["app"]
         found = await names("config", "%7B%22label%22:%5B%22of=pear%22%5D%7D")
         assert [each["Spec"]["Name"] for each in found.json] == ["pear"]
+        for text, found_ones in (("of=", ["app", "apple", "pear"]), ("of=app", ["app"]), ("off=", [])):
+            found = await names("secret", f"%7B%22label%22:%5B%22{text}%22%5D%7D")
+            assert [each["Spec"]["Name"] for each in found.json] == found_ones
         refused = await names("config", "%7B%22names%22:%5B%22app%22%5D%7D")
         assert (refused.status, refused.message) == (400, "invalid filter 'names'")
 

@@ -7,10 +7,13 @@ import ipaddress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skep.manager.allocator.subnets import give, next_subnet
+from skep.manager.allocator.tasks import free_address
 from skep.model.network import IPAM, OVERLAY, VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.runtime.errors import Denied, Invalid
+from skep.store.addresses import AddressBook
 
 POOL = ["10.0.0.0/8"]
 
@@ -59,6 +62,35 @@ def test_each_subnet_has_a_gateway_and_a_vxlan_id() -> None:
     given_out = give(asks_for("10.93.1.0/24", "10.92.1.0/24"), [], POOL, 24)
     assert [pool.gateway for pool in given_out.pools] == ["10.93.1.1", "10.92.1.1"]
     assert given_out.options[VXLAN_OPTION] == "4096,4097"
+
+
+@pytest.mark.parametrize(
+    ("within", "asked", "gateway"),
+    [
+        ("10.93.1.64/26", "", "10.93.1.64"),
+        ("10.93.1.70/26", "", "10.93.1.64"),
+        ("10.93.1.0/25", "", "10.93.1.1"),
+        ("10.93.1.128/32", "", "10.93.1.128"),
+        ("10.93.1.64/26", "10.93.1.254", "10.93.1.254"),
+    ],
+)
+def test_the_gateway_is_in_the_range_that_addresses_are_taken_from(
+    within: str, asked: str, gateway: str
+) -> None:
+    config = IPAMConfig(subnet="10.93.1.0/24", ip_range=within, gateway=asked)
+    given_out = give(NetworkSpec(name="x", driver=OVERLAY, ipam=IPAM(config=[config])), [], POOL, 24)
+    assert given_out.pools == [replace(config, gateway=gateway)]
+    assert gateway not in {text.partition("/")[0] for text in _addresses(network(1, given_out.pools))}
+
+
+def _addresses(of: Network) -> list[str]:
+    """All that the network has to give out."""
+    book = AddressBook(of)
+    found = []
+    while book.free:
+        found.append(free_address(book))
+        book.hold(found[-1], "somebody")
+    return found
 
 
 @pytest.mark.parametrize("ids", ["1", "4097", "4098,4099", "x"])

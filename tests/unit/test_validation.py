@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from skep.manager.control.validate import is_dns_name, is_image
+from skep.manager.control.validate import check_dns_name, is_image
 from skep.model.network import VXLAN_OPTION
 from skep.model.task import PendingTask
+from skep.runtime.errors import Invalid
 from tests.api_process import Answer, Api, running_api
 
 INVALID = "rpc error: code = InvalidArgument desc = "
@@ -56,6 +57,7 @@ SERVICES: list[Row] = [
     (service(container__Image="UPPER/x"), INVALID + 'ContainerSpec: "UPPER/x" is not a valid repository/tag'),
     (service(Name="no good!"), INVALID + "name must be valid as a DNS name component"),
     (service(Name="-a"), INVALID + "name must be valid as a DNS name component"),
+    (service(Name="-" + "a" * 64), INVALID + "name must be valid as a DNS name component"),
     (service(Name="a.b"), INVALID + "name must be valid as a DNS name component"),
     (
         service(Mode={"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 50_001}}),
@@ -107,6 +109,18 @@ SERVICES: list[Row] = [
         service(EndpointSpec={"Ports": [port(), port(TargetPort=81)]}),
         INVALID + "EndpointSpec: duplicate published ports provided",
     ),
+    (
+        service(EndpointSpec={"Ports": [port(), port(PublishMode="ingress")]}),
+        INVALID + "EndpointSpec: duplicate published ports provided",
+    ),
+    (service(container__Mounts=[{"Type": "Sideways"}]), 'invalid MountType: "Sideways"'),
+    (
+        service(container__Mounts=[{"Type": "BIND", "BindOptions": {"Propagation": "Sideways"}}]),
+        'invalid MountPropagation: "Sideways"',
+    ),
+    (service(EndpointSpec={"Mode": "DNSRR"}), 'invalid resolution mode: "DNSRR"'),
+    (service(task__RestartPolicy={"Condition": "Any"}), 'invalid RestartCondition: "Any"'),
+    (service(UpdateConfig={"Order": "Stop-First"}), "unrecognized update order Stop-First"),
     (service(Mode={"Replicated": {}, "Global": {}}), "must specify only one service mode"),
     (service(task__Runtime="bogus"), "unsupported runtime"),
     (
@@ -131,6 +145,23 @@ SERVICES: list[Row] = [
     (constraint("==x"), "rpc error: code = Unknown desc = key '' is invalid"),
     (constraint("node.id=="), "rpc error: code = Unknown desc = value '' is invalid"),
     (constraint("node.id==a b!"), "rpc error: code = Unknown desc = value 'a b!' is invalid"),
+]
+
+MESH = {"Name": "mesh", "Driver": "overlay", "Ingress": True}
+OF_PLAN = {"Name": "n", "Driver": "bridge", "Scope": "swarm", "ConfigFrom": {"Network": "plan"}}
+OWN = "user specified configurations are not supported if the network depends on a configuration network"
+NETWORKS: list[tuple[dict[str, Any], int, str]] = [
+    ({"Name": "a" * 64, "Driver": "overlay"}, 400, INVALID + "name must be 63 characters or fewer"),
+    ({"Name": "a.b", "Driver": "overlay"}, 400, INVALID + "name must be valid as a DNS name component"),
+    ({**OF_PLAN, "Labels": {"a": "b"}, "Options": {"a": "b"}}, 403, OWN),
+    ({**OF_PLAN, "EnableIPv6": True}, 403, OWN),
+    ({**OF_PLAN, "IPAM": {"Config": [{"Subnet": "172.28.9.0/24"}]}}, 403, OWN),
+    ({**OF_PLAN, "IPAM": {"Driver": "default"}}, 201, ""),
+    (
+        {**OF_PLAN, "Options": {"a": "b"}},
+        403,
+        "network driver options are not supported if the network depends on a configuration network",
+    ),
 ]
 
 # Docker takes these, and so do we; what cannot be done its tasks say.
@@ -168,6 +199,12 @@ PATHS: list[tuple[str, str, int, str]] = [
     ("GET", '/tasks?filters={"service":["nope"]}', 404, "service nope not found"),
     ("GET", '/tasks?filters={"node":["nope"]}', 404, "node nope not found"),
     ("GET", '/tasks?filters={"desired-state":["x"]}', 500, "invalid desired-state filter: 'x'"),
+    (
+        "GET",
+        '/tasks?filters={"desired-state":["allocated"]}',
+        500,
+        "invalid desired-state filter: 'allocated'",
+    ),
     ("GET", '/tasks?filters={"x":["x"]}', 400, "invalid filter 'x'"),
     ("GET", "/nodes/nope", 404, "node nope not found"),
     ("DELETE", "/nodes/nope", 404, "node nope not found"),
@@ -213,6 +250,14 @@ async def test_services_that_are_wrong_are_refused_in_dockers_words() -> None:
     assert not found, "\n".join(found)
 
 
+async def test_networks_that_are_wrong_are_refused_in_dockers_words() -> None:
+    found: list[str] = []
+    async with running_api() as api:
+        for body, status, message in NETWORKS:
+            found += wrong(body, await api.ask("POST", "/networks/create", body), status, message)
+    assert not found, "\n".join(found)
+
+
 async def test_what_docker_takes_is_taken() -> None:
     found: list[str] = []
     async with running_api() as api:
@@ -233,6 +278,22 @@ async def test_paths_versions_filters_and_queries() -> None:
                 answer = await api.ask(method, path, {"Name": "default"})
             found += wrong((method, path), answer, status, message if status >= 400 else "")
     assert not found, "\n".join(found)
+
+
+async def test_values_of_filters_have_no_case_and_may_be_empty() -> None:
+    async with running_api() as api:
+        (node,) = [each["ID"] for each in (await api.ask("GET", "/nodes")).json]
+        for text, is_found in (
+            *(('"role":["Manager"]', True), ('"role":[""]', True), ('"role":["WORKER",""]', False)),
+            *(('"membership":["ACCEPTED"]', True), ('"membership":["Pending"]', False)),
+        ):
+            answer = await api.ask("GET", f"/nodes?filters={{{text}}}")
+            assert [each["ID"] for each in answer.json] == ([node] if is_found else []), text
+        answer = await api.ask("POST", "/services/create", service())
+        assert answer.status == 201
+        for text in ("Running", "", "NEW", "remove", "orphaned", "preparing", "ready", "accepted"):
+            answer = await api.ask("GET", f'/tasks?filters={{"desired-state":["{text}"]}}')
+            assert len(answer.json) == (text in ("Running", "")), text
 
 
 async def test_bodies_that_are_no_json_are_400() -> None:
@@ -292,6 +353,12 @@ async def test_what_is_there_decides() -> None:
                 service(Name="web"),
                 400,
                 BEFORE + f"service {service_id} does not have a previous spec",
+            ),
+            (
+                f"version={version}&rollback=previous&registryAuthFrom=foo",
+                service(Name="web"),
+                500,
+                "unsupported registryAuthFrom value",
             ),
             (
                 f"version={version}&rollback=sideways",  # 500 there
@@ -393,6 +460,66 @@ async def test_fields_that_came_later_are_blanked_for_older_clients() -> None:
             await api.ask("DELETE", f"/services/{created.json['ID']}")
 
 
+async def test_words_without_a_case_are_stored_in_lower_case() -> None:
+    bind = {"Type": "BIND", "Source": "/a", "Target": "/a", "BindOptions": {"Propagation": "RShared"}}
+    body = service(
+        container__Mounts=[bind, {"Type": "Volume", "Target": "/b"}],
+        container__Isolation="Default",
+        EndpointSpec={"Ports": [port(Protocol="TCP", PublishMode="Host"), port(Protocol="Udp")]},
+    )
+    async with running_api() as api:
+        assert (await api.ask("POST", "/services/create", body)).status == 201
+        spec = (await api.ask("GET", "/services/v")).json["Spec"]
+        container = spec["TaskTemplate"]["ContainerSpec"]
+        assert container["Isolation"] == "default"
+        assert [each["Type"] for each in container["Mounts"]] == ["bind", "volume"]
+        assert container["Mounts"][0]["BindOptions"]["Propagation"] == "rshared"
+        ports = [(each["Protocol"], each["PublishMode"]) for each in spec["EndpointSpec"]["Ports"]]
+        assert ports == [("tcp", "host"), ("udp", "host")]
+        (node,) = (await api.ask("GET", "/nodes")).json
+        path = f"/nodes/{node['ID']}/update?version={node['Version']['Index']}"
+        assert (await api.ask("POST", path, {"Role": "Manager", "Availability": "Pause"})).status == 200
+        spec = (await api.ask("GET", f"/nodes/{node['ID']}")).json["Spec"]
+        assert (spec["Role"], spec["Availability"]) == ("manager", "pause")
+
+
+async def test_an_empty_value_of_a_label_is_any_but_for_networks() -> None:
+    network = {"Name": "n", "Driver": "overlay", "Labels": {"a": "b", "empty": ""}}
+    async with running_api() as api:
+        body = service(Labels={"a": "b", "empty": None}, container__Labels={"c": None})
+        assert (await api.ask("POST", "/services/create", body)).status == 201
+        assert (await api.ask("POST", "/networks/create", network)).status == 201
+        spec = (await api.ask("GET", "/services/v")).json["Spec"]
+        assert spec["Labels"] == {"a": "b", "empty": ""}
+        assert spec["TaskTemplate"]["ContainerSpec"]["Labels"] == {"c": ""}
+        for text, services, networks in (("a=", 1, 0), ("a", 1, 1), ("empty=", 1, 1), ("x=", 0, 0)):
+            for kind, count in (("services", services), ("tasks", services), ("networks", networks)):
+                answer = await api.ask("GET", f'/{kind}?filters={{"label":["{text}"]}}')
+                assert len(answer.json) == count, (kind, text)
+
+
+async def test_no_port_is_published_in_a_mesh_that_was_removed() -> None:
+    found: list[str] = []
+    no_mesh = BEFORE + "service needs ingress network, but no ingress network is present"
+    async with running_api() as api:
+        await named(api, "on-hosts", EndpointSpec={"Ports": [port()]})
+        await named(api, "plain")
+        assert (await api.ask("DELETE", "/networks/ingress")).status == 204
+        for ports in ([port(PublishMode="ingress")], [{"TargetPort": 80}]):
+            body = service(Name="x", EndpointSpec={"Ports": ports})
+            message = (
+                no_mesh if ports[0].get("PublishMode") is None else INVALID + "port '8080' is already in"
+            )
+            found += wrong(body, await api.ask("POST", "/services/create", body), 400, message)
+        body = service(Name="plain", EndpointSpec={"Ports": [port(PublishedPort=1, PublishMode="ingress")]})
+        path = f"/services/plain/update?version={await api.version_of('/services/plain')}"
+        found += wrong(path, await api.ask("POST", path, {**body, "Mode": {"Replicated": {}}}), 400, no_mesh)
+        await named(api, "later", EndpointSpec={"Ports": [port(PublishedPort=8081)]})
+        assert (await api.ask("POST", "/networks/create", MESH)).status == 201
+        await named(api, "x", EndpointSpec={"Ports": [{"TargetPort": 80}]})
+    assert not found, "\n".join(found)
+
+
 async def test_objects_have_dockers_envelope() -> None:
     async with running_api() as api:
         await named(api, "web")
@@ -438,11 +565,11 @@ async def test_numbers_that_are_too_long_are_refused(digits: str) -> None:
 
 def test_names_take_no_time_however_they_end() -> None:
     """Docker's own pattern would have taken Python for ever."""
-    assert not is_dns_name("a" * 62 + "!")
-    assert is_dns_name("a" * 63)
-    assert is_dns_name("a--_b")
-    assert not is_dns_name("a-")
-    assert not is_dns_name("a\n")
+    for name in ("a" * 62 + "!", "a" * 64, "a-", "a\n"):
+        with pytest.raises(Invalid):
+            check_dns_name(name)
+    check_dns_name("a" * 63)
+    check_dns_name("a--_b")
     assert not is_image("a/" * 511 + "!")
     assert not is_image("a" + "-" * 1000 + "!")
 

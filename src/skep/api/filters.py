@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from aiohttp import web
 
@@ -34,6 +36,16 @@ def parse_filters(request: web.Request, accepted: frozenset[str] | None) -> Filt
     return found
 
 
+def known_values(filters: Filters, name: str, known: Collection[str]) -> list[str]:
+    """Returns a filter's values in lower case, as they are in `known`, and without empty ones, which ask for
+    nothing (moby's daemon/cluster/filters.go). Errors: `BadFilterValue` for another value."""
+    given = filters.get(name, [])
+    for value in given:
+        if value and value.lower() not in known:
+            raise BadFilterValue(f"invalid {name} filter: '{value}'")
+    return [value.lower() for value in given if value]
+
+
 def matches_any(wanted: list[str], value: str) -> bool:
     """True where nothing is asked for, or `value` begins with something asked for."""
     return not wanted or any(value.startswith(each) for each in wanted)
@@ -46,3 +58,10 @@ def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
         if key not in labels or (has_value and labels[key] != value):
             return False
     return True
+
+
+def matches_spec_labels(wanted: list[str], labels: dict[str, str]) -> bool:
+    """As `matches_labels`, and an empty value is any value: so SwarmKit has it for what has a spec; networks
+    and events are others' to filter."""
+    pairs = (each.partition("=") for each in wanted)
+    return matches_labels([f"{key}={value}" if value else key for key, _, value in pairs], labels)

@@ -56,8 +56,9 @@ def network_json(network: Network, view: View | None = None) -> NetworkJson:
         enable_ipv4=spec.enable_ipv4 is not False,
         enable_ipv6=spec.enable_ipv6,
         ipam=IpamJson(
-            driver="default" if network.is_overlay else ipam.driver,
-            options=ipam.options or None,
+            # The swarm gives out no addresses of a network of the node's own kinds.
+            driver="default" if network.is_overlay else "",
+            options=(ipam.options or None) if network.is_overlay else None,
             config=[
                 IPAMConfig(subnet=p.subnet, ip_range=p.ip_range, gateway=p.gateway) for p in network.pools
             ],

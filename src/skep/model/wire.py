@@ -47,9 +47,9 @@ def always_empty_map() -> dict[str, str]:
 def canonical(value: object, kind: type[Struct], unknown: list[str], path: str = "") -> object:
     """Returns decoded JSON with `kind`'s own member names and without nulls, as Go's decoder reads it.
 
-    Go matches names without regard to case and takes null for unset. Names that `kind` does not have are
-    left out and their paths added to `unknown`, so that the caller can say so. Errors: `Invalid` for a number
-    that is too large to be kept.
+    Go matches names without regard to case and takes null for unset, or in a map of texts for an empty one.
+    Names that `kind` does not have are left out and their paths added to `unknown`, so that the caller can
+    say so. Errors: `Invalid` for a number that is too large to be kept.
     """
     if not isinstance(value, dict):
         return value
@@ -69,6 +69,8 @@ def _canonical_member(member: object, annotation: object, unknown: list[str], pa
     if isinstance(member, int) and member.bit_length() > INT_BITS:
         raise Invalid(f"invalid request body: the number at `$.{path.rstrip('.')}` is out of range")
     if not inner:
+        if isinstance(member, dict) and annotation == dict[str, str]:
+            return {k: "" if v is None else v for k, v in member.items()}
         if isinstance(member, dict):
             return {k: v for k, v in member.items() if v is not None}
         return member

@@ -168,8 +168,29 @@ SCENARIOS = [
         service(RollbackConfig={"Order": "nonsense"}),
     ),
     created(
+        "create: nulls in maps",
+        service(Labels={"a": None, "b": "c"}),
+        container(Labels={"a": None}, Sysctls={"net.ipv4.ip_forward": None}),
+    ),
+    created(
+        "create: words in another case",
+        container(
+            Mounts=[{"Type": "BIND", "Source": "/a", "Target": "/a"}, {"Type": "Volume", "Target": "/b"}]
+        ),
+        container(Mounts=[{"Source": "/a", "Target": "/a", "BindOptions": {"Propagation": "RShared"}}]),
+        container(Mounts=[{"Type": "Sideways", "Target": "/a"}]),
+        container(Isolation="Default"),
+        service(EndpointSpec={"Ports": [{**PORT, "Protocol": "TCP", "PublishMode": "HOST"}]}),
+        service(EndpointSpec={"Mode": "DNSRR"}),
+        task(Runtime="Container"),
+        task(RestartPolicy={"Condition": "Any"}),
+        service(UpdateConfig={"Order": "Stop-First"}),
+        service(UpdateConfig={"FailureAction": "Pause"}),
+    ),
+    created(
         "create: ports",
         service(EndpointSpec={"Ports": [PORT, PORT]}),
+        service(EndpointSpec={"Ports": [PORT, {**PORT, "PublishMode": "ingress"}]}),
         service(EndpointSpec={"Ports": [PORT, {**PORT, "Protocol": "udp"}]}),
         service(EndpointSpec={"Ports": [{"PublishedPort": 81, "PublishMode": "host"}]}),
         service(EndpointSpec={"Mode": "nonsense"}),

@@ -68,12 +68,52 @@ SCENARIOS = [
         "network rm plan",
     ),
     scenario(
+        "services on the nodes' own kinds of networks",
+        "network create --config-only --subnet 172.28.9.0/24 --gateway 172.28.9.77 --label q=r plan",
+        "network create -d bridge --scope swarm --config-from plan own",
+        "network inspect own",
+        f"{RUN} --network own $IMAGE sleep 1d",
+        settle("web", running=1),
+        Py(
+            "its address",
+            lambda client: {
+                name: (each["IPAddress"], each["Gateway"])
+                for name, each in client.containers.get(client.containers.list()[0].id)
+                .attrs["NetworkSettings"]["Networks"]
+                .items()
+            },
+        ),
+        "service rm web",
+        "network create -d bridge --scope swarm --config-from nobody none-such",
+        f"{RUN} --network none-such --restart-condition none $IMAGE sleep 1d",
+        settle("web", rejected=1),
+        "service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' web",
+        *(
+            f"network create -d bridge --scope swarm --config-from plan {options} odd"
+            for options in (
+                *("-o a=b", "--label a=b", "-o a=b --label a=b", "--ipv6", "--subnet 172.28.9.0/24"),
+                *("--ipam-opt a=b", "--ipam-driver nonsense", "--internal"),
+            )
+        ),
+        "network create -d overlay --label a=b --config-from plan odder",
+        "network inspect odd",
+        "network create -d bridge --scope swarm --subnet 172.28.10.0/24 --ipam-opt a=b plain",
+        "network inspect plain",
+        f"network create -d overlay {'a' * 64}",
+        f"network create -d overlay -- -{'a' * 63}",
+    ),
+    scenario(
         "network options",
         f"{OVERLAY} --gateway 172.28.0.254 --ip-range 172.28.0.128/25 --aux-address a=172.28.0.5 --attachable"
         " --internal --label a=b -o com.docker.network.driver.mtu=1400 one",
         "network inspect one",
         "network create -d overlay two",
         "network inspect two",
+        *(
+            f"network create -d overlay --subnet 172.28.{n}.0/24 --ip-range 172.28.{n}.{within} within{n}"
+            for n, within in ((4, "64/26"), (5, "0/25"), (6, "70/26"))
+        ),
+        *(f"network inspect -f '{{{{json .IPAM.Config}}}}' within{n}" for n in (4, 5, 6)),
         "network create -d overlay --opt encrypted three",
         "network inspect -f '{{json .Options}}' three",
         "network ls --filter label=a --format {{.Name}}",

@@ -14,7 +14,7 @@ SCENARIOS = [
         *(
             f"node ls -q --filter {text}"
             for text in (
-                *("role=manager", "role=worker", "name=nobody"),
+                *("role=manager", "role=worker", "name=nobody", "role=Manager"),
                 *("id=nobody", "label=x", "node.label=x", "role=x", "color=x"),
             )
         ),
@@ -23,6 +23,7 @@ SCENARIOS = [
         "nodes filtered by membership",
         "node update --availability active $NODE",
         "node ls -q --filter membership=accepted",
+        "node ls -q --filter membership=Accepted",
         "node ls -q --filter membership=pending",
         "node ls -q --filter membership=x",
     ),

@@ -167,6 +167,8 @@ SCENARIOS = [
     ),
     scenario(
         "secret drivers",
+        post("/secrets/create", {"Name": "one", "Driver": {}}),
+        post("/secrets/create", {"Name": "one", "Data": "YWJj", "Driver": {"Name": ""}}),
         "secret create --driver missing one",
         "secret create --driver missing one $DIR/one",
         "secret create --template-driver golang two $DIR/one",

@@ -125,6 +125,8 @@ SCENARIOS = [
         "service ls --filter label=color",
         "service ls --filter label=color=blue",
         "service ls --filter label=color=red",
+        "service ls --filter label=color=",
+        "service ls --filter label=none=",
         "service ls --filter id=$ID{/services/web}",
         "service ls --filter color=red",
     ),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.differential.scenario import Call, Py, Update, get, post, scenario
+from tests.differential.scenario import Call, Py, Until, Update, delete, get, post, scenario
 from tests.differential.sides import ADDRESS
 
 INIT = f"swarm init --advertise-addr {ADDRESS} --listen-addr {ADDRESS}"
 LEAVE = "swarm leave --force"
+QUIET = "service create -d --no-resolve-image --replicas 0"
 OUTSIDE = "none"
 SWARM_OF_INFO = (
     "Swarm.LocalNodeState",
@@ -117,6 +118,26 @@ SCENARIOS = [
     ),
     # Swarms of their own
     scenario("init and leave", INIT, "node ls", INIT, "swarm leave", LEAVE, "swarm leave", swarm="own"),
+    scenario(
+        "no routing mesh",
+        INIT,
+        f"{QUIET} --name hosts -p mode=host,target=80,published=80 $IMAGE",
+        f"{QUIET} --name plain $IMAGE",
+        Until("/networks/ingress", "Name", "ingress"),
+        delete("/networks/ingress"),
+        Until("/networks/ingress", "message", "network ingress not found"),
+        f"{QUIET} --name x -p 81:80 $IMAGE",
+        f"{QUIET} --name x -p 80 $IMAGE",
+        f"{QUIET} --name x -p 80:80 $IMAGE",
+        f"{QUIET} --name y -p mode=host,target=80,published=82 $IMAGE",
+        "service update -d --no-resolve-image --publish-add 83:80 plain",
+        "service update -d --no-resolve-image --label-add a=b hosts",
+        "network create -d overlay --ingress --subnet 172.28.0.0/24 mesh",
+        "service update -d --no-resolve-image --publish-add 83:80 plain",
+        "service ls --format '{{.Name}} {{.Ports}}'",
+        LEAVE,
+        swarm="own",
+    ),
     scenario("init with all defaults", INIT, swarm(), get("/info", *SWARM_OF_INFO), LEAVE, swarm="own"),
     scenario(
         "init with all options",

@@ -244,6 +244,7 @@ SCENARIOS = [
         get("/services/web", "Spec.Mode", "Spec.Labels", "UpdateStatus.State"),
         Update("/services/web", {}, "rollback=sideways"),
         Update("/services/web", {}, "registryAuthFrom=nothing"),
+        Update("/services/web", {}, "rollback=previous&registryAuthFrom=nothing"),
         post("/services/web/update", {}),
         post("/services/web/update?version=x", {}),
         post("/services/web/update?version=1", {"Name": "web"}),

@@ -149,8 +149,10 @@ class Bridges:
         if network.subnet:
             clash = clash_with_host(network.subnet)
             if clash:
-                raise EngineError(403, _clash(network, clash))
+                raise EngineError(403, _clash(network, network.subnet, clash))
         body = _body(network, gateway)
+        if network.config_from:
+            body.update(_configured(network, await self._configuration(network.config_from)))
         for name in (network.name, f"{network.name}.{network.id[:12]}"):
             create = functools.partial(self._engine.create_network, {**body, "Name": name})
             try:
@@ -166,7 +168,15 @@ class Bridges:
                 if await self._came_after_all(network, create):
                     return
                 whose = "that of another network of this engine"
-                raise EngineError(403, _clash(network, whose)) from error
+                raise EngineError(403, _clash(network, _subnets(body), whose)) from error
+
+    async def _configuration(self, name: str) -> Json:
+        """Returns what was made here with `network create --config-only`. Errors: `EngineError`, in the
+        engine's words."""
+        found = await self._calls.call(lambda: self._engine.configuration(name))
+        if found is None:
+            raise EngineError(404, f'configuration network "{name}" does not exist')
+        return found
 
     async def _came_after_all(
         self, network: TaskNetwork, create: Callable[[], Coroutine[Any, Any, None]]
@@ -224,8 +234,6 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     body: Json = {"CheckDuplicate": True, "Labels": labels, "Internal": network.is_internal}
     if network.driver != OVERLAY:
         body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
-        if network.config_from:
-            body["ConfigFrom"] = {"Network": network.config_from}
         return body
     options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
@@ -235,8 +243,28 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     return body
 
 
-def _clash(network: TaskNetwork, whose: str) -> str:
+def _configured(network: TaskNetwork, configuration: Json) -> Json:
+    """Returns what a network has of its configuration: all that the engine itself would take from there.
+
+    It is copied, and `ConfigFrom` not used: with that the engine takes no labels, and a network without ours
+    is not known again.
+    """
+    labels = {**(configuration.get("Labels") or {}), COPY_LABEL: network.id, COPY_NAME_LABEL: network.name}
+    taken = {
+        name: configuration[name]
+        for name in ("EnableIPv4", "EnableIPv6", "IPAM", "Options")
+        if configuration.get(name) is not None
+    }
+    return {**taken, "Labels": labels}
+
+
+def _subnets(body: Json) -> str:
+    """Returns what a network is to be made with, for people."""
+    return ", ".join(pool["Subnet"] for pool in (body.get("IPAM") or {}).get("Config") or ())
+
+
+def _clash(network: TaskNetwork, subnet: str, whose: str) -> str:
     return (
-        f"network {network.name} cannot be made on this node: its subnet {network.subnet} overlaps {whose}."
+        f"network {network.name} cannot be made on this node: its subnet {subnet} overlaps {whose}."
         " Choose another one: docker network create --subnet, or swarm init --default-addr-pool"
     )

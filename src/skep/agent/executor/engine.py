@@ -149,6 +149,11 @@ class EngineClient:
         """Returns the networks that have the label (`name` or `name=value`)."""
         return await self._list("/networks", {"label": [label]})
 
+    async def configuration(self, name: str) -> Json | None:
+        """Returns the network of that name that is only there to be copied from; None where there is none."""
+        own = await self._list("/networks", {"type": ["custom"]})
+        return next((each for each in own if each["Name"] == name and each.get("ConfigOnly")), None)
+
     async def create_network(self, body: Json) -> None:
         await self._call("POST", "/networks/create", body=body)
 

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from skep.api.decode import query_version, read_body
-from skep.api.filters import matches_any, matches_labels, parse_filters
+from skep.api.filters import matches_any, matches_spec_labels, parse_filters
 from skep.api.objects import Version, reply_time
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_material
@@ -76,7 +76,7 @@ class MaterialRoutes:
             and matches_any(ids, material.id)
             and matches_any(prefixes, material.spec.name)
             and (not names or material.spec.name in names)
-            and matches_labels(labels, material.spec.labels)
+            and matches_spec_labels(labels, material.spec.labels)
         ]
         return await reply_list(request, (material_json(each) for each in found))
 

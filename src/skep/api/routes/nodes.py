@@ -6,18 +6,20 @@ import msgspec
 from aiohttp import web
 
 from skep.api.decode import query_bool, query_version, read_body
-from skep.api.filters import BadFilterValue, matches_any, matches_labels, parse_filters
+from skep.api.filters import known_values, matches_any, matches_spec_labels, parse_filters
 from skep.api.node_objects import NodeJson, node_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
+from skep.api.spelling import as_stored
 from skep.api.tls_info import node_tls_info
 from skep.model.node import Node, NodeSpec
 from skep.store.view import View
 
 FILTERS = frozenset({"id", "label", "node.label", "membership", "name", "role"})
 _ROLES = ("worker", "manager")
+_AVAILABILITIES = ("active", "pause", "drain")
 _MEMBERSHIPS = ("accepted", "pending")
 
 
@@ -43,11 +45,8 @@ class NodeRoutes:
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
-        roles, memberships = filters.get("role", []), filters.get("membership", [])
-        for name, values, known in (("role", roles, _ROLES), ("membership", memberships, _MEMBERSHIPS)):
-            for value in values:
-                if value not in known:
-                    raise BadFilterValue(f"invalid {name} filter: '{value}'")
+        roles = known_values(filters, "role", _ROLES)
+        memberships = known_values(filters, "membership", _MEMBERSHIPS)
         ids, names = filters.get("id", []), filters.get("name", [])
         engine_labels, labels = filters.get("label", []), filters.get("node.label", [])
         found = [
@@ -55,8 +54,8 @@ class NodeRoutes:
             for node in list(view.nodes.values())
             if matches_any(ids, node.id)
             and matches_any(names, node.description.hostname)
-            and matches_labels(engine_labels, node.description.engine.labels)
-            and matches_labels(labels, node.spec.labels)
+            and matches_spec_labels(engine_labels, node.description.engine.labels)
+            and matches_spec_labels(labels, node.spec.labels)
             and (not roles or node.spec.role in roles)
             and (not memberships or "accepted" in memberships)
         ]
@@ -78,6 +77,11 @@ class NodeRoutes:
         version = query_version(request, "node")
         node = find_node(manager.view, request.match_info["id"])
         spec, _ = await read_body(request, GivenNodeSpec)
+        spec = msgspec.structs.replace(
+            spec,
+            role=as_stored(spec.role, _ROLES),
+            availability=as_stored(spec.availability, _AVAILABILITIES),
+        )
         await manager.nodes.update(node.id, version, NodeSpec(**msgspec.structs.asdict(spec)))
         return web.Response()
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
-from skep.api.filters import matches_any, matches_labels, parse_filters
+from skep.api.filters import matches_any, matches_spec_labels, parse_filters
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
@@ -18,6 +18,7 @@ from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
 from skep.api.service_objects import service_json
 from skep.api.since import as_of
+from skep.api.spelling import in_lower_case
 from skep.model.service import RegistryAuth
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
@@ -62,7 +63,7 @@ class ServiceRoutes:
             for service in list(view.services.values())
             if matches_any(ids, service.id)
             and matches_any(names, service.spec.name)
-            and matches_labels(labels, service.spec.labels)
+            and matches_spec_labels(labels, service.spec.labels)
             and (not modes or service.spec.mode_name in modes)
             and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
         ]
@@ -71,7 +72,7 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
-        spec = as_of(spec, request["api_version"])
+        spec = in_lower_case(as_of(spec, request["api_version"]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
         try:
@@ -98,16 +99,16 @@ class ServiceRoutes:
         version = query_version(request, "service")
         service = find_service(manager.view, request.match_info["id"])
         rollback = request.query.get("rollback", "")
+        taken_from = request.query.get("registryAuthFrom", "")
         if rollback == "previous":
+            manager.services.auth_for(service.id, _auth_header(request), taken_from)  # whether it may be said
             await manager.services.roll_back(service.id, version)
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
         spec, unknown = await read_body(request, ServiceSpec)
-        spec = as_of(spec, request["api_version"])
-        auth = manager.services.auth_for(
-            service.id, _auth_header(request), request.query.get("registryAuthFrom", "")
-        )
+        spec = in_lower_case(as_of(spec, request["api_version"]))
+        auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
         return reply(Updated(self._warnings(spec, unknown, unpinned)))

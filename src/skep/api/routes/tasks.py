@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.filters import BadFilterValue, Filters, matches_any, matches_labels, parse_filters
+from skep.api.filters import Filters, known_values, matches_any, matches_spec_labels, parse_filters
 from skep.api.objects import TaskJson, TaskWriter
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
-from skep.model.states import ACCEPTED, RUNNING, SHUTDOWN
+from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task
 from skep.store.view import View
 
 FILTERS = frozenset({"id", "name", "label", "service", "node", "desired-state", "runtime", "_up-to-date"})
-_DESIRED = {"running": RUNNING, "shutdown": SHUTDOWN, "accepted": ACCEPTED}
+_DESIRED = {name: state for state, name in STATE_NAMES.items()}
 
 
 class _Wanted(Struct, frozen=True):
@@ -72,11 +72,9 @@ class TaskRoutes:
             services = frozenset(find_service(view, each).id for each in filters["service"])
         if "node" in filters:
             nodes = frozenset(find_node(view, each).id for each in filters["node"])
-        if "desired-state" in filters:
-            unknown = [each for each in filters["desired-state"] if each not in _DESIRED]
-            if unknown:
-                raise BadFilterValue(f"invalid desired-state filter: '{unknown[0]}'")
-            desired = frozenset(_DESIRED[each] for each in filters["desired-state"])
+        states = known_values(filters, "desired-state", _DESIRED)
+        if states:
+            desired = frozenset(_DESIRED[each] for each in states)
         return _Wanted(
             ids=filters.get("id", []),
             names=filters.get("name", []),
@@ -147,4 +145,4 @@ def _fits_common(view: View, wanted: _Wanted, task_id: str, service_id: str, slo
         return False
     if service is None:
         return not wanted.labels
-    return matches_labels(wanted.labels, service.spec.labels)
+    return matches_spec_labels(wanted.labels, service.spec.labels)

@@ -20,6 +20,10 @@ from skep.store.view import View
 AUTOMATIC_FIRST, AUTOMATIC_LAST = 30000, 32767  # Docker's own range
 NO_PORT = f"no automatic port is left: all of {AUTOMATIC_FIRST} to {AUTOMATIC_LAST} are published"
 _IN_USE = "rpc error: code = InvalidArgument desc = port '{}' is already in use by service '{}' ({}) as {}"
+_NO_MESH = (
+    "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is"
+    " present"
+)
 
 
 def decide(view: View, service_id: str, spec: ServiceSpec, before: Endpoint | None) -> Endpoint | None:
@@ -28,7 +32,8 @@ def decide(view: View, service_id: str, spec: ServiceSpec, before: Endpoint | No
     `before` is what it has. Errors: `Invalid`, in Docker's words, for a port of another service, or where
     nothing is left; then nothing is claimed.
     """
-    check_ports(view, service_id, spec)
+    _check_ports(view, service_id, spec)
+    _check_mesh(view, spec, before)
     return _decide(view, service_id, spec, before or Endpoint(), is_lenient=False)
 
 
@@ -37,7 +42,7 @@ def decide_what_can_be(view: View, service: Service) -> Endpoint | None:
     return _decide(view, service.id, service.spec, service.endpoint or Endpoint(), is_lenient=True)
 
 
-def check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
+def _check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
     """Errors: `Invalid`: a port that is published already, in a mode that excludes this one."""
     for port in _ports_of(spec):
         holder = _other_holder(view, service_id, port)
@@ -45,6 +50,19 @@ def check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
             name, holder_id, mode = holder
             what = "an ingress port" if mode == "ingress" else "a host-published port"
             raise Invalid(_IN_USE.format(port.published_port, name, holder_id, what))
+
+
+def _check_mesh(view: View, spec: ServiceSpec, before: Endpoint | None) -> None:
+    """Errors: `Invalid` for ports of the routing mesh where users removed its network. A service that has
+    some already, of an earlier skep that did not look, may be changed all the same."""
+    cluster = view.cluster
+    is_removed = cluster is not None and cluster.has_had_ingress and not ingress_of(view.networks.values())
+    if is_removed and _in_mesh(_ports_of(spec)) and not _in_mesh(before.ports if before is not None else ()):
+        raise Invalid(_NO_MESH)
+
+
+def _in_mesh(ports: Iterable[PortConfig]) -> bool:
+    return any(port.publish_mode == "ingress" for port in ports)
 
 
 def _decide(
@@ -139,7 +157,7 @@ def _vips(
 def _networks(view: View, spec: ServiceSpec) -> Iterable[str]:
     """Returns the ids of the networks that the service has an address on, the routing mesh's first."""
     found: dict[str, None] = {}
-    if any(port.publish_mode == "ingress" for port in _ports_of(spec)):
+    if _in_mesh(_ports_of(spec)):
         ingress = ingress_of(view.networks.values())
         if ingress is not None:
             found[ingress.id] = None

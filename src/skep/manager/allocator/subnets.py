@@ -1,7 +1,8 @@
 """A new network's subnets and VXLAN ids: the ones asked for, or the next that are free. Pure.
 
-As Docker: subnets come from the swarm's default pools one after the other, the gateway is a subnet's first
-address, VXLAN ids count from 4096 (swarmkit's networkallocator; libnetwork's overlay manager).
+As Docker: subnets come from the swarm's default pools one after the other, the gateway is the first address
+of a subnet, or of the range in it that addresses are taken from, VXLAN ids count from 4096 (swarmkit's
+networkallocator; libnetwork's overlay manager).
 """
 
 from __future__ import annotations
@@ -94,8 +95,13 @@ def _free(intervals: list[Interval], first: int, last: int, size: int, begin: in
 
 
 def _with_gateway(config: IPAMConfig, subnet: Subnet) -> IPAMConfig:
-    gateway = config.gateway or str(subnet.network_address + (1 if subnet.num_addresses > 1 else 0))
-    return replace(config, gateway=gateway)
+    if config.gateway:
+        return config
+    within = ipaddress.ip_network(config.ip_range, strict=False) if config.ip_range else subnet
+    first = within.network_address
+    if first == subnet.network_address and subnet.num_addresses > 1:
+        first += 1  # the network's own
+    return replace(config, gateway=str(first))
 
 
 def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int) -> str:

@@ -158,7 +158,9 @@ def validate_material(kind: str, spec: ConfigSpec) -> None:
             "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must"
             " be [a-zA-Z0-9]"
         )
-    if isinstance(spec, SecretSpec) and spec.driver is not None and spec.driver.name:
+    if isinstance(spec, SecretSpec) and spec.driver is not None:
+        if not spec.driver.name:
+            raise _invalid("secret driver must have a name")
         # Docker's words for a plugin that is not there, and its status, 500: here none ever is.
         raise SkepError(f'rpc error: code = Unknown desc = plugin "{spec.driver.name[:100]}" not found')
     if not 0 < len(spec.data) < DATA_MAX_BYTES[kind]:

@@ -55,15 +55,15 @@ def validate_service(spec: ServiceSpec) -> None:
 def _name(name: str) -> None:
     if not name:
         raise _invalid("meta: name must be provided")
+    check_dns_name(name)
+
+
+def check_dns_name(name: str) -> None:
+    """Errors: `Invalid` for what may not be the name of a service or a network."""
+    if _NAME.fullmatch(name) is None:
+        raise _invalid("name must be valid as a DNS name component")
     if len(name) > NAME_MAX:
         raise _invalid(f"name must be {NAME_MAX} characters or fewer")
-    if not is_dns_name(name):
-        raise _invalid("name must be valid as a DNS name component")
-
-
-def is_dns_name(name: str) -> bool:
-    """True for what may be the name of a service or a network."""
-    return len(name) <= NAME_MAX and _NAME.fullmatch(name) is not None
 
 
 def is_image(text: str) -> bool:
@@ -235,7 +235,7 @@ def _update(config: UpdateConfig) -> None:
 def _endpoint(endpoint: EndpointSpec) -> None:
     if endpoint.mode not in ("", "vip", "dnsrr"):
         raise Invalid(f'invalid resolution mode: "{endpoint.mode[:100]}"')
-    seen: set[tuple[str, int, str]] = set()
+    seen: set[tuple[str, int]] = set()
     for port in endpoint.ports:
         mode = port.publish_mode or "ingress"
         if mode not in ("ingress", "host"):
@@ -245,7 +245,7 @@ def _endpoint(endpoint: EndpointSpec) -> None:
         if endpoint.mode == "dnsrr" and mode == "ingress":
             raise _invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
         if port.published_port:
-            key = (port.protocol or "tcp", port.published_port, mode)
+            key = (port.protocol or "tcp", port.published_port)
             if key in seen:
                 raise _invalid("EndpointSpec: duplicate published ports provided")
             seen.add(key)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from skep.manager.control.validate import is_dns_name
-from skep.model.network import OVERLAY, IPAMConfig, NetworkSpec
+from skep.manager.control.validate import check_dns_name
+from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.runtime.errors import Denied, Invalid, NotFound
 
 # Drivers of the node's own networks that the swarm may have a name for (`--scope swarm`).
@@ -20,8 +20,9 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Invalid("invalid name: name is empty")
     if spec.name in RESERVED:
         raise Denied(f"operation is not permitted on predefined {spec.name} network ")
-    if not is_dns_name(spec.name):
-        raise Invalid("rpc error: code = InvalidArgument desc = name must be valid as a DNS name component")
+    if spec.config_from is not None and spec.config_from.network:
+        _only_from_configuration(spec)
+    check_dns_name(spec.name)
     if spec.scope == "local" and spec.driver == OVERLAY:
         raise Denied("cannot downgrade network scope for overlay networks")
     if spec.ingress and spec.driver != OVERLAY:
@@ -40,6 +41,17 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Invalid(f"a network has at most {SUBNETS_MAX} subnets, {len(spec.ipam.config)} are asked for")
     for config in spec.ipam.config:
         _pool(config)
+
+
+def _only_from_configuration(spec: NetworkSpec) -> None:
+    """What a network takes from its configuration it does not have of its own (libnetwork's network.go)."""
+    ipam = spec.ipam or IPAM()
+    no = "are not supported if the network depends on a configuration network"
+    is_own = spec.enable_ipv6 or spec.labels or ipam.options or ipam.config
+    if is_own or ipam.driver not in ("", "default"):
+        raise Denied(f"user specified configurations {no}")
+    if spec.options:
+        raise Denied(f"network driver options {no}")
 
 
 def _pool(config: IPAMConfig) -> None:

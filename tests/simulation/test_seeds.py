@@ -39,6 +39,11 @@ FOUND = {  # seeds that once failed, and what they found
     93682: "what was to start first went with its node: the update was completed without it, and began anew",
     92093: "a manager that had lost its disk did not ask those who had become managers while its session was broken",
     92154: "after a rollback, the next update got the number of the one that had failed, which nodes still knew",
+    100529: "what an update that starts first had left beside stayed after a rollback that stops first",
+    100708: "a task that had found no node counted as made before the update: a new leader began with it again",
+    100849: "what was to start first was stopped with its node, and never started again: the old version stayed",
+    122094: "a task that had waited for a node came beside an old one that was to be stopped first, and failed",
+    123521: "a rollback put a service on a network that had been removed",
     1287: "who was in doubt and then lost the lead said that nothing was done, and it was",
 }
 # With somebody who follows logs: `test_following.py`.

@@ -16,9 +16,7 @@ from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, 
 
 CONNECT_S = 5.0
 ASK_S = 10.0  # /info of a busy engine takes a second
-VERSION_S = (
-    1.0  # answers that are not the engine's own wait no longer for its version; it says it in milliseconds
-)
+VERSION_S = 1.0  # answers that are not the engine's own wait no longer for its version; it takes milliseconds
 CALL_S = 60.0  # a busy engine takes seconds to change a network
 API = "/v1.41"  # Engine 20.10, the oldest supported
 _KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}

@@ -11,9 +11,7 @@ from skep.sim.updates import WELL_S
 from skep.sim.violation import Violation
 from skep.sim.world import World
 
-TAKEN_BACK_S = (
-    10.0  # a task's end is told, written, and its node told; each once more where the store stumbles
-)
+TAKEN_BACK_S = 10.0  # a task's end is told, written, its node told; each again where the store stumbles
 
 
 class Holding:

@@ -59,9 +59,7 @@ class ContainerWatch:
         self._waiting: set[str] = set()  # until healthy
         self._stopping: set[str] = set()
         self._ending: set[str] = set()  # unhealthy ones
-        self._survivors: dict[
-            str, asyncio.TimerHandle
-        ] = {}  # unhealthy, could not be stopped -> the next try
+        self._survivors: dict[str, asyncio.TimerHandle] = {}  # that could not be stopped -> the next try
         self._adopting: dict[str, Adopted] = {}
 
     async def watch(self, node_filter: str) -> None:

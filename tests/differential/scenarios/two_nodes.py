@@ -111,7 +111,7 @@ SCENARIOS = [
         "service ps limited --no-trunc --format '{{.DesiredState}} {{.Error}}'",
         "service ls --format '{{.Name}} {{.Mode}} {{.Replicas}}'",
         "node update --label-rm zone $NODE2",
-        settle("z"),
+        settle("z", running=0),
         "service ls --format '{{.Name}} {{.Replicas}}' --filter name=z",
     ),
     two(

@@ -179,8 +179,5 @@ def _is_in_any_order(arguments: list[str]) -> bool:
     which node is chance: without their names, its tasks are compared as a set."""
     if arguments[:2] in (["stack", "deploy"], ["stack", "rm"]):
         return True
-    return (
-        arguments[:2] == ["service", "ps"]
-        and "--format" in arguments
-        and "{{.Name}}" not in " ".join(arguments)
-    )
+    has_names = "{{.Name}}" in " ".join(arguments) or "json" in arguments
+    return arguments[:2] == ["service", "ps"] and "--format" in arguments and not has_names

@@ -71,6 +71,26 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for() -> None:
     run(scenario)
 
 
+def test_a_commit_that_was_done_although_the_store_was_said_to_be_away() -> None:
+    """It is our own write that the second try meets."""
+
+    class Wrong(StoreFaults):
+        is_first = True
+
+        async def after_commit(self, txn: Txn) -> None:
+            if self.is_first:
+                self.is_first = False
+                raise Unavailable("etcd cannot be reached: connection refused")
+
+    async def scenario() -> None:
+        state = MemoryState()
+        store = MemoryStore(state, Wrong())
+        revision = await commit_known(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+        assert state.entries["/a"].modified == revision
+
+    run(scenario)
+
+
 def test_a_conflict_is_still_a_conflict() -> None:
     async def scenario() -> None:
         state = MemoryState()

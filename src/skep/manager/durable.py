@@ -25,7 +25,7 @@ async def commit_known(store: Store, txn: Txn) -> int:
     of the keys, as a leader is.
     """
     loop = asyncio.get_running_loop()
-    doubted = False
+    doubted = was_refused = False
     deadline, patience = loop.time() + DOUBT_S, loop.time() + PATIENCE_S
     while True:
         try:
@@ -37,8 +37,9 @@ async def commit_known(store: Store, txn: Txn) -> int:
             if done is not None:
                 return done
         except Conflict:
-            # The first try, given up as not done, may have been done late.
-            done = await _done_at(store, txn) if doubted else None
+            # The first try, given up as not done, may have been done late; or it was done, and the answer was
+            # that etcd could not be reached.
+            done = await _done_at(store, txn) if doubted or was_refused else None
             if done is None:
                 raise
             return done
@@ -50,6 +51,7 @@ async def commit_known(store: Store, txn: Txn) -> int:
         except Unavailable:
             if loop.time() > patience:
                 raise
+            was_refused = True
             await asyncio.sleep(RETRY_S)
 
 

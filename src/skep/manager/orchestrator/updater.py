@@ -113,6 +113,11 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     return progress
 
 
+def _live_old(view: View, service: Service, tasks: Sequence[Task]) -> list[Task]:
+    """Returns those of a slot's tasks that are to run on, and are of a version before."""
+    return [t for t in tasks if is_live(t) and view.is_outdated(service, t)]
+
+
 def _waiting_for_a_node(view: View, service: Service) -> list[SlotKey]:
     """Returns the slots that have had no task yet, for which one of the version before has found no node."""
     slots, version = view.slots.get(service.id, {}), service.template.version
@@ -129,7 +134,7 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     live = next((t for t in reversed(tasks) if is_live(t)), None)
     is_pending = key in view.pending.get(service.id, {})
     is_done = update is not None and update.state not in UNDER_WAY
-    has_old = any(view.is_outdated(service, t) for t in tasks if is_live(t))
+    has_old = bool(_live_old(view, service, tasks))
     if has_old and (is_new or is_pending) and not is_done and config_of(service).order != "start-first":
         return Stage.OUTDATED  # an update before was to start first, and has left it there
     if is_pending:
@@ -259,7 +264,7 @@ def _advance(
             continue
         tasks = view.slot(service.id, key)
         live = [t for t in tasks if is_live(t)]
-        old = [t for t in live if view.is_outdated(service, t)]
+        old = _live_old(view, service, live)
         right = next((t for t in live if t not in old), None)
         if not old and (live or not tasks or not _is_left(view, service, key, tasks, now)):
             continue
@@ -295,8 +300,9 @@ def _observe(
         return
     tasks = view.slot(service.id, key)
     new = [t for t in tasks if not view.is_outdated(service, t)]
-    has_old = any(is_live(t) and view.is_outdated(service, t) for t in tasks)
-    if has_old and (not new or _is_in_vain(view, service, tasks, now)):  # it has gone with its node
+    if _live_old(view, service, tasks) and (
+        not new or _is_in_vain(view, service, tasks, now)
+    ):  # it has gone with its node
         progress.waiting.discard(key)
         progress.remaining.append(key)
         return

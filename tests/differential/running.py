@@ -68,6 +68,9 @@ class Runner:
         printed = done.stdout
         if _is_in_any_order(arguments):
             printed = "".join(sorted(printed.splitlines(keepends=True)))
+        if arguments[:2] == ["service", "logs"] and "--no-task-ids" in arguments:  # nodes come in any order
+            lines = printed.splitlines(keepends=True)
+            printed = "".join(sorted(lines, key=lambda line: line.partition("|")[0]))
         return {
             "exit": done.returncode,
             "stdout": normal_output(self._plain(printed), self._side.names),

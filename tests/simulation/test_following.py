@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterable
 
 import pytest
-import structlog
 
 from skep.manager.logs.broker import ANSWER_S, LogBroker
 from skep.model.logs import LogOptions, LogSelection
@@ -32,9 +30,7 @@ FOUND = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.mark.parametrize("seed", [*FOUND, *range(3000, 3006)])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Iterable, Sequence
 
 import pytest
-import structlog
 from msgspec.structs import replace
 
 from skep.agent.worker import Worker
@@ -63,9 +61,7 @@ FOUND = {  # seeds that once failed, and what they found
 # change of leader. Each has a test of its own where it could be shown alone.
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 CHUNK = 20  # seeds to a test: enough to keep the report short, few enough to name what failed

@@ -7,6 +7,7 @@
 # networks and ports clash with nobody's. The namespace is DIR/net: an engine that was killed and is started again
 # finds itself in it; `stop` removes it. DIR must be short: a unix socket's path has 107 bytes at most.
 set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 
 usage() { echo "usage: engine.sh start DIR BRIDGE [--own-network] | stop DIR" >&2; exit 2; }
 [ $# -ge 2 ] || usage
@@ -80,10 +81,8 @@ stop() {
         kill -9 "$pid" 2>/dev/null || true
     fi
     # What a killed engine leaves: its containerd, shims and their containers, mounts, the bridge.
-    local left
-    left=$(pgrep -f -- "$dir/exec" || true)
-    for pid in $left; do
-        pkill -9 -P "$pid" 2>/dev/null || true
+    for pid in $(pids_below "$dir/exec"); do
+        pkill -9 -P "$pid" 2>/dev/null || true # a shim's container
         kill -9 "$pid" 2>/dev/null || true
     done
     for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do

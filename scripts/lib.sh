@@ -10,7 +10,8 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || fail "$1 needs root: try sudo $0"
 }
 
-# need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file or import:module is missing.
+# need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file or import:module is missing. Of
+# PACKAGE|OTHER the first that this release has: what is one package in Debian 12 can be two in 13.
 need_packages() {
     local pair program missing=()
     for pair in "$@"; do
@@ -31,7 +32,9 @@ need_packages() {
     [[ " ${missing[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
     export DEBIAN_FRONTEND=noninteractive
     apt_get update
-    apt_get install -y --no-install-recommends "${missing[@]}"
+    local wanted packages=()
+    for wanted in "${missing[@]}"; do packages+=("$(first_available "$wanted")"); done
+    apt_get install -y --no-install-recommends "${packages[@]}"
     if [ -d /run/systemd/system ]; then
         for service in "${services[@]}"; do
             systemctl disable --now "$service" >/dev/null 2>&1 || true
@@ -39,6 +42,15 @@ need_packages() {
     elif [[ " ${services[*]} " == *" etcd "* ]] && [ -x /etc/init.d/etcd ]; then
         /etc/init.d/etcd stop >/dev/null 2>&1 || true
     fi
+}
+
+first_available() { # of A|B the first that apt can install; the last where it knows none, and says so
+    local name names
+    IFS='|' read -ra names <<<"$1"
+    for name in "${names[@]}"; do
+        [ -z "$(apt-cache madison "$name" 2>/dev/null)" ] || break
+    done
+    echo "$name"
 }
 
 apt_get() {
@@ -74,4 +86,20 @@ make_venv() {
     .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -e ".${extra:+[$extra]}" |
         progress '^(Collecting|Downloading|Installing collected) [A-Za-z0-9._-]+' || fail "pip could not install the libraries (see above)"
     echo "$wanted" >>$stamp
+}
+
+# pids_below DIR: the processes of this machine (not of a container or another root) that were started with a path
+# below DIR, ours apart.
+pids_below() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ "$process" != "/proc/$$" ] && [ "$process" != "/proc/$BASHPID" ] || continue
+        grep -qsaF -- "$1/" "$process/cmdline" && [ "$process/root" -ef / ] && echo "${process#/proc/}"
+    done
+    return 0
+}
+
+end_below() { # DIR: kills them
+    local pid
+    for pid in $(pids_below "$1"); do kill -9 "$pid" 2>/dev/null || true; done
 }

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from skep.api.tls import client_context
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 from skep.runtime.settings import DEFAULT_HOST
 
@@ -101,10 +102,8 @@ def _tls_of(environment: Mapping[str, str]) -> ssl.SSLContext | None:
         return None
     directory = Path(environment.get("DOCKER_CERT_PATH") or "~/.docker").expanduser()
     try:
-        context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
-        context.load_cert_chain(str(directory / "cert.pem"), str(directory / "key.pem"))
-    except (OSError, ssl.SSLError) as error:
+        return client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    except Invalid as error:
         raise Invalid(
             f"the certificates in {directory} (DOCKER_CERT_PATH) cannot be used: {error}"
         ) from error
-    return context

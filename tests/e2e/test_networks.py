@@ -240,6 +240,30 @@ def test_a_running_container_is_put_on_a_network_and_taken_off(swarm: Swarm, bus
         manager.docker("network", "rm", "plugged")
 
 
+def test_a_network_made_again_at_once_is_the_new_one(swarm: Swarm, busybox_image: str) -> None:
+    """The bridge of the one before lingers, with the same name and subnet."""
+    manager = swarm.manager
+    make = ["network", "create", "-d", "overlay", "--attachable", "--subnet", "10.80.0.0/24", "again"]
+    manager.docker(*make)
+    manager.docker("run", "--rm", "--network", "again", busybox_image, "true")
+    manager.docker("network", "rm", "again")
+    manager.docker(*make)
+    try:
+        service = ["service", "create", "-d", "--name", "once", "--network", "again"]
+        options = ["--restart-condition", "none", "--stop-grace-period", "0s"]
+        manager.docker(*service, *options, busybox_image, "sleep", "1d")
+        manager.docker("run", "-d", "--name", "single", busybox_image, "sleep", "1d")
+        manager.docker("network", "connect", "--ip", "10.80.0.77", "again", "single")
+        (network,) = manager.json("network", "inspect", "again")
+        assert [each["IPv4Address"] for each in network["Containers"].values()] == ["10.80.0.77/24"]
+        manager.docker("network", "disconnect", "again", "single")
+        wait_until("its task runs", lambda: manager.running("once"))
+    finally:
+        manager.run("rm", "-f", "single", check=False)
+        manager.run("service", "rm", "once", check=False)
+        manager.run("network", "rm", "again", check=False)
+
+
 def test_what_single_containers_have_outlives_the_daemons(swarm: Swarm, busybox_image: str) -> None:
     """What went while a daemon was away is free again, what is there is kept."""
     worker, manager = swarm.workers[1], swarm.manager

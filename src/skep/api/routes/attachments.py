@@ -18,7 +18,7 @@ from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.passthrough import Passthrough
 from skep.api.port import Attachments, Place, SwarmNode
-from skep.api.routes.networks import NetworkRoutes, copy_of
+from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
 from skep.model.wire import Wire
@@ -124,7 +124,8 @@ class AttachmentRoutes:
         local = await self._networks.of_engine(term)
         if local is None:
             return term
-        return copy_of(local) or None
+        # A name is the swarm's to look up: the bridge may be that of a network of before, which had it.
+        return term if is_named(local, term) else copy_of(local) or None
 
     async def _attach(self, attachments: Attachments, name: str, target: str, endpoint: Json) -> Place:
         """Returns where the container is to be. Errors: `NotFound`, `Denied`, in Docker's words; `Conflict`,

@@ -137,10 +137,9 @@ class NetworkRoutes:
     async def bridge_of(self, term: str) -> Json | None:
         """Returns the bridge that stands for the swarm's network with that name or id; None where there is
         none here."""
-        for copy in await self._copies():
-            if term in (copy_of(copy), copy["Labels"].get(COPY_NAME_LABEL)):
-                return copy
-        return None
+        found = [each for each in await self._copies() if term == copy_of(each) or is_named(each, term)]
+        # The bridge of a network of before, with the same name, stays for a moment after it.
+        return max(found, key=lambda copy: str(copy["Created"]), default=None)
 
     # The leader's
 
@@ -276,6 +275,11 @@ class NetworkRoutes:
 def copy_of(local: Json) -> str:
     """Returns the id of the swarm's network that an engine's network stands for; an empty text: none."""
     return str((local.get("Labels") or {}).get(COPY_LABEL, ""))
+
+
+def is_named(copy: Json, name: str) -> bool:
+    """Returns whether the swarm's network that an engine's network stands for has that name."""
+    return bool((copy.get("Labels") or {}).get(COPY_NAME_LABEL) == name)
 
 
 def _of_copy(local: Json) -> Json:

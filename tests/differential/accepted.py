@@ -23,11 +23,18 @@ class Accepted:
     step: str = ".*"
     docker: str = ".*"
     skep: str = ".*"
+    engines: str = ".*"
+    """A pattern of the engine's version (`20.10`, `28.5`): on others the difference is not there."""
     sometimes: bool = False
     """Depends on when Docker's parts run: a whole run need not show it."""
 
-    def matches(self, difference: Difference) -> bool:
+    def is_of(self, engine: str) -> bool:
+        """Whether it is to be met beside an engine of that version."""
+        return re.fullmatch(self.engines, engine) is not None
+
+    def matches(self, difference: Difference, engine: str) -> bool:
         pairs = (
+            (self.engines, engine),
             (self.scenario, difference.scenario),
             (self.step, difference.step),
             (self.where, difference.where),
@@ -37,6 +44,8 @@ class Accepted:
         return all(re.fullmatch(pattern, text, re.DOTALL) for pattern, text in pairs)
 
 
+_OLD = r"20\.10"
+_NEW = r"2[5-9]\..*"
 _TEXT = r"body\.message|stderr|text"
 ACCEPTED: tuple[Accepted, ...] = (
     Accepted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +43,12 @@ class Pair:
     def stop(self) -> None:
         self.both(lambda side: side.stop())
         self._threads.shutdown()
+
+    @cached_property
+    def engine(self) -> str:
+        """The engine's version, as `20.10`."""
+        version = str(self.docker.call("GET", "/version").json()["Version"])
+        return ".".join(version.split(".")[:2])
 
     def differences(self, scenario: Scenario, directory: Path) -> list[Difference]:
         """Takes a scenario on both sides and returns where they differ; both are as before then."""

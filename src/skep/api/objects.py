@@ -158,6 +158,7 @@ class TaskJson(Struct, rename="pascal"):
     networks_attachments: list[AttachmentJson] | msgspec.UnsetType = msgspec.UNSET
     generic_resources: list[GenericResource] | msgspec.UnsetType = msgspec.UNSET
     job_iteration: JobIterationJson | msgspec.UnsetType = msgspec.UNSET
+    volumes: None = None  # cluster volumes; skep has no CSI
 
 
 class TaskWriter:

@@ -22,7 +22,7 @@ from skep.api.errors import answer_errors
 from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
 from skep.api.tls import HalfCloseTls
-from skep.api.versions import MAX_VERSION, PREFIX, Version, check_version, parse_version, show_version
+from skep.api.versions import MAX_VERSION, PREFIX, TooOld, Version, check_version, parse_version, show_version
 from skep.runtime.errors import Invalid
 
 log = structlog.get_logger()
@@ -195,7 +195,10 @@ class ApiServer:
         given = request.match_info.get("version")
         if given is not None:
             version = parse_version(given)
-            check_version(version, await self._max_version())
+            try:
+                check_version(version, await self._max_version())
+            except TooOld as error:
+                return web.Response(status=400, text=f"{error}\n")
             request["api_version"] = version
         return await handler(request)
 

@@ -15,6 +15,11 @@ _PREFIXED = re.compile(r"^/v([0-9.]+)(/.*)$")
 _VERSION = re.compile(r"([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.[0-9]{1,5}){0,2}")
 
 
+class TooOld(Invalid):
+    """The client's version is below the least that is spoken. Docker says so in plain text: clients of that
+    age know no other errors."""
+
+
 def parse_version(text: str) -> Version:
     """Errors: `Invalid`."""
     found = _VERSION.fullmatch(text)
@@ -28,14 +33,14 @@ def show_version(version: Version) -> str:
 
 
 def check_version(version: Version, maximum: Version) -> None:
-    """Errors: `Invalid`, in Docker's words."""
+    """Errors: `Invalid` and `TooOld`, in Docker's words."""
     if version > maximum:
         raise Invalid(
             f"client version {show_version(version)} is too new."
             f" Maximum supported API version is {show_version(maximum)}"
         )
     if version < MIN_VERSION:
-        raise Invalid(
+        raise TooOld(
             f"client version {show_version(version)} is too old."
             f" Minimum supported API version is {show_version(MIN_VERSION)},"
             " please upgrade your client to a newer version"

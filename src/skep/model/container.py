@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from .wire import Port, Uint, Wire
+from .wire import Port, Uint, Wire, always_false
 
 
 class CredentialSpec(Wire, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Privileges(Wire, frozen=True, kw_only=True):
     se_linux_context: SELinuxContext | None = field(default=None, name="SELinuxContext")
     seccomp: SeccompOpts | None = None
     app_armor: AppArmorOpts | None = None
-    no_new_privileges: bool = False
+    no_new_privileges: bool = field(default_factory=always_false)
 
 
 class BindOptions(Wire, frozen=True, kw_only=True):

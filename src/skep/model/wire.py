@@ -34,6 +34,11 @@ def always_zero_ratio() -> float:
     return 0.0
 
 
+def always_false() -> bool:
+    """Default of a flag that Docker writes also where it is not set."""
+    return False
+
+
 def always_empty_text() -> str:
     """Default of a string that Docker writes even when it is empty."""
     return ""

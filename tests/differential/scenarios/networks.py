@@ -84,10 +84,6 @@ SCENARIOS = [
             },
         ),
         "service rm web",
-        "network create -d bridge --scope swarm --config-from nobody none-such",
-        f"{RUN} --network none-such --restart-condition none $IMAGE sleep 1d",
-        settle("web", rejected=1),
-        "service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' web",
         *(
             f"network create -d bridge --scope swarm --config-from plan {options} odd"
             for options in (
@@ -101,6 +97,20 @@ SCENARIOS = [
         "network inspect plain",
         f"network create -d overlay {'a' * 64}",
         f"network create -d overlay -- -{'a' * 63}",
+    ),
+    scenario(
+        "a network of a configuration that nobody has",
+        "network create -d bridge --scope swarm --config-from nobody none-such",
+        post(
+            "/networks/create",
+            {
+                "Name": "none-such",
+                "Driver": "bridge",
+                "Scope": "swarm",
+                "ConfigFrom": {"Network": "nobody"},
+            },
+        ),
+        "network ls -q --filter name=none-such",
     ),
     scenario(
         "network options",
@@ -188,6 +198,27 @@ SCENARIOS = [
         get("/networks/nobody"),
         delete("/networks/nobody"),
         delete("/networks/one"),
+    ),
+    scenario(
+        "networks with wrong subnets by the API",
+        *(
+            post("/networks/create", {"Name": "x", "Driver": "overlay", "IPAM": {"Config": pools}})
+            for pools in (
+                [{"Subnet": "172.28.0.1/24"}],
+                [{"Subnet": "172.28.0.0/255.255.255.0"}],
+                [{"Subnet": "172.28.0.0/024"}],
+                [{"Gateway": "172.28.0.1"}],
+                [{"Subnet": "172.28.0.0/24", "Gateway": "y"}],
+                [{"Subnet": "172.28.0.0/24", "Gateway": "172.29.0.1"}],
+                [{"Subnet": "172.28.0.0/24", "Gateway": "fd00::1"}],
+                [{"Subnet": "172.28.0.0/24", "AuxiliaryAddresses": {"a": "172.29.0.1"}}],
+                [{"Subnet": "172.28.0.0/24", "IPRange": "x"}],
+                [{"Subnet": "172.28.0.0/24", "IPRange": "fd00::/64"}],
+                [{"Subnet": "172.28.0.0/24", "IPRange": "172.29.0.0/25"}],
+                [{"Subnet": "172.28.0.0/24", "IPRange": "172.29.0.1/16"}],
+                [{"Subnet": "x"}, {"Subnet": "172.28.0.1/24", "Gateway": "1.1.1.1"}],
+            )
+        ),
     ),
     scenario(
         "services on networks",

@@ -84,6 +84,8 @@ class NetworkRoutes:
         for each in await self._engine_networks({"name": [spec.name]} if spec.name else {}):
             if each["Name"] == spec.name and COPY_LABEL not in (each.get("Labels") or {}):
                 raise Conflict(f"network with name {spec.name} already exists")
+        if spec.config_from is not None and spec.config_from.network:
+            await self._check_configuration(spec.config_from.network)
         return await self._forward.answer(request, self.create_swarm)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
@@ -238,6 +240,16 @@ class NetworkRoutes:
         return await patiently(ask)
 
     # Asking the engine
+
+    async def _check_configuration(self, name: str) -> None:
+        """Errors: `NotFound` where this node has no such configuration, as in Docker since 25: else every
+        task on the network would be rejected one day."""
+        if self._engine.socket_path is None:
+            return
+        for each in await self._engine_networks({"name": [name]}):
+            if each["Name"] == name and each.get("ConfigOnly"):
+                return
+        raise NotFound(f'configuration network "{name}" does not exist')
 
     async def _engine_list(self, request: web.Request) -> list[Json]:
         if self._engine.socket_path is None:

@@ -29,7 +29,9 @@ CLIENTS_PIN_SINCE = (1, 30)
 STATUS_SINCE = (1, 41)  # `status=true` was added
 
 
-class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):
+class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}):
+    """`warnings` is null where there are none, as in the answer to an update."""
+
     id: str
     warnings: list[str] | None = None
 

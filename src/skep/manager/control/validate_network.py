@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterator
 
 from skep.manager.control.validate import check_dns_name
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
@@ -11,7 +13,11 @@ from skep.runtime.errors import Denied, Invalid, NotFound
 # Drivers of the node's own networks that the swarm may have a name for (`--scope swarm`).
 NODE_LOCAL = ("bridge", "host", "ipvlan", "macvlan")
 RESERVED = ("none", "default")
+_PREFIX = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
 SUBNETS_MAX = 64  # of one network; a bridge has one, and a body must not ask for thousands
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 def validate_network(spec: NetworkSpec) -> None:
@@ -29,6 +35,8 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Denied("Ingress network can only be global scope network")
     if spec.ingress and spec.attachable:
         raise Invalid("rpc error: code = InvalidArgument desc = ingress network cannot be attachable")
+    if spec.enable_ipv4 is False:
+        raise Invalid("IPv4 cannot be disabled in a Swarm scoped network")
     if spec.driver != OVERLAY and spec.driver not in NODE_LOCAL:
         raise NotFound(f'plugin "{spec.driver}" not found')
     if spec.ipam is None:
@@ -39,8 +47,7 @@ def validate_network(spec: NetworkSpec) -> None:
         )
     if len(spec.ipam.config) > SUBNETS_MAX:
         raise Invalid(f"a network has at most {SUBNETS_MAX} subnets, {len(spec.ipam.config)} are asked for")
-    for config in spec.ipam.config:
-        _pool(config)
+    _check_pools(spec.ipam, spec.enable_ipv6)
 
 
 def _only_from_configuration(spec: NetworkSpec) -> None:
@@ -54,25 +61,70 @@ def _only_from_configuration(spec: NetworkSpec) -> None:
         raise Denied(f"network driver options {no}")
 
 
-def _pool(config: IPAMConfig) -> None:
-    what = "rpc error: code = InvalidArgument desc = ipam configuration:"
-    try:
-        subnet = ipaddress.ip_network(config.subnet if "/" in config.subnet else "", strict=False)
-    except ValueError as error:
-        raise Invalid(f"Invalid subnet {config.subnet} : invalid CIDR address: {config.subnet}") from error
+def _check_pools(ipam: IPAM, is_ipv6: bool) -> None:
+    """Errors: `Invalid`, which says all that is wrong (moby's ValidateIPAM, since engine 25)."""
+    wrong = [text for config in ipam.config for text in _wrong_in(config, is_ipv6)]
+    if wrong:
+        listed = wrong[0] if len(wrong) == 1 else "\n".join(f"* {text}" for text in wrong)
+        raise Invalid(f"invalid network config:\n{listed}")
+
+
+def _wrong_in(config: IPAMConfig, is_ipv6: bool) -> Iterator[str]:
+    interface = _prefix(config.subnet)
+    if interface is None:
+        yield f"invalid subnet {config.subnet}: invalid CIDR block notation"
+        return
+    subnet = interface.network
+    if subnet.version == 6 and not is_ipv6:
+        return  # it is kept, and nothing is given out of it
+    if interface.ip != subnet.network_address:
+        yield f"invalid subnet {config.subnet}: it should be {subnet}"
     if config.ip_range:
-        try:
-            within = ipaddress.ip_network(config.ip_range, strict=False)
-        except ValueError as error:
-            raise Invalid(f"{what} invalid range {config.ip_range}") from error
-        if within.network_address not in subnet or within.broadcast_address not in subnet:
-            raise Invalid(f"{what} subnet {config.subnet} does not contain range {config.ip_range}")
-    named = [("gateway", config.gateway)] if config.gateway else []
-    named += [("auxiliary address", text) for text in config.auxiliary_addresses.values()]
-    for kind, text in named:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError as error:
-            raise Invalid(f"{what} invalid {kind} {text}") from error
-        if address not in subnet:
-            raise Invalid(f"{what} subnet {config.subnet} does not contain {kind} {text}")
+        yield from _wrong_in_range(config, subnet)
+    named = [(f"gateway {config.gateway}", config.gateway)]
+    named += [(f"auxiliary address {name}", text) for name, text in config.auxiliary_addresses.items()]
+    for what, text in named:
+        wrong = _wrong_in_address(what, text, config.subnet, subnet) if text else ""
+        if wrong:
+            yield wrong
+
+
+def _wrong_in_range(config: IPAMConfig, subnet: Subnet) -> Iterator[str]:
+    what = f"invalid ip-range {config.ip_range}:"
+    interface = _prefix(config.ip_range)
+    if interface is None:
+        yield f"{what} invalid CIDR block notation"
+        return
+    within = interface.network
+    if within.version != subnet.version:
+        yield f"{what} parent subnet is an IPv{subnet.version} block"
+        return
+    if within.prefixlen < subnet.prefixlen:
+        yield f"{what} CIDR block is bigger than its parent subnet {config.subnet}"
+    if interface.ip != within.network_address:
+        yield f"{what} it should be {within}"
+    if not within.overlaps(subnet):
+        yield f"{what} parent subnet {config.subnet} doesn't contain ip-range"
+
+
+def _wrong_in_address(what: str, text: str, parent: str, subnet: Subnet) -> str:
+    """Returns an empty text where nothing is."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return f"invalid {what}: invalid address"
+    if address.version != subnet.version:
+        return f"invalid {what}: parent subnet is an IPv{subnet.version} block"
+    if address not in subnet:
+        return f"invalid {what}: parent subnet {parent} doesn't contain this address"
+    return ""
+
+
+def _prefix(text: str) -> Interface | None:
+    """Returns an address with its prefix's length, as Go's netip.ParsePrefix reads it; None for others."""
+    if not _PREFIX.fullmatch(text):
+        return None  # Python takes masks and leading zeros, too
+    try:
+        return ipaddress.ip_interface(text)
+    except ValueError:
+        return None

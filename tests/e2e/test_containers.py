@@ -168,10 +168,6 @@ def test_every_field_is_so_inside(
     [
         ({"Isolation": "hyperv"}, "invalid isolation 'hyperv' on linux"),
         ({"Privileges": {"CredentialSpec": {"File": "x.json"}}}, "credentialspec=file://x.json"),
-        (
-            {"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "s"}}]},
-            "VolumeOptions.Subpath needs Docker Engine 26.0",
-        ),
         ({"Mounts": [{"Type": "bind", "Source": "/no/such", "Target": "/x"}]}, "does not exist: /no/such"),
     ],
 )
@@ -182,6 +178,31 @@ def test_what_this_engine_cannot_do_rejects_the_task(
     task = ends(lone, service)
     assert task["CurrentState"].startswith("Rejected")
     assert words in task["Error"]
+
+
+def test_a_part_of_a_volume_is_mounted_where_the_engine_knows_how(
+    lone: Swarm, service: str, busybox_image: str
+) -> None:
+    """Engine 20.10 would mount the whole volume without a word."""
+    known = tuple(map(int, lone.manager.docker("version", "-f", "{{.Server.APIVersion}}").split(".")))
+    lone.manager.docker("volume", "create", "parts")
+    filled = "mkdir /v/one && echo of one >/v/one/file"
+    lone.manager.docker("run", "--rm", "-v", "parts:/v", busybox_image, "sh", "-c", filled)
+    part = {"Type": "volume", "Source": "parts", "Target": "/x", "VolumeOptions": {"Subpath": "one"}}
+    create(lone, service, {"Image": busybox_image, "Command": ["/bin/sleep", "1d"], "Mounts": [part]})
+    try:
+        if known < (1, 45):
+            words = "VolumeOptions.Subpath needs Docker Engine 26.0"
+            wait_until(
+                "it is rejected", lambda: any(words in t["Error"] for t in lone.manager.tasks(service))
+            )
+        else:
+            assert Running(lone, service).sh("cat /x/file") == "of one"
+    finally:
+        lone.manager.docker("service", "rm", service)
+        wait_until(
+            "the volume goes", lambda: lone.manager.run("volume", "rm", "parts", check=False).returncode == 0
+        )
 
 
 def without_check(lone: Swarm, name: str) -> dict[str, Any] | None:

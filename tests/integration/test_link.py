@@ -173,12 +173,17 @@ async def test_garbage_instead_of_tls_disturbs_nobody(port: Port) -> None:
 
 
 async def test_a_peer_that_does_not_answer_is_named() -> None:
-    silent = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    held: list[
+        asyncio.StreamWriter
+    ] = []  # since Python 3.13 a writer that nobody holds closes its connection
+    silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     context = client_context(Swarm().keys("worker"))
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port} did not answer within 0.5 s"):
         await connect("127.0.0.1", port, context, Recorder(), timeout_s=0.5)
     silent.close()
+    for writer in held:
+        writer.close()
 
 
 async def test_contexts_in_turn_keep_nodes_apart(port: Port) -> None:

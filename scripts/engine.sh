@@ -13,7 +13,8 @@ usage() { echo "usage: engine.sh start DIR BRIDGE [--own-network] | stop DIR" >&
 [ $# -ge 2 ] || usage
 dir=$2
 
-running() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
+# The pid may be another's by now, or one of another root's.
+running() { [ -s "$dir/pid" ] && grep -qsaF -- "$dir/" "/proc/$(cat "$dir/pid")/cmdline"; }
 
 start() {
     local bridge=$1 number=$((RANDOM % 200 + 20)) inside=()

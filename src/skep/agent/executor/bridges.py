@@ -18,8 +18,9 @@ import structlog
 
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import TaskContext
+from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
 from skep.agent.executor.routes import clash_with_host
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
 from skep.rpc.messages import TaskNetwork
@@ -161,9 +162,9 @@ class Bridges:
             except EngineError as error:
                 if await self.listed(network.id):
                     return  # another node that shares this engine was faster
-                if error.status == 409 and name == network.name:
+                if is_name_taken(error) and name == network.name:
                     continue  # a network of the engine's own has the name
-                if error.status not in (400, 403) or "overlap" not in str(error).lower():
+                if not is_overlap(error):
                     raise
                 if await self._came_after_all(network, create):
                     return

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from skep.agent.executor.engine import EngineError
+from skep.agent.executor.refusals import EngineError, may_pass
 from skep.runtime.errors import Unavailable
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class EngineCalls:
             try:
                 return await self.call(call, gate)
             except EngineError as error:
-                if error.status < 500 or not tries_left:
+                if not may_pass(error) or not tries_left:
                     raise
             await asyncio.sleep(RETRY_MIN_S)
         return None

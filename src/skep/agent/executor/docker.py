@@ -22,10 +22,11 @@ from skep.agent.executor.container_config import (
     attach_to,
     create_body,
 )
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Report, TaskContext
+from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone
 from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
@@ -187,10 +188,10 @@ class DockerExecutor:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:
             # An earlier try whose answer was lost, or an earlier process, created it.
-            found = (
-                await self._calls.call(lambda: self._engine.inspect(name)) if error.status == 409 else None
-            )
-            if found is None or found["Config"]["Labels"].get(TASK_LABEL) != task_id:
+            if not is_name_taken(error):
+                raise
+            found = await self._calls.call(lambda: self._engine.inspect(name))
+            if found is None or (found["Config"]["Labels"] or {}).get(TASK_LABEL) != task_id:
                 raise
             container_id = str(found["Id"])
         for network, endpoint in networks[1:]:
@@ -205,7 +206,7 @@ class DockerExecutor:
             try:
                 await self._calls.to_the_end(lambda: self._start_once(name))
             except EngineError as error:
-                if not context.task.addresses or "network" not in str(error) or "not found" not in str(error):
+                if not context.task.addresses or not is_network_gone(error):
                     raise
                 # Another node that shares this engine has just removed the bridge: it took it for unused.
                 await self._calls.call(lambda: self._engine.remove(name))

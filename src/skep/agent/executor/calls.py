@@ -29,9 +29,16 @@ class EngineCalls:
         self.stop_gate = asyncio.Semaphore(STOPS_MAX)
         self._is_away = False
 
-    async def call(self, call: Callable[[], Awaitable[T]], gate: asyncio.Semaphore | None = None) -> T:
-        """Makes one engine call, again and again while the engine cannot be reached."""
+    async def call(
+        self,
+        call: Callable[[], Awaitable[T]],
+        gate: asyncio.Semaphore | None = None,
+        patience_s: float | None = None,
+    ) -> T:
+        """Makes one engine call, again and again while the engine cannot be reached: for `patience_s`, where
+        there is somebody to be told. Errors: `Unavailable` only then, `EngineError`."""
         retry_s = RETRY_MIN_S
+        began = asyncio.get_running_loop().time()
         while True:
             try:
                 async with gate or self.gate:
@@ -42,6 +49,8 @@ class EngineCalls:
                 if not self._is_away:  # said once, not by each of a hundred tasks
                     log.warning("engine.unreachable", error=str(error))
                 self._is_away = True
+                if patience_s is not None and asyncio.get_running_loop().time() - began > patience_s:
+                    raise
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
 

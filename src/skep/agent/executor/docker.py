@@ -16,6 +16,7 @@ import structlog
 
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
+from skep.agent.executor.clearing import GIVE_UP_S, Clearing
 from skep.agent.executor.container_config import (
     NODE_LABEL,
     TASK_LABEL,
@@ -63,6 +64,7 @@ class DockerExecutor:
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._watcher: asyncio.Task[None] | None = None
+        self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
@@ -96,6 +98,8 @@ class DockerExecutor:
         self._bridges.adopt(task_id, tuple(each for each in ids if each))
 
     def begin(self, action: Action, context: TaskContext) -> None:
+        if self._is_over:
+            return
         task_id = context.task.id
         former = self._works.get(task_id)
         if action is Action.STOP:
@@ -110,6 +114,8 @@ class DockerExecutor:
         work.add_done_callback(lambda done: self._finished(task_id, done))
 
     def remove_unknown(self, task_id: str) -> None:
+        if self._is_over:
+            return
         former = self._works.get(task_id)
         if former is not None:
             former.cancel()
@@ -135,6 +141,26 @@ class DockerExecutor:
         self._watch.clear()
         self._bridges.clear()
         await self._engine.close()
+
+    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
+        if not node_id:  # of no swarm yet: such a label would be anybody's
+            return []
+        if node_id == self._node_id:
+            await self._give_up()
+        left = await Clearing(self._engine, self._calls, node_id, sweeps).clear()
+        return left + self._files.clear(node_id)
+
+    async def _give_up(self) -> None:
+        """Ends what is under way; nothing begins any more."""
+        self._is_over = True
+        under_way = {*self._works.values(), *self._asides, *([self._watcher] if self._watcher else [])}
+        for work in under_way:
+            work.cancel()
+        if under_way:  # an engine that is just creating a container answers first
+            await asyncio.wait(under_way, timeout=GIVE_UP_S)
+        for work in under_way:
+            work.cancel()
+        self._watcher = None
 
     @property
     def _node_filter(self) -> str:

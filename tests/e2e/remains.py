@@ -32,7 +32,7 @@ def remains(engine_socket: str, hosts: list[Host]) -> Remains:
         "rules": _rules(engine_socket),
         "mounts": {each for each in _mounts() if _is_of(each, hosts)},
         "files": {str(path) for host in hosts for path in _files(host)},
-        "processes": {each for host in hosts for each in _processes(host)},
+        "processes": {each for host in hosts for each in processes(host)},
         "sockets": {each for host in hosts for each in _sockets(host)},
     }
 
@@ -96,7 +96,7 @@ def _files(host: Host) -> list[Path]:
     return [path for path in host.state_dir.rglob("*") if path.is_socket() or not path.is_dir()]
 
 
-def _processes(host: Host) -> list[str]:
+def processes(host: Host) -> list[str]:
     """Returns the processes that have to do with the host's directory, but for its daemon."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

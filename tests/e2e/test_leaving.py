@@ -13,7 +13,7 @@ import pytest
 
 from .engine_line import EngineLine
 from .hosts import Host, free_port, wait_until
-from .remains import Remains, new_in, remains, task_files
+from .remains import Remains, new_in, processes, remains, task_files
 
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -50,8 +50,8 @@ class Machine:
         host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address, *options)
         return address
 
-    def join(self, host: Host, manager: Host, address: str) -> None:
-        token = manager.docker("swarm", "join-token", "-q", "worker")
+    def join(self, host: Host, manager: Host, address: str, role: str = "worker") -> None:
+        token = manager.docker("swarm", "join-token", "-q", role)
         own = f"127.0.0.1:{free_port()}"
         host.docker("swarm", "join", "--token", token, "--advertise-addr", own, "--listen-addr", own, address)
 
@@ -100,6 +100,15 @@ def stubborn(host: Host, image: str, *options: str, name: str = "stubborn", repl
 
 def left_of(host: Host, node: str) -> list[str]:
     return host.docker("ps", "-aq", "--filter", f"label=com.docker.swarm.node.id={node}").split()
+
+
+def files_of(host: Host) -> set[str]:
+    """Returns the files in the host's directory, without its sockets."""
+    return {
+        str(path.relative_to(host.state_dir))
+        for path in host.state_dir.rglob("*")
+        if not path.is_dir() and not path.is_socket()
+    }
 
 
 def test_who_leaves_leaves_nothing(machine: Machine, busybox_image: str) -> None:
@@ -339,3 +348,56 @@ def test_a_join_that_fails_leaves_nothing(machine: Machine) -> None:
         assert worker.pinged() == "inactive"
         assert machine.new() == {}, arguments
     assert manager.docker("node", "ls", "-q").count("\n") == 0, "nobody was taken in"
+
+
+def test_a_manager_that_leaves_leaves_nothing_and_the_others_go_on(
+    machine: Machine, busybox_image: str
+) -> None:
+    first, second = machine.host("mg0"), machine.host("mg1")
+    address = machine.init(first)
+    machine.join(second, first, address, "manager")
+    wait_until("both manage", lambda: second.run("node", "ls", check=False).returncode == 0, 60)
+    node = node_id(second)
+    stubborn(first, busybox_image, replicas=4)
+    assert len(left_of(first, node)) == 2
+    second.docker("swarm", "leave", "--force")
+    assert left_of(first, node) == []
+    assert files_of(second) == {"lock"}
+    assert processes(second) == []
+    wait_until("the other has all", lambda: len(first.running("stubborn")) == 4, 60)
+
+
+def test_a_manager_that_was_removed_while_it_was_down_cleans_up(machine: Machine, busybox_image: str) -> None:
+    hosts = [machine.host(f"mg{n}") for n in range(3)]
+    first, last = hosts[0], hosts[2]
+    address = machine.init(first)
+    for host in hosts[1:]:
+        machine.join(host, first, address, "manager")
+        wait_until("it manages", lambda host=host: host.run("node", "ls", check=False).returncode == 0, 60)
+    node = node_id(last)
+    create(first, "--name", "s", "--mode", "global", "--stop-grace-period", "60s", busybox_image, *STUBBORN)
+    wait_until("it runs", lambda: len(first.running("s")) == 3, 60)
+    last.kill()
+    wait_until("it is missed", lambda: "Unreachable" in first.docker("node", "ls"), 60)
+    first.docker("node", "demote", "mg2")
+    first.docker("node", "rm", "--force", "mg2")
+    assert len(left_of(first, node)) == 1
+    last.start(wait_for=("info",))
+    wait_until("its containers are gone", lambda: not left_of(first, node), 60)
+    last.docker("swarm", "leave", "--force")
+    assert files_of(last) == {"lock"}
+    assert processes(last) == []
+
+
+def test_a_manager_that_nobody_can_let_go_of_leaves_nothing(machine: Machine, busybox_image: str) -> None:
+    first, second = machine.host("mg0"), machine.host("mg1")
+    machine.join(second, first, machine.init(first), "manager")
+    wait_until("both manage", lambda: second.run("node", "ls", check=False).returncode == 0, 60)
+    node = node_id(second)
+    stubborn(first, busybox_image, replicas=4)
+    first.kill()
+    second.docker("swarm", "leave", "--force")
+    assert left_of(second, node) == []
+    assert files_of(second) == {"lock"}
+    assert processes(second) == []
+    first.start(wait_for=("info",))

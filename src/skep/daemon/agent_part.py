@@ -109,6 +109,7 @@ class AgentPart:
         """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
         people."""
         await end(self._work)  # the manager has no say any more
+        await self.attachments.give_up()
         return await self._executor.clear(self._node_id, sweeps=True)
 
     async def _run(self) -> None:

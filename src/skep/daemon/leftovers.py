@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.agent.executor.port import Executor
+from skep.daemon import words
 from skep.daemon.state import StateDir
 from skep.runtime.errors import SkepError
 from skep.runtime.works import end
@@ -96,7 +97,7 @@ class Leftovers:
         if not left:
             log.info("leftovers.gone", node_id=node_id)
             self.forget(node_id)
-        elif self._said.get(node_id) != (text := "; ".join(left)):
+        elif self._said.get(node_id) != (text := words.listed(left)):
             log.warning("leftovers.stay", node_id=node_id, left=text)
             self._said[node_id] = text
 

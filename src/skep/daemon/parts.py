@@ -266,5 +266,5 @@ class Parts:
 
     async def _clear(self, agent: AgentPart) -> None:
         while left := await agent.clear():
-            log.warning("node.not_cleared", left="; ".join(left))
+            log.warning("node.not_cleared", left=words.listed(left))
             await asyncio.sleep(AGAIN_S)

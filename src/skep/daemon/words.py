@@ -39,14 +39,18 @@ LOCKED_LEAVE = (
 )
 
 
+def listed(left: list[str]) -> str:
+    """Returns what is still there of a node, in so many words at most."""
+    more = [f"and {len(left) - LEFT_MAX} more"] if len(left) > LEFT_MAX else []
+    return "; ".join([*left[:LEFT_MAX], *more])
+
+
 def left_behind(left: list[str]) -> str:
     """Returns what to say of a node that has left, and of what is still there."""
-    more = [f"and {len(left) - LEFT_MAX} more"] if len(left) > LEFT_MAX else []
-    shown = "; ".join([*left[:LEFT_MAX], *more])
     return (
-        f"This node has left the swarm, but some of what it had could not be removed: {shown}. skepd goes on"
-        " trying for as long as it runs; `docker rm -f` and `docker network rm` on the Docker Engine itself"
-        " may help."
+        f"This node has left the swarm, but some of what it had could not be removed: {listed(left)}."
+        " skepd goes on trying for as long as it runs; `docker rm -f` and `docker network rm` on the Docker"
+        " Engine itself may help."
     )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from .hosts import Host
+from .remains import new_in, remains, task_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,21 +28,37 @@ def quickstart(home: Path, engine: str, *arguments: str) -> str:
 def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
     engine_socket: str, short_dir: Path
 ) -> None:
+    """Down takes all of it, also what a daemon that was killed ran."""
     home, engine = short_dir / "q", f"unix://{engine_socket}"
+    hosts = [Host(home, name, engine) for name in ("mg0", "mg1", "mg2", "w0", "w1")]
+    before = remains(engine_socket, hosts)
+    nodes: list[str] = []
     try:
         last = quickstart(home, engine).splitlines()[-1]
         assert last == f"export DOCKER_HOST=unix://{home}/mg0.sock"
-        host = last.removeprefix("export DOCKER_HOST=")
         again = quickstart(home, engine)
         assert again.splitlines()[-1] == last
         assert "service create" not in again
-        ps = ["docker", "-H", host, "service", "ps", "hello", "--format", "{{.CurrentState}}"]
-        states = subprocess.run(ps, capture_output=True, text=True, check=True).stdout.split("\n")
+        first, killed = hosts[0], hosts[-1]
+        states = first.docker("service", "ps", "hello", "--format", "{{.CurrentState}}").split("\n")
         assert len([state for state in states if state.startswith("Running")]) == 3
         assert "service ls" in quickstart(home, engine, "status")
+        first.docker("network", "create", "-d", "overlay", "n")
+        first.docker("secret", "create", "s", "-", data=b"secret")
+        options = ["--name", "all", "--mode", "global", "--network", "n", "--secret", "s"]
+        image = [
+            "--no-resolve-image",
+            "skep-quickstart",
+            "sh",
+            "-c",
+            "trap '' TERM; while sleep 1; do :; done",
+        ]
+        first.docker("service", "create", "-q", *options, "--stop-grace-period", "60s", *image)
+        nodes = [host.docker("info", "-f", "{{.Swarm.NodeID}}") for host in hosts]
+        assert task_files(nodes[-1])
+        os.kill(int((home / f"{killed.name}.pid").read_text()), signal.SIGKILL)
     finally:
         quickstart(home, engine, "down")
     assert not home.exists()
-    left = ["docker", "-H", engine, "ps", "-aq", "--filter", "label=com.docker.swarm.service.name=hello"]
-    assert subprocess.run(left, capture_output=True, text=True, check=True).stdout == ""
-    assert subprocess.run(["pgrep", "-f", str(home)], capture_output=True).returncode == 1
+    assert new_in(remains(engine_socket, hosts), before) == {}
+    assert [path for node in nodes for path in task_files(node)] == []

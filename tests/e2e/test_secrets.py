@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skep.agent.executor.task_files import DIRECTORY, is_in_memory
+from skep.agent.executor.in_memory import is_in_memory
+from skep.agent.executor.task_files import DIRECTORY
 from tests.leaks import leaks_below
 
 from .hosts import Swarm, wait_until

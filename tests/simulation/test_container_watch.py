@@ -10,8 +10,9 @@ import pytest
 
 from skep.agent.executor.calls import STOP_TRIES, EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
-from skep.agent.executor.engine import EngineError, Json
+from skep.agent.executor.engine import Json
 from skep.agent.executor.port import Observation
+from skep.agent.executor.refusals import EngineError
 from skep.agent.executor.watch import UNHEALTHY, UNHEALTHY_RETRY_S, ContainerWatch
 from skep.model.states import FAILED
 from skep.runtime.clock import SystemClock

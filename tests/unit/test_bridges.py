@@ -8,7 +8,7 @@ import pytest
 
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
-from skep.agent.executor.engine import EngineError
+from skep.agent.executor.refusals import EngineError
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL
 from skep.rpc.messages import TaskNetwork
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from skep.agent.executor import task_files
+from skep.agent.executor import in_memory, task_files
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.task_files import TaskFiles
 from skep.manager.dispatcher.materials import GIVEN_MAX_BYTES, given, withdrawn
@@ -105,7 +105,7 @@ def context(container: ContainerSpec = USES, **data: Given) -> TaskContext:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskFiles:
-    monkeypatch.setattr(task_files, "ensure_memory", lambda directory: None)
+    monkeypatch.setattr(in_memory, "ensure_memory", lambda directory: None)
     made = TaskFiles(tmp_path)
     made.start("n1")
     return made
@@ -187,7 +187,7 @@ def test_a_task_is_told_that_its_files_cannot_be_written(
     def refused(directory: Path) -> None:
         raise PermissionError(13, "Permission denied", str(directory))
 
-    monkeypatch.setattr(task_files, "ensure_memory", refused)
+    monkeypatch.setattr(in_memory, "ensure_memory", refused)
     made = TaskFiles(tmp_path / "root")
     made.start("n1")
     with pytest.raises(SkepError, match=r"secrets and configs cannot be put below .*: .*Permission denied"):
@@ -195,5 +195,5 @@ def test_a_task_is_told_that_its_files_cannot_be_written(
 
 
 def test_a_disk_is_not_taken_for_memory() -> None:
-    assert task_files.is_in_memory(Path("/dev/shm"))
-    assert not task_files.is_in_memory(Path("/proc"))
+    assert in_memory.is_in_memory(Path("/dev/shm"))
+    assert not in_memory.is_in_memory(Path("/proc"))

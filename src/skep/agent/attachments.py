@@ -47,6 +47,7 @@ class Attachments:
         self._waiting: dict[int, asyncio.Future[messages.Attached]] = {}
         self._telling: asyncio.Task[None] | None = None
         self._tell_again = False
+        self._is_over = False
         self._has_any = False  # as was told last
         if containers is not None:
             session.on_attachments = self._heard
@@ -84,6 +85,8 @@ class Attachments:
         """
         assert self._containers is not None
         assert self._turn.locked()
+        if self._is_over:
+            raise Unavailable(f"network {network} is not known here any more: this node leaves its swarm")
         if not self._session.manager_knows(messages.ATTACH):
             raise Unavailable(
                 f"network {network} is not known here, and no manager that could give an address of it is in"
@@ -98,6 +101,13 @@ class Attachments:
             given = await self._ask(network, address)
         name = await self._containers.prepare(given.network, given.address)
         return Place(name, given.address.address.partition("/")[0], self._node_id)
+
+    async def give_up(self) -> None:
+        """The swarm is over for this node: who is being attached is done first, nobody is any more."""
+        self._is_over = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S), self._turn:
+                pass
 
     def tell_soon(self) -> None:
         """The manager wants to know what is in use, or must be told again."""

@@ -105,11 +105,12 @@ class AgentPart:
         await self._logs.close()
         await self._executor.close()
 
-    async def remove_containers(self) -> None:
-        """Ends what runs here: the node leaves its swarm."""
-        with contextlib.suppress(SkepError):
-            for adopted in await self._executor.adopt():
-                self._executor.remove_unknown(adopted.task_id)
+    async def clear(self) -> list[str]:
+        """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
+        people."""
+        await end(self._work)  # the manager has no say any more
+        await self.attachments.give_up()
+        return await self._executor.clear(self._node_id, sweeps=True)
 
     async def _run(self) -> None:
         await lasting("worker", self._worker.start, ENGINE_RETRY_S)

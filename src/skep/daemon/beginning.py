@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +20,9 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Corrupt, NoAddress, Unavailable
 from skep.store.port import Put
 from skep.store.seal import KEY_BYTES
+
+if TYPE_CHECKING:
+    from skep.daemon.manager_part import ManagerPart
 
 log = structlog.get_logger()
 
@@ -46,16 +50,18 @@ class Beginning:
         have `grace_s` at least to find it. Errors: `Invalid`, `Unavailable`, `Corrupt`; then it is forgotten.
         """
         self._parts.forget()
-        self._keys.take(os.urandom(KEY_BYTES), unlock_key)
-        manager = await self._parts.make_manager(keys, membership)
-        manager.grace_until = asyncio.get_running_loop().time() + grace_s
+        manager: ManagerPart | None = None
         try:
+            self._keys.take(os.urandom(KEY_BYTES), unlock_key)
+            manager = await self._parts.make_manager(keys, membership)
+            manager.grace_until = asyncio.get_running_loop().time() + grace_s
             self._keys.save(keys)
             await manager.start(first)
             await manager.wait_leading()
             self._state.save(membership)
         except BaseException:
-            await manager.stop()
+            if manager is not None:
+                await manager.stop()
             self._parts.forget()
             raise
         self._parts.running_manager = manager
@@ -65,8 +71,12 @@ class Beginning:
     def enter(self, membership: Membership, keys: NodeKeys) -> None:
         """Starts the agent of a node that has joined. Errors: `Invalid`."""
         self._parts.forget()
-        self._keys.save(keys)
-        self._state.save(membership)
+        try:
+            self._keys.save(keys)
+            self._state.save(membership)
+        except BaseException:
+            self._parts.forget()
+            raise
         self._parts.take(membership)
         self._parts.start_agent(membership, keys)
 
@@ -79,6 +89,9 @@ class Beginning:
         """
         self._state.tighten()
         membership = self._state.load()
+        if membership is not None:  # the daemon ended in the middle of a leave
+            self._parts.leftovers.forget(membership.node_id)
+        self._parts.leftovers.begin()
         if membership is None:
             return
         if membership.role == "manager" and not self._keys.open():

@@ -73,6 +73,7 @@ class SkepNode:
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
         await self._parts.stop()
+        await self._parts.leftovers.close()
         self.sockets.close()
         self._state.close()
 

@@ -97,6 +97,7 @@ class Orders:
             now, new_id = self._clock.now(), id_source(self._rng)
             autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
             key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
+            await self._parts.leftovers.clear_first()
             membership, keys, first = found_swarm(
                 request, self._hostname, listen, advertise, now, new_id, key
             )
@@ -121,6 +122,7 @@ class Orders:
             membership, keys, first = restored_swarm(
                 cluster, puts, self._hostname, listen, advertise, now, new_id
             )
+            await self._parts.leftovers.clear_first()
             await self._beginning.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
             await self._wait_ready()
             log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
@@ -173,6 +175,7 @@ class Orders:
                 advertise=join_address(*advertise),
                 data_path=data_path,
             )
+            await self._parts.leftovers.clear_first()
             self._beginning.enter(membership, enrolment.keys)
             await self._wait_ready()
 
@@ -186,7 +189,8 @@ class Orders:
             return await self._mover.reconnect(request)
 
     async def leave(self, force: bool) -> None:
-        """Errors: `Unavailable` in no swarm, or for a manager without force."""
+        """Errors: `Unavailable` in no swarm, or for a manager without force; `SkepError` says what could not
+        be removed: the node has left all the same."""
         async with self._change:
             if not self._parts.is_in_swarm:
                 raise Unavailable("This node is not part of a swarm")
@@ -196,7 +200,9 @@ class Orders:
                 if not force:
                     raise Unavailable(await self._why_not_leave())
                 await self._demote_first()
-            await self._parts.leave()
+            left = await self._parts.leave()
+            if left:
+                raise SkepError(words.left_behind(left))
 
     async def _why_not_leave(self) -> str:
         manager = self._parts.running_manager

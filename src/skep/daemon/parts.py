@@ -12,22 +12,27 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
 from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
 from skep.daemon import words
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.keys import KeyFiles
+from skep.daemon.leftovers import AGAIN_S, Leftovers
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.rpc.certificates import NodeKeys, validity_of
 from skep.runtime.clock import Clock
-from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.errors import Unavailable
+from skep.runtime.works import end
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
+
+log = structlog.get_logger()
 
 
 class Parts:
@@ -60,6 +65,8 @@ class Parts:
         self.running_agent: AgentPart | None = None
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
+        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm)
+        self._clearing: asyncio.Task[None] | None = None  # of a node that the swarm has removed
         self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
         self.error = ""
         self.not_after = 0.0  # of the certificate in use
@@ -155,25 +162,35 @@ class Parts:
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
         await self.role.stop()
+        await end(self._clearing)
         if self.running_agent is not None:
             await self.running_agent.stop()
         if self.running_manager is not None:
             await self.running_manager.stop()
         self.running_agent = self.running_manager = None
 
-    async def leave(self) -> None:
-        """Ends everything, containers too, and forgets the swarm."""
+    async def leave(self) -> list[str]:
+        """Ends everything, containers too, and forgets the swarm. Returns what is still there, for people;
+        it is looked after from now on."""
+        node_id, agent = self.membership.node_id, self.running_agent
+        self.leftovers.remember(node_id)
         await self.role.stop()
-        if self.running_agent is not None:
-            await self.running_agent.remove_containers()
-            await self.running_agent.stop()
+        await end(self._clearing)
+        left = await agent.clear() if agent is not None else []
+        if agent is not None:
+            await agent.stop()
         if self.running_manager is not None:
             await self.running_manager.stop()
-        if self.is_locked:
-            await self._remove_containers(self.membership.node_id)
         self.running_agent = self.running_manager = self._membership = None
-        self.error = ""
+        if agent is None:  # locked, expired, or it never came up
+            left = await self.leftovers.clear(node_id)
+        self.error, self.is_misplaced = "", False
         self.forget()
+        if left:
+            self.leftovers.begin()
+        else:
+            self.leftovers.forget(node_id)
+        return left
 
     def forget(self) -> None:
         """Forgets the swarm, on disk too."""
@@ -226,15 +243,6 @@ class Parts:
         if self.is_misplaced:
             self.is_misplaced, self.error = False, ""
 
-    async def _remove_containers(self, node_id: str) -> None:
-        """Ends what runs here for a swarm whose agent does not run."""
-        executor = self._make_executor()
-        with contextlib.suppress(SkepError):
-            await executor.start(node_id, lambda seen: None)
-            for adopted in await executor.adopt():
-                executor.remove_unknown(adopted.task_id)
-        await executor.close()
-
     def _renewed(self, keys: NodeKeys) -> None:
         """Errors: `Invalid` where the new certificate cannot be written."""
         self._keys.save(keys)
@@ -254,4 +262,9 @@ class Parts:
         """The swarm no longer knows this node: what it runs for the swarm ends."""
         self.error = f"{message}: leave the swarm (docker swarm leave) and join again"
         if self.running_agent is not None:
-            self._leaving = asyncio.ensure_future(self.running_agent.remove_containers())
+            self._clearing = asyncio.ensure_future(self._clear(self.running_agent))
+
+    async def _clear(self, agent: AgentPart) -> None:
+        while left := await agent.clear():
+            log.warning("node.not_cleared", left=words.listed(left))
+            await asyncio.sleep(AGAIN_S)

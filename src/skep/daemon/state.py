@@ -9,12 +9,16 @@ import stat
 from pathlib import Path
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from skep.rpc.certificates import write_file
 from skep.runtime.errors import Corrupt, Invalid
 
 VERSION = 1
+FORMER = "former-nodes.json"
+
+log = structlog.get_logger()
 
 
 class Membership(Struct, frozen=True, kw_only=True):
@@ -95,6 +99,29 @@ class StateDir:
         """Forgets this node's copy of the swarm's store."""
         for name in ("etcd", "keys"):
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def load_former(self) -> list[str]:
+        """Returns the ids of nodes that this daemon was before, and that have left something on the engine.
+        A file that cannot be read keeps nobody from starting: it is said, and taken for none."""
+        file = self.path / FORMER
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=list[str])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("former_nodes.not_read", file=str(file), error=str(error))
+            return []
+
+    def save_former(self, node_ids: list[str]) -> None:
+        """Errors: `Invalid` where it cannot be written."""
+        file = self.path / FORMER
+        try:
+            if node_ids:
+                write_file(file, msgspec.json.encode(node_ids))
+            else:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise Invalid(f"the state directory cannot be written: {error}") from error
 
     def tighten(self) -> None:
         """Takes from others what an earlier skep, or an earlier umask, let them read. Errors: `Invalid`."""

@@ -22,6 +22,7 @@ STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
     ' Use the "docker info" command to see the current swarm status of your node.'
 )
+LEFT_MAX = 10  # things that could not be removed and are named: they are all of a kind, mostly
 _LEAVING = "You are attempting to leave the swarm on a node that is participating as a manager. "
 _LOST = (
     "The only way to restore a swarm that has lost consensus is to reinitialize it with"
@@ -36,6 +37,21 @@ LOCKED = (
 LOCKED_LEAVE = (
     "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
 )
+
+
+def listed(left: list[str]) -> str:
+    """Returns what is still there of a node, in so many words at most."""
+    more = [f"and {len(left) - LEFT_MAX} more"] if len(left) > LEFT_MAX else []
+    return "; ".join([*left[:LEFT_MAX], *more])
+
+
+def left_behind(left: list[str]) -> str:
+    """Returns what to say of a node that has left, and of what is still there."""
+    return (
+        f"This node has left the swarm, but some of what it had could not be removed: {listed(left)}."
+        " skepd goes on trying for as long as it runs; `docker rm -f` and `docker network rm` on the Docker"
+        " Engine itself may help."
+    )
 
 
 def moved(error: str) -> str:

@@ -18,9 +18,11 @@ import structlog
 
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import TaskContext
+from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
 from skep.agent.executor.routes import clash_with_host
+from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import SkepError
@@ -31,7 +33,7 @@ LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
 MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
 _SINGLE = "single containers"  # who holds a bridge, beside tasks
-_LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
+LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
 Aside = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -161,9 +163,9 @@ class Bridges:
             except EngineError as error:
                 if await self.listed(network.id):
                     return  # another node that shares this engine was faster
-                if error.status == 409 and name == network.name:
+                if is_name_taken(error) and name == network.name:
                     continue  # a network of the engine's own has the name
-                if error.status not in (400, 403) or "overlap" not in str(error).lower():
+                if not is_overlap(error):
                     raise
                 if await self._came_after_all(network, create):
                     return
@@ -221,7 +223,18 @@ class Bridges:
             return True
         if listed.get("State") == "created" and labels.get(NODE_LABEL) == self._node_id():
             return labels.get(TASK_LABEL) in self._joined  # of ours, and it never came to run
-        return listed.get("State") in _LIVE
+        return listed.get("State") in LIVE
+
+
+def node_of(copy: Json, inspected: Json | None) -> str:
+    """Returns the id of the node that put a single container on a bridge; empty where none did."""
+    return str((endpoint_on(copy, inspected).get("DriverOpts") or {}).get(NODE_OPTION, ""))
+
+
+def endpoint_on(copy: Json, inspected: Json | None) -> Json:
+    """Returns a container's endpoint on a bridge; empty where it has none."""
+    networks = inspected["NetworkSettings"].get("Networks") or {} if inspected is not None else {}
+    return networks.get(copy["Name"]) or {}
 
 
 def _is_nodes_own(network: TaskNetwork) -> bool:

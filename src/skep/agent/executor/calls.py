@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from skep.agent.executor.engine import EngineError
+from skep.agent.executor.refusals import EngineError, may_pass
 from skep.runtime.errors import Unavailable
 
 log = structlog.get_logger()
@@ -29,9 +29,16 @@ class EngineCalls:
         self.stop_gate = asyncio.Semaphore(STOPS_MAX)
         self._is_away = False
 
-    async def call(self, call: Callable[[], Awaitable[T]], gate: asyncio.Semaphore | None = None) -> T:
-        """Makes one engine call, again and again while the engine cannot be reached."""
+    async def call(
+        self,
+        call: Callable[[], Awaitable[T]],
+        gate: asyncio.Semaphore | None = None,
+        patience_s: float | None = None,
+    ) -> T:
+        """Makes one engine call, again and again while the engine cannot be reached: for `patience_s`, where
+        there is somebody to be told. Errors: `Unavailable` only then, `EngineError`."""
         retry_s = RETRY_MIN_S
+        began = asyncio.get_running_loop().time()
         while True:
             try:
                 async with gate or self.gate:
@@ -42,6 +49,8 @@ class EngineCalls:
                 if not self._is_away:  # said once, not by each of a hundred tasks
                     log.warning("engine.unreachable", error=str(error))
                 self._is_away = True
+                if patience_s is not None and asyncio.get_running_loop().time() - began > patience_s:
+                    raise
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
 
@@ -51,7 +60,7 @@ class EngineCalls:
             try:
                 return await self.call(call, gate)
             except EngineError as error:
-                if error.status < 500 or not tries_left:
+                if not may_pass(error) or not tries_left:
                     raise
             await asyncio.sleep(RETRY_MIN_S)
         return None

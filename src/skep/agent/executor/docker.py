@@ -16,16 +16,18 @@ import structlog
 
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
+from skep.agent.executor.clearing import GIVE_UP_S, Clearing
 from skep.agent.executor.container_config import (
     NODE_LABEL,
     TASK_LABEL,
     attach_to,
     create_body,
 )
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Report, TaskContext
+from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone
 from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
@@ -62,6 +64,7 @@ class DockerExecutor:
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._watcher: asyncio.Task[None] | None = None
+        self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
@@ -95,6 +98,8 @@ class DockerExecutor:
         self._bridges.adopt(task_id, tuple(each for each in ids if each))
 
     def begin(self, action: Action, context: TaskContext) -> None:
+        if self._is_over:
+            return
         task_id = context.task.id
         former = self._works.get(task_id)
         if action is Action.STOP:
@@ -109,6 +114,8 @@ class DockerExecutor:
         work.add_done_callback(lambda done: self._finished(task_id, done))
 
     def remove_unknown(self, task_id: str) -> None:
+        if self._is_over:
+            return
         former = self._works.get(task_id)
         if former is not None:
             former.cancel()
@@ -134,6 +141,26 @@ class DockerExecutor:
         self._watch.clear()
         self._bridges.clear()
         await self._engine.close()
+
+    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
+        if not node_id:  # of no swarm yet: such a label would be anybody's
+            return []
+        if node_id == self._node_id:
+            await self._give_up()
+        left = await Clearing(self._engine, self._calls, node_id, sweeps).clear()
+        return left + self._files.clear(node_id)
+
+    async def _give_up(self) -> None:
+        """Ends what is under way; nothing begins any more."""
+        self._is_over = True
+        under_way = {*self._works.values(), *self._asides, *([self._watcher] if self._watcher else [])}
+        for work in under_way:
+            work.cancel()
+        if under_way:  # an engine that is just creating a container answers first
+            await asyncio.wait(under_way, timeout=GIVE_UP_S)
+        for work in under_way:
+            work.cancel()
+        self._watcher = None
 
     @property
     def _node_filter(self) -> str:
@@ -187,10 +214,10 @@ class DockerExecutor:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:
             # An earlier try whose answer was lost, or an earlier process, created it.
-            found = (
-                await self._calls.call(lambda: self._engine.inspect(name)) if error.status == 409 else None
-            )
-            if found is None or found["Config"]["Labels"].get(TASK_LABEL) != task_id:
+            if not is_name_taken(error):
+                raise
+            found = await self._calls.call(lambda: self._engine.inspect(name))
+            if found is None or (found["Config"]["Labels"] or {}).get(TASK_LABEL) != task_id:
                 raise
             container_id = str(found["Id"])
         for network, endpoint in networks[1:]:
@@ -205,7 +232,7 @@ class DockerExecutor:
             try:
                 await self._calls.to_the_end(lambda: self._start_once(name))
             except EngineError as error:
-                if not context.task.addresses or "network" not in str(error) or "not found" not in str(error):
+                if not context.task.addresses or not is_network_gone(error):
                     raise
                 # Another node that shares this engine has just removed the bridge: it took it for unused.
                 await self._calls.call(lambda: self._engine.remove(name))

@@ -1,7 +1,7 @@
 """The Docker Engine's API as the agent uses it: a thin typed client over a unix socket.
 
 aiohttp's errors become ours here: `Unavailable` when the engine cannot be reached, `EngineError` for what it
-answers. `Invalid` is what cannot be asked of it.
+answers (`refusals` says what it means). `Invalid` is what cannot be asked of it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ import msgspec
 import structlog
 
 from skep.agent.executor.by_version import NEWEST, OLDEST, ApiVersion
+from skep.agent.executor.refusals import (
+    EngineError,
+    is_absent,
+    is_being_removed,
+    is_not_connected,
+    is_on_network,
+)
 from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.service import RegistryAuth
 from skep.model.spec import Platform
-from skep.runtime.errors import Invalid, SkepError, Unavailable
+from skep.runtime.errors import Invalid, Unavailable
 
 CALL_S = 120.0  # creating a container on a busy engine with a hundred others takes seconds
 CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
@@ -36,14 +43,6 @@ log = structlog.get_logger()
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 Json = dict[str, Any]
-
-
-class EngineError(SkepError):
-    """The engine refused: its status and its own words."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class EngineClient:
@@ -126,8 +125,9 @@ class EngineClient:
             await self._call("POST", f"/containers/{container}/stop", parameters, wait_s=wait_s)
 
     async def remove(self, container: str) -> None:
-        """Deletes the container and its anonymous volumes; nothing happens where it is going already."""
-        with _absence(404, 409):
+        """Ends the container at once, and deletes it and its anonymous volumes; nothing happens where it is
+        going already."""
+        with _absence(or_going=True):
             await self._call("DELETE", f"/containers/{container}", {"force": "1", "v": "1"})
 
     async def inspect(self, container: str) -> Json | None:
@@ -142,8 +142,27 @@ class EngineClient:
         try:
             await self._call("POST", f"/networks/{network}/connect", body=body)
         except EngineError as error:
-            if error.status not in (403, 409) or "already" not in str(error):
+            if not is_on_network(error) or not await self._is_on(network, container):
                 raise
+
+    async def disconnect(self, network: str, container: str) -> None:
+        """Takes a container off a network, also one that runs; nothing happens where it is not on it."""
+        try:
+            body = {"Container": container, "Force": True}
+            await self._call("POST", f"/networks/{network}/disconnect", body=body)
+        except EngineError as error:
+            if not is_not_connected(error):
+                raise
+
+    async def _is_on(self, network: str, container: str) -> bool:
+        """Returns whether a container is on a network, given by its name or id. An endpoint without an id is
+        only wished for."""
+        found = await self.inspect(container) or {}
+        networks: Json = found.get("NetworkSettings", {}).get("Networks") or {}
+        return any(
+            network in (name, endpoint.get("NetworkID")) and bool(endpoint.get("EndpointID"))
+            for name, endpoint in networks.items()
+        )
 
     async def networks(self, label: str) -> list[Json]:
         """Returns the networks that have the label (`name` or `name=value`)."""
@@ -204,7 +223,7 @@ class EngineClient:
         """
         endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         path = f"/containers/{container}/logs"
-        with _absence(404, 409):  # 409: it is being removed
+        with _absence(or_going=True):
             answer = await self._request("GET", path, parameters, timeout=endless, buffer=LOG_BUFFER_BYTES)
             async with answer:
                 with self._translated():
@@ -275,12 +294,12 @@ class EngineClient:
 
 
 @contextlib.contextmanager
-def _absence(*statuses: int) -> Iterator[None]:
-    """Ends the block quietly where the engine answers that the object is not there."""
+def _absence(or_going: bool = False) -> Iterator[None]:
+    """Ends the block quietly where the engine answers that the object is not there, or is being removed."""
     try:
         yield
     except EngineError as error:
-        if error.status not in (statuses or (404,)):
+        if not is_absent(error) and not (or_going and is_being_removed(error)):
             raise
 
 

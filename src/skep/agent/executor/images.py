@@ -14,7 +14,8 @@ import structlog
 
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import full_reference
-from skep.agent.executor.engine import EngineClient, EngineError
+from skep.agent.executor.engine import EngineClient
+from skep.agent.executor.refusals import EngineError
 from skep.model.service import RegistryAuth
 
 log = structlog.get_logger()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
+from skep.agent.executor.refusals import EngineError
 from skep.model.logs import LogOptions
 from skep.rpc.log_frames import FrameCutter
 

@@ -117,6 +117,13 @@ class Executor(Protocol):
         """Stops and deletes the container of a task nobody knows any more (a leftover)."""
         ...
 
+    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
+        """Ends and removes at once what a node has here: containers, networks that nobody else needs, files.
+        Where it is the node of `start`, nothing is begun afterwards. `sweeps`: networks of swarms that
+        nobody needs go, too, whoever made them; where another node of this daemon works, it may be about to
+        need them. Returns what is still there, for people; raises nothing."""
+        ...
+
     def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
         """Yields what a task has put out: frames as the engine's (stream, length, line), whole ones, `limit`
         bytes at a time where no single one is longer. A line is its time, a space, with `details` what the

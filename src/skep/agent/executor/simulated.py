@@ -140,6 +140,11 @@ class SimulatedExecutor:
         self._containers.pop(task_id, None)
         self._spans.pop(task_id, None)
 
+    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
+        for task_id in list(self._containers):
+            self.remove_unknown(task_id)
+        return []
+
     def _cancel(self, task_id: str) -> None:
         for timers in (self._timers, self._ends):
             timer = timers.pop(task_id, None)

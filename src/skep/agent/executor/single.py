@@ -9,11 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
-from skep.agent.executor.bridges import Bridges
+from skep.agent.executor.bridges import Bridges, endpoint_on, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
-from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL
 from skep.model.task import TaskAddress
 from skep.rpc.messages import TaskNetwork
@@ -49,10 +48,9 @@ class SingleContainers:
 
     async def _address(self, copy: Json, container: str) -> TaskAddress | None:
         inspected = await self._calls.call(lambda: self._engine.inspect(container))
-        networks = inspected["NetworkSettings"].get("Networks") or {} if inspected is not None else {}
-        endpoint = networks.get(copy["Name"]) or {}
-        if (endpoint.get("DriverOpts") or {}).get(NODE_OPTION) != self._node_id():
+        if node_of(copy, inspected) != self._node_id():
             return None
+        endpoint = endpoint_on(copy, inspected)
         given = endpoint.get("IPAMConfig") or {}
         text = given.get("IPv4Address") or given.get("IPv6Address") or ""
         pool = copy["IPAM"]["Config"][0]

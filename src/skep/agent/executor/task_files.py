@@ -7,8 +7,6 @@ container does, and no reboot. Who looks from outside needs to be root: `DIRECTO
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import os
 import posixpath
 import shutil
@@ -18,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from skep.agent.executor.in_memory import leave_memory, memory
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.templates import Wrong, expand, task_values
 from skep.model.container import ContainerSpec, FileTarget
@@ -27,10 +26,6 @@ from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, SkepError
 
 DIRECTORY = Path("/run/skep-tasks")
-MEMORY = ("tmpfs", "ramfs")
-# At most a quarter of the memory: a task that does not fit is refused, the node goes on.
-MOUNT_OPTIONS = ("mode=0700,size=25%,noswap", "mode=0700,size=25%")  # noswap: Linux 6.4
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 
 Json = dict[str, Any]
 
@@ -58,13 +53,13 @@ class TaskFiles:
         contents = [_content(context, container, platform, each) for each in wanted]
         task = self._node / context.task.id
         try:
-            ensure_memory(self._directory)
-            shutil.rmtree(task, ignore_errors=True)  # of an earlier try
-            task.mkdir(mode=0o700, parents=True)
-            return [
-                _mount(_write(task / str(n), content, each), each)
-                for n, (each, content) in enumerate(zip(wanted, contents, strict=True))
-            ]
+            with memory(self._directory):
+                shutil.rmtree(task, ignore_errors=True)  # of an earlier try
+                task.mkdir(mode=0o700, parents=True)
+                return [
+                    _mount(_write(task / str(n), content, each), each)
+                    for n, (each, content) in enumerate(zip(wanted, contents, strict=True))
+                ]
         except Invalid:
             shutil.rmtree(task, ignore_errors=True)
             raise
@@ -86,6 +81,21 @@ class TaskFiles:
                 for task in self._node.iterdir():
                     if task.name not in task_ids:
                         shutil.rmtree(task, ignore_errors=True)
+
+    def clear(self, node_id: str) -> list[str]:
+        """Takes away all that a node has here, and the place itself after the last one. Returns what is still
+        there, for people."""
+        node = self._directory / node_id
+        try:
+            if node.exists():
+                shutil.rmtree(node)
+            leave_memory(self._directory)
+        except PermissionError:
+            return []  # who may not look there has put nothing there
+        except OSError as error:
+            log.warning("task_files.stay", directory=str(node), error=str(error))
+            return [f"secrets and configs below {node}: {error}"]
+        return []
 
     @contextlib.contextmanager
     def _tolerated(self) -> Iterator[None]:
@@ -188,41 +198,3 @@ def _mount(path: Path, wanted: _Wanted) -> Json:
         "ReadOnly": True,
         "BindOptions": {"Propagation": "rprivate"},
     }
-
-
-def ensure_memory(directory: Path) -> None:
-    """Mounts a tmpfs there, unless it is in memory already. Errors: `OSError`."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if is_in_memory(directory):
-        return
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # Another skepd of this host may be about to do the same, and would hide what is written below.
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if not is_in_memory(directory):
-            _mount_tmpfs(directory)
-    finally:
-        os.close(handle)
-
-
-def is_in_memory(directory: Path) -> bool:
-    """True where what is written there is never on a disk, but swapped out at most."""
-    path = os.path.realpath(directory)
-    best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].encode().decode("unicode_escape")
-        is_above = path == point or path.startswith(point.rstrip("/") + "/")
-        if is_above and len(point) >= len(best):  # of several at one place the last is on top
-            best, kind = point, rest.split()[0]
-    return kind in MEMORY
-
-
-def _mount_tmpfs(directory: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    for options in MOUNT_OPTIONS:
-        flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", flags, options.encode()) == 0:
-            return
-    number = ctypes.get_errno()
-    raise OSError(number, f"no tmpfs can be mounted there ({os.strerror(number)}): skepd needs to be root")

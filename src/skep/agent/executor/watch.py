@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
 from skep.agent.executor.container_config import SERVICE_LABEL, TASK_LABEL
-from skep.agent.executor.engine import EngineClient, EngineError, Json
+from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import Adopted, Observation, Report
 from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.agent.executor.refusals import EngineError
 from skep.model.states import FAILED, RUNNING
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError

@@ -1,0 +1,124 @@
+"""A directory whose files are in memory, never on a disk; several skepds of one host share it.
+
+It is made a tmpfs where it is none, and goes with the last thing in it. Who writes there holds a lock on it
+meanwhile, so that nobody takes the tmpfs away and what is written goes to the disk below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+MEMORY = ("tmpfs", "ramfs")
+# At most a quarter of the memory: a task that does not fit is refused, the node goes on.
+MOUNT_OPTIONS = ("mode=0700,size=25%,noswap", "mode=0700,size=25%")  # noswap: Linux 6.4
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MNT_DETACH = 2
+TRIES_MAX = 100  # each of which another skepd takes the place away, or makes it, just then
+
+
+@contextlib.contextmanager
+def memory(directory: Path) -> Iterator[None]:
+    """What is written there meanwhile is in memory: no other skepd of this host takes the tmpfs away. Errors:
+    `OSError`."""
+    for _ in range(TRIES_MAX):
+        ensure_memory(directory)
+        handle = _locked(directory, fcntl.LOCK_SH)
+        try:
+            if handle is not None:
+                yield
+                return
+        finally:
+            if handle is not None:
+                os.close(handle)
+    raise OSError(errno.EAGAIN, f"{directory} comes and goes all the time")
+
+
+def leave_memory(directory: Path) -> None:
+    """Takes the place away where nobody has anything there. Errors: `OSError`."""
+    for _ in range(TRIES_MAX):
+        if not directory.is_dir() or any(directory.iterdir()):
+            return
+        handle = _locked(directory, fcntl.LOCK_EX)
+        if handle is None:
+            continue  # it was mounted, or taken away, meanwhile
+        try:
+            if any(directory.iterdir()):
+                return
+            if directory.is_mount():
+                _unmount(directory)  # what was below it is looked at next
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
+            return
+        finally:
+            os.close(handle)
+
+
+def _locked(directory: Path, kind: int) -> int | None:
+    """Returns a handle of the directory as it is now, locked; None where it became another one meanwhile."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, kind)
+        if os.path.samestat(os.fstat(handle), directory.stat()):
+            return handle
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
+
+
+def ensure_memory(directory: Path) -> None:
+    """Mounts a tmpfs there, unless it is in memory already. Errors: `OSError`."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_in_memory(directory):
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Another skepd of this host may be about to do the same, and would hide what is written below.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not is_in_memory(directory):
+            _mount_tmpfs(directory)
+    finally:
+        os.close(handle)
+
+
+def is_in_memory(directory: Path) -> bool:
+    """True where what is written there is never on a disk, but swapped out at most."""
+    path = os.path.realpath(directory)
+    best, kind = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].encode().decode("unicode_escape")
+        is_above = path == point or path.startswith(point.rstrip("/") + "/")
+        if is_above and len(point) >= len(best):  # of several at one place the last is on top
+            best, kind = point, rest.split()[0]
+    return kind in MEMORY
+
+
+def _unmount(directory: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(directory), MNT_DETACH) != 0:  # our own handle holds it, with the lock
+        number = ctypes.get_errno()
+        raise OSError(number, f"the tmpfs there cannot be taken away ({os.strerror(number)})")
+
+
+def _mount_tmpfs(directory: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for options in MOUNT_OPTIONS:
+        flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", flags, options.encode()) == 0:
+            return
+    number = ctypes.get_errno()
+    raise OSError(number, f"no tmpfs can be mounted there ({os.strerror(number)}): skepd needs to be root")

@@ -1,0 +1,109 @@
+"""What former nodes of this daemon have left on its engine: a leave goes on also where the engine is away, or
+does not let a container go. Which nodes they were is kept on disk until nothing of them is there any more.
+
+Only they are looked after: other daemons' nodes may share the engine, and so may Docker's own swarm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from skep.agent.executor.port import Executor
+from skep.daemon import words
+from skep.daemon.state import StateDir
+from skep.runtime.errors import SkepError
+from skep.runtime.works import end
+
+log = structlog.get_logger()
+
+# Nodes that are remembered. Each is one that could not be cleared: an engine with so many of them needs a
+# person, who finds them by their containers' labels.
+FORMER_MAX = 100
+AGAIN_S = 30.0  # an engine that is off, or has lost hold of a container, stays so for a while
+# What begins in a new swarm waits so long for what was left of the last one, which may hold its ports.
+FIRST_S = 10.0
+
+
+class Leftovers:
+    """`make_executor` gives one that clears; `is_in_swarm` says whether another node works here now."""
+
+    def __init__(
+        self, state: StateDir, make_executor: Callable[[], Executor], is_in_swarm: Callable[[], bool]
+    ) -> None:
+        self._state = state
+        self._make_executor = make_executor
+        self._is_in_swarm = is_in_swarm
+        self._former = state.load_former()
+        self._work: asyncio.Task[None] | None = None
+        self._now = asyncio.Event()
+        self._passed = asyncio.Event()
+        self._said: dict[str, str] = {}
+
+    def remember(self, node_id: str) -> None:
+        """From now on the node is one of before; what it has here goes, sooner or later."""
+        self._keep([*(each for each in self._former if each != node_id), node_id][-FORMER_MAX:])
+
+    def forget(self, node_id: str) -> None:
+        """Nothing of the node is left, or it is no former one."""
+        self._said.pop(node_id, None)
+        if node_id in self._former:
+            self._keep([each for each in self._former if each != node_id])
+
+    def begin(self) -> None:
+        """Looks after what is left, until nothing is."""
+        if self._former and (self._work is None or self._work.done()):
+            self._work = asyncio.ensure_future(self._run())
+
+    async def clear_first(self) -> None:
+        """Looks at once, and waits a little: this node is about to be another swarm's."""
+        if self._former:
+            self._passed.clear()
+            self._now.set()
+            self.begin()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._passed.wait(), FIRST_S)
+
+    async def clear(self, node_id: str) -> list[str]:
+        """Ends and removes what the node has here. Returns what is still there, for people."""
+        executor = self._make_executor()
+        try:
+            return await executor.clear(node_id, sweeps=not self._is_in_swarm())
+        finally:
+            await executor.close()
+
+    async def close(self) -> None:
+        await end(self._work)
+
+    async def _run(self) -> None:
+        while self._former:
+            self._now.clear()
+            for node_id in list(self._former):
+                await self._try(node_id)
+            self._passed.set()
+            if self._former:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._now.wait(), AGAIN_S)
+
+    async def _try(self, node_id: str) -> None:
+        try:
+            left = await self.clear(node_id)
+        except Exception:  # whatever it is, the others' turn comes
+            log.exception("leftovers.failed", node_id=node_id)
+            return
+        if not left:
+            log.info("leftovers.gone", node_id=node_id)
+            self.forget(node_id)
+        elif self._said.get(node_id) != (text := words.listed(left)):
+            log.warning("leftovers.stay", node_id=node_id, left=text)
+            self._said[node_id] = text
+
+    def _keep(self, former: list[str]) -> None:
+        self._former = former
+        try:
+            self._state.save_former(former)
+        except SkepError as error:  # a full disk keeps nobody from leaving
+            log.warning("leftovers.not_kept", error=str(error))

@@ -1,0 +1,97 @@
+"""Nodes that have left something are looked after until nothing of them is there, across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skep.daemon import leftovers
+from skep.daemon.leftovers import FORMER_MAX, Leftovers
+from skep.daemon.state import FORMER, StateDir
+
+
+class Executor:
+    """Has something of some nodes; notes who was cleared, and whether all that is unused went."""
+
+    def __init__(self, stubborn: set[str]) -> None:
+        self.stubborn = stubborn
+        self.cleared: list[tuple[str, bool]] = []
+
+    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
+        self.cleared.append((node_id, sweeps))
+        return ["container x: busy"] if node_id in self.stubborn else []
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Leftovers]:
+    monkeypatch.setattr(leftovers, "AGAIN_S", 0.01)
+
+    def made(executor: Executor, is_in_swarm: bool = False) -> Leftovers:
+        state = StateDir(tmp_path)
+        found = Leftovers(state, lambda: executor, lambda: is_in_swarm)  # type: ignore[arg-type, return-value]
+        state.close()
+        return found
+
+    return made
+
+
+async def test_what_is_left_is_looked_after_until_it_is_gone(
+    make: Callable[..., Leftovers], tmp_path: Path
+) -> None:
+    executor = Executor({"b"})
+    before = make(executor)
+    for node in ("a", "b", "a"):
+        before.remember(node)
+    after = make(executor, is_in_swarm=True)  # another process
+    after.begin()
+    await asyncio.sleep(0.05)
+    assert [node for node, _ in executor.cleared].count("a") == 1
+    assert not any(sweeps for _, sweeps in executor.cleared), "another node works here now"
+    assert (tmp_path / FORMER).read_bytes() == b'["b"]'
+    executor.stubborn.clear()
+    await asyncio.sleep(0.05)
+    assert not (tmp_path / FORMER).exists()
+    await after.close()
+
+
+async def test_the_next_swarm_waits_for_one_look_and_no_longer(
+    make: Callable[..., Leftovers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "AGAIN_S", 60.0)
+    executor = Executor({"a"})
+    made = make(executor)
+    await made.clear_first()
+    assert executor.cleared == [], "nothing is left"
+    made.remember("a")
+    made.begin()
+    await asyncio.sleep(0)
+    for _ in range(2):
+        async with asyncio.timeout(1):
+            await made.clear_first()
+    assert len(executor.cleared) >= 2
+    await made.close()
+
+
+async def test_so_many_are_remembered(make: Callable[..., Leftovers]) -> None:
+    executor = Executor(set())
+    made = make(executor)
+    for n in range(FORMER_MAX + 5):
+        made.remember(str(n))
+    await made.clear_first()
+    await made.close()
+    assert [node for node, _ in executor.cleared] == [str(n) for n in range(5, FORMER_MAX + 5)]
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b'"a"', b"\xff"])
+def test_a_file_that_cannot_be_read_stops_nobody(
+    make: Callable[..., Leftovers], tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / FORMER).write_bytes(text)
+    make(Executor(set())).remember("a")
+    assert (tmp_path / FORMER).read_bytes() == b'["a"]'

@@ -1,0 +1,61 @@
+"""What an engine's refusals mean. The words are those of real engines (20.10 to 28)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from skep.agent.executor import refusals
+from skep.agent.executor.refusals import EngineError
+
+ADDRESS = EngineError(403, "Address already in use")
+ON_IT = EngineError(403, "endpoint with name web.1.x already exists in network web")
+GOING = EngineError(409, "removal of container aa is already in progress")
+DEAD = EngineError(409, "can not get logs from container which is dead or marked for removal")
+NOT_KILLED = EngineError(409, 'cannot remove container "aa": could not kill container: permission denied')
+NAME = EngineError(
+    409,
+    'Conflict. The container name "/web.1.x" is already in use by container "d46c". You have to remove (or'
+    " rename) that container to be able to reuse that name.",
+)
+NETWORK_NAME = EngineError(409, "network with name web already exists")
+PORT = EngineError(
+    500,
+    "driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated",
+)
+OVERLAP = EngineError(403, "Pool overlaps with other one on this address space")
+OVERLAP_28 = EngineError(
+    403, "invalid pool request: Pool overlaps with other one on this address space (10.0.1.0/24)"
+)
+BRIDGES = EngineError(
+    403, "cannot create network 1 (br-1): conflicts with network 2 (br-2): networks have overlapping IPv4"
+)
+NO_NETWORK = EngineError(404, "network web not found")
+NO_NETWORK_28 = EngineError(404, "failed to set up container networking: network web not found")
+NO_PROGRAM = EngineError(
+    400, 'OCI runtime create failed: exec: "network": executable file not found in $PATH: unknown'
+)
+NO_CONTAINER = EngineError(404, "No such container: aa")
+OFF_IT = EngineError(500, "container d46c is not connected to network web")
+IN_USE = EngineError(403, "error while removing network: network web id 36 has active endpoints")
+ALL = [value for value in vars().values() if isinstance(value, EngineError)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "meant"),
+    [
+        (refusals.is_on_network, [ON_IT]),
+        (refusals.is_being_removed, [GOING, DEAD]),
+        (refusals.is_name_taken, [NAME, NETWORK_NAME]),
+        (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES]),
+        (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28]),
+        (refusals.is_absent, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER]),
+        (refusals.is_not_connected, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER, OFF_IT]),
+        (refusals.may_pass, [GOING, DEAD, NOT_KILLED, NAME, NETWORK_NAME, PORT, OFF_IT]),
+    ],
+)
+def test_a_refusal_means_what_it_says_and_nothing_else(
+    rule: Callable[[EngineError], bool], meant: list[EngineError]
+) -> None:
+    assert [str(error) for error in ALL if rule(error)] == [str(error) for error in meant]

@@ -26,6 +26,7 @@ FOUND = {
     95176: "a service and one of its slots were due at the same time, which ended the leader",
     95276: "after the word that a follow ends came others",
     96327: "a leader that had stood still while it asked the managers whether they answer removed one by the answers",
+    700132: "the checker took what a rollback had ended, which still stopped, for a slot that runs twice",
     95106: "a node was asked for a task's lines before it had said to a new leader what the task does",
 }
 

@@ -43,6 +43,7 @@ FOUND = {  # seeds that once failed, and what they found
     122094: "a task that had waited for a node came beside an old one that was to be stopped first, and failed",
     123521: "a rollback put a service on a network that had been removed",
     1287: "who was in doubt and then lost the lead said that nothing was done, and it was",
+    501290: "a manager that came back named those of before, and a node forgot whom else the leader had named",
 }
 # With somebody who follows logs: `test_following.py`.
 # In runs that are others by now: a leader that had stood still took all nodes for down; who added a node to a

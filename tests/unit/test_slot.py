@@ -63,22 +63,6 @@ def test_a_waiting_successor_runs_when_its_time_comes() -> None:
     assert (put.task.id, put.task.desired_state) == ("new", RUNNING)
 
 
-def test_one_that_was_rejected_while_it_waited_is_followed_when_its_time_comes() -> None:
-    """A container is made while its task waits: a missing image is asked for once per delay, not all the time."""
-    view = View()
-    add_node(view, "a")
-    add_service(view)
-    add_task(view, "old", "a", observed=FAILED, desired=SHUTDOWN)
-    apply(view, decide(view).changes)
-    add_task(view, "new", "a", desired=READY, observed=REJECTED, at=NOW + 1, run_at=NOW + 5, attempt=1)
-    early = decide(view, now=NOW + 1)
-    apply(view, early.changes)
-    assert (early.wanted, early.wake_at) == ((), NOW + 5)
-    assert decide(view, now=NOW + 4).wanted == ()
-    (wanted,) = decide(view, now=NOW + 5).wanted
-    assert (wanted.attempt, wanted.run_at) == (2, NOW + 6)
-
-
 @pytest.mark.parametrize(
     ("condition", "state", "again"),
     [

@@ -49,7 +49,10 @@ class Session:
         manager_addr: str = "",
     ) -> None:
         self._connect = connect
-        self.managers = list(managers)
+        self._managers = list(managers)  # by the leader's word, or an operator's
+        # By the word of the last manager that does not lead. One that comes back may know those of before
+        # only: what it says is tried too, and takes the place of nothing.
+        self._hinted: list[str] = []
         self._rng = rng
         self._on_managers = on_managers
         self._on_goodbye = on_goodbye
@@ -80,6 +83,11 @@ class Session:
         self.ready = asyncio.Event()  # set while a session stands
         self.has_stood = False  # there was one since the daemon began
         self.trouble = ""  # why there is none: what the last try said
+
+    @property
+    def managers(self) -> list[str]:
+        """Returns the addresses to try, where no manager says who leads."""
+        return list(dict.fromkeys([*self._managers, *self._hinted]))
 
     def report(self, task_id: str, status: TaskStatus) -> None:
         """Queues a status; only the latest of a task is sent (bounded by the number of tasks)."""
@@ -144,10 +152,7 @@ class Session:
         """Managers are at these addresses now: the session begins anew with them, at once."""
         self._redirect = ""
         self.ready.clear()
-        if managers != self.managers:
-            self.managers = list(managers)
-            if self._on_managers is not None:
-                self._on_managers(self.managers)
+        self._take_managers(managers)
         self._hurry.set()
         if self._connection is not None:
             self._connection.close()
@@ -277,8 +282,7 @@ class Session:
 
     def _goodbye(self, message: messages.Goodbye) -> None:
         log.info("session.goodbye", kind=message.kind, reason=message.message)
-        if message.managers:
-            self.managers = list(message.managers)
+        self._hinted = list(message.managers)
         self._redirect = message.leader
         if message.kind == "removed":
             self._removed = True
@@ -293,10 +297,15 @@ class Session:
         if shorter and self._beat_timer is not None:
             self._beat_timer.cancel()
             self._beat_later()
-        if managers and managers != self.managers:
-            self.managers = list(managers)
+        if managers:
+            self._take_managers(managers)
+
+    def _take_managers(self, managers: list[str]) -> None:
+        self._hinted = []
+        if managers != self._managers:
+            self._managers = list(managers)
             if self._on_managers is not None:
-                self._on_managers(self.managers)
+                self._on_managers(list(managers))
 
     def _beat_later(self) -> None:
         delay = self._heartbeat_s * (1 - JITTER * self._rng.random())

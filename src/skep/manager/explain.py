@@ -133,7 +133,7 @@ def _pending(view: View, table: NodeTable, task: PendingTask, now: float) -> Tas
 def _placed(view: View, task: Task, now: float) -> TaskExplanation:
     status = view.status_of(task) or assigned_status(task)
     node = view.nodes.get(task.node_id)
-    sentences = [*of_state(view, task, now), *of_end(view, task), *of_version(view, task)]
+    sentences = [*of_state(view, task, now), *of_end(view, task, now), *of_version(view, task)]
     return TaskExplanation(
         task.id,
         task_name(view, task),

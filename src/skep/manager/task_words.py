@@ -55,7 +55,7 @@ def of_state(view: View, task: Task, now: float) -> list[str]:
     return [f"It was given to {name} at {time_text(task.updated_at)}, which {taken}.", *waits]
 
 
-def of_end(view: View, task: Task) -> list[str]:
+def of_end(view: View, task: Task, now: float) -> list[str]:
     """Why a task is to stop, and what follows one that has ended."""
     desired = view.desired_of(task)
     node, service = view.nodes.get(task.node_id), view.services.get(task.service_id)
@@ -76,6 +76,8 @@ def of_end(view: View, task: Task) -> list[str]:
     newest = _newest(view, task)
     if newest is not None and newest.id != task.id:
         return [f"Task {newest.id} took its place."]
+    if desired <= RUNNING:
+        return ["It ended before its turn to run came.", *of_delay(task.run_at, now, "Another follows")]
     if slot_key(task) in view.pending.get(task.service_id, {}):
         return ["Its successor waits for a node."]
     if service is None or (desired >= COMPLETE and task.result.state not in (FAILED, REJECTED, COMPLETE)):
@@ -98,11 +100,11 @@ def of_version(view: View, task: Task) -> list[str]:
     return ["It is of an earlier version of the service, and is replaced when its turn in the update comes."]
 
 
-def of_delay(run_at: float, now: float) -> list[str]:
+def of_delay(run_at: float, now: float, what: str = "It starts") -> list[str]:
     if run_at <= now:
         return []
     return [
-        f"It starts at {time_text(run_at)}, in {run_at - now:.1f} s: the restart delay of the one before it."
+        f"{what} at {time_text(run_at)}, in {run_at - now:.1f} s: the restart delay of the one before it."
     ]
 
 

@@ -159,8 +159,8 @@ class Never:
             if task is None or now - self._troubled.get(host, 0.0) < 60:
                 continue
             first = self._updating.may_start_first(task.service_id)
-            service = picture.services.get(task.service_id)
-            if first and task.desired_state > RUNNING and (service is None or service.update is not None):
+            is_removed = task.service_id not in picture.services
+            if first and task.desired_state > RUNNING and (is_removed or self._updating.was_ended(task_id)):
                 continue
             version = task.spec_version if first else 0
             key = (task.service_id, slot_key(task), version)

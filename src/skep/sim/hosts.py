@@ -84,9 +84,11 @@ class Host:
         return self.running_manager.leader_id if self.running_manager is not None else ""
 
     def is_lost(self, managers: list[str]) -> bool:
-        """True when it has no session and tries none of these managers."""
+        """True when it has no session and tries none of these managers. Where it is to be one of them and has
+        lost its copy of the store, nobody answers at its own address."""
         session = self.agent.session
-        return not session.ready.is_set() and not set(session.managers) & set(managers)
+        tried = set(session.managers) - ({self.address} if self.running_manager is None else set())
+        return not session.ready.is_set() and not tried & set(managers)
 
     def do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Has the host do something."""

@@ -105,6 +105,7 @@ class Updating:
         self._ran: set[str] = set()
         self._seen_at: dict[str, float] = {}  # task -> when it was first seen
         self._stopped_at: dict[str, float] = {}  # task -> when it was first seen to be ended
+        self._ended: set[str] = set()  # tasks that were to end while their service had an update
         self._start_first: set[str] = set()  # services that ever had that order: it may change meanwhile
         self._inactive_at: dict[str, float] = {}  # node -> when it was last seen to take no tasks
         self._since: dict[str, tuple[object, float]] = {}  # service -> its update, when that was first seen
@@ -115,6 +116,11 @@ class Updating:
     def may_start_first(self, service_id: str) -> bool:
         """True where two versions may run in one slot."""
         return service_id in self._start_first
+
+    def was_ended(self, task_id: str) -> bool:
+        """True for a task that an update may have ended. It may still be stopping when a change that updates
+        no task, such as another number of replicas, has taken the update from the service."""
+        return task_id in self._ended
 
     def check(self, picture: Picture, now: float) -> None:
         """To be asked whenever the store has changed. Errors: `Violation`."""
@@ -144,11 +150,15 @@ class Updating:
         for task_id in [task_id for task_id in self._seen_at if task_id not in picture.tasks]:
             del self._seen_at[task_id]
             self._stopped_at.pop(task_id, None)
+            self._ended.discard(task_id)
         for task in picture.tasks.values():
             self._seen_at.setdefault(task.id, now)
             known = before.tasks.get(task.id) if before is not None else None
             if task.desired_state > RUNNING and (known is None or known.desired_state <= RUNNING):
                 self._stopped_at[task.id] = now
+            service = picture.services.get(task.service_id)
+            if task.desired_state > RUNNING and service is not None and service.update is not None:
+                self._ended.add(task.id)
         for node in picture.nodes.values():
             if node.spec.availability != "active":
                 self._inactive_at[node.id] = now

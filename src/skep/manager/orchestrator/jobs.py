@@ -26,16 +26,16 @@ from skep.store.view import SlotKey, View
 from .restart import delay_max_s, may_restart
 from .slot import (
     changes_of,
+    has_ended_early,
+    in_turn,
     is_ending,
     is_live,
     is_lost,
     new_task,
     placed_again,
-    promoted,
     removed_all,
     stopped,
     successor,
-    successor_due_at,
     trimmed,
     verdict,
 )
@@ -140,6 +140,7 @@ def decide_job_slot(view: View, service: Service, key: SlotKey, now: float, new_
     node = view.nodes.get(key) if isinstance(key, str) else None
     if (isinstance(key, str) and node is None) or (isinstance(key, int) and key > service.completions):
         return Plan(changes_of(view, service.id, key, removed_all(view, current, now)))
+    current, wake_at = in_turn(view, current, now, delay_max_s(service))
     version = service.template.version
     before = [task for task in current if task.spec_version != version]
     mine = [task for task in current if task.spec_version == version]
@@ -151,13 +152,10 @@ def decide_job_slot(view: View, service: Service, key: SlotKey, now: float, new_
         removed = {task.id: task for task in removed_all(view, ending, now)}
         current = [removed.get(t.id, t) for t in current if t.id not in unwanted or t.id in removed]
     wanted: tuple[NewTask, ...] = ()
-    due_at = successor_due_at(service, mine, now)
-    if complete is None and due_at is None:
+    if complete is None:
         wanted = _wanted(view, service, key, node, mine, current, now, new_id)
         if any(is_ending(view, task) for task in current):  # it waits for its predecessor to stop
             wanted = tuple(replace(new, desired_state=READY) for new in wanted)
-    current, wake_at = promoted(view, current, now, delay_max_s(service))
-    wake_at = due_at if wake_at is None else wake_at
     kept = trimmed(view, service, current, "" if complete is None else complete.id)
     return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 
@@ -192,7 +190,7 @@ def _wanted(
     now: float,
     new_id: NewId,
 ) -> tuple[NewTask, ...]:
-    if any(is_live(task) for task in mine):
+    if any(is_live(task) for task in mine) or (mine and has_ended_early(mine[-1])):
         return ()
     if node is not None and not wants(view, service, node):
         return ()
@@ -215,8 +213,9 @@ def settled(view: View, service: Service, task: Task, now: float) -> Task:
     status = view.status.get(task.id)
     if status is not None and is_terminal(status.state):
         over = COMPLETE if status.state == COMPLETE else SHUTDOWN
+        desired = max(task.desired_state, over) if task.desired_state != READY else READY
         result = verdict(view, service, task, status)
-        return replace(task, result=result, desired_state=max(task.desired_state, over), updated_at=now)
+        return replace(task, result=result, desired_state=desired, updated_at=now)
     if task.desired_state > RUNNING:
         return task
     placement = service.template_of(task.spec_version).spec.placement

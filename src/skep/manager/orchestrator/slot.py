@@ -22,6 +22,10 @@ from skep.store.view import TICK_S, SlotKey, View
 
 from .restart import OLD_TASK_TIMEOUT_S, delay_max_s, delay_s, floor_s, history_limit, may_restart
 
+# Why a task counts as rejected that was ended as its node does not suit it any more (swarmkit's constraint
+# enforcer, whose words these are).
+ENFORCED = "task rejected by constraint enforcer"
+
 
 class Wish(Enum):
     """What the service wants of a slot."""
@@ -31,9 +35,23 @@ class Wish(Enum):
     REMOVE = "remove"
 
 
+def is_wanted(task: Task) -> bool:
+    """True for a task that is its slot's own: one that is to run, or has ended before its turn came."""
+    return task.desired_state <= RUNNING
+
+
 def is_live(task: Task) -> bool:
     """True for a task that runs or is to run."""
-    return task.desired_state <= RUNNING and task.result is None
+    return is_wanted(task) and task.result is None
+
+
+def has_ended_early(task: Task) -> bool:
+    """True for a task that has ended while it waited for its turn to run, and is its slot's until then.
+
+    Its container is made while it waits. Were it followed at once, a missing image would be asked for again
+    and again, whatever the delay (swarmkit's restart supervisor waits for the delay under way, too).
+    """
+    return is_wanted(task) and task.result is not None
 
 
 def is_lost(view: View, task: Task) -> bool:
@@ -53,13 +71,11 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
     if wish is Wish.REMOVE:
         return Plan(changes_of(view, service.id, key, removed_all(view, current, now)))
     if wish is Wish.STOP:
-        current = [stopped(task, now) if is_live(task) else task for task in current]
+        current = [stopped(task, now) if is_wanted(task) else task for task in current]
         return Plan(changes_of(view, service.id, key, trimmed(view, service, current)))
     current = _superseded(view, current, now)
-    due_at = successor_due_at(service, current, now)
-    wanted = _wanted(view, service, key, current, now, new_id) if due_at is None else ()
-    current, wake_at = promoted(view, current, now, delay_max_s(service))
-    wake_at = due_at if wake_at is None else wake_at
+    current, wake_at = in_turn(view, current, now, delay_max_s(service))
+    wanted = _wanted(view, service, key, current, now, new_id)
     # What ended for good holds its slot, whatever the history's limit: without it the slot were to be filled.
     last = current[-1] if current and not wanted and not any(is_live(t) for t in current) else None
     kept = trimmed(view, service, current, "" if last is None else last.id)
@@ -118,12 +134,13 @@ def _wish(view: View, service: Service, key: SlotKey, current: Sequence[Task]) -
 
 
 def settled(view: View, service: Service, task: Task, now: float) -> Task:
-    """Writes down a final status, and ends a task whose node cannot or must not run it any more."""
+    """Writes down a final status, and ends a task whose node cannot or must not run it any more. One that
+    still waited for its turn waits on: `in_turn` ends it."""
     if task.result is not None:
         return task
     status = view.status.get(task.id)
     if status is not None and is_terminal(status.state):
-        desired = max(task.desired_state, SHUTDOWN)
+        desired = task.desired_state if task.desired_state == READY else max(task.desired_state, SHUTDOWN)
         return replace(
             task, result=verdict(view, service, task, status), desired_state=desired, updated_at=now
         )
@@ -134,7 +151,7 @@ def settled(view: View, service: Service, task: Task, now: float) -> Task:
 
 def verdict(view: View, service: Service, task: Task, status: TaskStatus) -> TaskStatus:
     """Returns the final status of a task: one that was ended as its node does not suit it any more counts as
-    rejected (swarmkit's constraint enforcer, whose words these are)."""
+    rejected."""
     node = view.nodes.get(task.node_id)
     if node is None or node.spec.availability != "active":
         return status
@@ -143,8 +160,8 @@ def verdict(view: View, service: Service, task: Task, status: TaskStatus) -> Tas
     if eligible(node, service.template_of(task.spec_version).spec.placement):
         return status
     # The exit code is of a container that was told to end: it is nothing that the task said.
-    what, why = "task rejected by constraint enforcer", "assigned node no longer meets constraints"
-    return replace(status, state=REJECTED, message=what, error=why, exit_code=0)
+    why = "assigned node no longer meets constraints"
+    return replace(status, state=REJECTED, message=ENFORCED, error=why, exit_code=0)
 
 
 def _misplaced(view: View, service: Service, task: Task) -> bool:
@@ -197,6 +214,8 @@ def _wanted(
         return ()
     if pending is not None:
         return (placed_again(view, service, pending, current, now),)
+    if newest is not None and has_ended_early(newest):
+        return ()
     if newest is None:
         # How many slots a replicated service has is for `replicated.decide_scale` to say.
         return (new_task(service, key, now, new_id),) if isinstance(key, str) else ()
@@ -240,6 +259,8 @@ def successor(
     failed = ended.result.state in (FAILED, REJECTED)
     if not failed and ended.result.state != COMPLETE:
         return (wanted,)
+    if isinstance(key, str) and ended.result.message == ENFORCED:
+        return (wanted,)  # the node suits the service again: no restart, as it is none for swarmkit
     # By the manager's clock, not the agent's: one that is behind would make every delay shorter.
     run_at = min(ended.updated_at, now) + max(delay_s(policy), floor_s(ended))
     return (
@@ -253,22 +274,12 @@ def successor(
     )
 
 
-def successor_due_at(service: Service, current: Sequence[Task], now: float) -> float | None:
-    """Returns when a task that was rejected before its own delay was over may be followed; None: now.
-
-    Its container is made while it waits. Were it followed at once, a missing image would be asked for again
-    and again, whatever the delay (swarmkit's restart supervisor waits for the delay under way, too).
-    """
-    ended = current[-1] if current else None
-    if ended is None or ended.result is None or ended.spec_version != service.template.version:
-        return None
-    return ended.run_at if now < ended.run_at <= now + delay_max_s(service) else None
-
-
-def promoted(
+def in_turn(
     view: View, current: Sequence[Task], now: float, delay_max_s: float
 ) -> tuple[list[Task], float | None]:
-    """Lets a waiting task run: its time has come, and what it follows has stopped (or will not).
+    """Lets a waiting task go on whose turn has come: its time, and what it follows has stopped (or will not).
+    It runs; one that has ended meanwhile, or has a newer one after it, is over. Returns the tasks, and when
+    the next turn comes.
 
     A time further off than any delay was written before the clock went back: it has come.
     """
@@ -276,12 +287,14 @@ def promoted(
     wake_at: float | None = None
     waits = False
     for task in current:
-        if is_live(task) and task.desired_state == READY:
+        if task.desired_state == READY:
             at = task.run_at if task.run_at <= now + delay_max_s else now
             if waits:
                 seen_at = max(min(task.created_at, now), view.led_since)
                 at = max(at, seen_at + OLD_TASK_TIMEOUT_S)
-            if at <= now:
+            if task.result is not None and (at <= now or task is not current[-1]):
+                task = stopped(task, now)
+            elif at <= now:
                 task = replace(task, desired_state=RUNNING, updated_at=now)
             else:
                 wake_at = at if wake_at is None else min(wake_at, at)

@@ -7,7 +7,7 @@ makes it again from the view, so that nothing of it is stored; a step costs the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
 from .restart import may_restart
-from .slot import is_live, new_task
+from .slot import is_live, is_wanted, new_task
 
 SECOND_NS = 1_000_000_000
 MONITOR_S = 5.0  # Docker's default
@@ -91,17 +91,21 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     outdated: list[SlotKey] = []
     updated: list[SlotKey] = []
     under_way: list[SlotKey] = []
+    is_due = unfinished
     for key, tasks in view.slots.get(service.id, {}).items():
         stage = _stage_of(view, service, key, tasks, now)
         if stage is Stage.OUTDATED:
             outdated.append(key)
         elif stage is Stage.UNDER_WAY and (unfinished or (update is None and any(is_live(t) for t in tasks))):
             under_way.append(key)  # also where the service was only scaled meanwhile
+            is_due = is_due or bool(_old(view, service, tasks))
         elif stage is Stage.UPDATED and unfinished:
             updated.append(key)
     if update is None:
-        under_way.extend(_waiting_for_a_node(view, service))
-    if not outdated and not under_way and not unfinished:
+        waiting = _waiting_for_a_node(view, service, {*outdated, *under_way})
+        under_way.extend(waiting)
+        is_due = is_due or bool(waiting)
+    if not outdated and not is_due:
         return None
     outdated.sort(
         key=lambda key: (str(key) if isinstance(key, str) else "", key if isinstance(key, int) else 0)
@@ -113,16 +117,15 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     return progress
 
 
-def _live_old(view: View, service: Service, tasks: Sequence[Task]) -> list[Task]:
-    """Returns those of a slot's tasks that are to run on, and are of a version before."""
-    return [t for t in tasks if is_live(t) and view.is_outdated(service, t)]
+def _old(view: View, service: Service, tasks: Sequence[Task]) -> list[Task]:
+    """Returns those of a slot's tasks that are its own now (`is_wanted`), and of a version before."""
+    return [t for t in tasks if is_wanted(t) and view.is_outdated(service, t)]
 
 
-def _waiting_for_a_node(view: View, service: Service) -> list[SlotKey]:
-    """Returns the slots that have had no task yet, for which one of the version before has found no node."""
-    slots, version = view.slots.get(service.id, {}), service.template.version
-    pending = view.pending.get(service.id, {})
-    return [key for key, each in pending.items() if key not in slots and each.spec_version != version]
+def _waiting_for_a_node(view: View, service: Service, known: Collection[SlotKey]) -> list[SlotKey]:
+    """Returns the other slots for which a task of the version before has found no node."""
+    pending, version = view.pending.get(service.id, {}), service.template.version
+    return [key for key, each in pending.items() if key not in known and each.spec_version != version]
 
 
 def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
@@ -131,17 +134,17 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
         return Stage.NONE
     newest, update = tasks[-1], service.update
     is_new = not view.is_outdated(service, newest)
-    live = next((t for t in reversed(tasks) if is_live(t)), None)
+    own = next((t for t in reversed(tasks) if is_wanted(t)), None)
     is_pending = key in view.pending.get(service.id, {})
     is_done = update is not None and update.state not in UNDER_WAY
-    has_old = bool(_live_old(view, service, tasks))
+    has_old = bool(_old(view, service, tasks))
     if has_old and (is_new or is_pending) and not is_done and config_of(service).order != "start-first":
         return Stage.OUTDATED  # an update before was to start first, and has left it there
     if is_pending:
         # It takes the new version as soon as there is a node for it.
         return Stage.NONE if is_new else Stage.UNDER_WAY
     status = view.status_of(newest)
-    starts = is_new and live is newest and (status is None or status.state < RUNNING)
+    starts = is_new and own is newest and (status is None or status.state < RUNNING)
     if starts and (has_old or (len(tasks) > 1 and view.is_outdated(service, tasks[-2]))):
         return Stage.UNDER_WAY
     if has_old and is_new and not is_done and _is_in_vain(view, service, tasks, now):
@@ -149,9 +152,9 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     if update is not None and is_new and newest.created_at >= update.started_at:
         # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
         return Stage.UNDER_WAY if starts else Stage.UPDATED
-    if live is not None:
+    if own is not None:
         # In one that is done, a newer task has failed that was to be there first.
-        is_left = view.is_outdated(service, live) and not (is_done and is_new)
+        is_left = view.is_outdated(service, own) and not (is_done and is_new)
         return Stage.OUTDATED if is_left else Stage.NONE
     if is_done:
         return Stage.NONE  # it was lost since
@@ -263,10 +266,10 @@ def _advance(
         if _is_paused(view, key):
             continue
         tasks = view.slot(service.id, key)
-        live = [t for t in tasks if is_live(t)]
-        old = _live_old(view, service, live)
-        right = next((t for t in live if t not in old), None)
-        if not old and (live or not tasks or not _is_left(view, service, key, tasks, now)):
+        own = [t for t in tasks if is_wanted(t)]
+        old = _old(view, service, own)
+        right = next((t for t in own if t not in old), None)
+        if not old and (own or not tasks or not _is_left(view, service, key, tasks, now)):
             continue
         started.append(key)
         room -= 1
@@ -300,7 +303,7 @@ def _observe(
         return
     tasks = view.slot(service.id, key)
     new = [t for t in tasks if not view.is_outdated(service, t)]
-    if _live_old(view, service, tasks) and (
+    if _old(view, service, tasks) and (
         not new or _is_in_vain(view, service, tasks, now)
     ):  # it has gone with its node
         progress.waiting.discard(key)

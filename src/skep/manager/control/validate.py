@@ -10,6 +10,7 @@ from collections import Counter
 
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
+from skep.model.docker_socket import wants_engine
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import template_values
 from skep.model.template_use import expanded
@@ -104,6 +105,7 @@ def _task(task: TaskSpec) -> None:
     if task.container_spec is None or task.plugin_spec is not None:
         raise Invalid("mismatched Runtime and *Spec fields")
     _container(task.container_spec)
+    wants_engine(task.container_spec.labels)  # whether it can be read
     if task.resources is not None:
         _resources(task.resources)
     policy = task.restart_policy

@@ -14,6 +14,7 @@ from .hosts import Host, Swarm, free_port, wait_until
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.timeout(180)]
 
 SOCKET = "/var/run/docker.sock"
+SINGLE = ("plain", "mounted", "own", "l")
 # The machine's own docker client, with what it may be linked to.
 CLIENT = ("/usr:/usr:ro", "/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro")
 
@@ -24,6 +25,7 @@ def pair(short_dir: Path, engine_socket: str, busybox_image: str) -> Iterator[Sw
     try:
         yield made.start()
     finally:
+        subprocess.run(["docker", "-H", f"unix://{engine_socket}", "rm", "-f", *SINGLE], capture_output=True)
         made.stop()
 
 
@@ -100,15 +102,21 @@ def test_single_containers_have_it_too_in_all_forms(
     assert Path(f"/proc/{pid}/mountinfo").read_text().count("/run/docker.sock /") == 1
 
     manager.docker(
-        "create", "--name", "l", "--label", "skep.docker-socket=engine", "-v", f"{SOCKET}:/s", busybox_image
+        "create",
+        "--name",
+        "l",
+        "--label",
+        "skep.docker-socket=engine",
+        "-v",
+        f"{SOCKET}:/s",
+        busybox_image,
+        "sh",
     )
     assert manager.json("inspect", "l")[0]["HostConfig"]["Binds"] == [f"{SOCKET}:/s"]
     refused = manager.run(
         "create", "--label", "skep.docker-socket=x", "-v", f"{SOCKET}:/s", busybox_image, check=False
     )
     assert "label skep.docker-socket: 'x' is neither swarm nor engine" in refused.stderr
-    for name in (plain, mounted, own, "l"):
-        manager.docker("rm", "-f", name)
 
 
 class HostAtDockersPath(Host):

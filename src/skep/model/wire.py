@@ -6,6 +6,7 @@ Values that Go writes although they are zero get a default factory that is not a
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -14,6 +15,8 @@ from msgspec import Meta, Struct
 from skep.runtime.errors import Invalid
 
 INT_BITS = 63  # of what Docker's numbers hold, and what is computed with; no number in use is near it
+FLOAT32_MAX = 3.4e38
+FLOAT32_DIGITS = 9  # that tell any two of them apart
 Uint = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -32,6 +35,18 @@ def always_zero() -> int:
 def always_zero_ratio() -> float:
     """Default of a ratio that Docker writes even when it is zero."""
     return 0.0
+
+
+def as_go_float(value: float) -> float:
+    """Returns what Go keeps of a `float32` and prints of it: 0, not 0.0; 0.1, not what is closest to it."""
+    if not 0 < abs(value) < FLOAT32_MAX:
+        return int(value) if value == 0 else value
+    kept = struct.pack("f", value)
+    for digits in range(1, FLOAT32_DIGITS):
+        found = float(f"{value:.{digits}g}")
+        if struct.pack("f", found) == kept:
+            return int(found) if found.is_integer() else found
+    return float(f"{struct.unpack('f', kept)[0]:.{FLOAT32_DIGITS}g}")
 
 
 def always_empty_text() -> str:

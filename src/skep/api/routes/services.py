@@ -70,8 +70,8 @@ class ServiceRoutes:
         return await reply_list(request, (service_json(view, s, with_status) for s in found))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
+        services = self._node.manager().services
         spec = in_lower_case(as_of(spec, request["api_version"]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
@@ -95,8 +95,9 @@ class ServiceRoutes:
         return web.Response()
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        manager = self._node.manager()
+        spec, unknown = await read_body(request, ServiceSpec)
         version = query_version(request, "service")
+        manager = self._node.manager()
         service = find_service(manager.view, request.match_info["id"])
         rollback = request.query.get("rollback", "")
         taken_from = request.query.get("registryAuthFrom", "")
@@ -106,7 +107,6 @@ class ServiceRoutes:
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
-        spec, unknown = await read_body(request, ServiceSpec)
         spec = in_lower_case(as_of(spec, request["api_version"]))
         auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")

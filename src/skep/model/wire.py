@@ -64,7 +64,7 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
 
     Go matches names without regard to case and takes null for unset, or in a map of texts for an empty one.
     Names that `kind` does not have are left out and their paths added to `unknown`, so that the caller can
-    say so. Errors: `Invalid` for a number that is too large to be kept.
+    say so, unless they are null: nothing was asked. Errors: `Invalid` for a number too large to be kept.
     """
     if not isinstance(value, dict):
         return value
@@ -73,7 +73,8 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
     for name, member in value.items():
         found = fields.get(name.lower())
         if found is None:
-            unknown.append(path + name)
+            if member is not None:
+                unknown.append(path + name)
         elif member is not None:
             result[found.encode_name] = _canonical_member(member, found.type, unknown, f"{path}{name}.")
     return result

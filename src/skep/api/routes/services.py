@@ -28,6 +28,16 @@ AUTH_HEADER = "X-Registry-Auth"
 CLIENTS_PIN_SINCE = (1, 30)
 STATUS_SINCE = (1, 41)  # `status=true` was added
 
+# What clients put beside a spec, and Docker passes over in silence: dockerode sends all of its own arguments
+# as the body (CapRover, Dokploy), and tools change the service that they have read and post all of it back.
+BESIDE_SPEC = frozenset(
+    {
+        *("version", "authconfig", "registryauthfrom", "rollback", "abortsignal"),
+        *("id", "createdat", "updatedat", "previousspec", "endpoint"),
+        *("updatestatus", "servicestatus", "jobstatus"),
+    }
+)
+
 
 class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}, omit_defaults=True):
     id: str
@@ -135,7 +145,11 @@ class ServiceRoutes:
                 )
 
     def _warnings(self, spec: ServiceSpec, unknown: list[str], unpinned: list[str]) -> list[str] | None:
-        warnings = unpinned + [f"{name}: this field is not known to skep and was ignored" for name in unknown]
+        warnings = unpinned + [
+            f"{name}: this field is not known to skep and was ignored"
+            for name in unknown
+            if name.lower() not in BESIDE_SPEC
+        ]
         warnings += self._node.manager().services.warnings(spec)
         return warnings or None
 

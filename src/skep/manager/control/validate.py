@@ -201,13 +201,10 @@ def _resources(resources: ResourceRequirements) -> None:
             raise _invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
     _swap(resources)
     for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
-        discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
-        if discrete is None:
-            # Docker stores it, and its tasks wait for ever.
-            kind = f" {named.kind}" if named is not None else ""
-            raise Invalid(f"invalid argument for resource{kind}: a task reserves a number, not names")
-        if discrete.value < 0:
-            raise Invalid(f"cannot ask for negative resource {discrete.kind}")
+        if wanted.discrete_resource_spec is None and wanted.named_resource_spec is None:
+            raise Invalid(
+                "invalid generic resource: neither a kind nor how many of it"
+            )  # Docker's API crashes
 
 
 def _swap(resources: ResourceRequirements) -> None:

@@ -14,7 +14,7 @@ from .hosts import Host, Swarm, free_port, wait_until
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.timeout(180)]
 
 SOCKET = "/var/run/docker.sock"
-SINGLE = ("plain", "mounted", "own", "l")
+SINGLE = ("plain", "mounted", "own", "labelled")
 # The machine's own docker client, with what it may be linked to.
 CLIENT = ("/usr:/usr:ro", "/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro")
 
@@ -112,7 +112,7 @@ def test_single_containers_have_it_too_in_all_forms(
         busybox_image,
         "sh",
     )
-    assert manager.json("inspect", "l")[0]["HostConfig"]["Binds"] == [f"{SOCKET}:/s"]
+    assert manager.json("inspect", "labelled")[0]["HostConfig"]["Binds"] == [f"{SOCKET}:/s"]
     refused = manager.run(
         "create", "--label", "skep.docker-socket=x", "-v", f"{SOCKET}:/s", busybox_image, check=False
     )

@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 
 from skep.runtime.errors import Invalid
 
+from .go_base64 import decode_base64
+
 INT_BITS = 63  # of what Docker's numbers hold, and what is computed with; no number in use is near it
 FLOAT32_MAX = 3.4e38
 FLOAT32_DIGITS = 9  # that tell any two of them apart
@@ -85,6 +87,8 @@ def _canonical_member(member: object, annotation: object, unknown: list[str], pa
     if isinstance(member, int) and member.bit_length() > INT_BITS:
         raise Invalid(f"invalid request body: the number at `$.{path.rstrip('.')}` is out of range")
     if not inner:
+        if annotation is bytes and isinstance(member, str):
+            return decode_base64(member)
         if isinstance(member, dict) and annotation == dict[str, str]:
             return {k: "" if v is None else v for k, v in member.items()}
         if isinstance(member, dict):

@@ -88,8 +88,35 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
 
 def test_unknown_fields_are_named_in_the_warnings(lone: Swarm) -> None:
     body = json.dumps({**CONTAINER, "Name": "w", "Sise": 3}).encode()
-    connection = UnixConnection(lone.manager.socket)
-    connection.request("POST", "/services/create", body)
-    created = json.loads(connection.getresponse().read())
+    created = json.loads(answer(lone, "POST", "/services/create", body))
     lone.manager.docker("service", "rm", "w")
     assert any("Sise" in warning for warning in created["Warnings"])
+
+
+def test_what_clients_put_beside_a_spec_is_no_typo(lone: Swarm) -> None:
+    """dockerode sends its own arguments, and tools post back the whole service that they have read."""
+    beside = {"version": 7, "authconfig": None, "registryAuthFrom": "spec", "abortSignal": {}}
+    created = json.loads(
+        answer(lone, "POST", "/services/create", json.dumps({**CONTAINER, "Name": "w", **beside}).encode())
+    )
+    try:
+        assert created.get("Warnings") is None
+        service = json.loads(answer(lone, "GET", f"/services/{created['ID']}"))
+        back = {**service, "PreviousSpec": {}, "UpdateStatus": {}, "ServiceStatus": {}, "JobStatus": {}}
+        spec = back.pop("Spec")
+        path = f"/services/w/update?version={service['Version']['Index']}"
+        body = json.dumps({**back, **spec, **beside, "authconfig": {"username": "u"}, "Modee": None}).encode()
+        assert json.loads(answer(lone, "POST", path, body)) == {"Warnings": None}
+        version = json.loads(answer(lone, "GET", "/services/w"))["Version"]["Index"]
+        path = f"/services/w/update?version={version}"
+        body = json.dumps({**spec, "TaskTemplate": {**spec["TaskTemplate"], "version": 1}}).encode()
+        [warning] = json.loads(answer(lone, "POST", path, body))["Warnings"]
+        assert warning.startswith("TaskTemplate.version: ")  # there it would be a typo
+    finally:
+        lone.manager.docker("service", "rm", "w")
+
+
+def answer(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> bytes:
+    connection = UnixConnection(swarm.manager.socket)
+    connection.request(method, path, body)
+    return connection.getresponse().read()

@@ -242,7 +242,7 @@ async def test_what_is_no_name_is_no_such_host(host: str) -> None:
     with pytest.raises(Unavailable) as failed:
         await connect(host, 2377, enrolment_context(), Recorder(), expect_role=None)
     assert str(failed.value) == (
-        'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing:'
+        'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing'
         f' dial tcp: lookup {host}: no such host"'
     )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from skep.agent.executor.container_config import create_body
 from skep.agent.executor.port import TaskContext
+from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.dispatcher.assignments import Sent, complete
 from skep.manager.scheduler.place import Round
@@ -151,19 +152,41 @@ def test_what_was_given_is_stored_and_sent() -> None:
     assert complete(view, "a", Sent()).tasks[0].generic == (("gpu", "U1"), ("ssd", 1))
 
 
+def discrete(value: int) -> GenericResource:
+    return GenericResource(discrete_resource_spec=DiscreteGenericResource(kind="gpu", value=value))
+
+
 @pytest.mark.parametrize(
-    ("resource", "message"),
+    "resource",
     [
-        (GenericResource(named_resource_spec=NamedGenericResource(kind="gpu", value="U1")), "resource gpu"),
-        (GenericResource(), "invalid argument for resource"),
-        (
-            GenericResource(discrete_resource_spec=DiscreteGenericResource(kind="gpu", value=-1)),
-            "cannot ask for negative resource gpu",
-        ),
+        GenericResource(named_resource_spec=NamedGenericResource(kind="gpu", value="U1")),
+        GenericResource(named_resource_spec=NamedGenericResource()),
+        discrete(-1),
     ],
 )
-def test_reservations_that_nothing_can_fulfil_are_refused(resource: GenericResource, message: str) -> None:
-    needs = ResourceRequirements(reservations=Reservation(generic_resources=[resource]))
+@pytest.mark.parametrize("others", [[], [discrete(1)], [discrete((1 << 63) - 1)]])
+def test_what_no_node_can_give_is_taken_with_a_warning_and_its_tasks_wait(
+    resource: GenericResource, others: list[GenericResource]
+) -> None:
+    needs = ResourceRequirements(reservations=Reservation(generic_resources=[resource, *others]))
     task = TaskSpec(container_spec=ContainerSpec(image="busybox"), resources=needs)
-    with pytest.raises(Invalid, match=message):
-        validate_service(ServiceSpec(name="x", task_template=task))
+    spec = ServiceSpec(name="x", task_template=task)
+    validate_service(spec)
+    assert "GenericResources: only a number of a kind has an effect" in " ".join(warnings_for(spec))
+    view = View()
+    add_node(view, "a", generic=["gpu=U1", "gpu=U2"])
+    add_service(view, task=task)
+    result = Round(view, 0).place(wanted(1))
+    assert [p.reason for p in result.pending] == ["no suitable node (insufficient resources on 1 node)"]
+
+
+def test_a_number_has_no_warning_and_an_empty_entry_is_refused() -> None:
+    def spec(resource: GenericResource) -> ServiceSpec:
+        needs = ResourceRequirements(reservations=Reservation(generic_resources=[resource]))
+        return ServiceSpec(
+            name="x", task_template=TaskSpec(container_spec=ContainerSpec(image="busybox"), resources=needs)
+        )
+
+    assert warnings_for(spec(discrete(3))) == []
+    with pytest.raises(Invalid, match="neither a kind nor how many of it"):
+        validate_service(spec(GenericResource()))

@@ -89,7 +89,7 @@ async def test_life_of_one(kind: str) -> None:
             {"Name": "x", "Data": base64.b64encode(b"x" * 512000).decode()},
             DESC + "secret data must be larger",
         ),
-        ({"Name": "x", "Data": "not base64"}, "invalid request body"),
+        ({"Name": "x", "Data": "not base64"}, "illegal base64 data at input byte 3"),
         ({"Name": "x", "Data": DATA, "Driver": {}}, DESC + "secret driver must have a name"),
         ({"Data": DATA, "Driver": {}}, DESC + "name must be provided"),
     ],

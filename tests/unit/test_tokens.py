@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,14 @@ WORKER, MANAGER = new_secret(b"w" * 16), new_secret(b"m" * 16)
 def test_a_token_is_read_as_it_was_written(secret_bytes: bytes) -> None:
     token = parse_join_token(join_token(CA, new_secret(secret_bytes)))
     assert (token.digest, token.secret) == (ca_digest(CA), new_secret(secret_bytes))
+
+
+def test_the_pinned_root_is_shown_as_openssl_shows_it() -> None:
+    token = parse_join_token(join_token(CA, WORKER))
+    assert token.digest_hex == hashlib.sha256(CA).hexdigest()
+    assert parse_join_token(f"SWMTKN-1-{'0' * 49}a-{'1' * 25}").digest_hex == "0" * 63 + "a"
+    with pytest.raises(Invalid, match="invalid checksum digest length"):
+        parse_join_token(f"SWMTKN-1-{'z' * 50}-{'1' * 25}")
 
 
 def test_each_token_gives_its_role() -> None:

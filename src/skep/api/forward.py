@@ -72,12 +72,21 @@ class LeaderForward:
                 socket = self._node.leader_socket()
                 if socket is not None:
                     return await self._pass_on(request, socket)
-                self._node.manager()
+                self._check_led()
                 return await handler(request)
             except (NoLeader, Deposed, _NotDone):
                 if asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(POLL_S)
+
+    def _check_led(self) -> None:
+        """Errors: `NoLeader`. What is no manager the handler says, behind what is wrong with the request: so
+        does Docker."""
+        try:
+            self._node.manager()
+        except NotManager as error:
+            if isinstance(error, NoLeader):
+                raise
 
     async def _pass_on(self, request: web.Request, socket: str) -> web.StreamResponse:
         session = self._session(socket)

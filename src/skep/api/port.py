@@ -28,7 +28,7 @@ class InitRequest(Wire, frozen=True, kw_only=True):
     advertise_addr: str = ""
     data_path_addr: str = ""
     data_path_port: int = 0
-    default_addr_pool: list[str] = []
+    default_addr_pool: list[str] | None = None  # None: Docker's own, with its size; an empty one: not said
     subnet_size: int = 0
     force_new_cluster: bool = False
     spec: SwarmSpec = SwarmSpec()

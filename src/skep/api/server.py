@@ -109,8 +109,7 @@ class ApiServer:
                 path.parent.chmod(0o755)  # the umask is skepd's own; the socket's mode says who may use it
             path.unlink(missing_ok=True)
             await web.UnixSite(self._runner, str(path)).start()
-            path.chmod(0o660)
-            _give_to_docker_group(path)
+            share(path)
         except OSError as error:
             raise Invalid(
                 f"cannot listen on unix://{path}: {error.strerror or error} (choose another with --host)"
@@ -239,8 +238,9 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def _give_to_docker_group(path: Path) -> None:
-    """Docker's own convention: members of the group `docker` may use the socket."""
+def share(path: Path) -> None:
+    """Docker's own convention: members of the group `docker` may use the socket. Errors: `OSError`."""
+    path.chmod(0o660)
     try:
         os.chown(path, -1, grp.getgrnam("docker").gr_gid)
     except (KeyError, PermissionError):

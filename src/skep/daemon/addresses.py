@@ -34,6 +34,12 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def require_listen(text: str) -> None:
+    """Clients say where to listen: Docker has no default for it in its API. Errors: `Invalid`."""
+    if not text:
+        raise Invalid('invalid ListenAddr "": invalid empty address')
+
+
 def resolve_listen(text: str) -> tuple[str, int]:
     """Returns where to listen. Errors: `Invalid`, in Docker's words where it is no address of a machine."""
     host, port = parse_address(text or f"0.0.0.0:{DEFAULT_PORT}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 from skep.api.port import InitRequest
 from skep.daemon.addresses import join_address
 from skep.daemon.state import Membership
-from skep.manager.allocator.subnets import DEFAULT_SIZE
+from skep.manager.allocator.subnets import DEFAULT_POOLS, DEFAULT_SIZE
 from skep.manager.ca.authority import Authority, new_root, new_secret
 from skep.model.cluster import Cluster, EncryptionConfig
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -39,12 +38,13 @@ def found_swarm(
     """
     if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
         raise Unsupported("begin with the swarm's own CA and replace it: docker swarm ca --rotate --ca-cert")
+    pools = request.default_addr_pool
     cluster_id, node_id = new_id(), new_id()
     ca_cert, ca_key = new_root(now)
     autolock = EncryptionConfig(auto_lock_managers=bool(unlock_key))
     cluster = Cluster(
         id=cluster_id,
-        spec=replace(request.spec, encryption_config=autolock),
+        spec=replace(request.spec, name="default", encryption_config=autolock),
         created_at=now,
         updated_at=now,
         ca_cert_pem=ca_cert,
@@ -52,11 +52,9 @@ def found_swarm(
         worker_token_secret=new_secret(secrets.token_bytes(16)),
         manager_token_secret=new_secret(secrets.token_bytes(16)),
         unlock_key=unlock_key,
-        # As networks, whatever host bits were given with them.
-        default_addr_pool=[
-            str(ipaddress.ip_network(pool, strict=False)) for pool in request.default_addr_pool
-        ],
-        subnet_size=request.subnet_size or DEFAULT_SIZE,
+        default_addr_pool=list(DEFAULT_POOLS) if pools is None else pools,
+        # As in Docker the size is that of the pools that were given with it, and shown as it was.
+        subnet_size=DEFAULT_SIZE if pools is None else request.subnet_size,
         data_path_port=request.data_path_port or 4789,
     )
     key_pem, csr = new_key_and_request()
@@ -107,5 +105,5 @@ def first_txns(puts: tuple[Put, ...]) -> Iterator[Txn]:
 def _availability(request: InitRequest) -> str:
     wanted = request.availability or "active"
     if wanted not in ("active", "pause", "drain"):
-        raise Invalid(f"invalid availability: '{wanted}' (active, pause or drain)")
+        raise Invalid(f'invalid Availability: "{wanted[:100]}"')
     return wanted

@@ -38,8 +38,10 @@ from skep.api.routes.volumes import VolumeRoutes
 from skep.api.server import ApiServer, Route
 from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
+from skep.daemon.given_socket import bind_given, given_socket, renew_mounts
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
+from skep.model.docker_socket import DockerSocket
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
@@ -49,6 +51,7 @@ from skep.runtime.log import set_up_logging
 from skep.runtime.process import keep_memory_private
 from skep.runtime.settings import Settings, load_settings
 from skep.runtime.stall import StallWatch
+from skep.runtime.works import end
 
 log = structlog.get_logger()
 
@@ -72,6 +75,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--tlscert", help="The API's certificate.")
 @click.option("--tlskey", help="The API's key.")
 @click.option("--engine", help="The Docker Engine: unix://PATH or `simulated`. [unix:///var/run/docker.sock]")
+@click.option(
+    "--docker-socket",
+    type=click.Choice(["swarm", "engine"]),
+    help="Whose socket containers get that bind /var/run/docker.sock: this skepd's, or the engine's. [swarm]",
+)
 @click.option("--etcd", help="The etcd program that managers run. [etcd]")
 @click.option("--log-level", help="debug, info, warning or error. [info]")
 @click.option("--log-format", help="auto, text or json. [auto]")
@@ -98,12 +106,16 @@ async def serve(settings: Settings) -> None:
     clock, rng = SystemClock(), system_rng()
     state = StateDir(Path(settings.state_dir))
     engine = LocalEngine(settings.engine_socket)
-    node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng))
+    given = given_socket(settings)
+    node = SkepNode(
+        state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng, given)
+    )
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
     stall.start()
-    api = make_api(settings, node, engine, stall, LeaderForward(node))
+    api = make_api(settings, node, engine, stall, LeaderForward(node), given)
     internal = make_api(settings, node, engine, stall, None)
+    renewing: asyncio.Future[None] | None = None
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,13 +124,19 @@ async def serve(settings: Settings) -> None:
         await api.start()
         await internal.start()
         await internal.listen_bound(node.sockets.bind(streams.API))
+        # Before tasks are started, which may need it; who connects by now is answered when all is there.
+        bound = bind_given(node.sockets, given) if given is not None else None
         await node.start()
         await node.wait_settled(SETTLE_S)
         await listen(api, settings)
+        if given is not None and bound is not None and settings.engine_socket is not None:
+            await api.listen_bound(bound)
+            renewing = asyncio.ensure_future(renew_mounts(settings.engine_socket, given))
         log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
         await stopped.wait()
         log.info("skepd.stopping")
     finally:
+        await end(renewing)
         stall.stop()
         garbage.stop()
         await api.close()
@@ -128,12 +146,12 @@ async def serve(settings: Settings) -> None:
         await engine.close()
 
 
-def make_executor(settings: Settings, rng: random.Random) -> Executor:
+def make_executor(settings: Settings, rng: random.Random, given: DockerSocket | None) -> Executor:
     """Returns what runs this node's tasks."""
     clock = SystemClock()
     if settings.engine_socket is None:
         return SimulatedExecutor(settings.hostname, SimulatedSettings(), rng, clock)
-    return DockerExecutor(settings.engine_socket, settings.hostname, clock)
+    return DockerExecutor(settings.engine_socket, settings.hostname, clock, docker_socket=given)
 
 
 def make_api(
@@ -142,9 +160,10 @@ def make_api(
     engine: LocalEngine,
     stall: StallWatch,
     forward: LeaderForward | None,
+    given: DockerSocket | None = None,
 ) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
-    routes = make_routes(settings, node, engine, stall, forward)
+    routes = make_routes(settings, node, engine, stall, forward, given)
     return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
 
 
@@ -154,6 +173,7 @@ def make_routes(
     engine: LocalEngine,
     stall: StallWatch,
     forward: LeaderForward | None,
+    given: DockerSocket | None = None,
 ) -> list[Route]:
     """Returns every route there is, those for other managers only too."""
     networks = NetworkRoutes(node, engine, forward)
@@ -165,7 +185,7 @@ def make_routes(
         *ServiceRoutes(node, engine).routes(),
         *TaskRoutes(node).routes(),
         *networks.routes(),
-        *AttachmentRoutes(node, engine, networks).routes(),
+        *AttachmentRoutes(node, engine, networks, given).routes(),
         *VolumeRoutes(engine).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),

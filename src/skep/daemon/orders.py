@@ -17,6 +17,7 @@ from skep.daemon import words
 from skep.daemon.addresses import (
     join_address,
     parse_address,
+    require_listen,
     resolve_advertise,
     resolve_data_path,
     resolve_listen,
@@ -87,8 +88,10 @@ class Orders:
             if request.force_new_cluster and self._parts.is_locked:
                 raise NotManager(words.LOCKED)
             if request.force_new_cluster and self._parts.is_in_swarm:
+                require_listen(request.listen_addr)
                 return await self._force_new_cluster(request)
             self._require_free()
+            require_listen(request.listen_addr)
             pools, size = request.default_addr_pool, request.subnet_size
             validate_init(request.spec, request.data_path_port, pools, size)
             listen = resolve_listen(request.listen_addr)
@@ -154,6 +157,7 @@ class Orders:
         """Joins by the first address that answers. Errors: `Invalid`, `Denied`, `Unavailable`."""
         async with self._change:
             self._require_free()
+            require_listen(request.listen_addr)
             if not request.remote_addrs:
                 raise Invalid("at least 1 RemoteAddr is required to join")
             parse_join_token(request.join_token)

@@ -36,6 +36,19 @@ class SocketDir:
             raise Invalid(f"the state directory cannot be used: {error}") from error
         return bound
 
+    def replace(self, name: str) -> socket.socket:
+        """Returns a socket bound in here that listens, in place of one of before: there is one at any moment.
+        Errors: `Invalid`."""
+        fresh = f"{name}.new"
+        bound = self.bind(fresh)
+        try:
+            bound.listen(socket.SOMAXCONN)
+            os.rename(self.path(fresh), self.path(name))
+        except OSError as error:
+            bound.close()
+            raise Invalid(f"the state directory cannot be used: {error}") from error
+        return bound
+
     def remove(self, name: str) -> None:
         Path(self.path(name)).unlink(missing_ok=True)
 

@@ -128,7 +128,8 @@ class StateDir:
         for path in self.path.rglob("*"):
             try:
                 mode = path.lstat().st_mode
-                if not stat.S_ISLNK(mode) and mode & 0o077:
+                # A socket's mode is for those who were given it: no way leads to it through this directory.
+                if not (stat.S_ISLNK(mode) or stat.S_ISSOCK(mode)) and mode & 0o077:
                     path.chmod(stat.S_IMODE(mode) & 0o700)
             except FileNotFoundError:
                 continue  # etcd's own, of a life that ends just now

@@ -5,6 +5,7 @@
     skep.device.NAME=/dev/x                     more, one label each
     skep.gpus=all | 2 | device=GPU-1a,GPU-2b    as `docker run --gpus`
     skep.privileged=true                        everything
+    skep.docker-socket=engine                   the engine's own socket where they bind Docker's
 
 Pure. The swarm must allow it (`Cluster.allow_devices`, `Cluster.allow_privileged`), see `check_allowed`.
 """
@@ -15,6 +16,7 @@ import re
 
 from msgspec import Struct
 
+from skep.model.docker_socket import wants_engine
 from skep.runtime.errors import Denied, Invalid
 
 DEVICE, GPUS, PRIVILEGED = "skep.device", "skep.gpus", "skep.privileged"
@@ -39,6 +41,7 @@ class HostAccess(Struct, frozen=True, kw_only=True):
     privileged: bool = False
     devices: tuple[Device, ...] = ()
     gpus: str = ""
+    engine_socket: bool = False  # `model.docker_socket`; a bind mount is allowed anyway
 
 
 def access_of(labels: dict[str, str]) -> HostAccess | None:
@@ -59,7 +62,10 @@ def access_of(labels: dict[str, str]) -> HostAccess | None:
     if privileged not in (*_TRUE, *_FALSE):
         raise Invalid(f"label {PRIVILEGED}: '{privileged}' is neither true nor false")
     found = HostAccess(
-        privileged=privileged in _TRUE, devices=tuple(devices), gpus=_gpus(asked.get(GPUS, ""))
+        privileged=privileged in _TRUE,
+        devices=tuple(devices),
+        gpus=_gpus(asked.get(GPUS, "")),
+        engine_socket=wants_engine(asked),
     )
     return found if found != HostAccess() else None
 

@@ -17,6 +17,11 @@ Claim = tuple[str, str | int]  # (kind, name) of a named resource, (kind, count)
 Held = Mapping[tuple[str, str], int]  # (kind, name) -> tasks that hold it; (kind, "") -> how many are taken
 
 
+# More of a kind than any node has: of what is reserved by name, or negative, as in Docker. Reckoned with in
+# 64 bits.
+NEVER = 1 << 62
+
+
 class Stock(Struct, frozen=True):
     """One kind on one node: how many are there, how many are free, and which names those have."""
 
@@ -32,10 +37,23 @@ def demand_of(reserved: Iterable[GenericResource]) -> tuple[tuple[str, int], ...
     """
     needed: dict[str, int] = {}
     for each in reserved:
-        discrete = each.discrete_resource_spec
-        if discrete is not None and discrete.value > 0:
-            needed[discrete.kind] = needed.get(discrete.kind, 0) + discrete.value
+        kind, count = _asked(each)
+        if count:
+            needed[kind] = min(NEVER, needed.get(kind, 0) + count)
     return tuple(sorted(needed.items()))
+
+
+def is_impossible(reserved: Iterable[GenericResource]) -> bool:
+    """True where no node can ever give what is reserved: names, or a negative number."""
+    return any(_asked(each)[1] == NEVER for each in reserved)
+
+
+def _asked(wanted: GenericResource) -> tuple[str, int]:
+    """Returns the kind, and how many of it."""
+    discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
+    if discrete is not None:  # it counts where both are given
+        return discrete.kind, NEVER if discrete.value < 0 else min(NEVER, discrete.value)
+    return (named.kind, NEVER) if named is not None else ("", 0)
 
 
 def stock_of(resources: NodeResources, held: Held, kind: str) -> Stock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import field
+from msgspec.structs import force_setattr
 
 from .container import (
     ContainerSpec,
@@ -12,7 +13,7 @@ from .container import (
     ResourceRequirements,
     RestartPolicy,
 )
-from .wire import Uint, Wire, always_empty_map, always_empty_text, always_zero, always_zero_ratio
+from .wire import Uint, Wire, always_empty_map, always_empty_text, always_zero, always_zero_ratio, as_go_float
 
 
 class SpreadOver(Wire, frozen=True, kw_only=True):
@@ -98,6 +99,9 @@ class UpdateConfig(Wire, frozen=True, kw_only=True):
     monitor: int = 0
     max_failure_ratio: float = field(default_factory=always_zero_ratio)
     order: str = field(default_factory=always_empty_text)
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "max_failure_ratio", as_go_float(self.max_failure_ratio))
 
 
 class EndpointSpec(Wire, frozen=True, kw_only=True):

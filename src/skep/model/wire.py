@@ -6,6 +6,7 @@ Values that Go writes although they are zero get a default factory that is not a
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -13,7 +14,11 @@ from msgspec import Meta, Struct
 
 from skep.runtime.errors import Invalid
 
+from .go_base64 import decode_base64
+
 INT_BITS = 63  # of what Docker's numbers hold, and what is computed with; no number in use is near it
+FLOAT32_MAX = 3.4e38
+FLOAT32_DIGITS = 9  # that tell any two of them apart
 Uint = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -39,6 +44,18 @@ def always_false() -> bool:
     return False
 
 
+def as_go_float(value: float) -> float:
+    """Returns what Go keeps of a `float32` and prints of it: 0, not 0.0; 0.1, not what is closest to it."""
+    if not 0 < abs(value) < FLOAT32_MAX:
+        return int(value) if value == 0 else value
+    kept = struct.pack("f", value)
+    for digits in range(1, FLOAT32_DIGITS):
+        found = float(f"{value:.{digits}g}")
+        if struct.pack("f", found) == kept:
+            return int(found) if found.is_integer() else found
+    return float(f"{struct.unpack('f', kept)[0]:.{FLOAT32_DIGITS}g}")
+
+
 def always_empty_text() -> str:
     """Default of a string that Docker writes even when it is empty."""
     return ""
@@ -54,7 +71,7 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
 
     Go matches names without regard to case and takes null for unset, or in a map of texts for an empty one.
     Names that `kind` does not have are left out and their paths added to `unknown`, so that the caller can
-    say so. Errors: `Invalid` for a number that is too large to be kept.
+    say so, unless they are null: nothing was asked. Errors: `Invalid` for a number too large to be kept.
     """
     if not isinstance(value, dict):
         return value
@@ -63,7 +80,8 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
     for name, member in value.items():
         found = fields.get(name.lower())
         if found is None:
-            unknown.append(path + name)
+            if member is not None:
+                unknown.append(path + name)
         elif member is not None:
             result[found.encode_name] = _canonical_member(member, found.type, unknown, f"{path}{name}.")
     return result
@@ -74,6 +92,8 @@ def _canonical_member(member: object, annotation: object, unknown: list[str], pa
     if isinstance(member, int) and member.bit_length() > INT_BITS:
         raise Invalid(f"invalid request body: the number at `$.{path.rstrip('.')}` is out of range")
     if not inner:
+        if annotation is bytes and isinstance(member, str):
+            return decode_base64(member)
         if isinstance(member, dict) and annotation == dict[str, str]:
             return {k: "" if v is None else v for k, v in member.items()}
         if isinstance(member, dict):

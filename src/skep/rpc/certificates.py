@@ -56,6 +56,11 @@ class JoinToken(Struct, frozen=True):
     digest: str
     secret: str
 
+    @property
+    def digest_hex(self) -> str:
+        """The digest as others show it: SHA-256 in hex."""
+        return f"{int(self.digest, 36):064x}"
+
     def __str__(self) -> str:
         return f"SWMTKN-1-{self.digest}-{self.secret}"
 
@@ -65,6 +70,8 @@ def parse_join_token(text: str) -> JoinToken:
     found = _TOKEN.match(text.strip())
     if found is None:
         raise Invalid("invalid join token")
+    if int(found[1], 36) >> 256:
+        raise Invalid("invalid checksum digest length")
     return JoinToken(found[1], found[2])
 
 

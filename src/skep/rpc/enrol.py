@@ -87,7 +87,7 @@ async def enrol(
             if not isinstance(ca, wire.Ca):
                 raise Unavailable(f"{host}:{port} does not answer as a manager")
             if ca_digest(ca.pem) != token.digest:
-                raise Denied(f"remote CA does not match fingerprint. Expected: {token.digest}")
+                raise Denied(f"remote CA does not match fingerprint. Expected: {token.digest_hex}")
             assert link.peer_certificate is not None
             peer = verify_issued_by(ca.pem, link.peer_certificate, now, ca.chain_pem)
             if peer.role != "manager":

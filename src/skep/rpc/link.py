@@ -323,8 +323,8 @@ async def connect(
     except TimeoutError as error:
         raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
     except OSError as error:
-        # Docker's own words (grpc-go's), which people search for.
-        desc = f'connection error: desc = "transport: Error while dialing: {_why(host, port, error)}"'
+        # Docker's own words (grpc-go's, as of 20.10), which people search for.
+        desc = f'connection error: desc = "transport: Error while dialing {_why(host, port, error)}"'
         raise Unavailable(f"rpc error: code = Unavailable desc = {desc}") from error
     if refused:
         raise Denied(refused[0])

@@ -36,6 +36,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tlscert: str = ""  # the API's certificate
     tlskey: str = ""  # and its key
     engine: str = DEFAULT_ENGINE  # the Docker Engine's socket, or `simulated`
+    docker_socket: str = (
+        "swarm"  # what containers get that bind /var/run/docker.sock: skepd's, or the engine's
+    )
     etcd: str = "etcd"  # the etcd to run on managers
     log_level: str = "info"  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, json
@@ -43,6 +46,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def hostname(self) -> str:
         return self.name or socket.gethostname()
+
+    @property
+    def unix_hosts(self) -> list[str]:
+        """The paths of the sockets where the Docker API is served."""
+        return [host.removeprefix("unix://") for host in self.host if host.startswith("unix://")]
 
     @property
     def engine_socket(self) -> str | None:
@@ -105,6 +113,15 @@ def _check(settings: Settings) -> None:
     for host in settings.host:
         if not host.startswith(("unix://", "tcp://")):
             raise Invalid(f"--host must be unix://PATH or tcp://ADDR:PORT, not '{host}'")
+    if settings.docker_socket not in ("swarm", "engine"):
+        raise Invalid(f"--docker-socket must be swarm or engine, not '{settings.docker_socket}'")
+    if settings.engine_socket is not None:
+        for path in settings.unix_hosts:
+            if os.path.realpath(path) == os.path.realpath(settings.engine_socket):
+                raise Invalid(
+                    f"--host unix://{path} is the socket of --engine, too: let the Docker Engine listen at"
+                    ' another, and name that with --engine (docs/operations.md, "Docker\'s own socket")'
+                )
     if settings.tlsverify:
         for name in ("tlscacert", "tlscert", "tlskey"):
             if not getattr(settings, name):

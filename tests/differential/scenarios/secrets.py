@@ -46,6 +46,15 @@ def kept(kind: str) -> list[Scenario]:
             files={"one": "x"},
         ),
         scenario(
+            f"{kind} data that is no base64",
+            *(
+                post(f"{path}/create", {"Name": "x", "Data": data})
+                for data in ("x", "AAAA=", "AA=A", "AA==A", "AAAA AAAA", "AAA\nA!", "\u00e9", "nonsense!")
+            ),
+            post(f"{path}/create", {"Name": "lines", "Data": "aGVs\nbG8="}),
+            get(f"{path}/lines", "Spec"),
+        ),
+        scenario(
             f"{kind} names and sizes",
             f"{kind} create one $DIR/one",
             f"{kind} create one $DIR/one",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.differential.scenario import Scenario, get, scenario, settle
+from tests.differential.scenario import Scenario, get, post, scenario, settle
 
 CREATE = "service create -d --no-resolve-image --replicas 0 --name web"
 RUN = "service create -d --no-resolve-image --stop-signal KILL --name web"
@@ -86,6 +86,31 @@ SCENARIOS = [
     options("an env file", "--env-file $DIR/env -e B=2", files={"env": "A=1\nB=1\n# no\nSKEP_UNSET\n"}),
     options("credentials of Windows", "--credential-spec file://spec.json"),
     options("credentials in a registry", "--credential-spec registry://spec"),
+    scenario(
+        "create: generic resources that no node can give",
+        *(
+            step
+            for name, resource in (
+                ("named", {"NamedResourceSpec": {"Kind": "gpu", "Value": "g1"}}),
+                ("negative", {"DiscreteResourceSpec": {"Kind": "gpu", "Value": -1}}),
+            )
+            for step in (
+                post(
+                    "/services/create",
+                    {
+                        "Name": name,
+                        "TaskTemplate": {
+                            "ContainerSpec": {"Image": "$IMAGE"},
+                            "Resources": {"Reservations": {"GenericResources": [resource]}},
+                        },
+                    },
+                ),
+                settle(name, pending=1),
+                f"service ps --no-trunc --format {{{{.Name}}}}:{{{{.Error}}}} {name}",
+                get(f"/services/{name}", "Spec.TaskTemplate.Resources"),
+            )
+        ),
+    ),
     scenario(
         "flags of newer engines",
         f"{CREATE} --oom-score-adj 5 $IMAGE",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from tests.differential.scenario import Call, Py, Until, Update, delete, get, post, scenario
+from typing import Any
+
+from tests.differential.scenario import Call, Py, Step, Until, Update, delete, get, post, scenario
 from tests.differential.sides import ADDRESS
 
 INIT = f"swarm init --advertise-addr {ADDRESS} --listen-addr {ADDRESS}"
 LEAVE = "swarm leave --force"
 QUIET = "service create -d --no-resolve-image --replicas 0"
 OUTSIDE = "none"
+TOKEN = f"SWMTKN-1-{'0' * 49}a-{'1' * 25}"
+BAD_DIGEST = f"SWMTKN-1-{'z' * 50}-{'1' * 25}"  # more than SHA-256 gives
 SWARM_OF_INFO = (
     "Swarm.LocalNodeState",
     "Swarm.ControlAvailable",
@@ -20,6 +24,21 @@ SWARM_OF_INFO = (
 
 def swarm(*members: str) -> Call:
     return get("/swarm", *members)
+
+
+def inits(*bodies: dict[str, Any]) -> tuple[Step, ...]:
+    """Makes a swarm with each of them, looks at it and leaves it."""
+    return tuple(
+        step
+        for body in bodies
+        for step in (
+            post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, **body}),
+            swarm("Spec", "DefaultAddrPool", "SubnetSize", "DataPathPort"),
+            get("/info", "Swarm.Cluster.DefaultAddrPool", "Swarm.Cluster.SubnetSize"),
+            get("/nodes"),
+            post("/swarm/leave?force=1"),
+        )
+    )
 
 
 SCENARIOS = [
@@ -46,6 +65,29 @@ SCENARIOS = [
         post("/swarm/leave"),
         post("/swarm/leave?force=1"),
         post("/nodes/x/update?version=1", {}),
+        swarm=OUTSIDE,
+    ),
+    scenario(
+        "wrong requests without a swarm: the request comes first",
+        *(
+            post(path, body)
+            for path in (
+                "/swarm/update?version=1",
+                "/services/create",
+                "/services/x/update?version=1",
+                "/nodes/x/update?version=1",
+                "/secrets/create",
+                "/configs/x/update?version=1",
+            )
+            for body in ("", [], {"Name": 5, "Role": 5})
+        ),
+        post("/swarm/update?version=x", {}),
+        post("/swarm/update", {}),
+        post("/swarm/update?version=1&rotateWorkerToken=x", {}),
+        post("/swarm/update?version=1&rotateManagerUnlockKey=x", {}),
+        post("/services/x/update", {}),
+        post("/nodes/x/update?version=x", {}),
+        post("/secrets/x/update", {}),
         swarm=OUTSIDE,
     ),
     scenario(
@@ -83,6 +125,28 @@ SCENARIOS = [
         post("/swarm/join", {"ListenAddr": "0.0.0.0:2377", "JoinToken": "x"}),
         post("/swarm/join", {"ListenAddr": "0.0.0.0:2377", "RemoteAddrs": ["127.0.0.1:9"], "JoinToken": "x"}),
         swarm=OUTSIDE,
+    ),
+    scenario(
+        "joining nobody",
+        post(
+            "/swarm/join",
+            {
+                "ListenAddr": ADDRESS,
+                "AdvertiseAddr": ADDRESS,
+                "RemoteAddrs": ["127.0.0.1:9"],
+                "JoinToken": TOKEN,
+            },
+        ),
+        post("/swarm/leave?force=1"),
+        post(
+            "/swarm/join",
+            {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, "RemoteAddrs": ["a..b:1"], "JoinToken": TOKEN},
+        ),
+        post("/swarm/leave?force=1"),
+        post("/swarm/join", {"ListenAddr": ADDRESS, "RemoteAddrs": ["x:1"], "JoinToken": BAD_DIGEST}),
+        post("/swarm/leave?force=1"),
+        swarm="own",
+        slow=True,
     ),
     scenario(
         "initialising wrongly",
@@ -179,6 +243,66 @@ SCENARIOS = [
         slow=True,
     ),
     scenario(
+        "init: address pools left out, null, none, and with a size",
+        *inits(
+            {},
+            {"DefaultAddrPool": None, "SubnetSize": 28},
+            {"DefaultAddrPool": [], "SubnetSize": 0},
+            {"DefaultAddrPool": [], "SubnetSize": 26},
+            {"DefaultAddrPool": ["10.5.0.7/16"]},
+            {"SubnetSize": 33},
+        ),
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "init: settings left out, null and zero",
+        *inits(
+            {"Spec": None, "Availability": None, "DataPathPort": None, "DataPathAddr": None},
+            {"Spec": {"Name": "", "Labels": None, "Orchestration": None, "Raft": None, "Dispatcher": None}},
+            {
+                "Spec": {
+                    "Orchestration": {"TaskHistoryRetentionLimit": 0},
+                    "CAConfig": None,
+                    "TaskDefaults": None,
+                }
+            },
+            {"Spec": {"Raft": {"KeepOldSnapshots": 0, "ElectionTick": 0}, "EncryptionConfig": None}},
+        ),
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "init: what is refused",
+        *(
+            post("/swarm/init", {"ListenAddr": ADDRESS, "AdvertiseAddr": ADDRESS, **wrong})
+            for wrong in ({"Spec": {"Name": "other"}}, {"Availability": "bogus"}, {"DataPathPort": 80})
+        ),
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
+        "docker-py's init, with nothing and with little",
+        *(
+            step
+            for options in ({}, {"snapshot_interval": 5000}, {"default_addr_pool": ["10.20.0.0/16"]})
+            for step in (
+                Py(
+                    f"swarm.init({options})",
+                    lambda client, options=options: client.swarm.init(
+                        advertise_addr=ADDRESS, listen_addr=ADDRESS, **options
+                    ),
+                ),
+                swarm("Spec", "DefaultAddrPool", "SubnetSize"),
+                Py("swarm.update()", lambda client: client.swarm.update(labels={"a": "b"})),
+                swarm("Spec.Orchestration", "Spec.Labels"),
+                Py("swarm.leave(force=True)", lambda client: client.swarm.leave(force=True)),
+            )
+        ),
+        swarm="own",
+        slow=True,
+    ),
+    scenario(
         "docker-py's init",
         Py(
             "swarm.init()",
@@ -196,6 +320,24 @@ SCENARIOS = [
     ),
     # In a swarm
     scenario("the swarm", swarm()),
+    scenario(
+        "init and join where there is a swarm: that comes before what is wrong with the request",
+        *(
+            post(f"/swarm/{order}", body)
+            for order in ("init", "join")
+            for body in (
+                {},
+                {"ListenAddr": "nonsense"},
+                {"ListenAddr": ADDRESS, "AdvertiseAddr": "nonsense"},
+                {"ListenAddr": ADDRESS, "DefaultAddrPool": ["x"], "RemoteAddrs": ["x:1:2"], "JoinToken": "x"},
+                {"ListenAddr": 5},
+                [],
+                "",
+            )
+        ),
+        post("/swarm/unlock", {}),
+        post("/swarm/unlock", []),
+    ),
     scenario("the swarm in docker info", get("/info", "Swarm"), "info --format {{json .Swarm}}"),
     scenario(
         "ping in a swarm",

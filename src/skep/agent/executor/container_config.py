@@ -10,6 +10,7 @@ from skep.agent.executor.mounts import mount_json
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.security import security_options
 from skep.agent.executor.templates import container_name, task_values
+from skep.model import docker_socket
 from skep.model.container import ContainerSpec, Limit, PortConfig, ResourceRequirements
 from skep.model.generic import environment
 from skep.model.spec import Platform, TaskSpec
@@ -75,6 +76,16 @@ def create_body(context: TaskContext, platform: Platform = Platform(), engine: A
     if ports:
         body["ExposedPorts"] = {_port_key(p): {} for p in ports}
     return body
+
+
+def place_socket(body: Json, context: TaskContext, socket: docker_socket.DockerSocket | None) -> bool:
+    """Has the task's binds of Docker's socket be of skepd's, unless its labels say otherwise; True where
+    there were some."""
+    access = context.template.access
+    is_engine = body["Labels"].get(docker_socket.LABEL) == docker_socket.ENGINE
+    if socket is None or is_engine or (access is not None and access.engine_socket):
+        return False
+    return socket.put_into(body["HostConfig"])
 
 
 def attach_to(body: Json, network: str, endpoint: Json) -> None:

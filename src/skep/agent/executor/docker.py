@@ -22,6 +22,7 @@ from skep.agent.executor.container_config import (
     TASK_LABEL,
     attach_to,
     create_body,
+    place_socket,
 )
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.images import Images
@@ -32,6 +33,7 @@ from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
 from skep.agent.executor.watch import ContainerWatch
+from skep.model.docker_socket import DockerSocket
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
@@ -47,11 +49,20 @@ LOOKS_AGAIN_S = 20.0  # SwarmKit: how soon another engine version, label or reso
 
 
 class DockerExecutor:
-    """`hostname` is the node's name in the swarm. Several nodes may share one engine."""
+    """`hostname` is the node's name in the swarm; `docker_socket` what tasks get that bind Docker's. Several
+    nodes may share one engine."""
 
-    def __init__(self, socket_path: str, hostname: str, clock: Clock, files: Path = DIRECTORY) -> None:
+    def __init__(
+        self,
+        socket_path: str,
+        hostname: str,
+        clock: Clock,
+        files: Path = DIRECTORY,
+        docker_socket: DockerSocket | None = None,
+    ) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
+        self._docker_socket = docker_socket
         self._node_id = ""
         self._platform = Platform()
         self._calls = EngineCalls()
@@ -205,6 +216,7 @@ class DockerExecutor:
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
+        place_socket(body, context, self._docker_socket)
         body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         networks = await self._bridges.prepare(context)

@@ -26,6 +26,7 @@ from skep.agent.executor.refusals import (
     is_on_network,
 )
 from skep.model.container import GenericResource
+from skep.model.docker_socket import is_skepds
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.service import RegistryAuth
 from skep.model.spec import Platform
@@ -58,6 +59,10 @@ class EngineClient:
         if self._version is None:
             async with await self._request("GET", "/_ping", is_versioned=False) as answer:
                 said = answer.headers.get("Api-Version", "")
+                if is_skepds(answer.headers.get("Server", "")):
+                    raise Unavailable(
+                        f"unix://{self._socket_path} (--engine) is a skepd's socket, not a Docker Engine's"
+                    )
             found = _VERSION.fullmatch(said)
             spoken = (int(found[1]), int(found[2])) if found is not None else OLDEST
             self._version = min(max(spoken, OLDEST), NEWEST)
@@ -200,6 +205,10 @@ class EngineClient:
         async with answer:
             with self._translated():
                 return list(msgspec.json.decode(await answer.read()))
+
+    async def containers_with(self, source: str) -> list[Json]:
+        """Returns the running containers that have this path of the host, or a volume of that name."""
+        return await self._list("/containers/json", {"volume": [source]})
 
     async def events(self, label: str, kinds: list[str]) -> AsyncIterator[Json]:
         """Yields container events until the engine ends the stream. Errors: `Unavailable`.

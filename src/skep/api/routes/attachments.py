@@ -1,4 +1,5 @@
-"""Single containers on the swarm's networks: `docker run --network`, `docker network connect`.
+"""Single containers on the swarm's networks: `docker run --network`, `docker network connect`; and with the
+swarm's API, where they bind Docker's socket.
 
 What stands for a network of the swarm is a bridge of the engine's. The engine is asked for what the user asks
 for, with the bridge's name and the address that the swarm gives; what concerns other networks goes through
@@ -21,6 +22,7 @@ from skep.api.port import Attachments, Place, SwarmNode
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
+from skep.model.docker_socket import DockerSocket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
 
@@ -41,8 +43,9 @@ class NetworkingConfig(Wire, frozen=True, kw_only=True):
 
 
 class ContainerCreate(Wire, frozen=True, kw_only=True):
-    """As much of `POST /containers/create` as says where the container is attached."""
+    """As much of `POST /containers/create` as says where it is attached, and whose socket it gets."""
 
+    labels: dict[str, str] = {}
     host_config: HostConfig = HostConfig()
     networking_config: NetworkingConfig = NetworkingConfig()
 
@@ -55,12 +58,19 @@ class Connect(Wire, frozen=True, kw_only=True):
 
 
 class AttachmentRoutes:
-    """`networks` knows the engine's."""
+    """`networks` knows the engine's; `socket` is what containers get that bind Docker's."""
 
-    def __init__(self, node: SwarmNode, engine: LocalEngine, networks: NetworkRoutes) -> None:
+    def __init__(
+        self,
+        node: SwarmNode,
+        engine: LocalEngine,
+        networks: NetworkRoutes,
+        socket: DockerSocket | None = None,
+    ) -> None:
         self._node = node
         self._engine = engine
         self._networks = networks
+        self._socket = socket
         self._passthrough = Passthrough(engine)
 
     def routes(self) -> list[Route]:
@@ -73,6 +83,8 @@ class AttachmentRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await read_bytes(request)
         asked, _ = decode_body(body, ContainerCreate)
+        if self._socket is not None and not wants_engine(asked.labels):
+            body = with_socket(body, self._socket)
         endpoints = {name: each or {} for name, each in asked.networking_config.endpoints_config.items()}
         if asked.host_config.network_mode:
             endpoints.setdefault(asked.host_config.network_mode, {})
@@ -175,6 +187,12 @@ def _placed(
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
+
+
+def with_socket(body: bytes, socket: DockerSocket) -> bytes:
+    """Returns the request with skepd's socket for Docker's; as it was where it binds none."""
+    whole: Json = msgspec.json.decode(body)
+    return msgspec.json.encode(whole) if socket.put_into(_member(whole, "HostConfig")) else body
 
 
 def _member(value: Json, name: str) -> Json:

@@ -81,8 +81,9 @@ class MaterialRoutes:
         return await reply_list(request, (material_json(each) for each in found))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        materials, kind = self._node.manager().materials, _kind(request)
+        kind = _kind(request)
         spec, _ = await read_body(request, _SPECS[kind])
+        materials = self._node.manager().materials
         return reply(Created((await materials.create(kind, spec)).id), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
@@ -93,12 +94,13 @@ class MaterialRoutes:
         return web.Response(status=204)
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        materials, kind = self._node.manager().materials, _kind(request)
+        kind = _kind(request)
+        spec, _ = await read_body(request, _SPECS[kind])
         try:
             version = query_version(request, kind)
         except Invalid:
             raise Invalid(f"invalid {kind} version") from None  # Docker's words, and no more
-        spec, _ = await read_body(request, _SPECS[kind])
+        materials = self._node.manager().materials
         await materials.update(self._find(request).id, version, spec)
         return web.Response()
 

@@ -73,10 +73,10 @@ class NodeRoutes:
         return web.Response()
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        manager = self._node.manager()
-        version = query_version(request, "node")
-        node = find_node(manager.view, request.match_info["id"])
         spec, _ = await read_body(request, GivenNodeSpec)
+        version = query_version(request, "node")
+        manager = self._node.manager()
+        node = find_node(manager.view, request.match_info["id"])
         spec = msgspec.structs.replace(
             spec,
             role=as_stored(spec.role, _ROLES),

@@ -28,6 +28,16 @@ AUTH_HEADER = "X-Registry-Auth"
 CLIENTS_PIN_SINCE = (1, 30)
 STATUS_SINCE = (1, 41)  # `status=true` was added
 
+# What clients put beside a spec, and Docker passes over in silence: dockerode sends all of its own arguments
+# as the body (CapRover, Dokploy), and tools change the service that they have read and post all of it back.
+BESIDE_SPEC = frozenset(
+    {
+        *("version", "authconfig", "registryauthfrom", "rollback", "abortsignal"),
+        *("id", "createdat", "updatedat", "previousspec", "endpoint"),
+        *("updatestatus", "servicestatus", "jobstatus"),
+    }
+)
+
 
 class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}):
     """`warnings` is null where there are none, as in the answer to an update."""
@@ -72,8 +82,8 @@ class ServiceRoutes:
         return await reply_list(request, (service_json(view, s, with_status) for s in found))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        services = self._node.manager().services
         spec, unknown = await read_body(request, ServiceSpec)
+        services = self._node.manager().services
         spec = in_lower_case(as_of(spec, request["api_version"]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
@@ -97,8 +107,9 @@ class ServiceRoutes:
         return web.Response()
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        manager = self._node.manager()
+        spec, unknown = await read_body(request, ServiceSpec)
         version = query_version(request, "service")
+        manager = self._node.manager()
         service = find_service(manager.view, request.match_info["id"])
         rollback = request.query.get("rollback", "")
         taken_from = request.query.get("registryAuthFrom", "")
@@ -108,7 +119,6 @@ class ServiceRoutes:
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
-        spec, unknown = await read_body(request, ServiceSpec)
         spec = in_lower_case(as_of(spec, request["api_version"]))
         auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
@@ -137,7 +147,11 @@ class ServiceRoutes:
                 )
 
     def _warnings(self, spec: ServiceSpec, unknown: list[str], unpinned: list[str]) -> list[str] | None:
-        warnings = unpinned + [f"{name}: this field is not known to skep and was ignored" for name in unknown]
+        warnings = unpinned + [
+            f"{name}: this field is not known to skep and was ignored"
+            for name in unknown
+            if name.lower() not in BESIDE_SPEC
+        ]
         warnings += self._node.manager().services.warnings(spec)
         return warnings or None
 

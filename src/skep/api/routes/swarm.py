@@ -24,7 +24,6 @@ from skep.model.cluster import (
 )
 from skep.model.node import NodeTLSInfo
 from skep.model.wire import Wire
-from skep.runtime.errors import Invalid
 
 
 class JoinTokens(Struct, rename="pascal"):
@@ -91,12 +90,6 @@ def _filled(spec: SwarmSpec) -> SwarmSpec:
     )
 
 
-def _require_listen(text: str) -> None:
-    """Clients say where to listen: Docker has no default for it here. Errors: `Invalid`."""
-    if not text:
-        raise Invalid('invalid ListenAddr "": invalid empty address')
-
-
 class SwarmRoutes:
     def __init__(self, node: SwarmNode) -> None:
         self._node = node
@@ -119,12 +112,10 @@ class SwarmRoutes:
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         body, _ = await read_body(request, InitRequest)
-        _require_listen(body.listen_addr)
         return reply(await self._node.init(body))
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         body, _ = await read_body(request, JoinRequest)
-        _require_listen(body.listen_addr)
         await self._node.join(body)
         return web.Response()
 
@@ -133,14 +124,13 @@ class SwarmRoutes:
         return web.Response()
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        orders = self._node.manager().swarm
         spec, _ = await read_body(request, SwarmSpec)
         version = query_version(request, "swarm")
         worker, manager, key = (
             query_parsed_bool(request, name, says_why=False)
             for name in ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
         )
-        await orders.update(
+        await self._node.manager().swarm.update(
             version, spec, rotate_worker=worker, rotate_manager=manager, rotate_unlock_key=key
         )
         return web.Response()

@@ -74,7 +74,7 @@ def next_subnet(
     last = int(ipaddress.ip_network(after, strict=False).broadcast_address) if after else -1
     for begin in (last + 1, 0):
         for text in pools:
-            pool = ipaddress.IPv4Network(text)
+            pool = ipaddress.IPv4Network(text, strict=False)  # as it was given, host bits and all
             found = _free(intervals, int(pool.network_address), int(pool.broadcast_address), size, begin)
             if found is not None:
                 return ipaddress.IPv4Network((found, size))

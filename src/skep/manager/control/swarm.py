@@ -12,7 +12,7 @@ from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
 from skep.manager.durable import commit_changed
-from skep.model.cluster import SECOND_NS, Cluster, SwarmSpec
+from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, NotFound, StaleVersion, Unsupported
 from skep.store import codec
@@ -28,9 +28,11 @@ DATA_PATH_PORTS = range(1024, 49152)
 SUBNET_SIZE_MAX = 29  # libnetwork's: below it a subnet has no room for a network's own addresses
 
 
-def validate_init(spec: SwarmSpec, data_path_port: int, pools: list[str], subnet_size: int) -> None:
+def validate_init(spec: SwarmSpec, data_path_port: int, pools: list[str] | None, subnet_size: int) -> None:
     """Checks what a new swarm is to be. Errors: `Invalid`, `Unsupported`, in the words of Docker's init."""
-    _validate_pools(pools, subnet_size)
+    _validate_name(spec)
+    if pools is not None:
+        _validate_pools(pools, subnet_size)
     if data_path_port and data_path_port not in DATA_PATH_PORTS:
         raise Invalid(f"Datapath port number is not in valid range (1024-49151) : {data_path_port}")
     try:
@@ -58,8 +60,7 @@ def _validate_pools(pools: list[str], subnet_size: int) -> None:
 
 def validate_swarm(spec: SwarmSpec) -> None:
     """Errors: `Invalid`, `Unsupported`."""
-    if spec.name not in ("", "default"):
-        raise Invalid('swarm spec must be named "default"')
+    _validate_name(spec)
     if spec.ca_config.node_cert_expiry and spec.ca_config.node_cert_expiry < CERT_EXPIRY_MIN_NS:
         raise Invalid(f"{_INVALID}minimum certificate expiry time is: 1h0m0s")
     if spec.dispatcher.heartbeat_period < 0:
@@ -68,6 +69,18 @@ def validate_swarm(spec: SwarmSpec) -> None:
         raise Invalid("the dispatcher's heartbeat period must be at least 200ms")
     if spec.ca_config.external_cas:
         raise Unsupported("external CAs are not supported by this version of skep yet")
+
+
+def _whole(spec: SwarmSpec) -> SwarmSpec:
+    """Returns what an update makes of a spec: as in Docker it replaces the one before, and a history limit
+    that is left out is 0. (Where others are left out, or 0, their defaults are in force.)"""
+    limit = spec.orchestration.task_history_retention_limit
+    return replace(spec, orchestration=OrchestrationConfig(task_history_retention_limit=limit or 0))
+
+
+def _validate_name(spec: SwarmSpec) -> None:
+    if spec.name not in ("", "default"):
+        raise Invalid('swarm spec must be named "default"')
 
 
 class SwarmControl:
@@ -111,7 +124,7 @@ class SwarmControl:
             raise StaleVersion()
         now = self._clock.now()
         after = with_root_wanted(cluster, spec.ca_config, now)
-        after = replace(after, spec=replace(without_root(spec), name="default"), updated_at=now)
+        after = replace(after, spec=replace(_whole(without_root(spec)), name="default"), updated_at=now)
         if rotate_worker:
             after = replace(after, worker_token_secret=self._new_secret())
         if rotate_manager:

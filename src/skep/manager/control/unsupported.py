@@ -6,6 +6,7 @@ docs/compatibility.md lists them for users; a test keeps the two in step.
 from __future__ import annotations
 
 from skep.model.constraint import is_spread
+from skep.model.generic import is_impossible
 from skep.model.network import PREDEFINED
 from skep.model.spec import ServiceSpec
 
@@ -16,6 +17,8 @@ NOT_ACTED_ON = {
     "Networks": _ONE_HOST,
     "EndpointSpec.Ports[ingress]": "there is no routing mesh yet: nobody listens on this port; use mode=host",
     "EndpointSpec.Mode[dnsrr]": "names are resolved on the task's own host only",
+    "TaskTemplate.Resources.Reservations.GenericResources": "only a number of a kind has an effect:"
+    " with names or a negative number the tasks wait for ever",
     "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
 }
 
@@ -30,6 +33,9 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
         "EndpointSpec.Ports[ingress]": endpoint is not None
         and any(p.publish_mode in ("", "ingress") for p in endpoint.ports),
         "EndpointSpec.Mode[dnsrr]": endpoint is not None and endpoint.mode == "dnsrr",
+        "TaskTemplate.Resources.Reservations.GenericResources": task.resources is not None
+        and task.resources.reservations is not None
+        and is_impossible(task.resources.reservations.generic_resources),
         "TaskTemplate.Placement.Preferences": task.placement is not None
         and not all(p.spread and is_spread(p.spread.spread_descriptor) for p in task.placement.preferences),
     }

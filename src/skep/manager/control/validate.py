@@ -10,6 +10,7 @@ from collections import Counter
 
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
+from skep.model.docker_socket import wants_engine
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import template_values
 from skep.model.template_use import expanded
@@ -104,6 +105,7 @@ def _task(task: TaskSpec) -> None:
     if task.container_spec is None or task.plugin_spec is not None:
         raise Invalid("mismatched Runtime and *Spec fields")
     _container(task.container_spec)
+    wants_engine(task.container_spec.labels)  # whether it can be read
     if task.resources is not None:
         _resources(task.resources)
     policy = task.restart_policy
@@ -199,13 +201,10 @@ def _resources(resources: ResourceRequirements) -> None:
             raise _invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
     _swap(resources)
     for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
-        discrete, named = wanted.discrete_resource_spec, wanted.named_resource_spec
-        if discrete is None:
-            # Docker stores it, and its tasks wait for ever.
-            kind = f" {named.kind}" if named is not None else ""
-            raise Invalid(f"invalid argument for resource{kind}: a task reserves a number, not names")
-        if discrete.value < 0:
-            raise Invalid(f"cannot ask for negative resource {discrete.kind}")
+        if wanted.discrete_resource_spec is None and wanted.named_resource_spec is None:
+            raise Invalid(
+                "invalid generic resource: neither a kind nor how many of it"
+            )  # Docker's API crashes
 
 
 def _swap(resources: ResourceRequirements) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from skep.model.constraint import matches, parse_constraint, value_of
-from skep.model.generic import stock_of
+from skep.model.generic import NEVER, stock_of
 from skep.model.node import DOWN, Node
 from skep.model.service import TaskTemplate
 from skep.model.states import RUNNING, is_terminal
@@ -113,7 +113,9 @@ class _Asking:
         usage = self._view.usage.get(node.id)
         for kind, count in demand.generic:
             stock = stock_of(node.description.resources, usage.generic if usage else {}, kind)
-            if not stock.total:
+            if count == NEVER:
+                parts.append(f"{kind} is reserved by name or in a negative number, which no node can give")
+            elif not stock.total:
                 parts.append(f"{count} {kind} reserved, there is none")
             elif stock.free < count:
                 parts.append(f"{count} {kind} reserved, {_GAP} free")

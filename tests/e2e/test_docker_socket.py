@@ -104,7 +104,7 @@ def test_single_containers_have_it_too_in_all_forms(
     manager.docker(
         "create",
         "--name",
-        "l",
+        "labelled",
         "--label",
         "skep.docker-socket=engine",
         "-v",

@@ -20,13 +20,13 @@ from skep.cli.files import raise_file_limit
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.model.generic import parse_resource
-from skep.runtime.errors import SkepError
+from skep.runtime.entry import ProgramGroup
 from skep.runtime.log import set_up_logging
 
 NODES_PER_PROCESS = 1200  # simulated nodes a process carries well
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ProgramGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="skep")
 def main() -> None:
     """A container swarm you can run, grow and trust."""
@@ -96,13 +96,10 @@ def simulate_command(
     chosen = random.randrange(1 << 30) if seed is None else seed
     plan = Plan(nodes, first, join, token, engine, chosen, report)
     processes = procs or -(-nodes // NODES_PER_PROCESS)
-    try:
-        if processes == 1:
-            uvloop.run(simulate(plan))
-        else:
-            sys.exit(asyncio.run(simulate_in_processes(plan, processes)))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    if processes == 1:
+        uvloop.run(simulate(plan))
+    else:
+        sys.exit(asyncio.run(simulate_in_processes(plan, processes)))
 
 
 @main.command("explain")
@@ -114,10 +111,7 @@ def explain_command(name: str, host: str | None, as_json: bool) -> None:
 
     A task is named by its id, or by its place: web.3; a global service's by its node: agent.worker7.
     """
-    try:
-        kind, said = asyncio.run(explain.ask(host or default_host(), name))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    kind, said = asyncio.run(explain.ask(host or default_host(), name))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
     else:

@@ -17,7 +17,6 @@ from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
 from skep.cli.settings import parse_settings, settings
 from skep.cli.upgrade import Upgrade
-from skep.runtime.errors import SkepError
 from skep.store.backup import Header
 
 T = TypeVar("T")
@@ -173,10 +172,7 @@ def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, 
 
 
 def _whole(file: Path) -> Header:
-    try:
-        return backups.inspect(file)
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    return backups.inspect(file)
 
 
 def _describe(file: Path, lines: list[str]) -> None:
@@ -187,10 +183,7 @@ def _describe(file: Path, lines: list[str]) -> None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    return asyncio.run(work)
 
 
 def _say(line: str) -> None:

@@ -44,6 +44,7 @@ from skep.daemon.state import StateDir
 from skep.model.docker_socket import DockerSocket
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
+from skep.runtime.entry import Program, reason_of
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
@@ -60,7 +61,7 @@ SETTLE_S = 3.0  # a manager that is started again is led by then; a request wait
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", help="This node's host name in the swarm (default: the machine's).")
 @click.option("--state-dir", help="Where certificates and etcd's data are kept. [/var/lib/skep]")
 @click.option(
@@ -96,8 +97,8 @@ def main(config: str | None, **flags: Any) -> None:
         set_up_logging(settings.log_level, settings.log_format)
         keep_memory_private()
         uvloop.run(serve(settings))
-    except SkepError as error:
-        click.echo(f"skepd: {error}", err=True)
+    except (SkepError, OSError) as error:
+        click.echo(f"skepd: {reason_of(error)}", err=True)
         sys.exit(1)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from skep.cli.files import raise_file_limit
-from skep.runtime.errors import SkepError
+from skep.cli.files import check_writable, raise_file_limit
 
 
 @click.group()
@@ -52,10 +51,10 @@ def swarm2k_command(
         managers=count,
         kills_leader=kill_leader and count > 1,
     )
-    try:
-        figures = asyncio.run(swarm2k.run(wanted))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    if plot_file is not None:
+        report.check_can_plot()
+    check_writable(json_file, plot_file)
+    figures = asyncio.run(swarm2k.run(wanted))
     report.show(figures, wanted)
     if json_file is not None:
         json_file.write_bytes(report.as_json(figures))
@@ -88,10 +87,8 @@ def services_command(
 
     raise_file_limit()
     wanted = bench_services.WantedServices(nodes, services, replicas, clients, updated, parallelism, etcd)
-    try:
-        figures = asyncio.run(bench_services.run(wanted))
-    except SkepError as error:
-        raise click.ClickException(str(error)) from error
+    check_writable(json_file)
+    figures = asyncio.run(bench_services.run(wanted))
     report.show_services(figures, f"{services} services of {replicas} replicas on {nodes} nodes")
     if json_file is not None:
         json_file.write_bytes(report.as_json(figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,12 +138,18 @@ def as_json(figures: Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(figures)) + b"\n"
 
 
-def plot(figures: Figures, wanted: Wanted, file: Path) -> None:
-    """Draws running tasks over time. Errors: `Unavailable` where matplotlib is missing."""
+def check_can_plot() -> None:
+    """Errors: `Unavailable` where matplotlib is missing: better before a run of minutes than after it."""
     try:
-        import matplotlib as mpl
+        importlib.import_module("matplotlib")
     except ImportError as error:
         raise Unavailable("--plot needs matplotlib: pip install 'skep[plot]'") from error
+
+
+def plot(figures: Figures, wanted: Wanted, file: Path) -> None:
+    """Draws running tasks over time. Errors: `ImportError`, see `check_can_plot`."""
+    import matplotlib as mpl
+
     mpl.use("agg")
     from matplotlib import pyplot
 

@@ -42,7 +42,7 @@ def known_values(filters: Filters, name: str, known: Collection[str]) -> list[st
     given = filters.get(name, [])
     for value in given:
         if value and value.lower() not in known:
-            raise BadFilterValue(f"invalid {name} filter: '{value}'")
+            raise BadFilterValue(f"Invalid {name} filter: '{value}'")
     return [value.lower() for value in given if value]
 
 

@@ -35,6 +35,10 @@ def nodes_seen_in(container: str, host: Host) -> list[str]:
     return sorted(done.stdout.split()) if done.returncode == 0 else []
 
 
+def wait_for_nodes(container: str, host: Host, *names: str) -> None:
+    wait_until(f"{container} sees {names} ({host.log()})", lambda: nodes_seen_in(container, host) == [*names])
+
+
 def started(name: str, host: Host, image: str, *options: str) -> str:
     volumes = [part for each in CLIENT for part in ("-v", each)]
     host.docker("run", "-d", "--name", name, *volumes, *options, image, "sleep", "1d")
@@ -61,7 +65,7 @@ def test_a_service_lists_nodes_through_the_socket_also_after_skepd_was_restarted
             *(busybox_image, "sleep", "1d"),
         )
     ui, agent = task_of("ui", manager), task_of("agent", worker)
-    assert nodes_seen_in(ui, manager) == ["mg0", "w0"]
+    wait_for_nodes(ui, manager, "mg0", "w0")
     # Each node's own: a worker's says that it is one.
     assert (
         "Worker nodes can't be used" in manager.run("exec", agent, "docker", "node", "ls", check=False).stderr
@@ -73,7 +77,7 @@ def test_a_service_lists_nodes_through_the_socket_also_after_skepd_was_restarted
     for end in (manager.stop, manager.kill):
         end()
         manager.start(wait_for=("node", "ls"))
-        wait_until(f"the nodes are seen again ({manager.log()})", lambda: nodes_seen_in(ui, manager))
+        wait_for_nodes(ui, manager, "mg0", "w0")
     assert task_of("ui", manager) == ui  # the same container all the time
 
 
@@ -87,16 +91,16 @@ def test_single_containers_have_it_too_in_all_forms(
     )
     own = started("own", manager, busybox_image, "-v", f"{manager.socket}:{SOCKET}")
     for name in (plain, mounted, own):
-        assert nodes_seen_in(name, manager) == ["mg0", "w0"]
+        wait_for_nodes(name, manager, "mg0", "w0")
 
     # An engine that restarts a container while skepd is away finds something to mount.
     manager.kill()
     subprocess.run(["docker", "-H", f"unix://{engine_socket}", "restart", "-t0", plain], check=True)
     manager.start(wait_for=("node", "ls"))
     for name in (plain, mounted, own):
-        wait_until(f"{name} sees nodes ({manager.log()})", lambda name=name: nodes_seen_in(name, manager))
+        wait_for_nodes(name, manager, "mg0", "w0")
     subprocess.run(["docker", "-H", f"unix://{engine_socket}", "restart", "-t0", plain], check=True)
-    assert nodes_seen_in(plain, manager) == ["mg0", "w0"]
+    wait_for_nodes(plain, manager, "mg0", "w0")
     # One mount each, however often skepd is started.
     pid = manager.docker("inspect", "--format", "{{.State.Pid}}", mounted)
     assert Path(f"/proc/{pid}/mountinfo").read_text().count("/run/docker.sock /") == 1
@@ -145,10 +149,10 @@ def test_skepd_serves_dockers_own_path(short_dir: Path, engine_socket: str, busy
         made = host.run("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
         assert made.returncode == 0, made.stderr
         started("bound", host, busybox_image, "-v", f"{SOCKET}:{SOCKET}")
-        assert nodes_seen_in("bound", host) == ["mg0"]
+        wait_for_nodes("bound", host, "mg0")
         host.kill()
         host.start(wait_for=("node", "ls"))
-        wait_until(f"it sees its node ({host.log()})", lambda: nodes_seen_in("bound", host) == ["mg0"])
+        wait_for_nodes("bound", host, "mg0")
         assert host.run("rm", "-f", "bound").returncode == 0
         host.run("swarm", "leave", "--force")
     finally:

@@ -84,6 +84,12 @@ def test_many_incidents_on_few_machines(seed: int) -> None:
     run(Options(seed=seed, hosts=5, incidents=50))
 
 
+@pytest.mark.parametrize("first", range(5000, 5040, CHUNK))
+def test_what_must_hold_holds_where_images_are_missing(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        run(Options(seed=seed, images_missing=True))
+
+
 def test_a_seed_replays_exactly() -> None:
     assert run(Options(seed=7)).digest == run(Options(seed=7)).digest
 

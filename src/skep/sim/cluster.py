@@ -54,6 +54,7 @@ class Options(Struct, frozen=True):
     steps: int = 36
     fail_rate: float = 0.02
     crash_rate_per_hour: float = 2.0
+    images_missing: bool = False  # of the updates that fail some are to images that are nowhere
     follows: bool = False  # somebody follows logs all the time; costs as much again
 
 
@@ -79,7 +80,7 @@ class Simulation:
         self._rng = random.Random(options.seed)
         self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
         self._history = History()
-        self._workload = Workload(self._child_rng(), self._history, self._leaves)
+        self._workload = Workload(self._child_rng(), self._history, self._leaves, options.images_missing)
         self._troubles = Troubles(self._world)
         self._never = Never(self._world, self._history, self._troubles.troubled)
         self._new_id = id_source(self._child_rng())

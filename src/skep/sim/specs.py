@@ -6,7 +6,7 @@ import random
 
 from msgspec.structs import replace
 
-from skep.agent.executor.simulated import UNHEALTHY_TEST
+from skep.agent.executor.simulated import NOWHERE, UNHEALTHY_TEST, lacks_image
 from skep.model.container import (
     ConfigReference,
     ContainerSpec,
@@ -32,8 +32,9 @@ from skep.model.spec import (
 )
 
 SECOND_NS = 1_000_000_000
-WELL, EXITS, ENDS, UNHEALTHY = "well", "exits", "ends", "unhealthy"
+WELL, EXITS, ENDS, UNHEALTHY, MISSING = "well", "exits", "ends", "unhealthy", "missing"
 FAILING = (EXITS, ENDS, UNHEALTHY)
+FAILING_OR_MISSING = (*FAILING, MISSING, MISSING)
 DEVICE = ResourceRequirements(reservations=Reservation(generic_resources=[parse_resource("device=1")]))
 
 
@@ -59,10 +60,11 @@ def draw_restart_policy(rng: random.Random) -> RestartPolicy:
 
 
 def as_it_goes(spec: ServiceSpec, image: str, how: str) -> ServiceSpec:
-    """Returns a service (no job) with another image, whose tasks go well, or fail as `FAILING` says."""
+    """Returns a service (no job) with another image, whose tasks go well or fail, as `how` says."""
     container = spec.task_template.container_spec
     assert container is not None
     check = HealthConfig(test=list(UNHEALTHY_TEST), interval=SECOND_NS, retries=2)
+    image = f"nosuch{NOWHERE}/{image}" if how == MISSING else image
     args = {EXITS: ["false"], ENDS: ["sleep", "1"]}.get(how, [])
     return with_container(
         spec, replace(container, image=image, args=args, healthcheck=check if how == UNHEALTHY else None)
@@ -72,7 +74,9 @@ def as_it_goes(spec: ServiceSpec, image: str, how: str) -> ServiceSpec:
 def fails(spec: ServiceSpec) -> bool:
     """True where no task of the service, which is no job, stays running."""
     container = spec.task_template.container_spec
-    return container is not None and bool(container.args or container.healthcheck)
+    if container is None:
+        return False
+    return bool(container.args or container.healthcheck) or lacks_image(container.image)
 
 
 def with_container(spec: ServiceSpec, container: ContainerSpec) -> ServiceSpec:

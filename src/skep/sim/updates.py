@@ -209,6 +209,9 @@ class Updating:
         for ended, new in pairwise(tasks):
             if new.id in before.tasks or ended.spec_version != new.spec_version or ended.result is None:
                 continue
+            then = before.tasks.get(ended.id)
+            if then is not None and then.result is None and then.desired_state > RUNNING:
+                continue  # stopped with its node, and followed before the node was heard of again
             if (
                 _state(service).startswith("rollback")
                 or self._seen_at[ended.id] <= self._since[service.id][1]

@@ -26,6 +26,7 @@ from skep.sim.hosts import Host
 from skep.sim.specs import (
     DEVICE,
     FAILING,
+    FAILING_OR_MISSING,
     WELL,
     as_it_goes,
     draw_restart_policy,
@@ -75,10 +76,17 @@ class Workload:
     """Errors of the control API are the user's to bear: `step` raises them. `leaves` says of a node that its
     machine leaves, or has left: nobody makes it a manager then."""
 
-    def __init__(self, rng: random.Random, history: History, leaves: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        history: History,
+        leaves: Callable[[str], bool],
+        images_missing: bool = False,
+    ) -> None:
         self._rng = rng
         self._history = history
         self._leaves = leaves
+        self._failing = FAILING_OR_MISSING if images_missing else FAILING
         self._made = self._made_networks = self._made_materials = 0
         self._networks_rng = random.Random(rng.getrandbits(64))
         self._materials_rng = random.Random(rng.getrandbits(64))
@@ -228,7 +236,7 @@ class Workload:
 
     async def _update(self, host: Host, leader: Leader, service: Service) -> str:
         image, rng, spec = f"{service.spec.name}:{self._rng.randint(1, 1000)}", self._rng, service.spec
-        how = rng.choice(FAILING) if rng.random() < FAIL_RATE else WELL
+        how = rng.choice(self._failing) if rng.random() < FAIL_RATE else WELL
         if spec.is_job:
             container = spec.task_template.container_spec
             assert container is not None

@@ -28,6 +28,9 @@ LOG_LINE_S = 1.0  # a simulated container says something every second
 LOG_LINES_MAX = 1000  # of those that are in the past
 LOG_ROUND = 1e-3  # of a line's time: a float of seconds has no nanoseconds
 UNHEALTHY_TEST = ("CMD", "false")
+NOWHERE = (
+    ".invalid"  # registries of that name are nowhere (RFC 2606): simulated engines have no images of them
+)
 INTERVAL_NS, RETRIES = 30_000_000_000, 3  # of a health check that does not say: Docker's own
 
 
@@ -235,7 +238,11 @@ class SimulatedExecutor:
         self._say(context, FAILED, "started", error, 137)
 
     def _lacks(self, context: TaskContext) -> str:
-        """Returns what of the task's secrets and configs the node was not given; empty where it has all."""
+        """Returns what the task has not: its image, or a secret or config that the node was not given; empty
+        where it has all."""
+        container = context.template.spec.container_spec
+        if container is not None and lacks_image(container.image):
+            return f"No such image: {container.image}"
         for kind, material_id, name in references(context.template.spec.container_spec):
             if material_id not in context.materials:
                 self.lacked.append(material_id)
@@ -282,3 +289,8 @@ def _end_of(context: TaskContext) -> tuple[float, int] | None:
     if len(words) == 2 and words[0] == "sleep" and words[1].replace(".", "", 1).isdigit():
         return float(words[1]), 0
     return None
+
+
+def lacks_image(image: str) -> bool:
+    """True for an image that no simulated engine has: its registry is nowhere (`nosuch.invalid/web:1`)."""
+    return image.partition("/")[0].partition(":")[0].endswith(NOWHERE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from skep.model.states import FAILED, READY, REJECTED, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.view import SlotKey, View
 
-from .builders import add_node, add_service, add_task, apply, new_ids
+from .builders import add_cluster, add_node, add_service, add_task, apply, new_ids
 
 NOW = 1000.0
 DELAY_S = 5.0  # the default's
@@ -175,6 +176,18 @@ def test_the_update_of_what_has_failed_and_found_no_node_since_is_one() -> None:
     progress = updater.begin(view, to_version_2(view), NOW + 1)
     assert progress is not None
     assert progress.waiting == {1}
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5])
+def test_the_history_limit_takes_none_that_still_has_its_turn(limit: int) -> None:
+    """With start-first the old task runs on beside it: were it dropped, nothing would follow it."""
+    view = View()
+    rejected(view)
+    add_cluster(view, history_limit=limit)
+    view.put_task(replace(view.tasks["old1"], desired_state=RUNNING, result=None))
+    plan = decide(view, now=NOW + 1)
+    assert [change for change in plan.changes if isinstance(change, DropTask)] == []
+    assert plan.wake_at == NOW + DELAY_S
 
 
 def test_a_change_that_updates_nothing_begins_no_update_where_one_has_just_failed() -> None:

@@ -100,6 +100,10 @@ def main(config: str | None, **flags: Any) -> None:
     except (SkepError, OSError) as error:
         click.echo(f"skepd: {reason_of(error)}", err=True)
         sys.exit(1)
+    except Exception:
+        # A fault of ours. The log says where: it may not come again when somebody wants to see it.
+        log.exception("skepd.failed")
+        raise
 
 
 async def serve(settings: Settings) -> None:

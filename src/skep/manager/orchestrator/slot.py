@@ -304,7 +304,8 @@ def in_turn(
 
 
 def trimmed(view: View, service: Service, current: Sequence[Task], kept_id: str = "") -> list[Task]:
-    """Keeps the history within the swarm's limit, and nothing of nodes that are gone; `kept_id` stays."""
+    """Keeps the history within the swarm's limit, and nothing of nodes that are gone; `kept_id` stays, and so
+    does what is the slot's own."""
     limit = 5 if view.cluster is None else view.cluster.spec.history_limit
     limit = history_limit(service.template.spec.restart_policy, limit)
     over = len(current) - limit
@@ -312,7 +313,7 @@ def trimmed(view: View, service: Service, current: Sequence[Task], kept_id: str 
     for task in current:
         ended = task.result is not None or (task.desired_state >= COMPLETE and is_lost(view, task))
         gone = ended and task.node_id not in view.nodes
-        if task.id == kept_id:
+        if task.id == kept_id or has_ended_early(task):
             kept.append(task)
             continue
         if gone or (ended and over > 0) or (task.desired_state == REMOVE and ended):

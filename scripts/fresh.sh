@@ -72,7 +72,7 @@ mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 run "$root/run"
-mount -t tmpfs -o mode=1777 tmp "$root/tmp"
+[ "$release" = bookworm ] || mount -t tmpfs -o mode=1777 tmp "$root/tmp" # the default since Debian 13
 mount --bind "$cache/apt/$release" "$root/var/cache/apt/archives"
 mkdir -p "$root/var/cache/pip"
 mount --bind "$cache/pip" "$root/var/cache/pip"

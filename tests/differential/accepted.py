@@ -349,11 +349,11 @@ ACCEPTED: tuple[Accepted, ...] = (
     ),
     Accepted(
         "a network of a configuration that the node does not have is refused",
-        "as Docker does since 25.0; before, each task on it was rejected",
+        "as Docker does since 28.0; before, each task on it was rejected",
         where="exit|stdout|stderr|status|body.*",
         scenario="a network of a configuration that nobody has",
         skep=r'1|404|\(absent\)|.*configuration network "nobody" does not exist|',
-        engines=_OLD,
+        engines=r"2[0-7]\..*",
     ),
     Accepted(
         "a network with an IPv4 and an IPv6 subnet has them",

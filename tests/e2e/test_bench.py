@@ -25,7 +25,8 @@ def bench(json_file: Path, *options: str) -> dict[str, Any]:
     assert "join_per_s" in done.stdout
     figures: dict[str, Any] = json.loads(json_file.read_text())
     assert set(figures) >= KEYS
-    assert all(figures[key] > 0 for key in KEYS - {"loop_stall_max_s"})
+    # What etcd writes to a tmpfs (/tmp in Debian 13) the kernel does not count.
+    assert [key for key in KEYS - {"loop_stall_max_s", "etcd_write_mb"} if not figures[key] > 0] == []
     return figures
 
 

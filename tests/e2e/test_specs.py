@@ -154,6 +154,7 @@ def test_fields_not_acted_on_are_stored_and_named(lone: Swarm) -> None:
 
 
 def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:
+    wait_until("nothing of the tests before is left", lambda: ask(lone, "GET", "/tasks") == [])
     lone.manager.docker("service", "create", "-q", "-d", "--name", "s", "--replicas", "4", "image")
     try:
         wait_until("four run", lambda: len(lone.manager.running("s")) == 4)

@@ -242,7 +242,7 @@ class NetworkRoutes:
     # Asking the engine
 
     async def _check_configuration(self, name: str) -> None:
-        """Errors: `NotFound` where this node has no such configuration, as in Docker since 25: else every
+        """Errors: `NotFound` where this node has no such configuration, as in Docker since 28: else every
         task on the network would be rejected one day."""
         if self._engine.socket_path is None:
             return

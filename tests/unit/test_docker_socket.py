@@ -13,7 +13,7 @@ import pytest
 from skep.agent.executor.container_config import create_body, place_socket
 from skep.agent.executor.port import TaskContext
 from skep.api.decode import decode_body
-from skep.api.routes.attachments import ContainerCreate, with_socket
+from skep.api.routes.attachments import ContainerCreate, one_of_each, with_socket
 from skep.daemon.given_socket import bind_given, given_socket
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
@@ -103,6 +103,24 @@ def test_a_container_that_is_made_gets_the_rest_as_it_was_asked() -> None:
     assert with_socket(untouched, OURS) is untouched
 
 
+def test_a_member_given_in_two_spellings_is_one_as_for_the_engine() -> None:
+    body = (
+        b'{"HostConfig":{"NetworkMode":"net","Binds":["/run/docker.sock:/s"]},"Labels":{"a":"1"},'
+        b'"hostconfig":{"Memory":1,"networkmode":"other"},"labels":{"b":"2"},'
+        b'"NetworkingConfig":{"EndpointsConfig":{"x":null},"endpointsconfig":{"y":{}}}}'
+    )
+    one = one_of_each(body)
+    asked, _ = decode_body(one, ContainerCreate)
+    assert asked.labels == {"a": "1", "b": "2"}
+    assert asked.host_config.network_mode == "other"
+    assert set(asked.networking_config.endpoints_config) >= {"y"}
+    assert b'"/run/docker.sock:/s' not in with_socket(one, OURS)
+    assert OURS.path.encode() in with_socket(one, OURS)
+    assert b'"Memory":1' in with_socket(one, OURS)
+    alone = b'{ "hostConfig":{"Binds":[]}}'
+    assert one_of_each(alone) is alone
+
+
 def mounts(access: HostAccess | None = None, given: DockerSocket | None = OURS, **labels: str) -> list[Any]:
     spec = ContainerSpec(
         image="i",
@@ -146,6 +164,26 @@ def test_who_gives_which_socket() -> None:
     assert given_socket(Settings(docker_socket="engine")) is None
     assert given_socket(Settings(engine="simulated")) is None
     assert given_socket(Settings(host=["tcp://127.0.0.1:2375"])) is None
+
+
+def test_no_volume_is_taken_for_a_socket_whatever_skepd_serves() -> None:
+    given = given_socket(Settings(state_dir="/s", host=["unix://skep.sock", "unix:///run/skep.sock"]))
+    assert given == DockerSocket("/s/run/docker.sock", frozenset({"/run/skep.sock"}))
+    host_config = {
+        "Binds": ["pgdata:/data", "./relative:/y", ":/z"],
+        "Mounts": [{"Type": "bind", "Source": "", "Target": "/x"}],
+    }
+    # Also where somebody made one that serves no path at all.
+    for each in (given, DockerSocket("/s/run/docker.sock", frozenset({""}))):
+        assert not each.put_into(host_config)
+        assert host_config["Binds"] == ["pgdata:/data", "./relative:/y", ":/z"]
+        assert not each.is_meant("pgdata")
+
+
+@pytest.mark.parametrize("host", ["unix://skep.sock", "unix://./skep.sock", "unix://"])
+def test_a_socket_at_a_relative_path_is_refused(host: str) -> None:
+    with pytest.raises(Invalid, match="--host unix://PATH must have an absolute path"):
+        load_settings({"host": [host]}, None, {})
 
 
 @pytest.mark.parametrize("host", ["unix:///var/run/docker.sock", "unix:///run/docker.sock"])

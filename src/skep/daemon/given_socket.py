@@ -39,7 +39,8 @@ def given_socket(settings: Settings) -> DockerSocket | None:
         )
         return None
     path = Path(settings.state_dir) / "run" / NAME
-    return DockerSocket(clean_path(str(path)), frozenset(clean_path(each) for each in settings.unix_hosts))
+    served = frozenset(clean_path(each) for each in settings.unix_hosts) - {""}
+    return DockerSocket(clean_path(str(path)), served)
 
 
 def bind_given(sockets: SocketDir, given: DockerSocket) -> socket.socket:

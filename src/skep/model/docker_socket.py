@@ -32,7 +32,8 @@ class DockerSocket(Struct, frozen=True):
     served: frozenset[str] = frozenset()
 
     def is_meant(self, source: str) -> bool:
-        return clean_path(source) in WELL_KNOWN | self.served | {self.path}
+        cleaned = clean_path(source)
+        return cleaned != "" and cleaned in WELL_KNOWN | self.served | {self.path}
 
     def put_into(self, host_config: Json) -> bool:
         """Has every bind of Docker's socket be of this one, in `Binds` and in `Mounts`; names of members have

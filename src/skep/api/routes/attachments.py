@@ -82,6 +82,8 @@ class AttachmentRoutes:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await read_bytes(request)
+        decode_body(body, ContainerCreate)
+        body = one_of_each(body)
         asked, _ = decode_body(body, ContainerCreate)
         if self._socket is not None and not wants_engine(asked.labels):
             body = with_socket(body, self._socket)
@@ -187,6 +189,32 @@ def _placed(
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
+
+
+def one_of_each(body: bytes) -> bytes:
+    """Returns a request, which can be decoded, with one spelling of each member that is looked at here; as it
+    was where no name is there twice. Go merges `HostConfig` and `hostconfig`: so does the engine."""
+    whole: Json = msgspec.json.decode(body)
+    folded = [_fold(whole, name) for name in ("Labels", "HostConfig", "NetworkingConfig")]
+    folded.append(_fold(_member(whole, "NetworkingConfig"), "EndpointsConfig"))
+    return msgspec.json.encode(whole) if any(folded) else body
+
+
+def _fold(value: Json, name: str) -> bool:
+    """Makes one member of those of that name; True where there were several."""
+    members = [(key, each) for key, each in value.items() if key.lower() == name.lower()]
+    if len(members) < 2 or not all(each is None or isinstance(each, dict) for _, each in members):
+        return False  # of a wrong type: the engine says so
+    merged: Json = {}
+    for key, each in members:
+        del value[key]
+        if each is None:
+            merged = {}
+        for inner, what in (each or {}).items():
+            merged.pop(inner, None)  # so that what was said last is last
+            merged[inner] = what
+    value[name] = merged
+    return True
 
 
 def with_socket(body: bytes, socket: DockerSocket) -> bytes:

@@ -22,7 +22,7 @@ from skep.api.port import Attachments, Place, SwarmNode
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
-from skep.model.docker_socket import DockerSocket, wants_engine
+from skep.model.docker_socket import DockerSocket, Given, no_socket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
 
@@ -58,14 +58,14 @@ class Connect(Wire, frozen=True, kw_only=True):
 
 
 class AttachmentRoutes:
-    """`networks` knows the engine's; `socket` is what containers get that bind Docker's."""
+    """`networks` knows the engine's; `socket` says what containers get that bind Docker's."""
 
     def __init__(
         self,
         node: SwarmNode,
         engine: LocalEngine,
         networks: NetworkRoutes,
-        socket: DockerSocket | None = None,
+        socket: Given = no_socket,
     ) -> None:
         self._node = node
         self._engine = engine
@@ -85,8 +85,9 @@ class AttachmentRoutes:
         decode_body(body, ContainerCreate)
         body = one_of_each(body)
         asked, _ = decode_body(body, ContainerCreate)
-        if self._socket is not None and not wants_engine(asked.labels):
-            body = with_socket(body, self._socket)
+        is_engines = wants_engine(asked.labels)
+        if (socket := self._socket()) is not None and not is_engines:
+            body = with_socket(body, socket)
         endpoints = {name: each or {} for name, each in asked.networking_config.endpoints_config.items()}
         if asked.host_config.network_mode:
             endpoints.setdefault(asked.host_config.network_mode, {})

@@ -13,8 +13,9 @@ import pytest
 from skep.agent.executor.container_config import create_body, place_socket
 from skep.agent.executor.port import TaskContext
 from skep.api.decode import decode_body
-from skep.api.routes.attachments import ContainerCreate, with_socket
-from skep.daemon.given_socket import bind_given, given_socket
+from skep.api.routes.attachments import ContainerCreate, one_of_each, with_socket
+from skep.daemon import engine_view
+from skep.daemon.given_socket import GivenSocket, given_socket
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
 from skep.manager.control.validate import validate_service
@@ -103,6 +104,24 @@ def test_a_container_that_is_made_gets_the_rest_as_it_was_asked() -> None:
     assert with_socket(untouched, OURS) is untouched
 
 
+def test_a_member_given_in_two_spellings_is_one_as_for_the_engine() -> None:
+    body = (
+        b'{"HostConfig":{"NetworkMode":"net","Binds":["/run/docker.sock:/s"]},"Labels":{"a":"1"},'
+        b'"hostconfig":{"Memory":1,"networkmode":"other"},"labels":{"b":"2"},'
+        b'"NetworkingConfig":{"EndpointsConfig":{"x":null},"endpointsconfig":{"y":{}}}}'
+    )
+    one = one_of_each(body)
+    asked, _ = decode_body(one, ContainerCreate)
+    assert asked.labels == {"a": "1", "b": "2"}
+    assert asked.host_config.network_mode == "other"
+    assert set(asked.networking_config.endpoints_config) >= {"y"}
+    assert b'"/run/docker.sock:/s' not in with_socket(one, OURS)
+    assert OURS.path.encode() in with_socket(one, OURS)
+    assert b'"Memory":1' in with_socket(one, OURS)
+    alone = b'{ "hostConfig":{"Binds":[]}}'
+    assert one_of_each(alone) is alone
+
+
 def mounts(access: HostAccess | None = None, given: DockerSocket | None = OURS, **labels: str) -> list[Any]:
     spec = ContainerSpec(
         image="i",
@@ -148,6 +167,26 @@ def test_who_gives_which_socket() -> None:
     assert given_socket(Settings(host=["tcp://127.0.0.1:2375"])) is None
 
 
+def test_no_volume_is_taken_for_a_socket_whatever_skepd_serves() -> None:
+    given = given_socket(Settings(state_dir="/s", host=["unix://skep.sock", "unix:///run/skep.sock"]))
+    assert given == DockerSocket("/s/run/docker.sock", frozenset({"/run/skep.sock"}))
+    host_config = {
+        "Binds": ["pgdata:/data", "./relative:/y", ":/z"],
+        "Mounts": [{"Type": "bind", "Source": "", "Target": "/x"}],
+    }
+    # Also where somebody made one that serves no path at all.
+    for each in (given, DockerSocket("/s/run/docker.sock", frozenset({""}))):
+        assert not each.put_into(host_config)
+        assert host_config["Binds"] == ["pgdata:/data", "./relative:/y", ":/z"]
+        assert not each.is_meant("pgdata")
+
+
+@pytest.mark.parametrize("host", ["unix://skep.sock", "unix://./skep.sock", "unix://"])
+def test_a_socket_at_a_relative_path_is_refused(host: str) -> None:
+    with pytest.raises(Invalid, match="--host unix://PATH must have an absolute path"):
+        load_settings({"host": [host]}, None, {})
+
+
 @pytest.mark.parametrize("host", ["unix:///var/run/docker.sock", "unix:///run/docker.sock"])
 def test_skepd_does_not_take_itself_for_its_engine(host: str) -> None:
     with pytest.raises(Invalid, match="is the socket of --engine, too"):
@@ -158,14 +197,17 @@ def test_skepd_does_not_take_itself_for_its_engine(host: str) -> None:
 def test_the_given_socket_is_there_at_any_moment_and_as_open_as_dockers(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     sockets = SocketDir(tmp_path / "run")
-    given = DockerSocket(str(tmp_path / "run/docker.sock"))
-    former = bind_given(sockets, given)
-    before = os.stat(given.path)
+    given = GivenSocket(Settings(state_dir=str(tmp_path), engine=f"unix://{tmp_path}/absent.sock"))
+    former = given.bind(sockets)
+    assert former is not None
+    path = str(tmp_path / "run/docker.sock")
+    before = os.stat(path)
     former.close()  # the file stays: the engine finds something to mount while skepd is away
-    assert stat.S_ISSOCK(os.stat(given.path).st_mode)
-    bound = bind_given(sockets, given)
+    assert stat.S_ISSOCK(os.stat(path).st_mode)
+    bound = given.bind(sockets)
+    assert bound is not None
     state.tighten()
-    after = os.stat(given.path)
+    after = os.stat(path)
     assert not os.path.samestat(before, after)
     assert stat.S_IMODE(after.st_mode) == 0o660
     assert stat.S_IMODE(os.stat(tmp_path / "run").st_mode) == 0o700  # by the path, only its owner
@@ -174,6 +216,53 @@ def test_the_given_socket_is_there_at_any_moment_and_as_open_as_dockers(tmp_path
     bound.close()
     sockets.close()
     state.close()
+
+
+def test_skepd_runs_without_a_socket_to_give_where_none_can_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sockets = SocketDir(tmp_path / "run")
+    (tmp_path / "run/docker.sock/kept").mkdir(parents=True)
+    given = GivenSocket(Settings(state_dir=str(tmp_path)))
+    assert given.bind(sockets) is None
+    assert given.current() is None
+    said = capsys.readouterr().out
+    assert f"no socket can be made at {tmp_path}/run/docker.sock: Directory not empty" in said
+    assert "/proc/self/fd" not in said
+    sockets.close()
+
+
+def listening(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen()
+    return made
+
+
+def test_containers_get_the_engines_where_it_is_not_shown_to_see_skepds(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(state_dir=str(short_dir), engine=f"unix://{short_dir}/engine.sock")
+    sockets, given = SocketDir(short_dir / "run"), GivenSocket(settings)
+    bound = given.bind(sockets)
+    assert bound is not None
+    assert given.current() is not None  # no engine yet: nothing is decided, nothing said
+    with listening(short_dir / "engine.sock"):
+        program = os.path.basename(os.readlink("/proc/self/exe"))
+        monkeypatch.setattr(engine_view, "ENGINE", program)
+        shown = GivenSocket(settings)
+        assert shown.current() is not None
+        assert "not_given" not in capsys.readouterr().out
+        monkeypatch.undo()
+        for _ in range(2):
+            assert given.current() is None
+    said = capsys.readouterr().out
+    assert said.count("docker_socket.not_given") == 1
+    assert f"{program} listens there, not dockerd" in said
+    assert "--docker-socket engine" in said
+    assert shown.current() is not None  # once shown, it is not asked again
+    bound.close()
+    sockets.close()
 
 
 def test_a_socket_is_bound_only_once(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ from skep.api.routes.volumes import VolumeRoutes
 from skep.api.server import ApiServer, Route
 from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
-from skep.daemon.given_socket import bind_given, given_socket, renew_mounts
+from skep.daemon.given_socket import GivenSocket
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
-from skep.model.docker_socket import DockerSocket
+from skep.model.docker_socket import Given, no_socket
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.entry import Program, reason_of
@@ -111,14 +112,13 @@ async def serve(settings: Settings) -> None:
     clock, rng = SystemClock(), system_rng()
     state = StateDir(Path(settings.state_dir))
     engine = LocalEngine(settings.engine_socket)
-    given = given_socket(settings)
-    node = SkepNode(
-        state, settings.hostname, settings.etcd, clock, rng, lambda: make_executor(settings, rng, given)
-    )
+    given = GivenSocket(settings)
+    executor = partial(make_executor, settings, rng, given.current)
+    node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, executor)
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
     stall.start()
-    api = make_api(settings, node, engine, stall, LeaderForward(node), given)
+    api = make_api(settings, node, engine, stall, LeaderForward(node), given.current)
     internal = make_api(settings, node, engine, stall, None)
     renewing: asyncio.Future[None] | None = None
     stopped = asyncio.Event()
@@ -130,13 +130,13 @@ async def serve(settings: Settings) -> None:
         await internal.start()
         await internal.listen_bound(node.sockets.bind(streams.API))
         # Before tasks are started, which may need it; who connects by now is answered when all is there.
-        bound = bind_given(node.sockets, given) if given is not None else None
+        bound = given.bind(node.sockets)
         await node.start()
         await node.wait_settled(SETTLE_S)
         await listen(api, settings)
-        if given is not None and bound is not None and settings.engine_socket is not None:
+        if bound is not None:
             await api.listen_bound(bound)
-            renewing = asyncio.ensure_future(renew_mounts(settings.engine_socket, given))
+            renewing = asyncio.ensure_future(given.renew_mounts())
         log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
         await stopped.wait()
         log.info("skepd.stopping")
@@ -151,7 +151,7 @@ async def serve(settings: Settings) -> None:
         await engine.close()
 
 
-def make_executor(settings: Settings, rng: random.Random, given: DockerSocket | None) -> Executor:
+def make_executor(settings: Settings, rng: random.Random, given: Given) -> Executor:
     """Returns what runs this node's tasks."""
     clock = SystemClock()
     if settings.engine_socket is None:
@@ -165,7 +165,7 @@ def make_api(
     engine: LocalEngine,
     stall: StallWatch,
     forward: LeaderForward | None,
-    given: DockerSocket | None = None,
+    given: Given = no_socket,
 ) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
     routes = make_routes(settings, node, engine, stall, forward, given)
@@ -178,7 +178,7 @@ def make_routes(
     engine: LocalEngine,
     stall: StallWatch,
     forward: LeaderForward | None,
-    given: DockerSocket | None = None,
+    given: Given = no_socket,
 ) -> list[Route]:
     """Returns every route there is, those for other managers only too."""
     networks = NetworkRoutes(node, engine, forward)

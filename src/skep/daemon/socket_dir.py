@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 from pathlib import Path
 
 from skep.runtime.errors import Invalid
 
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+STACKED_MAX = 16  # mounts upon each other; there is one where somebody mounted over a socket
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 class SocketDir:
     """Errors: `Invalid` where the directory cannot be made. Only its owner may enter it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -26,14 +33,15 @@ class SocketDir:
 
     def bind(self, name: str) -> socket.socket:
         """Returns a socket bound in here, in place of one that was left. Errors: `Invalid`."""
-        self.remove(name)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._make_way(name)
+            self.remove(name)
             bound.bind(self.path(name))
             os.chmod(self.path(name), 0o600)
         except OSError as error:
             bound.close()
-            raise Invalid(f"the state directory cannot be used: {error}") from error
+            raise self._unusable(name, error) from error
         return bound
 
     def replace(self, name: str) -> socket.socket:
@@ -43,10 +51,11 @@ class SocketDir:
         bound = self.bind(fresh)
         try:
             bound.listen(socket.SOMAXCONN)
+            self._make_way(name)
             os.rename(self.path(fresh), self.path(name))
         except OSError as error:
             bound.close()
-            raise Invalid(f"the state directory cannot be used: {error}") from error
+            raise self._unusable(name, error) from error
         return bound
 
     def remove(self, name: str) -> None:
@@ -54,3 +63,17 @@ class SocketDir:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _make_way(self, name: str) -> None:
+        """Takes away what is no file of the directory's own: a mount, or an empty directory, as an engine
+        makes where the source of a bind is missing. Errors: `OSError`, for one that is not empty."""
+        for _ in range(STACKED_MAX):
+            if _libc.umount2(os.fsencode(self.path(name)), MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
+                break  # no mount, or no right to take it away
+        path = Path(self.path(name))
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+
+    def _unusable(self, name: str, error: OSError) -> Invalid:
+        # The error's own text has the path by which this process has the directory open.
+        return Invalid(f"no socket can be made at {self._path / name}: {error.strerror or error}")

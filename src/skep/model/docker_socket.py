@@ -10,7 +10,7 @@ container has the engine's instead:
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -32,7 +32,8 @@ class DockerSocket(Struct, frozen=True):
     served: frozenset[str] = frozenset()
 
     def is_meant(self, source: str) -> bool:
-        return clean_path(source) in WELL_KNOWN | self.served | {self.path}
+        cleaned = clean_path(source)
+        return cleaned != "" and cleaned in WELL_KNOWN | self.served | {self.path}
 
     def put_into(self, host_config: Json) -> bool:
         """Has every bind of Docker's socket be of this one, in `Binds` and in `Mounts`; names of members have
@@ -64,6 +65,13 @@ class DockerSocket(Struct, frozen=True):
         if members.get("type") != "bind" or not isinstance(source, str) or not self.is_meant(source):
             return mount
         return {name: self.path if name.lower() == "source" else value for name, value in mount.items()}
+
+
+Given = Callable[[], DockerSocket | None]  # what containers get now; None for what the engine has there
+
+
+def no_socket() -> None:
+    """A `Given` where there is none."""
 
 
 def clean_path(path: str) -> str:

@@ -113,6 +113,10 @@ def _check(settings: Settings) -> None:
     for host in settings.host:
         if not host.startswith(("unix://", "tcp://")):
             raise Invalid(f"--host must be unix://PATH or tcp://ADDR:PORT, not '{host}'")
+    for path in settings.unix_hosts:
+        # A working directory is not where others look for it: the engine's, a container's, the next start's.
+        if not os.path.isabs(path):
+            raise Invalid(f"--host unix://PATH must have an absolute path, not '{path}' (unix:///run/…)")
     if settings.docker_socket not in ("swarm", "engine"):
         raise Invalid(f"--docker-socket must be swarm or engine, not '{settings.docker_socket}'")
     if settings.engine_socket is not None:

@@ -33,7 +33,7 @@ from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
 from skep.agent.executor.watch import ContainerWatch
-from skep.model.docker_socket import DockerSocket
+from skep.model.docker_socket import Given, no_socket
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
@@ -49,8 +49,8 @@ LOOKS_AGAIN_S = 20.0  # SwarmKit: how soon another engine version, label or reso
 
 
 class DockerExecutor:
-    """`hostname` is the node's name in the swarm; `docker_socket` what tasks get that bind Docker's. Several
-    nodes may share one engine."""
+    """`hostname` is the node's name in the swarm; `docker_socket` says what tasks get that bind Docker's.
+    Several nodes may share one engine."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class DockerExecutor:
         hostname: str,
         clock: Clock,
         files: Path = DIRECTORY,
-        docker_socket: DockerSocket | None = None,
+        docker_socket: Given = no_socket,
     ) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
@@ -216,7 +216,7 @@ class DockerExecutor:
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
-        place_socket(body, context, self._docker_socket)
+        place_socket(body, context, self._docker_socket())
         body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         networks = await self._bridges.prepare(context)

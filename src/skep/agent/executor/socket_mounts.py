@@ -24,11 +24,12 @@ log = structlog.get_logger()
 # socket, which may take it as long as it is busy.
 LOOKS_S = (0.0, 2.0, 10.0, 60.0, 180.0)
 REMOUNT_S = 30.0  # for some milliseconds' work per container
+PLACES_MAX = 100  # in one process: its arguments are a path of 4 KiB each, and execve takes 2 MiB
 _REMOUNT = Path(__file__).with_name("remount.py")
 
 
 class Place(Struct, frozen=True):
-    """Where a container has the socket: its first process, the path in it."""
+    """Where a container has the socket: its whole id, its first process, the path in it."""
 
     container: str
     pid: int
@@ -53,21 +54,23 @@ class SocketMounts:
     async def look(self) -> None:
         """Gives each running container the present socket. Errors: `Unavailable`."""
         places = [place for place in await self._places() if place not in self._failed]
-        if not places:
-            return
-        lines = await self._remount(places)
-        for place, said in zip(places, lines, strict=False):
-            if said == "renewed":
-                log.info("docker_socket.renewed", container=place.container, path=place.target)
-            elif said != "same":
-                self._failed.add(place)
-                log.warning(
-                    "docker_socket.stale",
-                    container=place.container,
-                    path=place.target,
-                    error=said,
-                    advice="it has no connection to skepd any more: restart it",
-                )
+        for first in range(0, len(places), PLACES_MAX):
+            part = places[first : first + PLACES_MAX]
+            for place, said in zip(part, await self._remount(part), strict=False):
+                self._tell(place, said)
+
+    def _tell(self, place: Place, said: str) -> None:
+        if said == "renewed":
+            log.info("docker_socket.renewed", container=place.container[:12], path=place.target)
+        elif said not in ("same", "ended"):
+            self._failed.add(place)
+            log.warning(
+                "docker_socket.stale",
+                container=place.container[:12],
+                path=place.target,
+                error=said,
+                advice="it has no connection to skepd any more: restart it",
+            )
 
     async def _places(self) -> list[Place]:
         found = []
@@ -76,13 +79,13 @@ class SocketMounts:
             inspected = await self._engine.inspect(str(listed["Id"])) if targets else None
             state = inspected["State"] if inspected is not None else {}
             if state.get("Running") and state.get("Pid"):
-                found += [Place(str(listed["Id"])[:12], int(state["Pid"]), target) for target in targets]
+                found += [Place(str(listed["Id"]), int(state["Pid"]), target) for target in targets]
         return found
 
     async def _remount(self, places: list[Place]) -> list[str]:
         """Returns what became of each. Errors: `Unavailable`."""
         # A process of its own: which mounts it sees is a thread's, and ours must stay what they are.
-        arguments = [part for place in places for part in (str(place.pid), place.target)]
+        arguments = [part for place in places for part in (place.container, str(place.pid), place.target)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(_REMOUNT), self._path, *arguments),
             stdin=asyncio.subprocess.DEVNULL,

@@ -22,7 +22,7 @@ from skep.api.port import Attachments, Place, SwarmNode
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
-from skep.model.docker_socket import DockerSocket, wants_engine
+from skep.model.docker_socket import DockerSocket, Given, no_socket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
 
@@ -58,14 +58,14 @@ class Connect(Wire, frozen=True, kw_only=True):
 
 
 class AttachmentRoutes:
-    """`networks` knows the engine's; `socket` is what containers get that bind Docker's."""
+    """`networks` knows the engine's; `socket` says what containers get that bind Docker's."""
 
     def __init__(
         self,
         node: SwarmNode,
         engine: LocalEngine,
         networks: NetworkRoutes,
-        socket: DockerSocket | None = None,
+        socket: Given = no_socket,
     ) -> None:
         self._node = node
         self._engine = engine
@@ -82,9 +82,12 @@ class AttachmentRoutes:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await read_bytes(request)
+        decode_body(body, ContainerCreate)
+        body = one_of_each(body)
         asked, _ = decode_body(body, ContainerCreate)
-        if self._socket is not None and not wants_engine(asked.labels):
-            body = with_socket(body, self._socket)
+        is_engines = wants_engine(asked.labels)
+        if (socket := self._socket()) is not None and not is_engines:
+            body = with_socket(body, socket)
         endpoints = {name: each or {} for name, each in asked.networking_config.endpoints_config.items()}
         if asked.host_config.network_mode:
             endpoints.setdefault(asked.host_config.network_mode, {})
@@ -187,6 +190,32 @@ def _placed(
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
+
+
+def one_of_each(body: bytes) -> bytes:
+    """Returns a request, which can be decoded, with one spelling of each member that is looked at here; as it
+    was where no name is there twice. Go merges `HostConfig` and `hostconfig`: so does the engine."""
+    whole: Json = msgspec.json.decode(body)
+    folded = [_fold(whole, name) for name in ("Labels", "HostConfig", "NetworkingConfig")]
+    folded.append(_fold(_member(whole, "NetworkingConfig"), "EndpointsConfig"))
+    return msgspec.json.encode(whole) if any(folded) else body
+
+
+def _fold(value: Json, name: str) -> bool:
+    """Makes one member of those of that name; True where there were several."""
+    members = [(key, each) for key, each in value.items() if key.lower() == name.lower()]
+    if len(members) < 2 or not all(each is None or isinstance(each, dict) for _, each in members):
+        return False  # of a wrong type: the engine says so
+    merged: Json = {}
+    for key, each in members:
+        del value[key]
+        if each is None:
+            merged = {}
+        for inner, what in (each or {}).items():
+            merged.pop(inner, None)  # so that what was said last is last
+            merged[inner] = what
+    value[name] = merged
+    return True
 
 
 def with_socket(body: bytes, socket: DockerSocket) -> bytes:

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from skep.daemon import leftovers
 from skep.daemon.leftovers import FORMER_MAX, Leftovers
 from skep.daemon.state import FORMER, StateDir
+
+A, B = "a" * 25, "b" * 25
 
 
 class Executor:
@@ -44,16 +47,16 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lefto
 async def test_what_is_left_is_looked_after_until_it_is_gone(
     make: Callable[..., Leftovers], tmp_path: Path
 ) -> None:
-    executor = Executor({"b"})
+    executor = Executor({B})
     before = make(executor)
-    for node in ("a", "b", "a"):
+    for node in (A, B, A):
         before.remember(node)
     after = make(executor, is_in_swarm=True)  # another process
     after.begin()
     await asyncio.sleep(0.05)
-    assert [node for node, _ in executor.cleared].count("a") == 1
+    assert [node for node, _ in executor.cleared].count(A) == 1
     assert not any(sweeps for _, sweeps in executor.cleared), "another node works here now"
-    assert (tmp_path / FORMER).read_bytes() == b'["b"]'
+    assert (tmp_path / FORMER).read_bytes() == f'["{B}"]'.encode()
     executor.stubborn.clear()
     await asyncio.sleep(0.05)
     assert not (tmp_path / FORMER).exists()
@@ -95,3 +98,9 @@ def test_a_file_that_cannot_be_read_stops_nobody(
     (tmp_path / FORMER).write_bytes(text)
     make(Executor(set())).remember("a")
     assert (tmp_path / FORMER).read_bytes() == b'["a"]'
+
+
+def test_what_is_no_id_is_no_former_node(make: Callable[..., Leftovers], tmp_path: Path) -> None:
+    (tmp_path / FORMER).write_bytes(msgspec.json.encode(["/etc", "../x", "", A.upper(), A + "a", A]))
+    make(Executor(set())).remember(B)
+    assert msgspec.json.decode((tmp_path / FORMER).read_bytes()) == [A, B]

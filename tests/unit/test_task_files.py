@@ -197,3 +197,28 @@ def test_a_task_is_told_that_its_files_cannot_be_written(
 def test_a_disk_is_not_taken_for_memory() -> None:
     assert in_memory.is_in_memory(Path("/dev/shm"))
     assert not in_memory.is_in_memory(Path("/proc"))
+
+
+STRANGE = ["../victim", "/etc", "..", ".", "a/b", "a\0b", ""]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_id_that_leads_elsewhere_is_none(tmp_path: Path, name: str) -> None:
+    """A manager invents them, and root deletes what they name."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "tasks" / "n1" / "t1").mkdir(parents=True)
+    made = TaskFiles(tmp_path / "tasks")
+    made.start("n1")
+    strange = context()
+    strange = replace(strange, task=replace(strange.task, id=name))
+    with pytest.raises(Invalid, match="no id of a node or a task"):
+        made.write(strange, Platform())
+    made.drop(name)
+    for path in (name, str(tmp_path / "victim")):
+        assert made.clear(path) == []
+    assert (tmp_path / "victim").exists()
+    assert (tmp_path / "tasks" / "n1" / "t1").exists()
+    if name:
+        with pytest.raises(Invalid, match="no id of a node or a task"):
+            made.start(name)

@@ -41,7 +41,8 @@ class TaskFiles:
         self._has_complained = False
 
     def start(self, node_id: str) -> None:
-        self._node = self._directory / node_id
+        """Errors: `Invalid` for what can be no node's id."""
+        self._node = _below(self._directory, node_id or "none")
 
     def write(self, context: TaskContext, platform: Platform) -> list[Json]:
         """Makes the files of a task and returns their mounts. Errors: `Invalid`, `SkepError` where there is
@@ -51,7 +52,7 @@ class TaskFiles:
         if container is None or not wanted:
             return []
         contents = [_content(context, container, platform, each) for each in wanted]
-        task = self._node / context.task.id
+        task = _below(self._node, context.task.id)
         try:
             with memory(self._directory):
                 shutil.rmtree(task, ignore_errors=True)  # of an earlier try
@@ -70,7 +71,7 @@ class TaskFiles:
     def drop(self, task_id: str) -> None:
         """Takes a task's files away; nothing happens where it has none."""
         with self._tolerated():
-            task = self._node / task_id
+            task = _below(self._node, task_id)
             if task.exists():
                 shutil.rmtree(task, ignore_errors=True)
 
@@ -85,7 +86,11 @@ class TaskFiles:
     def clear(self, node_id: str) -> list[str]:
         """Takes away all that a node has here, and the place itself after the last one. Returns what is still
         there, for people."""
-        node = self._directory / node_id
+        try:
+            node = _below(self._directory, node_id)
+        except Invalid as error:  # nothing was ever written for it: `write` refuses it, too
+            log.warning("task_files.no_node", error=str(error))
+            return []
         try:
             if node.exists():
                 shutil.rmtree(node)
@@ -103,10 +108,18 @@ class TaskFiles:
         being told, nor a node from coming up. A skepd that is not root may not look where root's wrote."""
         try:
             yield
-        except OSError as error:
+        except (OSError, Invalid) as error:
             if not self._has_complained:  # once: every task that ends would be the next
                 log.warning("task_files.not_dropped", directory=str(self._node), error=str(error))
             self._has_complained = True
+
+
+def _below(directory: Path, name: str) -> Path:
+    """Returns where something of that name is. Managers invent names; what is here is written and deleted
+    as root. Errors: `Invalid` for one that leads elsewhere."""
+    if not name or "/" in name or "\0" in name or name in (".", ".."):
+        raise Invalid(f"{name[:100]!r} is no id of a node or a task")
+    return directory / name
 
 
 class _Wanted:

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 # Without one container fewer. The engine gives a kill up after ten seconds, and a busy one is slow to answer.
 GIVE_UP_S = 30.0
 AWAY_S = 10.0  # an engine that restarts is back in seconds; one that is off holds nobody up
-AGAIN_S = 0.5  # before what was refused is tried again
+AGAIN_S = 0.5  # before what is still there is tried again: a removal that has begun takes its time
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Clearing:
 
     async def _remove_containers(self) -> list[str]:
         now = asyncio.get_running_loop().time
-        fewest, until = -1, 0.0
+        fewest, until, is_again = -1, 0.0, False
         while True:
             listed = await self._call(lambda: self._engine.containers(f"{NODE_LABEL}={self._node_id}"))
             if not listed:
@@ -61,10 +61,10 @@ class Clearing:
                 fewest, until = len(listed), now() + GIVE_UP_S
             elif now() > until:
                 return [self._stays(each) for each in listed]
-            self._refused = {}
-            await asyncio.gather(*(self._remove(str(each["Id"])) for each in listed))
-            if self._refused:
+            if is_again:  # whatever the engine answered: it may say that all is well, and do nothing
                 await asyncio.sleep(AGAIN_S)
+            is_again, self._refused = True, {}
+            await asyncio.gather(*(self._remove(str(each["Id"])) for each in listed))
 
     async def _remove(self, container: str) -> None:
         try:

@@ -159,7 +159,7 @@ class DockerExecutor:
         if node_id == self._node_id:
             await self._give_up()
         left = await Clearing(self._engine, self._calls, node_id, sweeps).clear()
-        return left + self._files.clear(node_id)
+        return left + await self._files.clear(node_id)
 
     async def _give_up(self) -> None:
         """Ends what is under way; nothing begins any more."""
@@ -217,7 +217,7 @@ class DockerExecutor:
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
         place_socket(body, context, self._docker_socket)
-        body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
+        body["HostConfig"]["Mounts"] += await self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         networks = await self._bridges.prepare(context)
         if networks:

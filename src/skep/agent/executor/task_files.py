@@ -44,7 +44,7 @@ class TaskFiles:
         """Errors: `Invalid` for what can be no node's id."""
         self._node = _below(self._directory, node_id or "none")
 
-    def write(self, context: TaskContext, platform: Platform) -> list[Json]:
+    async def write(self, context: TaskContext, platform: Platform) -> list[Json]:
         """Makes the files of a task and returns their mounts. Errors: `Invalid`, `SkepError` where there is
         no room; nothing is left then."""
         container = context.template.spec.container_spec
@@ -54,7 +54,7 @@ class TaskFiles:
         contents = [_content(context, container, platform, each) for each in wanted]
         task = _below(self._node, context.task.id)
         try:
-            with memory(self._directory):
+            async with memory(self._directory):
                 shutil.rmtree(task, ignore_errors=True)  # of an earlier try
                 task.mkdir(mode=0o700, parents=True)
                 return [
@@ -73,7 +73,7 @@ class TaskFiles:
         with self._tolerated():
             task = _below(self._node, task_id)
             if task.exists():
-                shutil.rmtree(task, ignore_errors=True)
+                _remove(task)
 
     def keep_only(self, task_ids: set[str]) -> None:
         """Takes away what others left."""
@@ -81,9 +81,10 @@ class TaskFiles:
             if self._node.is_dir():
                 for task in self._node.iterdir():
                     if task.name not in task_ids:
-                        shutil.rmtree(task, ignore_errors=True)
+                        with self._tolerated():  # the others' turn comes
+                            _remove(task)
 
-    def clear(self, node_id: str) -> list[str]:
+    async def clear(self, node_id: str) -> list[str]:
         """Takes away all that a node has here, and the place itself after the last one. Returns what is still
         there, for people."""
         try:
@@ -92,11 +93,13 @@ class TaskFiles:
             log.warning("task_files.no_node", error=str(error))
             return []
         try:
-            if node.exists():
-                shutil.rmtree(node)
-            leave_memory(self._directory)
+            is_there = node.exists()
         except PermissionError:
             return []  # who may not look there has put nothing there
+        try:
+            if is_there:
+                _remove(node)
+            await leave_memory(self._directory)
         except OSError as error:
             log.warning("task_files.stay", directory=str(node), error=str(error))
             return [f"secrets and configs below {node}: {error}"]
@@ -120,6 +123,13 @@ def _below(directory: Path, name: str) -> Path:
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise Invalid(f"{name[:100]!r} is no id of a node or a task")
     return directory / name
+
+
+def _remove(directory: Path) -> None:
+    """Takes away all that can be. Errors: `OSError`, of what stays."""
+    shutil.rmtree(directory, ignore_errors=True)  # all of it but that
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
 
 
 class _Wanted:

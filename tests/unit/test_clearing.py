@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from skep.agent.executor import clearing
 from skep.agent.executor.calls import EngineCalls
-from skep.agent.executor.clearing import Clearing
+from skep.agent.executor.clearing import SWEEP_AGE_S, Clearing
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.refusals import EngineError
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL
+from skep.runtime.clock import SystemClock
 
 Json = dict[str, Any]
 
@@ -40,8 +43,10 @@ class Engine:
     def single(self, name: str, node: str, network: str, state: str = "running") -> None:
         self.there[name] = {"Id": name, "Names": ["/" + name], "State": state, "on": network, "by": node}
 
-    def network(self, name: str) -> None:
-        self.copies.append({"Id": "id-" + name, "Name": name, "Labels": {COPY_LABEL: "swarm-" + name}})
+    def network(self, name: str, age_s: float = 3600.0) -> None:
+        made = datetime.fromtimestamp(time.time() - age_s, UTC).isoformat()
+        labels = {COPY_LABEL: "swarm-" + name}
+        self.copies.append({"Id": "id-" + name, "Name": name, "Labels": labels, "Created": made})
 
     @property
     def left(self) -> list[str]:
@@ -92,7 +97,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 async def clear(engine: Engine, sweeps: bool = True) -> list[str]:
-    return await Clearing(engine, EngineCalls(), "n1", sweeps).clear()  # type: ignore[arg-type]
+    return await Clearing(engine, EngineCalls(), "n1", SystemClock(), sweeps).clear()  # type: ignore[arg-type]
 
 
 async def test_a_refusal_that_passes_is_tried_again(engine: Engine) -> None:
@@ -163,3 +168,14 @@ async def test_what_another_node_of_the_daemon_may_be_about_to_need_stays(
     engine.task("a", "n1", "n")
     assert await clear(engine, sweeps) == []
     assert engine.left == left
+
+
+async def test_what_another_daemon_has_just_made_stays_and_what_this_node_made_goes(engine: Engine) -> None:
+    for name in ("others", "mine", "empty"):
+        engine.network(name, age_s=1.0)
+    engine.network("old", age_s=SWEEP_AGE_S + 1)
+    engine.task("a", "n1", "mine")
+    made = frozenset({"swarm-empty"})
+    clearing = Clearing(engine, EngineCalls(), "n1", SystemClock(), True, made)  # type: ignore[arg-type]
+    assert await clearing.clear() == []
+    assert engine.left == ["others"]

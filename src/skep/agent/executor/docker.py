@@ -62,6 +62,7 @@ class DockerExecutor:
     ) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
+        self._clock = clock
         self._docker_socket = docker_socket
         self._node_id = ""
         self._platform = Platform()
@@ -156,9 +157,11 @@ class DockerExecutor:
     async def clear(self, node_id: str, sweeps: bool) -> list[str]:
         if not node_id:  # of no swarm yet: such a label would be anybody's
             return []
+        ensured = frozenset[str]()
         if node_id == self._node_id:
             await self._give_up()
-        left = await Clearing(self._engine, self._calls, node_id, sweeps).clear()
+            ensured = self._bridges.ensured
+        left = await Clearing(self._engine, self._calls, node_id, self._clock, sweeps, ensured).clear()
         return left + await self._files.clear(node_id)
 
     async def _give_up(self) -> None:

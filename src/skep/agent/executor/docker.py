@@ -24,7 +24,7 @@ from skep.agent.executor.container_config import (
     create_body,
     place_socket,
 )
-from skep.agent.executor.engine import EngineClient, Json
+from skep.agent.executor.engine import CALL_S, EngineClient, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Report, TaskContext
@@ -76,6 +76,7 @@ class DockerExecutor:
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._watcher: asyncio.Task[None] | None = None
+        self._late_until = 0.0  # loop time: something that was being made may come as late
         self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
 
     async def start(self, node_id: str, report: Report) -> None:
@@ -162,6 +163,8 @@ class DockerExecutor:
             await self._give_up()
             ensured = self._bridges.ensured
         left = await Clearing(self._engine, self._calls, node_id, self._clock, sweeps, ensured).clear()
+        if node_id == self._node_id and asyncio.get_running_loop().time() < self._late_until:
+            left.append(f"what the engine was still making after {GIVE_UP_S:.0f} s")
         return left + await self._files.clear(node_id)
 
     async def _give_up(self) -> None:
@@ -171,7 +174,9 @@ class DockerExecutor:
         for work in under_way:
             work.cancel()
         if under_way:  # an engine that is just creating a container answers first
-            await asyncio.wait(under_way, timeout=GIVE_UP_S)
+            _, late = await asyncio.wait(under_way, timeout=GIVE_UP_S)
+            if late:
+                self._late_until = asyncio.get_running_loop().time() + CALL_S
         for work in under_way:
             work.cancel()
         self._watcher = None

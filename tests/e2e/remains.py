@@ -17,6 +17,7 @@ from pathlib import Path
 from .hosts import Host
 
 TASK_FILES = Path("/run/skep-tasks")
+LISTENS = 0x10000  # a flag in /proc/net/unix: __SO_ACCEPTCON
 TABLES = ("filter", "nat", "mangle")
 
 Remains = dict[str, set[str]]
@@ -111,11 +112,11 @@ def processes(host: Host) -> list[str]:
 
 
 def _sockets(host: Host) -> list[str]:
-    """Returns the ports on which the host's daemon listens, and the sockets in its directory."""
-    listening = Path("/proc/net/unix").read_text().splitlines()
-    found = [line.split()[-1] for line in listening if str(host.state_dir) in line]
+    """Returns on what the host's daemon listens: ports, and sockets by name. Where they are is no sign of them:
+    the daemon binds through a handle of the directory."""
     if host.process is None:
-        return found
+        return []
+    found = []
     inodes = set()
     for handle in Path(f"/proc/{host.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -124,4 +125,10 @@ def _sockets(host: Host) -> list[str]:
         fields = line.split()
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
             found.append(f"tcp {fields[1]}")
+    names: list[str] = []
+    for line in Path(f"/proc/{host.process.pid}/net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if int(fields[3], 16) & LISTENS and f"socket:[{fields[6]}]" in inodes:
+            names.append(Path(fields[7]).name if len(fields) > 7 else "unnamed")
+            found.append(f"unix {names[-1]} {names.count(names[-1])}")
     return found

@@ -115,7 +115,11 @@ def test_who_leaves_leaves_nothing(machine: Machine, busybox_image: str) -> None
     """Containers that ignore TERM with a grace of a minute, one that is starting, networks, secrets, a port."""
     host = machine.host("mg0")
     machine.note()
+    assert any(each.startswith("unix ") for each in machine.before["sockets"]), (
+        "it is seen on what it listens"
+    )
     machine.init(host)
+    assert machine.new()["sockets"]
     port = str(free_port())
     host.docker("secret", "create", "s", "-", data=b"secret")
     host.docker("network", "create", "-d", "overlay", "n")

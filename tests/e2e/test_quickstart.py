@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,11 +18,20 @@ from .remains import new_in, remains, task_files
 ROOT = Path(__file__).parents[2]
 
 
-def quickstart(home: Path, engine: str, *arguments: str) -> str:
-    environment = {**os.environ, "SKEP_QUICKSTART_DIR": str(home), "SKEP_QUICKSTART_ENGINE": engine}
-    done = subprocess.run(
+def run(home: Path, engine: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PATH": path + os.environ["PATH"],
+        "SKEP_QUICKSTART_DIR": str(home),
+        "SKEP_QUICKSTART_ENGINE": engine,
+    }
+    return subprocess.run(
         [ROOT / "quickstart", *arguments], env=environment, capture_output=True, text=True, timeout=110
     )
+
+
+def quickstart(home: Path, engine: str, *arguments: str) -> str:
+    done = run(home, engine, *arguments)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
@@ -62,3 +74,37 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
     assert not home.exists()
     assert new_in(remains(engine_socket, hosts), before) == {}
     assert [path for node in nodes for path in task_files(node)] == []
+
+
+@pytest.mark.root
+def test_down_says_what_it_cannot_remove_and_keeps_what_it_knows(
+    engine_socket: str, busybox_image: str, short_dir: Path
+) -> None:
+    """Else it is there for ever, and nobody knows whose it is."""
+    home, engine, node = short_dir / "q", f"unix://{engine_socket}", secrets.token_hex(13)[:25]
+    former = home / "w0" / "former-nodes.json"
+    former.parent.mkdir(parents=True)
+    former.write_text(json.dumps([node]))
+    address = home / "engine-address"
+    address.write_text(f"unix://{short_dir}/none.sock\n")
+    # Which engine it is was noted when it began: what is asked for now is another one.
+    done = run(home, engine, "down")
+    assert done.returncode == 1
+    assert f"the Docker Engine at unix://{short_dir}/none.sock does not answer" in done.stderr
+    assert former.exists()
+    address.write_text(engine + "\n")
+    label, docker = f"com.docker.swarm.node.id={node}", shutil.which("docker")
+    command = ["docker", "-H", engine, "create", "--label", label, busybox_image, "true"]
+    container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        refuses = short_dir / "bin" / "docker"  # an engine that removes nothing
+        refuses.parent.mkdir()
+        refuses.write_text(f'#!/bin/sh\n[ "$3" != rm ] || exit 1\nexec {docker} "$@"\n')
+        refuses.chmod(0o755)
+        done = run(home, engine, "down", path=f"{refuses.parent}:")
+        assert done.returncode == 1
+        assert "not all of it could be removed" in done.stderr
+        assert "container " in done.stderr
+        assert former.exists()
+    finally:
+        subprocess.run(["docker", "-H", engine, "rm", "-f", container], check=True, capture_output=True)

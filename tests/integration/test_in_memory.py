@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,37 +21,45 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "tasks"
 
 
-def test_the_last_node_takes_the_tmpfs_with_it(directory: Path) -> None:
+async def test_the_last_node_takes_the_tmpfs_with_it(directory: Path) -> None:
     for node in ("n1", "n2"):
-        with memory(directory):
+        async with memory(directory):
             (directory / node / "t1").mkdir(parents=True)
             (directory / node / "t1" / "0").write_text("secret")
             assert is_in_memory(directory)
     files = TaskFiles(directory)
-    assert files.clear("n1") == []
+    assert await files.clear("n1") == []
     assert is_in_memory(directory)
     assert [each.name for each in directory.iterdir()] == ["n2"]
-    assert files.clear("n2") == []
+    assert await files.clear("n2") == []
     assert not directory.exists()
-    assert files.clear("n2") == []
+    assert await files.clear("n2") == []
     assert str(directory) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_nobody_takes_it_away_from_who_writes(directory: Path) -> None:
+async def test_nobody_takes_it_away_from_who_writes(directory: Path) -> None:
     """Else what is written would be on the disk below."""
-    gone = threading.Event()
-
-    def leave() -> None:
-        leave_memory(directory)
-        gone.set()
-
-    with memory(directory):
-        threading.Thread(target=leave, daemon=True).start()
-        assert not gone.wait(0.3)
+    async with memory(directory):
+        leaving = asyncio.ensure_future(leave_memory(directory))
+        await asyncio.sleep(0.3)
+        assert not leaving.done()
         (directory / "n1").mkdir()
-    assert gone.wait(5)
+    await asyncio.wait_for(leaving, 5)
     assert is_in_memory(directory)
     assert (directory / "n1").is_dir()
     (directory / "n1").rmdir()
-    leave_memory(directory)
+    await leave_memory(directory)
     assert not directory.exists()
+
+
+async def test_a_tmpfs_that_somebody_else_made_stays(directory: Path) -> None:
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "operators", directory], check=True)
+    try:
+        async with memory(directory):
+            (directory / "n1").mkdir()
+        assert await TaskFiles(directory).clear("n1") == []
+        assert directory.is_mount()
+        assert not list(directory.iterdir())
+    finally:
+        subprocess.run(["umount", directory], check=True)

@@ -7,9 +7,11 @@ import random
 
 import pytest
 
+from skep.agent import attachments
 from skep.agent.attachments import Attachments, _error
 from skep.agent.session import Session
-from skep.rpc.messages import NotAttached
+from skep.model.task import TaskAddress
+from skep.rpc.messages import Attached, NotAttached, TaskNetwork
 from skep.runtime import errors
 from skep.runtime.errors import Deposed, SkepError, Unavailable
 
@@ -53,4 +55,45 @@ async def test_nobody_is_attached_by_a_node_that_leaves_and_who_is_being_comes_f
         assert not leaving.done()
         with pytest.raises(Unavailable, match="this node leaves its swarm"):
             await made.attach("n", "")
-    await asyncio.wait_for(leaving, 1)
+    assert await asyncio.wait_for(leaving, 1) == []
+
+
+class SlowContainers(NoContainers):
+    """An engine whose bridge is made when `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def prepare(self, network: object, address: object) -> str:
+        await self.go.wait()
+        return "bridge"
+
+
+async def test_who_is_being_attached_when_the_node_leaves_is_attached_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor is that forgotten where it takes longer than anybody waits."""
+    monkeypatch.setattr(attachments, "ANSWER_S", 0.05)
+    session = Session(connect=print, managers=[], rng=random.Random(1), on_managers=print)  # type: ignore[arg-type]
+    engine = SlowContainers()
+    made = Attachments("n1", session, engine)  # type: ignore[arg-type]
+
+    async def given(network: str, address: str) -> Attached:
+        return Attached(1, TaskNetwork("n", "n", "overlay"), TaskAddress("n", "10.0.0.5/24", "10.0.0.1/24"))
+
+    monkeypatch.setattr(made, "_ask", given)
+    monkeypatch.setattr(session, "manager_knows", lambda kind: True)
+    monkeypatch.setattr(session, "say", lambda message: None)
+
+    async def attach() -> None:
+        async with made.change():
+            await made.attach("n", "")
+
+    attaching = asyncio.ensure_future(attach())
+    await asyncio.sleep(0.01)
+    (late,) = await made.give_up()
+    assert "still being put on a network" in late
+    engine.go.set()
+    with pytest.raises(Unavailable, match="this node leaves its swarm"):
+        await attaching
+    assert await made.give_up() == []

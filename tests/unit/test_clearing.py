@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from skep.agent.executor import clearing
 from skep.agent.executor.calls import EngineCalls
-from skep.agent.executor.clearing import Clearing
+from skep.agent.executor.clearing import SWEEP_AGE_S, Clearing
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.refusals import EngineError
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL
+from skep.runtime.clock import SystemClock
 
 Json = dict[str, Any]
 
@@ -23,6 +26,8 @@ class Engine:
     def __init__(self) -> None:
         self.there: dict[str, Json] = {}
         self.copies: list[Json] = []
+        self.swallows: set[str] = set()  # whose removal is said to be under way, and never is done
+        self.lists = 0
         self.refusals: dict[str, list[EngineError | None]] = {}  # container -> its answers; None: it is done
 
     def task(self, name: str, node: str, network: str = "", state: str = "running") -> None:
@@ -38,8 +43,10 @@ class Engine:
     def single(self, name: str, node: str, network: str, state: str = "running") -> None:
         self.there[name] = {"Id": name, "Names": ["/" + name], "State": state, "on": network, "by": node}
 
-    def network(self, name: str) -> None:
-        self.copies.append({"Id": "id-" + name, "Name": name, "Labels": {COPY_LABEL: "swarm-" + name}})
+    def network(self, name: str, age_s: float = 3600.0) -> None:
+        made = datetime.fromtimestamp(time.time() - age_s, UTC).isoformat()
+        labels = {COPY_LABEL: "swarm-" + name}
+        self.copies.append({"Id": "id-" + name, "Name": name, "Labels": labels, "Created": made})
 
     @property
     def left(self) -> list[str]:
@@ -48,6 +55,7 @@ class Engine:
     # As the client
 
     async def containers(self, label: str) -> list[Json]:
+        self.lists += 1
         name, _, value = label.partition("=")
         return [each for each in self.there.values() if (each.get("Labels") or {}).get(name) == value]
 
@@ -56,6 +64,8 @@ class Engine:
         answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else None
         if answer is not None:
             raise answer
+        if container in self.swallows:
+            return
         self.there.pop(container, None)
 
     async def inspect(self, container: str) -> Json | None:
@@ -87,7 +97,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 async def clear(engine: Engine, sweeps: bool = True) -> list[str]:
-    return await Clearing(engine, EngineCalls(), "n1", sweeps).clear()  # type: ignore[arg-type]
+    return await Clearing(engine, EngineCalls(), "n1", SystemClock(), sweeps).clear()  # type: ignore[arg-type]
 
 
 async def test_a_refusal_that_passes_is_tried_again(engine: Engine) -> None:
@@ -105,6 +115,13 @@ async def test_what_the_engine_does_not_let_go_of_is_said_and_the_rest_goes(engi
     left = await clear(engine)
     assert left == ["container b: could not kill: no exit event", "network n: network has active endpoints"]
     assert engine.left == ["b", "n"]
+
+
+async def test_an_engine_that_says_that_it_is_removing_is_given_time(engine: Engine) -> None:
+    engine.task("a", "n1")
+    engine.swallows = {"a"}
+    assert await clear(engine) == ["container a: the engine still lists it"]
+    assert 3 <= engine.lists <= 0.1 / 0.01 + 3
 
 
 async def test_what_is_others_stays(engine: Engine) -> None:
@@ -151,3 +168,14 @@ async def test_what_another_node_of_the_daemon_may_be_about_to_need_stays(
     engine.task("a", "n1", "n")
     assert await clear(engine, sweeps) == []
     assert engine.left == left
+
+
+async def test_what_another_daemon_has_just_made_stays_and_what_this_node_made_goes(engine: Engine) -> None:
+    for name in ("others", "mine", "empty"):
+        engine.network(name, age_s=1.0)
+    engine.network("old", age_s=SWEEP_AGE_S + 1)
+    engine.task("a", "n1", "mine")
+    made = frozenset({"swarm-empty"})
+    clearing = Clearing(engine, EngineCalls(), "n1", SystemClock(), True, made)  # type: ignore[arg-type]
+    assert await clearing.clear() == []
+    assert engine.left == ["others"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -103,22 +104,26 @@ def context(container: ContainerSpec = USES, **data: Given) -> TaskContext:
     return TaskContext(AssignedTask("t1", "sv", 1, 1, RUNNING), template, "n1", "host", materials=found)
 
 
+async def in_place(directory: Path) -> None:
+    """Does without a tmpfs."""
+
+
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskFiles:
-    monkeypatch.setattr(in_memory, "ensure_memory", lambda directory: None)
+    monkeypatch.setattr(in_memory, "ensure_memory", in_place)
     made = TaskFiles(tmp_path)
     made.start("n1")
     return made
 
 
-def test_files_and_mounts(files: TaskFiles, tmp_path: Path) -> None:
-    mounts = files.write(context(), Platform())
+async def test_files_and_mounts(files: TaskFiles, tmp_path: Path) -> None:
+    mounts = await files.write(context(), Platform())
     assert [(m["Target"], m["ReadOnly"]) for m in mounts] == [("/run/secrets/sub/s", True), ("/c", True)]
     secret = Path(mounts[0]["Source"])
     assert secret.read_bytes() == b"\xffsecret"
     assert secret.stat().st_mode & 0o777 == 0o440
     assert secret.parent.stat().st_mode & 0o777 == 0o700
-    files.write(context(), Platform())  # again, after an answer that was lost
+    await files.write(context(), Platform())  # again, after an answer that was lost
     files.keep_only({"t1"})
     assert secret.exists()
     files.drop("t1")
@@ -126,9 +131,9 @@ def test_files_and_mounts(files: TaskFiles, tmp_path: Path) -> None:
     assert list((tmp_path / "n1").iterdir()) == []
 
 
-def test_templates(files: TaskFiles) -> None:
+async def test_templates(files: TaskFiles) -> None:
     text = b"{{.Service.Name}} {{env `WHO`}} {{secret `sub/s`}}{{config `c`}} {{.Node.Hostname}} \xfe"
-    mounts = files.write(context(c=Given("c", text, "golang"), s=Given("s", b"\xff")), Platform())
+    mounts = await files.write(context(c=Given("c", text, "golang"), s=Given("s", b"\xff")), Platform())
     assert Path(mounts[1]["Source"]).read_bytes() == b"web me \xff" + text + b" host \xfe"
 
 
@@ -139,20 +144,20 @@ def test_templates(files: TaskFiles) -> None:
         ({"c": Given("c", b"x", "bogus")}, "unrecognized template type bogus"),
     ],
 )
-def test_what_cannot_be_made_leaves_nothing(
+async def test_what_cannot_be_made_leaves_nothing(
     files: TaskFiles, tmp_path: Path, wrong: dict[str, Given], says: str
 ) -> None:
     with pytest.raises(Invalid, match=says):
-        files.write(context(**wrong), Platform())
+        await files.write(context(**wrong), Platform())
     assert list(tmp_path.rglob("t1")) == []
 
 
-def test_what_was_not_given_is_said(files: TaskFiles) -> None:
+async def test_what_was_not_given_is_said(files: TaskFiles) -> None:
     with pytest.raises(Invalid, match="secret s not found"):
-        files.write(replace(context(), materials={}), Platform())
+        await files.write(replace(context(), materials={}), Platform())
 
 
-def test_a_full_tmpfs_fails_the_task_only(
+async def test_a_full_tmpfs_fails_the_task_only(
     files: TaskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*of: object) -> Path:
@@ -160,7 +165,7 @@ def test_a_full_tmpfs_fails_the_task_only(
 
     monkeypatch.setattr(task_files, "_write", full)
     with pytest.raises(SkepError, match="No space left on device"):
-        files.write(context(), Platform())
+        await files.write(context(), Platform())
     assert list(tmp_path.rglob("t1")) == []
 
 
@@ -181,19 +186,69 @@ def test_a_directory_of_another_users_stops_no_task_from_ending(
     assert [each.name for each in (tmp_path / "n1").iterdir()] == ["t1"]
 
 
-def test_a_task_is_told_that_its_files_cannot_be_written(
+async def test_a_task_is_told_that_its_files_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(directory: Path) -> None:
+    async def refused(directory: Path) -> None:
         raise PermissionError(13, "Permission denied", str(directory))
 
     monkeypatch.setattr(in_memory, "ensure_memory", refused)
     made = TaskFiles(tmp_path / "root")
     made.start("n1")
     with pytest.raises(SkepError, match=r"secrets and configs cannot be put below .*: .*Permission denied"):
-        made.write(context(), Platform())
+        await made.write(context(), Platform())
 
 
 def test_a_disk_is_not_taken_for_memory() -> None:
     assert in_memory.is_in_memory(Path("/dev/shm"))
     assert not in_memory.is_in_memory(Path("/proc"))
+
+
+STRANGE = ["../victim", "/etc", "..", ".", "a/b", "a\0b", ""]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+async def test_an_id_that_leads_elsewhere_is_none(tmp_path: Path, name: str) -> None:
+    """A manager invents them, and root deletes what they name."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "tasks" / "n1" / "t1").mkdir(parents=True)
+    made = TaskFiles(tmp_path / "tasks")
+    made.start("n1")
+    strange = context()
+    strange = replace(strange, task=replace(strange.task, id=name))
+    with pytest.raises(Invalid, match="no id of a node or a task"):
+        await made.write(strange, Platform())
+    made.drop(name)
+    for path in (name, str(tmp_path / "victim")):
+        assert await made.clear(path) == []
+    assert (tmp_path / "victim").exists()
+    assert (tmp_path / "tasks" / "n1" / "t1").exists()
+    if name:
+        with pytest.raises(Invalid, match="no id of a node or a task"):
+            made.start(name)
+
+
+async def test_what_cannot_be_removed_is_said_and_the_rest_goes(
+    files: TaskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a file that nobody may delete (chattr +i), which root is told with a PermissionError."""
+    kept = tmp_path / "n1" / "t1" / "0"
+    kept.parent.mkdir(parents=True)
+    for path in (kept, tmp_path / "n1" / "t1" / "1"):
+        path.write_text("secret")
+    unlink = os.unlink
+
+    def refuses(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "0":
+            raise PermissionError(1, "Operation not permitted", path)
+        unlink(path, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuses)
+        (left,) = await files.clear("n1")
+        assert "Operation not permitted" in left
+        files.drop("t1")
+    assert [each.name for each in kept.parent.iterdir()] == ["0"]
+    assert await files.clear("n1") == []
+    assert not (tmp_path / "n1").exists()

@@ -85,8 +85,7 @@ class Attachments:
         """
         assert self._containers is not None
         assert self._turn.locked()
-        if self._is_over:
-            raise Unavailable(f"network {network} is not known here any more: this node leaves its swarm")
+        self._require_going_on(network)
         if not self._session.manager_knows(messages.ATTACH):
             raise Unavailable(
                 f"network {network} is not known here, and no manager that could give an address of it is in"
@@ -99,15 +98,20 @@ class Attachments:
                 raise
             await self._tell()  # a container that has just gone may have had it
             given = await self._ask(network, address)
+        self._require_going_on(network)
         name = await self._containers.prepare(given.network, given.address)
+        self._require_going_on(network)
         return Place(name, given.address.address.partition("/")[0], self._node_id)
 
-    async def give_up(self) -> None:
-        """The swarm is over for this node: who is being attached is done first, nobody is any more."""
+    async def give_up(self) -> list[str]:
+        """The swarm is over for this node: who is being attached is done first, nobody is any more. Returns
+        what is still under way, for people."""
         self._is_over = True
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(ANSWER_S), self._turn:
-                pass
+                return []
+        except TimeoutError:
+            return [f"a container that was still being put on a network after {ANSWER_S:.0f} s"]
 
     def tell_soon(self) -> None:
         """The manager wants to know what is in use, or must be told again."""
@@ -127,6 +131,10 @@ class Attachments:
             await asyncio.gather(self._telling, return_exceptions=True)
 
     # Inside
+
+    def _require_going_on(self, network: str) -> None:
+        if self._is_over:
+            raise Unavailable(f"network {network} is not known here any more: this node leaves its swarm")
 
     async def _ask(self, network: str, address: str) -> messages.Attached:
         self._number += 1

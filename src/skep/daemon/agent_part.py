@@ -109,8 +109,8 @@ class AgentPart:
         """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
         people."""
         await end(self._work)  # the manager has no say any more
-        await self.attachments.give_up()
-        return await self._executor.clear(self._node_id, sweeps=True)
+        late = await self.attachments.give_up()
+        return late + await self._executor.clear(self._node_id, sweeps=True)
 
     async def _run(self) -> None:
         await lasting("worker", self._worker.start, ENGINE_RETRY_S)

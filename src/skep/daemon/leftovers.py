@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
+from skep.agent.executor.engine import CALL_S
 from skep.agent.executor.port import Executor
 from skep.daemon import words
 from skep.daemon.state import StateDir
@@ -26,6 +27,11 @@ FORMER_MAX = 100
 AGAIN_S = 30.0  # an engine that is off, or has lost hold of a container, stays so for a while
 # What begins in a new swarm waits so long for what was left of the last one, which may hold its ports.
 FIRST_S = 10.0
+# Who could not be cleared at once is looked after so long at least: what the engine was making then may be
+# there only when its call would have run out of time.
+KEPT_S = CALL_S
+
+Clear = Callable[[], Awaitable[list[str]]]
 
 
 class Leftovers:
@@ -42,14 +48,34 @@ class Leftovers:
         self._now = asyncio.Event()
         self._passed = asyncio.Event()
         self._said: dict[str, str] = {}
+        self._until: dict[str, float] = {}  # loop time; of nodes of this life
+        self._clears: dict[str, Clear] = {}  # of nodes whose agent is still here
+
+    def take_over(self, node_id: str, clear: Clear) -> None:
+        """The swarm has removed this node: what it has goes, by `clear` as long as its agent is here."""
+        self._clears[node_id] = clear
+        self.remember(node_id)
+        self._now.set()
+        self.begin()
+
+    async def hand_back(self, node_id: str) -> None:
+        """The agent of a node that was taken over stops: it is no former one, until it is said again."""
+        if self._clears.pop(node_id, None) is not None:
+            await self.close()
+            self.forget(node_id)
+            self.begin()  # the others' turn goes on
 
     def remember(self, node_id: str) -> None:
         """From now on the node is one of before; what it has here goes, sooner or later."""
         self._keep([*(each for each in self._former if each != node_id), node_id][-FORMER_MAX:])
+        self._until[node_id] = asyncio.get_running_loop().time() + KEPT_S
+        self._until = {each: at for each, at in self._until.items() if each in self._former}
 
     def forget(self, node_id: str) -> None:
         """Nothing of the node is left, or it is no former one."""
         self._said.pop(node_id, None)
+        self._until.pop(node_id, None)
+        self._clears.pop(node_id, None)
         if node_id in self._former:
             self._keep([each for each in self._former if each != node_id])
 
@@ -67,13 +93,14 @@ class Leftovers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._passed.wait(), FIRST_S)
 
-    async def clear(self, node_id: str) -> list[str]:
-        """Ends and removes what the node has here. Returns what is still there, for people."""
-        executor = self._make_executor()
+    async def clear(self, node_id: str, clear: Clear | None = None) -> list[str]:
+        """Ends and removes what the node has here, by `clear` where its agent is here. Returns what is still
+        there, for people; raises nothing: a node leaves, and others' turn comes, whatever fails."""
         try:
-            return await executor.clear(node_id, sweeps=not self._is_in_swarm())
-        finally:
-            await executor.close()
+            return await (clear() if clear is not None else self._clear_anew(node_id))
+        except Exception as error:
+            log.exception("leftovers.failed", node_id=node_id)
+            return [f"what node {node_id} has here: {str(error) or repr(error)}"]
 
     async def close(self) -> None:
         await end(self._work)
@@ -81,18 +108,24 @@ class Leftovers:
     async def _run(self) -> None:
         while self._former:
             self._now.clear()
-            for node_id in list(self._former):
+            # What was a part of the swarm until now first: what it runs counts there.
+            for node_id in sorted(self._former, key=lambda each: each not in self._clears):
                 await self._try(node_id)
             self._passed.set()
             if self._former:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._now.wait(), AGAIN_S)
 
-    async def _try(self, node_id: str) -> None:
+    async def _clear_anew(self, node_id: str) -> list[str]:
+        executor = self._make_executor()
         try:
-            left = await self.clear(node_id)
-        except Exception:  # whatever it is, the others' turn comes
-            log.exception("leftovers.failed", node_id=node_id)
+            return await executor.clear(node_id, sweeps=not self._is_in_swarm())
+        finally:
+            await executor.close()
+
+    async def _try(self, node_id: str) -> None:
+        left = await self.clear(node_id, self._clears.get(node_id))
+        if not left and asyncio.get_running_loop().time() < self._until.get(node_id, 0.0):
             return
         if not left:
             log.info("leftovers.gone", node_id=node_id)

@@ -19,7 +19,7 @@ from skep.agent.executor.port import Executor
 from skep.daemon import words
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.keys import KeyFiles
-from skep.daemon.leftovers import AGAIN_S, Leftovers
+from skep.daemon.leftovers import Leftovers
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
@@ -27,7 +27,6 @@ from skep.manager.events import EventHub
 from skep.rpc.certificates import NodeKeys, validity_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Unavailable
-from skep.runtime.works import end
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -66,7 +65,6 @@ class Parts:
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
         self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm)
-        self._clearing: asyncio.Task[None] | None = None  # of a node that the swarm has removed
         self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
         self.error = ""
         self.not_after = 0.0  # of the certificate in use
@@ -162,7 +160,8 @@ class Parts:
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
         await self.role.stop()
-        await end(self._clearing)
+        if self._membership is not None:
+            await self.leftovers.hand_back(self._membership.node_id)
         if self.running_agent is not None:
             await self.running_agent.stop()
         if self.running_manager is not None:
@@ -173,23 +172,20 @@ class Parts:
         """Ends everything, containers too, and forgets the swarm. Returns what is still there, for people;
         it is looked after from now on."""
         node_id, agent = self.membership.node_id, self.running_agent
-        self.leftovers.remember(node_id)
         await self.role.stop()
-        await end(self._clearing)
-        left = await agent.clear() if agent is not None else []
-        if agent is not None:
-            await agent.stop()
-        if self.running_manager is not None:
-            await self.running_manager.stop()
+        await self.leftovers.hand_back(node_id)
+        self.leftovers.remember(node_id)
+        left = await self.leftovers.clear(node_id, agent.clear) if agent is not None else []
+        await _stopped(agent)
+        await _stopped(self.running_manager)
         self.running_agent = self.running_manager = self._membership = None
         if agent is None:  # locked, expired, or it never came up
             left = await self.leftovers.clear(node_id)
         self.error, self.is_misplaced = "", False
         self.forget()
-        if left:
-            self.leftovers.begin()
-        else:
+        if not left:
             self.leftovers.forget(node_id)
+        self.leftovers.begin()
         return left
 
     def forget(self) -> None:
@@ -262,9 +258,13 @@ class Parts:
         """The swarm no longer knows this node: what it runs for the swarm ends."""
         self.error = f"{message}: leave the swarm (docker swarm leave) and join again"
         if self.running_agent is not None:
-            self._clearing = asyncio.ensure_future(self._clear(self.running_agent))
+            self.leftovers.take_over(self.membership.node_id, self.running_agent.clear)
 
-    async def _clear(self, agent: AgentPart) -> None:
-        while left := await agent.clear():
-            log.warning("node.not_cleared", left=words.listed(left))
-            await asyncio.sleep(AGAIN_S)
+
+async def _stopped(part: AgentPart | ManagerPart | None) -> None:
+    """Whatever keeps a part from ending well keeps the node from leaving no more."""
+    try:
+        if part is not None:
+            await part.stop()
+    except Exception:
+        log.exception("part.not_stopped")

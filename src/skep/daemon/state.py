@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from skep.rpc.certificates import write_file
 from skep.runtime.errors import Corrupt, Invalid
+from skep.runtime.ids import is_id
 
 VERSION = 1
 FORMER = "former-nodes.json"
@@ -105,12 +106,15 @@ class StateDir:
         A file that cannot be read keeps nobody from starting: it is said, and taken for none."""
         file = self.path / FORMER
         try:
-            return msgspec.json.decode(file.read_bytes(), type=list[str])
+            found = msgspec.json.decode(file.read_bytes(), type=list[str])
         except FileNotFoundError:
             return []
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("former_nodes.not_read", file=str(file), error=str(error))
             return []
+        if strange := [each[:100] for each in found if not is_id(each)]:
+            log.warning("former_nodes.no_ids", file=str(file), ids=strange)
+        return [each for each in found if is_id(each)]
 
     def save_former(self, node_ids: list[str]) -> None:
         """Errors: `Invalid` where it cannot be written."""

@@ -13,6 +13,7 @@ from skep.rpc import enrolment_messages as wire
 from skep.rpc.certificates import (
     NodeKeys,
     ca_digest,
+    identity_of,
     new_key_and_request,
     parse_join_token,
     verify_issued_by,
@@ -21,6 +22,7 @@ from skep.rpc.link import connect
 from skep.rpc.port import Connection
 from skep.rpc.tls import enrolment_context
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, Unsupported
+from skep.runtime.ids import is_id
 
 ENROL_S = 20.0  # Docker's own time-out for joining
 IDLE_S = 20.0  # a connection without a certificate that has not enrolled by then is closed
@@ -104,8 +106,22 @@ async def enrol(
         raise _KINDS.get(answer.kind, Unavailable)(answer.message)
     if not isinstance(answer, wire.Enrolled):
         raise Unavailable(f"{host}:{port} does not answer as a manager")
+    _check(answer)
     keys = NodeKeys(key_pem, answer.certificate_pem, ca.pem)
     return Enrolment(answer.node_id, answer.cluster_id, keys, answer.managers, link.local_host)
+
+
+def _check(answer: wire.Enrolled) -> None:
+    """The node's id becomes a name of files, and of what is removed when it leaves: it is the certificate's,
+    and nothing else. Errors: `Denied`."""
+    if not is_id(answer.node_id):
+        raise Denied(f"the manager gives this node an id that is none: {answer.node_id[:100]!r}")
+    try:
+        identity = identity_of(answer.certificate_pem)
+    except Invalid as error:
+        raise Denied(f"the manager gives this node no certificate: {error}") from error
+    if identity.node_id != answer.node_id:
+        raise Denied(f"the manager gives node {answer.node_id} the certificate of {identity.node_id[:100]!r}")
 
 
 Issue = Callable[[wire.Enrol, str], Awaitable[wire.Enrolled]]

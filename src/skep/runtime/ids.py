@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 from collections.abc import Callable
 
@@ -13,6 +14,13 @@ _CHUNKS = [a + b + c for a in _DIGITS for b in _DIGITS for c in _DIGITS]
 _BASE = len(_CHUNKS)
 
 NewId = Callable[[], str]
+
+_ID = re.compile(f"[{_DIGITS}]{{{_LENGTH}}}")
+
+
+def is_id(text: str) -> bool:
+    """Returns whether it looks like an id of ours or of SwarmKit's; none leads to another place."""
+    return _ID.fullmatch(text) is not None
 
 
 def id_source(rng: random.Random) -> NewId:

@@ -109,6 +109,11 @@ class Bridges:
         """Returns the swarm's network of each engine's network that stands for one."""
         return {copy["Id"]: copy["Labels"][COPY_LABEL] for copy in await self.listed()}
 
+    @property
+    def ensured(self) -> frozenset[str]:
+        """Returns the swarm's networks that were needed here since the start, and may still have a bridge."""
+        return frozenset(self._locks)
+
     def clear(self) -> None:
         """Forgets who is on what; the bridges stay."""
         self._users.clear()

@@ -16,7 +16,9 @@ from skep.agent.executor.bridges import LIVE, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
+from skep.agent.executor.reading import epoch_s
 from skep.model.network import COPY_LABEL
+from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
@@ -24,19 +26,33 @@ log = structlog.get_logger()
 # Without one container fewer. The engine gives a kill up after ten seconds, and a busy one is slow to answer.
 GIVE_UP_S = 30.0
 AWAY_S = 10.0  # an engine that restarts is back in seconds; one that is off holds nobody up
-AGAIN_S = 0.5  # before what was refused is tried again
+AGAIN_S = 0.5  # before what is still there is tried again: a removal that has begun takes its time
+# Another daemon that shares the engine has a container on a bridge a moment after it has made it: seconds
+# later on a busy engine. What this node made, or has something on, goes at any age.
+SWEEP_AGE_S = 30.0
 
 T = TypeVar("T")
 
 
 class Clearing:
-    """Clears one node. `sweeps`: bridges that nobody needs go, too, whoever made them."""
+    """Clears one node. `network_ids`: those of the swarm's networks that it may have made a bridge for.
+    `sweeps`: bridges that nobody needs go, too, whoever made them."""
 
-    def __init__(self, engine: EngineClient, calls: EngineCalls, node_id: str, sweeps: bool) -> None:
+    def __init__(
+        self,
+        engine: EngineClient,
+        calls: EngineCalls,
+        node_id: str,
+        clock: Clock,
+        sweeps: bool,
+        network_ids: frozenset[str] = frozenset(),
+    ) -> None:
         self._engine = engine
         self._calls = calls
         self._node_id = node_id
+        self._clock = clock
         self._sweeps = sweeps
+        self._network_ids = network_ids
         self._refused: dict[str, str] = {}  # container -> why the engine did not remove it
 
     async def clear(self) -> list[str]:
@@ -52,7 +68,7 @@ class Clearing:
 
     async def _remove_containers(self) -> list[str]:
         now = asyncio.get_running_loop().time
-        fewest, until = -1, 0.0
+        fewest, until, is_again = -1, 0.0, False
         while True:
             listed = await self._call(lambda: self._engine.containers(f"{NODE_LABEL}={self._node_id}"))
             if not listed:
@@ -61,10 +77,10 @@ class Clearing:
                 fewest, until = len(listed), now() + GIVE_UP_S
             elif now() > until:
                 return [self._stays(each) for each in listed]
-            self._refused = {}
-            await asyncio.gather(*(self._remove(str(each["Id"])) for each in listed))
-            if self._refused:
+            if is_again:  # whatever the engine answered: it may say that all is well, and do nothing
                 await asyncio.sleep(AGAIN_S)
+            is_again, self._refused = True, {}
+            await asyncio.gather(*(self._remove(str(each["Id"])) for each in listed))
 
     async def _remove(self, container: str) -> None:
         try:
@@ -83,9 +99,12 @@ class Clearing:
     # Bridges
 
     async def _bridges_of_node(self) -> set[str]:
-        """Returns the ids of the bridges on which the node has something."""
+        """Returns the ids of the bridges that the node has made, or has something on."""
         found = set()
         for copy in await self._call(lambda: self._engine.networks(COPY_LABEL)):
+            if copy["Labels"][COPY_LABEL] in self._network_ids:
+                found.add(str(copy["Id"]))
+                continue
             for listed in await self._on(copy):
                 if await self._owner(copy, listed) == self._node_id:
                     found.add(str(copy["Id"]))
@@ -95,12 +114,16 @@ class Clearing:
     async def _remove_bridges(self, theirs: set[str]) -> list[str]:
         left: list[str] = []
         for copy in await self._call(lambda: self._engine.networks(COPY_LABEL)):
-            if self._sweeps or copy["Id"] in theirs:
+            if copy["Id"] in theirs or (self._sweeps and self._age_s(copy) > SWEEP_AGE_S):
                 why = await self._remove_bridge(copy)
                 if why and copy["Id"] in theirs:
                     log.warning("bridge.stays", network=copy["Name"], error=why)
                     left.append(f"network {copy['Name']}: {why}")
         return left
+
+    def _age_s(self, copy: Json) -> float:
+        """Returns how long ago the engine made a network: by its clock, which is this host's."""
+        return self._clock.now() - epoch_s(str(copy["Created"]))
 
     async def _remove_bridge(self, copy: Json) -> str:
         """Returns why a bridge stays; an empty text where it is gone, or another node needs it."""

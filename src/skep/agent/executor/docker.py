@@ -24,7 +24,7 @@ from skep.agent.executor.container_config import (
     create_body,
     place_socket,
 )
-from skep.agent.executor.engine import EngineClient, Json
+from skep.agent.executor.engine import CALL_S, EngineClient, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.port import Action, Adopted, Report, TaskContext
@@ -62,6 +62,7 @@ class DockerExecutor:
     ) -> None:
         self._engine = EngineClient(socket_path)
         self._hostname = hostname
+        self._clock = clock
         self._docker_socket = docker_socket
         self._node_id = ""
         self._platform = Platform()
@@ -75,6 +76,7 @@ class DockerExecutor:
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
         self._watcher: asyncio.Task[None] | None = None
+        self._late_until = 0.0  # loop time: something that was being made may come as late
         self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
 
     async def start(self, node_id: str, report: Report) -> None:
@@ -156,10 +158,14 @@ class DockerExecutor:
     async def clear(self, node_id: str, sweeps: bool) -> list[str]:
         if not node_id:  # of no swarm yet: such a label would be anybody's
             return []
+        ensured = frozenset[str]()
         if node_id == self._node_id:
             await self._give_up()
-        left = await Clearing(self._engine, self._calls, node_id, sweeps).clear()
-        return left + self._files.clear(node_id)
+            ensured = self._bridges.ensured
+        left = await Clearing(self._engine, self._calls, node_id, self._clock, sweeps, ensured).clear()
+        if node_id == self._node_id and asyncio.get_running_loop().time() < self._late_until:
+            left.append(f"what the engine was still making after {GIVE_UP_S:.0f} s")
+        return left + await self._files.clear(node_id)
 
     async def _give_up(self) -> None:
         """Ends what is under way; nothing begins any more."""
@@ -168,7 +174,9 @@ class DockerExecutor:
         for work in under_way:
             work.cancel()
         if under_way:  # an engine that is just creating a container answers first
-            await asyncio.wait(under_way, timeout=GIVE_UP_S)
+            _, late = await asyncio.wait(under_way, timeout=GIVE_UP_S)
+            if late:
+                self._late_until = asyncio.get_running_loop().time() + CALL_S
         for work in under_way:
             work.cancel()
         self._watcher = None
@@ -217,7 +225,7 @@ class DockerExecutor:
         version = await self._calls.call(self._engine.api_version)
         body = create_body(context, self._platform, version)
         place_socket(body, context, self._docker_socket())
-        body["HostConfig"]["Mounts"] += self._files.write(context, self._platform)
+        body["HostConfig"]["Mounts"] += await self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         networks = await self._bridges.prepare(context)
         if networks:

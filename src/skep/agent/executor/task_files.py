@@ -41,9 +41,10 @@ class TaskFiles:
         self._has_complained = False
 
     def start(self, node_id: str) -> None:
-        self._node = self._directory / node_id
+        """Errors: `Invalid` for what can be no node's id."""
+        self._node = _below(self._directory, node_id or "none")
 
-    def write(self, context: TaskContext, platform: Platform) -> list[Json]:
+    async def write(self, context: TaskContext, platform: Platform) -> list[Json]:
         """Makes the files of a task and returns their mounts. Errors: `Invalid`, `SkepError` where there is
         no room; nothing is left then."""
         container = context.template.spec.container_spec
@@ -51,9 +52,9 @@ class TaskFiles:
         if container is None or not wanted:
             return []
         contents = [_content(context, container, platform, each) for each in wanted]
-        task = self._node / context.task.id
+        task = _below(self._node, context.task.id)
         try:
-            with memory(self._directory):
+            async with memory(self._directory):
                 shutil.rmtree(task, ignore_errors=True)  # of an earlier try
                 task.mkdir(mode=0o700, parents=True)
                 return [
@@ -70,9 +71,9 @@ class TaskFiles:
     def drop(self, task_id: str) -> None:
         """Takes a task's files away; nothing happens where it has none."""
         with self._tolerated():
-            task = self._node / task_id
+            task = _below(self._node, task_id)
             if task.exists():
-                shutil.rmtree(task, ignore_errors=True)
+                _remove(task)
 
     def keep_only(self, task_ids: set[str]) -> None:
         """Takes away what others left."""
@@ -80,18 +81,25 @@ class TaskFiles:
             if self._node.is_dir():
                 for task in self._node.iterdir():
                     if task.name not in task_ids:
-                        shutil.rmtree(task, ignore_errors=True)
+                        with self._tolerated():  # the others' turn comes
+                            _remove(task)
 
-    def clear(self, node_id: str) -> list[str]:
+    async def clear(self, node_id: str) -> list[str]:
         """Takes away all that a node has here, and the place itself after the last one. Returns what is still
         there, for people."""
-        node = self._directory / node_id
         try:
-            if node.exists():
-                shutil.rmtree(node)
-            leave_memory(self._directory)
+            node = _below(self._directory, node_id)
+        except Invalid as error:  # nothing was ever written for it: `write` refuses it, too
+            log.warning("task_files.no_node", error=str(error))
+            return []
+        try:
+            is_there = node.exists()
         except PermissionError:
             return []  # who may not look there has put nothing there
+        try:
+            if is_there:
+                _remove(node)
+            await leave_memory(self._directory)
         except OSError as error:
             log.warning("task_files.stay", directory=str(node), error=str(error))
             return [f"secrets and configs below {node}: {error}"]
@@ -103,10 +111,25 @@ class TaskFiles:
         being told, nor a node from coming up. A skepd that is not root may not look where root's wrote."""
         try:
             yield
-        except OSError as error:
+        except (OSError, Invalid) as error:
             if not self._has_complained:  # once: every task that ends would be the next
                 log.warning("task_files.not_dropped", directory=str(self._node), error=str(error))
             self._has_complained = True
+
+
+def _below(directory: Path, name: str) -> Path:
+    """Returns where something of that name is. Managers invent names; what is here is written and deleted
+    as root. Errors: `Invalid` for one that leads elsewhere."""
+    if not name or "/" in name or "\0" in name or name in (".", ".."):
+        raise Invalid(f"{name[:100]!r} is no id of a node or a task")
+    return directory / name
+
+
+def _remove(directory: Path) -> None:
+    """Takes away all that can be. Errors: `OSError`, of what stays."""
+    shutil.rmtree(directory, ignore_errors=True)  # all of it but that
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
 
 
 class _Wanted:

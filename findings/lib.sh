@@ -108,7 +108,7 @@ stop_engine() {
 }
 
 # image: "box", of a static busybox alone.
-image() { tar -c -C / --transform='s,.*/,bin/,' "$(command -v busybox | xargs readlink -f)" | docker import - box >/dev/null; }
+image() { tar -c -C / --transform="s,.*/,bin/," usr/bin/busybox | docker import - box >/dev/null; }
 
 within() { # SECONDS COMMAND ...: whether the command succeeds, tried every half second
     local until=$((SECONDS + $1))

@@ -40,6 +40,8 @@ in_debian() {
     cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
     apt-config dump | grep -E '^Acquire::(Check-(Valid-Until|Date)|https?::Proxy|Retries)' >"$root/etc/apt/apt.conf.d/99machine" || true
     cp /etc/resolv.conf "$root/etc/resolv.conf"
+    # Packages that were downloaded before: copied, for apt locks the folder it works in and does not wait.
+    cp "$CACHE/apt/$release/"*.deb "$root/var/cache/apt/archives/" 2>/dev/null || true
     cp "${BASH_SOURCE[0]}" "$root/lib.sh"
     cat >"$root/script"
     local status=0
@@ -57,9 +59,6 @@ become_root() { # ROOT PACKAGE ...
     mount -t proc proc "$root/proc"
     mount -t tmpfs -o mode=755 run "$root/run"
     mount -t tmpfs -o mode=1777 tmp "$root/tmp"
-    if [ -d "${FINDINGS_CACHE:-/var/cache/skep}/apt/$(basename "$root")" ]; then # packages downloaded before
-        mount --bind "${FINDINGS_CACHE:-/var/cache/skep}/apt/$(basename "$root")" "$root/var/cache/apt/archives"
-    fi
     cd "$root"
     pivot_root . mnt
     umount -l mnt

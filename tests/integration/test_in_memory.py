@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,15 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    if is_in_memory(tmp_path):
-        pytest.fail("this test needs a temporary directory on a disk (--basetemp)")
-    return tmp_path / "tasks"
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """On a disk: /tmp is in memory by Debian 13's default, /var/tmp never is."""
+    if not is_in_memory(tmp_path):
+        yield tmp_path / "tasks"
+        return
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as on_disk:
+        if is_in_memory(Path(on_disk)):
+            pytest.fail("this test needs a directory on a disk: /tmp or /var/tmp")
+        yield Path(on_disk) / "tasks"
 
 
 async def test_the_last_node_takes_the_tmpfs_with_it(directory: Path) -> None:

@@ -77,9 +77,9 @@ install_packages() {
         { tail -n 5 /install.log >&2; cannot "apt could not install $*"; }
 }
 
-# on_engine VERSION <SCRIPT: in_debian, of the release that has this Docker Engine.
+# on_engine VERSION PACKAGE ... <SCRIPT: in_debian, of the release that has this Docker Engine.
 on_engine() {
-    local packages=("docker.io=$1+*" iptables busybox-static) release
+    local packages=("docker.io=$1+*" iptables busybox-static "${@:2}") release
     case $1 in
         20.10.24) release=bookworm ;;
         26.1.5) release=trixie packages+=("docker-cli=$1+*") ;;

@@ -25,7 +25,6 @@ need_packages() {
     [ ${#missing[@]} -eq 0 ] && return
     command -v apt-get >/dev/null || fail "please install: ${missing[*]} (this script knows Debian's apt only)"
     need_root "installing ${missing[*]}"
-    say "installing ${missing[*]}"
     local services=()
     # Debian starts a service with each of these; ours are run by skep alone.
     [[ " ${missing[*]} " == *" etcd-server "* ]] && services+=(etcd)
@@ -34,6 +33,7 @@ need_packages() {
     apt_get update
     local wanted packages=()
     for wanted in "${missing[@]}"; do packages+=("$(first_available "$wanted")"); done
+    say "installing ${packages[*]}"
     apt_get install -y --no-install-recommends "${packages[@]}"
     if [ -d /run/systemd/system ]; then
         for service in "${services[@]}"; do

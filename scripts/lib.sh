@@ -25,14 +25,13 @@ need_packages() {
     [ ${#missing[@]} -eq 0 ] && return
     command -v apt-get >/dev/null || fail "please install: ${missing[*]} (this script knows Debian's apt only)"
     need_root "installing ${missing[*]}"
-    local services=()
-    # Debian starts a service with each of these; ours are run by skep alone.
-    [[ " ${missing[*]} " == *" etcd-server "* ]] && services+=(etcd)
-    [[ " ${missing[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
     export DEBIAN_FRONTEND=noninteractive
     apt_get update
-    local wanted packages=()
+    local wanted packages=() services=()
     for wanted in "${missing[@]}"; do packages+=("$(first_available "$wanted")"); done
+    # Debian starts a service with each of these; ours are run by skep alone.
+    [[ " ${packages[*]} " == *" etcd-server "* ]] && services+=(etcd)
+    [[ " ${packages[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
     say "installing ${packages[*]}"
     apt_get install -y --no-install-recommends "${packages[@]}"
     if [ -d /run/systemd/system ]; then

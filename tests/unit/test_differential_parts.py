@@ -31,6 +31,11 @@ def name(text: str) -> str:
         ("10.0.0.3/24", "<address>/24"),
         ("172.30.0.0/16", "172.30.0.0/16"),
         ("*:30001->80/tcp", "*:<port>->80/tcp"),
+        (
+            'docker: refused.\ntime="2026-11-28T22:20:01Z" level=error msg="error waiting for container:'
+            ' context canceled"\n',
+            "docker: refused.",
+        ),
         ("SWMTKN-1-" + "0" * 50 + "-" + "1" * 25, "<token>"),
     ],
 )

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from skep.api.filters import BadFilterValue
+from skep.runtime import attempt
 from skep.runtime.errors import (
     Conflict,
     Corrupt,
@@ -67,7 +68,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except SkepError as error:
         response = error_response(status_of(error), _PREFIXES.get(type(error), "") + str(error))
-        if isinstance(error, NoLeader | Deposed):
+        if isinstance(error, NoLeader | Deposed) and not attempt.has_written():
             response.headers[NO_LEADER] = "true"
         return response
     except web.HTTPException as error:

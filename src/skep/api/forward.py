@@ -18,6 +18,7 @@ from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
 from skep.api.passthrough import end_to_end, relay
 from skep.api.port import SwarmNode
+from skep.runtime import attempt
 from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 
 log = structlog.get_logger()
@@ -64,7 +65,8 @@ class LeaderForward:
         self._sessions = {}
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Errors: what the handler raises; `NoLeader` after a while without one; `Unavailable`."""
+        """Errors: what the handler raises; `NoLeader` after a while without one; `Unavailable`, also where
+        the lead was lost after something was written."""
         deadline = asyncio.get_running_loop().time() + WAIT_S
         await read_bytes(request)
         while True:
@@ -74,7 +76,9 @@ class LeaderForward:
                     return await self._pass_on(request, socket)
                 self._check_led()
                 return await handler(request)
-            except (NoLeader, Deposed, _NotDone):
+            except (NoLeader, Deposed, _NotDone) as error:
+                if attempt.has_written():
+                    raise Unavailable(LOST) from error
                 if asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(POLL_S)

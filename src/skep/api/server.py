@@ -23,6 +23,7 @@ from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
 from skep.api.tls import HalfCloseTls
 from skep.api.versions import MAX_VERSION, PREFIX, TooOld, Version, check_version, parse_version, show_version
+from skep.runtime import attempt
 from skep.runtime.errors import Invalid
 
 log = structlog.get_logger()
@@ -187,6 +188,7 @@ class ApiServer:
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        attempt.begin()
         return await answer_errors(request, lambda r: self._versioned(r, handler))
 
     async def _versioned(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from skep.runtime import attempt
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, StaleVersion, Unavailable
 from skep.store.port import Compare, Fence, Put, Store, Txn
 
@@ -22,8 +23,14 @@ async def commit_known(store: Store, txn: Txn) -> int:
 
     Returns the revision. Errors: `Conflict`, `Denied`; `Unavailable` after `PATIENCE_S`, nothing was done;
     `OutcomeUnknown` when the fence no longer holds, or after `DOUBT_S`. The caller must be the only writer
-    of the keys, as a leader is.
+    of the keys, as a leader is. An API request that got here is not begun again.
     """
+    revision = await _committed(store, txn)
+    attempt.wrote()
+    return revision
+
+
+async def _committed(store: Store, txn: Txn) -> int:
     loop = asyncio.get_running_loop()
     doubted = was_refused = False
     deadline, patience = loop.time() + DOUBT_S, loop.time() + PATIENCE_S

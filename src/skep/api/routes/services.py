@@ -11,7 +11,7 @@ from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_spec_labels, parse_filters
-from skep.api.port import SwarmNode
+from skep.api.port import Services, SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
@@ -92,7 +92,7 @@ class ServiceRoutes:
         except NotFound:
             await self._refuse_local_networks(spec)
             raise
-        return reply(Created(service.id, self._warnings(spec, unknown, unpinned)), 201)
+        return reply(Created(service.id, _warnings(services, spec, unknown, unpinned)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
@@ -123,7 +123,7 @@ class ServiceRoutes:
         auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
-        return reply(Updated(self._warnings(spec, unknown, unpinned)))
+        return reply(Updated(_warnings(manager.services, spec, unknown, unpinned)))
 
     async def _pinned(
         self, request: web.Request, spec: ServiceSpec, auth: str
@@ -146,14 +146,16 @@ class ServiceRoutes:
                     " swarm can be used, such as those created with the overlay driver."
                 )
 
-    def _warnings(self, spec: ServiceSpec, unknown: list[str], unpinned: list[str]) -> list[str] | None:
-        warnings = unpinned + [
-            f"{name}: this field is not known to skep and was ignored"
-            for name in unknown
-            if name.lower() not in BESIDE_SPEC
-        ]
-        warnings += self._node.manager().services.warnings(spec)
-        return warnings or None
+
+def _warnings(
+    services: Services, spec: ServiceSpec, unknown: list[str], unpinned: list[str]
+) -> list[str] | None:
+    warnings = unpinned + [
+        f"{name}: this field is not known to skep and was ignored"
+        for name in unknown
+        if name.lower() not in BESIDE_SPEC
+    ]
+    return (warnings + services.warnings(spec)) or None
 
 
 def _auth_header(request: web.Request) -> str:

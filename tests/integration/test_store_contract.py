@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skep.manager.durable import confirm_lead
 from skep.runtime.errors import Conflict, Denied, TooLarge, Unavailable
 from skep.store.election import POLL_S, SILENCE_S, Campaign, Leadership
 from skep.store.etcd.client import EtcdStore
@@ -160,6 +161,23 @@ async def test_a_manager_that_starts_again_ends_its_own_earlier_leadership(conne
     await new.resign()
     await before.close()
     await after.close()
+
+
+async def test_a_transaction_without_operations_asks_who_leads_and_writes_nothing(connect: Connect) -> None:
+    first, second = connect(), connect()
+    old = await Campaign(first, "/t/leader", "a").win()
+    await confirm_lead(first, old.fence)
+    _, before = await first.load("/t/")
+    await confirm_lead(first, old.fence)
+    assert (await first.load("/t/"))[1] - before <= 1  # a beat of the leader's may be between
+    await old.resign()
+    new = await Campaign(second, "/t/leader", "b").win()
+    with pytest.raises(Denied):
+        await confirm_lead(first, old.fence)
+    await confirm_lead(second, new.fence)
+    await new.resign()
+    await first.close()
+    await second.close()
 
 
 async def test_a_full_transaction_fits(connect: Connect) -> None:

@@ -23,7 +23,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Deposed, SkepError, Unavailable
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import OPS_MAX, Delete, Fence, Put, Store, Txn
+from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -118,7 +118,8 @@ class AttachmentKeeper:
     async def _write(self, made: Attachment) -> None:
         put = Put(codec.attachment_key(made.node_id, made.id), codec.encode_object(made))
         try:
-            await commit_known(self._store, Txn((put,), fence=self._fence))
+            free = (Compare(put.key, 0),)
+            await commit_known(self._store, Txn((put,), compares=free, fence=self._fence))
         except SkepError:
             self._view.claims.release(made.address, made)
             raise
@@ -134,7 +135,9 @@ class AttachmentKeeper:
             ]
             try:
                 for start in range(0, len(ops), OPS_MAX):
-                    txn = Txn(tuple(ops[start : start + OPS_MAX]), fence=self._fence)
+                    part = tuple(ops[start : start + OPS_MAX])
+                    free = tuple(Compare(op.key, 0) for op in part if isinstance(op, Put))
+                    txn = Txn(part, compares=free, fence=self._fence)
                     await commit_known(self._store, txn)
             except Deposed:
                 raise

@@ -94,7 +94,7 @@ class EtcdLine(MemoryStore):
 
     def _write(self, txn: Txn) -> int:
         revision = self._apply(txn)
-        for watch in self._etcd.watchers:
+        for watch in self._etcd.watchers if txn.ops else ():
             watch(self._peer, txn)
         return revision
 

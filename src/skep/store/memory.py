@@ -139,6 +139,8 @@ class MemoryStore:
             entry = state.entries.get(compare.key)
             if (entry.modified if entry is not None else 0) != compare.revision:
                 raise Conflict("the object was changed by somebody else meanwhile")
+        if not txn.ops:
+            return state.revision  # only asked whether it would be done
         state.revision += 1
         for op in txn.ops:
             if isinstance(op, Delete):

@@ -41,7 +41,8 @@ class Compare(Struct, frozen=True, gc=False):
 
 
 class Txn(Struct, frozen=True):
-    """All of `ops` or none: applied only where every compare holds and `fence` is still the leader's."""
+    """All of `ops` or none: applied only where every compare holds and `fence` is still the leader's. Without
+    `ops` it is the question whether they do, which the quorum answers and nothing is written for."""
 
     ops: tuple[Put | Delete, ...]
     compares: tuple[Compare, ...] = ()

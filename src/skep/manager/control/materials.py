@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_changed, commit_known, commit_new
+from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.container import ConfigReference, ContainerSpec, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
@@ -20,7 +20,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, SkepError, StaleVersion
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
 
 DATA_MAX_BYTES = {SECRET: 500 * 1024, CONFIG: 1000 * 1024}  # Docker's, not reached
@@ -131,14 +131,9 @@ class MaterialControl:
                 word = "service" if len(users) == 1 else "services"
                 what = f"{known.kind} '{known.spec.name}'"
                 raise _invalid(f"{what} is in use by the following {word}: {', '.join(users)}")
-            txn = Txn(
-                (
-                    Delete(codec.material_key(known.kind, known.id)),
-                    Delete(codec.material_name_key(known.kind, known.spec.name)),
-                ),
-                fence=self._fence,
-            )
-            await commit_known(self._store, txn)
+            key = codec.material_key(known.kind, known.id)
+            gone = (Delete(key), Delete(codec.material_name_key(known.kind, known.spec.name)))
+            await commit_removed(self._store, self._fence, key, lambda: self._known(known.id), lambda _: gone)
             self._view.drop_material(known.id)
         self._hub.emit(known.kind, "remove", known.id, name=known.spec.name)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from skep.manager.allocator import subnets
 from skep.manager.control.validate_network import validate_network
-from skep.manager.durable import commit_changed, commit_known, commit_new
+from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.network import OVERLAY, Network, NetworkSpec, ingress_of
 from skep.model.service import Service
@@ -18,7 +18,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
 
 INGRESS = "ingress"
@@ -96,19 +96,26 @@ class NetworkControl:
         """Errors: `NotFound`, `Denied` (predefined), `Invalid` (in use)."""
         await self._refresh(network_id)
         async with self._lock:
-            network = self._view.networks.get(network_id)
-            if network is None:
-                raise NotFound(f"network {network_id} not found")
+            network = self._known(network_id)
             if network.is_predefined:
                 raise Denied(f"{network.spec.name} is a pre-defined network and cannot be removed")
             in_use = why_in_use(self._view, network)
             if in_use:
                 raise Invalid(in_use)
-            name_key = codec.network_name_key(network.spec.name)
-            txn = Txn((Delete(codec.network_key(network.id)), Delete(name_key)), fence=self._fence)
-            await commit_known(self._store, txn)
+            key = codec.network_key(network.id)
+            gone = (Delete(key), Delete(codec.network_name_key(network.spec.name)))
+            await commit_removed(
+                self._store, self._fence, key, lambda: self._known(network_id), lambda _: gone
+            )
             self._view.drop_network(network.id)
             self._hub.emit("network", "remove", network.id, name=network.spec.name)
+
+    def _known(self, network_id: str) -> Network:
+        """Errors: `NotFound`."""
+        network = self._view.networks.get(network_id)
+        if network is None:
+            raise NotFound(f"network {network_id} not found")
+        return network
 
     async def found_ingress(self) -> None:
         """A swarm begins with a routing-mesh network; one that its users removed is not made again."""

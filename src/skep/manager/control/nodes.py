@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_changed, commit_known
+from skep.manager.durable import commit_changed, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import keeps_quorum_without, voters
@@ -14,7 +14,7 @@ from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, NotFound, StaleVersion
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
 
 _ROLES = ("worker", "manager")
@@ -69,9 +69,7 @@ class NodeControl:
 
         Errors: `Invalid`, also where a demotion would cost the quorum; `NotFound`, `StaleVersion`.
         """
-        node = self._view.nodes.get(node_id)
-        if node is None:
-            raise NotFound(f"node {node_id} not found")
+        node = self._known(node_id)
         if node.version != version:
             raise StaleVersion()
         if spec.role not in _ROLES:
@@ -112,11 +110,16 @@ class NodeControl:
         node = self._view.nodes.get(node_id)
         return node is not None and node.spec.role == "manager"
 
-    async def remove(self, node_id: str, force: bool) -> None:
-        """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""
+    def _known(self, node_id: str) -> Node:
+        """Errors: `NotFound`."""
         node = self._view.nodes.get(node_id)
         if node is None:
             raise NotFound(f"node {node_id} not found")
+        return node
+
+    async def remove(self, node_id: str, force: bool) -> None:
+        """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""
+        node = self._known(node_id)
         if self._view.is_member(node_id):
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is a cluster manager and is a"
@@ -126,9 +129,10 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
-        attached = (codec.attachment_key(node_id, each) for each in self._view.attached.get(node_id, ()))
-        gone = tuple(Delete(key) for key in (codec.node_key(node_id), *attached))
-        await commit_known(self._store, Txn(gone, fence=self._fence))
+        key = codec.node_key(node_id)
+        attached = self._view.attached.get(node_id, ())
+        gone = (Delete(key), *(Delete(codec.attachment_key(node_id, each)) for each in attached))
+        await commit_removed(self._store, self._fence, key, lambda: self._known(node_id), lambda _: gone)
         self._view.drop_node(node_id)
         self._hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)

@@ -13,7 +13,7 @@ from skep.manager.control.attachments import with_network_ids
 from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
-from skep.manager.durable import commit_changed, commit_known, commit_new
+from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.access import access_of, check_allowed
 from skep.model.service import (
@@ -30,7 +30,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
 
 
@@ -199,25 +199,18 @@ class ServiceControl:
 
     async def remove(self, service_id: str) -> None:
         """The service is gone at once; its tasks follow. Errors: `NotFound`."""
-        service = self._view.services.get(service_id)
-        if service is None:
-            raise NotFound(f"service {service_id} not found")
-        removed = RemovedService(
-            id=service.id,
-            name=service.spec.name,
-            templates=service.templates,
-            removed_at=self._clock.now(),
-            is_job=service.spec.is_job,
+        now = self._clock.now()
+
+        def ops(service: Service) -> tuple[Put | Delete, ...]:
+            removed = _removed(service, now)
+            names = (Delete(key) for key in codec.service_name_keys(service.spec.name))
+            marker = Put(codec.removed_key(service.id), codec.encode_object(removed))
+            return (Delete(codec.service_key(service.id)), *names, marker)
+
+        service, revision = await commit_removed(
+            self._store, self._fence, codec.service_key(service_id), lambda: self._known(service_id), ops
         )
-        txn = Txn(
-            (
-                Delete(codec.service_key(service.id)),
-                *(Delete(key) for key in codec.service_name_keys(service.spec.name)),
-                Put(codec.removed_key(service.id), codec.encode_object(removed)),
-            ),
-            fence=self._fence,
-        )
-        revision = await commit_known(self._store, txn)
+        removed = _removed(service, now)
         self._view.remove_service(replace(removed, version=revision))
         self._hub.emit("service", "remove", service.id, name=service.spec.name)
         self._removed(service.id)
@@ -236,10 +229,15 @@ class ServiceControl:
             privileged=cluster is not None and cluster.allow_privileged,
         )
 
-    def _current(self, service_id: str, version: int) -> Service:
+    def _known(self, service_id: str) -> Service:
+        """Errors: `NotFound`."""
         service = self._view.services.get(service_id)
         if service is None:
             raise NotFound(f"service {service_id} not found")
+        return service
+
+    def _current(self, service_id: str, version: int) -> Service:
+        service = self._known(service_id)
         if service.version != version:
             raise StaleVersion()
         return service
@@ -269,6 +267,16 @@ class ServiceControl:
         self._hub.emit("service", "update", after.id, **service_changes(before, after))
         self._changed(after.id)
         return after
+
+
+def _removed(service: Service, now: float) -> RemovedService:
+    return RemovedService(
+        id=service.id,
+        name=service.spec.name,
+        templates=service.templates,
+        removed_at=now,
+        is_job=service.spec.is_job,
+    )
 
 
 def service_changes(before: Service, after: Service) -> dict[str, str]:

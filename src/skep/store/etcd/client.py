@@ -75,6 +75,8 @@ class EtcdStore:
         if txn.fence is not None:
             compares.append(_compare_fence(txn.fence))
             key = txn.fence.key.encode()
+            # Also what keeps a transaction without operations from being answered by a member that is
+            # behind: etcd asks its quorum where one of them is a read that is not said to be "serializable".
             failure.append(rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=key)))
         request = rpc_pb2.TxnRequest(compare=compares, success=[_op(op) for op in txn.ops], failure=failure)
         answer = await self._write(self._kv.Txn(request, timeout=CALL_S))

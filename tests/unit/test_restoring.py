@@ -26,7 +26,7 @@ HERE = ("0.0.0.0", 2377)
 
 def swarm() -> tuple[Put, ...]:
     """What the store of a manager `first` and a worker `w` holds."""
-    ids = iter(("cluster", "first"))
+    ids = iter(("cluster", "first", "incarnation"))
     _, _, puts = found_swarm(InitRequest(), "first", HERE, ("10.0.0.1", 2377), NOW, lambda: next(ids))
     worker = Node(
         id="w",
@@ -50,8 +50,9 @@ def node(puts: tuple[Put, ...], node_id: str) -> Node:
 
 def test_the_new_manager_is_the_only_one_and_the_ca_vouches_for_it() -> None:
     cluster, puts = opened(contents(swarm()), "")
+    ids = iter(("new-id", "another-history"))
     membership, keys, first = restored_swarm(
-        cluster, puts, "new", HERE, ("10.0.0.9", 2377), NOW + 5, lambda: "new-id"
+        cluster, puts, "new", HERE, ("10.0.0.9", 2377), NOW + 5, lambda: next(ids)
     )
     assert (membership.node_id, membership.peers) == ("new-id", {"new-id": "10.0.0.9:2377"})
     certificate = x509.load_pem_x509_certificate(keys.certificate_pem)
@@ -64,7 +65,10 @@ def test_the_new_manager_is_the_only_one_and_the_ca_vouches_for_it() -> None:
     assert (node(first, "first").spec.role, node(first, "first").manager_addr) == ("worker", "")
     assert node(first, "w") == node(puts, "w")
     others = {put.key: put.value for put in first if not codec.is_node(put.key)}
-    assert others == {put.key: put.value for put in puts if not codec.is_node(put.key)}
+    before = {put.key: put.value for put in puts if not codec.is_node(put.key)}
+    assert others.pop(codec.INCARNATION_KEY) == b"another-history"
+    assert before.pop(codec.INCARNATION_KEY) == b"incarnation"
+    assert others == before
 
 
 def test_what_is_sealed_is_opened_or_refused() -> None:

@@ -72,6 +72,7 @@ def found_swarm(
     )
     first = (
         Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
+        Put(codec.INCARNATION_KEY, new_id().encode()),
         Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
         Put(codec.node_key(node_id), codec.encode_object(node)),
     )

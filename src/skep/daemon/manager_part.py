@@ -48,7 +48,7 @@ from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Put
+from skep.store.port import Put, Txn
 from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
@@ -148,6 +148,9 @@ class ManagerPart:
         self._sealed = SealedStore(self._store, self._key_files.sealer)
         for txn in first_txns(first):
             await self._sealed.commit(txn)
+        if force_new_cluster:
+            # Before anybody can lead: it may lack what those had that are gone, and they may come back.
+            await self._sealed.commit(Txn((Put(codec.INCARNATION_KEY, self._new_id().encode()),)))
         store, sealed = self._store, self._sealed
         self._works = [
             asyncio.ensure_future(lasting("follow", lambda: self._follow(store, sealed))),

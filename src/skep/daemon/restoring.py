@@ -94,7 +94,10 @@ def restored_swarm(
         addr=advertise[0],
         manager_addr=address,
     )
-    first = [_as_worker(put) if codec.is_node(put.key) else put for put in puts]
+    kept = (put for put in puts if put.key != codec.INCARNATION_KEY)
+    first = [_as_worker(put) if codec.is_node(put.key) else put for put in kept]
+    # Nodes may have followed leaders whose writes the backup lacks: from here on it is another history.
+    first.append(Put(codec.INCARNATION_KEY, new_id().encode()))
     first.append(Put(codec.node_key(node_id), codec.encode_object(node)))
     membership = Membership(
         node_id=node_id,

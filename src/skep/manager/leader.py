@@ -21,6 +21,7 @@ from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.durable import confirm_lead
 from skep.manager.events import EventHub
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
@@ -29,6 +30,7 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
+from skep.manager.upgrade import incarnation
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN, Node, NodeDescription, NodeTls
 from skep.model.service import Service
@@ -96,7 +98,15 @@ class Leader:
         self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
         self._writer = NodeWriter(store, fence, view, self.node_written, self.reconciler.mark_node)
         self._team = team
-        self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
+        self.membership = Membership(
+            view,
+            team.members,
+            team.node_id,
+            team.probe,
+            team.data_key,
+            self,
+            lambda: confirm_lead(store, fence),
+        )
         self._asking: set[asyncio.Task[None]] = set()
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
@@ -144,6 +154,7 @@ class Leader:
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
         view = await load(store)
         view.led_since = clock.now()
+        view.incarnation = view.incarnation or await incarnation(store, leadership.fence, new_id())
         # After the load, which had the local member catch up: a manager must never be taken for none.
         view.members = tuple(await team.members.members())
         view.reachable = frozenset({team.node_id})

@@ -46,6 +46,8 @@ async def load(store: Store) -> View:
 def _put_object(view: View, pair: KeyValue) -> None:
     if pair.key == codec.CLUSTER_KEY:
         view.put_cluster(codec.decode_object(Cluster, pair.key, pair.value, pair.revision))
+    elif pair.key == codec.INCARNATION_KEY:
+        view.incarnation = pair.value.decode()
     elif codec.is_node(pair.key):
         view.put_node(codec.decode_object(Node, pair.key, pair.value, pair.revision))
     elif codec.is_service(pair.key):

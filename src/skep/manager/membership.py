@@ -35,10 +35,25 @@ class Listener(Protocol):
 
 
 class Membership:
-    """`probe` asks another manager; `data_key` is given to a node that becomes one."""
+    """`probe` asks another manager; `data_key` is given to a node that becomes one; `confirm` returns where
+    this manager still leads, by the store's word. Errors of `confirm`: `Deposed`, `Unavailable`.
+
+    etcd's changes of members know no compares, so the lead is confirmed right before each. A leader that is
+    stopped just between the two, and goes on after another has come to lead, makes one change by its old
+    picture: one vote at most, and the next leader's next look mends it (a member that was wrongly removed
+    asks again, one that was wrongly added is let go). etcd itself refuses it where too few are connected to
+    do without the member, and a member is meant by its id: a node gets another each time it is added.
+    """
 
     def __init__(
-        self, view: View, members: Members, node_id: str, probe: Probe, data_key: bytes, listener: Listener
+        self,
+        view: View,
+        members: Members,
+        node_id: str,
+        probe: Probe,
+        data_key: bytes,
+        listener: Listener,
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
         self._view = view
         self._members = members
@@ -46,6 +61,7 @@ class Membership:
         self._probe = probe
         self._data_key = data_key
         self._listener = listener
+        self._confirm = confirm
         self._wake = asyncio.Event()
         # A look that began before a change must not end after it: who is told that it is no member, while it
         # is one, lets go of its copy.
@@ -78,7 +94,7 @@ class Membership:
         self._take(members, frozenset(reachable))
 
     async def run(self) -> None:
-        """Runs until another manager is to lead, or it is cancelled."""
+        """Runs until another manager is to lead, or it is cancelled. Errors: `Deposed`."""
         while not self.hand_over.is_set():
             try:
                 if await self._step():
@@ -136,7 +152,9 @@ class Membership:
         if member is not None:
             if not member.is_learner and not self._can_do_without(node_id):
                 raise Conflict("its lost copy cannot be replaced: the managers left would have no quorum")
+            await self._confirm()
             await self._members.remove(member)
+        await self._confirm()
         await self._members.add_learner(node_id)
         log.info("membership.learner", node_id=node_id)
 
@@ -200,9 +218,11 @@ class Membership:
                 log.info("membership.hand_over", node_id=node_id)
                 self.hand_over.set()
             elif step.act is quorum.Act.PROMOTE:
+                await self._confirm()
                 await self._members.promote(step.member)
                 log.info("membership.promoted", node_id=node_id)
             elif await self._may_go(step.member):
+                await self._confirm()
                 self._check_fresh()
                 await self._members.remove(step.member)
                 log.info("membership.removed", node_id=node_id)

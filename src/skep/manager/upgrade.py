@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from skep.manager.durable import commit_known
 from skep.store import codec
 from skep.store.port import Compare, Fence, KeyValue, Put, Store, Txn
 
@@ -34,6 +35,14 @@ async def upgrade(store: Store, fence: Fence) -> None:
         advice="etcd's log and backups keep unsealed values of before for a while: rotate the join tokens"
         " if somebody may have read them",
     )
+
+
+async def incarnation(store: Store, fence: Fence, new_id: str) -> str:
+    """Writes the store's incarnation, where an earlier skep made the store, and returns it. Errors:
+    `Conflict`, `Denied`, `Unavailable`."""
+    new = Put(codec.INCARNATION_KEY, new_id.encode())
+    await commit_known(store, Txn((new,), compares=(Compare(new.key, 0),), fence=fence))
+    return new_id
 
 
 async def _pair(store: Store, key: str) -> KeyValue | None:

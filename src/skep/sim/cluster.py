@@ -338,6 +338,7 @@ class Simulation:
         )
         puts = [
             Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
+            Put(codec.INCARNATION_KEY, b"sim"),
             Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
         ]
         for host in self._world.present():

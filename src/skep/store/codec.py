@@ -1,6 +1,8 @@
 """Objects to keys and bytes, and back. The only place that knows how the store is laid out.
 
     schema                    the layout's version, written once
+    incarnation               an id of this history of writes: made with the swarm, and again where a copy
+                              goes on that may lack what others had (a backup, or the only one left)
     cluster                   Cluster
     nodes/<id>                Node
     services/<id>             Service
@@ -43,6 +45,7 @@ SCHEMA_KEY = PREFIX + "schema"
 SCHEMA_VERSION = 2
 SEALED_SINCE = 2  # the schema from which on everything that `is_sealed_key` names is sealed
 CLUSTER_KEY = PREFIX + "cluster"
+INCARNATION_KEY = PREFIX + "incarnation"
 LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
 _MATERIALS = tuple(f"{PREFIX}{kind}s/" for kind in KINDS)

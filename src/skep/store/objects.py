@@ -21,6 +21,7 @@ class Objects:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.incarnation = ""  # which history of writes it is (`store.codec`)
         self.led_since = 0.0  # when this leader began: what was to be waited for is waited for anew
         self.cluster: Cluster | None = None
         self.members: tuple[Member, ...] = ()  # who holds the store, as the leader last saw

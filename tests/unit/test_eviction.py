@@ -1,0 +1,95 @@
+"""When a leader gives nodes up, and when it does not trust what it sees."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skep.manager.eviction import (
+    ASK_BEATS,
+    EVICT_EVERY_S,
+    FEW,
+    HAND_OVER_EVERY_S,
+    HOLD_S,
+    Act,
+    Hold,
+    Sight,
+    decide,
+)
+
+NOW = 10_000.0
+JUST = Hold(since=NOW)
+ASKED = Hold(since=NOW - ASK_BEATS * 5.0)
+LONG = Hold(since=NOW - HOLD_S)
+LATELY = Hold(since=NOW, handed_over_at=NOW - HAND_OVER_EVERY_S / 2)
+
+
+@pytest.mark.parametrize(
+    ("here", "missing", "others"),
+    [(1, 1, 0), (2, 1, 2), (1, 2, 0), (2, 2, 2), (1, 4, 0), (5, 4, 2), (2200, 100, 2), (46, 54, 2)],
+)
+def test_small_swarms_and_small_losses_are_as_in_docker(here: int, missing: int, others: int) -> None:
+    """A manager and its only worker; three nodes of which one or two die; a rack of a large swarm."""
+    assert decide(Sight(here, missing, others=others), Hold(), NOW).act is Act.EVICT
+
+
+def test_most_of_a_few_are_given_up_after_the_other_managers_were_asked() -> None:
+    lost = Sight(here=2, missing=3, others=1)
+    assert decide(lost, Hold(), NOW).act is Act.HOLD
+    assert decide(lost, JUST, NOW).act is Act.HOLD
+    assert decide(lost, ASKED, NOW).act is Act.EVICT
+
+
+def test_the_lead_goes_to_who_sees_more() -> None:
+    verdict = decide(Sight(here=40, missing=60, elsewhere=58, others=2), JUST, NOW)
+    assert verdict.act is Act.HAND_OVER
+    assert verdict.why == "this manager hears nothing of 60 of 100 nodes, another one sees 58 of them"
+    assert decide(Sight(here=3, missing=4, elsewhere=4, others=2), JUST, NOW).act is Act.HAND_OVER
+
+
+def test_the_lead_is_not_handed_to_and_fro() -> None:
+    cut_off = Sight(here=40, missing=60, elsewhere=58, others=2)
+    assert decide(cut_off, LATELY, NOW).act is Act.HOLD
+    assert decide(cut_off, LATELY, NOW + HAND_OVER_EVERY_S).act is Act.HAND_OVER
+
+
+def test_the_lead_stays_where_others_see_less_or_are_not_there() -> None:
+    assert decide(Sight(here=40, missing=60, elsewhere=30, others=2), JUST, NOW).act is Act.HOLD
+    assert decide(Sight(here=1, missing=20), JUST, NOW).act is Act.HOLD
+
+
+def test_most_of_many_go_one_by_one_after_a_minute() -> None:
+    lost = Sight(here=8, missing=12, others=2)
+    assert decide(lost, ASKED, NOW).act is Act.HOLD
+    assert decide(lost, LONG, NOW).act is Act.EVICT_ONE
+    after_one = Hold(LONG.since, evicted_at=NOW)
+    assert decide(lost, after_one, NOW + EVICT_EVERY_S - 1).act is Act.HOLD
+    assert decide(lost, after_one, NOW + EVICT_EVERY_S).act is Act.EVICT_ONE
+
+
+def test_who_doubts_itself_gives_nobody_up() -> None:
+    """Its clock is past its certificate's life: nodes that come back would be refused."""
+    doubt = "this manager's clock is not in its certificate's time"
+    assert decide(Sight(here=2, missing=1, others=2, doubt=doubt), Hold(), NOW).act is Act.HAND_OVER
+    for hold in (Hold(), LONG, LATELY):
+        verdict = decide(Sight(here=2, missing=1, doubt=doubt), hold, NOW)
+        assert (verdict.act, verdict.why) == (Act.HOLD, doubt)
+
+
+@given(
+    here=st.integers(0, 3000),
+    missing=st.integers(FEW + 1, 3000),
+    elsewhere=st.integers(0, 3000),
+    others=st.integers(0, 6),
+    held_s=st.floats(0, HOLD_S - 1),
+)
+def test_most_of_many_are_never_given_up_at_once(
+    here: int, missing: int, elsewhere: int, others: int, held_s: float
+) -> None:
+    verdict = decide(Sight(here, missing, elsewhere, others), Hold(since=NOW - held_s), NOW)
+    if missing > 0.55 * (here + missing):
+        assert verdict.act in (Act.HOLD, Act.HAND_OVER)
+        assert verdict.why
+    else:
+        assert verdict.act is Act.EVICT

@@ -59,6 +59,9 @@ class LoneManager:
 
     async def check_health(self) -> None: ...
 
+    def seen_nodes(self) -> list[str]:
+        return []
+
     async def enrol_for(self, body: bytes) -> bytes:
         raise NotManager(words.WORKER)
 

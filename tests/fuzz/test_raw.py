@@ -23,7 +23,7 @@ PATHS = [
     *("/services?status=%00", "/services?status=" + "1" * 3000, "/events?since=%00&until=1", "/events?since=1e9&until=1"),
     *("/events?since=" + "9" * 3000 + "&until=1", "/events?until=1&filters={", "/networks?filters={%22scope%22:[%22x%22]}"),
     *("/networks/%00", "/networks/..%2f..%2finfo", "/networks/create", "/secrets/%00", "/configs/%2e", "/skep/v1/%2e%2e/nodes"),
-    *("/skep/v1/tasks/%00/explain", "/skep/v1/enrol", "/skep/v1/events", "/skep/v1/swarm", "/skep/v1/health"),
+    *("/skep/v1/tasks/%00/explain", "/skep/v1/enrol", "/skep/v1/events", "/skep/v1/swarm", "/skep/v1/health", "/skep/v1/seen"),
 ]  # fmt: skip
 QUERIES = [
     "",

@@ -163,6 +163,11 @@ class Manager(Protocol):
     @property
     def swarm(self) -> Settings: ...
 
+    @property
+    def why_nodes_are_held(self) -> str:
+        """Why nodes that are not heard of are not given up; empty where they are."""
+        ...
+
     def explain_task(self, task: Task | PendingTask) -> Struct:
         """Returns why the task is where it is, or nowhere (`manager.explain`)."""
         ...
@@ -226,6 +231,10 @@ class SwarmNode(Protocol):
 
     async def check_health(self) -> None:
         """Errors: `Unavailable` where this is no manager with a quorum."""
+        ...
+
+    def seen_nodes(self) -> list[str]:
+        """Returns the nodes that came to this manager lately and looked for a leader."""
         ...
 
     async def enrol_for(self, body: bytes) -> bytes:

@@ -15,7 +15,9 @@ from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, S
 
 CALL_S = 10.0
 KNOCK_S = 2.0  # whether a manager is well: asked every second
-HEALTH, ENROL, SWARM, EVENTS = (f"/skep/v1/{name}" for name in ("health", "enrol", "swarm", "events"))
+HEALTH, SEEN, ENROL, SWARM, EVENTS = (
+    f"/skep/v1/{name}" for name in ("health", "seen", "enrol", "swarm", "events")
+)
 _KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}
 
 
@@ -48,6 +50,11 @@ class LeaderLine:
         except (SkepError, TimeoutError):
             return False
         return True
+
+    async def seen(self, socket: str) -> list[str]:
+        """Returns the nodes that came lately to the manager behind that door. Errors: `Unavailable`,
+        `NotFound` of an earlier skep."""
+        return msgspec.json.decode(await self._call(socket, "GET", SEEN), type=list[str])
 
     async def swarm(self) -> dict[str, Any]:
         """Returns what the leader says of the swarm (`/info`). Errors: `Unavailable`."""

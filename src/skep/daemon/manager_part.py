@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from msgspec.structs import replace
 
+from skep.daemon import words
 from skep.daemon.addresses import parse_address
 from skep.daemon.enrolling import Enrolling
 from skep.daemon.event_line import follow_events
@@ -31,7 +32,7 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
-from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
 from skep.rpc.link import FrameLink, LinkServer
 from skep.rpc.log_streams import PublishLogs, refuse_logs
@@ -240,6 +241,8 @@ class ManagerPart:
             self._probe,
             self._key_files.data_key or b"",
             grace_until=self.grace_until,
+            seen=self._seen_by,
+            doubt=self._doubt,
         )
         self._candidate = Candidate(
             sealed,
@@ -277,6 +280,20 @@ class ManagerPart:
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)
         return path is not None and await self.leader_line.is_well(path)
+
+    async def _seen_by(self, node_id: str) -> list[str]:
+        path = self.peers.api_socket(node_id)
+        return [] if path is None else await self.leader_line.seen(path)
+
+    def seen(self) -> list[str]:
+        """Returns the nodes that came to this manager lately, looking for a leader."""
+        return self._waiting.seen()
+
+    def _doubt(self) -> str:
+        """Returns why this manager cannot judge whether nodes are there; as a rule an empty text."""
+        if is_in_time(self._keys.certificate_pem, self._clock.now()):
+            return ""
+        return words.CLOCK
 
     # The port
 

@@ -131,6 +131,10 @@ class SkepNode:
     async def check_health(self) -> None:
         await self._running().check_health()
 
+    def seen_nodes(self) -> list[str]:
+        manager = self._parts.running_manager
+        return manager.seen() if manager is not None else []
+
     async def enrol_for(self, body: bytes) -> bytes:
         return await self._running().enrolling.enrol_for(body)
 

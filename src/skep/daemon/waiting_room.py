@@ -20,6 +20,7 @@ ASK_S = 0.25  # before a leader that did not answer is asked for again: each tim
 # seconds, after which the node would be given up.
 PATIENCE_S = 4.0
 TURN = 64  # nodes served before the loop goes round: 0.3 ms each, with their tasks
+SEEN_S = 20.0  # a node without a leader comes again within: by way of one that it cannot reach, if need be
 FRAMES_MAX = 8  # a node says who it is, and that it lives: nothing more before it is answered
 
 
@@ -38,14 +39,24 @@ class WaitingRoom:
         self._managers = managers
         self._waiting: dict[Waiting, None] = {}  # in order of arrival
         self._work: asyncio.Task[None] | None = None
+        self._seen: dict[str, float] = {}  # node -> loop time at which it last came; of certified nodes only
 
     def enter(self, connection: Connection) -> Waiting:
         """Returns what receives the node's frames until, and after, it is served or sent on."""
-        made = Waiting(connection, self._leave, asyncio.get_running_loop().time() + PATIENCE_S)
+        now = asyncio.get_running_loop().time()
+        if connection.identity is not None:
+            self._seen[connection.identity.node_id] = now
+        made = Waiting(connection, self._leave, now + PATIENCE_S)
         self._waiting[made] = None
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._run())
         return made
+
+    def seen(self) -> list[str]:
+        """Returns the nodes that came here lately: they look for a leader, or did."""
+        since = asyncio.get_running_loop().time() - SEEN_S
+        self._seen = {node_id: at for node_id, at in self._seen.items() if at > since}
+        return sorted(self._seen)
 
     def close(self) -> None:
         if self._work is not None:

@@ -18,6 +18,10 @@ IN_SWARM = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
+CLOCK = (
+    "this manager's clock is not within the life of its own certificate, so it would refuse those of nodes"
+    " that are well: set the clock"
+)
 STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
     ' Use the "docker info" command to see the current swarm status of your node.'

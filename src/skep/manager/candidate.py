@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 import structlog
+from msgspec.structs import replace
 
 from skep.manager.events import EventHub
 from skep.manager.leader import ClusterChanged, Leader, Sign, Team
@@ -115,4 +116,7 @@ class Candidate:
         self._tell_lead(self.leader)
         await self.leader.run()
         if self.leader.hands_over:
-            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S
+            now = asyncio.get_running_loop().time()
+            self._stands_at = now + ASIDE_S
+            if self.leader.evictor.has_handed_over:
+                self._team = replace(self._team, handed_over_at=now)

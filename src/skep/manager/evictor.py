@@ -1,5 +1,5 @@
-"""Gives up nodes that are not heard of as far as `manager.eviction` lets it: asks the other managers whom they
-see, hands the lead over, and says why nodes are held."""
+"""Gives up nodes that are not heard of as far as `manager.eviction` lets it: asks the other managers whom
+they see, hands the lead over, and says why nodes are held."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 from msgspec import Struct
@@ -23,6 +23,7 @@ from skep.manager.control.swarm import SwarmControl
 from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.durable import confirm_lead
 from skep.manager.events import EventHub
+from skep.manager.evictor import Evictor, Seen
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
@@ -46,19 +47,31 @@ from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
 
+NO_NODES: frozenset[str] = frozenset()
+
+
+async def sees_nobody(node_id: str) -> Collection[str]:
+    """Another manager's word where there is no way to ask it."""
+    return NO_NODES
+
+
 Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
 ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
 
 
 class Team(Struct, frozen=True):
     """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
-    (loop time) at least, nodes may take to find this leader."""
+    (loop time) at least, nodes may take to find this leader. `seen`, `doubt`, `handed_over_at`: as in
+    `manager.evictor`."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
     grace_until: float = 0.0
+    seen: Seen = sees_nobody
+    doubt: Callable[[], str] = str
+    handed_over_at: float | None = None
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the key."""
@@ -89,6 +102,9 @@ class Leader:
         self._clock = clock
         self._sign = sign
         self._tell_daemon = cluster_changed
+        self.evictor = Evictor(
+            team.seen, self._others, team.doubt, self._give_the_lead_away, team.handed_over_at
+        )
         self.dispatcher = Dispatcher(view, clock, self, managers)
         self.logs = LogBroker(view, self.dispatcher, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -273,6 +289,11 @@ class Leader:
         """True while no other manager can lead: then what the view says is the swarm's latest."""
         return self._leadership.is_sure
 
+    @property
+    def why_nodes_are_held(self) -> str:
+        """Returns why nodes that are not heard of are not given up; an empty text where they are."""
+        return self.evictor.why
+
     def explain_task(self, task: Task | PendingTask) -> TaskExplanation:
         """Returns why the task is where it is, or nowhere."""
         return explain_task(self.view, task, self._clock.now(), self.reconciler.failures)
@@ -281,9 +302,17 @@ class Leader:
         """Returns what keeps the service from being as it is wanted."""
         return explain_service(self.view, service, self._clock.now(), self.reconciler.failures)
 
+    def _others(self) -> Collection[str]:
+        """Returns the other managers that answer."""
+        return self.view.reachable - {self._team.node_id}
+
+    def _give_the_lead_away(self) -> None:
+        self.membership.hand_over.set()
+        self.membership.wake()
+
     @property
     def hands_over(self) -> bool:
-        """True where another manager is to lead: this one is demoted."""
+        """True where another manager is to lead: this one is demoted, or cut off from most nodes."""
         return self.membership.hand_over.is_set()
 
     def _tell_managers(self) -> None:

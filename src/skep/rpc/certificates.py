@@ -185,6 +185,11 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
+def is_in_time(certificate_pem: bytes, now: float) -> bool:
+    """True within the certificate's life (seconds since the epoch)."""
+    return _is_valid(x509.load_pem_x509_certificate(certificate_pem), now)
+
+
 def _is_valid(certificate: x509.Certificate, now: float) -> bool:
     not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return not_before.timestamp() <= now <= not_after.timestamp()

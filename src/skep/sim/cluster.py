@@ -25,7 +25,7 @@ from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
-from skep.sim.loop import START_S, VirtualLoop
+from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
 from skep.sim.picture import Picture
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
@@ -35,7 +35,6 @@ from skep.sim.world import World
 from skep.store import codec
 from skep.store.port import Put
 
-EPOCH_S = 1_700_000_000.0
 CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
 TIDY_S = 2.0

@@ -13,6 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 BUSY_MAX = 200_000  # turns of the loop without any time passing: a decider that never comes to rest
+EPOCH_S = 1_700_000_000.0  # the wall clocks' time at the loop's 0
 START_S = 1000.0  # not 0: some code uses 0 for "never"
 
 T = TypeVar("T")

@@ -21,12 +21,14 @@ from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
 from skep.runtime.errors import NoLeader, SkepError, Unsupported
 from skep.sim.etcd_line import EtcdLine
+from skep.sim.loop import EPOCH_S
 from skep.store import codec
 
 if TYPE_CHECKING:
     from skep.sim.hosts import Host
     from skep.sim.world import World
 
+CERTIFIED_S = EPOCH_S - 30 * 86400, EPOCH_S + 60 * 86400  # the middle of 90 days
 FOLLOW_S = 1.0  # as `daemon.manager_part`
 VOTE_POLL_S = 0.2
 KNOCK_S = 3.0  # longer than the product waits for an answer
@@ -118,7 +120,7 @@ class SimManager:
             EventHub(host.clock),
             [host.address],
             _no_certificates,
-            Team(host.node_id, self._store, self._probe),
+            Team(host.node_id, self._store, self._probe, seen=self._seen_by, doubt=self._doubt),
         )
         await self._candidate.run()
 
@@ -147,7 +149,18 @@ class SimManager:
             return False
         return other.manager is not None and other.manager.is_well()
 
+    async def _seen_by(self, node_id: str) -> list[str]:
+        if not await self._probe(node_id):
+            return []
+        manager = self._world.host(node_id).manager
+        return manager._waiting.seen() if manager is not None else []
+
+    def _doubt(self) -> str:
+        return "" if is_in_time(self._host.clock.now()) else "the clock is off (simulated)"
+
     def _accept(self, connection: Connection) -> Handler | None:
+        if not is_in_time(self._host.clock.now()):
+            return None  # the node's certificate is of another time, as far as this manager knows
         self._connections.append(connection)
         return self._serve(connection) or self._waiting.enter(connection)
 
@@ -173,6 +186,11 @@ class SimManager:
         ids = sorted(self._members, key=lambda node_id: (node_id != self.leader_id, node_id))
         known = {**self._addresses, self._host.node_id: self._host.address}
         return [known[node_id] for node_id in ids if known.get(node_id)]
+
+
+def is_in_time(now: float) -> bool:
+    """True within the life of the simulated certificates. Clocks that jump by hours stay within."""
+    return CERTIFIED_S[0] <= now <= CERTIFIED_S[1]
 
 
 def _no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:

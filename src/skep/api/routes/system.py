@@ -34,6 +34,7 @@ class SystemRoutes:
             Route("GET", "/version", self.version),
             Route("GET", "/_ping", self.ping, is_internal=True),
             Route("GET", "/skep/v1/health", self.health, is_internal=True),
+            Route("GET", "/skep/v1/seen", self.seen, is_internal=True),
             Route("GET", "/skep/v1/swarm", self.swarm, is_internal=True),
             Route("POST", "/skep/v1/enrol", self.enrol, is_internal=True),
         ]
@@ -63,7 +64,10 @@ class SystemRoutes:
                 info = _info_without_engine(self._hostname)
                 info["Warnings"] = [f"WARNING: {error}"]
         info["Name"] = self._hostname
-        info["Swarm"] = await self._swarm()
+        info["Swarm"] = swarm = await self._swarm()
+        warnings = swarm.pop("Warnings", None)
+        if warnings:
+            info["Warnings"] = [*(info.get("Warnings") or ()), *warnings]
         return reply(info)
 
     async def _swarm(self) -> dict[str, Any]:
@@ -97,6 +101,9 @@ class SystemRoutes:
         }
         if view.cluster is not None:
             found["Cluster"] = cluster_json(view.cluster)
+        held = self._node.manager().why_nodes_are_held
+        if held:
+            found["Warnings"] = [f"WARNING: nodes that are not heard of are not given up: {held}"]
         return found
 
     # What managers ask each other
@@ -104,6 +111,9 @@ class SystemRoutes:
     async def health(self, request: web.Request) -> web.StreamResponse:
         await self._node.check_health()
         return web.Response(text="OK")
+
+    async def seen(self, request: web.Request) -> web.StreamResponse:
+        return reply(self._node.seen_nodes())
 
     async def swarm(self, request: web.Request) -> web.StreamResponse:
         return reply(self._of_leader())

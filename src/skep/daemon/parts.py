@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
+from skep.agent.lead_fence import LeadFence
 from skep.daemon import words
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.keys import KeyFiles
@@ -26,7 +27,7 @@ from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.rpc.certificates import NodeKeys, validity_of
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Unavailable
+from skep.runtime.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -153,6 +154,7 @@ class Parts:
             self._removed,
             self.role.told,
             membership.advertise if membership.role == "manager" else "",
+            fence=LeadFence(membership.leads, self._lead_followed),
         )
         self.running_agent.start()
         self.running_agent.renew(line, self._renewed)
@@ -249,6 +251,15 @@ class Parts:
     def _managers_changed(self, managers: list[str]) -> None:
         if self._membership is not None:
             self.remember(replace(self._membership, managers=managers))
+
+    def _lead_followed(self, leads: dict[str, int]) -> None:
+        """A full disk keeps no node from its leader: it is remembered until the daemon's end, then."""
+        if self._membership is None:
+            return
+        try:
+            self.remember(replace(self._membership, leads=leads))
+        except Invalid as error:
+            log.warning("lead.not_remembered", error=str(error))
 
     def _peers_moved(self, addresses: dict[str, str]) -> None:
         if self._membership is not None:

@@ -34,6 +34,7 @@ class Membership(Struct, frozen=True, kw_only=True):
     listen: str = ""
     advertise: str = ""
     peers: dict[str, str] = {}
+    leads: dict[str, int] = {}  # the newest that this node has followed (`agent.lead_fence`)
     data_path: str = ""  # the address for traffic between containers, where it is another: kept for its time
 
     @property

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.agent.logs import LogSender
-from skep.agent.session import Connect
+from skep.agent.lead_fence import LeadFence
 from skep.daemon.agent_part import AgentPart
 from skep.daemon.orders import DEMOTE_S
 from skep.daemon.role_keeper import RoleKeeper
@@ -120,8 +119,9 @@ class Host:
             self._removed,
             self._told,
             self.address if self.membership.role == "manager" else "",
+            self._connect_stream,  # which can become streams
+            LeadFence(self.membership.leads, self._lead_followed),
         )
-        self._agent.use_streams(self._connect_stream)
         self._agent.start()
 
     async def crash_daemon(self) -> None:
@@ -212,6 +212,9 @@ class Host:
     def _managers_changed(self, managers: list[str]) -> None:
         self.remember(replace(self.membership, managers=list(managers)))
 
+    def _lead_followed(self, leads: dict[str, int]) -> None:
+        self.remember(replace(self.membership, leads=leads))
+
     def _told(self, role: Role) -> None:
         self._role.told(role)
 
@@ -221,11 +224,6 @@ class Host:
 
 class _Agent(AgentPart):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
-
-    def use_streams(self, connect: Connect) -> None:
-        """Log lines go over connections of their own, which can become streams."""
-        self._logs = LogSender(connect, self._executor)
-        self.session.on_read_logs = self._logs.begin
 
     @property
     def held(self) -> frozenset[str]:

@@ -108,7 +108,12 @@ def _ahead(assign: Assign) -> list[Assign]:
         parts[-1].append(template)
         size += length
     return [
-        Assign(templates=part, tasks=[users[t.service_id, t.version] for t in part], defaults=assign.defaults)
+        Assign(
+            templates=part,
+            tasks=[users[t.service_id, t.version] for t in part],
+            defaults=assign.defaults,
+            lead=assign.lead,
+        )
         for part in parts
     ]
 

@@ -33,11 +33,11 @@ class Troubles:
         elif kind in ("cable", "deaf", "mute", "partition", "one-way"):
             await self._cut(incident, host)
         elif kind == "pause":
-            self._begin(host)
+            self.begin(host)
             host.place.freeze()
             await asyncio.sleep(for_s)
             host.place.thaw()
-            self._end(host)
+            self.end(host)
         elif kind in ("reset", "half-open"):
             await self._lose_connections(kind, host, for_s)
         elif kind == "clock":
@@ -72,7 +72,7 @@ class Troubles:
             faults.flaky -= 1
 
     async def _down(self, kind: str, host: Host, for_s: float) -> None:
-        self._begin(host)
+        self.begin(host)
         self._hurt[host.name] = self._hurt.get(host.name, 0) + 1
         await (host.crash_daemon() if kind == "daemon" else host.crash_machine())
         if kind == "disk-lost" and self._world.can_do_without(host):
@@ -81,18 +81,18 @@ class Troubles:
         self._hurt[host.name] -= 1
         if self._hurt[host.name] == 0 and not host.is_up and not host.has_left:
             await host.start()
-        self._end(host)
+        self.end(host)
 
     async def _lose_connections(self, kind: str, host: Host, for_s: float) -> None:
         """Those of a leader are its nodes' too."""
         hosts = self._world.present() if host.manager is not None else [host]
         for each in hosts:
-            self._begin(each)
+            self.begin(each)
         lose = self._world.network.reset if kind == "reset" else self._world.network.forget_connections
         lose(host.ip)
         await asyncio.sleep(for_s if kind == "reset" else max(for_s, UNNOTICED_S))
         for each in hosts:
-            self._end(each)
+            self.end(each)
 
     async def _cut(self, incident: Incident, host: Host) -> None:
         one, other = self._sides(incident, host)
@@ -102,12 +102,12 @@ class Troubles:
         alone = self._world.etcd.voters() == [host.peer]  # and leads, away from all nodes
         hosts = [host] if other is None and not alone else self._world.present()
         for each in hosts:
-            self._begin(each)
+            self.begin(each)
         self._world.network.cut(*cuts)
         await asyncio.sleep(incident.for_s)
         self._world.network.heal(*cuts)
         for each in hosts:
-            self._end(each)
+            self.end(each)
 
     def _sides(self, incident: Incident, host: Host) -> tuple[frozenset[str], frozenset[str] | None]:
         """The host and all others; or two groups, in which managers are more often on either side."""
@@ -117,11 +117,11 @@ class Troubles:
         one = frozenset(h.ip for h in present if h is host or rng.random() < 0.4)
         return one, frozenset(h.ip for h in present) - one
 
-    def _begin(self, host: Host) -> None:
+    def begin(self, host: Host) -> None:
         self._in_force[host.name] = self._in_force.get(host.name, 0) + 1
         self.troubled[host.name] = math.inf
 
-    def _end(self, host: Host) -> None:
+    def end(self, host: Host) -> None:
         self._in_force[host.name] -= 1
         if not self._in_force[host.name]:
             self.troubled[host.name] = asyncio.get_running_loop().time()
@@ -133,4 +133,4 @@ class Troubles:
 
     def stays(self, host: Host) -> None:
         """It was to leave, and could not."""
-        self._end(host)
+        self.end(host)

@@ -104,8 +104,9 @@ class Presence:
     def expect(self, node_id: str) -> None:
         """A node without a session is to come; one that is expected already keeps its grace."""
         deadline = asyncio.get_running_loop().time() + MISSED_BEATS * self._heartbeat_s()
-        self._absent.setdefault(node_id, deadline)
-        self._unseen.add(node_id)
+        if node_id not in self._absent:
+            self._absent[node_id] = deadline
+            self._unseen.add(node_id)
 
     def forget(self, node_id: str) -> None:
         """The node is expected no more."""
@@ -169,7 +170,14 @@ class Presence:
             absent=sum(map(self._counts, self._absent)),
             heartbeat_s=self._heartbeat_s(),
         )
-        kept = set(counted).difference(evictor.allowed(counted, muster))
+        held = evictor.holds
+        allowed = evictor.allowed(counted, muster)
+        if held and not evictor.holds:
+            # Most are back, and the others are on their way: they have their time again, as with Kubernetes.
+            allowed = []
+            for node_id in counted:
+                self._absent[node_id] = now + MISSED_BEATS * self._heartbeat_s()
+        kept = set(counted).difference(allowed)
         for node_id in sorted(kept - self._held):
             self._held.add(node_id)
             self._tell(self._hold, node_id)

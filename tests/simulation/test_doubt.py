@@ -8,12 +8,19 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from skep.manager.commits import Committer
 from skep.manager.durable import commit_known
+from skep.model.change import DropTask, PutTask
+from skep.model.states import RUNNING, SHUTDOWN
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, Unavailable
 from skep.sim.loop import VirtualLoop
+from skep.store import codec
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
+from skep.store.view import View
+from tests.unit.builders import add_task
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -129,3 +136,36 @@ async def _says_what_is(store: Troubled, kind: str) -> None:
         assert revision == store.done[0] or (kind == "removal" and revision > store.done[0])
     elif said == "not done":
         assert store.done == []
+
+
+def test_a_bucket_that_is_written_late_takes_nothing_back() -> None:
+    """The first try is done after the second, and after what was written then: the store must keep the latter."""
+
+    async def scenario() -> None:
+        view, store = View(), Troubled(["lost-late"], [])
+        committer = Committer(store, store.fence, view, lambda changed: None, lambda before, after: None)
+        first = add_task(View(), "t1", "n", observed=None)
+        second = add_task(View(), "t2", "n", slot=2, observed=None)
+        await committer.commit([PutTask(first)])
+        await committer.commit([PutTask(second)])
+        await committer.commit([PutTask(replace(view.tasks["t1"], desired_state=SHUTDOWN))])
+        await committer.commit([DropTask(view.tasks["t1"])])  # leaves a bucket that no put has written
+        await asyncio.sleep(2 * LATE_S)
+        assert await _stored(store) == {"t2": RUNNING}
+        await committer.commit([PutTask(replace(view.tasks["t2"], desired_state=SHUTDOWN))])
+        assert await _stored(store) == {"t2": SHUTDOWN}
+        await committer.commit([DropTask(view.tasks["t2"])])
+        await committer.commit([PutTask(first)])
+        assert await _stored(store) == {"t1": RUNNING}
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())
+
+
+async def _stored(store: MemoryStore) -> dict[str, int]:
+    pairs, _ = await store.load(codec.bucket_key("n", "s"))
+    return {
+        task.id: task.desired_state
+        for pair in pairs
+        for task in codec.decode_bucket(pair.key, pair.value, pair.revision)
+    }

@@ -1,12 +1,14 @@
 """Plans to transactions: cut along the store's keys, a few in flight, applied to the view as they land.
 
-The leader is the only writer of tasks and every write carries its fence, so a bucket is written whole and
-without compares, and a write whose outcome is unknown is simply written again.
+The leader is the only writer of tasks, and a bucket is written whole, on what it was: a write that went out,
+was given up and is done late must not take back what was written after it. A bucket was written when the
+youngest of its tasks was; where a write only took tasks away, one of those that are left says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -17,7 +19,7 @@ from skep.manager.task_events import TaskEvents
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
 from skep.model.task import Task
-from skep.runtime.errors import Conflict, TooLarge, Unavailable
+from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge
 from skep.store import codec
 from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -27,7 +29,6 @@ log = structlog.get_logger()
 SLICE = 20_000  # changes that are sorted before the loop breathes: 20 ms
 IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, sixteen were no faster
 TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply
-RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0  # etcd restarts within a second; who cannot write leads no more anyway
 
 PerNode = dict[str, tuple[list[Task], list[Task]]]  # node -> (put, dropped)
 
@@ -121,7 +122,8 @@ class Committer:
 
     async def _write_buckets(self, piece: list[_Bucket]) -> None:
         try:
-            revision = await self._retried(Txn(tuple(map(self._op, piece)), fence=self._fence))
+            compares = tuple(map(self._as_it_was, piece))
+            revision = await self._retried(Txn(tuple(map(self._op, piece)), compares, self._fence))
         except TooLarge as error:
             if len(piece) == 1:  # left as it was: what is too much must not keep all else from being written
                 node_id, service_id = piece[0].node_id, piece[0].service_id
@@ -135,6 +137,11 @@ class Committer:
         for bucket in piece:
             await self._gate.acquire()
             await self._write_buckets([bucket])
+
+    def _as_it_was(self, bucket: _Bucket) -> Compare:
+        tasks = self._view.bucket(bucket.node_id, bucket.service_id).values()
+        written_at = max((task.revision for task in tasks), default=0)
+        return Compare(codec.bucket_key(bucket.node_id, bucket.service_id), written_at)
 
     def _op(self, bucket: _Bucket) -> Put | Delete:
         after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
@@ -163,6 +170,10 @@ class Committer:
                     events.dropped(task)
                 view.drop_task(task)
                 per_node[1].append(task)
+            if not bucket.put:
+                for task in view.bucket(bucket.node_id, bucket.service_id).values():
+                    view.put_task(replace(task, revision=revision))
+                    break
         self._publish(changed)
 
     async def _write_service(self, service: Service, conflicts: list[str]) -> None:
@@ -189,13 +200,9 @@ class Committer:
         self._service_changed(before, stored)
 
     async def _retried(self, txn: Txn) -> int:
-        retry_s = RETRY_MIN_S
-        while True:
-            try:
-                if txn.compares:
-                    return await commit_known(self._store, txn)
-                return await self._store.commit(txn)
-            except Unavailable as error:
-                log.warning("store.retry", error=str(error), wait_s=retry_s)
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, RETRY_MAX_S)
+        """For as long as this manager leads: who cannot write leads no more anyway, and the view must not be
+        less than the store. Errors: `Conflict`, `TooLarge`, `Deposed`."""
+        try:
+            return await commit_known(self._store, txn, patience_s=math.inf, doubt_s=math.inf)
+        except OutcomeUnknown as error:
+            raise Deposed() from error

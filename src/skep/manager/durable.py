@@ -23,7 +23,7 @@ log = structlog.get_logger()
 DOUBT_S = 10.0  # longer than a leader may be silent: whoever still does not know by then leads no more
 POLL_S = 0.25
 PATIENCE_S = 3.0  # an etcd that was killed is back within a second: nobody needs to hear of it
-RETRY_S = 0.1
+RETRY_S, RETRY_MAX_S = 0.1, 1.0
 REMOVE_TRIES = 40  # of an object that others of this leader write meanwhile, a try each 50 ms: two seconds
 REMOVE_RETRY_S = 0.05
 
@@ -42,18 +42,20 @@ _DEPOSED = "this manager lost the lead: what was asked may have been done"
 MAYBE = "whether the change was made is not known. Look at what is there, then try again"
 
 
-async def commit_known(store: Store, txn: Txn) -> int:
+async def commit_known(
+    store: Store, txn: Txn, *, patience_s: float = PATIENCE_S, doubt_s: float = DOUBT_S
+) -> int:
     """Commits `txn`; where the answer is lost, reads whether it was done, and tries again if it was not.
 
     Returns the revision. Errors: `Conflict`, `Denied`, `Invalid`, `Unavailable`: nothing was done, and
-    nothing will be; `OutcomeUnknown` where that is not known, for the fence no longer holds, or the store is
-    away for longer than `PATIENCE_S` (`DOUBT_S`, where it had taken the request).
+    nothing will be (`Unavailable`: the store refuses it for longer than `patience_s`). `OutcomeUnknown` where
+    that is not known: the fence no longer holds, or the store cannot be asked for longer than `doubt_s`.
 
     The caller must be the only writer of its keys, as a leader is; where `txn` puts something it has a
     compare that it breaks itself. An API request that got here is not begun again.
     """
     try:
-        revision = await _committed(store, txn)
+        revision = await _committed(store, txn, _Doubt(patience_s, doubt_s))
     except OutcomeUnknown:
         attempt.wrote()  # perhaps
         raise
@@ -118,10 +120,10 @@ class _Fate(Enum):
 class _Doubt:
     """What is known of the tries so far: `reason` is why one may have been done, None where none was."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float, doubt_s: float) -> None:
         self.reason: Unavailable | None = None
         now = asyncio.get_running_loop().time()
-        self._refused_until, self._until = now + PATIENCE_S, now + DOUBT_S
+        self._refused_until, self._until = now + patience_s, now + doubt_s
         self._was_taken = False  # by an etcd whose answer was lost, and which may still do it
 
     def add(self, error: Unavailable) -> None:
@@ -142,8 +144,7 @@ class _Doubt:
 
     def check(self) -> None:
         """Errors: `OutcomeUnknown` where it has lasted for too long."""
-        until = self._until if self._was_taken else self._refused_until
-        if asyncio.get_running_loop().time() > until:
+        if asyncio.get_running_loop().time() > self._until:
             raise self.error()
 
     def error(self) -> OutcomeUnknown:
@@ -152,8 +153,8 @@ class _Doubt:
         return OutcomeUnknown(f"{self.reason}; {MAYBE}")
 
 
-async def _committed(store: Store, txn: Txn) -> int:
-    doubt = _Doubt()
+async def _committed(store: Store, txn: Txn, doubt: _Doubt) -> int:
+    retry_s = RETRY_S
     while True:
         try:
             return await store.commit(txn)
@@ -176,7 +177,8 @@ async def _committed(store: Store, txn: Txn) -> int:
         if fate is _Fate.OVER:
             raise Conflict("the object was changed by somebody else meanwhile")
         doubt.none_was_done()
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(retry_s)
+        retry_s = min(2 * retry_s, RETRY_MAX_S)
 
 
 async def _found_out(store: Store, txn: Txn, doubt: _Doubt) -> tuple[_Fate, int]:

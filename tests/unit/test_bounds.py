@@ -32,6 +32,7 @@ from skep.model.bounds import (
 from skep.model.change import DropTask, NewTask
 from skep.model.container import ContainerSpec, NetworkAttachmentConfig
 from skep.model.network import NetworkSpec
+from skep.model.service import RemovedService
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
 from skep.model.states import COMPLETE, FAILED, RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskAddress, TaskStatus
@@ -180,10 +181,16 @@ def test_all_services_together_have_no_more_replicas_than_there_is_room_for() ->
     def spec(replicas: int) -> ServiceSpec:
         return ServiceSpec(name="s", mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
 
-    check_replicas(spec(400_000), [spec(600_000)])
+    view = View()
+    add_service(view, "a", replicas=500_000)
+    add_service(view, "b", replicas=100_000)
+    add_service(view, "a", replicas=500_000)  # written again
+    view.remove_service(RemovedService(id="b", name="b", templates=[], removed_at=0.0))
+    assert view.tasks_wanted == 500_000
+    check_replicas(spec(500_000), view.tasks_wanted)
     with pytest.raises(TooLarge, match="would have 1000001 replicas together; 1000000 may be"):
-        check_replicas(spec(400_001), [spec(300_000), spec(300_000)])
-    check_replicas(spec(0), [spec(600_000), spec(600_000)])  # of an earlier skep: it can be made less
+        check_replicas(spec(500_001), view.tasks_wanted)
+    check_replicas(spec(0), 1_200_000)  # of an earlier skep: it can be made less
 
 
 def test_ops_are_cut_by_their_number_and_by_their_bytes() -> None:

@@ -87,7 +87,7 @@ class ServiceControl:
         now = self._clock.now()
         template = first_template(spec)
         self._check_access(spec)
-        check_replicas(spec, (each.spec for each in self._view.services.values()))
+        check_replicas(spec, self._view.tasks_wanted)
         service = Service(
             id=service_id,
             spec=spec,
@@ -127,8 +127,7 @@ class ServiceControl:
             if known is not None and spec.mode_name != known.spec.mode_name:
                 raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
             service = self._current(service_id, version)
-            others = (each.spec for each in self._view.services.values() if each is not service)
-            check_replicas(spec, others)
+            check_replicas(spec, self._view.tasks_wanted - service.spec.tasks_wanted)
             changed = self._changed_to(service, spec, None)
             changed = replace(changed, registry_auth=auth, previous_registry_auth=service.registry_auth)
             return await self._write(service, self._with_endpoint(changed))

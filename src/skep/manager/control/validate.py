@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from skep.manager.control.validate_size import check_size, replicas_of
+from skep.manager.control.validate_size import check_size
 from skep.model.bounds import COMPLETIONS_MAX, REPLICAS_MAX, SERVICE_NETWORKS_MAX, SERVICE_SPEC_MAX_BYTES
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
@@ -95,7 +95,7 @@ def _mode(spec: ServiceSpec) -> None:
     if spec.is_job and spec.update_config is not None:
         raise Invalid("rpc error: code = InvalidArgument desc = Jobs may not have an update config")
     job = spec.mode.replicated_job
-    count = replicas_of(spec)
+    count = spec.tasks_wanted
     if job is not None and count > COMPLETIONS_MAX:
         raise Invalid(f"{count} completions are more than this version accepts ({COMPLETIONS_MAX})")
     if count > REPLICAS_MAX:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 from msgspec import Struct
 
@@ -12,18 +10,14 @@ from skep.model.spec import ServiceSpec
 from skep.runtime.errors import TooLarge
 
 
-def check_replicas(spec: ServiceSpec, others: Iterable[ServiceSpec]) -> None:
-    """Errors: `TooLarge` where all services together would have more tasks than the store has room for."""
-    own = replicas_of(spec)
-    total = own + sum(map(replicas_of, others))
-    if own and total > REPLICAS_MAX:
-        raise TooLarge(f"the swarm's services would have {total} replicas together; {REPLICAS_MAX} may be")
-
-
-def replicas_of(spec: ServiceSpec) -> int:
-    """Returns how many tasks a service wants, whatever its nodes; a job: how many it keeps in the end."""
-    job = spec.mode.replicated_job
-    return (spec.replicas or 0) if job is None else (job.total_completions or job.max_concurrent or 0)
+def check_replicas(spec: ServiceSpec, others: int) -> None:
+    """`others`: how many tasks all other services want. Errors: `TooLarge` where that is more together than
+    the store has room for."""
+    own = spec.tasks_wanted
+    if own and own + others > REPLICAS_MAX:
+        raise TooLarge(
+            f"the swarm's services would have {own + others} replicas together; {REPLICAS_MAX} may be"
+        )
 
 
 def check_size(what: str, given: Struct, most_bytes: int) -> None:

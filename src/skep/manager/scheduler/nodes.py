@@ -75,7 +75,8 @@ class NodeTable:
             found = np.full(len(self.ids), room_for(view, "", service_id, each), dtype=np.int64)
             if view.slots.get(service_id):  # a new service has none anywhere
                 for row, node_id in enumerate(self.ids):
-                    found[row] = room_for(view, node_id, service_id, each)
+                    if service_id in view.buckets.get(node_id, ()):
+                        found[row] = room_for(view, node_id, service_id, each)
             self._bucket_rooms[service_id] = found
         return found
 

@@ -23,7 +23,8 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Deposed, SkepError, Unavailable
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.sizes import cut
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -134,11 +135,9 @@ class AttachmentKeeper:
                 Put(codec.attachment_key(node_id, each.id), codec.encode_object(each)) for each in missing
             ]
             try:
-                for start in range(0, len(ops), OPS_MAX):
-                    part = tuple(ops[start : start + OPS_MAX])
+                for part in cut(ops):
                     free = tuple(Compare(op.key, 0) for op in part if isinstance(op, Put))
-                    txn = Txn(part, compares=free, fence=self._fence)
-                    await commit_known(self._store, txn)
+                    await commit_known(self._store, Txn(tuple(part), compares=free, fence=self._fence))
             except Deposed:
                 raise
             except SkepError as error:

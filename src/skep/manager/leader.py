@@ -54,6 +54,7 @@ from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, SkepError
 from skep.runtime.ids import NewId
 from skep.store import codec
+from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
 from skep.store.port import Members, Store
 from skep.store.view import View, slot_key
@@ -203,6 +204,7 @@ class Leader:
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
+        store = BoundedStore(store)
         view = await load(store)
         view.led_since = clock.now()
         view.incarnation = view.incarnation or await incarnation(store, leadership.fence, new_id())

@@ -19,8 +19,7 @@ from skep.sim.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-# Seed 5 finds something else: a global service that is updated and rolled back, again and again, while its node
-# is not heard of and not given up, is to have two tasks of one version there.
+# Not 5: it finds what docs/developing.md says of start-first updates that are rolled back on a held node.
 SEEDS = (1, 2, 3, 4, 6)
 
 

@@ -115,7 +115,15 @@ class Answer:
 class Api:
     """A client of the API, and what is behind it."""
 
-    def __init__(self, socket: str, session: ClientSession, node: LoneManager, rng: random.Random) -> None:
+    def __init__(
+        self,
+        socket: str,
+        session: ClientSession,
+        node: LoneManager,
+        rng: random.Random,
+        leading: asyncio.Future[None],
+    ) -> None:
+        self.leading = leading  # ends with the lead
         self.socket = socket
         self.session = session
         self.node = node
@@ -174,7 +182,7 @@ async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
         await api.listen_unix(Path(socket))
         try:
             async with ClientSession(connector=UnixConnector(socket, limit=0)) as session:
-                yield Api(socket, session, node, rng)
+                yield Api(socket, session, node, rng, leading)
         finally:
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)

@@ -45,6 +45,7 @@ class SkepNode:
         clock: Clock,
         rng: random.Random,
         make_executor: Callable[[], Executor],
+        safe_mode: bool = False,
     ) -> None:
         self._state = state
         self._clock = clock
@@ -52,7 +53,7 @@ class SkepNode:
         self._hub = EventHub(clock, id_source(rng)())
         keys = KeyFiles(state)
         self._parts = Parts(
-            state, keys, self.sockets, self._hub, hostname, etcd_binary, clock, rng, make_executor
+            state, keys, self.sockets, self._hub, hostname, etcd_binary, clock, rng, make_executor, safe_mode
         )
         self._beginning = Beginning(self._parts, state, keys, clock)
         self._orders = Orders(self._parts, self._beginning, state.path, hostname, clock, rng, make_executor)
@@ -165,6 +166,8 @@ class SkepNode:
         trouble = manager.etcd.trouble()
         if trouble:
             return f"{words.NO_LEADER} This manager's etcd ended: {trouble}"
+        if manager.is_led and manager.trouble:
+            return f"{words.NO_LEADER} This manager cannot lead: {manager.trouble}"
         if manager.is_led:
             return words.NO_LEADER
         return words.NO_LEADER + words.no_quorum(len(manager.members))

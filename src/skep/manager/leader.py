@@ -6,15 +6,17 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from msgspec import Struct
 
+from skep.manager import quarantine
+from skep.manager.asides import AGAIN_MAX_S, AGAIN_MIN_S, Asides, costs_lead
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.ca.rotation import wanted_tls
-from skep.manager.commits import Committer
+from skep.manager.commits import Committer, PerNode
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
@@ -29,6 +31,7 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
+from skep.model.aside import NODE
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN, Node, NodeDescription, NodeTls
 from skep.model.service import Service
@@ -36,13 +39,19 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import ATTACH, Attach, HasAddresses, HasTls, Renewed, WantedTls
 from skep.runtime.clock import Clock, SteadyClock
-from skep.runtime.errors import Denied, NotFound, SkepError
+from skep.runtime.errors import NotFound, SkepError, Unavailable
 from skep.runtime.ids import NewId
+from skep.store import codec
 from skep.store.election import Leadership
 from skep.store.port import Members, Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
+
+SAFE_MODE = (
+    "skepd runs in safe mode: nothing is decided, no node is served, no node can join. Remove what is broken,"
+    " then start skepd without --safe-mode"
+)
 
 Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
 ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
@@ -50,13 +59,15 @@ ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the clust
 
 class Team(Struct, frozen=True):
     """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
-    (loop time) at least, nodes may take to find this leader."""
+    (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
+    node has a session with it."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
     grace_until: float = 0.0
+    safe_mode: bool = False
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the key."""
@@ -90,10 +101,11 @@ class Leader:
         self.dispatcher = Dispatcher(view, clock, self, managers)
         self.logs = LogBroker(view, self.dispatcher, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
+        self._asides = Asides(view, clock)
         committer = Committer(
-            store, fence, view, self.dispatcher.publish, self._service_written, self._task_events
+            store, fence, view, self._publish, self._service_written, self._task_events, self._asides
         )
-        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
+        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events, self._asides)
         self._writer = NodeWriter(store, fence, view, self.node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
@@ -152,33 +164,54 @@ class Leader:
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
-        await leader.networks.found_ingress()
-        leader.dispatcher.start(team.grace_until)
-        leader.reconciler.mark_everything()
+        quarantine.set_roles(view)
+        if not team.safe_mode:
+            await leader._begin(team.grace_until)
         if view.cluster is not None:
             try:
                 cluster_changed(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
+        if team.safe_mode:
+            log.warning("leader.safe_mode", advice=SAFE_MODE)
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
         return leader
 
+    async def _begin(self, grace_until: float) -> None:
+        """Begins to decide, and to wait for the nodes. Errors: `Denied`, `Unavailable`."""
+        try:
+            if not quarantine.is_unreadable_network(self.view):  # one of those may be the routing mesh's
+                await self.networks.found_ingress()
+        except Exception as error:
+            if costs_lead(error) or isinstance(error, Unavailable):
+                raise
+            log.exception("leader.no_ingress")
+        self.dispatcher.start(grace_until)
+        self.reconciler.mark_everything()
+
     async def run(self) -> None:
         """Leads until the leadership is lost, another manager is to lead (`hands_over`), or the caller
-        cancels. Errors: what a decider raised."""
+        cancels."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {}
+        if self._team.safe_mode:
+            self._writer.refuse(Unavailable(SAFE_MODE))
+        else:
+            parts = {
+                "reconciler": self.reconciler.run,
+                "node-writer": self._writer.run,
+                "attachments": self.attachments.run,
+                "membership": self.membership.run,
+                "rotation": self.rotation.run,
+            }
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
-            asyncio.ensure_future(self.reconciler.run()),
-            asyncio.ensure_future(self._writer.run()),
-            asyncio.ensure_future(self.attachments.run()),
-            asyncio.ensure_future(self.membership.run()),
-            asyncio.ensure_future(self.rotation.run()),
+            *(asyncio.ensure_future(_kept_up(name, part)) for name, part in parts.items()),
         ]
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
             for work in done:
                 error = work.exception()
-                if error is not None and not _is_deposed(error):
+                if error is not None and not costs_lead(error):
                     raise error
         finally:
             for work in (*works, *self._asking):
@@ -190,6 +223,20 @@ class Leader:
     @property
     def node_id(self) -> str:
         return self._team.node_id
+
+    @property
+    def safe_mode(self) -> bool:
+        """True where this leader decides nothing: users' orders are written, and that is all."""
+        return self._team.safe_mode
+
+    def _publish(self, changed: PerNode) -> None:
+        """Tells the nodes what was committed; one that cannot be told is told all of it in a new session."""
+        for node_id, tasks in changed.items():
+            try:
+                self.dispatcher.publish({node_id: tasks})
+            except Exception as error:
+                self._asides.put(NODE, node_id, error)
+                self.dispatcher.cut(node_id)
 
     # What the dispatcher hears (dispatcher.port.Listener)
 
@@ -215,6 +262,8 @@ class Leader:
     def node_described(
         self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
     ) -> None:
+        if codec.node_key(node_id) in self.view.quarantine:
+            return  # what is stored of it stays as it is until somebody has looked at it
         self._writer.describe(node_id, description, remote_host, manager_addr)
 
     def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
@@ -321,6 +370,8 @@ class Leader:
         self.reconciler.mark_node(node_id)
 
     def _node_removed(self, node_id: str) -> None:
+        self._asides.forget(NODE, node_id)
+        quarantine.forget_node(self.view, node_id)
         self.dispatcher.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
@@ -342,8 +393,19 @@ class Leader:
             self.reconciler.mark_service(service.id)
 
 
-def _is_deposed(error: BaseException) -> bool:
-    """True where the error only says that another manager leads now."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(Denied) is not None
-    return isinstance(error, Denied)
+async def _kept_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Does a part of a leader's work until it ends; where it fails of anything but the lost lead, again after
+    a while. Errors: what costs the lead."""
+    again_s = AGAIN_MIN_S
+    while True:
+        began_at = asyncio.get_running_loop().time()
+        try:
+            return await part()
+        except Exception as error:
+            if costs_lead(error):
+                raise
+            if asyncio.get_running_loop().time() - began_at > AGAIN_MAX_S:
+                again_s = AGAIN_MIN_S
+            log.exception("leader.part_failed", part=name, again_in_s=again_s)
+        await asyncio.sleep(again_s)
+        again_s = min(again_s * 2, AGAIN_MAX_S)

@@ -157,6 +157,12 @@ class Dispatcher:
         self._presence.forget(node_id)
         self._end(node_id, "removed", "the node was removed from the swarm")
 
+    def cut(self, node_id: str) -> None:
+        """Ends the node's session: in its next one it is told everything."""
+        session = self._sessions.get(node_id)
+        if session is not None:
+            session.connection.close()
+
     # Called by the handlers of connections
 
     def register(self, connection: Connection, said: messages.Register) -> None:

@@ -301,7 +301,7 @@ class ManagerPart:
         leader = self.leader
         if leader is None or leader.safe_mode or not leader.is_sure:
             return None
-        return leader.dispatcher.open(connection)
+        return leader.sessions.open(connection)
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""

@@ -87,6 +87,8 @@ class NodeWriter:
         self._say(node_id, replace(self._said.get(node_id, _Said()), manager_addr=manager_addr))
 
     def _say(self, node_id: str, said: _Said) -> None:
+        if codec.node_key(node_id) in self._view.quarantine:
+            return  # what is stored of it stays as it is until somebody has looked at it
         node = self._view.nodes.get(node_id)
         if node_id not in self._said and node is not None and said.of(node) == node:
             return  # most nodes of a new leader are as they are stored

@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from skep.manager import asides, reconcile
+from skep.manager import asides, quorum, reconcile
 from skep.manager.allocator import tasks as addresses
 from skep.manager.orchestrator import everywhere, replicated, slot
 from skep.manager.scheduler.place import Round
 from skep.manager.steps import Steps
-from skep.model.node import READY, NodeResources, NodeStatus
-from skep.runtime.errors import Deposed
+from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeStatus
+from skep.runtime.errors import Deposed, Unavailable
 from skep.store import codec
 from tests.api_process import Api, running_api
 
@@ -303,3 +303,66 @@ async def test_the_loss_of_the_lead_still_ends_it(api: Api, monkeypatch: pytest.
     await create(api, "web")
     await until("the leader has ended", leading.done)
     assert leading.exception() is None
+
+
+async def test_another_part_of_the_leader_that_fails_costs_no_lead(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The care for managers decides about each member: it failed every leader in turn."""
+    whole, failed = quorum.decide, []
+
+    def failing(*given: Any) -> Any:
+        failed.append(1)
+        raise Fault(TROUBLE)
+
+    monkeypatch.setattr(quorum, "decide", failing)
+    web = await create(api, "web")
+    await until("it has failed again", lambda: len(failed) >= 2)
+    await until("others go on", lambda: live(api, web) == 2)
+    assert not api.leading.done()
+    monkeypatch.setattr(quorum, "decide", whole)
+
+
+async def test_a_node_that_cannot_be_written_keeps_no_other_from_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = codec.encode_object
+
+    def encode(value: Any) -> bytes:
+        if isinstance(value, Node) and value.description.hostname == BAD:
+            raise OverflowError("can't be written")
+        return whole(value)
+
+    monkeypatch.setattr(codec, "encode_object", encode)
+    said = [NodeDescription(hostname=name) for name in ("a", BAD, "b")]
+    nodes = api.leader.nodes
+    added = await asyncio.gather(
+        *(nodes.add(f"new-{d.hostname}", "worker", "active", d, "10.0.0.1") for d in said),
+        return_exceptions=True,
+    )
+    assert [getattr(each, "id", type(each).__name__) for each in added] == ["new-a", "Invalid", "new-b"]
+    writer = api.leader._writer
+    for node_id, hostname in (("new-a", BAD), ("new-b", "c")):
+        writer.describe(node_id, NodeDescription(hostname=hostname), "10.0.0.1")
+    await until("the other is written", lambda: api.leader.view.nodes["new-b"].description.hostname == "c")
+    await asyncio.sleep(0.3)
+    assert api.leader.view.nodes["new-a"].description.hostname == "a"
+    assert not api.leading.done()
+
+
+async def test_in_safe_mode_orders_are_written_and_nothing_is_decided() -> None:
+    with capture_logs() as logs:
+        async with running_api(safe_mode=True) as api:
+            ready(api)
+            before = api.state.revision
+            web = await create(api, "web")
+            await asyncio.sleep(0.5)
+            assert live(api, web) == 0
+            assert api.state.changed_at == before + 1, "the order, and no writes of the leader's own"
+            warnings = (await api.ask("GET", "/v1.51/info")).json["Warnings"]
+            assert any("safe mode" in each for each in warnings)
+            assert (await api.ask("DELETE", "/v1.51/services/web")).status == 200
+            with pytest.raises(Unavailable, match="safe mode"):
+                await api.leader.nodes.add("n", "worker", "active", NodeDescription(hostname="n"), "")
+            assert not api.leading.done()
+    assert [each for each in logs if each["event"] == "leader.safe_mode"]

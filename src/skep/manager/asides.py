@@ -6,7 +6,8 @@ tried again when it has changed, and by itself after a while that doubles. Only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -99,3 +100,21 @@ class Asides:
     def _version(self, kind: str, object_id: str) -> int:
         found = self._view.services.get(object_id) if kind == SERVICE else self._view.nodes.get(object_id)
         return found.version if found is not None else 0
+
+
+async def kept_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    """Does a part of a leader's work until it ends; where it fails of anything but the lost lead, again after
+    a while. Errors: what costs the lead."""
+    again_s = AGAIN_MIN_S
+    while True:
+        began_at = asyncio.get_running_loop().time()
+        try:
+            return await part()
+        except Exception as error:
+            if costs_lead(error):
+                raise
+            if asyncio.get_running_loop().time() - began_at > AGAIN_MAX_S:
+                again_s = AGAIN_MIN_S
+            log.exception("leader.part_failed", part=name, again_in_s=again_s)
+        await asyncio.sleep(again_s)
+        again_s = min(again_s * 2, AGAIN_MAX_S)

@@ -34,6 +34,10 @@ class Guard:
         self._failed.clear()
         self._is_examined = self._is_node = False
 
+    def end(self) -> None:
+        """The pass is over: nodes are examined anew where something fails."""
+        self._is_examined = self._is_node = False
+
     @contextlib.contextmanager
     def of(self, service_id: str) -> Iterator[None]:
         """Whatever fails within is that service's failure. Errors: what costs the lead."""

@@ -12,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 from skep.manager import quarantine
-from skep.manager.asides import AGAIN_MAX_S, AGAIN_MIN_S, Asides, costs_lead
+from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates, Sign
@@ -233,7 +233,7 @@ class Leader:
             }
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
-            *(asyncio.ensure_future(_kept_up(name, part)) for name, part in parts.items()),
+            *(asyncio.ensure_future(kept_up(name, part)) for name, part in parts.items()),
         ]
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
@@ -400,21 +400,3 @@ class Leader:
             self._hub.emit("service", "update", service.id, **attributes)
         if update is None or update.state != "updating":
             self.reconciler.mark_service(service.id)
-
-
-async def _kept_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Does a part of a leader's work until it ends; where it fails of anything but the lost lead, again after
-    a while. Errors: what costs the lead."""
-    again_s = AGAIN_MIN_S
-    while True:
-        began_at = asyncio.get_running_loop().time()
-        try:
-            return await part()
-        except Exception as error:
-            if costs_lead(error):
-                raise
-            if asyncio.get_running_loop().time() - began_at > AGAIN_MAX_S:
-                again_s = AGAIN_MIN_S
-            log.exception("leader.part_failed", part=name, again_in_s=again_s)
-        await asyncio.sleep(again_s)
-        again_s = min(again_s * 2, AGAIN_MAX_S)

@@ -24,6 +24,7 @@ from skep.model.states import RUNNING
 from skep.model.task import Task
 from skep.runtime.errors import Corrupt
 from skep.store import codec
+from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Fence, KeyValue, Put
 from skep.store.seal import Sealer
@@ -321,3 +322,22 @@ async def test_a_node_whose_record_cannot_be_read_can_be_removed() -> None:
         assert KEYS["node"] not in api.state.entries
         assert not api.leader.view.asides
         assert (await api.ask("GET", "/skep/v1/asides")).json == {"Asides": [], "Quarantine": []}
+
+
+async def test_a_lead_that_nobody_can_read_is_taken() -> None:
+    state = MemoryState()
+    state.write([Put(codec.LEADER_KEY, b"\xff\xfe")])
+    leadership = await Campaign(MemoryStore(state), codec.LEADER_KEY, "m").win()
+    assert leadership.is_sure
+    await leadership.resign()
+
+
+async def test_a_service_that_cannot_be_read_is_said_to_be_so() -> None:
+    def broken(state: MemoryState) -> None:
+        put_in(state, *everything(), Put(KEYS["service"], GARBAGE))
+
+    async with running_api(prepare=broken) as api:
+        for path in ("/v1.51/services/s1", "/skep/v1/services/s1/explain"):
+            answer = await api.ask("GET", path)
+            assert answer.status == 404
+            assert KEYS["service"] in answer.message

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from skep.daemon.keys import data_key_of
 from skep.daemon.state import Membership, StateDir
-from skep.runtime.errors import Invalid
+from skep.runtime.errors import Corrupt, Invalid, SkepError, WrongUnlockKey
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Store
@@ -63,7 +63,7 @@ async def opened(
         if sealer is not None:
             store = SealedStore(inner, sealer)
         else:
-            notes.append("there is no data key here: sealed values stay so")
+            notes.append("there is no data key here that can be read: sealed values stay so")
         yield Opened(store, state is None, tuple(notes))
 
 
@@ -74,14 +74,19 @@ def needs_unlock_key(directory: Path) -> bool:
         return False
     try:
         data_key_of(exported, "")
-    except Exception:
+    except WrongUnlockKey:
         return True
+    except SkepError:
+        return False  # it opens with no key
     return False
 
 
 def _sealer(directory: Path, unlock_key: str) -> Sealer | None:
     exported = _exported(directory)
-    return Sealer(data_key_of(exported, unlock_key)) if exported is not None else None
+    try:
+        return Sealer(data_key_of(exported, unlock_key)) if exported is not None else None
+    except Corrupt:
+        return None
 
 
 def _exported(directory: Path) -> bytes | None:

@@ -14,7 +14,7 @@ from skep.cli.store_access import opened
 from skep.store import codec
 from skep.store.port import Put, Txn
 
-from .hosts import Host, wait_until
+from .hosts import Host, free_port, wait_until
 from .managers import Managers, create, wait_running
 from .skep_cli import skep
 
@@ -167,3 +167,42 @@ def test_safe_mode_decides_nothing_and_takes_orders(managers: Managers) -> None:
     assert set(before) <= set(running(manager, "web"))
     assert manager.docker("service", "ls", "--format", "{{.Name}}") == "web"
     wait_until("it is no longer said", lambda: "safe mode" not in warnings(manager))
+
+
+def test_a_store_of_a_swarm_that_locks_takes_its_key(short_dir: Path) -> None:
+    host = Host(short_dir, "m", "simulated").start()
+    try:
+        address = f"127.0.0.1:{free_port()}"
+        host.docker("swarm", "init", "--autolock", "--advertise-addr", address, "--listen-addr", address)
+        key = host.docker("swarm", "unlock-key", "-q")
+        host.stop()
+        command = ("store", "get", "cluster", "--state-dir", host.state_dir)
+        assert key in skep(*command, environment={"SKEP_UNLOCK_KEY": key}).stdout, "opened with the data key"
+        other = skep(*command, environment={"SKEP_UNLOCK_KEY": key[:-4] + "AAAA"})
+        assert other.returncode != 0
+        assert "invalid key provided" in other.stderr
+        assert skep(*command).returncode != 0, "it is asked for, and nobody answers"
+    finally:
+        host.stop()
+
+
+def test_one_of_several_managers_does_not_remove_alone(short_dir: Path) -> None:
+    made = Managers(short_dir, managers=3, workers=0)
+    try:
+        made.start()
+        create(made.first, "web", 1)
+        key = f"services/{id_of(made.first, 'web')}"
+        for host in made.managers:
+            host.stop()
+        assert f"/skep/{key}" in store(made.first, "ls"), "it is looked at alone"
+        refused = skep("store", "rm", "-f", key, "--state-dir", made.first.state_dir)
+        assert refused.returncode != 0
+        assert "skepd --safe-mode" in refused.stderr
+        for host in made.managers:
+            host._options = ("--safe-mode",)
+            host.start(wait_for=("info",))
+        wait_until("somebody leads", lambda: "web" in made.first.run("service", "ls", check=False).stdout)
+        assert "safe mode" in warnings(made.managers[1]), "any manager says so"
+        assert f"Deleted: /skep/{key}\n" in store(made.managers[1], "rm", "-f", key)
+    finally:
+        made.stop()

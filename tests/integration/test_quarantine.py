@@ -20,8 +20,8 @@ from skep.model.network import IPAMConfig, Network, NetworkSpec
 from skep.model.node import DOWN, READY, Node, NodeDescription, NodeSpec, NodeStatus
 from skep.model.service import RemovedService, Service, first_template
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
-from skep.model.states import RUNNING
-from skep.model.task import Task
+from skep.model.states import RUNNING, SHUTDOWN
+from skep.model.task import Task, TaskStatus
 from skep.runtime.errors import Corrupt
 from skep.store import codec
 from skep.store.election import Campaign
@@ -341,3 +341,21 @@ async def test_a_service_that_cannot_be_read_is_said_to_be_so() -> None:
             answer = await api.ask("GET", path)
             assert answer.status == 404
             assert KEYS["service"] in answer.message
+
+
+async def test_a_service_of_which_a_part_cannot_be_read_can_be_removed() -> None:
+    key = codec.bucket_key("n1", "s1")
+
+    def broken(state: MemoryState) -> None:
+        put_in(state, *everything(), tasks("n2", "s1"), Put(key, GARBAGE))
+
+    async with running_api(prepare=broken) as api:
+        view = api.leader.view
+        view.put_node_status("n2", NodeStatus(READY))
+        assert (await api.ask("DELETE", "/v1.51/services/one")).status == 200
+        view.put_status(view.tasks["s1-n2"], TaskStatus(SHUTDOWN, 2.0))
+        api.leader.reconciler.mark_slot("s1", 1)
+        async with asyncio.timeout(10):
+            while "s1-n2" in view.tasks or "s1" in view.removed:
+                await asyncio.sleep(0.02)
+        assert api.state.entries[key].value == GARBAGE

@@ -33,7 +33,7 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
-from skep.model.aside import NODE
+from skep.model.aside import NODE, SERVICE
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN
 from skep.model.service import Service
@@ -387,7 +387,9 @@ class Leader:
         self.logs.node_down(node_id)
 
     def _service_removed(self, service_id: str) -> None:
-        nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
+        self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
+        nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
+        nodes |= self.view.half_known  # perhaps it has tasks there, too
         self.tasks.publish_removing(service_id, nodes)
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)

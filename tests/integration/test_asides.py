@@ -18,7 +18,7 @@ from skep.manager.scheduler.place import Round
 from skep.manager.steps import Steps
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeStatus
 from skep.runtime.errors import Deposed, Unavailable
-from skep.store import codec
+from skep.store import buckets, codec
 from tests.api_process import Api, running_api
 
 pytestmark = pytest.mark.timeout(60)
@@ -248,7 +248,7 @@ async def test_a_node_that_fails_alone_is_to_blame_and_not_the_services(api: Api
 
 
 async def test_what_cannot_be_written_costs_nobody_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = codec.encode_bucket
+    whole = buckets.encode_bucket
 
     def encode(tasks: Any) -> bytes:
         kept = list(tasks)
@@ -256,11 +256,11 @@ async def test_what_cannot_be_written_costs_nobody_else(api: Api, monkeypatch: p
             raise OverflowError("can't be written")
         return whole(kept)
 
-    monkeypatch.setattr(codec, "encode_bucket", encode)
+    monkeypatch.setattr(buckets, "encode_bucket", encode)
     bad, other = await create(api, BAD), await create(api, "other")
     await until("the other one goes on", lambda: live(api, other) == 2)
     await until("the bad one is set aside", lambda: ("service", bad) in api.leader.view.asides)
-    monkeypatch.setattr(codec, "encode_bucket", whole)
+    monkeypatch.setattr(buckets, "encode_bucket", whole)
     await until("it goes on", lambda: live(api, bad) == 2)
 
 

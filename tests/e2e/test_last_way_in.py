@@ -74,7 +74,7 @@ def warnings(host: Host) -> str:
 
 
 def start_again(host: Host, *options: str) -> None:
-    host._options = options
+    host.options = options
     host.start(wait_for=("node", "ls"))
 
 
@@ -103,7 +103,7 @@ def test_a_value_that_cannot_be_read_and_the_way_out(managers: Managers) -> None
     start_again(manager)
     wait_running(manager, "web", 3)
     assert manager.docker("service", "ls", "--format", "{{.Name}}") == "web"
-    assert "1 stored values cannot be read" in warnings(manager)
+    wait_until("it is said", lambda: "1 stored values cannot be read" in warnings(manager))
     assert f"/skep/{key}" in store(manager, "ls", "--quarantined")
     taken = manager.run("service", "create", "-d", "--name", "broken", "image", check=False)
     assert "already exists" in taken.stderr
@@ -199,10 +199,10 @@ def test_one_of_several_managers_does_not_remove_alone(short_dir: Path) -> None:
         assert refused.returncode != 0
         assert "skepd --safe-mode" in refused.stderr
         for host in made.managers:
-            host._options = ("--safe-mode",)
+            host.options = ("--safe-mode",)
             host.start(wait_for=("info",))
         wait_until("somebody leads", lambda: "web" in made.first.run("service", "ls", check=False).stdout)
-        assert "safe mode" in warnings(made.managers[1]), "any manager says so"
+        wait_until("any manager says so", lambda: "safe mode" in warnings(made.managers[1]))
         assert f"Deleted: /skep/{key}\n" in store(made.managers[1], "rm", "-f", key)
     finally:
         made.stop()

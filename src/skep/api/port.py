@@ -79,6 +79,7 @@ class LocalNode(Struct, frozen=True):
     error: str = ""
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
+    safe_mode: bool = False  # it decides nothing where it leads
 
 
 class Services(Protocol):

@@ -48,6 +48,7 @@ class SkepNode:
         safe_mode: bool = False,
     ) -> None:
         self._state = state
+        self._safe_mode = safe_mode
         self._clock = clock
         self.sockets = SocketDir(state.path / "run")
         self._hub = EventHub(clock, id_source(rng)())
@@ -106,7 +107,9 @@ class SkepNode:
             error = manager.store_trouble
         if not error and manager is not None and not manager.is_led:
             error = self._no_leader()
-        return LocalNode(state, membership.node_id, addr, is_manager, error, managers, etcd_pid)
+        return LocalNode(
+            state, membership.node_id, addr, is_manager, error, managers, etcd_pid, self._safe_mode
+        )
 
     def manager(self) -> Leader:
         why_not = self._parts.why_no_manager()

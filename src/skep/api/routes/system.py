@@ -87,7 +87,8 @@ class SystemRoutes:
                 info["Warnings"] = [f"WARNING: {error}"]
         info["Name"] = self._hostname
         swarm = info["Swarm"] = await self._swarm()
-        warnings = [f"WARNING: {each}" for each in swarm.pop(WARNINGS, ())]
+        said = [*([SAFE_MODE] if self._node.local().safe_mode else []), *swarm.pop(WARNINGS, ())]
+        warnings = [f"WARNING: {each}" for each in dict.fromkeys(said)]
         if warnings:
             info["Warnings"] = [*(info.get("Warnings") or []), *warnings]
         return reply(info)

@@ -4,6 +4,7 @@ its object; everything else is as it would be without it."""
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskStatus
 from skep.runtime.errors import Corrupt
 from skep.store import codec
+from skep.store.backup import header_of, read, write
 from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Fence, KeyValue, Put
@@ -359,3 +361,12 @@ async def test_a_service_of_which_a_part_cannot_be_read_can_be_removed() -> None
             while "s1-n2" in view.tasks or "s1" in view.removed:
                 await asyncio.sleep(0.02)
         assert api.state.entries[key].value == GARBAGE
+
+
+async def test_a_backup_is_taken_all_the_same() -> None:
+    pairs, _ = await MemoryStore(with_broken(KEYS["tasks"])).load(codec.PREFIX)
+    header = header_of(pairs, "0", "c", 1.0)
+    assert (header.services, header.tasks, header.nodes) == (4, 4, 2)
+    pairs.append(KeyValue(codec.CLUSTER_KEY, b"x", 1))  # without it a backup is of no swarm
+    kept = read(io.BytesIO(b"".join(write(header, pairs)))).pairs
+    assert Put(KEYS["tasks"], GARBAGE) in kept

@@ -92,6 +92,13 @@ class DockerExecutor:
     def looks_again_s(self) -> float | None:
         return LOOKS_AGAIN_S
 
+    @property
+    def can_freeze(self) -> bool:
+        return True
+
+    async def ping(self, wait_s: float) -> None:
+        await self._engine.ping(wait_s)
+
     async def describe(self) -> NodeDescription:
         return await self._engine.describe(self._hostname)
 

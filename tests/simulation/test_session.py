@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import cast
 
 from skep.agent.session import Session
-from skep.agent.worker import Worker
 from skep.model.node import NodeDescription
 from skep.rpc.messages import Goodbye, Registered, encode
 from skep.rpc.port import Connection, Handler, Identity
@@ -45,14 +43,10 @@ class Node:
         )
 
     async def run(self, for_s: float) -> None:
-        work = asyncio.ensure_future(self.session.run(cast("Worker", self), self._describe))
+        work = asyncio.ensure_future(self.session.run(self._describe))
         await asyncio.sleep(for_s)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-
-    def everything(self) -> dict[str, object]:
-        """Of a worker: no tasks."""
-        return {}
 
     def _remember(self, managers: list[str]) -> None:
         self.remembered = managers

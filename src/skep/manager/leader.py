@@ -42,6 +42,7 @@ from skep.rpc.messages import (
     Described,
     HasAddresses,
     HasTls,
+    Heartbeat,
     Manage,
     Register,
     Renew,
@@ -145,7 +146,8 @@ class Leader:
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)
-        on(Register, lambda node_id, said: self._states.came(node_id))
+        on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Heartbeat, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
         on(Renew, self.certificates.renew)
@@ -232,6 +234,8 @@ class Leader:
         self.reconciler.mark_node(node_id)
         if state == DOWN:
             self.logs.node_down(node_id)
+        elif before == DOWN:
+            self.logs.node_came(node_id)
 
     def _can_attach(self, node_id: str) -> bool:
         return self.sessions.understands(node_id, ATTACH)

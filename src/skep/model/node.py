@@ -73,6 +73,9 @@ class NodeTls(Struct, frozen=True):
 UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 
+ENGINE_SILENT = "engine does not answer"  # the message of a node that is down and heard from
+
+
 class NodeStatus(Struct, frozen=True):
     """Whether a node is heard from. Written by the dispatcher, in the leader's memory."""
 

@@ -20,7 +20,7 @@ from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, what_is_missing
-from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
+from skep.sim.faults import MANAGERS_ONLY, Incident, draw_freezes, draw_incidents
 from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host

@@ -37,8 +37,8 @@ AIMS = ("any", "manager", "leader")
 
 
 class Incident(Struct, frozen=True):
-    """One fault, of `KINDS` or another, of a host as `AIMS` says: `target` is a number, taken modulo the hosts. `size`
-    is from -1 to 1, `seed` for what else is drawn."""
+    """One fault, of `KINDS` or `ENGINE_FROZEN`, of a host as `AIMS` says: `target` is a number, taken modulo
+    the hosts. `size` is from -1 to 1, `seed` for what else is drawn."""
 
     at_s: float
     kind: str

@@ -1,4 +1,5 @@
-"""A node's state as the leader sees it: ready while it has a session, down after it was silent too long."""
+"""A node's state as the leader sees it: ready while it has a session and its engine answers, else down. For
+how long it is waited, `presence` says; for its engine, the node itself."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from skep.model.node import DOWN, READY, NodeStatus
+from skep.model.node import DOWN, ENGINE_SILENT, READY, NodeStatus
 from skep.runtime.clock import Clock
 from skep.store.view import View
 
@@ -21,18 +22,25 @@ class NodeStates:
         self._clock = clock
         self._changed = changed
 
-    def came(self, node_id: str) -> None:
-        """The node has a session."""
-        before = self._view.node_state(node_id).state
-        if before != READY:
-            self._view.put_node_status(node_id, NodeStatus(READY, since=self._clock.now()))
-            self._changed(node_id, before)
+    def came(self, node_id: str, engine_is_silent: bool = False) -> None:
+        """The node has a session, and says whether its engine answers: first, and with each heartbeat."""
+        state, message = (DOWN, ENGINE_SILENT) if engine_is_silent else (READY, "")
+        before = self._view.node_state(node_id)
+        if (before.state, before.message) == (state, message) or node_id not in self._view.nodes:
+            return
+        if engine_is_silent:
+            log.warning("node.down", node_id=node_id, reason=message)
+        self._put(node_id, NodeStatus(state, message, self._clock.now()))
 
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""
         if node_id not in self._view.nodes:
             return
         log.warning("node.down", node_id=node_id)
+        self._put(node_id, NodeStatus(DOWN, "heartbeat failure", self._clock.now()))
+
+    def _put(self, node_id: str, status: NodeStatus) -> None:
         before = self._view.node_state(node_id).state
-        self._view.put_node_status(node_id, NodeStatus(DOWN, "heartbeat failure", self._clock.now()))
-        self._changed(node_id, before)
+        self._view.put_node_status(node_id, status)
+        if before != status.state:
+            self._changed(node_id, before)

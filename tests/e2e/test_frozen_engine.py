@@ -20,9 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
 ENGINE = str(Path(__file__).parents[2] / "scripts/engine.sh")
 DOWN_S = 20.0  # ten pings of a second, a ping under way, and a busy machine
-ANSWER_S = (
-    5.0  # a command of the client asks some three things, a second each where the engine is asked for them
-)
+ANSWER_S = 5.0  # a command of the client asks some three things, of which one waits for a second
 WHY = "engine does not answer"
 
 

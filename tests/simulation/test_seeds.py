@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.worker import Worker
+from skep.manager.certificates import Certificates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.durable import commit_changed, commit_known
 from skep.manager.membership import Membership
@@ -238,6 +239,13 @@ def test_checkers_see_a_paused_update_that_goes_on(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(updater, "begin", tireless)
     with pytest.raises(Violation, match="from 'paused' to 'updating'"):
         run_all(range(1000, 1020))
+
+
+def test_checkers_see_what_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A taker that raises ends one session only, which comes again: nobody would notice."""
+    monkeypatch.setattr(Certificates, "began", lambda self, node_id, said: {}[node_id])
+    with pytest.raises(Violation, match="failed over what a node said"):
+        run(Options(seed=1000))
 
 
 def test_checkers_see_a_secret_that_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

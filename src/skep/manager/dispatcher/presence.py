@@ -42,6 +42,7 @@ class Presence:
         self._late_until = 0.0  # loop time: no extension of their grace goes beyond
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
+        self.failures = 0  # of those that were to hear of a node
 
     def start(self, node_ids: Collection[str], grace_until: float) -> None:
         """From now on each of these has its grace to come before it is down: `grace_until` at least."""
@@ -135,6 +136,7 @@ class Presence:
         try:
             hear(node_id)
         except Exception:
+            self.failures += 1
             log.exception("presence.failed", node_id=node_id)
             return False
         return True

@@ -53,6 +53,7 @@ class Sessions:
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
         self._stopped = False
+        self._failures = 0
         self._ack = b""
         self._ack_heartbeat_s = 0.0
         self.on(messages.Heartbeat, self._beat)
@@ -61,6 +62,11 @@ class Sessions:
     def heartbeat_s(self) -> float:
         cluster = self._view.cluster
         return cluster.spec.heartbeat_s if cluster is not None else 5.0
+
+    @property
+    def failures(self) -> int:
+        """Returns how often something of ours raised for a node, and only that node was the worse for it."""
+        return self._failures + self._presence.failures
 
     def start(self, grace_until: float = 0.0) -> None:
         """From now on every node has its grace to register before it is gone: `grace_until` at least, by the
@@ -234,6 +240,7 @@ class Sessions:
         if isinstance(error, SkepError):
             log.warning("session.refused", node_id=node_id, error=str(error))
         else:
+            self._failures += 1
             log.error("message.failed", node_id=node_id, exc_info=error)
         if self._is_current(node_id, connection):
             self._lose(node_id)

@@ -114,7 +114,8 @@ def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
     wait_until("its leftovers are stopped", lambda: not started(own_engine.socket))
     assert started(engine_socket) == elsewhere
     assert {row["Node"] for row in manager.running("s")} == {"w0", "w1"}
-    assert "does not answer" not in timed(manager, "info", "--format", "{{.Warnings}}")
+    warnings = ("info", "--format", "{{.Warnings}}")
+    wait_until("nothing is said of it", lambda: "does not answer" not in manager.docker(*warnings))
 
 
 def test_an_engine_that_stands_still_for_a_moment_costs_nothing(

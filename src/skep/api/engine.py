@@ -20,7 +20,10 @@ ASK_S = 10.0  # /info of a busy engine takes a second
 CALL_S = 60.0  # a busy engine takes seconds to change a network
 ANSWER_S = 0.9  # with what skepd adds a client has its answer within a second, whatever the engine does
 VERSION_S = ANSWER_S  # answers that are not the engine's own wait no longer for its version
-PING_S = ANSWER_S / 2  # an engine pings in a millisecond, also a busy one: it needs no lock for that
+# Until an engine counts as one that hangs: it pings in a millisecond, without a lock, but on a machine that
+# has no time at all. One that did not answer the last time is not waited for as long again.
+PING_S, PING_AGAIN_S = 2.0, 0.4
+ASK_QUIETLY_S = 0.5  # what is answered by then needs no ping beside it
 LATE_MAX = 4  # of one question, which nobody waits for any more: they end after `ASK_S` each
 API = "/v1.41"  # Engine 20.10, the oldest supported
 _KINDS: dict[int, type[SkepError]] = {400: Invalid, 403: Denied, 404: NotFound, 409: Conflict}
@@ -39,6 +42,7 @@ class LocalEngine:
         self._version: Version | None = None
         self._asking: asyncio.Task[None] | None = None  # for its version; one at a time
         self._asked_at = 0.0
+        self._pings = True  # as far as it was asked
         self._said: dict[str, tuple[Json, float]] = {}  # path -> its last answer, and when it came
         self._late: dict[str, set[asyncio.Task[Json]]] = {}  # path -> questions that were not waited for
 
@@ -139,10 +143,10 @@ class LocalEngine:
 
     async def ask(self, path: str, query: dict[str, str] | None = None) -> Any:
         """Returns the answer to a question that a route of the swarm's has. A busy engine is waited for, one
-        that does not even answer a ping for `ANSWER_S`. Errors: as `call`."""
+        that does not even answer a ping is not. Errors: as `call`."""
         asked = asyncio.ensure_future(self.call("GET", path, query, wait_s=ASK_S))
         try:
-            await asyncio.wait([asked], timeout=ANSWER_S - PING_S)
+            await asyncio.wait([asked], timeout=ASK_QUIETLY_S)
             if not asked.done():
                 await self.check()
             return await asked
@@ -151,12 +155,15 @@ class LocalEngine:
             await asyncio.gather(asked, return_exceptions=True)
 
     async def check(self) -> None:
-        """Errors: `Unavailable` where the engine does not answer a ping within `PING_S`."""
+        """Errors: `Unavailable` where the engine does not answer a ping in time."""
+        wait_s = PING_S if self._pings else PING_AGAIN_S
         try:
-            async with asyncio.timeout(PING_S), await self.request("GET", "/_ping") as answer:
+            async with asyncio.timeout(wait_s), await self.request("GET", "/_ping") as answer:
                 await answer.read()
         except (TimeoutError, ClientError) as error:
+            self._pings = False
             raise self.unreachable(error) from error
+        self._pings = True
 
     async def get_json(self, path: str) -> Json:
         """Errors: `Unavailable`."""

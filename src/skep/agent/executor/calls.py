@@ -19,8 +19,10 @@ log = structlog.get_logger()
 CHANGES_MAX = LOOKS_MAX = 8
 STOPS_MAX = 64  # stops mostly wait for the container's grace: were they changes, ten seconds would hold eight
 # A call that takes longer is stuck, in a volume or a container that hangs, and costs the engine nothing: the
-# next one has its slot. As each call has its deadline (`engine`), a hundred may be stuck at once.
-SLOW_S = 10.0
+# next one has its slot. A quarter of a change's deadline (`engine.CALL_S`): should all be slow, an engine has
+# 32 at once, and not so many that none is done in time.
+SLOW_S = 30.0
+SLOW_LOOK_S = 10.0
 SLOW_STOP_S = 60.0  # longer than most containers' grace
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0  # an engine that restarts is back in seconds
 STOP_TRIES = 3  # the engine gives up a kill after ten seconds on a busy machine; then it is broken
@@ -61,7 +63,7 @@ class EngineCalls:
 
     def __init__(self) -> None:
         self.changes = Slots(CHANGES_MAX, SLOW_S)
-        self.looks = Slots(LOOKS_MAX, SLOW_S)
+        self.looks = Slots(LOOKS_MAX, SLOW_LOOK_S)
         self.stops = Slots(STOPS_MAX, SLOW_STOP_S)
         self._is_away = False
 

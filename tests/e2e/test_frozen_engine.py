@@ -88,6 +88,17 @@ def timed(host: Host, *arguments: str) -> str:
     return output
 
 
+def stand_still_for_a_moment(swarm: Swarm, engine: OwnEngine) -> None:
+    """It costs nothing."""
+    before = started(engine.socket), started(swarm.engine.removeprefix("unix://"))
+    with engine.frozen():
+        time.sleep(6)
+        assert set(swarm.nodes().values()) == {"Ready"}
+    time.sleep(2)
+    assert (started(engine.socket), started(swarm.engine.removeprefix("unix://"))) == before
+    assert len(swarm.manager.tasks("s")) == 6
+
+
 def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
     swarm: Swarm, own_engine: OwnEngine, engine_socket: str, busybox_image: str
 ) -> None:
@@ -95,6 +106,7 @@ def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
     create(swarm, busybox_image)
     elsewhere = started(engine_socket)
     assert (len(started(own_engine.socket)), len(elsewhere)) == (2, 4)
+    stand_still_for_a_moment(swarm, own_engine)
     left = {row["ID"] for row in manager.running("s") if row["Node"] == "mg0"}
     with own_engine.frozen():
         timed(manager, "node", "ls")
@@ -116,16 +128,3 @@ def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
     assert {row["Node"] for row in manager.running("s")} == {"w0", "w1"}
     warnings = ("info", "--format", "{{.Warnings}}")
     wait_until("nothing is said of it", lambda: "does not answer" not in manager.docker(*warnings))
-
-
-def test_an_engine_that_stands_still_for_a_moment_costs_nothing(
-    swarm: Swarm, own_engine: OwnEngine, engine_socket: str, busybox_image: str
-) -> None:
-    create(swarm, busybox_image)
-    before = started(own_engine.socket), started(engine_socket)
-    with own_engine.frozen():
-        time.sleep(6)
-        assert set(swarm.nodes().values()) == {"Ready"}
-    time.sleep(3)
-    assert (started(own_engine.socket), started(engine_socket)) == before
-    assert len(swarm.manager.tasks("s")) == 6

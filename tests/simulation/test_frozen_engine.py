@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from skep.agent.pulse import SILENT_BEATS
 from skep.api.objects import TaskWriter
 from skep.manager.leader import Leader
 from skep.model.container import ContainerSpec
-from skep.model.node import DOWN, ENGINE_SILENT, READY
+from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
 from skep.sim.cluster import Options, Simulation, run
 from skep.sim.hosts import Host
@@ -94,6 +95,39 @@ def test_its_tasks_run_elsewhere_and_it_comes_back(number: int) -> None:
         assert swarm.leader() is leader, "its manager manages on"
         assert leader.view.node_state(host.node_id).state == READY
         assert (running([host]), running(others)) == (set(), elsewhere)
+
+    play(scenario)
+
+
+def test_where_there_is_no_elsewhere_all_runs_on() -> None:
+    """The only node, or the only one that takes tasks: they would stop for nothing, and start anew after."""
+
+    async def scenario(swarm: Calm) -> None:
+        host, leader = swarm.hosts[0], swarm.leader()
+        for other in swarm.hosts[1:]:
+            node = leader.view.nodes[other.node_id]
+            drained = replace(node.spec, availability="drain")
+            await swarm.leading().do(leader.nodes.update(node.id, node.version, drained))
+        await asyncio.sleep(30)
+        before = running(swarm.hosts)
+        assert (set(host.executor.running), len(before)) == (before, REPLICAS)
+        host.executor.freeze()
+        await asyncio.sleep(300)
+        state = leader.view.node_state(host.node_id)
+        assert (state.state, state.message) == (UNKNOWN, ENGINE_SILENT)
+        host.executor.thaw()
+        await asyncio.sleep(60)
+        assert leader.view.node_state(host.node_id).state == READY
+        assert running(swarm.hosts) == before
+        host.executor.freeze()
+        await asyncio.sleep(SILENT_S)
+        node = leader.view.nodes[swarm.hosts[1].node_id]
+        back = replace(node.spec, availability="active")
+        await swarm.leading().do(leader.nodes.update(node.id, node.version, back))
+        await asyncio.sleep(20)
+        assert leader.view.node_state(host.node_id).state == DOWN
+        assert len(running(swarm.hosts[1:])) == REPLICAS, "there is an elsewhere now"
+        host.executor.thaw()
 
     play(scenario)
 

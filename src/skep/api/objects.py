@@ -174,7 +174,7 @@ class TaskWriter:
 
     def json(self, task: Task) -> TaskJson:
         status = self._view.status_of(task) or assigned_status(task)
-        if task.result is None and self._view.node_state(task.node_id).message == ENGINE_SILENT:
+        if task.result is None and self._view.node_state(task.node_id).engine_is_silent:
             status = replace(status, error=status.error or ENGINE_SILENT)  # whatever it was in before
         is_job = self._is_job(task.service_id)
         desired = self._view.desired_of(task)

@@ -32,7 +32,7 @@ from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.model.cluster import Cluster
-from skep.model.node import DOWN
+from skep.model.node import READY
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -232,10 +232,10 @@ class Leader:
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
-        if state == DOWN:
-            self.logs.node_down(node_id)
-        elif before == DOWN:
+        if state == READY:
             self.logs.node_came(node_id)
+        elif not self.logs.may_come(node_id):
+            self.logs.node_down(node_id)
 
     def _can_attach(self, node_id: str) -> bool:
         return self.sessions.understands(node_id, ATTACH)

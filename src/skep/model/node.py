@@ -73,7 +73,7 @@ class NodeTls(Struct, frozen=True):
 UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 
-ENGINE_SILENT = "engine does not answer"  # the message of a node that is down and heard from
+ENGINE_SILENT = "engine does not answer"  # the message of a node that is heard from, down or unknown
 
 
 class NodeStatus(Struct, frozen=True):
@@ -82,6 +82,11 @@ class NodeStatus(Struct, frozen=True):
     state: str  # unknown (after a change of leader, until its grace ends) | ready | down
     message: str = ""
     since: float = 0.0
+
+    @property
+    def engine_is_silent(self) -> bool:
+        """True for a node that has a session, and an engine that does not answer."""
+        return self.message == ENGINE_SILENT
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

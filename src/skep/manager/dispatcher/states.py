@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from skep.model.node import DOWN, ENGINE_SILENT, READY, NodeStatus
+from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN, NodeStatus
 from skep.runtime.clock import Clock
 from skep.store.view import View
 
@@ -24,13 +24,26 @@ class NodeStates:
 
     def came(self, node_id: str, engine_is_silent: bool = False) -> None:
         """The node has a session, and says whether its engine answers: first, and with each heartbeat."""
-        state, message = (DOWN, ENGINE_SILENT) if engine_is_silent else (READY, "")
         before = self._view.node_state(node_id)
+        state, message = READY, ""
+        if engine_is_silent:
+            state, message = self._without_engine(node_id, before), ENGINE_SILENT
         if (before.state, before.message) == (state, message) or node_id not in self._view.nodes:
             return
         if engine_is_silent:
-            log.warning("node.down", node_id=node_id, reason=message)
+            log.warning("node.engine_silent", node_id=node_id, state=state)
         self._put(node_id, NodeStatus(state, message, self._clock.now()))
+
+    def _without_engine(self, node_id: str, before: NodeStatus) -> str:
+        """Down, so that others do its work. Where there are none, nothing is won by that, and all that it
+        runs would start anew afterwards: then nobody knows what it does, and it is given nothing."""
+        if before.engine_is_silent and before.state == DOWN:
+            return DOWN
+        view = self._view
+        ready = (n for n, status in view.node_status.items() if status.state == READY and n != node_id)
+        others = (view.nodes.get(n) for n in ready)
+        takes = any(node is not None and node.spec.availability == "active" for node in others)
+        return DOWN if takes else UNKNOWN
 
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""

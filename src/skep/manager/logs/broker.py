@@ -84,7 +84,7 @@ class LogBroker:
 
     def is_here(self, node_id: str) -> bool:
         """True where it can be asked: one whose engine does not answer has a session, and no logs."""
-        return self._nodes.has(node_id) and self._view.node_state(node_id).state != DOWN
+        return self._nodes.has(node_id) and not self._view.node_state(node_id).engine_is_silent
 
     async def ask(
         self, node_id: str, tasks: list[tuple[str, str]], options: LogOptions, nodes: int
@@ -126,15 +126,19 @@ class LogBroker:
             return ""
         if node_id not in self._view.nodes:
             return "it is not in the swarm any more"
-        if self._view.node_state(node_id).state == DOWN:
-            return "its engine does not answer" if self._nodes.has(node_id) else "it is down"
+        state = self._view.node_state(node_id)
+        if state.engine_is_silent:
+            return "its engine does not answer"
+        if state.state == DOWN:
+            return "it is down"
         return "it has no connection to this manager"
 
     def may_come(self, node_id: str) -> bool:
         """True for a node that is here or, as it is not down, may come yet: to a new leader they come one
         after the other."""
-        is_down = self._view.node_state(node_id).state == DOWN
-        return self.is_here(node_id) or (node_id in self._view.nodes and not is_down)
+        state = self._view.node_state(node_id)
+        is_away = state.state == DOWN or state.engine_is_silent
+        return self.is_here(node_id) or (node_id in self._view.nodes and not is_away)
 
     async def _wait_here(self, node_id: str) -> None:
         deadline = asyncio.get_running_loop().time() + ANSWER_S

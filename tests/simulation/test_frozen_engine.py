@@ -132,6 +132,25 @@ def test_where_there_is_no_elsewhere_all_runs_on() -> None:
     play(scenario)
 
 
+def test_engines_that_freeze_together_cost_nothing() -> None:
+    """As when all wait for one disk, or an operator restarts them all: nobody can do another's work."""
+
+    async def scenario(swarm: Calm) -> None:
+        before = running(swarm.hosts)
+        for host in swarm.hosts:
+            host.executor.freeze()
+            await asyncio.sleep(2)
+        await asyncio.sleep(300)
+        states = swarm.leader().view.node_status.values()
+        assert {(state.state, state.message) for state in states} == {(UNKNOWN, ENGINE_SILENT)}
+        for host in swarm.hosts:
+            host.executor.thaw()
+        await asyncio.sleep(60)
+        assert running(swarm.hosts) == before
+
+    play(scenario)
+
+
 def test_a_moment_costs_nothing() -> None:
     async def scenario(swarm: Calm) -> None:
         before = running(swarm.hosts)

@@ -30,10 +30,17 @@ class Engine:
             raise Unavailable("no answer")
 
 
+def note(said: list[bool], is_silent: bool) -> None:
+    """Keeps what is news."""
+    if is_silent != (said or [False])[-1]:
+        said.append(is_silent)
+
+
 def run(scenario: Callable[[Engine, list[bool]], Coroutine[Any, Any, None]], beat_s: float = BEAT_S) -> None:
     async def with_pulse() -> None:
         engine, said = Engine(), list[bool]()
-        work = asyncio.ensure_future(Pulse(engine.ping, lambda: beat_s, said.append).run())
+        pulse = Pulse(engine.ping, lambda: beat_s, lambda is_silent, is_in_doubt: note(said, is_silent))
+        work = asyncio.ensure_future(pulse.run())
         try:
             await scenario(engine, said)
         finally:
@@ -89,7 +96,7 @@ def test_a_process_that_stood_still_does_not_take_its_engine_for_silent() -> Non
     place, said, engine = Place(), list[bool](), Engine()
 
     async def scenario() -> None:
-        pulse = Pulse(engine.ping, lambda: BEAT_S, said.append)
+        pulse = Pulse(engine.ping, lambda: BEAT_S, lambda is_silent, is_in_doubt: note(said, is_silent))
         work = asyncio.get_running_loop().create_task(pulse.run(), context=place.context())
         await asyncio.sleep(BEAT_S / 2)
         place.freeze()

@@ -24,8 +24,8 @@ SILENT_MIN_S = 10.0  # also where heartbeats are shorter: an engine on a slow di
 
 
 class Pulse:
-    """`ping(deadline in seconds)` asks the engine; `heartbeat_s` gives the period of now. `changed` hears
-    that the engine is silent, and that it answers again.
+    """`ping(deadline in seconds)` asks the engine; `heartbeat_s` gives the period of now. `changed(is silent,
+    is in doubt)` hears when either is another.
 
     Unanswered pings are counted, not seconds: while this process stands still, nobody asks.
     """
@@ -34,18 +34,14 @@ class Pulse:
         self,
         ping: Callable[[float], Awaitable[None]],
         heartbeat_s: Callable[[], float],
-        changed: Callable[[bool], None],
+        changed: Callable[[bool, bool], None],
     ) -> None:
         self._ping = ping
         self._heartbeat_s = heartbeat_s
         self._changed = changed
         self._missed = 0
-        self.is_silent = False
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """True from the first ping that was not answered: who asks the engine now may wait in vain."""
-        return self._missed > 0
+        self._is_silent = False
+        self.is_in_doubt = False  # from the first ping without an answer: who asks it now may wait in vain
 
     async def run(self) -> None:
         """Asks for as long as it is not cancelled."""
@@ -60,15 +56,15 @@ class Pulse:
                 self._missed += 1
                 why = str(error)
             most = max(SILENT_BEATS, math.ceil(SILENT_MIN_S / period_s))
-            self._set(self._missed >= most, why)
+            self._set(self._missed >= most, self._missed > 0, why)
             await asyncio.sleep(max(0.0, began + period_s - loop.time()))
 
-    def _set(self, is_silent: bool, why: str) -> None:
-        if is_silent == self.is_silent:
+    def _set(self, is_silent: bool, is_in_doubt: bool, why: str) -> None:
+        if (is_silent, is_in_doubt) == (self._is_silent, self.is_in_doubt):
             return
-        self.is_silent = is_silent
         if is_silent:
             log.error("engine.silent", error=why, pings=self._missed)
-        else:
+        elif self._is_silent:
             log.info("engine.answers")
-        self._changed(is_silent)
+        self._is_silent, self.is_in_doubt = is_silent, is_in_doubt
+        self._changed(is_silent, is_in_doubt)

@@ -63,6 +63,7 @@ class Session:
         self._features: frozenset[str] = frozenset()  # of the manager
         self._beat_timer: asyncio.TimerHandle | None = None
         self._engine_is_silent = False
+        self._heartbeat = _HEARTBEAT
         self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
         self._heard_at = 0.0
         self._lost = asyncio.Event()
@@ -104,10 +105,12 @@ class Session:
         """True where a session stands, with a manager that understands what earlier ones did not."""
         return self.is_registered and feature in self._features
 
-    def say_engine(self, is_silent: bool) -> None:
+    def say_engine(self, is_silent: bool, is_in_doubt: bool) -> None:
         """Tells the leader whether the engine answers: now, and with each heartbeat."""
         self._engine_is_silent = is_silent
-        self.send(messages.Heartbeat(is_silent))
+        heartbeat = messages.Heartbeat(is_silent, is_in_doubt)
+        self._heartbeat = messages.encode(heartbeat)
+        self.send(heartbeat)
 
     @property
     def heartbeat_s(self) -> float:
@@ -252,7 +255,7 @@ class Session:
             log.warning("session.silent", silent_s=round(now - self._heard_at, 1))
             connection.close()
             return
-        connection.send(_SILENT_HEARTBEAT if self._engine_is_silent else _HEARTBEAT)
+        connection.send(self._heartbeat)
         self._beat_later()
 
     def _drop_line(self, reason: str) -> None:
@@ -289,4 +292,3 @@ class _Line:
 
 
 _HEARTBEAT = messages.encode(messages.Heartbeat())
-_SILENT_HEARTBEAT = messages.encode(messages.Heartbeat(engine_is_silent=True))

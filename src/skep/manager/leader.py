@@ -147,7 +147,7 @@ class Leader:
         on(Register, self.tasks.began)
         on(Register, self._registered)
         on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
-        on(Heartbeat, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
         on(Renew, self.certificates.renew)

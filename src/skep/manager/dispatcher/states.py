@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
-from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN, NodeStatus
+from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN, Node, NodeStatus
+from skep.rpc.messages import Heartbeat
 from skep.runtime.clock import Clock
 from skep.store.view import View
 
@@ -21,9 +22,18 @@ class NodeStates:
         self._view = view
         self._clock = clock
         self._changed = changed
+        self._in_doubt: set[str] = set()  # nodes whose engine did not answer just now
+
+    def heard(self, node_id: str, said: Heartbeat) -> None:
+        """A node with a session has said whether its engine answers."""
+        if said.engine_is_in_doubt:
+            self._in_doubt.add(node_id)
+        else:
+            self._in_doubt.discard(node_id)
+        self.came(node_id, said.engine_is_silent)
 
     def came(self, node_id: str, engine_is_silent: bool = False) -> None:
-        """The node has a session, and says whether its engine answers: first, and with each heartbeat."""
+        """The node has a session."""
         before = self._view.node_state(node_id)
         state, message = READY, ""
         if engine_is_silent:
@@ -35,18 +45,21 @@ class NodeStates:
         self._put(node_id, NodeStatus(state, message, self._clock.now()))
 
     def _without_engine(self, node_id: str, before: NodeStatus) -> str:
-        """Down, so that others do its work. Where there are none, nothing is won by that, and all that it
-        runs would start anew afterwards: then nobody knows what it does, and it is given nothing."""
+        """Down, so that others do its work. Where there are none, or all of them have just the same trouble,
+        nothing is won by that, and all that it runs would start anew afterwards: then nobody knows what it
+        does, and it is given nothing."""
         if before.engine_is_silent and before.state == DOWN:
             return DOWN
-        view = self._view
-        ready = (n for n, status in view.node_status.items() if status.state == READY and n != node_id)
-        others = (view.nodes.get(n) for n in ready)
-        takes = any(node is not None and node.spec.availability == "active" for node in others)
-        return DOWN if takes else UNKNOWN
+        others = self._view.nodes.values()
+        return DOWN if any(self._may_help(node) for node in others if node.id != node_id) else UNKNOWN
+
+    def _may_help(self, node: Node) -> bool:
+        is_ready = self._view.node_state(node.id).state == READY
+        return is_ready and node.spec.availability == "active" and node.id not in self._in_doubt
 
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""
+        self._in_doubt.discard(node_id)
         if node_id not in self._view.nodes:
             return
         log.warning("node.down", node_id=node_id)

@@ -41,10 +41,11 @@ class Registered(Struct, frozen=True, tag="registered"):
 
 
 class Heartbeat(Struct, frozen=True, tag="hb", omit_defaults=True):
-    """I am here. `engine_is_silent`: my engine has not answered for so long that others should do my work;
-    earlier managers pass over it."""
+    """I am here. `engine_is_silent`: my engine has not answered for so long that others should do my work.
+    `engine_is_in_doubt`: it did not answer just now. Earlier managers pass over both."""
 
     engine_is_silent: bool = False
+    engine_is_in_doubt: bool = False
 
 
 class HeartbeatAck(Struct, frozen=True, tag="hb-ack"):

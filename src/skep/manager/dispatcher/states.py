@@ -38,7 +38,8 @@ class NodeStates:
         state, message = READY, ""
         if engine_is_silent:
             state, message = self._without_engine(node_id, before), ENGINE_SILENT
-        if (before.state, before.message) == (state, message) or node_id not in self._view.nodes:
+        is_known = (before.state, before.engine_is_silent) == (state, engine_is_silent)
+        if is_known or node_id not in self._view.nodes:
             return
         if engine_is_silent:
             log.warning("node.engine_silent", node_id=node_id, state=state)

@@ -51,8 +51,8 @@ class Engine:
 
     socket_path = "/run/docker.sock"
 
-    async def get_json(self, path: str) -> dict[str, Any]:
-        return {"Warnings": ["WARNING: No swap limit support"]}
+    async def latest(self, path: str) -> tuple[dict[str, Any], str]:
+        return {"Warnings": ["WARNING: No swap limit support"]}, ""
 
 
 @pytest.mark.parametrize("leads", [True, False])

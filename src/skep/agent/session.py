@@ -28,6 +28,7 @@ NEXT_S = 0.1  # before the next manager of the list is tried
 # unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
+REFUSED_S = 10.0  # before a node comes again whose words were refused: they are likely to be the same
 RENEW_S = 10.0  # a certificate is signed in less than a millisecond
 ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB
 
@@ -70,6 +71,7 @@ class Session:
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()  # set when there is no sense in waiting before the next try
         self._removed = False
+        self._is_refused = False
         self._stood = False  # the last connection became a session
         self._redirect = ""  # where the leader is, by the word of a manager that is not
         self._renewed: asyncio.Future[messages.Renewed] | None = None
@@ -185,6 +187,9 @@ class Session:
                     self.trouble = f"manager {address}: {error}"
                 if self._removed:
                     return
+                if self._is_refused:
+                    self._is_refused = False
+                    await self._wait(REFUSED_S)
                 if self._redirect or (left and left[0] != address):
                     await asyncio.sleep(NEXT_S)
                     continue
@@ -286,6 +291,9 @@ class Session:
         self._redirect = message.leader
         if message.kind == "removed":
             self._removed = True
+        if message.kind == messages.REFUSED:
+            self._is_refused, self.trouble = True, f"manager {self._address}: {message.message}"
+            log.error("session.refused", manager=self._address, reason=message.message)
         if self._on_goodbye is not None:
             self._on_goodbye(message.kind, message.message)
         if self._connection is not None:

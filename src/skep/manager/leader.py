@@ -97,7 +97,7 @@ class Leader:
         self._writer = NodeWriter(store, fence, view, self.node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
@@ -181,9 +181,9 @@ class Leader:
                 if error is not None and not _is_deposed(error):
                     raise error
         finally:
-            for work in (*works, *self._asking):
+            for work in (*works, *self._asking.values()):
                 work.cancel()
-            await asyncio.gather(*works, *self._asking, return_exceptions=True)
+            await asyncio.gather(*works, *self._asking.values(), return_exceptions=True)
             self.logs.stop()
             self.dispatcher.stop()
 
@@ -218,13 +218,15 @@ class Leader:
         self._writer.describe(node_id, description, remote_host, manager_addr)
 
     def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
-        work = asyncio.ensure_future(self._let_manage(node_id, manager_addr))
-        self._asking.add(work)
-        work.add_done_callback(self._asking.discard)
+        known = self._asking.get(node_id)
+        if known is not None and not known.done():
+            return  # it is answered soon, and asks again where its address is another meanwhile
+        self._asking[node_id] = asyncio.ensure_future(self._let_manage(node_id, manager_addr))
 
     async def _let_manage(self, node_id: str, manager_addr: str) -> None:
         node = self.view.nodes.get(node_id)
-        if node is not None and node.manager_addr != manager_addr:
+        is_to_be = node is not None and node.spec.role == "manager"
+        if node is not None and is_to_be and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
         self.dispatcher.answer(node_id, await self.membership.add(node_id))
 

@@ -267,7 +267,7 @@ class Goodbye(Struct, frozen=True, tag="goodbye"):
     """The manager ends the session.
 
     `kind`: not-leader (try `leader`, where it is known, then `managers`), removed (leave the swarm),
-    replaced (a newer session took over).
+    replaced (a newer session took over), refused (what the node says cannot be: `message` says what).
     """
 
     kind: str
@@ -294,10 +294,14 @@ FromManager = (
     | Goodbye
 )
 
+REFUSED = "refused"  # a kind of `Goodbye`
 LOGS = "logs"  # a feature: the node understands `ReadLogs`
 ATTACH = "attach"  # a feature: the node understands `SayAddresses`, the manager `Attach` and `HasAddresses`
 
 encode = msgspec.msgpack.Encoder().encode
+# What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in
+# lists without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
 _from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
 
@@ -314,7 +318,7 @@ def decode_from_agent(frame: bytes) -> FromAgent:
     """Errors: `Invalid` for a frame that is none of ours."""
     try:
         return _from_agent.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of an agent: {error}") from error
 
 
@@ -330,5 +334,5 @@ def decode_from_manager(frame: bytes) -> FromManager:
     """Errors: `Invalid` for a frame that is none of ours."""
     try:
         return _from_manager.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of a manager: {error}") from error

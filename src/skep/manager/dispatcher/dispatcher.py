@@ -6,6 +6,7 @@ what others must decide about. Cost: a heartbeat touches its own session; a comm
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Iterable
 
@@ -21,6 +22,7 @@ from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
 
 from .assignments import Sent, complete, difference, frames, is_news
+from .guard import Guard
 from .materials import given, withdrawn
 from .port import Listener
 from .presence import Presence
@@ -31,7 +33,6 @@ log = structlog.get_logger()
 
 KNOWN_FEATURES = (messages.LOGS, messages.ATTACH)  # of agents
 OWN_FEATURES = [messages.ATTACH]
-DESCRIPTION_MAX_BYTES = 100_000  # some 2 kB as a rule; many labels and devices are some 10 kB
 
 
 class _Session:
@@ -61,6 +62,7 @@ class Dispatcher:
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(lambda: self.heartbeat_s, self._silent, self._down)
         self._reports = Reports(self._reported)
+        self.guard = Guard()
         self._stopped = False
         self._ack = b""
         self._ack_heartbeat_s = 0.0
@@ -239,6 +241,20 @@ class Dispatcher:
     def has_tls(self, node_id: str, has: messages.HasTls) -> None:
         self._listener.has_tls(node_id, has)
 
+    def refuse(self, node_id: str, connection: Connection, reason: str) -> None:
+        """Ends a session, or what was to become one, whose node says what cannot be, or too much. The node's
+        message says why until it is down, or another manager leads."""
+        log.warning("session.refused", node_id=node_id, reason=reason)
+        said = f"what the node said was refused, and its session ended: {reason}"
+        if node_id in self._view.nodes:
+            state = self._view.node_state(node_id)
+            self._view.put_node_status(node_id, replace(state, message=said))
+        if self.is_current(node_id, connection):
+            self.closed(node_id, reason)
+        goodbye = messages.Goodbye(messages.REFUSED, f"the manager refuses what this node says: {reason}")
+        connection.send(messages.encode(goodbye))
+        connection.close()
+
     def closed(self, node_id: str, reason: str) -> None:
         """A registered node's connection broke: it has a short grace to come back."""
         del self._sessions[node_id]
@@ -252,12 +268,11 @@ class Dispatcher:
     def _reported(self, node_id: str, frame: bytes) -> None:
         view, listener = self._view, self._listener
         try:
-            items = messages.decode_statuses(frame)
+            items = self.guard.read_report(frame)
         except Invalid as error:
-            log.warning("session.garbage", node_id=node_id, error=str(error))
             session = self._sessions.get(node_id)
             if session is not None:
-                session.connection.close()
+                self.refuse(node_id, session.connection, str(error))
             return
         tasks = view.tasks
         for task_id, status in items:
@@ -290,10 +305,11 @@ class Dispatcher:
         if node_id not in self._view.nodes:
             return
         log.warning("node.down", node_id=node_id)
-        before = self._view.node_state(node_id).state
-        status = NodeStatus(DOWN, "heartbeat failure", self._clock.now())
+        known = self._view.node_state(node_id)
+        message = known.message if known.state == DOWN else _together("heartbeat failure", known.message)
+        status = NodeStatus(DOWN, message, self._clock.now())
         self._view.put_node_status(node_id, status)
-        self._listener.node_changed(node_id, before)
+        self._listener.node_changed(node_id, known.state)
 
 
 class SessionHandler:
@@ -304,26 +320,29 @@ class SessionHandler:
         self._dispatcher = dispatcher
         self._connection = connection
         self._node_id = connection.identity.node_id
+        self._is_refused = False
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do until the node registers."""
 
     def frame(self, data: bytes) -> None:
+        if self._is_refused:
+            return  # what came behind, in the same moment
+        try:
+            self._take(data)
+        except Invalid as error:
+            self._is_refused = True
+            self._dispatcher.refuse(self._node_id, self._connection, str(error))
+
+    def _take(self, data: bytes) -> None:
+        """Errors: `Invalid` for what makes no sense, or is too much."""
+        guard, now = self._dispatcher.guard, asyncio.get_running_loop().time()
         if messages.is_statuses(data):
+            guard.count_report(self._node_id, data, now)
             if self._dispatcher.is_current(self._node_id, self._connection):
                 self._dispatcher.statuses(self._node_id, data)
             return
-        try:
-            message = messages.decode_from_agent(data)
-        except Invalid as error:
-            log.warning("session.garbage", node_id=self._node_id, error=str(error))
-            self._connection.close()
-            return
-        if isinstance(message, messages.Register | messages.Described) and len(data) > DESCRIPTION_MAX_BYTES:
-            said = f"it describes itself in {len(data)} bytes, {DESCRIPTION_MAX_BYTES} may be"
-            log.warning("session.garbage", node_id=self._node_id, error=said)
-            self._connection.close()
-            return
+        message = guard.read(self._node_id, data, now)
         if isinstance(message, messages.Register):
             self._dispatcher.register(self._connection, message)
         elif not self._dispatcher.is_current(self._node_id, self._connection):
@@ -346,6 +365,10 @@ class SessionHandler:
     def closed(self, reason: str) -> None:
         if self._dispatcher.is_current(self._node_id, self._connection):
             self._dispatcher.closed(self._node_id, reason)
+
+
+def _together(*messages: str) -> str:
+    return "; ".join(filter(None, messages))
 
 
 @functools.cache

@@ -33,7 +33,8 @@ class Listener(Protocol):
         """A node told what its certificate is."""
 
     def about_attachments(self, node_id: str, said: messages.Attach | messages.HasAddresses) -> None:
-        """A node asks for an address for a single container, or told which are in use."""
+        """A node asks for an address for a single container, or told which are in use. Errors: `Invalid`
+        where those cannot be."""
 
     def node_registered(self, node_id: str) -> None:
         """A node has a session, a new one."""

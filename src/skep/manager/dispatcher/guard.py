@@ -1,0 +1,50 @@
+"""The door of the nodes' port: what an agent says is checked, and counted, before anybody acts upon it.
+
+Who holds a worker's certificate may be anybody. What it says is one of our messages, makes sense
+(`rpc.checking`), and is no more than a node can have to say; else its session ends with the reason.
+"""
+
+from __future__ import annotations
+
+from skep.manager.rates import Rates
+from skep.model.task import TaskStatus
+from skep.rpc import messages
+from skep.rpc.checking import check, check_statuses
+from skep.runtime.errors import Invalid
+
+# All but reports; ten heartbeats count as one, for many come at once to a leader that stood still. A node
+# with many containers on networks says two things for each that is made; the largest, a description, costs a
+# millisecond.
+MESSAGES_BURST, MESSAGES_PER_S = 200, 20
+HEARTBEAT = 0.1
+# Of statuses: 100,000 tasks of one node are 15 MB, said at once when a session begins. Some thousand tasks
+# that go through their states in a second are 1 MB; to take in 2 MB costs a tenth of the leader's time.
+STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S = 32 << 20, 2 << 20
+
+
+class Guard:
+    """Of one leader, for all its sessions: who comes again at once is no better off. Errors: `Invalid`."""
+
+    def __init__(self) -> None:
+        self._messages = Rates(MESSAGES_BURST, MESSAGES_PER_S)
+        self._statuses = Rates(STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S)
+
+    def read(self, node_id: str, frame: bytes, now: float) -> messages.FromAgent:
+        """Returns what a node says; reports have a way of their own."""
+        message = messages.decode_from_agent(frame)
+        count = HEARTBEAT if isinstance(message, messages.Heartbeat) else 1.0
+        if not self._messages.take(node_id, now, count):
+            raise Invalid(f"it says more than {MESSAGES_PER_S} things a second")
+        check(message)
+        return message
+
+    def count_report(self, node_id: str, frame: bytes, now: float) -> None:
+        """A report has come, and is not read yet."""
+        if not self._statuses.take(node_id, now, len(frame)):
+            raise Invalid(f"it reports more than {STATUSES_BYTES_PER_S >> 20} MB a second of its tasks")
+
+    def read_report(self, frame: bytes) -> list[tuple[str, TaskStatus]]:
+        """Returns what a node reports."""
+        items = messages.decode_statuses(frame)
+        check_statuses(items)
+        return items

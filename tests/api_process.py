@@ -120,6 +120,7 @@ class Api:
         self.session = session
         self.node = node
         self.new_id = id_source(rng)
+        self.leading: asyncio.Future[None]  # it ends where the leader cannot go on
 
     @property
     def leader(self) -> Leader:
@@ -174,7 +175,9 @@ async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
         await api.listen_unix(Path(socket))
         try:
             async with ClientSession(connector=UnixConnector(socket, limit=0)) as session:
-                yield Api(socket, session, node, rng)
+                made = Api(socket, session, node, rng)
+                made.leading = leading
+                yield made
         finally:
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)

@@ -110,7 +110,7 @@ class Port:
         for path in ("/tasks", "/nodes", "/services", "/networks", "/info"):
             answer = await self.api.ask("GET", path)
             assert answer.status == 200, (path, answer.message)
-            answer.json
+            assert answer.json is not None
 
     async def message_of(self, node: Node) -> str:
         answer = await self.api.ask("GET", f"/nodes/{node.id}")

@@ -111,7 +111,7 @@ def _changed_at(message: Struct, path: tuple[Any, ...], kind: Any) -> st.SearchS
 
 
 def _leaves(value: Any, kind: Any = None, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    found = [(path, kind)] if kind is not None else []
+    found = [(path, kind)] if kind is not None and not isinstance(value, Struct) else []
     if isinstance(value, Struct):
         hints = typing.get_type_hints(type(value), include_extras=True)
         for name in value.__struct_fields__:

@@ -20,8 +20,8 @@ from skep.store.view import View
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PER_NODE_MAX = 1000  # a Linux bridge has 1,024 ports; removing a node forgets them in one transaction
-# Of a network's addresses one node's single containers may have at most three quarters: the others' tasks and
-# containers need some too, whatever that node says. Of the smallest networks, eight.
+# Of the addresses that a network gives out, one node's single containers may have at most three quarters: the
+# others' tasks and containers need some too, whatever that node says. Of the smallest networks, eight.
 SHARE, SHARE_MIN = 0.75, 8
 
 
@@ -47,7 +47,7 @@ def attach(
             f"this node has {PER_NODE_MAX} containers on the swarm's networks, and may have no more"
         )
     share = _share(view, book)
-    if _held_on(view, node_id, network.id) >= share:
+    if _held_of(view, node_id, network.id, book) >= share:
         raise Conflict(f"this node has {share} containers on network {name}, and may have no more")
     address = _wanted(book, network, wanted) if wanted else ""
     taken = take(book, node_id, attachment_id, address)
@@ -76,7 +76,12 @@ def check_in_use(view: View, in_use: Iterable[TaskAddress]) -> None:
 
 
 def recount(
-    view: View, node_id: str, in_use: Iterable[TaskAddress], new_id: NewId, now: float, most: int
+    view: View,
+    node_id: str,
+    in_use: Iterable[TaskAddress],
+    new_id: NewId,
+    now: float,
+    most: int = PER_NODE_MAX,
 ) -> tuple[list[Attachment], list[Attachment]]:
     """Compares what the node's containers have with what it holds. Returns the attachments that nobody uses
     any more, and at most so many that are missing: of a node that outlived a store that was restored. An
@@ -91,9 +96,12 @@ def recount(
         if len(missing) >= most:
             break
         network_id = each.network_id
+        book = view.claims.books.get(network_id)
+        if book is None or not _is_free(book, node_id, each):
+            continue
         if network_id not in counts:
-            counts[network_id] = _held_on(view, node_id, network_id)
-        if _is_free(view, node_id, each) and counts[network_id] < _share(view, view.claims.books[network_id]):
+            counts[network_id] = _held_of(view, node_id, network_id, book)
+        if counts[network_id] < _share(view, book):
             counts[network_id] += 1
             missing.append(Attachment(new_id(), node_id, each, now))
     return unused, missing
@@ -103,8 +111,10 @@ def _key(address: TaskAddress) -> tuple[str, str]:
     return address.network_id, address.address
 
 
-def _held_on(view: View, node_id: str, network_id: str) -> int:
-    return sum(each.address.network_id == network_id for each in view.attached.get(node_id, {}).values())
+def _held_of(view: View, node_id: str, network_id: str, book: AddressBook) -> int:
+    """Returns how many addresses that the network gives out the node's single containers have."""
+    held = (each.address for each in view.attached.get(node_id, {}).values())
+    return sum(each.network_id == network_id and book.is_of_range(each.address) for each in held)
 
 
 def _share(view: View, book: AddressBook) -> int:
@@ -112,10 +122,9 @@ def _share(view: View, book: AddressBook) -> int:
     return book.size if len(view.nodes) < 2 else max(SHARE_MIN, int(book.size * SHARE))
 
 
-def _is_free(view: View, node_id: str, address: TaskAddress) -> bool:
-    """True where nobody else has the address, nor that of the node's bridge."""
-    book = view.claims.books.get(address.network_id)
-    if book is None or address.address in book.holders:
+def _is_free(book: AddressBook, node_id: str, address: TaskAddress) -> bool:
+    """True where nobody has the address, and nobody else that of the node's bridge."""
+    if address.address in book.holders:
         return False
     is_own = book.holders.get(address.gateway, node_id) == node_id
     return is_own and book.gateway_of(node_id) in ("", address.gateway)

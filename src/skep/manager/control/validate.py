@@ -11,7 +11,7 @@ from collections import Counter
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.docker_socket import wants_engine
-from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
+from skep.model.resources import CPUS_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import template_values
 from skep.model.template_use import expanded
@@ -210,12 +210,6 @@ def _resources(resources: ResourceRequirements) -> None:
             raise Invalid(
                 "invalid generic resource: neither a kind nor how many of it"
             )  # Docker's API crashes
-        discrete = wanted.discrete_resource_spec
-        if discrete is not None and discrete.value > GENERIC_MAX:
-            raise Invalid(
-                f"invalid generic resource: {discrete.value} {discrete.kind[:100]}:"
-                f" Must be at most {GENERIC_MAX}"
-            )
 
 
 def _swap(resources: ResourceRequirements) -> None:

@@ -24,6 +24,7 @@ from skep.rpc.messages import (
 )
 from skep.rpc.port import Connection
 from skep.rpc.tls import client_context, server_context
+from skep.store.port import Store
 from tests.api_process import Api, running_api
 
 WAIT_S = 10.0
@@ -145,8 +146,8 @@ async def until(test: Callable[[], object], what: str) -> None:
 
 
 @asynccontextmanager
-async def running_port() -> AsyncIterator[Port]:
-    async with running_api() as api:
+async def running_port(store: Store | None = None) -> AsyncIterator[Port]:
+    async with running_api(store=store) as api:
         cluster = api.leader.view.cluster
         assert cluster is not None
         authority, server, leader = (

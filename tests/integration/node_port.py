@@ -162,7 +162,7 @@ async def running_port(store: Store | None = None) -> AsyncIterator[Port]:
             "127.0.0.1",
             0,
             context,
-            lambda connection: Reception(connection, leader.dispatcher.open, None, leader.logs.accept),
+            lambda connection: Reception(connection, leader.sessions.open, None, leader.logs.accept),
         )
         try:
             yield port

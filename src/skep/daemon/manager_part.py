@@ -291,7 +291,7 @@ class ManagerPart:
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
+        return leader.sessions.open(connection) if leader is not None and leader.is_sure else None
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""

@@ -6,10 +6,11 @@ Who holds a worker's certificate may be anybody. What it says is one of our mess
 
 from __future__ import annotations
 
+import asyncio
+
 from skep.manager.rates import Rates
-from skep.model.task import TaskStatus
 from skep.rpc import messages
-from skep.rpc.checking import check, check_statuses
+from skep.rpc.checking import check
 from skep.runtime.errors import Invalid
 
 # All but reports; ten heartbeats count as one, for many come at once to a leader that stood still. A node
@@ -29,22 +30,16 @@ class Guard:
         self._messages = Rates(MESSAGES_BURST, MESSAGES_PER_S)
         self._statuses = Rates(STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S)
 
-    def read(self, node_id: str, frame: bytes, now: float) -> messages.FromAgent:
-        """Returns what a node says; reports have a way of their own."""
+    def read(self, node_id: str, frame: bytes) -> messages.FromAgent | None:
+        """Returns what a node says; None for a report, which is not read yet: `check_statuses` it then."""
+        now = asyncio.get_running_loop().time()
+        if messages.is_statuses(frame):
+            if not self._statuses.take(node_id, now, len(frame)):
+                raise Invalid(f"it reports more than {STATUSES_BYTES_PER_S >> 20} MB a second of its tasks")
+            return None
         message = messages.decode_from_agent(frame)
         count = HEARTBEAT if isinstance(message, messages.Heartbeat) else 1.0
         if not self._messages.take(node_id, now, count):
             raise Invalid(f"it says more than {MESSAGES_PER_S} things a second")
         check(message)
         return message
-
-    def count_report(self, node_id: str, frame: bytes, now: float) -> None:
-        """A report has come, and is not read yet."""
-        if not self._statuses.take(node_id, now, len(frame)):
-            raise Invalid(f"it reports more than {STATUSES_BYTES_PER_S >> 20} MB a second of its tasks")
-
-    def read_report(self, frame: bytes) -> list[tuple[str, TaskStatus]]:
-        """Returns what a node reports."""
-        items = messages.decode_statuses(frame)
-        check_statuses(items)
-        return items

@@ -49,11 +49,9 @@ class Reports:
 
     def _next(self) -> None:
         self._turn = None
-        try:
-            self._take_some(TURN_BYTES)
-        finally:  # one that cannot be taken in keeps nobody else's waiting
-            if self._waiting:
-                self._turn = asyncio.get_running_loop().call_soon(self._next)
+        self._take_some(TURN_BYTES)
+        if self._waiting:
+            self._turn = asyncio.get_running_loop().call_soon(self._next)
 
     def _take_some(self, most: int) -> None:
         taken = 0

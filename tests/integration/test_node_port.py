@@ -18,6 +18,8 @@ from skep.rpc.messages import (
     FromAgent,
     HasAddresses,
     HasTls,
+    Heartbeat,
+    HeartbeatAck,
     Manage,
     NotAttached,
     Register,
@@ -235,3 +237,37 @@ async def test_reservations_of_2_62_are_refused(port: Port) -> None:
         }
         answer = await port.api.ask("POST", "/services/create", spec)
         assert (answer.status, "at most" in answer.message) == (400, True), answer.message
+
+
+async def test_a_node_that_stays_away_is_down_and_still_says_why(port: Port) -> None:
+    node = await (await port.enrolled()).register(GOOD)
+    node.say(Manage("nowhere"))
+    await node.refusal()
+    assert (await port.message_of(node)).startswith("what the node said was refused, and its session ended: ")
+    states = port.api.leader._states
+    for _ in range(2):  # a change of the node has it waited for anew
+        states.gone(node.id)
+        assert (await port.message_of(node)).startswith("heartbeat failure; what the node said was refused")
+    await node.register(GOOD)
+    assert await port.message_of(node) == ""
+
+
+async def test_who_says_too_much_is_cut_off_and_heartbeats_are_not_too_much(port: Port) -> None:
+    node = await (await port.enrolled()).register(GOOD)
+    for _ in range(1000):
+        node.say(Heartbeat())
+    await until(lambda: sum(isinstance(each, HeartbeatAck) for each in node.heard) == 1000, "it is answered")
+    for _ in range(200):
+        node.say(HasTls("a", "b"))
+    assert "more than 20 things a second" in await node.refusal()
+    await node.connect()
+    node.say(Register(GOOD))
+    assert "more than 20 things a second" in await node.refusal(), "a new line is no better"
+
+
+async def test_reports_without_end_are_cut_off(port: Port) -> None:
+    node, task_id = await worker_with_task(port)
+    report = encode(Statuses([(task_id, TaskStatus(RUNNING, 1.0, "x" * 1000))] * 1000))
+    for _ in range(40):
+        node.say(report)
+    assert "more than 2 MB a second" in await node.refusal()

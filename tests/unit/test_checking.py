@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +18,14 @@ from skep.model.states import ASSIGNED, COMPLETE, FAILED, ORPHANED, REMOVE, RUNN
 from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc import messages
 from skep.rpc.certificates import new_key_and_request
-from skep.rpc.checking import IN_USE_MAX, REQUEST_MAX_BYTES, check, check_enrolment, check_statuses
+from skep.rpc.checking import (
+    _CHECKS,
+    IN_USE_MAX,
+    REQUEST_MAX_BYTES,
+    check,
+    check_enrolment,
+    check_statuses,
+)
 from skep.rpc.enrolment_messages import Enrol
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid
@@ -199,3 +207,9 @@ def test_a_status_that_cannot_be_is_named(why: str) -> None:
     good = TaskStatus(RUNNING, 1.0)
     with pytest.raises(Invalid, match=f"of task 't2' {why}"):
         check_statuses([("t1", good), ("t2", WRONG_STATUS[why]), ("t3", good)])
+
+
+def test_a_new_message_is_checked_or_needs_no_check() -> None:
+    """Whoever adds one says which."""
+    unchecked = {messages.Heartbeat, messages.Statuses}  # it says nothing; when it is taken in
+    assert set(_CHECKS) | unchecked == set(typing.get_args(messages.FromAgent))

@@ -25,9 +25,10 @@ class Rates:
 
     def take(self, node_id: str, now: float, count: float = 1.0) -> bool:
         """Returns whether the node may do that many things now, and counts them where it may."""
-        if self.left(node_id, now) < count:
+        left = self.left(node_id, now)
+        if left < count:
             return False
-        self.spend(node_id, now, count)
+        self._left[node_id] = (left - count, now)
         return True
 
     def wait_s(self, node_id: str, now: float) -> float:

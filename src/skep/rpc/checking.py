@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from skep.model.bounds import (
     ADDRESS_MAX_BYTES,
@@ -56,23 +57,9 @@ _HOST_PORT = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):([0
 
 def check(message: messages.FromAgent) -> None:
     """Checks any message of an agent's but its statuses, which are checked when they are taken in."""
-    if isinstance(message, messages.Register):
-        check_description(message.description)
-        check_manager_address(message.manager_addr)
-        _check_features(message.features)
-    elif isinstance(message, messages.Described):
-        check_description(message.description)
-    elif isinstance(message, messages.Manage):
-        check_manager_address(message.manager_addr)
-    elif isinstance(message, messages.Renew):
-        check_request(message.request_pem)
-    elif isinstance(message, messages.HasTls):
-        for digest in (message.issuer, message.trust):
-            _match("a digest of its certificate's", digest, _ID, DIGEST_MAX_BYTES)
-    elif isinstance(message, messages.Attach):
-        _check_attach(message)
-    elif isinstance(message, messages.HasAddresses):
-        check_in_use(message.in_use)
+    checks = _CHECKS.get(type(message))
+    if checks is not None:
+        checks(message)
 
 
 def check_enrolment(asked: enrolment_messages.Enrol) -> None:
@@ -148,6 +135,17 @@ def check_in_use(in_use: list[TaskAddress]) -> None:
         for text in (each.address, each.gateway):
             if not _is_interface(text):
                 raise Invalid(f"it says that address {_shown(text)} is in use, which is none")
+
+
+def _check_register(said: messages.Register) -> None:
+    check_description(said.description)
+    check_manager_address(said.manager_addr)
+    _check_features(said.features)
+
+
+def _check_tls(has: messages.HasTls) -> None:
+    for digest in (has.issuer, has.trust):
+        _match("a digest of its certificate's", digest, _ID, DIGEST_MAX_BYTES)
 
 
 def _check_attach(asked: messages.Attach) -> None:
@@ -240,3 +238,14 @@ def _shown(value: object) -> str:
     """Returns what was wrong as it may be logged and shown: its begin, quoted, in ASCII."""
     text = ascii(value)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    messages.Register: _check_register,
+    messages.Described: lambda said: check_description(said.description),
+    messages.Renew: lambda asked: check_request(asked.request_pem),
+    messages.HasTls: _check_tls,
+    messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
+    messages.Attach: _check_attach,
+    messages.HasAddresses: lambda said: check_in_use(said.in_use),
+}

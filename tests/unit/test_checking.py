@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import typing
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.manager.ca.authority import Authority, new_root
 from skep.model.bounds import NODE_DESCRIPTION_MAX_BYTES, NODE_LABELS_MAX_BYTES
 from skep.model.container import DiscreteGenericResource, GenericResource, NamedGenericResource
 from skep.model.generic import parse_resource
@@ -213,3 +218,27 @@ def test_a_new_message_is_checked_or_needs_no_check() -> None:
     """Whoever adds one says which."""
     unchecked = {messages.Heartbeat, messages.Statuses}  # it says nothing; when it is taken in
     assert set(_CHECKS) | unchecked == set(typing.get_args(messages.FromAgent))
+
+
+def request_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM)
+
+
+def test_only_requests_of_our_kind_are_signed() -> None:
+    """What others cost to check is for who sends them to say."""
+    authority = Authority(*new_root(0.0))
+    elliptic, largest = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
+    good = request_of(elliptic)
+    assert authority.sign(good, "n", "worker", "c", 0.0, 60.0)
+    body = base64.b64decode(b"".join(good.splitlines()[1:-1]))
+    broken = (
+        body[:n] + bytes([body[n] ^ flip]) + body[n + 1 :] for n in range(len(body)) for flip in (1, 0x80)
+    )
+    pems = (b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(each) for each in broken)
+    ends = b"-----END CERTIFICATE REQUEST-----\n"
+    others = (request_of(largest), request_of(ed25519.Ed25519PrivateKey.generate()), b"", b"x" * 100)
+    for request in (*(pem + ends for pem in pems), *others):
+        with pytest.raises(Invalid, match="the certificate request"):
+            authority.sign(request, "n", "worker", "c", 0.0, 60.0)

@@ -67,12 +67,12 @@ class Enrolling:
         cluster = leader.view.cluster if leader is not None else None
         if leader is None or cluster is None or not leader.is_sure:
             raise NoLeader("the swarm has no leader at the moment; try again")
-        check_enrolment(request)
-        if not is_id(asked.node_id):
-            raise Invalid("the manager that the node came to gives it an id that is none")
         role = role_of_token(
             request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
         )
+        check_enrolment(request)
+        if not is_id(asked.node_id):
+            raise Invalid("the manager that the node came to gives it an id that is none")
         certificate = self._issuer.certificate(cluster, asked.node_id, role, request.request_pem)
         if asked.node_id not in leader.view.nodes:
             availability = request.availability or "active"

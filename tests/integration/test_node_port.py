@@ -252,7 +252,9 @@ async def test_a_node_that_stays_away_is_down_and_still_says_why(port: Port) -> 
     assert await port.message_of(node) == ""
 
 
-async def test_who_says_too_much_is_cut_off_and_heartbeats_are_not_too_much(port: Port) -> None:
+async def test_who_says_too_much_is_cut_off_and_heartbeats_are_not_too_much(
+    port: Port, capsys: pytest.CaptureFixture[str]
+) -> None:
     node = await (await port.enrolled()).register(GOOD)
     for _ in range(1000):
         node.say(Heartbeat())
@@ -262,7 +264,10 @@ async def test_who_says_too_much_is_cut_off_and_heartbeats_are_not_too_much(port
     assert "more than 20 things a second" in await node.refusal()
     await node.connect()
     node.say(Register(GOOD))
+    for _ in range(100):
+        node.say(HasTls("a", "b"))
     assert "more than 20 things a second" in await node.refusal(), "a new line is no better"
+    assert capsys.readouterr().out.count("session.refused") == 2, "the log is not filled either"
 
 
 async def test_reports_without_end_are_cut_off(port: Port) -> None:

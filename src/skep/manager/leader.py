@@ -49,6 +49,7 @@ from skep.rpc.messages import (
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import Denied, SkepError
 from skep.runtime.ids import NewId
+from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
 from skep.store.port import Members, Store
 from skep.store.view import View, slot_key
@@ -172,6 +173,7 @@ class Leader:
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
+        store = BoundedStore(store)
         view = await load(store)
         view.led_since = clock.now()
         # After the load, which had the local member catch up: a manager must never be taken for none.

@@ -178,15 +178,15 @@ class Sessions:
 
     # Called by the handlers of connections
 
-    def received(self, connection: Connection, node_id: str, frame: bytes) -> None:
-        """Hands on what a node says; never raises."""
+    def received(self, connection: Connection, node_id: str, frame: bytes) -> bool:
+        """Hands on what a node says; never raises. False where it is refused, and the connection ends."""
         try:
             message = self._guard.read(node_id, frame)
             if isinstance(message, messages.Register):
                 if not self._register(connection, node_id, message):
-                    return
+                    return True
             elif not self._is_current(node_id, connection):
-                return  # a session that was replaced, or never opened: its words no longer count
+                return True  # a session that was replaced, or never opened: its words no longer count
             self._presence.heard(node_id)
             if message is None or isinstance(message, messages.Statuses):
                 self._take_statuses(node_id, frame)
@@ -194,6 +194,8 @@ class Sessions:
                 self._router.route(node_id, message)
         except Exception as error:
             self._refuse(connection, node_id, error)
+            return False
+        return True
 
     def closed(self, connection: Connection, node_id: str, reason: str) -> None:
         """A connection broke: a registered node has a short grace to come back."""
@@ -286,12 +288,14 @@ class SessionHandler:
         self._sessions = sessions
         self._connection = connection
         self._node_id = connection.identity.node_id
+        self._is_refused = False
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do until the node registers."""
 
     def frame(self, data: bytes) -> None:
-        self._sessions.received(self._connection, self._node_id, data)
+        if not self._is_refused:  # what came behind, in the same moment, is not looked at
+            self._is_refused = not self._sessions.received(self._connection, self._node_id, data)
 
     def closed(self, reason: str) -> None:
         self._sessions.closed(self._connection, self._node_id, reason)

@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from skep.model.container import DiscreteGenericResource, GenericResource
 from skep.model.node import EngineDescription, NodeDescription, NodeResources
@@ -276,3 +277,19 @@ async def test_reports_without_end_are_cut_off(port: Port) -> None:
     for _ in range(40):
         node.say(report)
     assert "more than 2 MB a second" in await node.refusal()
+
+
+@pytest.mark.parametrize("what", STATUSES)
+async def test_what_an_earlier_skep_stored_of_a_node_can_be_shown(port: Port, what: str) -> None:
+    _, task_id = await worker_with_task(port)
+    view = port.api.leader.view
+    view.put_task(replace(view.tasks[task_id], result=STATUSES[what]))
+    for path in (
+        "/tasks",
+        f"/tasks/{task_id}",
+        f"/skep/v1/tasks/{task_id}/explain",
+        "/skep/v1/services/web/explain",
+    ):
+        answer = await port.api.ask("GET", path)
+        assert answer.status == 200, (path, answer.message)
+        assert answer.json

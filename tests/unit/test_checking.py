@@ -35,6 +35,7 @@ from skep.rpc.enrolment_messages import Enrol
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid
 from skep.runtime.ids import system_rng
+from skep.runtime.settings import load_settings
 
 TOKEN = f"SWMTKN-1-{'0' * 50}-{'1' * 25}"
 DESCRIBED = NodeDescription(
@@ -242,3 +243,10 @@ def test_only_requests_of_our_kind_are_signed() -> None:
     for request in (*(pem + ends for pem in pems), *others):
         with pytest.raises(Invalid, match="the certificate request"):
             authority.sign(request, "n", "worker", "c", 0.0, 60.0)
+
+
+def test_a_daemon_whose_node_would_be_refused_does_not_start() -> None:
+    assert load_settings({"name": "gpu-7.rack_2"}, None, {}).hostname == "gpu-7.rack_2"
+    for name in ("-n", "a b", "$(reboot)", "ä", "a" * 256):
+        with pytest.raises(Invalid, match="cannot be a node's host name.*--name"):
+            load_settings({"name": name}, None, {})

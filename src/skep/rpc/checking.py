@@ -22,12 +22,11 @@ from skep.model.container import GenericResource
 from skep.model.node import NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
-from skep.model.task import TaskAddress, TaskStatus
+from skep.model.task import TIME_MAX_S, TaskAddress, TaskStatus
 from skep.rpc import enrolment_messages, messages
 from skep.runtime.errors import Invalid
 from skep.runtime.ids import is_hostname
 
-TIME_MAX_S = 253_402_300_799.0  # the end of the year 9999, as clients of Docker's API read times
 PID_MAX = (1 << 31) - 1  # a process id of Linux is at most 2^22
 EXIT_CODE_MIN, EXIT_CODE_MAX = -(1 << 31), (1 << 32) - 1  # Windows' are 32 bits, with or without a sign
 NUMBER_MAX = (1 << 63) - 1  # of a question

@@ -97,15 +97,18 @@ async def test_descriptions(counting: Counting, pause_s: float) -> None:
 async def test_the_last_word_is_written_when_its_turn_comes(
     counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skep.manager.node_writer.WRITES_PER_S", 2)
+    monkeypatch.setattr("skep.manager.node_writer.WRITES_BURST", 2)
+    monkeypatch.setattr("skep.manager.node_writer.WRITES_PER_S", 0.3)
     async with running_port(counting) as port:
-        node = await (await port.enrolled()).register()
-        said = [a_description() for _ in range(8)]
-        for each in said:
+        node, nodes = await (await port.enrolled()).register(), port.api.leader.view.nodes
+        first, *others = [a_description() for _ in range(4)]
+        node.say(Described(first))
+        await until(lambda: nodes[node.id].description == first, "its second word is written")
+        for each in others:
             node.say(Described(each))
-            await asyncio.sleep(0.05)
-        assert port.api.leader.view.nodes[node.id].description != said[-1]
-        await until(lambda: port.api.leader.view.nodes[node.id].description == said[-1], "it is written")
+        await asyncio.sleep(0.2)
+        assert nodes[node.id].description == first
+        await until(lambda: nodes[node.id].description == others[-1], "its last one is written, once")
 
 
 async def test_managers_addresses(counting: Counting) -> None:

@@ -6,15 +6,17 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from msgspec import Struct
 
+from skep.manager import quarantine
+from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates, Sign
-from skep.manager.commits import Committer
+from skep.manager.commits import Committer, PerNode
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
@@ -31,6 +33,7 @@ from skep.manager.membership import Membership, Probe
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
+from skep.model.aside import NODE, SERVICE
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN
 from skep.model.service import Service
@@ -47,7 +50,7 @@ from skep.rpc.messages import (
     Renew,
 )
 from skep.runtime.clock import Clock, SteadyClock
-from skep.runtime.errors import Denied, SkepError
+from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.ids import NewId
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
@@ -56,18 +59,25 @@ from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
 
+SAFE_MODE = (
+    "skepd runs in safe mode: nothing is decided, no node is served, no node can join. Remove what is broken,"
+    " then start skepd without --safe-mode"
+)
+
 ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
 
 
 class Team(Struct, frozen=True):
     """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
-    (loop time) at least, nodes may take to find this leader."""
+    (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
+    node has a session with it."""
 
     node_id: str
     members: Members
     probe: Probe
     data_key: bytes = b""
     grace_until: float = 0.0
+    safe_mode: bool = False
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the key."""
@@ -103,10 +113,11 @@ class Leader:
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
+        self._asides = Asides(view, clock)
         committer = Committer(
-            store, fence, view, self.tasks.publish, self._service_written, self._task_events
+            store, fence, view, self._publish, self._service_written, self._task_events, self._asides
         )
-        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
+        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events, self._asides)
         self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
@@ -184,33 +195,54 @@ class Leader:
         leader = cls(
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
-        await leader.networks.found_ingress()
-        leader.sessions.start(team.grace_until)
-        leader.reconciler.mark_everything()
+        quarantine.set_roles(view)
+        if not team.safe_mode:
+            await leader._begin(team.grace_until)
         if view.cluster is not None:
             try:
                 cluster_changed(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
+        if team.safe_mode:
+            log.warning("leader.safe_mode", advice=SAFE_MODE)
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
         return leader
 
+    async def _begin(self, grace_until: float) -> None:
+        """Begins to decide, and to wait for the nodes. Errors: `Denied`, `Unavailable`."""
+        try:
+            if not quarantine.is_unreadable_network(self.view):  # one of those may be the routing mesh's
+                await self.networks.found_ingress()
+        except Exception as error:
+            if costs_lead(error) or isinstance(error, Unavailable):
+                raise
+            log.exception("leader.no_ingress")
+        self.sessions.start(grace_until)
+        self.reconciler.mark_everything()
+
     async def run(self) -> None:
         """Leads until the leadership is lost, another manager is to lead (`hands_over`), or the caller
-        cancels. Errors: what a decider raised."""
+        cancels."""
+        parts: dict[str, Callable[[], Awaitable[None]]] = {}
+        if self._team.safe_mode:
+            self._writer.refuse(Unavailable(SAFE_MODE))
+        else:
+            parts = {
+                "reconciler": self.reconciler.run,
+                "node-writer": self._writer.run,
+                "attachments": self.attachments.run,
+                "membership": self.membership.run,
+                "rotation": self.rotation.run,
+            }
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
-            asyncio.ensure_future(self.reconciler.run()),
-            asyncio.ensure_future(self._writer.run()),
-            asyncio.ensure_future(self.attachments.run()),
-            asyncio.ensure_future(self.membership.run()),
-            asyncio.ensure_future(self.rotation.run()),
+            *(asyncio.ensure_future(kept_up(name, part)) for name, part in parts.items()),
         ]
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
             for work in done:
                 error = work.exception()
-                if error is not None and not _is_deposed(error):
+                if error is not None and not costs_lead(error):
                     raise error
         finally:
             for work in (*works, *self._asking.values()):
@@ -223,6 +255,20 @@ class Leader:
     @property
     def node_id(self) -> str:
         return self._team.node_id
+
+    @property
+    def safe_mode(self) -> bool:
+        """True where this leader decides nothing: users' orders are written, and that is all."""
+        return self._team.safe_mode
+
+    def _publish(self, changed: PerNode) -> None:
+        """Tells the nodes what was committed; one that cannot be told is told all of it in a new session."""
+        for node_id, tasks in changed.items():
+            try:
+                self.tasks.publish({node_id: tasks})
+            except Exception as error:
+                self._asides.put(NODE, node_id, error)
+                self.sessions.refuse(node_id, error)
 
     # What nodes say, and what is seen of them
 
@@ -338,13 +384,17 @@ class Leader:
         self.reconciler.mark_node(node_id)
 
     def _node_removed(self, node_id: str) -> None:
+        self._asides.forget(NODE, node_id)
+        quarantine.forget_node(self.view, node_id)
         self.sessions.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
         self.logs.node_down(node_id)
 
     def _service_removed(self, service_id: str) -> None:
-        nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
+        self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
+        nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
+        nodes |= self.view.half_known  # perhaps it has tasks there, too
         self.tasks.publish_removing(service_id, nodes)
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
@@ -357,10 +407,3 @@ class Leader:
             self._hub.emit("service", "update", service.id, **attributes)
         if update is None or update.state != "updating":
             self.reconciler.mark_service(service.id)
-
-
-def _is_deposed(error: BaseException) -> bool:
-    """True where the error only says that another manager leads now."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(Denied) is not None
-    return isinstance(error, Denied)

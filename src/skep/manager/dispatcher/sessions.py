@@ -19,7 +19,7 @@ from skep.rpc.router import Router
 from skep.runtime.errors import SkepError
 from skep.store.view import View
 
-from .guard import Guard
+from .intake import Intake
 from .presence import Presence
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(lambda: self.heartbeat_s, self._silent, gone)
         self._router = Router[str]()
-        self._guard = Guard()
+        self._intake = Intake()
         self._own_features: list[str] = []
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
@@ -181,7 +181,7 @@ class Sessions:
     def received(self, connection: Connection, node_id: str, frame: bytes) -> bool:
         """Hands on what a node says; never raises. False where it is refused, and the connection ends."""
         try:
-            message = self._guard.read(node_id, frame)
+            message = self._intake.read(node_id, frame)
             if isinstance(message, messages.Register):
                 if not self._register(connection, node_id, message):
                     return True

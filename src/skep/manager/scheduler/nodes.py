@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from skep.model.aside import NODE
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
@@ -22,11 +23,13 @@ Mask = NDArray[np.bool_]
 
 
 class NodeTable:
-    """Rows are nodes in the order of their ids, so that equal views give equal placements."""
+    """Rows are nodes in the order of their ids, so that equal views give equal placements. Those that are set
+    aside are none, unless they are asked for (`node_ids`)."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, node_ids: Iterable[str] | None = None) -> None:
         self._view = view
-        self.ids = sorted(view.nodes)
+        known = (n for n in view.nodes if not view.is_aside(NODE, n))
+        self.ids = sorted(known if node_ids is None else node_ids)
         self.rows = {node_id: row for row, node_id in enumerate(self.ids)}
         self.nodes = [view.nodes[node_id] for node_id in self.ids]
         count = len(self.ids)

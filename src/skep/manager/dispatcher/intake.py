@@ -1,4 +1,4 @@
-"""The door of the nodes' port: what an agent says is checked, and counted, before anybody acts upon it.
+"""The intake of the nodes' port: what an agent says is checked, and counted, before anybody acts upon it.
 
 Who holds a worker's certificate may be anybody. What it says is one of our messages, makes sense
 (`rpc.checking`), and is no more than a node can have to say; else its session ends with the reason.
@@ -23,7 +23,7 @@ HEARTBEAT = 0.1
 STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S = 32 << 20, 2 << 20
 
 
-class Guard:
+class Intake:
     """Of one leader, for all its sessions: who comes again at once is no better off. Errors: `Invalid`."""
 
     def __init__(self) -> None:

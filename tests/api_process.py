@@ -6,7 +6,7 @@ import asyncio
 import json as json_module
 import random
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,12 @@ class LoneManager:
 
 
 class Answer:
-    """Status and body of one answer."""
+    """One answer."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.status = status
         self.body = body
+        self.headers = headers
 
     @property
     def json(self) -> Any:
@@ -140,7 +141,7 @@ class Api:
         data = body if body is None or isinstance(body, bytes) else json_module.dumps(body).encode()
         url = URL("http://skep" + path, encoded=True)
         async with self.session.request(method, url, data=data, **options) as answer:
-            return Answer(answer.status, await answer.read())
+            return Answer(answer.status, await answer.read(), answer.headers)
 
     async def version_of(self, path: str) -> int:
         return int((await self.ask("GET", path)).json["Version"]["Index"])

@@ -35,7 +35,7 @@ from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.model.aside import NODE, SERVICE
 from skep.model.cluster import Cluster
-from skep.model.node import DOWN
+from skep.model.node import READY
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -45,6 +45,7 @@ from skep.rpc.messages import (
     Described,
     HasAddresses,
     HasTls,
+    Heartbeat,
     Manage,
     Register,
     Renew,
@@ -158,7 +159,8 @@ class Leader:
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)
-        on(Register, lambda node_id, said: self._states.came(node_id))
+        on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
         on(Renew, self.certificates.renew)
@@ -279,7 +281,9 @@ class Leader:
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
-        if state == DOWN:
+        if state == READY:
+            self.logs.node_came(node_id)
+        elif not self.logs.may_come(node_id):
             self.logs.node_down(node_id)
 
     def _can_attach(self, node_id: str) -> bool:

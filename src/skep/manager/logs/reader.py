@@ -221,7 +221,7 @@ class LogReader:
 
     def node_down(self, node_id: str) -> None:
         for source in self._sources.get(node_id, ()):
-            source.close("it is down")
+            source.close(self._broker.why_away(node_id))
 
     # Reading
 

@@ -33,7 +33,7 @@ from skep.runtime.stall import StallWatch
 from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Member
+from skep.store.port import Member, Store
 
 HOST = ("127.0.0.1", 2377)
 
@@ -155,12 +155,14 @@ async def running_api(
     engine_socket: str | None = None,
     prepare: Callable[[MemoryState], None] = lambda state: None,
     safe_mode: bool = False,
+    store: Store | None = None,
 ) -> AsyncIterator[Api]:
-    """Runs the API of a manager that has just made a swarm of its own; `prepare` changes what it finds."""
+    """Runs the API of a manager that has just made a swarm of its own; `prepare` changes what it finds. In a
+    store in memory, or the given one."""
     rng, clock = random.Random(7), SystemClock()
     new_id = id_source(rng)
     state = MemoryState()
-    store = MemoryStore(state)
+    store = store or MemoryStore(state)
     membership, _, puts = found_swarm(InitRequest(), "mg0", HOST, HOST, clock.now(), new_id)
     for txn in first_txns(puts):
         await store.commit(txn)
@@ -172,7 +174,7 @@ async def running_api(
         return True
 
     hub = EventHub(clock, "h")
-    team = Team(membership.node_id, MemoryMembers(store, state), probe, safe_mode=safe_mode)
+    team = Team(membership.node_id, MemoryMembers(MemoryStore(state), state), probe, safe_mode=safe_mode)
     leader = await Leader.start(
         store,
         leadership,

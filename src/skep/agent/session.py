@@ -246,6 +246,7 @@ class Session:
         self._ended_by = message.kind
         if message.kind == messages.REFUSED:
             self.trouble = f"manager {self.address}: {message.message}"
+            log.error("session.refused", manager=self.address, reason=message.message)
         if self._connection is not None:
             self._connection.close()
 

@@ -16,7 +16,7 @@ from skep.model.node import ENGINE_SILENT
 from skep.model.service import TaskTemplate, iteration_of
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, STATE_NAMES, is_terminal
-from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
+from skep.model.task import PendingTask, Task, TaskStatus, assigned_status, known_time
 from skep.model.wire import Wire, always_empty_map
 from skep.store.view import View
 
@@ -31,6 +31,7 @@ def _second(seconds: int) -> str:
 
 def reply_time(at: float) -> str:
     """Returns epoch seconds in RFC 3339 with nanoseconds; 0 is Go's zero time."""
+    at = known_time(at)
     if not at:
         return ZERO_TIME
     seconds = int(at)

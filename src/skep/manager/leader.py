@@ -152,7 +152,7 @@ class Leader:
             self,
             lambda: confirm_lead(store, fence),
         )
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
@@ -185,6 +185,7 @@ class Leader:
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
+        self.sessions.on_refusal(self._states.refused)
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)
@@ -277,9 +278,9 @@ class Leader:
                 if error is not None and not costs_lead(error):
                     raise error
         finally:
-            for work in (*works, *self._asking):
+            for work in (*works, *self._asking.values()):
                 work.cancel()
-            await asyncio.gather(*works, *self._asking, return_exceptions=True)
+            await asyncio.gather(*works, *self._asking.values(), return_exceptions=True)
             self.logs.stop()
             self.tasks.stop()
             self.sessions.stop()
@@ -327,13 +328,15 @@ class Leader:
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
 
     def _asked_to_manage(self, node_id: str, asked: Manage) -> None:
-        work = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
-        self._asking.add(work)
-        work.add_done_callback(self._asking.discard)
+        known = self._asking.get(node_id)
+        if known is not None and not known.done():
+            return  # it is answered soon, and asks again where its address is another meanwhile
+        self._asking[node_id] = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
 
     async def _let_manage(self, node_id: str, manager_addr: str) -> None:
         node = self.view.nodes.get(node_id)
-        if node is not None and node.manager_addr != manager_addr:
+        is_to_be = node is not None and node.spec.role == "manager"
+        if node is not None and is_to_be and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
         self.sessions.send(node_id, await self.membership.add(node_id))
 

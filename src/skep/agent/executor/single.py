@@ -52,7 +52,9 @@ class SingleContainers:
             return None
         endpoint = endpoint_on(copy, inspected)
         given = endpoint.get("IPAMConfig") or {}
-        text = given.get("IPv4Address") or given.get("IPv6Address") or ""
+        text = given.get("IPv4Address") or given.get("IPv6Address")
+        if not text:  # somebody put it there past skepd: the engine chose, and no manager knows of it
+            return None
         pool = copy["IPAM"]["Config"][0]
         length = ipaddress.ip_network(pool["Subnet"]).prefixlen
         return TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")

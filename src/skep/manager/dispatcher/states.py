@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import structlog
+from msgspec.structs import replace
 
 from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN, Node, NodeStatus
 from skep.rpc.messages import Heartbeat
@@ -15,6 +16,8 @@ from skep.store.view import View
 log = structlog.get_logger()
 
 HELD = "not heard of, as most nodes: it may be the leader that is cut off"
+SILENT = "heartbeat failure"  # Docker's words
+REFUSED = "what the node said was refused, and its session ended: "
 
 
 class NodeStates:
@@ -67,13 +70,21 @@ class NodeStates:
         if node_id in self._view.nodes and self._view.node_state(node_id).state == READY:
             self._put(node_id, NodeStatus(UNKNOWN, HELD, self._clock.now()))
 
+    def refused(self, node_id: str, reason: str) -> None:
+        """What the node said was refused. Its message says so until it is down, or another manager leads."""
+        if node_id in self._view.nodes:
+            known = self._view.node_state(node_id)
+            self._view.put_node_status(node_id, replace(known, message=REFUSED + reason))
+
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""
         self._in_doubt.discard(node_id)
         if node_id not in self._view.nodes:
             return
         log.warning("node.down", node_id=node_id)
-        self._put(node_id, NodeStatus(DOWN, "heartbeat failure", self._clock.now()))
+        _, refused, why = self._view.node_state(node_id).message.partition(REFUSED)
+        message = f"{SILENT}; {refused}{why}" if refused else SILENT
+        self._put(node_id, NodeStatus(DOWN, message, self._clock.now()))
 
     def _put(self, node_id: str, status: NodeStatus) -> None:
         before = self._view.node_state(node_id).state

@@ -14,7 +14,7 @@ from skep.manager.leader import Leader, Team
 from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
-from skep.rpc.link import LinkServer
+from skep.rpc.link_server import LinkServer
 from skep.rpc.port import Connection, Handler, Identity
 from skep.rpc.tls import server_context
 from skep.runtime.clock import SystemClock

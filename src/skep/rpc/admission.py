@@ -1,0 +1,192 @@
+"""Who may begin TLS at a manager's port, and when. Pure: times are arguments, connections are numbers.
+
+    accepted --> silent --> waiting --> placed --> known
+                 sends      for one     TLS, then  a node's certificate, or a token of this swarm
+                 nothing    of the      who is it?
+                            places
+
+Until it is known who came, a connection takes one of a few *places*. A place is free again as soon as its
+connection is known. One whose connection ended otherwise stays taken until it is `GRACE_S` old; from one that
+does not say who it is the place is taken after as long, if others wait. So strangers, however many and
+whatever they do, have so many handshakes a second and no more, while nodes that come all at once are held up
+by nothing but the work.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, OrderedDict
+
+from msgspec import Struct
+
+# A handshake is 1 to 2.5 ms of a manager's time: strangers get a quarter to a half of one core at most.
+# 2,300 nodes at once need no more: with 100 ms to and fro these are 1,900 a second, beyond what a core does.
+PLACES_MAX = 256
+# No address has all places: who comes from elsewhere finds one. All nodes may be behind one address, though.
+ADDRESS_PLACES_MAX = 192
+# What a slow node needs for its part, two times to and fro and its own work; only with others waiting does it
+# get no longer. Also how close on each other connections of one node still get places that do not count.
+GRACE_S = 1.0
+# Connections that have no place: a file and half a kB each. All nodes of a large swarm may come at once.
+ARRIVED_MAX = 4096
+SILENT_S = 5.0  # a client speaks first in TLS, at once: even one whose machine is busy has by then
+WAITING_S = 15.0  # a node's own patience with a handshake (`link.HANDSHAKE_S`): it has gone by then
+CAME_MAX = 4096  # nodes whose last connection is remembered, for `GRACE_S`: as many as may come at once
+
+
+class Turn(Struct, frozen=True):
+    """This connection has a place now; `evicted` is the one that has lost it, if any."""
+
+    ticket: int
+    evicted: int | None = None
+
+
+class _Arrived(Struct):
+    host: str
+    since: float
+    is_waiting: bool = False
+
+
+class _Place(Struct):
+    host: str
+    since: float
+    is_over: bool = False  # its connection is known, or gone
+
+
+class Admission:
+    """`arrived_max`: connections without a place at a time."""
+
+    def __init__(self, arrived_max: int = ARRIVED_MAX) -> None:
+        self._arrived_max = arrived_max
+        self._last = 0
+        self._arrived: dict[int, _Arrived] = {}  # the oldest first
+        self._waiting: OrderedDict[str, dict[int, None]] = OrderedDict()  # by host; hosts take turns
+        self._places: dict[int, _Place] = {}  # the oldest first
+        self._by_host: Counter[str] = Counter()  # places
+        self._came: OrderedDict[str, float] = OrderedDict()  # when a node's last connection was known
+
+    @property
+    def is_waited_for(self) -> bool:
+        """True while connections wait for a place."""
+        return bool(self._waiting)
+
+    def arrive(self, host: str, now: float) -> tuple[int, int | None]:
+        """A connection was accepted. Returns its number, and that of one to close for it: the oldest."""
+        self._last += 1
+        self._arrived[self._last] = _Arrived(host_key(host), now)
+        dropped = None
+        if len(self._arrived) > self._arrived_max:
+            dropped = next(iter(self._arrived))
+            self.leave(dropped)
+        return self._last, dropped
+
+    def speak(self, ticket: int) -> None:
+        """It has sent something: it waits for a place from now on."""
+        found = self._arrived.get(ticket)
+        if found is not None:
+            found.is_waiting = True
+            self._waiting.setdefault(found.host, {})[ticket] = None
+
+    def leave(self, ticket: int) -> None:
+        """It is closed before it had a place."""
+        found = self._arrived.pop(ticket, None)
+        if found is not None and found.is_waiting:
+            waiting = self._waiting[found.host]
+            del waiting[ticket]
+            if not waiting:
+                del self._waiting[found.host]
+
+    def next(self, now: float) -> Turn | None:
+        """Returns who begins TLS now; None where nobody can, or nobody waits.
+
+        Of one address it is the latest: where many wait, it is most likely that the others came to wait.
+        """
+        for host in self._waiting:
+            if self._by_host[host] >= ADDRESS_PLACES_MAX:
+                oldest = self._oldest(now, host)
+            elif len(self._places) >= PLACES_MAX:
+                oldest = self._oldest(now)
+                if oldest is None:
+                    return None
+            else:
+                return Turn(self._give(host, now))
+            if oldest is not None:
+                is_over = self._places[oldest].is_over
+                self._free(oldest)
+                return Turn(self._give(host, now), None if is_over else oldest)
+        return None
+
+    def known(self, ticket: int, name: str, now: float) -> None:
+        """It is known who came: the place is free, but for a worker that comes again and again (`name`; an
+        empty text: whoever is not to be held back)."""
+        last = self._came.pop(name, None)
+        if name:
+            self._came[name] = now
+            if len(self._came) > CAME_MAX:
+                self._came.popitem(last=False)
+        self._release(ticket, now, is_free=last is None or now - last >= GRACE_S)
+
+    def ended(self, ticket: int, now: float) -> None:
+        """Its connection is gone; a place that is younger than `GRACE_S` stays taken until then."""
+        self._release(ticket, now, is_free=False)
+
+    def expired(self, now: float) -> list[int]:
+        """Returns which connections without a place are to be closed: they are forgotten."""
+        found = []
+        for ticket, arrived in self._arrived.items():
+            age_s = now - arrived.since
+            if age_s < SILENT_S:
+                break
+            if not arrived.is_waiting or age_s >= WAITING_S:
+                found.append(ticket)
+        for ticket in found:
+            self.leave(ticket)
+        return found
+
+    # Inside
+
+    def _give(self, host: str, now: float) -> int:
+        ticket = next(reversed(self._waiting[host]))
+        self.leave(ticket)
+        if host in self._waiting:
+            self._waiting.move_to_end(host)
+        self._places[ticket] = _Place(host, now)
+        self._by_host[host] += 1
+        return ticket
+
+    def _oldest(self, now: float, host: str = "") -> int | None:
+        """Returns the oldest place (of an address) if it has had its time."""
+        for ticket, place in self._places.items():
+            if now - place.since < GRACE_S:
+                return None
+            if not host or place.host == host:
+                return ticket
+        return None
+
+    def _release(self, ticket: int, now: float, is_free: bool) -> None:
+        place = self._places.get(ticket)
+        if place is None:
+            return
+        place.is_over = True
+        if is_free or now - place.since >= GRACE_S:
+            self._free(ticket)
+
+    def _free(self, ticket: int) -> None:
+        place = self._places.pop(ticket, None)
+        if place is not None:
+            self._by_host[place.host] -= 1
+            if not self._by_host[place.host]:
+                del self._by_host[place.host]
+
+
+def host_key(host: str) -> str:
+    """Returns what counts as one address: of IPv6 its network of 64 bits, which one machine may own."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))

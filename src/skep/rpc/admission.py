@@ -19,14 +19,15 @@ from collections import Counter, OrderedDict
 
 from msgspec import Struct
 
-# A handshake is 1 to 2.5 ms of a manager's time: strangers get a quarter to a half of one core at most.
-# 2,300 nodes at once need no more: with 100 ms to and fro these are 1,900 a second, beyond what a core does.
-PLACES_MAX = 256
-# No address has all places: who comes from elsewhere finds one. All nodes may be behind one address, though.
-ADDRESS_PLACES_MAX = 192
-# What a slow node needs for its part, two times to and fro and its own work; only with others waiting does it
-# get no longer. Also how close on each other connections of one node still get places that do not count.
+# A handshake is 1 to 2.5 ms of a manager's time: strangers get a fifth to a half of one core at most.
+PLACES_MAX = 192
+# No address has all places: who comes from elsewhere finds one. 2,300 nodes behind one address need no more:
+# who joins has a place for three times to and fro. With 100 ms each that is 480 a second; a core does 290.
+ADDRESS_PLACES_MAX = 144
+# What a slow node needs for its part, three times to and fro and its own work; only with others waiting does
+# it get no longer. Also how close on each other connections of one node keep their places.
 GRACE_S = 1.0
+GRACE_MAX_S = 5.0  # where the manager itself is slow: `grace_s`
 # Connections that have no place: a file and half a kB each. All nodes of a large swarm may come at once.
 ARRIVED_MAX = 4096
 SILENT_S = 5.0  # a client speaks first in TLS, at once: even one whose machine is busy has by then
@@ -96,16 +97,16 @@ class Admission:
             if not waiting:
                 del self._waiting[found.host]
 
-    def next(self, now: float) -> Turn | None:
+    def next(self, now: float, grace_s: float = GRACE_S) -> Turn | None:
         """Returns who begins TLS now; None where nobody can, or nobody waits.
 
         Of one address it is the latest: where many wait, it is most likely that the others came to wait.
         """
         for host in self._waiting:
             if self._by_host[host] >= ADDRESS_PLACES_MAX:
-                oldest = self._oldest(now, host)
+                oldest = self._oldest(now - grace_s, host)
             elif len(self._places) >= PLACES_MAX:
-                oldest = self._oldest(now)
+                oldest = self._oldest(now - grace_s)
                 if oldest is None:
                     return None
             else:
@@ -154,10 +155,10 @@ class Admission:
         self._by_host[host] += 1
         return ticket
 
-    def _oldest(self, now: float, host: str = "") -> int | None:
-        """Returns the oldest place (of an address) if it has had its time."""
+    def _oldest(self, before: float, host: str = "") -> int | None:
+        """Returns the oldest place (of an address) if it was given before that time."""
         for ticket, place in self._places.items():
-            if now - place.since < GRACE_S:
+            if place.since > before:
                 return None
             if not host or place.host == host:
                 return ticket
@@ -177,6 +178,12 @@ class Admission:
             self._by_host[place.host] -= 1
             if not self._by_host[place.host]:
                 del self._by_host[place.host]
+
+
+def grace_s(lag_s: float) -> float:
+    """Returns for how long a place is nobody else's where the loop takes `lag_s` to go round: a handshake
+    goes round some four times, and no node must lose its place for the manager's own slowness."""
+    return min(max(GRACE_S, 8 * lag_s), GRACE_MAX_S)
 
 
 def host_key(host: str) -> str:

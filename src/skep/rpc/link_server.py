@@ -1,37 +1,29 @@
 """A manager's port: whoever can reach it may connect, and none of them may cost the manager its lead.
 
-`admission` says who begins TLS and when, `half_received` how much may be held of frames that are not whole.
-Connections of nodes are bounded per certificate, and all of them by the files that skepd may have open, of
-which some are kept for what a manager cannot do without: its etcd, the API, the other managers.
+`door` and `admission` say who begins TLS and when, `half_received` how much may be held of frames that are
+not whole; connections of nodes are bounded per certificate.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 import ssl
 from collections.abc import Callable
 
 import structlog
 
-from skep.rpc.admission import ARRIVED_MAX, Admission
+from skep.rpc.door import Door
 from skep.rpc.half_received import NODES_MAX_BYTES, STRANGERS_MAX_BYTES, HalfReceived
-from skep.rpc.link import HANDSHAKE_S, FrameLink, Watch, keep_alive
+from skep.rpc.link import HANDSHAKE_S, FrameLink, Watch
 from skep.rpc.port import FRAME_MAX_BYTES, STRANGER_FRAME_MAX_BYTES, Handler
 from skep.runtime.errors import NoAddress
+from skep.runtime.works import end
 
 log = structlog.get_logger()
 
-BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
-# Connections taken, and handshakes begun, before the loop goes round: a handshake is 1 to 2.5 ms of work, and
-# a leader to whom all nodes come at once must not be kept from its own beats for seconds.
-TURN = 8
-RETRY_S = 0.1  # after the system had no file or memory left for one more, or skepd none to spare
-PLACE_POLL_S = 0.05  # how soon a place is seen whose time has run out
-SWEEP_S = 0.5  # how often is looked for what takes too long
+SWEEP_S = 0.5  # how often is looked for frames that take too long
 SAY_S = 1.0  # between two lines of the log about peers that are cut off: they can be hundreds a second
 
 # A node's first frame says who it is, in up to 100,000 bytes (`dispatcher.DESCRIPTION_MAX_BYTES`), or asks
@@ -45,9 +37,6 @@ LET_IN_MAX = 3000
 NODE_LINKS_MAX = 32
 # Of one manager: streams that are being opened for calls to the leader, of all the users who ask through it.
 MANAGER_LINKS_MAX = 1024
-# Files for the API's clients and what is passed on for them, the streams of etcd, files on disk: as many as
-# 500 users at once take through another manager; where skepd may have few, a quarter of them.
-KEPT_FILES = 1024
 
 MakeHandler = Callable[[FrameLink], Handler | None]
 
@@ -57,15 +46,9 @@ class LinkServer(Watch):
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
-        self._listener: socket.socket | None = None
         self._make_handler: MakeHandler = lambda _: None
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._files = limit
-        self._files_max = limit - min(KEPT_FILES, limit // 4)  # what the port may use up
-        self._admission = Admission(min(ARRIVED_MAX, self._files_max // 4))
-        self._more = asyncio.Event()  # somebody waits for a place, or one may be free
-        self._arrived: dict[int, socket.socket] = {}  # connections without a place, by ticket
-        self._unknown: dict[int, tuple[socket.socket, FrameLink]] = {}  # those with one, until they are known
+        self._door = Door(self._shake_hands, self._evict)
+        self._unknown: dict[int, tuple[socket.socket, FrameLink]] = {}  # with a place, until they are known
         self._tickets: dict[FrameLink, int] = {}
         self._links: set[FrameLink] = set()
         self._let_in: set[FrameLink] = set()
@@ -74,23 +57,21 @@ class LinkServer(Watch):
             True: HalfReceived(NODES_MAX_BYTES),
             False: HalfReceived(STRANGERS_MAX_BYTES),
         }
-        self._works: set[asyncio.Task[None]] = set()
+        self._sweeping: asyncio.Task[None] | None = None
         self._untold, self._tell_at = 0, 0.0  # peers that were cut off without a line in the log
 
     @property
     def port(self) -> int:
-        assert self._listener is not None
-        return int(self._listener.getsockname()[1])
+        return self._door.port
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext, make_handler: MakeHandler) -> None:
         """Errors: `NoAddress` when the address cannot be used; names it."""
+        self._context, self._make_handler = context, make_handler
         try:
-            self._listener = _listening(host, port)
+            self._door.open(host, port)
         except OSError as error:
             raise NoAddress(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        self._context, self._make_handler = context, make_handler
-        for work in (self._accept(self._listener), self._give_places(), self._sweep()):
-            self._works.add(asyncio.ensure_future(work))
+        self._sweeping = asyncio.ensure_future(self._sweep())
 
     async def reopen(self, context: ssl.SSLContext) -> None:
         """Makes new connections with this context. Those that stand stay, and no new one is refused."""
@@ -98,103 +79,14 @@ class LinkServer(Watch):
 
     async def close(self) -> None:
         """Stops listening and ends all connections."""
-        works = list(self._works)
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
-        for ticket in list(self._arrived):
-            self._turn_away(ticket)
+        await end(self._sweeping)
+        await self._door.close()
         for link in list(self._links):
             link.close()
         await asyncio.sleep(0)
 
-    # Until TLS begins
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        taken = 0
-        while True:
-            await self._wait_for_files(listener)
-            try:
-                plain, address = await loop.sock_accept(listener)
-            except OSError as error:
-                log.warning("link.accept", error=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            ticket, dropped = self._admission.arrive(address[0], loop.time())
-            self._arrived[ticket] = plain
-            loop.add_reader(plain, self._readable, ticket)
-            if dropped is not None:
-                self._turn_away(dropped)
-            taken += 1
-            if taken % TURN == 0:
-                await asyncio.sleep(0)
-
-    async def _wait_for_files(self, listener: socket.socket) -> None:
-        """Waits while the port's part of the files is used up; who connects waits in the kernel's queue."""
-        if _lowest_free(listener) < self._files_max:
-            return
-        log.error(
-            "link.files",
-            error="connections to the manager's port have to wait: too many files are open",
-            limit=self._files,
-            kept=self._files - self._files_max,
-            advice="raise skepd's limit (LimitNOFILE= of its unit) above twice the number of nodes",
-        )
-        while _lowest_free(listener) >= self._files_max:  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(RETRY_S)
-        log.info("link.files_free")
-
-    def _readable(self, ticket: int) -> None:
-        """The peer has sent something, or closed."""
-        plain = self._arrived.get(ticket)
-        if plain is None:
-            return
-        try:
-            is_there = bool(plain.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return
-        except OSError:
-            is_there = False
-        if not is_there:
-            self._admission.leave(ticket)
-            self._turn_away(ticket)
-            return
-        asyncio.get_running_loop().remove_reader(plain)
-        self._admission.speak(ticket)
-        self._more.set()
-
-    def _turn_away(self, ticket: int) -> None:
-        plain = self._arrived.pop(ticket)
-        asyncio.get_running_loop().remove_reader(plain)
-        plain.close()
-
-    # From then until it is known who came
-
-    async def _give_places(self) -> None:
-        loop = asyncio.get_running_loop()
-        begun = 0
-        while True:
-            turn = self._admission.next(loop.time())
-            if turn is None:
-                self._more.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PLACE_POLL_S if self._admission.is_waited_for else None):
-                        await self._more.wait()
-                continue
-            if turn.evicted is not None:
-                self._evict(turn.evicted)
-            work = asyncio.ensure_future(self._shake_hands(turn.ticket))
-            self._works.add(work)
-            work.add_done_callback(self._works.discard)
-            begun += 1
-            if begun % TURN == 0:
-                await asyncio.sleep(0)
-
-    async def _shake_hands(self, ticket: int) -> None:
-        plain, link = self._arrived.pop(ticket), FrameLink(self._make_handler, self)
+    async def _shake_hands(self, ticket: int, plain: socket.socket) -> None:
+        link = FrameLink(self._make_handler, self)
         self._unknown[ticket], self._tickets[link] = (plain, link), ticket
         self._links.add(link)
         try:
@@ -229,11 +121,12 @@ class LinkServer(Watch):
         link.bound(FIRST_FRAME_MAX_BYTES, FRAME_MAX_BYTES)
         node_id, is_manager = link.identity.node_id, link.identity.role == "manager"
         links = self._of_node.setdefault(node_id, {})
-        if len(links) >= (MANAGER_LINKS_MAX if is_manager else NODE_LINKS_MAX):
+        most = MANAGER_LINKS_MAX if is_manager else NODE_LINKS_MAX
+        if len(links) >= most:
             # The newest is where the node is now; an older one that says nothing is worth least.
             worst = min(links, key=lambda other: other.has_spoken)
             del links[worst]
-            worst.cut(f"the node has more than {len(links)} connections")
+            worst.cut(f"the node has more than {most} connections")
         links[link] = None
         self._known(link, "" if is_manager else node_id)
 
@@ -273,8 +166,7 @@ class LinkServer(Watch):
         ticket = self._tickets.pop(link, None)
         if ticket is not None:
             self._unknown.pop(ticket, None)
-            self._admission.ended(ticket, asyncio.get_running_loop().time())
-            self._more.set()
+            self._door.ended(ticket)
 
     # Inside
 
@@ -282,43 +174,14 @@ class LinkServer(Watch):
         ticket = self._tickets.get(link)
         if ticket is not None:
             self._unknown.pop(ticket, None)
-            self._admission.known(ticket, name, asyncio.get_running_loop().time())
-            self._more.set()
+            self._door.known(ticket, name)
 
     async def _sweep(self) -> None:
-        """Ends what takes too long."""
+        """Ends connections whose frames take too long."""
         while True:
             await asyncio.sleep(SWEEP_S)
             now = asyncio.get_running_loop().time()
-            for ticket in self._admission.expired(now):
-                self._turn_away(ticket)
             for halves in self._halves.values():
                 for link in halves.late(now):
                     halves.forget(link)
                     link.cut("the rest of a frame did not come")
-
-
-def _lowest_free(listener: socket.socket) -> int:
-    """Returns the number that the next file gets that is opened: as many are open, at least."""
-    try:
-        lowest = os.dup(listener.fileno())
-    except OSError:
-        return 1 << 30
-    os.close(lowest)
-    return lowest
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket; what connects to it inherits its options. Errors: `OSError`."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    plain = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keep_alive(plain)
-        plain.setblocking(False)
-        plain.bind(address)
-        plain.listen(BACKLOG)
-    except OSError:
-        plain.close()
-        raise
-    return plain

@@ -22,10 +22,9 @@ from skep.cli.files import raise_file_limit
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.hostile import KINDS  # noqa: E402
-from tests.strangers import Trial, insider  # noqa: E402
+from tests.strangers import HEAD, Trial, insider  # noqa: E402
 
 CALM_S = 12.0  # between two kinds
-HEAD = "| kind | opened | lead | API p99 / max, ms | longest stall, ms | RSS, MB | cores | joins, s at most |"
 
 
 async def run(kinds: list[str], connections: int, time_s: float, hosts: int) -> None:
@@ -38,23 +37,11 @@ async def run(kinds: list[str], connections: int, time_s: float, hosts: int) -> 
         for n, kind in enumerate(kinds):
             trial = Trial(managers, await managers.leader(), kind, 100 * n)
             await trial.run(connections, time_s, hosts, keys)
-            print(row(trial), flush=True)
+            print(trial.row(), flush=True)
             await asyncio.sleep(CALM_S)
     finally:
         await managers.end()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def row(trial: Trial) -> str:
-    before, after = trial.lead
-    lead = "kept" if before == after else f"lost ({before} -> {after})"
-    joins = f"{max(trial.joins_s, default=float('nan')):.2f} ({len(trial.joins_s)})"
-    failed = f" failed: {len(trial.failed)} {sorted(set(trial.failed))[:3]}" if trial.failed else ""
-    asked = f"{trial.p99_s * 1000:.0f} / {max(trial.asked_s) * 1000:.0f}"
-    return (
-        f"| {trial.kind} | {trial.opened} | {lead} | {asked}"
-        f" | {trial.stall_s * 1000:.0f} | {trial.rss_mb:+.0f} | {trial.cores:.2f} | {joins} |{failed}"
-    )
 
 
 @click.command()

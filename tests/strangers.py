@@ -24,6 +24,7 @@ ASK_S = 0.02  # between two requests of the client
 JOIN_EVERY_S = 5.0
 JOIN_MAX_S = 60.0  # a join that takes longer has failed
 LOOK_S = 0.1
+HEAD = "| kind | opened | lead | API p99 / max, ms | longest stall, ms | RSS, MB | cores | joins, s at most |"
 
 
 class Trial:
@@ -65,6 +66,18 @@ class Trial:
         with contextlib.suppress(ApiError, SkepError, TimeoutError):
             self.lead = (led, await asyncio.wait_for(lead_of(self.managers), 30))
             self.stall_s = float((await self.managers.stats())["loop_stall_max_s"])
+
+    def row(self) -> str:
+        """Returns the figures as a row below `HEAD`, and what failed."""
+        before, after = self.lead
+        lead = "kept" if before == after else f"lost ({before} -> {after})"
+        asked = f"{self.p99_s * 1000:.0f} / {max(self.asked_s) * 1000:.0f}"
+        joins = f"{max(self.joins_s, default=float('nan')):.2f} ({len(self.joins_s)})"
+        failed = f" failed: {len(self.failed)} {sorted(set(self.failed))[:3]}" if self.failed else ""
+        return (
+            f"| {self.kind} | {self.opened} | {lead} | {asked} | {self.stall_s * 1000:.0f}"
+            f" | {self.rss_mb:+.0f} | {self.cores:.2f} | {joins} |{failed}"
+        )
 
     @contextlib.asynccontextmanager
     async def _attacked(self, connections: int, hosts: int, keys: Path) -> AsyncIterator[None]:

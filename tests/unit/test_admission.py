@@ -6,6 +6,8 @@ from skep.rpc.admission import (
     ADDRESS_PLACES_MAX,
     GRACE_MAX_S,
     GRACE_S,
+    KEPT_PLACES,
+    NEXT_TO_NONE,
     PLACES_MAX,
     SILENT_S,
     WAITING_S,
@@ -36,7 +38,12 @@ def test_one_address_has_no_more_than_its_share_and_others_find_places() -> None
     come(admission, "a", 0, 1000)
     assert len(turns(admission, 0)) == ADDRESS_PLACES_MAX
     come(admission, "b", 0, 1000)
-    assert len(turns(admission, 0)) == PLACES_MAX - ADDRESS_PLACES_MAX
+    assert len(turns(admission, 0)) == PLACES_MAX - ADDRESS_PLACES_MAX - KEPT_PLACES
+    for n in range(KEPT_PLACES // NEXT_TO_NONE):
+        come(admission, f"c{n}", 0, 10)
+        assert len(turns(admission, 0)) == NEXT_TO_NONE
+    come(admission, "d", 0)
+    assert turns(admission, 0) == []
     assert admission.is_waited_for
 
 
@@ -86,14 +93,13 @@ def test_silent_ones_lose_their_place_after_their_time_if_others_wait() -> None:
     assert admission.next(100) is None  # nobody waits: nobody loses one
 
 
-def test_a_node_finds_a_place_from_elsewhere_and_among_hostile_addresses() -> None:
+def test_a_node_finds_a_place_among_hostile_addresses() -> None:
     admission = Admission()
     for n in range(50):
         come(admission, f"a{n}", 0, 40)
     turns(admission, 0)
     (node,) = come(admission, "b", 0.1)
-    found = [turn.ticket for turn in turns(admission, GRACE_S)]
-    assert node in found  # at the first moment at which places are free again
+    assert turns(admission, 0.1) == [Turn(node)]
 
 
 def test_of_one_address_the_latest_is_first() -> None:

@@ -19,11 +19,13 @@ from collections import Counter, OrderedDict
 
 from msgspec import Struct
 
-# A handshake is 1 to 2.5 ms of a manager's time: strangers get a fifth to a half of one core at most.
-PLACES_MAX = 192
+# A handshake is 1 to 2.5 ms of a manager's time: strangers get a tenth to a third of one core at most.
+PLACES_MAX = 128
 # No address has all places: who comes from elsewhere finds one. 2,300 nodes behind one address need no more:
-# who joins has a place for three times to and fro. With 100 ms each that is 480 a second; a core does 290.
-ADDRESS_PLACES_MAX = 144
+# who joins has a place for three times to and fro. With 100 ms each that is 320 a second; a core does 290.
+ADDRESS_PLACES_MAX = 96
+# These are for addresses that have next to none: a node is served at once while others hold all the rest.
+KEPT_PLACES, NEXT_TO_NONE = 16, 2
 # What a slow node needs for its part, three times to and fro and its own work; only with others waiting does
 # it get no longer. Also how close on each other connections of one node keep their places.
 GRACE_S = 1.0
@@ -103,11 +105,12 @@ class Admission:
         Of one address it is the latest: where many wait, it is most likely that the others came to wait.
         """
         for host in self._waiting:
-            if self._by_host[host] >= ADDRESS_PLACES_MAX:
+            has, left = self._by_host[host], PLACES_MAX - len(self._places)
+            if has >= ADDRESS_PLACES_MAX:
                 oldest = self._oldest(now - grace_s, host)
-            elif len(self._places) >= PLACES_MAX:
+            elif left <= (KEPT_PLACES if has >= NEXT_TO_NONE else 0):
                 oldest = self._oldest(now - grace_s)
-                if oldest is None:
+                if oldest is None and left <= 0:
                     return None
             else:
                 return Turn(self._give(host, now))

@@ -66,8 +66,12 @@ async def test_a_node_renews_over_its_session() -> None:
     agent = AgentPart(
         node_id, "n", line.connect, [address], executor, clock, rng, lambda managers: None, lambda text: None
     )
+
+    async def keep(keys: NodeKeys) -> None:
+        renewed.append(keys)
+
     agent.start()
-    agent.renew(line, renewed.append)
+    agent.renew(line, keep)
     try:
         await wait_for("it renews before its certificate ends", EXPIRY_S, lambda: renewed)
         assert clock.now() < first_end

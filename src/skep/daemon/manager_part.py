@@ -43,7 +43,7 @@ from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
-from skep.runtime.works import lasting
+from skep.runtime.works import in_thread, lasting
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
@@ -254,7 +254,7 @@ class ManagerPart:
             self._first_told,
             self._sign,
             team,
-            self._key_files.apply_unlock_key,
+            self._apply_unlock_key,
         )
         await self._candidate.run()
 
@@ -276,7 +276,12 @@ class ManagerPart:
         """Seals this manager's keys as the swarm now wants. Errors: `Unavailable`, `Corrupt`, `Invalid`."""
         for pair in (await sealed.load(codec.CLUSTER_KEY))[0]:
             cluster = self._cluster = codec.decode_object(Cluster, pair.key, pair.value, pair.revision)
-            self._key_files.apply_unlock_key(cluster)
+            await self._apply_unlock_key(cluster)
+
+    async def _apply_unlock_key(self, cluster: Cluster) -> None:
+        """Errors: `Corrupt`, `Invalid`."""
+        if not self._key_files.is_as(cluster):
+            await in_thread(self._key_files.apply_unlock_key, cluster)
 
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)

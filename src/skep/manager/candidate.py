@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.events import EventHub
-from skep.manager.leader import ClusterChanged, Leader, Sign, Team
+from skep.manager.leader import ClusterChanged, Leader, Sign, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
@@ -37,7 +37,7 @@ class Candidate:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> None:
         self._store = store
         self._clock = clock

@@ -6,7 +6,7 @@ A leader begins by reading everything and ends by being thrown away: nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from msgspec import Struct
@@ -45,7 +45,11 @@ from skep.store.view import View, slot_key
 log = structlog.get_logger()
 
 Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
-ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
+ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
+
+
+async def nothing_to_keep(cluster: Cluster) -> None:
+    """For a manager without a disk of its own."""
 
 
 class Team(Struct, frozen=True):
@@ -78,7 +82,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> None:
         fence = self.fence = leadership.fence
         self.view = view
@@ -138,7 +142,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
@@ -157,7 +161,7 @@ class Leader:
         leader.reconciler.mark_everything()
         if view.cluster is not None:
             try:
-                cluster_changed(view.cluster)  # it may have changed while this manager did not look
+                await cluster_changed(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
         log.info("leader.started", services=len(view.services), tasks=len(view.tasks), nodes=len(view.nodes))
@@ -306,13 +310,13 @@ class Leader:
 
     # What the control API tells
 
-    def _cluster_changed(self) -> None:
+    async def _cluster_changed(self) -> None:
         self.dispatcher.tell_heartbeat()
         self.dispatcher.tell_tls()
         self.rotation.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
-            self._tell_daemon(self.view.cluster)
+            await self._tell_daemon(self.view.cluster)
 
     def _node_changed(self, node_id: str) -> None:
         self.dispatcher.node_added(node_id)

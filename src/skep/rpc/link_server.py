@@ -1,7 +1,7 @@
 """A manager's port: whoever can reach it may connect, and none of them may cost the manager its lead.
 
-`door` and `admission` say who begins TLS and when, `half_received` how much may be held of frames that are
-not whole; connections of nodes are bounded per certificate.
+`entrance` and `admission` say who begins TLS and when, `half_received` how much may be held of frames that
+are not whole; connections of nodes are bounded per certificate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from skep.rpc.door import Door
+from skep.rpc.entrance import Entrance
 from skep.rpc.half_received import NODES_MAX_BYTES, STRANGERS_MAX_BYTES, HalfReceived
 from skep.rpc.link import HANDSHAKE_S, FrameLink, Watch
 from skep.rpc.port import FRAME_MAX_BYTES, STRANGER_FRAME_MAX_BYTES, Handler
@@ -47,7 +47,7 @@ class LinkServer(Watch):
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
         self._make_handler: MakeHandler = lambda _: None
-        self._door = Door(self._shake_hands, self._evict)
+        self._entrance = Entrance(self._shake_hands, self._evict)
         self._unknown: dict[int, tuple[socket.socket, FrameLink]] = {}  # with a place, until they are known
         self._tickets: dict[FrameLink, int] = {}
         self._links: set[FrameLink] = set()
@@ -62,13 +62,13 @@ class LinkServer(Watch):
 
     @property
     def port(self) -> int:
-        return self._door.port
+        return self._entrance.port
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext, make_handler: MakeHandler) -> None:
         """Errors: `NoAddress` when the address cannot be used; names it."""
         self._context, self._make_handler = context, make_handler
         try:
-            self._door.open(host, port)
+            self._entrance.open(host, port)
         except OSError as error:
             raise NoAddress(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         self._sweeping = asyncio.ensure_future(self._sweep())
@@ -80,7 +80,7 @@ class LinkServer(Watch):
     async def close(self) -> None:
         """Stops listening and ends all connections."""
         await end(self._sweeping)
-        await self._door.close()
+        await self._entrance.close()
         for link in list(self._links):
             link.close()
         await asyncio.sleep(0)
@@ -166,7 +166,7 @@ class LinkServer(Watch):
         ticket = self._tickets.pop(link, None)
         if ticket is not None:
             self._unknown.pop(ticket, None)
-            self._door.ended(ticket)
+            self._entrance.ended(ticket)
 
     # Inside
 
@@ -174,7 +174,7 @@ class LinkServer(Watch):
         ticket = self._tickets.get(link)
         if ticket is not None:
             self._unknown.pop(ticket, None)
-            self._door.known(ticket, name)
+            self._entrance.known(ticket, name)
 
     async def _sweep(self) -> None:
         """Ends connections whose frames take too long."""

@@ -1,5 +1,5 @@
-"""The door of a manager's port: connections are taken, wait until their peer has said something, and begin
-TLS when `admission` has a place for them.
+"""The entrance of a manager's port: connections are taken, wait until their peer has said something, and
+begin TLS when `admission` has a place for them.
 
 The port leaves files to what a manager cannot do without: its etcd, the API and the other managers.
 """
@@ -33,7 +33,7 @@ LOOK_S = 0.25  # how often is looked for who has been silent too long, and how s
 KEPT_FILES = 1024
 
 
-class Door:
+class Entrance:
     """`begin(ticket, socket)` does TLS with a connection that has got a place; `evict(ticket)` ends one that
     has lost it."""
 

@@ -89,7 +89,7 @@ def test_silent_ones_lose_their_place_after_their_time_if_others_wait() -> None:
     first = [turn.ticket for turn in turns(admission, 0)]
     (last,) = come(admission, "a", 0.5)
     assert admission.next(GRACE_S - 0.01) is None
-    assert admission.next(GRACE_S) == Turn(last, first[0])
+    assert admission.next(GRACE_S) == Turn(last, True, first[0])
     assert admission.next(100) is None  # nobody waits: nobody loses one
 
 

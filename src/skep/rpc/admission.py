@@ -38,9 +38,11 @@ CAME_MAX = 4096  # nodes whose last connection is remembered, for `GRACE_S`: as 
 
 
 class Turn(Struct, frozen=True):
-    """This connection has a place now; `evicted` is the one that has lost it, if any."""
+    """This connection has a place now. `is_after`: the place had been taken for its whole time; `evicted` is
+    the connection that has lost it, if it is there still."""
 
     ticket: int
+    is_after: bool = False
     evicted: int | None = None
 
 
@@ -117,7 +119,7 @@ class Admission:
             if oldest is not None:
                 is_over = self._places[oldest].is_over
                 self._free(oldest)
-                return Turn(self._give(host, now), None if is_over else oldest)
+                return Turn(self._give(host, now), True, None if is_over else oldest)
         return None
 
     def known(self, ticket: int, name: str, now: float) -> None:

@@ -26,7 +26,7 @@ BACKLOG = 4096  # connections the kernel may hold while the loop is busy with ha
 # a leader to whom all nodes come at once must not be kept from its own beats for seconds.
 TURN = 8
 RETRY_S = 0.1  # after the system had no file or memory left for one more, or skepd none to spare
-PLACE_POLL_S = 0.05  # how soon a place is seen whose time has run out
+PLACE_POLL_S = 0.05  # how soon a place is seen whose time has run out; `TURN` of them at a time, 160 a second
 LOOK_S = 0.25  # how often is looked for who has been silent too long, and how slow the loop is
 # Files for the API's clients and what is passed on for them, the streams of etcd, files on disk: as many as
 # 500 users at once take through another manager; where skepd may have few, a quarter of them.
@@ -145,7 +145,7 @@ class Entrance:
 
     async def _give_places(self) -> None:
         loop = asyncio.get_running_loop()
-        begun = 0
+        begun = after = 0
         while True:
             turn = self._admission.next(loop.time(), grace_s(self._lag_s))
             if turn is None:
@@ -160,7 +160,12 @@ class Entrance:
             self._works.add(work)
             work.add_done_callback(self._works.discard)
             begun += 1
-            if begun % TURN == 0:
+            after += turn.is_after
+            if turn.is_after and after % TURN == 0:
+                # Places that were taken at once are free at once: who gets them must not end so, too, or the
+                # loop would have all their work at the same moment, again and again.
+                await asyncio.sleep(PLACE_POLL_S)
+            elif begun % TURN == 0:
                 await asyncio.sleep(0)
 
     async def _look(self) -> None:

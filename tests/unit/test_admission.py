@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from skep.rpc.admission import (
     ADDRESS_PLACES_MAX,
+    BEYOND_S,
     GRACE_MAX_S,
     GRACE_S,
     KEPT_PLACES,
     NEXT_TO_NONE,
+    NODE_BURST,
     PLACES_MAX,
     SILENT_S,
     WAITING_S,
@@ -78,8 +80,10 @@ def test_a_node_that_comes_again_and_again_is_held_back_like_a_stranger() -> Non
     while (turn := admission.next(0)) is not None:
         admission.known(turn.ticket, "node", 0)
         begun += 1
-    assert begun == ADDRESS_PLACES_MAX + 1  # its first one counts for nothing
-    later = turns(admission, GRACE_S)
+    assert begun == ADDRESS_PLACES_MAX + NODE_BURST
+    assert turns(admission, BEYOND_S - 0.1) == []
+    later = turns(admission, BEYOND_S)
+    assert later
     assert all(turn.evicted is None for turn in later)  # it is known who they are: they are not to be ended
 
 

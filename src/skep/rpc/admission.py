@@ -27,14 +27,17 @@ ADDRESS_PLACES_MAX = 96
 # These are for addresses that have next to none: a node is served at once while others hold all the rest.
 KEPT_PLACES, NEXT_TO_NONE = 16, 2
 # What a slow node needs for its part, three times to and fro and its own work; only with others waiting does
-# it get no longer. Also how close on each other connections of one node keep their places.
+# it get no longer.
 GRACE_S = 1.0
+# Connections of one worker in as long a time: its session, and log streams where several users begin to read.
+NODE_BURST = 8
+BEYOND_S = 5.0  # how long those beyond keep their places: a certificate is no way around what strangers may
 GRACE_MAX_S = 5.0  # where the manager itself is slow: `grace_s`
 # Connections that have no place: a file and half a kB each. All nodes of a large swarm may come at once.
 ARRIVED_MAX = 4096
 SILENT_S = 5.0  # a client speaks first in TLS, at once: even one whose machine is busy has by then
 WAITING_S = 15.0  # a node's own patience with a handshake (`link.HANDSHAKE_S`): it has gone by then
-CAME_MAX = 4096  # nodes whose last connection is remembered, for `GRACE_S`: as many as may come at once
+CAME_MAX = 4096  # nodes whose connections are counted: as many as may come at once
 
 
 class Turn(Struct, frozen=True):
@@ -66,9 +69,9 @@ class Admission:
         self._last = 0
         self._arrived: dict[int, _Arrived] = {}  # the oldest first
         self._waiting: OrderedDict[str, dict[int, None]] = OrderedDict()  # by host; hosts take turns
-        self._places: dict[int, _Place] = {}  # the oldest first
+        self._places: dict[int, _Place] = {}  # in the order in which they were given
         self._by_host: Counter[str] = Counter()  # places
-        self._came: OrderedDict[str, float] = OrderedDict()  # when a node's last connection was known
+        self._came: OrderedDict[str, tuple[float, int]] = OrderedDict()  # of a node: since when, how many
 
     @property
     def is_waited_for(self) -> bool:
@@ -125,16 +128,21 @@ class Admission:
     def known(self, ticket: int, name: str, now: float) -> None:
         """It is known who came: the place is free, but for a worker that comes again and again (`name`; an
         empty text: whoever is not to be held back)."""
-        last = self._came.pop(name, None)
-        if name:
-            self._came[name] = now
-            if len(self._came) > CAME_MAX:
-                self._came.popitem(last=False)
-        self._release(ticket, now, is_free=last is None or now - last >= GRACE_S)
+        if not name or self._count(name, now) <= NODE_BURST:
+            self._free(ticket)
+            return
+        place = self._places.get(ticket)
+        if place is not None:
+            place.since, place.is_over = now + BEYOND_S - GRACE_S, True
 
     def ended(self, ticket: int, now: float) -> None:
         """Its connection is gone; a place that is younger than `GRACE_S` stays taken until then."""
-        self._release(ticket, now, is_free=False)
+        place = self._places.get(ticket)
+        if place is None:
+            return
+        place.is_over = True
+        if now - place.since >= GRACE_S:
+            self._free(ticket)
 
     def expired(self, now: float) -> list[int]:
         """Returns which connections without a place are to be closed: they are forgotten."""
@@ -163,19 +171,19 @@ class Admission:
     def _oldest(self, before: float, host: str = "") -> int | None:
         """Returns the oldest place (of an address) if it was given before that time."""
         for ticket, place in self._places.items():
-            if place.since > before:
-                return None
-            if not host or place.host == host:
+            if place.since <= before and (not host or place.host == host):
                 return ticket
         return None
 
-    def _release(self, ticket: int, now: float, is_free: bool) -> None:
-        place = self._places.get(ticket)
-        if place is None:
-            return
-        place.is_over = True
-        if is_free or now - place.since >= GRACE_S:
-            self._free(ticket)
+    def _count(self, name: str, now: float) -> int:
+        """Returns how many connections of a node have come lately, this one among them."""
+        since, count = self._came.pop(name, (now, 0))
+        if now - since >= GRACE_S:
+            since, count = now, 0
+        self._came[name] = (since, count + 1)
+        if len(self._came) > CAME_MAX:
+            self._came.popitem(last=False)
+        return count + 1
 
     def _free(self, ticket: int) -> None:
         place = self._places.pop(ticket, None)

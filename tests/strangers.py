@@ -71,7 +71,7 @@ class Trial:
         """Returns the figures as a row below `HEAD`, and what failed."""
         before, after = self.lead
         lead = "kept" if before == after else f"lost ({before} -> {after})"
-        asked = f"{self.p99_s * 1000:.0f} / {max(self.asked_s) * 1000:.0f}"
+        asked = f"{self.p99_s * 1000:.0f} / {max(self.asked_s, default=float('nan')) * 1000:.0f}"
         joins = f"{max(self.joins_s, default=float('nan')):.2f} ({len(self.joins_s)})"
         failed = f" failed: {len(self.failed)} {sorted(set(self.failed))[:3]}" if self.failed else ""
         return (

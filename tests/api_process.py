@@ -6,7 +6,7 @@ import asyncio
 import json as json_module
 import random
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,17 @@ class Answer:
 class Api:
     """A client of the API, and what is behind it."""
 
-    def __init__(self, socket: str, session: ClientSession, node: LoneManager, rng: random.Random) -> None:
+    def __init__(
+        self,
+        socket: str,
+        session: ClientSession,
+        node: LoneManager,
+        rng: random.Random,
+        leading: asyncio.Future[None],
+        state: MemoryState,
+    ) -> None:
+        self.leading = leading  # ends with the lead
+        self.state = state  # what is stored
         self.socket = socket
         self.session = session
         self.node = node
@@ -137,8 +147,12 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
-    """Runs the API of a manager that has just made a swarm of its own."""
+async def running_api(
+    engine_socket: str | None = None,
+    prepare: Callable[[MemoryState], None] = lambda state: None,
+    safe_mode: bool = False,
+) -> AsyncIterator[Api]:
+    """Runs the API of a manager that has just made a swarm of its own; `prepare` changes what it finds."""
     rng, clock = random.Random(7), SystemClock()
     new_id = id_source(rng)
     state = MemoryState()
@@ -147,13 +161,14 @@ async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
     for txn in first_txns(puts):
         await store.commit(txn)
     state.members[membership.node_id] = Member(1, membership.node_id, False)
+    prepare(state)
     leadership = await Campaign(store, codec.LEADER_KEY, membership.node_id).win()
 
     async def probe(node_id: str) -> bool:
         return True
 
     hub = EventHub(clock, "h")
-    team = Team(membership.node_id, MemoryMembers(store, state), probe)
+    team = Team(membership.node_id, MemoryMembers(store, state), probe, safe_mode=safe_mode)
     leader = await Leader.start(
         store,
         leadership,
@@ -174,7 +189,7 @@ async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
         await api.listen_unix(Path(socket))
         try:
             async with ClientSession(connector=UnixConnector(socket, limit=0)) as session:
-                yield Api(socket, session, node, rng)
+                yield Api(socket, session, node, rng, leading, state)
         finally:
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)

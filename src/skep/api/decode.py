@@ -8,13 +8,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from skep.model.bounds import BODY_MAX_BYTES
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
 BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
 VERSION_DIGITS_MAX = 20  # of 2**64
-BODY_MAX_BYTES = 8 << 20  # a service spec with every field full is some 100 kB; secrets are 500 kB
 
 
 async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:

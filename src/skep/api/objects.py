@@ -14,7 +14,7 @@ from skep.model.generic import wire_of
 from skep.model.network import IPAMConfig, Network
 from skep.model.service import TaskTemplate, iteration_of
 from skep.model.spec import TaskSpec
-from skep.model.states import RUNNING, STATE_NAMES
+from skep.model.states import RUNNING, STATE_NAMES, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
 from skep.model.wire import Wire, always_empty_map
 from skep.store.view import View
@@ -175,6 +175,8 @@ class TaskWriter:
         status = self._view.status_of(task) or assigned_status(task)
         is_job = self._is_job(task.service_id)
         desired = self._view.desired_of(task)
+        if not is_terminal(status.state) and (why := self._view.why_aside(task.service_id, task.node_id)):
+            status = replace(status, error=why)
         return TaskJson(
             task.id,
             Version(task.revision),
@@ -202,7 +204,8 @@ class TaskWriter:
         """A task that found no node, or whose node (a global service's) has no room: its status says why."""
         at = reply_time(task.created_at)
         is_job = self._is_job(task.service_id)
-        status = TaskStatusJson(at, "pending", "pending task scheduling", err=task.reason or msgspec.UNSET)
+        why = self._view.why_aside(task.service_id, task.node_id) or task.reason
+        status = TaskStatusJson(at, "pending", "pending task scheduling", err=why or msgspec.UNSET)
         return TaskJson(
             task.id,
             Version(self._view.revision),

@@ -10,7 +10,7 @@ from skep.daemon.peers import Peers
 from skep.model.node import Node
 from skep.rpc.link import FrameLink
 from skep.rpc.streams import RAFT, OpenStream, StreamServer
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Corrupt, SkepError
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 
@@ -48,8 +48,9 @@ class Fellows:
         self._members = frozenset(members)
         for node_id in members - set(self._peers.addresses) - {self._node_id}:
             for pair in (await store.load(codec.node_key(node_id)))[0]:
-                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
-                self._peers.learn(node_id, node.manager_addr)
+                with contextlib.suppress(Corrupt):  # the others are still to be learned of
+                    node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
+                    self._peers.learn(node_id, node.manager_addr)
         await self._peers.open_doors(members)
         self._has_looked = True
         self._peers.keep(members)

@@ -74,7 +74,9 @@ class ManagerPart:
         hub: EventHub,
         moved: Callable[[dict[str, str]], None],
         key_files: KeyFiles,
+        safe_mode: bool = False,
     ) -> None:
+        self._safe_mode = safe_mode
         self._keys = keys
         self._key_files = key_files
         self._context = server_context(keys)
@@ -116,6 +118,7 @@ class ManagerPart:
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._cluster: Cluster | None = None  # as this manager last read it while another led
+        self.store_trouble = ""  # why nothing can be written at the moment; for users
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
         self._server = LinkServer()
@@ -132,6 +135,11 @@ class ManagerPart:
     def leader_id(self) -> str:
         """Which manager leads, as far as this one knows; an empty text where none does."""
         return self._candidate.leader_id if self._candidate is not None else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why this manager does not lead though it could; an empty text where nothing keeps it from it."""
+        return self._candidate.trouble if self._candidate is not None else ""
 
     @property
     def members(self) -> frozenset[str]:
@@ -161,9 +169,15 @@ class ManagerPart:
             asyncio.ensure_future(
                 lasting("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(lasting("maintain", lambda: maintain(store))),
+            asyncio.ensure_future(lasting("maintain", lambda: self._maintain(store))),
             asyncio.ensure_future(lasting("campaign", lambda: self._campaign(store, sealed))),
         ]
+
+    async def _maintain(self, store: EtcdStore) -> None:
+        def say(trouble: str) -> None:
+            self.store_trouble = trouble
+
+        await maintain(store, self.etcd.quota_bytes, say)
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
@@ -244,6 +258,7 @@ class ManagerPart:
             self._probe,
             self._key_files.data_key or b"",
             grace_until=self.grace_until,
+            safe_mode=self._safe_mode,
         )
         self._candidate = Candidate(
             sealed,
@@ -307,7 +322,9 @@ class ManagerPart:
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
+        if leader is None or leader.safe_mode or not leader.is_sure:
+            return None
+        return leader.sessions.open(connection)
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""

@@ -22,7 +22,7 @@ PREFIX = "SKEPD_"
 DEFAULT_HOST = "unix:///run/skep/skep.sock"
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 _LISTS = frozenset({"host"})
-_BOOLS = frozenset({"tlsverify"})
+_BOOLS = frozenset({"tlsverify", "safe_mode"})
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "swarm"  # what containers get that bind /var/run/docker.sock: skepd's, or the engine's
     )
     etcd: str = "etcd"  # the etcd to run on managers
+    safe_mode: bool = False  # the API is up, nothing is decided: to remove what keeps managers from leading
     log_level: str = "info"  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, json
 

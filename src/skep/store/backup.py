@@ -12,6 +12,7 @@ what is restored is a new cluster that shares no history with the one it was tak
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ FORMAT = 1
 MAGIC = b"skep backup\n"
 HEADER_MAX_BYTES = 64 << 10  # it is some 300 bytes
 BLOCK_BYTES = 256 << 10  # encoded or written at once: a millisecond, and memory for one of them only
-BLOCK_MAX_BYTES = 64 << 20  # one value may be as large as etcd takes (16 MB)
+BLOCK_MAX_BYTES = 64 << 20  # one value of an earlier skep may have 16 MB
 PAIRS, KEYS, END = b"P", b"K", b"E"
 _HEAD = struct.Struct(">cI")
 
@@ -72,7 +73,8 @@ def header_of(
         if pair.key == codec.SCHEMA_KEY:
             schema = int(pair.value)
         elif codec.is_bucket(pair.key):
-            tasks += len(msgspec.msgpack.decode(pair.value, type=list[msgspec.Raw]))
+            with contextlib.suppress(msgspec.MsgspecError):  # a value that cannot be read is kept as it is
+                tasks += len(msgspec.msgpack.decode(pair.value, type=list[msgspec.Raw]))
         elif codec.is_service(pair.key):
             services += 1
         elif codec.is_node(pair.key):

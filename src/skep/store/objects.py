@@ -5,6 +5,7 @@ Everything handed out is frozen or must not be changed by the reader. `store.vie
 
 from __future__ import annotations
 
+from skep.model.aside import NODE, SERVICE, Aside, AsideKey, Unreadable
 from skep.model.attachment import Attachment
 from skep.model.cluster import Cluster
 from skep.model.material import KINDS, Material
@@ -29,6 +30,7 @@ class Objects:
         self.node_status: dict[str, NodeStatus] = {}
         self.node_tls: dict[str, NodeTls] = {}  # as the nodes say it, to this leader
         self.services: dict[str, Service] = {}
+        self.tasks_wanted = 0  # by all services together, those on each node not counted
         self.service_ids: dict[str, str] = {}  # name -> id
         self.service_names: dict[str, str] = {}  # name in lower case -> id: no two may differ by case only
         self.removed: dict[str, RemovedService] = {}
@@ -40,10 +42,25 @@ class Objects:
         self.claims = Claims()  # addresses and ports that are given out
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self._demands: dict[tuple[str, int], Demand] = {}
+        self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about
+        self.quarantine: dict[str, Unreadable] = {}  # key -> what of the store cannot be read
+        self.half_known: set[str] = set()  # nodes of whose tasks some cannot be read
         for network in PREDEFINED:
             self.put_network(network)
 
     # Reading
+
+    def is_aside(self, kind: str, object_id: str) -> bool:
+        """True while nothing is decided about a service or node."""
+        return bool(self.asides) and (kind, object_id) in self.asides
+
+    def why_aside(self, service_id: str, node_id: str = "") -> str:
+        """Returns why nothing is decided about a task of that service on that node; an empty text where it
+        is."""
+        if not self.asides:
+            return ""
+        aside = self.asides.get((SERVICE, service_id)) or self.asides.get((NODE, node_id))
+        return aside.sentence if aside is not None else ""
 
     def node_state(self, node_id: str) -> NodeStatus:
         return self.node_status.get(node_id, NODE_UNKNOWN)
@@ -154,6 +171,7 @@ class Objects:
     def put_service(self, service: Service) -> None:
         known = self.services.get(service.id)
         if known is None or known.version <= service.version:
+            self.tasks_wanted += service.spec.tasks_wanted - (known.spec.tasks_wanted if known else 0)
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
             self.service_names[service.spec.name.lower()] = service.id
@@ -163,6 +181,7 @@ class Objects:
         """The service is gone for users; its tasks are on their way out."""
         service = self.services.pop(removed.id, None)
         if service is not None:
+            self.tasks_wanted -= service.spec.tasks_wanted
             self.service_ids.pop(service.spec.name, None)
             self.service_names.pop(service.spec.name.lower(), None)
             self.claims.settle(service.id, None)

@@ -16,8 +16,31 @@ from skep.api.routes.reply import reply
 from skep.api.routes.swarm import cluster_json
 from skep.api.server import Route
 from skep.api.versions import MIN_VERSION, show_version
+from skep.model.aside import NODE, SERVICE
 from skep.model.node import Node
 from skep.runtime.errors import NoLeader, Unavailable
+from skep.store.view import View
+
+NAMED_MAX = 5  # ids in a warning
+
+
+WARNINGS = "SkepWarnings"  # of the leader, in what it tells other managers
+SAFE_MODE = "skepd runs in safe mode: nothing is decided, no node is served (start it without --safe-mode)"
+
+
+def _of_asides(view: View) -> list[str]:
+    """What the leader has set aside, one sentence a kind."""
+    found = []
+    for kind in (SERVICE, NODE):
+        ids = sorted(each.id for each in view.asides.values() if each.kind == kind)
+        if ids:
+            more = f" and {len(ids) - NAMED_MAX} more" if len(ids) > NAMED_MAX else ""
+            names = ", ".join(ids[:NAMED_MAX])
+            found.append(f"nothing is decided about {kind} {names}{more} (GET /skep/v1/asides says why)")
+    if view.quarantine:
+        count = len(view.quarantine)
+        found.append(f"{count} stored values cannot be read: skep store ls --quarantined")
+    return found
 
 
 class SystemRoutes:
@@ -63,7 +86,11 @@ class SystemRoutes:
                 info = _info_without_engine(self._hostname)
                 info["Warnings"] = [f"WARNING: {error}"]
         info["Name"] = self._hostname
-        info["Swarm"] = await self._swarm()
+        swarm = info["Swarm"] = await self._swarm()
+        said = [*([SAFE_MODE] if self._node.local().safe_mode else []), *swarm.pop(WARNINGS, ())]
+        warnings = [f"WARNING: {each}" for each in dict.fromkeys(said)]
+        if warnings:
+            info["Warnings"] = [*(info.get("Warnings") or []), *warnings]
         return reply(info)
 
     async def _swarm(self) -> dict[str, Any]:
@@ -89,7 +116,8 @@ class SystemRoutes:
 
     def _of_leader(self) -> dict[str, Any]:
         """What only the leader can say. Errors: `NotManager`."""
-        view = self._node.manager().view
+        manager = self._node.manager()
+        view = manager.view
         nodes: list[Node] = list(view.nodes.values())
         found: dict[str, Any] = {
             "Nodes": len(nodes),
@@ -97,6 +125,8 @@ class SystemRoutes:
         }
         if view.cluster is not None:
             found["Cluster"] = cluster_json(view.cluster)
+        if warnings := [*([SAFE_MODE] if manager.safe_mode else []), *_of_asides(view)]:
+            found[WARNINGS] = warnings
         return found
 
     # What managers ask each other

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed, commit_known
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import keeps_quorum_without, voters
+from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Invalid, NotFound, StaleVersion
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
 from skep.store import codec
 from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -72,12 +74,18 @@ class NodeControl:
         node = self._view.nodes.get(node_id)
         if node is None:
             raise NotFound(f"node {node_id} not found")
+        if codec.node_key(node_id) in self._view.quarantine:
+            raise Conflict(
+                f"node {node_id}'s record in the store cannot be read, and is left as it is: remove the node"
+                " (docker node rm --force), or restore a backup"
+            )
         if node.version != version:
             raise StaleVersion()
         if spec.role not in _ROLES:
             raise Invalid(f'invalid Role: "{spec.role}"')
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
+        check_size("the node's spec", spec, LABELS_MAX_BYTES)
         if node.spec.role == "manager" and spec.role == "worker":
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())

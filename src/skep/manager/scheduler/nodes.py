@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from skep.model.aside import NODE
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
 from skep.model.spec import Placement, TaskSpec
 from skep.store.demand import Demand
+from skep.store.room import room_for, task_bytes
 from skep.store.view import View
 
 from .fill import UNLIMITED, Ints
@@ -20,11 +22,13 @@ Mask = NDArray[np.bool_]
 
 
 class NodeTable:
-    """Rows are nodes in the order of their ids, so that equal views give equal placements."""
+    """Rows are nodes in the order of their ids, so that equal views give equal placements. Those that are set
+    aside are none, unless they are asked for (`node_ids`)."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, node_ids: Iterable[str] | None = None) -> None:
         self._view = view
-        self.ids = sorted(view.nodes)
+        known = (n for n in view.nodes if not view.is_aside(NODE, n))
+        self.ids = sorted(known if node_ids is None else node_ids)
         self.rows = {node_id: row for row, node_id in enumerate(self.ids)}
         self.nodes = [view.nodes[node_id] for node_id in self.ids]
         count = len(self.ids)
@@ -39,6 +43,7 @@ class NodeTable:
             self.memory[row] = resources.memory_bytes - (usage.memory_bytes if usage else 0)
             self.tasks[row] = usage.tasks if usage else 0
         self._own: dict[str, Ints] = {}
+        self._bucket_rooms: dict[str, Ints] = {}  # by service: how many more of its tasks the store takes
         self._ports: dict[tuple[str, int], Mask] = {}
         self._labels: dict[str, list[str]] = {}
         self._masks: dict[object, Mask] = {}
@@ -62,6 +67,20 @@ class NodeTable:
                 if row is not None:
                     found[row] = count
             self._own[service_id] = found
+        return found
+
+    def bucket_room(self, service_id: str) -> Ints:
+        """Returns how many more tasks of the service fit, with those that have ended, into the one value of
+        the store that each node has for them."""
+        found = self._bucket_rooms.get(service_id)
+        if found is None:
+            view, each = self._view, task_bytes(self._view, service_id)
+            found = np.full(len(self.ids), room_for(view, "", service_id, each), dtype=np.int64)
+            if view.slots.get(service_id):  # a new service has none anywhere
+                for row, node_id in enumerate(self.ids):
+                    if service_id in view.buckets.get(node_id, ()):
+                        found[row] = room_for(view, node_id, service_id, each)
+            self._bucket_rooms[service_id] = found
         return found
 
     def resource_room(self, demand: Demand) -> Ints:
@@ -120,6 +139,8 @@ class NodeTable:
         """Notes what this pass has placed."""
         own = self.own(service_id)
         own += given
+        room = self.bucket_room(service_id)
+        room -= given
         self.tasks += given
         self.cpus -= given * demand.nano_cpus
         self.memory -= given * demand.memory_bytes

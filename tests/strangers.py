@@ -110,16 +110,18 @@ class Trial:
         while True:
             began = time.monotonic()
             plan = Plan(1, number, (self.leader.address,), self.managers.token, SimulatedSettings(), 7)
-            agent = None
+            agent, took_s = None, JOIN_MAX_S
             try:
                 async with asyncio.timeout(JOIN_MAX_S):
                     _, agent = await _join(plan, number)
                     await agent.session.ready.wait()
+                took_s = time.monotonic() - began
             except (SkepError, TimeoutError) as error:
                 self.failed.append(f"join: {error or type(error).__name__}"[:80])
-            self.joins_s.append(time.monotonic() - began)
-            if agent is not None:
-                await agent.stop()
+            finally:
+                if agent is not None:
+                    await agent.stop()
+            self.joins_s.append(took_s)
             number += 1
             await asyncio.sleep(max(0.0, JOIN_EVERY_S - (time.monotonic() - began)))
 

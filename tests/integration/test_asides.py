@@ -223,11 +223,11 @@ def slot_ended() -> Any:
 
 
 async def test_a_node_that_fails_alone_is_to_blame_and_not_the_services(api: Api) -> None:
-    """2^63 CPUs, as one node has said, stopped every decision on every manager."""
+    """What one node has said, and nobody can reckon with, stopped every decision on every manager."""
     view = api.leader.view
     (good,) = view.nodes.values()
     broken = replace(good, id="broken", spec=replace(good.spec, role="worker"))
-    resources = NodeResources(nano_cpus=1 << 63, memory_bytes=1 << 33)
+    resources = NodeResources(nano_cpus="many", memory_bytes=1 << 33)  # type: ignore[arg-type]
     view.put_node(replace(broken, description=replace(good.description, hostname="odd", resources=resources)))
     view.put_node_status("broken", NodeStatus(READY))
     api.leader.reconciler.mark_node("broken")

@@ -128,7 +128,9 @@ class Settings(Protocol):
         rotate_manager: bool = False,
         rotate_unlock_key: bool = False,
     ) -> Cluster: ...
-    async def allow(self, devices: bool | None, privileged: bool | None) -> Cluster: ...
+    async def allow(
+        self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None
+    ) -> Cluster: ...
 
 
 class LogLines(Protocol):

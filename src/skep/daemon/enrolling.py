@@ -13,9 +13,11 @@ from skep.manager.ca.issuer import Issuer
 from skep.manager.leader import Leader
 from skep.model.cluster import Cluster
 from skep.rpc.certificates import parse_join_token
+from skep.rpc.checking import check_enrolment
 from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
+from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Denied, Deposed, Invalid, NoLeader, Unavailable
-from skep.runtime.ids import NewId
+from skep.runtime.ids import NewId, is_id
 
 ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
 ENROL_RETRY_S = 0.2
@@ -75,7 +77,7 @@ class Enrolling:
         """Takes a node in that joins through another manager: `EnrolFor` to `Enrolled`, both msgpack."""
         try:
             asked = msgspec.msgpack.decode(body, type=EnrolFor)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Invalid(f"not a message of enrolment: {error}") from error
         return encode(await self._enrol_here(asked))
 
@@ -86,6 +88,9 @@ class Enrolling:
         if leader is None or cluster is None or not leader.is_sure:
             raise NoLeader("the swarm has no leader at the moment; try again")
         role = _role(request.token, cluster)
+        check_enrolment(request)
+        if not is_id(asked.node_id):
+            raise Invalid("the manager that the node came to gives it an id that is none")
         certificate = self._issuer.certificate(cluster, asked.node_id, role, request.request_pem)
         if asked.node_id not in leader.view.nodes:
             availability = request.availability or "active"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from skep.daemon.peers import Peers
 from skep.model.node import Node
+from skep.rpc.checking import check_manager_address
 from skep.rpc.link import FrameLink
 from skep.rpc.streams import RAFT, OpenStream, StreamServer
 from skep.runtime.errors import Corrupt, SkepError
@@ -57,8 +58,9 @@ class Fellows:
         self._streams.close_others(members)
 
     def stream(self, link: FrameLink, asked: OpenStream) -> None:
-        """A manager, or who was one, asks for a stream."""
+        """A manager, or who was one, asks for a stream. Errors: `Invalid` for an address that is none."""
         assert link.identity is not None
+        check_manager_address(asked.address)
         work = asyncio.ensure_future(self._admit(link, link.identity.node_id, asked))
         self._admitting.add(work)
         work.add_done_callback(self._admitting.discard)

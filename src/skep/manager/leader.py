@@ -35,7 +35,7 @@ from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.model.aside import NODE, SERVICE
 from skep.model.cluster import Cluster
-from skep.model.node import DOWN
+from skep.model.node import READY
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -45,6 +45,7 @@ from skep.rpc.messages import (
     Described,
     HasAddresses,
     HasTls,
+    Heartbeat,
     Manage,
     Register,
     Renew,
@@ -125,7 +126,7 @@ class Leader:
         self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
-        self._asking: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
@@ -158,10 +159,12 @@ class Leader:
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
+        self.sessions.on_refusal(self._states.refused)
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)
-        on(Register, lambda node_id, said: self._states.came(node_id))
+        on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
         on(Renew, self.certificates.renew)
@@ -248,9 +251,9 @@ class Leader:
                 if error is not None and not costs_lead(error):
                     raise error
         finally:
-            for work in (*works, *self._asking):
+            for work in (*works, *self._asking.values()):
                 work.cancel()
-            await asyncio.gather(*works, *self._asking, return_exceptions=True)
+            await asyncio.gather(*works, *self._asking.values(), return_exceptions=True)
             self.logs.stop()
             self.tasks.stop()
             self.sessions.stop()
@@ -282,7 +285,9 @@ class Leader:
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
-        if state == DOWN:
+        if state == READY:
+            self.logs.node_came(node_id)
+        elif not self.logs.may_come(node_id):
             self.logs.node_down(node_id)
 
     def _can_attach(self, node_id: str) -> bool:
@@ -296,13 +301,15 @@ class Leader:
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
 
     def _asked_to_manage(self, node_id: str, asked: Manage) -> None:
-        work = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
-        self._asking.add(work)
-        work.add_done_callback(self._asking.discard)
+        known = self._asking.get(node_id)
+        if known is not None and not known.done():
+            return  # it is answered soon, and asks again where its address is another meanwhile
+        self._asking[node_id] = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
 
     async def _let_manage(self, node_id: str, manager_addr: str) -> None:
         node = self.view.nodes.get(node_id)
-        if node is not None and node.manager_addr != manager_addr:
+        is_to_be = node is not None and node.spec.role == "manager"
+        if node is not None and is_to_be and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
         self.sessions.send(node_id, await self.membership.add(node_id))
 

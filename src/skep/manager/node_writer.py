@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -10,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
+from skep.manager.rates import Rates
 from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
 from skep.runtime.errors import Conflict, Deposed, Invalid, OutcomeUnknown, SkepError, TooLarge, Unavailable
@@ -22,6 +24,9 @@ log = structlog.get_logger()
 
 BATCH_MAX = 128  # nodes per transaction: about 100 kB; fewer where they say much: `sizes.cut`
 RETRY_S = 0.2  # after etcd could not be reached
+# Of one node: an engine that is set up is started some times, one that runs is not. What is said in between
+# is written when its turn comes; one that says as much as it may writes 3 kB a second.
+WRITES_BURST, WRITES_PER_S = 5, 0.1
 
 
 class _Said(Struct, frozen=True):
@@ -60,6 +65,8 @@ class NodeWriter:
         self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._said: dict[str, _Said] = {}
+        self._tried: list[str] = []  # nodes whose words were to be written last
+        self._rates = Rates(WRITES_BURST, WRITES_PER_S)
         self._batch = BATCH_MAX
         self._wake = asyncio.Event()
         self._ended: SkepError | None = None
@@ -107,9 +114,8 @@ class NodeWriter:
 
     async def _run(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._new or self._said:
+            await self._wait()
+            while self._new or self._due():
                 try:
                     await self._write_new()
                     await self._write_said()
@@ -123,13 +129,27 @@ class NodeWriter:
                     log.warning("store.retry", error=str(error), wait_s=RETRY_S)
                     await asyncio.sleep(RETRY_S)
 
+    async def _wait(self) -> None:
+        """Returns when there is something to write, or the turn comes of a node that wrote too often."""
+        now = asyncio.get_running_loop().time()
+        waits = [self._rates.wait_s(node_id, now) for node_id in self._said]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(waits, default=None)):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _due(self) -> list[str]:
+        """Returns the nodes that said something and may write now."""
+        now = asyncio.get_running_loop().time()
+        return [node_id for node_id in self._said if self._rates.left(node_id, now) >= 1.0]
+
     def _write_less(self, error: Exception) -> None:
         """What is too much at once, or fails, is written in parts; what does so alone is not, and kept from
         nobody else."""
         if self._batch > 1:
             self._batch //= 2
             return
-        node_id = next(iter(self._said), "")
+        node_id = next(iter(self._tried), "")
         self._said.pop(node_id, None)
         event = "store.too_large" if isinstance(error, TooLarge) else "node.not_written"
         log.error(event, node_id=node_id, error=reason_of(error))
@@ -177,7 +197,8 @@ class NodeWriter:
                 future.set_exception(error)
 
     async def _write_said(self) -> None:
-        said = {node_id: self._said[node_id] for node_id in list(self._said)[: self._batch]}
+        self._tried = self._due()[: self._batch]
+        said = {node_id: self._said[node_id] for node_id in self._tried}
         nodes: list[Node] = []
         for node_id, each in said.items():
             node = self._view.nodes.get(node_id)
@@ -191,7 +212,9 @@ class NodeWriter:
             stored = await self._commit(nodes[: _fitting(nodes)])
         except Conflict:
             return  # the control API changed one meanwhile; the view has it when we come round again
+        now = asyncio.get_running_loop().time()
         for node in stored:
+            self._rates.spend(node.id, now)
             before = self._view.nodes.get(node.id)
             self._view.put_node(node)
             if before is None or before.manager_addr != node.manager_addr:

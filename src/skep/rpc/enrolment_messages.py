@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.model.node import NodeDescription
+from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Invalid
 
 
@@ -71,8 +72,6 @@ class Refused(Struct, frozen=True, tag="refused"):
 
 
 encode = msgspec.msgpack.Encoder().encode
-# What msgspec raises for bytes that are none of ours: text that is not UTF-8, and lists in lists, too.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _description = msgspec.msgpack.Decoder(NodeDescription)
 _from_node: msgspec.msgpack.Decoder[GetCa | Asked] = msgspec.msgpack.Decoder(GetCa | Asked)
 _from_manager: msgspec.msgpack.Decoder[Ca | Enrolled | Refused] = msgspec.msgpack.Decoder(

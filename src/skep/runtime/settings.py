@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from skep.runtime.errors import Invalid
+from skep.runtime.ids import is_hostname
 
 PREFIX = "SKEPD_"
 DEFAULT_HOST = "unix:///run/skep/skep.sock"
@@ -111,6 +112,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _check(settings: Settings) -> None:
     if settings.engine != "simulated" and not settings.engine.startswith("unix://"):
         raise Invalid(f"--engine must be unix://PATH or simulated, not '{settings.engine}'")
+    if not is_hostname(settings.hostname):
+        raise Invalid(
+            f"'{settings.hostname}' cannot be a node's host name: letters, digits, '.', '-' and '_' make one"
+            " (--name gives another than the machine's)"
+        )
     for host in settings.host:
         if not host.startswith(("unix://", "tcp://")):
             raise Invalid(f"--host must be unix://PATH or tcp://ADDR:PORT, not '{host}'")

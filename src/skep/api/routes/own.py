@@ -36,10 +36,11 @@ class Stats(Struct):
 
 
 class ClusterSettings(Wire, frozen=True, kw_only=True):
-    """What services may have of their nodes; what a request leaves out stays as it is."""
+    """What services may have of their nodes, and be placed by; what a request leaves out stays as it is."""
 
     allow_devices: bool | None = None
     allow_privileged: bool | None = None
+    allow_self_reported_constraints: bool | None = None
 
 
 class AsideJson(Wire, frozen=True, kw_only=True):
@@ -77,7 +78,11 @@ def _aside_json(view: View, aside: Aside) -> AsideJson:
 
 
 def _settings(cluster: Cluster) -> ClusterSettings:
-    return ClusterSettings(allow_devices=cluster.allow_devices, allow_privileged=cluster.allow_privileged)
+    return ClusterSettings(
+        allow_devices=cluster.allow_devices,
+        allow_privileged=cluster.allow_privileged,
+        allow_self_reported_constraints=cluster.allow_self_reported_constraints,
+    )
 
 
 class OwnRoutes:
@@ -135,7 +140,10 @@ class OwnRoutes:
         asked, unknown = await read_body(request, ClusterSettings)
         if unknown:
             raise Invalid(f"the swarm has no setting {', '.join(sorted(unknown))}")
-        return reply(_settings(await manager.swarm.allow(asked.allow_devices, asked.allow_privileged)))
+        cluster = await manager.swarm.allow(
+            asked.allow_devices, asked.allow_privileged, asked.allow_self_reported_constraints
+        )
+        return reply(_settings(cluster))
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

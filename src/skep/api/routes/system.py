@@ -77,14 +77,12 @@ class SystemRoutes:
         return web.Response(text="OK", headers=headers)
 
     async def info(self, request: web.Request) -> web.StreamResponse:
-        if self._engine.socket_path is None:
-            info = _info_without_engine(self._hostname)
-        else:
-            try:
-                info = await self._engine.get_json("/info")
-            except Unavailable as error:
-                info = _info_without_engine(self._hostname)
-                info["Warnings"] = [f"WARNING: {error}"]
+        """Clients ask it before most of the swarm's commands: it answers within a second, and says what the
+        engine does not."""
+        info, why = ({}, "") if self._engine.socket_path is None else await self._engine.latest("/info")
+        info = info or _info_without_engine(self._hostname)
+        if why:
+            info["Warnings"] = [*(info.get("Warnings") or []), f"WARNING: {why}"]
         info["Name"] = self._hostname
         swarm = info["Swarm"] = await self._swarm()
         said = [*([SAFE_MODE] if self._node.local().safe_mode else []), *swarm.pop(WARNINGS, ())]
@@ -144,20 +142,8 @@ class SystemRoutes:
     async def version(self, request: web.Request) -> web.StreamResponse:
         own = {"Name": "skep", "Version": __version__, "Details": {"Python": platform.python_version()}}
         api = show_version(await self._engine.max_version())
-        found: dict[str, Any]
-        try:
-            found = await self._engine.get_json("/version")
-        except Unavailable:
-            kernel = platform.release()
-            found = {
-                "Version": __version__,
-                "Os": "linux",
-                "Arch": _go_arch(),
-                "KernelVersion": kernel,
-                "GoVersion": "",
-                "GitCommit": "",
-                "BuildTime": "",
-            }
+        found, _ = ({}, "") if self._engine.socket_path is None else await self._engine.latest("/version")
+        found = found or _version_without_engine()
         found["Platform"] = {"Name": f"skep {__version__}"}
         found["ApiVersion"] = api
         found["MinAPIVersion"] = show_version(MIN_VERSION)
@@ -167,6 +153,18 @@ class SystemRoutes:
 
 def _go_arch() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def _version_without_engine() -> dict[str, Any]:
+    return {
+        "Version": __version__,
+        "Os": "linux",
+        "Arch": _go_arch(),
+        "KernelVersion": platform.release(),
+        "GoVersion": "",
+        "GitCommit": "",
+        "BuildTime": "",
+    }
 
 
 def _info_without_engine(hostname: str) -> dict[str, Any]:

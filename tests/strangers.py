@@ -98,7 +98,8 @@ class Trial:
         while True:
             began = time.monotonic()
             try:
-                await asyncio.wait_for(self.leader.api.json("GET", "/nodes"), 30)
+                async with asyncio.timeout(30):  # not wait_for: Python 3.11's may lose a cancellation
+                    await self.leader.api.json("GET", "/nodes")
             except (ApiError, SkepError, TimeoutError) as error:
                 self.failed.append(f"ask: {error or type(error).__name__}"[:80])
             self.asked_s.append(time.monotonic() - began)

@@ -16,8 +16,8 @@ from yarl import URL
 
 from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
-from skep.api.passthrough import end_to_end, relay
 from skep.api.port import SwarmNode
+from skep.api.relay import end_to_end, relay
 from skep.runtime import attempt
 from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 

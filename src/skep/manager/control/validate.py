@@ -12,7 +12,7 @@ from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.docker_socket import wants_engine
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
-from skep.model.template import template_values
+from skep.model.template import Budget, template_values
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, Unsupported
 
@@ -161,6 +161,7 @@ def _templates(spec: ServiceSpec) -> None:
             expanded(
                 spec.task_template.container_spec,
                 template_values(service, node, ("taskid", "taskname", "1")),
+                Budget(),
             )
         except Invalid as error:
             raise Invalid(f"rpc error: code = InvalidArgument desc = {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -14,7 +15,9 @@ from skep.runtime.errors import Invalid
 S = TypeVar("S", bound=Struct)
 BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
 VERSION_DIGITS_MAX = 20  # of 2**64
-BODY_MAX_BYTES = 8 << 20  # a service spec with every field full is some 100 kB; secrets are 500 kB
+BODY_MAX_BYTES = 2 << 20  # a config has 1000 kB at most, 1.4 MB in base64; a large service some 100 kB
+# Members of objects and elements of lists, in all: each is looked at several times on the loop, for 2 µs.
+ELEMENTS_MAX = 100_000
 
 
 async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
@@ -63,11 +66,32 @@ def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
         raise Invalid("invalid request body: it must be a JSON object")
+    check_elements(value)
     unknown: list[str] = []
     try:
         return msgspec.convert(canonical(value, kind, unknown), kind), unknown
     except msgspec.ValidationError as error:
         raise Invalid(f"invalid request body: {error}") from error
+
+
+def check_elements(value: object) -> None:
+    """Errors: `Invalid` for decoded JSON with more members and elements than anybody has a use for."""
+    count, waiting = 0, [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            count += len(each)
+            members: Iterable[object] = each.values()
+        elif isinstance(each, list):
+            count += len(each)
+            members = each
+        else:
+            continue
+        if count > ELEMENTS_MAX:
+            raise Invalid(
+                f"the request body has more than {ELEMENTS_MAX} members and elements of lists, all together"
+            )
+        waiting.extend(member for member in members if isinstance(member, dict | list))
 
 
 def query_bool(request: web.Request, name: str) -> bool:

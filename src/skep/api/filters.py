@@ -32,7 +32,8 @@ def parse_filters(request: web.Request, accepted: frozenset[str] | None) -> Filt
     for name, values in decoded.items():
         if accepted is not None and name not in accepted:
             raise Invalid(f"invalid filter '{name}'")
-        found[name] = [v for v, on in values.items() if on] if isinstance(values, dict) else values
+        given = [v for v, on in values.items() if on] if isinstance(values, dict) else values
+        found[name] = list(dict.fromkeys(given))  # each object is held against each of them
     return found
 
 
@@ -48,7 +49,7 @@ def known_values(filters: Filters, name: str, known: Collection[str]) -> list[st
 
 def matches_any(wanted: list[str], value: str) -> bool:
     """True where nothing is asked for, or `value` begins with something asked for."""
-    return not wanted or any(value.startswith(each) for each in wanted)
+    return not wanted or value.startswith(tuple(wanted))
 
 
 def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:

@@ -69,16 +69,18 @@ class MaterialRoutes:
         view, kind = self._node.manager().view, _kind(request)
         filters = parse_filters(request, FILTERS[kind])
         ids, labels, prefixes, names = (filters.get(k, []) for k in ("id", "label", "name", "names"))
-        found = [
-            material
-            for material in view.materials.values()
-            if material.kind == kind
-            and matches_any(ids, material.id)
-            and matches_any(prefixes, material.spec.name)
-            and (not names or material.spec.name in names)
-            and matches_spec_labels(labels, material.spec.labels)
-        ]
-        return await reply_list(request, (material_json(each) for each in found))
+
+        def is_wanted(material: Material) -> bool:
+            return (
+                material.kind == kind
+                and matches_any(ids, material.id)
+                and matches_any(prefixes, material.spec.name)
+                and (not names or material.spec.name in names)
+                and matches_spec_labels(labels, material.spec.labels)
+            )
+
+        materials = list(view.materials.values())
+        return await reply_list(request, (material_json(m) if is_wanted(m) else None for m in materials))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         kind = _kind(request)

@@ -19,7 +19,7 @@ from skep.api.server import Route, leaders
 from skep.api.service_objects import service_json
 from skep.api.since import as_of
 from skep.api.spelling import in_lower_case
-from skep.model.service import RegistryAuth
+from skep.model.service import RegistryAuth, Service
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
 
@@ -70,16 +70,19 @@ class ServiceRoutes:
         with_status = query_parsed_bool(request, "status") and request["api_version"] >= STATUS_SINCE
         ids, names, labels = (filters.get(k, []) for k in ("id", "name", "label"))
         modes, runtimes = filters.get("mode", []), filters.get("runtime", [])
-        found = [
-            service
-            for service in list(view.services.values())
-            if matches_any(ids, service.id)
-            and matches_any(names, service.spec.name)
-            and matches_spec_labels(labels, service.spec.labels)
-            and (not modes or service.spec.mode_name in modes)
-            and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
-        ]
-        return await reply_list(request, (service_json(view, s, with_status) for s in found))
+
+        def is_wanted(service: Service) -> bool:
+            return (
+                matches_any(ids, service.id)
+                and matches_any(names, service.spec.name)
+                and matches_spec_labels(labels, service.spec.labels)
+                and (not modes or service.spec.mode_name in modes)
+                and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
+            )
+
+        services = list(view.services.values())
+        rows = (service_json(view, each, with_status) if is_wanted(each) else None for each in services)
+        return await reply_list(request, rows)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         spec, unknown = await read_body(request, ServiceSpec)

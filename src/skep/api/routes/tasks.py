@@ -48,15 +48,14 @@ class TaskRoutes:
         view = self._node.manager().view
         wanted = self._wanted(view, parse_filters(request, FILTERS))
         writer = TaskWriter(view)
-        tasks = [t for t in _candidates(view, wanted) if _fits(view, wanted, t)]
-        pending = [t for t in _pending(view, wanted) if _fits_pending(view, wanted, t)]
+        tasks, pending = list(_candidates(view, wanted)), list(_pending(view, wanted))
 
-        def rows() -> Iterator[TaskJson]:
+        def rows() -> Iterator[TaskJson | None]:
             for task in tasks:
-                yield writer.json(task)
+                yield writer.json(task) if _fits(view, wanted, task) else None
             for waiting in pending:
-                if waiting.service_id in view.services:
-                    yield writer.pending_json(waiting)
+                is_wanted = waiting.service_id in view.services and _fits_pending(view, wanted, waiting)
+                yield writer.pending_json(waiting) if is_wanted else None
 
         return await reply_list(request, rows())
 

@@ -28,6 +28,8 @@ def expanded(container: ContainerSpec, values: Fields, budget: Budget) -> Contai
 
     Errors: `Invalid`, which says where, in Docker's words.
     """
+    if not has_templates(container):
+        return container
     try:
         hostname = expand(container.hostname, values, budget=budget)
     except Invalid as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from skep.manager.control.spec_bounds import check_bounds
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.docker_socket import wants_engine
@@ -42,6 +43,7 @@ _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
 def validate_service(spec: ServiceSpec) -> None:
     """Errors: `Invalid`, `Unsupported`."""
+    check_bounds(spec)
     _name(spec.name)
     _mode(spec)
     _task(spec.task_template)

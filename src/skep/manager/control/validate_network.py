@@ -14,6 +14,7 @@ from skep.runtime.errors import Denied, Invalid, NotFound
 NODE_LOCAL = ("bridge", "host", "ipvlan", "macvlan")
 RESERVED = ("none", "default")
 _PREFIX = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
+AUXILIARY_MAX = 1000  # of one network: each is read again whenever a manager begins to lead
 SUBNETS_MAX = 64  # of one network; a bridge has one, and a body must not ask for thousands
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -47,6 +48,9 @@ def validate_network(spec: NetworkSpec) -> None:
         )
     if len(spec.ipam.config) > SUBNETS_MAX:
         raise Invalid(f"a network has at most {SUBNETS_MAX} subnets, {len(spec.ipam.config)} are asked for")
+    auxiliary = sum(len(each.auxiliary_addresses) for each in spec.ipam.config)
+    if auxiliary > AUXILIARY_MAX:
+        raise Invalid(f"a network has at most {AUXILIARY_MAX} auxiliary addresses, {auxiliary} are given")
     _check_pools(spec.ipam, spec.enable_ipv6)
 
 

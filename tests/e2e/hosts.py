@@ -79,7 +79,7 @@ class Host:
         self.socket = directory / f"{name}.sock"
         self._directory = directory
         self._engine = engine
-        self._options = options
+        self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -99,7 +99,7 @@ class Host:
         self, environment: dict[str, str] | None = None, wait_for: tuple[str, ...] = ("version",)
     ) -> Host:
         command = [*self.prefix, str(SKEPD), "--name", self.name, "--state-dir", str(self.state_dir)]
-        command += ["--host", self.url, "--engine", self._engine, *self._options]
+        command += ["--host", self.url, "--engine", self._engine, *self.options]
         with (self._directory / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}

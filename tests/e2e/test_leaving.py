@@ -390,7 +390,10 @@ def test_a_manager_that_was_removed_while_it_was_down_cleans_up(machine: Machine
     last.kill()
     wait_until("it is missed", lambda: "Unreachable" in first.docker("node", "ls"), 60)
     first.docker("node", "demote", "mg2")
-    first.docker("node", "rm", "--force", "mg2")
+    wait_until(
+        "it is no manager any more",
+        lambda: first.run("node", "rm", "--force", "mg2", check=False).returncode == 0,
+    )
     assert len(left_of(first, node)) == 1
     last.start(wait_for=("info",))
     wait_until("its containers are gone", lambda: not left_of(first, node), 60)

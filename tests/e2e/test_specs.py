@@ -203,6 +203,8 @@ def test_info_prints_the_swarm_as_docker_does(lone: Swarm) -> None:
     text = lone.manager.docker("info")
     section = text[text.index(" Swarm: active") : text.index("Manager Addresses")]
     names = [line.split(":")[0].strip() for line in section.splitlines()]
+    # Which pool there is depends on the client: 20.10 sends none, newer ones an empty one.
+    names = [name for name in names if name not in ("Default Address Pool", "SubnetSize")]
     assert names[:7] == [
         *("Swarm", "NodeID", "Is Manager", "ClusterID", "Managers", "Nodes", "Data Path Port")
     ]

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from skep.api.decode import BODY_MAX_BYTES, ELEMENTS_MAX
+from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
 from tests.api_process import Api, running_api
 from tests.fuzz.test_mutations import BLOB, NETWORK, NODE, SERVICE, SWARM
 from tests.unit.builders import add_node
@@ -85,6 +85,8 @@ def body(path: str, text: str, base: dict[str, Any] = SERVICE) -> bytes:
 SERVICES: dict[str, tuple[str, Callable[[], str]]] = {
     "environment": (CONTAINER + "Env", lambda: full('"A=b"')),
     "templates": (CONTAINER + "Env", lambda: full('"A={{1}}"')),
+    "as much environment as may be": (CONTAINER + "Env", lambda: few('"A%d={{.Task.Slot}}"', 7000)),
+    "as many mounts as may be": (CONTAINER + "Mounts", lambda: few('{"Type":"tmpfs","Target":"/%d"}', 4500)),
     "arguments": (CONTAINER + "Args", lambda: full('""')),
     "labels": ("Labels", members),
     "devices": ("Labels", lambda: members('"skep.device.%d":"/dev/a"')),

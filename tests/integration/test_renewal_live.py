@@ -55,7 +55,7 @@ async def test_a_node_renews_over_its_session() -> None:
     def accept(connection: Connection) -> Handler:
         assert connection.identity is not None
         seen.append(connection.identity)
-        return leader.dispatcher.open(connection)
+        return leader.sessions.open(connection)
 
     server = LinkServer()
     await server.listen("127.0.0.1", 0, server_context(issue(manager_id, "manager", 3600)), accept)
@@ -72,15 +72,14 @@ async def test_a_node_renews_over_its_session() -> None:
         await wait_for("it renews before its certificate ends", EXPIRY_S, lambda: renewed)
         assert clock.now() < first_end
         assert len(seen) == 1, "the session goes on"
-        leader.dispatcher.stop()
-        leader.dispatcher = type(leader.dispatcher)(leader.view, clock, leader, [address])
-        leader.dispatcher.start()
+        leader.sessions.stop()
+        leader = await started_leader(node_id, ca, sign)
         await wait_for("it comes again", 10, lambda: len(seen) > 1)
         assert seen[-1].node_id == node_id
         assert seen[-1].not_after > seen[0].not_after
     finally:
         await agent.stop()
-        leader.dispatcher.stop()
+        leader.sessions.stop()
         await server.close()
 
 

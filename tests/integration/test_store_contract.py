@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from skep.model.bounds import ETCD_REQUEST_MAX_BYTES, TXN_MAX_BYTES
 from skep.runtime.errors import Conflict, Denied, TooLarge, Unavailable
 from skep.store.election import POLL_S, SILENCE_S, Campaign, Leadership
 from skep.store.etcd.client import EtcdStore
+from skep.store.etcd.pages import PAGE_BYTES, Pages
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Compare, Delete, Put, Store, Txn
+from skep.store.port import OPS_MAX, Compare, Delete, Put, Store, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
+from skep.store.sizes import cut
 
 Connect = Callable[[], Store]
 
@@ -62,17 +66,70 @@ async def test_more_keys_than_a_page_are_loaded_once_each(connect: Connect) -> N
     await store.close()
 
 
-async def test_etcd_says_which_write_never_succeeds(tmp_path: Path) -> None:
+async def test_a_write_that_is_too_large_is_refused_before_it_is_sent(connect: Connect) -> None:
+    store = connect()
+    await store.commit(Txn((Put("/t/a", b"x" * (TXN_MAX_BYTES - 200)),)))
+    with pytest.raises(TooLarge, match=rf"a write of \d+ bytes is more than .* \({TXN_MAX_BYTES} bytes\)"):
+        await store.commit(Txn((Put("/t/b", b"x" * TXN_MAX_BYTES),)))
+    with pytest.raises(TooLarge, match=rf"a write of {OPS_MAX + 1} keys is more than"):
+        await store.commit(Txn((Delete("/t/b"),) * (OPS_MAX + 1)))
+    assert [p.key for p in (await store.load("/t/"))[0]] == ["/t/a"]
+    await store.close()
+
+
+async def test_etcd_itself_takes_no_more_than_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skep.store.etcd.client.check_txn", lambda txn: None)
     etcd = EtcdProcess(tmp_path)
     await etcd.start()
     store = EtcdStore(etcd.target)
     try:
-        await store.commit(Txn((Put("/t/a", b"x" * (15 << 20)),)))
         with pytest.raises(TooLarge, match="more than the store takes at once"):
-            await store.commit(Txn((Put("/t/b", b"x" * (17 << 20)),)))
+            await store.commit(Txn((Put("/t/b", b"x" * ETCD_REQUEST_MAX_BYTES),)))
     finally:
         await store.close()
         await etcd.stop()
+
+
+async def test_values_of_all_sizes_are_loaded_in_pages_of_a_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages were of ten thousand keys, whatever their size."""
+    sizes: list[int] = []
+    came = Pages.came
+
+    def noted(pages: Pages, count: int, size_bytes: int) -> None:
+        sizes.append(size_bytes)
+        came(pages, count, size_bytes)
+
+    monkeypatch.setattr(Pages, "came", noted)
+    etcd = EtcdProcess(tmp_path)
+    await etcd.start()
+    store = EtcdStore(etcd.target)
+    rng = random.Random(1)
+    kinds = [
+        ("names/service", 20, 5000),
+        ("nodes", 2000, 2000),
+        ("configs", 900_000, 40),
+        ("tasks", 9000, 900),
+    ]
+    puts = [
+        Put(f"/skep/{kind}/{rng.random()}", bytes(rng.randint(size // 2, size)))
+        for kind, size, count in kinds
+        for _ in range(count)
+    ]
+    try:
+        for part in cut(puts):
+            await store.commit(Txn(tuple(part)))
+        pairs, _ = await store.load("/skep/")
+    finally:
+        await store.close()
+        await etcd.stop()
+    assert {p.key: len(p.value) for p in pairs} == {p.key: len(p.value) for p in puts}
+    assert len(pairs) == len(puts)
+    assert max(sizes) < 2 * PAGE_BYTES
+    assert len(sizes) < 40
 
 
 async def test_a_compare_that_fails_changes_nothing(connect: Connect) -> None:
@@ -164,7 +221,7 @@ async def test_a_manager_that_starts_again_ends_its_own_earlier_leadership(conne
 
 async def test_a_full_transaction_fits(connect: Connect) -> None:
     store = connect()
-    revision = await store.commit(Txn(tuple(Put(f"/t/{n}", b"x" * 4000) for n in range(1024))))
+    revision = await store.commit(Txn(tuple(Put(f"/t/{n}", b"x" * 1900) for n in range(1024))))
     pairs, _ = await store.load("/t/")
     assert {p.revision for p in pairs} == {revision}
     await store.close()

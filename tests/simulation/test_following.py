@@ -64,7 +64,7 @@ class Nodes:
     def understands(self, node_id: str, feature: str) -> bool:
         return feature == LOGS
 
-    def answer(self, node_id: str, message: FromManager) -> None:
+    def send(self, node_id: str, message: FromManager) -> None:
         assert isinstance(message, ReadLogs)
         self.asked.append(message)
 

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from skep.manager.alarms import ALARM_MIN_S, Alarms
 from skep.manager.control.nodes import NodeControl
-from skep.manager.dispatcher.dispatcher import Dispatcher
 from skep.manager.dispatcher.presence import MISSED_BEATS
+from skep.manager.dispatcher.sessions import SessionHandler, Sessions
+from skep.manager.dispatcher.states import NodeStates
+from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader, Team
 from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
@@ -24,21 +26,16 @@ from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
     Assign,
-    Attach,
     FromManager,
-    HasAddresses,
-    HasTls,
     Register,
     Registered,
-    Renewed,
     Statuses,
-    WantedTls,
     decode_from_manager,
     encode,
 )
 from skep.rpc.port import FRAME_MAX_BYTES, Identity
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Deposed, Invalid, NotFound, OutcomeUnknown, Unavailable
+from skep.runtime.errors import Deposed, Invalid, OutcomeUnknown, Unavailable
 from skep.sim.loop import Place, VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
@@ -69,33 +66,6 @@ class NoListener:
     def members_changed(self, node_ids: set[str]) -> None: ...
 
 
-class Deaf:
-    """A listener that only counts (fulfils `dispatcher.port.Listener`)."""
-
-    changed = 0
-
-    def node_changed(self, node_id: str, before: str) -> None:
-        self.changed += 1
-
-    def node_described(self, node_id: str, description: NodeDescription, host: str, addr: str) -> None: ...
-
-    def asked_to_manage(self, node_id: str, manager_addr: str) -> None: ...
-
-    def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
-        raise NotFound(node_id)
-
-    def wanted_tls(self) -> WantedTls | None:
-        return None
-
-    def has_tls(self, node_id: str, has: HasTls) -> None: ...
-
-    def about_attachments(self, node_id: str, said: Attach | HasAddresses) -> None: ...
-
-    def node_registered(self, node_id: str) -> None: ...
-
-    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None: ...
-
-
 class Line:
     """A connection that leads nowhere, and keeps what was sent."""
 
@@ -115,12 +85,35 @@ class Line:
         self.is_closed = True
 
 
-def start_dispatcher(view: View) -> Dispatcher:
-    dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
-    dispatcher.start()
+class Desk:
+    """The leader's side of sessions, and nobody who decides."""
+
+    def __init__(self, view: View) -> None:
+        states = NodeStates(view, LoopClock(0), lambda node_id, before: None)
+        self.sessions = Sessions(view, [], states.gone)
+        self.tasks = TaskDispatcher(view, self.sessions, lambda task, status, news: None)
+        self.sessions.on(Register, self.tasks.began)
+        self.sessions.on(Register, lambda node_id, said: states.came(node_id))
+        self.sessions.start()
+
+    def stop(self) -> None:
+        self.tasks.stop()
+        self.sessions.stop()
+
+
+def register(sessions: Sessions, line: Line) -> SessionHandler:
+    """Returns what receives the frames of the line, over which its node has registered."""
+    handler = sessions.open(line)
+    assert line.identity is not None
+    handler.frame(encode(Register(NodeDescription(hostname=line.identity.node_id))))
+    return handler
+
+
+def start_desk(view: View) -> Desk:
+    desk = Desk(view)
     for node_id in view.nodes:
-        dispatcher.register(Line(node_id), Register(NodeDescription(hostname=node_id)))
-    return dispatcher
+        register(desk.sessions, Line(node_id))
+    return desk
 
 
 def test_a_leader_that_stood_still_does_not_take_its_nodes_for_down() -> None:
@@ -129,16 +122,16 @@ def test_a_leader_that_stood_still_does_not_take_its_nodes_for_down() -> None:
     async def scenario() -> None:
         view, place = View(), Place()
         view.put_node(new_node("a"))
-        dispatcher = place.run(start_dispatcher, view)
+        desk = place.run(start_desk, view)
         await asyncio.sleep(1)
         place.freeze()
         await asyncio.sleep(60)
         place.thaw()
         await asyncio.sleep(1)
         assert view.node_state("a").state == READY
-        await asyncio.sleep((MISSED_BEATS + 1) * dispatcher.heartbeat_s)
+        await asyncio.sleep((MISSED_BEATS + 1) * desk.sessions.heartbeat_s)
         assert view.node_state("a").state != READY  # it never came back: it is down after all
-        dispatcher.stop()
+        desk.stop()
 
     run(scenario)
 
@@ -245,10 +238,10 @@ def test_a_new_leader_tells_of_all_managers_at_once() -> None:
             store, leadership, clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team
         )
         line = Line("a")
-        leader.dispatcher.register(line, Register(NodeDescription(hostname="a")))
+        register(leader.sessions, line)
         registered = next(message for message in line.sent if isinstance(message, Registered))
         assert sorted(registered.managers) == ["10.0.0.0:1", "10.0.0.1:1"]
-        leader.dispatcher.stop()
+        leader.sessions.stop()
         await leadership.resign()
 
     run(scenario)
@@ -356,17 +349,16 @@ def test_a_node_with_very_large_services_is_told_all_of_them() -> None:
         tasks: list[Task] = []
         for n in range(6):
             add_service(view, f"s{n}", task=TaskSpec(container_spec=ContainerSpec(image="x", env=env)))
-        dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
-        dispatcher.start()
+        desk = Desk(view)
         tasks += [add_task(view, f"t{n}", "a", service_id=f"s{n}", observed=None) for n in range(3)]
-        dispatcher.register(line, Register(NodeDescription(hostname="a")))
+        register(desk.sessions, line)
         tasks += [add_task(view, f"t{n}", "a", service_id=f"s{n}", observed=None) for n in range(3, 6)]
-        dispatcher.publish({"a": (tasks[3:], [])})
+        desk.tasks.publish({"a": (tasks[3:], [])})
         told = [each for each in line.sent if isinstance(each, Assign)]
         assert [t.service_id for each in told for t in each.templates] == [f"s{n}" for n in range(6)]
         assert [len(each.tasks) for each in told if each.complete] == [3]
         assert told[-1].tasks == [t for each in told[-4:-1] for t in each.tasks]
-        dispatcher.stop()
+        desk.stop()
 
     run(scenario)
 
@@ -376,10 +368,8 @@ def test_reports_are_taken_in_a_moment_later_and_a_broken_one_ends_its_session()
         view, line = View(), Line("a")
         view.put_node(new_node("a"))
         view.put_task(Task("t", "s", "a", 1, 1, RUNNING, 0, 0))
-        dispatcher = Dispatcher(view, LoopClock(0), Deaf(), [])
-        dispatcher.start()
-        dispatcher.register(line, Register(NodeDescription(hostname="a")))
-        handler = dispatcher.open(line)
+        desk = Desk(view)
+        handler = register(desk.sessions, line)
         report = encode(Statuses([("t", TaskStatus(RUNNING, 1.0))]))
         handler.frame(report)
         assert "t" not in view.status
@@ -388,6 +378,6 @@ def test_reports_are_taken_in_a_moment_later_and_a_broken_one_ends_its_session()
         handler.frame(report[:-3])
         await asyncio.sleep(0)
         assert line.is_closed
-        dispatcher.stop()
+        desk.stop()
 
     run(scenario)

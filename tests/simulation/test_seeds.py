@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.worker import Worker
-from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.certificates import Certificates
+from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.durable import commit_changed, commit_known
 from skep.manager.membership import Membership
 from skep.manager.orchestrator import slot, updater
@@ -122,8 +123,8 @@ def test_checkers_see_a_leader_that_gives_nodes_up_too_early(monkeypatch: pytest
 
 
 def test_checkers_see_a_dispatcher_that_forgets_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dispatcher, "publish_removing", lambda self, service_id, nodes: None)
-    monkeypatch.setattr(Dispatcher, "publish", lambda self, changed: None)
+    monkeypatch.setattr(TaskDispatcher, "publish_removing", lambda self, service_id, nodes: None)
+    monkeypatch.setattr(TaskDispatcher, "publish", lambda self, changed: None)
     with pytest.raises(Violation):
         run(Options(seed=1000))
 
@@ -240,13 +241,20 @@ def test_checkers_see_a_paused_update_that_goes_on(monkeypatch: pytest.MonkeyPat
         run_all(range(1000, 1020))
 
 
+def test_checkers_see_what_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A taker that raises ends one session only, which comes again: nobody would notice."""
+    monkeypatch.setattr(Certificates, "began", lambda self, node_id, said: {}[node_id])
+    with pytest.raises(Violation, match="failed over what a node said"):
+        run(Options(seed=1000))
+
+
 def test_checkers_see_a_secret_that_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.withdrawn", lambda view, node_id, had: None)
+    monkeypatch.setattr("skep.manager.dispatcher.tasks.withdrawn", lambda view, node_id, had: None)
     with pytest.raises(Violation, match="holds"):
         run_all(range(1000, 1010))
 
 
 def test_checkers_see_a_secret_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skep.manager.dispatcher.dispatcher.given", lambda view, tasks, had: [])
+    monkeypatch.setattr("skep.manager.dispatcher.tasks.given", lambda view, tasks, had: [])
     with pytest.raises(Violation, match="was not given"):
         run_all(range(1000, 1010))

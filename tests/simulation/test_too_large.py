@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from skep.manager.commits import Committer
 from skep.manager.dispatcher.reports import TEXT_MAX, bounded
 from skep.manager.node_writer import NodeWriter
+from skep.model.bounds import TXN_CUT_BYTES
 from skep.model.change import PutTask
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.states import FAILED
@@ -21,6 +22,7 @@ from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Fence, Put, Txn
+from skep.store.sizes import txn_bytes
 from skep.store.view import View
 
 MAX_BYTES = 10_000
@@ -95,6 +97,54 @@ def test_nodes_that_say_too_much_keep_no_others_from_being_written() -> None:
         writer.describe("n7", NodeDescription(hostname="short"), "")
         await asyncio.sleep(1)
         assert view.nodes["n7"].description.hostname == "short"
+        running.cancel()
+
+    run(scenario)
+
+
+class Measured(MemoryStore):
+    """Notes how much each transaction is."""
+
+    sizes: list[int]
+
+    async def commit(self, txn: Txn) -> int:
+        self.sizes.append(txn_bytes(txn))
+        return await super().commit(txn)
+
+
+def test_tasks_are_written_in_transactions_of_so_many_bytes() -> None:
+    """They were cut by the number of tasks: some with long errors were more than etcd can read again."""
+
+    async def scenario() -> None:
+        state, view = MemoryState(), View()
+        store = Measured(state)
+        store.sizes = []
+        committer = Committer(store, await fence_of(state), view, lambda changed: None, lambda b, a: None)
+        await committer.commit([task(f"t{n}", f"n{n % 100}", "E" * 8000) for n in range(600)])
+        assert len(view.tasks) == 600
+        assert len(store.sizes) == 5
+        assert max(store.sizes) <= TXN_CUT_BYTES
+
+    run(scenario)
+
+
+def test_nodes_that_come_together_and_say_much_are_all_taken_in() -> None:
+    """Those of one transaction were refused together."""
+
+    async def scenario() -> None:
+        state, view = MemoryState(), View()
+        store = Measured(state)
+        store.sizes = []
+        writer = NodeWriter(store, await fence_of(state), view, lambda node_id: None)
+        running = asyncio.ensure_future(writer.run())
+        large = NodeDescription(hostname="h" * 30_000)
+        await asyncio.gather(*(writer.add(replace(new_node(f"n{n}"), description=large)) for n in range(128)))
+        for n in range(128):
+            writer.describe(f"n{n}", NodeDescription(hostname="i" * 30_000), "")
+        await asyncio.sleep(5)
+        assert {node.description.hostname[0] for node in view.nodes.values()} == {"i"}
+        assert len(view.nodes) == 128
+        assert max(store.sizes) < 1.05 * TXN_CUT_BYTES  # compares come beside
         running.cancel()
 
     run(scenario)

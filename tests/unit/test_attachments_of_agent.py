@@ -8,7 +8,7 @@ import random
 import pytest
 
 from skep.agent import attachments
-from skep.agent.attachments import Attachments, _error
+from skep.agent.attachments import Attachments
 from skep.agent.session import Session
 from skep.model.task import TaskAddress
 from skep.rpc.messages import Attached, NotAttached, TaskNetwork
@@ -20,7 +20,7 @@ KINDS = [each for each in vars(errors).values() if isinstance(each, type) and is
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_of_a_manager_is_the_same_here(kind: type[SkepError]) -> None:
-    found = _error(NotAttached(1, kind.__name__, "why"))
+    found = NotAttached(1, kind.__name__, "why").as_error()
     assert type(found) is kind
     assert str(found) == ("this manager no longer leads the swarm" if kind is Deposed else "why")
 
@@ -29,7 +29,7 @@ def test_every_error_of_a_manager_is_the_same_here(kind: type[SkepError]) -> Non
     "kind", ["", "EngineError", "OfALaterManager", "annotations", "__doc__", "ValueError"]
 )
 def test_what_is_not_known_may_be_tried_again(kind: str) -> None:
-    found = _error(NotAttached(1, kind, "why"))
+    found = NotAttached(1, kind, "why").as_error()
     assert (type(found), str(found)) == (Unavailable, "why")
 
 
@@ -73,7 +73,7 @@ async def test_who_is_being_attached_when_the_node_leaves_is_attached_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nor is that forgotten where it takes longer than anybody waits."""
-    monkeypatch.setattr(attachments, "ANSWER_S", 0.05)
+    monkeypatch.setattr(attachments, "GIVE_UP_S", 0.05)
     session = Session(connect=print, managers=[], rng=random.Random(1), on_managers=print)  # type: ignore[arg-type]
     engine = SlowContainers()
     made = Attachments("n1", session, engine)  # type: ignore[arg-type]
@@ -83,7 +83,6 @@ async def test_who_is_being_attached_when_the_node_leaves_is_attached_no_more(
 
     monkeypatch.setattr(made, "_ask", given)
     monkeypatch.setattr(session, "manager_knows", lambda kind: True)
-    monkeypatch.setattr(session, "say", lambda message: None)
 
     async def attach() -> None:
         async with made.change():

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from skep.manager.dispatcher import presence as module
-from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.dispatcher.sessions import Sessions
+from skep.manager.dispatcher.states import NodeStates
 from skep.model.node import DOWN, READY
 from skep.rpc import messages
 from skep.rpc.port import Identity
@@ -17,13 +18,6 @@ from skep.store.view import View
 from .builders import add_node
 
 BEAT_S = 0.2
-
-
-class Silence:
-    """Hears of everything and does nothing."""
-
-    def __getattr__(self, name: str) -> object:
-        return lambda *_: None
 
 
 class Line:
@@ -44,41 +38,43 @@ class Line:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEEP_S", BEAT_S / 10)
-    monkeypatch.setattr(Dispatcher, "heartbeat_s", BEAT_S)
+    monkeypatch.setattr(Sessions, "heartbeat_s", BEAT_S)
 
 
-def led(nodes: int) -> tuple[Dispatcher, View]:
+def led(nodes: int) -> tuple[Sessions, View]:
     view = View()
     for n in range(nodes):
         add_node(view, f"n{n}")
         view.node_status.pop(f"n{n}", None)
-    made = Dispatcher(view, SystemClock(), Silence(), [])  # type: ignore[arg-type]
+    states = NodeStates(view, SystemClock(), lambda node_id, before: None)
+    made = Sessions(view, [], states.gone)
+    made.on(messages.Register, lambda node_id, said: states.came(node_id))
     made.start()
     return made, view
 
 
-async def come(dispatcher: Dispatcher, view: View, n: int) -> None:
+async def come(sessions: Sessions, view: View, n: int) -> None:
     node = view.nodes[f"n{n}"]
-    dispatcher.register(Line(node.id), messages.Register(node.description))
+    sessions.open(Line(node.id)).frame(messages.encode(messages.Register(node.description)))
 
 
 async def test_a_node_that_never_comes_is_down_after_its_grace(short: None) -> None:
-    dispatcher, view = led(2)
-    await come(dispatcher, view, 0)
+    sessions, view = led(2)
+    await come(sessions, view, 0)
     await asyncio.sleep((module.FIRST_BEATS + 1) * BEAT_S)
     assert view.node_state("n1").state == DOWN
-    dispatcher.stop()
+    sessions.stop()
 
 
 async def test_nobody_is_given_up_while_nodes_still_come_but_not_for_ever(short: None) -> None:
-    dispatcher, view = led(60)
+    sessions, view = led(60)
     began = asyncio.get_running_loop().time()
     for n in range(30):
-        await come(dispatcher, view, n)
+        await come(sessions, view, n)
         if asyncio.get_running_loop().time() - began < (module.LATE_BEATS - 2) * BEAT_S:
             assert view.node_state("n59").state != DOWN
         await asyncio.sleep(BEAT_S * 0.5)
     assert asyncio.get_running_loop().time() - began > (module.LATE_BEATS + 1) * BEAT_S
     assert view.node_state("n59").state == DOWN
     assert view.node_state("n0").state in (READY, DOWN)
-    dispatcher.stop()
+    sessions.stop()

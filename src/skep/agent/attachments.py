@@ -17,12 +17,11 @@ from msgspec import Struct
 from skep.agent.executor.port import Containers
 from skep.agent.session import Session
 from skep.rpc import messages
-from skep.runtime import errors
 from skep.runtime.errors import Conflict, SkepError, Unavailable
 
 log = structlog.get_logger()
 
-ANSWER_S = 10.0  # a commit takes milliseconds, a change of leader some seconds
+GIVE_UP_S = 10.0  # until who is being attached is done: a commit takes milliseconds, a container seconds
 TURN_S = 60.0  # until those who came before are done: each makes a container or two
 
 
@@ -44,14 +43,13 @@ class Attachments:
         self._containers = containers
         self._turn = asyncio.Lock()
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[messages.Attached]] = {}
         self._telling: asyncio.Task[None] | None = None
         self._tell_again = False
         self._is_over = False
         self._has_any = False  # as was told last
         if containers is not None:
-            session.on_attachments = self._heard
-            session.on_registered = self.tell_soon
+            session.on(messages.Registered, lambda said: self.tell_soon())
+            session.on(messages.SayAddresses, lambda said: self.tell_soon(), messages.ATTACH)
 
     @property
     def has_engine(self) -> bool:
@@ -108,10 +106,10 @@ class Attachments:
         what is still under way, for people."""
         self._is_over = True
         try:
-            async with asyncio.timeout(ANSWER_S), self._turn:
+            async with asyncio.timeout(GIVE_UP_S), self._turn:
                 return []
         except TimeoutError:
-            return [f"a container that was still being put on a network after {ANSWER_S:.0f} s"]
+            return [f"a container that was still being put on a network after {GIVE_UP_S:.0f} s"]
 
     def tell_soon(self) -> None:
         """The manager wants to know what is in use, or must be told again."""
@@ -137,30 +135,11 @@ class Attachments:
             raise Unavailable(f"network {network} is not known here any more: this node leaves its swarm")
 
     async def _ask(self, network: str, address: str) -> messages.Attached:
+        """Who does not wait for the answer any more gives the address back with the next word: it is not in
+        use."""
         self._number += 1
-        number = self._number
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        try:
-            self._session.say(messages.Attach(number, network, address))
-            return await asyncio.wait_for(answer, ANSWER_S)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"no manager gave an address of network {network} within {ANSWER_S:.0f} s: try again"
-            ) from error
-        finally:
-            del self._waiting[number]
-
-    def _heard(self, message: messages.OfAttachments) -> None:
-        if isinstance(message, messages.SayAddresses):
-            self.tell_soon()
-            return
-        answer = self._waiting.get(message.number)
-        if answer is None or answer.done():
-            return  # nobody waits any more; what is not in use is given back with the next word
-        if isinstance(message, messages.Attached):
-            answer.set_result(message)
-        else:
-            answer.set_exception(_error(message))
+        asked = messages.Attach(self._number, network, address)
+        return await self._session.ask(asked, messages.Attached, messages.NotAttached)
 
     async def _tell_in_turn(self) -> None:
         try:
@@ -181,17 +160,6 @@ class Attachments:
             self._has_any = bool(in_use)
             self._containers.hold(frozenset(each.network_id for each in in_use))
             if self._session.manager_knows(messages.ATTACH):
-                self._session.say(messages.HasAddresses(in_use))
+                self._session.send(messages.HasAddresses(in_use))
         except SkepError as error:
             log.warning("attachments.not_told", error=str(error))
-
-
-def _error(refused: messages.NotAttached) -> SkepError:
-    """Returns the manager's error as one of ours; a kind that is not known here may be tried again."""
-    kind = getattr(errors, refused.kind, None)
-    if not (isinstance(kind, type) and issubclass(kind, SkepError)):
-        return Unavailable(refused.reason)
-    try:
-        return kind(refused.reason)
-    except TypeError:  # its words are always the same, and its own: `Deposed`
-        return kind()

@@ -1,7 +1,8 @@
-"""The node's line to a manager: register, report in batches, beat, follow redirects, come back.
+"""The node's line to a manager: register, beat, follow redirects, come back. Subjects speak over it.
 
 One `Session` per node for its whole life; a connection at a time. Thousands of simulated nodes share a
-process, so everything here is callbacks and timers, and one coroutine that reconnects.
+process, so everything here is callbacks and timers, and one coroutine that reconnects. A subject registers
+for the messages that it takes (`on`), sends, and asks; `Registered` is the first word of every session.
 """
 
 from __future__ import annotations
@@ -10,32 +11,34 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
-from skep.agent.worker import Worker
+from skep.agent.managers import Managers
 from skep.model.node import NodeDescription
-from skep.model.task import TaskStatus
 from skep.rpc import messages
 from skep.rpc.port import Connection, Handler
+from skep.rpc.questions import Questions, Refusal
+from skep.rpc.router import Router
 from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
-BATCH_S = 0.05  # statuses wait this long for company: a burst of starts is one message, a user sees no delay
 NEXT_S = 0.1  # before the next manager of the list is tried
 # After a round of all managers: quick at first, then so that a node finds a new leader, with one manager
 # unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
-RENEW_S = 10.0  # a certificate is signed in less than a millisecond
-ITEMS_MAX = 20_000  # statuses per message, about 4 MB: below the frame limit of 16 MB
 
 Connect = Callable[[str, Handler], Awaitable[Connection]]
+Message = TypeVar("Message")
+Answer = TypeVar("Answer")
 
 
 class Session:
-    """`connect(address, handler)` opens an authenticated connection; `managers` are addresses to try."""
+    """`connect(address, handler)` opens an authenticated connection; `managers` are addresses to try, and
+    `on_managers` hears of those to remember."""
 
     def __init__(
         self,
@@ -44,250 +47,170 @@ class Session:
         managers: list[str],
         rng: random.Random,
         on_managers: Callable[[list[str]], None] | None = None,
-        on_goodbye: Callable[[str, str], None] | None = None,
-        on_role: Callable[[messages.Role], None] | None = None,
         manager_addr: str = "",
     ) -> None:
         self._connect = connect
-        self._managers = list(managers)  # by the leader's word, or an operator's
-        # By the word of the last manager that does not lead. One that comes back may know those of before
-        # only: what it says is tried too, and takes the place of nothing.
-        self._hinted: list[str] = []
+        self._managers = Managers(managers, rng, on_managers)
         self._rng = rng
-        self._on_managers = on_managers
-        self._on_goodbye = on_goodbye
-        self._on_role = on_role
         self.manager_addr = manager_addr  # told at the next register
-        self._worker: Worker | None = None
         self._description: NodeDescription | None = None
-        self._connection: Connection | None = None
-        self._registered = False
-        self._pending: dict[str, TaskStatus] = {}
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._own_features: list[str] = []
+        self._router = Router[()]()
+        self._questions = Questions()
+        self.line: _Line | None = None  # the one that counts: what an earlier one brings is not heard
+        self._connection: Connection | None = None  # the line's, once it is open
+        self.is_registered = False
+        self._features: frozenset[str] = frozenset()  # of the manager
         self._beat_timer: asyncio.TimerHandle | None = None
         self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
         self._heard_at = 0.0
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()  # set when there is no sense in waiting before the next try
-        self._removed = False
+        self._ended_by = ""  # the kind of the goodbye of this connection
         self._stood = False  # the last connection became a session
         self._redirect = ""  # where the leader is, by the word of a manager that is not
-        self._renewed: asyncio.Future[messages.Renewed] | None = None
-        self._managing: asyncio.Future[messages.Managing] | None = None
-        self.on_wanted_tls: Callable[[messages.WantedTls], None] | None = None
-        self.on_read_logs: Callable[[str, messages.ReadLogs], None] | None = None  # with who asks: host:port
-        self.on_attachments: Callable[[messages.OfAttachments], None] | None = None
-        self.on_registered: Callable[[], None] | None = None
-        self._features: frozenset[str] = frozenset()  # of the manager
-        self._address = ""  # of the manager that the line goes to
+        self.address = ""  # of the manager that the line goes to
         self.ready = asyncio.Event()  # set while a session stands
         self.has_stood = False  # there was one since the daemon began
         self.trouble = ""  # why there is none: what the last try said
+        self.on(messages.Registered, self._begin)
+        self.on(messages.HeartbeatAck, lambda ack: self._learn(ack.heartbeat_s, ack.managers))
+        self.on(messages.Goodbye, self._goodbye)
+
+    # What subjects do
+
+    def on(self, kind: type[Message], take: Callable[[Message], None], feature: str = "") -> None:
+        """Has `take` hear of messages of this type; managers are told of the feature, where it is one."""
+        self._router.on(kind, take)
+        if feature and feature not in self._own_features:
+            self._own_features.append(feature)
+
+    def send(self, message: messages.FromAgent) -> None:
+        """Says something, if a session stands: what must not be lost, the next one begins with."""
+        if self.is_registered and self._connection is not None:
+            self._connection.send(messages.encode(message))
+
+    async def ask(
+        self, asked: messages.FromAgent, answer: type[Answer], refusal: type[Refusal] | None = None
+    ) -> Answer:
+        """Returns the leader's answer. Errors: `Unavailable` where no session stands, none comes in time, or
+        the line is lost, at once; what the refusal says."""
+        if not self.is_registered or self._connection is None:
+            raise Unavailable("no session with a manager stands at the moment")
+        return await self._questions.ask(self._connection, asked, answer, refusal)
+
+    def manager_knows(self, feature: str) -> bool:
+        """True where a session stands, with a manager that understands what earlier ones did not."""
+        return self.is_registered and feature in self._features
 
     @property
     def managers(self) -> list[str]:
         """Returns the addresses to try, where no manager says who leads."""
-        return list(dict.fromkeys([*self._managers, *self._hinted]))
-
-    def report(self, task_id: str, status: TaskStatus) -> None:
-        """Queues a status; only the latest of a task is sent (bounded by the number of tasks)."""
-        self._pending[task_id] = status
-        if self._registered and self._flush_timer is None:
-            self._flush_timer = asyncio.get_running_loop().call_later(BATCH_S, self._flush)
-
-    async def renew(self, request_pem: bytes) -> messages.Renewed:
-        """Asks the leader for a new certificate. Errors: `Unavailable` where no session answers in time."""
-        if not self._registered or self._connection is None:
-            raise Unavailable("no session with a manager stands at the moment")
-        self._renewed = asyncio.get_running_loop().create_future()
-        self._connection.send(messages.encode(messages.Renew(request_pem)))
-        try:
-            return await asyncio.wait_for(self._renewed, RENEW_S)
-        except TimeoutError as error:
-            raise Unavailable(f"the manager did not renew the certificate within {RENEW_S:.0f} s") from error
-        finally:
-            self._renewed = None
-
-    def manager_knows(self, feature: str) -> bool:
-        """True where a session stands, with a manager that understands what earlier ones did not."""
-        return self._registered and feature in self._features
-
-    def say(self, message: messages.Attach | messages.HasAddresses) -> None:
-        """Errors: `Unavailable`, where no session stands."""
-        if not self._registered or self._connection is None:
-            raise Unavailable("no session with a manager stands at the moment")
-        self._connection.send(messages.encode(message))
+        return self._managers.all
 
     @property
     def local_host(self) -> str:
         """Returns the address at which the leader sees this node; an empty text without a session."""
         return self._connection.local_host if self._connection is not None else ""
 
-    async def manage(self, manager_addr: str) -> messages.Managing:
-        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
-        if not self._registered or self._connection is None:
-            raise Unavailable("no session with a manager stands at the moment")
-        self.manager_addr = manager_addr
-        self._managing = asyncio.get_running_loop().create_future()
-        self._connection.send(messages.encode(messages.Manage(manager_addr)))
-        try:
-            return await asyncio.wait_for(self._managing, RENEW_S)
-        except TimeoutError as error:
-            raise Unavailable(f"the leader did not answer within {RENEW_S:.0f} s") from error
-        finally:
-            self._managing = None
-
-    def say_description(self, description: NodeDescription) -> None:
-        """Tells the leader what the node is by now; the next session begins with it."""
-        self._description = description
-        if self._registered and self._connection is not None:
-            self._connection.send(messages.encode(messages.Described(description)))
-
-    def say_tls(self, has: messages.HasTls) -> None:
-        """Tells the leader what certificate this node has; a new session's leader asks for it again."""
-        if self._registered and self._connection is not None:
-            self._connection.send(messages.encode(has))
-
     def use_managers(self, managers: list[str]) -> None:
         """Managers are at these addresses now: the session begins anew with them, at once."""
         self._redirect = ""
         self.ready.clear()
-        self._take_managers(managers)
+        self._managers.take(managers)
         self._hurry.set()
         if self._connection is not None:
             self._connection.close()
 
-    async def run(self, worker: Worker, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
+    async def run(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
         """Keeps a session up until the node is removed from the swarm or the task is cancelled."""
-        self._worker = worker
-        retry_s, left = RETRY_MIN_S, list(self.managers)  # of this round
+        retry_s, left = RETRY_MIN_S, self.managers  # of this round
         try:
-            while not self._removed:
+            while True:
                 if self._hurry.is_set():
                     self._hurry.clear()
-                    left = self._round("")
-                address, self._redirect = self._redirect, ""
-                if not address:
-                    address = left.pop(0)
+                    left = self._managers.round("")
+                address, self._redirect = self._redirect or left.pop(0), ""
+                self._ended_by = ""
                 try:
-                    await self._refresh_description(describe)
-                    self._lost.clear()
-                    self._address = address
-                    await self._connect(address, _Line(self))
-                    await self._lost.wait()
-                    if self._heard_at:
+                    self._description = await describe()
+                    await self._hold(address)
+                    if self._heard_at and self._ended_by != messages.REFUSED:
                         retry_s = RETRY_MIN_S
                     self._heard_at = 0.0
                     if self._stood:
-                        self._stood, left = False, self._round(address)
+                        self._stood, left = False, self._managers.round(address)
                 except SkepError as error:
                     log.warning("session.failed", manager=address, error=str(error))
                     self.trouble = f"manager {address}: {error}"
-                if self._removed:
+                if self._ended_by == messages.REMOVED:
                     return
+                if self._ended_by == messages.REFUSED:
+                    left = []  # it would be refused again: not before some time has passed
                 if self._redirect or (left and left[0] != address):
                     await asyncio.sleep(NEXT_S)
                     continue
-                left = left or self._round("")
+                left = left or self._managers.round("")
                 await self._wait(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
-            self._drop_line()
+            self._drop_line("the session was ended")
 
-    def _round(self, lost: str) -> list[str]:
-        """Returns the managers to try: in a random order, for all nodes lose a leader at once, and the lost
-        one last."""
-        others = [address for address in self.managers if address != lost]
-        self._rng.shuffle(others)
-        return others + [lost] * (lost in self.managers)
+    async def _hold(self, address: str) -> None:
+        """Opens a line and waits for its end. Errors: `SkepError` where it cannot be opened."""
+        self._lost.clear()
+        self.address = address
+        self.line = _Line(self)
+        try:
+            await self._connect(address, self.line)
+        except SkepError:
+            self._drop_line("")  # it may have been open for a moment
+            raise
+        await self._lost.wait()
 
     async def _wait(self, time_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(time_s):
                 await self._hurry.wait()
 
-    async def _refresh_description(self, describe: Callable[[], Awaitable[NodeDescription]]) -> None:
-        """An engine that is being restarted is no reason to stay away from the manager."""
-        try:
-            self._description = await describe()
-        except Unavailable:
-            if self._description is None:
-                raise
-
-    # Called by the connection
+    # Called by the line
 
     def opened(self, connection: Connection) -> None:
         self._connection = connection
         assert self._description is not None
-        features = [messages.LOGS] if self.on_read_logs is not None else []
-        if self.on_attachments is not None:
-            features.append(messages.ATTACH)
-        connection.send(messages.encode(messages.Register(self._description, self.manager_addr, features)))
+        register = messages.Register(self._description, self.manager_addr, self._own_features)
+        connection.send(messages.encode(register))
         self._heard_at = 0.0
         self._beat_later()
 
     def received(self, frame: bytes) -> None:
-        assert self._worker is not None
         message = messages.decode_from_manager(frame)
         self._heard_at = asyncio.get_running_loop().time()
-        if isinstance(message, messages.Assign):
-            self._worker.assign(message)
-        elif isinstance(message, messages.HeartbeatAck):
-            self._learn(message.heartbeat_s, message.managers)
-        elif isinstance(message, messages.Renewed):
-            if self._renewed is not None and not self._renewed.done():
-                self._renewed.set_result(message)
-        elif isinstance(message, messages.Role):
-            self._role(message)
-        elif isinstance(message, messages.Managing):
-            if self._managing is not None and not self._managing.done():
-                self._managing.set_result(message)
-        elif isinstance(message, messages.NotNow):
-            if self._managing is not None and not self._managing.done():
-                self._managing.set_exception(Unavailable(message.reason))
-        elif isinstance(message, messages.ReadLogs):
-            if self.on_read_logs is not None:
-                self.on_read_logs(self._address, message)
-        elif isinstance(message, messages.WantedTls):
-            if self.on_wanted_tls is not None:
-                self.on_wanted_tls(message)
-        elif isinstance(message, messages.Attached | messages.NotAttached | messages.SayAddresses):
-            if self.on_attachments is not None:
-                self.on_attachments(message)
-        elif isinstance(message, messages.Registered):
-            self._features = frozenset(message.features)
-            self._learn(message.heartbeat_s, message.managers)
-            self._registered = self._stood = self.has_stood = True
-            self.trouble = ""
-            self.ready.set()
-            self._pending = dict(self._worker.everything())
-            self._flush()
-            self._role(messages.Role(message.role, message.is_member))
-            if self.on_registered is not None:
-                self.on_registered()
-        else:
-            self._goodbye(message)
+        if not self._questions.take(message):
+            self._router.route(message)  # an answer that comes too late is nobody's
 
     def closed(self, reason: str) -> None:
-        if self._registered:
+        if self.is_registered:
             log.info("session.lost", reason=reason)
-        self._drop_line()
+        self._drop_line(reason)
         self._lost.set()
 
     # Inside
 
-    def _role(self, message: messages.Role) -> None:
-        if self._on_role is not None:
-            self._on_role(message)
+    def _begin(self, message: messages.Registered) -> None:
+        self._features = frozenset(message.features)
+        self._learn(message.heartbeat_s, message.managers)
+        self.is_registered = self._stood = self.has_stood = True
+        self.trouble = ""
+        self.ready.set()
 
     def _goodbye(self, message: messages.Goodbye) -> None:
         log.info("session.goodbye", kind=message.kind, reason=message.message)
-        self._hinted = list(message.managers)
+        self._managers.hint(message.managers)
         self._redirect = message.leader
-        if message.kind == "removed":
-            self._removed = True
-        if self._on_goodbye is not None:
-            self._on_goodbye(message.kind, message.message)
+        self._ended_by = message.kind
+        if message.kind == messages.REFUSED:
+            self.trouble = f"manager {self.address}: {message.message}"
         if self._connection is not None:
             self._connection.close()
 
@@ -298,14 +221,7 @@ class Session:
             self._beat_timer.cancel()
             self._beat_later()
         if managers:
-            self._take_managers(managers)
-
-    def _take_managers(self, managers: list[str]) -> None:
-        self._hinted = []
-        if managers != self._managers:
-            self._managers = list(managers)
-            if self._on_managers is not None:
-                self._on_managers(list(managers))
+            self._managers.take(managers)
 
     def _beat_later(self) -> None:
         delay = self._heartbeat_s * (1 - JITTER * self._rng.random())
@@ -326,43 +242,37 @@ class Session:
         connection.send(_HEARTBEAT)
         self._beat_later()
 
-    def _flush(self) -> None:
-        self._flush_timer = None
-        if not self._registered or self._connection is None or not self._pending:
-            return
-        items = list(self._pending.items())
-        self._pending.clear()
-        for start in range(0, len(items), ITEMS_MAX):
-            self._connection.send(messages.encode(messages.Statuses(items[start : start + ITEMS_MAX])))
-
-    def _drop_line(self) -> None:
-        self._registered = False
+    def _drop_line(self, reason: str) -> None:
+        self.is_registered = False
         self.ready.clear()
-        connection, self._connection = self._connection, None
-        for timer in (self._beat_timer, self._flush_timer):
-            if timer is not None:
-                timer.cancel()
-        self._beat_timer = self._flush_timer = None
+        connection, self._connection, self.line = self._connection, None, None
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_timer = None
+        self._questions.end(f"the line to the manager at {self.address} was lost ({reason}): try again")
         if connection is not None:
             connection.close()
 
 
 class _Line:
-    """Passes what one connection brings to its session, unless a later connection has taken over."""
+    """Passes what one connection brings to its session, as long as no other line has taken its place."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._connection: Connection | None = None
 
     def connected(self, connection: Connection) -> None:
-        self._connection = connection
-        self._session.opened(connection)
+        if self._session.line is self:
+            self._session.opened(connection)
+        else:
+            connection.close()
 
     def frame(self, data: bytes) -> None:
-        self._session.received(data)
+        if self._session.line is self:
+            self._session.received(data)
 
     def closed(self, reason: str) -> None:
-        self._session.closed(reason)
+        if self._session.line is self:
+            self._session.closed(reason)
 
 
 _HEARTBEAT = messages.encode(messages.Heartbeat())

@@ -9,15 +9,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
 BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
 VERSION_DIGITS_MAX = 20  # of 2**64
-BODY_MAX_BYTES = 2 << 20  # a config has 1000 kB at most, 1.4 MB in base64; a large service some 100 kB
-# Members of objects and elements of lists, in all: each is looked at several times on the loop, for 5 µs.
-ELEMENTS_MAX = 60_000  # ten thousand published ports are 50,000
 
 
 async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:

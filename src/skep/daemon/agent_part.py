@@ -14,10 +14,12 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.logs import LogSender
 from skep.agent.renewal import Renewal
+from skep.agent.reporter import Reporter
 from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
+from skep.rpc import messages
 from skep.rpc.certificates import NodeKeys, identity_of
 from skep.rpc.link import connect
 from skep.rpc.messages import Role
@@ -48,6 +50,7 @@ class AgentPart:
         on_removed: Callable[[str], None],
         on_role: Callable[[Role], None] | None = None,
         manager_addr: str = "",
+        connect_logs: Connect | None = None,
     ) -> None:
         self._node_id = node_id
         self._executor = executor
@@ -59,18 +62,29 @@ class AgentPart:
             managers=managers,
             rng=rng,
             on_managers=on_managers,
-            on_goodbye=self._goodbye,
-            on_role=on_role,
             manager_addr=manager_addr,
         )
-        self.attachments = Attachments(node_id, self.session, executor.single)
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._logs = LogSender(connect, executor)
-        self.session.on_read_logs = self._logs.begin
-        self._worker = Worker(node_id, hostname, executor, clock, self.session.report)
+        self._logs = LogSender(connect_logs or connect, executor)
+        self._reporter = Reporter(self.session)
+        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report)
+        self._on_role = on_role
+        self._listen()
+        self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
         self._described: NodeDescription | None = None
+
+    def _listen(self) -> None:
+        """Who takes what the manager says, in the order in which they hear it."""
+        on = self.session.on
+        on(messages.Registered, lambda said: self._reporter.begin(self._worker.everything()))
+        on(messages.Registered, lambda said: self._told(Role(said.role, said.is_member)))
+        on(messages.Role, self._told)
+        on(messages.Assign, self._worker.assign)
+        on(messages.ReadLogs, lambda asked: self._logs.begin(self.session.address, asked), messages.LOGS)
+        on(messages.WantedTls, self._wanted_tls)
+        on(messages.Goodbye, self._goodbye)
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
@@ -82,10 +96,7 @@ class AgentPart:
             renewed(keys)
             line.keys = keys
 
-        self._renewal = Renewal(
-            line.keys, self.session.renew, use, self._clock, self._rng, self.session.say_tls
-        )
-        self.session.on_wanted_tls = self._renewal.told
+        self._renewal = Renewal(line.keys, self._ask_renewed, use, self._clock, self._rng, self.session.send)
         self._renewing = asyncio.ensure_future(lasting("renewal", self._renewal.run))
 
     async def renew_as(self, role: str) -> None:
@@ -96,6 +107,11 @@ class AgentPart:
         await self._renewal.renew()
         if identity_of(self._renewal.keys.certificate_pem).role != role:
             raise Unavailable(f"the leader does not take this node for a {role} yet")
+
+    async def manage(self, manager_addr: str) -> messages.Managing:
+        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
+        self.session.manager_addr = manager_addr
+        return await self.session.ask(messages.Manage(manager_addr), messages.Managing, messages.NotNow)
 
     async def stop(self) -> None:
         """Ends the session; containers run on."""
@@ -116,7 +132,7 @@ class AgentPart:
         await lasting("worker", self._worker.start, ENGINE_RETRY_S)
         looking = asyncio.ensure_future(lasting("look", self._look_again))
         try:
-            await lasting("session", lambda: self.session.run(self._worker, self._describe))
+            await lasting("session", lambda: self.session.run(self._describe))
         finally:
             await end(looking)
 
@@ -130,15 +146,31 @@ class AgentPart:
                 description = await self._executor.describe()
                 if description != self._described:
                     self._described = description
-                    self.session.say_description(description)
+                    self.session.send(messages.Described(description))
 
     async def _describe(self) -> NodeDescription:
-        self._described = await self._executor.describe()
+        """An engine that is being restarted is no reason to stay away from the manager."""
+        try:
+            self._described = await self._executor.describe()
+        except Unavailable:
+            if self._described is None:
+                raise
         return self._described
 
-    def _goodbye(self, kind: str, message: str) -> None:
-        if kind == "removed":
-            self._on_removed(message)
+    async def _ask_renewed(self, request_pem: bytes) -> messages.Renewed:
+        return await self.session.ask(messages.Renew(request_pem), messages.Renewed)
+
+    def _wanted_tls(self, wanted: messages.WantedTls) -> None:
+        if self._renewal is not None:
+            self._renewal.told(wanted)
+
+    def _told(self, role: Role) -> None:
+        if self._on_role is not None:
+            self._on_role(role)
+
+    def _goodbye(self, said: messages.Goodbye) -> None:
+        if said.kind == messages.REMOVED:
+            self._on_removed(said.message)
 
 
 class Line(Protocol):

@@ -18,9 +18,8 @@ from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.runtime.errors import Invalid, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import OPS_MAX, Compare, Put, Txn
-
-TXN_BYTES = 1 << 20  # a transaction of a new store: some milliseconds of etcd's
+from skep.store.port import Compare, Put, Txn
+from skep.store.sizes import cut
 
 
 def found_swarm(
@@ -90,16 +89,8 @@ def found_swarm(
 def first_txns(puts: tuple[Put, ...]) -> Iterator[Txn]:
     """Yields transactions that fill an empty store; the schema's key comes last and says that it is full."""
     empty = (Compare(codec.SCHEMA_KEY, 0),)
-    batch: list[Put] = []
-    size = 0
-    for put in sorted(puts, key=lambda put: put.key == codec.SCHEMA_KEY):
-        if batch and (len(batch) == OPS_MAX or size + len(put.value) > TXN_BYTES):
-            yield Txn(tuple(batch), compares=empty)
-            batch, size = [], 0
-        batch.append(put)
-        size += len(put.value)
-    if batch:
-        yield Txn(tuple(batch), compares=empty)
+    for part in cut(sorted(puts, key=lambda put: put.key == codec.SCHEMA_KEY)):
+        yield Txn(tuple(part), compares=empty)
 
 
 def _availability(request: InitRequest) -> str:

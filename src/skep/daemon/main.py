@@ -42,6 +42,7 @@ from skep.daemon.addresses import parse_address
 from skep.daemon.given_socket import GivenSocket
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
+from skep.model.bounds import check_sum
 from skep.model.docker_socket import Given, no_socket
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
@@ -94,6 +95,7 @@ def main(config: str | None, **flags: Any) -> None:
     """
     given = {k: (list(v) or None) if isinstance(v, tuple) else v for k, v in flags.items()}
     try:
+        check_sum()
         settings = load_settings(given, config, os.environ)
         set_up_logging(settings.log_level, settings.log_format)
         keep_memory_private()

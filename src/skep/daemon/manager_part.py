@@ -109,6 +109,7 @@ class ManagerPart:
         )
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
+        self.store_trouble = ""  # why nothing can be written at the moment; for users
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
         self._server = LinkServer()
@@ -154,9 +155,15 @@ class ManagerPart:
             asyncio.ensure_future(
                 lasting("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(lasting("maintain", lambda: maintain(store))),
+            asyncio.ensure_future(lasting("maintain", lambda: self._maintain(store))),
             asyncio.ensure_future(lasting("campaign", lambda: self._campaign(store, sealed))),
         ]
+
+    async def _maintain(self, store: EtcdStore) -> None:
+        def say(trouble: str) -> None:
+            self.store_trouble = trouble
+
+        await maintain(store, self.etcd.quota_bytes, say)
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
@@ -291,7 +298,7 @@ class ManagerPart:
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
+        return leader.sessions.open(connection) if leader is not None and leader.is_sure else None
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""

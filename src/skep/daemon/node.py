@@ -101,6 +101,8 @@ class SkepNode:
         if not error and not is_manager and agent is not None and not agent.session.has_stood:
             state, error = "pending", agent.session.trouble  # as Docker: active from the first session on
         etcd_pid = manager.etcd.pid if manager is not None else 0
+        if not error and manager is not None:
+            error = manager.store_trouble
         if not error and manager is not None and not manager.is_led:
             error = self._no_leader()
         return LocalNode(state, membership.node_id, addr, is_manager, error, managers, etcd_pid)

@@ -47,10 +47,6 @@ class Session(Protocol):
         """Returns the address at which the leader sees this node."""
         ...
 
-    async def manage(self, manager_addr: str) -> Managing:
-        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
-        ...
-
 
 class Agent(Protocol):
     """The agent on this host."""
@@ -60,6 +56,10 @@ class Agent(Protocol):
 
     async def renew_as(self, role: str) -> None:
         """Has a certificate of that role. Errors: `Unavailable`."""
+
+    async def manage(self, manager_addr: str) -> Managing:
+        """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
+        ...
 
 
 class Node(Protocol):
@@ -162,7 +162,7 @@ class RoleKeeper:
         # A node that joined with an earlier skep has not said where it would be reached.
         seen_at = (node.agent.session.local_host or listen[0], listen[1])
         advertise = join_address(*resolve_advertise(membership.advertise, seen_at))
-        managing = await node.agent.session.manage(advertise)
+        managing = await node.agent.manage(advertise)
         await node.end_manager()
         node.take_data_key(managing.data_key, managing.unlock_key)
         node.remember(

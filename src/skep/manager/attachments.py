@@ -23,7 +23,8 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Deposed, SkepError, Unavailable
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import OPS_MAX, Delete, Fence, Put, Store, Txn
+from skep.store.port import Delete, Fence, Put, Store, Txn
+from skep.store.sizes import cut
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -133,9 +134,8 @@ class AttachmentKeeper:
                 Put(codec.attachment_key(node_id, each.id), codec.encode_object(each)) for each in missing
             ]
             try:
-                for start in range(0, len(ops), OPS_MAX):
-                    txn = Txn(tuple(ops[start : start + OPS_MAX]), fence=self._fence)
-                    await commit_known(self._store, txn)
+                for part in cut(ops):
+                    await commit_known(self._store, Txn(tuple(part), fence=self._fence))
             except Deposed:
                 raise
             except SkepError as error:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import structlog
 
+from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
-from skep.manager.leader import ClusterChanged, Leader, Sign, Team
+from skep.manager.leader import ClusterChanged, Leader, Team
 from skep.manager.upgrade import upgrade
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError

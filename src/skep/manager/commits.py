@@ -14,21 +14,25 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
 from skep.manager.task_events import TaskEvents
+from skep.model.bounds import BUCKET_MAX_BYTES, TXN_CUT_BYTES
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
 from skep.model.task import Task
 from skep.runtime.errors import Conflict, TooLarge, Unavailable
 from skep.store import codec
+from skep.store.buckets import fitted
 from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
+from skep.store.sizes import op_bytes
 from skep.store.view import View
 
 log = structlog.get_logger()
 
 SLICE = 20_000  # changes that are sorted before the loop breathes: 20 ms
 IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, sixteen were no faster
-TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply
+TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply; bytes: `sizes`
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0  # etcd restarts within a second; who cannot write leads no more anyway
 
+Piece = list[tuple["_Bucket", Put | Delete]]
 PerNode = dict[str, tuple[list[Task], list[Task]]]  # node -> (put, dropped)
 
 
@@ -106,35 +110,40 @@ class Committer:
         else:
             bucket.dropped[task.id] = task
 
-    def _pieces(self, buckets: dict[tuple[str, str], _Bucket]) -> Iterable[list[_Bucket]]:
-        piece: list[_Bucket] = []
-        weight = 0
-        for (node_id, service_id), bucket in buckets.items():
-            size = len(bucket.put) + len(self._view.bucket(node_id, service_id))
-            if piece and (weight + size > TASKS_MAX or len(piece) == OPS_MAX):
+    def _pieces(self, buckets: dict[tuple[str, str], _Bucket]) -> Iterable[Piece]:
+        piece: Piece = []
+        weight = size = 0
+        for bucket in buckets.values():
+            tasks = len(bucket.put) + len(self._view.bucket(bucket.node_id, bucket.service_id))
+            op = self._op(bucket)
+            own = op_bytes(op)
+            full = weight + tasks > TASKS_MAX or size + own > TXN_CUT_BYTES or len(piece) == OPS_MAX
+            if piece and full:
                 yield piece
-                piece, weight = [], 0
-            piece.append(bucket)
-            weight += size
+                piece, weight, size = [], 0, 0
+            piece.append((bucket, op))
+            weight += tasks
+            size += own
         if piece:
             yield piece
 
-    async def _write_buckets(self, piece: list[_Bucket]) -> None:
+    async def _write_buckets(self, piece: Piece) -> None:
         try:
-            revision = await self._retried(Txn(tuple(map(self._op, piece)), fence=self._fence))
+            revision = await self._retried(Txn(tuple(op for _, op in piece), fence=self._fence))
         except TooLarge as error:
             if len(piece) == 1:  # left as it was: what is too much must not keep all else from being written
-                node_id, service_id = piece[0].node_id, piece[0].service_id
-                log.error("store.too_large", node_id=node_id, service_id=service_id, error=str(error))
+                bucket = piece[0][0]
+                where = {"node_id": bucket.node_id, "service_id": bucket.service_id}
+                log.error("store.too_large", **where, error=str(error))
                 return
         else:
-            self._apply(piece, revision)
+            self._apply([bucket for bucket, _ in piece], revision)
             return
         finally:
             self._gate.release()
-        for bucket in piece:
+        for each in piece:
             await self._gate.acquire()
-            await self._write_buckets([bucket])
+            await self._write_buckets([each])
 
     def _op(self, bucket: _Bucket) -> Put | Delete:
         after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
@@ -142,7 +151,7 @@ class Committer:
         for task_id in bucket.dropped:
             after.pop(task_id, None)
         key = codec.bucket_key(bucket.node_id, bucket.service_id)
-        return Put(key, codec.encode_bucket(after.values())) if after else Delete(key)
+        return Put(key, fitted(after.values(), BUCKET_MAX_BYTES)) if after else Delete(key)
 
     def _apply(self, piece: list[_Bucket], revision: int) -> None:
         view = self._view

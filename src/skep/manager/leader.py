@@ -13,14 +13,16 @@ from msgspec import Struct
 
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
-from skep.manager.ca.rotation import wanted_tls
+from skep.manager.certificates import Certificates, Sign
 from skep.manager.commits import Committer
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
-from skep.manager.dispatcher.dispatcher import Dispatcher
+from skep.manager.dispatcher.sessions import Sessions
+from skep.manager.dispatcher.states import NodeStates
+from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
@@ -30,21 +32,30 @@ from skep.manager.node_writer import NodeWriter
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.model.cluster import Cluster
-from skep.model.node import DOWN, Node, NodeDescription, NodeTls
+from skep.model.node import DOWN
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.rpc.messages import ATTACH, Attach, HasAddresses, HasTls, Renewed, WantedTls
+from skep.rpc.messages import (
+    ATTACH,
+    Attach,
+    Described,
+    HasAddresses,
+    HasTls,
+    Manage,
+    Register,
+    Renew,
+)
 from skep.runtime.clock import Clock, SteadyClock
-from skep.runtime.errors import Denied, NotFound, SkepError
+from skep.runtime.errors import Denied, SkepError
 from skep.runtime.ids import NewId
+from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
 from skep.store.port import Members, Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
 
-Sign = Callable[[Cluster, Node, bytes], bytes]  # a request, PEM -> the node's certificate, PEM
 ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
 
 
@@ -85,23 +96,25 @@ class Leader:
         self._leadership = leadership
         self._hub = hub
         self._clock = clock
-        self._sign = sign
         self._tell_daemon = cluster_changed
-        self.dispatcher = Dispatcher(view, clock, self, managers)
-        self.logs = LogBroker(view, self.dispatcher, clock, new_secret)
+        self._states = NodeStates(view, clock, self._state_changed)
+        self.sessions = Sessions(view, managers, self._states.gone)
+        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
+        self.certificates = Certificates(view, self.sessions, sign)
+        self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         committer = Committer(
-            store, fence, view, self.dispatcher.publish, self._service_written, self._task_events
+            store, fence, view, self.tasks.publish, self._service_written, self._task_events
         )
         self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events)
-        self._writer = NodeWriter(store, fence, view, self.node_written, self.reconciler.mark_node)
+        self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
         self._team = team
         self.membership = Membership(view, team.members, team.node_id, team.probe, team.data_key, self)
         self._asking: set[asyncio.Task[None]] = set()
         self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
-            store, fence, view, clock, new_id, networks_lock, self.dispatcher.answer, self._can_attach
+            store, fence, view, clock, new_id, networks_lock, self.sessions.send, self._can_attach
         )
         self.networks = NetworkControl(
             store, fence, view, hub, clock, new_id, networks_lock, self.attachments.refresh
@@ -123,8 +136,25 @@ class Leader:
         self.nodes = NodeControl(
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
         )
-        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.dispatcher.tell_tls)
+        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.certificates.tell)
         self.swarm = SwarmControl(store, fence, view, clock, new_secret, self._cluster_changed)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
+        on = self.sessions.on
+        on(Register, self.certificates.began)
+        on(Register, self.tasks.began)
+        on(Register, self._registered)
+        on(Register, lambda node_id, said: self._states.came(node_id))
+        on(Register, lambda node_id, said: self.logs.node_came(node_id))
+        on(Described, self._described)
+        on(Renew, self.certificates.renew)
+        on(HasTls, self.certificates.has)
+        on(HasTls, lambda node_id, said: self.rotation.look())
+        on(Manage, self._asked_to_manage)
+        on(Attach, self.attachments.said, ATTACH)
+        on(HasAddresses, self.attachments.said, ATTACH)
 
     @classmethod
     async def start(
@@ -142,6 +172,7 @@ class Leader:
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
+        store = BoundedStore(store)
         view = await load(store)
         view.led_since = clock.now()
         # After the load, which had the local member catch up: a manager must never be taken for none.
@@ -153,7 +184,7 @@ class Leader:
             view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
         )
         await leader.networks.found_ingress()
-        leader.dispatcher.start(team.grace_until)
+        leader.sessions.start(team.grace_until)
         leader.reconciler.mark_everything()
         if view.cluster is not None:
             try:
@@ -185,15 +216,16 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, *self._asking, return_exceptions=True)
             self.logs.stop()
-            self.dispatcher.stop()
+            self.tasks.stop()
+            self.sessions.stop()
 
     @property
     def node_id(self) -> str:
         return self._team.node_id
 
-    # What the dispatcher hears (dispatcher.port.Listener)
+    # What nodes say, and what is seen of them
 
-    def node_changed(self, node_id: str, before: str) -> None:
+    def _state_changed(self, node_id: str, before: str) -> None:
         node = self.view.nodes[node_id]
         state = self.view.node_state(node_id).state
         self._hub.emit(
@@ -203,22 +235,18 @@ class Leader:
         if state == DOWN:
             self.logs.node_down(node_id)
 
-    def node_registered(self, node_id: str) -> None:
-        self.logs.node_came(node_id)
-
-    def about_attachments(self, node_id: str, said: Attach | HasAddresses) -> None:
-        self.attachments.said(node_id, said)
-
     def _can_attach(self, node_id: str) -> bool:
-        return self.dispatcher.understands(node_id, ATTACH)
+        return self.sessions.understands(node_id, ATTACH)
 
-    def node_described(
-        self, node_id: str, description: NodeDescription, remote_host: str, manager_addr: str
-    ) -> None:
-        self._writer.describe(node_id, description, remote_host, manager_addr)
+    def _registered(self, node_id: str, said: Register) -> None:
+        host = self.sessions.remote_host(node_id)
+        self._writer.describe(node_id, said.description, host, said.manager_addr)
 
-    def asked_to_manage(self, node_id: str, manager_addr: str) -> None:
-        work = asyncio.ensure_future(self._let_manage(node_id, manager_addr))
+    def _described(self, node_id: str, said: Described) -> None:
+        self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
+
+    def _asked_to_manage(self, node_id: str, asked: Manage) -> None:
+        work = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
         self._asking.add(work)
         work.add_done_callback(self._asking.discard)
 
@@ -226,9 +254,9 @@ class Leader:
         node = self.view.nodes.get(node_id)
         if node is not None and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
-        self.dispatcher.answer(node_id, await self.membership.add(node_id))
+        self.sessions.send(node_id, await self.membership.add(node_id))
 
-    def node_written(self, node_id: str) -> None:
+    def _node_written(self, node_id: str) -> None:
         self._tell_managers()
 
     # What the membership tells (membership.Listener)
@@ -237,7 +265,7 @@ class Leader:
         for node_id in sorted(node_ids):
             node = self.view.nodes.get(node_id)
             if node is not None:
-                self.dispatcher.tell_role(node_id)
+                self.sessions.tell_role(node_id)
         self._say_reachability()
         self._tell_managers()
 
@@ -276,23 +304,9 @@ class Leader:
         return self.membership.hand_over.is_set()
 
     def _tell_managers(self) -> None:
-        self.dispatcher.set_managers(self.view.manager_addresses(self._team.node_id))
+        self.sessions.set_managers(self.view.manager_addresses(self._team.node_id))
 
-    def renewed_certificate(self, node_id: str, request_pem: bytes) -> Renewed:
-        cluster, node = self.view.cluster, self.view.nodes.get(node_id)
-        if cluster is None or node is None:
-            raise NotFound(f"node {node_id} not found")
-        return Renewed(self._sign(cluster, node, request_pem), cluster.ca_cert_pem)
-
-    def wanted_tls(self) -> WantedTls | None:
-        cluster = self.view.cluster
-        return wanted_tls(cluster, len(self.view.nodes)) if cluster and cluster.ca_cert_pem else None
-
-    def has_tls(self, node_id: str, has: HasTls) -> None:
-        self.view.put_node_tls(node_id, NodeTls(has.issuer, has.trust))
-        self.rotation.look()
-
-    def task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
+    def _task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
         self.logs.task_changed(task)
@@ -307,28 +321,28 @@ class Leader:
     # What the control API tells
 
     def _cluster_changed(self) -> None:
-        self.dispatcher.tell_heartbeat()
-        self.dispatcher.tell_tls()
+        self.sessions.tell_heartbeat()
+        self.certificates.tell()
         self.rotation.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
             self._tell_daemon(self.view.cluster)
 
     def _node_changed(self, node_id: str) -> None:
-        self.dispatcher.node_added(node_id)
-        self.dispatcher.tell_role(node_id)
+        self.sessions.node_added(node_id)
+        self.sessions.tell_role(node_id)
         self.membership.wake()
         self.reconciler.mark_node(node_id)
 
     def _node_removed(self, node_id: str) -> None:
-        self.dispatcher.node_removed(node_id)
+        self.sessions.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
         self.logs.node_down(node_id)
 
     def _service_removed(self, service_id: str) -> None:
         nodes = [n for n, buckets in self.view.buckets.items() if service_id in buckets]
-        self.dispatcher.publish_removing(service_id, nodes)
+        self.tasks.publish_removing(service_id, nodes)
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
 

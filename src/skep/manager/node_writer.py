@@ -14,11 +14,12 @@ from skep.model.node import Node, NodeDescription
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, TooLarge, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.sizes import cut
 from skep.store.view import View
 
 log = structlog.get_logger()
 
-BATCH_MAX = 128  # nodes per transaction: about 100 kB, 12 MB where each says as much as it may
+BATCH_MAX = 128  # nodes per transaction: about 100 kB; fewer where they say much: `sizes.cut`
 RETRY_S = 0.2  # after etcd could not be reached
 
 
@@ -121,7 +122,8 @@ class NodeWriter:
         log.error("store.too_large", node_id=node_id, error=str(error))
 
     async def _write_new(self) -> None:
-        batch, self._new = self._new[:BATCH_MAX], self._new[BATCH_MAX:]
+        count = _fitting([node for node, _ in self._new[:BATCH_MAX]])
+        batch, self._new = self._new[:count], self._new[count:]
         if not batch:
             return
         try:
@@ -156,7 +158,7 @@ class NodeWriter:
         if not nodes:
             return
         try:
-            stored = await self._commit(nodes)
+            stored = await self._commit(nodes[: _fitting(nodes)])
         except Conflict:
             return  # the control API changed one meanwhile; the view has it when we come round again
         for node in stored:
@@ -173,9 +175,18 @@ class NodeWriter:
         revision = await commit_known(
             self._store,
             Txn(
-                tuple(Put(codec.node_key(n.id), codec.encode_object(n)) for n in nodes),
+                tuple(map(_put, nodes)),
                 compares=tuple(Compare(codec.node_key(n.id), n.version) for n in nodes),
                 fence=self._fence,
             ),
         )
         return [replace(n, version=revision) for n in nodes]
+
+
+def _put(node: Node) -> Put:
+    return Put(codec.node_key(node.id), codec.encode_object(node))
+
+
+def _fitting(nodes: list[Node]) -> int:
+    """Returns how many of them, from the first on, are one transaction."""
+    return len(next(cut(map(_put, nodes)), ()))

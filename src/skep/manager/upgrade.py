@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import structlog
 
+from skep.runtime.errors import TooLarge
 from skep.store import codec
 from skep.store.port import Compare, Fence, KeyValue, Put, Store, Txn
+from skep.store.sizes import cut
 
 log = structlog.get_logger()
 
-BATCH_BYTES = 1 << 20  # of a transaction; etcd takes 16 MB, and stalls everybody with such
 BATCH_OPS = 500  # half of OPS_MAX: compares count too
 
 
@@ -23,11 +24,19 @@ async def upgrade(store: Store, fence: Fence) -> None:
     if schema is None or codec.check_schema(schema.value) >= codec.SCHEMA_VERSION:
         return
     pairs, _ = await store.load(codec.PREFIX)
-    for batch in _batches([pair for pair in pairs if codec.is_sealed_key(pair.key)]):
-        # Not `commit_known`: a value looks the same opened, sealed or not. Who is in doubt begins anew.
-        await store.commit(_rewritten(batch, fence))
-    number = KeyValue(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode(), schema.revision)
-    await store.commit(_rewritten([number], fence))
+    known = {pair.key: pair.revision for pair in pairs}
+    rewritten = [Put(pair.key, pair.value) for pair in pairs if codec.is_sealed_key(pair.key)]
+    try:
+        for part in cut(rewritten, BATCH_OPS):
+            # Not `commit_known`: a value looks the same opened, sealed or not. Who is in doubt begins anew.
+            compares = tuple(Compare(op.key, known[op.key]) for op in part)
+            await store.commit(Txn(tuple(part), compares=compares, fence=fence))
+    except TooLarge as error:  # it was written by a skep that took more; all of it stays readable
+        log.error("store.not_sealed", error=str(error), advice="make smaller, or remove, what is so large")
+        return
+    number = Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode())
+    compares = (Compare(codec.SCHEMA_KEY, schema.revision),)
+    await store.commit(Txn((number,), compares=compares, fence=fence))
     log.warning(
         "store.sealed",
         schema=codec.SCHEMA_VERSION,
@@ -39,23 +48,3 @@ async def upgrade(store: Store, fence: Fence) -> None:
 async def _pair(store: Store, key: str) -> KeyValue | None:
     pairs, _ = await store.load(key)
     return next((pair for pair in pairs if pair.key == key), None)
-
-
-def _batches(pairs: list[KeyValue]) -> list[list[KeyValue]]:
-    found: list[list[KeyValue]] = []
-    size = BATCH_BYTES
-    for pair in pairs:
-        size += len(pair.value)
-        if size > BATCH_BYTES or len(found[-1]) >= BATCH_OPS:
-            found.append([])
-            size = len(pair.value)
-        found[-1].append(pair)
-    return found
-
-
-def _rewritten(pairs: list[KeyValue], fence: Fence) -> Txn:
-    return Txn(
-        tuple(Put(pair.key, pair.value) for pair in pairs),
-        compares=tuple(Compare(pair.key, pair.revision) for pair in pairs),
-        fence=fence,
-    )

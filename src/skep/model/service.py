@@ -68,11 +68,12 @@ def with_template(
     templates: list[TaskTemplate], spec: ServiceSpec, in_use: Collection[int] | None = None
 ) -> list[TaskTemplate]:
     """Returns the templates with that of the spec last; an equal older one is taken up again, and its tasks
-    are up to date. A job's is always new: each update runs it again. Of many, only those `in_use` are kept.
+    are up to date. A job's is always new: each update runs it again. `in_use`, where it is given:
+    of the others only the latest are kept.
     """
     wanted = first_template(spec)
     version = max(t.version for t in templates) + 1
-    if in_use is not None and len(templates) > KEPT_MIN:
+    if in_use is not None:
         templates = still_needed(templates, in_use, RECENT)
     kin, asked = 0, _in_order(wanted)
     for known in () if spec.is_job else templates:

@@ -122,6 +122,12 @@ class ServiceSpec(Wire, frozen=True, kw_only=True):
     endpoint_spec: EndpointSpec | None = None
 
     @property
+    def tasks_wanted(self) -> int:
+        """How many tasks it wants; 0 where its nodes say that; a job: how many it keeps in the end."""
+        job = self.mode.replicated_job
+        return (self.replicas or 0) if job is None else (job.total_completions or job.max_concurrent or 0)
+
+    @property
     def replicas(self) -> int | None:
         """The replica count of a replicated service (Docker's default is 1); None for other modes."""
         if self.mode.replicated is None:

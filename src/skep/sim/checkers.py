@@ -63,6 +63,7 @@ class Never:
         self._holding.check(picture, now)
         self._counts_are_counts(self._world.leader())
         self._one_leads(now)
+        self._nothing_fails_in_silence(self._world.leader())
         self._before, self._ran = picture, running
 
     def _tasks_only_move_forward(self, before: Picture, after: Picture) -> None:
@@ -76,6 +77,11 @@ class Never:
                 raise Violation(f"the desired state of task {task_id} went down")
             if old.result is not None and new.result != old.result:
                 raise Violation(f"the result of task {task_id} changed")
+
+    def _nothing_fails_in_silence(self, leader: Leader | None) -> None:
+        """What is contained, for one node, is a mistake all the same."""
+        if leader is not None and leader.sessions.failures:
+            raise Violation("the leader failed over what a node said, or over its silence: -v shows where")
 
     def _no_completion_is_lost(self, before: Picture, after: Picture) -> None:
         """What a job has done stays done, until it is run again."""

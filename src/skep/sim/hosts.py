@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.agent.logs import LogSender
-from skep.agent.session import Connect
 from skep.daemon.agent_part import AgentPart
 from skep.daemon.orders import DEMOTE_S
 from skep.daemon.role_keeper import RoleKeeper
@@ -120,8 +118,8 @@ class Host:
             self._removed,
             self._told,
             self.address if self.membership.role == "manager" else "",
+            self._connect_stream,  # which can become streams
         )
-        self._agent.use_streams(self._connect_stream)
         self._agent.start()
 
     async def crash_daemon(self) -> None:
@@ -221,11 +219,6 @@ class Host:
 
 class _Agent(AgentPart):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
-
-    def use_streams(self, connect: Connect) -> None:
-        """Log lines go over connections of their own, which can become streams."""
-        self._logs = LogSender(connect, self._executor)
-        self.session.on_read_logs = self._logs.begin
 
     @property
     def held(self) -> frozenset[str]:

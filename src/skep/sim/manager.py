@@ -163,7 +163,7 @@ class SimManager:
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        return leader.dispatcher.open(connection) if leader is not None and leader.is_sure else None
+        return leader.sessions.open(connection) if leader is not None and leader.is_sure else None
 
     async def _find_leader(self) -> str:
         address = self._addresses.get(self.leader_id, "")

@@ -28,7 +28,7 @@ FORMAT = 1
 MAGIC = b"skep backup\n"
 HEADER_MAX_BYTES = 64 << 10  # it is some 300 bytes
 BLOCK_BYTES = 256 << 10  # encoded or written at once: a millisecond, and memory for one of them only
-BLOCK_MAX_BYTES = 64 << 20  # one value may be as large as etcd takes (16 MB)
+BLOCK_MAX_BYTES = 64 << 20  # one value of an earlier skep may have 16 MB
 PAIRS, KEYS, END = b"P", b"K", b"E"
 _HEAD = struct.Struct(">cI")
 

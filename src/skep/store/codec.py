@@ -50,6 +50,19 @@ _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
 _ATTACHMENTS = PREFIX + "attachments/"
 _NETWORKS, _NETWORK_NAMES = PREFIX + "networks/", PREFIX + "names/network/"
 
+_KINDS = {
+    "nodes": "nodes",
+    "services": "services",
+    "removed": "services",
+    "networks": "networks",
+    "attachments": "attachments",
+    "names": "names",
+    "tasks": "tasks",
+    **{f"{kind}s": "secrets and configs" for kind in KINDS},
+}
+# Where another kind of keys begins or ends, in the order of keys: sizes on both sides differ much.
+BORDERS = tuple(sorted(PREFIX + name + end for name in _KINDS for end in ("/", "0")))
+
 _encode = msgspec.msgpack.Encoder().encode
 S = TypeVar("S", bound=Struct)
 
@@ -202,6 +215,11 @@ def check_schema(value: bytes | None) -> int:
 def is_sealed_key(key: str) -> bool:
     """True for what may hold secrets: the CA's key and tokens, services' environments, secrets, configs."""
     return key == CLUSTER_KEY or key.startswith((_SERVICES, _REMOVED, *_MATERIALS))
+
+
+def kind_of(key: str) -> str:
+    """Returns which share of the store a key belongs to (`model.bounds.SHARES`)."""
+    return _KINDS.get(key[len(PREFIX) : key.find("/", len(PREFIX))], "the swarm itself")
 
 
 def is_node(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skep.model.bounds import TASK_ADDRESS_BYTES, TASK_BYTES, TASK_CLAIM_BYTES
 from skep.model.generic import demand_of
 from skep.model.service import TaskTemplate
 
@@ -23,7 +24,7 @@ class Usage:
 class Demand:
     """What one task of a template takes from a node: computed once per template."""
 
-    __slots__ = ("generic", "memory_bytes", "nano_cpus", "networks", "ports")
+    __slots__ = ("generic", "memory_bytes", "nano_cpus", "networks", "ports", "stored_bytes")
 
     def __init__(self, template: TaskTemplate | None, networks: tuple[str, ...] = ()) -> None:
         reservation = None
@@ -34,6 +35,9 @@ class Demand:
         self.generic = demand_of(reservation.generic_resources) if reservation else ()
         self.ports = host_ports(template) if template is not None else ()
         self.networks = networks  # those of which it needs an address
+        claims = sum(len(kind.encode()) + TASK_CLAIM_BYTES for kind, _ in self.generic)
+        # Of its bucket, at most, while it has no result; names of generic resources are reckoned apart.
+        self.stored_bytes = TASK_BYTES + TASK_ADDRESS_BYTES * len(networks) + claims
 
 
 def host_ports(template: TaskTemplate) -> tuple[tuple[str, int], ...]:

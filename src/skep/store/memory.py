@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from skep.runtime.errors import Conflict, Deposed, Unavailable
 from skep.store.port import Delete, KeyValue, Member, Put, Txn
+from skep.store.sizes import check_txn
 
 
 class _Entry(Struct):
@@ -102,6 +103,7 @@ class MemoryStore:
         return self._state.prefix(prefix), self._state.revision
 
     async def commit(self, txn: Txn) -> int:
+        check_txn(txn)
         self.check()
         await self._faults.before_commit(txn)
         self.check()

@@ -29,6 +29,7 @@ class Objects:
         self.node_status: dict[str, NodeStatus] = {}
         self.node_tls: dict[str, NodeTls] = {}  # as the nodes say it, to this leader
         self.services: dict[str, Service] = {}
+        self.tasks_wanted = 0  # by all services together, those on each node not counted
         self.service_ids: dict[str, str] = {}  # name -> id
         self.service_names: dict[str, str] = {}  # name in lower case -> id: no two may differ by case only
         self.removed: dict[str, RemovedService] = {}
@@ -154,6 +155,7 @@ class Objects:
     def put_service(self, service: Service) -> None:
         known = self.services.get(service.id)
         if known is None or known.version <= service.version:
+            self.tasks_wanted += service.spec.tasks_wanted - (known.spec.tasks_wanted if known else 0)
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
             self.service_names[service.spec.name.lower()] = service.id
@@ -163,6 +165,7 @@ class Objects:
         """The service is gone for users; its tasks are on their way out."""
         service = self.services.pop(removed.id, None)
         if service is not None:
+            self.tasks_wanted -= service.spec.tasks_wanted
             self.service_ids.pop(service.spec.name, None)
             self.service_names.pop(service.spec.name.lower(), None)
             self.claims.settle(service.id, None)

@@ -96,7 +96,7 @@ SCENARIOS = [
         settle("web", running=1),
         f"{UPDATE} --image {MISSING} web",
         Until("/services/web", "UpdateStatus.State", "paused"),
-        settle("web", running=0, rejected=1),
+        settle("web", running=0, rejected=2),
         A_MOMENT,
         f"{UPDATE} --label-add a=1 web",
         A_MOMENT,

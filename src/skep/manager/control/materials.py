@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
+from skep.model.bounds import CONFIG_DATA_MAX_BYTES, SECRET_DATA_MAX_BYTES
 from skep.model.container import ConfigReference, ContainerSpec, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
 from skep.model.spec import ServiceSpec
@@ -23,10 +24,9 @@ from skep.store import codec
 from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
-DATA_MAX_BYTES = {SECRET: 500 * 1024, CONFIG: 1000 * 1024}  # Docker's, not reached
+# Of all together: `bounds.SHARES`.
+DATA_MAX_BYTES = {SECRET: SECRET_DATA_MAX_BYTES, CONFIG: CONFIG_DATA_MAX_BYTES}
 NAME_MAX = 64
-# Of all together: managers keep it in memory, etcd within its quota of 8 GB.
-TOTAL_MAX_BYTES = 512 << 20
 REFERENCES_MAX = 1024  # of one service: each is a file and a mount in every container
 _NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_.]*[a-zA-Z0-9])?")
 
@@ -81,9 +81,6 @@ class MaterialControl:
         taken = Conflict(f"rpc error: code = AlreadyExists desc = {kind} {spec.name} already exists")
         if spec.name.lower() in self._view.material_ids[kind]:
             raise taken
-        total = sum(len(each.spec.data) for each in self._view.materials.values())
-        if total + len(spec.data) > TOTAL_MAX_BYTES:
-            raise Invalid(f"the swarm's secrets and configs have {TOTAL_MAX_BYTES} bytes together at most")
         now = self._clock.now()
         spec = ConfigSpec(name=spec.name, labels=spec.labels, data=spec.data, templating=spec.templating)
         material = Material(kind=kind, id=self._new_id(), spec=spec, created_at=now, updated_at=now)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed, commit_known
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import keeps_quorum_without, voters
+from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, NotFound, StaleVersion
@@ -78,6 +80,7 @@ class NodeControl:
             raise Invalid(f'invalid Role: "{spec.role}"')
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
+        check_size("the node's spec", spec, LABELS_MAX_BYTES)
         if node.spec.role == "manager" and spec.role == "worker":
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())

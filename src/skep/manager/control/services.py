@@ -13,9 +13,11 @@ from skep.manager.control.attachments import with_network_ids
 from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
+from skep.manager.control.validate_size import check_replicas
 from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
 from skep.model.access import access_of, check_allowed
+from skep.model.bounds import SERVICE_MAX_BYTES
 from skep.model.service import (
     KEPT_MIN,
     RegistryAuth,
@@ -85,6 +87,7 @@ class ServiceControl:
         now = self._clock.now()
         template = first_template(spec)
         self._check_access(spec)
+        check_replicas(spec, self._view.tasks_wanted)
         service = Service(
             id=service_id,
             spec=spec,
@@ -124,6 +127,7 @@ class ServiceControl:
             if known is not None and spec.mode_name != known.spec.mode_name:
                 raise Unsupported("rpc error: code = Unimplemented desc = service mode change is not allowed")
             service = self._current(service_id, version)
+            check_replicas(spec, self._view.tasks_wanted - service.spec.tasks_wanted)
             changed = self._changed_to(service, spec, None)
             changed = replace(changed, registry_auth=auth, previous_registry_auth=service.registry_auth)
             return await self._write(service, self._with_endpoint(changed))
@@ -185,7 +189,7 @@ class ServiceControl:
         a rollback: the second one undoes the first."""
         now = self._clock.now()
         in_use: set[int] | None = None
-        if len(service.templates) > KEPT_MIN:
+        if len(service.templates) > KEPT_MIN or len(codec.encode_object(service)) > SERVICE_MAX_BYTES // 2:
             in_use = {task.spec_version for task in self._view.tasks_of_service(service.id)}
         return replace(
             service,

@@ -1,23 +1,16 @@
-"""How many of each a service may have: of what the leader holds against every node or gives to every task.
+"""How many a service may have of what the leader holds against every node, each time it looks for one.
 
-Docker has no such bounds; with its own, a service of 100,000 constraints would hold the leader for minutes,
-each time it looks for a node. Pure.
+Docker has no such bounds; with its own, a service of 100,000 constraints would hold the leader for minutes.
+Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
 
+from skep.model.bounds import CONSTRAINTS_MAX, GENERIC_MAX, PLATFORMS_MAX, PREFERENCES_MAX
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid
-
-# Each is looked at for each node: 1 µs, so these are 0.1 s in a swarm of a thousand. People write five.
-CONSTRAINTS_MAX = 100
-PLATFORMS_MAX = 100  # clients copy an image's list; the longest in use have twenty
-GENERIC_MAX = 100  # kinds of generic resources, the same
-PREFERENCES_MAX = 16  # each divides the nodes once more
-NETWORKS_MAX = 100  # each is an address and an interface of each task; Linux' bridges have 1023 ports
-PORTS_MAX = 10_000  # each is claimed; ranges of telephony have as many
 
 
 def check_bounds(spec: ServiceSpec) -> None:
@@ -35,7 +28,3 @@ def _counted(spec: ServiceSpec) -> Iterable[tuple[str, Sized, int]]:
         yield "platforms", task.placement.platforms, PLATFORMS_MAX
     if task.resources is not None and task.resources.reservations is not None:
         yield "generic resources", task.resources.reservations.generic_resources, GENERIC_MAX
-    yield "networks", task.networks, NETWORKS_MAX
-    yield "networks", spec.networks, NETWORKS_MAX
-    if spec.endpoint_spec is not None:
-        yield "ports", spec.endpoint_spec.ports, PORTS_MAX

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
+from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed
+from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, NotFound, StaleVersion, Unsupported
@@ -61,6 +63,7 @@ def _validate_pools(pools: list[str], subnet_size: int) -> None:
 def validate_swarm(spec: SwarmSpec) -> None:
     """Errors: `Invalid`, `Unsupported`."""
     _validate_name(spec)
+    check_size("the swarm's spec", spec, SWARM_SPEC_MAX_BYTES)
     if spec.ca_config.node_cert_expiry and spec.ca_config.node_cert_expiry < CERT_EXPIRY_MIN_NS:
         raise Invalid(f"{_INVALID}minimum certificate expiry time is: 1h0m0s")
     if spec.dispatcher.heartbeat_period < 0:

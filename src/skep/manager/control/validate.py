@@ -9,6 +9,8 @@ import re
 from collections import Counter
 
 from skep.manager.control.spec_bounds import check_bounds
+from skep.manager.control.validate_size import check_size
+from skep.model.bounds import COMPLETIONS_MAX, REPLICAS_MAX, SERVICE_NETWORKS_MAX, SERVICE_SPEC_MAX_BYTES
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.docker_socket import wants_engine
@@ -35,16 +37,19 @@ NAME_MAX = 63
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_HEALTH_NS = 1_000_000
-COMPLETIONS_MAX = 50_000  # they are kept: 8 MB in one value of the store where one node has done them all
-REPLICAS_MAX = 1_000_000  # ten times the largest swarm this was measured with; more is a slip of the key
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
 
 def validate_service(spec: ServiceSpec) -> None:
-    """Errors: `Invalid`, `Unsupported`."""
+    """Errors: `Invalid`, `TooLarge`, `Unsupported`."""
     check_bounds(spec)
     _name(spec.name)
+    check_size("the service's spec", spec, SERVICE_SPEC_MAX_BYTES)
+    for networks in (spec.networks, spec.task_template.networks):
+        if len(networks) > SERVICE_NETWORKS_MAX:
+            asked = f"{len(networks)} are asked for"
+            raise Invalid(f"a service has at most {SERVICE_NETWORKS_MAX} networks, {asked}")
     _mode(spec)
     _task(spec.task_template)
     _templates(spec)
@@ -92,7 +97,7 @@ def _mode(spec: ServiceSpec) -> None:
     if spec.is_job and spec.update_config is not None:
         raise Invalid("rpc error: code = InvalidArgument desc = Jobs may not have an update config")
     job = spec.mode.replicated_job
-    count = (spec.replicas or 0) if job is None else (job.total_completions or job.max_concurrent or 0)
+    count = spec.tasks_wanted
     if job is not None and count > COMPLETIONS_MAX:
         raise Invalid(f"{count} completions are more than this version accepts ({COMPLETIONS_MAX})")
     if count > REPLICAS_MAX:

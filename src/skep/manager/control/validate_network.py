@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 
 from skep.manager.control.validate import check_dns_name
+from skep.manager.control.validate_size import check_size
+from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.runtime.errors import Denied, Invalid, NotFound
 
@@ -14,7 +16,6 @@ from skep.runtime.errors import Denied, Invalid, NotFound
 NODE_LOCAL = ("bridge", "host", "ipvlan", "macvlan")
 RESERVED = ("none", "default")
 _PREFIX = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
-AUXILIARY_MAX = 1000  # of one network: each is read again whenever a manager begins to lead
 SUBNETS_MAX = 64  # of one network; a bridge has one, and a body must not ask for thousands
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,6 +41,7 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Invalid("IPv4 cannot be disabled in a Swarm scoped network")
     if spec.driver != OVERLAY and spec.driver not in NODE_LOCAL:
         raise NotFound(f'plugin "{spec.driver}" not found')
+    check_size("the network's spec", spec, NETWORK_MAX_BYTES // 2)  # its subnets are kept twice
     if spec.ipam is None:
         return
     if spec.ipam.driver not in ("", "default"):

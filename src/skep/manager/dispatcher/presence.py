@@ -42,6 +42,7 @@ class Presence:
         self._late_until = 0.0  # loop time: no extension of their grace goes beyond
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
+        self.failures = 0  # of those that were to hear of a node
 
     def start(self, node_ids: Collection[str], grace_until: float) -> None:
         """From now on each of these has its grace to come before it is down: `grace_until` at least."""
@@ -109,21 +110,36 @@ class Presence:
             self._absent[node_id] += paused_s
 
     def _sweep(self) -> None:
-        now = asyncio.get_running_loop().time()
+        try:
+            self._look(asyncio.get_running_loop().time())
+        finally:
+            self._sweep_later()
+
+    def _look(self, now: float) -> None:
         if now - self._sweep_due > PAUSE_S:
             self._forgive(now, now - self._sweep_due)
         silent_s = MISSED_BEATS * self._heartbeat_s()
         for node_id, heard_at in list(self._heard.items()):
             if now - heard_at > silent_s:
                 del self._heard[node_id]
-                self._silent(node_id)
                 self._absent[node_id] = now
+                self._tell(self._silent, node_id)
         for node_id, deadline in list(self._absent.items()):
             if deadline <= now and not (node_id in self._first and self._still_come(now)):
                 del self._absent[node_id]
                 self._first.discard(node_id)
-                self._gone(node_id)
-        self._sweep_later()
+                if not self._tell(self._gone, node_id):
+                    self._absent[node_id] = now + BROKEN_BEATS * self._heartbeat_s()
+
+    def _tell(self, hear: Callable[[str], None], node_id: str) -> bool:
+        """False where it could not be told: the node is set aside for a while, the others are looked at."""
+        try:
+            hear(node_id)
+        except Exception:
+            self.failures += 1
+            log.exception("presence.failed", node_id=node_id)
+            return False
+        return True
 
     def _still_come(self, now: float) -> bool:
         """True while nodes come to a new leader one after the other."""

@@ -34,11 +34,11 @@ HERE_POLL_S = 0.1
 
 
 class Nodes(Protocol):
-    """Sessions of nodes; see `dispatcher.Dispatcher`."""
+    """Sessions of nodes; see `dispatcher.sessions.Sessions`."""
 
     def has(self, node_id: str) -> bool: ...
     def understands(self, node_id: str, feature: str) -> bool: ...
-    def answer(self, node_id: str, message: FromManager) -> None: ...
+    def send(self, node_id: str, message: FromManager) -> None: ...
 
 
 class LogBroker:
@@ -101,7 +101,7 @@ class LogBroker:
         self._expected[request_id] = (node_id, window, coming)
         self._connections += 1
         try:
-            self._nodes.answer(node_id, ReadLogs(request_id, tasks, options, window))
+            self._nodes.send(node_id, ReadLogs(request_id, tasks, options, window))
             async with asyncio.timeout(ANSWER_S):
                 return await asyncio.shield(coming)
         except BaseException as error:

@@ -18,6 +18,7 @@ from skep.model.service import Service
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, REMOVE, RUNNING, SHUTDOWN, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.runtime.ids import NewId
+from skep.store.room import is_crowded
 from skep.store.view import TICK_S, SlotKey, View
 
 from .restart import OLD_TASK_TIMEOUT_S, delay_max_s, delay_s, floor_s, history_limit, may_restart
@@ -307,6 +308,8 @@ def trimmed(view: View, service: Service, current: Sequence[Task], kept_id: str 
     """Keeps the history within the swarm's limit, and nothing of nodes that are gone; `kept_id` stays, and so
     does what is the slot's own."""
     limit = 5 if view.cluster is None else view.cluster.spec.history_limit
+    if any(task.result is not None and is_crowded(view, task) for task in current[:-1]):
+        limit = 0  # all tasks of a service on a node are one value of the store: those that run come first
     limit = history_limit(service.template.spec.restart_policy, limit)
     over = len(current) - limit
     kept = []

@@ -9,10 +9,8 @@ from skep.model.spec import Placement
 from skep.store.demand import Demand
 
 from . import explain
-from .fill import Ints
+from .fill import UNLIMITED, Ints
 from .nodes import Mask, NodeTable
-
-PER_NODE_MAX = 50_000  # tasks of one service: they are one value of the store, of 16 MB at most
 
 
 class Filters:
@@ -20,12 +18,13 @@ class Filters:
 
     def __init__(self, table: NodeTable, service_id: str, template: TaskTemplate, demand: Demand) -> None:
         placement = template.spec.placement
-        limit = most_per_node(placement)
+        limit = most_per_node(placement) or UNLIMITED
         self.room = table.resource_room(demand)
         ports = table.ports_free(demand.ports)
         if demand.ports:
             self.room = np.minimum(self.room, 1)
-        left = limit - table.own(service_id)
+        # What a service says, and what one value of the store takes of its tasks.
+        left = np.minimum(limit - table.own(service_id), table.bucket_room(service_id))
         self.room = np.minimum(self.room, np.maximum(left, 0))
         self.steps: list[tuple[str, Mask]] = [
             (explain.NOT_AVAILABLE, table.available),
@@ -53,6 +52,5 @@ class Filters:
 
 
 def most_per_node(placement: Placement | None) -> int:
-    """Returns how many tasks of a service a node may have: what the service says, within skep's own limit."""
-    asked = placement.max_replicas if placement is not None else 0
-    return min(asked or PER_NODE_MAX, PER_NODE_MAX)
+    """Returns how many tasks of a service a node may have, as the service says; 0: any number."""
+    return placement.max_replicas if placement is not None else 0

@@ -12,6 +12,7 @@ from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
 from skep.model.spec import Placement, TaskSpec
 from skep.store.demand import Demand
+from skep.store.room import room_for, task_bytes
 from skep.store.view import View
 
 from .fill import UNLIMITED, Ints
@@ -39,6 +40,7 @@ class NodeTable:
             self.memory[row] = resources.memory_bytes - (usage.memory_bytes if usage else 0)
             self.tasks[row] = usage.tasks if usage else 0
         self._own: dict[str, Ints] = {}
+        self._bucket_rooms: dict[str, Ints] = {}  # by service: how many more of its tasks the store takes
         self._ports: dict[tuple[str, int], Mask] = {}
         self._labels: dict[str, list[str]] = {}
         self._masks: dict[object, Mask] = {}
@@ -62,6 +64,20 @@ class NodeTable:
                 if row is not None:
                     found[row] = count
             self._own[service_id] = found
+        return found
+
+    def bucket_room(self, service_id: str) -> Ints:
+        """Returns how many more tasks of the service fit, with those that have ended, into the one value of
+        the store that each node has for them."""
+        found = self._bucket_rooms.get(service_id)
+        if found is None:
+            view, each = self._view, task_bytes(self._view, service_id)
+            found = np.full(len(self.ids), room_for(view, "", service_id, each), dtype=np.int64)
+            if view.slots.get(service_id):  # a new service has none anywhere
+                for row, node_id in enumerate(self.ids):
+                    if service_id in view.buckets.get(node_id, ()):
+                        found[row] = room_for(view, node_id, service_id, each)
+            self._bucket_rooms[service_id] = found
         return found
 
     def resource_room(self, demand: Demand) -> Ints:
@@ -120,6 +136,8 @@ class NodeTable:
         """Notes what this pass has placed."""
         own = self.own(service_id)
         own += given
+        room = self.bucket_room(service_id)
+        room -= given
         self.tasks += given
         self.cpus -= given * demand.nano_cpus
         self.memory -= given * demand.memory_bytes

@@ -168,6 +168,9 @@ class _Asking:
 
     def _max_replicas(self, row: int) -> Because:
         limit = most_per_node(self._subject.template.spec.placement)
+        room = float(self._table.bucket_room(self._subject.service_id)[row])
+        if not limit or room < 1:
+            return "the store takes no more of the service's tasks on one node, those that ended counted", ()
         text = f"at most {limit} of the service's tasks per node, {_GAP} there already"
         return text, ((_count_text, float(self._table.own(self._subject.service_id)[row])),)
 

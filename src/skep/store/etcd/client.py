@@ -6,6 +6,7 @@ and messages of megabytes pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,22 +16,33 @@ from msgspec import Struct
 
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge, Unavailable
 from skep.store.etcd.members import EtcdMembers
+from skep.store.etcd.pages import MESSAGE_MAX_BYTES, Pages
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
+from skep.store.sizes import check_txn
 
-PAGE = 10_000  # keys per range call: some MB
+COMPACT_S = 60.0  # as long as it takes to go through 8 GB
 CALL_S = 10.0  # etcd answers in milliseconds, within an election in 2 s; longer means that it is gone
-MESSAGE_MAX_BYTES = 256 << 20  # a page of full buckets; etcd itself bounds what it accepts
 
+_NOSPACE = re.compile(r"memberID:(\d+) .*NOSPACE")  # as etcd's status says it
 _REFUSED = ("failed to connect", "connections to all backends failing", "Connection refused")
 T = TypeVar("T")
 
 
 class EtcdStatus(Struct, frozen=True):
-    """How much etcd holds: bytes on disk, bytes in use, present revision."""
+    """What this host's member says: bytes on disk, bytes in use, present revision; who it is, who leads etcd,
+    and which members have the alarm NOSPACE: nothing can be written while one has."""
 
     db_bytes: int
     db_in_use_bytes: int
     revision: int
+    member_id: int
+    leader_id: int
+    is_learner: bool = False
+    full_members: tuple[int, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        return self.member_id == self.leader_id
 
 
 class EtcdStore:
@@ -56,20 +68,28 @@ class EtcdStore:
         start, end = prefix.encode(), _after_prefix(prefix.encode())
         found: list[KeyValue] = []
         revision = 0
+        pages = Pages()
         while True:
-            page = await self._read(
-                self._kv.Range(
-                    rpc_pb2.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision),
-                    timeout=CALL_S,
-                )
-            )
+            until = pages.until(start, end)
+            request = rpc_pb2.RangeRequest(key=start, range_end=until, limit=pages.keys, revision=revision)
+            try:
+                page = await self._kv.Range(request, timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                if pages.shrink() and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    continue  # more than a message may be
+                raise Unavailable(self._unreachable(error)) from error
             revision = revision or page.header.revision
             found.extend(KeyValue(kv.key.decode(), kv.value, kv.mod_revision) for kv in page.kvs)
-            if not page.more:
+            if page.more:
+                start = page.kvs[-1].key + b"\0"
+                pages.came(len(page.kvs), page.ByteSize())
+            elif until != end:
+                start = until
+            else:
                 return found, revision
-            start = page.kvs[-1].key + b"\0"
 
     async def commit(self, txn: Txn) -> int:
+        check_txn(txn)
         compares = [_compare_revision(c) for c in txn.compares]
         failure = []
         if txn.fence is not None:
@@ -89,11 +109,43 @@ class EtcdStore:
     async def status(self) -> EtcdStatus:
         """Errors: `Unavailable`."""
         answer = await self._read(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_S))
-        return EtcdStatus(answer.dbSize, answer.dbSizeInUse, answer.header.revision)
+        header = answer.header
+        full = tuple(int(found[1]) for found in map(_NOSPACE.search, answer.errors) if found)
+        return EtcdStatus(
+            answer.dbSize,
+            answer.dbSizeInUse,
+            header.revision,
+            header.member_id,
+            answer.leader,
+            answer.isLearner,
+            full,
+        )
 
-    async def defragment(self) -> None:
-        """Gives unused pages back to the disk; etcd stands still meanwhile (about 1 s per 500 MB)."""
-        await self._read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=60))
+    async def defragment(self, timeout_s: float = 60.0) -> None:
+        """Gives unused pages of this host's member back to the disk; it stands still meanwhile (about 1 s per
+        500 MB). Errors: `Unavailable`."""
+        await self._read(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=timeout_s))
+
+    async def compact(self, revision: int) -> None:
+        """Forgets, on all members, what was written over before `revision`. Errors: `Unavailable`."""
+        request = rpc_pb2.CompactionRequest(revision=revision, physical=True)
+        try:
+            await self._kv.Compact(request, timeout=COMPACT_S)
+        except grpc.aio.AioRpcError as error:
+            if "compacted" not in (error.details() or ""):  # another member has done it
+                raise Unavailable(self._unreachable(error)) from error
+
+    async def raise_nospace(self, member_id: int) -> None:
+        """Raises the alarm NOSPACE for a member. Errors: `Unavailable`."""
+        await self._alarm(rpc_pb2.AlarmRequest.ACTIVATE, member_id)
+
+    async def disarm(self, member_id: int) -> None:
+        """Takes a member's alarm NOSPACE back. Errors: `Unavailable`."""
+        await self._alarm(rpc_pb2.AlarmRequest.DEACTIVATE, member_id)
+
+    async def _alarm(self, action: Any, member_id: int) -> None:
+        request = rpc_pb2.AlarmRequest(action=action, memberID=member_id, alarm=rpc_pb2.NOSPACE)
+        await self._read(self._maintenance.Alarm(request, timeout=CALL_S))
 
     async def close(self) -> None:
         await self._channel.close()
@@ -112,7 +164,8 @@ class EtcdStore:
             details = error.details() or ""
             if "space exceeded" in details:
                 raise Unavailable(
-                    "etcd's database has reached its quota: free disk space, then compact and defragment it"
+                    "etcd's database has reached its quota: it is compacted and defragmented now; try again"
+                    " in a minute"
                 ) from error
             if error.code() == grpc.StatusCode.UNAVAILABLE and any(text in details for text in _REFUSED):
                 raise Unavailable(self._unreachable(error)) from error

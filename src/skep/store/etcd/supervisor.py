@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from skep.model.bounds import ETCD_QUOTA_BYTES, ETCD_REQUEST_MAX_BYTES
 from skep.runtime.errors import Invalid, Unavailable
 from skep.store.etcd.members import peer_socket, peer_url
 from skep.store.etcd.version import HOW, check_version
@@ -39,12 +40,11 @@ LAST_WORDS_BYTES = 16 << 10  # a fatal line carries a stack trace of some kB
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# Bounds of one transaction: the store writes at most 1,024 ops of together some 100 kB, and nodes with a
-# large bucket up to some MB. Compaction keeps an hour of revisions at most; the quota is etcd's advised 8 GB.
+# A transaction has at most 1,024 ops (compares count, too); how large it may be: `model.bounds`. Compaction
+# keeps an hour of revisions at most.
 _TUNING = (
     "--max-txn-ops=2048",
-    f"--max-request-bytes={16 << 20}",
-    f"--quota-backend-bytes={8 << 30}",
+    f"--max-request-bytes={ETCD_REQUEST_MAX_BYTES}",
     "--auto-compaction-mode=revision",
     "--auto-compaction-retention=10000",
     "--snapshot-count=10000",
@@ -64,8 +64,15 @@ def die_with_parent() -> None:
 class EtcdProcess:
     """One etcd member with its data under `state_dir`/etcd."""
 
-    def __init__(self, state_dir: Path, binary: str = "etcd", node_id: str = "skep") -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        binary: str = "etcd",
+        node_id: str = "skep",
+        quota_bytes: int = ETCD_QUOTA_BYTES,
+    ) -> None:
         self._dir = state_dir / "etcd"
+        self.quota_bytes = quota_bytes
         self._binary = binary
         self._node_id = node_id
         self._peers: tuple[str, ...] = ()  # of the cluster that is joined
@@ -194,6 +201,7 @@ class EtcdProcess:
                 f"--initial-cluster={cluster}",
                 f"--initial-cluster-state={'existing' if self._peers else 'new'}",
                 *(["--force-new-cluster"] if force_new_cluster else []),
+                f"--quota-backend-bytes={self.quota_bytes}",
                 *_TUNING,
                 cwd=self._dir / "run",
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,309 @@
+"""Who is here: one session per node, on the leader, and what nodes say to those that registered for it.
+
+Nothing here knows of tasks, secrets or addresses: a subject takes messages (`on`), and sends. Everything is
+callbacks: thousands of nodes share the loop, and a frame touches its own session only. What a node says that
+cannot be taken, for whatever reason, ends its session and nothing else: it comes again, and is told why.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from skep.rpc import messages
+from skep.rpc.port import Connection
+from skep.rpc.router import Router
+from skep.runtime.errors import Invalid, SkepError
+from skep.store.view import View
+
+from .presence import Presence
+
+log = structlog.get_logger()
+
+DESCRIPTION_MAX_BYTES = 100_000  # some 2 kB as a rule; many labels and devices are some 10 kB
+OURS = "this manager could not take what the node said: its log says more"
+
+Message = TypeVar("Message")
+
+
+class _Session:
+    """One registered node."""
+
+    __slots__ = ("connection", "features")
+
+    def __init__(self, connection: Connection, features: frozenset[str]) -> None:
+        self.connection = connection
+        self.features = features
+
+
+class Sessions:
+    """`managers` are the addresses (host:port) told to agents, until others are; `gone` hears of a node that
+    has been silent for too long. `start` begins the watch for silence."""
+
+    def __init__(self, view: View, managers: list[str], gone: Callable[[str], None]) -> None:
+        self._view = view
+        self._managers = managers
+        self._sessions: dict[str, _Session] = {}
+        self._presence = Presence(lambda: self.heartbeat_s, self._silent, gone)
+        self._router = Router[str]()
+        self._own_features: list[str] = []
+        self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
+        self._ended: list[Callable[[str], object]] = []
+        self._stopped = False
+        self._failures = 0
+        self._ack = b""
+        self._ack_heartbeat_s = 0.0
+        self.on(messages.Heartbeat, self._beat)
+
+    @property
+    def heartbeat_s(self) -> float:
+        cluster = self._view.cluster
+        return cluster.spec.heartbeat_s if cluster is not None else 5.0
+
+    @property
+    def failures(self) -> int:
+        """Returns how often something of ours raised for a node, and only that node was the worse for it."""
+        return self._failures + self._presence.failures
+
+    def start(self, grace_until: float = 0.0) -> None:
+        """From now on every node has its grace to register before it is gone: `grace_until` at least, by the
+        loop's time."""
+        self._presence.start(self._view.nodes, grace_until)
+
+    def stop(self, kind: str = messages.NOT_LEADER, reason: str = "this manager no longer leads") -> None:
+        """Ends all sessions; agents look for the next leader."""
+        self._stopped = True
+        self._presence.stop()
+        for node_id in list(self._sessions):
+            self._end(node_id, kind, reason)
+
+    def open(self, connection: Connection) -> SessionHandler:
+        """Returns what receives the frames of a connection whose certificate was verified."""
+        return SessionHandler(self, connection)
+
+    # What subjects do
+
+    def on(self, kind: type[Message], take: Callable[[str, Message], None], feature: str = "") -> None:
+        """Has `take` hear (node id, message) of each message of this type; agents are told of the feature,
+        where it is one. A message that cannot be taken raises: `Invalid`, with the reason."""
+        self._router.on(kind, take)
+        if feature and feature not in self._own_features:
+            self._own_features.append(feature)
+
+    def on_statuses(self, take: Callable[[str, bytes], None]) -> None:
+        """Has `take` hear (node id, frame) of reports, as they came: they are not decoded here."""
+        self._take_statuses = take
+
+    def on_end(self, heard: Callable[[str], object]) -> None:
+        """Has `heard` know of each session that has ended."""
+        self._ended.append(heard)
+
+    def has(self, node_id: str) -> bool:
+        """True while the node has a session."""
+        return node_id in self._sessions
+
+    def understands(self, node_id: str, feature: str) -> bool:
+        """True where the node's agent knows messages that earlier ones did not."""
+        session = self._sessions.get(node_id)
+        return session is not None and feature in session.features
+
+    def remote_host(self, node_id: str) -> str:
+        """Returns where the node comes from; an empty text without a session."""
+        session = self._sessions.get(node_id)
+        return session.connection.remote_host if session is not None else ""
+
+    def send(self, node_id: str, message: messages.FromManager) -> None:
+        """Sends a node something, if it is there."""
+        if node_id in self._sessions:
+            self.send_frame(node_id, messages.encode(message))
+
+    def send_frame(self, node_id: str, frame: bytes) -> None:
+        """Sends a message that is encoded already: many nodes get the same."""
+        session = self._sessions.get(node_id)
+        if session is not None:
+            session.connection.send(frame)
+
+    def broadcast(self, message: messages.FromManager) -> None:
+        """Sends every node that is there something."""
+        frame = messages.encode(message)
+        for session in self._sessions.values():
+            session.connection.send(frame)
+
+    def refuse(self, node_id: str, error: Exception) -> None:
+        """What the node said cannot be taken: its session ends with the reason."""
+        session = self._sessions.get(node_id)
+        if session is not None:
+            self._refuse(session.connection, node_id, error)
+
+    # What is told to all, and what changes for one
+
+    def tell_heartbeat(self) -> None:
+        """The heartbeat period may have changed: nodes learn it now, not at their next beat, which may be
+        later than a shorter period allows."""
+        self._presence.heard_all()
+        for session in self._sessions.values():
+            session.connection.send(self._heartbeat_ack())
+
+    def set_managers(self, managers: list[str]) -> None:
+        """These are the managers from now on; agents are told at once where they were others before."""
+        if managers and managers != self._managers:
+            self._managers = list(managers)
+            self._ack_heartbeat_s = 0.0
+            self.tell_heartbeat()
+
+    def tell_role(self, node_id: str) -> None:
+        """What the node is to act as, or whether it holds a copy of the store, may have changed."""
+        node = self._view.nodes.get(node_id)
+        if node is not None:
+            self.send(node_id, messages.Role(self._view.role_of(node), self._view.is_member(node_id)))
+
+    def node_added(self, node_id: str) -> None:
+        """A node was enrolled and is expected to register; one that is expected already keeps its grace."""
+        if node_id not in self._sessions:
+            self._presence.expect(node_id)
+
+    def node_removed(self, node_id: str) -> None:
+        """The node is no longer of this swarm."""
+        self._presence.forget(node_id)
+        self._end(node_id, messages.REMOVED, "the node was removed from the swarm")
+
+    # Called by the handlers of connections
+
+    def received(self, connection: Connection, node_id: str, frame: bytes) -> None:
+        """Hands on what a node says; never raises."""
+        try:
+            is_report = messages.is_statuses(frame)
+            message = None if is_report else messages.decode_from_agent(frame)
+            if isinstance(message, messages.Register):
+                _require_short(frame)
+                if not self._register(connection, node_id, message):
+                    return
+            elif not self._is_current(node_id, connection):
+                return  # a session that was replaced, or never opened: its words no longer count
+            elif isinstance(message, messages.Described):
+                _require_short(frame)
+            self._presence.heard(node_id)
+            if is_report or isinstance(message, messages.Statuses):
+                self._take_statuses(node_id, frame)
+            else:
+                self._router.route(node_id, message)
+        except Exception as error:
+            self._refuse(connection, node_id, error)
+
+    def closed(self, connection: Connection, node_id: str, reason: str) -> None:
+        """A connection broke: a registered node has a short grace to come back."""
+        if self._is_current(node_id, connection):
+            log.info("session.closed", node_id=node_id, reason=reason)
+            self._lose(node_id)
+
+    # Inside
+
+    def _register(self, connection: Connection, node_id: str, said: messages.Register) -> bool:
+        """Opens a session; False where there is none for this node here."""
+        node = self._view.nodes.get(node_id)
+        if self._stopped:  # the connection was opened while this manager still led
+            self._part(connection, messages.NOT_LEADER, "this manager no longer leads")
+            return False
+        if node is None:
+            self._part(connection, messages.REMOVED, f"node {node_id} is not in this swarm")
+            return False
+        self._end(node_id, messages.REPLACED, "another session of this node was opened")
+        self._sessions[node_id] = _Session(connection, _features(said))
+        self._presence.came(node_id)
+        registered = messages.Registered(
+            self.heartbeat_s,
+            self._managers,
+            self._view.role_of(node),
+            self._view.is_member(node_id),
+            self._own_features,
+        )
+        connection.send(messages.encode(registered))
+        return True
+
+    def _is_current(self, node_id: str, connection: Connection) -> bool:
+        session = self._sessions.get(node_id)
+        return session is not None and session.connection is connection
+
+    def _beat(self, node_id: str, message: messages.Heartbeat) -> None:
+        self._sessions[node_id].connection.send(self._heartbeat_ack())
+
+    def _heartbeat_ack(self) -> bytes:
+        if self._ack_heartbeat_s != self.heartbeat_s:
+            self._ack_heartbeat_s = self.heartbeat_s
+            self._ack = messages.encode(messages.HeartbeatAck(self.heartbeat_s, self._managers))
+        return self._ack
+
+    def _refuse(self, connection: Connection, node_id: str, error: Exception) -> None:
+        if isinstance(error, SkepError):
+            log.warning("session.refused", node_id=node_id, error=str(error))
+        else:
+            self._failures += 1
+            log.error("message.failed", node_id=node_id, exc_info=error)
+        if self._is_current(node_id, connection):
+            self._lose(node_id)
+        self._part(connection, messages.REFUSED, str(error) if isinstance(error, SkepError) else OURS)
+
+    def _end(self, node_id: str, kind: str, reason: str) -> None:
+        session = self._drop(node_id)
+        if session is not None:
+            self._part(session.connection, kind, reason)
+
+    def _part(self, connection: Connection, kind: str, reason: str) -> None:
+        connection.send(messages.encode(messages.Goodbye(kind, reason, self._managers)))
+        connection.close()
+
+    def _lose(self, node_id: str) -> None:
+        self._drop(node_id)
+        if node_id in self._view.nodes:
+            self._presence.broke(node_id)
+
+    def _silent(self, node_id: str) -> None:
+        session = self._drop(node_id)
+        if session is not None:
+            session.connection.close()
+
+    def _drop(self, node_id: str) -> _Session | None:
+        self._presence.ended(node_id)
+        session = self._sessions.pop(node_id, None)
+        if session is not None:
+            for heard in self._ended:
+                heard(node_id)
+        return session
+
+
+class SessionHandler:
+    """Receives one connection's frames; fulfils `rpc.port.Handler`."""
+
+    def __init__(self, sessions: Sessions, connection: Connection) -> None:
+        assert connection.identity is not None
+        self._sessions = sessions
+        self._connection = connection
+        self._node_id = connection.identity.node_id
+
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do until the node registers."""
+
+    def frame(self, data: bytes) -> None:
+        self._sessions.received(self._connection, self._node_id, data)
+
+    def closed(self, reason: str) -> None:
+        self._sessions.closed(self._connection, self._node_id, reason)
+
+
+def _require_short(frame: bytes) -> None:
+    if len(frame) > DESCRIPTION_MAX_BYTES:
+        raise Invalid(f"it describes itself in {len(frame)} bytes, {DESCRIPTION_MAX_BYTES} may be")
+
+
+@functools.cache
+def _feature_set(names: tuple[str, ...]) -> frozenset[str]:
+    """One set for all the nodes that say the same."""
+    return frozenset(names)
+
+
+def _features(said: messages.Register) -> frozenset[str]:
+    known = tuple(name for name in messages.FEATURES if name in said.features)
+    return _feature_set(known)

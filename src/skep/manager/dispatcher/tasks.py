@@ -1,0 +1,85 @@
+"""Tasks to their nodes as they are committed, and what became of them back from there.
+
+In: what was committed (`publish`), and nodes' reports. Out: frames to nodes, and `reported` hears of each
+task whose observed state has changed. Cost: a commit touches the nodes it names, a report the tasks in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from skep.model.task import Task, TaskStatus
+from skep.rpc import messages
+from skep.store.view import View
+
+from .assignments import Sent, complete, difference, frames, is_news
+from .materials import given, withdrawn
+from .reports import Reports, bounded
+from .sessions import Sessions
+
+Reported = Callable[[Task, TaskStatus, bool], None]  # (task, status, news): its slot must be looked at
+
+
+class TaskDispatcher:
+    """Hears of sessions by `began`; what the node of each has been sent is forgotten with it."""
+
+    def __init__(self, view: View, sessions: Sessions, reported: Reported) -> None:
+        self._view = view
+        self._sessions = sessions
+        self._reported = reported
+        self._sent: dict[str, Sent] = {}  # by node, for those that have a session
+        self._reports = Reports(self._take)
+        sessions.on_statuses(self._reports.add)
+        sessions.on_end(lambda node_id: self._sent.pop(node_id, None))
+
+    def stop(self) -> None:
+        self._reports.stop()
+
+    def began(self, node_id: str, said: messages.Register) -> None:
+        """A session has begun: the node is told everything."""
+        sent = self._sent[node_id] = Sent()
+        for assign in given(self._view, self._view.tasks_of_node(node_id), sent.materials):
+            self._assign(node_id, assign)
+        self._assign(node_id, complete(self._view, node_id, sent))
+
+    def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
+        """Tells nodes what was committed: node id -> (tasks put, tasks dropped)."""
+        for node_id, (put, dropped) in changed.items():
+            sent = self._sent.get(node_id)
+            if sent is None:
+                continue
+            had = sent.materials
+            told = [*given(self._view, put, had), difference(self._view, node_id, put, dropped, sent)]
+            if had and (dropped or any(task.result is not None for task in put)):
+                told.append(withdrawn(self._view, node_id, had))
+            for assign in told:
+                if assign is not None:
+                    self._assign(node_id, assign)
+
+    def publish_removing(self, service_id: str, node_ids: Iterable[str]) -> None:
+        """Tells nodes that every task of a service is to end."""
+        frame = messages.encode(messages.Assign(removing=[service_id]))
+        for node_id in node_ids:
+            self._sessions.send_frame(node_id, frame)
+
+    # Inside
+
+    def _assign(self, node_id: str, assign: messages.Assign) -> None:
+        for frame in frames(assign):
+            self._sessions.send_frame(node_id, frame)
+
+    def _take(self, node_id: str, frame: bytes) -> None:
+        """Takes in one report; what cannot be taken ends the session of its node."""
+        try:
+            for task_id, status in messages.decode_statuses(frame):
+                self._observe(node_id, task_id, status)
+        except Exception as error:
+            self._sessions.refuse(node_id, error)
+
+    def _observe(self, node_id: str, task_id: str, status: TaskStatus) -> None:
+        task = self._view.tasks.get(task_id)
+        if task is None or task.node_id != node_id:
+            return
+        status = bounded(status)
+        if self._view.put_status(task, status):
+            self._reported(task, status, is_news(self._view, task, status.state))

@@ -1,0 +1,148 @@
+"""What managers and agents say to each other over a session, in the order it happens.
+
+    agent                                   manager
+    Register  ------------------------------>
+              <------------------------------ Registered
+              <------------------------------ Assign(complete=True): the node's whole set
+    Statuses  ------------------------------> everything the agent knows, then what changes
+              <------------------------------ Assign: differences, as they are committed
+    Described ------------------------------> where the node is not what it was
+    Heartbeat ------------------------------>
+              <------------------------------ HeartbeatAck
+              <------------------------------ WantedTls: after Registered, and when it changes
+    HasTls    ------------------------------> what the node has, then what it has renewed
+    Renew     ------------------------------> in the second half of the certificate's life, or when it is
+              <------------------------------ Renewed                                  not the wanted one
+              <------------------------------ Role: what the node is to act as, when that changes
+    Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
+              <------------------------------ Managing | NotNow
+    Attach    ------------------------------> a single container is to be on a network of the swarm's
+              <------------------------------ Attached | NotAttached
+              <------------------------------ SayAddresses: which of them are in use?
+    HasAddresses ---------------------------> where that changed, and where it was asked
+              <------------------------------ ReadLogs: the node brings them over a connection of their own
+                                              (`rpc.log_streams`)
+
+No acknowledgement of statuses is needed: a connection delivers in order or breaks, a new session starts
+with everything again, and the manager lets go of a task only after its result is committed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from skep.model.task import TaskStatus
+from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses, NotAttached, SayAddresses
+from skep.rpc.messages.logs import LOGS, ReadLogs
+from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
+from skep.rpc.messages.session import (
+    NOT_LEADER,
+    REFUSED,
+    REMOVED,
+    REPLACED,
+    Described,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAck,
+    Register,
+    Registered,
+)
+from skep.rpc.messages.tasks import Assign, AssignedTask, ServiceTemplate, Statuses, TaskNetwork
+from skep.rpc.messages.tls import HasTls, Renew, Renewed, WantedTls
+from skep.runtime.errors import Invalid
+
+__all__ = [
+    "ATTACH",
+    "FEATURES",
+    "LOGS",
+    "NOT_LEADER",
+    "REFUSED",
+    "REMOVED",
+    "REPLACED",
+    "Assign",
+    "AssignedTask",
+    "Attach",
+    "Attached",
+    "Described",
+    "FromAgent",
+    "FromManager",
+    "Goodbye",
+    "HasAddresses",
+    "HasTls",
+    "Heartbeat",
+    "HeartbeatAck",
+    "Manage",
+    "Managing",
+    "NotAttached",
+    "NotNow",
+    "ReadLogs",
+    "Register",
+    "Registered",
+    "Renew",
+    "Renewed",
+    "Role",
+    "SayAddresses",
+    "ServiceTemplate",
+    "Statuses",
+    "TaskNetwork",
+    "WantedTls",
+    "decode_from_agent",
+    "decode_from_manager",
+    "decode_statuses",
+    "encode",
+    "is_statuses",
+]
+
+FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage | Attach | HasAddresses
+FromManager = (
+    Registered
+    | Assign
+    | HeartbeatAck
+    | Renewed
+    | WantedTls
+    | Role
+    | Managing
+    | NotNow
+    | ReadLogs
+    | Attached
+    | NotAttached
+    | SayAddresses
+    | Goodbye
+)
+FEATURES = (LOGS, ATTACH)  # what either end may say that it understands, and earlier ones did not
+
+encode = msgspec.msgpack.Encoder().encode
+_from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
+_from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
+
+
+_STATUSES = encode(Statuses([])).partition(b"\xa5items")[0]
+
+
+def is_statuses(frame: bytes) -> bool:
+    """True for a report of statuses as our agents encode it, which need not be decoded to see that."""
+    return frame.startswith(_STATUSES)
+
+
+def decode_from_agent(frame: bytes) -> FromAgent:
+    """Errors: `Invalid` for a frame that is none of ours."""
+    try:
+        return _from_agent.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of an agent: {error}") from error
+
+
+def decode_statuses(frame: bytes) -> list[tuple[str, TaskStatus]]:
+    """Errors: `Invalid` for a frame that is no report."""
+    message = decode_from_agent(frame)
+    if not isinstance(message, Statuses):
+        raise Invalid("not a report of statuses")
+    return message.items
+
+
+def decode_from_manager(frame: bytes) -> FromManager:
+    """Errors: `Invalid` for a frame that is none of ours."""
+    try:
+        return _from_manager.decode(frame)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"not a message of a manager: {error}") from error

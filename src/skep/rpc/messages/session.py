@@ -1,0 +1,61 @@
+"""How a session begins, goes on and ends."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from skep.model.node import NodeDescription
+
+# Kinds of `Goodbye`
+NOT_LEADER = "not-leader"  # try `leader`, where it is known, then `managers`
+REMOVED = "removed"  # leave the swarm
+REPLACED = "replaced"  # a newer session took over
+REFUSED = "refused"  # what the node said cannot be taken: not at once again
+
+
+class Register(Struct, frozen=True, tag="register"):
+    """Opens a session. The node is who its certificate says. `manager_addr`: where it is reached as a
+    manager (host:port). `features`: what this agent understands that earlier ones did not."""
+
+    description: NodeDescription
+    manager_addr: str = ""
+    features: list[str] = []
+
+
+class Described(Struct, frozen=True, tag="described"):
+    """What the node is by now: its engine was started again, or reads its configuration anew."""
+
+    description: NodeDescription
+
+
+class Registered(Struct, frozen=True, tag="registered"):
+    """The session stands. `managers` are addresses (host:port) to try when this one is lost."""
+
+    heartbeat_s: float
+    managers: list[str]
+    role: str = "worker"
+    is_member: bool = False
+    features: list[str] = []  # what this manager understands that earlier ones did not
+
+
+class Heartbeat(Struct, frozen=True, tag="hb"):
+    """I am here."""
+
+
+class HeartbeatAck(Struct, frozen=True, tag="hb-ack"):
+    """So am I; and this is how often to say it."""
+
+    heartbeat_s: float
+    managers: list[str]
+
+
+class Goodbye(Struct, frozen=True, tag="goodbye"):
+    """The manager ends the session.
+
+    `kind` is one of the above; an agent that does not know it looks for a manager again.
+    """
+
+    kind: str
+    message: str
+    managers: list[str] = []
+    leader: str = ""

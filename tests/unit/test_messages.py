@@ -1,0 +1,173 @@
+"""Messages are encoded as an earlier skep reads them, and its frames mean what they meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from skep.model.cluster import TaskDefaults
+from skep.model.container import ContainerSpec
+from skep.model.logs import LogOptions
+from skep.model.material import Given
+from skep.model.node import NodeDescription
+from skep.model.spec import TaskSpec
+from skep.model.task import TaskAddress, TaskStatus
+from skep.rpc.messages import (
+    Assign,
+    AssignedTask,
+    Attach,
+    Attached,
+    Described,
+    FromAgent,
+    FromManager,
+    Goodbye,
+    HasAddresses,
+    HasTls,
+    Heartbeat,
+    HeartbeatAck,
+    Manage,
+    Managing,
+    NotAttached,
+    NotNow,
+    ReadLogs,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    Role,
+    SayAddresses,
+    ServiceTemplate,
+    Statuses,
+    TaskNetwork,
+    WantedTls,
+    decode_from_agent,
+    decode_from_manager,
+    encode,
+)
+
+LANDED = [  # each with its frame as skep wrote it before messages had a file per subject
+    (
+        Register(NodeDescription(hostname="a"), "10.0.0.1:2377", ["logs", "attach"]),
+        b"\x84\xa4type\xa8register\xabdescription\x81\xa8Hostname\xa1a\xacmanager_addr\xad10.0.0.1:2377\xa8features\x92\xa4logs\xa6attach",
+    ),
+    (
+        Described(NodeDescription(hostname="a")),
+        b"\x82\xa4type\xa9described\xabdescription\x81\xa8Hostname\xa1a",
+    ),
+    (
+        Statuses([("t", TaskStatus(9, 1.5, "started", container_id="c", pid=7))]),
+        b"\x82\xa4type\xa8statuses\xa5items\x91\x92\xa1t\x99\t\xcb?\xf8\x00\x00\x00\x00\x00\x00\xa7started\xa0\xa1c\x07\x00\x90\xcb\x00\x00\x00\x00\x00\x00\x00\x00",
+    ),
+    (Heartbeat(), b"\x81\xa4type\xa2hb"),
+    (Renew(b"request"), b"\x82\xa4type\xa5renew\xabrequest_pem\xc4\x07request"),
+    (HasTls("i", "t"), b"\x83\xa4type\xa7has-tls\xa6issuer\xa1i\xa5trust\xa1t"),
+    (Manage("10.0.0.1:2377"), b"\x82\xa4type\xa6manage\xacmanager_addr\xad10.0.0.1:2377"),
+    (
+        Attach(7, "net", "10.0.9.2"),
+        b"\x84\xa4type\xa6attach\xa6number\x07\xa7network\xa3net\xa7address\xa810.0.9.2",
+    ),
+    (
+        HasAddresses([TaskAddress("n", "10.0.9.2/24", "10.0.9.1/24")]),
+        b"\x82\xa4type\xadhas-addresses\xa6in_use\x91\x93\xa1n\xab10.0.9.2/24\xab10.0.9.1/24",
+    ),
+    (
+        Registered(5.0, ["10.0.0.1:2377"], "manager", True, ["attach"]),
+        b"\x86\xa4type\xaaregistered\xabheartbeat_s\xcb@\x14\x00\x00\x00\x00\x00\x00\xa8managers\x91\xad10.0.0.1:2377\xa4role\xa7manager\xa9is_member\xc3\xa8features\x91\xa6attach",
+    ),
+    (
+        Assign(
+            complete=True,
+            templates=[
+                ServiceTemplate(
+                    "s",
+                    3,
+                    "web",
+                    {"a": "b"},
+                    TaskSpec(container_spec=ContainerSpec(image="x")),
+                    networks=[TaskNetwork("n", "net", "overlay", "10.0.9.0/24")],
+                )
+            ],
+            tasks=[AssignedTask("t", "s", 3, 1, 9)],
+            kept=["k"],
+            defaults=TaskDefaults(),
+            held=["h"],
+        ),
+        b"\x87\xa4type\xa6assign\xa8complete\xc3\xa9templates\x91\x99\xa1s\x03\xa3web\x81\xa1a\xa1b\x82\xadContainerSpec\xde\x00\x01\xa5Image\xa1x\xabForceUpdate\x00\x90\xc0\xc0\x91\x9a\xa1n\xa3net\xa7overlay\xab10.0.9.0/24\xc2\xc2\x90\x80\x80\xa0\xa5tasks\x91\x97\xa1t\xa1s\x03\x01\t\x90\x90\xa4kept\x91\xa1k\xa8defaults\x80\xa4held\x91\xa1h",
+    ),
+    (
+        Assign(
+            dropped=["d"],
+            removing=["r"],
+            outdated=[("s", 2)],
+            materials=[Given("g", b"data")],
+            withdrawn=["w"],
+        ),
+        b"\x86\xa4type\xa6assign\xa7dropped\x91\xa1d\xa8removing\x91\xa1r\xa8outdated\x91\x92\xa1s\x02\xa9materials\x91\x93\xa1g\xc4\x04data\xa0\xa9withdrawn\x91\xa1w",
+    ),
+    (
+        HeartbeatAck(5.0, ["10.0.0.1:2377"]),
+        b"\x83\xa4type\xa6hb-ack\xabheartbeat_s\xcb@\x14\x00\x00\x00\x00\x00\x00\xa8managers\x91\xad10.0.0.1:2377",
+    ),
+    (
+        Renewed(b"certificate", b"ca"),
+        b"\x83\xa4type\xa7renewed\xafcertificate_pem\xc4\x0bcertificate\xa6ca_pem\xc4\x02ca",
+    ),
+    (
+        WantedTls(b"ca", "i", 7776000.0, 60.0),
+        b"\x85\xa4type\xaawanted-tls\xa6ca_pem\xc4\x02ca\xa6issuer\xa1i\xa8expiry_s\xcbA]\xa9\xc0\x00\x00\x00\x00\xa8spread_s\xcb@N\x00\x00\x00\x00\x00\x00",
+    ),
+    (Role("worker", False), b"\x83\xa4type\xa4role\xa4role\xa6worker\xa9is_member\xc2"),
+    (
+        Managing({"b": "10.0.0.2:2377"}, b"key", "SWMKEY"),
+        b"\x84\xa4type\xa8managing\xa8managers\x81\xa1b\xad10.0.0.2:2377\xa8data_key\xc4\x03key\xaaunlock_key\xa6SWMKEY",
+    ),
+    (
+        NotNow("another manager is joining"),
+        b"\x82\xa4type\xa7not-now\xa6reason\xbaanother manager is joining",
+    ),
+    (
+        ReadLogs("id", [("t", "1.000000002")], LogOptions(), 65536),
+        b"\x85\xa4type\xa9read-logs\xa2id\xa2id\xa5tasks\x91\x92\xa1t\xab1.000000002\xa7options\x95\xc2\xc3\xc3\xff\xc2\xa6window\xce\x00\x01\x00\x00",
+    ),
+    (
+        Attached(
+            7,
+            TaskNetwork("n", "net", "overlay", "10.0.9.0/24"),
+            TaskAddress("n", "10.0.9.2/24", "10.0.9.1/24"),
+        ),
+        b"\x84\xa4type\xa8attached\xa6number\x07\xa7network\x9a\xa1n\xa3net\xa7overlay\xab10.0.9.0/24\xc2\xc2\x90\x80\x80\xa0\xa7address\x93\xa1n\xab10.0.9.2/24\xab10.0.9.1/24",
+    ),
+    (
+        NotAttached(7, "Conflict", "no address is free"),
+        b"\x84\xa4type\xacnot-attached\xa6number\x07\xa4kind\xa8Conflict\xa6reason\xb2no address is free",
+    ),
+    (SayAddresses(), b"\x81\xa4type\xadsay-addresses"),
+    (
+        Goodbye("not-leader", "this manager does not lead", ["10.0.0.1:2377"], "10.0.0.2:2377"),
+        b"\x85\xa4type\xa7goodbye\xa4kind\xaanot-leader\xa7message\xbathis manager does not lead\xa8managers\x91\xad10.0.0.1:2377\xa6leader\xad10.0.0.2:2377",
+    ),
+]
+
+
+def has_all(now: Any, landed: Any) -> bool:
+    """True where nothing that was said is missing; fields may have come behind."""
+    if isinstance(landed, dict):
+        return all(key in now and has_all(now[key], value) for key, value in landed.items())
+    if isinstance(landed, list):
+        return len(now) >= len(landed) and all(map(has_all, now, landed))
+    return bool(now == landed)
+
+
+@pytest.mark.parametrize(("message", "frame"), LANDED, ids=lambda each: type(each).__name__)
+def test_a_message_is_what_it_was(message: FromAgent | FromManager, frame: bytes) -> None:
+    decode = decode_from_agent if isinstance(message, FromAgent) else decode_from_manager
+    assert decode(frame) == message
+    assert has_all(msgspec.msgpack.decode(encode(message)), msgspec.msgpack.decode(frame))
+
+
+def test_no_message_is_left_out() -> None:
+    """A new one is added with the frame as it is then."""
+    kinds = {type(message) for message, _ in LANDED}
+    assert kinds == {*FromAgent.__args__, *FromManager.__args__}

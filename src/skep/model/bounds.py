@@ -34,7 +34,7 @@ SERVICE_NETWORKS_MAX = 64  # an address of each is written with each task
 # Each is held against each node, for 1 µs, so these are 0.1 s in a swarm of a thousand. People write five.
 CONSTRAINTS_MAX = 100
 PLATFORMS_MAX = 100  # clients copy an image's list; the longest in use have twenty
-GENERIC_MAX = 100  # kinds of generic resources
+GENERIC_MAX = 16  # kinds of generic resources; each costs ten times as much, and hosts have one or two
 PREFERENCES_MAX = 16  # each divides the nodes once more
 NETWORK_MAX_BYTES = 128 * KIB  # 64 subnets with a thousand reserved addresses are some 40 kB
 AUXILIARY_MAX = 1000  # reserved addresses of a network: each is read whenever a manager begins to lead

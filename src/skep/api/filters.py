@@ -61,8 +61,8 @@ def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
     return True
 
 
-def matches_spec_labels(wanted: list[str], labels: dict[str, str]) -> bool:
-    """As `matches_labels`, and an empty value is any value: so SwarmKit has it for what has a spec; networks
-    and events are others' to filter."""
+def spec_labels(wanted: list[str]) -> list[str]:
+    """Returns what `matches_labels` is to ask for of what has a spec: there an empty value is any value, as
+    SwarmKit has it; networks and events are others' to filter."""
     pairs = (each.partition("=") for each in wanted)
-    return matches_labels([f"{key}={value}" if value else key for key, _, value in pairs], labels)
+    return [f"{key}={value}" if value else key for key, _, value in pairs]

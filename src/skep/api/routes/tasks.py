@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.filters import Filters, known_values, matches_any, matches_spec_labels, parse_filters
+from skep.api.filters import Filters, known_values, matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.objects import TaskJson, TaskWriter
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
@@ -77,7 +77,7 @@ class TaskRoutes:
         return _Wanted(
             ids=filters.get("id", []),
             names=filters.get("name", []),
-            labels=filters.get("label", []),
+            labels=spec_labels(filters.get("label", [])),
             services=services,
             nodes=nodes,
             desired=desired,
@@ -144,4 +144,4 @@ def _fits_common(view: View, wanted: _Wanted, task_id: str, service_id: str, slo
         return False
     if service is None:
         return not wanted.labels
-    return matches_spec_labels(wanted.labels, service.spec.labels)
+    return matches_labels(wanted.labels, service.spec.labels)

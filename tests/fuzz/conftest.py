@@ -25,7 +25,7 @@ FACTOR = int(os.environ.get("SKEP_FUZZ", "1"))  # ten: some minutes, a hundred: 
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     made = Swarm(tmp_path_factory.mktemp("f"), "simulated", workers=0)
     port = free_port()
-    made.manager._options = ("--host", f"tcp://127.0.0.1:{port}")
+    made.manager.options = ("--host", f"tcp://127.0.0.1:{port}")
     try:
         made.start()
         yield Target(made.manager, port, FACTOR)

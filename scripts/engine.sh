@@ -71,6 +71,7 @@ stop() {
     if running; then
         local pid
         pid=$(cat "$dir/pid")
+        kill -CONT "$pid" 2>/dev/null || true # a test that was killed may have left it frozen
         docker -H "unix://$dir/docker.sock" ps -aq 2>/dev/null | xargs -r docker -H "unix://$dir/docker.sock" rm -f >/dev/null 2>&1 || true
         docker -H "unix://$dir/docker.sock" network ls -q --filter type=custom 2>/dev/null |
             xargs -r docker -H "unix://$dir/docker.sock" network rm >/dev/null 2>&1 || true

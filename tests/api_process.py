@@ -6,7 +6,7 @@ import asyncio
 import json as json_module
 import random
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from skep.runtime.stall import StallWatch
 from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Member
+from skep.store.port import Member, Store
 
 HOST = ("127.0.0.1", 2377)
 
@@ -94,11 +94,12 @@ class LoneManager:
 
 
 class Answer:
-    """Status and body of one answer."""
+    """One answer."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.status = status
         self.body = body
+        self.headers = headers
 
     @property
     def json(self) -> Any:
@@ -115,7 +116,17 @@ class Answer:
 class Api:
     """A client of the API, and what is behind it."""
 
-    def __init__(self, socket: str, session: ClientSession, node: LoneManager, rng: random.Random) -> None:
+    def __init__(
+        self,
+        socket: str,
+        session: ClientSession,
+        node: LoneManager,
+        rng: random.Random,
+        leading: asyncio.Future[None],
+        state: MemoryState,
+    ) -> None:
+        self.leading = leading  # ends with the lead
+        self.state = state  # what is stored
         self.socket = socket
         self.session = session
         self.node = node
@@ -130,30 +141,37 @@ class Api:
         data = body if body is None or isinstance(body, bytes) else json_module.dumps(body).encode()
         url = URL("http://skep" + path, encoded=True)
         async with self.session.request(method, url, data=data, **options) as answer:
-            return Answer(answer.status, await answer.read())
+            return Answer(answer.status, await answer.read(), answer.headers)
 
     async def version_of(self, path: str) -> int:
         return int((await self.ask("GET", path)).json["Version"]["Index"])
 
 
 @asynccontextmanager
-async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
-    """Runs the API of a manager that has just made a swarm of its own."""
+async def running_api(
+    engine_socket: str | None = None,
+    prepare: Callable[[MemoryState], None] = lambda state: None,
+    safe_mode: bool = False,
+    store: Store | None = None,
+) -> AsyncIterator[Api]:
+    """Runs the API of a manager that has just made a swarm of its own; `prepare` changes what it finds. In a
+    store in memory, or the given one."""
     rng, clock = random.Random(7), SystemClock()
     new_id = id_source(rng)
     state = MemoryState()
-    store = MemoryStore(state)
+    store = store or MemoryStore(state)
     membership, _, puts = found_swarm(InitRequest(), "mg0", HOST, HOST, clock.now(), new_id)
     for txn in first_txns(puts):
         await store.commit(txn)
     state.members[membership.node_id] = Member(1, membership.node_id, False)
+    prepare(state)
     leadership = await Campaign(store, codec.LEADER_KEY, membership.node_id).win()
 
     async def probe(node_id: str) -> bool:
         return True
 
     hub = EventHub(clock, "h")
-    team = Team(membership.node_id, MemoryMembers(store, state), probe)
+    team = Team(membership.node_id, MemoryMembers(MemoryStore(state), state), probe, safe_mode=safe_mode)
     leader = await Leader.start(
         store,
         leadership,
@@ -174,7 +192,7 @@ async def running_api(engine_socket: str | None = None) -> AsyncIterator[Api]:
         await api.listen_unix(Path(socket))
         try:
             async with ClientSession(connector=UnixConnector(socket, limit=0)) as session:
-                yield Api(socket, session, node, rng)
+                yield Api(socket, session, node, rng, leading, state)
         finally:
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)

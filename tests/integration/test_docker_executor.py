@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from skep.agent.executor import watch
 from skep.agent.executor.docker import DockerExecutor
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import Action, Observation, TaskContext
@@ -160,6 +161,23 @@ async def test_an_exit_is_seen(node: Node, code: int, state: int, error: str) ->
     await node.run(context)
     ended = await eventually(lambda: next((s for s in node.seen if is_terminal(s.state)), None))
     assert (ended.state, ended.error, ended.exit_code) == (state, error, code)
+
+
+async def test_an_exit_whose_event_is_lost_is_found(
+    engine_socket: str, busybox_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "EVENTS", ["rename"])  # of what happens here, the engine says nothing
+    monkeypatch.setattr(watch, "LOOK_AGAIN_S", 1.0, raising=False)
+    deaf = Node(engine_socket, busybox_image)
+    await deaf.start()
+    try:
+        context = deaf.context(["/bin/sh", "-c", "sleep 1; exit 3"])
+        await deaf.run(context)
+        async with asyncio.timeout(20):
+            await eventually(lambda: True if FAILED in deaf.states(context) else None)
+        assert deaf.seen[-1].error == "task: non-zero exit (3)"
+    finally:
+        await deaf.close()
 
 
 async def test_an_exit_before_anybody_looked_is_seen(node: Node) -> None:

@@ -1,9 +1,10 @@
-"""Unhealthy containers and an engine that does not stop them, under virtual time."""
+"""Unhealthy containers that the engine does not stop, and exits whose event is lost, under virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import Json
 from skep.agent.executor.port import Observation
 from skep.agent.executor.refusals import EngineError
-from skep.agent.executor.watch import UNHEALTHY, UNHEALTHY_RETRY_S, ContainerWatch
+from skep.agent.executor.watch import LOOK_AGAIN_S, UNHEALTHY, UNHEALTHY_RETRY_S, ContainerWatch
 from skep.model.states import FAILED
 from skep.runtime.clock import SystemClock
+from skep.runtime.errors import Unavailable
 from skep.sim.loop import VirtualLoop
 
 STOP_S = 10.0
@@ -29,8 +31,11 @@ class Engine:
         self.is_running = True
         self.health = "unhealthy"
         self.stops = 0
+        self.inspections = 0
+        self.answers = True
 
     async def inspect(self, container: str) -> Json:
+        self.inspections += 1
         state = {
             "Status": "",
             "Running": self.is_running,
@@ -47,9 +52,11 @@ class Engine:
         self.is_running = False
 
     async def containers(self, *labels: str) -> list[Json]:
+        if not self.answers:
+            raise Unavailable("it does not answer")
         status = f"Up 2 minutes ({self.health})" if self.is_running else "Exited (137)"
         state = "running" if self.is_running else "exited"
-        return [{"Labels": {TASK_LABEL: "t1"}, "State": state, "Status": status}]
+        return [{"Id": "c1", "Labels": {TASK_LABEL: "t1"}, "State": state, "Status": status}]
 
 
 class Node:
@@ -77,6 +84,16 @@ class Node:
         with self.watch.starting("t1", "c1"):
             pass
         await self.watch.observe("t1")
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[None]:
+        """While all is looked at now and then."""
+        work = asyncio.ensure_future(self.watch.look_again("label"))
+        try:
+            yield
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     def die(self) -> None:
         self.engine.is_running = False
@@ -175,5 +192,55 @@ def test_what_the_swarm_stops_is_tried_no_more_from_here() -> None:
         node.die()
         await asyncio.sleep(10 * UNHEALTHY_RETRY_S)
         assert (node.engine.stops, node.failed) == (STOP_TRIES, []), "who stops it says how it ended"
+
+    run(scenario)
+
+
+def test_an_exit_whose_event_was_lost_is_found() -> None:
+    async def scenario(node: Node) -> None:
+        node.engine.health = "healthy"
+        await node.start()
+        async with node.looking():
+            await asyncio.sleep(LOOK_AGAIN_S * 2.5)
+            assert (node.failed, node.engine.inspections) == ([], 1), "one listing says that all is well"
+            node.engine.is_running = False
+            await asyncio.sleep(LOOK_AGAIN_S + 1)
+        assert [seen.error for seen in node.failed] == ["task: non-zero exit (137)"]
+
+    run(scenario)
+
+
+def test_the_look_goes_on_when_an_engine_does_not_answer() -> None:
+    async def scenario(node: Node) -> None:
+        node.engine.health = "healthy"
+        await node.start()
+        node.engine.is_running = False
+        node.engine.answers = False
+        async with node.looking():
+            await asyncio.sleep(LOOK_AGAIN_S * 5)
+            assert node.failed == []
+            node.engine.answers = True
+            await asyncio.sleep(LOOK_AGAIN_S + 1)
+        assert len(node.failed) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_what_starts_after_it_was_given_up_is_stopped(is_given_up: bool) -> None:
+    """An engine that froze starts it when it thaws; what a user starts again by hand is left alone."""
+
+    async def scenario(node: Node) -> None:
+        node.engine.health, node.engine.can_stop, node.engine.is_running = "healthy", True, False
+        if is_given_up:
+            node.watch.doubt("t1")
+        async with node.looking():
+            await asyncio.sleep(LOOK_AGAIN_S + 1)
+            node.engine.is_running = True
+            await asyncio.sleep(LOOK_AGAIN_S + STOP_S)
+            assert node.engine.is_running is not is_given_up
+            node.engine.is_running = True
+            await asyncio.sleep(LOOK_AGAIN_S * 3)
+        assert node.engine.stops == int(is_given_up), "and it is not looked for for ever"
 
     run(scenario)

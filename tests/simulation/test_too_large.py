@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from skep.manager.commits import Committer
-from skep.manager.dispatcher.reports import TEXT_MAX, bounded
+from skep.manager.dispatcher.reports import bounded
 from skep.manager.node_writer import NodeWriter
-from skep.model.bounds import TXN_CUT_BYTES
+from skep.model.bounds import STATUS_ERROR_MAX_BYTES, TXN_CUT_BYTES
 from skep.model.change import PutTask
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.states import FAILED
@@ -163,6 +163,6 @@ def test_what_a_node_reports_is_kept_up_to_a_length() -> None:
     assert bounded(usual) is usual
     long = replace(usual, error="E" * 9_000_000, message="M" * 9_000_000, container_id="c" * 9_000_000)
     kept = bounded(long)
-    assert len(codec.encode_bucket([replace(task("a", "n").task, result=kept)])) < 3 * TEXT_MAX
+    assert len(codec.encode_bucket([replace(task("a", "n").task, result=kept)])) < 3 * STATUS_ERROR_MAX_BYTES
     assert kept.error.startswith("EEE")
     assert (kept.state, kept.exit_code) == (FAILED, 1)

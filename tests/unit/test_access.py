@@ -7,10 +7,12 @@ import pytest
 from skep.agent.executor.host_access import host_access_json
 from skep.cli.settings import parse_settings
 from skep.manager.orchestrator.updater import rolled_back
-from skep.model.access import DEVICES_MAX, Device, HostAccess, access_of, check_allowed
+from skep.model.access import DEVICES_MAX, Device, HostAccess, access_of, check_allowed, check_constraints
+from skep.model.container import ContainerSpec
 from skep.model.service import Service, UpdateStatus, first_template, with_template
-from skep.model.spec import ServiceSpec
+from skep.model.spec import Placement, ServiceSpec, TaskSpec
 from skep.runtime.errors import Denied, Invalid
+from tests.api_process import running_api
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,54 @@ def test_settings_are_written_as_names_and_on_or_off() -> None:
     ):
         with pytest.raises(Invalid, match=words):
             parse_settings((text,))
+
+
+def placed_by(*constraints: str) -> ServiceSpec:
+    placement = Placement(constraints=list(constraints))
+    return ServiceSpec(
+        name="x", task_template=TaskSpec(container_spec=ContainerSpec(image="x"), placement=placement)
+    )
+
+
+def test_nodes_do_not_choose_what_they_get_where_the_swarm_says_so() -> None:
+    managers_words = ("node.id==a", "node.role == manager", "node.labels.zone!=b", "node.ip==10.0.0.0/8")
+    check_constraints(placed_by(), None)
+    check_constraints(placed_by(*managers_words), None)
+    own_words = (
+        "node.hostname==a",
+        "Node.Platform.OS != linux",
+        "node.platform.arch==x86_64",
+        "engine.labels.a==b",
+    )
+    for text in own_words:
+        with pytest.raises(
+            Denied, match=f"as '{text}'.*`skep cluster set allow-self-reported-constraints=on`"
+        ):
+            check_constraints(placed_by(managers_words[0], text), None)
+        check_constraints(placed_by(text), placed_by("node.id==a", text))  # it was there before
+        with pytest.raises(Denied):
+            check_constraints(placed_by(text), placed_by(text + "b"))
+
+
+async def test_a_service_of_before_runs_on_where_constraints_on_nodes_words_are_refused() -> None:
+    spec = {
+        "Name": "x",
+        "TaskTemplate": {"ContainerSpec": {"Image": "x"}, "Placement": {"Constraints": ["node.hostname==a"]}},
+    }
+    async with running_api() as api:
+        assert (await api.ask("POST", "/services/create", spec)).status == 201
+        answer = await api.ask("POST", "/skep/v1/cluster/settings", {"AllowSelfReportedConstraints": False})
+        assert answer.json == {
+            "AllowDevices": False,
+            "AllowPrivileged": False,
+            "AllowSelfReportedConstraints": False,
+        }
+        answer = await api.ask("POST", "/services/create", spec | {"Name": "y"})
+        assert (answer.status, "'node.hostname==a'" in answer.message) == (403, True)
+        path = f"/services/x/update?version={await api.version_of('/services/x')}"
+        assert (await api.ask("POST", path, spec | {"Mode": {"Replicated": {"Replicas": 3}}})).status == 200
+        other = {**spec["TaskTemplate"], "Placement": {"Constraints": ["node.hostname==b"]}}  # type: ignore[dict-item]
+        path = f"/services/x/update?version={await api.version_of('/services/x')}"
+        assert (await api.ask("POST", path, spec | {"TaskTemplate": other})).status == 403
+        await api.ask("POST", "/skep/v1/cluster/settings", {"AllowSelfReportedConstraints": True})
+        assert (await api.ask("POST", path, spec | {"TaskTemplate": other})).status == 200

@@ -112,6 +112,12 @@ def test_what_a_node_may_not_send_is_refused(frames: bytes) -> None:
         LineWriter(ORIGIN, Style(details=True)).write(frame(TIME + b" nodetails"))
 
 
+def test_details_without_end_are_refused() -> None:
+    writer = LineWriter(ORIGIN, Style(details=True))
+    with pytest.raises(Invalid, match="details of 65537 bytes, 65536 may be"):
+        writer.write(frame(TIME + b" " + b"a" * 65_537 + b" text\n"))
+
+
 def test_a_warning_can_be_read_by_the_docker_client() -> None:
     assert warning(ORIGIN, Style(details=True), "a\nb", 0.0) == frame(CONTEXT + b" skep: a b\n", 2)
     shown = warning(ORIGIN, Style(timestamps=True, details=True), "a", 0.5)

@@ -171,3 +171,24 @@ def test_no_message_is_left_out() -> None:
     """A new one is added with the frame as it is then."""
     kinds = {type(message) for message, _ in LANDED}
     assert kinds == {*FromAgent.__args__, *FromManager.__args__}
+
+
+class EarlierHeartbeat(msgspec.Struct, tag="hb"):
+    """As it was before engines had a pulse."""
+
+
+class EarlierRegister(msgspec.Struct, tag="register"):
+    description: NodeDescription
+    manager_addr: str = ""
+    features: list[str] = []
+
+
+def test_an_earlier_manager_passes_over_what_is_said_of_the_engine() -> None:
+    decoder = msgspec.msgpack.Decoder(EarlierHeartbeat | EarlierRegister)
+    assert decoder.decode(encode(Heartbeat(engine_is_silent=True))) == EarlierHeartbeat()
+    said = Register(NodeDescription(hostname="a"), "", ["logs"], engine_is_silent=True)
+    assert decoder.decode(encode(said)) == EarlierRegister(said.description, "", ["logs"])
+
+
+def test_what_an_engine_that_answers_costs_a_heartbeat_is_nothing() -> None:
+    assert encode(Heartbeat()) == b"\x81\xa4type\xa2hb"

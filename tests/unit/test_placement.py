@@ -13,7 +13,18 @@ from skep.manager.scheduler.place import Round
 from skep.model.change import NewTask, Placement
 from skep.model.cluster import TaskDefaults
 from skep.model.constraint import eligible, parse_constraint
-from skep.model.container import ContainerSpec, DriverConfig, LogDriver, Mount, PortConfig, VolumeOptions
+from skep.model.container import (
+    ContainerSpec,
+    DiscreteGenericResource,
+    DriverConfig,
+    GenericResource,
+    LogDriver,
+    Mount,
+    PortConfig,
+    Reservation,
+    ResourceRequirements,
+    VolumeOptions,
+)
 from skep.model.service import RemovedService
 from skep.model.spec import Placement as PlacementSpec
 from skep.model.spec import PlacementPreference, SpreadOver, TaskSpec
@@ -280,3 +291,24 @@ def test_ports_that_the_engine_chooses_do_not_conflict() -> None:
     add_node(view, "a")
     add_service(view, ports=[PortConfig(target_port=80, publish_mode="host")])
     assert per_node(Round(view, 0).place(wanted(3))) == {"a": 3}
+
+
+def test_what_nodes_and_users_said_before_it_was_checked_stops_nobody() -> None:
+    """Sums beyond 64 bits: three tasks of 2^62 on a node that has shrunk, and one that has more than there is."""
+    view = View()
+    shrunk, endless = add_node(view, "a", cpus=0, memory_bytes=0), add_node(view, "b")
+    resources = replace(endless.description.resources, nano_cpus=(1 << 64) - 1, memory_bytes=1 << 63)
+    kind = GenericResource(discrete_resource_spec=DiscreteGenericResource(kind="gpu", value=(1 << 63) - 1))
+    resources = replace(resources, generic_resources=[kind] * 3)
+    view.put_node(replace(endless, description=replace(endless.description, resources=resources)))
+    big = Reservation(nano_cpus=1 << 62, memory_bytes=1 << 62)
+    for n in range(3):
+        spec = TaskSpec(
+            container_spec=ContainerSpec(image="x"), resources=ResourceRequirements(reservations=big)
+        )
+        add_service(view, f"s{n}", task=spec)
+        task = add_task(view, f"t{n}", shrunk.id, service_id=f"s{n}")
+        view.put_task(replace(task, generic=(("gpu", 1 << 62),)))
+    add_service(view, "small", reserve_memory_bytes=GIB, reserve=["gpu=1"])
+    (placed,) = Round(view, 0).place(wanted(1, "small")).placed
+    assert placed.node_id == "b"

@@ -51,6 +51,8 @@ NEEDED = {
     "inspect": ("FILE",),
     "restore": ("FILE",),
     "completion": ("bash",),
+    "get": ("KEY",),
+    "rm": ("KEY",),
 }
 # upgrade-managers is none: it waits a minute for a manager to come.
 HOSTED = ("explain", "reconnect", "settings", "set", "create", "restore")

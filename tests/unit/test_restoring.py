@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 
 import pytest
@@ -80,6 +82,30 @@ def test_what_is_sealed_is_opened_or_refused() -> None:
     with pytest.raises(Corrupt, match="key cannot be read"):
         opened(contents(sealed, b"nonsense"), "")
     assert opened(contents(plain), "")[1] == plain
+
+
+def test_what_cannot_be_read_comes_back_as_it_was() -> None:
+    """A backup is the way out of a store that is damaged: one value must not keep the others from it."""
+    sealer_key, bad = os.urandom(32), b"\xc1S\x01 of another key"
+    sealed = tuple(
+        Put(p.key, Sealer(sealer_key).seal(p.value, p.key)) if codec.is_sealed_key(p.key) else p
+        for p in swarm()
+    )
+    broken = (
+        Put(codec.service_key("s"), bad),
+        Put(codec.node_key("x"), b"\xc1"),
+        Put(codec.bucket_key("w", "s"), b"\xc1"),
+    )
+    key = backup_key(sealer_key)
+    cluster, puts = opened(contents((*sealed, *broken), key), "")
+    _, _, first = restored_swarm(cluster, puts, "new", HERE, ("10.0.0.9", 2377), NOW + 5, lambda: "new-id")
+    assert set(broken) <= set(first)
+    assert node(first, "w").spec.availability == "drain"
+
+
+def backup_key(data_key: bytes) -> bytes:
+    file = {"version": 1, "is_sealed": False, "key": base64.b64encode(data_key).decode()}
+    return json.dumps(file).encode()
 
 
 def test_a_backup_without_a_swarm_is_refused() -> None:

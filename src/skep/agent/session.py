@@ -62,6 +62,8 @@ class Session:
         self.is_registered = False
         self._features: frozenset[str] = frozenset()  # of the manager
         self._beat_timer: asyncio.TimerHandle | None = None
+        self._engine_is_silent = False
+        self._heartbeat = _HEARTBEAT
         self._heartbeat_s = 5.0  # Docker's default, until the manager says otherwise
         self._heard_at = 0.0
         self._lost = asyncio.Event()
@@ -102,6 +104,18 @@ class Session:
     def manager_knows(self, feature: str) -> bool:
         """True where a session stands, with a manager that understands what earlier ones did not."""
         return self.is_registered and feature in self._features
+
+    def say_engine(self, is_silent: bool, is_in_doubt: bool) -> None:
+        """Tells the leader whether the engine answers: now, and with each heartbeat."""
+        self._engine_is_silent = is_silent
+        heartbeat = messages.Heartbeat(is_silent, is_in_doubt)
+        self._heartbeat = messages.encode(heartbeat)
+        self.send(heartbeat)
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Returns how often this node says that it is here."""
+        return self._heartbeat_s
 
     @property
     def managers(self) -> list[str]:
@@ -178,7 +192,9 @@ class Session:
     def opened(self, connection: Connection) -> None:
         self._connection = connection
         assert self._description is not None
-        register = messages.Register(self._description, self.manager_addr, self._own_features)
+        register = messages.Register(
+            self._description, self.manager_addr, self._own_features, self._engine_is_silent
+        )
         connection.send(messages.encode(register))
         self._heard_at = 0.0
         self._beat_later()
@@ -211,6 +227,7 @@ class Session:
         self._ended_by = message.kind
         if message.kind == messages.REFUSED:
             self.trouble = f"manager {self.address}: {message.message}"
+            log.error("session.refused", manager=self.address, reason=message.message)
         if self._connection is not None:
             self._connection.close()
 
@@ -239,7 +256,7 @@ class Session:
             log.warning("session.silent", silent_s=round(now - self._heard_at, 1))
             connection.close()
             return
-        connection.send(_HEARTBEAT)
+        connection.send(self._heartbeat)
         self._beat_later()
 
     def _drop_line(self, reason: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec import field
 
 from skep.api.objects import Version, reply_time
-from skep.model.node import READY, Node, NodeTLSInfo
+from skep.model.aside import NODE
+from skep.model.node import READY, UNKNOWN, Node, NodeStatus, NodeTLSInfo
 from skep.model.wire import Wire
 from skep.store.view import View
 
@@ -45,6 +46,9 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
     """Returns the node with its soft state. `leader_id` is the node that answers."""
     state = view.node_state(node.id)
     described = node.description
+    aside = view.asides.get((NODE, node.id))
+    if aside is not None:  # who is set aside is as good as unheard of: it takes no tasks
+        state = NodeStatus(UNKNOWN if state.state == READY else state.state, aside.sentence)
     manager = None
     if view.is_member(node.id) or (node.spec.role == "manager" and state.state != READY):
         reachable = view.reachability_of(node.id) or "unreachable"

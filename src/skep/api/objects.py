@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from skep.model.container import GenericResource
 from skep.model.generic import wire_of
 from skep.model.network import IPAMConfig, Network
+from skep.model.node import ENGINE_SILENT
 from skep.model.service import TaskTemplate, iteration_of
 from skep.model.spec import TaskSpec
-from skep.model.states import RUNNING, STATE_NAMES
-from skep.model.task import PendingTask, Task, TaskStatus, assigned_status
+from skep.model.states import RUNNING, STATE_NAMES, is_terminal
+from skep.model.task import PendingTask, Task, TaskStatus, assigned_status, known_time
 from skep.model.wire import Wire, always_empty_map
 from skep.store.view import View
 
@@ -30,6 +31,7 @@ def _second(seconds: int) -> str:
 
 def reply_time(at: float) -> str:
     """Returns epoch seconds in RFC 3339 with nanoseconds; 0 is Go's zero time."""
+    at = known_time(at)
     if not at:
         return ZERO_TIME
     seconds = int(at)
@@ -173,8 +175,12 @@ class TaskWriter:
 
     def json(self, task: Task) -> TaskJson:
         status = self._view.status_of(task) or assigned_status(task)
+        if task.result is None and self._view.node_state(task.node_id).engine_is_silent:
+            status = replace(status, error=status.error or ENGINE_SILENT)  # whatever it was in before
         is_job = self._is_job(task.service_id)
         desired = self._view.desired_of(task)
+        if not is_terminal(status.state) and (why := self._view.why_aside(task.service_id, task.node_id)):
+            status = replace(status, error=why)
         return TaskJson(
             task.id,
             Version(task.revision),
@@ -202,7 +208,8 @@ class TaskWriter:
         """A task that found no node, or whose node (a global service's) has no room: its status says why."""
         at = reply_time(task.created_at)
         is_job = self._is_job(task.service_id)
-        status = TaskStatusJson(at, "pending", "pending task scheduling", err=task.reason or msgspec.UNSET)
+        why = self._view.why_aside(task.service_id, task.node_id) or task.reason
+        status = TaskStatusJson(at, "pending", "pending task scheduling", err=why or msgspec.UNSET)
         return TaskJson(
             task.id,
             Version(self._view.revision),

@@ -93,6 +93,7 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         query=("since", "until"), filters=frozenset({"event", "label", "scope", "type", "service", "node"})
     ),
     ("GET", "/skep/v1/stats"): Operation(answer=own.Stats),
+    ("GET", "/skep/v1/asides"): Operation(answer=own.AsidesJson),
     ("GET", "/skep/v1/cluster/settings"): Operation(answer=own.ClusterSettings),
     ("POST", "/skep/v1/cluster/settings"): Operation(own.ClusterSettings, answer=own.ClusterSettings),
     ("POST", "/skep/v1/reconnect"): Operation(ReconnectRequest),

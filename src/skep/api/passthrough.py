@@ -35,6 +35,8 @@ class Passthrough:
         """
         if is_swarms(request.raw_path):
             raise NotFound("page not found")
+        if asks_registry(request.raw_path):
+            await self._engine.check()
         path = await self.engine_path(request, raw_path)
         if request.headers.get("Upgrade", "").lower() in ("tcp", "h2c"):
             return await hijack(request, self._engine, path)
@@ -69,3 +71,9 @@ def is_swarms(raw_path: str) -> bool:
     if parts and _VERSION_PART.fullmatch(parts[0]):
         parts = parts[1:]
     return bool(parts) and parts[0].lower() in _SWARMS
+
+
+def asks_registry(raw_path: str) -> bool:
+    """True for what clients ask before they make or update a service, and can do without: an engine that
+    hangs must not keep them from it."""
+    return split_path(raw_path)[1].startswith("/distribution/")

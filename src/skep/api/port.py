@@ -79,6 +79,7 @@ class LocalNode(Struct, frozen=True):
     error: str = ""
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
+    safe_mode: bool = False  # it decides nothing where it leads
 
 
 class Services(Protocol):
@@ -127,7 +128,9 @@ class Settings(Protocol):
         rotate_manager: bool = False,
         rotate_unlock_key: bool = False,
     ) -> Cluster: ...
-    async def allow(self, devices: bool | None, privileged: bool | None) -> Cluster: ...
+    async def allow(
+        self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None
+    ) -> Cluster: ...
 
 
 class LogLines(Protocol):
@@ -148,6 +151,8 @@ class Logs(Protocol):
 class Manager(Protocol):
     """A leading manager."""
 
+    @property
+    def safe_mode(self) -> bool: ...
     @property
     def view(self) -> View: ...
     @property

@@ -16,6 +16,8 @@ from skep.store.view import View
 def find_service(view: View, text: str) -> Service:
     """Errors: `NotFound`, `Invalid` where a prefix fits several."""
     found = view.services.get(text) or view.services.get(view.service_ids.get(text, ""))
+    if found is None and (why := view.why_aside(text)):  # its record cannot be read
+        raise NotFound(f"service {text} not found. {why}")
     return found or view.services[_by_prefix("service", text, view.services)]
 
 

@@ -19,6 +19,7 @@ from skep.cli.client import default_host
 from skep.cli.files import raise_file_limit
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
+from skep.cli.store import store
 from skep.model.generic import parse_resource
 from skep.runtime.entry import ProgramGroup
 from skep.runtime.log import set_up_logging
@@ -121,6 +122,7 @@ def explain_command(name: str, host: str | None, as_json: bool) -> None:
 main.add_command(cluster)
 main.add_command(backup)
 main.add_command(bench)
+main.add_command(store)
 
 
 @main.command()

@@ -111,6 +111,8 @@ def change_settings(changes: tuple[str, ...], host: str | None) -> None:
     \b
     allow-devices      services may have devices and GPUs of their nodes (labels skep.device, skep.gpus)
     allow-privileged   services may run privileged: root of their nodes (label skep.privileged)
+    allow-self-reported-constraints
+                       services may be placed by nodes' own words: host name, platform, engine labels
 
     Running tasks keep what they have.
     """

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from skep.cli.client import ApiClient
-from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED
+from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED, ALLOW_SELF_REPORTED
 from skep.runtime.errors import Invalid
 
 PATH = "/skep/v1/cluster/settings"
-MEMBERS = {ALLOW_DEVICES: "AllowDevices", ALLOW_PRIVILEGED: "AllowPrivileged"}
+MEMBERS = {
+    ALLOW_DEVICES: "AllowDevices",
+    ALLOW_PRIVILEGED: "AllowPrivileged",
+    ALLOW_SELF_REPORTED: "AllowSelfReportedConstraints",
+}
 _WORDS = {"on": True, "off": False}
 
 
@@ -31,4 +35,6 @@ async def settings(url: str, changes: dict[str, bool] | None = None) -> list[str
         answer = await client.json("POST" if changes else "GET", PATH, changes)
     finally:
         await client.close()
-    return [f"{name}={'on' if answer[member] else 'off'}" for name, member in MEMBERS.items()]
+    return [
+        f"{name}={'on' if answer[member] else 'off'}" for name, member in MEMBERS.items() if member in answer
+    ]

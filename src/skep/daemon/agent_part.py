@@ -13,6 +13,7 @@ import structlog
 from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.logs import LogSender
+from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
 from skep.agent.session import Connect, Session
@@ -32,6 +33,7 @@ from skep.runtime.works import end, lasting
 log = structlog.get_logger()
 
 ENGINE_RETRY_S = 2.0  # an engine that is not there yet
+DESCRIBE_S = 2.0  # a leader waits for a node that comes again for five seconds; a busy engine takes one
 
 
 class AgentPart:
@@ -74,6 +76,7 @@ class AgentPart:
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
         self._described: NodeDescription | None = None
+        self._pulse = Pulse(executor.ping, lambda: self.session.heartbeat_s, self.session.say_engine)
 
     def _listen(self) -> None:
         """Who takes what the manager says, in the order in which they hear it."""
@@ -130,11 +133,14 @@ class AgentPart:
 
     async def _run(self) -> None:
         await lasting("worker", self._worker.start, ENGINE_RETRY_S)
-        looking = asyncio.ensure_future(lasting("look", self._look_again))
+        beside = [asyncio.ensure_future(lasting("look", self._look_again))]
+        if self._executor.can_freeze:
+            beside.append(asyncio.ensure_future(lasting("pulse", self._pulse.run)))
         try:
             await lasting("session", lambda: self.session.run(self._describe))
         finally:
-            await end(looking)
+            for work in beside:
+                await end(work)
 
     async def _look_again(self) -> None:
         """Tells the manager where the engine is not what it was: restarted, reconfigured."""
@@ -149,12 +155,13 @@ class AgentPart:
                     self.session.send(messages.Described(description))
 
     async def _describe(self) -> NodeDescription:
-        """An engine that is being restarted is no reason to stay away from the manager."""
-        try:
+        """An engine that is being restarted, or hangs, is no reason to stay away from the manager."""
+        if self._described is None:
             self._described = await self._executor.describe()
-        except Unavailable:
-            if self._described is None:
-                raise
+        elif not self._pulse.is_in_doubt:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(DESCRIBE_S):
+                    self._described = await self._executor.describe()
         return self._described
 
     async def _ask_renewed(self, request_pem: bytes) -> messages.Renewed:

@@ -11,9 +11,11 @@ from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.manager.ca.authority import role_of_token
 from skep.manager.ca.issuer import Issuer
 from skep.manager.leader import Leader
+from skep.rpc.checking import check_enrolment
 from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
+from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Deposed, Invalid, NoLeader, Unavailable
-from skep.runtime.ids import NewId
+from skep.runtime.ids import NewId, is_id
 
 ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
 ENROL_RETRY_S = 0.2
@@ -55,7 +57,7 @@ class Enrolling:
         """Takes a node in that joins through another manager: `EnrolFor` to `Enrolled`, both msgpack."""
         try:
             asked = msgspec.msgpack.decode(body, type=EnrolFor)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Invalid(f"not a message of enrolment: {error}") from error
         return encode(await self._enrol_here(asked))
 
@@ -68,6 +70,9 @@ class Enrolling:
         role = role_of_token(
             request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
         )
+        check_enrolment(request)
+        if not is_id(asked.node_id):
+            raise Invalid("the manager that the node came to gives it an id that is none")
         certificate = self._issuer.certificate(cluster, asked.node_id, role, request.request_pem)
         if asked.node_id not in leader.view.nodes:
             availability = request.availability or "active"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 
 from skep.daemon.peers import Peers
 from skep.model.node import Node
+from skep.rpc.checking import check_manager_address
 from skep.rpc.link import FrameLink
 from skep.rpc.streams import RAFT, OpenStream, StreamServer
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Corrupt, SkepError
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 
@@ -48,16 +49,18 @@ class Fellows:
         self._members = frozenset(members)
         for node_id in members - set(self._peers.addresses) - {self._node_id}:
             for pair in (await store.load(codec.node_key(node_id)))[0]:
-                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
-                self._peers.learn(node_id, node.manager_addr)
+                with contextlib.suppress(Corrupt):  # the others are still to be learned of
+                    node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
+                    self._peers.learn(node_id, node.manager_addr)
         await self._peers.open_doors(members)
         self._has_looked = True
         self._peers.keep(members)
         self._streams.close_others(members)
 
     def stream(self, link: FrameLink, asked: OpenStream) -> None:
-        """A manager, or who was one, asks for a stream."""
+        """A manager, or who was one, asks for a stream. Errors: `Invalid` for an address that is none."""
         assert link.identity is not None
+        check_manager_address(asked.address)
         work = asyncio.ensure_future(self._admit(link, link.identity.node_id, asked))
         self._admitting.add(work)
         work.add_done_callback(self._admitting.discard)

@@ -84,6 +84,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
     help="Whose socket containers get that bind /var/run/docker.sock: this skepd's, or the engine's. [swarm]",
 )
 @click.option("--etcd", help="The etcd program that managers run. [etcd]")
+@click.option(
+    "--safe-mode",
+    is_flag=True,
+    default=None,
+    help="Serve the API and decide nothing, so that what is broken can be removed; on managers.",
+)
 @click.option("--log-level", help="debug, info, warning or error. [info]")
 @click.option("--log-format", help="auto, text or json. [auto]")
 @click.option("--config", "config", help='A TOML file with the same settings (state_dir = "…").')
@@ -116,7 +122,9 @@ async def serve(settings: Settings) -> None:
     engine = LocalEngine(settings.engine_socket)
     given = GivenSocket(settings)
     executor = partial(make_executor, settings, rng, given.current)
-    node = SkepNode(state, settings.hostname, settings.etcd, clock, rng, executor)
+    node = SkepNode(
+        state, settings.hostname, settings.etcd, clock, rng, executor, safe_mode=settings.safe_mode
+    )
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
     stall.start()
@@ -139,6 +147,8 @@ async def serve(settings: Settings) -> None:
         if bound is not None:
             await api.listen_bound(bound)
             renewing = asyncio.ensure_future(given.renew_mounts())
+        if settings.safe_mode:
+            log.warning("skepd.safe_mode", meaning="nothing is decided while this manager leads")
         log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
         await stopped.wait()
         log.info("skepd.stopping")

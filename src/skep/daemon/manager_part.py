@@ -73,7 +73,9 @@ class ManagerPart:
         hub: EventHub,
         moved: Callable[[dict[str, str]], None],
         key_files: KeyFiles,
+        safe_mode: bool = False,
     ) -> None:
+        self._safe_mode = safe_mode
         self._keys = keys
         self._key_files = key_files
         self._context = server_context(keys)
@@ -126,6 +128,11 @@ class ManagerPart:
     def leader_id(self) -> str:
         """Which manager leads, as far as this one knows; an empty text where none does."""
         return self._candidate.leader_id if self._candidate is not None else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why this manager does not lead though it could; an empty text where nothing keeps it from it."""
+        return self._candidate.trouble if self._candidate is not None else ""
 
     @property
     def members(self) -> frozenset[str]:
@@ -244,6 +251,7 @@ class ManagerPart:
             self._probe,
             self._key_files.data_key or b"",
             grace_until=self.grace_until,
+            safe_mode=self._safe_mode,
         )
         self._candidate = Candidate(
             sealed,
@@ -298,7 +306,9 @@ class ManagerPart:
 
     def _serve(self, connection: Connection) -> Handler | None:
         leader = self.leader
-        return leader.sessions.open(connection) if leader is not None and leader.is_sure else None
+        if leader is None or leader.safe_mode or not leader.is_sure:
+            return None
+        return leader.sessions.open(connection)
 
     async def _find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""

@@ -45,14 +45,16 @@ class SkepNode:
         clock: Clock,
         rng: random.Random,
         make_executor: Callable[[], Executor],
+        safe_mode: bool = False,
     ) -> None:
         self._state = state
+        self._safe_mode = safe_mode
         self._clock = clock
         self.sockets = SocketDir(state.path / "run")
         self._hub = EventHub(clock, id_source(rng)())
         keys = KeyFiles(state)
         self._parts = Parts(
-            state, keys, self.sockets, self._hub, hostname, etcd_binary, clock, rng, make_executor
+            state, keys, self.sockets, self._hub, hostname, etcd_binary, clock, rng, make_executor, safe_mode
         )
         self._beginning = Beginning(self._parts, state, keys, clock)
         self._orders = Orders(self._parts, self._beginning, state.path, hostname, clock, rng, make_executor)
@@ -105,7 +107,9 @@ class SkepNode:
             error = manager.store_trouble
         if not error and manager is not None and not manager.is_led:
             error = self._no_leader()
-        return LocalNode(state, membership.node_id, addr, is_manager, error, managers, etcd_pid)
+        return LocalNode(
+            state, membership.node_id, addr, is_manager, error, managers, etcd_pid, self._safe_mode
+        )
 
     def manager(self) -> Leader:
         why_not = self._parts.why_no_manager()
@@ -167,6 +171,8 @@ class SkepNode:
         trouble = manager.etcd.trouble()
         if trouble:
             return f"{words.NO_LEADER} This manager's etcd ended: {trouble}"
+        if manager.is_led and manager.trouble:
+            return f"{words.NO_LEADER} This manager cannot lead: {manager.trouble}"
         if manager.is_led:
             return words.NO_LEADER
         return words.NO_LEADER + words.no_quorum(len(manager.members))

@@ -48,6 +48,7 @@ class Parts:
         clock: Clock,
         rng: random.Random,
         make_executor: Callable[[], Executor],
+        safe_mode: bool = False,
     ) -> None:
         self._state = state
         self._keys = keys
@@ -58,6 +59,7 @@ class Parts:
         self._clock = clock
         self._rng = rng
         self._make_executor = make_executor
+        self._safe_mode = safe_mode
         self.is_locked = False
         self._membership: Membership | None = None
         self.running_manager: ManagerPart | None = None
@@ -135,6 +137,7 @@ class Parts:
             self._hub,
             self._peers_moved,
             self._keys,
+            self._safe_mode,
         )
 
     def start_agent(self, membership: Membership, keys: NodeKeys) -> None:

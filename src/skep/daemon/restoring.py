@@ -57,12 +57,23 @@ def opened(contents: backup.Contents, unlock_key: str) -> tuple[Cluster, tuple[P
         if codec.is_sealed_key(put.key) and is_sealed(put.value):
             if sealer is None:
                 raise Corrupt("the backup holds what is sealed, and no key to it")
-            put = Put(put.key, sealer.open(put.value, put.key))
+            put = _opened(sealer, put)
         puts.append(put)
     for put in puts:
         if put.key == codec.CLUSTER_KEY:
             return codec.decode_object(Cluster, put.key, put.value, 0), tuple(puts)
     raise Corrupt("the backup has no swarm in it")
+
+
+def _opened(sealer: Sealer, put: Put) -> Put:
+    """What does not open comes back as it is, and is quarantined again. Errors: `Corrupt` for the swarm's own
+    record."""
+    try:
+        return Put(put.key, sealer.open(put.value, put.key))
+    except Corrupt:
+        if put.key == codec.CLUSTER_KEY:
+            raise
+        return put
 
 
 def restored_swarm(
@@ -109,7 +120,10 @@ def restored_swarm(
 
 
 def _as_worker(put: Put) -> Put:
-    node = codec.decode_object(Node, put.key, put.value, 0)
+    try:
+        node = codec.decode_object(Node, put.key, put.value, 0)
+    except Corrupt:
+        return put  # in quarantine, as it was
     if node.spec.role == "worker" and not node.manager_addr:
         return put
     worker = replace(node, spec=replace(node.spec, role="worker"), manager_addr="")

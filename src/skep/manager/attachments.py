@@ -17,6 +17,7 @@ from skep.manager.allocator import attachments
 from skep.manager.control.attachments import find_network
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.durable import commit_known
+from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
 from skep.rpc import messages
 from skep.runtime.clock import Clock
@@ -29,6 +30,9 @@ from skep.store.view import View
 
 log = structlog.get_logger()
 
+# Of one node, each about 300 bytes of the store: a machine starts some containers a second, and a store that
+# was restored is told of all of a node's within minutes.
+WRITES_BURST, WRITES_PER_S = 200, 5
 QUEUE_MAX = 10_000  # some for each node of a large swarm; a few kilobytes each at most
 ASK_S = 2.0  # a node looks at its engine and answers in some milliseconds
 
@@ -60,10 +64,14 @@ class AttachmentKeeper:
         self._answer = answer
         self._can_say = can_say
         self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
+        self._rates = Rates(WRITES_BURST, WRITES_PER_S)
         self._asked: dict[str, asyncio.Event] = {}  # node -> set when it has said what is in use
 
     def said(self, node_id: str, said: Said) -> None:
-        """A node asks, or tells. In turn, for what one asks may be what another gives back."""
+        """A node asks, or tells. In turn, for what one asks may be what another gives back. Errors: `Invalid`
+        where it tells what cannot be."""
+        if isinstance(said, messages.HasAddresses):
+            attachments.check_in_use(self._view, said.in_use)
         try:
             self._queue.put_nowait((node_id, said))
         except asyncio.QueueFull:
@@ -101,8 +109,13 @@ class AttachmentKeeper:
                 await self._recount(node_id, said)
 
     async def _attach(self, node_id: str, asked: messages.Attach) -> None:
+        now_s = asyncio.get_running_loop().time()
         async with self._lock:
             try:
+                if not self._rates.take(node_id, now_s):
+                    raise Unavailable(
+                        f"this node asks for more than {WRITES_PER_S} addresses a second: try again later"
+                    )
                 network = find_network(self._view, asked.network)
                 now, attachment_id = self._clock.now(), self._new_id()
                 made = attachments.attach(self._view, node_id, network, asked.address, attachment_id, now)
@@ -127,8 +140,10 @@ class AttachmentKeeper:
 
     async def _recount(self, node_id: str, said: messages.HasAddresses) -> None:
         async with self._lock:
-            now = self._clock.now()
-            unused, missing = attachments.recount(self._view, node_id, said.in_use, self._new_id, now)
+            now, now_s = self._clock.now(), asyncio.get_running_loop().time()
+            most = int(self._rates.left(node_id, now_s))  # the node says the rest again
+            unused, missing = attachments.recount(self._view, node_id, said.in_use, self._new_id, now, most)
+            self._rates.spend(node_id, now_s, len(missing))
             ops: list[Put | Delete] = [Delete(codec.attachment_key(node_id, each.id)) for each in unused]
             ops += [
                 Put(codec.attachment_key(node_id, each.id), codec.encode_object(each)) for each in missing

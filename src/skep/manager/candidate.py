@@ -12,6 +12,7 @@ from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import ClusterChanged, Leader, Team
 from skep.manager.upgrade import upgrade
+from skep.model.aside import reason_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
@@ -53,6 +54,7 @@ class Candidate:
         self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
+        self.trouble = ""  # why this manager did not lead when it last could have
 
     @property
     def leader_id(self) -> str:
@@ -68,12 +70,14 @@ class Candidate:
                 leadership = await self._campaign.win(self._stands)
                 last_error = ""
                 await self._lead(leadership)
+                self.trouble = ""
             except SkepError as error:
                 if str(error) != last_error:  # an etcd that is away says the same twice a second
                     log.warning("leader.failed", error=str(error))
-                last_error = str(error)
+                last_error = self.trouble = str(error)
                 await asyncio.sleep(RETRY_S)
-            except Exception:
+            except Exception as error:
+                self.trouble = reason_of(error)
                 log.exception("leader.crashed")
                 await asyncio.sleep(RETRY_S)
             finally:
@@ -99,7 +103,8 @@ class Candidate:
         self._campaign.other = ""
 
     async def _lead(self, leadership: Leadership) -> None:
-        await upgrade(self._store, leadership.fence)
+        if not self._team.safe_mode:
+            await upgrade(self._store, leadership.fence)
         self.leader = await Leader.start(
             self._store,
             leadership,

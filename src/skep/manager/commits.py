@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 import structlog
 from msgspec.structs import replace
 
+from skep.manager.asides import Asides, costs_lead
 from skep.manager.durable import commit_known
 from skep.manager.task_events import TaskEvents
+from skep.model.aside import SERVICE
 from skep.model.bounds import BUCKET_MAX_BYTES, TXN_CUT_BYTES
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
 from skep.model.service import Service
@@ -60,6 +62,7 @@ class Committer:
         publish: Callable[[PerNode], None],
         service_changed: Callable[[Service | None, Service], None],
         task_events: TaskEvents | None = None,
+        asides: Asides | None = None,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -67,6 +70,7 @@ class Committer:
         self._publish = publish
         self._service_changed = service_changed
         self._task_events = task_events
+        self._asides = asides
         self._gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def commit(self, changes: Iterable[Change]) -> list[str]:
@@ -115,7 +119,11 @@ class Committer:
         weight = size = 0
         for bucket in buckets.values():
             tasks = len(bucket.put) + len(self._view.bucket(bucket.node_id, bucket.service_id))
-            op = self._op(bucket)
+            try:
+                op = self._op(bucket)
+            except Exception as error:
+                self._set_aside(bucket.service_id, error)
+                continue
             own = op_bytes(op)
             full = weight + tasks > TASKS_MAX or size + own > TXN_CUT_BYTES or len(piece) == OPS_MAX
             if piece and full:
@@ -135,6 +143,12 @@ class Committer:
                 bucket = piece[0][0]
                 where = {"node_id": bucket.node_id, "service_id": bucket.service_id}
                 log.error("store.too_large", **where, error=str(error))
+                return
+        except Exception as error:
+            if costs_lead(error):
+                raise
+            if len(piece) == 1:
+                self._set_aside(piece[0][0].service_id, error)
                 return
         else:
             self._apply([bucket for bucket, _ in piece], revision)
@@ -160,34 +174,52 @@ class Committer:
         events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for bucket in piece:
             per_node = changed.setdefault(bucket.node_id, ([], []))
-            for task in bucket.put.values():
-                stored = replace(task, revision=revision)
-                before = view.tasks.get(task.id)
-                view.put_task(stored)
-                if events is not None:
-                    events.decided(before, stored)
-                per_node[0].append(stored)
-            for task in bucket.dropped.values():
-                if events is not None:
-                    events.dropped(task)
-                view.drop_task(task)
-                per_node[1].append(task)
+            try:
+                self._apply_bucket(bucket, revision, per_node, events)
+            except Exception as error:
+                self._set_aside(bucket.service_id, error)
         self._publish(changed)
+
+    def _set_aside(self, service_id: str, error: Exception) -> None:
+        """What is decided for the service cannot be written. Errors: the error where it costs the lead."""
+        if self._asides is None:
+            raise error
+        self._asides.put(SERVICE, service_id, error)
+
+    def _apply_bucket(
+        self,
+        bucket: _Bucket,
+        revision: int,
+        per_node: tuple[list[Task], list[Task]],
+        events: TaskEvents | None,
+    ) -> None:
+        view = self._view
+        for task in bucket.put.values():
+            stored = replace(task, revision=revision)
+            before = view.tasks.get(task.id)
+            view.put_task(stored)
+            if events is not None:
+                events.decided(before, stored)
+            per_node[0].append(stored)
+        for task in bucket.dropped.values():
+            if events is not None:
+                events.dropped(task)
+            view.drop_task(task)
+            per_node[1].append(task)
 
     async def _write_service(self, service: Service, conflicts: list[str]) -> None:
         key = codec.service_key(service.id)
-        txn = Txn(
-            (Put(key, codec.encode_object(service)),),
-            compares=(Compare(key, service.version),),
-            fence=self._fence,
-        )
         try:
-            revision = await self._retried(txn)
+            put, known = Put(key, codec.encode_object(service)), Compare(key, service.version)
+            revision = await self._retried(Txn((put,), compares=(known,), fence=self._fence))
         except Conflict:
             conflicts.append(service.id)
             return
         except TooLarge as error:
             log.error("store.too_large", service_id=service.id, error=str(error))
+            return
+        except Exception as error:
+            self._set_aside(service.id, error)
             return
         finally:
             self._gate.release()

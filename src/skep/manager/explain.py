@@ -25,6 +25,7 @@ from skep.manager.task_words import (
     task_name,
     time_text,
 )
+from skep.model.aside import NODE
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task, assigned_status
@@ -65,6 +66,9 @@ class ServiceExplanation(Struct, frozen=True, rename="pascal"):
 
 def explain_task(view: View, task: Task | PendingTask, now: float, failures: Failures) -> TaskExplanation:
     """Returns all that can be said of one task."""
+    why = view.why_aside(task.service_id, task.node_id)
+    if why:  # what decides fails on it, and so may what explains
+        return _aside(view, task, why)
     if isinstance(task, PendingTask):
         return _pending(view, NodeTable(view), task, now)
     said = _placed(view, task, now)
@@ -80,6 +84,11 @@ def explain_task(view: View, task: Task | PendingTask, now: float, failures: Fai
 
 def explain_service(view: View, service: Service, now: float, failures: Failures) -> ServiceExplanation:
     """Returns what keeps a service from being as it is wanted, and where it could grow."""
+    why = view.why_aside(service.id)
+    if why:
+        placed = sum(view.live.get(service.id, {}).values())
+        said = [why + ".", f"{placed} tasks of it have a node."]
+        return ServiceExplanation(service.id, service.spec.name, service.spec.mode_name, said, [], [])
     table = NodeTable(view)
     pending = sorted(view.pending.get(service.id, {}).values(), key=lambda p: (p.slot, p.node_id))
     scan = _scan(view, service)
@@ -91,6 +100,7 @@ def explain_service(view: View, service: Service, now: float, failures: Failures
     sentences.extend(_of_update(view, service, scan))
     sentences.extend(_failed_lately(view, scan.failed, now))
     sentences.extend(_avoided(view, service.id, failures))
+    sentences.extend(_asides(view))
     subject = _subject(view, service.id, service.template.version)
     nodes = look_at_nodes(view, table, subject) if subject is not None else []
     tasks = [_placed(view, task, now) for task in scan.waiting]
@@ -99,6 +109,33 @@ def explain_service(view: View, service: Service, now: float, failures: Failures
     if scan.is_part:
         sentences.append(f"Of its tasks {SCAN_MAX} were looked at one by one.")
     return ServiceExplanation(service.id, service.spec.name, service.spec.mode_name, sentences, nodes, tasks)
+
+
+def _aside(view: View, task: Task | PendingTask, why: str) -> TaskExplanation:
+    """A task that nothing is decided about."""
+    placed = isinstance(task, Task)
+    status = (view.status_of(task) or assigned_status(task)) if isinstance(task, Task) else None
+    return TaskExplanation(
+        task.id,
+        task_name(view, task),
+        task.service_id,
+        node_name(view.nodes.get(task.node_id), task.node_id) if placed else "",
+        status.state_name if status is not None else "pending",
+        STATE_NAMES[view.desired_of(task)] if isinstance(task, Task) else "running",
+        why,
+        [why + "."],
+        [],
+    )
+
+
+def _asides(view: View) -> list[str]:
+    """Nodes that take no tasks as they are set aside, the first few."""
+    named = [
+        f"Node {node_name(view.nodes.get(a.id), a.id)} takes no tasks. {a.sentence}."
+        for a in view.asides.values()
+        if a.kind == NODE
+    ]
+    return named[:TASKS_MAX]
 
 
 def _pending(view: View, table: NodeTable, task: PendingTask, now: float) -> TaskExplanation:

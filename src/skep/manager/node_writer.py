@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -10,8 +11,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.manager.durable import commit_known
+from skep.manager.rates import Rates
+from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
-from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, TooLarge, Unavailable
+from skep.runtime.errors import Conflict, Deposed, Invalid, OutcomeUnknown, SkepError, TooLarge, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Store, Txn
 from skep.store.sizes import cut
@@ -21,6 +24,9 @@ log = structlog.get_logger()
 
 BATCH_MAX = 128  # nodes per transaction: about 100 kB; fewer where they say much: `sizes.cut`
 RETRY_S = 0.2  # after etcd could not be reached
+# Of one node: an engine that is set up is started some times, one that runs is not. What is said in between
+# is written when its turn comes; one that says as much as it may writes 3 kB a second.
+WRITES_BURST, WRITES_PER_S = 5, 0.1
 
 
 class _Said(Struct, frozen=True):
@@ -59,15 +65,21 @@ class NodeWriter:
         self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._said: dict[str, _Said] = {}
+        self._tried: list[str] = []  # nodes whose words were to be written last
+        self._rates = Rates(WRITES_BURST, WRITES_PER_S)
         self._batch = BATCH_MAX
         self._wake = asyncio.Event()
-        self._ended = False
+        self._ended: SkepError | None = None
+
+    def refuse(self, why: SkepError) -> None:
+        """No node is taken in: `run` is not to be called."""
+        self._ended = why
 
     async def add(self, node: Node) -> Node:
         """Returns the node as stored. Errors: `Unavailable` when the store cannot be reached, `Deposed` when
-        this manager no longer leads."""
-        if self._ended:
-            raise Deposed()
+        this manager no longer leads; what was given to `refuse`."""
+        if self._ended is not None:
+            raise self._ended
         future: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
         self._new.append((node, future))
         self._wake.set()
@@ -83,6 +95,8 @@ class NodeWriter:
         self._say(node_id, replace(self._said.get(node_id, _Said()), manager_addr=manager_addr))
 
     def _say(self, node_id: str, said: _Said) -> None:
+        if codec.node_key(node_id) in self._view.quarantine:
+            return  # what is stored of it stays as it is until somebody has looked at it
         node = self._view.nodes.get(node_id)
         if node_id not in self._said and node is not None and said.of(node) == node:
             return  # most nodes of a new leader are as they are stored
@@ -91,47 +105,71 @@ class NodeWriter:
 
     async def run(self) -> None:
         """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
+        self._ended = None
         try:
             await self._run()
         finally:
-            self._ended = True
+            self._ended = Deposed()
             self._refuse(self._new, Deposed())  # who waits asks the next leader
 
     async def _run(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._new or self._said:
+            await self._wait()
+            while self._new or self._due():
                 try:
                     await self._write_new()
                     await self._write_said()
                     self._batch = BATCH_MAX
-                except TooLarge as error:
-                    self._write_less(error)
-                except Unavailable as error:
+                except Exception as error:
+                    if isinstance(error, SkepError) and not isinstance(error, TooLarge | Unavailable):
+                        raise
+                    if not isinstance(error, Unavailable):
+                        self._write_less(error)
+                        continue
                     log.warning("store.retry", error=str(error), wait_s=RETRY_S)
                     await asyncio.sleep(RETRY_S)
 
-    def _write_less(self, error: TooLarge) -> None:
-        """Too much at once is written in parts; what is too much alone is not, and kept from nobody else."""
+    async def _wait(self) -> None:
+        """Returns when there is something to write, or the turn comes of a node that wrote too often."""
+        now = asyncio.get_running_loop().time()
+        waits = [self._rates.wait_s(node_id, now) for node_id in self._said]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(waits, default=None)):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _due(self) -> list[str]:
+        """Returns the nodes that said something and may write now."""
+        now = asyncio.get_running_loop().time()
+        return [node_id for node_id in self._said if self._rates.left(node_id, now) >= 1.0]
+
+    def _write_less(self, error: Exception) -> None:
+        """What is too much at once, or fails, is written in parts; what does so alone is not, and kept from
+        nobody else."""
         if self._batch > 1:
             self._batch //= 2
             return
-        node_id = next(iter(self._said))
-        del self._said[node_id]
-        log.error("store.too_large", node_id=node_id, error=str(error))
+        node_id = next(iter(self._tried), "")
+        self._said.pop(node_id, None)
+        event = "store.too_large" if isinstance(error, TooLarge) else "node.not_written"
+        log.error(event, node_id=node_id, error=reason_of(error))
 
     async def _write_new(self) -> None:
         count = _fitting([node for node, _ in self._new[:BATCH_MAX]])
         batch, self._new = self._new[:count], self._new[count:]
-        if not batch:
-            return
+        if batch:
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: list[tuple[Node, asyncio.Future[Node]]]) -> None:
         try:
             stored = await self._commit([node for node, _ in batch])
         except asyncio.CancelledError:
             self._refuse(batch, OutcomeUnknown("this manager lost the lead: the node may have been added"))
             raise
-        except SkepError as error:
+        except Exception as error:
+            if not isinstance(error, SkepError):  # one of them cannot be written: they are asked one by one
+                await self._write_apart(batch, error)
+                return
             self._refuse(batch, error)
             if not isinstance(error, Conflict | Unavailable | TooLarge):
                 raise
@@ -141,13 +179,26 @@ class NodeWriter:
             if not future.done():
                 future.set_result(node)
 
+    async def _write_apart(self, batch: list[tuple[Node, asyncio.Future[Node]]], error: Exception) -> None:
+        """Refuses the one that cannot be written; the others are written, each alone."""
+        if len(batch) == 1:
+            log.error("node.not_written", node_id=batch[0][0].id, error=reason_of(error))
+            self._refuse(batch, Invalid("what the node says of itself cannot be stored"))
+            return
+        try:
+            for each in batch:
+                await self._write_batch([each])
+        finally:
+            self._refuse(batch, OutcomeUnknown("this manager lost the lead: the node may have been added"))
+
     def _refuse(self, batch: list[tuple[Node, asyncio.Future[Node]]], error: SkepError) -> None:
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
 
     async def _write_said(self) -> None:
-        said = {node_id: self._said[node_id] for node_id in list(self._said)[: self._batch]}
+        self._tried = self._due()[: self._batch]
+        said = {node_id: self._said[node_id] for node_id in self._tried}
         nodes: list[Node] = []
         for node_id, each in said.items():
             node = self._view.nodes.get(node_id)
@@ -161,7 +212,9 @@ class NodeWriter:
             stored = await self._commit(nodes[: _fitting(nodes)])
         except Conflict:
             return  # the control API changed one meanwhile; the view has it when we come round again
+        now = asyncio.get_running_loop().time()
         for node in stored:
+            self._rates.spend(node.id, now)
             before = self._view.nodes.get(node.id)
             self._view.put_node(node)
             if before is None or before.manager_addr != node.manager_addr:
@@ -188,5 +241,8 @@ def _put(node: Node) -> Put:
 
 
 def _fitting(nodes: list[Node]) -> int:
-    """Returns how many of them, from the first on, are one transaction."""
-    return len(next(cut(map(_put, nodes)), ()))
+    """Returns how many of them, from the first on, are one transaction: one, where some cannot be encoded."""
+    try:
+        return len(next(cut(map(_put, nodes)), ()))
+    except Exception:  # who it is turns out when each is written alone
+        return 1

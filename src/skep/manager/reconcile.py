@@ -2,6 +2,7 @@
 
 Single flight: a pass begins when the one before is durable, so deciders always see their own decisions.
 Level-triggered: what is marked twice is decided once; a mark too many costs a look.
+A service or node on which a decider fails is set aside (`asides`, `guard`): it costs nobody else a decision.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import structlog
 
 from skep.manager.alarms import Alarms
 from skep.manager.allocator import tasks as addresses
+from skep.manager.asides import AGAIN_MAX_S, AGAIN_MIN_S, Asides, costs_lead
 from skep.manager.commits import Committer
 from skep.manager.failures import Failures
+from skep.manager.marks import PASS_MAX, Marks
 from skep.manager.orchestrator import everywhere, jobs, replicated, slot
 from skep.manager.scheduler.place import Round
 from skep.manager.steps import Steps
 from skep.manager.task_events import TaskEvents
+from skep.model.aside import SERVICE, reason_of
 from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutService, PutTask
 from skep.model.service import Service
 from skep.model.states import RUNNING
@@ -31,11 +35,10 @@ log = structlog.get_logger()
 SLICE = 2_000  # slots decided before the loop breathes: 20 to 60 ms
 SCALE_SLICE = 4_000  # new tasks made and placed before it does; each slice looks at all slots there are
 LOOK_SLICE = 20_000  # changes that are looked at again before it does: 20 ms
-PASS_MAX = 120_000  # new tasks per pass: bounds a plan's memory; a larger service takes several passes
 RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
 
 
-class Reconciler:
+class Reconciler(Marks):
     """`mark_*` are called from anywhere on the loop and never wait."""
 
     def __init__(
@@ -45,76 +48,16 @@ class Reconciler:
         clock: Clock,
         new_id: NewId,
         task_events: TaskEvents | None = None,
+        asides: Asides | None = None,
     ) -> None:
-        self._view = view
+        super().__init__(view, Steps(view, new_id), asides or Asides(view, clock))
         self._committer = committer
         self._clock = clock
         self._new_id = new_id
         self._task_events = task_events
         self._alarms = Alarms(clock)
-        self._updating = Steps(view, new_id)
         self._failures = Failures()
-        self._wake = asyncio.Event()
-        self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
-        self._steps: dict[str, None] = {}  # services of which only the update or the job may go on
-        self._slots: dict[tuple[str, SlotKey], None] = {}
-        self._retry_pending = False
         self._retried_at = 0.0
-
-    # Marks
-
-    def mark_service(self, service_id: str) -> None:
-        """The service's own record changed: count, mode, version."""
-        self._updating.service_changed(service_id)
-        self._services[service_id] = None
-        for key in self._view.pending.get(service_id, ()):  # what they wait for may be asked no more
-            self._slots[service_id, key] = None
-        self._wake.set()
-
-    def mark_removed(self, service_id: str) -> None:
-        """The service is no more: all its slots are to be emptied."""
-        self._slots.update(dict.fromkeys((service_id, key) for key in self._view.slots.get(service_id, ())))
-        self.mark_service(service_id)
-        self._updating.service_removed(service_id)
-
-    def mark_slot(self, service_id: str, key: SlotKey) -> None:
-        self._slots[service_id, key] = None
-        self._touch(service_id, key)
-        self._wake.set()
-
-    def _touch(self, service_id: str, key: SlotKey) -> None:
-        """Something happened in a slot: an update or a job may go on."""
-        if self._updating.touch(service_id, key):
-            self._steps[service_id] = None
-
-    def mark_node(self, node_id: str) -> None:
-        """The node became ready, down, drained, relabelled, or is gone."""
-        for task in self._view.tasks_of_node(node_id):
-            self._slots[task.service_id, slot_key(task)] = None
-        for service in self._view.services.values():
-            if service.spec.is_everywhere:
-                self._slots[service.id, node_id] = None
-                if any(self._view.is_outdated(service, t) for t in self._view.slot(service.id, node_id)):
-                    self._services[service.id] = None  # a node that was paused has not been updated
-            if any(template.kin for template in service.templates):
-                self._services[service.id] = (
-                    None  # tasks that a change of placement left alone may have to go
-                )
-        self.mark_room()
-
-    def mark_room(self) -> None:
-        """Tasks that wait for a node may fit now."""
-        self._retry_pending = True
-        self._wake.set()
-
-    def mark_everything(self) -> None:
-        """A new leader looks at all there is."""
-        for service_id, slots in self._view.slots.items():
-            for key in slots:
-                self._slots[service_id, key] = None
-        for service_id in (*self._view.services, *self._view.removed):
-            self._services[service_id] = None
-        self._wake.set()
 
     def mark_failure(self, task: Task) -> None:
         """A task failed on its node: others are preferred for a while."""
@@ -125,16 +68,24 @@ class Reconciler:
         """How often tasks of a service failed on a node lately, by (service, node)."""
         return self._failures.counts()
 
-    def is_updating(self, service_id: str) -> bool:
-        return self._updating.is_updating(service_id)
-
     # The loop
 
     async def run(self) -> None:
         """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
+        again_s = AGAIN_MIN_S
         while True:
             await self._wait()
-            await self._pass()
+            try:
+                await self._pass()
+                again_s = AGAIN_MIN_S
+            except Exception as error:
+                if costs_lead(error):
+                    raise
+                # Of no service alone, or it would have been set aside: everything is looked at again.
+                log.exception("reconcile.pass_failed", again_in_s=again_s)
+                await asyncio.sleep(again_s)
+                again_s = min(again_s * 2, AGAIN_MAX_S)
+                self.mark_everything()
 
     async def _wait(self) -> None:
         """Returns when there is something to decide."""
@@ -143,9 +94,7 @@ class Reconciler:
             if self._services or self._steps or self._slots:
                 return
             waits = [self._until_retry()] if self._retry_pending else []
-            alarm_s = self._alarms.next_s()
-            if alarm_s is not None:
-                waits.append(alarm_s)
+            waits.extend(s for s in (self._alarms.next_s(), self._asides.next_s()) if s is not None)
             self._wake.clear()
             try:
                 async with asyncio.timeout(min(waits) if waits else None):
@@ -157,6 +106,11 @@ class Reconciler:
         return max(0.0, self._retried_at + RETRY_PENDING_S - asyncio.get_running_loop().time())
 
     def _ring(self) -> None:
+        for kind, object_id in self._asides.take_due():
+            if kind == SERVICE:
+                self._mark_whole(object_id)
+            elif self._guard.try_node(object_id):
+                self.mark_node(object_id)
         for service_id, key in self._alarms.ring():
             if key is None:
                 self._steps[service_id] = None
@@ -172,6 +126,7 @@ class Reconciler:
     async def _pass(self) -> None:
         now = self._clock.now()
         self._failures.forget_old(now)
+        self._guard.begin()
         round_ = Round(self._view, now, self.failures)
         changes: list[Change] = []
         decided: set[tuple[str, SlotKey]] = set()
@@ -179,18 +134,23 @@ class Reconciler:
         steps, self._steps = self._steps, {}
         for service_id in steps:
             service = self._view.services.get(service_id)
-            if service is not None and service_id not in services:
-                self._decide_step(service, now, round_, changes, decided)
+            if service is not None and service_id not in services and not self._is_aside(service_id):
+                with self._guard.of(service_id):
+                    self._decide_step(service, now, round_, changes, decided)
         wanted_total = 0
         for service_id in services:
-            wanted_total += await self._decide_service(
-                service_id, now, round_, changes, decided, wanted_total
-            )
+            if self._is_aside(service_id):
+                continue
+            with self._guard.of(service_id):
+                wanted_total += await self._decide_service(
+                    service_id, now, round_, changes, decided, wanted_total
+                )
         slots = self._take_slots()
         for start in range(0, len(slots), SLICE):
             self._decide_slots(slots[start : start + SLICE], now, round_, changes, decided)
             await asyncio.sleep(0)
         self._finish_removed(changes)
+        self._guard.sift(changes)
         if changes:
             for service_id in await self._committer.commit(changes):
                 self.mark_service(service_id)
@@ -198,17 +158,11 @@ class Reconciler:
                 self._look_again(changes[-LOOK_SLICE:])
                 del changes[-LOOK_SLICE:]
                 await asyncio.sleep(0)
+        self._guard.end()
+        self._asides.settle()
 
-    def _take_slots(self) -> list[tuple[str, SlotKey]]:
-        """Takes the marked slots; a pass with too many leaves the rest for the next."""
-        if len(self._slots) <= PASS_MAX:
-            slots, self._slots = list(self._slots), {}
-            return slots
-        slots = list(self._slots)[:PASS_MAX]
-        for key in slots:
-            del self._slots[key]
-        self._wake.set()
-        return slots
+    def _is_aside(self, service_id: str) -> bool:
+        return self._view.is_aside(SERVICE, service_id)
 
     async def _decide_service(
         self,
@@ -286,30 +240,38 @@ class Reconciler:
         changes: list[Change],
         decided: set[tuple[str, SlotKey]],
     ) -> None:
-        view = self._view
         wanted: list[NewTask] = []
         for service_id, key in slots:
             if (service_id, key) in decided:
                 self._slots[service_id, key] = None
                 self._wake.set()
                 continue
-            service = view.services.get(service_id)
-            if service is not None:
-                decide = jobs.decide_job_slot if service.spec.is_job else slot.decide_slot
-                plan = decide(view, service, key, now, self._new_id)
-                dropped = not plan.wanted and key in view.pending.get(service_id, {})
-                if dropped:
-                    view.drop_pending(service_id, key)
-                if dropped or plan.changes:
-                    self._touch(service_id, key)  # a node that was drained tells no update
-            elif service_id in view.removed:
-                plan = slot.decide_removed_slot(view, service_id, key, now)
-            else:
-                plan = Plan()
+            if self._guard.leaves_alone(service_id, key):
+                continue
+            try:
+                plan = self._decide_slot(service_id, key, now)
+            except Exception as error:
+                self._guard.failed(service_id, error)
+                continue
             changes.extend(plan.changes)
             wanted.extend(plan.wanted)
             self._alarms.set(plan.wake_at, service_id, key)
         self._place(wanted, round_, changes)
+
+    def _decide_slot(self, service_id: str, key: SlotKey, now: float) -> Plan:
+        view = self._view
+        service = view.services.get(service_id)
+        if service is None:
+            is_removed = service_id in view.removed
+            return slot.decide_removed_slot(view, service_id, key, now) if is_removed else Plan()
+        decide = jobs.decide_job_slot if service.spec.is_job else slot.decide_slot
+        plan = decide(view, service, key, now, self._new_id)
+        dropped = not plan.wanted and key in view.pending.get(service_id, {})
+        if dropped:
+            view.drop_pending(service_id, key)
+        if dropped or plan.changes:
+            self._touch(service_id, key)  # a node that was drained tells no update
+        return plan
 
     def _place(
         self, wanted: list[NewTask] | tuple[NewTask, ...], round_: Round, changes: list[Change]
@@ -317,8 +279,11 @@ class Reconciler:
         """Returns how many have a node; the view holds the others as pending."""
         if not wanted:
             return 0
-        placement = round_.place(wanted)
-        placed, waiting = addresses.give(self._view, placement.placed)
+        try:
+            placement = round_.place(wanted)
+            placed, waiting = addresses.give(self._view, placement.placed)
+        except Exception as error:
+            return self._place_apart(wanted, round_, changes, error)
         changes.extend(PutTask(task) for task in placed)
         events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for pending in (*placement.pending, *waiting):
@@ -326,6 +291,26 @@ class Reconciler:
                 events.waits(self._view.pending_ids.get(pending.id), pending)
             self._view.put_pending(pending)
         return len(placed)
+
+    def _place_apart(
+        self,
+        wanted: list[NewTask] | tuple[NewTask, ...],
+        round_: Round,
+        changes: list[Change],
+        error: Exception,
+    ) -> int:
+        """Placing these has failed: finds the service that it was by placing those of each alone."""
+        self._guard.release({new.id for new in wanted})
+        of_services: dict[str, list[NewTask]] = {}
+        for new in wanted:
+            of_services.setdefault(new.service_id, []).append(new)
+        if len(of_services) > 1:
+            self._retry_pending = True  # what the failed try has given away counts as taken in this pass
+            return sum(self._place(alone, round_, changes) for alone in of_services.values())
+        (service_id,) = of_services
+        self._guard.failed(service_id, error)
+        self._guard.show_waiting(wanted, reason_of(error))
+        return 0
 
     def _finish_removed(self, changes: list[Change]) -> None:
         """Forgets removed services whose last task is gone (by the pass before this one)."""

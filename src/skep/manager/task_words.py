@@ -18,7 +18,7 @@ from skep.model.states import (
     STARTING,
     is_terminal,
 )
-from skep.model.task import PendingTask, Task, assigned_status
+from skep.model.task import PendingTask, Task, assigned_status, known_time
 from skep.store.view import View, slot_key
 
 
@@ -139,11 +139,11 @@ def _newest(view: View, task: Task) -> Task | None:
 
 
 def time_text(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(known_time(at)))
 
 
 def ago_text(at: float, now: float) -> str:
-    passed = max(0, int(now - at))
+    passed = max(0, int(now - known_time(at)))
     for unit, step in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if passed >= 2 * step:
             return f"{passed // step} {unit} ago"

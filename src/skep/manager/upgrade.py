@@ -17,15 +17,16 @@ BATCH_OPS = 500  # half of OPS_MAX: compares count too
 async def upgrade(store: Store, fence: Fence) -> None:
     """Writes what is to be sealed again, sealed, and the schema's number after all of it.
 
-    Nothing is done in a store of this schema. A crash in between leaves the old number, and the next leader
-    does all of it again. Errors: `Corrupt` (a newer skep's store), `Conflict`, `Denied`, `Unavailable`.
+    Nothing is done in a store of this schema. What cannot be opened is left as it is. A crash in between
+    leaves the old number, and the next leader does all of it again. Errors: `Corrupt` (a newer skep's store),
+    `Conflict`, `Denied`, `Unavailable`.
     """
     schema = await _pair(store, codec.SCHEMA_KEY)
     if schema is None or codec.check_schema(schema.value) >= codec.SCHEMA_VERSION:
         return
     pairs, _ = await store.load(codec.PREFIX)
     known = {pair.key: pair.revision for pair in pairs}
-    rewritten = [Put(pair.key, pair.value) for pair in pairs if codec.is_sealed_key(pair.key)]
+    rewritten = [Put(p.key, p.value) for p in pairs if codec.is_sealed_key(p.key) and not p.trouble]
     try:
         for part in cut(rewritten, BATCH_OPS):
             # Not `commit_known`: a value looks the same opened, sealed or not. Who is in doubt begins anew.

@@ -16,11 +16,15 @@ import re
 
 from msgspec import Struct
 
+from skep.model.constraint import is_self_reported, parse_constraint
 from skep.model.docker_socket import wants_engine
+from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid
 
 DEVICE, GPUS, PRIVILEGED = "skep.device", "skep.gpus", "skep.privileged"
-ALLOW_DEVICES, ALLOW_PRIVILEGED = "allow-devices", "allow-privileged"  # the settings' names
+# The settings' names.
+ALLOW_DEVICES, ALLOW_PRIVILEGED = "allow-devices", "allow-privileged"
+ALLOW_SELF_REPORTED = "allow-self-reported-constraints"
 DEVICES_MAX = 64  # of one service; each is a rule in the kernel's list
 GPUS_MAX = 1024
 _PERMISSIONS = re.compile(r"r?w?m?")
@@ -91,6 +95,24 @@ def check_allowed(access: HostAccess | None, devices: bool, privileged: bool) ->
                 f"this swarm does not allow services {what}: its setting {setting} is off."
                 f" `skep cluster set {setting}=on` on a manager turns it on"
             )
+
+
+def check_constraints(spec: ServiceSpec, before: ServiceSpec | None) -> None:
+    """Checks a service of a swarm that does not let nodes say which services they get. What the service was
+    placed by before may stay: it can be scaled, and runs on. Errors: `Denied`, naming the constraint."""
+    known = _constraints(before) if before is not None else []
+    for text in _constraints(spec):
+        if text not in known and is_self_reported(parse_constraint(text).key):
+            raise Denied(
+                f"this swarm does not allow constraints on what nodes say of themselves, as '{text[:100]}':"
+                f" its setting {ALLOW_SELF_REPORTED} is off. What managers say is node.id, node.role and"
+                f" node.labels.NAME; `skep cluster set {ALLOW_SELF_REPORTED}=on` on a manager turns it on"
+            )
+
+
+def _constraints(spec: ServiceSpec) -> list[str]:
+    placement = spec.task_template.placement
+    return placement.constraints if placement is not None else []
 
 
 def _device(label: str, text: str) -> Device:

@@ -119,6 +119,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     version: int = 0
     allow_devices: bool = False  # services may have devices and GPUs of their nodes (`model.access`)
     allow_privileged: bool = False  # services may have everything of their nodes
+    allow_self_reported_constraints: bool = True  # services may be placed by what nodes say of themselves
 
     def __repr__(self) -> str:
         """Whatever prints a cluster (a log, a trace) shows none of its keys."""

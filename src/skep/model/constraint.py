@@ -79,6 +79,15 @@ def value_of(key: str, node: Node) -> str | None:
     return known.get(lower)
 
 
+def is_self_reported(key: str) -> bool:
+    """True for what a node says of itself: who holds its certificate may say what he likes. Its id, its role
+    and its labels are the managers' word; its address is where its connection comes from."""
+    lower = key.lower()
+    return lower in ("node.hostname", "node.platform.os", "node.platform.arch") or lower.startswith(
+        _ENGINE_LABEL
+    )
+
+
 def is_spread(descriptor: str) -> bool:
     """True for what a preference can spread over: a label of the node or of its engine. Docker takes any
     other descriptor, and acts on none."""

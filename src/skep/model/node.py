@@ -73,12 +73,20 @@ class NodeTls(Struct, frozen=True):
 UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 
+ENGINE_SILENT = "engine does not answer"  # the message of a node that is heard from, down or unknown
+
+
 class NodeStatus(Struct, frozen=True):
     """Whether a node is heard from. Written by the dispatcher, in the leader's memory."""
 
     state: str  # unknown (after a change of leader, until its grace ends) | ready | down
     message: str = ""
     since: float = 0.0
+
+    @property
+    def engine_is_silent(self) -> bool:
+        """True for a node that has a session, and an engine that does not answer."""
+        return self.message == ENGINE_SILENT
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

@@ -11,6 +11,13 @@ from msgspec import Struct
 from .generic import Claim
 from .states import ASSIGNED, NEW, STATE_NAMES
 
+TIME_MAX_S = 253_402_300_799.0  # the end of the year 9999, as clients of Docker's API read times
+
+
+def known_time(at: float) -> float:
+    """Returns the time, or 0 for what is none: a store may hold what was never checked."""
+    return at if 0.0 <= at <= TIME_MAX_S else 0.0
+
 
 class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """What was last observed of a task. Written by its agent (above ASSIGNED)."""
@@ -27,7 +34,8 @@ class TaskStatus(Struct, frozen=True, gc=False, array_like=True, omit_defaults=T
 
     @property
     def state_name(self) -> str:
-        return STATE_NAMES[self.state]
+        """Returns Docker's word for the state. A store of an earlier skep may hold one that nobody knows."""
+        return STATE_NAMES.get(self.state, "orphaned")
 
 
 class TaskAddress(Struct, frozen=True, gc=False, array_like=True):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.model.node import NodeDescription
+from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Invalid
 
 
@@ -62,7 +63,7 @@ def decode_from_node(frame: bytes) -> GetCa | Enrol:
     """Errors: `Invalid`."""
     try:
         return _from_node.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of enrolment: {error}") from error
 
 
@@ -70,5 +71,5 @@ def decode_from_manager(frame: bytes) -> Ca | Enrolled | Refused:
     """Errors: `Invalid`."""
     try:
         return _from_manager.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of enrolment: {error}") from error

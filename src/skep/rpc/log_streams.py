@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.rpc.link import FrameLink
+from skep.rpc.messages import UNREADABLE
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OPEN_S, Answer, StreamOpened, StreamRefused
 from skep.runtime.errors import Invalid, SkepError, Unavailable
@@ -60,7 +61,7 @@ def logs_brought(frame: bytes) -> PublishLogs | None:
     """Returns what a connection's first frame brings; None where it is something else."""
     try:
         return _question.decode(frame)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.rpc.link import FrameLink, connect
+from skep.rpc.messages import UNREADABLE
 from skep.rpc.port import Connection
 from skep.runtime.errors import Denied, SkepError, Unavailable
 
@@ -54,7 +55,7 @@ def stream_asked_for(frame: bytes) -> OpenStream | None:
     """Returns what a connection's first frame asks for; None where it is no stream."""
     try:
         return _question.decode(frame)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -136,7 +137,7 @@ class Answer:
             if isinstance(answer, StreamRefused):
                 raise Denied(answer.reason)
             self.link.hand_over(self._successor)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             self.opened.set_exception(Unavailable("the other end does not answer as a manager"))
         except SkepError as error:
             self.opened.set_exception(error)

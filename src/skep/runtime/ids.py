@@ -16,6 +16,8 @@ _BASE = len(_CHUNKS)
 NewId = Callable[[], str]
 
 _ID = re.compile(f"[{_DIGITS}]{{{_LENGTH}}}")
+_HOSTNAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")  # never an option of a command
+HOSTNAME_MAX = 255  # DNS's; Linux has 64
 
 
 def is_id(text: str) -> bool:
@@ -41,3 +43,8 @@ def id_source(rng: random.Random) -> NewId:
 def system_rng() -> random.Random:
     """A generator for ids and jitter, seeded by the operating system; keys come from `secrets`."""
     return random.Random(secrets.randbits(128))
+
+
+def is_hostname(text: str) -> bool:
+    """Returns whether it can be the name of a machine; what people do with one, a script does as safely."""
+    return len(text) <= HOSTNAME_MAX and _HOSTNAME.fullmatch(text) is not None

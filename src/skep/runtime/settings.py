@@ -17,12 +17,13 @@ import msgspec
 from msgspec import Struct, field
 
 from skep.runtime.errors import Invalid
+from skep.runtime.ids import is_hostname
 
 PREFIX = "SKEPD_"
 DEFAULT_HOST = "unix:///run/skep/skep.sock"
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 _LISTS = frozenset({"host"})
-_BOOLS = frozenset({"tlsverify"})
+_BOOLS = frozenset({"tlsverify", "safe_mode"})
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "swarm"  # what containers get that bind /var/run/docker.sock: skepd's, or the engine's
     )
     etcd: str = "etcd"  # the etcd to run on managers
+    safe_mode: bool = False  # the API is up, nothing is decided: to remove what keeps managers from leading
     log_level: str = "info"  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, json
 
@@ -110,6 +112,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _check(settings: Settings) -> None:
     if settings.engine != "simulated" and not settings.engine.startswith("unix://"):
         raise Invalid(f"--engine must be unix://PATH or simulated, not '{settings.engine}'")
+    if not is_hostname(settings.hostname):
+        raise Invalid(
+            f"'{settings.hostname}' cannot be a node's host name: letters, digits, '.', '-' and '_' make one"
+            " (--name gives another than the machine's)"
+        )
     for host in settings.host:
         if not host.startswith(("unix://", "tcp://")):
             raise Invalid(f"--host must be unix://PATH or tcp://ADDR:PORT, not '{host}'")

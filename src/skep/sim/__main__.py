@@ -25,6 +25,7 @@ from skep.sim.violation import Violation
 @click.option("--incidents", default=Options(0).incidents, show_default=True)
 @click.option("--steps", default=Options(0).steps, show_default=True, help="What users do in that time.")
 @click.option("--images-missing", is_flag=True, help="Some updates are to images that are nowhere.")
+@click.option("--freezes", is_flag=True, help="Engines answer nothing for a while.")
 @click.option("--follows", is_flag=True, help="Somebody follows logs all the time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Try the other seeds after one that fails.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the cluster's own logs.")

@@ -82,6 +82,8 @@ class Never:
         """What is contained, for one node, is a mistake all the same."""
         if leader is not None and leader.sessions.failures:
             raise Violation("the leader failed over what a node said, or over its silence: -v shows where")
+        for aside in leader.view.asides.values() if leader is not None else ():
+            raise Violation(f"the leader has set {aside.kind} {aside.id} aside: {aside.reason}")
 
     def _no_completion_is_lost(self, before: Picture, after: Picture) -> None:
         """What a job has done stays done, until it is run again."""

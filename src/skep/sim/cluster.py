@@ -20,7 +20,7 @@ from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
 from skep.sim.checkers import Never, what_is_missing
-from skep.sim.faults import MANAGERS_ONLY, Incident, draw_incidents
+from skep.sim.faults import MANAGERS_ONLY, Incident, draw_freezes, draw_incidents
 from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host
@@ -40,6 +40,7 @@ CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
 TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
+FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
 
 
@@ -55,6 +56,7 @@ class Options(Struct, frozen=True):
     fail_rate: float = 0.02
     crash_rate_per_hour: float = 2.0
     images_missing: bool = False  # of the updates that fail some are to images that are nowhere
+    freezes: bool = False  # engines answer nothing for a while
     follows: bool = False  # somebody follows logs all the time; costs as much again
 
 
@@ -104,6 +106,8 @@ class Simulation:
             background.append(asyncio.ensure_future(self._followers.run()))
         watch = asyncio.ensure_future(self._watch())
         incidents = draw_incidents(self._child_rng(), options.incidents, options.period_s)
+        if options.freezes:
+            incidents += draw_freezes(self._child_rng(), FREEZES, options.period_s)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
         works += [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._come_and_go())]
         try:
@@ -319,6 +323,7 @@ class Simulation:
             fail_rate=self._options.fail_rate,
             crash_rate_per_hour=self._options.crash_rate_per_hour,
             generic=DEVICES,
+            can_freeze=self._options.freezes,
         )
         clock = LoopClock(EPOCH_S)
         host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())

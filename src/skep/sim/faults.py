@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.runtime.errors import Conflict, OutcomeUnknown, Unavailable
 from skep.store.memory import StoreFaults
@@ -30,13 +31,14 @@ KINDS = (
     "disk-hung",  # a manager's etcd waits for its disk
     "store-flaky",  # etcd refuses, or its answers are lost
 )
+ENGINE_FROZEN = "engine-frozen"  # a machine's engine answers nothing; only where it is asked for
 MANAGERS_ONLY = ("etcd", "disk-lost", "disk-slow", "disk-hung")
 AIMS = ("any", "manager", "leader")
 
 
 class Incident(Struct, frozen=True):
-    """One fault, of `KINDS`, of a host as `AIMS` says: `target` is a number, taken modulo the hosts. `size`
-    is from -1 to 1, `seed` for what else is drawn."""
+    """One fault, of `KINDS` or `ENGINE_FROZEN`, of a host as `AIMS` says: `target` is a number, taken modulo
+    the hosts. `size` is from -1 to 1, `seed` for what else is drawn."""
 
     at_s: float
     kind: str
@@ -62,6 +64,12 @@ def draw_incidents(rng: random.Random, count: int, period_s: float) -> list[Inci
         for _ in range(count)
     ]
     return sorted(found, key=lambda incident: incident.at_s)
+
+
+def draw_freezes(rng: random.Random, count: int, period_s: float) -> list[Incident]:
+    """Returns engines that freeze, for longer and for shorter than they are waited for."""
+    drawn = draw_incidents(rng, count, period_s)
+    return [replace(each, kind=ENGINE_FROZEN, aim="any", for_s=rng.uniform(5, 90)) for each in drawn]
 
 
 class FlakyStore(StoreFaults):

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 
-from skep.sim.faults import Incident
+from skep.sim.faults import ENGINE_FROZEN, Incident
 from skep.sim.hosts import Host
 from skep.sim.net import Cut
 from skep.sim.world import World
@@ -38,6 +38,8 @@ class Troubles:
             await asyncio.sleep(for_s)
             host.place.thaw()
             self._end(host)
+        elif kind == ENGINE_FROZEN:
+            await self._freeze(host, for_s)
         elif kind in ("reset", "half-open"):
             await self._lose_connections(kind, host, for_s)
         elif kind == "clock":
@@ -47,6 +49,15 @@ class Troubles:
             host.clock.offset_s -= offset_s
         else:
             await self._store(kind, host, for_s)
+
+    async def _freeze(self, host: Host, for_s: float) -> None:
+        self._begin(host)
+        engine = host.executor
+        engine.freeze()
+        await asyncio.sleep(for_s)
+        if host.executor is engine:  # the machine may have lost its power meanwhile
+            engine.thaw()
+        self._end(host)
 
     async def _store(self, kind: str, host: Host, for_s: float) -> None:
         peer, faults = host.peer, self._world.faults

@@ -12,6 +12,7 @@ what is restored is a new cluster that shares no history with the one it was tak
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,8 @@ def header_of(
         if pair.key == codec.SCHEMA_KEY:
             schema = int(pair.value)
         elif codec.is_bucket(pair.key):
-            tasks += len(msgspec.msgpack.decode(pair.value, type=list[msgspec.Raw]))
+            with contextlib.suppress(msgspec.MsgspecError):  # a value that cannot be read is kept as it is
+                tasks += len(msgspec.msgpack.decode(pair.value, type=list[msgspec.Raw]))
         elif codec.is_service(pair.key):
             services += 1
         elif codec.is_node(pair.key):

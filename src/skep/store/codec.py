@@ -164,7 +164,7 @@ def encode_bucket(tasks: Iterable[Task]) -> bytes:
 
 def decode_bucket(key: str, value: bytes, revision: int) -> list[Task]:
     """Returns the tasks stored under a bucket's key. Errors: `Corrupt`."""
-    node_id, service_id = key[len(_TASKS) :].split("/")
+    node_id, service_id = bucket_ids(key)
     try:
         stored = _decode_bucket(value)
     except msgspec.MsgspecError as error:
@@ -203,7 +203,13 @@ def check_schema(value: bytes | None) -> int:
     """Returns the schema's version; refuses a store that a newer skep has written. Errors: `Corrupt`."""
     if value is None:
         return SCHEMA_VERSION
-    found = int(value)
+    try:
+        found = int(value)
+    except ValueError:
+        raise Corrupt(
+            f"the store's key {SCHEMA_KEY} cannot be read: it holds no number. Restore the swarm from a"
+            " backup"
+        ) from None
     if found > SCHEMA_VERSION:
         raise Corrupt(
             f"this swarm's store has schema version {found}; this skepd knows versions up to"
@@ -215,6 +221,19 @@ def check_schema(value: bytes | None) -> int:
 def is_sealed_key(key: str) -> bool:
     """True for what may hold secrets: the CA's key and tokens, services' environments, secrets, configs."""
     return key == CLUSTER_KEY or key.startswith((_SERVICES, _REMOVED, *_MATERIALS))
+
+
+def bucket_ids(key: str) -> tuple[str, str]:
+    """Returns the node's and the service's id of a bucket's key. Errors: `Corrupt`."""
+    node_id, slash, service_id = key.removeprefix(_TASKS).partition("/")
+    if not (slash and node_id and service_id) or "/" in service_id:
+        raise Corrupt(f"the store's key {key} names no node and service")
+    return node_id, service_id
+
+
+def id_of(key: str) -> str:
+    """Returns the last part of a key: an object's id."""
+    return key.rpartition("/")[2]
 
 
 def kind_of(key: str) -> str:

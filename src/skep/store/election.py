@@ -125,7 +125,7 @@ class Campaign:
             self._answered_since = now
         held = next((pair for pair in pairs if pair.key == self._key), None)
         if held is not None and self._is_alive(held, now):
-            self.holder = self.other = held.value.decode()
+            self.holder = self.other = held.value.decode(errors="replace")
             return None
         self.holder = ""
         if not stand or (held is not None and not await self._depose(held)):
@@ -142,7 +142,7 @@ class Campaign:
 
     async def _depose(self, held: KeyValue) -> bool:
         """Ends a leadership that was not renewed since it was seen; False where it was after all."""
-        log.warning("leadership.silent", leader=held.value.decode())
+        log.warning("leadership.silent", leader=held.value.decode(errors="replace"))
         silent = (Compare(held.key, held.revision),)
         return await self._write(Txn((Delete(held.key),), compares=silent)) is not None
 

@@ -5,6 +5,7 @@ Everything handed out is frozen or must not be changed by the reader. `store.vie
 
 from __future__ import annotations
 
+from skep.model.aside import NODE, SERVICE, Aside, AsideKey, Unreadable
 from skep.model.attachment import Attachment
 from skep.model.cluster import Cluster
 from skep.model.material import KINDS, Material
@@ -41,10 +42,25 @@ class Objects:
         self.claims = Claims()  # addresses and ports that are given out
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self._demands: dict[tuple[str, int], Demand] = {}
+        self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about
+        self.quarantine: dict[str, Unreadable] = {}  # key -> what of the store cannot be read
+        self.half_known: set[str] = set()  # nodes of whose tasks some cannot be read
         for network in PREDEFINED:
             self.put_network(network)
 
     # Reading
+
+    def is_aside(self, kind: str, object_id: str) -> bool:
+        """True while nothing is decided about a service or node."""
+        return bool(self.asides) and (kind, object_id) in self.asides
+
+    def why_aside(self, service_id: str, node_id: str = "") -> str:
+        """Returns why nothing is decided about a task of that service on that node; an empty text where it
+        is."""
+        if not self.asides:
+            return ""
+        aside = self.asides.get((SERVICE, service_id)) or self.asides.get((NODE, node_id))
+        return aside.sentence if aside is not None else ""
 
     def node_state(self, node_id: str) -> NodeStatus:
         return self.node_status.get(node_id, NODE_UNKNOWN)

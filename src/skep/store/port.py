@@ -13,11 +13,13 @@ from msgspec import Struct
 
 
 class KeyValue(Struct, frozen=True, gc=False):
-    """One stored key. `revision` is the store-wide revision of its last write (etcd: mod_revision)."""
+    """One stored key. `revision` is the store-wide revision of its last write (etcd: mod_revision). `trouble`
+    says why a value cannot be opened, which is empty then."""
 
     key: str
     value: bytes
     revision: int
+    trouble: str = ""
 
 
 class Put(Struct, frozen=True, gc=False):

@@ -14,10 +14,15 @@ from skep.store import codec
 from skep.store.port import Delete, KeyValue, Put, Store, Txn
 from skep.store.seal import Sealer, is_sealed
 
+_NOT_SEALED = (
+    "the store's key {} is not sealed, as it should be: it was not written by skep. Restore the store from a"
+    " backup"
+)
+
 
 class SealedStore:
     """Fulfils `Store` over `inner`. Values that an earlier skep left unsealed are read until the store's
-    schema says that everything is sealed; after that they are refused."""
+    schema says that everything is sealed; after that they are in trouble, as what does not open is."""
 
     def __init__(self, inner: Store, sealer: Sealer) -> None:
         self._inner = inner
@@ -25,7 +30,8 @@ class SealedStore:
         self._all_sealed = False
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
-        """Errors: also `Corrupt` for what cannot be opened, or should be sealed and is not."""
+        """What cannot be opened, or should be sealed and is not, comes empty and with its `trouble`: one bad
+        value must not cost the others. Errors: also `Corrupt` for a newer skep's store."""
         pairs, revision = await self._inner.load(prefix)
         for pair in pairs:
             if pair.key == codec.SCHEMA_KEY:
@@ -48,10 +54,10 @@ class SealedStore:
         if not codec.is_sealed_key(pair.key):
             return pair
         if not is_sealed(pair.value):
-            if self._all_sealed:
-                raise Corrupt(
-                    f"the store's key {pair.key} is not sealed, as it should be: it was not written by skep."
-                    " Restore the store from a backup"
-                )
-            return pair
-        return replace(pair, value=self._sealer.open(pair.value, pair.key))
+            if not self._all_sealed:
+                return pair
+            return replace(pair, value=b"", trouble=_NOT_SEALED.format(pair.key))
+        try:
+            return replace(pair, value=self._sealer.open(pair.value, pair.key))
+        except Corrupt as error:
+            return replace(pair, value=b"", trouble=str(error))

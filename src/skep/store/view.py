@@ -101,6 +101,15 @@ class View(Objects):
     def bucket(self, node_id: str, service_id: str) -> dict[str, Task]:
         return self.buckets.get(node_id, {}).get(service_id, {})
 
+    def is_half_known(self, node_id: str) -> bool:
+        """True where some of the node's tasks, or what they run, cannot be read from the store."""
+        if not self.quarantine:
+            return False
+        if node_id in self.half_known:
+            return True
+        known = (self.services, self.removed)
+        return any(all(each not in of for of in known) for each in self.buckets.get(node_id, ()))
+
     def is_excess(self, task: Task) -> bool:
         """True for a task that its node has no room for any more: it became smaller (`store.excess`). A node
         that is paused keeps what it has."""

@@ -137,7 +137,7 @@ class Bridges:
     async def listed(self, network_id: str = "") -> list[Json]:
         """Returns the engine's networks that stand for the swarm's, or for one of them."""
         label = f"{COPY_LABEL}={network_id}" if network_id else COPY_LABEL
-        return await self._calls.call(lambda: self._engine.networks(label))
+        return await self._calls.look(lambda: self._engine.networks(label))
 
     async def ensure(self, network: TaskNetwork, gateway: str) -> str:
         """Returns the name of the engine's network that stands for the swarm's; it is there by now. Errors:
@@ -180,7 +180,7 @@ class Bridges:
     async def _configuration(self, name: str) -> Json:
         """Returns what was made here with `network create --config-only`. Errors: `EngineError`, in the
         engine's words."""
-        found = await self._calls.call(lambda: self._engine.configuration(name))
+        found = await self._calls.look(lambda: self._engine.configuration(name))
         if found is None:
             raise EngineError(404, f'configuration network "{name}" does not exist')
         return found
@@ -214,7 +214,7 @@ class Bridges:
 
     async def _remove_copy(self, copy: Json) -> None:
         """Unless a node that shares this engine needs it, or a single container, which may be stopped."""
-        listed = await self._calls.call(lambda: self._engine.containers_on(copy))
+        listed = await self._calls.look(lambda: self._engine.containers_on(copy))
         if any(self._needs_networks(each) for each in listed):
             return
         try:

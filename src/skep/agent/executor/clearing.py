@@ -84,7 +84,7 @@ class Clearing:
 
     async def _remove(self, container: str) -> None:
         try:
-            async with self._calls.gate:
+            async with self._calls.changes.one():
                 await asyncio.wait_for(self._engine.remove(container), GIVE_UP_S)
         except TimeoutError:
             self._refused[container] = f"the engine did not answer within {GIVE_UP_S:.0f} s"

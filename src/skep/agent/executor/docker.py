@@ -78,7 +78,7 @@ class DockerExecutor:
         self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._late_until = 0.0  # loop time: something that was being made may come as late
         self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
 
@@ -87,12 +87,20 @@ class DockerExecutor:
         self._watch.report = report
         self._files.start(node_id)
         self._platform = (await self.describe()).platform
-        if node_id and self._watcher is None:
-            self._watcher = asyncio.ensure_future(self._watch.watch(self._node_filter))
+        if node_id and not self._watchers:
+            watching = (self._watch.watch, self._watch.look_again)
+            self._watchers = [asyncio.ensure_future(watch(self._node_filter)) for watch in watching]
 
     @property
     def looks_again_s(self) -> float | None:
         return LOOKS_AGAIN_S
+
+    @property
+    def can_freeze(self) -> bool:
+        return True
+
+    async def ping(self, wait_s: float) -> None:
+        await self._engine.ping(wait_s)
 
     async def describe(self) -> NodeDescription:
         return await self._engine.describe(self._hostname)
@@ -143,17 +151,15 @@ class DockerExecutor:
         return task_logs(self._engine, labels, since, options, limit)
 
     async def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        for work in self._works.values():
+        for work in (*self._watchers, *self._works.values()):
             work.cancel()
         if self._asides:
             await asyncio.wait(self._asides, timeout=CLOSE_S)
-        works = [*self._works.values(), *self._asides, *([self._watcher] if self._watcher else [])]
+        works = [*self._works.values(), *self._asides, *self._watchers]
         for work in works:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
-        self._watcher = None
+        self._watchers = []
         self._watch.clear()
         self._bridges.clear()
         await self._engine.close()
@@ -173,7 +179,7 @@ class DockerExecutor:
     async def _give_up(self) -> None:
         """Ends what is under way; nothing begins any more."""
         self._is_over = True
-        under_way = {*self._works.values(), *self._asides, *([self._watcher] if self._watcher else [])}
+        under_way = {*self._works.values(), *self._asides, *self._watchers}
         for work in under_way:
             work.cancel()
         if under_way:  # an engine that is just creating a container answers first
@@ -182,7 +188,7 @@ class DockerExecutor:
                 self._late_until = asyncio.get_running_loop().time() + CALL_S
         for work in under_way:
             work.cancel()
-        self._watcher = None
+        self._watchers = []
 
     @property
     def _node_filter(self) -> str:
@@ -225,7 +231,7 @@ class DockerExecutor:
     async def _create(self, context: TaskContext) -> str:
         """Returns the id of the task's container, on its networks."""
         task_id, name = context.task.id, container_name(context)
-        version = await self._calls.call(self._engine.api_version)
+        version = await self._calls.look(self._engine.api_version)
         body = await self._body(context, version)
         place_socket(body, context, self._docker_socket())
         body["HostConfig"]["Mounts"] += await self._files.write(context, self._platform)
@@ -239,7 +245,7 @@ class DockerExecutor:
             # An earlier try whose answer was lost, or an earlier process, created it.
             if not is_name_taken(error):
                 raise
-            found = await self._calls.call(lambda: self._engine.inspect(name))
+            found = await self._calls.look(lambda: self._engine.inspect(name))
             if found is None or (found["Config"]["Labels"] or {}).get(TASK_LABEL) != task_id:
                 raise
             container_id = str(found["Id"])
@@ -262,6 +268,9 @@ class DockerExecutor:
         with self._watch.starting(task_id, name):
             try:
                 await self._calls.to_the_end(lambda: self._start_once(name))
+            except asyncio.CancelledError:
+                self._watch.doubt(task_id)
+                raise
             except EngineError as error:
                 if not context.task.addresses or not is_network_gone(error):
                     raise
@@ -285,25 +294,25 @@ class DockerExecutor:
         grace_ns = spec.stop_grace_period if spec is not None else None
         grace_s = STOP_GRACE_S if grace_ns is None else grace_ns / 1e9
         target = self._watch.container_of(task_id) or container_name(context)
-        await self._calls.insist(lambda: self._engine.stop(target, grace_s), self._calls.stop_gate)
+        await self._calls.insist(lambda: self._engine.stop(target, grace_s), self._calls.stops)
         self._watch.say(task_id, SHUTDOWN, "shutdown", exit_code=await self._watch.exit_code(target))
 
     async def _remove(self, context: TaskContext) -> None:
         name = container_name(context)
-        await self._calls.insist(lambda: self._engine.remove(name), self._calls.gate)
+        await self._calls.insist(lambda: self._engine.remove(name), self._calls.changes)
         self._forget(context.task.id)
 
     async def _remove_leftover(self, task_id: str, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await asyncio.wait([former])
         labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
-        for listed in await self._calls.call(lambda: self._engine.containers(*labels)):
+        for listed in await self._calls.look(lambda: self._engine.containers(*labels)):
             await self._end(listed["Id"])
         self._forget(task_id)
 
     async def _end(self, container: str) -> None:
-        await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
-        await self._calls.insist(lambda: self._engine.remove(container), self._calls.gate)
+        await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stops)
+        await self._calls.insist(lambda: self._engine.remove(container), self._calls.changes)
 
     def _finished(self, task_id: str, done: asyncio.Task[None]) -> None:
         if self._works.get(task_id) is done:

@@ -33,6 +33,7 @@ from skep.model.spec import Platform
 from skep.runtime.errors import Invalid, Unavailable
 
 CALL_S = 120.0  # creating a container on a busy engine with a hundred others takes seconds
+LOOK_S = 30.0  # for what changes nothing: milliseconds, and seconds behind a container that is being made
 CONNECT_S = 5.0  # a unix socket answers at once or its backlog is full
 PULL_SILENCE_S = 300.0  # between two lines of progress; a whole pull may take as long as it needs
 STOP_GRACE_MAX_S = 3600.0
@@ -41,6 +42,7 @@ LOG_BUFFER_BYTES = 32 << 10  # twice this is read ahead of a slow reader; there 
 
 log = structlog.get_logger()
 
+_PING = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 Json = dict[str, Any]
@@ -67,6 +69,20 @@ class EngineClient:
             spoken = (int(found[1]), int(found[2])) if found is not None else OLDEST
             self._version = min(max(spoken, OLDEST), NEWEST)
         return self._version
+
+    async def ping(self, wait_s: float) -> None:
+        """Asks over a connection of its own, which no other call holds up. Errors: `Unavailable` where the
+        engine does not answer within `wait_s`, or not well."""
+        with self._translated():
+            async with asyncio.timeout(wait_s):
+                reader, writer = await asyncio.open_unix_connection(self._socket_path)
+                try:
+                    writer.write(_PING)
+                    first = await reader.readline()
+                finally:
+                    writer.close()
+            if b" 200 " not in first:
+                raise OSError(f"it answers a ping with {first.decode(errors='replace').strip()!r}")
 
     async def close(self) -> None:
         """Ends every call under way; the next call connects anew."""
@@ -247,6 +263,7 @@ class EngineClient:
         body: Json | None = None,
         wait_s: float = CALL_S,
     ) -> Json:
+        wait_s = LOOK_S if method == "GET" else wait_s
         timeout = aiohttp.ClientTimeout(total=wait_s, sock_connect=CONNECT_S)
         async with await self._request(method, path, parameters, body, timeout) as answer:
             with self._translated():
@@ -258,7 +275,7 @@ class EngineClient:
         path: str,
         parameters: dict[str, str] | None = None,
         body: Json | None = None,
-        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S),
+        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=LOOK_S, sock_connect=CONNECT_S),
         headers: dict[str, str] | None = None,
         buffer: int = LINE_MAX_BYTES,
         is_versioned: bool = True,
@@ -297,9 +314,10 @@ class EngineClient:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             cause = str(error) or type(error).__name__
             self._version = None  # it may be replaced by another
-            raise Unavailable(
-                f"the Docker Engine at unix://{self._socket_path} cannot be reached: {cause}. Is it running?"
-            ) from error
+            where = f"the Docker Engine at unix://{self._socket_path}"
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"{where} does not answer") from error
+            raise Unavailable(f"{where} cannot be reached: {cause}. Is it running?") from error
 
 
 @contextlib.contextmanager

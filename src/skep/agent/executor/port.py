@@ -100,6 +100,15 @@ class Executor(Protocol):
         """How often what the node is may be worth looking at; None where it never changes."""
         ...
 
+    @property
+    def can_freeze(self) -> bool:
+        """False where the engine always answers: nobody need ask."""
+        ...
+
+    async def ping(self, wait_s: float) -> None:
+        """Errors: `Unavailable` where the engine does not answer within `wait_s`."""
+        ...
+
     async def describe(self) -> NodeDescription:
         """Returns what the node is: host name, platform, resources, engine."""
         ...

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ from skep.model.spec import Platform
 from skep.model.states import COMPLETE, FAILED, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
 from skep.rpc.log_frames import HEADER
 from skep.runtime.clock import Clock
+from skep.runtime.errors import Unavailable
 
 LOG_LINE_S = 1.0  # a simulated container says something every second
 LOG_LINES_MAX = 1000  # of those that are in the past
@@ -46,6 +48,7 @@ class SimulatedSettings(Struct, frozen=True):
     memory_bytes: int = 256 << 30
     generic: tuple[GenericResource, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()  # the engine's
+    can_freeze: bool = False  # whether the agent asks if it answers (`freeze`)
 
 
 class _Span(Struct):
@@ -76,6 +79,8 @@ class SimulatedExecutor:
         self._spans: dict[str, _Span] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}  # containers that will end by themselves
         self.started = 0  # containers that ever came to run here
+        self._asked: list[Callable[[], None]] | None = None  # of an engine that is frozen, meanwhile
+        self._happened: list[Callable[[], None]] = []  # in its containers
         self.lacked: list[str] = []  # secrets and configs that tasks needed and the node was not given
 
     @property
@@ -83,13 +88,39 @@ class SimulatedExecutor:
         return None
 
     async def start(self, node_id: str, report: Report) -> None:
+        self._require_answer()
         self._report = report
+
+    @property
+    def can_freeze(self) -> bool:
+        return self._settings.can_freeze
+
+    async def ping(self, wait_s: float) -> None:
+        if self._asked is not None:
+            await asyncio.sleep(wait_s)
+        self._require_answer()
+
+    def freeze(self) -> None:
+        """The engine answers nothing and does nothing any more; containers run on."""
+        self._asked = self._asked if self._asked is not None else []
+
+    def thaw(self) -> None:
+        """It does what it was asked for meanwhile, and says what has happened."""
+        happened, self._happened = self._happened, []
+        asked, self._asked = self._asked or [], None
+        for each in (*happened, *asked):
+            each()
+
+    def _require_answer(self) -> None:
+        if self._asked is not None:
+            raise Unavailable("the simulated engine does not answer")
 
     @property
     def looks_again_s(self) -> float | None:
         return None
 
     async def describe(self) -> NodeDescription:
+        self._require_answer()
         return self.description
 
     @property
@@ -111,6 +142,7 @@ class SimulatedExecutor:
         )
 
     async def adopt(self) -> list[Adopted]:
+        self._require_answer()
         return list(self._containers.values())
 
     @property
@@ -125,6 +157,9 @@ class SimulatedExecutor:
 
     def begin(self, action: Action, context: TaskContext) -> None:
         task_id, settings = context.task.id, self._settings
+        if self._asked is not None:
+            self._asked.append(partial(self.begin, action, context))
+            return
         if action is Action.REMOVE:
             self.remove_unknown(task_id)
             return
@@ -139,6 +174,9 @@ class SimulatedExecutor:
             self._later(task_id, delay_s, action, context)
 
     def remove_unknown(self, task_id: str) -> None:
+        if self._asked is not None:
+            self._asked.append(partial(self.remove_unknown, task_id))
+            return
         self._cancel(task_id)
         self._containers.pop(task_id, None)
         self._spans.pop(task_id, None)
@@ -158,6 +196,7 @@ class SimulatedExecutor:
         """The agent's process is gone: nobody hears of observations until `start` is called again. Actions
         under way are given up; containers run on, and end when they do."""
         self._report = None
+        self._asked = None if self._asked is None else []
         for task_id, timer in list(self._timers.items()):
             timer.cancel()
             del self._timers[task_id]
@@ -196,6 +235,9 @@ class SimulatedExecutor:
         self._timers[task_id] = loop.call_later(delay_s, self._finish, action, context)
 
     def _finish(self, action: Action, context: TaskContext) -> None:
+        if self._asked is not None:
+            self._happened.append(partial(self._finish, action, context))
+            return
         task_id = context.task.id
         self._timers.pop(task_id, None)
         missing = self._lacks(context) if action is Action.PREPARE else ""
@@ -227,12 +269,18 @@ class SimulatedExecutor:
 
     def _end(self, context: TaskContext, exit_code: int) -> None:
         """The command of a container ends by itself."""
+        if self._asked is not None:
+            self._happened.append(partial(self._end, context, exit_code))
+            return
         self._ends.pop(context.task.id, None)
         error = f"task: non-zero exit ({exit_code})" if exit_code else ""
         self._say(context, FAILED if exit_code else COMPLETE, "finished", error, exit_code)
 
     def crash(self, context: TaskContext, why: str = "") -> None:
         """The container of a task dies."""
+        if self._asked is not None:
+            self._happened.append(partial(self.crash, context, why))
+            return
         self._ends.pop(context.task.id, None)
         error = "task: non-zero exit (137)" + (f": {why}" if why else "")
         self._say(context, FAILED, "started", error, 137)

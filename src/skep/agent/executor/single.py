@@ -36,7 +36,7 @@ class SingleContainers:
     async def in_use(self) -> list[TaskAddress]:
         found = []
         for copy in await self._bridges.listed():
-            for listed in await self._calls.call(lambda copy=copy: self._engine.containers_on(copy)):  # type: ignore[misc]
+            for listed in await self._calls.look(lambda copy=copy: self._engine.containers_on(copy)):  # type: ignore[misc]
                 if TASK_LABEL not in (listed.get("Labels") or {}):
                     address = await self._address(copy, str(listed["Id"]))
                     if address is not None:
@@ -47,12 +47,14 @@ class SingleContainers:
         self._bridges.hold_only(network_ids)
 
     async def _address(self, copy: Json, container: str) -> TaskAddress | None:
-        inspected = await self._calls.call(lambda: self._engine.inspect(container))
+        inspected = await self._calls.look(lambda: self._engine.inspect(container))
         if node_of(copy, inspected) != self._node_id():
             return None
         endpoint = endpoint_on(copy, inspected)
         given = endpoint.get("IPAMConfig") or {}
-        text = given.get("IPv4Address") or given.get("IPv6Address") or ""
+        text = given.get("IPv4Address") or given.get("IPv6Address")
+        if not text:  # somebody put it there past skepd: the engine chose, and no manager knows of it
+            return None
         pool = copy["IPAM"]["Config"][0]
         length = ipaddress.ip_network(pool["Subnet"]).prefixlen
         return TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")

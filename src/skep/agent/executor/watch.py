@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -31,6 +32,12 @@ UNHEALTHY = "dockerexec: unhealthy container"  # Docker's words, which people se
 # Until an unhealthy container that the engine could not stop is tried again: three stops went before, of ten
 # seconds and its grace each, so the engine is broken, or a process hangs in the kernel.
 UNHEALTHY_RETRY_S = 30.0
+# How often all is looked at, without an event: engines drop events of those who are slow to read, and a lost
+# exit would keep its task RUNNING for ever. One listing; a thousand containers are some 2 MB.
+LOOK_AGAIN_S = 60.0
+# How often a start whose answer nobody waited for is looked for: an engine that froze does it when it thaws,
+# at once, so that the first look may come too early and the second does not.
+DOUBT_LOOKS = 2
 DESTROYED = "dockerexec: container destroyed: it was removed, and not by the swarm"
 
 Caller = Callable[[Callable[[], Awaitable[Json | None]]], Awaitable[Json | None]]
@@ -62,6 +69,7 @@ class ContainerWatch:
         self._ending: set[str] = set()  # unhealthy ones
         self._survivors: dict[str, asyncio.TimerHandle] = {}  # that could not be stopped -> the next try
         self._adopting: dict[str, Adopted] = {}
+        self._doubtful: dict[str, int] = {}  # task whose start was given up -> looks for it that are left
 
     async def watch(self, node_filter: str) -> None:
         """Follows the engine's events for as long as we run; looks at everything after each gap."""
@@ -80,6 +88,17 @@ class ContainerWatch:
                 log.exception("engine.events_not_understood")
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
+
+    async def look_again(self, node_filter: str) -> None:
+        """Looks at everything now and then, for as long as we run: events may be lost."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                self._end_late(await self._look_at_all(node_filter))
+            except SkepError as error:
+                log.debug("engine.not_looked_at", error=str(error))
+            except Exception:  # as above
+                log.exception("engine.listing_not_understood")
 
     async def adopt(self, listed: list[Json], on_adopted: OnAdopted) -> list[Adopted]:
         """Returns what the listed containers of tasks are in, and follows them; `on_adopted` gets the
@@ -108,6 +127,10 @@ class ContainerWatch:
         """What its container says from now on is no news: it is made to end."""
         self._stopping.add(task_id)
 
+    def doubt(self, task_id: str) -> None:
+        """Its start was given up, and an engine that does not answer may do it yet."""
+        self._doubtful[task_id] = DOUBT_LOOKS
+
     def container_of(self, task_id: str) -> str | None:
         """Returns the container of a task that may run."""
         return self._containers.get(task_id)
@@ -121,7 +144,7 @@ class ContainerWatch:
     def clear(self) -> None:
         for task_id in list(self._survivors):
             self._spare(task_id)
-        for state in (self._containers, self._waiting, self._stopping, self._ending):
+        for state in (self._containers, self._waiting, self._stopping, self._ending, self._doubtful):
             state.clear()
 
     async def observe(self, task_id: str) -> None:
@@ -130,7 +153,7 @@ class ContainerWatch:
         if container is None:  # it ended before we came to look
             self._looking.pop(task_id, None)
             return
-        inspected = await self._look(task_id, container, self._calls.call)
+        inspected = await self._look(task_id, container, self._calls.look)
         if not self._is_news(task_id):
             return
         if inspected is None:
@@ -144,7 +167,7 @@ class ContainerWatch:
     async def exit_code(self, container: str) -> int:
         """Returns how a container ended; 0 for one that has not, or is gone."""
         try:
-            found = await self._calls.call(lambda: self._engine.inspect(container))
+            found = await self._calls.look(lambda: self._engine.inspect(container))
         except EngineError:
             return 0
         return int(found["State"]["ExitCode"]) if found is not None else 0
@@ -164,8 +187,9 @@ class ContainerWatch:
 
     # Inside
 
-    async def _look_at_all(self, node_filter: str) -> None:
-        """Makes up for events that were missed: one listing, then a look at what may have changed."""
+    async def _look_at_all(self, node_filter: str) -> dict[str, Json]:
+        """Makes up for events that were missed: one listing, then a look at what may have changed. Returns
+        the listed containers by task."""
         before = set(self._containers)
         listed = {each["Labels"].get(TASK_LABEL): each for each in await self._engine.containers(node_filter)}
         for task_id in before & set(self._containers):
@@ -175,6 +199,22 @@ class ContainerWatch:
             )
             if not is_well or task_id in self._waiting or task_id in self._survivors:
                 self._changed(task_id)
+        return listed
+
+    def _end_late(self, listed: dict[str, Json]) -> None:
+        """Ends what was started after it was given up."""
+        for task_id, left in list(self._doubtful.items()):
+            found = listed.get(task_id)
+            is_ours = task_id in self._containers or task_id in self._stopping
+            if found is not None and found["State"] == "running" and not is_ours:
+                log.info("container.late", task_id=task_id)
+                container = str(found["Id"])
+                stop = functools.partial(self._engine.stop, container, None)
+                self._aside(self._calls.insist(stop, self._calls.stops))
+            if left > 1:
+                self._doubtful[task_id] = left - 1
+            else:
+                del self._doubtful[task_id]
 
     def _event(self, event: Json) -> None:
         attributes = event.get("Actor", {}).get("Attributes", {})
@@ -233,7 +273,7 @@ class ContainerWatch:
 
     async def _end_unhealthy(self, task_id: str, container: str) -> None:
         try:
-            await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stop_gate)
+            await self._calls.insist(lambda: self._engine.stop(container, None), self._calls.stops)
         except EngineError as error:
             log.error("container.not_ended", task_id=task_id, error=str(error))
             self._let_survive(task_id)
@@ -267,7 +307,7 @@ class ContainerWatch:
 
     async def _adopt(self, task_id: str, listed: Json, on_adopted: OnAdopted) -> None:
         async def once(call: Callable[[], Awaitable[Json | None]]) -> Json | None:
-            async with self._calls.gate:
+            async with self._calls.looks.one():
                 return await call()
 
         inspected = await self._look(task_id, listed["Id"], once)

@@ -158,7 +158,7 @@ class AttachmentRoutes:
     async def _check_container(self, container: str, target: str) -> None:
         """Errors: `NotFound`; `Conflict` for one that is on the network, in Docker's words; `Denied` for a
         service's: its service says what it is attached to."""
-        found = await self._engine.call("GET", f"/containers/{quote(container, safe='')}/json")
+        found = await self._engine.ask(f"/containers/{quote(container, safe='')}/json")
         labels = found["Config"].get("Labels") or {}
         if TASK_LABEL in labels:
             service = labels.get("com.docker.swarm.service.name", "")

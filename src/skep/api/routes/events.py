@@ -77,6 +77,7 @@ class EventRoutes:
         size = 0
         with contextlib.suppress(Unavailable, ClientError, TimeoutError):
             async with asyncio.timeout(10):  # it has them in memory
+                await self._engine.check()
                 async for line in self._engine_lines(request, since, until):
                     size += len(line)
                     if size > REPLAY_MAX_BYTES:

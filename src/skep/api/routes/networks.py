@@ -6,6 +6,7 @@ to see whose it is. The bridges that stand for the swarm's networks are shown as
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import quote
 
 import msgspec
@@ -23,7 +24,7 @@ from skep.api.resolve import find_network
 from skep.api.routes.reply import reply
 from skep.api.server import Route
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY, NetworkSpec
-from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, NotManager
+from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, NotManager, Unavailable
 
 FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
@@ -55,16 +56,23 @@ class NetworkRoutes:
     # Whose is it?
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:
+        """A manager whose engine does not answer shows the swarm's: `stack deploy` needs no others."""
         filters = parse_filters(request, FILTERS)
         check_filters(filters)
-        copies = await self._copies()
-        found: list[Json] = []
-        if self._node.local().is_manager:
+        is_manager = self._node.local().is_manager
+        try:
+            copies, local = await self._copies(), await self._engine_list(request)
+        except Unavailable as error:
+            if not is_manager:
+                raise
+            answer = reply(await self._swarms(filters))
+            answer.headers["Warning"] = f'199 skepd "{error} Its own networks are missing here."'
+            return answer
+        if is_manager:
             found = await self._swarms(filters)
         else:
             found = [each for each in map(_of_copy, copies) if fits(each, filters, is_used=True)]
         hidden = {copy["Id"] for copy in copies}
-        local = await self._engine_list(request)
         return reply(found + [each for each in local if each["Id"] not in hidden])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -81,9 +89,7 @@ class NetworkRoutes:
                 " manager node."
             )
         assert self._forward is not None
-        for each in await self._engine_networks({"name": [spec.name]} if spec.name else {}):
-            if each["Name"] == spec.name and COPY_LABEL not in (each.get("Labels") or {}):
-                raise Conflict(f"network with name {spec.name} already exists")
+        await self._refuse_engines_name(spec.name)
         if spec.config_from is not None and spec.config_from.network:
             await self._check_configuration(spec.config_from.network)
         return await self._forward.answer(request, self.create_swarm)
@@ -91,11 +97,12 @@ class NetworkRoutes:
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         term, scope = request.match_info["id"], request.query.get("scope", "")
         verbose = _parse_bool(request.query.get("verbose", ""))
+        silence: Unavailable | None = None
         found = await self._swarm_one(term, verbose) if scope in ("", "swarm") else None
         if found is not None and scope == "" and _is_predefined(found) and found["Id"] != term:
             found = None  # the node's own is meant
         if found is None and scope in ("", "local"):
-            local = await self.of_engine(term)
+            local, silence = await self._if_it_answers(term)
             if local is not None and copy_of(local) == "":
                 return reply(local)
             if local is not None and scope == "":
@@ -103,17 +110,20 @@ class NetworkRoutes:
         if found is None and scope in ("", "swarm"):
             found = await self._swarm_one(term, verbose, by_prefix=True)
         if found is None:
-            raise NotFound(f"network {term} not found")
-        await self._add_containers(found)
+            raise silence or NotFound(f"network {term} not found")
+        with contextlib.suppress(Unavailable):  # then nobody can say which containers are on it
+            await self._add_containers(found)
         return reply(found)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         term = request.match_info["id"]
         found = await self._swarm_one(term)
         if found is None or _is_predefined(found):
-            local = await self.of_engine(term)
+            local, silence = await self._if_it_answers(term)
             if local is None:
                 found = await self._swarm_one(term, by_prefix=True)
+                if found is None and silence is not None:
+                    raise silence
             elif copy_of(local):
                 self._node.manager()  # on a worker: who may remove it
                 raise NotFound(f"network {term} not found")
@@ -130,6 +140,12 @@ class NetworkRoutes:
         if self._node.local().is_manager:
             deleted = await self._ask("POST", "/networks/prune", filters) or []
         if self._engine.socket_path is not None:
+            try:
+                await self._engine.check()
+            except Unavailable:
+                if not deleted:
+                    raise
+                return reply({"NetworksDeleted": deleted})
             local = dict(filters)
             local["label!"] = [*filters.get("label!", []), COPY_LABEL]
             answer = await self._engine.call("POST", "/networks/prune", {"filters": _encoded(local)})
@@ -255,12 +271,12 @@ class NetworkRoutes:
         if self._engine.socket_path is None:
             return []
         query = {"filters": request.query["filters"]} if "filters" in request.query else {}
-        return list(await self._engine.call("GET", "/networks", query))
+        return list(await self._engine.ask("/networks", query))
 
     async def _engine_networks(self, filters: Filters) -> list[Json]:
         if self._engine.socket_path is None:
             return []
-        return list(await self._engine.call("GET", "/networks", {"filters": _encoded(filters)}))
+        return list(await self._engine.ask("/networks", {"filters": _encoded(filters)}))
 
     async def _copies(self) -> list[Json]:
         return await self._engine_networks({"label": [COPY_LABEL]})
@@ -270,16 +286,31 @@ class NetworkRoutes:
         if self._engine.socket_path is None:
             return None
         try:
-            found: Json = await self._engine.call("GET", f"/networks/{quote(term, safe='')}")
+            found: Json = await self._engine.ask(f"/networks/{quote(term, safe='')}")
         except NotFound:
             return None
         return found
+
+    async def _if_it_answers(self, term: str) -> tuple[Json | None, Unavailable | None]:
+        """Returns the engine's network, as `of_engine`; or the error of an engine that does not answer, which
+        counts where the swarm has none either."""
+        try:
+            return await self.of_engine(term), None
+        except Unavailable as error:
+            return None, error
+
+    async def _refuse_engines_name(self, name: str) -> None:
+        """Errors: `Conflict` where the engine has a network of that name, as far as it answers."""
+        with contextlib.suppress(Unavailable):
+            for each in await self._engine_networks({"name": [name]} if name else {}):
+                if each["Name"] == name and COPY_LABEL not in (each.get("Labels") or {}):
+                    raise Conflict(f"network with name {name} already exists")
 
     async def _add_containers(self, network: Json) -> None:
         """Says which containers of this node are on the network."""
         for copy in await self._copies() if self._engine.socket_path is not None else []:
             if copy_of(copy) == network["Id"]:
-                local = await self._engine.call("GET", f"/networks/{copy['Id']}")
+                local = await self._engine.ask(f"/networks/{copy['Id']}")
                 network["Containers"] = local.get("Containers") or None
                 return
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, field
 
 from skep.api.decode import read_body
+from skep.api.objects import reply_time
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service, find_task_or_named
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
+from skep.model.aside import NODE, Aside, Unreadable
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN
 from skep.model.states import RUNNING
@@ -36,14 +38,53 @@ class Stats(Struct):
 
 
 class ClusterSettings(Wire, frozen=True, kw_only=True):
-    """What services may have of their nodes; what a request leaves out stays as it is."""
+    """What services may have of their nodes, and be placed by; what a request leaves out stays as it is."""
 
     allow_devices: bool | None = None
     allow_privileged: bool | None = None
+    allow_self_reported_constraints: bool | None = None
+
+
+class AsideJson(Wire, frozen=True, kw_only=True):
+    """A service or node that nothing is decided about. `AgainAt` is empty where it is not tried by itself."""
+
+    kind: str
+    id: str = field(name="ID")
+    name: str
+    reason: str
+    tries: int
+    again_at: str
+
+
+class AsidesJson(Wire, frozen=True, kw_only=True):
+    """All that is set aside, and the keys of the store that cannot be read."""
+
+    asides: list[AsideJson]
+    quarantine: list[Unreadable]
+
+
+def _aside_json(view: View, aside: Aside) -> AsideJson:
+    node, service = view.nodes.get(aside.id), view.services.get(aside.id)
+    if aside.kind == NODE:
+        name = node.description.hostname if node is not None else ""
+    else:
+        name = service.spec.name if service is not None else ""
+    return AsideJson(
+        kind=aside.kind,
+        id=aside.id,
+        name=name,
+        reason=aside.reason,
+        tries=aside.tries,
+        again_at="" if aside.is_unreadable else reply_time(aside.again_at),
+    )
 
 
 def _settings(cluster: Cluster) -> ClusterSettings:
-    return ClusterSettings(allow_devices=cluster.allow_devices, allow_privileged=cluster.allow_privileged)
+    return ClusterSettings(
+        allow_devices=cluster.allow_devices,
+        allow_privileged=cluster.allow_privileged,
+        allow_self_reported_constraints=cluster.allow_self_reported_constraints,
+    )
 
 
 class OwnRoutes:
@@ -56,6 +97,7 @@ class OwnRoutes:
             leaders("GET", "/skep/v1/stats", self.stats),
             leaders("GET", "/skep/v1/tasks/{id}/explain", self.explain_task),
             leaders("GET", "/skep/v1/services/{id}/explain", self.explain_service),
+            leaders("GET", "/skep/v1/asides", self.asides),
             leaders("GET", "/skep/v1/cluster/settings", self.settings),
             leaders("POST", "/skep/v1/cluster/settings", self.change_settings),
             Route("POST", "/skep/v1/stats/reset", self.reset),
@@ -85,6 +127,11 @@ class OwnRoutes:
         manager = self._node.manager()
         return reply(manager.explain_service(find_service(manager.view, request.match_info["id"])))
 
+    async def asides(self, request: web.Request) -> web.StreamResponse:
+        view = self._node.manager().view
+        asides = [_aside_json(view, each) for each in view.asides.values()]
+        return reply(AsidesJson(asides=asides, quarantine=list(view.quarantine.values())))
+
     async def settings(self, request: web.Request) -> web.StreamResponse:
         cluster = self._node.manager().view.cluster
         if cluster is None:
@@ -96,7 +143,10 @@ class OwnRoutes:
         asked, unknown = await read_body(request, ClusterSettings)
         if unknown:
             raise Invalid(f"the swarm has no setting {', '.join(sorted(unknown))}")
-        return reply(_settings(await manager.swarm.allow(asked.allow_devices, asked.allow_privileged)))
+        cluster = await manager.swarm.allow(
+            asked.allow_devices, asked.allow_privileged, asked.allow_self_reported_constraints
+        )
+        return reply(_settings(cluster))
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

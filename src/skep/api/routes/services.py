@@ -141,7 +141,7 @@ class ServiceRoutes:
         """Errors: `Denied`, in Docker's words, where a network is the engine's here, and not the swarm's."""
         for attached in spec.task_template.networks or spec.networks:
             try:
-                local = await self._engine.call("GET", f"/networks/{quote(attached.target, safe='')}")
+                local = await self._engine.ask(f"/networks/{quote(attached.target, safe='')}")
             except (NotFound, Invalid, Unavailable):
                 continue  # nobody's; or nobody can say whose
             if local["Driver"] != "null":

@@ -16,8 +16,31 @@ from skep.api.routes.reply import reply
 from skep.api.routes.swarm import cluster_json
 from skep.api.server import Route
 from skep.api.versions import MIN_VERSION, show_version
+from skep.model.aside import NODE, SERVICE
 from skep.model.node import Node
 from skep.runtime.errors import NoLeader, Unavailable
+from skep.store.view import View
+
+NAMED_MAX = 5  # ids in a warning
+
+
+WARNINGS = "SkepWarnings"  # of the leader, in what it tells other managers
+SAFE_MODE = "skepd runs in safe mode: nothing is decided, no node is served (start it without --safe-mode)"
+
+
+def _of_asides(view: View) -> list[str]:
+    """What the leader has set aside, one sentence a kind."""
+    found = []
+    for kind in (SERVICE, NODE):
+        ids = sorted(each.id for each in view.asides.values() if each.kind == kind)
+        if ids:
+            more = f" and {len(ids) - NAMED_MAX} more" if len(ids) > NAMED_MAX else ""
+            names = ", ".join(ids[:NAMED_MAX])
+            found.append(f"nothing is decided about {kind} {names}{more} (GET /skep/v1/asides says why)")
+    if view.quarantine:
+        count = len(view.quarantine)
+        found.append(f"{count} stored values cannot be read: skep store ls --quarantined")
+    return found
 
 
 class SystemRoutes:
@@ -54,16 +77,18 @@ class SystemRoutes:
         return web.Response(text="OK", headers=headers)
 
     async def info(self, request: web.Request) -> web.StreamResponse:
-        if self._engine.socket_path is None:
-            info = _info_without_engine(self._hostname)
-        else:
-            try:
-                info = await self._engine.get_json("/info")
-            except Unavailable as error:
-                info = _info_without_engine(self._hostname)
-                info["Warnings"] = [f"WARNING: {error}"]
+        """Clients ask it before most of the swarm's commands: it answers within a second, and says what the
+        engine does not."""
+        info, why = ({}, "") if self._engine.socket_path is None else await self._engine.latest("/info")
+        info = info or _info_without_engine(self._hostname)
+        if why:
+            info["Warnings"] = [*(info.get("Warnings") or []), f"WARNING: {why}"]
         info["Name"] = self._hostname
-        info["Swarm"] = await self._swarm()
+        swarm = info["Swarm"] = await self._swarm()
+        said = [*([SAFE_MODE] if self._node.local().safe_mode else []), *swarm.pop(WARNINGS, ())]
+        warnings = [f"WARNING: {each}" for each in dict.fromkeys(said)]
+        if warnings:
+            info["Warnings"] = [*(info.get("Warnings") or []), *warnings]
         return reply(info)
 
     async def _swarm(self) -> dict[str, Any]:
@@ -89,7 +114,8 @@ class SystemRoutes:
 
     def _of_leader(self) -> dict[str, Any]:
         """What only the leader can say. Errors: `NotManager`."""
-        view = self._node.manager().view
+        manager = self._node.manager()
+        view = manager.view
         nodes: list[Node] = list(view.nodes.values())
         found: dict[str, Any] = {
             "Nodes": len(nodes),
@@ -97,6 +123,8 @@ class SystemRoutes:
         }
         if view.cluster is not None:
             found["Cluster"] = cluster_json(view.cluster)
+        if warnings := [*([SAFE_MODE] if manager.safe_mode else []), *_of_asides(view)]:
+            found[WARNINGS] = warnings
         return found
 
     # What managers ask each other
@@ -114,20 +142,8 @@ class SystemRoutes:
     async def version(self, request: web.Request) -> web.StreamResponse:
         own = {"Name": "skep", "Version": __version__, "Details": {"Python": platform.python_version()}}
         api = show_version(await self._engine.max_version())
-        found: dict[str, Any]
-        try:
-            found = await self._engine.get_json("/version")
-        except Unavailable:
-            kernel = platform.release()
-            found = {
-                "Version": __version__,
-                "Os": "linux",
-                "Arch": _go_arch(),
-                "KernelVersion": kernel,
-                "GoVersion": "",
-                "GitCommit": "",
-                "BuildTime": "",
-            }
+        found, _ = ({}, "") if self._engine.socket_path is None else await self._engine.latest("/version")
+        found = found or _version_without_engine()
         found["Platform"] = {"Name": f"skep {__version__}"}
         found["ApiVersion"] = api
         found["MinAPIVersion"] = show_version(MIN_VERSION)
@@ -137,6 +153,18 @@ class SystemRoutes:
 
 def _go_arch() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def _version_without_engine() -> dict[str, Any]:
+    return {
+        "Version": __version__,
+        "Os": "linux",
+        "Arch": _go_arch(),
+        "KernelVersion": platform.release(),
+        "GoVersion": "",
+        "GitCommit": "",
+        "BuildTime": "",
+    }
 
 
 def _info_without_engine(hostname: str) -> dict[str, Any]:

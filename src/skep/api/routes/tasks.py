@@ -13,6 +13,7 @@ from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
 from skep.api.routes.reply import reply, reply_list
 from skep.api.server import Route, leaders
+from skep.model.aside import SERVICE
 from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task
 from skep.store.view import View
@@ -49,6 +50,8 @@ class TaskRoutes:
         wanted = self._wanted(view, parse_filters(request, FILTERS))
         writer = TaskWriter(view)
         tasks, pending = list(_candidates(view, wanted)), list(_pending(view, wanted))
+        if wanted.nodes is None:
+            pending += _not_begun(view)
 
         def rows() -> Iterator[TaskJson | None]:
             for task in tasks:
@@ -95,6 +98,16 @@ def _candidates(view: View, wanted: _Wanted) -> Iterable[Task]:
     if wanted.services is not None:
         return [t for s in wanted.services for t in view.tasks_of_service(s)]
     return list(view.tasks.values())
+
+
+def _not_begun(view: View) -> Iterable[PendingTask]:
+    """Yields a task, which is none yet, for each service that is set aside and has none: it says why."""
+    for kind, service_id in view.asides:
+        service = view.services.get(service_id) if kind == SERVICE else None
+        if service is None or view.pending.get(service_id) or view.live.get(service_id):
+            continue
+        slot = 0 if service.spec.is_everywhere else 1
+        yield PendingTask(service_id, service_id, slot, service.template.version, service.updated_at)
 
 
 def _pending(view: View, wanted: _Wanted) -> Iterable[PendingTask]:

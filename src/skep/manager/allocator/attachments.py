@@ -17,7 +17,12 @@ from skep.runtime.ids import NewId
 from skep.store.addresses import AddressBook
 from skep.store.view import View
 
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 PER_NODE_MAX = 1000  # a Linux bridge has 1,024 ports; removing a node forgets them in one transaction
+# Of the addresses that a network gives out, one node's single containers may have at most three quarters: the
+# others' tasks and containers need some too, whatever that node says. Of the smallest networks, eight.
+SHARE, SHARE_MIN = 0.75, 8
 
 
 def attach(
@@ -41,6 +46,9 @@ def attach(
         raise Conflict(
             f"this node has {PER_NODE_MAX} containers on the swarm's networks, and may have no more"
         )
+    share = _share(view, book)
+    if _held_of(view, node_id, network.id, book) >= share:
+        raise Conflict(f"this node has {share} containers on network {name}, and may have no more")
     address = _wanted(book, network, wanted) if wanted else ""
     taken = take(book, node_id, attachment_id, address)
     if taken is None:
@@ -48,27 +56,88 @@ def attach(
     return Attachment(attachment_id, node_id, TaskAddress(network.id, *taken), now)
 
 
+def check_in_use(view: View, in_use: Iterable[TaskAddress]) -> None:
+    """Checks what a node says that its containers have. Of a network that is gone it may not have heard yet.
+
+    Errors: `Invalid` for what no manager can have given it.
+    """
+    subnets: dict[str, Subnet] = {}
+    for each in in_use:
+        network, book = view.networks.get(each.network_id), view.claims.books.get(each.network_id)
+        if network is None or book is None:
+            continue
+        if not network.spec.attachable:
+            raise Invalid(f"it has a container on network {network.spec.name}, which is not attachable")
+        if network.id not in subnets:
+            subnets[network.id] = ipaddress.ip_network(network.pools[0].subnet, strict=False)
+        for text in (each.address, each.gateway):
+            if text not in book.holders and not _is_of(book, subnets[network.id], text):
+                raise Invalid(f"it has {text} on network {network.spec.name}, which is no address of its own")
+
+
 def recount(
-    view: View, node_id: str, in_use: Iterable[TaskAddress], new_id: NewId, now: float
+    view: View,
+    node_id: str,
+    in_use: Iterable[TaskAddress],
+    new_id: NewId,
+    now: float,
+    most: int = PER_NODE_MAX,
 ) -> tuple[list[Attachment], list[Attachment]]:
     """Compares what the node's containers have with what it holds. Returns the attachments that nobody uses
-    any more, and those that are missing: of a node that outlived a store that was restored. An address that
-    somebody else was given meanwhile is not among them."""
+    any more, and at most so many that are missing: of a node that outlived a store that was restored. An
+    address that somebody else was given meanwhile is not among them, nor more than a node may have."""
     there = {_key(each): each for each in in_use}
     held = view.attached.get(node_id, {}).values()
     unused = [each for each in held if there.pop(_key(each.address), None) is None]
-    missing = [Attachment(new_id(), node_id, each, now) for each in there.values() if _is_free(view, each)]
-    room = PER_NODE_MAX - len(view.attached.get(node_id, ()))
-    return unused, missing[: max(0, room)]
+    most = min(most, PER_NODE_MAX - len(held))
+    missing: list[Attachment] = []
+    counts: dict[str, int] = {}
+    for each in there.values():
+        if len(missing) >= most:
+            break
+        network_id = each.network_id
+        book = view.claims.books.get(network_id)
+        if book is None or not _is_free(book, node_id, each):
+            continue
+        if network_id not in counts:
+            counts[network_id] = _held_of(view, node_id, network_id, book)
+        if counts[network_id] < _share(view, book):
+            counts[network_id] += 1
+            missing.append(Attachment(new_id(), node_id, each, now))
+    return unused, missing
 
 
 def _key(address: TaskAddress) -> tuple[str, str]:
     return address.network_id, address.address
 
 
-def _is_free(view: View, address: TaskAddress) -> bool:
-    book = view.claims.books.get(address.network_id)
-    return book is not None and address.address not in book.holders
+def _held_of(view: View, node_id: str, network_id: str, book: AddressBook) -> int:
+    """Returns how many addresses that the network gives out the node's single containers have."""
+    held = (each.address for each in view.attached.get(node_id, {}).values())
+    return sum(each.network_id == network_id and book.is_of_range(each.address) for each in held)
+
+
+def _share(view: View, book: AddressBook) -> int:
+    """Returns how many addresses of a network one node's single containers may have."""
+    return book.size if len(view.nodes) < 2 else max(SHARE_MIN, int(book.size * SHARE))
+
+
+def _is_free(book: AddressBook, node_id: str, address: TaskAddress) -> bool:
+    """True where nobody has the address, and nobody else that of the node's bridge."""
+    if address.address in book.holders:
+        return False
+    is_own = book.holders.get(address.gateway, node_id) == node_id
+    return is_own and book.gateway_of(node_id) in ("", address.gateway)
+
+
+def _is_of(book: AddressBook, subnet: Subnet, text: str) -> bool:
+    """True for an address of the subnet, written as we write them, that can be given to somebody."""
+    try:
+        number = int(ipaddress.ip_interface(text).ip)
+    except ValueError:
+        return False
+    low, high = int(subnet.network_address), int(subnet.broadcast_address)
+    return low <= number <= high and number not in book.reserved and book.text(number) == text
 
 
 def _wanted(book: AddressBook, network: Network, text: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -90,12 +91,7 @@ class Authority:
 
         The request's own subject does not count. Errors: `Invalid` for a bad request.
         """
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-        except ValueError as error:
-            raise Invalid(f"the certificate request cannot be read: {error}") from error
-        if not request.is_signature_valid:
-            raise Invalid("the certificate request is not signed by its own key")
+        public_key = _key_of(request_pem)
         unit = UNIT_OF_ROLE[role]
         names = [node_id, unit] + (["swarm-ca"] if role == "manager" else [])
         certificate = (
@@ -110,7 +106,7 @@ class Authority:
                 )
             )
             .issuer_name(self._certificate.subject)
-            .public_key(request.public_key())
+            .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(_time(now - BACKDATE_S))
             .not_valid_after(_time(now + expiry_s))
@@ -149,6 +145,22 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_of(request_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """Returns the key that a request proves possession of: nodes make such keys, and what other kinds cost to
+    check is for who sends them to say. Errors: `Invalid`."""
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        key = request.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise Invalid("the certificate request is not for an ECDSA key")
+        is_signed = request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise Invalid(f"the certificate request cannot be read: {error}") from error
+    if not is_signed:
+        raise Invalid("the certificate request is not signed by its own key")
+    return key
 
 
 def _key_id_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -11,6 +11,7 @@ from skep.manager.allocator import subnets
 from skep.manager.control.validate_network import validate_network
 from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
+from skep.manager.quarantine import is_unreadable_network
 from skep.model.network import OVERLAY, Network, NetworkSpec, ingress_of
 from skep.model.service import Service
 from skep.model.states import RUNNING
@@ -85,6 +86,11 @@ class NetworkControl:
         return network
 
     def _with_subnets(self, network: Network) -> Network:
+        if is_unreadable_network(self._view):
+            raise Conflict(
+                "a network's record in the store cannot be read, so that nobody knows which subnets are free"
+                " (skep store ls --quarantined)"
+            )
         cluster = self._view.cluster
         pools, size = (cluster.default_addr_pool, cluster.subnet_size) if cluster is not None else ([], 0)
         given = subnets.give(network.spec, self._view.networks.values(), pools, size, self._last_subnet)

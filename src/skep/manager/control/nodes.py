@@ -14,7 +14,7 @@ from skep.manager.quorum import keeps_quorum_without, voters
 from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Invalid, NotFound, StaleVersion
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
 from skep.store import codec
 from skep.store.port import Delete, Fence, Put, Store, Txn
 from skep.store.view import View
@@ -74,6 +74,11 @@ class NodeControl:
         node = self._view.nodes.get(node_id)
         if node is None:
             raise NotFound(f"node {node_id} not found")
+        if codec.node_key(node_id) in self._view.quarantine:
+            raise Conflict(
+                f"node {node_id}'s record in the store cannot be read, and is left as it is: remove the node"
+                " (docker node rm --force), or restore a backup"
+            )
         if node.version != version:
             raise StaleVersion()
         if spec.role not in _ROLES:

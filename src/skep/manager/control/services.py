@@ -16,7 +16,7 @@ from skep.manager.control.validate import validate_service
 from skep.manager.control.validate_size import check_replicas
 from skep.manager.durable import commit_changed, commit_known, commit_new
 from skep.manager.events import EventHub
-from skep.model.access import access_of, check_allowed
+from skep.model.access import access_of, check_allowed, check_constraints
 from skep.model.bounds import SERVICE_MAX_BYTES
 from skep.model.service import (
     KEPT_MIN,
@@ -86,7 +86,7 @@ class ServiceControl:
             raise taken
         now = self._clock.now()
         template = first_template(spec)
-        self._check_access(spec)
+        self._check_access(spec, None)
         check_replicas(spec, self._view.tasks_wanted)
         service = Service(
             id=service_id,
@@ -180,7 +180,7 @@ class ServiceControl:
 
     def _with_endpoint(self, service: Service) -> Service:
         """Returns the service with what its spec asks for, claimed. Errors: `Invalid`, `Denied`."""
-        self._check_access(service.spec)
+        self._check_access(service.spec, service.previous_spec)
         endpoint = endpoints.decide(self._view, service.id, service.spec, service.endpoint)
         return replace(service, endpoint=endpoint)
 
@@ -230,10 +230,12 @@ class ServiceControl:
         """Returns a sentence for each field that is set and not acted on."""
         return warnings_for(spec)
 
-    def _check_access(self, spec: ServiceSpec) -> None:
-        """Errors: `Denied` for more of the nodes than the swarm gives, `Invalid` for labels of ours that
-        make no sense."""
+    def _check_access(self, spec: ServiceSpec, before: ServiceSpec | None) -> None:
+        """Errors: `Denied` for more of the nodes than the swarm gives, or for nodes that choose themselves;
+        `Invalid` for labels of ours that make no sense."""
         cluster = self._view.cluster
+        if cluster is not None and not cluster.allow_self_reported_constraints:
+            check_constraints(spec, before)
         check_allowed(
             access_of(spec.labels),
             devices=cluster is not None and cluster.allow_devices,

@@ -136,9 +136,13 @@ class SwarmControl:
         after = replace(after, unlock_key=unlock_key)
         return await self._write(cluster, after)
 
-    async def allow(self, devices: bool | None, privileged: bool | None) -> Cluster:
-        """Says what services may have of their nodes (`model.access`); None: as it is. Running tasks keep
-        what they have. Errors: `StaleVersion` where the cluster is being changed by somebody else."""
+    async def allow(
+        self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None = None
+    ) -> Cluster:
+        """Says what services may have of their nodes, and be placed by (`model.access`); None: as it is.
+        Running tasks keep what they have, and stay where they are.
+
+        Errors: `StaleVersion` where the cluster is being changed by somebody else."""
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
@@ -146,6 +150,11 @@ class SwarmControl:
             cluster,
             allow_devices=cluster.allow_devices if devices is None else devices,
             allow_privileged=cluster.allow_privileged if privileged is None else privileged,
+            allow_self_reported_constraints=(
+                cluster.allow_self_reported_constraints
+                if self_reported_constraints is None
+                else self_reported_constraints
+            ),
             updated_at=self._clock.now(),
         )
         return await self._write(cluster, after)

@@ -14,6 +14,7 @@ from skep.model.bounds import COMPLETIONS_MAX, REPLICAS_MAX, SERVICE_NETWORKS_MA
 from skep.model.constraint import parse_constraint
 from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mount, ResourceRequirements
 from skep.model.docker_socket import wants_engine
+from skep.model.resources import CPUS_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
 from skep.model.template import Budget, template_values
 from skep.model.template_use import expanded
@@ -205,8 +206,12 @@ def _resources(resources: ResourceRequirements) -> None:
             continue
         if each.nano_cpus and each.nano_cpus < MIN_NANO_CPUS:
             raise _invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at least {0.001:g}")
+        if each.nano_cpus > NANO_CPUS_MAX:
+            raise _invalid(f"invalid cpu value {each.nano_cpus / 1e9:g}: Must be at most {CPUS_MAX}")
         if each.memory_bytes and each.memory_bytes < MIN_MEMORY_BYTES:
             raise _invalid(f"invalid memory value {each.memory_bytes}: Must be at least 4MiB")
+        if each.memory_bytes > MEMORY_MAX_BYTES:
+            raise _invalid(f"invalid memory value {each.memory_bytes}: Must be at most 1PiB")
     _swap(resources)
     for wanted in resources.reservations.generic_resources if resources.reservations is not None else ():
         if wanted.discrete_resource_spec is None and wanted.named_resource_spec is None:

@@ -51,11 +51,15 @@ class Sent:
 
 
 def complete(view: View, node_id: str, sent: Sent) -> Assign:
-    """Returns everything the node is to run, and the finished tasks whose containers it keeps."""
+    """Returns everything the node is to run, and the finished tasks whose containers it keeps. Where not all
+    of that can be read from the store, it is not said to be all: the node would end the rest."""
     tasks: list[AssignedTask] = []
     kept: list[str] = []
     templates: list[ServiceTemplate] = []
+    is_whole = not view.is_half_known(node_id)
     for task in view.tasks_of_node(node_id):
+        if not is_whole and view.template_of(task) is None:
+            continue
         status = view.status_of(task)
         # Also where the end was only heard of so far: a node that has lost everything must not begin again.
         if status is not None and is_terminal(status.state):
@@ -65,7 +69,9 @@ def complete(view: View, node_id: str, sent: Sent) -> Assign:
         _add_template(view, task, sent, templates)
     defaults = sent.take_defaults(view)
     held = sorted(sent.materials)
-    return Assign(complete=True, templates=templates, tasks=tasks, kept=kept, defaults=defaults, held=held)
+    return Assign(
+        complete=is_whole, templates=templates, tasks=tasks, kept=kept, defaults=defaults, held=held
+    )
 
 
 def difference(

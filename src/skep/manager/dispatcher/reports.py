@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from skep.model.bounds import STATUS_ERROR_MAX_BYTES, STATUS_MESSAGE_MAX_BYTES, STATUS_PORTS_MAX
 from skep.model.task import TaskStatus
 
-TEXT_MAX = 2000  # characters; the engine's longest errors are some 600, and a slot keeps several of them
-ID_MAX = 64
-PORTS_MAX = 4096  # host ports of one task
+ID_MAX = 64  # an engine's
+UTF8_MAX_BYTES = 4  # of one character
 TURN_BYTES = 300_000  # per turn of the loop: about 2,000 statuses, 15 ms
 WAITING_MAX_BYTES = 64 << 20  # four times what 100,000 tasks report at once; beyond, who reports has to wait
 
@@ -65,17 +65,24 @@ class Reports:
 def bounded(status: TaskStatus) -> TaskStatus:
     """Returns what is kept of a node's word: all of it, but where it is longer than it may be. All tasks of a
     service on a node are one value of the store, whose size is bounded."""
-    texts = len(status.error) <= TEXT_MAX and len(status.message) <= TEXT_MAX
-    if texts and len(status.container_id) <= ID_MAX and len(status.ports) <= PORTS_MAX:
+    message, error = (
+        _cut(status.message, STATUS_MESSAGE_MAX_BYTES),
+        _cut(status.error, STATUS_ERROR_MAX_BYTES),
+    )
+    is_short = message is status.message and error is status.error
+    if is_short and len(status.container_id) <= ID_MAX and len(status.ports) <= STATUS_PORTS_MAX:
         return status
     return replace(
         status,
-        error=_cut(status.error),
-        message=_cut(status.message),
+        error=error,
+        message=message,
         container_id=status.container_id[:ID_MAX],
-        ports=status.ports[:PORTS_MAX],
+        ports=status.ports[:STATUS_PORTS_MAX],
     )
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]} …"
+def _cut(text: str, max_bytes: int) -> str:
+    if len(text) * UTF8_MAX_BYTES <= max_bytes:
+        return text  # nearly always
+    whole = text.encode()
+    return text if len(whole) <= max_bytes else f"{whole[:max_bytes].decode(errors='ignore')} …"

@@ -16,14 +16,14 @@ import structlog
 from skep.rpc import messages
 from skep.rpc.port import Connection
 from skep.rpc.router import Router
-from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.errors import SkepError
 from skep.store.view import View
 
+from .intake import Intake
 from .presence import Presence
 
 log = structlog.get_logger()
 
-DESCRIPTION_MAX_BYTES = 100_000  # some 2 kB as a rule; many labels and devices are some 10 kB
 OURS = "this manager could not take what the node said: its log says more"
 
 Message = TypeVar("Message")
@@ -49,9 +49,11 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(lambda: self.heartbeat_s, self._silent, gone)
         self._router = Router[str]()
+        self._intake = Intake()
         self._own_features: list[str] = []
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
+        self._refused: Callable[[str, str], None] = lambda node_id, reason: None
         self._stopped = False
         self._failures = 0
         self._ack = b""
@@ -100,6 +102,10 @@ class Sessions:
     def on_end(self, heard: Callable[[str], object]) -> None:
         """Has `heard` know of each session that has ended."""
         self._ended.append(heard)
+
+    def on_refusal(self, heard: Callable[[str, str], None]) -> None:
+        """Has `heard` know of each node whose words were refused, and why."""
+        self._refused = heard
 
     def has(self, node_id: str) -> bool:
         """True while the node has a session."""
@@ -172,26 +178,24 @@ class Sessions:
 
     # Called by the handlers of connections
 
-    def received(self, connection: Connection, node_id: str, frame: bytes) -> None:
-        """Hands on what a node says; never raises."""
+    def received(self, connection: Connection, node_id: str, frame: bytes) -> bool:
+        """Hands on what a node says; never raises. False where it is refused, and the connection ends."""
         try:
-            is_report = messages.is_statuses(frame)
-            message = None if is_report else messages.decode_from_agent(frame)
+            message = self._intake.read(node_id, frame)
             if isinstance(message, messages.Register):
-                _require_short(frame)
                 if not self._register(connection, node_id, message):
-                    return
+                    return True
             elif not self._is_current(node_id, connection):
-                return  # a session that was replaced, or never opened: its words no longer count
-            elif isinstance(message, messages.Described):
-                _require_short(frame)
+                return True  # a session that was replaced, or never opened: its words no longer count
             self._presence.heard(node_id)
-            if is_report or isinstance(message, messages.Statuses):
+            if message is None or isinstance(message, messages.Statuses):
                 self._take_statuses(node_id, frame)
             else:
                 self._router.route(node_id, message)
         except Exception as error:
             self._refuse(connection, node_id, error)
+            return False
+        return True
 
     def closed(self, connection: Connection, node_id: str, reason: str) -> None:
         """A connection broke: a registered node has a short grace to come back."""
@@ -244,7 +248,9 @@ class Sessions:
             log.error("message.failed", node_id=node_id, exc_info=error)
         if self._is_current(node_id, connection):
             self._lose(node_id)
-        self._part(connection, messages.REFUSED, str(error) if isinstance(error, SkepError) else OURS)
+        reason = str(error) if isinstance(error, SkepError) else OURS
+        self._refused(node_id, reason)
+        self._part(connection, messages.REFUSED, reason)
 
     def _end(self, node_id: str, kind: str, reason: str) -> None:
         session = self._drop(node_id)
@@ -282,20 +288,17 @@ class SessionHandler:
         self._sessions = sessions
         self._connection = connection
         self._node_id = connection.identity.node_id
+        self._is_refused = False
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do until the node registers."""
 
     def frame(self, data: bytes) -> None:
-        self._sessions.received(self._connection, self._node_id, data)
+        if not self._is_refused:  # what came behind, in the same moment, is not looked at
+            self._is_refused = not self._sessions.received(self._connection, self._node_id, data)
 
     def closed(self, reason: str) -> None:
         self._sessions.closed(self._connection, self._node_id, reason)
-
-
-def _require_short(frame: bytes) -> None:
-    if len(frame) > DESCRIPTION_MAX_BYTES:
-        raise Invalid(f"it describes itself in {len(frame)} bytes, {DESCRIPTION_MAX_BYTES} may be")
 
 
 @functools.cache

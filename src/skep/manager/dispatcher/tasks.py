@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
+from skep.rpc.checking import check_statuses
 from skep.store.view import View
 
 from .assignments import Sent, complete, difference, frames, is_news
@@ -71,7 +72,9 @@ class TaskDispatcher:
     def _take(self, node_id: str, frame: bytes) -> None:
         """Takes in one report; what cannot be taken ends the session of its node."""
         try:
-            for task_id, status in messages.decode_statuses(frame):
+            items = messages.decode_statuses(frame)
+            check_statuses(items)
+            for task_id, status in items:
                 self._observe(node_id, task_id, status)
         except Exception as error:
             self._sessions.refuse(node_id, error)

@@ -83,7 +83,8 @@ class LogBroker:
                 del self._by_service[reader.selection.service_id]
 
     def is_here(self, node_id: str) -> bool:
-        return self._nodes.has(node_id)
+        """True where it can be asked: one whose engine does not answer has a session, and no logs."""
+        return self._nodes.has(node_id) and not self._view.node_state(node_id).engine_is_silent
 
     async def ask(
         self, node_id: str, tasks: list[tuple[str, str]], options: LogOptions, nodes: int
@@ -121,23 +122,27 @@ class LogBroker:
 
     def why_away(self, node_id: str) -> str:
         """Returns why a node cannot be asked at the moment; an empty text where it can."""
-        if self._nodes.has(node_id):
+        if self.is_here(node_id):
             return ""
         if node_id not in self._view.nodes:
             return "it is not in the swarm any more"
-        if self._view.node_state(node_id).state == DOWN:
+        state = self._view.node_state(node_id)
+        if state.engine_is_silent:
+            return "its engine does not answer"
+        if state.state == DOWN:
             return "it is down"
         return "it has no connection to this manager"
 
     def may_come(self, node_id: str) -> bool:
         """True for a node that is here or, as it is not down, may come yet: to a new leader they come one
         after the other."""
-        is_down = self._view.node_state(node_id).state == DOWN
-        return self._nodes.has(node_id) or (node_id in self._view.nodes and not is_down)
+        state = self._view.node_state(node_id)
+        is_away = state.state == DOWN or state.engine_is_silent
+        return self.is_here(node_id) or (node_id in self._view.nodes and not is_away)
 
     async def _wait_here(self, node_id: str) -> None:
         deadline = asyncio.get_running_loop().time() + ANSWER_S
-        while not self._nodes.has(node_id):
+        while not self.is_here(node_id):
             if not self.may_come(node_id) or asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(self.why_away(node_id))
             await asyncio.sleep(HERE_POLL_S)

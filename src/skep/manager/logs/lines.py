@@ -16,6 +16,7 @@ from skep.runtime.errors import Invalid
 
 STDOUT, STDERR = 1, 2
 NODE, SERVICE, TASK = (f"com.docker.swarm.{kind}.id" for kind in ("node", "service", "task"))
+DETAILS_MAX_BYTES = 64 << 10  # of one line: labels and variables that a log driver is told to add
 CONTEXTS_MAX = 16  # per task: what a log driver says of a line is the same for all lines of a container
 
 
@@ -73,6 +74,8 @@ class LineWriter:
     def _context(self, said: bytes) -> bytes:
         found = self._contexts.get(said)
         if found is None:
+            if len(said) > DETAILS_MAX_BYTES:
+                raise Invalid(f"a log line has details of {len(said)} bytes, {DETAILS_MAX_BYTES} may be")
             if len(self._contexts) >= CONTEXTS_MAX:
                 self._contexts.clear()
             found = self._contexts[said] = context(self._origin, said) + b" "

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # Nodes asked at once: a handshake costs the leader 2 ms, and one that hangs holds its place for five seconds.
 ASKING_MAX = 64
 READING_MAX = 128  # nodes read at once where nothing is followed: connections, not tasks, cost memory
+TROUBLE_MAX_BYTES = 2000  # of why a task's logs cannot be read: an engine's error
 TOGETHER_S = 0.1  # tasks of a node that start together are asked for together
 AGAIN_S = 2.0  # before a task whose stream broke off, and which runs, is asked for again
 SLICE = 1000  # tasks that are looked at before the loop goes round: 2 ms
@@ -220,7 +221,7 @@ class LogReader:
 
     def node_down(self, node_id: str) -> None:
         for source in self._sources.get(node_id, ()):
-            source.close("it is down")
+            source.close(self._broker.why_away(node_id))
 
     # Reading
 
@@ -276,7 +277,8 @@ class LogReader:
         log_of = logs[record.task]
         if record.kind != LINES:
             log_of.is_over = True
-            await self._warn(log_of.task, f"no logs of this task: {record.content.decode(errors='replace')}")
+            why = record.content[:TROUBLE_MAX_BYTES].decode(errors="replace")
+            await self._warn(log_of.task, f"no logs of this task: {why}")
             return
         async with self._broker.turn:
             lines = log_of.writer.write(record.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skep.model.aside import NODE
 from skep.model.constraint import eligible
 from skep.model.node import READY, Node
 from skep.model.service import Service
@@ -25,6 +26,8 @@ def nodes_to_look_at(view: View, service: Service) -> list[str]:
     pending = view.pending.get(service.id, {})
     found = []
     for node in view.nodes.values():
+        if view.is_aside(NODE, node.id):
+            continue
         runs = any(is_live(t) for t in slots.get(node.id, ()))
         keeps = runs and node.spec.availability == "pause"
         if (runs or node.id in pending) != (keeps or wants(view, service, node)):

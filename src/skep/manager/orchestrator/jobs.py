@@ -13,6 +13,7 @@ from enum import Enum
 
 from msgspec.structs import replace
 
+from skep.model.aside import NODE
 from skep.model.change import NewTask, Plan
 from skep.model.constraint import eligible
 from skep.model.node import READY as NODE_READY
@@ -174,7 +175,9 @@ def nodes_to_look_at(view: View, service: Service) -> list[SlotKey]:
     """Returns the nodes where a global job has yet to run, or something else than its present iteration."""
     slots, version = view.slots.get(service.id, {}), service.template.version
     found: list[SlotKey] = [
-        node.id for node in view.nodes.values() if node.id not in slots and wants(view, service, node)
+        node.id
+        for node in view.nodes.values()
+        if node.id not in slots and not view.is_aside(NODE, node.id) and wants(view, service, node)
     ]
     found.extend(key for key, tasks in slots.items() if any(t.spec_version != version for t in tasks))
     return found

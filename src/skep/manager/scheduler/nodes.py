@@ -7,9 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from skep.model.aside import NODE
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
+from skep.model.resources import as_summand
 from skep.model.spec import Placement, TaskSpec
 from skep.store.demand import Demand
 from skep.store.room import room_for, task_bytes
@@ -21,11 +23,13 @@ Mask = NDArray[np.bool_]
 
 
 class NodeTable:
-    """Rows are nodes in the order of their ids, so that equal views give equal placements."""
+    """Rows are nodes in the order of their ids, so that equal views give equal placements. Those that are set
+    aside are none, unless they are asked for (`node_ids`)."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, node_ids: Iterable[str] | None = None) -> None:
         self._view = view
-        self.ids = sorted(view.nodes)
+        known = (n for n in view.nodes if not view.is_aside(NODE, n))
+        self.ids = sorted(known if node_ids is None else node_ids)
         self.rows = {node_id: row for row, node_id in enumerate(self.ids)}
         self.nodes = [view.nodes[node_id] for node_id in self.ids]
         count = len(self.ids)
@@ -36,8 +40,8 @@ class NodeTable:
         for row, node in enumerate(self.nodes):
             resources = node.description.resources
             usage = view.usage.get(node.id)
-            self.cpus[row] = resources.nano_cpus - (usage.nano_cpus if usage else 0)
-            self.memory[row] = resources.memory_bytes - (usage.memory_bytes if usage else 0)
+            self.cpus[row] = as_summand(resources.nano_cpus - (usage.nano_cpus if usage else 0))
+            self.memory[row] = as_summand(resources.memory_bytes - (usage.memory_bytes if usage else 0))
             self.tasks[row] = usage.tasks if usage else 0
         self._own: dict[str, Ints] = {}
         self._bucket_rooms: dict[str, Ints] = {}  # by service: how many more of its tasks the store takes
@@ -152,7 +156,8 @@ class NodeTable:
         found = self._stocks.get(kind)
         if found is None:
             rows = range(len(self.ids))
-            found = np.fromiter((self._look(row, kind).free for row in rows), dtype=np.int64, count=len(rows))
+            free = (as_summand(self._look(row, kind).free) for row in rows)
+            found = np.fromiter(free, dtype=np.int64, count=len(rows))
             self._stocks[kind] = found
         return found
 

@@ -184,6 +184,8 @@ def availability(view: View, node: Node) -> str:
         return "drained"
     if node.spec.availability == "pause":
         return "paused"
+    if state.engine_is_silent:
+        return state.message
     return "not heard of yet since this manager leads"
 
 

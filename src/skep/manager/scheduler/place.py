@@ -78,7 +78,7 @@ class Round:
                 only = np.zeros(len(table.ids), dtype=bool)
                 if row is not None:
                     only[row] = True
-                pending.append(_pending(new, filters.reason(only)))
+                pending.append(pending_of(new, filters.reason(only)))
 
     def _place_group(
         self,
@@ -109,7 +109,7 @@ class Round:
             remaining = remaining[len(rows) :]
         if remaining:
             reason = Filters(table, service_id, template, demand).reason()
-            pending.extend(_pending(new, reason) for new in remaining)
+            pending.extend(pending_of(new, reason) for new in remaining)
 
     def _shunned(self, table: NodeTable, service_id: str, avoid: str) -> Mask:
         mask = np.zeros(len(table.ids), dtype=bool)
@@ -137,7 +137,8 @@ class Round:
         )
 
 
-def _pending(new: NewTask, reason: str) -> PendingTask:
+def pending_of(new: NewTask, reason: str) -> PendingTask:
+    """Returns a task that has to wait for a node, and why."""
     return PendingTask(
         new.id,
         new.service_id,

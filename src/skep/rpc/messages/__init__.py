@@ -59,6 +59,7 @@ __all__ = [
     "REFUSED",
     "REMOVED",
     "REPLACED",
+    "UNREADABLE",
     "Assign",
     "AssignedTask",
     "Attach",
@@ -112,6 +113,9 @@ FromManager = (
 FEATURES = (LOGS, ATTACH)  # what either end may say that it understands, and earlier ones did not
 
 encode = msgspec.msgpack.Encoder().encode
+# What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in
+# lists without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
 _from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
 
@@ -128,7 +132,7 @@ def decode_from_agent(frame: bytes) -> FromAgent:
     """Errors: `Invalid` for a frame that is none of ours."""
     try:
         return _from_agent.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of an agent: {error}") from error
 
 
@@ -144,5 +148,5 @@ def decode_from_manager(frame: bytes) -> FromManager:
     """Errors: `Invalid` for a frame that is none of ours."""
     try:
         return _from_manager.decode(frame)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"not a message of a manager: {error}") from error

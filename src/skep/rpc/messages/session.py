@@ -15,11 +15,13 @@ REFUSED = "refused"  # what the node said cannot be taken: not at once again
 
 class Register(Struct, frozen=True, tag="register"):
     """Opens a session. The node is who its certificate says. `manager_addr`: where it is reached as a
-    manager (host:port). `features`: what this agent understands that earlier ones did not."""
+    manager (host:port). `features`: what this agent understands that earlier ones did not.
+    `engine_is_silent`: as in heartbeats."""
 
     description: NodeDescription
     manager_addr: str = ""
     features: list[str] = []
+    engine_is_silent: bool = False
 
 
 class Described(Struct, frozen=True, tag="described"):
@@ -38,8 +40,12 @@ class Registered(Struct, frozen=True, tag="registered"):
     features: list[str] = []  # what this manager understands that earlier ones did not
 
 
-class Heartbeat(Struct, frozen=True, tag="hb"):
-    """I am here."""
+class Heartbeat(Struct, frozen=True, tag="hb", omit_defaults=True):
+    """I am here. `engine_is_silent`: my engine has not answered for so long that others should do my work.
+    `engine_is_in_doubt`: it did not answer just now. Earlier managers pass over both."""
+
+    engine_is_silent: bool = False
+    engine_is_in_doubt: bool = False
 
 
 class HeartbeatAck(Struct, frozen=True, tag="hb-ack"):

@@ -1,0 +1,251 @@
+"""What a node may say: each message of an agent, and of a node that joins, is checked where it arrives. Pure.
+
+A worker's certificate lets its holder send anything that decodes. All that is decided, stored and shown later
+takes these checks for granted: known states, times that a calendar has, numbers that can be added up, texts
+that do nothing to the terminal or the shell they come to. What depends on the swarm (whose address is it?) is
+for those who know it. Errors: `Invalid`, which says what was wrong; it ends the session.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from skep.model.bounds import (
+    ADDRESS_MAX_BYTES,
+    NODE_DESCRIPTION_MAX_BYTES,
+    NODE_LABELS_MAX_BYTES,
+)
+from skep.model.container import GenericResource
+from skep.model.node import NodeDescription, NodeResources
+from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
+from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
+from skep.model.task import TIME_MAX_S, TaskAddress, TaskStatus
+from skep.rpc import enrolment_messages, messages
+from skep.runtime.errors import Invalid
+from skep.runtime.ids import is_hostname
+
+PID_MAX = (1 << 31) - 1  # a process id of Linux is at most 2^22
+EXIT_CODE_MIN, EXIT_CODE_MAX = -(1 << 31), (1 << 32) - 1  # Windows' are 32 bits, with or without a sign
+NUMBER_MAX = (1 << 63) - 1  # of a question
+PORT_MAX = 65_535
+PROTOCOLS = ("tcp", "udp", "sctp")
+FEATURES_MAX, FEATURE_MAX_BYTES = 64, 64  # two are known today; a later agent may have some more
+PLATFORM_MAX_BYTES = 64  # `x86_64`, `linux`
+VERSION_MAX_BYTES = 128  # `24.0.5-0ubuntu1~20.04.1` is a long one
+PLUGINS_MAX, PLUGIN_MAX_BYTES = 256, 255  # an engine has some fifteen; a plugin's name is that of an image
+KINDS_MAX, KIND_MAX_BYTES = 1024, 255  # generic resources: a GPU is 50 bytes, sixteen of them are many
+NETWORK_MAX_BYTES = 255  # a name or an id
+IN_USE_MAX = 1000  # single containers of one node: a Linux bridge has 1,024 ports
+REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's longest key 6 kB
+DIGEST_MAX_BYTES = 128
+TOKEN_MAX_BYTES = 256  # a join token has 85
+SHOWN_MAX = 100  # characters of what was wrong that are repeated
+
+REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
+
+# What ends a line, moves a cursor or turns the direction of writing round. A tab does no harm.
+_CONTROL = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_WORD = re.compile("[!-~]*")  # ASCII without spaces
+_PLAIN = re.compile("[A-Za-z0-9._/-]*")
+_ID = re.compile("[A-Za-z0-9._-]*")
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+
+
+def check(message: messages.FromAgent) -> None:
+    """Checks any message of an agent's but its statuses, which are checked when they are taken in."""
+    checks = _CHECKS.get(type(message))
+    if checks is not None:
+        checks(message)
+
+
+def check_enrolment(asked: enrolment_messages.Enrol) -> None:
+    """Checks what a node that joins says; whether its token is good is for others to say."""
+    _match("its join token", asked.token, _WORD, TOKEN_MAX_BYTES)
+    _match("its availability", asked.availability, _ID, PLATFORM_MAX_BYTES)
+    check_request(asked.request_pem)
+    check_description(asked.description)
+
+
+def check_statuses(items: Iterable[tuple[str, TaskStatus]]) -> None:
+    """Checks a report. The longest one has 100,000 statuses: half a microsecond each."""
+    for task_id, status in items:
+        if not (
+            status.state in REPORTED
+            and 0.0 <= status.at <= TIME_MAX_S  # false for what is no number, too
+            and 0.0 <= status.started_at <= TIME_MAX_S
+            and 0 <= status.pid <= PID_MAX
+            and EXIT_CODE_MIN <= status.exit_code <= EXIT_CODE_MAX
+            and (not status.ports or all(map(_is_port, status.ports)))
+            and status.container_id.isascii()
+            and status.container_id.isprintable()  # a pattern takes as long as all else here
+        ):
+            raise Invalid(f"it reports of task {_shown(task_id)} {_wrong_status(status)}")
+
+
+def check_description(description: NodeDescription) -> None:
+    """Checks what a node says of itself."""
+    size = len(messages.encode(description))
+    if size > NODE_DESCRIPTION_MAX_BYTES:
+        raise Invalid(f"it describes itself in {size} bytes, {NODE_DESCRIPTION_MAX_BYTES} may be")
+    name = description.hostname
+    if name and not is_hostname(name):
+        raise Invalid(f"its host name {_shown(name)} is none: letters, digits, '.', '-' and '_' make one")
+    for what, text in (("architecture", description.platform.architecture), ("OS", description.platform.os)):
+        _match(f"its {what}", text, _PLAIN, PLATFORM_MAX_BYTES)
+    _check_resources(description.resources)
+    engine = description.engine
+    _text("its engine's version", engine.engine_version, VERSION_MAX_BYTES)
+    if len(engine.plugins) > PLUGINS_MAX:
+        raise Invalid(f"it has {len(engine.plugins)} plugins, {PLUGINS_MAX} may be")
+    for plugin in engine.plugins:
+        _match("a plugin's type", plugin.type, _ID, PLATFORM_MAX_BYTES)
+        _match("a plugin's name", plugin.name, _WORD, PLUGIN_MAX_BYTES)
+    for label, value in engine.labels.items():
+        _text("the name of a label of its engine", label, NODE_LABELS_MAX_BYTES)
+        _text(f"its engine's label {_shown(label)}", value, NODE_LABELS_MAX_BYTES)
+    labels_size = sum(len(label.encode()) + len(value.encode()) for label, value in engine.labels.items())
+    if labels_size > NODE_LABELS_MAX_BYTES:
+        raise Invalid(f"its engine's labels have {labels_size} bytes, {NODE_LABELS_MAX_BYTES} may be")
+
+
+def check_manager_address(text: str) -> None:
+    """Checks where a manager says that it is reached, host:port; an empty text says nothing of it."""
+    found = _HOST_PORT.fullmatch(text) if len(text) <= ADDRESS_MAX_BYTES else None
+    if text and (found is None or not 0 < int(found[1]) <= PORT_MAX):
+        raise Invalid(f"its manager's address {_shown(text)} is none: it must be HOST:PORT")
+
+
+def check_request(request_pem: bytes) -> None:
+    """Checks the size of a request for a certificate; what it asks for is read where it is signed."""
+    if len(request_pem) > REQUEST_MAX_BYTES:
+        raise Invalid(
+            f"its request for a certificate has {len(request_pem)} bytes, {REQUEST_MAX_BYTES} may be"
+        )
+
+
+def check_in_use(in_use: list[TaskAddress]) -> None:
+    """Checks that what a node's containers have are addresses; of which network, is for the allocator."""
+    if len(in_use) > IN_USE_MAX:
+        raise Invalid(f"it has {len(in_use)} single containers on networks, {IN_USE_MAX} may be")
+    for each in in_use:
+        _match("a network's id", each.network_id, _ID, NETWORK_MAX_BYTES)
+        for text in (each.address, each.gateway):
+            if not _is_interface(text):
+                raise Invalid(f"it says that address {_shown(text)} is in use, which is none")
+
+
+def _check_register(said: messages.Register) -> None:
+    check_description(said.description)
+    check_manager_address(said.manager_addr)
+    _check_features(said.features)
+
+
+def _check_tls(has: messages.HasTls) -> None:
+    for digest in (has.issuer, has.trust):
+        _match("a digest of its certificate's", digest, _ID, DIGEST_MAX_BYTES)
+
+
+def _check_attach(asked: messages.Attach) -> None:
+    if not 0 <= asked.number <= NUMBER_MAX:
+        raise Invalid(f"its question has the number {asked.number}")
+    _text("the network it asks for", asked.network, NETWORK_MAX_BYTES)
+    _match("the address it asks for", asked.address, _WORD, ADDRESS_MAX_BYTES)
+
+
+def _check_features(features: list[str]) -> None:
+    if len(features) > FEATURES_MAX:
+        raise Invalid(f"it understands {len(features)} features, {FEATURES_MAX} may be")
+    for name in features:
+        _match("a feature", name, _WORD, FEATURE_MAX_BYTES)
+
+
+def _check_resources(resources: NodeResources) -> None:
+    if not 0 <= resources.nano_cpus <= NANO_CPUS_MAX:
+        raise Invalid(f"it has {resources.nano_cpus / 1e9:g} CPUs: there may be 0 to {CPUS_MAX}")
+    if not 0 <= resources.memory_bytes <= MEMORY_MAX_BYTES:
+        raise Invalid(
+            f"it has {resources.memory_bytes} bytes of memory: there may be 0 to {MEMORY_MAX_BYTES}"
+        )
+    if len(resources.generic_resources) > KINDS_MAX:
+        raise Invalid(f"it has {len(resources.generic_resources)} generic resources, {KINDS_MAX} may be")
+    for each in resources.generic_resources:
+        _check_generic(each)
+
+
+def _check_generic(resource: GenericResource) -> None:
+    named, discrete = resource.named_resource_spec, resource.discrete_resource_spec
+    if named is not None:
+        _match("a generic resource's kind", named.kind, _WORD, KIND_MAX_BYTES)
+        _match("a generic resource's name", named.value, _WORD, KIND_MAX_BYTES)
+        if not named.value:  # it would be taken for the count of its kind
+            raise Invalid(f"a generic resource of kind {_shown(named.kind)} has no name")
+    if discrete is not None:
+        _match("a generic resource's kind", discrete.kind, _WORD, KIND_MAX_BYTES)
+        if not 0 <= discrete.value <= GENERIC_MAX:
+            raise Invalid(f"it has {discrete.value} {_shown(discrete.kind)}: there may be 0 to {GENERIC_MAX}")
+
+
+def _is_port(port: tuple[str, int, int]) -> bool:
+    protocol, target, published = port
+    return protocol in PROTOCOLS and 0 <= target <= PORT_MAX and 0 <= published <= PORT_MAX
+
+
+def _wrong_status(status: TaskStatus) -> str:
+    """Returns which part of a status cannot be."""
+    if status.state not in REPORTED:
+        return f"state {status.state}, which no task can be in"
+    for what, at in (("the time", status.at), ("the start at", status.started_at)):
+        if not 0.0 <= at <= TIME_MAX_S:
+            return f"{what} {at}: it must be in seconds since 1970, before the year 10000"
+    if not 0 <= status.pid <= PID_MAX:
+        return f"process {status.pid}"
+    if not EXIT_CODE_MIN <= status.exit_code <= EXIT_CODE_MAX:
+        return f"exit code {status.exit_code}"
+    wrong = next((port for port in status.ports if not _is_port(port)), None)
+    return f"port {_shown(wrong)}" if wrong is not None else f"container {_shown(status.container_id)}"
+
+
+def _is_interface(text: str) -> bool:
+    """True for an address with its prefix length."""
+    address, slash, length = text.partition("/")
+    if not slash or not length.isascii() or not length.isdigit() or len(text) > ADDRESS_MAX_BYTES:
+        return False
+    try:
+        return int(length) <= ipaddress.ip_address(address).max_prefixlen and "%" not in address
+    except ValueError:
+        return False
+
+
+def _text(what: str, text: str, max_bytes: int) -> None:
+    """Checks a text that people read: it may have any letters, but nothing that does something."""
+    size = len(text.encode())
+    if size > max_bytes:
+        raise Invalid(f"{what} has {size} bytes, {max_bytes} may be")
+    if _CONTROL.search(text) is not None:
+        raise Invalid(f"{what} holds control characters: {_shown(text)}")
+
+
+def _match(what: str, text: str, pattern: re.Pattern[str], max_bytes: int) -> None:
+    """Checks a word of ASCII."""
+    if len(text) > max_bytes or pattern.fullmatch(text) is None:
+        raise Invalid(f"{what} is {_shown(text)}, which cannot be ({max_bytes} characters of ASCII at most)")
+
+
+def _shown(value: object) -> str:
+    """Returns what was wrong as it may be logged and shown: its begin, quoted, in ASCII."""
+    text = ascii(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    messages.Register: _check_register,
+    messages.Described: lambda said: check_description(said.description),
+    messages.Renew: lambda asked: check_request(asked.request_pem),
+    messages.HasTls: _check_tls,
+    messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
+    messages.Attach: _check_attach,
+    messages.HasAddresses: lambda said: check_in_use(said.in_use),
+}

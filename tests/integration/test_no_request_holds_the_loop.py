@@ -104,6 +104,7 @@ SERVICES: dict[str, tuple[str, Callable[[], str]]] = {
     "limits": (CONTAINER + "Ulimits", lambda: full('{"Name":"%d"}', 1)),
     "unknown": (CONTAINER + "Unknown", members),
     "constraints": (PLACEMENT + "Constraints", lambda: full('"node.id!=%d"')),
+    "constraints that a spec has room for": (PLACEMENT + "Constraints", lambda: few('"node.id!=%d"', 10_000)),
     "all constraints": (PLACEMENT + "Constraints", lambda: few('"node.id!=%d"', 100)),
     "a long constraint": (PLACEMENT + "Constraints", lambda: '["node.id==' + "a" * ROOM + '!"]'),
     "a long key": (PLACEMENT + "Constraints", lambda: '["' + "a-" * (ROOM // 2) + '==b"]'),

@@ -14,7 +14,7 @@ from skep.manager.leader import Leader, Team
 from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
-from skep.rpc.link import LinkServer
+from skep.rpc.link_server import LinkServer
 from skep.rpc.port import Connection, Handler, Identity
 from skep.rpc.tls import server_context
 from skep.runtime.clock import SystemClock
@@ -66,8 +66,12 @@ async def test_a_node_renews_over_its_session() -> None:
     agent = AgentPart(
         node_id, "n", line.connect, [address], executor, clock, rng, lambda managers: None, lambda text: None
     )
+
+    async def keep(keys: NodeKeys) -> None:
+        renewed.append(keys)
+
     agent.start()
-    agent.renew(line, renewed.append)
+    agent.renew(line, keep)
     try:
         await wait_for("it renews before its certificate ends", EXPIRY_S, lambda: renewed)
         assert clock.now() < first_end

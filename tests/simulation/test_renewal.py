@@ -60,7 +60,7 @@ def test_a_certificate_never_expires_while_the_manager_mostly_answers(expiry_s: 
                 raise Unavailable("no leader")
             return Renewed(ca.sign(request_pem, clock.now(), expiry_s), ca.pem)
 
-        def renewed(new: NodeKeys) -> None:
+        async def renewed(new: NodeKeys) -> None:
             nonlocal valid_until
             assert clock.now() < valid_until, "it had expired before it was renewed"
             if rng.random() < 0.1:
@@ -134,7 +134,11 @@ class Rotating:
         key, request = new_key_and_request()
         keys = NodeKeys(key, self.sign(request, node_id), self.cluster.ca_cert_pem)
         rng = random.Random(number)
-        return Renewal(keys, ask, lambda new: None, self.clock, rng, self.said.append)
+
+        async def renewed(new: NodeKeys) -> None:
+            """It is kept nowhere."""
+
+        return Renewal(keys, ask, renewed, self.clock, rng, self.said.append)
 
     def wanted(self, node_count: int = 1) -> WantedTls:
         return wanted_tls(self.cluster, node_count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from skep.daemon import waiting_room
 from skep.daemon.waiting_room import FRAMES_MAX, PATIENCE_S, WaitingRoom
 from skep.rpc import messages
@@ -118,3 +120,30 @@ async def test_nobody_waits_for_ever_or_says_much_meanwhile() -> None:
     await asyncio.sleep(PATIENCE_S + 0.3)
     assert patient.goodbye().leader == ""
     assert not gone.sent
+
+
+async def test_what_is_held_of_those_who_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_room, "FRAMES_MAX_BYTES", 100)
+    monkeypatch.setattr(waiting_room, "HELD_MAX_BYTES", 250)
+    manager, lines = Manager(), [Line() for _ in range(4)]
+    waiting = [manager.room.enter(line) for line in lines]
+    waiting[0].frame(b"x" * 60)
+    waiting[0].frame(b"x" * 60)  # too much for one
+    for each in waiting[1:]:
+        each.frame(b"x" * 70)
+    assert [line.is_closed for line in lines] == [
+        True,
+        False,
+        False,
+        True,
+    ]  # the last one is too much for all
+    waiting[0].closed("")
+    waiting[3].frame(b"x" * 70)
+    manager.session = Session()
+    await turns()
+    waiting[1].closed("")
+    again = Line()
+    manager.session = None
+    manager.room.enter(again).frame(b"x" * 100)  # what was served is not held any more
+    assert not again.is_closed
+    manager.room.close()

@@ -55,7 +55,7 @@ class Renewal:
         self,
         keys: NodeKeys,
         ask: Ask,
-        renewed: Callable[[NodeKeys], None],
+        renewed: Callable[[NodeKeys], Awaitable[None]],
         clock: Clock,
         rng: random.Random,
         say: Callable[[HasTls], None] = lambda has: None,
@@ -110,7 +110,7 @@ class Renewal:
         self._told.clear()
         wanted = self._wanted
         assert wanted is not None
-        self._trust(wanted.ca_pem)
+        await self._trust(wanted.ca_pem)
         self._say(has_tls(self.keys))
         if is_wanted(self.keys, wanted):
             return
@@ -119,7 +119,7 @@ class Renewal:
         if not self._told.is_set() and not is_wanted(self.keys, wanted):
             log.warning("certificate.not_as_wanted")
 
-    def _trust(self, ca_pem: bytes) -> None:
+    async def _trust(self, ca_pem: bytes) -> None:
         """Goes by this root from now on, unless it would not vouch for the node's own certificate."""
         if ca_pem == self.keys.ca_pem:
             return
@@ -128,7 +128,7 @@ class Renewal:
             _identity_by_root(keys, self._clock.now())
         except Denied:
             return  # the certificate that is renewed now brings the root with it
-        self._renewed(keys)
+        await self._renewed(keys)
         self.keys = keys
         log.info("trust.changed")
 
@@ -139,7 +139,7 @@ class Renewal:
             answer = await self._ask(request_pem)
             keys = NodeKeys(key_pem, answer.certificate_pem, answer.ca_pem)
             check_renewed(self.keys, keys, self._clock.now(), self._wanted.ca_pem if self._wanted else None)
-            self._renewed(keys)
+            await self._renewed(keys)
             self.keys = keys
         log.info("certificate.renewed", valid_until=validity_of(keys.certificate_pem)[1])
         self._say(has_tls(keys))

@@ -137,8 +137,12 @@ async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart]:
         lambda message: None,
     )
     agent.start()
-    agent.renew(line, lambda keys: None)
+    agent.renew(line, _keep_nothing)
     return executor, agent
+
+
+async def _keep_nothing(keys: NodeKeys) -> None:
+    """A simulated node has no disk."""
 
 
 _contexts = ContextPool()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -92,11 +92,11 @@ class AgentPart:
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
 
-    def renew(self, line: Line, renewed: Callable[[NodeKeys], None]) -> None:
+    def renew(self, line: Line, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
         """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
 
-        def use(keys: NodeKeys) -> None:
-            renewed(keys)
+        async def use(keys: NodeKeys) -> None:
+            await renewed(keys)
             line.keys = keys
 
         self._renewal = Renewal(line.keys, self._ask_renewed, use, self._clock, self._rng, self.session.send)

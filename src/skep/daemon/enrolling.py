@@ -11,10 +11,12 @@ from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.manager.ca.authority import role_of_token
 from skep.manager.ca.issuer import Issuer
 from skep.manager.leader import Leader
+from skep.model.cluster import Cluster
+from skep.rpc.certificates import parse_join_token
 from skep.rpc.checking import check_enrolment
 from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
 from skep.rpc.messages import UNREADABLE
-from skep.runtime.errors import Deposed, Invalid, NoLeader, Unavailable
+from skep.runtime.errors import Denied, Deposed, Invalid, NoLeader, Unavailable
 from skep.runtime.ids import NewId, is_id
 
 ENROL_S = 15.0  # how long a node that joins waits for a leader; its own patience is 20 s
@@ -22,21 +24,39 @@ ENROL_RETRY_S = 0.2
 
 
 class Enrolling:
-    """`leader` gives the leader while it is this manager, `addresses` where managers are reached."""
+    """`leader` gives the leader while it is this manager, `cluster` the swarm's as this manager knows it,
+    `addresses` where managers are reached."""
 
     def __init__(
         self,
         leader: Callable[[], Leader | None],
+        cluster: Callable[[], Cluster | None],
         leader_line: LeaderLine,
         addresses: Callable[[], list[str]],
         issuer: Issuer,
         new_id: NewId,
     ) -> None:
         self._leader = leader
+        self._cluster = cluster
         self._leader_line = leader_line
         self._addresses = addresses
         self._issuer = issuer
         self._new_id = new_id
+
+    def knows(self, token: str) -> bool:
+        """True for a token of this swarm. Only the leader is sure of what is none: another manager learns
+        within seconds of a token that is new. Errors: `Invalid`, `Denied`."""
+        parse_join_token(token)
+        leader, cluster = self._leader(), self._cluster()
+        if cluster is None:
+            return False
+        try:
+            _role(token, cluster)
+        except Denied:
+            if leader is not None and leader.is_sure:
+                raise
+            return False
+        return True
 
     async def enrol(self, request: Enrol, remote_host: str) -> Enrolled:
         """Takes a node in, here or through the leader; waits for one. Errors: `Denied`, `Invalid`,
@@ -67,9 +87,7 @@ class Enrolling:
         cluster = leader.view.cluster if leader is not None else None
         if leader is None or cluster is None or not leader.is_sure:
             raise NoLeader("the swarm has no leader at the moment; try again")
-        role = role_of_token(
-            request.token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
-        )
+        role = _role(request.token, cluster)
         check_enrolment(request)
         if not is_id(asked.node_id):
             raise Invalid("the manager that the node came to gives it an id that is none")
@@ -78,3 +96,10 @@ class Enrolling:
             availability = request.availability or "active"
             await leader.nodes.add(asked.node_id, role, availability, request.description, asked.remote_host)
         return Enrolled(asked.node_id, certificate, cluster.id, self._addresses())
+
+
+def _role(token: str, cluster: Cluster) -> str:
+    """Errors: `Denied`, `Invalid`."""
+    return role_of_token(
+        token, cluster.ca_cert_pem, cluster.worker_token_secret, cluster.manager_token_secret
+    )

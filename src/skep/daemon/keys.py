@@ -17,6 +17,7 @@ import base64
 import binascii
 import os
 import shutil
+import threading
 
 import msgspec
 from msgspec import Struct
@@ -53,6 +54,9 @@ class KeyFiles:
         self._file = self._directory / "data-key"
         self.data_key: bytes | None = None
         self._unlock_key = ""  # the one that the data key's file is sealed with
+        self._is_node_key_sealed: bool | None = None  # as its file was written or read last; None: not known
+        # What may take long is done in threads (`save`, `apply_unlock_key`), one after the other.
+        self._one = threading.RLock()
 
     @property
     def sealer(self) -> Sealer:
@@ -88,7 +92,7 @@ class KeyFiles:
 
     def close(self) -> None:
         """Forgets what was opened; the files stay as they are."""
-        self.data_key, self._unlock_key = None, ""
+        self.data_key, self._unlock_key, self._is_node_key_sealed = None, "", None
 
     @property
     def is_sealed(self) -> bool:
@@ -127,28 +131,39 @@ class KeyFiles:
 
     def save(self, node_keys: NodeKeys) -> None:
         """Writes the node's keys, sealed where managers lock. Errors: `Invalid` (disk full)."""
-        self._save(node_keys, is_sealed=bool(self._unlock_key))
+        with self._one:
+            self._save(node_keys, is_sealed=bool(self._unlock_key))
 
     def apply_unlock_key(self, cluster: Cluster) -> None:
         """Makes the files what the cluster says; does nothing where they are. To be called on a manager
         whenever its cluster may have changed. Errors: `Invalid` (disk full), `Corrupt`."""
+        with self._one:
+            wanted = cluster.unlock_key
+            if self.data_key is None or self.is_as(cluster):
+                return
+            is_node_key_sealed = load_keys(self._state.certificates).key_pem.startswith(_BEGIN)
+            if wanted and not is_node_key_sealed:
+                self._save(self.load(), is_sealed=True)
+            if wanted != self._unlock_key:
+                self.take(self.data_key, wanted)
+            if not wanted and is_node_key_sealed:
+                self._save(self.load(), is_sealed=False)
+            self._is_node_key_sealed = bool(wanted)
+
+    def is_as(self, cluster: Cluster) -> bool:
+        """True where the files are what the cluster says, as far as is known without a look at them."""
         wanted = cluster.unlock_key
-        if self.data_key is None:
-            return
-        is_node_key_sealed = load_keys(self._state.certificates).key_pem.startswith(_BEGIN)
-        if wanted == self._unlock_key and is_node_key_sealed == bool(wanted):
-            return
-        if wanted and not is_node_key_sealed:
-            self._save(self.load(), is_sealed=True)
-        self.take(self.data_key, wanted)
-        if not wanted and is_node_key_sealed:
-            self._save(self.load(), is_sealed=False)
+        return self.data_key is None or (
+            wanted == self._unlock_key and self._is_node_key_sealed == bool(wanted)
+        )
 
     def _save(self, node_keys: NodeKeys, is_sealed: bool) -> None:
         if is_sealed:
             sealed = base64.b64encode(self.sealer.seal(node_keys.key_pem, _NODE_KEY))
             node_keys = replace(node_keys, key_pem=_BEGIN + sealed + b"\n" + _END)
+        self._is_node_key_sealed = None  # where this fails in its middle
         save_keys(self._state.certificates, node_keys)
+        self._is_node_key_sealed = is_sealed
 
     def _read(self) -> _DataKeyFile | None:
         """Returns None where no skep that seals was here: not even the directory is there."""

@@ -51,7 +51,7 @@ from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
 from skep.runtime.log import set_up_logging
-from skep.runtime.process import keep_memory_private
+from skep.runtime.process import keep_memory_private, raise_file_limit
 from skep.runtime.settings import Settings, load_settings
 from skep.runtime.stall import StallWatch
 from skep.runtime.works import end
@@ -105,6 +105,7 @@ def main(config: str | None, **flags: Any) -> None:
         settings = load_settings(given, config, os.environ)
         set_up_logging(settings.log_level, settings.log_format)
         keep_memory_private()
+        raise_file_limit()
         uvloop.run(serve(settings))
     except (SkepError, OSError) as error:
         click.echo(f"skepd: {reason_of(error)}", err=True)

@@ -33,7 +33,8 @@ from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
-from skep.rpc.link import FrameLink, LinkServer
+from skep.rpc.link import FrameLink
+from skep.rpc.link_server import LinkServer
 from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import API, RAFT, StreamServer
@@ -42,7 +43,7 @@ from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
-from skep.runtime.works import lasting
+from skep.runtime.works import in_thread, lasting
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import maintain
@@ -104,13 +105,19 @@ class ManagerPart:
         self.leader_line = LeaderLine(self.leader_socket)
         self._issuer = Issuer(clock)
         self.enrolling = Enrolling(
-            lambda: self.leader, self.leader_line, self.addresses, self._issuer, self._new_id
+            lambda: self.leader,
+            self._known_cluster,
+            self.leader_line,
+            self.addresses,
+            self._issuer,
+            self._new_id,
         )
         self._fellows = Fellows(
             membership.node_id, membership.peers, self.peers, self._streams, lambda: self._store
         )
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
+        self._cluster: Cluster | None = None  # as this manager last read it while another led
         self.store_trouble = ""  # why nothing can be written at the moment; for users
         self._store: EtcdStore | None = None
         self._sealed: SealedStore | None = None
@@ -262,7 +269,7 @@ class ManagerPart:
             self._first_told,
             self._sign,
             team,
-            self._key_files.apply_unlock_key,
+            self._apply_unlock_key,
         )
         await self._candidate.run()
 
@@ -283,8 +290,13 @@ class ManagerPart:
     async def _keep_keys(self, sealed: SealedStore) -> None:
         """Seals this manager's keys as the swarm now wants. Errors: `Unavailable`, `Corrupt`, `Invalid`."""
         for pair in (await sealed.load(codec.CLUSTER_KEY))[0]:
-            cluster = codec.decode_object(Cluster, pair.key, pair.value, pair.revision)
-            self._key_files.apply_unlock_key(cluster)
+            cluster = self._cluster = codec.decode_object(Cluster, pair.key, pair.value, pair.revision)
+            await self._apply_unlock_key(cluster)
+
+    async def _apply_unlock_key(self, cluster: Cluster) -> None:
+        """Errors: `Corrupt`, `Invalid`."""
+        if not self._key_files.is_as(cluster):
+            await in_thread(self._key_files.apply_unlock_key, cluster)
 
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)
@@ -292,12 +304,16 @@ class ManagerPart:
 
     # The port
 
-    def _handler(self, connection: Connection) -> Handler | None:
+    def _known_cluster(self) -> Cluster | None:
+        leading = self.leader.view.cluster if self.leader is not None else None
+        return leading or self._cluster
+
+    def _handler(self, connection: FrameLink) -> Handler | None:
         if connection.identity is None:
             cluster = self.leader.view.cluster if self.leader is not None else None
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
             chain = chain_of(self._keys.certificate_pem)
-            return EnrolHandler(connection, ca_pem, self.enrolling.enrol, chain)
+            return EnrolHandler(connection, ca_pem, self.enrolling, chain)
         stream = self._fellows.stream if connection.identity.role == "manager" else None
         return Reception(connection, self._session, stream, self._logs)
 

@@ -27,6 +27,7 @@ from skep.manager.events import EventHub
 from skep.rpc.certificates import NodeKeys, validity_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Unavailable
+from skep.runtime.works import in_thread
 
 if TYPE_CHECKING:
     from skep.daemon.manager_part import ManagerPart
@@ -242,9 +243,9 @@ class Parts:
         if self.is_misplaced:
             self.is_misplaced, self.error = False, ""
 
-    def _renewed(self, keys: NodeKeys) -> None:
+    async def _renewed(self, keys: NodeKeys) -> None:
         """Errors: `Invalid` where the new certificate cannot be written."""
-        self._keys.save(keys)
+        await in_thread(self._keys.save, keys)
         self.not_after = validity_of(keys.certificate_pem)[1]
         if self.running_manager is not None:
             self.running_manager.renewed(keys)

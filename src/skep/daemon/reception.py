@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import PublishLogs, logs_brought
 from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OpenStream, stream_asked_for
+
+FIRST_FRAME_S = 10.0  # a node says at once why it comes, however busy its machine is
 
 
 class Reception:
@@ -25,12 +28,14 @@ class Reception:
         self._stream = stream
         self._logs = logs
         self._session: Handler | None = None
+        self._deadline = asyncio.get_running_loop().call_later(FIRST_FRAME_S, connection.close)
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do: the peer speaks first."""
 
     def frame(self, data: bytes) -> None:
         if self._session is None:
+            self._deadline.cancel()
             if self._is_taken(data):
                 return
             self._session = self._make_session(self._connection)
@@ -38,6 +43,7 @@ class Reception:
         self._session.frame(data)
 
     def closed(self, reason: str) -> None:
+        self._deadline.cancel()
         if self._session is not None:
             self._session.closed(reason)
 

@@ -21,6 +21,8 @@ ASK_S = 0.25  # before a leader that did not answer is asked for again: each tim
 PATIENCE_S = 4.0
 TURN = 64  # nodes served before the loop goes round: 0.3 ms each, with their tasks
 FRAMES_MAX = 8  # a node says who it is, and that it lives: nothing more before it is answered
+FRAMES_MAX_BYTES = 256 << 10  # of one node: the first may have 128 kB (`link_server`), the others have some
+HELD_MAX_BYTES = 32 << 20  # of all: 2,300 nodes say who they are in 5 MB; 14 kB each are a lot of devices
 
 
 class WaitingRoom:
@@ -38,10 +40,12 @@ class WaitingRoom:
         self._managers = managers
         self._waiting: dict[Waiting, None] = {}  # in order of arrival
         self._work: asyncio.Task[None] | None = None
+        self._held_bytes = 0
 
     def enter(self, connection: Connection) -> Waiting:
         """Returns what receives the node's frames until, and after, it is served or sent on."""
-        made = Waiting(connection, self._leave, asyncio.get_running_loop().time() + PATIENCE_S)
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        made = Waiting(connection, self._leave, self._may_hold, until)
         self._waiting[made] = None
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._run())
@@ -53,6 +57,13 @@ class WaitingRoom:
 
     def _leave(self, waiting: Waiting) -> None:
         self._waiting.pop(waiting, None)
+
+    def _may_hold(self, size: int) -> bool:
+        """Takes so many bytes into account; negative ones are let go of. False where that is too much."""
+        if self._held_bytes + size > HELD_MAX_BYTES:
+            return False
+        self._held_bytes += size
+        return True
 
     async def _run(self) -> None:
         asking = asyncio.ensure_future(self._find_leader())
@@ -95,10 +106,18 @@ class WaitingRoom:
 class Waiting:
     """One node's connection; fulfils `rpc.port.Handler`."""
 
-    def __init__(self, connection: Connection, leave: Callable[[Waiting], None], until: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        leave: Callable[[Waiting], None],
+        may_hold: Callable[[int], bool],
+        until: float,
+    ) -> None:
         self.connection = connection
         self.until = until  # loop time
         self._leave = leave
+        self._may_hold = may_hold
+        self._size = 0  # of the frames
         self._frames: list[bytes] = []
         self._next: Handler | None = None
 
@@ -106,9 +125,8 @@ class Waiting:
         """From now on the handler receives what comes, with what has come already."""
         self._next = handler
         handler.connected(self.connection)
-        for frame in self._frames:
+        for frame in self._let_go():
             handler.frame(frame)
-        self._frames = []
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do: the node speaks first."""
@@ -116,12 +134,23 @@ class Waiting:
     def frame(self, data: bytes) -> None:
         if self._next is not None:
             self._next.frame(data)
-        elif len(self._frames) < FRAMES_MAX:
+        elif (
+            len(self._frames) < FRAMES_MAX
+            and self._size + len(data) <= FRAMES_MAX_BYTES
+            and self._may_hold(len(data))
+        ):
+            self._size += len(data)
             self._frames.append(data)
         else:
             self.connection.close()
 
+    def _let_go(self) -> list[bytes]:
+        self._may_hold(-self._size)
+        frames, self._frames, self._size = self._frames, [], 0
+        return frames
+
     def closed(self, reason: str) -> None:
+        self._let_go()
         self._leave(self)
         if self._next is not None:
             self._next.closed(reason)

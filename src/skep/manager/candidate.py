@@ -10,7 +10,7 @@ import structlog
 
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
-from skep.manager.leader import ClusterChanged, Leader, Team
+from skep.manager.leader import ClusterChanged, Leader, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
 from skep.runtime.clock import Clock
@@ -39,7 +39,7 @@ class Candidate:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> None:
         self._store = store
         self._clock = clock

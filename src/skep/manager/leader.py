@@ -65,7 +65,11 @@ SAFE_MODE = (
     " then start skepd without --safe-mode"
 )
 
-ClusterChanged = Callable[[Cluster], None]  # what the daemon keeps of the cluster on its own disk
+ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
+
+
+async def nothing_to_keep(cluster: Cluster) -> None:
+    """For a manager without a disk of its own."""
 
 
 class Team(Struct, frozen=True):
@@ -100,7 +104,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> None:
         fence = self.fence = leadership.fence
         self.view = view
@@ -182,7 +186,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = lambda cluster: None,
+        cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
@@ -202,7 +206,7 @@ class Leader:
             await leader._begin(team.grace_until)
         if view.cluster is not None:
             try:
-                cluster_changed(view.cluster)  # it may have changed while this manager did not look
+                await cluster_changed(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
         if team.safe_mode:
@@ -373,13 +377,13 @@ class Leader:
 
     # What the control API tells
 
-    def _cluster_changed(self) -> None:
+    async def _cluster_changed(self) -> None:
         self.sessions.tell_heartbeat()
         self.certificates.tell()
         self.rotation.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
-            self._tell_daemon(self.view.cluster)
+            await self._tell_daemon(self.view.cluster)
 
     def _node_changed(self, node_id: str) -> None:
         self.sessions.node_added(node_id)

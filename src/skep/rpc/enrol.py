@@ -4,7 +4,7 @@ certificate. The certificate authority itself is the manager's (`manager.ca`).""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -18,14 +18,14 @@ from skep.rpc.certificates import (
     parse_join_token,
     verify_issued_by,
 )
-from skep.rpc.link import connect
-from skep.rpc.port import Connection
+from skep.rpc.link import FrameLink, connect
+from skep.rpc.port import STRANGER_FRAME_MAX_BYTES, Connection
 from skep.rpc.tls import enrolment_context
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, Unsupported
 from skep.runtime.ids import is_id
 
 ENROL_S = 20.0  # Docker's own time-out for joining
-IDLE_S = 20.0  # a connection without a certificate that has not enrolled by then is closed
+TOKEN_S = 10.0  # a connection without a certificate that has shown no token by then is closed
 _KINDS: dict[str, type[SkepError]] = {
     "denied": Denied,
     "invalid": Invalid,
@@ -95,8 +95,10 @@ async def enrol(
             if peer.role != "manager":
                 raise Denied(f"{host}:{port} is not a manager of this swarm")
             key_pem, request_pem = new_key_and_request()
-            request = wire.Enrol(token_text, request_pem, availability, description)
-            link.send(wire.encode(request))
+            request = wire.encode(wire.Enrol(token_text, request_pem, availability, description))
+            if len(request) > STRANGER_FRAME_MAX_BYTES:
+                raise Invalid(_too_long(len(request)))
+            link.send(request)
             answer = await replies.next()
     except TimeoutError as error:
         raise Unavailable(f"{host}:{port} did not answer within {timeout_s:g} s") from error
@@ -124,18 +126,37 @@ def _check(answer: wire.Enrolled) -> None:
         raise Denied(f"the manager gives node {answer.node_id} the certificate of {identity.node_id[:100]!r}")
 
 
-Issue = Callable[[wire.Enrol, str], Awaitable[wire.Enrolled]]
+def _too_long(size: int) -> str:
+    return (
+        f"this node needs {size} bytes to say what it is, {STRANGER_FRAME_MAX_BYTES} may be: give its engine"
+        " fewer labels or generic resources (dockerd's `labels` and `node-generic-resources`)"
+    )
+
+
+class Registrar(Protocol):
+    """Who takes nodes in; `daemon.enrolling` does."""
+
+    def knows(self, token: str) -> bool:
+        """True for a token of this swarm; False where only the leader can say. Errors: `Invalid`, `Denied`
+        for what is none."""
+        ...
+
+    async def enrol(self, request: wire.Enrol, remote_host: str) -> wire.Enrolled:
+        """Takes a node in. Errors: `SkepError`, which says why not."""
+        ...
 
 
 class EnrolHandler:
-    """Serves one connection without a certificate. `issue(request, remote host)` raises what refuses."""
+    """Serves one connection without a certificate: one question, one enrolment."""
 
-    def __init__(self, connection: Connection, ca_pem: bytes, issue: Issue, chain_pem: bytes = b"") -> None:
-        self._connection = connection
+    def __init__(self, link: FrameLink, ca_pem: bytes, registrar: Registrar, chain_pem: bytes = b"") -> None:
+        self._link = link
         self._ca = wire.Ca(ca_pem, chain_pem)
-        self._issue = issue
+        self._registrar = registrar
+        self._has_asked = self._is_let_in = False
         self._work: asyncio.Task[None] | None = None
-        self._idle = asyncio.get_running_loop().call_later(IDLE_S, connection.close)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(TOKEN_S, link.cut, "it showed no token in time")
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do: the node speaks first."""
@@ -143,18 +164,31 @@ class EnrolHandler:
     def frame(self, data: bytes) -> None:
         message = wire.decode_from_node(data)
         if isinstance(message, wire.GetCa):
-            self._connection.send(wire.encode(self._ca))
-        elif self._work is None:
-            self._work = asyncio.ensure_future(self._answer(message))
+            if self._has_asked:
+                raise Invalid("it asks for the CA more than once")
+            self._has_asked = True
+            self._link.send(wire.encode(self._ca))
+            return
+        if self._work is not None:
+            raise Invalid("it enrols more than once")
+        self._deadline.cancel()
+        self._work = asyncio.ensure_future(self._answer(message))
 
     def closed(self, reason: str) -> None:
-        self._idle.cancel()
+        self._deadline.cancel()
+        if self._work is not None and not self._is_let_in:
+            self._work.cancel()
 
-    async def _answer(self, request: wire.Enrol) -> None:
+    async def _answer(self, asked: wire.Asked) -> None:
         answer: wire.Enrolled | wire.Refused
         try:
-            answer = await self._issue(request, self._connection.remote_host)
+            if self._registrar.knows(asked.token):
+                self._is_let_in = self._link.let_in()
+                if not self._is_let_in:
+                    raise Unavailable("too many nodes join at this moment; try again")
+            answer = await self._registrar.enrol(asked.whole(), self._link.remote_host)
         except SkepError as error:
             kinds = [kind for kind, cls in _KINDS.items() if isinstance(error, cls)]
             answer = wire.Refused(kinds[0] if kinds else "unavailable", str(error))
-        self._connection.send(wire.encode(answer))
+        self._link.send(wire.encode(answer))
+        self._link.close()

@@ -6,6 +6,8 @@ GetCa  ------------------------>
                                              connection must hold a manager's certificate of that CA
 Enrol  ------------------------>             only now the secret is sent
        <------------------------ Enrolled | Refused
+
+One question and one enrolment are all that a connection is for: the manager ends it then.
 """
 
 from __future__ import annotations
@@ -38,6 +40,23 @@ class Enrol(Struct, frozen=True, tag="enrol"):
     description: NodeDescription
 
 
+class Asked(Struct, frozen=True, tag="enrol"):
+    """`Enrol` as the manager reads it: what is long is not looked at before the token is."""
+
+    token: str
+    request_pem: bytes
+    availability: str
+    description: msgspec.Raw
+
+    def whole(self) -> Enrol:
+        """Returns all of it. Errors: `Invalid`."""
+        try:
+            description = _description.decode(self.description)
+        except UNREADABLE as error:
+            raise Invalid(f"not a message of enrolment: {error}") from error
+        return Enrol(self.token, self.request_pem, self.availability, description)
+
+
 class Enrolled(Struct, frozen=True, tag="enrolled"):
     node_id: str
     certificate_pem: bytes
@@ -53,13 +72,14 @@ class Refused(Struct, frozen=True, tag="refused"):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_from_node: msgspec.msgpack.Decoder[GetCa | Enrol] = msgspec.msgpack.Decoder(GetCa | Enrol)
+_description = msgspec.msgpack.Decoder(NodeDescription)
+_from_node: msgspec.msgpack.Decoder[GetCa | Asked] = msgspec.msgpack.Decoder(GetCa | Asked)
 _from_manager: msgspec.msgpack.Decoder[Ca | Enrolled | Refused] = msgspec.msgpack.Decoder(
     Ca | Enrolled | Refused
 )
 
 
-def decode_from_node(frame: bytes) -> GetCa | Enrol:
+def decode_from_node(frame: bytes) -> GetCa | Asked:
     """Errors: `Invalid`."""
     try:
         return _from_node.decode(frame)

@@ -1,6 +1,7 @@
 """Frames over TLS: four bytes of length, then the frame. Protocols, not streams: 2,300 of them share a loop.
 
-Writes of one turn of the loop leave together. A peer that sends garbage or does not read is cut off.
+Writes of one turn of the loop leave together. A peer that sends garbage or does not read is cut off. Who
+listens is `link_server`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 
 from skep.rpc.certificates import identity_of
 from skep.rpc.port import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
-from skep.runtime.errors import Denied, Invalid, NoAddress, Unavailable
+from skep.runtime.errors import Denied, Invalid, Unavailable
 
 log = structlog.get_logger()
 
@@ -27,27 +28,44 @@ HANDSHAKE_S = 15.0  # 2,300 nodes that come at once need 2,300 handshakes of 2 m
 # A peer whose machine is gone is noticed by the kernel within five seconds, for some bytes per second and
 # connection: nodes must be with a new leader before long, and etcd's stream has no time-out of its own.
 KEEPALIVE_S, PROBES, UNACKED_S = 2, 3, 4
-BACKLOG = 4096  # connections the kernel may hold while the loop is busy with handshakes
-# Connections taken before the loop goes round: a handshake is 1 to 2 ms of work, and a leader to whom all
-# nodes come at once must not be kept from its own beats for seconds. The rest wait in the kernel's queue.
-ACCEPT_TURN = 8
-ACCEPT_RETRY_S = 0.1  # after the system had no file or memory left for one more
-ANONYMOUS_MAX = 4096  # connections without a certificate at a time: those that enrol, and strangers
 _LENGTH = struct.Struct(">I")
+
+
+class Watch:
+    """What an end does about its connections. This one does nothing: who connects knows whom it trusts."""
+
+    def made(self, link: FrameLink) -> None:
+        """TLS stands, and it is known whose certificate the peer has."""
+
+    def is_let_in(self, link: FrameLink) -> bool:
+        """The peer, which has no certificate, has shown a token. False where too many have at a time."""
+        return True
+
+    def half(self, link: FrameLink, size: int, is_new: bool) -> None:
+        """So many bytes of a frame are held until the rest comes; `is_new`: of another frame than before."""
+
+    def cuts(self, link: FrameLink, reason: str) -> None:
+        """The peer is being cut off."""
+        log.warning("link.cut", peer=link.remote_host, reason=reason)
+
+    def gone(self, link: FrameLink) -> None:
+        """The connection has ended, or is a stream from now on."""
 
 
 class FrameLink(asyncio.Protocol):
     """One connection; fulfils `rpc.port.Connection`."""
 
     def __init__(
-        self, make_handler: Callable[[Connection], Handler | None], gone: Callable[[FrameLink], None]
+        self, make_handler: Callable[[FrameLink], Handler | None], watch: Watch | None = None
     ) -> None:
         self.identity: Identity | None = None
         self.remote_host = ""
         self.local_host = ""  # the address that this end is reached at
         self.peer_certificate: bytes | None = None
-        self._make_handler = make_handler
-        self._gone = gone
+        self.has_spoken = False  # the peer has sent a frame
+        self._frame_max_bytes = self._later_max_bytes = FRAME_MAX_BYTES
+        self._make_handler: Callable[[FrameLink], Handler | None] = make_handler
+        self._watch = watch or Watch()
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -55,6 +73,12 @@ class FrameLink(asyncio.Protocol):
         self._reason = "the peer closed the connection"
         self._successor: asyncio.Protocol | None = None
         self._reading = False
+        self._is_cut = False
+
+    @property
+    def is_made(self) -> bool:
+        """True from when TLS stands until the connection ends."""
+        return self._transport is not None
 
     # asyncio.Protocol
 
@@ -68,9 +92,10 @@ class FrameLink(asyncio.Protocol):
         try:
             if self.peer_certificate is not None and tls.context.verify_mode != ssl.CERT_NONE:
                 self.identity = identity_of(self.peer_certificate)
+            self._watch.made(self)
             self._handler = self._make_handler(self)
         except (Invalid, Denied) as error:
-            self._cut(str(error))
+            self.cut(str(error))
         if self._handler is None:
             self._transport.abort()
             return
@@ -78,30 +103,34 @@ class FrameLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
+        was_half = bool(buffer)
         buffer += data
         start, end = 0, len(buffer)
         self._reading = True
-        while end - start >= 4 and self._handler is not None:
+        while end - start >= 4 and self._handler is not None and not self._is_cut:
             (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > FRAME_MAX_BYTES:
+            if length > self._frame_max_bytes:
                 self._reading = False
-                self._cut(f"a frame of {length} bytes was announced")
+                self.cut(f"a frame of {length} bytes was announced, {self._frame_max_bytes} may be")
                 return
             if end - start - 4 < length:
                 break
             frame = bytes(memoryview(buffer)[start + 4 : start + 4 + length])
             start += 4 + length
+            self.has_spoken, self._frame_max_bytes = True, self._later_max_bytes
             self._deliver(frame)
         del buffer[:start]
         self._reading = False
         self._pass_rest()
+        if (buffer or was_half) and self._handler is not None:
+            self._watch.half(self, len(buffer), is_new=start > 0)
 
     def _deliver(self, frame: bytes) -> None:
         assert self._handler is not None
         try:
             self._handler.frame(frame)
         except Invalid as error:
-            self._cut(str(error))
+            self.cut(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
@@ -109,7 +138,8 @@ class FrameLink(asyncio.Protocol):
         handler, self._handler = self._handler, None
         self._transport = None
         self._outgoing.clear()
-        self._gone(self)
+        self._buffer = bytearray()
+        self._watch.gone(self)
         if handler is not None:
             handler.closed(self._reason)
 
@@ -130,6 +160,14 @@ class FrameLink(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    def bound(self, first_max_bytes: int, later_max_bytes: int) -> None:
+        """How long the peer's first frame may be, and those after it."""
+        self._frame_max_bytes, self._later_max_bytes = first_max_bytes, later_max_bytes
+
+    def let_in(self) -> bool:
+        """The peer has no certificate, but has shown a token. False where too many have at a time."""
+        return self._watch.is_let_in(self)
+
     def hand_over(self, successor: asyncio.Protocol) -> None:
         """From now on the connection is the successor's, with what came behind the last frame."""
         self._flush()
@@ -138,7 +176,7 @@ class FrameLink(asyncio.Protocol):
             raise Unavailable(f"the connection to {self.remote_host} has ended")
         self._handler = None
         self._successor = successor
-        self._gone(self)
+        self._watch.gone(self)
         transport.set_protocol(successor)
         successor.connection_made(transport)
         if not self._reading:
@@ -156,128 +194,19 @@ class FrameLink(asyncio.Protocol):
         self._outgoing = []
         transport.write(b"".join(parts))
         if transport.get_write_buffer_size() > BUFFER_MAX_BYTES:
-            self._cut("it does not read what it is sent")
+            self.cut("it does not read what it is sent")
 
-    def _cut(self, reason: str) -> None:
-        log.warning("link.cut", peer=self.remote_host, reason=reason)
+    def cut(self, reason: str) -> None:
+        """Ends the connection at once; `reason` is for the log, and for the handler."""
+        if self._is_cut or self._transport is None:
+            return
+        self._watch.cuts(self, reason)
+        self._is_cut = True
         self._reason = reason
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
 
-class LinkServer:
-    """A listening manager port."""
-
-    def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._shaking: set[asyncio.Task[None]] = set()
-        self._links: set[FrameLink] = set()
-        self._strangers: set[FrameLink] = set()  # connections without a certificate that were let in
-
-    @property
-    def port(self) -> int:
-        assert self._listener is not None
-        return int(self._listener.getsockname()[1])
-
-    async def listen(
-        self,
-        host: str,
-        port: int,
-        context: ssl.SSLContext,
-        make_handler: Callable[[Connection], Handler | None],
-    ) -> None:
-        """Errors: `NoAddress` when the address cannot be used; names it."""
-
-        def made(connection: Connection) -> Handler | None:
-            if connection.identity is None and len(self._strangers) >= ANONYMOUS_MAX:
-                return None
-            if connection.identity is None:
-                self._strangers.add(cast("FrameLink", connection))
-            return make_handler(connection)
-
-        try:
-            self._listener = _listening(host, port)
-        except OSError as error:
-            raise NoAddress(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-        self._context = context
-        self._accepting = asyncio.ensure_future(self._accept(self._listener, made))
-
-    async def _accept(
-        self, listener: socket.socket, make_handler: Callable[[Connection], Handler | None]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        taken = 0
-        while True:
-            try:
-                plain, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                log.warning("link.accept", error=str(error))
-                await asyncio.sleep(ACCEPT_RETRY_S)
-                continue
-            work = asyncio.ensure_future(self._shake_hands(plain, make_handler))
-            self._shaking.add(work)
-            work.add_done_callback(self._shaking.discard)
-            taken += 1
-            if taken % ACCEPT_TURN == 0:
-                await asyncio.sleep(0)
-
-    async def _shake_hands(
-        self, plain: socket.socket, make_handler: Callable[[Connection], Handler | None]
-    ) -> None:
-        link = FrameLink(make_handler, self._forget)
-        self._links.add(link)
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: link,
-                plain,
-                ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=1,
-            )
-        except OSError as error:  # the peer's trouble: it is told by TLS, or is gone
-            log.debug("link.handshake", error=str(error))
-            self._links.discard(link)
-
-    async def reopen(self, context: ssl.SSLContext) -> None:
-        """Makes new connections with this context. Those that stand stay, and no new one is refused."""
-        self._context = context
-
-    def _forget(self, link: FrameLink) -> None:
-        self._links.discard(link)
-        self._strangers.discard(link)
-
-    async def close(self) -> None:
-        """Stops listening and ends all connections."""
-        works = [*self._shaking, *([self._accepting] if self._accepting is not None else [])]
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
-        for link in list(self._links):
-            link.close()
-        await asyncio.sleep(0)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket; what connects to it inherits its options. Errors: `OSError`."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    plain = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _keep_alive(plain)
-        plain.setblocking(False)
-        plain.bind(address)
-        plain.listen(BACKLOG)
-    except OSError:
-        plain.close()
-        raise
-    return plain
-
-
-def _keep_alive(plain: socket.socket) -> None:
+def keep_alive(plain: socket.socket) -> None:
     """Has the kernel end connections to machines that are gone (tcp(7))."""
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
@@ -309,7 +238,7 @@ async def connect(
         plain = await _open_socket(host, port)
         async with asyncio.timeout(timeout_s):
             _, link = await asyncio.get_running_loop().create_connection(
-                lambda: FrameLink(made, lambda _: None),
+                lambda: FrameLink(made),
                 sock=plain,
                 ssl=context,
                 server_hostname="",
@@ -365,7 +294,7 @@ async def _first_of(found: list[Any]) -> socket.socket:
     for family, kind, protocol, _, address in found:
         plain = socket.socket(family, kind, protocol)
         plain.setblocking(False)
-        _keep_alive(plain)
+        keep_alive(plain)
         try:
             await asyncio.get_running_loop().sock_connect(plain, address)
             return plain

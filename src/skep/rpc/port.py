@@ -11,6 +11,9 @@ from typing import Protocol
 from msgspec import Struct
 
 FRAME_MAX_BYTES = 16 << 20  # one complete assignment set of a node: 16 MB is 100,000 tasks on one node
+# Of a peer without a certificate. Enrolment asks with some 2 kB; to decode what anybody may send must be
+# nothing to the loop: 64 kB take half a millisecond at the worst.
+STRANGER_FRAME_MAX_BYTES = 64 << 10
 BUFFER_MAX_BYTES = 32 << 20  # two such frames; more means that the peer does not read
 
 

@@ -1,4 +1,4 @@
-"""What skepd asks of the kernel before it holds any secret."""
+"""What skepd asks of the kernel before it begins: privacy for its memory, and files enough."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import resource
 
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def raise_file_limit() -> None:
+    """Opens as many files as the machine lets this process: the soft limit is for programs that use
+    select(2), usually 1,024, and a manager has a connection per node. Its children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def keep_memory_private() -> None:

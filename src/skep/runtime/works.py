@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
 
 import structlog
 
 from skep.runtime.errors import SkepError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 log = structlog.get_logger()
 
@@ -31,6 +35,17 @@ async def lasting(name: str, work: Callable[[], Awaitable[None]], again_s: float
         except Exception:
             log.exception("work.failed", work=name)
         await asyncio.sleep(again_s)
+
+
+async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Does in a thread what waits for a disk, and returns what it returns. It is done to its end also where
+    who waits is cancelled: nothing of it happens behind the back of whoever comes next."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 async def end(work: asyncio.Future[None] | None) -> None:

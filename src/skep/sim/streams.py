@@ -82,4 +82,4 @@ class Wire:
 
 def link_of(make_handler: Callable[[Connection], Handler | None]) -> FrameLink:
     """Returns the product's own end of a stream."""
-    return FrameLink(make_handler, lambda link: None)
+    return FrameLink(make_handler)

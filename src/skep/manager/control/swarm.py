@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
@@ -96,7 +96,7 @@ class SwarmControl:
         view: View,
         clock: Clock,
         new_secret: Callable[[], str],
-        changed: Callable[[], None],
+        changed: Callable[[], Awaitable[None]],
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._store = store
@@ -164,5 +164,5 @@ class SwarmControl:
         revision = await commit_changed(self._store, self._fence, put, before.version)
         after = replace(after, version=revision)
         self._view.put_cluster(after)
-        self._changed()
+        await self._changed()
         return after

@@ -14,6 +14,9 @@ from .target import Target
 
 # RSS may grow by what Python and its allocator keep of the largest bodies; a leak per request would be far more.
 GROWTH_MAX_BYTES = 96 << 20
+STALL_MAX_S = (
+    0.5  # a tenth of what costs a leader its lead; of the daemon's own work, however busy the machine
+)
 SIGNS = ("Traceback", "api.failed", "crashed", "never retrieved", '"level": "error"')
 FACTOR = int(os.environ.get("SKEP_FUZZ", "1"))  # ten: some minutes, a hundred: a night
 
@@ -37,8 +40,10 @@ def unharmed(target: Target) -> Iterator[None]:
     process = psutil.Process(target.host.process.pid)
     target.tidy()
     before, tasks = process.memory_info().rss, target.tasks()
+    target.stall_s()
     yield
     assert target.host.process.poll() is None, target.host.log()
+    assert target.stall_s() < STALL_MAX_S, "a request of this test held the loop"
     target.tidy()
     assert target.ask("GET", "/_ping").status == 200
     assert target.ask("GET", "/services").json() == []

@@ -49,6 +49,7 @@ class Target:
         self.port = port
         self.factor = factor
         self._log_seen = 0
+        self.last = ""  # what was asked last, for messages
 
     @property
     def url(self) -> str:
@@ -58,6 +59,7 @@ class Target:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        self.last = f"{method} {path[:300]} {(body or b'')[:1000]!r}"
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -85,6 +87,12 @@ class Target:
 
     def tasks(self) -> int:
         return int(self.ask("GET", "/skep/v1/stats").json()["tasks"])
+
+    def stall_s(self) -> float:
+        """Returns for how long at most one piece of the daemon's own work held its loop since the last call."""
+        found = float(self.ask("GET", "/skep/v1/stats").json()["loop_stall_cpu_max_s"])
+        self.ask("POST", "/skep/v1/stats/reset")
+        return found
 
     def tidy(self) -> None:
         for kind in ("services", "secrets", "configs"):

@@ -120,7 +120,7 @@ def test_random_bytes(target: Target) -> None:
 
 
 def test_a_body_that_never_ends_fills_no_memory(target: Target) -> None:
-    """It is refused after 8 MB; what still comes is read and forgotten, for some seconds (`unharmed` weighs)."""
+    """It is refused after 2 MB; what still comes is read and forgotten, for some seconds (`unharmed` weighs)."""
     part = b"10000\r\n" + b"[" * 65536 + b"\r\n"
     with socket.create_connection(("127.0.0.1", target.port), 10) as line:
         line.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")

@@ -20,10 +20,18 @@ from tests.api_process import running_api
 pytestmark = pytest.mark.timeout(30)
 
 
+SWITCHES = (
+    b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
+    b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+)
+
+
 class Engine:
-    """Answers the ping, with what it is told to wait for, and keeps what else it is sent."""
+    """Answers the ping, with what it is told to wait for, and keeps what else it is sent. `refusal` is what
+    it answers to who wants a stream; without one, it begins it."""
 
     def __init__(self) -> None:
+        self.refusal = b""
         self.is_well = asyncio.Event()
         self.pings = 0
         self.heads: list[bytes] = []
@@ -41,8 +49,13 @@ class Engine:
                 self.heads.append(head)
                 if b"Upgrade: " not in head:
                     self.bodies.append(await body_of(head, reader))
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                if b"Upgrade: " in head:
+                if b"Upgrade: " not in head:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                elif self.refusal:
+                    writer.write(self.refusal)
+                    self.bodies.append(await body_of(head, reader) if b"Content-Length" in head else b"")
+                else:
+                    writer.write(SWITCHES)
                     self.bodies.append(await reader.read(-1))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -112,13 +125,13 @@ class Sent:
     def __init__(self, engine: Engine, directory: Path) -> None:
         engine.is_well.set()
         self._engine = engine
-        self._socket = str(directory / "api.sock")
+        self.socket = str(directory / "api.sock")
         self._local = LocalEngine(str(directory / "engine.sock"))
 
     async def __aenter__(self) -> Sent:
         self._api = ApiServer(self._local, [], "skep", cast("LeaderForward", NoForward()))
         await self._api.start()
-        await self._api.listen_unix(Path(self._socket))
+        await self._api.listen_unix(Path(self.socket))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,7 +140,7 @@ class Sent:
 
     async def answer(self, *parts: bytes) -> bytes:
         """Sends the parts, one a moment after the other, and ends. Returns what comes back."""
-        reader, writer = await asyncio.open_unix_connection(self._socket)
+        reader, writer = await asyncio.open_unix_connection(self.socket)
         for part in parts:
             writer.write(part)
             await asyncio.sleep(0.05)
@@ -135,6 +148,11 @@ class Sent:
         found = await reader.read(-1)
         writer.close()
         return found
+
+    def connections(self) -> int:
+        server = self._api._runner.server
+        assert server is not None
+        return len(server.connections)
 
     async def to_engine(self, *parts: bytes) -> tuple[bytes, bytes]:
         """Returns head and all that followed it."""
@@ -182,6 +200,86 @@ async def test_what_becomes_a_stream_begins_with_its_body(
     assert headers.get(b"Content-Length") == length
     assert headers[b"Upgrade"] == b"tcp"
     assert not {b"Transfer-Encoding", b"Expect"} & set(headers)
+
+
+CONFLICT = b'{"message":"container x is not running"}\n'
+REFUSALS = {
+    "length": b"HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    % len(CONFLICT)
+    + CONFLICT,
+    "chunks": b"HTTP/1.1 409 Conflict\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n"
+    + CONFLICT[:9]
+    + b"\r\n%x\r\n" % (len(CONFLICT) - 9)
+    + CONFLICT[9:]
+    + b"\r\n0\r\n\r\n",
+    "after a word": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\n{}\n",
+    "not found": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    "no stream": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}\n",
+    "framed": b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n",
+}
+NEXT = b"GET /v1.41/swarm HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [UPGRADE + b"\r\n"],
+        [UPGRADE + LENGTH + b"01234", b"56789"],
+        [UPGRADE + CHUNKED + b"1\r\nx\r\n0\r\n\r\n"],
+    ],
+    ids=["none", "late", "chunks"],
+)
+@pytest.mark.parametrize("is_hasty", [False, True])
+async def test_after_a_refused_stream_the_connection_is_http(
+    engine: Engine, sent: Sent, refusal: str, parts: list[bytes], is_hasty: bool
+) -> None:
+    """The swarm's own paths never reach the engine: what follows a refusal is not tunnelled past the router.
+    A hasty client sends its next request before it is answered."""
+    engine.refusal = REFUSALS[refusal]
+    reader, writer = await asyncio.open_unix_connection(sent.socket)
+    for part in [*parts, NEXT] if is_hasty else parts:
+        writer.write(part)
+        await asyncio.sleep(0.02)
+    first = await one_answer(reader)
+    if not is_hasty:
+        writer.write(NEXT)
+    assert first[0] in (200, 404, 409)
+    assert first[1] in (CONFLICT, b"{}\n", b"")
+    assert await one_answer(reader) == (404, b'{"message":"page not found"}\n')
+    writer.close()
+    assert len(engine.heads) == 1, "the second is not the engine's"
+
+
+async def one_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        return int(head.split()[1]), await body_of(head, reader)
+
+
+async def test_a_stream_without_an_upgrade_is_one_where_it_has_no_end(engine: Engine, sent: Sent) -> None:
+    engine.refusal = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\noutput"
+    answer = await sent.answer(UPGRADE + b"\r\n", b"input")
+    assert answer == engine.refusal
+
+
+async def test_an_engine_that_ends_without_an_answer_is_said(engine: Engine, sent: Sent) -> None:
+    engine.refusal = b"\r\n\r\n"
+    reader, writer = await asyncio.open_unix_connection(sent.socket)
+    writer.write(UPGRADE + b"\r\n")
+    status, body = await one_answer(reader)
+    assert (status, b"Cannot connect to the Docker Engine" in body) == (503, True)
+    writer.write(NEXT)
+    assert (await one_answer(reader))[0] == 404
+    writer.close()
+
+
+async def test_connections_that_were_streams_are_forgotten(engine: Engine, sent: Sent) -> None:
+    for _ in range(3):
+        await sent.answer(UPGRADE + b"\r\n", b"input")
+    await asyncio.sleep(0.05)
+    assert sent.connections() == 0
 
 
 async def test_a_body_in_chunks_before_a_stream_may_not_be_endless(sent: Sent) -> None:

@@ -15,9 +15,9 @@ from skep.api.forward import LOST, LeaderForward
 from skep.api.server import ApiServer, leaders
 from skep.manager.durable import commit_known
 from skep.manager.leader import Leader
-from skep.runtime.errors import NoLeader
+from skep.runtime.errors import Deposed, NoLeader
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Put, Txn
+from skep.store.port import Delete, Put, Txn
 from tests.api_process import Api, LoneManager, running_api
 
 pytestmark = pytest.mark.timeout(30)
@@ -100,3 +100,25 @@ async def test_what_was_written_is_not_begun_again(short_dir: Path, forwards: bo
     finally:
         await server.close()
         await engine.close()
+
+
+async def test_a_prune_that_has_removed_something_is_not_begun_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second answer would not name what the first has removed."""
+    for name in ("a", "b"):
+        network = {"Name": name, "Driver": "overlay"}
+        assert (await api.ask("POST", "/v1.51/networks/create", network)).status == 201
+    commit, removals = MemoryStore.commit, []
+
+    async def commit_once(store: MemoryStore, txn: Txn) -> int:
+        if any(isinstance(op, Delete) and "/networks/" in op.key for op in txn.ops):
+            removals.append(txn)
+            if len(removals) == 2:
+                raise Deposed()
+        return await commit(store, txn)
+
+    monkeypatch.setattr(MemoryStore, "commit", commit_once)
+    answer = await api.ask("POST", "/v1.51/networks/prune")
+    assert (answer.status, answer.message) == (503, LOST)
+    assert len(removals) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,16 @@ async def test_what_cannot_be_made_leaves_nothing(
     with pytest.raises(Invalid, match=says):
         await files.write(context(**wrong), Platform())
     assert list(tmp_path.rglob("t1")) == []
+
+
+async def test_templates_are_expanded_beside_the_loop(files: TaskFiles) -> None:
+    """What a user wrote may take two seconds; the loop has its turn meanwhile, and all files share one bound."""
+    text = b"{{range 999999999}}{{$a := 1}}{{end}}"
+    made = context(s=Given("s", text, "golang"), c=Given("c", text, "golang"))
+    began = time.thread_time()
+    with pytest.raises(Invalid, match="more than 600000 steps, all of them together"):
+        await files.write(made, Platform())
+    assert time.thread_time() - began < 0.2
 
 
 async def test_what_was_not_given_is_said(files: TaskFiles) -> None:

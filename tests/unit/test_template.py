@@ -10,6 +10,7 @@ from skep.model import template
 from skep.model.container import ContainerSpec, DriverConfig, Mount, VolumeOptions
 from skep.model.spec import Platform, ServiceSpec, TaskSpec
 from skep.model.template import Fields, Wrong, expand, template_values
+from skep.model.template_budget import Budget
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid
 
@@ -104,8 +105,8 @@ def test_gives_what_go_gives(text: str, result: str) -> None:
         ("{{" + "(" * 60 + "1" + ")" * 60 + "}}", "inside one another"),
         ("{{if true}}" * 60, "inside one another"),
         ("{{range 1000}}{{range 1000}}{{end}}{{end}}" * 2, "steps"),
-        ('{{$x := "0123456789"}}{{range 30}}{{$x = print $x $x}}{{end}}', "characters"),
-        ("{{range 40000}}" + "x" * 40 + "{{end}}", "characters"),
+        ('{{$x := "0123456789"}}{{range 30}}{{$x = print $x $x}}{{end}}', "steps"),
+        ("{{range 4000}}" + "x" * 400 + "{{end}}", "characters"),
     ],
 )
 def test_says_what_is_wrong(text: str, words: str) -> None:
@@ -139,7 +140,7 @@ def test_a_containers_templates_are_where_dockers_are() -> None:
         mounts=[mount],
         args=["{{"],
     )
-    found = expanded(spec, VALUES)
+    found = expanded(spec, VALUES, Budget())
     assert found.hostname == "host-x"
     assert found.env == ["{{a=btid", "EMPTY", "C=d=e"]
     assert found.args == ["{{"]

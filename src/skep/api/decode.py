@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from skep.model.bounds import BODY_MAX_BYTES
+from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
@@ -63,11 +64,32 @@ def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
         raise Invalid("invalid request body: it must be a JSON object")
+    check_elements(value)
     unknown: list[str] = []
     try:
         return msgspec.convert(canonical(value, kind, unknown), kind), unknown
     except msgspec.ValidationError as error:
         raise Invalid(f"invalid request body: {error}") from error
+
+
+def check_elements(value: object) -> None:
+    """Errors: `Invalid` for decoded JSON with more members and elements than anybody has a use for."""
+    count, waiting = 0, [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            count += len(each)
+            members: Iterable[object] = each.values()
+        elif isinstance(each, list):
+            count += len(each)
+            members = each
+        else:
+            continue
+        if count > ELEMENTS_MAX:
+            raise Invalid(
+                f"the request body has more than {ELEMENTS_MAX} members and elements of lists, all together"
+            )
+        waiting.extend(member for member in members if isinstance(member, dict | list))
 
 
 def query_bool(request: web.Request, name: str) -> bool:

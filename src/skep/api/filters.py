@@ -32,7 +32,8 @@ def parse_filters(request: web.Request, accepted: frozenset[str] | None) -> Filt
     for name, values in decoded.items():
         if accepted is not None and name not in accepted:
             raise Invalid(f"invalid filter '{name}'")
-        found[name] = [v for v, on in values.items() if on] if isinstance(values, dict) else values
+        given = [v for v, on in values.items() if on] if isinstance(values, dict) else values
+        found[name] = list(dict.fromkeys(given))  # each object is held against each of them
     return found
 
 
@@ -48,7 +49,7 @@ def known_values(filters: Filters, name: str, known: Collection[str]) -> list[st
 
 def matches_any(wanted: list[str], value: str) -> bool:
     """True where nothing is asked for, or `value` begins with something asked for."""
-    return not wanted or any(value.startswith(each) for each in wanted)
+    return not wanted or value.startswith(tuple(wanted))
 
 
 def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
@@ -60,8 +61,8 @@ def matches_labels(wanted: list[str], labels: dict[str, str]) -> bool:
     return True
 
 
-def matches_spec_labels(wanted: list[str], labels: dict[str, str]) -> bool:
-    """As `matches_labels`, and an empty value is any value: so SwarmKit has it for what has a spec; networks
-    and events are others' to filter."""
+def spec_labels(wanted: list[str]) -> list[str]:
+    """Returns what `matches_labels` is to ask for of what has a spec: there an empty value is any value, as
+    SwarmKit has it; networks and events are others' to filter."""
     pairs = (each.partition("=") for each in wanted)
-    return matches_labels([f"{key}={value}" if value else key for key, _, value in pairs], labels)
+    return [f"{key}={value}" if value else key for key, _, value in pairs]

@@ -16,8 +16,8 @@ from yarl import URL
 
 from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
-from skep.api.passthrough import end_to_end, relay
 from skep.api.port import SwarmNode
+from skep.api.relay import end_to_end, relay
 from skep.runtime import attempt
 from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 
@@ -41,12 +41,15 @@ class _NotDone(Unavailable):
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks the leader, again and again for a while where there is none. Errors: what `ask` raises."""
+    """Asks the leader, again and again for a while where there is none. Errors: what `ask` raises;
+    `Unavailable` where the lead was lost after something was written."""
     deadline = asyncio.get_running_loop().time() + WAIT_S
     while True:
         try:
             return await ask()
-        except (NoLeader, Deposed):
+        except (NoLeader, Deposed) as error:
+            if attempt.has_written():
+                raise Unavailable(LOST) from error
             if asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.sleep(POLL_S)

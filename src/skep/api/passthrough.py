@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
 from urllib.parse import unquote
 
-from aiohttp import ClientError, ClientResponse, web
+from aiohttp import web
 
 from skep.api.engine import ASK_S, LocalEngine
 from skep.api.hijack import hijack
+from skep.api.relay import end_to_end, relay
 from skep.api.versions import show_version, split_path
 from skep.runtime.errors import NotFound
 
-# Hop-by-hop (RFC 9110, 7.6.1), or made again by aiohttp for its own connection.
-_OWN = frozenset(
-    {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "expect"}
-)
 CHUNK = 256 << 10
 _SWARMS = frozenset({"swarm", "nodes", "services", "tasks", "secrets", "configs"})
 _VERSION_PART = re.compile(r"v[0-9.]+")
@@ -81,31 +77,3 @@ def asks_registry(raw_path: str) -> bool:
     """True for what clients ask before they make or update a service, and can do without: an engine that
     hangs must not keep them from it."""
     return split_path(raw_path)[1].startswith("/distribution/")
-
-
-def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the headers that are not of one connection only."""
-    return [(k, v) for k, v in headers if k.lower() not in _OWN]
-
-
-async def relay(request: web.Request, upstream: ClientResponse) -> web.StreamResponse:
-    """Passes an answer on as it comes."""
-    async with upstream:
-        kept = end_to_end(upstream.headers.items())
-        response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
-        for name, value in kept:
-            response.headers.add(name, value)
-        if upstream.headers.get("Content-Length"):
-            response.headers["Content-Length"] = upstream.headers["Content-Length"]
-        await response.prepare(request)
-        if request.method != "HEAD":
-            try:
-                async for part in upstream.content.iter_any():
-                    await response.write(part)
-            except ClientError:
-                # The engine broke off in the middle: so must we, or the client takes it for whole.
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-        await response.write_eof()
-        return response

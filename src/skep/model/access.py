@@ -56,9 +56,12 @@ def access_of(labels: dict[str, str]) -> HostAccess | None:
     devices: list[Device] = []
     for name in sorted(asked):
         if name == DEVICE or name.startswith(DEVICE + "."):
-            devices += [_device(name, each.strip()) for each in asked[name].split(",")]
-    if len(devices) > DEVICES_MAX:
-        raise Invalid(f"a service may have at most {DEVICES_MAX} devices, not {len(devices)}")
+            texts = asked[name].split(",")
+            if len(devices) + len(texts) > DEVICES_MAX:
+                raise Invalid(
+                    f"a service may have at most {DEVICES_MAX} devices, not {len(devices) + len(texts)}"
+                )
+            devices += [_device(name, each.strip()) for each in texts]
     places = [device.container for device in devices]
     if double := {place for place in places if places.count(place) > 1}:
         raise Invalid(f"two labels {DEVICE}… put a device at {min(double)}")
@@ -143,6 +146,6 @@ def _gpus(text: str) -> str:
     ids = text.removeprefix("device=").split(",") if text.startswith("device=") else []
     if text == "all" or (number and int(text) <= GPUS_MAX):
         return text
-    if ids and all(re.fullmatch(r"[A-Za-z0-9:._/-]+", each) for each in ids):
+    if 0 < len(ids) <= GPUS_MAX and all(re.fullmatch(r"[A-Za-z0-9:._/-]+", each) for each in ids):
         return text
     raise Invalid(f"label {GPUS}: '{text}' is not all, a number of GPUs, or device=ID,ID")

@@ -22,11 +22,22 @@ OP_BYTES = 64  # reckoned beside each key and value of a transaction; it is some
 VALUE_MAX_BYTES = TXN_MAX_BYTES - 64 * KIB  # one value, with the keys and names that are written with it
 
 # What users write
-BODY_MAX_BYTES = 8 * MIB  # of a request: JSON and base64 of the largest config; its parts have their own
+BODY_MAX_BYTES = (
+    2 * MIB
+)  # of a request: JSON and base64 of the largest config (1.4 MB); its parts have their own
+# Of a request's body, members of objects and elements of lists in all: each is looked at several times on the
+# loop, for 5 µs. The longest ranges of ports that `docker run` is given are as many.
+ELEMENTS_MAX = 60_000
 SERVICE_SPEC_MAX_BYTES = 200 * KIB  # with every field full it is some 100 kB. It is kept four times and more:
 SERVICE_MAX_BYTES = 1536 * KIB  # the spec, the one before, and the versions that tasks run: seven such specs
 SERVICE_NETWORKS_MAX = 64  # an address of each is written with each task
+# Each is held against each node, for 1 µs, so these are 0.1 s in a swarm of a thousand. People write five.
+CONSTRAINTS_MAX = 100
+PLATFORMS_MAX = 100  # clients copy an image's list; the longest in use have twenty
+GENERIC_MAX = 16  # kinds of generic resources; each costs ten times as much, and hosts have one or two
+PREFERENCES_MAX = 16  # each divides the nodes once more
 NETWORK_MAX_BYTES = 128 * KIB  # 64 subnets with a thousand reserved addresses are some 40 kB
+AUXILIARY_MAX = 1000  # reserved addresses of a network: each is read whenever a manager begins to lead
 SECRET_DATA_MAX_BYTES = 500 * KIB  # Docker's, not reached
 CONFIG_DATA_MAX_BYTES = 1000 * KIB  # Docker's, not reached
 LABELS_MAX_BYTES = 64 * KIB  # of a secret, a config or a node, as its user gives them: a thousand

@@ -18,10 +18,11 @@ printf's argument numbers and widths (`%[2]d`, `%*d`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Callable, Iterable, Mapping, Sized
+from inspect import Signature, signature
 
 from skep.model.spec import Platform
+from skep.model.template_budget import Budget
 from skep.model.template_functions import (
     FUNCTIONS,
     TEXT_MAX_CHARS,
@@ -48,31 +49,36 @@ from skep.model.template_nodes import (
 from skep.model.template_parser import parse
 from skep.runtime.errors import Invalid
 
-STEPS_MAX = 100_000  # actions carried out: ranges inside ranges would never end
+ACTION_UNITS = 2  # of a budget, for each node that is carried out
+CALL_UNITS = 4
+VARIABLES_A_UNIT = 20  # looked through for the one that is meant
 _LAZY = ("and", "or")
 
 Functions = Mapping[str, Callable[..., object]]
 
-__all__ = ["Fields", "Functions", "Invalid", "Wrong", "check", "expand", "template_values"]
+__all__ = ["Budget", "Fields", "Functions", "Invalid", "Wrong", "check", "expand", "template_values"]
 
 
-def expand(text: str, values: Fields, functions: Functions | None = None) -> str:
+def expand(
+    text: str, values: Fields, functions: Functions | None = None, budget: Budget | None = None
+) -> str:
     """Returns the text with its actions carried out. `functions` are known besides Go's own; they take
-    texts, and may raise `Wrong`.
+    texts, and may raise `Wrong`. `budget` is shared with the other texts of the same spec.
 
     Errors: `Invalid`, which begins as Go's (`template: expansion:LINE: `), for what cannot be read, and for
-    what cannot be done.
+    what cannot be done, or takes too much.
     """
     if "{{" not in text:
         return text
     known = {**FUNCTIONS, **(functions or {})}
-    nodes = parse(text, {*known, *_LAZY})
-    return _Run(values, known).whole(nodes)
+    budget = budget or Budget()
+    nodes = parse(text, {*known, *_LAZY}, budget)
+    return _Run(values, known, budget).whole(nodes)
 
 
 def check(text: str, functions: Functions | None = None) -> None:
     """Reads a template and does nothing. Errors: `Invalid`."""
-    parse(text, {*FUNCTIONS, *_LAZY, *(functions or {})})
+    parse(text, {*FUNCTIONS, *_LAZY, *(functions or {})}, Budget())
 
 
 class _Left(Exception):
@@ -80,12 +86,13 @@ class _Left(Exception):
 
 
 class _Run:
-    def __init__(self, values: Fields, functions: Functions) -> None:
+    def __init__(self, values: Fields, functions: Functions, budget: Budget) -> None:
         self._functions = functions
+        self._budget = budget
+        self._signatures: dict[str, Signature] = {}
         self._variables: list[tuple[str, object]] = [("$", values)]
         self._out: list[str] = []
         self._size = 0
-        self._steps = 0
         self._line = 1
 
     def whole(self, nodes: list[Node]) -> str:
@@ -97,9 +104,7 @@ class _Run:
 
     def _nodes(self, nodes: list[Node], dot: object) -> None:
         for node in nodes:
-            self._steps += 1
-            if self._steps > STEPS_MAX:
-                raise Wrong(f"it takes more than {STEPS_MAX} steps")
+            self._budget.spend(ACTION_UNITS)
             if isinstance(node, Text):
                 self._write(node.text)
             elif isinstance(node, Leave):
@@ -111,7 +116,7 @@ class _Run:
             else:
                 value = self._pipeline(node, dot)
                 if not node.variables:
-                    self._write(printed(value))
+                    self._write(self._printed(value))
 
     def _branch(self, node: Branch, dot: object) -> None:
         if node.kind == "range":
@@ -125,13 +130,18 @@ class _Run:
             self._nodes(node.otherwise, dot)
 
     def _range(self, node: Branch, dot: object) -> None:
-        items = _items(self._pipeline(node.pipeline, dot, is_range=True))
+        ranged = self._pipeline(node.pipeline, dot, is_range=True)
+        if isinstance(ranged, Sized):
+            self._budget.spend(len(ranged))  # they are sorted
+        items = _items(ranged)
+        is_empty = True
         depth = len(self._variables)
         for key, value in items:
+            is_empty = False
+            self._budget.spend(ACTION_UNITS)
             given = (key, value) if len(node.pipeline.variables) == 2 else (value,)
             for name, each in zip(node.pipeline.variables, given, strict=False):
                 self._set(name, each, node.pipeline.is_new)
-            self._steps += 1
             try:
                 self._nodes(node.body, value)
             except _Left as left:
@@ -139,7 +149,7 @@ class _Run:
                     break
             finally:
                 del self._variables[depth:]
-        if not items:
+        if is_empty:
             self._nodes(node.otherwise, dot)
 
     def _pipeline(self, pipeline: Pipeline, dot: object, is_range: bool = False) -> object:
@@ -175,24 +185,42 @@ class _Run:
 
     def _call(self, name: str, arguments: list[object]) -> object:
         function = self._functions[name]
-        if sum(len(each) for each in arguments if isinstance(each, str)) > TEXT_MAX_CHARS:
-            raise Wrong(f"{name} was given more than {TEXT_MAX_CHARS} characters")
+        self._budget.spend(CALL_UNITS)
+        for each in arguments:
+            if isinstance(each, str):
+                self._budget.spend_on(each)
+            elif isinstance(each, Mapping):
+                self._budget.spend(len(each))
+        if name not in self._signatures:
+            self._signatures[name] = signature(function)
         try:
-            signature(function).bind(*arguments)
+            self._signatures[name].bind(*arguments)
         except TypeError:
             raise Wrong(f"wrong number of args for {name}: got {len(arguments)}") from None
         try:
-            return function(*arguments)
+            found = function(*arguments)
         except Wrong as error:
             raise Wrong(f"error calling {name}: {error}") from error
+        if isinstance(found, str):
+            self._budget.spend_on(found)
+        return found
+
+    def _printed(self, value: object) -> str:
+        if isinstance(value, Mapping):
+            self._budget.spend(len(value))
+        text = printed(value)
+        if not isinstance(value, str):
+            self._budget.spend_on(text)
+        return text
 
     def _operand(self, operand: Operand, dot: object) -> object:
+        self._budget.spend()
         if isinstance(operand, Literal):
             return operand.value
         if isinstance(operand, Dot):
             return dot
         if isinstance(operand, Variable):
-            return next(value for name, value in reversed(self._variables) if name == operand.name)
+            return self._variable(operand.name)
         if isinstance(operand, Pipeline):
             return self._pipeline(operand, dot)
         if isinstance(operand, Function):
@@ -214,10 +242,15 @@ class _Run:
                 raise Wrong(f"can't evaluate field {name} in a value that has none")
         return value
 
+    def _variable(self, wanted: str) -> object:
+        self._budget.spend(len(self._variables) // VARIABLES_A_UNIT)
+        return next(value for name, value in reversed(self._variables) if name == wanted)
+
     def _set(self, name: str, value: object, is_new: bool) -> None:
         if is_new:
             self._variables.append((name, value))
             return
+        self._budget.spend(len(self._variables) // VARIABLES_A_UNIT)
         for position in range(len(self._variables) - 1, -1, -1):
             if self._variables[position][0] == name:
                 self._variables[position] = (name, value)
@@ -227,17 +260,18 @@ class _Run:
         self._size += len(text)
         if self._size > TEXT_MAX_CHARS:
             raise Wrong(f"the result has more than {TEXT_MAX_CHARS} characters")
+        self._budget.write(text)
         self._out.append(text)
 
 
-def _items(value: object) -> list[tuple[object, object]]:
+def _items(value: object) -> Iterable[tuple[object, object]]:
     """Returns what range goes through, with keys: a map's in order, a list's, numbers up to one."""
     if isinstance(value, Mapping) and not isinstance(value, Fields):
         return [(key, value[key]) for key in sorted(value)]
     if isinstance(value, list | tuple):
-        return list(enumerate(value))
+        return enumerate(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return [(n, n) for n in range(min(value, STEPS_MAX + 1))]
+        return ((n, n) for n in range(value))
     if value is None:
         return []
     raise Wrong(f"range can't iterate over {printed(value)}")

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from skep.runtime.errors import Invalid
 
+CAUSE_MAX_CHARS = 500  # it may repeat what a user wrote, and is stored with each task that fails of it
 NAME = "expansion"  # what swarmkit calls every template; its errors begin with it
 
 
 def bad(line: int, cause: str) -> Invalid:
     """Returns the error for what is wrong in a template, with Go's beginning."""
-    return Invalid(f"template: {NAME}:{line}: {cause}")
+    return Invalid(f"template: {NAME}:{line}: {cause[:CAUSE_MAX_CHARS]}")
 
 
 @dataclass(frozen=True)

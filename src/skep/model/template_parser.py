@@ -8,7 +8,8 @@ from collections.abc import Container
 
 import msgspec
 
-from skep.model.template_functions import is_character
+from skep.model.template_budget import Budget
+from skep.model.template_functions import Wrong, is_character
 from skep.model.template_nodes import (
     Branch,
     Command,
@@ -24,23 +25,10 @@ from skep.model.template_nodes import (
     Variable,
     bad,
 )
+from skep.model.template_split import TOKEN, split
 
 DEPTH_MAX = 50  # actions and parentheses inside one another; people write three
-_COMMENT = re.compile(r"\{\{(- )?\s*/\*.*?\*/\s*( -)?\}\}", re.S)
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-      | (?P<string>"(?:[^"\\\n]|\\.)*")
-      | (?P<raw>`[^`]*`)
-      | (?P<char>'(?:[^'\\\n]|\\.[^']*)')
-      | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+
-                     |(?:\d[\d_]*)?\.\d+(?:[eE][+-]?\d+)?|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?))
-      | (?P<field>\.[^\W\d]\w*)
-      | (?P<variable>\$\w*)
-      | (?P<name>[^\W\d]\w*)
-      | (?P<sign>:=|=|\||,|\(|\)|\.)
-    """,
-    re.X,
-)
+INTEGER_MAX = 1 << 64  # what Go has a type for, with room for both signs
 _WORDS = {"if", "range", "with", "else", "end", "break", "continue", "define", "template", "block"}
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))")
@@ -54,57 +42,21 @@ class Token(msgspec.Struct, frozen=True):
     spaced: bool  # there was space before it
 
 
-def parse(text: str, functions: Container[str]) -> list[Node]:
+def parse(text: str, functions: Container[str], budget: Budget) -> list[Node]:
     """Returns the template. Errors: `Invalid` with the line and what is wrong there."""
-    return _Parser(text, functions).template()
-
-
-def _split(text: str) -> list[tuple[int, str, bool]]:
-    """Returns (line, part, is it an action), with `{{-` and `-}}` having trimmed the texts."""
-    parts: list[tuple[int, str, bool]] = []
-    position, trims = 0, False
-    while True:
-        start = text.find("{{", position)
-        end_of_text = len(text) if start < 0 else start
-        before = text[position:end_of_text]
-        if trims:
-            before = before.lstrip(" \t\r\n")
-        if start < 0:
-            parts.append((0, before, False))
-            return parts
-        line = text.count("\n", 0, start) + 1
-        inside = start + 2
-        if re.match(r"-\s", text[inside:]):
-            before, inside = before.rstrip(" \t\r\n"), inside + 1
-        parts.append((line, before, False))
-        comment = _COMMENT.match(text, start)
-        stop = comment.end() if comment is not None else _end_of_action(text, inside, line)
-        action = text[inside : stop - 2]
-        trims = re.search(r"\s-$", action) is not None
-        if comment is None:
-            parts.append((line, action[:-1] if trims else action, True))
-        position = stop
-
-
-def _end_of_action(text: str, position: int, line: int) -> int:
-    """Returns where the text goes on behind `}}`, which may also stand inside quotes."""
-    while position < len(text):
-        if text.startswith("}}", position):
-            return position + 2
-        found = _TOKEN.match(text, position) if text[position] in "\"`'" else None
-        position = found.end() if found is not None else position + 1
-    raise bad(line, "unclosed action: }} is missing")
+    return _Parser(text, functions, budget).template()
 
 
 class _Parser:
-    def __init__(self, text: str, functions: Container[str]) -> None:
+    def __init__(self, text: str, functions: Container[str], budget: Budget) -> None:
         self._functions = functions
+        self._budget = budget
         self._line = 1
         self._tokens: list[Token] = []
         self._at = 0
         self._depth = 0
-        self._variables = [["$"]]  # by block
-        self._parts = iter(_split(text))
+        self._variables = [{"$"}]  # by block
+        self._parts = split(text, budget)
         self._in_range = 0
 
     def template(self) -> list[Node]:
@@ -147,7 +99,7 @@ class _Parser:
 
     def _branch(self, kind: str) -> Branch:
         self._enter()
-        self._variables.append([])
+        self._variables.append(set())
         line = self._line
         made = Branch(kind, self._pipeline(in_range=kind == "range"))
         self._finish()
@@ -177,7 +129,7 @@ class _Parser:
             if not isinstance(command.operands[0], Function | Field):
                 raise bad(self._line, "a value cannot take what comes through |: only functions can")
         if variables and is_new:
-            self._variables[-1].extend(variables)
+            self._variables[-1].update(variables)
         if end and self._next().text != end:
             raise bad(self._line, f"{end} is missing")
         return Pipeline(self._line, tuple(commands), tuple(variables), is_new)
@@ -248,11 +200,13 @@ class _Parser:
             return text[1:-1]
         if token.kind == "number":
             try:
-                if re.fullmatch(r"[+-]?0\d+", text):
-                    return int(text, 8)
-                return int(text, 0)
+                integer = int(text, 8 if re.fullmatch(r"[+-]?0\d+", text) else 0)
             except ValueError:
                 pass
+            else:
+                if not -INTEGER_MAX < integer < INTEGER_MAX:
+                    raise bad(self._line, f"integer overflow: {text[:40]}")
+                return integer
             try:
                 number = float(text.replace("_", ""))
             except ValueError:
@@ -286,9 +240,13 @@ class _Parser:
     def _tokenized(self, action: str) -> list[Token]:
         tokens, position, spaced = [], 0, False
         while position < len(action):
-            found = _TOKEN.match(action, position)
+            found = TOKEN.match(action, position)
             if found is None:
                 raise bad(self._line, f"unexpected {action[position]!r} in an action")
+            try:
+                self._budget.spend()
+            except Wrong as error:
+                raise bad(self._line, str(error)) from error
             position = found.end()
             kind = found.lastgroup or ""
             if kind != "space":

@@ -6,6 +6,7 @@ Values that Go writes although they are zero get a default factory that is not a
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Annotated, TypeVar
 
@@ -75,7 +76,7 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
     """
     if not isinstance(value, dict):
         return value
-    fields = {f.encode_name.lower(): f for f in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     result: dict[str, object] = {}
     for name, member in value.items():
         found = fields.get(name.lower())
@@ -83,12 +84,28 @@ def canonical(value: object, kind: type[Struct], unknown: list[str], path: str =
             if member is not None:
                 unknown.append(path + name)
         elif member is not None:
-            result[found.encode_name] = _canonical_member(member, found.type, unknown, f"{path}{name}.")
+            result[found.name] = _canonical_member(member, found, unknown, f"{path}{name}.")
     return result
 
 
-def _canonical_member(member: object, annotation: object, unknown: list[str], path: str) -> object:
-    inner = _struct_types(annotation)
+class _Field(Struct, frozen=True):
+    """A member: its own name, its type, and the kinds of structs in it."""
+
+    name: str
+    annotation: object
+    inner: list[type[Struct]]
+
+
+@functools.cache  # a dozen kinds; msgspec reads the annotations anew each time, for 50 µs
+def _fields(kind: type[Struct]) -> dict[str, _Field]:
+    return {
+        each.encode_name.lower(): _Field(each.encode_name, each.type, _struct_types(each.type))
+        for each in msgspec.structs.fields(kind)
+    }
+
+
+def _canonical_member(member: object, found: _Field, unknown: list[str], path: str) -> object:
+    inner, annotation = found.inner, found.annotation
     if isinstance(member, int) and member.bit_length() > INT_BITS:
         raise Invalid(f"invalid request body: the number at `$.{path.rstrip('.')}` is out of range")
     if not inner:

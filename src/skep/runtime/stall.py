@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 PERIOD_S = 0.02  # a stall is seen with this error
 
 
 class StallWatch:
-    """Measures how late a timer rings."""
+    """Measures how late a timer rings: `worst_s`, and how much of that the loop itself worked
+    (`worst_cpu_s`), and did not only wait for a processor that others had."""
 
     def __init__(self) -> None:
         self.worst_s = 0.0
+        self.worst_cpu_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(PERIOD_S, self._ring, loop.time() + PERIOD_S)
+        self._set()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def reset(self) -> None:
-        self.worst_s = 0.0
+        self.worst_s = self.worst_cpu_s = 0.0
 
-    def _ring(self, due: float) -> None:
+    def _set(self) -> None:
         loop = asyncio.get_running_loop()
-        self.worst_s = max(self.worst_s, loop.time() - due)
-        self._timer = loop.call_later(PERIOD_S, self._ring, loop.time() + PERIOD_S)
+        self._timer = loop.call_later(PERIOD_S, self._ring, loop.time() + PERIOD_S, time.thread_time())
+
+    def _ring(self, due: float, worked: float) -> None:
+        late_s = asyncio.get_running_loop().time() - due
+        self.worst_s = max(self.worst_s, late_s)
+        self.worst_cpu_s = max(self.worst_cpu_s, min(late_s, time.thread_time() - worked))
+        self._set()

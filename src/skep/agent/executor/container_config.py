@@ -14,6 +14,7 @@ from skep.model import docker_socket
 from skep.model.container import ContainerSpec, Limit, PortConfig, ResourceRequirements
 from skep.model.generic import environment
 from skep.model.spec import Platform, TaskSpec
+from skep.model.template_budget import task_budget
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid
 
@@ -42,7 +43,7 @@ def create_body(context: TaskContext, platform: Platform = Platform(), engine: A
     container = spec.container_spec or ContainerSpec()
     if not container.image:
         raise Invalid("dockerexec: image required")
-    container = expanded(container, task_values(context, platform))
+    container = expanded(container, task_values(context, platform), task_budget())
     check_supported(container, engine)
     if container.isolation not in ("", "default") and platform.os in ("", "linux"):
         raise Invalid(f"invalid isolation '{container.isolation}' on linux")  # Docker's words

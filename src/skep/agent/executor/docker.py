@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from skep.agent.executor.bridges import Bridges
+from skep.agent.executor.by_version import ApiVersion
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.clearing import GIVE_UP_S, Clearing
 from skep.agent.executor.container_config import (
@@ -38,6 +39,7 @@ from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import Platform
 from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
+from skep.model.template_use import has_templates
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 
@@ -67,6 +69,7 @@ class DockerExecutor:
         self._node_id = ""
         self._platform = Platform()
         self._calls = EngineCalls()
+        self._expanding = asyncio.Lock()
         self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
         self._bridges = Bridges(self._engine, self._calls, self._aside, lambda: self._node_id)
@@ -229,7 +232,7 @@ class DockerExecutor:
         """Returns the id of the task's container, on its networks."""
         task_id, name = context.task.id, container_name(context)
         version = await self._calls.look(self._engine.api_version)
-        body = create_body(context, self._platform, version)
+        body = await self._body(context, version)
         place_socket(body, context, self._docker_socket())
         body["HostConfig"]["Mounts"] += await self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
@@ -250,6 +253,14 @@ class DockerExecutor:
             connect = functools.partial(self._engine.connect, network, container_id, endpoint)
             await self._calls.call(connect)
         return container_id
+
+    async def _body(self, context: TaskContext, version: ApiVersion) -> Json:
+        """Templates are users' own work: expanded beside the loop, and one task's after the other's."""
+        container = context.template.spec.container_spec
+        if container is None or not has_templates(container):
+            return create_body(context, self._platform, version)
+        async with self._expanding:
+            return await asyncio.to_thread(create_body, context, self._platform, version)
 
     async def _start(self, context: TaskContext) -> None:
         task_id, name = context.task.id, container_name(context)

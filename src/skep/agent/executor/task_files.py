@@ -6,6 +6,7 @@ container does, and no reboot. Who looks from outside needs to be root: `DIRECTO
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import posixpath
@@ -22,6 +23,7 @@ from skep.agent.executor.templates import Wrong, expand, task_values
 from skep.model.container import ContainerSpec, FileTarget
 from skep.model.material import CONFIG, SECRET, Given
 from skep.model.spec import Platform
+from skep.model.template_budget import files_budget, task_budget
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, SkepError
 
@@ -39,6 +41,7 @@ class TaskFiles:
         self._directory = directory
         self._node = directory / "none"
         self._has_complained = False
+        self._expanding = asyncio.Lock()
 
     def start(self, node_id: str) -> None:
         """Errors: `Invalid` for what can be no node's id."""
@@ -49,9 +52,9 @@ class TaskFiles:
         no room; nothing is left then."""
         container = context.template.spec.container_spec
         wanted = _wanted(container)
-        if container is None or not wanted:
+        if not wanted:
             return []
-        contents = [_content(context, container, platform, each) for each in wanted]
+        contents = await self._contents(context, platform, wanted)
         task = _below(self._node, context.task.id)
         try:
             async with memory(self._directory):
@@ -67,6 +70,20 @@ class TaskFiles:
         except OSError as error:
             shutil.rmtree(task, ignore_errors=True)
             raise SkepError(f"the task's secrets and configs cannot be put below {task}: {error}") from error
+
+    async def _contents(self, context: TaskContext, platform: Platform, wanted: list[_Wanted]) -> list[bytes]:
+        """Returns what is in the files. Templates are expanded beside the loop, but not instead of it: one
+        task's after the other's."""
+        given = [_given(context, each) for each in wanted]
+        if not any(each.template for each in given):
+            return [each.data for each in given]
+
+        def expansions() -> list[bytes]:
+            expansion = _Expansion(context, platform, wanted)
+            return [expansion.of(each, found) for each, found in zip(wanted, given, strict=True)]
+
+        async with self._expanding:
+            return await asyncio.to_thread(expansions)
 
     def drop(self, task_id: str) -> None:
         """Takes a task's files away; nothing happens where it has none."""
@@ -159,34 +176,43 @@ def _given(context: TaskContext, wanted: _Wanted) -> Given:
     return found
 
 
-def _content(context: TaskContext, container: ContainerSpec, platform: Platform, wanted: _Wanted) -> bytes:
-    given = _given(context, wanted)
-    if not given.template:
-        return given.data
-    failed = f"expanding {wanted.kind} {wanted.name} failed"
-    if given.template != "golang":
-        raise Invalid(f"{failed}: unrecognized template type {given.template}")
-    values = task_values(context, platform)
-    environment = dict(each.partition("=")[::2] for each in expanded(container, values).env)
+class _Expansion:
+    """Of one task's files. Errors: `Invalid`."""
 
-    def other(kind: str) -> Callable[[str], str]:
-        def of_target(target: str) -> str:
-            for each in _wanted(container):
-                if each.kind == kind and each.file.name == target:
-                    return _text(_given(context, each).data)
-            raise Wrong(f"{kind} target {target} not found")
+    def __init__(self, context: TaskContext, platform: Platform, wanted: list[_Wanted]) -> None:
+        container = context.template.spec.container_spec or ContainerSpec()
+        self._values = task_values(context, platform)
+        self._budget = files_budget()
+        env = expanded(container, self._values, task_budget()).env
+        environment = dict(each.partition("=")[::2] for each in env)
+        texts = {(each.kind, each.file.name): each for each in reversed(wanted)}  # the first counts
 
-        return of_target
+        def other(kind: str) -> Callable[[str], str]:
+            def of_target(target: str) -> str:
+                found = texts.get((kind, target))
+                if found is None:
+                    raise Wrong(f"{kind} target {target} not found")
+                return _text(_given(context, found).data)
 
-    functions = {
-        "env": lambda name: environment.get(name, ""),
-        "secret": other(SECRET),
-        "config": other(CONFIG),
-    }
-    try:
-        return expand(_text(given.data), values, functions).encode(errors="surrogateescape")
-    except Invalid as error:
-        raise Invalid(f"{failed}: {error}") from error
+            return of_target
+
+        self._functions = {
+            "env": lambda name: environment.get(name, ""),
+            "secret": other(SECRET),
+            "config": other(CONFIG),
+        }
+
+    def of(self, wanted: _Wanted, given: Given) -> bytes:
+        if not given.template:
+            return given.data
+        failed = f"expanding {wanted.kind} {wanted.name} failed"
+        if given.template != "golang":
+            raise Invalid(f"{failed}: unrecognized template type {given.template}")
+        try:
+            text = expand(_text(given.data), self._values, self._functions, self._budget)
+        except Invalid as error:
+            raise Invalid(f"{failed}: {error}") from error
+        return text.encode(errors="surrogateescape")
 
 
 def _text(data: bytes) -> str:

@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from skep.api.decode import query_version, read_body
-from skep.api.filters import matches_any, matches_spec_labels, parse_filters
+from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.objects import Version, reply_time
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_material
@@ -68,17 +68,20 @@ class MaterialRoutes:
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         view, kind = self._node.manager().view, _kind(request)
         filters = parse_filters(request, FILTERS[kind])
-        ids, labels, prefixes, names = (filters.get(k, []) for k in ("id", "label", "name", "names"))
-        found = [
-            material
-            for material in view.materials.values()
-            if material.kind == kind
-            and matches_any(ids, material.id)
-            and matches_any(prefixes, material.spec.name)
-            and (not names or material.spec.name in names)
-            and matches_spec_labels(labels, material.spec.labels)
-        ]
-        return await reply_list(request, (material_json(each) for each in found))
+        ids, prefixes, names = (filters.get(k, []) for k in ("id", "name", "names"))
+        labels = spec_labels(filters.get("label", []))
+
+        def is_wanted(material: Material) -> bool:
+            return (
+                material.kind == kind
+                and matches_any(ids, material.id)
+                and matches_any(prefixes, material.spec.name)
+                and (not names or material.spec.name in names)
+                and matches_labels(labels, material.spec.labels)
+            )
+
+        materials = list(view.materials.values())
+        return await reply_list(request, (material_json(m) if is_wanted(m) else None for m in materials))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         kind = _kind(request)

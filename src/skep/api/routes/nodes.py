@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from skep.api.decode import query_bool, query_version, read_body
-from skep.api.filters import known_values, matches_any, matches_spec_labels, parse_filters
+from skep.api.filters import known_values, matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.node_objects import NodeJson, node_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
@@ -48,18 +48,20 @@ class NodeRoutes:
         roles = known_values(filters, "role", _ROLES)
         memberships = known_values(filters, "membership", _MEMBERSHIPS)
         ids, names = filters.get("id", []), filters.get("name", [])
-        engine_labels, labels = filters.get("label", []), filters.get("node.label", [])
-        found = [
-            node
-            for node in list(view.nodes.values())
-            if matches_any(ids, node.id)
-            and matches_any(names, node.description.hostname)
-            and matches_spec_labels(engine_labels, node.description.engine.labels)
-            and matches_spec_labels(labels, node.spec.labels)
-            and (not roles or node.spec.role in roles)
-            and (not memberships or "accepted" in memberships)
-        ]
-        return await reply_list(request, (self._json(view, node) for node in found))
+        engine_labels, labels = (spec_labels(filters.get(k, [])) for k in ("label", "node.label"))
+
+        def is_wanted(node: Node) -> bool:
+            return (
+                matches_any(ids, node.id)
+                and matches_any(names, node.description.hostname)
+                and matches_labels(engine_labels, node.description.engine.labels)
+                and matches_labels(labels, node.spec.labels)
+                and (not roles or node.spec.role in roles)
+                and (not memberships or "accepted" in memberships)
+            )
+
+        nodes = list(view.nodes.values())
+        return await reply_list(request, (self._json(view, n) if is_wanted(n) else None for n in nodes))
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view

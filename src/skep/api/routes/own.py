@@ -24,7 +24,8 @@ from skep.store.view import View
 
 
 class Stats(Struct):
-    """Counts of this manager; `loop_stall_max_s` since it was last reset."""
+    """Counts of this manager; what its loop was held for at most since that was last reset: in all, and by
+    its own work."""
 
     nodes: dict[str, int]
     tasks: int
@@ -33,6 +34,7 @@ class Stats(Struct):
     stranded: int  # wanted on nodes that are down: not yet placed again
     etcd_pid: int
     loop_stall_max_s: float
+    loop_stall_cpu_max_s: float = 0.0
 
 
 class ClusterSettings(Wire, frozen=True, kw_only=True):
@@ -113,6 +115,7 @@ class OwnRoutes:
                 stranded=_stranded(view),
                 etcd_pid=self._node.local().etcd_pid,
                 loop_stall_max_s=round(self._stall.worst_s, 4),
+                loop_stall_cpu_max_s=round(self._stall.worst_cpu_s, 4),
             )
         )
 

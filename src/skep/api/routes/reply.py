@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,8 @@ from aiohttp import web
 
 from skep.api.objects import encode
 
-SLICE = 1000  # objects encoded before the loop goes round: about 8 ms
+SLICE_S = 0.01  # of looking and encoding before the loop goes round
+PART_MAX_BYTES = 256 << 10  # written at once
 
 
 def reply(value: object, status: int = 200) -> web.Response:
@@ -18,19 +20,26 @@ def reply(value: object, status: int = 200) -> web.Response:
 
 
 async def reply_list(request: web.Request, values: Iterable[Any]) -> web.StreamResponse:
-    """Streams a JSON list, so that a hundred thousand objects neither stall the loop nor fill memory."""
+    """Streams a JSON list, so that a hundred thousand objects neither stall the loop nor fill memory. `None`
+    is nothing: an object that a filter left out, after which the loop may have its turn."""
     response = web.StreamResponse()
     response.content_type = "application/json"
     await response.prepare(request)
     part: list[bytes] = []
-    first = True
+    size, is_first = 0, True
+    began = time.thread_time()
     for value in values:
-        part.append(encode(value))
-        if len(part) == SLICE:
-            await response.write((b"[" if first else b",") + b",".join(part))
-            part, first = [], False
+        if value is not None:
+            part.append(encode(value))
+            size += len(part[-1])
+        if size > PART_MAX_BYTES or time.thread_time() - began > SLICE_S:
+            if part:
+                await response.write((b"[" if is_first else b",") + b",".join(part))
+                is_first = False
+            part, size = [], 0
             await asyncio.sleep(0)
-    head = b"[" if first else (b"," if part else b"")
+            began = time.thread_time()
+    head = b"[" if is_first else (b"," if part else b"")
     await response.write(head + b",".join(part) + b"]\n")
     await response.write_eof()
     return response

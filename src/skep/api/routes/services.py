@@ -10,7 +10,7 @@ from msgspec import Struct
 from skep.api.decode import query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
-from skep.api.filters import matches_any, matches_spec_labels, parse_filters
+from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.port import Services, SwarmNode
 from skep.api.resolve import find_service
 from skep.api.routes.defaults import with_defaults
@@ -19,7 +19,7 @@ from skep.api.server import Route, leaders
 from skep.api.service_objects import service_json
 from skep.api.since import as_of
 from skep.api.spelling import in_lower_case
-from skep.model.service import RegistryAuth
+from skep.model.service import RegistryAuth, Service
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
 
@@ -68,18 +68,22 @@ class ServiceRoutes:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
         with_status = query_parsed_bool(request, "status") and request["api_version"] >= STATUS_SINCE
-        ids, names, labels = (filters.get(k, []) for k in ("id", "name", "label"))
+        ids, names = filters.get("id", []), filters.get("name", [])
+        labels = spec_labels(filters.get("label", []))
         modes, runtimes = filters.get("mode", []), filters.get("runtime", [])
-        found = [
-            service
-            for service in list(view.services.values())
-            if matches_any(ids, service.id)
-            and matches_any(names, service.spec.name)
-            and matches_spec_labels(labels, service.spec.labels)
-            and (not modes or service.spec.mode_name in modes)
-            and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
-        ]
-        return await reply_list(request, (service_json(view, s, with_status) for s in found))
+
+        def is_wanted(service: Service) -> bool:
+            return (
+                matches_any(ids, service.id)
+                and matches_any(names, service.spec.name)
+                and matches_labels(labels, service.spec.labels)
+                and (not modes or service.spec.mode_name in modes)
+                and (not runtimes or (service.spec.task_template.runtime or "container") in runtimes)
+            )
+
+        services = list(view.services.values())
+        rows = (service_json(view, each, with_status) if is_wanted(each) else None for each in services)
+        return await reply_list(request, rows)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         spec, unknown = await read_body(request, ServiceSpec)

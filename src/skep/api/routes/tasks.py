@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.filters import Filters, known_values, matches_any, matches_spec_labels, parse_filters
+from skep.api.filters import Filters, known_values, matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.objects import TaskJson, TaskWriter
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
@@ -49,16 +49,16 @@ class TaskRoutes:
         view = self._node.manager().view
         wanted = self._wanted(view, parse_filters(request, FILTERS))
         writer = TaskWriter(view)
-        tasks = [t for t in _candidates(view, wanted) if _fits(view, wanted, t)]
-        pending = [t for t in _pending(view, wanted) if _fits_pending(view, wanted, t)]
-        pending += [t for t in _not_begun(view) if _fits_pending(view, wanted, t) and wanted.nodes is None]
+        tasks, pending = list(_candidates(view, wanted)), list(_pending(view, wanted))
+        if wanted.nodes is None:
+            pending += _not_begun(view)
 
-        def rows() -> Iterator[TaskJson]:
+        def rows() -> Iterator[TaskJson | None]:
             for task in tasks:
-                yield writer.json(task)
+                yield writer.json(task) if _fits(view, wanted, task) else None
             for waiting in pending:
-                if waiting.service_id in view.services:
-                    yield writer.pending_json(waiting)
+                is_wanted = waiting.service_id in view.services and _fits_pending(view, wanted, waiting)
+                yield writer.pending_json(waiting) if is_wanted else None
 
         return await reply_list(request, rows())
 
@@ -80,7 +80,7 @@ class TaskRoutes:
         return _Wanted(
             ids=filters.get("id", []),
             names=filters.get("name", []),
-            labels=filters.get("label", []),
+            labels=spec_labels(filters.get("label", [])),
             services=services,
             nodes=nodes,
             desired=desired,
@@ -157,4 +157,4 @@ def _fits_common(view: View, wanted: _Wanted, task_id: str, service_id: str, slo
         return False
     if service is None:
         return not wanted.labels
-    return matches_spec_labels(wanted.labels, service.spec.labels)
+    return matches_labels(wanted.labels, service.spec.labels)

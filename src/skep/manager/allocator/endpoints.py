@@ -4,7 +4,7 @@ and controlapi): automatic ports count from 30000, a service keeps what it has f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -69,14 +69,15 @@ def _decide(
     view: View, service_id: str, spec: ServiceSpec, before: Endpoint, is_lenient: bool
 ) -> Endpoint | None:
     ports: list[PortConfig] = []
-    kept = [p for p in before.ports if p.publish_mode == "ingress"]
+    kept = _kept_numbers(before)
     asked = list(_ports_of(spec))
     own = {(p.protocol, p.published_port) for p in asked}
+    free = {p.protocol: _free(view, p.protocol, own) for p in asked}
     for port in asked:
         if is_lenient and _other_holder(view, service_id, port) is not None:
             continue
         if port.publish_mode == "ingress" and not port.published_port:
-            number = _kept(port, kept, own) or _automatic(view, port.protocol, own)
+            number = _kept(port, kept, own) or next(free[port.protocol], 0)
             if not number and is_lenient:
                 continue
             if not number:
@@ -109,22 +110,31 @@ def _other_holder(view: View, service_id: str, port: PortConfig) -> tuple[str, s
     return None
 
 
-def _kept(port: PortConfig, kept: list[PortConfig], own: set[PortKey]) -> int:
+def _kept_numbers(before: Endpoint) -> dict[tuple[str, str, int], list[int]]:
+    """Returns the automatic ports that a service has, by what they are of; the first is last."""
+    found: dict[tuple[str, str, int], list[int]] = {}
+    for known in reversed(before.ports):
+        if known.publish_mode == "ingress" and AUTOMATIC_FIRST <= known.published_port <= AUTOMATIC_LAST:
+            key = (known.name, known.protocol, known.target_port)
+            found.setdefault(key, []).append(known.published_port)
+    return found
+
+
+def _kept(port: PortConfig, kept: dict[tuple[str, str, int], list[int]], own: set[PortKey]) -> int:
     """Returns the number that an automatic port has already; 0: it is new."""
-    for known in kept:
-        same = (known.name, known.protocol, known.target_port) == (port.name, port.protocol, port.target_port)
-        is_automatic = AUTOMATIC_FIRST <= known.published_port <= AUTOMATIC_LAST
-        if same and is_automatic and (known.protocol, known.published_port) not in own:
-            return known.published_port
-    return 0
-
-
-def _automatic(view: View, protocol: str, own: set[PortKey]) -> int:
-    """Returns the first port of the range that nobody publishes; 0 where there is none."""
-    for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
-        if (protocol, number) not in view.claims.ports and (protocol, number) not in own:
+    numbers = kept.get((port.name, port.protocol, port.target_port), [])
+    while numbers:
+        number = numbers.pop()  # who passes it over never needs it: `own` only grows
+        if (port.protocol, number) not in own:
             return number
     return 0
+
+
+def _free(view: View, protocol: str, own: set[PortKey]) -> Iterator[int]:
+    """Yields the ports of the range that nobody publishes when they are asked for."""
+    for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
+        if (protocol, number) not in view.claims.ports and (protocol, number) not in own:
+            yield number
 
 
 def _vips(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from skep.manager.control.spec_bounds import check_bounds
 from skep.manager.control.validate_size import check_size
 from skep.model.bounds import COMPLETIONS_MAX, REPLICAS_MAX, SERVICE_NETWORKS_MAX, SERVICE_SPEC_MAX_BYTES
 from skep.model.constraint import parse_constraint
@@ -15,7 +16,7 @@ from skep.model.container import ContainerSpec, CredentialSpec, HealthConfig, Mo
 from skep.model.docker_socket import wants_engine
 from skep.model.resources import CPUS_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.spec import EndpointSpec, Platform, ServiceSpec, TaskSpec, UpdateConfig
-from skep.model.template import template_values
+from skep.model.template import Budget, template_values
 from skep.model.template_use import expanded
 from skep.runtime.errors import Invalid, Unsupported
 
@@ -43,6 +44,7 @@ _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
 def validate_service(spec: ServiceSpec) -> None:
     """Errors: `Invalid`, `TooLarge`, `Unsupported`."""
+    check_bounds(spec)
     _name(spec.name)
     check_size("the service's spec", spec, SERVICE_SPEC_MAX_BYTES)
     for networks in (spec.networks, spec.task_template.networks):
@@ -167,6 +169,7 @@ def _templates(spec: ServiceSpec) -> None:
             expanded(
                 spec.task_template.container_spec,
                 template_values(service, node, ("taskid", "taskname", "1")),
+                Budget(),
             )
         except Invalid as error:
             raise Invalid(f"rpc error: code = InvalidArgument desc = {error}") from error

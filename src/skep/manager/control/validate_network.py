@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from skep.manager.control.validate import check_dns_name
 from skep.manager.control.validate_size import check_size
-from skep.model.bounds import NETWORK_MAX_BYTES
+from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.runtime.errors import Denied, Invalid, NotFound
 
@@ -50,6 +50,9 @@ def validate_network(spec: NetworkSpec) -> None:
         )
     if len(spec.ipam.config) > SUBNETS_MAX:
         raise Invalid(f"a network has at most {SUBNETS_MAX} subnets, {len(spec.ipam.config)} are asked for")
+    auxiliary = sum(len(each.auxiliary_addresses) for each in spec.ipam.config)
+    if auxiliary > AUXILIARY_MAX:
+        raise Invalid(f"a network has at most {AUXILIARY_MAX} auxiliary addresses, {auxiliary} are given")
     _check_pools(spec.ipam, spec.enable_ipv6)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from skep.manager.attachments import ASK_S, AttachmentKeeper
+from skep.manager.durable import DOUBT_S
 from skep.manager.loading import load
 from skep.model.network import OVERLAY, IPAMConfig, Network, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -63,7 +64,7 @@ class Desk:
     async def ask(self, node_id: str, address: str = "") -> messages.FromManager:
         self.told.clear()
         self.keeper.said(node_id, messages.Attach(1, "net", address))
-        await asyncio.sleep(5)
+        await asyncio.sleep(DOUBT_S + 2)
         return self.told[0]
 
 

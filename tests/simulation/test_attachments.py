@@ -113,7 +113,7 @@ def test_a_store_out_of_reach_gives_nothing_and_keeps_nothing() -> None:
         desk.store.isolate()
         refused = await desk.ask("n1")
         assert isinstance(refused, messages.NotAttached)
-        assert refused.kind == "Unavailable"
+        assert refused.kind == "OutcomeUnknown"
         assert desk.view.claims.books["id-net"].holders == {}
         desk.store.reconnect()
         assert isinstance(await desk.ask("n1"), messages.Attached)

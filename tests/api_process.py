@@ -22,7 +22,8 @@ from skep.daemon.founding import first_txns, found_swarm
 from skep.daemon.main import make_api
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub, Feed
-from skep.manager.leader import Leader, Team
+from skep.manager.leader import Leader
+from skep.manager.team import Team
 from skep.model.cluster import Cluster
 from skep.model.event import Event
 from skep.runtime.clock import SystemClock

@@ -10,7 +10,8 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Team
+from skep.manager.leader import Leader
+from skep.manager.team import Team
 from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of

@@ -16,9 +16,10 @@ from skep.manager.dispatcher.sessions import SessionHandler, Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Team
+from skep.manager.leader import Leader
 from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
 from skep.manager.node_writer import NodeWriter
+from skep.manager.team import Team
 from skep.model.container import ContainerSpec
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
 from skep.model.spec import TaskSpec

@@ -29,7 +29,8 @@ from skep.manager.ca.authority import new_secret
 from skep.manager.ca.issuer import Issuer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Team
+from skep.manager.leader import Leader
+from skep.manager.team import Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request

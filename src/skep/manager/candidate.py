@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
-from skep.manager.leader import ClusterChanged, Leader, Team, nothing_to_keep
+from skep.manager.leader import Leader
+from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
 from skep.runtime.clock import Clock

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
-from msgspec import Struct
 
 from skep.manager import quarantine
 from skep.manager.asides import Asides, costs_lead, kept_up
@@ -27,17 +26,18 @@ from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.durable import confirm_lead
 from skep.manager.events import EventHub
-from skep.manager.evictor import Evictor, Seen
+from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
-from skep.manager.membership import Membership, Probe
+from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
+from skep.manager.reachability import Reachability
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
+from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
-from skep.model.cluster import Cluster
 from skep.model.node import READY
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
@@ -60,48 +60,15 @@ from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
-from skep.store.port import Members, Store
+from skep.store.port import Store
 from skep.store.view import View, slot_key
 
 log = structlog.get_logger()
 
-NO_NODES: frozenset[str] = frozenset()
 SAFE_MODE = (
     "skepd runs in safe mode: nothing is decided, no node is served, no node can join. Remove what is broken,"
     " then start skepd without --safe-mode"
 )
-
-
-async def sees_nobody(node_id: str) -> Collection[str]:
-    """Another manager's word where there is no way to ask it."""
-    return NO_NODES
-
-
-ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
-
-
-async def nothing_to_keep(cluster: Cluster) -> None:
-    """For a manager without a disk of its own."""
-
-
-class Team(Struct, frozen=True):
-    """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
-    (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
-    node has a session with it. `seen`, `doubt`, `handed_over_at`: as in `manager.evictor`."""
-
-    node_id: str
-    members: Members
-    probe: Probe
-    data_key: bytes = b""
-    grace_until: float = 0.0
-    safe_mode: bool = False
-    seen: Seen = sees_nobody
-    doubt: Callable[[], str] = str
-    handed_over_at: float | None = None
-
-    def __repr__(self) -> str:
-        """Whatever prints it (a log, a trace) does not show the key."""
-        return f"Team(node_id={self.node_id!r})"
 
 
 class Leader:
@@ -157,7 +124,7 @@ class Leader:
             lambda: confirm_lead(store, fence),
         )
         self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
-        self._reachability: dict[str, str] | None = None  # of each manager, as it was last told
+        self._reachability = Reachability(view, hub)
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
             store, fence, view, clock, new_id, networks_lock, self.sessions.send, self._can_attach
@@ -354,24 +321,8 @@ class Leader:
             node = self.view.nodes.get(node_id)
             if node is not None:
                 self.sessions.tell_role(node_id)
-        self._say_reachability()
+        self._reachability.tell()
         self._tell_managers()
-
-    def _say_reachability(self) -> None:
-        """Emits what changed; who becomes a manager had none before, and none of those a new leader finds
-        is news but one that does not answer."""
-        view, known = self.view, self._reachability
-        found = {m.node_id: view.reachability_of(m.node_id) for m in view.members}
-        if known is None:
-            known = dict.fromkeys((n for n, word in found.items() if word != "unknown"), "reachable")
-        self._reachability = found
-        for node_id, new in found.items():
-            old, node = known.get(node_id, new), view.nodes.get(node_id)
-            if node is not None and old != new:
-                name = node.description.hostname
-                self._hub.emit(
-                    "node", "update", node_id, name=name, reachability__old=old, reachability__new=new
-                )
 
     @property
     def is_sure(self) -> bool:

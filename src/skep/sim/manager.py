@@ -13,7 +13,8 @@ from skep.daemon.reception import Reception
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
-from skep.manager.leader import Leader, Team
+from skep.manager.leader import Leader
+from skep.manager.team import Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.link import FrameLink

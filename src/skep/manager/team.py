@@ -1,0 +1,46 @@
+"""A manager among managers: what a leader is told of where it is, and whom it can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+
+from msgspec import Struct
+
+from skep.manager.evictor import Seen
+from skep.manager.membership import Probe
+from skep.model.cluster import Cluster
+from skep.store.port import Members
+
+NO_NODES: frozenset[str] = frozenset()
+
+
+async def sees_nobody(node_id: str) -> Collection[str]:
+    """Another manager's word where there is no way to ask it."""
+    return NO_NODES
+
+
+ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
+
+
+async def nothing_to_keep(cluster: Cluster) -> None:
+    """For a manager without a disk of its own."""
+
+
+class Team(Struct, frozen=True):
+    """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
+    (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
+    node has a session with it. `seen`, `doubt`, `handed_over_at`: as in `manager.evictor`."""
+
+    node_id: str
+    members: Members
+    probe: Probe
+    data_key: bytes = b""
+    grace_until: float = 0.0
+    safe_mode: bool = False
+    seen: Seen = sees_nobody
+    doubt: Callable[[], str] = str
+    handed_over_at: float | None = None
+
+    def __repr__(self) -> str:
+        """Whatever prints it (a log, a trace) does not show the key."""
+        return f"Team(node_id={self.node_id!r})"

@@ -33,7 +33,7 @@ from skep.model.change import DropTask, NewTask
 from skep.model.container import ContainerSpec, NetworkAttachmentConfig
 from skep.model.network import NetworkSpec
 from skep.model.service import RemovedService
-from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
+from skep.model.spec import Placement, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
 from skep.model.states import COMPLETE, FAILED, RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.runtime.errors import Conflict, Invalid, OutcomeUnknown, TooLarge
@@ -175,6 +175,57 @@ def test_a_spec_that_is_too_large_is_refused_with_both_sizes() -> None:
     network = NetworkSpec(name="n", driver="overlay", labels={"x": "y" * NETWORK_MAX_BYTES})
     with pytest.raises(TooLarge, match=f"the network's spec would take .* {NETWORK_MAX_BYTES // 2} may be"):
         validate_network(network)
+
+
+def test_a_spec_that_an_earlier_skep_let_become_too_large_can_be_scaled_and_updated_and_not_grow() -> None:
+    """Clients post the whole spec: it could be neither."""
+
+    def spec(size: int, replicas: int, image: str = "i:1.9") -> ServiceSpec:
+        container = ContainerSpec(image=image, labels={"x": "y" * size})
+        mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+        return ServiceSpec(name="s", mode=mode, task_template=TaskSpec(container_spec=container))
+
+    large = SERVICE_SPEC_MAX_BYTES * 2
+    stored = spec(large, 1)
+    validate_service(spec(large, 1000), stored)
+    validate_service(spec(large, 1, "i:1.10"), stored)
+    validate_service(spec(large // 2 + KIB, 1), stored)
+    with pytest.raises(TooLarge, match=f"{SERVICE_SPEC_MAX_BYTES} may be"):
+        validate_service(spec(large + 2 * KIB, 1), stored)
+    with pytest.raises(TooLarge):
+        validate_service(spec(large, 1), spec(1, 1))
+
+    def attached(networks: int, constraints: int) -> ServiceSpec:
+        listed = [NetworkAttachmentConfig(target=f"n{n}") for n in range(networks)]
+        placement = Placement(constraints=[f"node.labels.a=={n}" for n in range(constraints)])
+        small = spec(1, 1)
+        return replace(
+            small, task_template=replace(small.task_template, networks=listed, placement=placement)
+        )
+
+    validate_service(attached(65, 101), attached(66, 102))
+    with pytest.raises(Invalid, match="at most 64 networks, 67 are asked for"):
+        validate_service(attached(67, 1), attached(66, 102))
+    with pytest.raises(Invalid, match="at most 100 placement constraints, not 103"):
+        validate_service(attached(1, 103), attached(66, 102))
+
+
+def test_a_service_that_an_earlier_skep_let_become_too_large_can_be_removed() -> None:
+    """Its marker of removal is a key of its own, and was refused as one that grows."""
+
+    async def scenario() -> None:
+        state, value = MemoryState(), bytes(1700 * KIB)
+        state.write([Put(codec.service_key("1"), value), Put(codec.service_key("2"), value)])
+        store = BoundedStore(MemoryStore(state))
+        await store.load("/skep/")
+        marker = Put(codec.removed_key("1"), bytes(1690 * KIB))
+        for other in ((), (Delete(codec.service_key("2")),)):  # nothing goes, or not what it is the marker of
+            with pytest.raises(TooLarge):
+                await store.commit(Txn((*other, marker)))
+        await store.commit(Txn((Delete(codec.service_key("1")), marker)))
+        assert store.totals["services"] < 2 * len(value) + 100
+
+    asyncio.run(scenario())
 
 
 def test_all_services_together_have_no_more_replicas_than_there_is_room_for() -> None:

@@ -8,6 +8,7 @@ nobody else writes meanwhile, so it knows what is there from what it loaded and 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 
 from msgspec import Struct
 
@@ -42,7 +43,8 @@ class BoundedStore:
 
     async def commit(self, txn: Txn) -> int:
         """Errors: also `TooLarge`, which says how large what is and how large it may be."""
-        changes = [self._change(op) for op in txn.ops]
+        going = {op.key for op in txn.ops if isinstance(op, Delete)}
+        changes = [self._change(op, going) for op in txn.ops]
         grown: dict[str, int] = {}
         for each in changes:
             grown[each.kind] = grown.get(each.kind, 0) + each.after - each.before
@@ -65,7 +67,8 @@ class BoundedStore:
     async def close(self) -> None:
         await self._inner.close()
 
-    def _change(self, op: Put | Delete) -> _Change:
+    def _change(self, op: Put | Delete, going: Set[str]) -> _Change:
+        """`going`: keys that the same transaction takes away."""
         kind, before = codec.kind_of(op.key), self._sizes.get(op.key, 0)
         if not isinstance(op, Put):
             return _Change(op.key, kind, before, 0)
@@ -73,11 +76,18 @@ class BoundedStore:
         after = len(op.key) + size
         share = _SHARE_OF[kind]
         # What an earlier skep has let become larger may become less.
-        if size > share.value_max_bytes and after > before:
+        if size > share.value_max_bytes and after > max(before, self._becomes_bytes(op.key, going)):
             raise TooLarge(
                 f"{share.one} would take {size} bytes of the store; {share.value_max_bytes} may be"
             )
         return _Change(op.key, kind, before, after)
+
+    def _becomes_bytes(self, key: str, going: Set[str]) -> int:
+        """Returns what the service takes whose marker of removal the key is, where it goes with that."""
+        if not codec.is_removed(key):
+            return 0
+        service = codec.service_key(codec.id_of(key))
+        return self._sizes.get(service, 0) if service in going else 0
 
     def _note(self, key: str, kind: str, size: int) -> None:
         """Notes what a key takes from now on."""

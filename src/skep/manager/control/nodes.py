@@ -83,7 +83,7 @@ class NodeControl:
             raise Invalid(f'invalid Role: "{spec.role}"')
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
-        check_size("the node's spec", spec, LABELS_MAX_BYTES)
+        check_size("the node's spec", spec, LABELS_MAX_BYTES, node.spec)
         if node.spec.role == "manager" and spec.role == "worker":
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
+import msgspec
 from msgspec.structs import replace
 
 from skep.manager.allocator import endpoints
@@ -17,7 +18,7 @@ from skep.manager.control.validate_size import check_replicas
 from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.access import access_of, check_allowed, check_constraints
-from skep.model.bounds import SERVICE_MAX_BYTES
+from skep.model.bounds import SERVICE_MAX_BYTES, SERVICE_SPEC_MAX_BYTES
 from skep.model.service import (
     KEPT_MIN,
     RegistryAuth,
@@ -118,7 +119,8 @@ class ServiceControl:
         """Replaces the spec, and what pulls the image (`auth_for`); that alone needs no new tasks, as in
         Docker's swarm. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
         known = self._view.services.get(service_id)
-        validate_service(spec if spec.name or known is None else replace(spec, name=known.spec.name))
+        before = None if known is None else known.spec
+        validate_service(spec if spec.name or before is None else replace(spec, name=before.name), before)
         validate_references(spec)
         async with self._using(spec, spec if known is None else known.spec):
             spec = with_network_ids(self._view, _settled(spec))
@@ -191,7 +193,7 @@ class ServiceControl:
         in_use: set[int] | None = None
         if len(service.templates) > KEPT_MIN or len(codec.encode_object(service)) > SERVICE_MAX_BYTES // 2:
             in_use = {task.spec_version for task in self._view.tasks_of_service(service.id)}
-        return replace(
+        changed = replace(
             service,
             spec=spec,
             previous_spec=service.spec,
@@ -200,6 +202,10 @@ class ServiceControl:
             templates=with_template(service.templates, spec, in_use),
             last_execution_at=now if spec.is_job else 0.0,
         )
+        is_too_large = len(codec.encode_object(changed)) > SERVICE_MAX_BYTES
+        # A spec beyond our bounds, of an earlier skep: it can be changed, and that not be undone.
+        is_beyond = is_too_large and len(msgspec.msgpack.encode(service.spec)) > SERVICE_SPEC_MAX_BYTES
+        return replace(changed, previous_spec=None) if is_beyond else changed
 
     async def remove(self, service_id: str) -> None:
         """The service is gone at once; its tasks follow. Errors: `NotFound`."""

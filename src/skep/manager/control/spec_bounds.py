@@ -13,10 +13,14 @@ from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid
 
 
-def check_bounds(spec: ServiceSpec) -> None:
-    """Errors: `Invalid`, with how many there are and may be."""
+def check_bounds(spec: ServiceSpec, before: ServiceSpec | None = None) -> None:
+    """`before`: the stored spec, which may have more, of an earlier skep: as many may stay.
+
+    Errors: `Invalid`, with how many there are and may be.
+    """
+    had = {what: len(given) for what, given, _ in _counted(before)} if before is not None else {}
     for what, given, most in _counted(spec):
-        if len(given) > most:
+        if len(given) > max(most, had.get(what, 0)):
             raise Invalid(f"a service may have at most {most} {what}, not {len(given)}")
 
 

@@ -42,15 +42,15 @@ PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
 
-def validate_service(spec: ServiceSpec) -> None:
-    """Errors: `Invalid`, `TooLarge`, `Unsupported`."""
-    check_bounds(spec)
+def validate_service(spec: ServiceSpec, before: ServiceSpec | None = None) -> None:
+    """`before`: the stored spec. What of it is beyond our bounds, as an earlier skep let it be, may stay.
+
+    Errors: `Invalid`, `TooLarge`, `Unsupported`.
+    """
+    check_bounds(spec, before)
     _name(spec.name)
-    check_size("the service's spec", spec, SERVICE_SPEC_MAX_BYTES)
-    for networks in (spec.networks, spec.task_template.networks):
-        if len(networks) > SERVICE_NETWORKS_MAX:
-            asked = f"{len(networks)} are asked for"
-            raise Invalid(f"a service has at most {SERVICE_NETWORKS_MAX} networks, {asked}")
+    check_size("the service's spec", spec, SERVICE_SPEC_MAX_BYTES, before)
+    _networks(spec, before)
     _mode(spec)
     _task(spec.task_template)
     _templates(spec)
@@ -65,6 +65,17 @@ def _name(name: str) -> None:
     if not name:
         raise _invalid("meta: name must be provided")
     check_dns_name(name)
+
+
+def _networks(spec: ServiceSpec, before: ServiceSpec | None) -> None:
+    most = max(SERVICE_NETWORKS_MAX, _networks_count(before) if before is not None else 0)
+    if (count := _networks_count(spec)) > most:
+        raise Invalid(f"a service has at most {SERVICE_NETWORKS_MAX} networks, {count} are asked for")
+
+
+def _networks_count(spec: ServiceSpec) -> int:
+    """Of the two lists a client may write the longer counts."""
+    return max(len(spec.networks), len(spec.task_template.networks))
 
 
 def check_dns_name(name: str) -> None:

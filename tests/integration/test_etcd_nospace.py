@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,15 +15,27 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from skep.api.port import InitRequest
+from skep.daemon.founding import found_swarm
+from skep.daemon.keys import KeyFiles
+from skep.daemon.manager_part import ManagerPart
+from skep.daemon.socket_dir import SocketDir
+from skep.daemon.state import StateDir
+from skep.manager.events import EventHub
+from skep.runtime.clock import SystemClock
 from skep.runtime.errors import SkepError, Unavailable
+from skep.store import codec
 from skep.store.etcd.client import EtcdStore
-from skep.store.etcd.maintenance import FULL, maintain, turn
+from skep.store.etcd.maintenance import FULL, commit_cured, maintain, turn
+from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Put, Txn
+from skep.store.seal import KEY_BYTES
 
 from .etcd_members import members_of, until
 
 QUOTA_BYTES = 16 << 20
 LOOK_S = 0.2
+NODE_ID = "m1"
 
 
 def test_members_have_their_turn_one_after_the_other_and_the_leader_is_last() -> None:
@@ -40,6 +55,41 @@ async def test_an_etcd_that_is_full_is_written_to_again(tmp_path: Path) -> None:
             await stores["m1"].commit(Txn((Put("/t/after", b"x"),)))
             await until_true(lambda: said == [FULL, ""])
         assert (await stores["m1"].status()).db_bytes < QUOTA_BYTES // 2
+
+
+async def test_what_has_to_be_written_to_a_full_etcd_waits_for_its_cure(tmp_path: Path) -> None:
+    """A new cluster's incarnation was refused, and the swarm that was to be saved did not come up."""
+    txn = Txn((Put("/t/incarnation", b"x"),))
+    async with members_of(tmp_path, ["m1"], QUOTA_BYTES) as stores:
+        store = stores["m1"]
+        with pytest.raises(Unavailable, match="quota"):
+            await fill(store)
+        with pytest.raises(Unavailable, match="quota"):  # nobody cures it
+            await commit_cured(store, store, txn, within_s=0.5, poll_s=LOOK_S)
+        async with keeping(maintain(store, 1 << 40, look_s=LOOK_S)):
+            await commit_cured(store, store, txn, within_s=30, poll_s=LOOK_S)
+        assert [pair.value for pair in (await store.load("/t/incarnation"))[0]] == [b"x"]
+
+
+async def test_a_new_cluster_is_forced_of_a_full_store(tmp_path: Path) -> None:
+    async with manager_of(tmp_path) as start:
+        await (await start(False)).wait_leading()
+    etcd = EtcdProcess(tmp_path, node_id=NODE_ID, quota_bytes=QUOTA_BYTES)
+    etcd.prepare()
+    await etcd.start([])
+    store = EtcdStore(etcd.target)
+    with pytest.raises(Unavailable, match="quota"):
+        await fill(store)
+    before = (await store.load(codec.INCARNATION_KEY))[0]
+    await store.close()
+    await etcd.stop()
+    async with manager_of(tmp_path) as start:
+        manager = await start(True)
+        leader = await manager.wait_leading()
+        assert leader.view.nodes.keys() == {NODE_ID}
+        store = EtcdStore(manager.etcd.target)
+        assert (await store.load(codec.INCARNATION_KEY))[0] != before
+        await store.close()
 
 
 async def test_of_three_each_is_defragmented_in_its_turn(tmp_path: Path) -> None:
@@ -103,6 +153,11 @@ async def fill(store: EtcdStore) -> None:
         await store.commit(Txn((Put("/t/x", bytes([n]) * (1 << 20)),)))
 
 
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 async def is_well(store: EtcdStore) -> bool:
     with contextlib.suppress(SkepError):
         if not (await store.status()).full_members:
@@ -115,6 +170,47 @@ async def until_true(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[ManagerPart]]]:
+    """Starts a swarm's only manager, of what is there, or of nothing; it ends with the block."""
+    state = StateDir(path)
+    key_files, clock = KeyFiles(state), SystemClock()
+    parts: list[ManagerPart] = []
+
+    async def start(force_new_cluster: bool) -> ManagerPart:
+        here = ("127.0.0.1", unused_port())
+        ids = iter(("cluster", NODE_ID, "history"))
+        membership, keys, first = found_swarm(InitRequest(), "m", here, here, clock.now(), lambda: next(ids))
+        if force_new_cluster:
+            key_files.open()
+            first = ()
+        else:
+            key_files.take(os.urandom(KEY_BYTES), "")
+        rng, sockets = random.Random(1), SocketDir(path / "run")
+        part = ManagerPart(
+            state,
+            sockets,
+            keys,
+            membership,
+            "etcd",
+            clock,
+            rng,
+            EventHub(clock),
+            lambda moved: None,
+            key_files,
+        )
+        parts.append(part)
+        await part.start(first, force_new_cluster)
+        return part
+
+    try:
+        yield start
+    finally:
+        for part in parts:
+            await part.stop()
+        state.close()
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ from skep.runtime.ids import id_source
 from skep.runtime.works import in_thread, lasting
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
-from skep.store.etcd.maintenance import maintain
+from skep.store.etcd.maintenance import commit_cured, maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Put, Txn
@@ -165,16 +165,18 @@ class ManagerPart:
         self._sealed = SealedStore(self._store, self._key_files.sealer)
         for txn in first_txns(first):
             await self._sealed.commit(txn)
+        store, sealed = self._store, self._sealed
+        # First: a store that is full takes no write until this has cured it.
+        self._works = [asyncio.ensure_future(lasting("maintain", lambda: self._maintain(store)))]
         if force_new_cluster:
             # Before anybody can lead: it may lack what those had that are gone, and they may come back.
-            await self._sealed.commit(Txn((Put(codec.INCARNATION_KEY, self._new_id().encode()),)))
-        store, sealed = self._store, self._sealed
-        self._works = [
+            anew = Txn((Put(codec.INCARNATION_KEY, self._new_id().encode()),))
+            await commit_cured(store, sealed, anew)
+        self._works += [
             asyncio.ensure_future(lasting("follow", lambda: self._follow(store, sealed))),
             asyncio.ensure_future(
                 lasting("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(lasting("maintain", lambda: self._maintain(store))),
             asyncio.ensure_future(lasting("campaign", lambda: self._campaign(store, sealed))),
         ]
 

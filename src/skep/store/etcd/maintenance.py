@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from skep.model.bounds import ETCD_QUOTA_BYTES
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import SkepError, Unavailable
 from skep.store.etcd.client import EtcdStatus, EtcdStore
+from skep.store.port import Store, Txn
 
 log = structlog.get_logger()
 
@@ -30,6 +31,7 @@ EARLY_S = 30.0  # between two such; the fastest writers fill a tenth of the quot
 JOIN_S = 3 * LOOK_S  # until all members have seen an alarm and raised their own
 TURN_S = 60.0  # of another member, and what its file takes besides: then it is taken to be away
 AGAIN_S = 30.0  # a store full of what lives is not defragmented without end
+CURED_S = 300.0  # a file of 8 GB takes 230 s, at the speed below
 BYTES_PER_S = 50e6  # defragmented at least; a slow disk's
 
 FULL = "etcd's database has reached its quota: it is being compacted and defragmented, writes wait for that"
@@ -70,6 +72,26 @@ async def maintain(
             period = _period()
         except SkepError as error:
             log.warning("etcd.maintenance", error=str(error))
+
+
+async def commit_cured(
+    store: EtcdStore, sealed: Store, txn: Txn, within_s: float = CURED_S, poll_s: float = LOOK_S
+) -> None:
+    """Commits `txn` by `sealed`; where `store`, below it, is full, once `maintain` has cured that. `txn` is
+    one that may be done twice. Errors: as `Store`'s; `Unavailable` also where it is not cured in time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within_s
+    while True:
+        was_full = bool((await store.status()).full_members)
+        try:
+            await sealed.commit(txn)
+            return
+        except Unavailable:
+            # It may have become full by this write, or have been cured just now.
+            is_full = was_full or bool((await store.status()).full_members)
+            if not is_full or loop.time() > end:
+                raise
+        await asyncio.sleep(poll_s)
 
 
 def _period() -> int:

@@ -188,6 +188,7 @@ async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[Man
             first = ()
         else:
             key_files.take(os.urandom(KEY_BYTES), "")
+        key_files.save(keys)
         rng, sockets = random.Random(1), SocketDir(path / "run")
         part = ManagerPart(
             state,

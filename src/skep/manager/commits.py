@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.manager.asides import Asides, costs_lead
-from skep.manager.durable import commit_known
+from skep.manager.durable import check_picture, commit_known
 from skep.manager.task_events import TaskEvents
 from skep.model.aside import SERVICE
 from skep.model.bounds import BUCKET_MAX_BYTES, TXN_CUT_BYTES
@@ -147,6 +147,11 @@ class Committer:
                 where = {"node_id": bucket.node_id, "service_id": bucket.service_id}
                 log.error("store.too_large", **where, error=str(error))
                 return
+        except Conflict as error:
+            if len(piece) == 1:  # only this leader writes tasks
+                await self._check_picture(piece[0][0])
+                self._set_aside(piece[0][0].service_id, error)
+                return
         except Exception as error:
             if costs_lead(error):
                 raise
@@ -163,9 +168,17 @@ class Committer:
             await self._write_buckets([each])
 
     def _as_it_was(self, bucket: _Bucket) -> Compare:
+        return Compare(codec.bucket_key(bucket.node_id, bucket.service_id), self._written_at(bucket))
+
+    def _written_at(self, bucket: _Bucket) -> int:
         tasks = self._view.bucket(bucket.node_id, bucket.service_id).values()
-        written_at = max((task.revision for task in tasks), default=0)
-        return Compare(codec.bucket_key(bucket.node_id, bucket.service_id), written_at)
+        return max((task.revision for task in tasks), default=0)
+
+    async def _check_picture(self, bucket: _Bucket) -> None:
+        """Errors: `Deposed` where the bucket is not as the view has it. One that cannot be read never is."""
+        key = codec.bucket_key(bucket.node_id, bucket.service_id)
+        if key not in self._view.quarantine:
+            await check_picture(self._store, key, lambda: self._written_at(bucket))
 
     def _op(self, bucket: _Bucket) -> Put | Delete:
         after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
@@ -225,6 +238,7 @@ class Committer:
             put, known = Put(key, codec.encode_object(service)), Compare(key, service.version)
             revision = await self._retried(Txn((put,), compares=(known,), fence=self._fence))
         except Conflict:
+            await check_picture(self._store, key, lambda: self._version_of(service.id))
             conflicts.append(service.id)
             return
         except TooLarge as error:
@@ -240,6 +254,10 @@ class Committer:
         before = self._view.services.get(service.id)
         self._view.put_service(stored)
         self._service_changed(before, stored)
+
+    def _version_of(self, service_id: str) -> int:
+        service = self._view.services.get(service_id)
+        return service.version if service is not None else 0
 
     async def _retried(self, txn: Txn) -> int:
         """For as long as this manager leads: who cannot write leads no more anyway, and the view must not be

@@ -24,6 +24,7 @@ DOUBT_S = 10.0  # longer than a leader may be silent: whoever still does not kno
 POLL_S = 0.25
 PATIENCE_S = 3.0  # an etcd that was killed is back within a second: nobody needs to hear of it
 RETRY_S, RETRY_MAX_S = 0.1, 1.0
+PICTURE_S = 3.0  # an answer that is on its way is here long before
 REMOVE_TRIES = 40  # of an object that others of this leader write meanwhile, a try each 50 ms: two seconds
 REMOVE_RETRY_S = 0.05
 
@@ -101,6 +102,29 @@ async def commit_removed(
         except Conflict:
             await asyncio.sleep(REMOVE_RETRY_S)
     raise StaleVersion()
+
+
+async def check_picture(store: Store, key: str, known: Callable[[], int]) -> None:
+    """Returns once the store has `key` at the revision that `known` gives of it (0: none), after a compare
+    failed: whoever of this leader wrote it last is about to say so.
+
+    Errors: `Deposed` where that does not come about: somebody else took it away or wrote it (`skep store
+    rm`), and every write on it would fail. Who leads next loads what is there.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        try:
+            pairs, _ = await store.load(key)
+            stored = next((pair.revision for pair in pairs if pair.key == key), 0)
+            if stored == known():
+                return
+            if loop.time() > began + PICTURE_S:
+                log.error("leader.store_changed", key=key, revision=stored, known_revision=known())
+                raise Deposed()
+        except Unavailable:
+            began = loop.time()  # nobody of us heard of a write meanwhile either
+        await asyncio.sleep(POLL_S)
 
 
 async def confirm_lead(store: Store, fence: Fence) -> None:

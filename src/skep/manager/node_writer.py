@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_known
+from skep.manager.durable import check_picture, commit_known
 from skep.manager.rates import Rates
 from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
@@ -210,8 +211,10 @@ class NodeWriter:
             return
         try:
             stored = await self._commit(nodes[: _fitting(nodes)])
-        except Conflict:
-            return  # the control API changed one meanwhile; the view has it when we come round again
+        except Conflict:  # the control API changed one meanwhile; the view has it when we come round again
+            for node in nodes:
+                await check_picture(self._store, codec.node_key(node.id), partial(self._version_of, node.id))
+            return
         now = asyncio.get_running_loop().time()
         for node in stored:
             self._rates.spend(node.id, now)
@@ -223,6 +226,10 @@ class NodeWriter:
                 self._redescribed(node.id)
             if self._said.get(node.id) == said[node.id]:
                 del self._said[node.id]
+
+    def _version_of(self, node_id: str) -> int:
+        node = self._view.nodes.get(node_id)
+        return node.version if node is not None else 0
 
     async def _commit(self, nodes: list[Node]) -> list[Node]:
         revision = await commit_known(

@@ -35,6 +35,7 @@ from skep.rpc.certificates import parse_join_token
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotManager, SkepError, Unavailable
 from skep.runtime.ids import id_source
+from skep.store.fitting import fitting
 from skep.store.seal import KEY_BYTES
 
 log = structlog.get_logger()
@@ -111,7 +112,8 @@ class Orders:
 
     async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
         """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
-        backup was verified whole, and opened. What was sealed is sealed with a new data key.
+        backup was verified whole, and opened. What was sealed is sealed with a new data key. What is too
+        large for this version's store is left out, and said in the log.
 
         Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`, `WrongUnlockKey`.
         """
@@ -125,6 +127,9 @@ class Orders:
             membership, keys, first = restored_swarm(
                 cluster, puts, self._hostname, listen, advertise, now, new_id
             )
+            first, left_out = fitting(first)
+            for put in left_out:
+                log.warning("restore.left_out", key=put.key, bytes=len(put.value), reason=words.TOO_LARGE)
             await self._parts.leftovers.clear_first()
             await self._beginning.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
             await self._wait_ready()

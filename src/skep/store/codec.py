@@ -50,7 +50,7 @@ LEADER_KEY = PREFIX + "leader"
 _NODES, _SERVICES, _REMOVED = PREFIX + "nodes/", PREFIX + "services/", PREFIX + "removed/"
 _MATERIALS = tuple(f"{PREFIX}{kind}s/" for kind in KINDS)
 _TASKS, _SERVICE_NAMES = PREFIX + "tasks/", PREFIX + "names/service/"
-_ATTACHMENTS = PREFIX + "attachments/"
+_ATTACHMENTS, _NAMES = PREFIX + "attachments/", PREFIX + "names/"
 _NETWORKS, _NETWORK_NAMES = PREFIX + "networks/", PREFIX + "names/network/"
 
 _KINDS = {
@@ -266,6 +266,10 @@ def is_attachment(key: str) -> bool:
 
 def is_material(key: str) -> bool:
     return key.startswith(_MATERIALS)
+
+
+def is_name(key: str) -> bool:
+    return key.startswith(_NAMES)
 
 
 def is_bucket(key: str) -> bool:

@@ -84,7 +84,7 @@ class LoneManager:
     async def backup(self) -> Any:
         raise Unavailable("no backups here")
 
-    async def restore(self, request: Any, content: AsyncIterator[bytes]) -> str:
+    async def restore(self, request: Any, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
         raise Unavailable(words.IN_SWARM)
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:

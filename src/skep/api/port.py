@@ -260,8 +260,9 @@ class SwarmNode(Protocol):
         """Returns a backup of the swarm as it is now, in pieces; this manager leads."""
         ...
 
-    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
-        """Makes this node the only manager of a swarm as a backup has it, and returns the node's id."""
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
+        """Makes this node the only manager of a swarm as a backup has it; returns the node's id, and what
+        was left out, key by key."""
         ...
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:

@@ -65,8 +65,9 @@ def inspect(file: Path) -> Header:
 
 async def restore(
     url: str, file: Path, listen: str, advertise: str, unlock_key: str, progress: Progress
-) -> str:
-    """Has the daemon become the only manager of the swarm in the file; returns its node id.
+) -> tuple[str, list[str]]:
+    """Has the daemon become the only manager of the swarm in the file; returns its node id, and what was
+    left out.
 
     Errors: as `inspect`; `ApiError`, `Unavailable`.
     """
@@ -85,7 +86,8 @@ async def restore(
         await client.close()
     if answer.status >= 400:
         raise refusal(answer.status, content)
-    return str(msgspec.json.decode(content)["NodeID"])
+    said = msgspec.json.decode(content)
+    return str(said["NodeID"]), list(said.get("Warnings", []))  # an earlier skepd says none
 
 
 async def _require_free(url: str) -> None:

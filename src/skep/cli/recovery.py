@@ -158,7 +158,11 @@ def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, 
         unlock_key = click.prompt("The swarm's unlock key", hide_input=True)
     with _progress("sending") as progress:
         url = host or default_host()
-        node_id = _run(backups.restore(url, file, listen_addr, advertise_addr, unlock_key, progress))
+        node_id, left_out = _run(
+            backups.restore(url, file, listen_addr, advertise_addr, unlock_key, progress)
+        )
+    for warning in left_out:
+        click.echo(f"Warning: {warning}", err=True)
     click.echo(
         f"This node ({node_id}) is the swarm's only manager now.\n"
         "\n"

@@ -186,7 +186,7 @@ class SkepNode:
     async def init(self, request: InitRequest) -> str:
         return await self._orders.init(request)
 
-    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
         return await self._orders.restore(request, content)
 
     async def join(self, request: JoinRequest) -> None:

@@ -110,10 +110,10 @@ class Orders:
             await self._wait_ready()
             return membership.node_id
 
-    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> str:
+    async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
         """Makes this node the only manager of a swarm as a backup has it. Nothing is touched before the
         backup was verified whole, and opened. What was sealed is sealed with a new data key. What is too
-        large for this version's store is left out, and said in the log.
+        large for this version's store is left out, and said.
 
         Errors: `Unavailable`, `Invalid`, `Corrupt`, `Unsupported`, `WrongUnlockKey`.
         """
@@ -134,7 +134,7 @@ class Orders:
             await self._beginning.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
             await self._wait_ready()
             log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
-            return membership.node_id
+            return membership.node_id, [f"{put.key} was left out: {words.TOO_LARGE}" for put in left_out]
 
     async def _force_new_cluster(self, request: InitRequest) -> str:
         """Makes this manager the only one, with all that its store holds."""

@@ -26,7 +26,10 @@ STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
     ' Use the "docker info" command to see the current swarm status of your node.'
 )
-TOO_LARGE = "it, or what it belongs to, is larger than this version of skep stores as one value: make it again, smaller"
+TOO_LARGE = (
+    "this, or what it belongs to, is larger than this version of skep stores as one value: make it again,"
+    " smaller"
+)
 LEFT_MAX = 10  # things that could not be removed and are named: they are all of a kind, mostly
 _LEAVING = "You are attempting to leave the swarm on a node that is participating as a manager. "
 _LOST = (

@@ -20,7 +20,8 @@ def fitting(puts: Iterable[Put]) -> tuple[tuple[Put, ...], tuple[Put, ...]]:
     Tasks are left less of what ended long ago. With an object goes what would be nobody's without it: its
     name, its tasks. The swarm's own record is never left out.
     """
-    kept, large = [], []
+    kept: list[Put] = []
+    large: list[Put] = []
     for put in puts:
         put = _thinned(put) if op_bytes(put) > ALONE_MAX_BYTES and codec.is_bucket(put.key) else put
         is_kept = op_bytes(put) <= ALONE_MAX_BYTES or put.key == codec.CLUSTER_KEY

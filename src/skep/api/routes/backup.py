@@ -45,8 +45,8 @@ class BackupRoutes:
             advertise_addr=request.query.get("advertise_addr", ""),
             unlock_key=request.headers.get(UNLOCK_KEY, ""),
         )
-        node_id = await self._node.restore(wanted, request.content.iter_chunked(CHUNK_BYTES))
-        return reply({"NodeID": node_id})
+        node_id, left_out = await self._node.restore(wanted, request.content.iter_chunked(CHUNK_BYTES))
+        return reply({"NodeID": node_id, "Warnings": left_out})
 
     async def reconnect(self, request: web.Request) -> web.StreamResponse:
         body, _ = await read_body(request, ReconnectRequest)

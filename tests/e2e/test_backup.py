@@ -6,13 +6,18 @@ import base64
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skep.store.backup import read
+from skep.api.port import InitRequest
+from skep.daemon.founding import found_swarm
+from skep.store import codec
+from skep.store.backup import header_of, read, write
+from skep.store.port import KeyValue, Put
 from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 
@@ -101,6 +106,24 @@ def test_what_is_no_whole_backup_is_refused_and_the_daemon_stays_usable(
     stranger = skep("cluster", "reconnect", address, on=two.managers[0])
     assert "none of the managers that this one knows" in stranger.stderr, "a manager keeps its own swarm"
     two.wait_reachable(2)
+
+
+def test_one_of_an_earlier_skep_is_restored_without_what_is_too_large(fresh: Host, tmp_path: Path) -> None:
+    """One value of more than 2 MiB kept the whole swarm from coming back."""
+    ids = iter(("cluster", "first", "history"))
+    here, now = ("127.0.0.1", 1), time.time()
+    _, _, puts = found_swarm(InitRequest(), "first", here, here, now, lambda: next(ids))
+    large = (Put(codec.service_key("s"), bytes(3 << 20)), Put(codec.service_name_key("web"), b"s"))
+    pairs = [KeyValue(put.key, put.value, 1) for put in (*puts, *large)]
+    file = tmp_path / "swarm.backup"
+    file.write_bytes(b"".join(write(header_of(pairs, "0.1", "cluster", now), pairs)))
+    address = f"127.0.0.1:{free_port()}"
+    done = skep("backup", "restore", file, "--advertise-addr", address, "--listen-addr", address, on=fresh)
+    assert done.returncode == 0, done.stderr
+    for put in large:
+        assert f"Warning: {put.key} was left out: this, or what it belongs to, is larger" in done.stderr
+    assert fresh.docker("node", "ls", "--format", "{{.Hostname}}").splitlines() != []
+    assert fresh.docker("service", "ls", "-q") == ""
 
 
 def test_it_is_whole_or_not_there(two: Managers, tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ class SwarmControl:
         if forgetful:
             raise Conflict(
                 "allow-self-reported-constraints cannot be set to off while a manager has an earlier skep,"
-                f" which would set it to on again when it leads, or is not there to say: {', '.join(forgetful)};"
-                " update skep on it, start it, or demote it (docker node demote)"
+                " which would set it to on again when it leads, or is not there to say:"
+                f" {', '.join(forgetful)}; update skep on it, start it, or demote it (docker node demote)"
             )
 
     async def _write(self, before: Cluster, after: Cluster) -> Cluster:

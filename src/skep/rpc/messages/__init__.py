@@ -114,11 +114,8 @@ FromManager = (
     | SayAddresses
     | Goodbye
 )
-FEATURES = (
-    LOGS,
-    ATTACH,
-    SELF_REPORTED,
-)  # what either end may say that it understands, and earlier ones did not
+# What either end may say that it understands, and earlier ones did not.
+FEATURES = (LOGS, ATTACH, SELF_REPORTED)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

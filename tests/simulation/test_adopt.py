@@ -20,7 +20,7 @@ from skep.runtime.errors import Unavailable
 from skep.sim.loop import VirtualLoop
 
 PORTS = [{"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}, {"PrivatePort": 81, "Type": "tcp"}]
-SOON_S = 10.0  # a leader takes a node for down after fifteen
+SOON_S = 4.0  # a leader waits for five for a node whose line broke
 
 
 class Engine:

@@ -35,9 +35,9 @@ UNHEALTHY_RETRY_S = 30.0
 # How often all is looked at, without an event: engines drop events of those who are slow to read, and a lost
 # exit would keep its task RUNNING for ever. One listing; a thousand containers are some 2 MB.
 LOOK_AGAIN_S = 60.0
-# Until whoever starts again goes by the listing where an inspection is not answered: a leader misses its
-# node after some fifteen seconds, of which a session needs a few.
-ADOPT_S = 5.0
+# Until whoever starts again goes by the listing where an inspection is not answered: a leader waits for five
+# seconds for a node whose line broke, in which the daemon has to start, too.
+ADOPT_S = 2.0
 # How often a start whose answer nobody waited for is looked for: an engine that froze does it when it thaws,
 # at once, so that the first look may come too early and the second does not.
 DOUBT_LOOKS = 2

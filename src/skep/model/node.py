@@ -74,6 +74,7 @@ UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 
 ENGINE_SILENT = "engine does not answer"  # the message of a node that is heard from, down or unknown
+HELD = "not heard of, as most nodes: it may be the leader that is cut off"  # `manager.eviction`
 
 
 class NodeStatus(Struct, frozen=True):
@@ -87,6 +88,11 @@ class NodeStatus(Struct, frozen=True):
     def engine_is_silent(self) -> bool:
         """True for a node that has a session, and an engine that does not answer."""
         return self.message == ENGINE_SILENT
+
+    @property
+    def is_held(self) -> bool:
+        """True for a node that is not heard of, and would be down if most of the others were heard."""
+        return self.message == HELD
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

@@ -52,6 +52,9 @@ class LoneManager:
     def manager(self) -> Leader:
         return self.leader
 
+    def attachments(self) -> None:
+        """It has no agent."""
+
     def leader_socket(self) -> str | None:
         return None
 

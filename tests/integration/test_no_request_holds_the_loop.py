@@ -195,6 +195,22 @@ async def test_other_bodies(api: Api, monkeypatch: pytest.MonkeyPatch, what: str
     assert work.worst_s < STALL_MAX_S, work.what
 
 
+async def test_a_container_with_as_many_ports_as_there_are(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run -p 1-65535:1-65535/udp`: it is the engine's to refuse."""
+    ports = [f"{number}/udp" for number in range(1, 65_536)]
+    bindings = {port: [{"HostIp": "", "HostPort": port.removesuffix("/udp")}] for port in ports}
+    sent = {
+        "Image": "i",
+        "ExposedPorts": {port: {} for port in ports},
+        "HostConfig": {"PortBindings": bindings},
+    }
+    work = LoopWork(monkeypatch)
+    answer = await api.ask("POST", "/containers/create", sent)
+    assert answer.status == 503, answer.message
+    assert "engine" in answer.message
+    assert work.worst_s < STALL_MAX_S, work.what
+
+
 FILTERS = {
     "services": ("id", "name", "label", "mode", "runtime"),
     "tasks": ("id", "name", "label", "service", "node", "desired-state"),

@@ -178,6 +178,10 @@ async def test_a_refusal_does_not_hide_that_the_engine_is_silent(port: Port) -> 
     await node.register(GOOD)
     await until(lambda: not view.node_state(node.id).engine_is_silent, "it answers again")
     assert await port.message_of(node) == ""
+    port.api.leader._states.held(node.id)
+    node.say(Manage("nowhere"))
+    await node.refusal()
+    assert view.node_state(node.id).is_held
 
 
 @pytest.mark.parametrize("message", [Register, Described])

@@ -149,20 +149,28 @@ class Fire(Story):
         for host in workers[:8]:
             self._troubles.begin(host)
             await host.crash_machine()
-        await asyncio.sleep(20 + HOLD_S + 10 * EVICT_EVERY_S)
+        await asyncio.sleep(20 + HOLD_S + 4 * EVICT_EVERY_S)
         for host in workers[:8]:
             await host.start()
             self._troubles.end(host)
 
 
-@pytest.mark.parametrize("managers", [1, 3])
-def test_most_nodes_that_are_gone_for_all_are_given_up_slowly(managers: int) -> None:
-    played, _ = play(Fire, 3, managers)
+def test_a_lone_manager_gives_up_most_nodes_slowly_at_first() -> None:
+    played, _ = play(Fire, 3, managers=1)
     times = sorted(played.down.values())
     assert len(times) == 8
     assert times[0] >= HOLD_S
-    # All but the last few: with those that were given up a while ago it is not most of them that are held.
-    assert all(later - earlier >= EVICT_EVERY_S - 1 for earlier, later in itertools.pairwise(times))
+    steps = [later - earlier for earlier, later in itertools.pairwise(times) if later - earlier > 1]
+    assert len(steps) == 3  # one, two, four, and the last
+    assert min(steps) >= EVICT_EVERY_S - 1
+    assert times[1] - times[0] >= EVICT_EVERY_S - 1
+
+
+def test_nodes_that_no_manager_sees_are_given_up_together() -> None:
+    played, _ = play(Fire, 3, managers=3)
+    times = sorted(played.down.values())
+    assert len(times) == 8
+    assert HOLD_S <= times[0] <= times[-1] <= 20 + HOLD_S
 
 
 class TwoDie(Story):

@@ -185,6 +185,40 @@ def test_the_next_leader_knows_at_once() -> None:
     play(scenario, managers=3)
 
 
+def test_a_daemon_that_starts_while_its_engine_stands_still_comes_to_its_leader() -> None:
+    """For a moment it costs nothing, for longer it is said what is wrong; nothing is begun twice."""
+
+    async def scenario(swarm: Calm) -> None:
+        host, leader = swarm.hosts[3], swarm.leader()
+        before, started = running(swarm.hosts), host.executor.started
+        assert host.executor.running
+        host.executor.freeze()
+        await host.crash_daemon()
+        await host.start()
+        await asyncio.sleep(25)
+        assert leader.view.node_state(host.node_id).state == READY
+        assert running(swarm.hosts) == before
+        host.executor.thaw()
+        await asyncio.sleep(20)
+        assert leader.view.node_state(host.node_id).state == READY
+        assert (running(swarm.hosts), host.executor.started) == (before, started)
+        host.executor.freeze()
+        await host.crash_daemon()
+        await host.start()
+        await asyncio.sleep(SILENT_S + 10)
+        state = leader.view.node_state(host.node_id)
+        assert (state.state, state.message) == (DOWN, ENGINE_SILENT)
+        others = [each for each in swarm.hosts if each is not host]
+        assert len(running(others)) == REPLICAS
+        elsewhere = running(others)
+        host.executor.thaw()
+        await asyncio.sleep(15)
+        assert leader.view.node_state(host.node_id).state == READY
+        assert (running([host]), running(others)) == (set(), elsewhere)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("first", range(6000, 6040, 20))
 def test_what_must_hold_holds_where_engines_freeze(first: int) -> None:
     for seed in range(first, first + 20):

@@ -222,6 +222,35 @@ def test_the_last_manager_that_stays_is_not_demoted() -> None:
     run(scenario)
 
 
+def test_a_held_node_is_removed_as_one_that_is_down() -> None:
+    """Its machine is gone, and who knows that, an autoscaler's hook, does not wait until the leader is sure."""
+
+    async def scenario() -> None:
+        view, state, clock, nothing = View(), MemoryState(), LoopClock(0), lambda node_id: None
+        store = MemoryStore(state)
+        fence = (await Campaign(store, "/leader", "b").win()).fence
+        writer = NodeWriter(store, fence, view, nothing)
+        running = asyncio.ensure_future(writer.run())
+        control = NodeControl(store, fence, view, EventHub(clock), clock, writer, nothing, nothing)
+        states = NodeStates(view, clock, lambda node_id, before: None)
+        for node_id in ("ready", "unknown", "held", "held by a new leader", "back"):
+            await writer.add(new_node(node_id))
+        for node_id in ("ready", "held", "back"):
+            states.came(node_id)
+        for node_id in ("held", "held by a new leader", "back"):
+            states.held(node_id)
+        states.came("back")
+        for node_id in ("ready", "unknown", "back"):
+            with pytest.raises(Invalid, match="is not down"):
+                await control.remove(node_id, force=False)
+        for node_id in ("held", "held by a new leader"):
+            await control.remove(node_id, force=False)
+        assert sorted(view.nodes) == ["back", "ready", "unknown"]
+        running.cancel()
+
+    run(scenario)
+
+
 def test_a_new_leader_tells_of_all_managers_at_once() -> None:
     """Found by the simulation's seed 10200: it told of itself only until it had looked at the others, died
     before that, and nodes that had come to it knew no manager any more."""

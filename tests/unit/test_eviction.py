@@ -59,13 +59,34 @@ def test_the_lead_stays_where_others_see_less_or_are_not_there() -> None:
     assert decide(Sight(here=1, missing=20), JUST, NOW).act is Act.HOLD
 
 
-def test_most_of_many_go_one_by_one_after_a_minute() -> None:
-    lost = Sight(here=8, missing=12, others=2)
-    assert decide(lost, ASKED, NOW).act is Act.HOLD
-    assert decide(lost, LONG, NOW).act is Act.EVICT_ONE
-    after_one = Hold(LONG.since, evicted_at=NOW)
-    assert decide(lost, after_one, NOW + EVICT_EVERY_S - 1).act is Act.HOLD
-    assert decide(lost, after_one, NOW + EVICT_EVERY_S).act is Act.EVICT_ONE
+@pytest.mark.parametrize(
+    "unsure",
+    [
+        Sight(here=1, missing=5),
+        Sight(here=8, missing=12, others=2),  # they have not said whom they see
+        Sight(here=8, missing=12, elsewhere=1, others=2, answered=2),
+    ],
+)
+def test_most_of_many_go_faster_and_faster_after_a_minute_where_nobody_can_say(unsure: Sight) -> None:
+    assert decide(unsure, ASKED, NOW).act is Act.HOLD
+    now = NOW
+    hold = LONG
+    for some in (1, 2, 4, 8, 16):
+        verdict = decide(unsure, hold, now)
+        assert (verdict.act, verdict.some) == (Act.EVICT_SOME, some)
+        assert verdict.why
+        hold = Hold(LONG.since, evicted_at=now, steps=hold.steps + 1)
+        assert decide(unsure, hold, now + EVICT_EVERY_S - 1).act is Act.HOLD
+        now += EVICT_EVERY_S
+
+
+@pytest.mark.parametrize(("here", "missing"), [(1, 5), (3, 5), (8, 12), (400, 600)])
+def test_most_of_many_go_at_once_after_a_minute_where_no_other_manager_sees_them(
+    here: int, missing: int
+) -> None:
+    gone = Sight(here, missing, others=2, answered=1)
+    assert decide(gone, Hold(since=NOW - HOLD_S + 1), NOW).act is Act.HOLD
+    assert decide(gone, LONG, NOW).act is Act.EVICT
 
 
 def test_who_doubts_itself_gives_nobody_up() -> None:
@@ -82,12 +103,13 @@ def test_who_doubts_itself_gives_nobody_up() -> None:
     missing=st.integers(FEW + 1, 3000),
     elsewhere=st.integers(0, 3000),
     others=st.integers(0, 6),
+    answered=st.integers(0, 6),
     held_s=st.floats(0, HOLD_S - 1),
 )
 def test_most_of_many_are_never_given_up_at_once(
-    here: int, missing: int, elsewhere: int, others: int, held_s: float
+    here: int, missing: int, elsewhere: int, others: int, answered: int, held_s: float
 ) -> None:
-    verdict = decide(Sight(here, missing, elsewhere, others), Hold(since=NOW - held_s), NOW)
+    verdict = decide(Sight(here, missing, elsewhere, others, answered), Hold(since=NOW - held_s), NOW)
     if missing > 0.55 * (here + missing):
         assert verdict.act in (Act.HOLD, Act.HAND_OVER)
         assert verdict.why

@@ -99,3 +99,17 @@ async def test_templates_that_came_ahead_are_there_for_all_tasks() -> None:
         ]
         assert hands.removed == ["left"]
         assert set(reported) == {task.id for task in tasks}
+
+
+async def test_what_it_is_told_before_it_knows_what_runs_waits() -> None:
+    """A task that runs here would be begun once more, or be told of as if it were new."""
+    hands, reported = Hands(found("runs", RUNNING)), dict[str, TaskStatus]()
+    worker = Worker("n", "host", hands, SystemClock(), reported.__setitem__)
+    runs = AssignedTask("runs", "s", 1, 1, RUNNING)
+    worker.assign(Assign(complete=True, tasks=[runs, AssignedTask("of before", "s", 1, 2, RUNNING)]))
+    worker.session_began()
+    worker.assign(Assign(complete=True, tasks=[runs]))
+    assert (worker.everything(), reported) == ([], {})
+    await worker.start()
+    assert {task_id: status.state for task_id, status in reported.items()} == {"runs": RUNNING}
+    assert (hands.begun, hands.removed) == ([], [])

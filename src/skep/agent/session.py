@@ -62,7 +62,7 @@ class Session:
         self._fence = fence or LeadFence()
         self.manager_addr = manager_addr  # told at the next register
         self._description: NodeDescription | None = None
-        self._own_features: list[str] = []
+        self._own_features = [messages.SELF_REPORTED]
         self._router = Router[()]()
         self._questions = Questions()
         self.line: _Line | None = None  # the one that counts: what an earlier one brings is not heard

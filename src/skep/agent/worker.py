@@ -83,12 +83,23 @@ class Worker:
         self._adopted: dict[str, Adopted] = {}
         self._materials: dict[str, Given] = {}  # what tasks of this node need; in memory only
         self._log_driver: LogDriver | None = None  # the swarm's, for tasks that name none
+        self.is_started = False
+        self._early: list[Assign] = []  # of this session, until it is known what runs here
 
     async def start(self) -> None:
-        """Takes over what runs already. Errors: `Unavailable` when the engine cannot be reached."""
+        """Takes over what runs already, then does what it was told meanwhile. Errors: `Unavailable` when the
+        engine cannot be reached."""
         await self._executor.start(self._node_id, self.observed)
         for adopted in await self._executor.adopt():
             self._adopted[adopted.task_id] = adopted
+        self.is_started = True
+        early, self._early = self._early, []
+        for message in early:
+            self.assign(message)
+
+    def session_began(self) -> None:
+        """Its manager tells everything: what an earlier one said and nobody did is over."""
+        self._early.clear()
 
     def everything(self) -> list[tuple[str, TaskStatus]]:
         """Returns the status of every task known here: the first report of a session."""
@@ -100,7 +111,11 @@ class Worker:
         return frozenset(self._materials)
 
     def assign(self, message: Assign) -> None:
-        """Takes a message of the manager: the whole set, or differences."""
+        """Takes a message of the manager: the whole set, or differences. It waits until `start` has
+        succeeded: a task that runs here already would be begun once more."""
+        if not self.is_started:
+            self._early.append(message)
+            return
         if message.defaults is not None:
             self._log_driver = message.defaults.log_driver
         self._materials.update((each.id, each) for each in message.materials)

@@ -26,11 +26,11 @@ async def read_body(request: web.Request, kind: type[S]) -> tuple[S, list[str]]:
     return decode_body(await read_bytes(request), kind)
 
 
-async def read_bytes(request: web.Request) -> bytes:
+async def read_bytes(request: web.Request, max_bytes: int = BODY_MAX_BYTES) -> bytes:
     """Returns the whole body, and keeps it. Errors: `Invalid`, see `check_plain` and `read_whole`."""
     if BODY not in request:
         check_plain(request)
-        request[BODY] = await read_whole(request, BODY_MAX_BYTES)
+        request[BODY] = await read_whole(request, max_bytes)
     return bytes(request[BODY])
 
 
@@ -54,7 +54,7 @@ async def read_whole(request: web.Request, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
+def decode_body(raw: bytes, kind: type[S], elements_max: int = ELEMENTS_MAX) -> tuple[S, list[str]]:
     """See `read_body`."""
     if not raw:
         raise Invalid("got EOF while reading request body")
@@ -64,7 +64,7 @@ def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
         raise Invalid("invalid request body: it must be a JSON object")
-    check_elements(value)
+    check_elements(value, elements_max)
     unknown: list[str] = []
     try:
         return msgspec.convert(canonical(value, kind, unknown), kind), unknown
@@ -72,7 +72,7 @@ def decode_body(raw: bytes, kind: type[S]) -> tuple[S, list[str]]:
         raise Invalid(f"invalid request body: {error}") from error
 
 
-def check_elements(value: object) -> None:
+def check_elements(value: object, elements_max: int = ELEMENTS_MAX) -> None:
     """Errors: `Invalid` for decoded JSON with more members and elements than anybody has a use for."""
     count, waiting = 0, [value]
     while waiting:
@@ -85,9 +85,9 @@ def check_elements(value: object) -> None:
             members = each
         else:
             continue
-        if count > ELEMENTS_MAX:
+        if count > elements_max:
             raise Invalid(
-                f"the request body has more than {ELEMENTS_MAX} members and elements of lists, all together"
+                f"the request body has more than {elements_max} members and elements of lists, all together"
             )
         waiting.extend(member for member in members if isinstance(member, dict | list))
 

@@ -34,11 +34,18 @@ from skep.runtime.works import end, lasting
 log = structlog.get_logger()
 
 ENGINE_RETRY_S = 2.0  # an engine that is not there yet
+# Until a node that comes back opens its session without knowing what runs there: an engine that is well has
+# said it by then, and a leader waits for five seconds, in which the daemon has to start, too.
+START_S = 1.0
 DESCRIBE_S = 2.0  # a leader waits for a node that comes again for five seconds; a busy engine takes one
 
 
 class AgentPart:
-    """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node."""
+    """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node.
+
+    `described` is what the node was when `on_described` heard of it last, before a restart: with it, the
+    session does not wait for an engine that does not answer.
+    """
 
     def __init__(
         self,
@@ -55,6 +62,8 @@ class AgentPart:
         manager_addr: str = "",
         connect_logs: Connect | None = None,
         fence: LeadFence | None = None,
+        described: NodeDescription | None = None,
+        on_described: Callable[[NodeDescription], None] | None = None,
     ) -> None:
         self._node_id = node_id
         self._executor = executor
@@ -78,12 +87,14 @@ class AgentPart:
         self._listen()
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
-        self._described: NodeDescription | None = None
-        self._pulse = Pulse(executor.ping, lambda: self.session.heartbeat_s, self.session.say_engine)
+        self._described = described
+        self._on_described = on_described
+        self._pulse = Pulse(self._ping, lambda: self.session.heartbeat_s, self.session.say_engine)
 
     def _listen(self) -> None:
         """Who takes what the manager says, in the order in which they hear it."""
         on = self.session.on
+        on(messages.Registered, lambda said: self._worker.session_began())
         on(messages.Registered, lambda said: self._reporter.begin(self._worker.everything()))
         on(messages.Registered, lambda said: self._told(Role(said.role, said.is_member)))
         on(messages.Role, self._told)
@@ -135,15 +146,25 @@ class AgentPart:
         return late + await self._executor.clear(self._node_id, sweeps=True)
 
     async def _run(self) -> None:
-        await lasting("worker", self._worker.start, ENGINE_RETRY_S)
-        beside = [asyncio.ensure_future(lasting("look", self._look_again))]
-        if self._executor.can_freeze:
-            beside.append(asyncio.ensure_future(lasting("pulse", self._pulse.run)))
+        starting = asyncio.ensure_future(lasting("worker", self._worker.start, ENGINE_RETRY_S))
+        beside = [starting]
         try:
+            may_wait = self._described is not None and self._executor.can_freeze
+            await asyncio.wait([starting], timeout=START_S if may_wait else None)
+            beside.append(asyncio.ensure_future(lasting("look", self._look_again)))
+            if self._executor.can_freeze:
+                beside.append(asyncio.ensure_future(lasting("pulse", self._pulse.run)))
             await lasting("session", lambda: self.session.run(self._describe))
         finally:
             for work in beside:
                 await end(work)
+
+    async def _ping(self, wait_s: float) -> None:
+        """An engine that answers pings and does not say what runs here is of no more use than one that is
+        silent: others are to do its work."""
+        await self._executor.ping(wait_s)
+        if not self._worker.is_started:
+            raise Unavailable("the engine does not say what runs here")
 
     async def _look_again(self) -> None:
         """Tells the manager where the engine is not what it was: restarted, reconfigured."""
@@ -153,19 +174,28 @@ class AgentPart:
             with contextlib.suppress(SkepError):
                 self.attachments.look_again()
                 description = await self._executor.describe()
-                if description != self._described:
-                    self._described = description
+                if self._learn(description):
                     self.session.send(messages.Described(description))
 
     async def _describe(self) -> NodeDescription:
         """An engine that is being restarted, or hangs, is no reason to stay away from the manager."""
         if self._described is None:
-            self._described = await self._executor.describe()
-        elif not self._pulse.is_in_doubt:
+            self._learn(await self._executor.describe())
+        elif self._worker.is_started and not self._pulse.is_in_doubt:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(DESCRIBE_S):
-                    self._described = await self._executor.describe()
+                    self._learn(await self._executor.describe())
+        assert self._described is not None
         return self._described
+
+    def _learn(self, description: NodeDescription) -> bool:
+        """Returns whether it is news."""
+        if description == self._described:
+            return False
+        self._described = description
+        if self._on_described is not None:
+            self._on_described(description)
+        return True
 
     async def _ask_renewed(self, request_pem: bytes) -> messages.Renewed:
         return await self.session.ask(messages.Renew(request_pem), messages.Renewed)

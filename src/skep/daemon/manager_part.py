@@ -310,8 +310,11 @@ class ManagerPart:
         return path is not None and await self.leader_line.is_well(path)
 
     async def _seen_by(self, node_id: str) -> list[str]:
+        """Errors: `Unavailable`, `NotFound` of an earlier skep."""
         path = self.peers.api_socket(node_id)
-        return [] if path is None else await self.leader_line.seen(path)
+        if path is None:
+            raise Unavailable(f"there is no door to manager {node_id} yet")
+        return await self.leader_line.seen(path)
 
     def seen(self) -> list[str]:
         """Returns the nodes that came to this manager lately, looking for a leader."""

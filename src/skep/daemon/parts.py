@@ -25,6 +25,7 @@ from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
+from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, validity_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, Unavailable
@@ -159,6 +160,8 @@ class Parts:
             self.role.told,
             membership.advertise if membership.role == "manager" else "",
             fence=LeadFence(membership.leads, self._lead_followed),
+            described=membership.described,
+            on_described=self._described,
         )
         self.running_agent.start()
         self.running_agent.renew(line, self._renewed)
@@ -264,6 +267,15 @@ class Parts:
             self.remember(replace(self._membership, leads=leads))
         except Invalid as error:
             log.warning("lead.not_remembered", error=str(error))
+
+    def _described(self, described: NodeDescription) -> None:
+        """It is of use after a restart only: a full disk keeps no node from its leader."""
+        if self._membership is None:
+            return
+        try:
+            self.remember(replace(self._membership, described=described))
+        except Invalid as error:
+            log.warning("description.not_remembered", error=str(error))
 
     def _peers_moved(self, addresses: dict[str, str]) -> None:
         if self._membership is not None:

@@ -167,7 +167,7 @@ class RoleKeeper:
         node.take_data_key(managing.data_key, managing.unlock_key)
         node.remember(
             replace(
-                membership,
+                node.membership,  # as it is by now: a leader may have been followed meanwhile
                 role="manager",
                 listen=join_address(*listen),
                 advertise=advertise,

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from skep.model.node import NodeDescription
 from skep.rpc.certificates import write_file
 from skep.runtime.errors import Corrupt, Invalid
 from skep.runtime.ids import is_id
@@ -36,6 +37,7 @@ class Membership(Struct, frozen=True, kw_only=True):
     peers: dict[str, str] = {}
     leads: dict[str, int] = {}  # the newest that this node has followed (`agent.lead_fence`)
     data_path: str = ""  # the address for traffic between containers, where it is another: kept for its time
+    described: NodeDescription | None = None  # what the node's engine said of it last
 
     @property
     def known_managers(self) -> list[str]:

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 # What fails by chance (a race, a full memory) is over at the next look; what does not must cost little: each
 # try looks at all tasks of a service.
 AGAIN_MIN_S, AGAIN_MAX_S = 1.0, 300.0
+PART_AGAIN_MAX_S = 5.0  # of a part of the leader: without one nobody joins, or no node is given up
+PART_WELL_S = 30.0  # one that worked for as long has got over what it failed of
 
 
 def costs_lead(error: BaseException) -> bool:
@@ -104,7 +106,7 @@ class Asides:
 
 async def kept_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
     """Does a part of a leader's work until it ends; where it fails of anything but the lost lead, again after
-    a while. Errors: what costs the lead."""
+    a moment: all else waits for it. Errors: what costs the lead."""
     again_s = AGAIN_MIN_S
     while True:
         began_at = asyncio.get_running_loop().time()
@@ -113,8 +115,8 @@ async def kept_up(name: str, part: Callable[[], Awaitable[None]]) -> None:
         except Exception as error:
             if costs_lead(error):
                 raise
-            if asyncio.get_running_loop().time() - began_at > AGAIN_MAX_S:
+            if asyncio.get_running_loop().time() - began_at > PART_WELL_S:
                 again_s = AGAIN_MIN_S
             log.exception("leader.part_failed", part=name, again_in_s=again_s)
         await asyncio.sleep(again_s)
-        again_s = min(again_s * 2, AGAIN_MAX_S)
+        again_s = min(again_s * 2, PART_AGAIN_MAX_S)

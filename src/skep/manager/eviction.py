@@ -23,45 +23,53 @@ FEW = 4
 # What a node needs to come to another manager: it notices the leader's silence up to a period after the
 # leader noticed its own, tries the managers it knows, and some of those are not there.
 ASK_BEATS = 2
-HOLD_S = 60.0  # then, a node at a time: a switch that is started again is back within a minute
-EVICT_EVERY_S = 10.0  # Kubernetes' --node-eviction-rate, 0.1 nodes a second
+HOLD_S = 60.0  # a switch that is started again is back within a minute
+# Where nobody can say whether the leader is cut off, one node goes (Kubernetes' --node-eviction-rate, 0.1
+# nodes a second), then two, four, and so on. If the leader is wrong, most that comes back does so during the
+# first steps, when little is started twice; if it is right, a thousand nodes take 100 s, and not three hours.
+EVICT_EVERY_S = 10.0
 HAND_OVER_EVERY_S = 600.0  # two managers that are each cut off from others must not hand over in turns
 
 
 class Sight(Struct, frozen=True):
     """What a leader sees of its nodes. `missing`: not heard of for long, those given up since it holds too;
     `elsewhere`: how many of them the manager has heard of lately that has heard of most. `others`: managers
-    that answer. `doubt`: why its own word cannot be trusted, where it knows that."""
+    that answer; `answered`: how many of them have said whom they see. `doubt`: why its own word cannot be
+    trusted, where it knows that."""
 
     here: int
     missing: int
     elsewhere: int = 0
     others: int = 0
+    answered: int = 0
     heartbeat_s: float = 5.0
     doubt: str = ""
 
 
 class Hold(Struct, frozen=True):
-    """Since when nothing, or little, is given up; when the last node was; when the lead was last handed over
-    for the same reason. None: not. Times are the event loop's."""
+    """Since when nothing, or little, is given up; when a node last was, and how often some were since then;
+    when the lead was last handed over for the same reason. None: not. Times are the event loop's."""
 
     since: float | None = None
     evicted_at: float | None = None
+    steps: int = 0
     handed_over_at: float | None = None
 
 
 class Act(Enum):
     EVICT = "evict"  # all that are due
-    EVICT_ONE = "evict one"
+    EVICT_SOME = "evict some"
     HOLD = "hold"
     HAND_OVER = "hand over"  # another manager is to lead; nothing is given up
 
 
 class Verdict(Struct, frozen=True):
-    """`why` nodes are held, for people; empty where they are not."""
+    """`why` nodes are held, for people; empty where they are not. `some`: how many may go, where it is not
+    all."""
 
     act: Act
     why: str = ""
+    some: int = 0
 
 
 def is_cut_off(sight: Sight) -> bool:
@@ -88,6 +96,10 @@ def decide(sight: Sight, hold: Hold, now: float) -> Verdict:
         return Verdict(Act.HOLD, why)
     if sight.missing <= FEW:
         return Verdict(Act.EVICT)
-    if now - since < HOLD_S or (hold.evicted_at is not None and now - hold.evicted_at < EVICT_EVERY_S):
+    if now - since < HOLD_S:
         return Verdict(Act.HOLD, why)
-    return Verdict(Act.EVICT_ONE, why)
+    if sight.answered and not sight.elsewhere:
+        return Verdict(Act.EVICT)  # nodes that had only lost this leader would have come to the others by now
+    if hold.evicted_at is not None and now - hold.evicted_at < EVICT_EVERY_S:
+        return Verdict(Act.HOLD, why)
+    return Verdict(Act.EVICT_SOME, why, some=2**hold.steps)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
 from msgspec.structs import replace
 
 from skep.manager.eviction import Act, Hold, Sight, decide, is_cut_off
@@ -18,16 +18,17 @@ log = structlog.get_logger()
 ASK_S = 2.0  # how often the others are asked while nodes are held: a node knocks every few seconds
 ANSWER_S = 3.0  # until another manager has not answered
 
-Seen = Callable[[str], Awaitable[Collection[str]]]  # a manager's node id -> the nodes that came to it lately
+# A manager's node id -> the nodes that came to it lately. Errors: `SkepError` where it does not say.
+Seen = Callable[[str], Awaitable[Collection[str]]]
 
 
 class Muster(Struct, frozen=True):
-    """Who is there: `heard` nodes have a session, `quiet` of them have missed a beat; `absent` have none and
-    are waited for."""
+    """Who is there: `heard` nodes have a session, `quiet` of them (a number) have missed a beat; `absent`
+    have none and are waited for."""
 
     heard: Collection[str]
     quiet: int
-    absent: int
+    absent: Collection[str]
     heartbeat_s: float
 
 
@@ -48,7 +49,7 @@ class Evictor:
         self._doubt = doubt
         self._hand_over = hand_over
         self._hold = Hold(handed_over_at=handed_over_at)
-        self._elsewhere: dict[str, Collection[str]] = {}  # manager -> nodes that it has seen
+        self._elsewhere: dict[str, Collection[str]] = {}  # manager that answered -> nodes that it has seen
         self._given_up: set[str] = set()  # since nodes are held
         self._asking: asyncio.Future[None] | None = None
         self.has_handed_over = False
@@ -64,7 +65,8 @@ class Evictor:
             self._asking.cancel()
 
     def allowed(self, due: list[str], muster: Muster) -> list[str]:
-        """Returns those of the nodes `due`, which are absent, that may be given up now."""
+        """Returns those of the nodes `due`, which are absent, that may be given up now. Where it is some of
+        them, those that are due last go first: one more that dies does not queue behind those held."""
         if self.has_handed_over:
             return []
         now = asyncio.get_running_loop().time()
@@ -84,24 +86,25 @@ class Evictor:
             self._hand_over()
         seen = {node_id for nodes in self._elsewhere.values() for node_id in nodes}
         gone = [node_id for node_id in due if node_id not in seen]
-        if verdict.act is Act.EVICT_ONE:
-            gone = gone[:1]
+        if verdict.act is Act.EVICT_SOME:
+            gone = gone[-verdict.some :]
         elif verdict.act is not Act.EVICT:
             return []
         if gone:
-            self._hold = replace(self._hold, evicted_at=now)
+            self._hold = replace(self._hold, evicted_at=now, steps=self._hold.steps + 1)
             self._given_up.update(gone)
         return gone
 
     # Inside
 
     def _sight(self, muster: Muster) -> Sight:
-        heard = set(muster.heard) if self._elsewhere else set()
+        gone = self._given_up.union(muster.absent)
         return Sight(
             here=len(muster.heard) - muster.quiet,
-            missing=muster.quiet + muster.absent + len(self._given_up),
-            elsewhere=max((len(set(seen) - heard) for seen in self._elsewhere.values()), default=0),
+            missing=muster.quiet + len(gone),
+            elsewhere=max((len(gone.intersection(seen)) for seen in self._elsewhere.values()), default=0),
             others=len(self._others()),
+            answered=len(self._elsewhere),
             heartbeat_s=muster.heartbeat_s,
             doubt=self._doubt(),
         )
@@ -120,19 +123,21 @@ class Evictor:
         self.why = ""
         self._elsewhere = {}
         self._given_up = set()
-        self._hold = replace(self._hold, since=None, evicted_at=None)
+        self._hold = replace(self._hold, since=None, evicted_at=None, steps=0)
 
     async def _ask(self) -> None:
         """Asks for as long as nodes are held."""
         while True:
             others = sorted(self._others())
             answers = await asyncio.gather(*(self._seen_by(node_id) for node_id in others))
-            self._elsewhere = dict(zip(others, answers, strict=True))
+            said = zip(others, answers, strict=True)
+            self._elsewhere = {node_id: seen for node_id, seen in said if seen is not None}
             await asyncio.sleep(ASK_S)
 
-    async def _seen_by(self, node_id: str) -> Collection[str]:
+    async def _seen_by(self, node_id: str) -> Collection[str] | None:
+        """Returns None where the manager does not say: that is no word for anything."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 return frozenset(await self._seen(node_id))
-        except (SkepError, TimeoutError):
-            return frozenset()
+        except (SkepError, TimeoutError, MsgspecError):
+            return None

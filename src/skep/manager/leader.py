@@ -44,6 +44,7 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
+    SELF_REPORTED,
     Attach,
     Described,
     HasAddresses,
@@ -150,7 +151,9 @@ class Leader:
             store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
         )
         self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.certificates.tell)
-        self.swarm = SwarmControl(store, fence, view, clock, new_secret, self._cluster_changed)
+        self.swarm = SwarmControl(
+            store, fence, view, clock, new_secret, self._cluster_changed, forgetful=self._forgetful
+        )
         self._listen()
 
     def _listen(self) -> None:
@@ -346,6 +349,11 @@ class Leader:
     def _others(self) -> Collection[str]:
         """Returns the other managers that answer."""
         return self.view.reachable - {self._team.node_id}
+
+    def _forgetful(self) -> list[str]:
+        """Returns the other managers that do not say that they keep all of the cluster."""
+        others = (member.node_id for member in self.view.members if member.node_id != self._team.node_id)
+        return sorted(node_id for node_id in others if not self.sessions.understands(node_id, SELF_REPORTED))
 
     def _give_the_lead_away(self) -> None:
         self.membership.hand_over.set()

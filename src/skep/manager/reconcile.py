@@ -13,7 +13,7 @@ import structlog
 
 from skep.manager.alarms import Alarms
 from skep.manager.allocator import tasks as addresses
-from skep.manager.asides import AGAIN_MAX_S, AGAIN_MIN_S, Asides, costs_lead
+from skep.manager.asides import AGAIN_MIN_S, PART_AGAIN_MAX_S, Asides, costs_lead
 from skep.manager.commits import Committer
 from skep.manager.failures import Failures
 from skep.manager.marks import PASS_MAX, Marks
@@ -74,8 +74,8 @@ class Reconciler(Marks):
         """Runs until cancelled. Errors: `Denied` when this manager no longer leads."""
         again_s = AGAIN_MIN_S
         while True:
-            await self._wait()
             try:
+                await self._wait()
                 await self._pass()
                 again_s = AGAIN_MIN_S
             except Exception as error:
@@ -84,7 +84,7 @@ class Reconciler(Marks):
                 # Of no service alone, or it would have been set aside: everything is looked at again.
                 log.exception("reconcile.pass_failed", again_in_s=again_s)
                 await asyncio.sleep(again_s)
-                again_s = min(again_s * 2, AGAIN_MAX_S)
+                again_s = min(again_s * 2, PART_AGAIN_MAX_S)
                 self.mark_everything()
 
     async def _wait(self) -> None:

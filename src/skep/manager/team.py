@@ -9,14 +9,13 @@ from msgspec import Struct
 from skep.manager.evictor import Seen
 from skep.manager.membership import Probe
 from skep.model.cluster import Cluster
+from skep.runtime.errors import Unavailable
 from skep.store.port import Members
 
-NO_NODES: frozenset[str] = frozenset()
 
-
-async def sees_nobody(node_id: str) -> Collection[str]:
-    """Another manager's word where there is no way to ask it."""
-    return NO_NODES
+async def says_nothing(node_id: str) -> Collection[str]:
+    """For a manager that has no way to ask others. Errors: `Unavailable`."""
+    raise Unavailable(f"there is no way to ask manager {node_id} which nodes came to it")
 
 
 ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
@@ -37,7 +36,7 @@ class Team(Struct, frozen=True):
     data_key: bytes = b""
     grace_until: float = 0.0
     safe_mode: bool = False
-    seen: Seen = sees_nobody
+    seen: Seen = says_nothing
     doubt: Callable[[], str] = str
     handed_over_at: float | None = None
 

@@ -26,8 +26,12 @@ BODY_MAX_BYTES = (
     2 * MIB
 )  # of a request: JSON and base64 of the largest config (1.4 MB); its parts have their own
 # Of a request's body, members of objects and elements of lists in all: each is looked at several times on the
-# loop, for 5 µs. The longest ranges of ports that `docker run` is given are as many.
+# loop, for 5 µs.
 ELEMENTS_MAX = 60_000
+# Of a container's, which is the engine's own and looked at in a thread: every port there is, published, is
+# 330,000 elements and 4 MB.
+CONTAINER_BODY_MAX_BYTES = 8 * MIB
+CONTAINER_ELEMENTS_MAX = 400_000
 SERVICE_SPEC_MAX_BYTES = 200 * KIB  # with every field full it is some 100 kB. It is kept four times and more:
 SERVICE_MAX_BYTES = 1536 * KIB  # the spec, the one before, and the versions that tasks run: seven such specs
 SERVICE_NETWORKS_MAX = 64  # an address of each is written with each task

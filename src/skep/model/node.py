@@ -74,6 +74,7 @@ UNKNOWN, READY, DOWN = "unknown", "ready", "down"
 
 
 ENGINE_SILENT = "engine does not answer"  # the message of a node that is heard from, down or unknown
+HELD = "not heard of, as most nodes: it may be the leader that is cut off"  # `manager.eviction`
 
 
 class NodeStatus(Struct, frozen=True):
@@ -83,6 +84,7 @@ class NodeStatus(Struct, frozen=True):
     message: str = ""
     since: float = 0.0
     engine_is_silent: bool = False  # it has a session, and an engine that does not answer
+    is_held: bool = False  # it is not heard of, and would be down if most of the others were heard
     left_out: str = ""  # what could not be kept of the node's description
 
     @property

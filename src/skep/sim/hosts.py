@@ -17,6 +17,7 @@ from skep.daemon.orders import DEMOTE_S
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
+from skep.model.node import NodeDescription
 from skep.rpc.messages import Role
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
@@ -121,6 +122,8 @@ class Host:
             self.address if self.membership.role == "manager" else "",
             self._connect_stream,  # which can become streams
             LeadFence(self.membership.leads, self._lead_followed),
+            self.membership.described,
+            self._described,
         )
         self._agent.start()
 
@@ -214,6 +217,9 @@ class Host:
 
     def _lead_followed(self, leads: dict[str, int]) -> None:
         self.remember(replace(self.membership, leads=leads))
+
+    def _described(self, described: NodeDescription) -> None:
+        self.remember(replace(self.membership, described=described))
 
     def _told(self, role: Role) -> None:
         self._role.told(role)

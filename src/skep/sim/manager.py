@@ -20,7 +20,7 @@ from skep.model.node import Node
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.port import Connection, Handler
-from skep.runtime.errors import NoLeader, SkepError, Unsupported
+from skep.runtime.errors import NoLeader, SkepError, Unavailable, Unsupported
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import EPOCH_S
 from skep.store import codec
@@ -151,10 +151,11 @@ class SimManager:
         return other.manager is not None and other.manager.is_well()
 
     async def _seen_by(self, node_id: str) -> list[str]:
-        if not await self._probe(node_id):
-            return []
+        answers = await self._probe(node_id)
         manager = self._world.host(node_id).manager
-        return manager._waiting.seen() if manager is not None else []
+        if not answers or manager is None:
+            raise Unavailable(f"manager {node_id} does not answer")
+        return manager._waiting.seen()
 
     def _doubt(self) -> str:
         return "" if is_in_time(self._host.clock.now()) else "the clock is off (simulated)"

@@ -1,12 +1,16 @@
-"""What a container's inspection says of its task. Pure."""
+"""What a container's inspection, or the listing, says of its task. Pure."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from skep.agent.executor.engine import Json
 from skep.agent.executor.port import Observation
 from skep.model.states import COMPLETE, FAILED, READY, RUNNING, STARTING
+
+_EXITED = re.compile(r"Exited \((\d+)\)")  # as the listing's status begins
+_UNCLEAR = "the container has ended, and the engine does not say how"
 
 
 def observation_of(task_id: str, inspected: Json, now: float) -> Observation:
@@ -25,6 +29,26 @@ def observation_of(task_id: str, inspected: Json, now: float) -> Observation:
         container_id=container_id,
         pid=int(state["Pid"]),
         ports=_ports(inspected),
+    )
+
+
+def listed_observation_of(task_id: str, listed: Json, now: float) -> Observation:
+    """Returns a task's state as the listing of containers shows it: without the process id."""
+    state, status, container_id = listed["State"], str(listed["Status"]), str(listed["Id"])
+    if state == "created":
+        return Observation(task_id, READY, now, "prepared", container_id=container_id)
+    if state not in ("running", "paused", "restarting"):
+        if (exited := _EXITED.match(status)) is not None:
+            return ended(task_id, container_id, int(exited[1]), now)
+        return Observation(task_id, FAILED, now, "started", _UNCLEAR, container_id=container_id)
+    starting = "(health: starting)" in status or "(unhealthy)" in status
+    return Observation(
+        task_id,
+        STARTING if starting else RUNNING,
+        now,
+        "starting" if starting else "started",
+        container_id=container_id,
+        ports=_listed_ports(listed),
     )
 
 
@@ -47,6 +71,14 @@ def _ports(inspected: Json) -> tuple[tuple[str, int, int], ...]:
         target, _, protocol = key.partition("/")
         for binding in bindings or []:
             found.add((protocol, int(target), int(binding["HostPort"])))
+    return tuple(sorted(found))
+
+
+def _listed_ports(listed: Json) -> tuple[tuple[str, int, int], ...]:
+    ports = listed.get("Ports") or []
+    found = {
+        (str(p["Type"]), int(p["PrivatePort"]), int(p["PublicPort"])) for p in ports if "PublicPort" in p
+    }
     return tuple(sorted(found))
 
 

@@ -19,9 +19,9 @@ from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
 from skep.agent.executor.container_config import SERVICE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import Adopted, Observation, Report
-from skep.agent.executor.reading import ended, epoch_s, health_of, observation_of
+from skep.agent.executor.reading import ended, epoch_s, health_of, listed_observation_of, observation_of
 from skep.agent.executor.refusals import EngineError
-from skep.model.states import FAILED, RUNNING
+from skep.model.states import FAILED, READY, RUNNING
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 
@@ -35,6 +35,9 @@ UNHEALTHY_RETRY_S = 30.0
 # How often all is looked at, without an event: engines drop events of those who are slow to read, and a lost
 # exit would keep its task RUNNING for ever. One listing; a thousand containers are some 2 MB.
 LOOK_AGAIN_S = 60.0
+# Until whoever starts again goes by the listing where an inspection is not answered: a leader waits for five
+# seconds for a node whose line broke, in which the daemon has to start, too.
+ADOPT_S = 2.0
 # How often a start whose answer nobody waited for is looked for: an engine that froze does it when it thaws,
 # at once, so that the first look may come too early and the second does not.
 DOUBT_LOOKS = 2
@@ -67,6 +70,7 @@ class ContainerWatch:
         self._waiting: set[str] = set()  # until healthy
         self._stopping: set[str] = set()
         self._ending: set[str] = set()  # unhealthy ones
+        self._unseen: set[str] = set()  # adopted by the listing: to be looked at
         self._survivors: dict[str, asyncio.TimerHandle] = {}  # that could not be stopped -> the next try
         self._adopting: dict[str, Adopted] = {}
         self._doubtful: dict[str, int] = {}  # task whose start was given up -> looks for it that are left
@@ -102,14 +106,29 @@ class ContainerWatch:
 
     async def adopt(self, listed: list[Json], on_adopted: OnAdopted) -> list[Adopted]:
         """Returns what the listed containers of tasks are in, and follows them; `on_adopted` gets the
-        inspection of each that may run."""
-        ours = [(each["Labels"].get(TASK_LABEL), each) for each in listed]
+        inspection of each that may run. One that cannot be inspected (a volume that hangs) does not hold the
+        others: it is what its listing says, which is what `on_adopted` gets, until it is looked at."""
+        ours = {str(each["Labels"][TASK_LABEL]): each for each in listed if each["Labels"].get(TASK_LABEL)}
+        works = {
+            task_id: asyncio.ensure_future(self._adopt(task_id, each, on_adopted))
+            for task_id, each in ours.items()
+        }
         try:
-            await asyncio.gather(
-                *(self._adopt(task_id, each, on_adopted) for task_id, each in ours if task_id)
-            )
+            if works:
+                await asyncio.wait(works.values(), timeout=ADOPT_S)
+            for work in works.values():
+                work.cancel()
+            results = await asyncio.gather(*works.values(), return_exceptions=True)
+            for task_id, result in zip(works, results, strict=True):
+                if isinstance(result, (SkepError, asyncio.CancelledError)):
+                    log.warning("container.not_inspected", task_id=task_id, error=str(result) or "no answer")
+                    self._adopt_listed(task_id, ours[task_id], on_adopted)
+                elif isinstance(result, BaseException):
+                    raise result
             return list(self._adopting.values())
         finally:
+            for work in works.values():
+                work.cancel()
             self._adopting = {}
 
     @contextlib.contextmanager
@@ -137,15 +156,17 @@ class ContainerWatch:
 
     def forget(self, task_id: str) -> None:
         self._containers.pop(task_id, None)
-        for state in (self._stopping, self._ending, self._waiting):
+        for state in (self._stopping, self._ending, self._waiting, self._unseen):
             state.discard(task_id)
         self._spare(task_id)
 
     def clear(self) -> None:
         for task_id in list(self._survivors):
             self._spare(task_id)
-        for state in (self._containers, self._waiting, self._stopping, self._ending, self._doubtful):
+        for state in (self._waiting, self._stopping, self._ending, self._unseen):
             state.clear()
+        self._containers.clear()
+        self._doubtful.clear()
 
     async def observe(self, task_id: str) -> None:
         """Tells what a running task's container is in now."""
@@ -197,7 +218,8 @@ class ContainerWatch:
             is_well = (
                 found is not None and found["State"] == "running" and "(unhealthy)" not in found["Status"]
             )
-            if not is_well or task_id in self._waiting or task_id in self._survivors:
+            is_open = task_id in self._waiting or task_id in self._survivors or task_id in self._unseen
+            if not is_well or is_open:
                 self._changed(task_id)
         return listed
 
@@ -251,6 +273,7 @@ class ContainerWatch:
 
     def _follow(self, task_id: str, inspected: Json) -> None:
         """Takes note of a container that may run; ends it when it is unhealthy."""
+        self._unseen.discard(task_id)
         if not inspected["State"]["Running"]:
             return
         self._containers[task_id] = str(inspected["Id"])
@@ -321,6 +344,16 @@ class ContainerWatch:
         if seen.state <= RUNNING:
             on_adopted(task_id, inspected)
         self._follow(task_id, inspected)
+
+    def _adopt_listed(self, task_id: str, listed: Json, on_adopted: OnAdopted) -> None:
+        seen = listed_observation_of(task_id, listed, self._clock.now())
+        self._adopting[task_id] = Adopted(task_id, listed["Labels"][SERVICE_LABEL], seen)
+        if seen.state > RUNNING:
+            return
+        on_adopted(task_id, listed)
+        if seen.state > READY:
+            self._containers[task_id] = str(listed["Id"])
+            self._unseen.add(task_id)
 
     def _tell(self, seen: Observation) -> None:
         if seen.state > RUNNING:

@@ -22,9 +22,11 @@ from skep.api.port import Attachments, Place, SwarmNode
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
+from skep.model.bounds import CONTAINER_BODY_MAX_BYTES, CONTAINER_ELEMENTS_MAX
 from skep.model.docker_socket import DockerSocket, Given, no_socket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
+from skep.runtime.works import in_thread
 
 TASK_LABEL = "com.docker.swarm.task.id"
 _OWN_MODES = frozenset({"", "default", "bridge", "host", "none"})  # each engine's own: nobody is asked
@@ -81,13 +83,9 @@ class AttachmentRoutes:
         ]
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        body = await read_bytes(request)
-        decode_body(body, ContainerCreate)
-        body = one_of_each(body)
-        asked, _ = decode_body(body, ContainerCreate)
-        is_engines = wants_engine(asked.labels)
-        if (socket := self._socket()) is not None and not is_engines:
-            body = with_socket(body, socket)
+        body = await read_bytes(request, CONTAINER_BODY_MAX_BYTES)
+        # Off the loop: a second where ten thousand ports and more are published.
+        asked, body = await in_thread(_read, body, self._socket())
         endpoints = {name: each or {} for name, each in asked.networking_config.endpoints_config.items()}
         if asked.host_config.network_mode:
             endpoints.setdefault(asked.host_config.network_mode, {})
@@ -105,7 +103,8 @@ class AttachmentRoutes:
                 # Nobody's: it is made, and cannot be started. A 404 now would send the client for its image.
                 with contextlib.suppress(NotFound):
                     places[name] = await self._attach(attachments, name, target, endpoints[name])
-            return await self._passthrough.handle(request, _placed(body, asked, endpoints, places))
+            placed = await in_thread(_placed, body, asked, endpoints, places)
+            return await self._passthrough.handle(request, placed)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         term = request.match_info["id"]
@@ -190,6 +189,16 @@ def _placed(
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
+
+
+def _read(body: bytes, socket: DockerSocket | None) -> tuple[ContainerCreate, bytes]:
+    """Returns what is asked for, and the request as the engine is to get it. Errors: `Invalid`."""
+    decode_body(body, ContainerCreate, CONTAINER_ELEMENTS_MAX)
+    body = one_of_each(body)
+    asked, _ = decode_body(body, ContainerCreate, CONTAINER_ELEMENTS_MAX)
+    if socket is not None and not wants_engine(asked.labels):
+        body = with_socket(body, socket)
+    return asked, body
 
 
 def one_of_each(body: bytes) -> bytes:

@@ -126,14 +126,19 @@ class NodeControl:
         return node
 
     async def remove(self, node_id: str, force: bool) -> None:
-        """Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced."""
+        """Removes a node. One that is held is not heard of either: whoever knows that its machine is gone
+        need not wait for the leader to be sure.
+
+        Errors: `NotFound`, `Invalid` for a manager, or a node that is up and not forced.
+        """
         node = self._known(node_id)
         if self._view.is_member(node_id):
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is a cluster manager and is a"
                 " member of the raft cluster. It must be demoted to worker before removal"
             )
-        if not force and self._view.node_state(node_id).state != DOWN:
+        status = self._view.node_state(node_id)
+        if not (force or status.state == DOWN or status.is_held):
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )

@@ -16,7 +16,7 @@ from skep.manager.durable import commit_changed
 from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Invalid, NotFound, StaleVersion, Unsupported
+from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
 from skep.store import codec
 from skep.store.port import Fence, Put, Store
 from skep.store.view import View
@@ -87,7 +87,8 @@ def _validate_name(spec: SwarmSpec) -> None:
 
 
 class SwarmControl:
-    """`changed` is called after the swarm's spec was written."""
+    """`changed` is called after the swarm's spec was written. `forgetful` gives the ids of managers that may
+    lose `allow_self_reported_constraints` when they lead."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class SwarmControl:
         new_secret: Callable[[], str],
         changed: Callable[[], Awaitable[None]],
         random_bytes: Callable[[int], bytes] = os.urandom,
+        forgetful: Callable[[], list[str]] = list,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -106,6 +108,7 @@ class SwarmControl:
         self._new_secret = new_secret
         self._changed = changed
         self._random_bytes = random_bytes
+        self._forgetful = forgetful
 
     async def update(
         self,
@@ -142,10 +145,13 @@ class SwarmControl:
         """Says what services may have of their nodes, and be placed by (`model.access`); None: as it is.
         Running tasks keep what they have, and stay where they are.
 
-        Errors: `StaleVersion` where the cluster is being changed by somebody else."""
+        Errors: `StaleVersion` where the cluster is being changed by somebody else; `Conflict` where a manager
+        would lose the setting."""
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
+        if self_reported_constraints is False and cluster.allow_self_reported_constraints:
+            self._check_managers_keep_it()
         after = replace(
             cluster,
             allow_devices=cluster.allow_devices if devices is None else devices,
@@ -158,6 +164,16 @@ class SwarmControl:
             updated_at=self._clock.now(),
         )
         return await self._write(cluster, after)
+
+    def _check_managers_keep_it(self) -> None:
+        """Errors: `Conflict`."""
+        forgetful = self._forgetful()
+        if forgetful:
+            raise Conflict(
+                "allow-self-reported-constraints cannot be set to off while a manager has an earlier skep,"
+                " which would set it to on again when it leads, or is not there to say:"
+                f" {', '.join(forgetful)}; update skep on it, start it, or demote it (docker node demote)"
+            )
 
     async def _write(self, before: Cluster, after: Cluster) -> Cluster:
         put = Put(codec.CLUSTER_KEY, codec.encode_object(after))

@@ -167,7 +167,7 @@ class Presence:
         muster = Muster(
             self._heard.keys(),
             quiet=sum(heard_at < quiet_since for heard_at in self._heard.values()),
-            absent=sum(map(self._counts, self._absent)),
+            absent=frozenset(filter(self._counts, self._absent)),
             heartbeat_s=self._heartbeat_s(),
         )
         held = evictor.holds

@@ -8,14 +8,13 @@ from collections.abc import Callable
 import structlog
 from msgspec.structs import replace
 
-from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN, Node, NodeStatus
+from skep.model.node import DOWN, ENGINE_SILENT, HELD, READY, UNKNOWN, Node, NodeStatus
 from skep.rpc.messages import Heartbeat
 from skep.runtime.clock import Clock
 from skep.store.view import View
 
 log = structlog.get_logger()
 
-HELD = "not heard of, as most nodes: it may be the leader that is cut off"
 SILENT = "heartbeat failure"  # Docker's words
 REFUSED = "what the node said was refused, and its session ended: "
 
@@ -67,8 +66,8 @@ class NodeStates:
         """Nothing was heard of the node for too long, and it may be this manager that is cut off: its tasks
         stay where they are, and no new ones go there."""
         self._in_doubt.discard(node_id)
-        if node_id in self._view.nodes and self._view.node_state(node_id).state == READY:
-            self._put(node_id, NodeStatus(UNKNOWN, HELD, self._clock.now()))
+        if node_id in self._view.nodes and self._view.node_state(node_id).state != DOWN:
+            self._put(node_id, NodeStatus(UNKNOWN, HELD, self._clock.now(), is_held=True))
 
     def refused(self, node_id: str, reason: str) -> None:
         """What the node said was refused. Its message says so until it is down, or another manager leads."""

@@ -40,6 +40,7 @@ from skep.rpc.messages.session import (
     REFUSED,
     REMOVED,
     REPLACED,
+    SELF_REPORTED,
     Described,
     Goodbye,
     Heartbeat,
@@ -60,6 +61,7 @@ __all__ = [
     "REFUSED",
     "REMOVED",
     "REPLACED",
+    "SELF_REPORTED",
     "UNREADABLE",
     "Assign",
     "AssignedTask",
@@ -112,7 +114,8 @@ FromManager = (
     | SayAddresses
     | Goodbye
 )
-FEATURES = (LOGS, ATTACH)  # what either end may say that it understands, and earlier ones did not
+# What either end may say that it understands, and earlier ones did not.
+FEATURES = (LOGS, ATTACH, SELF_REPORTED)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

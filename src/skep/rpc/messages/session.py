@@ -13,6 +13,11 @@ REPLACED = "replaced"  # a newer session took over
 REFUSED = "refused"  # what the node said cannot be taken: not at once again
 
 
+# A feature that a node has as a manager: it keeps the cluster's `allow_self_reported_constraints`. An earlier
+# one that leads writes the cluster back without it, and so with what it is by default.
+SELF_REPORTED = "self-reported-constraints"
+
+
 class Lead(Struct, frozen=True, array_like=True):
     """Whose word it is: the store's incarnation (`store.codec`), and the revision at which this leader came
     to lead. Of one incarnation, the lead with the higher revision is the newer one."""

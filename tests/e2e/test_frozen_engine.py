@@ -128,3 +128,19 @@ def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
     assert {row["Node"] for row in manager.running("s")} == {"w0", "w1"}
     warnings = ("info", "--format", "{{.Warnings}}")
     wait_until("nothing is said of it", lambda: "does not answer" not in manager.docker(*warnings))
+
+
+def test_a_daemon_starts_while_its_engine_stands_still(
+    swarm: Swarm, own_engine: OwnEngine, busybox_image: str
+) -> None:
+    manager = swarm.manager
+    create(swarm, busybox_image)
+    before = started(own_engine.socket)
+    assert len(before) == 2
+    with own_engine.frozen():
+        manager.kill()
+        manager.start()
+        wait_until("it says why", lambda: WHY in manager.docker("node", "inspect", "mg0"), DOWN_S)
+    wait_until("it is ready again", lambda: swarm.nodes()["mg0"] == "Ready", 10)
+    wait_until("its leftovers are stopped", lambda: not started(own_engine.socket))
+    wait_until("six run elsewhere", lambda: len(manager.running("s")) == 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from skep.daemon.addresses import parse_address
+from skep.manager.dispatcher.refusals import REFUSALS_MAX
 from skep.model.node import NodeDescription
 from skep.rpc import enrolment_messages, messages
 from skep.rpc.certificates import new_key_and_request
@@ -20,6 +22,7 @@ from skep.rpc.enrol import Enrolment, enrol
 from skep.rpc.link import FrameLink, connect
 from skep.rpc.port import Connection
 from skep.rpc.tls import client_context, enrolment_context
+from skep.runtime.errors import Invalid
 
 from .said import any_of, changed, right, values
 from .target import Target
@@ -27,21 +30,28 @@ from .target import Target
 pytestmark = pytest.mark.timeout(600)
 EXAMPLES = 150  # of each kind
 SAID_MAX = 150  # by one node: who says more at once is cut off for that
+REFUSED_MAX = REFUSALS_MAX - 1  # of one node: it gets no session for a while after one more
 LOOK_EVERY = 25
 ANSWER_S = 5.0
 
 
 class Line:
-    """One connection (fulfils `rpc.port.Handler`)."""
+    """One connection (fulfils `rpc.port.Handler`). `told` hears of each task that its node is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[str], None] = lambda task_id: None) -> None:
         self.closed_by = asyncio.Event()
         self.heard = asyncio.Event()
+        self._told = told
 
     def connected(self, connection: Connection) -> None: ...
 
     def frame(self, data: bytes) -> None:
         self.heard.set()
+        with contextlib.suppress(Invalid):  # it may be an answer to who has no certificate
+            message = messages.decode_from_manager(data)
+            if isinstance(message, messages.Assign):
+                for task in message.tasks:
+                    self._told(task.id)
 
     def closed(self, reason: str) -> None:
         self.closed_by.set()
@@ -58,7 +68,7 @@ class Swarm:
         self.token = str(swarm["JoinTokens"]["Worker"])
         self._host, self._port = parse_address(self._info()["RemoteManagers"][0]["Addr"])
         self._enrolment: Enrolment | None = None
-        self._said = 0
+        self._said = self._refused = 0
         self._link: FrameLink | None = None
         self._line = Line()
         spec = {
@@ -89,14 +99,18 @@ class Swarm:
         self._runner.run(self._say(messages.encode(said)))
 
     async def _say(self, frame: bytes) -> None:
-        if self._enrolment is None or self._said >= SAID_MAX:
+        if self._link is not None and self._line.closed_by.is_set():
+            self._refused, self._link = self._refused + 1, None
+        if self._enrolment is None or self._said >= SAID_MAX or self._refused >= REFUSED_MAX:
+            if self._enrolment is not None:
+                self._target.ask("DELETE", f"/nodes/{self._enrolment.node_id}?force=1")
             described = NodeDescription(hostname="w")
             self._enrolment = await enrol(
                 self._host, self._port, self.token, described, "active", time.time()
             )
-            self._said, self._link = 0, None
-        if self._link is None or self._line.closed_by.is_set():
-            self._line = Line()
+            self._said, self._refused, self._link = 0, 0, None
+        if self._link is None:
+            self._line = Line(self._given)
             context = client_context(self._enrolment.keys)
             self._link = await connect(self._host, self._port, context, self._line)
             self._link.send(messages.encode(messages.Register(NodeDescription(hostname="w"))))
@@ -107,6 +121,9 @@ class Swarm:
         self._line.heard.clear()
         await asyncio.wait_for(self._line.heard.wait(), ANSWER_S)
         self._said += 1
+
+    def _given(self, task_id: str) -> None:
+        self.task_id = task_id
 
     def say_without_certificate(self, frame: bytes) -> None:
         self._runner.run(self._say_without_certificate(frame))

@@ -11,7 +11,8 @@ from skep.daemon.reception import Reception
 from skep.manager.ca.authority import Authority
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, new_key_and_request
-from skep.rpc.link import FrameLink, LinkServer, connect
+from skep.rpc.link import FrameLink, connect
+from skep.rpc.link_server import LinkServer
 from skep.rpc.messages import (
     Assign,
     FromAgent,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
+from skep.manager.dispatcher.refusals import REFUSALS_MAX
+from skep.model.cluster import DispatcherConfig
 from skep.model.container import DiscreteGenericResource, GenericResource
 from skep.model.node import EngineDescription, NodeDescription, NodeResources
 from skep.model.states import RUNNING
@@ -17,6 +21,7 @@ from skep.rpc.messages import (
     Attached,
     Described,
     FromAgent,
+    Goodbye,
     HasAddresses,
     HasTls,
     Heartbeat,
@@ -94,12 +99,89 @@ DESCRIPTIONS = {
         ]
         * 3
     ),
-    "a command for a name": NodeDescription(hostname="$(reboot)"),
-    "a label that clears the screen": NodeDescription(
-        hostname="w", engine=EngineDescription(labels={"a": "\x1b[2J"})
-    ),
-    "more than all": NodeDescription(hostname="w", engine=EngineDescription(labels={"a": "x" * 60_000})),
+    "more than all": NodeDescription(hostname="w", engine=EngineDescription(labels={"a": "x" * 110_000})),
 }
+
+
+def labelled(**labels: str) -> NodeDescription:
+    return replace(GOOD, engine=EngineDescription(labels=labels))
+
+
+TRIMMED: dict[str, tuple[NodeDescription, NodeDescription, str]] = {
+    "a command for a name": (
+        replace(GOOD, hostname="$(reboot)"),
+        replace(GOOD, hostname="reboot-"),
+        "its host name '$(reboot)' is shown as 'reboot-'",
+    ),
+    "a name of other letters": (replace(GOOD, hostname="höst"), replace(GOOD, hostname="h-st"), "'h-st'"),
+    "a label that clears the screen": (labelled(a="\x1b[2J", b="c"), labelled(b="c"), "engine's label 'a'"),
+    "a label of 90 kB": (labelled(a="x" * 90_000, b="c"), labelled(b="c"), "engine's label 'a' has 90000"),
+}
+
+
+@pytest.mark.parametrize("message", [Register, Described])
+@pytest.mark.parametrize("what", TRIMMED)
+async def test_a_node_is_not_lost_for_a_label(
+    port: Port, what: str, message: type[Register | Described], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, kept, why = TRIMMED[what]
+    node = await (await port.enrolled()).register(GOOD)
+    for _ in range(3):
+        node.say(message(said))
+    view = port.api.leader.view
+    await until(lambda: view.nodes[node.id].description == kept, "the rest of it is taken in")
+    await until(lambda: why in view.node_state(node.id).sentence, "its status says what was left out")
+    assert view.node_state(node.id).state == "ready"
+    assert why in await port.message_of(node)
+    if message is Described:
+        assert not node.is_closed
+        assert not any(isinstance(each, Goodbye) for each in node.heard)
+    assert capsys.readouterr().out.count("node.description_trimmed") == 1, "the log is not filled"
+    await node.register(GOOD)
+    await until(lambda: not view.node_state(node.id).left_out, "it has thought better of it")
+    assert await port.message_of(node) == ""
+
+
+async def test_a_node_that_is_refused_again_and_again_goes_down(port: Port) -> None:
+    node, task_id = await worker_with_task(port)
+    cluster = port.api.leader.view.cluster
+    assert cluster is not None
+    quick = replace(cluster.spec, dispatcher=DispatcherConfig(heartbeat_period=10**9))
+    port.api.leader.view.cluster = replace(cluster, spec=quick)
+    for n in range(REFUSALS_MAX):
+        if n > 0:
+            await node.register(GOOD)
+        node.say(Statuses([(task_id, STATUSES["no time"])]))
+        await node.refusal()
+    view = port.api.leader.view
+    deadline = time.monotonic() + 10
+    while view.node_state(node.id).state != "down":
+        assert time.monotonic() < deadline
+        await node.connect()
+        node.say(Register(GOOD))
+        assert "refused 3 times within 60 s: it gets no session for" in await node.refusal()
+        assert node.task_ids == []
+        await asyncio.sleep(0.1)
+    assert "it reports of task" in await port.message_of(node)
+
+
+async def test_a_refusal_does_not_hide_that_the_engine_is_silent(port: Port) -> None:
+    node = await (await port.enrolled()).register(GOOD)
+    view = port.api.leader.view
+    node.say(Heartbeat(engine_is_silent=True))
+    await until(lambda: view.node_state(node.id).engine_is_silent, "its engine is silent")
+    node.say(Manage("nowhere"))
+    await node.refusal()
+    assert view.node_state(node.id).engine_is_silent
+    message = await port.message_of(node)
+    assert message.startswith("engine does not answer; what the node said was refused")
+    await node.register(GOOD)
+    await until(lambda: not view.node_state(node.id).engine_is_silent, "it answers again")
+    assert await port.message_of(node) == ""
+    port.api.leader._states.held(node.id)
+    node.say(Manage("nowhere"))
+    await node.refusal()
+    assert view.node_state(node.id).is_held
 
 
 @pytest.mark.parametrize("message", [Register, Described])

@@ -68,6 +68,6 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
             engine=described.engine,
             tls_info=tls,
         ),
-        status=NodeStatusJson(state=state.state, message=state.message, addr=node.addr),
+        status=NodeStatusJson(state=state.state, message=state.sentence, addr=node.addr),
         manager_status=manager,
     )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from skep.daemon.leader_line import EnrolFor, LeaderLine
 from skep.manager.ca.authority import role_of_token
@@ -16,6 +17,7 @@ from skep.rpc.certificates import parse_join_token
 from skep.rpc.checking import check_enrolment
 from skep.rpc.enrolment_messages import Enrol, Enrolled, encode
 from skep.rpc.messages import UNREADABLE
+from skep.rpc.trimming import trimmed
 from skep.runtime.errors import Denied, Deposed, Invalid, NoLeader, Unavailable
 from skep.runtime.ids import NewId, is_id
 
@@ -88,6 +90,8 @@ class Enrolling:
         if leader is None or cluster is None or not leader.is_sure:
             raise NoLeader("the swarm has no leader at the moment; try again")
         role = _role(request.token, cluster)
+        description, _ = trimmed(request.description)  # what is left out, its first session says
+        request = replace(request, description=description)
         check_enrolment(request)
         if not is_id(asked.node_id):
             raise Invalid("the manager that the node came to gives it an id that is none")

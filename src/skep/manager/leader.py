@@ -160,6 +160,7 @@ class Leader:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
         self.sessions.on_refusal(self._states.refused)
+        self.sessions.on_description(self._states.left_out)
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)

@@ -53,6 +53,7 @@ HOSTNAME_MAX_BYTES = 255  # DNS's; Linux has 64
 ADDRESS_MAX_BYTES = 300  # host:port, where the host may be a name of 253
 NODE_LABELS_MAX_BYTES = 16 * KIB  # of an engine, in all: some hundred
 NODE_DESCRIPTION_MAX_BYTES = 32 * KIB  # in all: some 2 kB as a rule, 10 kB with many labels and devices
+NODE_DESCRIPTION_SAID_MAX_BYTES = 100 * KIB  # as it arrives: what is too much of it is left out, in 1 ms
 STATUS_MESSAGE_MAX_BYTES = 500  # the engine's and ours are some 60
 STATUS_ERROR_MAX_BYTES = 2000  # the engine's longest are some 600, and a slot keeps several of them
 STATUS_PORTS_MAX = 4096  # host ports of one task; a service's are named one by one

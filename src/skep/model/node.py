@@ -83,16 +83,14 @@ class NodeStatus(Struct, frozen=True):
     state: str  # unknown (after a change of leader, until its grace ends) | ready | down
     message: str = ""
     since: float = 0.0
+    engine_is_silent: bool = False  # it has a session, and an engine that does not answer
+    is_held: bool = False  # it is not heard of, and would be down if most of the others were heard
+    left_out: str = ""  # what could not be kept of the node's description
 
     @property
-    def engine_is_silent(self) -> bool:
-        """True for a node that has a session, and an engine that does not answer."""
-        return self.message == ENGINE_SILENT
-
-    @property
-    def is_held(self) -> bool:
-        """True for a node that is not heard of, and would be down if most of the others were heard."""
-        return self.message == HELD
+    def sentence(self) -> str:
+        """Returns all there is to say, for people."""
+        return "; ".join(text for text in (self.message, self.left_out) if text)
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

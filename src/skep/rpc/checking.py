@@ -3,7 +3,8 @@
 A worker's certificate lets its holder send anything that decodes. All that is decided, stored and shown later
 takes these checks for granted: known states, times that a calendar has, numbers that can be added up, texts
 that do nothing to the terminal or the shell they come to. What depends on the swarm (whose address is it?) is
-for those who know it. Errors: `Invalid`, which says what was wrong; it ends the session.
+for those who know it. Errors: `Invalid`, which says what was wrong; it ends the session. Of a description
+that comes, `trimming` leaves out before what is merely of no use: a node is not lost for a label.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from skep.model.bounds import (
     NODE_LABELS_MAX_BYTES,
 )
 from skep.model.container import GenericResource
-from skep.model.node import NodeDescription, NodeResources
+from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
 from skep.model.task import TIME_MAX_S, TaskAddress, TaskStatus
@@ -82,7 +83,7 @@ def check_statuses(items: Iterable[tuple[str, TaskStatus]]) -> None:
             and status.container_id.isascii()
             and status.container_id.isprintable()  # a pattern takes as long as all else here
         ):
-            raise Invalid(f"it reports of task {_shown(task_id)} {_wrong_status(status)}")
+            raise Invalid(f"it reports of task {shown(task_id)} {_wrong_status(status)}")
 
 
 def check_description(description: NodeDescription) -> None:
@@ -92,30 +93,63 @@ def check_description(description: NodeDescription) -> None:
         raise Invalid(f"it describes itself in {size} bytes, {NODE_DESCRIPTION_MAX_BYTES} may be")
     name = description.hostname
     if name and not is_hostname(name):
-        raise Invalid(f"its host name {_shown(name)} is none: letters, digits, '.', '-' and '_' make one")
-    for what, text in (("architecture", description.platform.architecture), ("OS", description.platform.os)):
-        _match(f"its {what}", text, _PLAIN, PLATFORM_MAX_BYTES)
+        raise Invalid(f"its host name {shown(name)} is none: letters, digits, '.', '-' and '_' make one")
+    check_platform("its architecture", description.platform.architecture)
+    check_platform("its OS", description.platform.os)
     _check_resources(description.resources)
     engine = description.engine
-    _text("its engine's version", engine.engine_version, VERSION_MAX_BYTES)
+    check_version(engine.engine_version)
     if len(engine.plugins) > PLUGINS_MAX:
         raise Invalid(f"it has {len(engine.plugins)} plugins, {PLUGINS_MAX} may be")
     for plugin in engine.plugins:
-        _match("a plugin's type", plugin.type, _ID, PLATFORM_MAX_BYTES)
-        _match("a plugin's name", plugin.name, _WORD, PLUGIN_MAX_BYTES)
+        check_plugin(plugin)
     for label, value in engine.labels.items():
-        _text("the name of a label of its engine", label, NODE_LABELS_MAX_BYTES)
-        _text(f"its engine's label {_shown(label)}", value, NODE_LABELS_MAX_BYTES)
-    labels_size = sum(len(label.encode()) + len(value.encode()) for label, value in engine.labels.items())
+        check_label(label, value)
+    labels_size = sum(label_bytes(label, value) for label, value in engine.labels.items())
     if labels_size > NODE_LABELS_MAX_BYTES:
         raise Invalid(f"its engine's labels have {labels_size} bytes, {NODE_LABELS_MAX_BYTES} may be")
+
+
+def check_platform(what: str, text: str) -> None:
+    _match(what, text, _PLAIN, PLATFORM_MAX_BYTES)
+
+
+def check_version(text: str) -> None:
+    _text("its engine's version", text, VERSION_MAX_BYTES)
+
+
+def check_plugin(plugin: EnginePlugin) -> None:
+    _match("a plugin's type", plugin.type, _ID, PLATFORM_MAX_BYTES)
+    _match("a plugin's name", plugin.name, _WORD, PLUGIN_MAX_BYTES)
+
+
+def check_label(label: str, value: str) -> None:
+    _text("the name of a label of its engine", label, NODE_LABELS_MAX_BYTES)
+    _text(f"its engine's label {shown(label)}", value, NODE_LABELS_MAX_BYTES)
+
+
+def label_bytes(label: str, value: str) -> int:
+    """Returns what a label counts."""
+    return len(label.encode()) + len(value.encode())
+
+
+def check_names(resource: GenericResource) -> None:
+    """Checks what a generic resource is called; how many there are is another thing."""
+    named, discrete = resource.named_resource_spec, resource.discrete_resource_spec
+    if named is not None:
+        _match("a generic resource's kind", named.kind, _WORD, KIND_MAX_BYTES)
+        _match("a generic resource's name", named.value, _WORD, KIND_MAX_BYTES)
+        if not named.value:  # it would be taken for the count of its kind
+            raise Invalid(f"a generic resource of kind {shown(named.kind)} has no name")
+    if discrete is not None:
+        _match("a generic resource's kind", discrete.kind, _WORD, KIND_MAX_BYTES)
 
 
 def check_manager_address(text: str) -> None:
     """Checks where a manager says that it is reached, host:port; an empty text says nothing of it."""
     found = _HOST_PORT.fullmatch(text) if len(text) <= ADDRESS_MAX_BYTES else None
     if text and (found is None or not 0 < int(found[1]) <= PORT_MAX):
-        raise Invalid(f"its manager's address {_shown(text)} is none: it must be HOST:PORT")
+        raise Invalid(f"its manager's address {shown(text)} is none: it must be HOST:PORT")
 
 
 def check_request(request_pem: bytes) -> None:
@@ -134,7 +168,7 @@ def check_in_use(in_use: list[TaskAddress]) -> None:
         _match("a network's id", each.network_id, _ID, NETWORK_MAX_BYTES)
         for text in (each.address, each.gateway):
             if not _is_interface(text):
-                raise Invalid(f"it says that address {_shown(text)} is in use, which is none")
+                raise Invalid(f"it says that address {shown(text)} is in use, which is none")
 
 
 def _check_register(said: messages.Register) -> None:
@@ -172,20 +206,15 @@ def _check_resources(resources: NodeResources) -> None:
     if len(resources.generic_resources) > KINDS_MAX:
         raise Invalid(f"it has {len(resources.generic_resources)} generic resources, {KINDS_MAX} may be")
     for each in resources.generic_resources:
-        _check_generic(each)
+        check_names(each)
+        check_count(each)
 
 
-def _check_generic(resource: GenericResource) -> None:
-    named, discrete = resource.named_resource_spec, resource.discrete_resource_spec
-    if named is not None:
-        _match("a generic resource's kind", named.kind, _WORD, KIND_MAX_BYTES)
-        _match("a generic resource's name", named.value, _WORD, KIND_MAX_BYTES)
-        if not named.value:  # it would be taken for the count of its kind
-            raise Invalid(f"a generic resource of kind {_shown(named.kind)} has no name")
-    if discrete is not None:
-        _match("a generic resource's kind", discrete.kind, _WORD, KIND_MAX_BYTES)
-        if not 0 <= discrete.value <= GENERIC_MAX:
-            raise Invalid(f"it has {discrete.value} {_shown(discrete.kind)}: there may be 0 to {GENERIC_MAX}")
+def check_count(resource: GenericResource) -> None:
+    """Checks how many there are of a generic resource."""
+    discrete = resource.discrete_resource_spec
+    if discrete is not None and not 0 <= discrete.value <= GENERIC_MAX:
+        raise Invalid(f"it has {discrete.value} {shown(discrete.kind)}: there may be 0 to {GENERIC_MAX}")
 
 
 def _is_port(port: tuple[str, int, int]) -> bool:
@@ -205,7 +234,7 @@ def _wrong_status(status: TaskStatus) -> str:
     if not EXIT_CODE_MIN <= status.exit_code <= EXIT_CODE_MAX:
         return f"exit code {status.exit_code}"
     wrong = next((port for port in status.ports if not _is_port(port)), None)
-    return f"port {_shown(wrong)}" if wrong is not None else f"container {_shown(status.container_id)}"
+    return f"port {shown(wrong)}" if wrong is not None else f"container {shown(status.container_id)}"
 
 
 def _is_interface(text: str) -> bool:
@@ -225,16 +254,16 @@ def _text(what: str, text: str, max_bytes: int) -> None:
     if size > max_bytes:
         raise Invalid(f"{what} has {size} bytes, {max_bytes} may be")
     if _CONTROL.search(text) is not None:
-        raise Invalid(f"{what} holds control characters: {_shown(text)}")
+        raise Invalid(f"{what} holds control characters: {shown(text)}")
 
 
 def _match(what: str, text: str, pattern: re.Pattern[str], max_bytes: int) -> None:
     """Checks a word of ASCII."""
     if len(text) > max_bytes or pattern.fullmatch(text) is None:
-        raise Invalid(f"{what} is {_shown(text)}, which cannot be ({max_bytes} characters of ASCII at most)")
+        raise Invalid(f"{what} is {shown(text)}, which cannot be ({max_bytes} characters of ASCII at most)")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Returns what was wrong as it may be logged and shown: its begin, quoted, in ASCII."""
     text = ascii(value)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"

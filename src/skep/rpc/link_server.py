@@ -26,7 +26,7 @@ log = structlog.get_logger()
 SWEEP_S = 0.5  # how often is looked for frames that take too long
 SAY_S = 1.0  # between two lines of the log about peers that are cut off: they can be hundreds a second
 
-# A node's first frame says who it is, in up to 100,000 bytes (`dispatcher.DESCRIPTION_MAX_BYTES`), or asks
+# A node's first frame says who it is, in up to 100 KiB (`bounds.NODE_DESCRIPTION_SAID_MAX_BYTES`), or asks
 # for a stream. Only what is heard then may be as long as a whole set of statuses.
 FIRST_FRAME_MAX_BYTES = 128 << 10
 # Connections without a certificate that have shown a token: all workers of a large swarm that join at once,

@@ -17,6 +17,7 @@ NewId = Callable[[], str]
 
 _ID = re.compile(f"[{_DIGITS}]{{{_LENGTH}}}")
 _HOSTNAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")  # never an option of a command
+_NOT_OF_HOSTNAME = re.compile("[^A-Za-z0-9._-]")
 HOSTNAME_MAX = 255  # DNS's; Linux has 64
 
 
@@ -48,3 +49,9 @@ def system_rng() -> random.Random:
 def is_hostname(text: str) -> bool:
     """Returns whether it can be the name of a machine; what people do with one, a script does as safely."""
     return len(text) <= HOSTNAME_MAX and _HOSTNAME.fullmatch(text) is not None
+
+
+def as_hostname(text: str) -> str:
+    """Returns the name that a machine is shown by: its own, with '-' for each character that has no place in
+    one."""
+    return _NOT_OF_HOSTNAME.sub("-", text).lstrip(".-")[:HOSTNAME_MAX] or "unnamed"

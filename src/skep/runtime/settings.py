@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from skep.runtime.errors import Invalid
-from skep.runtime.ids import is_hostname
+from skep.runtime.ids import as_hostname, is_hostname
 
 PREFIX = "SKEPD_"
 DEFAULT_HOST = "unix:///run/skep/skep.sock"
@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def hostname(self) -> str:
-        return self.name or socket.gethostname()
+        return self.name or as_hostname(socket.gethostname())
 
     @property
     def unix_hosts(self) -> list[str]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from skep.manager.rates import Rates
 from skep.rpc import messages
 from skep.rpc.checking import check
+from skep.rpc.trimming import trimmed
 from skep.runtime.errors import Invalid
 
 # All but reports; ten heartbeats count as one, for many come at once to a leader that stood still. A node
@@ -30,16 +33,21 @@ class Intake:
         self._messages = Rates(MESSAGES_BURST, MESSAGES_PER_S)
         self._statuses = Rates(STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S)
 
-    def read(self, node_id: str, frame: bytes) -> messages.FromAgent | None:
-        """Returns what a node says; None for a report, which is not read yet: `check_statuses` it then."""
+    def read(self, node_id: str, frame: bytes) -> tuple[messages.FromAgent | None, str]:
+        """Returns what a node says, None for a report, which is not read yet (`check_statuses` it then); and
+        what was left out of its description, if it says one."""
         now = asyncio.get_running_loop().time()
         if messages.is_statuses(frame):
             if not self._statuses.take(node_id, now, len(frame)):
                 raise Invalid(f"it reports more than {STATUSES_BYTES_PER_S >> 20} MB a second of its tasks")
-            return None
+            return None, ""
         message = messages.decode_from_agent(frame)
         count = HEARTBEAT if isinstance(message, messages.Heartbeat) else 1.0
         if not self._messages.take(node_id, now, count):
             raise Invalid(f"it says more than {MESSAGES_PER_S} things a second")
+        left_out = ""
+        if isinstance(message, messages.Register | messages.Described):
+            description, left_out = trimmed(message.description)
+            message = replace(message, description=description)
         check(message)
-        return message
+        return message, left_out

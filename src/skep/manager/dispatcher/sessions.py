@@ -19,15 +19,17 @@ from skep.model.states import RUNNING
 from skep.rpc import messages
 from skep.rpc.port import Connection
 from skep.rpc.router import Router
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
 
 from .intake import Intake
 from .presence import Presence
+from .refusals import REFUSALS_MAX, WINDOW_S, Refusals
 
 log = structlog.get_logger()
 
 OURS = "this manager could not take what the node said: its log says more"
+OFTEN = f"what the node said was refused {REFUSALS_MAX} times within {WINDOW_S:.0f} s"
 
 CONFIRMING_MAX = 64  # nodes of whom the store is asked at once: removed ones come back once, as a rule
 UNSURE = "this manager does not know the node, and the store does not say that it was removed"
@@ -81,6 +83,8 @@ class Sessions:
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
         self._refused: Callable[[str, str], None] = lambda node_id, reason: None
+        self._left_out: Callable[[str, str], None] = lambda node_id, what: None
+        self._refusals = Refusals()
         self._stopped = False
         self._failures = 0
         self._ack = b""
@@ -135,6 +139,10 @@ class Sessions:
     def on_refusal(self, heard: Callable[[str, str], None]) -> None:
         """Has `heard` know of each node whose words were refused, and why."""
         self._refused = heard
+
+    def on_description(self, heard: Callable[[str, str], None]) -> None:
+        """Has `heard` know of each node that has described itself, and of what was left out of it."""
+        self._left_out = heard
 
     def has(self, node_id: str) -> bool:
         """True while the node has a session."""
@@ -203,6 +211,7 @@ class Sessions:
     def node_removed(self, node_id: str) -> None:
         """The node is no longer of this swarm."""
         self._presence.forget(node_id)
+        self._refusals.forget(node_id)
         self._end(node_id, messages.REMOVED, "the node was removed from the swarm")
 
     # Called by the handlers of connections
@@ -210,7 +219,7 @@ class Sessions:
     def received(self, connection: Connection, node_id: str, frame: bytes) -> bool:
         """Hands on what a node says; never raises. False where it is refused, and the connection ends."""
         try:
-            message = self._intake.read(node_id, frame)
+            message, left_out = self._intake.read(node_id, frame)
             if isinstance(message, messages.Register):
                 if not self._register(connection, node_id, message):
                     return True
@@ -221,6 +230,8 @@ class Sessions:
                 self._take_statuses(node_id, frame)
             else:
                 self._router.route(node_id, message)
+            if isinstance(message, messages.Register | messages.Described):
+                self._left_out(node_id, left_out)
         except Exception as error:
             self._refuse(connection, node_id, error)
             return False
@@ -242,6 +253,10 @@ class Sessions:
             return False
         if node is None:
             self._look_whether_removed(connection, node_id)
+            return False
+        wait_s = self._refusals.wait_s(node_id, asyncio.get_running_loop().time())
+        if wait_s > 0.0:
+            self._part(connection, messages.REFUSED, f"{OFTEN}: it gets no session for {wait_s:.0f} s")
             return False
         self._end(node_id, messages.REPLACED, "another session of this node was opened")
         self._sessions[node_id] = _Session(connection, _features(said))
@@ -301,6 +316,8 @@ class Sessions:
         else:
             self._failures += 1
             log.error("message.failed", node_id=node_id, exc_info=error)
+        if isinstance(error, Invalid) and node_id in self._view.nodes:  # not what is this manager's own fault
+            self._refusals.add(node_id, asyncio.get_running_loop().time())
         if self._is_current(node_id, connection):
             self._lose(node_id)
         reason = str(error) if isinstance(error, SkepError) else OURS

@@ -47,7 +47,7 @@ class NodeStates:
             return
         if engine_is_silent:
             log.warning("node.engine_silent", node_id=node_id, state=state)
-        self._put(node_id, NodeStatus(state, message, self._clock.now()))
+        self._put(node_id, NodeStatus(state, message, self._clock.now(), engine_is_silent))
 
     def _without_engine(self, node_id: str, before: NodeStatus) -> str:
         """Down, so that others do its work. Where there are none, or all of them have just the same trouble,
@@ -67,13 +67,23 @@ class NodeStates:
         stay where they are, and no new ones go there."""
         self._in_doubt.discard(node_id)
         if node_id in self._view.nodes and self._view.node_state(node_id).state != DOWN:
-            self._put(node_id, NodeStatus(UNKNOWN, HELD, self._clock.now()))
+            self._put(node_id, NodeStatus(UNKNOWN, HELD, self._clock.now(), is_held=True))
 
     def refused(self, node_id: str, reason: str) -> None:
         """What the node said was refused. Its message says so until it is down, or another manager leads."""
         if node_id in self._view.nodes:
             known = self._view.node_state(node_id)
-            self._view.put_node_status(node_id, replace(known, message=REFUSED + reason))
+            silent = f"{ENGINE_SILENT}; " if known.engine_is_silent else ""
+            self._view.put_node_status(node_id, replace(known, message=silent + REFUSED + reason))
+
+    def left_out(self, node_id: str, what: str) -> None:
+        """The node has described itself, and this of it is not kept; an empty text where all of it is. Its
+        message says so until it describes itself again; the log does once."""
+        known = self._view.node_state(node_id)
+        if node_id in self._view.nodes and known.left_out != what:
+            if what:
+                log.warning("node.description_trimmed", node_id=node_id, left_out=what)
+            self._view.put_node_status(node_id, replace(known, left_out=what))
 
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""
@@ -86,7 +96,7 @@ class NodeStates:
         self._put(node_id, NodeStatus(DOWN, message, self._clock.now()))
 
     def _put(self, node_id: str, status: NodeStatus) -> None:
-        before = self._view.node_state(node_id).state
-        self._view.put_node_status(node_id, status)
-        if before != status.state:
-            self._changed(node_id, before)
+        before = self._view.node_state(node_id)
+        self._view.put_node_status(node_id, replace(status, left_out=before.left_out))
+        if before.state != status.state:
+            self._changed(node_id, before.state)

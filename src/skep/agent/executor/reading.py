@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from skep.agent.executor.engine import Json
 from skep.agent.executor.port import Observation
 from skep.model.states import COMPLETE, FAILED, READY, RUNNING, STARTING
@@ -21,15 +23,8 @@ def observation_of(task_id: str, inspected: Json, now: float) -> Observation:
     if not state["Running"]:
         return ended(task_id, container_id, int(state["ExitCode"]), now, state.get("Error") or "")
     starting = health_of(inspected) in ("starting", "unhealthy")  # never RUNNING on the way to its end
-    return Observation(
-        task_id,
-        STARTING if starting else RUNNING,
-        now,
-        "starting" if starting else "started",
-        container_id=container_id,
-        pid=int(state["Pid"]),
-        ports=_ports(inspected),
-    )
+    seen = _up(task_id, container_id, starting, now)
+    return replace(seen, pid=int(state["Pid"]), ports=_ports(inspected))
 
 
 def listed_observation_of(task_id: str, listed: Json, now: float) -> Observation:
@@ -42,14 +37,12 @@ def listed_observation_of(task_id: str, listed: Json, now: float) -> Observation
             return ended(task_id, container_id, int(exited[1]), now)
         return Observation(task_id, FAILED, now, "started", _UNCLEAR, container_id=container_id)
     starting = "(health: starting)" in status or "(unhealthy)" in status
-    return Observation(
-        task_id,
-        STARTING if starting else RUNNING,
-        now,
-        "starting" if starting else "started",
-        container_id=container_id,
-        ports=_listed_ports(listed),
-    )
+    return replace(_up(task_id, container_id, starting, now), ports=_listed_ports(listed))
+
+
+def _up(task_id: str, container_id: str, starting: bool, now: float) -> Observation:
+    state, message = (STARTING, "starting") if starting else (RUNNING, "started")
+    return Observation(task_id, state, now, message, container_id=container_id)
 
 
 def ended(task_id: str, container_id: str, exit_code: int, now: float, cause: str = "") -> Observation:

@@ -15,7 +15,7 @@ from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork
 from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 
-AHEAD_MAX_BYTES = FRAME_MAX_BYTES // 2  # of templates in one frame; the largest has 8 MB, as the API takes it
+AHEAD_MAX_BYTES = FRAME_MAX_BYTES // 2  # of templates in one frame; the largest has 2 MB, as the API takes it
 PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are still in use
 
 

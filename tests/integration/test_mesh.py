@@ -1,0 +1,329 @@
+"""The routing mesh's packets: real nftables, tunnels and tables of three hosts, and clients' real addresses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    made = Lan()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def _serving(lan: Lan) -> Lan:
+    """Two tasks, on the first two hosts; the third has none."""
+    lan.tell(lan.mesh())
+    first, second, _ = lan.hosts
+    lan.task(first, "a", "10.0.0.11")
+    lan.task(second, "b", "10.0.0.12")
+    for told in lan.tell(lan.mesh(*lan.tasks)):
+        assert told["failures"] == []
+    return lan
+
+
+def test_a_port_answers_on_every_host_and_tasks_see_the_client(lan: Lan) -> None:
+    _serving(lan)
+    for host in lan.hosts:
+        for kind in ("tcp", "udp"):
+            assert Counter(lan.client.ask(host.address, 8080, 8, kind)) == {
+                f"a {CLIENT}": 4,
+                f"b {CLIENT}": 4,
+            }, (host.node_id, kind)
+
+
+def test_a_host_reaches_it_by_its_own_addresses(lan: Lan) -> None:
+    _serving(lan)
+    for host in lan.hosts:
+        for address in ("127.0.0.1", host.address):
+            for kind in ("tcp", "udp"):
+                answers = host.ask(address, 8080, 4, kind)
+                names = Counter(answer.split()[0] for answer in answers)
+                assert names == {"a": 2, "b": 2}, (host.node_id, address, kind, answers)
+
+
+def test_hosts_reach_it_through_each_other(lan: Lan) -> None:
+    _serving(lan)
+    for client in lan.hosts:
+        for host in lan.hosts:
+            names = Counter(answer.split()[0] for answer in client.ask(host.address, 8080, 4))
+            assert names == {"a": 2, "b": 2}, (client.node_id, host.node_id)
+
+
+def test_tasks_reach_it_themselves_too(lan: Lan) -> None:
+    _serving(lan)
+    for task in lan.tasks:
+        for host in lan.hosts:
+            names = Counter(answer.split()[0] for answer in task.ask(host.address, 8080, 4))
+            assert names == {"a": 2, "b": 2}, (task.name, host.node_id)
+
+
+def test_connections_are_spread_evenly(lan: Lan) -> None:
+    _serving(lan)
+    names = Counter(answer.split()[0] for answer in lan.client.ask(lan.hosts[2].address, 8080, 3000))
+    assert names == {"a": 1500, "b": 1500}
+
+
+def test_a_task_on_several_networks_answers_all_the_same(lan: Lan) -> None:
+    """Its answers leave by the other network: TCP's with the client's address, UDP's are asked by the node."""
+    lan.tell(lan.mesh())
+    task = lan.task(lan.hosts[1], "b", "10.0.0.12", second="172.30.0.2")
+    lan.tell(lan.mesh(task))
+    for host in lan.hosts:
+        assert lan.client.ask(host.address, 8080, 2) == [f"b {CLIENT}"] * 2
+        answers = lan.client.ask(host.address, 8080, 2, "udp")
+        assert [answer.split()[0] for answer in answers] == ["b"] * 2, host.node_id
+
+
+DOCKERS = ("-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-I FORWARD -j DOCKER-USER", "-P FORWARD DROP")
+
+
+def test_the_engines_rules_do_not_drop_it(lan: Lan) -> None:
+    """Docker's engine: what is forwarded is dropped, and users' rules are heard first."""
+    _serving(lan)
+    for host in lan.hosts:
+        for rule in DOCKERS:
+            host.run("iptables", "-w", *rule.split())
+    assert lan.client.ask(lan.hosts[2].address, 8080, 2) == ["error TimeoutError"] * 2
+    lan.tell(lan.mesh(*lan.tasks))
+    for host in lan.hosts:
+        assert len(set(lan.client.ask(host.address, 8080, 2))) == 2
+    user = lan.hosts[0]
+    user.run("iptables", "-w", "-I", "DOCKER-USER", "-s", CLIENT, "-j", "DROP")
+    assert lan.client.ask(user.address, 8080) == ["error TimeoutError"]
+
+
+def test_without_a_task_it_is_refused_at_once(lan: Lan) -> None:
+    _serving(lan)
+    lan.tell(lan.mesh())
+    begun = time.monotonic()
+    for host in lan.hosts:
+        for kind in ("tcp", "udp"):
+            assert lan.client.ask(host.address, 8080, kind=kind) == ["error ConnectionRefusedError"]
+    for address in ("127.0.0.1", lan.hosts[2].address):
+        assert lan.hosts[2].ask(address, 8080) == ["error ConnectionRefusedError"]
+    assert time.monotonic() - begun < 3.0
+
+
+KEEP = """
+import socket, sys
+made = socket.create_connection((sys.argv[1], 8080), timeout=3)
+for line in sys.stdin:
+    made.send(b"x")
+    print(made.recv(100).decode().split()[0], flush=True)
+"""
+UDP_FLOW = """
+import socket, sys
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind(("", 5555))
+made.settimeout(2)
+made.connect((sys.argv[1], 8080))
+for line in sys.stdin:
+    try:
+        made.send(b"x")
+        print(made.recv(100).decode().split()[0], flush=True)
+    except OSError as error:
+        print("error", type(error).__name__, flush=True)
+"""
+
+
+class _Open:
+    """A connection that stays, or UDP packets from one port, of the client."""
+
+    def __init__(self, lan: Lan, program: str, host: str) -> None:
+        command = [*lan.client.prefix, sys.executable, "-c", program, host]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+    def said(self) -> str:
+        """Returns who answers now."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(5)
+
+
+def test_a_task_that_leaves_keeps_its_connections_and_gets_no_new_ones(lan: Lan) -> None:
+    _serving(lan)
+    a, b = lan.tasks
+    kept = [_Open(lan, KEEP, lan.hosts[2].address) for _ in range(2)]
+    assert {each.said() for each in kept} == {"a", "b"}
+    lan.tell(lan.mesh(a, b, leaving=(b,)), "quick")
+    for host in lan.hosts[1:]:
+        assert {answer.split()[0] for answer in lan.client.ask(host.address, 8080, 6)} == {"a"}
+    assert {each.said() for each in kept} == {"a", "b"}
+    for each in kept:
+        each.end()
+
+
+def test_a_udp_flow_does_not_stick_to_a_task_that_is_gone(lan: Lan) -> None:
+    _serving(lan)
+    flow = _Open(lan, UDP_FLOW, lan.hosts[2].address)
+    name = flow.said()
+    (other,) = (task for task in lan.tasks if not task.name.endswith(name))
+    lan.tell(lan.mesh(other), "quick")
+    assert flow.said() == other.name[-1]
+    flow.end()
+
+
+def test_it_goes_on_without_the_process_and_is_taken_over_as_it_is(lan: Lan) -> None:
+    _serving(lan)
+    kept = _Open(lan, KEEP, lan.hosts[2].address)
+    name = kept.said()
+    for host in lan.hosts:
+        host.die()
+    assert len(set(lan.client.ask(lan.hosts[2].address, 8080, 2))) == 2
+    assert [told["changed"] for told in lan.tell(lan.mesh(*lan.tasks))] == [0, 0, 0]
+    assert kept.said() == name
+    kept.end()
+
+
+FLUSH = "from skep.network.nftables import Nftables; Nftables().run('flush ruleset')"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [sys.executable, "-c", FLUSH],
+        ["ip", "link", "del", TUNNEL],
+        ["ip", "link", "set", BRIDGE, "address", "02:00:00:00:00:77"],
+        ["ip", "neigh", "flush", "dev", BRIDGE, "nud", "permanent"],
+        ["ip", "rule", "del", "priority", "7700"],
+        ["ip", "link", "set", BRIDGE, "down"],
+        ["sysctl", "-w", f"net.ipv4.conf.{BRIDGE}.route_localnet=0"],
+    ],
+    ids=("rules", "tunnel", "mac", "neighbours", "return", "down", "setting"),
+)
+def test_what_somebody_did_to_it_is_repaired(lan: Lan, damage: list[str]) -> None:
+    _serving(lan)
+    host = lan.hosts[0]
+    host.run(*damage)
+    (told, *_) = lan.tell(lan.mesh(*lan.tasks))
+    assert (told["failures"], told["changed"] > 0) == ([], True)
+    if "down" in damage or "flush" in damage[-1]:  # an engine's rules and routes went with it
+        host.run("ip", "route", "replace", "10.0.0.0/24", "dev", BRIDGE)
+    for each in lan.hosts:
+        assert len(set(lan.client.ask(each.address, 8080, 2))) == 2, each.node_id
+    assert [told["changed"] for told in lan.tell(lan.mesh(*lan.tasks))] == [0, 0, 0]
+
+
+def test_an_address_that_another_nodes_task_has_now_is_sought_there(lan: Lan) -> None:
+    _serving(lan)
+    stays, moved = lan.tasks
+    moved.end()
+    moved.remove()
+    lan.tell(lan.mesh(stays), "quick")
+    task = lan.task(lan.hosts[2], "c", moved.address)
+    for told in lan.tell(lan.mesh(stays, task), "quick"):
+        assert told["failures"] == []
+    for host in lan.hosts:
+        assert {answer.split()[0] for answer in lan.client.ask(host.address, 8080, 2)} == {"a", "c"}
+
+
+def test_a_port_that_somebody_has_stays_his_and_he_is_named(lan: Lan) -> None:
+    lan.tell(lan.mesh())
+    task = lan.task(lan.hosts[1], "b", "10.0.0.12")
+    host = lan.hosts[0]
+    host.die()  # held by nobody, for a moment
+    his = subprocess.Popen([*host.prefix, sys.executable, "tests/mesh_server.py", "his", "8080"])
+    try:
+        time.sleep(0.5)
+        told = lan.tell(lan.mesh(task))
+        assert told[1]["failures"] == told[2]["failures"] == []
+        tcp, udp = told[0]["failures"]
+        assert "port 8080/tcp of service web is not published here: it is taken by python" in tcp
+        assert f"(process {his.pid})" in udp
+        assert lan.client.ask(host.address, 8080) == [f"his {CLIENT}"]
+        assert lan.client.ask(lan.hosts[2].address, 8080) == [f"b {CLIENT}"]
+    finally:
+        his.kill()
+        his.wait(5)
+    assert lan.tell(lan.mesh(task))[0]["failures"] == []
+    assert lan.client.ask(host.address, 8080) == [f"b {CLIENT}"]
+
+
+def test_a_published_port_is_nobody_elses(lan: Lan) -> None:
+    _serving(lan)
+    taking = "import socket; s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('127.0.0.1', 8080))"
+    command = [*lan.hosts[0].prefix, sys.executable, "-c", taking]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "Address already in use" in done.stderr
+
+
+LISTED = "from skep.network.nftables import Nftables; print(Nftables().list('list table ip skep'))"
+
+
+def test_leaving_takes_all_of_it_away(lan: Lan) -> None:
+    _serving(lan)
+    host = lan.hosts[2]
+    assert host.clear() == []
+    for command in ("ip link", "ip rule", "ip route show table all", "ip neigh", "iptables-save"):
+        left = host.run(*command.split())
+        assert not any(word in left for word in ("skb", "skv", "0x5a000000", "0x5a000001")), left
+    assert host.run(sys.executable, "-c", LISTED).strip() == "None"
+    assert lan.client.ask(host.address, 8080) == ["error ConnectionRefusedError"]
+    assert len(set(lan.client.ask(lan.hosts[0].address, 8080, 2))) == 2
+
+
+TAKING = "from skep.network.turn import Turn; print([Turn().take(each) for each in ('net1', 'other')])"
+
+
+def test_a_second_daemon_on_the_same_network_leaves_it_to_the_first(lan: Lan) -> None:
+    _serving(lan)
+    assert lan.hosts[0].run(sys.executable, "-c", TAKING).startswith("['', 'another skepd on this host")
+
+
+REUSE = """
+import socket, sys
+for host in sys.argv[1:]:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.settimeout(3)
+    made.bind(("", 40000))
+    try:
+        made.connect((host, 8080))
+        print(made.recv(100).decode().strip())
+    except OSError as error:
+        print("error", error)
+    made.close()
+"""
+
+
+def test_one_client_port_may_come_by_several_hosts(lan: Lan) -> None:
+    lan.tell(lan.mesh())
+    task = lan.task(lan.hosts[0], "a", "10.0.0.11")
+    lan.tell(lan.mesh(task))
+    hosts = [host.address for host in lan.hosts]
+    answers = lan.client.run(sys.executable, "-c", REUSE, *hosts).splitlines()
+    assert answers == [f"a {CLIENT}"] * 3
+
+
+def test_a_client_port_that_is_used_again_is_not_led_to_a_task_that_is_gone(lan: Lan) -> None:
+    lan.tell(lan.mesh())
+    gone, stays = lan.task(lan.hosts[0], "a", "10.0.0.11"), lan.task(lan.hosts[1], "b", "10.0.0.12")
+    host = lan.hosts[2]
+    lan.tell(lan.mesh(gone))
+    assert lan.client.run(sys.executable, "-c", REUSE, host.address).split() == ["a", CLIENT]
+    gone.end()
+    lan.tell(lan.mesh(stays), "quick")
+    lan.client.run("sysctl", "-w", "net.ipv4.tcp_tw_reuse=1")  # not only after a minute
+    time.sleep(1.2)  # as long as a port is its last connection's in any case
+    assert lan.client.run(sys.executable, "-c", REUSE, host.address).split() == ["b", CLIENT]

@@ -85,6 +85,13 @@ def resolve_data_path(text: str) -> str:
     return host
 
 
+def given_host(address: str) -> str:
+    """Returns the host of what is advertised (host:port); empty where others cannot reach it as it is said:
+    a name, or nothing."""
+    host = parse_address(address)[0] if address else ""
+    return host if _is_given(host) else ""
+
+
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -17,7 +17,9 @@ from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
+from skep.agent.networking import Plane
 from skep.daemon import words
+from skep.daemon.addresses import given_host
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
@@ -38,7 +40,8 @@ log = structlog.get_logger()
 
 
 class Parts:
-    """`make_executor` gives a new executor for each membership. Fulfils `role_keeper.Node`."""
+    """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
+    None where nothing does. Fulfils `role_keeper.Node`."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Parts:
         rng: random.Random,
         make_executor: Callable[[], Executor],
         safe_mode: bool = False,
+        make_plane: Callable[[str], Plane] | None = None,
     ) -> None:
         self._state = state
         self._keys = keys
@@ -63,6 +67,7 @@ class Parts:
         self._rng = rng
         self._make_executor = make_executor
         self._safe_mode = safe_mode
+        self._make_plane = make_plane
         self.is_locked = False
         self._membership: Membership | None = None
         self.running_manager: ManagerPart | None = None
@@ -162,6 +167,8 @@ class Parts:
             fence=LeadFence(membership.leads, self._lead_followed),
             described=membership.described,
             on_described=self._described,
+            data_addr=membership.data_path or given_host(membership.advertise),
+            plane=self._make_plane(membership.node_id) if self._make_plane is not None else None,
         )
         self.running_agent.start()
         self.running_agent.renew(line, self._renewed)

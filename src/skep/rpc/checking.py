@@ -43,6 +43,7 @@ IN_USE_MAX = 1000  # single containers of one node: a Linux bridge has 1,024 por
 REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's longest key 6 kB
 DIGEST_MAX_BYTES = 128
 TOKEN_MAX_BYTES = 256  # a join token has 85
+FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
@@ -171,7 +172,25 @@ def check_in_use(in_use: list[TaskAddress]) -> None:
                 raise Invalid(f"it says that address {shown(text)} is in use, which is none")
 
 
+def check_applied(said: messages.MeshApplied) -> None:
+    """Checks what a node says that it could not do: users read it."""
+    if len(said.failures) > FAILURES_MAX:
+        raise Invalid(f"it says {len(said.failures)} things of the mesh, {FAILURES_MAX} may be")
+    for text in said.failures:
+        _text("what it says of the mesh", text, FAILURE_MAX_BYTES)
+
+
+def check_data_address(text: str) -> None:
+    """Checks where a node says that its tunnels end; an empty text says nothing of it."""
+    try:
+        if text:
+            ipaddress.ip_address(text)
+    except ValueError as error:
+        raise Invalid(f"its data path's address {shown(text)} is none") from error
+
+
 def _check_register(said: messages.Register) -> None:
+    check_data_address(said.data_addr)
     check_description(said.description)
     check_manager_address(said.manager_addr)
     _check_features(said.features)
@@ -276,5 +295,6 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.HasTls: _check_tls,
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
+    messages.MeshApplied: check_applied,
     messages.HasAddresses: lambda said: check_in_use(said.in_use),
 }

@@ -24,8 +24,10 @@ from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
 from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
+from skep.network.netlink import make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import SkepError
+from skep.runtime.works import in_thread
 
 log = structlog.get_logger()
 
@@ -157,6 +159,9 @@ class Bridges:
             clash = clash_with_host(network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
+        if network.bridge:
+            with contextlib.suppress(SkepError):  # without the right to, it is the engine's to make
+                await in_thread(make_bridge, network.bridge, int(MTU))
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))
@@ -254,6 +259,8 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
         body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
         return body
     options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
+    if network.bridge:  # the mesh's: made by whoever needs it first, and looked after by `agent.networking`
+        options["com.docker.network.bridge.name"] = network.bridge
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
     pool = {"Subnet": subnet, "Gateway": gateway.partition("/")[0]}
     ipam = {"Driver": "default", "Config": [pool]}

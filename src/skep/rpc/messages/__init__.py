@@ -20,6 +20,8 @@
               <------------------------------ Attached | NotAttached
               <------------------------------ SayAddresses: which of them are in use?
     HasAddresses ---------------------------> where that changed, and where it was asked
+              <------------------------------ MeshTold(complete=True), then what changes: published ports
+    MeshApplied  ---------------------------> what of that the node cannot do, as it changes
               <------------------------------ ReadLogs: the node brings them over a connection of their own
                                               (`rpc.log_streams`)
 
@@ -35,6 +37,7 @@ from skep.model.task import TaskStatus
 from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses, NotAttached, SayAddresses
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
+from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
 from skep.rpc.messages.session import (
     NOT_LEADER,
     REFUSED,
@@ -57,6 +60,7 @@ __all__ = [
     "ATTACH",
     "FEATURES",
     "LOGS",
+    "MESH",
     "NOT_LEADER",
     "REFUSED",
     "REMOVED",
@@ -78,6 +82,8 @@ __all__ = [
     "Lead",
     "Manage",
     "Managing",
+    "MeshApplied",
+    "MeshTold",
     "NotAttached",
     "NotNow",
     "ReadLogs",
@@ -98,7 +104,18 @@ __all__ = [
     "is_statuses",
 ]
 
-FromAgent = Register | Described | Statuses | Heartbeat | Renew | HasTls | Manage | Attach | HasAddresses
+FromAgent = (
+    Register
+    | Described
+    | Statuses
+    | Heartbeat
+    | Renew
+    | HasTls
+    | Manage
+    | Attach
+    | HasAddresses
+    | MeshApplied
+)
 FromManager = (
     Registered
     | Assign
@@ -112,10 +129,11 @@ FromManager = (
     | Attached
     | NotAttached
     | SayAddresses
+    | MeshTold
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

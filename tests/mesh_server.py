@@ -21,25 +21,29 @@ def answer(connection, text):
     connection.close()
 
 
-def tcp(name, port):
-    server = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-    server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+def bound(kind, port):
+    server = _socket.socket(_socket.AF_INET, kind)
+    server.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, kind == _socket.SOCK_STREAM)
     server.bind(("0.0.0.0", port))
-    server.listen(512)
+    return server
+
+
+def tcp(name, server):
     while True:
         number, (client, _) = server._accept()
         connection = _socket.socket(fileno=number)
         _thread.start_new_thread(answer, (connection, f"{name} {client}\n".encode()))
 
 
-def udp(name, port):
-    server = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-    server.bind(("0.0.0.0", port))
+def udp(name, server):
     while True:
         _, client = server.recvfrom(4096)
         server.sendto(f"{name} {client[0]}\n".encode(), client)
 
 
 own = _socket.gethostname() if sys.argv[1] == "-" else sys.argv[1]
-_thread.start_new_thread(udp, (own, int(sys.argv[2])))
-tcp(own, int(sys.argv[2]))
+streams, packets = (bound(kind, int(sys.argv[2])) for kind in (_socket.SOCK_STREAM, _socket.SOCK_DGRAM))
+streams.listen(512)
+print("ready", flush=True)
+_thread.start_new_thread(udp, (own, packets))
+tcp(own, streams)

@@ -100,7 +100,7 @@ def _is_held(mesh: MeshSwarm, port: int) -> bool:
 
 def test_a_port_that_somebody_has_is_said_with_his_name(mesh: MeshSwarm) -> None:
     worker = mesh.workers[0]
-    his = subprocess.Popen([*worker.prefix, sys.executable, "tests/mesh_server.py", "his", "8082"])
+    his = worker.space.serve("his", 8082)
     try:
         _create(mesh, "taken", "-p", "8082:80")
         said = f"port 8082/tcp of service taken is not published here: it is taken by python3 (process {his.pid})"
@@ -154,7 +154,7 @@ def test_what_somebody_flushed_is_there_again(mesh: MeshSwarm, web: str) -> None
     flush = "from skep.network.nftables import Nftables; Nftables().run('delete table ip skep')"
     host.space.run(sys.executable, "-c", flush)
     host.space.run("ip", "link", "del", next(n for n in host.rules().split() if n.startswith("skv")))
-    assert "-" not in mesh.ask(host, 8080)[0]
+    wait_until("its tunnel is there again", lambda: "skv" in host.rules())
     mesh.wait_answers(8080, 2)
 
 

@@ -6,6 +6,7 @@ with an address and a way out, is made here by hand.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -78,6 +79,14 @@ class Namespace:
         """Returns what connections are told, `NAME CLIENT` each."""
         return self.run(sys.executable, "-c", ASK, kind, host, str(port), str(count)).splitlines()
 
+    def serve(self, name: str, port: int) -> subprocess.Popen[str]:
+        """Begins a server that answers with its name. It listens by now."""
+        command = [*self.prefix, sys.executable, str(SERVER), name, str(port)]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        return server
+
     def remove(self) -> None:
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
 
@@ -90,6 +99,12 @@ class MeshHost(Namespace):
         self.cable(lan, "lan", "eth0", f"{address}/24")
         self.run("ip", "route", "add", "default", "via", "10.214.0.254")
         self._process: subprocess.Popen[str] | None = None
+
+    def fellow(self) -> MeshHost:
+        """Returns another daemon's data plane on this host."""
+        made = copy.copy(self)
+        made._process = None
+        return made
 
     def told(self, mesh: Mesh, how: str = "look") -> dict[str, Any]:
         """Has the node's data plane be as this mesh needs it. Returns what became of it."""
@@ -139,7 +154,7 @@ class Task(Namespace):
             host.run("ip", "link", "set", "br-user", "up")
             self.cable(host, "br-user", "eth1", f"{second}/24")
         self.run("ip", "route", "add", "default", "via", "172.30.0.1" if second else gateway)
-        self.server = subprocess.Popen([*self.prefix, sys.executable, str(SERVER), name, "80"])
+        self.server = self.serve(name, 80)
 
     def end(self) -> None:
         self.server.kill()
@@ -152,17 +167,19 @@ class Lan:
     def __init__(self) -> None:
         self.spaces: list[Namespace] = []
         self.tasks: list[Task] = []
+        self.hosts: list[MeshHost] = []
+
+    def start(self) -> Lan:
         lan = self._kept(Namespace("lan"))
         ip("-n", lan.name, "link", "add", "lan", "type", "bridge")
         ip("-n", lan.name, "link", "set", "lan", "up")
-        self.lan = lan
-        self.hosts: list[MeshHost] = []
         for number in (1, 2, 3):
             host = MeshHost(f"h{number}", f"10.214.0.{number}", lan)
             self.hosts.append(host)
             self._kept(host)
         self.client = self._kept(Namespace("out"))
         self.client.cable(lan, "lan", "eth0", f"{CLIENT}/24")
+        return self
 
     def _kept(self, space: Namespace) -> Namespace:
         self.spaces.append(space)
@@ -181,6 +198,27 @@ class Lan:
         web = MeshService("s1", "web", ports, endpoints, all(task.is_alone for task in tasks))
         nodes = {host.node_id: host.address for host in self.hosts}
         return Mesh(NETWORK, nodes, {web.id: web})
+
+    def unused(self) -> Mesh:
+        """Returns what every node is told where nothing is published."""
+        return msgspec.structs.replace(self.mesh(), services={})
+
+    def serving(self) -> Lan:
+        """Two tasks, on the first two hosts; the third has none."""
+        self.tell(self.mesh())
+        first, second, _ = self.hosts
+        self.task(first, "a", "10.0.0.11")
+        self.task(second, "b", "10.0.0.12")
+        for told in self.tell(self.mesh(*self.tasks)):
+            assert told["failures"] == []
+        return self
+
+    def assert_all_answer(self, *names: str) -> None:
+        """Every host leads to each of these tasks; without names: to all that there are."""
+        wanted = set(names) or {task.name.removeprefix(PREFIX) for task in self.tasks}
+        for host in self.hosts:
+            answers = self.client.ask(host.address, 8080, 2 * len(wanted))
+            assert {answer.split()[0] for answer in answers} == wanted, (host.node_id, answers)
 
     def tell(self, mesh: Mesh, how: str = "look") -> list[dict[str, Any]]:
         return [host.told(mesh, how) for host in self.hosts]

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
@@ -211,6 +212,27 @@ def test_what_somebody_did_to_it_is_repaired(lan: Lan, damage: list[str]) -> Non
         host.run("ip", "route", "replace", "10.0.0.0/24", "dev", BRIDGE)
     lan.assert_all_answer()
     assert [told["changed"] for told in lan.tell(lan.mesh(*lan.tasks))] == [0, 0, 0]
+
+
+def test_a_host_that_loses_its_address_for_a_moment_loses_no_connection(lan: Lan) -> None:
+    lan.serving()
+    kept = [_Open(lan, KEEP, lan.hosts[0].address) for _ in range(2)]
+    assert {each.said() for each in kept} == {"a", "b"}
+    host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
+    host.run("ip", "addr", "del", f"{host.address}/24", "dev", "eth0")
+    (said,) = host.told(mesh)["failures"]
+    assert "10.214.0.1 is none of this host's" in said
+    host.run("ip", "addr", "add", f"{host.address}/24", "dev", "eth0")
+    host.run("ip", "route", "add", "default", "via", "10.214.0.254")
+    for own in ("", "2001:db8::1"):
+        unknown = msgspec.structs.replace(mesh, nodes={**mesh.nodes, host.node_id: own})
+        told = host.told(unknown)
+        assert (len(told["failures"]), told["changed"]) == (1, 0)
+    assert host.told(mesh)["failures"] == []
+    assert {each.said() for each in kept} == {"a", "b"}
+    lan.assert_all_answer()
+    for each in kept:
+        each.end()
 
 
 def test_an_address_that_another_nodes_task_has_now_is_sought_there(lan: Lan) -> None:

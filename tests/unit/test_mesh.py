@@ -23,8 +23,11 @@ from skep.network.objects import (
     Bridge,
     Chain,
     Forward,
+    Gateway,
     Neighbour,
     Object,
+    Port,
+    PortForward,
     PortJump,
     ReturnRoute,
     ReturnRule,
@@ -223,6 +226,34 @@ def test_it_is_done_in_an_order_in_which_it_can_be(want: list[Object], have: lis
     puts = [ORDER.index(type(each)) for each in changes.puts]
     drops = [ORDER.index(type(each)) for each in changes.drops]
     assert (puts, drops) == (sorted(puts), sorted(drops, reverse=True))
+
+
+def test_what_is_lost_with_a_device_is_put_anew_with_it() -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n2"))
+    before = desired(mesh, "n1", _host()).objects
+    moved = {**NODES, "n1": "192.0.2.9"}
+    host = Host(frozenset({"192.0.2.9"}))
+    after_it = desired(_mesh(MeshEndpoint("10.0.0.7", "n2"), nodes=moved), "n1", host).objects
+    puts = diff(after_it, before).puts
+    for kind in (Bridge, Tunnel, Neighbour, Forward, PortForward):
+        assert _of(puts, kind) == _of(after_it, kind), kind
+
+
+def test_a_bridge_that_containers_are_on_stays() -> None:
+    bridge = Bridge("skb1", "m1", 1450)
+    assert diff((), [bridge]).drops == (bridge,)
+    assert diff((), [bridge, Port("veth1", "skb1"), Gateway("skb1", "10.0.0.2/24")]) == Changes()
+    assert diff((), [bridge, Port("veth1", "skb2")]).drops == (bridge,)
+
+
+def test_without_an_address_of_its_own_what_there_is_stays() -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n2"), nodes={**NODES, "n1": ""})
+    assert desired(mesh, "n1", _host()).is_unknown
+    whole = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", _host())
+    lost = Host(frozenset(), frozenset({"eth0"}), tunnels=frozenset({NODES["n1"]}))
+    made = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", lost)
+    assert made.objects == whole.objects
+    assert "is none of this host's" in made.failures[0]
 
 
 def test_all_at_once_and_jumps_only_while_there_is_where_to() -> None:

@@ -32,9 +32,11 @@ from skep.network.objects import (
     Bridge,
     Chain,
     Forward,
+    Gateway,
     Hairpin,
     Neighbour,
     Object,
+    Port,
     PortForward,
     PortJump,
     ReturnRoute,
@@ -59,21 +61,26 @@ NO_ADDRESS = "the manager knows no address of this node: its tunnels cannot begi
 
 class Host(Struct, frozen=True):
     """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
-    bridge among them is no containers' one), our bridges and the ports that they have by now, and the
-    chain of iptables in which the mesh must be accepted."""
+    bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
+    before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
+    accepted."""
 
     addresses: frozenset[str] = frozenset()
     uplinks: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
-    ports: frozenset[str] = frozenset()
+    ports: frozenset[Port] = frozenset()
+    gateways: frozenset[Gateway] = frozenset()
+    tunnels: frozenset[str] = frozenset()
     accept_in: str = ""
 
 
 class Desired(Struct, frozen=True):
-    """`failures` are sentences for people: what of the mesh this node cannot do, and why."""
+    """`failures` are sentences for people: what of the mesh this node cannot do, and why. `is_unknown`: it
+    cannot be said what should be, so what there is stays."""
 
     objects: tuple[Object, ...] = ()
     failures: tuple[str, ...] = ()
+    is_unknown: bool = False
 
 
 def ports_of(mesh: Mesh) -> dict[tuple[str, int], MeshService]:
@@ -126,10 +133,10 @@ def desired(
         return Desired((Bridge(name, mac_of(own), MTU),) if is_kept else ())
     if not _is_ipv4(own):
         what = f"its address {own} is none of IPv4, which tunnels need" if own else NO_ADDRESS
-        return Desired(failures=(what,))
+        return Desired(failures=(what,), is_unknown=True)
     ways = _Ways(mesh, own, host)
     objects: list[Object] = [*_links(network, own, ways), *_ways_to(network, ways)]
-    objects += [Hairpin(port) for port in host.ports]
+    objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
     if host.accept_in:
         objects.append(Accept(host.accept_in))
     local = {each.address for each in ways.local}
@@ -152,7 +159,9 @@ class _Ways:
         self._mesh = mesh
         self._own = own
         self._host = host
-        self.has_tunnel = own in host.addresses and not ipaddress.IPv4Address(own).is_loopback
+        # A host may lose its address for a moment: what stands is not to go for that.
+        is_there = own in host.addresses or own in host.tunnels
+        self.has_tunnel = is_there and not ipaddress.IPv4Address(own).is_loopback
         addresses = {each for each in mesh.nodes.values() if _is_ipv4(each)}
         self.others = sorted(addresses - {own}) if self.has_tunnel else []
         everyone = [each for service in mesh.services.values() for each in service.endpoints]
@@ -174,14 +183,14 @@ class _Ways:
     def failures(self) -> Iterable[str]:
         """Yields what keeps this node from tasks of others."""
         nodes = self._mesh.nodes
-        if self.has_tunnel or all(nodes[each] == self._own for each in nodes):
+        if all(nodes[each] == self._own for each in nodes):
             return
         if ipaddress.IPv4Address(self._own).is_loopback:
             yield (
                 f"its address {self._own} is for this host alone, and other nodes have others: tasks of"
                 " theirs are not reached from here. docker swarm leave, then join with --advertise-addr"
             )
-        else:
+        elif self._own not in self._host.addresses:
             yield (
                 f"its address {self._own} is none of this host's: tunnels cannot begin there, and tasks of"
                 " other nodes are not reached from here. docker swarm leave, then join with --data-path-addr"

@@ -11,9 +11,11 @@ from skep.network.objects import (
     Bridge,
     Chain,
     Forward,
+    Gateway,
     Hairpin,
     Neighbour,
     Object,
+    Port,
     PortForward,
     PortJump,
     ReturnRoute,
@@ -29,6 +31,8 @@ from skep.network.objects import (
 ORDER: tuple[type[Object], ...] = (
     Bridge,
     Tunnel,
+    Port,
+    Gateway,
     Hairpin,
     Sysctl,
     SubnetRoute,
@@ -42,6 +46,7 @@ ORDER: tuple[type[Object], ...] = (
     Chain,
     PortJump,
 )
+_STAYS = Sysctl | Hairpin | Port | Gateway  # they go with what they are of
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
@@ -57,12 +62,20 @@ class Changes(Struct, frozen=True):
 
 
 def diff(wanted: Iterable[Object], found: Iterable[Object]) -> Changes:
-    """Returns what makes the found objects the wanted ones."""
+    """Returns what makes the found objects the wanted ones. A bridge that containers are on stays."""
     want = {(type(each), each.key): each for each in wanted}
     have = {(type(each), each.key): each for each in found}
     gone = [each for key, each in have.items() if key not in want]
-    drops: list[Object] = [each for each in gone if not isinstance(each, Sysctl | Hairpin)]
-    puts = [each for key, each in want.items() if key not in have or not is_same(each, have[key])]
+    held = {(Bridge, each.bridge) for each in have.values() if isinstance(each, Port)}
+    drops: list[Object] = [
+        each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
+    ]
+    made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
+    puts = [
+        each
+        for key, each in want.items()
+        if key not in have or not is_same(each, have[key]) or _device(each) in made
+    ]
     # A jump has its chain as its value, and a map takes no second value for a key.
     drops += [
         have[type(each), each.key]
@@ -72,6 +85,13 @@ def diff(wanted: Iterable[Object], found: Iterable[Object]) -> Changes:
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
     return Changes(tuple(drops), tuple(puts))
+
+
+def _device(each: Object) -> str:
+    """Returns the device that an object is lost with when it is made anew, or has another MAC address."""
+    if isinstance(each, Neighbour):
+        return each.bridge
+    return each.tunnel if isinstance(each, Forward | PortForward) else ""
 
 
 def is_same(wanted: Object, found: Object) -> bool:

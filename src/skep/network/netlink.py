@@ -21,9 +21,11 @@ from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
 from skep.network.objects import (
     Bridge,
     Forward,
+    Gateway,
     Hairpin,
     Neighbour,
     Object,
+    Port,
     PortForward,
     ReturnRoute,
     ReturnRule,
@@ -94,13 +96,31 @@ class Netlink:
         """Returns our bridges."""
         return {name for name in self._indexes if _OURS.fullmatch(name)}
 
-    def ports(self) -> set[str]:
+    def ports(self) -> set[Port]:
         """Returns the ports of our bridges, but for tunnels."""
-        return {
-            self._name(index)
+        found = {
+            Port(self._name(index), self._name(_of(link, "IFLA_MASTER") or 0))
             for index, link in self._links.items()
-            if _OURS.fullmatch(self._name(_of(link, "IFLA_MASTER") or 0)) and _kind(link) != "vxlan"
+            if _kind(link) != "vxlan"
         }
+        return {each for each in found if _OURS.fullmatch(each.bridge)}
+
+    def is_nowhere(self, port: Port) -> bool:
+        """True where the device is there, and on no bridge."""
+        index = self._indexes.get(port.name)
+        return index is not None and _of(self._links[index], "IFLA_MASTER") is None
+
+    def gateways(self) -> set[Gateway]:
+        """Returns the addresses of our bridges."""
+        found = {
+            Gateway(self._name(each["index"]), f"{_of(each, 'IFA_ADDRESS')}/{each['prefixlen']}")
+            for each in self._ip.get_addr(family=socket.AF_INET)
+        }
+        return {each for each in found if _OURS.fullmatch(each.bridge)}
+
+    def tunnels(self) -> set[str]:
+        """Returns the addresses at which our tunnels end here."""
+        return {self._tunnel(link, "").local for link in self._links.values() if _is_ours(link)}
 
     # What there is
 
@@ -111,13 +131,15 @@ class Netlink:
             if kind == "bridge" and _OURS.fullmatch(name):
                 yield Bridge(name, str(_of(link, "IFLA_ADDRESS")), int(_of(link, "IFLA_MTU")), _is_up(link))
                 yield from self._neighbours(index, name)
-            elif kind == "vxlan" and _TUNNEL.fullmatch(name):
+            elif _is_ours(link):
                 yield self._tunnel(link, name)
                 yield from self._forwards(index, name)
-        for name in self.ports():
-            data = _of(_of(self._links[self._indexes[name]], "IFLA_LINKINFO"), "IFLA_INFO_SLAVE_DATA")
+        yield from self.gateways()
+        for port in self.ports():
+            yield port
+            data = _of(_of(self._links[self._indexes[port.name]], "IFLA_LINKINFO"), "IFLA_INFO_SLAVE_DATA")
             if _of(data, "IFLA_BRPORT_MODE"):
-                yield Hairpin(name)
+                yield Hairpin(port.name)
         yield from self._routes()
         yield from self._rules()
         for each in sysctls:
@@ -188,6 +210,10 @@ class Netlink:
         return {
             Bridge: self._put_bridge,
             Tunnel: self._put_tunnel,
+            Port: lambda o: self._ip.link(
+                "set", index=self._indexes[o.name], master=self._indexes[o.bridge], state="up"
+            ),
+            Gateway: self._put_gateway,
             Hairpin: lambda o: self._ip.brport("set", index=self._indexes[o.port], mode=1),
             Sysctl: _set,
             SubnetRoute: lambda o: self._ip.route("replace", **self._subnet(o)),
@@ -249,6 +275,11 @@ class Netlink:
         self._learn(each.name)
         _set(Sysctl(f"ipv6/conf/{each.name}/disable_ipv6", "1"))
         self._ip.link("set", index=self._indexes[each.name], state="up")
+
+    def _put_gateway(self, each: Gateway) -> None:
+        address, _, length = each.address.partition("/")
+        index = self._indexes[each.bridge]
+        self._ip.addr("replace", index=index, address=address, prefixlen=int(length))
 
     def _put_forward(self, each: Forward) -> None:
         # A second remote would be added beside the first.
@@ -318,7 +349,8 @@ def _setting(each: Sysctl) -> str:
     try:
         return (SYSCTLS / each.path).read_text().strip()
     except OSError:
-        return each.value if each.path.startswith("ipv6/") else ""
+        is_ipv6_off = each.path.startswith("ipv6/") and not (SYSCTLS / "ipv6").exists()
+        return each.value if is_ipv6_off else ""
 
 
 def _set(each: Sysctl) -> None:
@@ -332,6 +364,11 @@ def _of(message: Any, attribute: str) -> Any:
 
 def _kind(link: Any) -> str:
     return str(_of(_of(link, "IFLA_LINKINFO"), "IFLA_INFO_KIND"))
+
+
+def _is_ours(link: Any) -> bool:
+    """True for a tunnel of ours."""
+    return _kind(link) == "vxlan" and bool(_TUNNEL.fullmatch(str(_of(link, "IFLA_IFNAME"))))
 
 
 def _is_up(link: Any) -> bool:

@@ -42,6 +42,29 @@ class Tunnel(Struct, frozen=True):
         return self.name
 
 
+class Port(Struct, frozen=True):
+    """A container's place on a bridge. The engine puts it there and takes it away; who deletes a bridge
+    leaves it nowhere."""
+
+    name: str
+    bridge: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Gateway(Struct, frozen=True):
+    """An address that the engine gave a bridge, with its prefix length; lost with the bridge."""
+
+    bridge: str
+    address: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.bridge, self.address
+
+
 class Hairpin(Struct, frozen=True):
     """That a bridge's port sends back to it what comes from it: a task may be led to itself. `br_netfilter`
     has the bridge look for the task where else this host does. Goes with its port."""
@@ -182,6 +205,8 @@ class PortJump(Struct, frozen=True):
 Object = (
     Bridge
     | Tunnel
+    | Port
+    | Gateway
     | Hairpin
     | Sysctl
     | SubnetRoute

@@ -66,10 +66,10 @@ class DataPlane:
         with Netlink() as netlink:
             if look or self._known is None:
                 self._host = self._see_host(netlink, mesh)
-            host = self._host = replace(
-                self._host, bridges=frozenset(netlink.bridges()), ports=frozenset(netlink.ports())
-            )
+            host = self._host = self._see_devices(netlink)
             wanted = desired(mesh, self._node_id, host, refused, {})
+            if wanted.is_unknown:
+                return Applied(wanted.failures)
             if look or self._known is None:
                 self._known = self._look(netlink, wanted)
             numbers = {each.via: each.number for each in self._known if isinstance(each, ReturnRoute)}
@@ -79,6 +79,7 @@ class DataPlane:
             self._known = None if failures else after(self._known, changes)
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
+            self._known = None
         self._forget_flows(host, mesh, changes)
         failures += wanted.failures
         failures += tuple(
@@ -89,9 +90,9 @@ class DataPlane:
         return Applied(failures, len(changes.drops) + len(changes.puts))
 
     def clear(self) -> tuple[str, ...]:
-        """Takes all of it away, and lets the ports go; also what a process of before has made. Returns what is
-        still there, for people. Another skepd that works here has its own, and takes away what it does not
-        want: nothing is touched then."""
+        """Takes all of it away, and lets the ports go; also what a process of before has made. Returns what
+        is still there, for people. Another skepd that works here has its own, and takes away what it does
+        not want: nothing is touched then. A bridge that containers are on stays with them."""
         failures: tuple[str, ...] = ()
         try:
             if self._turn.take("") is None:
@@ -122,7 +123,26 @@ class DataPlane:
         addresses = netlink.addresses()
         own = addresses.get(mesh.nodes.get(self._node_id, ""), "")
         uplinks = {*netlink.default_devices(), own} - {""}
-        return Host(frozenset(addresses), frozenset(uplinks), accept_in=iptables.accept_in())
+        return replace(
+            self._host,
+            addresses=frozenset(addresses),
+            uplinks=frozenset(uplinks),
+            accept_in=iptables.accept_in(),
+        )
+
+    def _see_devices(self, netlink: Netlink) -> Host:
+        """Returns the host with our devices as they are. Whose bridge somebody deleted is put back on it."""
+        ports, gateways = netlink.ports(), netlink.gateways()
+        lost = {each for each in self._host.ports - ports if netlink.is_nowhere(each)}
+        bridges = {each.bridge for each in lost}
+        gateways |= {each for each in self._host.gateways if each.bridge in bridges}
+        return replace(
+            self._host,
+            bridges=frozenset(netlink.bridges()),
+            ports=frozenset(ports | lost),
+            gateways=frozenset(gateways),
+            tunnels=frozenset(netlink.tunnels()),
+        )
 
     def _look(self, netlink: Netlink, wanted: Desired) -> frozenset[Object]:
         assert self._nftables is not None

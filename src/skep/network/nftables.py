@@ -7,10 +7,12 @@ library (package libnftables1), and it is these six functions. One context, used
 from __future__ import annotations
 
 import ctypes
+import socket
 
 from skep.runtime.errors import Unavailable
 
 LIBRARY = "libnftables.so.1"
+_NETFILTER = 12  # NETLINK_NETFILTER
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 _SHOWN_MAX = 500  # characters of what the library says that are repeated
 
@@ -21,13 +23,17 @@ MISSING = (
 
 
 class Nftables:
-    """Errors: `Unavailable` where the library is missing, which says what to install."""
+    """Errors: `Unavailable` where the library, or the kernel's part, is missing: it says why."""
 
     def __init__(self) -> None:
         try:
             library = ctypes.CDLL(LIBRARY)
         except OSError as error:
             raise Unavailable(MISSING) from error
+        try:  # where this fails, the library ends the process
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER).close()
+        except OSError as error:
+            raise Unavailable(f"nftables cannot be reached: {error}") from error
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_free"):

@@ -185,6 +185,9 @@ class Lan:
         self.spaces.append(space)
         return space
 
+    def space(self, name: str) -> Namespace:
+        return self._kept(Namespace(name))
+
     def task(self, host: MeshHost, name: str, address: str, second: str = "") -> Task:
         made = Task(host, name, address, second)
         self._kept(made)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from skep.network.desired import mac_of
+
 from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -93,6 +95,25 @@ def test_the_engines_rules_do_not_drop_it(lan: Lan) -> None:
     user = lan.hosts[0]
     user.run("iptables", "-w", "-I", "DOCKER-USER", "-s", CLIENT, "-j", "DROP")
     assert lan.client.ask(user.address, 8080) == ["error TimeoutError"]
+
+
+def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:
+    """Its packets have the MAC address of another node's bridge: only for the mesh's tasks does that count."""
+    lan.serving()
+    task = lan.tasks[1]
+    host = task.host
+    host.run("ip", "link", "add", "br-user", "type", "bridge")
+    host.run("ip", "addr", "add", "172.30.0.1/24", "dev", "br-user")
+    host.run("ip", "link", "set", "br-user", "up")
+    other = lan.space("other")
+    other.cable(host, "br-user", "eth0", "172.30.0.2/24")
+    for rule in (*DOCKERS, "-A FORWARD -d 172.30.0.2"):  # counts who comes so far
+        host.run("iptables", "-w", *rule.split())
+    lan.tell(lan.mesh(*lan.tasks))
+    task.run("ip", "link", "set", "eth0", "address", mac_of(lan.hosts[0].address))
+    task.ask("172.30.0.2", 80, kind="udp")
+    (counted,) = [line for line in host.run("iptables", "-vS", "FORWARD").splitlines() if "172.30.0.2" in line]
+    assert "-c 0 " not in counted
 
 
 def test_without_a_task_it_is_refused_at_once(lan: Lan) -> None:

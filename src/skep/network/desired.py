@@ -138,7 +138,7 @@ def desired(
     objects: list[Object] = [*_links(network, own, ways), *_ways_to(network, ways)]
     objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
     if host.accept_in:
-        objects.append(Accept(host.accept_in))
+        objects.append(Accept(host.accept_in, network.subnet))
     local = {each.address for each in ways.local}
     if local:
         objects += _ways_back(network, numbers(known, ways.others))
@@ -243,8 +243,10 @@ def _base_chains(
 ) -> Iterable[Chain]:
     bridge = bridge_name(network.vni)
     numbered = numbers(known, ways.others) if has_tasks else {}
-    yield chain("early", _early(bridge, numbered), ("filter", "prerouting", -301))
-    yield chain("marks", _marks(bridge, numbered), ("filter", "prerouting", -150))
+    # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
+    inside = f'iifname "{bridge}" ip daddr {network.subnet}'
+    yield chain("early", _early(bridge, inside, numbered), ("filter", "prerouting", -301))
+    yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
     yield chain("begin", [jump], ("nat", "output", -105))
@@ -256,21 +258,21 @@ def _base_chains(
     yield chain("leave", _leave(network, own, host, mesh, ways), ("nat", "postrouting", 95))
 
 
-def _early(bridge: str, numbered: Mapping[str, int]) -> list[str]:
+def _early(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
     rules = [f'iifname "{bridge}" ip daddr 127.0.0.0/8 drop']  # route_localnet is for this host alone
     if numbered:
         # One client port may come in by two nodes and reach one task: two connections all the same.
         zones = _elements(f"{mac_of(node)} : {number}" for node, number in numbered.items())
-        rules.append(f'iifname "{bridge}" ct original zone set ether saddr map {zones}')
+        rules.append(f"{inside} ct original zone set ether saddr map {zones}")
     return rules
 
 
-def _marks(bridge: str, numbered: Mapping[str, int]) -> list[str]:
+def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
     if not numbered:
         return []
     marks = _elements(f"{mac_of(node)} : {OURS | number:#x}" for node, number in numbered.items())
     return [
-        f'iifname "{bridge}" ct state new ct mark set ether saddr map {marks}',
+        f"{inside} ct state new ct mark set ether saddr map {marks}",
         f"ct direction reply ct mark and {OURS_MASK | NUMBER_MASK:#x} > {OURS:#x} {FLOW}"
         " meta mark set ct mark",
     ]

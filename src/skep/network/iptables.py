@@ -15,7 +15,8 @@ from skep.runtime.errors import Unavailable
 
 USERS, FORWARD = "DOCKER-USER", "FORWARD"
 _WAIT_S = 5  # for another program that changes rules
-_MATCH = ("-m", "connmark", "--mark", f"{OURS:#x}/{OURS_MASK:#x}", "-j", "ACCEPT")
+_MARKED = f"-m connmark --mark {OURS:#x}/{OURS_MASK:#x}"
+_TO, _ACCEPTED = "-m conntrack --ctreplsrc", "-j ACCEPT"  # both ways of connections that tasks answer
 
 
 def accept_in() -> str:
@@ -32,30 +33,38 @@ def found() -> list[Accept]:
     if shutil.which("iptables") is None:
         return []
     return [
-        Accept(chain) for chain in (USERS, FORWARD) if any(_is_ours(rule) for rule in _listed(chain) or ())
+        Accept(chain, _subnet(rule))
+        for chain in (USERS, FORWARD)
+        for rule in _listed(chain) or ()
+        if _is_ours(rule)
     ]
 
 
 def put(each: Accept) -> None:
     """Adds the rule: last, but before the engine's own end of the chain. What users wrote there comes first,
     and may drop the mesh's packets as all others. Errors: `Unavailable`."""
+    drop(each)  # one of before, for another subnet
     rules = [rule for rule in _listed(each.chain) or () if rule.startswith("-A")]
     end = f"-A {each.chain} -j RETURN"
     place = rules.index(end) + 1 if end in rules else len(rules) + 1
     if each.chain == FORWARD:
         place = 1  # others' chains end it
-    _run("-I", each.chain, str(place), *_MATCH)
+    _run("-I", each.chain, str(place), *f"{_MARKED} {_TO} {each.subnet} {_ACCEPTED}".split())
 
 
 def drop(each: Accept) -> None:
     """Takes the rule away, however often it is there."""
     for rule in _listed(each.chain) or ():
         if _is_ours(rule):
-            _run("-D", each.chain, *_MATCH)
+            _run("-D", *rule.split()[1:])
 
 
 def _is_ours(rule: str) -> bool:
-    return f"--mark {OURS:#x}/{OURS_MASK:#x}" in rule and rule.endswith("-j ACCEPT")
+    return _MARKED in rule and rule.endswith(_ACCEPTED)
+
+
+def _subnet(rule: str) -> str:
+    return rule.partition(f"{_TO} ")[2].partition(" ")[0]
 
 
 def _listed(chain: str) -> list[str] | None:

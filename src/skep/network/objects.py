@@ -157,10 +157,11 @@ class ReturnRule(Struct, frozen=True):
 
 
 class Accept(Struct, frozen=True):
-    """The one rule of ours in iptables: in this chain, packets of the mesh's connections are accepted. A
-    verdict of our own table cannot keep the engine's rules from dropping them."""
+    """The one rule of ours in iptables: in this chain, packets of connections to the mesh's tasks are
+    accepted. A verdict of our own table cannot keep the engine's rules from dropping them."""
 
     chain: str
+    subnet: str
 
     @property
     def key(self) -> str:

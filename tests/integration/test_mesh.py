@@ -193,6 +193,25 @@ def test_a_udp_flow_does_not_stick_to_a_task_that_is_gone(lan: Lan) -> None:
     flow.end()
 
 
+FORGETTING = """
+from pyroute2 import NFCTSocket
+from skep.network import conntrack
+dumps, dump = [], NFCTSocket.dump
+NFCTSocket.dump = lambda self, *given, **named: dumps.append(given) or dump(self, *given, **named)
+gone = [f"10.0.{n >> 8}.{n & 255}" for n in range(1, 501) if n != 11]
+print(conntrack.forget_tasks(gone), len(dumps))
+"""
+
+
+def test_many_tasks_that_are_gone_are_forgotten_at_once(lan: Lan) -> None:
+    """10.0.0.12 is among them, 10.0.0.11 is not."""
+    lan.serving()
+    host = lan.hosts[2]
+    assert len(set(lan.client.ask(host.address, 8080, 4))) == 2
+    assert host.run(sys.executable, "-c", FORGETTING).split() == ["2", "1"]
+    assert host.run(sys.executable, "-c", FORGETTING).split() == ["0", "1"]
+
+
 def test_it_goes_on_without_the_process_and_is_taken_over_as_it_is(lan: Lan) -> None:
     lan.serving()
     kept = _Open(lan, KEEP, lan.hosts[2].address)

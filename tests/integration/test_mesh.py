@@ -112,7 +112,9 @@ def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:
     lan.tell(lan.mesh(*lan.tasks))
     task.run("ip", "link", "set", "eth0", "address", mac_of(lan.hosts[0].address))
     task.ask("172.30.0.2", 80, kind="udp")
-    (counted,) = [line for line in host.run("iptables", "-vS", "FORWARD").splitlines() if "172.30.0.2" in line]
+    (counted,) = [
+        line for line in host.run("iptables", "-vS", "FORWARD").splitlines() if "172.30.0.2" in line
+    ]
     assert "-c 0 " not in counted
 
 

@@ -68,8 +68,9 @@ def test_a_swarm_that_publishes_nothing_has_nothing() -> None:
 
 def test_the_bridge_stays_for_the_engine() -> None:
     mesh = Mesh(NETWORK, NODES, {})
-    made = desired(mesh, "n1", _host(bridges=frozenset({"skb4097", "skb1"})))
-    assert made.objects == (Bridge("skb4097", mac_of("192.0.2.1"), 1450),)
+    host = _host(bridges=frozenset({"skb4097", "skb1"}))
+    assert desired(mesh, "n1", host).objects == (Bridge("skb4097", mac_of("192.0.2.1"), 1450),)
+    assert desired(Mesh(NETWORK, {}, {}), "n1", host).is_unknown
 
 
 def test_a_node_without_tasks_has_the_way_to_them_and_no_way_back() -> None:
@@ -176,8 +177,10 @@ def test_daemons_that_share_a_host_share_its_tasks() -> None:
     [
         ("127.0.0.1", "127.0.0.1 is for this host alone"),
         ("198.51.100.1", "198.51.100.1 is none of this host's"),
-        ("2001:db8::1", "2001:db8::1 is none of IPv4"),
+        ("2001:db8::1", "2001:db8::1 is none of one host's, of IPv4"),
         ("", "the manager knows no address of this node"),
+        ("0.0.0.0", "0.0.0.0 is none of one host's"),
+        ("224.0.0.1", "224.0.0.1 is none of one host's"),
     ],
 )
 def test_a_node_that_has_no_way_to_others_says_why_and_serves_its_own(own: str, said: str) -> None:
@@ -187,6 +190,29 @@ def test_a_node_that_has_no_way_to_others_says_why_and_serves_its_own(own: str, 
     if made.objects:
         assert "10.0.0.7:80" in _chain(made.objects, "tcp-8080")
         assert _of(made.objects, Neighbour) == _of(made.objects, ReturnRule) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "0.0.0.0",
+        "0.0.0.9",
+        "127.0.0.5",
+        "224.0.0.1",
+        "255.255.255.255",
+        "169.254.0.0.1",
+        "192.0.2.255",  # all hosts of this one's network
+        "172.17.0.1",  # a bridge that each host has
+    ],
+)
+def test_one_nodes_bad_address_costs_no_other_node_anything(bad: str) -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"), nodes={**NODES, "n2": bad})
+    here = frozenset({NODES["n1"], "172.17.0.1"})
+    made = desired(mesh, "n1", Host(here, broadcasts=frozenset({"192.0.2.255"})))
+    assert made.failures == ()
+    assert [each.remote for each in _of(made.objects, Forward)] == ["192.0.2.3"]
+    assert [each.via for each in _of(made.objects, ReturnRoute)] == ["192.0.2.3"]
+    assert "10.0.0.8" not in _chain(made.objects, "tcp-8080")
 
 
 def test_numbers_fit_the_mark() -> None:

@@ -167,7 +167,7 @@ class Parts:
             fence=LeadFence(membership.leads, self._lead_followed),
             described=membership.described,
             on_described=self._described,
-            data_addr=membership.data_path or given_host(membership.advertise),
+            data_addr=given_host(membership.data_path) or given_host(membership.advertise),
             plane=self._make_plane(membership.node_id) if self._make_plane is not None else None,
         )
         self.running_agent.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -16,6 +17,20 @@ PROTOCOLS = (TCP, UDP)  # SCTP's checksums and many addresses per end are no mat
 # Of one service's tasks, so many are told: the message has 100 kB, a node's rule 3,000 entries. Which ones is
 # spread evenly; that each node gets some of its own is what is to come for more.
 ENDPOINTS_MAX = 3000
+
+IP_MAX_BYTES = 45  # an IPv6 address that ends in an IPv4 one, written in full
+
+
+def is_host_address(text: str) -> bool:
+    """True for an IP address that can be one host's, as any other host writes it: without a scope."""
+    if len(text) > IP_MAX_BYTES or "%" in text:
+        return False
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    is_nowhere = address.is_unspecified or (address.version == 4 and address.packed[0] == 0)
+    return not (is_nowhere or address.is_multicast or text == "255.255.255.255")
 
 
 def bridge_name(vni: int) -> str:

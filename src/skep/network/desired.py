@@ -24,6 +24,7 @@ from skep.model.mesh import (
     MeshPort,
     MeshService,
     bridge_name,
+    is_host_address,
     tunnel_name,
 )
 from skep.network.objects import (
@@ -63,9 +64,10 @@ class Host(Struct, frozen=True):
     """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
     bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
     before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
-    accepted."""
+    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's."""
 
     addresses: frozenset[str] = frozenset()
+    broadcasts: frozenset[str] = frozenset()
     uplinks: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     ports: frozenset[Port] = frozenset()
@@ -127,12 +129,15 @@ def desired(
     own = mesh.nodes.get(node_id, "")
     if network is None:
         return Desired()
+    is_own_usable = _is_usable(own)
     if not is_used(mesh):
         name = bridge_name(network.vni)
-        is_kept = name in host.bridges and _is_ipv4(own)  # an engine's network may be on it for a while yet
-        return Desired((Bridge(name, mac_of(own), MTU),) if is_kept else ())
-    if not _is_ipv4(own):
-        what = f"its address {own} is none of IPv4, which tunnels need" if own else NO_ADDRESS
+        if name not in host.bridges:
+            return Desired()
+        # An engine's network may be on it for a while yet.
+        return Desired((Bridge(name, mac_of(own), MTU),)) if is_own_usable else Desired(is_unknown=True)
+    if not is_own_usable:
+        what = f"its address {own} is none of one host's, of IPv4, which tunnels need" if own else NO_ADDRESS
         return Desired(failures=(what,), is_unknown=True)
     ways = _Ways(mesh, own, host)
     objects: list[Object] = [*_links(network, own, ways), *_ways_to(network, ways)]
@@ -161,9 +166,11 @@ class _Ways:
         self._host = host
         # A host may lose its address for a moment: what stands is not to go for that.
         is_there = own in host.addresses or own in host.tunnels
-        self.has_tunnel = is_there and not ipaddress.IPv4Address(own).is_loopback
-        addresses = {each for each in mesh.nodes.values() if _is_ipv4(each)}
-        self.others = sorted(addresses - {own}) if self.has_tunnel else []
+        self.has_tunnel = is_there and not _is_loopback(own)
+        # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
+        wrong = {own} | host.addresses | host.broadcasts
+        found = {each for each in mesh.nodes.values() if _is_usable(each) and not _is_loopback(each)}
+        self.others = sorted(found - wrong) if self.has_tunnel else []
         everyone = [each for service in mesh.services.values() for each in service.endpoints]
         self.local = [each for each in everyone if mesh.nodes.get(each.node_id) == own]
         others = set(self.others)
@@ -185,7 +192,7 @@ class _Ways:
         nodes = self._mesh.nodes
         if all(nodes[each] == self._own for each in nodes):
             return
-        if ipaddress.IPv4Address(self._own).is_loopback:
+        if _is_loopback(self._own):
             yield (
                 f"its address {self._own} is for this host alone, and other nodes have others: tasks of"
                 " theirs are not reached from here. docker swarm leave, then join with --advertise-addr"
@@ -288,7 +295,7 @@ def _leave(network: MeshNetwork, own: str, host: Host, mesh: Mesh, ways: _Ways) 
     if shy:
         # A task on several networks answers by the one that leads outside, and over UDP with that address.
         rules.append(f"{out} meta l4proto udp ip daddr {_elements(shy)} masquerade")
-    replaced = "masquerade" if ipaddress.IPv4Address(own).is_loopback else f"snat to {own}"
+    replaced = "masquerade" if _is_loopback(own) else f"snat to {own}"
     begun = f"{out} ct status dnat"
     rules.append(f"{begun} fib saddr type local {replaced}")
     rules.append(f"{begun} ip saddr {network.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
@@ -321,9 +328,10 @@ def _elements(texts: Iterable[str]) -> str:
     return "{ " + ", ".join(sorted(texts)) + " }"
 
 
-def _is_ipv4(text: str) -> bool:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
+def _is_usable(text: str) -> bool:
+    """True for an address of IPv4 that can be one host's."""
+    return is_host_address(text) and ":" not in text
+
+
+def _is_loopback(text: str) -> bool:
+    return ipaddress.IPv4Address(text).is_loopback

@@ -45,7 +45,8 @@ _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _TUNNEL = re.compile(f"{TUNNEL_PREFIX}[0-9]+")
 # ENOENT, ESRCH, ENODEV, EOPNOTSUPP (a tunnel whose bridge is gone), EADDRNOTAVAIL; EEXIST
 _GONE, _THERE = (2, 3, 19, 95, 99), (17,)
-_SCOPE_LINK, _MAIN = 253, 254
+_SCOPE_LINK, _MAIN, _LOCAL = 253, 254, 255
+_BROADCAST = 3  # RTN_BROADCAST
 
 
 def make_bridge(name: str, mtu: int) -> None:
@@ -82,6 +83,14 @@ class Netlink:
         return {
             str(_of(each, "IFA_LOCAL") or _of(each, "IFA_ADDRESS")): self._name(each["index"])
             for each in found
+        }
+
+    def broadcasts(self) -> set[str]:
+        """Returns the addresses that mean all hosts of a network of this one's, as the kernel sees it."""
+        return {
+            str(_of(route, "RTA_DST"))
+            for route in self._ip.get_routes(family=socket.AF_INET, table=_LOCAL)
+            if route["type"] == _BROADCAST
         }
 
     def default_devices(self) -> set[str]:

@@ -20,6 +20,7 @@ from skep.model.bounds import (
     NODE_LABELS_MAX_BYTES,
 )
 from skep.model.container import GenericResource
+from skep.model.mesh import is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
@@ -182,11 +183,8 @@ def check_applied(said: messages.MeshApplied) -> None:
 
 def check_data_address(text: str) -> None:
     """Checks where a node says that its tunnels end; an empty text says nothing of it."""
-    try:
-        if text:
-            ipaddress.ip_address(text)
-    except ValueError as error:
-        raise Invalid(f"its data path's address {shown(text)} is none") from error
+    if text and not is_host_address(text):
+        raise Invalid(f"its data path's address {shown(text)} is none of a host")
 
 
 def _check_register(said: messages.Register) -> None:

@@ -215,6 +215,15 @@ def test_one_nodes_bad_address_costs_no_other_node_anything(bad: str) -> None:
     assert "10.0.0.8" not in _chain(made.objects, "tcp-8080")
 
 
+def test_a_bridge_of_an_earlier_skep_is_said_with_what_to_do() -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"))
+    devices = {"192.0.2.1": "eth0", "10.0.0.2": "skb4097"}
+    assert desired(mesh, "n1", _host(devices=devices)).failures == ()
+    (said,) = desired(mesh, "n1", _host(devices={**devices, "10.0.0.2": "br-1234"})).failures
+    assert said.startswith("device br-1234 has address 10.0.0.2 of the mesh's own network 10.0.0.0/24: ")
+    assert "docker node update --availability drain" in said
+
+
 def test_numbers_fit_the_mark() -> None:
     assert RETURNS_MAX < 0xFFFF < OURS_MASK
 

@@ -64,10 +64,12 @@ class Host(Struct, frozen=True):
     """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
     bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
     before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
-    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's."""
+    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
+    `devices` those that addresses are on."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
+    devices: dict[str, str] = {}
     uplinks: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     ports: frozenset[Port] = frozenset()
@@ -154,7 +156,19 @@ def desired(
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
         made = _port_chain(port, ways.usable(service), node_id)
         objects += [made, PortJump(protocol, published, made.name)]
-    return Desired(tuple(objects), tuple(ways.failures()))
+    return Desired(tuple(objects), (*ways.failures(), *_beside(network, host)))
+
+
+def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:
+    """Yields who else has the mesh's addresses here: what is on his device is not on the mesh's bridge."""
+    subnet = ipaddress.IPv4Network(network.subnet)
+    for address, device in sorted(host.devices.items()):
+        if device != bridge_name(network.vni) and ipaddress.IPv4Address(address) in subnet:
+            yield (
+                f"device {device} has address {address} of the mesh's own network {subnet}: tasks there are"
+                " not reached by published ports. If it is a bridge that an earlier skep had the engine make:"
+                " docker node update --availability drain, and active when its tasks are gone"
+            )
 
 
 class _Ways:

@@ -126,6 +126,7 @@ class DataPlane:
         return replace(
             self._host,
             addresses=frozenset(addresses),
+            devices=addresses,
             broadcasts=frozenset(netlink.broadcasts()),
             uplinks=frozenset(uplinks),
             accept_in=iptables.accept_in(),

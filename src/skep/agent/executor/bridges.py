@@ -34,6 +34,7 @@ log = structlog.get_logger()
 LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
 MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
+BRIDGE_OPTION = "com.docker.network.bridge.name"
 _SINGLE = "single containers"  # who holds a bridge, beside tasks
 LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
@@ -147,6 +148,11 @@ class Bridges:
         lock = self._locks.setdefault(network.id, asyncio.Lock())
         async with lock:
             copies = await self.listed(network.id)
+            if copies and not _is_on_its_bridge(copies[0], network):
+                # An earlier skep had it made: it goes as soon as nobody is on it, and until then the mesh
+                # says what is to be done (`network.desired`).
+                await self._remove_copy(copies[0])
+                copies = await self.listed(network.id)
             if not copies:
                 await self._create(network, gateway)
                 copies = await self.listed(network.id)
@@ -247,6 +253,11 @@ def endpoint_on(copy: Json, inspected: Json | None) -> Json:
     return networks.get(copy["Name"]) or {}
 
 
+def _is_on_its_bridge(copy: Json, network: TaskNetwork) -> bool:
+    """True where the engine's network uses the bridge that it is to use, or may have any."""
+    return not network.bridge or (copy.get("Options") or {}).get(BRIDGE_OPTION) == network.bridge
+
+
 def _is_nodes_own(network: TaskNetwork) -> bool:
     """True for what every engine has anyway."""
     return network.driver in ("host", "bridge") and not network.config_from
@@ -260,7 +271,7 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
         return body
     options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
     if network.bridge:  # the mesh's: made by whoever needs it first, and looked after by `agent.networking`
-        options["com.docker.network.bridge.name"] = network.bridge
+        options[BRIDGE_OPTION] = network.bridge
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
     pool = {"Subnet": subnet, "Gateway": gateway.partition("/")[0]}
     ipam = {"Driver": "default", "Config": [pool]}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from msgspec.structs import replace
 
+from skep.manager.dispatcher import networks
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.mesh import mesh_network, mesh_service
+from skep.manager.dispatcher.mesh_frames import SERVICES_MAX_BYTES, parts
 from skep.manager.dispatcher.networks import BATCH_S, MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.model.container import PortConfig
-from skep.model.mesh import ENDPOINTS_MAX, Mesh, MeshEndpoint, MeshNetwork, MeshPort
+from skep.model.mesh import ENDPOINTS_MAX, Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.model.node import NodeDescription, NodeStatus
 from skep.model.service import Endpoint, Service
@@ -288,3 +291,85 @@ async def test_what_a_node_cannot_do_is_kept_until_it_says_otherwise() -> None:
     assert swarm.failed == {"a": ["port 80 is taken"]}
     swarm.come("a")
     assert swarm.failed == {"a": []}
+
+
+async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks, "AGAIN_S", 0.1)
+    view = _view("a", "b")
+    _published(view)
+    swarm = Swarm(view)
+    line = swarm.come("a")
+    send = swarm.sessions.broadcast_frame
+
+    def broken(frame: bytes, feature: str) -> int:
+        monkeypatch.setattr(swarm.sessions, "broadcast_frame", send)
+        raise RuntimeError
+
+    monkeypatch.setattr(swarm.sessions, "broadcast_frame", broken)
+    leaving = replace(_task(view, "t1", "b", 1), desired_state=SHUTDOWN)
+    view.put_task(leaving)
+    swarm.mesh.publish({"a": ([leaving], [])})
+    assert line.mesh.services["s"].endpoints == ()
+    await asyncio.sleep(0.2)
+    assert len(line.mesh.services["s"].endpoints) == 1
+    assert "b" in line.mesh.nodes
+    monkeypatch.setattr(swarm.mesh, "_concerns", None)
+    swarm.mesh.publish({"a": ([leaving], [])})
+
+
+def test_a_message_has_no_more_than_a_line_takes() -> None:
+    endpoints = tuple(MeshEndpoint(f"10.100.{n >> 8}.{n & 255}", f"{n:025}") for n in range(ENDPOINTS_MAX))
+    ports = tuple(MeshPort("tcp", port, 8080) for port in range(10_000, 10_100))
+    services = [MeshService(f"{n:025}", '"' * 63, ports, endpoints) for n in range(130)]
+    whole = MeshTold(True, None, [("a", "192.0.2.1")], services=services, gone_services=["s"])
+    cut = list(parts(whole))
+    assert max(len(messages.encode(each)) for each in cut) <= SERVICES_MAX_BYTES + 1000
+    assert [each.more for each in cut] == [True] * (len(cut) - 1) + [False]
+    assert [service for each in cut for service in each.services] == services
+    assert replace(cut[0], services=services, more=False) == whole
+    assert list(parts(MeshTold(gone_nodes=["a"]))) == [MeshTold(gone_nodes=["a"])]
+
+
+async def test_while_nobody_listens_nothing_is_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = _view("a", "b")
+    _published(view)
+    task = _task(view, "t1", "b", 1)
+    made: list[str] = []
+
+    def counted(view: View, service_id: str, network_id: str) -> MeshService | None:
+        made.append(service_id)
+        return mesh_service(view, service_id, network_id)
+
+    monkeypatch.setattr(networks, "mesh_service", counted)
+    swarm = Swarm(view)
+    swarm.come("a", "logs")
+    swarm.mesh.reported(task, TaskStatus(RUNNING, 1.0))
+    await swarm.settle()
+    assert made == []
+    line = swarm.come("b")
+    assert len(line.mesh.services["s"].endpoints) == 1
+    assert made == ["s"]
+
+
+async def test_a_service_of_many_tasks_takes_a_part_of_the_managers_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = _view("a")
+    _published(view)
+    task = _task(view, "t1", "a", 1)
+    swarm = Swarm(view)
+    swarm.come("a")
+    made: list[None] = []
+
+    def slow(view: View, service_id: str, network_id: str) -> MeshService:
+        time.sleep(0.05)
+        made.append(None)
+        return MeshService(service_id, f"{len(made)}", ())
+
+    monkeypatch.setattr(networks, "mesh_service", slow)
+    for _ in range(60):
+        swarm.mesh.reported(task, TaskStatus(RUNNING, 1.0))
+        await asyncio.sleep(0.01)
+    assert 0 < len(made) <= 4  # in 0.6 s; ten are fifty milliseconds apart

@@ -97,6 +97,18 @@ async def test_what_is_told_is_programmed() -> None:
     await node.networking.close()
 
 
+async def test_what_is_told_in_parts_is_done_as_a_whole() -> None:
+    node = Node()
+    other = MeshService("t", "db", ())
+    node.hears(MeshTold(True, NETWORK, services=[WEB], more=True))
+    await node.settle()
+    assert node.kernel.seen == []
+    node.hears(MeshTold(services=[other]))
+    await node.settle()
+    assert [mesh.services for mesh, _ in node.kernel.seen] == [{"s": WEB, "t": other}]
+    await node.networking.close()
+
+
 async def test_it_looks_again_by_itself(monkeypatch: Any) -> None:
     monkeypatch.setattr(networking, "LOOK_S", 0.05)
     node = Node()

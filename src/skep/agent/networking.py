@@ -47,6 +47,7 @@ class Networking:
         self._plane = plane
         self._mesh = Mesh()
         self._is_told = False  # a manager has said all
+        self._has_more = False  # … or is about to
         self._news = asyncio.Event()
         self._failures: list[str] = []  # as they were said last in this session
         self._logged: list[str] = []
@@ -79,6 +80,7 @@ class Networking:
         before = Mesh() if said.complete else self._mesh
         self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
         self._is_told = self._is_told or said.complete
+        self._has_more = said.more
         self._news.set()
 
     def _forget_said(self) -> None:
@@ -91,7 +93,7 @@ class Networking:
             # Of a bridge that was made for a task that never came, nobody told.
             look = look or not self._news.is_set() or not self._mesh.services
             self._news.clear()
-            if not self._is_told:
+            if not self._is_told or self._has_more:
                 continue
             look = not await self._apply(look)
 

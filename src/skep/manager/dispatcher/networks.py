@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import structlog
-from msgspec.structs import replace
 
 from skep.model.mesh import MeshNetwork, MeshService
 from skep.model.states import RUNNING
@@ -22,6 +21,7 @@ from skep.rpc.messages import MESH, MeshTold
 from skep.store.view import View
 
 from .mesh import is_published, mesh_network, mesh_service, node_address
+from .mesh_frames import parts
 from .sessions import Sessions
 
 log = structlog.get_logger()
@@ -29,7 +29,10 @@ log = structlog.get_logger()
 BATCH_S = 0.05  # as statuses: a burst of starts is one message, nobody sees the delay
 # What all nodes are told may take a tenth of a fast line: a service of 3,000 tasks is 120 kB for each node.
 BYTES_PER_S = 20 << 20
-SERVICES_PER_FRAME = 100  # of 130 kB at the very most each, and a frame has 16 MB
+# A service whose tasks come and go costs as many as it has, each time: so much of the manager's time at most.
+# Who is about to end is told a second later, and all nodes have to hear of it before.
+SHARE, PAUSE_MAX_S = 0.2, 0.4
+AGAIN_S = 5.0  # before what could not be told, for an error of ours, is told again
 
 Failed = Callable[[str, list[str]], None]  # (node id, what is not so there)
 
@@ -49,9 +52,13 @@ class MeshDispatcher:
         self._moved: set[str] = set()  # nodes of which those do not know yet where they are
         self._gone: set[str] = set()
         self._dirty: set[str] = set()
+        self._untold: set[str] = set()  # services that are others since they were told last
+        self._untold_network: MeshNetwork | None = None
+        self._came: set[str] = set()  # nodes that have tasks in the mesh since then
+        self._listeners: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0  # loop time: what was told last is on its way by then
-        sessions.on_end(self._informed.discard)
+        sessions.on_end(self._ended)
 
     def begin(self) -> None:
         """A leader has read everything: what it tells to the first node is all."""
@@ -78,24 +85,34 @@ class MeshDispatcher:
                 self._later()
         if not self._sessions.understands(node_id, MESH):
             return
+        if not self._listeners:
+            self._settle_all()
+        self._listeners.add(node_id)
         known = {*self._hosts, node_id} if self._services else {node_id}
         nodes, services = self._located(known), list(self._services.values())
         # Where not all can be read from the store, what the node has besides is not to go.
         is_whole = not self._view.quarantine
-        first = services[:SERVICES_PER_FRAME]
-        told = MeshTold(is_whole, self._network, nodes, services=first, lead=self._lead)
-        self._sessions.send(node_id, told)
-        for start in range(SERVICES_PER_FRAME, len(services), SERVICES_PER_FRAME):
-            part = services[start : start + SERVICES_PER_FRAME]
-            self._sessions.send(node_id, MeshTold(services=part, lead=self._lead))
+        for told in parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead)):
+            self._sessions.send(node_id, told)
         if node_id in self._hosts:
             self._inform(node_id)
+
+    def _ended(self, node_id: str) -> None:
+        self._informed.discard(node_id)
+        self._listeners.discard(node_id)
 
     def applied(self, node_id: str, said: messages.MeshApplied) -> None:
         self._failed(node_id, said.failures)
 
     def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
-        """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped)."""
+        """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped). They are
+        told of their tasks whatever happens here."""
+        try:
+            self._publish(changed)
+        except Exception:
+            log.exception("mesh.publish_failed")
+
+    def _publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
         is_urgent = False
         for put, dropped in changed.values():
             for task in (*put, *dropped):
@@ -148,31 +165,55 @@ class MeshDispatcher:
 
     def _flush(self) -> None:
         self.stop()
+        if not self._listeners:
+            return  # it costs nothing before somebody wants to know
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        try:
+            self._tell_news()
+            pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
+            self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
+        except Exception:
+            log.exception("mesh.not_told")
+            self._not_before = loop.time() + AGAIN_S
+            self._later()
+
+    def _settle_all(self) -> None:
+        """Takes all that has changed as it is now."""
         dirty, self._dirty = self._dirty, set()
         network = mesh_network(self._view)
-        news, self._network = network if network != self._network else None, network
-        if news is not None:
+        if network != self._network:
+            self._network = self._untold_network = network
             dirty.update(self._services)
         before = set(self._hosts)
-        changed = [each for each in sorted(dirty) if self._is_news(each)]
-        came = set(self._hosts) - before
-        located = self._located(came | (self._moved & set(self._hosts)))
-        services = [self._services[each] for each in changed if each in self._services]
-        gone = [each for each in changed if each not in self._services]
-        parts = range(0, max(1, len(services)), SERVICES_PER_FRAME)
-        for start in parts:
-            part = services[start : start + SERVICES_PER_FRAME]
-            told = MeshTold(services=part, lead=self._lead)
-            if start == 0:
-                told = replace(
-                    told, network=news, nodes=located, gone_nodes=sorted(self._gone), gone_services=gone
-                )
-            if told != MeshTold(lead=self._lead):
-                self._broadcast(told)
-        moved, self._moved, self._gone = self._moved, set(), set()
-        if moved:
-            self._tell_informed(MeshTold(nodes=self._located(moved), lead=self._lead))
-        for node_id in sorted(came):
+        self._untold.update(each for each in sorted(dirty) if self._is_news(each))
+        self._came |= set(self._hosts) - before
+        if not self._listeners:
+            self._forget_untold()
+
+    def _forget_untold(self) -> None:
+        """What is told from now on is what changes from now on."""
+        self._untold, self._untold_network = set(), None
+        self._came, self._moved, self._gone = set(), set(), set()
+
+    def _tell_news(self) -> None:
+        self._settle_all()
+        told = MeshTold(
+            network=self._untold_network,
+            nodes=self._located(self._came | (self._moved & set(self._hosts))),
+            gone_nodes=sorted(self._gone),
+            services=[self._services[each] for each in sorted(self._untold) if each in self._services],
+            gone_services=[each for each in sorted(self._untold) if each not in self._services],
+            lead=self._lead,
+        )
+        if told != MeshTold(lead=self._lead):
+            for part in parts(told):
+                self._broadcast(part)
+        if self._moved:
+            self._tell_informed(MeshTold(nodes=self._located(self._moved), lead=self._lead))
+        came = sorted(self._came)
+        self._forget_untold()
+        for node_id in came:
             self._inform(node_id)
 
     def _is_news(self, service_id: str) -> bool:
@@ -212,7 +253,8 @@ class MeshDispatcher:
     def _broadcast(self, told: MeshTold) -> None:
         frame = messages.encode(told)
         count = self._sessions.broadcast_frame(frame, MESH)
-        self._not_before = asyncio.get_running_loop().time() + count * len(frame) / BYTES_PER_S
+        now = asyncio.get_running_loop().time()
+        self._not_before = max(self._not_before, now) + count * len(frame) / BYTES_PER_S
 
     def _located(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
         found = ((each, self._addresses.get(each) or node_address(self._view, each)) for each in node_ids)

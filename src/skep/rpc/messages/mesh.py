@@ -13,7 +13,7 @@ MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshAp
 class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     """What is new. `complete`: there is nothing else. `nodes` are addresses of tunnels by node id: of the
     node itself, of those that have tasks in the mesh, and, for who has some, of all. A service comes
-    whole."""
+    whole. `more`: the next message belongs to it, and nothing is done before."""
 
     complete: bool = False
     network: MeshNetwork | None = None  # None: as before
@@ -22,6 +22,7 @@ class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     services: list[MeshService] = []
     gone_services: list[str] = []
     lead: Lead | None = None
+    more: bool = False
 
 
 class MeshApplied(Struct, frozen=True, tag="mesh-applied"):

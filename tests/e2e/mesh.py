@@ -23,8 +23,8 @@ PORT = 2377
 class MeshHost(Host):
     """A daemon, and its engine, in a network namespace."""
 
-    def __init__(self, directory: Path, name: str, address: str, lan: Namespace) -> None:
-        self.space = Namespace(f"e{name}")
+    def __init__(self, directory: Path, name: str, address: str, lan: Namespace, space: Namespace) -> None:
+        self.space = space
         self.space.cable(lan, "lan", "eth0", f"{address}/24")
         self.space.run("ip", "route", "add", "default", "via", "10.215.0.254")
         self.address = address
@@ -58,22 +58,28 @@ class MeshSwarm:
     """`m` leads, `w0` and `w1` work; `m` may, too."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.spaces: list[Namespace] = []
-        lan = Namespace("elan")
-        self.spaces.append(lan)
+        self.hosts: list[MeshHost] = []
+
+    def _kept(self, name: str) -> Namespace:
+        made = Namespace(name)
+        self.spaces.append(made)
+        return made
+
+    def _make(self) -> None:
+        lan = self._kept("elan")
         ip("-n", lan.name, "link", "add", "lan", "type", "bridge")
         ip("-n", lan.name, "link", "set", "lan", "up")
-        self.client = Namespace("eout")
-        self.spaces.append(self.client)
+        self.client = self._kept("eout")
         self.client.cable(lan, "lan", "eth0", f"{CLIENT}/24")
-        self.hosts: list[MeshHost] = []
         for number, name in enumerate(("m", "w0", "w1"), 1):
-            host = MeshHost(directory, name, f"10.215.0.{number}", lan)
-            self.spaces.append(host.space)
-            self.hosts.append(host)
+            space = self._kept(f"e{name}")
+            self.hosts.append(MeshHost(self._directory, name, f"10.215.0.{number}", lan, space))
         self.manager, *self.workers = self.hosts
 
     def start(self) -> MeshSwarm:
+        self._make()
         for host in self.hosts:
             host.start_engine()
             mesh_image_into(str(host.engine_socket))

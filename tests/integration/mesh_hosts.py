@@ -92,13 +92,15 @@ class Namespace:
 
 
 class MeshHost(Namespace):
-    def __init__(self, name: str, address: str, lan: Namespace) -> None:
+    def __init__(self, name: str, address: str) -> None:
         super().__init__(name)
         self.node_id = name
         self.address = address
-        self.cable(lan, "lan", "eth0", f"{address}/24")
-        self.run("ip", "route", "add", "default", "via", "10.214.0.254")
         self._process: subprocess.Popen[str] | None = None
+
+    def start(self, lan: Namespace) -> None:
+        self.cable(lan, "lan", "eth0", f"{self.address}/24")
+        self.run("ip", "route", "add", "default", "via", "10.214.0.254")
 
     def fellow(self) -> MeshHost:
         """Returns another daemon's data plane on this host."""
@@ -142,23 +144,29 @@ class Task(Namespace):
         self.host = host
         self.address = address
         self.is_alone = not second
+        self.second = second
+        self.server: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        host, second = self.host, self.second
         gateway = "10.0.0.25" + host.node_id[-1]
         if gateway not in host.run("ip", "addr", "show", BRIDGE):  # as an engine does
             host.run("ip", "addr", "add", f"{gateway}/24", "dev", BRIDGE)
             leaving = ("POSTROUTING", "-s", "10.0.0.0/24", "!", "-o", BRIDGE, "-j", "MASQUERADE")
             host.run("iptables", "-w", "-t", "nat", "-A", *leaving)
-        self.cable(host, BRIDGE, "eth0", f"{address}/24")
+        self.cable(host, BRIDGE, "eth0", f"{self.address}/24")
         if second:
             host.run("ip", "link", "add", "br-user", "type", "bridge")
             host.run("ip", "addr", "add", "172.30.0.1/24", "dev", "br-user")
             host.run("ip", "link", "set", "br-user", "up")
             self.cable(host, "br-user", "eth1", f"{second}/24")
         self.run("ip", "route", "add", "default", "via", "172.30.0.1" if second else gateway)
-        self.server = self.serve(name, 80)
+        self.server = self.serve(self.name.removeprefix(PREFIX), 80)
 
     def end(self) -> None:
-        self.server.kill()
-        self.server.wait(5)
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait(5)
 
 
 class Lan:
@@ -174,9 +182,10 @@ class Lan:
         ip("-n", lan.name, "link", "add", "lan", "type", "bridge")
         ip("-n", lan.name, "link", "set", "lan", "up")
         for number in (1, 2, 3):
-            host = MeshHost(f"h{number}", f"10.214.0.{number}", lan)
+            host = MeshHost(f"h{number}", f"10.214.0.{number}")
             self.hosts.append(host)
             self._kept(host)
+            host.start(lan)
         self.client = self._kept(Namespace("out"))
         self.client.cable(lan, "lan", "eth0", f"{CLIENT}/24")
         return self
@@ -192,6 +201,7 @@ class Lan:
         made = Task(host, name, address, second)
         self._kept(made)
         self.tasks.append(made)
+        made.start()
         return made
 
     def mesh(self, *tasks: Task, ports: tuple[MeshPort, ...] = (), leaving: tuple[Task, ...] = ()) -> Mesh:

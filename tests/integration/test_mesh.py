@@ -97,6 +97,36 @@ def test_the_engines_rules_do_not_drop_it(lan: Lan) -> None:
     assert lan.client.ask(user.address, 8080) == ["error TimeoutError"]
 
 
+FIREWALL = """
+from skep.network.nftables import Nftables
+Nftables().run("add table inet fw")
+Nftables().run("add chain inet fw forward { type filter hook forward priority 0; policy drop; }")
+"""
+RULE = "from skep.network.nftables import Nftables; Nftables().run('add rule inet fw forward %s')"
+
+
+def test_a_firewall_of_the_hosts_is_said_with_the_rule_that_it_lacks(lan: Lan) -> None:
+    lan.serving()
+    host, mesh = lan.hosts[2], lan.mesh(*lan.tasks)
+    host.run(sys.executable, "-c", FIREWALL)
+    assert lan.client.ask(host.address, 8080) == ["error TimeoutError"]
+    (said,) = host.told(mesh)["failures"]
+    assert "table inet fw drops what is forwarded" in said
+    host.run(sys.executable, "-c", RULE % said.rpartition(": ")[2])
+    assert host.told(mesh)["failures"] == []
+    lan.assert_all_answer()
+
+
+@pytest.mark.parametrize("bad", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "10.214.0.255", "10.0.0.251"])
+def test_another_nodes_wrong_address_is_no_matter(lan: Lan, bad: str) -> None:
+    """Also not the address that a bridge of this host's has, too."""
+    lan.serving()
+    mesh = lan.mesh(*lan.tasks)
+    for told in lan.tell(msgspec.structs.replace(mesh, nodes={**mesh.nodes, "bad": bad})):
+        assert told["failures"] == []
+    lan.assert_all_answer()
+
+
 def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:
     """Its packets have the MAC address of another node's bridge: only for the mesh's tasks does that count."""
     lan.serving()

@@ -35,7 +35,7 @@ from skep.network.objects import (
     Table,
     Tunnel,
 )
-from skep.network.ruleset import found, transaction
+from skep.network.ruleset import dropping, found, transaction
 from skep.runtime.errors import Corrupt
 
 NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
@@ -318,6 +318,31 @@ def test_a_listing_shows_what_was_made() -> None:
     there = list(found(json.dumps({"nftables": entries})))
     assert not diff(rules, there)
     assert diff(rules, there[:-2]).puts
+
+
+def test_a_firewall_that_drops_what_is_forwarded_is_said() -> None:
+    chains = [
+        {
+            "family": "ip",
+            "table": "filter",
+            "name": "FORWARD",
+            "hook": "forward",
+            "policy": "drop",
+        },  # iptables'
+        {"family": "ip6", "table": "f6", "name": "forward", "hook": "forward", "policy": "drop"},
+        {"family": "inet", "table": "open", "name": "forward", "hook": "forward", "policy": "accept"},
+        {"family": "inet", "table": "fw", "name": "input", "hook": "input", "policy": "drop"},
+        {"family": "inet", "table": "fw", "name": "other"},
+        {"family": "inet", "table": "shut", "name": "forward", "hook": "forward", "policy": "drop"},
+    ]
+    assert dropping(json.dumps({"nftables": [{"metainfo": {}}, *({"chain": c} for c in chains)]})) == [
+        "inet shut"
+    ]
+    with pytest.raises(Corrupt):
+        dropping('{"nftables": [{"chain": {"hook": "forward", "policy": "drop"}}]}')
+    (said,) = desired(_mesh(), "n1", _host(firewalls=("inet shut",))).failures
+    assert said.startswith("the nftables table inet shut drops what is forwarded")
+    assert said.endswith("ct mark and 0xff000000 == 0x5a000000 accept")
 
 
 @pytest.mark.parametrize(

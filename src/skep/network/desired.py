@@ -65,11 +65,12 @@ class Host(Struct, frozen=True):
     bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
     before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
     accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
-    `devices` those that addresses are on."""
+    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
     devices: dict[str, str] = {}
+    firewalls: tuple[str, ...] = ()
     uplinks: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     ports: frozenset[Port] = frozenset()
@@ -156,7 +157,16 @@ def desired(
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
         made = _port_chain(port, ways.usable(service), node_id)
         objects += [made, PortJump(protocol, published, made.name)]
-    return Desired(tuple(objects), (*ways.failures(), *_beside(network, host)))
+    return Desired(tuple(objects), (*ways.failures(), *_beside(network, host), *_dropped(host)))
+
+
+def _dropped(host: Host) -> Iterable[str]:
+    """Yields which firewall drops the mesh's packets: another table's verdict cannot keep it from that."""
+    for table in host.firewalls:
+        yield (
+            f"the nftables table {table} drops what is forwarded, and has no rule for the routing mesh:"
+            f" published ports do not answer here. Add to its forward chain: {FLOW} accept"
+        )
 
 
 def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:

@@ -6,22 +6,22 @@ done to it meanwhile, by whomever, the next look finds. Between looks a change c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import UDP, Mesh
+from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh
 from skep.network import iptables
 from skep.network.conntrack import forget_tasks, forget_udp
-from skep.network.desired import Desired, Host, desired, is_used, ports_of
+from skep.network.desired import OURS, Desired, Host, desired, is_used, ports_of
 from skep.network.diff import Changes, after, diff
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table
 from skep.network.ports import HeldPorts
-from skep.network.ruleset import LIST, found, transaction
+from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, transaction
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
@@ -65,7 +65,7 @@ class DataPlane:
         refused = self._held.hold(ports)
         with Netlink() as netlink:
             if look or self._known is None:
-                self._host = self._see_host(netlink, mesh)
+                self._host = self._see_host(netlink, nftables, mesh)
             host = self._host = self._see_devices(netlink)
             wanted = desired(mesh, self._node_id, host, refused, {})
             if wanted.is_unknown:
@@ -119,7 +119,7 @@ class DataPlane:
         self._turn.give_back()
         self._known = None
 
-    def _see_host(self, netlink: Netlink, mesh: Mesh) -> Host:
+    def _see_host(self, netlink: Netlink, nftables: Nftables, mesh: Mesh) -> Host:
         addresses = netlink.addresses()
         own = addresses.get(mesh.nodes.get(self._node_id, ""), "")
         uplinks = {*netlink.default_devices(), own} - {""}
@@ -130,6 +130,7 @@ class DataPlane:
             broadcasts=frozenset(netlink.broadcasts()),
             uplinks=frozenset(uplinks),
             accept_in=iptables.accept_in(),
+            firewalls=tuple(_firewalls(nftables)) if is_used(mesh) else (),
         )
 
     def _see_devices(self, netlink: Netlink) -> Host:
@@ -196,6 +197,17 @@ class DataPlane:
         before, self._tasks = self._tasks, now
         if before - now:
             forget_tasks(before - now)
+
+
+def _firewalls(nftables: Nftables) -> Iterator[str]:
+    """Yields others' tables that drop what is forwarded and know nothing of the mesh."""
+    for table in dropping(nftables.list(LIST_CHAINS) or EMPTY):
+        try:
+            listing = nftables.list(f"list table {table}") or ""
+        except Unavailable:
+            continue  # of a newer nft, which this library cannot read
+        if str(OURS) not in listing and BRIDGE_PREFIX not in listing:
+            yield table
 
 
 def _try(

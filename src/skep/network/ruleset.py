@@ -17,6 +17,8 @@ from skep.network.objects import PORTS, TABLE, Chain, Object, PortJump, Table
 from skep.runtime.errors import Corrupt
 
 LIST = f"list table ip {TABLE}"
+LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
+_IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
 
 
 def transaction(changes: Changes) -> str:
@@ -73,6 +75,22 @@ def found(listing: str) -> Iterable[Object]:
         return [Table(), *_chains(entries), *_jumps(entries)]
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
+
+
+def dropping(listing: str) -> list[str]:
+    """Returns others' tables, as `inet filter`, of a JSON listing of all chains, that drop what is forwarded
+    unless a rule of theirs accepts it. Errors: `Corrupt`."""
+    try:
+        chains = [entry["chain"] for entry in msgspec.json.decode(listing)["nftables"] if "chain" in entry]
+        names = {
+            (str(each["family"]), str(each["table"]))
+            for each in chains
+            if each.get("hook") == "forward" and each.get("policy") == "drop"
+        }
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+        raise Corrupt(f"what nftables lists of chains cannot be understood: {error!r}") from error
+    of_ipv4 = {each for each in names if each[0] in ("ip", "inet")} - {_IPTABLES}
+    return [" ".join(each) for each in sorted(of_ipv4)]
 
 
 def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:

@@ -11,7 +11,7 @@ import pytest
 
 from skep.agent import networking
 from skep.agent.executor.port import Action
-from skep.agent.networking import LEAVE_S, Networking
+from skep.agent.networking import LEAVE_S, LOOK_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
@@ -168,6 +168,22 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard() -> None:
     assert [(action, context.task.id) for action, context in hands.begun] == [(Action.STOP, "other")]
     await asyncio.sleep(LEAVE_S + 0.1)
     assert [(action, context.task.id) for action, context in hands.begun][1:] == [(Action.STOP, "web")]
+    await node.networking.close()
+
+
+async def test_what_fails_for_long_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networking, "AGAIN_S", 1.0)
+    assert [networking.again_s(n) for n in (1, 2, 3, 4, 5, 9999)] == [1.0, 2.0, 4.0, 8.0, LOOK_S, LOOK_S]
+    monkeypatch.setattr(networking, "AGAIN_S", 0.05)
+    node = Node()
+    node.kernel.answer = lambda: Applied(("for ever",))
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await asyncio.sleep(1)
+    assert 2 <= len(node.kernel.seen) <= 6  # 0, 0.05, 0.15, 0.35, 0.75
+    node.kernel.answer = Applied
+    node.hears(MeshTold(services=[WEB]))
+    await node.settle()
+    assert node.said[-1].failures == []
     await node.networking.close()
 
 

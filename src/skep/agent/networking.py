@@ -23,9 +23,9 @@ from skep.runtime.works import in_thread, lasting
 log = structlog.get_logger()
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
-AGAIN_S = (
-    1.0  # before what failed is tried again, and said: it may have been a moment's clash with the engine
-)
+# Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
+# long each time after that, until it is a look as any other.
+AGAIN_S = 1.0
 # From when a task's node hears that it is to end until it is told: all nodes hear of it in the same moment,
 # and have it out of their rules in a twentieth of a second; hosts that have much to do, in half of one.
 LEAVE_S = 1.0
@@ -51,7 +51,7 @@ class Networking:
         self._news = asyncio.Event()
         self._failures: list[str] = []  # as they were said last in this session
         self._logged: list[str] = []
-        self._has_failed = False
+        self._failed_count = 0  # in a row
         self._work: asyncio.Task[None] | None = None
         session.on(messages.Registered, lambda said: self._forget_said())
         session.on(messages.MeshTold, self._told, messages.MESH)
@@ -100,8 +100,10 @@ class Networking:
     async def _wait(self) -> None:
         """Waits for what is told, or until it is time to look. A node that has nothing need not look."""
         wait_s = LOOK_S if self._is_told and self._mesh.services else None
+        if self._failed_count:
+            wait_s = again_s(self._failed_count)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN_S if self._has_failed else wait_s):
+            async with asyncio.timeout(wait_s):
                 await self._news.wait()
 
     async def _apply(self, look: bool) -> bool:
@@ -111,8 +113,8 @@ class Networking:
             failures = list(applied.failures)
         except SkepError as error:
             failures = [str(error)]
-        was_so, self._has_failed = self._has_failed, bool(failures)
-        if was_so or not failures:
+        self._failed_count = self._failed_count + 1 if failures else 0
+        if self._failed_count != 1:
             self._say(failures)
         return not failures
 
@@ -134,6 +136,11 @@ class Networking:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
+
+
+def again_s(failed_count: int) -> float:
+    """Returns how long to wait after so many failures in a row."""
+    return min(AGAIN_S * 2.0 ** min(failed_count - 1, 10), LOOK_S)
 
 
 def _cut(text: str) -> str:

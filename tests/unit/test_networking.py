@@ -187,6 +187,23 @@ async def test_what_fails_for_long_is_tried_ever_less_often(monkeypatch: pytest.
     await node.networking.close()
 
 
+async def test_what_nobody_thought_of_is_said_too() -> None:
+    node = Node()
+
+    def fails() -> Applied:
+        raise KeyError("skb4097")
+
+    node.kernel.answer = fails
+    node.kernel.clear = fails  # type: ignore[method-assign,assignment]
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await asyncio.sleep(0.5)
+    (said,) = node.said[0].failures
+    assert "nobody thought of" in said
+    assert "KeyError('skb4097')" in said
+    (left,) = await node.networking.clear()
+    assert "KeyError('skb4097')" in left
+
+
 async def test_what_fails_once_is_tried_again_and_not_said() -> None:
     node = Node()
     answers = iter([Applied(("a moment's clash",))])

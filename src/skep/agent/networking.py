@@ -67,7 +67,10 @@ class Networking:
     async def clear(self) -> list[str]:
         """Takes all of it away: the swarm is over for this node. Returns what is still there, for people."""
         await self._end()
-        return list(await in_thread(self._plane.clear))
+        try:
+            return list(await in_thread(self._plane.clear))
+        except Exception as error:
+            return [_said(error)]
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
@@ -111,8 +114,8 @@ class Networking:
         try:
             applied = await in_thread(self._plane.apply, self._mesh, look)
             failures = list(applied.failures)
-        except SkepError as error:
-            failures = [str(error)]
+        except Exception as error:
+            failures = [_said(error)]
         self._failed_count = self._failed_count + 1 if failures else 0
         if self._failed_count != 1:
             self._say(failures)
@@ -141,6 +144,14 @@ class Networking:
 def again_s(failed_count: int) -> float:
     """Returns how long to wait after so many failures in a row."""
     return min(AGAIN_S * 2.0 ** min(failed_count - 1, 10), LOOK_S)
+
+
+def _said(error: Exception) -> str:
+    """Returns what went wrong, for people; one that nobody thought of has its traceback in the log."""
+    if isinstance(error, SkepError):
+        return str(error)
+    log.error("mesh.error", exc_info=error)
+    return f"the routing mesh failed in a way that nobody thought of (skepd's log has more): {error!r}"
 
 
 def _cut(text: str) -> str:

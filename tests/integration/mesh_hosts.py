@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
+from skep.network import turn
 
 PREFIX = f"{os.environ.get('SKEP_TEST_NETNS', f'skt{os.getpid() % 100000}')}x"
 NETWORK = MeshNetwork("net1", "10.0.0.0/24", 4097, 4789)
@@ -88,6 +89,8 @@ class Namespace:
         return server
 
     def remove(self) -> None:
+        inode = Path(f"/var/run/netns/{self.name}").stat().st_ino
+        (turn.DIRECTORY / str(inode)).unlink(missing_ok=True)  # of daemons that were killed
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
 
 

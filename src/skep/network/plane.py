@@ -52,11 +52,11 @@ class DataPlane:
     def apply(self, mesh: Mesh, look: bool = True) -> Applied:
         """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known."""
         ports = ports_of(mesh)
-        others = self._turn.take(mesh.network.id if mesh.network is not None else "")
-        if others is not None:
-            self._held.close()
-            return Applied((others,) if others and ports else ())
         try:
+            others = self._turn.take(mesh.network.id if mesh.network is not None else "")
+            if others is not None:
+                self._held.close()
+                return Applied((others,) if others and ports else ())
             nftables = self._nftables = self._nftables or Nftables()
         except Unavailable:
             if ports:
@@ -95,9 +95,8 @@ class DataPlane:
         not want: nothing is touched then. A bridge that containers are on stays with them."""
         failures: tuple[str, ...] = ()
         try:
-            if self._turn.take("") is None:
-                with Netlink() as netlink:
-                    failures = self._clear(netlink)
+            with Netlink() as netlink:
+                failures = self._clear(netlink)
         except SkepError as error:
             failures = (str(error),)
         self.close()
@@ -105,6 +104,8 @@ class DataPlane:
 
     def _clear(self, netlink: Netlink) -> tuple[str, ...]:
         try:
+            if self._turn.take("") is not None:
+                return ()
             nftables = self._nftables = self._nftables or Nftables()
             there = self._look(netlink, Desired())
         except Unavailable:

@@ -39,6 +39,17 @@ def test_leaving_takes_all_of_it_away(lan: Lan) -> None:
     assert len(set(lan.client.ask(lan.hosts[0].address, 8080, 2))) == 2
 
 
+def test_what_others_have_with_the_same_number_stays(lan: Lan) -> None:
+    lan.serving()
+    host = lan.hosts[2]
+    host.run("ip", "route", "add", "198.51.100.0/24", "via", "10.214.0.254", "proto", "90")
+    host.run("ip", "rule", "add", "fwmark", "7", "table", "77", "priority", "77", "protocol", "90")
+    assert host.told(lan.mesh(*lan.tasks)) == {"failures": [], "changed": 0}
+    assert host.clear() == []
+    assert "198.51.100.0/24" in host.run("ip", "route")
+    assert "lookup 77" in host.run("ip", "rule")
+
+
 def test_leaving_after_a_restart_does_so_too(lan: Lan) -> None:
     lan.serving()
     host = lan.hosts[2]

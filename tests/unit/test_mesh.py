@@ -345,6 +345,12 @@ def test_a_firewall_that_drops_what_is_forwarded_is_said() -> None:
     assert said.endswith("ct mark and 0xff000000 == 0x5a000000 accept")
 
 
+def test_a_table_of_that_name_that_a_user_made_is_left_alone() -> None:
+    his = [{"table": {"family": "ip", "name": "skep"}}, {"chain": {"name": "mine"}}]
+    with pytest.raises(Corrupt, match="is not skepd's, which needs that name: rename it"):
+        found(json.dumps({"nftables": his}))
+
+
 @pytest.mark.parametrize(
     "listing", ["", "{}", '{"nftables": [{"map": {"name": "ports", "elem": [[1, 2]]}}]}']
 )

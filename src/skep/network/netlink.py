@@ -185,6 +185,8 @@ class Netlink:
         for each in self._ip.get_routes(family=socket.AF_INET, proto=PROTOCOL):
             table = int(_of(each, "RTA_TABLE") or each["table"])
             bridge, to = self._name(_of(each, "RTA_OIF") or 0), _of(each, "RTA_DST")
+            if not _OURS.fullmatch(bridge):
+                continue  # somebody else uses the number, too
             if to is None and table > TABLES:
                 yield ReturnRoute(table - TABLES, str(_of(each, "RTA_GATEWAY")), bridge)
             elif to is not None:
@@ -192,7 +194,8 @@ class Netlink:
 
     def _rules(self) -> Iterator[ReturnRule]:
         for each in self._ip.get_rules(family=socket.AF_INET):
-            if _of(each, "FRA_PROTOCOL") == PROTOCOL:
+            is_ours = _of(each, "FRA_PROTOCOL") == PROTOCOL and _of(each, "FRA_PRIORITY") == PRIORITY
+            if is_ours and _of(each, "FRA_FWMASK") == MARK_MASK:
                 yield ReturnRule(int(_of(each, "FRA_FWMARK")) & ~MARK)
 
     # What is done

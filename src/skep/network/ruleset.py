@@ -69,11 +69,15 @@ def _key(jump: PortJump) -> str:
 
 def found(listing: str) -> Iterable[Object]:
     """Returns the table, chains and jumps of a JSON listing of our table. Errors: `Corrupt` for one that
-    cannot be understood."""
+    cannot be understood, or is not ours."""
     try:
         entries: list[dict[str, Any]] = msgspec.json.decode(listing)["nftables"]
+        if not any(entry.get("map", {}).get("name") == PORTS for entry in entries):
+            raise Corrupt(
+                f"the nftables table ip {TABLE} of this host is not skepd's, which needs that name: rename it"
+            )
         return [Table(), *_chains(entries), *_jumps(entries)]
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
 
 

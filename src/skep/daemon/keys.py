@@ -18,6 +18,7 @@ import binascii
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -38,11 +39,13 @@ _DATA_KEY = "keys/data-key"
 
 
 class _DataKeyFile(Struct, frozen=True, kw_only=True):
-    """`key` is the data key itself, or sealed with the unlock key."""
+    """`key` is the data key itself, or sealed with the unlock key; so are the `older`: while the data key is
+    changed, others that open what is stored. An earlier skepd passes them over."""
 
     version: int = VERSION
     is_sealed: bool
     key: bytes  # base64 in JSON
+    older: list[bytes] = []
 
 
 class KeyFiles:
@@ -53,6 +56,7 @@ class KeyFiles:
         self._directory = state.path / "keys"
         self._file = self._directory / "data-key"
         self.data_key: bytes | None = None
+        self.older: tuple[bytes, ...] = ()
         self._unlock_key = ""  # the one that the data key's file is sealed with
         self._is_node_key_sealed: bool | None = None  # as its file was written or read last; None: not known
         # What may take long is done in threads (`save`, `apply_unlock_key`), one after the other.
@@ -63,7 +67,7 @@ class KeyFiles:
         """What seals the store of this swarm. Errors: `Corrupt` where there is no data key."""
         if self.data_key is None:
             raise Corrupt("this node has no data key of the swarm")
-        return Sealer(self.data_key)
+        return Sealer(self.data_key, older=self.older)
 
     def open(self, unlock_key: str = "") -> bool:
         """Reads the data key; returns False where that needs the unlock key, and none was given.
@@ -74,25 +78,43 @@ class KeyFiles:
         found = self._read()
         if found is None:
             self.take(os.urandom(KEY_BYTES), "")
-        elif not found.is_sealed:
-            self.data_key, self._unlock_key = found.key, ""
-        elif not unlock_key:
+        elif found.is_sealed and not unlock_key:
             return False
         else:
-            self.data_key, self._unlock_key = _unlocked(found.key, unlock_key), unlock_key.strip()
+            self.data_key, *older = _keys_in(found, unlock_key)
+            self.older = tuple(older)
+            self._unlock_key = unlock_key.strip() if found.is_sealed else ""
         return True
 
-    def take(self, data_key: bytes, unlock_key: str) -> None:
+    def take(self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...] = ()) -> None:
         """Keeps a swarm's data key: its founder's, or what the leader gave a new manager.
 
         The node's own keys are saved after this (`save`). Errors: `Invalid` (disk full).
         """
-        self._write(data_key, unlock_key)
-        self.data_key, self._unlock_key = data_key, unlock_key
+        self._write(data_key, unlock_key, older)
+        self.data_key, self.older, self._unlock_key = data_key, older, unlock_key
+
+    def keep(self, keys: Sequence[bytes]) -> bool:
+        """Has exactly these data keys, of which the first seals; returns False where that is so already, and
+        on a node that has none. One that goes has sealed the node's TLS key, perhaps: that is written first,
+        while the file has all of them. Errors: `Invalid` (disk full), `Corrupt`."""
+        with self._one:
+            before = (self.data_key, *self.older)
+            if self.data_key is None or tuple(keys) == before:
+                return False
+            first, *others = keys
+            if first != self.data_key or not set(before) <= set(keys):
+                node_keys = self.load()
+                wider = dict.fromkeys((first, self.data_key, *self.older, *others))
+                self.take(first, self._unlock_key, tuple(wider)[1:])
+                self._save(node_keys, is_sealed=bool(self._unlock_key))
+            self.take(first, self._unlock_key, tuple(others))
+            return True
 
     def close(self) -> None:
         """Forgets what was opened; the files stay as they are."""
-        self.data_key, self._unlock_key, self._is_node_key_sealed = None, "", None
+        self.data_key, self.older, self._unlock_key = None, (), ""
+        self._is_node_key_sealed = None
 
     @property
     def is_sealed(self) -> bool:
@@ -101,7 +123,7 @@ class KeyFiles:
 
     def exported(self) -> bytes:
         """Returns what a backup carries of the data key: sealed with the unlock key where there is one.
-        `data_key_of` opens it. Errors: `Corrupt`."""
+        `sealer_of` opens it. Errors: `Corrupt`."""
         try:
             return self._file.read_bytes()
         except OSError as error:
@@ -109,11 +131,12 @@ class KeyFiles:
 
     def drop_data_key(self) -> None:
         """This node is no manager any more: its files are a worker's again. Errors: `Invalid`, `Corrupt`."""
-        if self.data_key is None:
-            return
-        self._save(self.load(), is_sealed=False)
-        self.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        with self._one:
+            if self.data_key is None:
+                return
+            self._save(self.load(), is_sealed=False)
+            self.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def load(self) -> NodeKeys:
         """Returns the node's keys and certificates. Errors: `Corrupt`, which names the file."""
@@ -145,7 +168,7 @@ class KeyFiles:
             if wanted and not is_node_key_sealed:
                 self._save(self.load(), is_sealed=True)
             if wanted != self._unlock_key:
-                self.take(self.data_key, wanted)
+                self.take(self.data_key, wanted, self.older)
             if not wanted and is_node_key_sealed:
                 self._save(self.load(), is_sealed=False)
             self._is_node_key_sealed = bool(wanted)
@@ -178,15 +201,16 @@ class KeyFiles:
             raise Corrupt(f"{self._file} is damaged: {broken}") from None
         if found.version != VERSION:
             raise Corrupt(f"{self._file} is of layout {found.version}, this skepd knows {VERSION}")
-        if not found.is_sealed and len(found.key) != KEY_BYTES:
+        if not found.is_sealed and any(len(each) != KEY_BYTES for each in (found.key, *found.older)):
             raise Corrupt(f"{self._file} is damaged: {broken}")
         return found
 
-    def _write(self, data_key: bytes, unlock_key: str) -> None:
-        kept = data_key
+    def _write(self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...]) -> None:
+        kept = [data_key, *older]
         if unlock_key:
-            kept = Sealer(parse_unlock_key(unlock_key)).seal(data_key, _DATA_KEY)
-        file = _DataKeyFile(is_sealed=bool(unlock_key), key=kept)
+            sealer = Sealer(parse_unlock_key(unlock_key))
+            kept = [sealer.seal(each, _DATA_KEY) for each in kept]
+        file = _DataKeyFile(is_sealed=bool(unlock_key), key=kept[0], older=kept[1:])
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self._file, msgspec.json.format(msgspec.json.encode(file)))
@@ -194,26 +218,30 @@ class KeyFiles:
             raise Invalid(f"the swarm's data key cannot be stored: {error}") from error
 
 
-def data_key_of(exported: bytes, unlock_key: str) -> bytes:
-    """Returns the data key that a backup carries. Errors: `Invalid`, `WrongUnlockKey`, `Corrupt`."""
+def sealer_of(exported: bytes, unlock_key: str) -> Sealer:
+    """Returns what opens a backup, with the keys that it carries. Errors: `Invalid`, `WrongUnlockKey`,
+    `Corrupt`."""
     try:
         found = msgspec.json.decode(exported, type=_DataKeyFile)
     except msgspec.MsgspecError:
         raise Corrupt("the backup's data key cannot be read") from None
     if found.version != VERSION:
         raise Corrupt(f"the backup's data key is of layout {found.version}, this skepd knows {VERSION}")
-    if not found.is_sealed:
-        return found.key
-    if not unlock_key:
+    if found.is_sealed and not unlock_key:
         raise WrongUnlockKey(
             "the backup is of a swarm whose managers lock themselves: it takes its unlock key"
         )
-    return _unlocked(found.key, unlock_key)
+    data_key, *older = _keys_in(found, unlock_key)
+    return Sealer(data_key, older=older)
 
 
-def _unlocked(sealed: bytes, unlock_key: str) -> bytes:
+def _keys_in(file: _DataKeyFile, unlock_key: str) -> list[bytes]:
+    """Returns the data key and the older ones. Errors: `Invalid`, `WrongUnlockKey`."""
+    kept = [file.key, *file.older]
+    if not file.is_sealed:
+        return kept
     sealer = Sealer(parse_unlock_key(unlock_key))
     try:
-        return sealer.open(sealed, _DATA_KEY)
+        return [sealer.open(each, _DATA_KEY) for each in kept]
     except Corrupt:
         raise WrongUnlockKey(WRONG_KEY) from None

@@ -7,6 +7,8 @@ schema, leadership, nodes and tasks stay readable (`codec.is_sealed_key`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from skep.runtime.errors import Corrupt
@@ -38,6 +40,33 @@ class SealedStore:
                 # First: what a newer skep wrote may not be readable at all.
                 self._all_sealed = codec.check_schema(pair.value) >= codec.SEALED_SINCE
         return [self._opened(pair) for pair in pairs], revision
+
+    def use(self, sealer: Sealer) -> None:
+        """Seals and opens with this one from now on."""
+        self._sealer = sealer
+
+    def sealing_with(self, sealer: Sealer) -> SealedStore:
+        """Returns the same store, sealed by another."""
+        return SealedStore(self._inner, sealer)
+
+    async def stale(self, prefix: str) -> list[KeyValue]:
+        """Returns, opened, what others than the present key have sealed; what none opens is left out.
+        Errors: as `load`."""
+        pairs, _ = await self._inner.load(prefix)
+        sealed = [pair for pair in pairs if codec.is_sealed_key(pair.key) and is_sealed(pair.value)]
+        opened = [self._opened(pair) for pair in sealed if not self._sealer.is_current(pair.value, pair.key)]
+        return [pair for pair in opened if not pair.trouble]
+
+    async def sealed_by(self, key: str, data_keys: Sequence[bytes]) -> bytes | None:
+        """Returns which of these has sealed the value of `key`; None where there is none, or it is not sealed
+        (an earlier skep's store). Errors: `Corrupt` where it is none of these; `Unavailable`."""
+        for pair in (await self._inner.load(key))[0]:
+            if pair.key == key and is_sealed(pair.value):
+                for data_key in data_keys:
+                    if Sealer(data_key).is_current(pair.value, key):
+                        return data_key
+                self._sealer.open(pair.value, key)  # says what is wrong
+        return None
 
     async def commit(self, txn: Txn) -> int:
         return await self._inner.commit(replace(txn, ops=tuple(self._sealed(op) for op in txn.ops)))

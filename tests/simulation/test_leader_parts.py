@@ -319,7 +319,9 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
             return True
 
         members = Leading(MemoryStore(state), state)
-        membership = Membership(view, members, "a", probe, b"", NoListener(), nobody_else_leads)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
+        )
         running = asyncio.ensure_future(membership.run())
         for _ in range(2):
             members.looks = 0
@@ -357,7 +359,9 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
             return True
 
         members = MemoryMembers(MemoryStore(state), state)
-        membership = Membership(view, members, "a", probe, b"", NoListener(), nobody_else_leads)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
+        )
         place = Place()
         looking = place.run(asyncio.ensure_future, membership.look())
         await asyncio.sleep(0.2)

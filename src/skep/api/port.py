@@ -131,6 +131,7 @@ class Settings(Protocol):
     async def allow(
         self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None
     ) -> Cluster: ...
+    async def rotate_data_key(self) -> Cluster: ...
 
 
 class LogLines(Protocol):

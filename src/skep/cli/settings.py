@@ -7,6 +7,7 @@ from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED, ALLOW_SELF_REPORT
 from skep.runtime.errors import Invalid
 
 PATH = "/skep/v1/cluster/settings"
+ROTATE_PATH = "/skep/v1/cluster/data-key/rotate"
 MEMBERS = {
     ALLOW_DEVICES: "AllowDevices",
     ALLOW_PRIVILEGED: "AllowPrivileged",
@@ -38,3 +39,12 @@ async def settings(url: str, changes: dict[str, bool] | None = None) -> list[str
     return [
         f"{name}={'on' if answer[member] else 'off'}" for name, member in MEMBERS.items() if member in answer
     ]
+
+
+async def rotate_data_key(url: str) -> None:
+    """Has the managers change the key that seals their store. Errors: `ApiError`, `Unavailable`."""
+    client = ApiClient(url)
+    try:
+        await client.raw("POST", ROTATE_PATH)
+    finally:
+        await client.close()

@@ -64,6 +64,7 @@ class AgentPart:
         fence: LeadFence | None = None,
         described: NodeDescription | None = None,
         on_described: Callable[[NodeDescription], None] | None = None,
+        on_data_keys: Callable[[messages.DataKeys], None] = lambda said: None,
     ) -> None:
         self._node_id = node_id
         self._executor = executor
@@ -84,6 +85,7 @@ class AgentPart:
         self._reporter = Reporter(self.session)
         self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report)
         self._on_role = on_role
+        self._on_data_keys = on_data_keys
         self._listen()
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
@@ -101,6 +103,7 @@ class AgentPart:
         on(messages.Assign, self._worker.assign)
         on(messages.ReadLogs, lambda asked: self._logs.begin(self.session.address, asked), messages.LOGS)
         on(messages.WantedTls, self._wanted_tls)
+        on(messages.DataKeys, self._on_data_keys, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
 
     def start(self) -> None:

@@ -63,6 +63,11 @@ class KeyFiles:
         self._one = threading.RLock()
 
     @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Returns all data keys, of which the first seals; none on workers, and while locked."""
+        return () if self.data_key is None else (self.data_key, *self.older)
+
+    @property
     def sealer(self) -> Sealer:
         """What seals the store of this swarm. Errors: `Corrupt` where there is no data key."""
         if self.data_key is None:
@@ -160,9 +165,17 @@ class KeyFiles:
     def apply_unlock_key(self, cluster: Cluster) -> None:
         """Makes the files what the cluster says; does nothing where they are. To be called on a manager
         whenever its cluster may have changed. Errors: `Invalid` (disk full), `Corrupt`."""
+        self._apply(cluster.unlock_key)
+
+    def take_told(self, keys: Sequence[bytes], unlock_key: str) -> bool:
+        """Keeps what the leader says, sealed as the swarm wants it from the first write on; as `keep`."""
         with self._one:
-            wanted = cluster.unlock_key
-            if self.data_key is None or self.is_as(cluster):
+            self._apply(unlock_key)
+            return self.keep(keys)
+
+    def _apply(self, wanted: str) -> None:
+        with self._one:
+            if self.data_key is None or self._is_as(wanted):
                 return
             is_node_key_sealed = load_keys(self._state.certificates).key_pem.startswith(_BEGIN)
             if wanted and not is_node_key_sealed:
@@ -175,10 +188,10 @@ class KeyFiles:
 
     def is_as(self, cluster: Cluster) -> bool:
         """True where the files are what the cluster says, as far as is known without a look at them."""
-        wanted = cluster.unlock_key
-        return self.data_key is None or (
-            wanted == self._unlock_key and self._is_node_key_sealed == bool(wanted)
-        )
+        return self.data_key is None or self._is_as(cluster.unlock_key)
+
+    def _is_as(self, wanted: str) -> bool:
+        return wanted == self._unlock_key and self._is_node_key_sealed == bool(wanted)
 
     def _save(self, node_keys: NodeKeys, is_sealed: bool) -> None:
         if is_sealed:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.resealing import go_by_record, settle
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
@@ -105,8 +106,14 @@ class Candidate:
         self._campaign.other = ""
 
     async def _lead(self, leadership: Leadership) -> None:
+        held = self._team.data_keys
+        opens = held is not None and await go_by_record(held)
+        if held is not None and not opens:  # what is wrong, the load says; the others lead first
+            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S
         if not self._team.safe_mode:
             await upgrade(self._store, leadership.fence)
+            if held is not None and opens:
+                await settle(held, leadership.fence)
         self.leader = await Leader.start(
             self._store,
             leadership,

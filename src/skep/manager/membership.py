@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -35,8 +35,9 @@ class Listener(Protocol):
 
 
 class Membership:
-    """`probe` asks another manager; `data_key` is given to a node that becomes one; `confirm` returns where
-    this manager still leads, by the store's word. Errors of `confirm`: `Deposed`, `Unavailable`.
+    """`probe` asks another manager; `data_keys` says what a node is given that becomes one; `confirm` returns
+    where this manager still leads, by the store's word. Errors of `data_keys`: `Conflict`, where the node is
+    not to become one now; of `confirm`: `Deposed`, `Unavailable`.
 
     etcd's changes of members know no compares, so the lead is confirmed right before each. A leader that is
     stopped just between the two, and goes on after another has come to lead, makes one change by its old
@@ -51,7 +52,7 @@ class Membership:
         members: Members,
         node_id: str,
         probe: Probe,
-        data_key: bytes,
+        data_keys: Callable[[str], Sequence[bytes]],
         listener: Listener,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
@@ -59,7 +60,7 @@ class Membership:
         self._members = members
         self._node_id = node_id
         self._probe = probe
-        self._data_key = data_key
+        self._data_keys = data_keys
         self._listener = listener
         self._confirm = confirm
         self._wake = asyncio.Event()
@@ -122,14 +123,16 @@ class Membership:
         try:
             async with self._one:
                 await self.look()
+                self._data_keys(node_id)
                 await self._make_learner(node_id)
                 self._reached_at[node_id] = asyncio.get_running_loop().time()
                 await self.look()
+            first, *older = self._data_keys(node_id) or (b"",)
         except SkepError as error:
             return NotNow(str(error))
         addresses = {m.node_id: self._address_of(m.node_id) for m in self._view.members}
         cluster = self._view.cluster
-        return Managing(addresses, self._data_key, cluster.unlock_key if cluster is not None else "")
+        return Managing(addresses, first, cluster.unlock_key if cluster is not None else "", older)
 
     # Inside
 

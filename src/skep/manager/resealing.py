@@ -1,19 +1,55 @@
-"""What another data key has sealed is sealed with the present one: the other opens nothing any more."""
+"""A lead begins with one data key: what another has sealed is sealed anew, and the other opens no more."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
 from skep.manager.upgrade import BATCH_OPS
-from skep.runtime.errors import Conflict, TooLarge
+from skep.runtime.errors import Conflict, Corrupt, TooLarge
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Txn
 from skep.store.sealed import SealedStore
 from skep.store.sizes import cut
 
 log = structlog.get_logger()
+
+
+class HeldKeys(Protocol):
+    """The data keys that this manager has on its disk. `store` seals with the first, and opens with all."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]: ...
+
+    @property
+    def store(self) -> SealedStore: ...
+
+    async def keep(self, keys: Sequence[bytes]) -> None:
+        """Has exactly these from now on, of which the first seals. Errors: `Invalid` (disk full),
+        `Corrupt`."""
+
+
+async def go_by_record(held: HeldKeys) -> bool:
+    """Seals with the key that has sealed the swarm's record: that one is in force (`data_key`). Returns False
+    where none of this manager's has. Errors: as `HeldKeys.keep`, `Unavailable`."""
+    try:
+        first = await held.store.sealed_by(codec.CLUSTER_KEY, held.keys)
+    except Corrupt as error:
+        advice = "if the data key was changed while this manager was away, the leader gives it the new one"
+        log.warning("store.not_opened", error=str(error), advice=advice)
+        return False
+    if first is not None:
+        await held.keep((first, *(key for key in held.keys if key != first)))
+    return True
+
+
+async def settle(held: HeldKeys, fence: Fence) -> None:
+    """Has all sealed with the first key, and keeps no other. Errors: as `reseal`, `HeldKeys.keep`."""
+    if len(held.keys) > 1 and await reseal(held.store, fence):
+        await held.keep(held.keys[:1])
 
 
 async def reseal(store: SealedStore, fence: Fence) -> bool:

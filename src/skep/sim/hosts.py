@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
@@ -190,7 +190,7 @@ class Host:
             await manager.stop()
         self.peer.clear()
 
-    def take_data_key(self, data_key: bytes, unlock_key: str) -> None:
+    def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
         """The simulated store is not sealed."""
 
     async def begin_manager(self) -> None:

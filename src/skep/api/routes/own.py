@@ -100,6 +100,7 @@ class OwnRoutes:
             leaders("GET", "/skep/v1/asides", self.asides),
             leaders("GET", "/skep/v1/cluster/settings", self.settings),
             leaders("POST", "/skep/v1/cluster/settings", self.change_settings),
+            leaders("POST", "/skep/v1/cluster/data-key/rotate", self.rotate_data_key),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 
@@ -147,6 +148,10 @@ class OwnRoutes:
             asked.allow_devices, asked.allow_privileged, asked.allow_self_reported_constraints
         )
         return reply(_settings(cluster))
+
+    async def rotate_data_key(self, request: web.Request) -> web.StreamResponse:
+        await self._node.manager().swarm.rotate_data_key()
+        return web.Response(status=204)
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

@@ -84,11 +84,11 @@ class NodeControl:
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
         check_size("the node's spec", spec, LABELS_MAX_BYTES, node.spec)
-        if node.spec.role == "manager" and spec.role == "worker":
+        is_demotion = node.spec.role == "manager" and spec.role == "worker"
+        if is_demotion:
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())
-        put = Put(codec.node_key(node_id), codec.encode_object(after))
-        revision = await commit_changed(self._store, self._fence, put, version)
+        revision = await self._write(after, version, is_demotion)
         after = replace(after, version=revision)
         self._view.put_node(after)
         attributes = {"name": node.description.hostname}
@@ -99,6 +99,19 @@ class NodeControl:
         self._hub.emit("node", "update", node_id, **attributes)
         self._changed(node_id)
         return after
+
+    async def _write(self, node: Node, version: int, wants_data_key: bool) -> int:
+        """Returns the revision. Who was a manager knows the data key: that another is wanted is written with
+        the role, for it must not be handed to the node, nor be forgotten."""
+        put = Put(codec.node_key(node.id), codec.encode_object(node))
+        cluster = self._view.cluster
+        if not wants_data_key or cluster is None:
+            return await commit_changed(self._store, self._fence, put, version)
+        after = cluster.wanting_data_key()
+        also = (Put(codec.CLUSTER_KEY, codec.encode_object(after)), cluster.version)
+        revision = await commit_changed(self._store, self._fence, put, version, also)
+        self._view.put_cluster(replace(after, version=revision))
+        return revision
 
     def _check_demotion(self, node: Node) -> None:
         """Errors: `Invalid`, in SwarmKit's words (manager/controlapi/node.go)."""
@@ -142,6 +155,8 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
+        if node.spec.role == "manager":  # it lost its copy of the store, not the data key
+            await self._want_data_key()
         key = codec.node_key(node_id)
         attached = self._view.attached.get(node_id, ())
         gone = (Delete(key), *(Delete(codec.attachment_key(node_id, each)) for each in attached))
@@ -149,3 +164,11 @@ class NodeControl:
         self._view.drop_node(node_id)
         self._hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)
+
+    async def _want_data_key(self) -> None:
+        cluster = self._view.cluster
+        if cluster is not None:
+            after = cluster.wanting_data_key()
+            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
+            revision = await commit_changed(self._store, self._fence, put, cluster.version)
+            self._view.put_cluster(replace(after, version=revision))

@@ -30,6 +30,9 @@ class StoreKeys:
     def keys(self) -> tuple[bytes, ...]:
         return self._files.keys
 
+    async def lead(self, leads: bool) -> None:
+        await in_thread(self._files.lead, leads)
+
     async def keep(self, keys: Sequence[bytes]) -> None:
         """Errors: `Invalid` (disk full), `Corrupt`."""
         await in_thread(self._files.keep, keys)
@@ -70,5 +73,9 @@ class DataKeyKeeper:
                 log.warning("data_keys.not_kept", error=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
-            if self._files.keys:  # else it is no manager any more, or not yet
-                self._say(HasDataKeys(digests_of(self._files.keys)))
+            self.say()
+
+    def say(self) -> None:
+        """Tells the leader what is there; nothing where this is no manager any more, or not yet."""
+        if self._files.keys:
+            self._say(HasDataKeys(digests_of(self._files.keys)))

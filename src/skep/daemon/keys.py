@@ -59,6 +59,7 @@ class KeyFiles:
         self.older: tuple[bytes, ...] = ()
         self._unlock_key = ""  # the one that the data key's file is sealed with
         self._is_node_key_sealed: bool | None = None  # as its file was written or read last; None: not known
+        self._leads = False  # this manager does: others do not say which keys it has
         # What may take long is done in threads (`save`, `apply_unlock_key`), one after the other.
         self._one = threading.RLock()
 
@@ -119,7 +120,7 @@ class KeyFiles:
     def close(self) -> None:
         """Forgets what was opened; the files stay as they are."""
         self.data_key, self.older, self._unlock_key = None, (), ""
-        self._is_node_key_sealed = None
+        self._is_node_key_sealed, self._leads = None, False
 
     @property
     def is_sealed(self) -> bool:
@@ -167,9 +168,17 @@ class KeyFiles:
         whenever its cluster may have changed. Errors: `Invalid` (disk full), `Corrupt`."""
         self._apply(cluster.unlock_key)
 
-    def take_told(self, keys: Sequence[bytes], unlock_key: str) -> bool:
-        """Keeps what the leader says, sealed as the swarm wants it from the first write on; as `keep`."""
+    def lead(self, leads: bool) -> None:
+        """This manager leads from now on, or no more."""
         with self._one:
+            self._leads = leads
+
+    def take_told(self, keys: Sequence[bytes], unlock_key: str) -> bool:
+        """Keeps what the leader says, sealed as the swarm wants it from the first write on; as `keep`. False
+        also where this manager leads: a word of before must not take away what it has made."""
+        with self._one:
+            if self._leads:
+                return False
             self._apply(unlock_key)
             return self.keep(keys)
 

@@ -235,6 +235,7 @@ class Parts:
         node_keys = self._keys.load()
         self._keys.take(data_key, key, tuple(older))
         self._keys.save(node_keys)
+        self.data_keys.say()  # they may be others already
 
     async def begin_manager(self) -> None:
         """Errors: `Invalid`, `Unavailable`."""

@@ -89,6 +89,8 @@ class Candidate:
                 if leadership is not None:
                     with contextlib.suppress(SkepError):
                         await leadership.resign()
+                if self._team.data_keys is not None:
+                    await self._team.data_keys.lead(False)
 
     def _stands(self) -> bool:
         return asyncio.get_running_loop().time() >= self._stands_at
@@ -107,6 +109,8 @@ class Candidate:
 
     async def _lead(self, leadership: Leadership) -> None:
         held = self._team.data_keys
+        if held is not None:
+            await held.lead(True)
         opens = held is not None and await go_by_record(held)
         if held is not None and not opens:  # what is wrong, the load says; the others lead first
             self._stands_at = asyncio.get_running_loop().time() + ASIDE_S

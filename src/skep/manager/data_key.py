@@ -60,16 +60,15 @@ class Step(Struct, frozen=True):
 
 def decide(
     view: View,
-    own_id: str,
     knowing: Collection[str],
     here: Collection[str],
     having: Collection[str],
     made_for: int,
     is_settled: bool,
 ) -> Step:
-    """Returns the next step. `knowing` are managers that have said that they keep what they are told, `here`
-    those with a session now, `having` those with the present keys on their disks; `made_for` is the order
-    that the new key was made for. `is_settled`: there is no older key but the one in force."""
+    """Returns the next step. `knowing` are managers that keep what they are told, `here` those with a session
+    now, `having` those with the present keys on their disks, the leader among them; `made_for` is the order
+    that the new key among these was made for. `is_settled`: there is no older key but the one in force."""
     cluster = view.cluster
     if cluster is None or cluster.data_key_wanted <= cluster.data_key_done:
         return Step(Act.NOTHING)
@@ -90,7 +89,7 @@ def decide(
         return Step(Act.MAKE)
     late = [node_id for node_id in members if node_id in here and node_id not in having]
     voters = {member.node_id for member in view.members if not member.is_learner}
-    if late or own_id not in having or 2 * len(voters.intersection(having)) <= len(voters):
+    if late or 2 * len(voters.intersection(having)) <= len(voters):
         return Step(Act.WAIT, f"it is not on the disks of enough managers yet (late: {', '.join(late)})")
     return Step(Act.SEAL)
 
@@ -146,6 +145,7 @@ class DataKeyChange:
     def for_new(self, node_id: str) -> Sequence[bytes]:
         """Returns the keys that a node is given which becomes a manager. Errors: `Conflict` where it would
         open nothing after the change that is under way."""
+        self._digests.pop(node_id, None)  # it begins anew
         keys = self._held.keys if self._held is not None else ()
         if len(keys) > 1 and not self._sessions.understands(node_id, DATA_KEYS):
             raise Conflict(
@@ -178,11 +178,10 @@ class DataKeyChange:
         wanted = digests_of(held.keys)
         step = decide(
             self._view,
-            self._own_id,
-            self._knowing,
+            self._knowing | {self._own_id},
             {node_id for node_id in members if self._sessions.has(node_id)},
-            {node_id for node_id in members if self._digests.get(node_id) == wanted},
-            self._new[0] if self._new is not None else 0,
+            {node_id for node_id in members if self._digests.get(node_id) == wanted} | {self._own_id},
+            self._new[0] if self._new is not None and self._new[1] in held.keys else 0,
             len(self._settled(held)) == 1,
         )
         self._remind(step)
@@ -202,7 +201,7 @@ class DataKeyChange:
         unlock_key = cluster.unlock_key if cluster is not None else ""
         for member in self._view.members:
             node_id = member.node_id
-            if not self._sessions.has(node_id):
+            if node_id == self._own_id or not self._sessions.has(node_id):
                 continue
             if not self._sessions.understands(node_id, DATA_KEYS):
                 self._knowing.discard(node_id)

@@ -27,6 +27,10 @@ class HeldKeys(Protocol):
     @property
     def store(self) -> SealedStore: ...
 
+    async def lead(self, leads: bool) -> None:
+        """While this manager leads, no other has a say in which keys it has: what is under way of that is
+        over when this returns."""
+
     async def keep(self, keys: Sequence[bytes]) -> None:
         """Has exactly these from now on, of which the first seals. Errors: `Invalid` (disk full),
         `Corrupt`."""

@@ -27,6 +27,7 @@ from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
 from skep.sim.picture import Picture
+from skep.sim.sealing import FIRST_KEY, Seals
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
@@ -56,6 +57,7 @@ class Options(Struct, frozen=True):
     crash_rate_per_hour: float = 2.0
     images_missing: bool = False  # of the updates that fail some are to images that are nowhere
     freezes: bool = False  # engines answer nothing for a while
+    seals: bool = False  # what may hold secrets is sealed, and the data key changed
     follows: bool = False  # somebody follows logs all the time; costs as much again
 
 
@@ -65,6 +67,7 @@ class Result(Struct, frozen=True):
     trace: list[str]
     digest: str
     converged_s: float
+    data_key_changes: int = 0
 
 
 def run(options: Options) -> Result:
@@ -92,12 +95,16 @@ class Simulation:
         self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
+        self._seals = Seals(self._world.etcd, self._world.hosts) if options.seals else None
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 
     async def run(self) -> Result:
         options, world = self._options, self._world
         self._write_first_state()
+        if self._seals is not None:
+            world.seals = self._seals
+            self._seals.begin()
         background = [asyncio.ensure_future(world.etcd.run())]
         for host in world.present():
             await host.start()
@@ -122,7 +129,8 @@ class Simulation:
             await asyncio.gather(watch, *works, *background, return_exceptions=True)
             for host in world.hosts.values():
                 await host.crash_daemon()
-        return Result(self._trace, self._digest(), converged_s)
+        changes = self._seals.changes if self._seals is not None else 0
+        return Result(self._trace, self._digest(), converged_s, changes)
 
     async def _until(self, watch: asyncio.Future[None], work: asyncio.Future[list[None]]) -> None:
         """Waits for the work, unless the watch finds a violation first."""
@@ -149,6 +157,7 @@ class Simulation:
                 or self._workload.waits_for()
                 or what_is_missing(self._look(), self._world)
                 or self._followers.lacks()
+                or (self._seals.lacks() if self._seals is not None else "")
             )
             if not missing:
                 self._say("as wanted")
@@ -161,6 +170,8 @@ class Simulation:
             await asyncio.sleep(CHECK_S)
             self._never.check(self._look(), asyncio.get_running_loop().time())
             self._followers.check()
+            if self._seals is not None:
+                self._seals.check()
 
     def _look(self) -> Picture:
         state = self._world.etcd.state
@@ -326,6 +337,7 @@ class Simulation:
         )
         clock = LoopClock(EPOCH_S)
         host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())
+        host.data_keys = (FIRST_KEY,) if role == "manager" else ()
         self._world.hosts[node_id] = host
         return host
 

@@ -18,7 +18,8 @@ from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
 from skep.model.node import NodeDescription
-from skep.rpc.messages import Role
+from skep.rpc.messages import DataKeys, HasDataKeys, Role
+from skep.rpc.messages.data_keys import digests_of
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError, Unavailable
@@ -26,6 +27,7 @@ from skep.runtime.ids import id_source
 from skep.sim.etcd import Peer
 from skep.sim.loop import Place
 from skep.sim.manager import SimManager
+from skep.sim.sealing import DISK_S
 
 if TYPE_CHECKING:
     from skep.sim.world import World
@@ -48,6 +50,8 @@ class Host:
     ) -> None:
         self.name = name
         self.membership = membership
+        self.data_keys: tuple[bytes, ...] = ()  # on its disk, where the store is sealed
+        self.leads_keys = False
         self.node_id = membership.node_id
         self.address = membership.advertise
         self.ip = membership.advertise.partition(":")[0]
@@ -124,6 +128,7 @@ class Host:
             LeadFence(self.membership.leads, self._lead_followed),
             self.membership.described,
             self._described,
+            self._data_keys_told,
         )
         self._agent.start()
 
@@ -166,6 +171,8 @@ class Host:
         if not self.is_leaving:
             return
         self.has_left = True
+        if self._world.seals is not None and self.data_keys:
+            self._world.seals.stolen[self.node_id] = self.data_keys
         await self.crash_machine()
         self.peer.clear()
 
@@ -189,9 +196,15 @@ class Host:
         if manager is not None:
             await manager.stop()
         self.peer.clear()
+        if self._world.seals is not None and self.data_keys:
+            self._world.seals.stolen[self.node_id] = self.data_keys
+        self.data_keys = ()
 
     def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
-        """The simulated store is not sealed."""
+        if self._world.seals is not None:
+            self.data_keys = (data_key, *older)
+            self.agent.session.send(HasDataKeys(digests_of(self.data_keys)))
+            self._world.seals.stolen.pop(self.node_id, None)
 
     async def begin_manager(self) -> None:
         """Errors: `Unavailable`."""
@@ -220,6 +233,20 @@ class Host:
 
     def _described(self, described: NodeDescription) -> None:
         self.remember(replace(self.membership, described=described))
+
+    def _data_keys_told(self, said: DataKeys) -> None:
+        self.do(self._keep(tuple(said.keys), self.lives))
+
+    async def _keep(self, keys: tuple[bytes, ...], life: int) -> None:
+        await asyncio.sleep(DISK_S)
+        if not self.data_keys or self.lives != life or not self.is_up:
+            return
+        if self.data_keys != keys and not self.leads_keys:
+            self.data_keys = keys
+            if self.running_manager is not None:
+                self.running_manager.use_data_keys()
+        if self._agent is not None:
+            self._agent.session.send(HasDataKeys(digests_of(self.data_keys)))
 
     def _told(self, role: Role) -> None:
         self._role.told(role)

@@ -42,6 +42,8 @@ TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
 FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
+ROTATE_S = (1.0, 15.0)  # between orders of another data key: some while one is made
+PATIENCE_S = 10.0
 
 
 class Options(Struct, frozen=True):
@@ -116,6 +118,8 @@ class Simulation:
             incidents += draw_freezes(self._child_rng(), FREEZES, options.period_s)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
         works += [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._come_and_go())]
+        if options.seals:
+            works.append(asyncio.ensure_future(self._rotate()))
         try:
             await self._until(watch, asyncio.gather(*works))
             background.append(asyncio.ensure_future(self._tidy()))
@@ -195,6 +199,23 @@ class Simulation:
                 self._say(f"user at {host.name}: " + await self._workload.step(host, host.leader))
             except SkepError as error:
                 self._say(f"user at {host.name}: refused: {error}")
+
+    async def _rotate(self) -> None:
+        """An administrator orders another data key now and then."""
+        rng = self._child_rng()
+        until = START_S + self._options.period_s
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(rng.uniform(*ROTATE_S))
+            host = next(iter(self._world.believers()), None)
+            leader = host.leader if host is not None else None
+            if host is None or leader is None:
+                continue
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await asyncio.shield(host.do(leader.swarm.rotate_data_key()))
+                self._say(f"administrator at {host.name}: another data key")
+            except (SkepError, TimeoutError) as error:
+                self._say(f"administrator at {host.name}: refused: {error}")
 
     async def _come_and_go(self) -> None:
         """A machine leaves now and then, more often a manager; as many new ones join."""

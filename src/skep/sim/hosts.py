@@ -109,6 +109,7 @@ class Host:
 
     async def _start(self) -> None:
         self._role = RoleKeeper(self)
+        self.leads_keys = False
         if self.membership.role == "manager" and self.peer.member_id:
             with contextlib.suppress(Unavailable):
                 await self.begin_manager()

@@ -242,11 +242,7 @@ class ManagerPart:
         if cluster is None or self._store is None:
             raise NoLeader("the swarm has no leader at the moment; try again")
         keys = self._key_files
-        exported = keys.exported()
-        found = await take(self._store, cluster.id, self._clock.now(), exported, keys.is_sealed)
-        if keys.exported() != exported:  # what was read may be sealed with a key that those are not
-            raise Unavailable("the data key was changed while the backup was made; try again")
-        return found
+        return await take(self._store, cluster.id, self._clock.now(), keys.exported, keys.is_sealed)
 
     async def move(self, listen: tuple[str, int], advertise: str) -> None:
         """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""

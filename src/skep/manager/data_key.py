@@ -243,8 +243,10 @@ class DataKeyChange:
         return self._wanted_since is not None and now - self._wanted_since >= REST_S
 
     def _remind(self, step: Step) -> None:
+        """Says what is waited for, where it takes longer than it should."""
         now = asyncio.get_running_loop().time()
-        if step.act is Act.WAIT and (step.why != self._why or now >= self._remind_at):
+        if step.why != self._why:
+            self._why, self._remind_at = step.why, now + REST_S
+        elif step.act is Act.WAIT and now >= self._remind_at:
             self._remind_at = now + REMIND_S
             log.warning("data_key.waits", reason=step.why)
-        self._why = step.why

@@ -19,6 +19,7 @@ from .hosts import Host, wait_until
 from .managers import Managers
 from .skep_cli import skep_ok
 from .test_autolock import KEY, key_of, unlock
+from .test_backup import restore
 from .test_secrecy import etcd_of
 
 pytestmark = pytest.mark.timeout(180)
@@ -116,16 +117,24 @@ def opened_by_copy(host: Host, file: bytes, key: str) -> int:
     return opened(host, file, key)[0]
 
 
-def test_the_file_of_a_manager_that_was_removed_opens_nothing_of_later(three: Managers) -> None:
+def test_the_file_of_a_manager_that_was_removed_opens_nothing_of_later(
+    three: Managers, tmp_path: Path
+) -> None:
     first, _, gone = three.managers
     secret(first, "before")
     stolen = key_file(gone)
+    skep_ok("backup", "create", tmp_path / "before", on=first)
     first.docker("node", "demote", gone.name)
     wait_changed(three.managers[:2], stolen)
-    gone.stop()
     secret(first, "after")
     assert opened(first, stolen)[0] == 0
     assert names(first) == {"before", "after"}
+    skep_ok("backup", "create", tmp_path / "after", on=first)
+    gone.docker("swarm", "leave")
+    for backup, kept in (("before", {"before"}), ("after", {"before", "after"})):
+        restore(gone, tmp_path / backup)
+        assert names(gone) == kept
+        gone.docker("swarm", "leave", "--force")
 
 
 def test_a_manager_that_was_away_gets_the_key_and_can_lead(three: Managers) -> None:

@@ -202,6 +202,28 @@ def test_a_demotion_is_written_with_the_order_and_whoever_is_demoted_gets_no_key
     run(scenario)
 
 
+def test_a_key_that_the_leaders_own_disk_has_no_more_is_not_sealed_with() -> None:
+    """Found by the simulation: a word of before took it away between its making and its use."""
+
+    async def scenario() -> None:
+        stage = Stage()
+        running = await stage.begin()
+        lines = {name: Line(name) for name in "bc"}
+        handlers = [stage.register(line, [DATA_KEYS]) for line in lines.values()]
+        await asyncio.sleep(REST_S + 2)
+        assert stage.held.keys == (OLD, NEW)
+        await stage.held.keep([OLD])
+        for handler in handlers:
+            handler.frame(encode(HasDataKeys(digests_of([OLD]))))
+        await asyncio.sleep(0.1)
+        assert stage.opened_by(OLD)
+        assert not running.done()
+        running.cancel()
+        stage.sessions.stop()
+
+    run(scenario)
+
+
 def test_what_a_write_of_two_objects_compares_is_both() -> None:
     async def scenario() -> None:
         stage = Stage()

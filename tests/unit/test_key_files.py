@@ -240,3 +240,39 @@ def test_a_node_without_a_data_key_keeps_none(state: StateDir, node_keys: NodeKe
     files.drop_data_key()
     assert not files.keep([NEW_KEY])
     assert not (state.path / "keys").exists()
+
+
+def test_what_is_told_is_sealed_as_the_swarm_wants_it_from_its_first_write_on(
+    state: StateDir, node_keys: NodeKeys
+) -> None:
+    """Autolock was turned on just now, and this manager has not heard of it yet."""
+    files = founded(state, node_keys, "")
+    written: list[bytes] = []
+    real = os.replace
+
+    def noting(self: Path, target: Path) -> Path:
+        written.append(self.read_bytes())
+        real(self, target)
+        return target
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "replace", noting)
+        assert files.take_told([DATA_KEY, NEW_KEY], FIRST)
+    assert written
+    assert not any(base64.b64encode(NEW_KEY) in each for each in written)
+    assert not any(node_keys.key_pem in each for each in written)
+    assert not KeyFiles(state).open(), "locked"
+    assert reopened(state, FIRST) == (DATA_KEY, node_keys)
+
+
+def test_while_a_manager_leads_nobody_else_says_which_keys_it_has(
+    state: StateDir, node_keys: NodeKeys
+) -> None:
+    files = founded(state, node_keys, "")
+    files.lead(True)
+    assert files.keep([DATA_KEY, NEW_KEY])
+    assert not files.take_told([DATA_KEY], "")
+    assert files.keys == (DATA_KEY, NEW_KEY)
+    files.lead(False)
+    assert files.take_told([NEW_KEY], "")
+    assert files.keys == (NEW_KEY,)

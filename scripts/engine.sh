@@ -30,8 +30,9 @@ start() {
         nft list tables 2>/dev/null >"$dir/tables" || true
         ip link show docker_gwbridge >/dev/null 2>&1 && touch "$dir/gwbridge"
     fi
-    # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up.
-    setsid "${inside[@]}" dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
+    # Through its own session, so that a Ctrl-C of the caller does not end it before the caller cleans up. An engine that
+    # was held up asks its containerd for its stacks, which containerd writes into TMPDIR.
+    TMPDIR=$dir/exec setsid "${inside[@]}" dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" \
         --pidfile "$dir/pid" --bridge "$bridge" --iptables=true --ip-masq=true --log-level warn \
         --containerd-namespace skep --containerd-plugins-namespace skep-plugins \
         >"$dir/log" 2>&1 </dev/null &

@@ -35,6 +35,7 @@ from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Member, Store
+from tests.leads import win
 
 HOST = ("127.0.0.1", 2377)
 
@@ -172,7 +173,7 @@ async def running_api(
         await store.commit(txn)
     state.members[membership.node_id] = Member(1, membership.node_id, False)
     prepare(state)
-    leadership = await Campaign(store, codec.LEADER_KEY, membership.node_id).win()
+    leadership = await win(Campaign(store, codec.LEADER_KEY, membership.node_id))
 
     async def probe(node_id: str) -> bool:
         return True

@@ -13,6 +13,7 @@ from tests.images import IMAGE, busybox_tar
 from tests.lane import machine, own_network, run_directory
 
 ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
+KEPT = "f"  # begins the names of directories that stay
 LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 
 
@@ -32,6 +33,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with machine(run, alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A command that failed is shown with what it said: its error has no more than its exit status."""
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, subprocess.CalledProcessError) and error.stderr:
+        said = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
+        report.sections.append((f"what {error.cmd[0]} said", said))
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -67,7 +81,31 @@ def busybox_image(engine_socket: str) -> str:
     return IMAGE
 
 
+@pytest.fixture(scope="session")
+def session_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a short path that stays until all tests are done."""
+    return tmp_path_factory.mktemp(KEPT)
+
+
 @pytest.fixture
-def short_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory whose path leaves room for unix sockets."""
-    return tmp_path_factory.mktemp("d", numbered=True)
+    made = tmp_path_factory.mktemp("d")
+    yield made
+    remove([made])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """What a file of tests has written goes with its last test: /tmp may be in memory, and each etcd sets aside
+    130 MB for its log."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        base = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        remove([each for each in base.iterdir() if not each.name.startswith(KEPT)])
+
+
+def remove(directories: list[Path]) -> None:
+    """Removes what nobody needs any more; where no ./check does it in the end, it is left to be looked at."""
+    if run_directory() is not None and directories:
+        subprocess.run(["rm", "-rf", "--one-file-system", *map(str, directories)], check=False)

@@ -68,8 +68,8 @@ class Pair:
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(tmp_path_factory.mktemp("f"))
+def pair(session_dir: Path) -> Iterator[Pair]:
+    made = Pair(session_dir)
     try:
         made.start()
         yield made

@@ -22,7 +22,7 @@ ANSWER_S, RUN_S = 5.0 * 1.5, 8.0 * 1.5
 
 @pytest.fixture
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("f"), managers=3, workers=2)
+    made = Managers(tmp_path_factory.mktemp("o"), managers=3, workers=2)
     try:
         yield made.start()
     finally:

@@ -69,6 +69,12 @@ def since(host: Host, name: str) -> str:
     )
 
 
+def listed(host: Host) -> str:
+    """Returns the services' names, or why they cannot be had."""
+    done = host.run("service", "ls", "--format", "{{.Name}}", check=False)
+    return done.stdout.strip() or done.stderr.strip()
+
+
 def warnings(host: Host) -> str:
     return "\n".join(json.loads(host.docker("info", "--format", "{{json .Warnings}}")) or [])
 
@@ -91,8 +97,7 @@ def test_a_value_that_cannot_be_read_and_the_way_out(managers: Managers) -> None
     manager.stop()
 
     # A stopped manager's store is looked at, and is as it was.
-    listed = store(manager, "ls")
-    assert f"/skep/{key}" in listed
+    assert f"/skep/{key}" in store(manager, "ls")
     assert store(manager, "ls", "services/").count("\n") == 2
     assert json.loads(store(manager, "get", key))["spec"]["Name"] == "broken", "opened with the data key"
     assert store(manager, "ls", "--quarantined") == ""
@@ -160,13 +165,21 @@ def test_safe_mode_decides_nothing_and_takes_orders(managers: Managers) -> None:
     assert "without it there is no swarm" in refused.stderr
     key = f"services/{id_of(manager, 'new')}"
     assert f"Deleted: /skep/{key}\n" in store(manager, "rm", "-f", key), "online, too"
+    wait_until("it is not in anybody's memory", lambda: listed(manager) == "web")
 
     manager.stop()
     start_again(manager)
     wait_running(manager, "web", 5)
     assert set(before) <= set(running(manager, "web"))
-    assert manager.docker("service", "ls", "--format", "{{.Name}}") == "web"
+    assert listed(manager) == "web"
     wait_until("it is no longer said", lambda: "safe mode" not in warnings(manager))
+
+    # One that decides does not write anew what it had in its memory.
+    assert "/skep/tasks/" in store(manager, "rm", "-f", f"services/{id_of(manager, 'web')}")
+    wait_until("it knows nothing of it", lambda: not listed(manager))
+    create(manager, "web", 1)
+    wait_running(manager, "web", 1)
+    assert store(manager, "ls", "services/").count("\n") == 1
 
 
 def test_a_store_of_a_swarm_that_locks_takes_its_key(short_dir: Path) -> None:
@@ -204,5 +217,6 @@ def test_one_of_several_managers_does_not_remove_alone(short_dir: Path) -> None:
         wait_until("somebody leads", lambda: "web" in made.first.run("service", "ls", check=False).stdout)
         wait_until("any manager says so", lambda: "safe mode" in warnings(made.managers[1]))
         assert f"Deleted: /skep/{key}\n" in store(made.managers[1], "rm", "-f", key)
+        wait_until("whoever leads knows nothing of it", lambda: not listed(made.first))
     finally:
         made.stop()

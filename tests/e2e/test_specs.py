@@ -113,7 +113,7 @@ FULL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("f"), "simulated", workers=2)
+    made = Swarm(tmp_path_factory.mktemp("s"), "simulated", workers=2)
     try:
         yield made.start()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,8 +23,8 @@ FACTOR = int(os.environ.get("SKEP_FUZZ", "1"))  # ten: some minutes, a hundred: 
 
 
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    made = Swarm(tmp_path_factory.mktemp("f"), "simulated", workers=0)
+def target(session_dir: Path) -> Iterator[Target]:
+    made = Swarm(session_dir, "simulated", workers=0)
     port = free_port()
     made.manager.options = ("--host", f"tcp://127.0.0.1:{port}")
     try:

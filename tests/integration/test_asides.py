@@ -193,7 +193,8 @@ async def test_tries_come_later_and_later(api: Api, monkeypatch: pytest.MonkeyPa
     await create(api, BAD)
     await until("it was tried", lambda: len(tried) == 5)
     waits = [after - before for before, after in itertools.pairwise(tried)]
-    assert all(after > 1.5 * before for before, after in itertools.pairwise(waits)), waits
+    # A busy machine makes each of them longer, and none shorter.
+    assert all(wait >= 0.9 * 0.05 * 2**number for number, wait in enumerate(waits)), waits
 
 
 async def test_a_removed_service_goes_though_it_was_set_aside(

@@ -1,10 +1,11 @@
 """A swarm that holds as much as it may: a new leader reads it, and a backup is taken of it.
 
-All kinds are at their share but tasks, which are at a quarter of theirs: 330 MB in all.
+All kinds that have their own value are at their share: 543 MB in all.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 import time
@@ -49,11 +50,11 @@ from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 
 new_id = id_source(random.Random(3))
-LOAD_S = 30.0  # on a busy machine; alone it is 3
-MEMORY_MAX_BYTES = 1000 * MIB
+LOAD_S = 60.0  # on a busy machine; alone it is 6
+MEMORY_MAX_BYTES = 1400 * MIB
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_new_leader_reads_and_a_backup_holds_as_much_as_a_swarm_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,14 +75,13 @@ async def test_a_new_leader_reads_and_a_backup_holds_as_much_as_a_swarm_may_have
         for share in SHARES:
             if share.kind in written:
                 assert bounded.totals[share.kind] > 0.97 * share.total_max_bytes
-        await fill(bounded, bucket, 64 * MIB // BUCKET_MAX_BYTES)
         began = time.monotonic()
         view = await load(SealedStore(store, Sealer(b"k" * 32)))
         assert time.monotonic() - began < LOAD_S
         assert len(view.materials) == written["secrets and configs"]
         assert len(view.services) == written["services"]
         assert len(view.nodes) == written["nodes"]
-        assert len(view.tasks) > 10_000
+        assert len(view.tasks) > 40_000
         del view
         assert max(pages) < MESSAGE_MAX_BYTES
         with (tmp_path / "backup").open("wb") as output:
@@ -102,14 +102,14 @@ def memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 
-async def fill(store: BoundedStore, make: Callable[[], Put], most: int = 1 << 20) -> int:
+async def fill(store: BoundedStore, make: Callable[[], Put]) -> int:
     """Writes as many as the store takes. Returns how many."""
-    for count in range(most):
+    for count in itertools.count():
         try:
             await store.commit(Txn((make(),)))
         except TooLarge:
             return count
-    return most
+    raise AssertionError("a count has no end")
 
 
 def cluster() -> bytes:
@@ -183,4 +183,5 @@ MAKERS: dict[str, Callable[[], Put]] = {
     "services": service,
     "networks": network,
     "nodes": node,
+    "tasks": bucket,
 }

@@ -16,14 +16,14 @@ from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.etcd.version import check_version
 from skep.store.port import Put, Txn
+from tests.leads import win
 
 
 async def test_a_killed_etcd_is_back_with_its_data_and_leadership_is_kept(tmp_path: Path) -> None:
     etcd = EtcdProcess(tmp_path)
     await etcd.start()
     store = EtcdStore(etcd.target)
-    await store.load("/t/")  # a look is patient for less than a second, which its first connection may take
-    leadership = await Campaign(store, "/leader", "a").win()
+    leadership = await win(Campaign(store, "/leader", "a"))
     await store.commit(Txn((Put("/t/a", b"1"),), fence=leadership.fence))
     os.kill(etcd.pid, signal.SIGKILL)
     deadline = asyncio.get_running_loop().time() + 20

@@ -13,7 +13,7 @@ import pytest
 from skep.manager.durable import confirm_lead
 from skep.model.bounds import ETCD_REQUEST_MAX_BYTES, TXN_MAX_BYTES
 from skep.runtime.errors import Conflict, Denied, TooLarge, Unavailable
-from skep.store.election import POLL_S, SILENCE_S, Campaign, Leadership
+from skep.store.election import POLL_S, SILENCE_S, Campaign
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.pages import PAGE_BYTES, Pages
 from skep.store.etcd.supervisor import EtcdProcess
@@ -22,6 +22,7 @@ from skep.store.port import OPS_MAX, Compare, Delete, Put, Store, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.sizes import cut
+from tests.leads import win
 
 Connect = Callable[[], Store]
 
@@ -148,14 +149,6 @@ def campaign(store: Store, candidate: str) -> Campaign:
     return Campaign(store, "/leader", candidate)
 
 
-async def win(run: Campaign) -> Leadership:
-    """The first call to a store that was just opened may take longer than a candidate waits."""
-    for _ in range(10):
-        with contextlib.suppress(Unavailable):
-            return await run.win()
-    raise AssertionError("the store does not answer")
-
-
 async def test_only_one_leads_and_a_resigned_leader_cannot_write(connect: Connect) -> None:
     first, second = connect(), connect()
     old = await win(campaign(first, "a"))
@@ -222,13 +215,13 @@ async def test_a_manager_that_starts_again_ends_its_own_earlier_leadership(conne
 
 async def test_a_transaction_without_operations_asks_who_leads_and_writes_nothing(connect: Connect) -> None:
     first, second = connect(), connect()
-    old = await Campaign(first, "/t/leader", "a").win()
+    old = await win(campaign(first, "a"))
     await confirm_lead(first, old.fence)
     _, before = await first.load("/t/")
     await confirm_lead(first, old.fence)
     assert (await first.load("/t/"))[1] - before <= 1  # a beat of the leader's may be between
     await old.resign()
-    new = await Campaign(second, "/t/leader", "b").win()
+    new = await win(campaign(second, "b"))
     with pytest.raises(Denied):
         await confirm_lead(first, old.fence)
     await confirm_lead(second, new.fence)

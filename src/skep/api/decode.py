@@ -9,12 +9,16 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from skep.api.versions import Version
 from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
 S = TypeVar("S", bound=Struct)
-BODY = "body"  # where a request keeps it: it may be asked for again, or passed on to the leader
+# What is kept with a request: its body, which may be asked for again or passed on to the leader, and the
+# API's version that it is answered in.
+BODY = web.RequestKey("body", bytes)
+API_VERSION: web.RequestKey[Version] = web.RequestKey("api_version")
 VERSION_DIGITS_MAX = 20  # of 2**64
 
 
@@ -31,7 +35,7 @@ async def read_bytes(request: web.Request, max_bytes: int = BODY_MAX_BYTES) -> b
     if BODY not in request:
         check_plain(request)
         request[BODY] = await read_whole(request, max_bytes)
-    return bytes(request[BODY])
+    return request[BODY]
 
 
 def check_plain(request: web.Request) -> None:

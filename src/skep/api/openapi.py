@@ -7,6 +7,7 @@ and encoded. Nothing is written twice: a type that changes changes here too.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -138,8 +139,15 @@ def openapi(routes: Iterable[Route]) -> Schema:
             f" {show_version(MIN_VERSION)} on. All others are the local engine's.",
         },
         "paths": paths,
-        "components": {"schemas": dict(sorted(components.items()))},
+        "components": {"schemas": {name: _dedented(each) for name, each in sorted(components.items())}},
     }
+
+
+def _dedented(schema: Schema) -> Schema:
+    """Returns it with its docstring as Python has docstrings since 3.13, whichever this one is."""
+    if "description" not in schema:
+        return schema
+    return schema | {"description": inspect.cleandoc(schema["description"])}
 
 
 def _operation(path: str, operation: Operation, schema_of: dict[str, Schema]) -> Schema:

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 
+from skep.api.decode import API_VERSION
 from skep.api.engine import LocalEngine
 from skep.api.errors import answer_errors
 from skep.api.forward import LeaderForward
@@ -192,7 +193,7 @@ class ApiServer:
         return await answer_errors(request, lambda r: self._versioned(r, handler))
 
     async def _versioned(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        request["api_version"] = MAX_VERSION
+        request[API_VERSION] = MAX_VERSION
         given = request.match_info.get("version")
         if given is not None:
             version = parse_version(given)
@@ -200,7 +201,7 @@ class ApiServer:
                 check_version(version, await self._max_version())
             except TooOld as error:
                 return web.Response(status=400, text=f"{error}\n")
-            request["api_version"] = version
+            request[API_VERSION] = version
         return await handler(request)
 
     async def _max_version(self) -> Version:

@@ -114,7 +114,8 @@ def rm(keys: tuple[str, ...], force: bool, state_dir: Path, etcd: str, unlock_ke
                 _ask(gone)
             for start in range(0, len(gone), OPS_MAX):
                 part = gone[start : start + OPS_MAX]
-                ops = tuple(Delete(pair.key) for pair in part)
+                # A manager that leads has these in its memory, and would write some anew: its lead goes, too.
+                ops = (*(Delete(pair.key) for pair in part), Delete(codec.LEADER_KEY))
                 compares = tuple(Compare(pair.key, pair.revision) for pair in part)
                 await store.store.commit(Txn(ops, compares=compares))
                 for pair in part:

@@ -52,8 +52,7 @@ async def opened(
             notes = ["a skepd runs here: this is the swarm's store as it is now"]
             if to_write:
                 notes.append(
-                    "a manager that leads now does not see what is removed before it leads anew:"
-                    " restart skepd there when all is done"
+                    "with what is removed goes the lead of the manager that has it: one leads anew in seconds"
                 )
         else:
             stack.callback(state.close)

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import ClientError, StreamReader, web
 
+from skep.api.decode import API_VERSION
 from skep.api.engine import ASK_S, LocalEngine
 from skep.api.event_filter import parse_time, passes, show_time, wants_tasks
 from skep.api.filters import Filters, parse_filters
@@ -131,7 +132,7 @@ class EventRoutes:
     ) -> AsyncIterator[bytes]:
         if self._engine.socket_path is None:
             return
-        version = min(request["api_version"], await self._engine.max_version(ASK_S))
+        version = min(request[API_VERSION], await self._engine.max_version(ASK_S))
         query = {"since": show_time(since)}
         if until is not None:
             query["until"] = show_time(until)

@@ -6,7 +6,7 @@ import re
 
 from aiohttp import web
 
-from skep.api.decode import query_bool
+from skep.api.decode import API_VERSION, query_bool
 from skep.api.event_filter import parse_time, show_time
 from skep.api.filters import BadFilterValue
 from skep.api.port import SwarmNode
@@ -57,7 +57,7 @@ class LogRoutes:
         lines = self._node.manager().logs.open(selection, options, since, query_bool(request, "timestamps"))
         try:
             response = web.StreamResponse()
-            is_framed = not selection.is_raw and request["api_version"] >= MULTIPLEXED_SINCE
+            is_framed = not selection.is_raw and request[API_VERSION] >= MULTIPLEXED_SINCE
             response.headers["Content-Type"] = MULTIPLEXED if is_framed else RAW
             await response.prepare(request)
             async for part in lines.parts():

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.decode import query_parsed_bool, query_version, read_body
+from skep.api.decode import API_VERSION, query_parsed_bool, query_version, read_body
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
@@ -67,7 +67,7 @@ class ServiceRoutes:
     async def list_all(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
         filters = parse_filters(request, FILTERS)
-        with_status = query_parsed_bool(request, "status") and request["api_version"] >= STATUS_SINCE
+        with_status = query_parsed_bool(request, "status") and request[API_VERSION] >= STATUS_SINCE
         ids, names = filters.get("id", []), filters.get("name", [])
         labels = spec_labels(filters.get("label", []))
         modes, runtimes = filters.get("mode", []), filters.get("runtime", [])
@@ -88,7 +88,7 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         spec, unknown = await read_body(request, ServiceSpec)
         services = self._node.manager().services
-        spec = in_lower_case(as_of(spec, request["api_version"]))
+        spec = in_lower_case(as_of(spec, request[API_VERSION]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
         try:
@@ -123,7 +123,7 @@ class ServiceRoutes:
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
-        spec = in_lower_case(as_of(spec, request["api_version"]))
+        spec = in_lower_case(as_of(spec, request[API_VERSION]))
         auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
         await manager.services.update(service.id, version, spec, auth)
@@ -133,7 +133,7 @@ class ServiceRoutes:
         self, request: web.Request, spec: ServiceSpec, auth: str
     ) -> tuple[ServiceSpec, list[str]]:
         """Clients pin images themselves, since API 1.30; for older ones it is done here, as Docker does."""
-        if request["api_version"] >= CLIENTS_PIN_SINCE:
+        if request[API_VERSION] >= CLIENTS_PIN_SINCE:
             return spec, []
         return await with_digest(self._engine, spec, auth)
 

@@ -384,6 +384,15 @@ ACCEPTED: tuple[Accepted, ...] = (
         engines=_NEW,
     ),
     Accepted(
+        "a manager that cannot be reached when a node joins: a colon",
+        "as Docker writes it before 25.0",
+        where=_TEXT,
+        scenario="joining nobody",
+        docker=r".*Error while dialing: dial tcp.*",
+        skep=r".*Error while dialing dial tcp.*",
+        engines=r"2[5-9]\..*",
+    ),
+    Accepted(
         "a worker that is asked for a network of the swarm says where to make it",
         "Docker says since 28.0 that it is no manager, as if it were in no swarm",
         where=_TEXT,

@@ -228,12 +228,21 @@ def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(swarm: Manag
     assert {swarm.nodes()[m.name][1] for m in lost} == {"Unreachable"}
     wait_running(survivor, "kept", 6)
     assert on_workers <= {row["ID"] for row in survivor.running("kept")}
-    # One that was lost comes back after all: its old copy of the store counts no more.
-    lost[0].start(wait_for=("info",))
-    swarm.wait_reachable(2)
+    # Those that were lost come back after all, together: their old copies of the store count no more, though
+    # they are the more of them.
+    starters = [threading.Thread(target=manager.start, kwargs={"wait_for": ("info",)}) for manager in lost]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    swarm.wait_reachable(3, by=survivor)
+    for manager in swarm.managers:
+        assert swarm.nodes(by=manager)[survivor.name][1] == "Leader", f"as {manager.name} says"
     assert lost[0].docker("service", "ls", "--format", "{{.Name}}") == "kept"
+    lost[1].kill()
     lost[0].docker("node", "demote", lost[1].name)
-    lost[0].docker("node", "rm", lost[1].name)
+    removal = ("node", "rm", "--force", lost[1].name)
+    wait_until("it is let go of", lambda: lost[0].run(*removal, check=False).returncode == 0)
     assert lost[1].name not in swarm.nodes()
 
 

@@ -79,7 +79,8 @@ class Fellows:
                 await self.look(store)  # it may just have become one
         # etcd comes to a quorum by what its peers say: those of before may speak with it, and it knows them.
         if node_id not in self.members or not (self._has_looked or asked.kind == RAFT):
-            self._streams.refuse(link, f"node {node_id} is not a manager of this swarm")
+            refused = f"node {node_id} is not a manager of this swarm"
+            self._streams.refuse(link, refused, is_no_manager=self._has_looked)
             return
         self._peers.learn(node_id, asked.address)
         self._streams.serve(link, asked)

@@ -274,6 +274,7 @@ class ManagerPart:
             safe_mode=self._safe_mode,
             seen=self._seen_by,
             doubt=self._doubt,
+            refused_by=self.peers.refused_by,
         )
         self._candidate = Candidate(
             sealed,

@@ -18,7 +18,7 @@ from skep.daemon.socket_dir import SocketDir
 from skep.rpc.certificates import NodeKeys
 from skep.rpc.streams import API, RAFT, OpenStream, Pipe, open_stream
 from skep.rpc.tls import client_context
-from skep.runtime.errors import SkepError, Unavailable
+from skep.runtime.errors import NotAFellow, SkepError, Unavailable
 from skep.store.etcd.members import peer_socket
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ class Peers:
         self._etcd_sockets = etcd_sockets
         self.addresses = dict(addresses)
         self._moved = moved
+        self.refused_by: set[str] = set()  # managers that say that this node is none of their swarm
         self._doors: dict[str, list[_Door]] = {}
 
     def use(self, keys: NodeKeys) -> None:
@@ -79,6 +80,7 @@ class Peers:
         for node_id in sorted(set(self._doors) - wanted):
             for door in self._doors.pop(node_id):
                 door.close()
+            self.refused_by.discard(node_id)
         for node_id in sorted(wanted - set(self._doors)):
             doors = [
                 _Door(self, node_id, RAFT, self._etcd_sockets, peer_socket(node_id)),
@@ -162,6 +164,8 @@ class _Door:
                 raise Unavailable(f"{STREAMS_MAX} streams to manager {self._node_id} are open")
             await self._peers.stream(self._node_id, self._kind, far)
         except SkepError as error:
+            if isinstance(error, NotAFellow):
+                self._peers.refused_by.add(self._node_id)
             if str(error) != self._trouble:  # etcd tries ten times a second
                 log.info("peers.unreachable", node_id=self._node_id, stream=self._kind, error=str(error))
             self._trouble = str(error)
@@ -172,4 +176,5 @@ class _Door:
                 near.close()
             raise
         self._trouble = ""
+        self._peers.refused_by.discard(self._node_id)
         near.join(far)

@@ -57,7 +57,13 @@ class Candidate:
         self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
-        self.trouble = ""  # why this manager did not lead when it last could have
+        self._trouble = ""
+        self._outcast = ""
+
+    @property
+    def trouble(self) -> str:
+        """Returns why this manager did not lead when it last could have; an empty text where nothing was."""
+        return self._outcast or self._trouble
 
     @property
     def leader_id(self) -> str:
@@ -73,14 +79,14 @@ class Candidate:
                 leadership = await self._campaign.win(self._stands)
                 last_error = ""
                 await self._lead(leadership)
-                self.trouble = ""
+                self._trouble = ""
             except SkepError as error:
                 if str(error) != last_error:  # an etcd that is away says the same twice a second
                     log.warning("leader.failed", error=str(error))
-                last_error = self.trouble = str(error)
+                last_error = self._trouble = str(error)
                 await asyncio.sleep(RETRY_S)
             except Exception as error:
-                self.trouble = reason_of(error)
+                self._trouble = reason_of(error)
                 log.exception("leader.crashed")
                 await asyncio.sleep(RETRY_S)
             finally:
@@ -93,7 +99,23 @@ class Candidate:
                     await self._team.data_keys.lead(False)
 
     def _stands(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._stands_at
+        before, self._outcast = self._outcast, self._why_outcast()
+        if self._outcast and not before:
+            log.warning("leader.outcast", reason=self._outcast)
+        return asyncio.get_running_loop().time() >= self._stands_at and not self._outcast
+
+    def _why_outcast(self) -> str:
+        """Returns why a manager that begins with an old copy of the store is not to lead: another has made a
+        swarm without it (`--force-new-cluster`), and two that were lost would lead one of their own, with the
+        same nodes. Its session finds that other one's leader, who says what it is to be. Whoever has followed
+        or led since it began goes on: the other may be the one in error."""
+        if self._campaign.has_heard or not self._team.refused_by:
+            return ""
+        others = ", ".join(sorted(self._team.refused_by))
+        return (
+            f"this manager takes no lead: for {others} it is no manager of the swarm, which was forced"
+            " anew without it; it joins again as soon as the leader there answers"
+        )
 
     def _tell_lead(self, leader: Leader) -> None:
         """The lead went over from another manager: an event of each."""

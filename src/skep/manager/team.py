@@ -41,6 +41,7 @@ class Team(Struct, frozen=True):
     seen: Seen = says_nothing
     doubt: Callable[[], str] = str
     handed_over_at: float | None = None
+    refused_by: Collection[str] = ()  # managers (node ids) that say that this one is none of their swarm
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) shows no key."""

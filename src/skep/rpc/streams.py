@@ -22,7 +22,7 @@ from msgspec import Struct
 from skep.rpc.link import FrameLink, connect
 from skep.rpc.messages import UNREADABLE
 from skep.rpc.port import Connection
-from skep.runtime.errors import Denied, SkepError, Unavailable
+from skep.runtime.errors import Denied, NotAFellow, SkepError, Unavailable
 
 RAFT, API = "raft", "api"
 OPEN_S = 5.0  # until the other manager has answered; it only opens a local socket
@@ -41,7 +41,10 @@ class StreamOpened(Struct, frozen=True, tag="stream-opened"):
 
 
 class StreamRefused(Struct, frozen=True, tag="stream-refused"):
+    """`is_no_manager`: whoever asks is no manager of this one's swarm."""
+
     reason: str
+    is_no_manager: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -135,7 +138,7 @@ class Answer:
         try:
             answer = _answer.decode(data)
             if isinstance(answer, StreamRefused):
-                raise Denied(answer.reason)
+                raise (NotAFellow if answer.is_no_manager else Denied)(answer.reason)
             self.link.hand_over(self._successor)
         except UNREADABLE:
             self.opened.set_exception(Unavailable("the other end does not answer as a manager"))
@@ -154,7 +157,8 @@ async def open_stream(
 ) -> None:
     """Makes `pipe` the near end of a stream to that manager.
 
-    Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses.
+    Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses;
+    `NotAFellow` where that is because this node is no manager of its swarm.
     """
     answer = Answer(pipe)
     link = await connect(host, port, context, answer, timeout_s=OPEN_S)
@@ -187,8 +191,8 @@ class StreamServer:
         self._opening.add(work)
         work.add_done_callback(self._opening.discard)
 
-    def refuse(self, link: FrameLink, reason: str) -> None:
-        link.send(_encode(StreamRefused(reason)))
+    def refuse(self, link: FrameLink, reason: str, is_no_manager: bool = False) -> None:
+        link.send(_encode(StreamRefused(reason, is_no_manager)))
         link.close()
 
     def close(self) -> None:

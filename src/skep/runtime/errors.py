@@ -66,6 +66,10 @@ class Denied(SkepError):
     """The caller's certificate or token does not allow this."""
 
 
+class NotAFellow(Denied):
+    """A manager of the swarm says that the caller is no manager of it."""
+
+
 class WrongUnlockKey(Denied):
     """The key given does not unlock this manager."""
 

@@ -84,13 +84,14 @@ class Leadership:
 
 class Campaign:
     """One candidate's look at the leadership. `holder` is who leads as far as it knows, or an empty text;
-    `other` who else was last seen to lead."""
+    `other` who else was last seen to lead; `has_heard`: since this object was made, somebody was seen to."""
 
     def __init__(self, store: Store, key: str, candidate: str) -> None:
         self._store = store
         self._key = key
         self._candidate = candidate
         self.holder = self.other = ""
+        self.has_heard = False  # of anybody who leads, or leads itself: not of an old key alone
         self._seen_revision = 0
         self._changed_at = 0.0  # loop time
         self._answered_since: float | None = None  # since when every look was answered
@@ -134,6 +135,7 @@ class Campaign:
 
     def _is_alive(self, held: KeyValue, now: float) -> bool:
         if held.revision != self._seen_revision:
+            self.has_heard = self.has_heard or self._seen_revision != 0
             self._seen_revision, self._changed_at = held.revision, now
         if held.value == self._candidate.encode():
             return False
@@ -153,6 +155,7 @@ class Campaign:
         if revision is None:
             return None
         self.holder = self._candidate
+        self.has_heard = True
         return Leadership(self._store, self._candidate, Fence(self._key, revision), asked_at)
 
     async def _write(self, txn: Txn) -> int | None:

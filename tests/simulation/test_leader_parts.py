@@ -28,6 +28,7 @@ from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
     Assign,
     FromManager,
+    NotNow,
     Register,
     Registered,
     Statuses,
@@ -340,6 +341,32 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
         await asyncio.sleep((DEFERRED_MAX - 1) * LOOK_S)
         assert "b" in state.members
         running.cancel()
+
+    run(scenario)
+
+
+def test_a_node_that_is_demoted_while_it_is_taken_in_is_handed_no_key() -> None:
+    """The key that comes into force may be made for its demotion."""
+
+    async def scenario() -> None:
+        view, state = View(), MemoryState()
+        for node_id in "ab":
+            view.put_node(replace(new_node(node_id), spec=NodeSpec(role="manager")))
+        state.members["a"] = Member(1, "a", False)
+
+        async def probe(node_id: str) -> bool:
+            await asyncio.sleep(0.5)
+            return True
+
+        members = MemoryMembers(MemoryStore(state), state)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (b"k" * 32,), NoListener(), nobody_else_leads
+        )
+        taken_in = asyncio.ensure_future(membership.add("b"))
+        while "b" not in state.members:
+            await asyncio.sleep(0)
+        view.put_node(new_node("b"))
+        assert await taken_in == NotNow("node b is not to be a manager")
 
     run(scenario)
 

@@ -117,16 +117,17 @@ class Membership:
 
     async def add(self, node_id: str) -> Managing | NotNow:
         """Lets a node follow the store that is to be a manager; what it is to be told."""
-        node = self._view.nodes.get(node_id)
-        if node is None or node.spec.role != "manager":
-            return NotNow(f"node {node_id} is not to be a manager")
         try:
             async with self._one:
+                self._check_role(node_id)
                 await self.look()
                 self._data_keys(node_id)
                 await self._make_learner(node_id)
                 self._reached_at[node_id] = asyncio.get_running_loop().time()
                 await self.look()
+            # It may have been demoted meanwhile. Nothing may be awaited from here on: the key that is being
+            # made for its demotion must not be among these.
+            self._check_role(node_id)
             first, *older = self._data_keys(node_id) or (b"",)
         except SkepError as error:
             return NotNow(str(error))
@@ -135,6 +136,12 @@ class Membership:
         return Managing(addresses, first, cluster.unlock_key if cluster is not None else "", older)
 
     # Inside
+
+    def _check_role(self, node_id: str) -> None:
+        """Errors: `Conflict` for a node that is not to be a manager."""
+        node = self._view.nodes.get(node_id)
+        if node is None or node.spec.role != "manager":
+            raise Conflict(f"node {node_id} is not to be a manager")
 
     async def _may_go(self, member: Member) -> bool:
         """False while etcd's own lead is still with the member: who leads is given it within a second, and

@@ -41,6 +41,10 @@ class Held:
         self.keys: tuple[bytes, ...] = (OLD,)
         self.store = store
 
+    @property
+    def opening(self) -> tuple[bytes, ...]:
+        return self.keys
+
     async def lead(self, leads: bool) -> None: ...
 
     async def keep(self, keys: Sequence[bytes]) -> None:

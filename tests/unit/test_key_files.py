@@ -234,6 +234,36 @@ def test_a_crash_while_the_data_key_is_changed_leaves_files_that_open(
     assert (last.data_key, last.older, last.load()) == (NEW_KEY, (), node_keys)
 
 
+@pytest.mark.parametrize("unlock", ["", FIRST])
+def test_the_last_older_key_opens_and_seals_nothing_until_the_next_is_there(
+    state: StateDir, node_keys: NodeKeys, unlock: str
+) -> None:
+    """This manager's own copy of the store may be of before the change."""
+    files = founded(state, node_keys, unlock)
+    sealed = files.sealer.seal(b"x", "a")
+    for keys in ([DATA_KEY, NEW_KEY], [DATA_KEY], [DATA_KEY, NEW_KEY], [NEW_KEY]):
+        files.keep(keys)  # the first try was given up
+    third = bytes(range(2, 34))
+    for steps in ([], [[NEW_KEY, third], [NEW_KEY]]):
+        for keys in steps:
+            files.keep(keys)
+        files.apply_unlock_key(cluster(unlock))
+        again = KeyFiles(state)
+        assert again.open(unlock)
+        for each in (files, again):
+            assert each.keys == (NEW_KEY,), "what the leader is told"
+            assert each.sealer.open(sealed, "a") == b"x"
+            with pytest.raises(Corrupt):
+                Sealer(DATA_KEY).open(each.sealer.seal(b"y", "a"), "a")
+        assert sealer_of(again.exported(), unlock).open(sealed, "a") == b"x"
+    for keys in ([NEW_KEY, third], [third, NEW_KEY], [third]):
+        files.keep(keys)
+        assert len(files.opening) <= 3
+    assert files.opening == (third, NEW_KEY)
+    with pytest.raises(Corrupt):
+        files.sealer.open(sealed, "a")
+
+
 def test_a_node_without_a_data_key_keeps_none(state: StateDir, node_keys: NodeKeys) -> None:
     """What the leader said to the manager that it was comes late."""
     files = founded(state, node_keys, FIRST)

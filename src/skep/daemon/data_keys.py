@@ -30,6 +30,10 @@ class StoreKeys:
     def keys(self) -> tuple[bytes, ...]:
         return self._files.keys
 
+    @property
+    def opening(self) -> tuple[bytes, ...]:
+        return self._files.opening
+
     async def lead(self, leads: bool) -> None:
         await in_thread(self._files.lead, leads)
 

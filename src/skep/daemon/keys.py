@@ -18,7 +18,7 @@ import binascii
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -39,17 +39,24 @@ _DATA_KEY = "keys/data-key"
 
 
 class _DataKeyFile(Struct, frozen=True, kw_only=True):
-    """`key` is the data key itself, or sealed with the unlock key; so are the `older`: while the data key is
-    changed, others that open what is stored. An earlier skepd passes them over."""
+    """`key` is the data key itself, or sealed with the unlock key; so are the others. `older`: while the data
+    key is changed, others that open what is stored. `retired`: what sealed before `key` did; empty where
+    nothing has. An earlier skepd passes these over."""
 
     version: int = VERSION
     is_sealed: bool
     key: bytes  # base64 in JSON
     older: list[bytes] = []
+    retired: bytes = b""
 
 
 class KeyFiles:
-    """The keys below one state directory. `data_key` is None on workers, and while locked."""
+    """The keys below one state directory. `data_key` is None on workers, and while locked.
+
+    The key that sealed before the present one is `retired`: it is no more the swarm's, and seals nothing, but
+    this manager's copy of the store may be of before the change, and alone left (`--force-new-cluster`). It
+    is one at most: it goes when the next data key comes first.
+    """
 
     def __init__(self, state: StateDir) -> None:
         self._state = state
@@ -57,6 +64,7 @@ class KeyFiles:
         self._file = self._directory / "data-key"
         self.data_key: bytes | None = None
         self.older: tuple[bytes, ...] = ()
+        self.retired = b""
         self._unlock_key = ""  # the one that the data key's file is sealed with
         self._is_node_key_sealed: bool | None = None  # as its file was written or read last; None: not known
         self._leads = False  # this manager does: others do not say which keys it has
@@ -65,15 +73,21 @@ class KeyFiles:
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """Returns all data keys, of which the first seals; none on workers, and while locked."""
+        """Returns the swarm's data keys, of which the first seals; none on workers, and while locked."""
         return () if self.data_key is None else (self.data_key, *self.older)
+
+    @property
+    def opening(self) -> tuple[bytes, ...]:
+        """Returns these, and the retired one: all that this manager opens with."""
+        retired = [self.retired] if self.retired and self.retired not in self.keys else []
+        return (*self.keys, *retired)
 
     @property
     def sealer(self) -> Sealer:
         """What seals the store of this swarm. Errors: `Corrupt` where there is no data key."""
         if self.data_key is None:
             raise Corrupt("this node has no data key of the swarm")
-        return Sealer(self.data_key, older=self.older)
+        return Sealer(self.data_key, older=self.opening[1:])
 
     def open(self, unlock_key: str = "") -> bool:
         """Reads the data key; returns False where that needs the unlock key, and none was given.
@@ -87,39 +101,44 @@ class KeyFiles:
         elif found.is_sealed and not unlock_key:
             return False
         else:
-            self.data_key, *older = _keys_in(found, unlock_key)
-            self.older = tuple(older)
+            plain = _opened(found, unlock_key)
+            self.data_key, self.older, self.retired = plain.key, tuple(plain.older), plain.retired
             self._unlock_key = unlock_key.strip() if found.is_sealed else ""
         return True
 
-    def take(self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...] = ()) -> None:
+    def take(
+        self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...] = (), retired: bytes = b""
+    ) -> None:
         """Keeps a swarm's data key: its founder's, or what the leader gave a new manager.
 
         The node's own keys are saved after this (`save`). Errors: `Invalid` (disk full).
         """
-        self._write(data_key, unlock_key, older)
-        self.data_key, self.older, self._unlock_key = data_key, older, unlock_key
+        self._write(data_key, unlock_key, older, retired)
+        self.data_key, self.older, self.retired = data_key, older, retired
+        self._unlock_key = unlock_key
 
     def keep(self, keys: Sequence[bytes]) -> bool:
-        """Has exactly these data keys, of which the first seals; returns False where that is so already, and
-        on a node that has none. One that goes has sealed the node's TLS key, perhaps: that is written first,
-        while the file has all of them. Errors: `Invalid` (disk full), `Corrupt`."""
+        """Has exactly these data keys, of which the first seals, and retires the one that was first; returns
+        False where that is so already, and on a node that has none. One that goes has sealed the node's TLS
+        key, perhaps: that is written first, while the file has all. Errors: `Invalid` (disk full),
+        `Corrupt`."""
         with self._one:
             before = (self.data_key, *self.older)
             if self.data_key is None or tuple(keys) == before:
                 return False
             first, *others = keys
+            retired = self.retired if first == self.data_key else self.data_key
             if first != self.data_key or not set(before) <= set(keys):
                 node_keys = self.load()
                 wider = dict.fromkeys((first, self.data_key, *self.older, *others))
-                self.take(first, self._unlock_key, tuple(wider)[1:])
+                self.take(first, self._unlock_key, tuple(wider)[1:], retired)
                 self._save(node_keys, is_sealed=bool(self._unlock_key))
-            self.take(first, self._unlock_key, tuple(others))
+            self.take(first, self._unlock_key, tuple(others), retired)
             return True
 
     def close(self) -> None:
         """Forgets what was opened; the files stay as they are."""
-        self.data_key, self.older, self._unlock_key = None, (), ""
+        self.data_key, self.older, self.retired, self._unlock_key = None, (), b"", ""
         self._is_node_key_sealed, self._leads = None, False
 
     @property
@@ -190,7 +209,7 @@ class KeyFiles:
             if wanted and not is_node_key_sealed:
                 self._save(self.load(), is_sealed=True)
             if wanted != self._unlock_key:
-                self.take(self.data_key, wanted, self.older)
+                self.take(self.data_key, wanted, self.older, self.retired)
             if not wanted and is_node_key_sealed:
                 self._save(self.load(), is_sealed=False)
             self._is_node_key_sealed = bool(wanted)
@@ -223,16 +242,16 @@ class KeyFiles:
             raise Corrupt(f"{self._file} is damaged: {broken}") from None
         if found.version != VERSION:
             raise Corrupt(f"{self._file} is of layout {found.version}, this skepd knows {VERSION}")
-        if not found.is_sealed and any(len(each) != KEY_BYTES for each in (found.key, *found.older)):
+        kept = (found.key, *found.older, *([found.retired] if found.retired else []))
+        if not found.is_sealed and any(len(each) != KEY_BYTES for each in kept):
             raise Corrupt(f"{self._file} is damaged: {broken}")
         return found
 
-    def _write(self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...]) -> None:
-        kept = [data_key, *older]
+    def _write(self, data_key: bytes, unlock_key: str, older: tuple[bytes, ...], retired: bytes) -> None:
+        file = _DataKeyFile(is_sealed=bool(unlock_key), key=data_key, older=list(older), retired=retired)
         if unlock_key:
             sealer = Sealer(parse_unlock_key(unlock_key))
-            kept = [sealer.seal(each, _DATA_KEY) for each in kept]
-        file = _DataKeyFile(is_sealed=bool(unlock_key), key=kept[0], older=kept[1:])
+            file = _with_each(file, lambda key: sealer.seal(key, _DATA_KEY))
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(self._file, msgspec.json.format(msgspec.json.encode(file)))
@@ -253,17 +272,22 @@ def sealer_of(exported: bytes, unlock_key: str) -> Sealer:
         raise WrongUnlockKey(
             "the backup is of a swarm whose managers lock themselves: it takes its unlock key"
         )
-    data_key, *older = _keys_in(found, unlock_key)
-    return Sealer(data_key, older=older)
+    plain = _opened(found, unlock_key)
+    return Sealer(plain.key, older=[*plain.older, *([plain.retired] if plain.retired else [])])
 
 
-def _keys_in(file: _DataKeyFile, unlock_key: str) -> list[bytes]:
-    """Returns the data key and the older ones. Errors: `Invalid`, `WrongUnlockKey`."""
-    kept = [file.key, *file.older]
+def _opened(file: _DataKeyFile, unlock_key: str) -> _DataKeyFile:
+    """Returns the file with its keys plain. Errors: `Invalid`, `WrongUnlockKey`."""
     if not file.is_sealed:
-        return kept
+        return file
     sealer = Sealer(parse_unlock_key(unlock_key))
     try:
-        return [sealer.open(each, _DATA_KEY) for each in kept]
+        return _with_each(file, lambda sealed: sealer.open(sealed, _DATA_KEY))
     except Corrupt:
         raise WrongUnlockKey(WRONG_KEY) from None
+
+
+def _with_each(file: _DataKeyFile, change: Callable[[bytes], bytes]) -> _DataKeyFile:
+    """Returns the file with each key changed."""
+    older, retired = [change(each) for each in file.older], file.retired
+    return replace(file, key=change(file.key), older=older, retired=change(retired) if retired else b"")

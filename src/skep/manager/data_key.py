@@ -219,7 +219,7 @@ class DataKeyChange:
         cluster = self._view.cluster
         assert cluster is not None
         assert self._new is not None
-        sealer = Sealer(self._new[1], older=self._settled(held))
+        sealer = Sealer(self._new[1], older=held.opening)
         after = replace(cluster, data_key_done=cluster.data_key_wanted)
         put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
         store = held.store.sealing_with(sealer)

@@ -19,10 +19,14 @@ log = structlog.get_logger()
 
 
 class HeldKeys(Protocol):
-    """The data keys that this manager has on its disk. `store` seals with the first, and opens with all."""
+    """The data keys that this manager has on its disk. `store` seals with the first, and opens with all of
+    `opening`: these, and the one that sealed before them."""
 
     @property
     def keys(self) -> tuple[bytes, ...]: ...
+
+    @property
+    def opening(self) -> tuple[bytes, ...]: ...
 
     @property
     def store(self) -> SealedStore: ...
@@ -40,7 +44,7 @@ async def go_by_record(held: HeldKeys) -> bool:
     """Seals with the key that has sealed the swarm's record: that one is in force (`data_key`). Returns False
     where none of this manager's has. Errors: as `HeldKeys.keep`, `Unavailable`."""
     try:
-        first = await held.store.sealed_by(codec.CLUSTER_KEY, held.keys)
+        first = await held.store.sealed_by(codec.CLUSTER_KEY, held.opening)
     except Corrupt as error:
         advice = "if the data key was changed while this manager was away, the leader gives it the new one"
         log.warning("store.not_opened", error=str(error), advice=advice)

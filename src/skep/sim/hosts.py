@@ -51,6 +51,7 @@ class Host:
         self.name = name
         self.membership = membership
         self.data_keys: tuple[bytes, ...] = ()  # on its disk, where the store is sealed
+        self.retired_keys: tuple[bytes, ...] = ()  # what sealed before these
         self.leads_keys = False
         self.node_id = membership.node_id
         self.address = membership.advertise
@@ -86,6 +87,16 @@ class Host:
     def leader_id(self) -> str:
         """Who leads, as far as this host's manager knows."""
         return self.running_manager.leader_id if self.running_manager is not None else ""
+
+    @property
+    def opening_keys(self) -> tuple[bytes, ...]:
+        return (*self.data_keys, *(key for key in self.retired_keys if key not in self.data_keys))
+
+    def keep_keys(self, keys: tuple[bytes, ...]) -> None:
+        """As `daemon.keys.KeyFiles.keep`."""
+        if self.data_keys and keys[0] != self.data_keys[0]:
+            self.retired_keys = self.data_keys[:1]
+        self.data_keys = keys
 
     def is_lost(self, managers: list[str]) -> bool:
         """True when it has no session and tries none of these managers. Where it is to be one of them and has
@@ -173,7 +184,7 @@ class Host:
             return
         self.has_left = True
         if self._world.seals is not None and self.data_keys:
-            self._world.seals.stolen[self.node_id] = self.data_keys
+            self._world.seals.stolen[self.node_id] = self.opening_keys
         await self.crash_machine()
         self.peer.clear()
 
@@ -198,12 +209,12 @@ class Host:
             await manager.stop()
         self.peer.clear()
         if self._world.seals is not None and self.data_keys:
-            self._world.seals.stolen[self.node_id] = self.data_keys
-        self.data_keys = ()
+            self._world.seals.stolen[self.node_id] = self.opening_keys
+        self.data_keys = self.retired_keys = ()
 
     def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
         if self._world.seals is not None:
-            self.data_keys = (data_key, *older)
+            self.data_keys, self.retired_keys = (data_key, *older), ()
             self.agent.session.send(HasDataKeys(digests_of(self.data_keys)))
             self._world.seals.stolen.pop(self.node_id, None)
 
@@ -243,7 +254,7 @@ class Host:
         if not self.data_keys or self.lives != life or not self.is_up:
             return
         if self.data_keys != keys and not self.leads_keys:
-            self.data_keys = keys
+            self.keep_keys(keys)
             if self.running_manager is not None:
                 self.running_manager.use_data_keys()
         if self._agent is not None:

@@ -139,13 +139,17 @@ class DiskKeys:
     def keys(self) -> tuple[bytes, ...]:
         return self._host.data_keys
 
+    @property
+    def opening(self) -> tuple[bytes, ...]:
+        return self._host.opening_keys
+
     async def lead(self, leads: bool) -> None:
         self._host.leads_keys = leads
 
     async def keep(self, keys: Sequence[bytes]) -> None:
         await asyncio.sleep(DISK_S)
         self._seals.know(keys)
-        self._host.data_keys = tuple(keys)
+        self._host.keep_keys(tuple(keys))
         self.use()
         await asyncio.sleep(DISK_S)
 
@@ -154,5 +158,5 @@ class DiskKeys:
         self.store.use(self._sealer())
 
     def _sealer(self) -> Sealer:
-        first, *older = self._host.data_keys or (FIRST_KEY,)
+        first, *older = self._host.opening_keys or (FIRST_KEY,)
         return Sealer(first, older=older)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from skep.daemon.data_keys import StoreKeys
 from skep.daemon.keys import KeyFiles
 from skep.daemon.state import StateDir
+from skep.manager import data_key
 from skep.manager.loading import load
 from skep.manager.resealing import go_by_record, settle
 from skep.rpc.certificates import NodeKeys
+from skep.rpc.messages import DATA_KEYS, HasDataKeys, encode
+from skep.rpc.messages.data_keys import digests_of
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.sealed import SealedStore
+from tests.simulation.test_data_key import Line, Stage
 from tests.unit.test_key_files import node_keys  # noqa: F401 # a fixture
 
 from .test_resealing import NEW, OLD, opened_by, sealed_state
@@ -48,3 +54,47 @@ async def test_a_copy_of_before_the_change_opens_with_what_its_manager_has(files
     assert first
     assert held.keys == (OLD,), "what the record says"
     assert opened_by(state, OLD) == 1201
+
+
+def full(directory: Path, name: str) -> Path:
+    """Has the disk be full for this file, until the directory that is returned goes."""
+    blocked = directory / (name + ".new")
+    blocked.mkdir()
+    return blocked
+
+
+KEY_FILE, TLS_FILE = "keys/data-key", "certificates/swarm-node.key.next"
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", [KEY_FILE, TLS_FILE])
+async def test_a_full_disk_of_the_leader_holds_a_change_up_and_no_longer(
+    files: KeyFiles, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another order comes while a new key is handed out, and the file of the key, or of the TLS key, that the
+    leader writes for it fails."""
+    for each in ("REST_S", "LOOK_S"):
+        monkeypatch.setattr(data_key, each, 0.02)
+    stage = Stage("ab")
+    stage.held = held = StoreKeys(files, stage.store)
+    stage.to_make = [NEW, b"1" * 32, b"2" * 32]
+    running = await stage.begin()
+    line = Line("b")
+    handler = stage.register(line, [DATA_KEYS])
+    await until(lambda: held.keys == (OLD, NEW))
+    blocked = full(tmp_path, name)
+    stage.view.put_cluster(stage.cluster.wanting_data_key())
+    with capture_logs() as logs:
+        await until(lambda: any(entry["event"] == "data_key.again" for entry in logs))
+    blocked.rmdir()
+    await until(lambda: held.keys[-1] not in (OLD, NEW))
+    handler.frame(encode(HasDataKeys(digests_of(held.keys))))
+    await asyncio.wait_for(running, 10)
+    assert stage.opened_by(held.keys[-1])
+    assert not stage.opened_by(OLD)
+    stage.sessions.stop()

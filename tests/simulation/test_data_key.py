@@ -14,6 +14,7 @@ from skep.manager.data_key import REST_S, Act, DataKeyChange, decide
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
 from skep.manager.durable import commit_changed
 from skep.manager.events import EventHub
+from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
 from skep.model.node import NodeSpec
 from skep.rpc.messages import DATA_KEYS, SELF_REPORTED, DataKeys, HasDataKeys, Register, encode
@@ -65,13 +66,14 @@ def wanting(managers: str = "abc") -> View:
 class Stage:
     """Manager `a` leads, on a store in memory; the others are lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, managers: str = "abc") -> None:
         self.state = MemoryState()
-        self.view = wanting()
+        self.view = wanting(managers)
         self.store = SealedStore(MemoryStore(self.state), Sealer(OLD))
         self.sessions = Sessions(self.view, [], lambda node_id: None)
         self.fence = Fence(codec.LEADER_KEY, 0)
-        self.held = Held(self.store)
+        self.held: HeldKeys = Held(self.store)
+        self.to_make = [NEW]
 
     async def begin(self) -> asyncio.Task[None]:
         first = (
@@ -82,10 +84,14 @@ class Stage:
         revision = await self.store.commit(Txn(first))
         self.fence = Fence(codec.LEADER_KEY, revision)
         self.view.put_cluster(replace(self.cluster, version=revision))
-        self.change = DataKeyChange(self.held, self.view, self.fence, self.sessions, "a", lambda size: NEW)
+        self.change = DataKeyChange(self.held, self.view, self.fence, self.sessions, "a", self.random)
         self.sessions.on(Register, self.change.began)
         self.sessions.on(HasDataKeys, self.change.has)
         return asyncio.ensure_future(self.change.run())
+
+    def random(self, size: int) -> bytes:
+        """Returns the next of the keys to make, the last again and again."""
+        return self.to_make.pop(0) if len(self.to_make) > 1 else self.to_make[0]
 
     @property
     def cluster(self) -> Cluster:
@@ -124,10 +130,10 @@ def test_a_member_of_an_earlier_skep_holds_it_back_and_the_log_says_so() -> None
         assert all("earlier skep" in text and ": c; update skep on them" in text for text in said)
         assert stage.held.keys == (OLD,)
         assert not told(lines["c"])
-        stage.held.keys = (OLD, NEW)  # as while it is changed
+        await stage.held.keep([OLD, NEW])  # as while it is changed
         with pytest.raises(Conflict, match="earlier skep"):
             stage.change.for_new("c")
-        stage.held.keys = (OLD,)
+        await stage.held.keep([OLD])
 
         again = Line("c")
         second = stage.register(again, [DATA_KEYS])

@@ -113,6 +113,8 @@ class DataKeyChange:
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._held = held
+        # What the lead began with: whatever else there is was made in it.
+        self._settled = held.keys if held is not None else ()
         self._view = view
         self._fence = fence
         self._sessions = sessions
@@ -182,16 +184,15 @@ class DataKeyChange:
             {node_id for node_id in members if self._sessions.has(node_id)},
             {node_id for node_id in members if self._digests.get(node_id) == wanted} | {self._own_id},
             self._new[0] if self._new is not None and self._new[1] in held.keys else 0,
-            len(self._settled(held)) == 1,
+            len(self._settled) == 1,
         )
         self._remind(step)
         if not self._is_rested(step):
             return False
         if step.act is Act.MAKE:
             assert self._view.cluster is not None
-            settled = self._settled(held)
             self._new = (self._view.cluster.data_key_wanted, self._random_bytes(KEY_BYTES))
-            await held.keep((*settled, self._new[1]))
+            await held.keep((*self._settled, self._new[1]))
             self._wake.set()
         return step.act is Act.SEAL and await self._seal(held)
 
@@ -209,10 +210,6 @@ class DataKeyChange:
             self._knowing.add(node_id)
             if self._digests.get(node_id) != wanted and is_to_stay(self._view, node_id):
                 self._sessions.send(node_id, DataKeys(list(held.keys), unlock_key, self._sessions.lead))
-
-    def _settled(self, held: HeldKeys) -> tuple[bytes, ...]:
-        """Returns the keys but the new one."""
-        return tuple(key for key in held.keys if self._new is None or key != self._new[1])
 
     async def _seal(self, held: HeldKeys) -> bool:
         """Puts the new key in force; True where the lead is to end, also where nobody knows whether it is."""

@@ -13,18 +13,28 @@ from skep.daemon.data_keys import StoreKeys
 from skep.daemon.keys import KeyFiles
 from skep.daemon.state import StateDir
 from skep.manager import data_key
+from skep.manager.candidate import Candidate
+from skep.manager.events import EventHub
 from skep.manager.loading import load
 from skep.manager.resealing import go_by_record, settle
+from skep.manager.team import Team
+from skep.model.cluster import Cluster
+from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys
 from skep.rpc.messages import DATA_KEYS, HasDataKeys, encode
 from skep.rpc.messages.data_keys import digests_of
-from skep.store.memory import MemoryState, MemoryStore
+from skep.runtime.clock import LoopClock
+from skep.store import codec
+from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
+from skep.store.port import Put, Txn
+from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.simulation.test_data_key import Line, Stage
 from tests.unit.test_key_files import node_keys  # noqa: F401 # a fixture
+from tests.unit.test_unlock_key import cluster
 
 from .test_resealing import NEW, OLD, opened_by, sealed_state
-from .test_sealed_store import fence_of
+from .test_sealed_store import SECRET_KEY, fence_of
 
 
 @pytest.fixture
@@ -49,9 +59,9 @@ async def test_a_copy_of_before_the_change_opens_with_what_its_manager_has(files
     assert files.take_told([NEW], "")
     held = held_on(files, state)
     first = await go_by_record(held)
+    assert first == OLD
     assert (await load(held.store)).cluster is not None
-    await settle(held, fence_of(state))
-    assert first
+    await settle(held, first, fence_of(state))
     assert held.keys == (OLD,), "what the record says"
     assert opened_by(state, OLD) == 1201
 
@@ -98,3 +108,55 @@ async def test_a_full_disk_of_the_leader_holds_a_change_up_and_no_longer(
     assert stage.opened_by(held.keys[-1])
     assert not stage.opened_by(OLD)
     stage.sessions.stop()
+
+
+async def put_in_force(state: MemoryState) -> None:
+    """The record is sealed with the new key, as when the lead before ended."""
+    store = SealedStore(MemoryStore(state), Sealer(NEW))
+    await store.commit(Txn((Put(codec.CLUSTER_KEY, codec.encode_object(cluster(""))),)))
+
+
+@pytest.mark.parametrize("name", [KEY_FILE, TLS_FILE, ""])
+async def test_a_full_disk_or_a_damaged_file_does_not_cost_the_lead_of_who_has_both_keys(
+    files: KeyFiles, tmp_path: Path, name: str
+) -> None:
+    state = await sealed_state()
+    await put_in_force(state)
+    files.keep([OLD, NEW])
+    if name:
+        full(tmp_path, name)
+    else:
+        (tmp_path / "certificates/swarm-node.key").write_bytes(b"-----BEGIN SKEP SEALED KEY-----\n-\n")
+    held = held_on(files, state)
+    first = await go_by_record(held)
+    await held.store.commit(Txn((Put(SECRET_KEY, b"new"),)))
+    assert Sealer(NEW).open(state.entries[SECRET_KEY].value, SECRET_KEY) == b"new"
+    await settle(held, first, fence_of(state))
+    assert opened_by(state, NEW) == 1202
+    assert set(held.keys) == {OLD, NEW}, "as long as the files cannot be written"
+    assert (await load(held.store)).cluster is not None
+
+
+async def test_a_manager_without_the_key_takes_no_lead_and_says_what_to_do(files: KeyFiles) -> None:
+    state = await sealed_state()
+    await put_in_force(state)
+    held = held_on(files, state)
+
+    async def probe(node_id: str) -> bool:
+        return True
+
+    team = Team("a", MemoryMembers(MemoryStore(state), state), probe, data_keys=held)
+    hub = EventHub(LoopClock(0))
+    make_id = iter(map(str, range(1000))).__next__
+    candidate = Candidate(held.store, LoopClock(0), make_id, make_id, hub, [], no_certificates, team)
+    del state.entries[codec.LEADER_KEY]
+    running = asyncio.ensure_future(candidate.run())
+    await until(lambda: bool(candidate.trouble))
+    assert "has not got the swarm's data key yet: start the managers that were there" in candidate.trouble
+    assert candidate.leader is None
+    assert (await load(SealedStore(MemoryStore(state), Sealer(NEW, older=[OLD])))).cluster is not None
+    running.cancel()
+
+
+def no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
+    raise AssertionError("nobody leads")

@@ -60,8 +60,8 @@ def test_a_key_that_no_majority_has_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_older_key_that_is_dropped_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forgetful(held: HeldKeys, fence: object) -> None:
-        await held.keep(held.keys[:1])
+    async def forgetful(held: HeldKeys, first: bytes, fence: object) -> None:
+        await held.keep((first,))
 
     monkeypatch.setattr("skep.manager.candidate.settle", forgetful)
     found = finds(range(3000, 3020))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.resealing import go_by_record, settle
+from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
@@ -129,17 +129,22 @@ class Candidate:
                 self._hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
         self._campaign.other = ""
 
+    async def _data_key(self, held: HeldKeys) -> bytes:
+        """Returns the one in force. Errors: `LacksKey`, `Unavailable`."""
+        await held.lead(True)
+        try:
+            return await go_by_record(held)
+        except LacksKey:
+            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S
+            raise
+
     async def _lead(self, leadership: Leadership) -> None:
         held = self._team.data_keys
-        if held is not None:
-            await held.lead(True)
-        opens = held is not None and await go_by_record(held)
-        if held is not None and not opens:  # what is wrong, the load says; the others lead first
-            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S
+        first = await self._data_key(held) if held is not None else b""
         if not self._team.safe_mode:
             await upgrade(self._store, leadership.fence)
-            if held is not None and opens:
-                await settle(held, leadership.fence)
+            if held is not None:
+                await settle(held, first, leadership.fence)
         self.leader = await Leader.start(
             self._store,
             leadership,

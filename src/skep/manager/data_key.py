@@ -84,7 +84,11 @@ def decide(
             f" {', '.join(unknowing)}; update skep on them, start them, or demote them (docker node demote)",
         )
     if not is_settled:
-        return Step(Act.WAIT, "something too large to be sealed anew needs an older key (see the log)")
+        return Step(
+            Act.WAIT,
+            "an older key could not be given up when this lead began (the log says why: store.not_resealed,"
+            " data_keys.not_kept)",
+        )
     if made_for != cluster.data_key_wanted:
         return Step(Act.MAKE)
     late = [node_id for node_id in members if node_id in here and node_id not in having]

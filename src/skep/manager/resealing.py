@@ -9,9 +9,10 @@ from typing import Protocol
 import structlog
 
 from skep.manager.upgrade import BATCH_OPS
-from skep.runtime.errors import Conflict, Corrupt, TooLarge
+from skep.runtime.errors import Conflict, Corrupt, Invalid, TooLarge, Unavailable
 from skep.store import codec
 from skep.store.port import Compare, Fence, Put, Txn
+from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.sizes import cut
 
@@ -40,24 +41,41 @@ class HeldKeys(Protocol):
         `Corrupt`."""
 
 
-async def go_by_record(held: HeldKeys) -> bool:
-    """Seals with the key that has sealed the swarm's record: that one is in force (`data_key`). Returns False
-    where none of this manager's has. Errors: as `HeldKeys.keep`, `Unavailable`."""
+class LacksKey(Unavailable):
+    """This manager cannot lead: it does not open the swarm's own record. Others go first."""
+
+
+async def go_by_record(held: HeldKeys) -> bytes:
+    """Seals with the key that has sealed the swarm's record, which it returns: that one is in force
+    (`data_key`). A disk that takes no change costs nothing as long as the key is at hand. Errors: `LacksKey`,
+    `Unavailable`."""
     try:
-        first = await held.store.sealed_by(codec.CLUSTER_KEY, held.opening)
+        first = await held.store.sealed_by(codec.CLUSTER_KEY, held.opening) or held.keys[0]
     except Corrupt as error:
-        advice = "if the data key was changed while this manager was away, the leader gives it the new one"
-        log.warning("store.not_opened", error=str(error), advice=advice)
+        raise LacksKey(
+            "this manager has not got the swarm's data key yet: start the managers that were there when it"
+            f" was changed, one of which leads and hands it out. Where none of them opens it either: {error}"
+        ) from None
+    older = [key for key in held.opening if key != first]
+    if not await _kept(held, (first, *(key for key in held.keys if key != first))):
+        held.store.use(Sealer(first, older=older))
+    return first
+
+
+async def settle(held: HeldKeys, first: bytes, fence: Fence) -> None:
+    """Has all sealed with `first`, and keeps no other. Errors: as `reseal`."""
+    if held.keys != (first,) and await reseal(held.store, fence):
+        await _kept(held, (first,))
+
+
+async def _kept(held: HeldKeys, keys: Sequence[bytes]) -> bool:
+    """Returns whether these are on the disk; where they are not, the log says why."""
+    try:
+        await held.keep(keys)
+    except (Invalid, Corrupt) as error:
+        log.warning("data_keys.not_kept", error=str(error))
         return False
-    if first is not None:
-        await held.keep((first, *(key for key in held.keys if key != first)))
     return True
-
-
-async def settle(held: HeldKeys, fence: Fence) -> None:
-    """Has all sealed with the first key, and keeps no other. Errors: as `reseal`, `HeldKeys.keep`."""
-    if len(held.keys) > 1 and await reseal(held.store, fence):
-        await held.keep(held.keys[:1])
 
 
 async def reseal(store: SealedStore, fence: Fence) -> bool:

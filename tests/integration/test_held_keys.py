@@ -29,7 +29,7 @@ from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
-from tests.simulation.test_data_key import Line, Stage
+from tests.simulation.test_data_key import Line, Stage, told
 from tests.unit.test_key_files import node_keys  # noqa: F401 # a fixture
 from tests.unit.test_unlock_key import cluster
 
@@ -102,9 +102,13 @@ async def test_a_full_disk_of_the_leader_holds_a_change_up_and_no_longer(
     with capture_logs() as logs:
         await until(lambda: any(entry["event"] == "data_key.again" for entry in logs))
     blocked.rmdir()
-    await until(lambda: held.keys[-1] not in (OLD, NEW))
-    handler.frame(encode(HasDataKeys(digests_of(held.keys))))
-    await asyncio.wait_for(running, 10)
+
+    def has_what_it_was_told() -> bool:
+        handler.frame(encode(HasDataKeys(digests_of(told(line)[-1].keys))))
+        return running.done()
+
+    await until(has_what_it_was_told)
+    await running
     assert stage.opened_by(held.keys[-1])
     assert not stage.opened_by(OLD)
     stage.sessions.stop()

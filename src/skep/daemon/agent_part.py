@@ -128,6 +128,11 @@ class AgentPart:
         if identity_of(self._renewal.keys.certificate_pem).role != role:
             raise Unavailable(f"the leader does not take this node for a {role} yet")
 
+    def has_data_keys(self, has: messages.HasDataKeys) -> None:
+        """Tells the leader, unless it is of an earlier skep, which would end the session for the word."""
+        if self.session.manager_knows(messages.DATA_KEYS):
+            self.session.send(has)
+
     async def manage(self, manager_addr: str) -> messages.Managing:
         """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
         self.session.manager_addr = manager_addr

@@ -268,7 +268,7 @@ class Parts:
 
     def _say(self, has: HasDataKeys) -> None:
         if self.running_agent is not None:
-            self.running_agent.session.send(has)
+            self.running_agent.has_data_keys(has)
 
     def _managers_changed(self, managers: list[str]) -> None:
         if self._membership is not None:

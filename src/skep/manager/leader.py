@@ -45,6 +45,7 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
+    DATA_KEYS,
     SELF_REPORTED,
     Attach,
     Described,
@@ -169,7 +170,7 @@ class Leader:
         on(Register, self._registered)
         on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
         on(Register, self.data_key.began)
-        on(HasDataKeys, self.data_key.has)
+        on(HasDataKeys, self.data_key.has, DATA_KEYS)
         on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)

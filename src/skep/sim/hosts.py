@@ -215,7 +215,7 @@ class Host:
     def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
         if self._world.seals is not None:
             self.data_keys, self.retired_keys = (data_key, *older), ()
-            self.agent.session.send(HasDataKeys(digests_of(self.data_keys)))
+            self.agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
             self._world.seals.stolen.pop(self.node_id, None)
 
     async def begin_manager(self) -> None:
@@ -258,7 +258,7 @@ class Host:
             if self.running_manager is not None:
                 self.running_manager.use_data_keys()
         if self._agent is not None:
-            self._agent.session.send(HasDataKeys(digests_of(self.data_keys)))
+            self._agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
 
     def _told(self, role: Role) -> None:
         self._role.told(role)

@@ -67,8 +67,8 @@ def decide(
     is_settled: bool,
 ) -> Step:
     """Returns the next step. `knowing` are managers that keep what they are told, `here` those with a session
-    now, `having` those with the present keys on their disks, the leader among them; `made_for` is the order
-    that the new key among these was made for. `is_settled`: there is no older key but the one in force."""
+    now, or whose etcd takes part, `having` those with the present keys on their disks, the leader among them;
+    `made_for` is the order that the new key among these was made for. `is_settled`: there is no older key but the one in force."""
     cluster = view.cluster
     if cluster is None or cluster.data_key_wanted <= cluster.data_key_done:
         return Step(Act.NOTHING)
@@ -185,7 +185,7 @@ class DataKeyChange:
         step = decide(
             self._view,
             self._knowing | {self._own_id},
-            {node_id for node_id in members if self._sessions.has(node_id)},
+            {each for each in members if self._sessions.has(each) or each in self._view.reachable},
             {node_id for node_id in members if self._digests.get(node_id) == wanted} | {self._own_id},
             self._new[0] if self._new is not None and self._new[1] in held.keys else 0,
             len(self._settled) == 1,

@@ -149,6 +149,15 @@ class Logs(Protocol):
     ) -> LogLines: ...
 
 
+class DataKeyWork(Protocol):
+    """The change of the data key: what it waits for, to people, and the same where that takes too long."""
+
+    @property
+    def why(self) -> str: ...
+    @property
+    def why_late(self) -> str: ...
+
+
 class Manager(Protocol):
     """A leading manager."""
 
@@ -168,6 +177,9 @@ class Manager(Protocol):
     def logs(self) -> Logs: ...
     @property
     def swarm(self) -> Settings: ...
+
+    @property
+    def data_key(self) -> DataKeyWork: ...
 
     @property
     def why_nodes_are_held(self) -> str:

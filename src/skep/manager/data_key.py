@@ -27,7 +27,7 @@ from skep.manager.durable import commit_changed
 from skep.manager.resealing import HeldKeys
 from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, Register
 from skep.rpc.messages.data_keys import digests_of
-from skep.runtime.errors import Conflict, Invalid, OutcomeUnknown, Unavailable
+from skep.runtime.errors import Conflict, Corrupt, Invalid, OutcomeUnknown, Unavailable
 from skep.store import codec
 from skep.store.port import Fence, Put
 from skep.store.seal import KEY_BYTES, Sealer
@@ -39,7 +39,7 @@ LOOK_S = 1.0  # how often a manager is told again that has not said that it has 
 # From the order to the change, for what is ordered next to be the same change, and for who ordered it to read
 # what came of it: the lead is away for a moment at the end.
 REST_S = 3.0
-REMIND_S = 60.0  # how often the log says what is waited for
+REMIND_S = 60.0  # how often the log says what is waited for, after the first time
 
 
 class Act(Enum):
@@ -68,7 +68,8 @@ def decide(
 ) -> Step:
     """Returns the next step. `knowing` are managers that keep what they are told, `here` those with a session
     now, or whose etcd takes part, `having` those with the present keys on their disks, the leader among them;
-    `made_for` is the order that the new key among these was made for. `is_settled`: there is no older key but the one in force."""
+    `made_for` is the order that the new key among these was made for. `is_settled`: there is no
+    older key but the one in force."""
     cluster = view.cluster
     if cluster is None or cluster.data_key_wanted <= cluster.data_key_done:
         return Step(Act.NOTHING)
@@ -129,8 +130,15 @@ class DataKeyChange:
         self._new: tuple[int, bytes] | None = None  # the key that was made, and the order that it is for
         self._wake = asyncio.Event()
         self._wanted_since: float | None = None
-        self._why = ""
+        self.why = ""  # what is waited for, or was wrong with the latest step; for people
+        self._waits_since: float | None = None
         self._remind_at = 0.0
+
+    @property
+    def why_late(self) -> str:
+        """Returns `why` where that takes longer than it should; else an empty text."""
+        now = asyncio.get_running_loop().time()
+        return self.why if self._waits_since is not None and now - self._waits_since >= REST_S else ""
 
     def began(self, node_id: str, said: Register) -> None:
         """A session has begun: what the node has, it says anew."""
@@ -166,8 +174,14 @@ class DataKeyChange:
             try:
                 if await self._look(self._held):
                     return
-            except (Conflict, Unavailable, Invalid) as error:  # written meanwhile, etcd is away, a full disk
-                log.warning("data_key.again", error=str(error))
+            except (
+                Conflict,
+                Unavailable,
+                Invalid,
+                Corrupt,
+            ) as error:  # written meanwhile, etcd is away, a disk
+                self.why = str(error)
+            self._remind()
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -190,7 +204,7 @@ class DataKeyChange:
             self._new[0] if self._new is not None and self._new[1] in held.keys else 0,
             len(self._settled) == 1,
         )
-        self._remind(step)
+        self.why = step.why
         if not self._is_rested(step):
             return False
         if step.act is Act.MAKE:
@@ -243,11 +257,14 @@ class DataKeyChange:
             self._wanted_since = now
         return self._wanted_since is not None and now - self._wanted_since >= REST_S
 
-    def _remind(self, step: Step) -> None:
-        """Says what is waited for, where it takes longer than it should."""
+    def _remind(self) -> None:
+        """Says in the log what is waited for, where it takes longer than it should, and every minute then."""
         now = asyncio.get_running_loop().time()
-        if step.why != self._why:
-            self._why, self._remind_at = step.why, now + REST_S
-        elif step.act is Act.WAIT and now >= self._remind_at:
+        if not self.why:
+            self._waits_since = None
+            return
+        if self._waits_since is None:
+            self._waits_since, self._remind_at = now, now + REST_S
+        if now >= self._remind_at:
             self._remind_at = now + REMIND_S
-            log.warning("data_key.waits", reason=step.why)
+            log.warning("data_key.waits", reason=self.why)

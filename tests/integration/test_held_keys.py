@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skep.daemon.data_keys import StoreKeys
+from skep.daemon.data_keys import DataKeyKeeper, StoreKeys
 from skep.daemon.keys import KeyFiles
 from skep.daemon.state import StateDir
 from skep.manager import data_key
@@ -20,7 +20,7 @@ from skep.manager.team import Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys
-from skep.rpc.messages import DATA_KEYS, HasDataKeys, encode
+from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, encode
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.clock import LoopClock
 from skep.store import codec
@@ -162,3 +162,34 @@ async def test_a_manager_without_the_key_takes_no_lead_and_says_what_to_do(files
 
 def no_certificates(cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
     raise AssertionError("nobody leads")
+
+
+async def test_the_store_has_what_was_told_after_a_write_that_failed_halfway(
+    files: KeyFiles, tmp_path: Path
+) -> None:
+    """The files are as they were told already when the next word comes: the store that runs must be, too."""
+    store = SealedStore(MemoryStore(MemoryState()), files.sealer)
+    said = list[HasDataKeys]()
+    keeper = DataKeyKeeper(files, lambda: store.use(files.sealer), said.append)
+    blocked = full(tmp_path, TLS_FILE)
+    keeper.told(DataKeys([NEW, OLD]))
+    await until(lambda: files.keys == (NEW, OLD))
+    keeper.told(DataKeys([NEW, OLD]))
+    await until(lambda: bool(said))
+    blocked.rmdir()
+    await store.commit(Txn((Put(SECRET_KEY, b"x"), Put(codec.SCHEMA_KEY, b"2"))))
+    assert await store.sealed_by(SECRET_KEY, [OLD, NEW]) == NEW
+    await keeper.stop()
+
+
+async def test_a_keeper_that_was_stopped_writes_nothing(files: KeyFiles) -> None:
+    """Else a word that comes while the node leaves brings the key back behind the back of what clears it."""
+    keeper = DataKeyKeeper(files, lambda: None, lambda has: None)
+    await keeper.stop()
+    keeper.told(DataKeys([OLD, NEW]))
+    await asyncio.sleep(0.1)
+    assert files.keys == (OLD,)
+    keeper.begin()
+    keeper.told(DataKeys([OLD, NEW]))
+    await until(lambda: files.keys == (OLD, NEW))
+    await keeper.stop()

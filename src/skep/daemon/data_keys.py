@@ -44,7 +44,7 @@ class StoreKeys:
 
 
 class DataKeyKeeper:
-    """Keeps what the leader tells. `changed` is called after each change of the files; `say` tells the leader
+    """Keeps what the leader tells. `changed` is called after each word that was followed; `say` tells the leader
     what there is now."""
 
     def __init__(
@@ -55,15 +55,23 @@ class DataKeyKeeper:
         self._say = say
         self._told: DataKeys | None = None  # the latest word, which is all that counts
         self._work: asyncio.Task[None] | None = None
+        self._is_stopped = False
+
+    def begin(self) -> None:
+        """Words are followed from now on, as they are before the first `stop`."""
+        self._is_stopped = False
 
     def told(self, said: DataKeys) -> None:
         """The leader's word; it says it again as long as it does not hear that it is so."""
+        if self._is_stopped:
+            return
         self._told = said
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._follow())
 
     async def stop(self) -> None:
-        self._told = None
+        """Nothing is written when this returns, and after it: the files may go."""
+        self._is_stopped, self._told = True, None
         await end(self._work)
 
     async def _follow(self) -> None:
@@ -71,6 +79,7 @@ class DataKeyKeeper:
             said, self._told = self._told, None
             try:
                 if await in_thread(self._files.take_told, said.keys, said.unlock_key):
+                    # Also where the files were so already: what they were written for may have failed then.
                     self._changed()
                     log.info("data_keys.kept", count=len(said.keys))
             except SkepError as error:

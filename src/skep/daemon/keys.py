@@ -193,13 +193,15 @@ class KeyFiles:
             self._leads = leads
 
     def take_told(self, keys: Sequence[bytes], unlock_key: str) -> bool:
-        """Keeps what the leader says, sealed as the swarm wants it from the first write on; as `keep`. False
-        also where this manager leads: a word of before must not take away what it has made."""
+        """Keeps what the leader says, sealed as the swarm wants it from the first write on. Returns False
+        where it is not followed: on a node without a data key, and while this manager leads: a word of before
+        must not take away what it has made. Errors: as `keep`."""
         with self._one:
-            if self._leads:
+            if self._leads or self.data_key is None:
                 return False
             self._apply(unlock_key)
-            return self.keep(keys)
+            self.keep(keys)
+            return True
 
     def _apply(self, wanted: str) -> None:
         with self._one:

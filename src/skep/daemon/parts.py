@@ -167,6 +167,7 @@ class Parts:
             on_described=self._described,
             on_data_keys=self.data_keys.told,
         )
+        self.data_keys.begin()
         self.running_agent.start()
         self.running_agent.renew(line, self._renewed)
 

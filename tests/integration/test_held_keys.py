@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from skep.daemon.data_keys import DataKeyKeeper, StoreKeys
-from skep.daemon.keys import KeyFiles
+from skep.daemon.keys import KeyFiles, sealer_of
 from skep.daemon.state import StateDir
 from skep.manager import data_key
 from skep.manager.candidate import Candidate
@@ -28,7 +29,7 @@ from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
-from tests.simulation.test_data_key import Line, Stage, told
+from tests.simulation.test_data_key import UNLOCK, Line, Stage, told
 from tests.unit.test_key_files import node_keys  # noqa: F401 # a fixture
 from tests.unit.test_unlock_key import cluster
 
@@ -193,3 +194,19 @@ async def test_a_keeper_that_was_stopped_writes_nothing(files: KeyFiles) -> None
     keeper.told(DataKeys([OLD, NEW]))
     await until(lambda: files.keys == (OLD, NEW))
     await keeper.stop()
+
+
+async def test_a_leader_writes_a_new_key_as_the_swarm_wants_it_sealed(
+    files: KeyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autolock was turned on just now, and its files have not followed."""
+    monkeypatch.setattr(data_key, "REST_S", 0.02)
+    stage = Stage("ab")
+    stage.held = held = StoreKeys(files, stage.store)
+    running = await stage.begin()
+    stage.register(Line("b"), [DATA_KEYS])
+    await until(lambda: NEW in held.keys)
+    assert base64.b64encode(NEW) not in (tmp_path / KEY_FILE).read_bytes()
+    assert sealer_of(files.exported(), UNLOCK)
+    running.cancel()
+    stage.sessions.stop()

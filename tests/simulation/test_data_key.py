@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from skep.manager.control.autolock import unlock_key
 from skep.manager.control.nodes import NodeControl
 from skep.manager.data_key import REST_S, Act, DataKeyChange, decide
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
@@ -32,7 +33,7 @@ from tests.unit.test_unlock_key import cluster
 from .test_leader_parts import Line, new_node, run
 
 OLD, NEW = b"o" * 32, b"n" * 32
-UNLOCK = "SWMKEY-1-xyz"
+UNLOCK = unlock_key(b"1" * 32)
 
 
 class Held:
@@ -48,7 +49,7 @@ class Held:
 
     async def lead(self, leads: bool) -> None: ...
 
-    async def keep(self, keys: Sequence[bytes]) -> None:
+    async def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> None:
         self.keys = tuple(keys)
         self.store.use(Sealer(keys[0], older=keys[1:]))
 

@@ -37,15 +37,15 @@ class StoreKeys:
     async def lead(self, leads: bool) -> None:
         await in_thread(self._files.lead, leads)
 
-    async def keep(self, keys: Sequence[bytes]) -> None:
+    async def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> None:
         """Errors: `Invalid` (disk full), `Corrupt`."""
-        await in_thread(self._files.keep, keys)
+        await in_thread(self._files.keep, keys, unlock_key)
         self.store.use(self._files.sealer)
 
 
 class DataKeyKeeper:
-    """Keeps what the leader tells. `changed` is called after each word that was followed; `say` tells the leader
-    what there is now."""
+    """Keeps what the leader tells. `changed` is called after each word that was followed; `say` tells the
+    leader what there is now."""
 
     def __init__(
         self, files: KeyFiles, changed: Callable[[], None], say: Callable[[HasDataKeys], None]

@@ -117,12 +117,15 @@ class KeyFiles:
         self.data_key, self.older, self.retired = data_key, older, retired
         self._unlock_key = unlock_key
 
-    def keep(self, keys: Sequence[bytes]) -> bool:
+    def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> bool:
         """Has exactly these data keys, of which the first seals, and retires the one that was first; returns
         False where that is so already, and on a node that has none. One that goes has sealed the node's TLS
-        key, perhaps: that is written first, while the file has all. Errors: `Invalid` (disk full),
-        `Corrupt`."""
+        key, perhaps: that is written first, while the file has all. Where an
+        `unlock_key` is given, it seals (`apply_unlock_key`), from the first write on. Errors: `Invalid` (disk
+        full), `Corrupt`."""
         with self._one:
+            if unlock_key is not None:
+                self._apply(unlock_key)
             before = (self.data_key, *self.older)
             if self.data_key is None or tuple(keys) == before:
                 return False
@@ -199,8 +202,7 @@ class KeyFiles:
         with self._one:
             if self._leads or self.data_key is None:
                 return False
-            self._apply(unlock_key)
-            self.keep(keys)
+            self.keep(keys, unlock_key)
             return True
 
     def _apply(self, wanted: str) -> None:

@@ -208,9 +208,11 @@ class DataKeyChange:
         if not self._is_rested(step):
             return False
         if step.act is Act.MAKE:
-            assert self._view.cluster is not None
-            self._new = (self._view.cluster.data_key_wanted, self._random_bytes(KEY_BYTES))
-            await held.keep((*self._settled, self._new[1]))
+            cluster = self._view.cluster
+            assert cluster is not None
+            self._new = (cluster.data_key_wanted, self._random_bytes(KEY_BYTES))
+            # This manager's files may not have followed yet: nobody is to find the new key in them plain.
+            await held.keep((*self._settled, self._new[1]), cluster.unlock_key)
             self._wake.set()
         return step.act is Act.SEAL and await self._seal(held)
 

@@ -36,8 +36,9 @@ class HeldKeys(Protocol):
         """While this manager leads, no other has a say in which keys it has: what is under way of that is
         over when this returns."""
 
-    async def keep(self, keys: Sequence[bytes]) -> None:
-        """Has exactly these from now on, of which the first seals. Errors: `Invalid` (disk full),
+    async def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> None:
+        """Has exactly these from now on, of which the first seals; on the disk they are as the `unlock_key`
+        seals them, plain where that is empty; None: as those of before. Errors: `Invalid` (disk full),
         `Corrupt`."""
 
 

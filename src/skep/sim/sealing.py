@@ -146,7 +146,7 @@ class DiskKeys:
     async def lead(self, leads: bool) -> None:
         self._host.leads_keys = leads
 
-    async def keep(self, keys: Sequence[bytes]) -> None:
+    async def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> None:
         await asyncio.sleep(DISK_S)
         self._seals.know(keys)
         self._host.keep_keys(tuple(keys))

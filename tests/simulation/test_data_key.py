@@ -21,7 +21,7 @@ from skep.model.node import NodeSpec
 from skep.rpc.messages import DATA_KEYS, SELF_REPORTED, DataKeys, HasDataKeys, Register, encode
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Conflict, Corrupt
+from skep.runtime.errors import Conflict, Corrupt, Invalid, StaleVersion
 from skep.store import codec
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Fence, Member, Put, Txn
@@ -177,26 +177,75 @@ def test_a_manager_that_is_away_is_not_waited_for_and_one_that_goes_is_told_noth
     run(scenario)
 
 
+async def nodes_of(stage: Stage) -> NodeControl:
+    """Returns what changes the nodes of the view, which are written now."""
+    for node in list(stage.view.nodes.values()):
+        revision = await stage.store.commit(Txn((Put(codec.node_key(node.id), codec.encode_object(node)),)))
+        stage.view.put_node(replace(node, version=revision))
+    stage.view.reachable = frozenset(stage.view.nodes)
+    return NodeControl(
+        stage.store,
+        stage.fence,
+        stage.view,
+        EventHub(LoopClock(0)),
+        LoopClock(0),
+        None,  # type: ignore[arg-type] # who writes descriptions
+        lambda node_id: None,
+        lambda node_id: None,
+    )
+
+
+@pytest.mark.parametrize("is_removal", [False, True])
+def test_what_others_write_of_the_cluster_keeps_no_node_from_being_demoted_or_removed(
+    is_removal: bool,
+) -> None:
+    async def scenario() -> None:
+        stage = Stage()
+        running = await stage.begin()
+        nodes = await nodes_of(stage)
+        present, version = stage.cluster, stage.view.nodes["c"].version
+        stage.view.put_cluster(
+            replace(present, version=present.version - 1)
+        )  # the other's answer is on its way
+        if is_removal:
+            stage.view.members = stage.view.members[:2]
+            change = asyncio.ensure_future(nodes.remove("c", force=True))
+        else:
+            change = asyncio.ensure_future(nodes.update("c", version, NodeSpec(role="worker")))  # type: ignore[arg-type]
+        await asyncio.sleep(0.2)
+        stage.view.put_cluster(present)
+        await change
+        assert stage.cluster.data_key_wanted == present.data_key_wanted + 1
+        with pytest.raises(StaleVersion):
+            await nodes.update("b", 1, NodeSpec(role="worker"))
+        running.cancel()
+        stage.sessions.stop()
+
+    run(scenario)
+
+
+def test_of_two_managers_that_are_demoted_at_once_one_stays() -> None:
+    async def scenario() -> None:
+        stage = Stage("ab")
+        running = await stage.begin()
+        nodes = await nodes_of(stage)
+        done = await asyncio.gather(
+            *(nodes.update(n, stage.view.nodes[n].version, NodeSpec(role="worker")) for n in "ab"),
+            return_exceptions=True,
+        )
+        assert [isinstance(each, Invalid) for each in done] == [False, True]
+        running.cancel()
+        stage.sessions.stop()
+
+    run(scenario)
+
+
 def test_a_demotion_is_written_with_the_order_and_whoever_is_demoted_gets_no_key() -> None:
     async def scenario() -> None:
         stage = Stage()
         stage.view.put_cluster(replace(stage.cluster, data_key_done=1))
         running = await stage.begin()
-        nodes = NodeControl(
-            stage.store,
-            stage.fence,
-            stage.view,
-            EventHub(LoopClock(0)),
-            LoopClock(0),
-            None,  # type: ignore[arg-type] # who writes descriptions
-            lambda node_id: None,
-            lambda node_id: None,
-        )
-        for name in "abc":
-            put = Put(codec.node_key(name), codec.encode_object(stage.view.nodes[name]))
-            revision = await stage.store.commit(Txn((put,)))
-            stage.view.put_node(replace(stage.view.nodes[name], version=revision))
-        stage.view.reachable = frozenset("abc")
+        nodes = await nodes_of(stage)
         line = Line("c")
         stage.register(Line("b"), [DATA_KEYS])
         stage.register(line, [DATA_KEYS])

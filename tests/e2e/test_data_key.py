@@ -142,7 +142,7 @@ def test_a_manager_that_was_away_gets_the_key_and_can_lead(three: Managers) -> N
     three.leader()
     stolen = key_file(away)
     away.kill()
-    skep_ok("cluster", "rotate-data-key", on=first)
+    assert "the data key is changed" in skep_ok("cluster", "rotate-data-key", on=first)
     wait_changed([first, second], stolen)
     secret(first, "meanwhile")
     away.start()
@@ -161,11 +161,12 @@ def test_a_leader_that_is_killed_while_it_seals_anew_loses_nothing(three: Manage
         secret(by, f"secret{n}", 400_000)
     leader, stolen = three.leader(), key_file(by)
     log = Path(three.directory / f"{leader.name}.log")
-    skep_ok("cluster", "rotate-data-key", on=by)
+    skep_ok("cluster", "rotate-data-key", "--detach", on=by)
     deadline = time.monotonic() + CHANGE_S
     while "data_key.changed" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.005)
     leader.kill()
+    assert "data_key.changed" in log.read_text(), "or it was killed before"
     others = [host for host in three.managers if host is not leader]
     wait_until("the next one finishes", lambda: opened(others[0], stolen)[0] == 0, CHANGE_S)
     assert names(others[0]) == {f"secret{n}" for n in range(30)}

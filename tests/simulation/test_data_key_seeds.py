@@ -11,6 +11,7 @@ from skep.manager import data_key
 from skep.manager.data_key import Act, Step
 from skep.manager.resealing import HeldKeys
 from skep.sim.cluster import Options, run
+from skep.sim.hosts import Host
 from skep.sim.violation import Violation
 from skep.store.view import View
 
@@ -74,3 +75,13 @@ def test_a_key_that_is_handed_to_who_goes_is_found(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(data_key, "is_to_stay", anybody)
     assert "know the data key" in finds(range(3000, 3040))
+
+
+def test_a_copy_of_before_that_its_own_manager_does_not_open_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forgetful(self: Host, keys: tuple[bytes, ...]) -> None:
+        self.data_keys = keys
+
+    monkeypatch.setattr(Host, "keep_keys", forgetful)
+    assert "does not open its own copy" in finds(range(3000, 3060))

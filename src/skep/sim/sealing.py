@@ -41,6 +41,7 @@ class Seals:
         self._sealed: dict[tuple[str, int], bytes] = {}  # by key and revision
         self._by: dict[str, bytes] = {}  # what has sealed the present value of a key
         self._keys = [FIRST_KEY]  # all that ever were
+        self._used: list[tuple[int, frozenset[bytes]]] = []  # what has sealed a value, from a revision on
         self.stolen: dict[str, tuple[bytes, ...]] = {}  # what a host knew when it ceased to be a manager
         self.changes = 0
 
@@ -74,6 +75,20 @@ class Seals:
         for node_id in set(voters) - set(lacking):
             if not used <= set(self._hosts[node_id].data_keys):
                 self._etcd.wrong.append(f"{node_id} opens the swarm's record, and not all else")
+            if not self._opens_its_copy(self._hosts[node_id]):
+                self._etcd.wrong.append(f"{node_id} does not open its own copy of the store")
+
+    def _opens_its_copy(self, host: Host) -> bool:
+        """Returns whether a manager could go on with its own copy, where that is not two changes old."""
+        at = host.peer.revision
+        of_copy = [keys for revision, keys in self._used if revision <= at][-1:]
+        return not of_copy or at < self._last_change() or of_copy[0] <= set(host.opening_keys)
+
+    def _last_change(self) -> int:
+        """Returns the revision since which one key was in force, and then at most another."""
+        alone = [revision for revision, keys in self._used if len(keys) == 1]
+        is_changing = len(self._used[-1][1]) > 1
+        return alone[-1] if is_changing else alone[-2:][0]
 
     def lacks(self) -> str:
         """Returns what is not as it must be in the end; an empty text where all is."""
@@ -106,6 +121,9 @@ class Seals:
                 self.changes += op.key == codec.CLUSTER_KEY and by != before
             elif not isinstance(op, Put):
                 self._by.pop(op.key, None)
+        used = frozenset(self._by.values())
+        if not self._used or self._used[-1][1] != used:
+            self._used.append((self._etcd.state.revision, used))
         self.check()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .hosts import Host, UnixConnection, wait_until
+from .hosts import Host, UnixConnection, free_port, wait_until
 from .managers import Managers, create, info, wait_running
 
 pytestmark = pytest.mark.timeout(180)
@@ -62,6 +62,29 @@ def test_a_node_joins_through_any_manager(swarm: Managers, short_dir: Path) -> N
         token = follower.docker("swarm", "join-token", "-q", "worker")
         newcomer.docker("swarm", "join", "--token", token, swarm.addresses[follower.name])
         assert swarm.nodes()["new"] == ("Ready", "")
+        newcomer.docker("swarm", "leave")
+    finally:
+        newcomer.stop()
+    wait_until("it is down", lambda: swarm.nodes()["new"][0] == "Down")
+    swarm.first.docker("node", "rm", "new")
+
+
+def test_a_node_that_cannot_manage_says_why(swarm: Managers, short_dir: Path) -> None:
+    newcomer = Host(short_dir, "new", "simulated", "--etcd", "/nosuch")
+    try:
+        newcomer.start()
+        token = swarm.first.docker("swarm", "join-token", "-q", "manager")
+        address, own = swarm.addresses[swarm.first.name], f"127.0.0.1:{free_port()}"
+        said = newcomer.run(
+            *("swarm", "join", "--token", token, "--advertise-addr", own, "--listen-addr", own, address),
+            check=False,
+        )
+        assert "Timeout was reached before node joined" in said.stderr
+        why = "This node is to be a manager, and is not yet: etcd was not found (/nosuch)"
+        assert why in said.stderr
+        assert why in info(newcomer)["Error"]
+        swarm.first.docker("node", "demote", "new")
+        wait_until("a worker it can be", lambda: not info(newcomer)["Error"])
         newcomer.docker("swarm", "leave")
     finally:
         newcomer.stop()

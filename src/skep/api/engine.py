@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, U
 from yarl import URL
 
 from skep.api.versions import MAX_VERSION, Version, parse_version
-from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, Unavailable
+from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, Unavailable, cause_of
 
 CONNECT_S = 5.0
 ASK_S = 10.0  # /info of a busy engine takes a second
@@ -219,7 +219,7 @@ class LocalEngine:
             )
         return Unavailable(
             f"Cannot connect to the Docker Engine at unix://{self.socket_path}:"
-            f" {str(error) or type(error).__name__}. Is it running? The swarm's own commands work without it."
+            f" {cause_of(error)}. Is it running? The swarm's own commands work without it."
         )
 
 

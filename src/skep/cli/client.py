@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from skep.api.tls import client_context
-from skep.runtime.errors import Invalid, SkepError, Unavailable
+from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 
 CALL_S = 120.0  # a list of a million tasks takes some seconds
@@ -66,7 +66,8 @@ class ApiClient:
             async with self.session.request(method, self.at(path), data=data) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unavailable(f"no daemon answers at {self.url}: {error or 'it took too long'}") from error
+            why = "it took too long" if isinstance(error, TimeoutError) else cause_of(error)
+            raise Unavailable(f"no daemon answers at {self.url} ({why}): is skepd running there?") from error
         if answer.status >= 400:
             raise refusal(answer.status, content)
         return content

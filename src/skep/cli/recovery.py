@@ -16,6 +16,7 @@ from skep.cli import backup as backups
 from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
 from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
+from skep.cli.unlock import ask_unlock_key
 from skep.cli.upgrade import Upgrade
 from skep.store.backup import Header
 
@@ -164,12 +165,18 @@ def inspect(file: Path) -> None:
 @_file
 @_advertise
 @_listen
-@click.option("--unlock-key", envvar="SKEP_UNLOCK_KEY", default="", help="Of a swarm that locks; asked for.")
+@click.option(
+    "--unlock-key",
+    envvar="SKEP_UNLOCK_KEY",
+    show_envvar=True,
+    default="",
+    help="Of a swarm that locks; asked for.",
+)
 @_daemon
 def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, host: str | None) -> None:
     """Makes the swarm in FILE again, with this node, which must be in no swarm, as its only manager."""
     if not unlock_key and _whole(file).is_locked:
-        unlock_key = click.prompt("The swarm's unlock key", hide_input=True)
+        unlock_key = ask_unlock_key()
     with _progress("sending") as progress:
         url = host or default_host()
         node_id, left_out = _run(

@@ -90,7 +90,8 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     if joining.done():
         joining.result()
         if announce:
-            print(f"{plan.count} simulated nodes joined {plan.join[0]}; Ctrl-C ends them", flush=True)
+            how = "Ctrl-C ends them, and `docker node rm` takes them away"
+            print(f"{plan.count} simulated nodes joined {plan.join[0]}; {how}", flush=True)
         await waiting
     joining.cancel()
     with contextlib.suppress(asyncio.CancelledError):

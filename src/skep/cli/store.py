@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from skep.cli.store_access import Opened, needs_unlock_key, opened
+from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.manager.loading import view_of
 from skep.runtime.errors import Corrupt, Invalid, NotFound
 from skep.store import codec
@@ -37,9 +38,7 @@ def _where(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--etcd", default="etcd", envvar="SKEPD_ETCD", show_default=True, help="The etcd program."
         ),
-        click.option(
-            "--unlock-key", envvar="SKEP_UNLOCK_KEY", default="", help="Of a swarm that locks; asked for."
-        ),
+        unlock_key_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -129,7 +128,7 @@ async def _opened(
     state_dir: Path, etcd: str, unlock_key: str, to_write: bool = False
 ) -> AsyncIterator[Opened]:
     if not unlock_key and needs_unlock_key(state_dir):
-        unlock_key = click.prompt("The swarm's unlock key", hide_input=True, err=True)
+        unlock_key = ask_unlock_key()
     async with opened(state_dir, etcd, unlock_key, to_write) as store:
         for note in store.notes:
             click.echo(f"Warning: {note}", err=True)

@@ -17,7 +17,7 @@ from skep.daemon.parts import Parts
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Corrupt, NoAddress, Unavailable
+from skep.runtime.errors import Corrupt, Invalid, NoAddress, Unavailable
 from skep.store.port import Put
 from skep.store.seal import KEY_BYTES
 
@@ -106,7 +106,8 @@ class Beginning:
 
         Errors: `Invalid`, `WrongUnlockKey`, as `start`.
         """
-        self._keys.open(key)
+        if not self._keys.open(key):
+            raise Invalid("the unlock key is missing: give the one that `docker swarm unlock-key` printed")
         try:
             await self._resume(self._parts.membership)
         except BaseException:

@@ -107,6 +107,7 @@ class SkepNode:
             error = manager.store_trouble
         if not error and manager is not None and not manager.is_led:
             error = self._no_leader()
+        error = error or self._parts.role.trouble
         return LocalNode(
             state, membership.node_id, addr, is_manager, error, managers, etcd_pid, self._safe_mode
         )

@@ -104,6 +104,14 @@ class RoleKeeper:
         self._news = asyncio.Event()  # another word of the leader's has come
         self._why_not = ""
 
+    @property
+    def trouble(self) -> str:
+        """Returns why the node does not act as it was told yet; an empty text where it does."""
+        told = self._told
+        if not self._why_not or told is None or self._settled.is_set():
+            return ""
+        return f"This node is to be a {told.role}, and is not yet: {self._why_not}"
+
     def told(self, role: Role) -> None:
         """The leader's word. Called at each start of a session and when it changes."""
         self._told = role
@@ -146,6 +154,7 @@ class RoleKeeper:
                 log.exception("role.failed", role=told.role)
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._why_not = ""
             if told is self._told:
                 break
         self._settled.set()

@@ -55,8 +55,9 @@ def listed(left: list[str]) -> str:
 
 def left_behind(left: list[str]) -> str:
     """Returns what to say of a node that has left, and of what is still there."""
+    what = listed(left).rstrip(".")
     return (
-        f"This node has left the swarm, but some of what it had could not be removed: {listed(left)}."
+        f"This node has left the swarm, but some of what it had could not be removed: {what}."
         " skepd goes on trying for as long as it runs; `docker rm -f` and `docker network rm` on the Docker"
         " Engine itself may help."
     )

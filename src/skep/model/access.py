@@ -92,7 +92,7 @@ def check_allowed(access: HostAccess | None, devices: bool, privileged: bool) ->
     ):
         if asked and not allowed:
             raise Denied(
-                f"this swarm does not allow services {what}: its setting {setting} is off."
+                f"this swarm does not let services have {what}: its setting {setting} is off."
                 f" `skep cluster set {setting}=on` on a manager turns it on"
             )
 

@@ -66,6 +66,11 @@ class Denied(SkepError):
     """The caller's certificate or token does not allow this."""
 
 
+def cause_of(error: BaseException) -> str:
+    """Returns what users are told of a connection that failed: the system's words, without a library's."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class NotAFellow(Denied):
     """A manager of the swarm says that the caller is no manager of it."""
 

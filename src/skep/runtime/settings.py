@@ -103,10 +103,20 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name in _LISTS:
             found[name] = [part.strip() for part in text.split(",") if part.strip()]
         elif name in _BOOLS:
-            found[name] = text.strip().lower() in ("1", "true", "yes", "on")
+            found[name] = _boolean(PREFIX + name.upper(), text)
         else:
             found[name] = text
     return found
+
+
+def _boolean(name: str, text: str) -> bool:
+    """Errors: `Invalid`: a word that is neither must not switch off what it was to switch on."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("", "0", "false", "no", "off"):
+        return False
+    raise Invalid(f"{name} must be on or off (also 1, true, yes; 0, false, no), not '{text}'")
 
 
 def _check(settings: Settings) -> None:

@@ -30,7 +30,7 @@ from skep.model.docker_socket import is_skepds
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.service import RegistryAuth
 from skep.model.spec import Platform
-from skep.runtime.errors import Invalid, Unavailable
+from skep.runtime.errors import Invalid, Unavailable, cause_of
 
 CALL_S = 120.0  # creating a container on a busy engine with a hundred others takes seconds
 LOOK_S = 30.0  # for what changes nothing: milliseconds, and seconds behind a container that is being made
@@ -312,12 +312,11 @@ class EngineClient:
             yield
         # ValueError: a line above LINE_MAX_BYTES, or a list that is not JSON.
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            cause = str(error) or type(error).__name__
             self._version = None  # it may be replaced by another
             where = f"the Docker Engine at unix://{self._socket_path}"
             if isinstance(error, TimeoutError):
                 raise Unavailable(f"{where} does not answer") from error
-            raise Unavailable(f"{where} cannot be reached: {cause}. Is it running?") from error
+            raise Unavailable(f"{where} cannot be reached: {cause_of(error)}. Is it running?") from error
 
 
 @contextlib.contextmanager

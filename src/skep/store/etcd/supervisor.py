@@ -217,7 +217,8 @@ class EtcdProcess:
         while loop.time() < deadline:
             if self._process.returncode is not None:
                 raise Unavailable(
-                    f"etcd ended with status {self._process.returncode}; its log ends: {_tail(log_path)}"
+                    f"etcd ended with status {self._process.returncode}: "
+                    + (_last_words(log_path) or f"its log ends: {_tail(log_path)}")
                 )
             if await asyncio.to_thread(_accepts, str(self._dir / "run" / "c:0")):
                 return

@@ -6,7 +6,7 @@ import re
 
 from skep.runtime.errors import Invalid
 
-HOW = "install a good one (Debian: apt-get install etcd-server) or name one with --etcd PATH"
+HOW = "install it (Debian: apt-get install etcd-server) or name one with --etcd PATH"
 MIN_34 = (3, 4, 22)
 MIN_35 = (3, 5, 6)
 

@@ -80,6 +80,14 @@ class Secrets:
             if secret not in self.named.values():
                 self.named[f"{name} ({self._number})"] = secret
 
+    def note_another_data_key(self) -> bool:
+        before = self.data_keys()
+        self.note()
+        return self.data_keys() != before
+
+    def data_keys(self) -> list[bytes]:
+        return [secret for name, secret in self.named.items() if name.startswith("data key")]
+
     def _opened(self, state: Path) -> tuple[bytes, Sealer, Cluster] | None:
         """Returns the data key, what opens with it and those of before, and the swarm; None while the data
         key is changed."""
@@ -160,6 +168,7 @@ def test_no_secret_is_anywhere_but_sealed(pair: Swarm) -> None:
     )
     keys += KEY.findall(manager.docker("swarm", "unlock-key", "--rotate"))
     secrets.note()
+    wait_until("another data key", secrets.note_another_data_key)
     for role in ("worker", "manager"):
         manager.docker("swarm", "join-token", "--rotate", "-q", role)
     secrets.note()
@@ -196,7 +205,7 @@ def test_no_secret_is_anywhere_but_sealed(pair: Swarm) -> None:
         assert leaks_in(command, secrets.named) == []
 
     # The same search sees an unsealed cluster in etcd's own files: it would have found one.
-    found_keys = [secret for name, secret in secrets.named.items() if name.startswith("data key")]
+    found_keys = secrets.data_keys()
     assert len(found_keys) > 1, "the unlock key was rotated"
     cluster = asyncio.run(read_cluster(manager.state_dir, Sealer(found_keys[-1])))
     asyncio.run(plant(manager.state_dir, codec.encode_object(cluster)))

@@ -311,5 +311,5 @@ class _Line:
             self._session.closed(reason)
 
 
-_LEADS = (messages.Registered, messages.Assign, messages.Goodbye)
+_LEADS = (messages.Registered, messages.Assign, messages.DataKeys, messages.Goodbye)
 _HEARTBEAT = messages.encode(messages.Heartbeat())

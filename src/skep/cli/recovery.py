@@ -15,7 +15,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from skep.cli import backup as backups
 from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
-from skep.cli.settings import parse_settings, settings
+from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
 from skep.cli.unlock import ask_unlock_key
 from skep.cli.upgrade import Upgrade
 from skep.store.backup import Header
@@ -123,6 +123,20 @@ def change_settings(changes: tuple[str, ...], host: str | None) -> None:
 
     for line in _run(run()):
         click.echo(line)
+
+
+@cluster.command("rotate-data-key")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait for the change.")
+@_daemon
+def rotate_data_key_command(host: str | None, detach: bool) -> None:
+    """Changes the key that seals the managers' store, within seconds: copies of the present one open nothing
+    that is written later. Waits for up to half a minute, and says what came of it: the change goes on by
+    itself.
+
+    It is changed without this when managers begin to lock themselves, when the unlock key is rotated, and
+    when a manager is demoted or removed.
+    """
+    click.echo(_run(rotate_data_key(host or default_host(), 0.0 if detach else CHANGE_S)))
 
 
 @backup.command("create")

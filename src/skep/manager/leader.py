@@ -21,6 +21,7 @@ from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
+from skep.manager.data_key import DataKeyChange
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
@@ -44,10 +45,12 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
+    DATA_KEYS,
     SELF_REPORTED,
     Attach,
     Described,
     HasAddresses,
+    HasDataKeys,
     HasTls,
     Heartbeat,
     Lead,
@@ -115,12 +118,13 @@ class Leader:
         self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events, self._asides)
         self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
         self._team = team
+        self.data_key = DataKeyChange(team.data_keys, view, fence, self.sessions, team.node_id)
         self.membership = Membership(
             view,
             team.members,
             team.node_id,
             team.probe,
-            team.data_key,
+            self.data_key.for_new,
             self,
             lambda: confirm_lead(store, fence),
         )
@@ -165,6 +169,8 @@ class Leader:
         on(Register, self.tasks.began)
         on(Register, self._registered)
         on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Register, self.data_key.began)
+        on(HasDataKeys, self.data_key.has, DATA_KEYS)
         on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
@@ -229,8 +235,8 @@ class Leader:
         self.reconciler.mark_everything()
 
     async def run(self) -> None:
-        """Leads until the leadership is lost, another manager is to lead (`hands_over`), or the caller
-        cancels."""
+        """Leads until the leadership is lost, another manager is to lead (`hands_over`), a new data key is in
+        force, or the caller cancels."""
         parts: dict[str, Callable[[], Awaitable[None]]] = {}
         if self._team.safe_mode:
             self._writer.refuse(Unavailable(SAFE_MODE))
@@ -242,6 +248,8 @@ class Leader:
                 "membership": self.membership.run,
                 "rotation": self.rotation.run,
             }
+            if self._team.data_keys is not None:
+                parts["data-key"] = self.data_key.run
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
             *(asyncio.ensure_future(kept_up(name, part)) for name, part in parts.items()),
@@ -391,6 +399,7 @@ class Leader:
         self.sessions.tell_heartbeat()
         self.certificates.tell()
         self.rotation.look()
+        self.data_key.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
             await self._tell_daemon(self.view.cluster)

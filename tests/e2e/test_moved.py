@@ -82,7 +82,8 @@ def test_one_that_moves_while_it_runs(three: Managers) -> None:
     leader = three.leader()
     for manager in (*(m for m in three.managers if m is not leader), leader):
         moved = three.addresses[manager.name] = f"127.0.0.1:{free_port()}"
-        skep_ok("cluster", "reconnect", "--advertise-addr", moved, on=manager)
+        said = skep_ok("cluster", "reconnect", "--advertise-addr", moved, on=manager)
+        assert said == "This node knows where managers are now.\n"
 
         def is_listed(name: str = manager.name, moved: str = moved) -> bool:
             form = "{{.ManagerStatus.Addr}} {{.ManagerStatus.Reachability}}"

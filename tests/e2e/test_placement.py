@@ -155,6 +155,7 @@ def test_a_host_port_is_held_by_name(swarm: Swarm, service: str) -> None:
 def test_nothing_of_that_name(swarm: Swarm) -> None:
     done = skep("explain", "nothing", on=swarm.manager)
     assert (done.returncode, done.stderr) == (1, "Error: there is no service and no task nothing\n")
+    assert "name a service or a task" in skep("explain", "", on=swarm.manager).stderr
 
 
 def test_events_of_tasks_are_for_who_asks(swarm: Swarm, service: str) -> None:

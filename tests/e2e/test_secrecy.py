@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from skep.daemon.keys import sealer_of
 from skep.manager.control.autolock import parse_unlock_key
 from skep.model.cluster import Cluster
 from skep.rpc.certificates import load_keys
+from skep.runtime.errors import Corrupt
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.port import Put, Txn
@@ -58,11 +60,7 @@ class Secrets:
         """Adds what there is now; the manager runs, unlocked."""
         self._number += 1
         state = self._manager.state_dir
-        kept = json.loads((state / "keys" / "data-key").read_bytes())
-        data_key = _decoded(kept["key"])
-        if kept["is_sealed"]:
-            data_key = Sealer(parse_unlock_key(key_of(self._manager))).open(data_key, "keys/data-key")
-        cluster = asyncio.run(read_cluster(state, data_key))
+        data_key, sealer, cluster = wait_until("the store opens", lambda: self._opened(state))
         found = {
             "data key": data_key,
             "CA key": private_key(cluster.ca_key_pem),
@@ -74,13 +72,36 @@ class Secrets:
         sealed = load_keys(state / "certificates").key_pem
         if b"SEALED" in sealed:
             body = _decoded(b"".join(sealed.splitlines()[1:-1]).decode())
-            pem = Sealer(data_key).open(body, "certificates/swarm-node.key")
+            pem = sealer.open(body, "certificates/swarm-node.key")
             found["manager's TLS key"] = private_key(pem)
         else:
             found["manager's TLS key"] = private_key(sealed)
         for name, secret in found.items():
             if secret not in self.named.values():
                 self.named[f"{name} ({self._number})"] = secret
+
+    def note_another_data_key(self) -> bool:
+        before = self.data_keys()
+        self.note()
+        return self.data_keys() != before
+
+    def data_keys(self) -> list[bytes]:
+        return [secret for name, secret in self.named.items() if name.startswith("data key")]
+
+    def _opened(self, state: Path) -> tuple[bytes, Sealer, Cluster] | None:
+        """Returns the data key, what opens with it and those of before, and the swarm; None while the data
+        key is changed."""
+        exported = (state / "keys" / "data-key").read_bytes()
+        kept = json.loads(exported)
+        key = key_of(self._manager) if kept["is_sealed"] else ""
+        data_key = _decoded(kept["key"])
+        if kept["is_sealed"]:
+            data_key = Sealer(parse_unlock_key(key)).open(data_key, "keys/data-key")
+        sealer = sealer_of(exported, key)
+        try:
+            return data_key, sealer, asyncio.run(read_cluster(state, sealer))
+        except Corrupt:
+            return None
 
 
 def _decoded(text: str) -> bytes:
@@ -91,8 +112,8 @@ def etcd_of(state: Path) -> EtcdStore:
     return EtcdStore(f"unix:{state}/etcd/run/c:0")
 
 
-async def read_cluster(state: Path, data_key: bytes) -> Cluster:
-    store = SealedStore(etcd_of(state), Sealer(data_key))
+async def read_cluster(state: Path, sealer: Sealer) -> Cluster:
+    store = SealedStore(etcd_of(state), sealer)
     try:
         pairs, _ = await store.load(codec.CLUSTER_KEY)
         return codec.decode_object(Cluster, pairs[0].key, pairs[0].value, pairs[0].revision)
@@ -147,6 +168,7 @@ def test_no_secret_is_anywhere_but_sealed(pair: Swarm) -> None:
     )
     keys += KEY.findall(manager.docker("swarm", "unlock-key", "--rotate"))
     secrets.note()
+    wait_until("another data key", secrets.note_another_data_key)
     for role in ("worker", "manager"):
         manager.docker("swarm", "join-token", "--rotate", "-q", role)
     secrets.note()
@@ -183,8 +205,9 @@ def test_no_secret_is_anywhere_but_sealed(pair: Swarm) -> None:
         assert leaks_in(command, secrets.named) == []
 
     # The same search sees an unsealed cluster in etcd's own files: it would have found one.
-    data_key = next(secret for name, secret in secrets.named.items() if name.startswith("data key"))
-    cluster = asyncio.run(read_cluster(manager.state_dir, data_key))
+    found_keys = secrets.data_keys()
+    assert len(found_keys) > 1, "the unlock key was rotated"
+    cluster = asyncio.run(read_cluster(manager.state_dir, Sealer(found_keys[-1])))
     asyncio.run(plant(manager.state_dir, codec.encode_object(cluster)))
     found = {name.split(" (")[0] for name, _ in leaks_below([manager.state_dir / "etcd"], secrets.named)}
     assert found >= {"CA key", "worker token", "manager token", "unlock key"}

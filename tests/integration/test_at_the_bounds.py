@@ -85,7 +85,7 @@ async def test_a_new_leader_reads_and_a_backup_holds_as_much_as_a_swarm_may_have
         del view
         assert max(pages) < MESSAGE_MAX_BYTES
         with (tmp_path / "backup").open("wb") as output:
-            for piece in await take(store, "c", 1.0, b"", False):
+            for piece in await take(store, "c", 1.0, bytes, False):
                 output.write(piece)
         with (tmp_path / "backup").open("rb") as stream:
             header = check(stream)

@@ -10,6 +10,8 @@ import pytest
 
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone, is_overlap
+from skep.cli.explain import ask
+from skep.runtime.errors import Unavailable
 
 pytestmark = pytest.mark.engine
 
@@ -123,3 +125,8 @@ async def test_several_who_remove_a_container_all_succeed(things: Things) -> Non
     container = await things.container("a")
     await things.engine.start(container)
     await asyncio.gather(*(things.engine.remove(container) for _ in range(5)))
+
+
+async def test_a_question_of_ours_to_an_engine_says_who_was_asked(engine_socket: str) -> None:
+    with pytest.raises(Unavailable, match="is it a Docker Engine"):
+        await ask(f"unix://{engine_socket}", "web")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,25 @@ import pytest
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import INCARNATIONS_MAX, LeadFence
 from skep.daemon.agent_part import AgentPart
+from skep.daemon.keys import KeyFiles
+from skep.daemon.parts import Parts
+from skep.daemon.socket_dir import SocketDir
+from skep.daemon.state import StateDir
 from skep.manager.dispatcher.sessions import CONFIRMING_MAX, Sessions
 from skep.manager.dispatcher.tasks import TaskDispatcher
+from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
-from skep.rpc.messages import NOT_LEADER, REMOVED, Goodbye, Lead, Register, decode_from_manager, encode
+from skep.rpc.messages import (
+    DATA_KEYS,
+    NOT_LEADER,
+    REMOVED,
+    Goodbye,
+    HasDataKeys,
+    Lead,
+    Register,
+    decode_from_manager,
+    encode,
+)
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unavailable
@@ -225,5 +241,33 @@ def test_only_the_store_says_that_a_node_was_removed(store_says: str, kind: str)
         asked.set()
         await asyncio.sleep(1)
         assert all(line.said == [kind] for line in lines[:-1])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("features", [("",), (DATA_KEYS,)], ids=["earlier", "present"])
+def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
+    features: tuple[str], tmp_path: Path
+) -> None:
+    """It would end the session of each manager that says a word that it does not know."""
+
+    async def scenario() -> None:
+        network, heard = Network(random.Random(1)), list[str]()
+        manager = Manager(network, "new", NEW)
+        manager.sessions.on(HasDataKeys, lambda node_id, has: heard.append(node_id), *features)
+        node, state = Node(network), StateDir(tmp_path)
+        node.start(["new:2377"])
+        await asyncio.sleep(20)
+        files, clock = KeyFiles(state), LoopClock(0)
+        sockets, hub = SocketDir(tmp_path / "run"), EventHub(clock)
+        parts = Parts(state, files, sockets, hub, "n", "etcd", clock, random.Random(1), lambda: node.executor)
+        parts.running_agent = node.agent
+        files.take(b"k" * 32, "")
+        parts.data_keys.say()
+        await asyncio.sleep(5)
+        assert heard == (["n"] if any(features) else [])
+        manager.sessions.stop()
+        await node.agent.stop()
+        state.close()
 
     run(scenario)

@@ -61,7 +61,7 @@ def test_members_are_not_changed_by_who_leads_no_more(change: str) -> None:
             await confirm_lead(store, fence)
 
         members = MemoryMembers(store, state)
-        membership = Membership(view, members, "a", probe, b"", NoListener(), confirm)
+        membership = Membership(view, members, "a", probe, lambda node_id: (), NoListener(), confirm)
         if change == "add":
             assert isinstance(await membership.add("d"), NotNow)
         else:

@@ -28,6 +28,7 @@ from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import (
     Assign,
     FromManager,
+    NotNow,
     Register,
     Registered,
     Statuses,
@@ -319,7 +320,9 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
             return True
 
         members = Leading(MemoryStore(state), state)
-        membership = Membership(view, members, "a", probe, b"", NoListener(), nobody_else_leads)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
+        )
         running = asyncio.ensure_future(membership.run())
         for _ in range(2):
             members.looks = 0
@@ -342,6 +345,32 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
     run(scenario)
 
 
+def test_a_node_that_is_demoted_while_it_is_taken_in_is_handed_no_key() -> None:
+    """The key that comes into force may be made for its demotion."""
+
+    async def scenario() -> None:
+        view, state = View(), MemoryState()
+        for node_id in "ab":
+            view.put_node(replace(new_node(node_id), spec=NodeSpec(role="manager")))
+        state.members["a"] = Member(1, "a", False)
+
+        async def probe(node_id: str) -> bool:
+            await asyncio.sleep(0.5)
+            return True
+
+        members = MemoryMembers(MemoryStore(state), state)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (b"k" * 32,), NoListener(), nobody_else_leads
+        )
+        taken_in = asyncio.ensure_future(membership.add("b"))
+        while "b" not in state.members:
+            await asyncio.sleep(0)
+        view.put_node(new_node("b"))
+        assert await taken_in == NotNow("node b is not to be a manager")
+
+    run(scenario)
+
+
 def test_answers_of_long_ago_are_not_counted_upon() -> None:
     """Found by the simulation's seed 96327 with a follower: a leader that had stood still for 20 s while it asked
     removed a manager by the answers of before."""
@@ -357,7 +386,9 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
             return True
 
         members = MemoryMembers(MemoryStore(state), state)
-        membership = Membership(view, members, "a", probe, b"", NoListener(), nobody_else_leads)
+        membership = Membership(
+            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
+        )
         place = Place()
         looking = place.run(asyncio.ensure_future, membership.look())
         await asyncio.sleep(0.2)

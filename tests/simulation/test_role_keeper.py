@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
@@ -57,7 +58,7 @@ class Node:
     async def end_manager(self) -> None:
         self.running_manager = None
 
-    def take_data_key(self, data_key: bytes, unlock_key: str) -> None: ...
+    def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None: ...
 
     async def begin_manager(self) -> None:
         self.running_manager = Manager()

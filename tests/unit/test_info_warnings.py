@@ -1,4 +1,4 @@
-"""`docker info` says where the leader holds nodes that it does not hear of."""
+"""`docker info` says where the leader holds nodes that it does not hear of, and why a new data key waits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from skep.runtime.errors import NotManager
 from skep.store.view import View
 
 HELD = "nodes that are not heard of are not given up: this manager hears nothing of 8 of 12 nodes"
+WAITS = "the swarm's data key is to be changed, which waits: x"
 
 
 class Node:
@@ -37,13 +38,14 @@ class Node:
         return None if self._leads else "/run/leader"
 
     async def leader_says(self) -> dict[str, Any]:
-        return {"Nodes": 12, "Managers": 3, WARNINGS: [HELD]}
+        return {"Nodes": 12, "Managers": 3, WARNINGS: [HELD, WAITS]}
 
     def manager(self) -> Any:
         if not self._leads:
             raise NotManager("it does not lead")
         why = "this manager hears nothing of 8 of 12 nodes"
-        return SimpleNamespace(view=View(), why_nodes_are_held=why, safe_mode=False)
+        key = SimpleNamespace(why_late="x")
+        return SimpleNamespace(view=View(), why_nodes_are_held=why, safe_mode=False, data_key=key)
 
 
 class Engine:
@@ -56,9 +58,9 @@ class Engine:
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_held_nodes_are_told_on_every_manager(leads: bool) -> None:
+def test_what_the_leader_waits_for_is_told_on_every_manager(leads: bool) -> None:
     routes: Any = SystemRoutes(Node(leads), Engine(), "h")  # type: ignore[arg-type]
     answer = asyncio.run(routes.info(None))
     said = json.loads(answer.body)
-    assert said["Warnings"] == ["WARNING: No swap limit support", f"WARNING: {HELD}"]
+    assert said["Warnings"] == ["WARNING: No swap limit support", f"WARNING: {HELD}", f"WARNING: {WAITS}"]
     assert not {"Warnings", WARNINGS} & said["Swarm"].keys()

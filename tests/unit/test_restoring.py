@@ -15,10 +15,12 @@ from skep.api.port import InitRequest
 from skep.daemon.founding import first_txns, found_swarm
 from skep.daemon.moving import new_place
 from skep.daemon.restoring import opened, restored_swarm
+from skep.manager.backup import take
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import identity_of, verify_issued_by
-from skep.runtime.errors import Corrupt, Invalid
+from skep.runtime.errors import Corrupt, Invalid, Unavailable
 from skep.store import backup, codec
+from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import OPS_MAX, KeyValue, Put
 from skep.store.seal import Sealer
 
@@ -107,9 +109,26 @@ def test_what_cannot_be_read_comes_back_as_it_was() -> None:
     assert node(first, "w").spec.availability == "drain"
 
 
-def backup_key(data_key: bytes) -> bytes:
-    file = {"version": 1, "is_sealed": False, "key": base64.b64encode(data_key).decode()}
+def backup_key(data_key: bytes, *older: bytes) -> bytes:
+    first, *others = (base64.b64encode(each).decode() for each in (data_key, *older))
+    file = {"version": 1, "is_sealed": False, "key": first, "older": others}
     return json.dumps(file).encode()
+
+
+def test_a_backup_that_was_taken_while_the_data_key_was_changed_opens() -> None:
+    """Half of it is sealed anew; what the key files had then goes with it."""
+    old, new = b"o" * 32, b"n" * 32
+    plain = (*swarm(), Put(codec.material_key("secret", "s"), b"sealed anew last"))
+    sealers = {codec.CLUSTER_KEY: Sealer(new), plain[-1].key: Sealer(old)}
+    sealed = tuple(Put(p.key, sealers[p.key].seal(p.value, p.key)) if p.key in sealers else p for p in plain)
+    assert opened(contents(sealed, backup_key(new, old)), "")[1] == plain
+    assert opened(contents(sealed, backup_key(new)), "")[1] != plain
+
+
+async def test_a_backup_is_not_taken_of_a_store_whose_key_is_changed_just_then() -> None:
+    keys = iter((b"before", b"after"))
+    with pytest.raises(Unavailable, match="changed while the backup was made; try again"):
+        await take(MemoryStore(MemoryState()), "c", NOW, lambda: next(keys), False)
 
 
 def test_a_backup_without_a_swarm_is_refused() -> None:

@@ -317,5 +317,11 @@ class _Line:
             self._session.closed(reason)
 
 
-_LEADS = (messages.Registered, messages.Assign, messages.MeshTold, messages.Goodbye)
+_LEADS = (
+    messages.Registered,
+    messages.Assign,
+    messages.MeshTold,
+    messages.DataKeys,
+    messages.Goodbye,
+)
 _HEARTBEAT = messages.encode(messages.Heartbeat())

@@ -96,6 +96,8 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/skep/v1/stats"): Operation(answer=own.Stats),
     ("GET", "/skep/v1/asides"): Operation(answer=own.AsidesJson),
     ("GET", "/skep/v1/cluster/settings"): Operation(answer=own.ClusterSettings),
+    ("GET", "/skep/v1/cluster/data-key"): Operation(answer=own.DataKeyJson),
+    ("POST", "/skep/v1/cluster/data-key/rotate"): Operation(answer=own.DataKeyJson),
     ("POST", "/skep/v1/cluster/settings"): Operation(own.ClusterSettings, answer=own.ClusterSettings),
     ("POST", "/skep/v1/reconnect"): Operation(ReconnectRequest),
 }

@@ -131,6 +131,7 @@ class Settings(Protocol):
     async def allow(
         self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None
     ) -> Cluster: ...
+    async def rotate_data_key(self) -> Cluster: ...
 
 
 class LogLines(Protocol):
@@ -146,6 +147,15 @@ class Logs(Protocol):
     def open(
         self, selection: LogSelection, options: LogOptions, since: str, timestamps: bool
     ) -> LogLines: ...
+
+
+class DataKeyWork(Protocol):
+    """The change of the data key: what it waits for, to people, and the same where that takes too long."""
+
+    @property
+    def why(self) -> str: ...
+    @property
+    def why_late(self) -> str: ...
 
 
 class Manager(Protocol):
@@ -167,6 +177,9 @@ class Manager(Protocol):
     def logs(self) -> Logs: ...
     @property
     def swarm(self) -> Settings: ...
+
+    @property
+    def data_key(self) -> DataKeyWork: ...
 
     @property
     def why_nodes_are_held(self) -> str:

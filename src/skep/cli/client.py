@@ -17,6 +17,7 @@ from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 
 CALL_S = 120.0  # a list of a million tasks takes some seconds
+OWN_PATHS = "/skep/"  # what no Docker Engine has
 
 
 class ApiError(SkepError):
@@ -69,7 +70,13 @@ class ApiClient:
             why = "it took too long" if isinstance(error, TimeoutError) else cause_of(error)
             raise Unavailable(f"no daemon answers at {self.url} ({why}): is skepd running there?") from error
         if answer.status >= 400:
-            raise refusal(answer.status, content)
+            refused = refusal(answer.status, content)
+            if path.startswith(OWN_PATHS) and str(refused) == "page not found":
+                raise Unavailable(
+                    f"what answers at {self.url} does not know {path}: is it a Docker Engine, or an earlier"
+                    " skepd? Name skepd's socket (--host, DOCKER_HOST)"
+                )
+            raise refused
         return content
 
     async def json(self, method: str, path: str, body: object = None) -> Any:

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from skep.cli.client import ApiClient, ApiError
+from skep.runtime.errors import Invalid
 
 _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected": "red", "pending": "yellow"}
 
@@ -17,8 +18,10 @@ _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected":
 async def ask(url: str, name: str) -> tuple[str, Any]:
     """Returns (service or task, what the leader says of it). A service's name comes before a task's.
 
-    Errors: `ApiError`, `Unavailable`.
+    Errors: `ApiError`, `Unavailable`, `Invalid` (no name).
     """
+    if not name.strip():
+        raise Invalid("name a service or a task: skep explain web, skep explain web.3")
     client = ApiClient(url)
     try:
         for kind in ("service", "task"):

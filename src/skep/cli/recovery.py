@@ -15,8 +15,8 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from skep.cli import backup as backups
 from skep.cli.client import ApiClient, default_host
 from skep.cli.hosts import Hosts
-from skep.cli.settings import parse_settings, settings
-from skep.cli.unlock import ask_unlock_key
+from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
+from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.cli.upgrade import Upgrade
 from skep.store.backup import Header
 
@@ -91,8 +91,11 @@ def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str,
             await client.close()
         return list(answer["Warnings"])
 
-    for warning in _run(run()):
+    warnings = _run(run())
+    for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+    if not warnings:
+        click.echo("This node knows where managers are now.")
 
 
 @cluster.command("settings")
@@ -125,6 +128,20 @@ def change_settings(changes: tuple[str, ...], host: str | None) -> None:
         click.echo(line)
 
 
+@cluster.command("rotate-data-key")
+@click.option("--detach", "-d", is_flag=True, help="Do not wait for the change.")
+@_daemon
+def rotate_data_key_command(host: str | None, detach: bool) -> None:
+    """Changes the key that seals the managers' store, within seconds: copies of the present one open nothing
+    that is written later. Waits for up to half a minute, and says what came of it: the change goes on by
+    itself.
+
+    It is changed without this when managers begin to lock themselves, when the unlock key is rotated, and
+    when a manager is demoted or removed.
+    """
+    click.echo(_run(rotate_data_key(host or default_host(), 0.0 if detach else CHANGE_S)))
+
+
 @backup.command("create")
 @_file
 @click.option("--force", is_flag=True, help="Replace FILE.")
@@ -151,13 +168,7 @@ def inspect(file: Path) -> None:
 @_file
 @_advertise
 @_listen
-@click.option(
-    "--unlock-key",
-    envvar="SKEP_UNLOCK_KEY",
-    show_envvar=True,
-    default="",
-    help="Of a swarm that locks; asked for.",
-)
+@unlock_key_option
 @_daemon
 def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, host: str | None) -> None:
     """Makes the swarm in FILE again, with this node, which must be in no swarm, as its only manager."""
@@ -178,9 +189,9 @@ def restore(file: Path, advertise_addr: str, listen_addr: str, unlock_key: str, 
         "\n"
         "    skep cluster reconnect ADDRESS-OF-THIS-NODE\n"
         "\n"
-        "Former managers are listed as workers that are down: `docker node rm --force NODE` removes one.\n"
-        "Where a machine of theirs lives, `docker swarm leave --force` there, and join again. New managers\n"
-        "join with what `docker swarm join-token manager` prints."
+        "Former managers are listed as workers, Unknown, then Down: `docker node rm --force NODE` removes\n"
+        "one. Where a machine of theirs lives, `docker swarm leave --force` there, and join again.\n"
+        "New managers join with what `docker swarm join-token manager` prints."
     )
 
 

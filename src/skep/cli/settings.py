@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from skep.cli.client import ApiClient
+import asyncio
+
+from skep.cli.client import ApiClient, ApiError
 from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED, ALLOW_SELF_REPORTED
-from skep.runtime.errors import Invalid
+from skep.runtime.errors import Invalid, Unavailable
 
 PATH = "/skep/v1/cluster/settings"
+DATA_KEY_PATH = "/skep/v1/cluster/data-key"
+ROTATE_PATH = f"{DATA_KEY_PATH}/rotate"
+LOOK_S = 0.5
+CHANGE_S = 30.0  # three of rest, a majority's disks, a new lead that seals all anew
 MEMBERS = {
     ALLOW_DEVICES: "AllowDevices",
     ALLOW_PRIVILEGED: "AllowPrivileged",
@@ -38,3 +44,34 @@ async def settings(url: str, changes: dict[str, bool] | None = None) -> list[str
     return [
         f"{name}={'on' if answer[member] else 'off'}" for name, member in MEMBERS.items() if member in answer
     ]
+
+
+async def rotate_data_key(url: str, wait_s: float) -> str:
+    """Has the managers change the key that seals their store; returns what came of it within `wait_s`.
+    Errors: `ApiError`, `Unavailable`."""
+    client = ApiClient(url)
+    try:
+        ordered = await client.json("POST", ROTATE_PATH)
+        why = await _wait_changed(client, ordered["Wanted"], wait_s)
+    finally:
+        await client.close()
+    if not why:
+        return "the data key is changed"
+    return f"the data key is not changed yet, which goes on by itself; it waits: {why}"
+
+
+async def _wait_changed(client: ApiClient, wanted: int, wait_s: float) -> str:
+    """Returns an empty text, or what is still waited for after `wait_s`."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    why = "it begins three seconds after the order"
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(LOOK_S)
+        try:
+            found = await client.json("GET", DATA_KEY_PATH)
+        except (ApiError, Unavailable) as error:  # the lead begins anew meanwhile
+            why = str(error)
+            continue
+        if found["Done"] >= wanted:
+            return ""
+        why = found["Why"] or why
+    return why

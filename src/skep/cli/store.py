@@ -66,8 +66,11 @@ def ls(prefix: str, quarantined: bool, state_dir: Path, etcd: str, unlock_key: s
             pairs, _ = await store.store.load(codec.PREFIX)
         reasons = await unreadable(pairs)
         start = full_key(prefix)
-        for pair in sorted(pairs, key=lambda pair: pair.key):
-            if pair.key.startswith(start) and (pair.key in reasons or not quarantined):
+        listed = [pair for pair in pairs if pair.key.startswith(start)]
+        if not listed:
+            raise NotFound(f"no key begins with {start} (skep store ls, without PREFIX, lists all)")
+        for pair in sorted(listed, key=lambda pair: pair.key):
+            if pair.key in reasons or not quarantined:
                 reason = f"  {reasons[pair.key]}" if quarantined else _mark(pair, reasons)
                 click.echo(f"{pair.key}  {len(pair.value)} B  revision {pair.revision}{reason}")
 

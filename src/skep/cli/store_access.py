@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from skep.daemon.keys import data_key_of
+from skep.daemon.keys import sealer_of
 from skep.daemon.state import Membership, StateDir
 from skep.runtime.errors import Corrupt, Invalid, SkepError, WrongUnlockKey
 from skep.store.etcd.client import EtcdStore
@@ -72,7 +72,7 @@ def needs_unlock_key(directory: Path) -> bool:
     if exported is None:
         return False
     try:
-        data_key_of(exported, "")
+        sealer_of(exported, "")
     except WrongUnlockKey:
         return True
     except SkepError:
@@ -83,7 +83,7 @@ def needs_unlock_key(directory: Path) -> bool:
 def _sealer(directory: Path, unlock_key: str) -> Sealer | None:
     exported = _exported(directory)
     try:
-        return Sealer(data_key_of(exported, unlock_key)) if exported is not None else None
+        return sealer_of(exported, unlock_key) if exported is not None else None
     except Corrupt:
         return None
 

@@ -66,6 +66,7 @@ class AgentPart:
         fence: LeadFence | None = None,
         described: NodeDescription | None = None,
         on_described: Callable[[NodeDescription], None] | None = None,
+        on_data_keys: Callable[[messages.DataKeys], None] = lambda said: None,
         data_addr: str = "",
         plane: Plane | None = None,
     ) -> None:
@@ -91,6 +92,7 @@ class AgentPart:
         leave_s = self._networking.leave_s if self._networking is not None else _at_once
         self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, leave_s)
         self._on_role = on_role
+        self._on_data_keys = on_data_keys
         self._listen()
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
@@ -108,6 +110,7 @@ class AgentPart:
         on(messages.Assign, self._worker.assign)
         on(messages.ReadLogs, lambda asked: self._logs.begin(self.session.address, asked), messages.LOGS)
         on(messages.WantedTls, self._wanted_tls)
+        on(messages.DataKeys, self._on_data_keys, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
 
     def start(self) -> None:
@@ -133,6 +136,11 @@ class AgentPart:
         await self._renewal.renew()
         if identity_of(self._renewal.keys.certificate_pem).role != role:
             raise Unavailable(f"the leader does not take this node for a {role} yet")
+
+    def has_data_keys(self, has: messages.HasDataKeys) -> None:
+        """Tells the leader, unless it is of an earlier skep, which would end the session for the word."""
+        if self.session.manager_knows(messages.DATA_KEYS):
+            self.session.send(has)
 
     async def manage(self, manager_addr: str) -> messages.Managing:
         """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from skep.daemon import words
 from skep.daemon.addresses import parse_address
+from skep.daemon.data_keys import StoreKeys
 from skep.daemon.enrolling import Enrolling
 from skep.daemon.event_line import follow_events
 from skep.daemon.fellows import Fellows
@@ -241,7 +242,7 @@ class ManagerPart:
         if cluster is None or self._store is None:
             raise NoLeader("the swarm has no leader at the moment; try again")
         keys = self._key_files
-        return await take(self._store, cluster.id, self._clock.now(), keys.exported(), keys.is_sealed)
+        return await take(self._store, cluster.id, self._clock.now(), keys.exported, keys.is_sealed)
 
     async def move(self, listen: tuple[str, int], advertise: str) -> None:
         """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""
@@ -254,6 +255,11 @@ class ManagerPart:
         self._first_told[:] = [advertise]
         self.peers.move(advertise)
 
+    def use_data_keys(self) -> None:
+        """The data keys on the disk were changed, by the leader's word."""
+        if self._sealed is not None and self._key_files.keys:
+            self._sealed.use(self._key_files.sealer)
+
     # Works
 
     async def _campaign(self, store: EtcdStore, sealed: SealedStore) -> None:
@@ -263,7 +269,7 @@ class ManagerPart:
             self._node_id,
             store.cluster,
             self._probe,
-            self._key_files.data_key or b"",
+            StoreKeys(self._key_files, sealed),
             grace_until=self.grace_until,
             safe_mode=self._safe_mode,
             seen=self._seen_by,

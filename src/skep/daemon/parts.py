@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +21,7 @@ from skep.agent.networking import Plane
 from skep.daemon import words
 from skep.daemon.addresses import given_host
 from skep.daemon.agent_part import AgentPart, TlsLine
+from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
 from skep.daemon.role_keeper import RoleKeeper
@@ -29,6 +30,7 @@ from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, validity_of
+from skep.rpc.messages import HasDataKeys
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, Unavailable
 from skep.runtime.works import in_thread
@@ -74,6 +76,7 @@ class Parts:
         self.running_agent: AgentPart | None = None
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
+        self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
         self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm)
         self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
         self.error = ""
@@ -169,13 +172,16 @@ class Parts:
             on_described=self._described,
             data_addr=given_host(membership.data_path) or given_host(membership.advertise),
             plane=self._make_plane(membership.node_id) if self._make_plane is not None else None,
+            on_data_keys=self.data_keys.told,
         )
+        self.data_keys.begin()
         self.running_agent.start()
         self.running_agent.renew(line, self._renewed)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
         await self.role.stop()
+        await self.data_keys.stop()
         if self._membership is not None:
             await self.leftovers.hand_back(self._membership.node_id)
         if self.running_agent is not None:
@@ -189,6 +195,7 @@ class Parts:
         it is looked after from now on."""
         node_id, agent = self.membership.node_id, self.running_agent
         await self.role.stop()
+        await self.data_keys.stop()
         await self.leftovers.hand_back(node_id)
         self.leftovers.remember(node_id)
         left = await self.leftovers.clear(node_id, agent.clear) if agent is not None else []
@@ -228,14 +235,15 @@ class Parts:
         self._keys.drop_data_key()
         self._state.clear_store()
 
-    def take_data_key(self, data_key: bytes, key: str) -> None:
+    def take_data_key(self, data_key: bytes, key: str, older: Sequence[bytes] = ()) -> None:
         """Keeps what the leader gives a new manager; the node's own key is sealed where managers lock.
 
         Errors: `Invalid` (disk full), `Corrupt`.
         """
         node_keys = self._keys.load()
-        self._keys.take(data_key, key)
+        self._keys.take(data_key, key, tuple(older))
         self._keys.save(node_keys)
+        self.data_keys.say()  # they may be others already
 
     async def begin_manager(self) -> None:
         """Errors: `Invalid`, `Unavailable`."""
@@ -261,6 +269,14 @@ class Parts:
         self.not_after = validity_of(keys.certificate_pem)[1]
         if self.running_manager is not None:
             self.running_manager.renewed(keys)
+
+    def _data_keys_changed(self) -> None:
+        if self.running_manager is not None:
+            self.running_manager.use_data_keys()
+
+    def _say(self, has: HasDataKeys) -> None:
+        if self.running_agent is not None:
+            self.running_agent.has_data_keys(has)
 
     def _managers_changed(self, managers: list[str]) -> None:
         if self._membership is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from skep.daemon.addresses import join_address
-from skep.daemon.keys import data_key_of
+from skep.daemon.keys import sealer_of
 from skep.daemon.state import Membership
 from skep.manager.ca.authority import Authority
 from skep.manager.ca.rotation import signer
@@ -51,7 +51,7 @@ def opened(contents: backup.Contents, unlock_key: str) -> tuple[Cluster, tuple[P
 
     Errors: `WrongUnlockKey`, `Invalid` for what is no unlock key, `Corrupt`.
     """
-    sealer = Sealer(data_key_of(contents.keys, unlock_key)) if contents.keys else None
+    sealer = sealer_of(contents.keys, unlock_key) if contents.keys else None
     puts = []
     for put in contents.pairs:
         if codec.is_sealed_key(put.key) and is_sealed(put.value):

@@ -8,6 +8,7 @@ first, and what it held before is let go of.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -85,8 +86,8 @@ class Node(Protocol):
     async def end_manager(self) -> None:
         """Stops the manager here and forgets its copy of the store."""
 
-    def take_data_key(self, data_key: bytes, unlock_key: str) -> None:
-        """Keeps the key of the store's secrets. Errors: `Invalid` where it cannot be written."""
+    def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
+        """Keeps the keys of the store's secrets. Errors: `Invalid` where it cannot be written."""
 
     async def begin_manager(self) -> None:
         """Errors: `Invalid`, `Unavailable`."""
@@ -173,7 +174,7 @@ class RoleKeeper:
         advertise = join_address(*resolve_advertise(membership.advertise, seen_at))
         managing = await node.agent.manage(advertise)
         await node.end_manager()
-        node.take_data_key(managing.data_key, managing.unlock_key)
+        node.take_data_key(managing.data_key, managing.unlock_key, managing.older)
         node.remember(
             replace(
                 node.membership,  # as it is by now: a leader may have been followed meanwhile

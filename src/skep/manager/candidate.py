@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
@@ -94,6 +95,8 @@ class Candidate:
                 if leadership is not None:
                     with contextlib.suppress(SkepError):
                         await leadership.resign()
+                if self._team.data_keys is not None:
+                    await self._team.data_keys.lead(False)
 
     def _stands(self) -> bool:
         before, self._outcast = self._outcast, self._why_outcast()
@@ -126,9 +129,22 @@ class Candidate:
                 self._hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
         self._campaign.other = ""
 
+    async def _data_key(self, held: HeldKeys) -> bytes:
+        """Returns the one in force. Errors: `LacksKey`, `Unavailable`."""
+        await held.lead(True)
+        try:
+            return await go_by_record(held)
+        except LacksKey:
+            self._stands_at = asyncio.get_running_loop().time() + ASIDE_S
+            raise
+
     async def _lead(self, leadership: Leadership) -> None:
+        held = self._team.data_keys
+        first = await self._data_key(held) if held is not None else b""
         if not self._team.safe_mode:
             await upgrade(self._store, leadership.fence)
+            if held is not None:
+                await settle(held, first, leadership.fence)
         self.leader = await Leader.start(
             self._store,
             leadership,

@@ -71,10 +71,15 @@ async def commit_new(store: Store, fence: Fence, new: Put, name_key: str, object
     return await commit_known(store, Txn(ops, compares=(Compare(name_key, 0),), fence=fence))
 
 
-async def commit_changed(store: Store, fence: Fence, changed: Put, version: int) -> int:
-    """Writes an object again that was last written at `version`. Returns the revision. Errors:
-    `StaleVersion` where somebody else wrote it meanwhile; as `commit_known`."""
-    txn = Txn((changed,), compares=(Compare(changed.key, version),), fence=fence)
+async def commit_changed(
+    store: Store, fence: Fence, changed: Put, version: int, *also: tuple[Put, int]
+) -> int:
+    """Writes an object again that was last written at `version`, and others with it, all or none. Returns
+    the revision. Errors: `StaleVersion` where somebody else wrote one of them meanwhile; as
+    `commit_known`."""
+    every = ((changed, version), *also)
+    compares = tuple(Compare(put.key, at) for put, at in every)
+    txn = Txn(tuple(put for put, _ in every), compares=compares, fence=fence)
     try:
         return await commit_known(store, txn)
     except Conflict as error:

@@ -21,6 +21,7 @@ from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
+from skep.manager.data_key import DataKeyChange
 from skep.manager.dispatcher.networks import MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
@@ -45,11 +46,13 @@ from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
+    DATA_KEYS,
     MESH,
     SELF_REPORTED,
     Attach,
     Described,
     HasAddresses,
+    HasDataKeys,
     HasTls,
     Heartbeat,
     Lead,
@@ -119,12 +122,13 @@ class Leader:
         self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events, self._asides)
         self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
         self._team = team
+        self.data_key = DataKeyChange(team.data_keys, view, fence, self.sessions, team.node_id)
         self.membership = Membership(
             view,
             team.members,
             team.node_id,
             team.probe,
-            team.data_key,
+            self.data_key.for_new,
             self,
             lambda: confirm_lead(store, fence),
         )
@@ -170,6 +174,8 @@ class Leader:
         on(Register, self._registered)
         on(Register, self.mesh.began)
         on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(Register, self.data_key.began)
+        on(HasDataKeys, self.data_key.has, DATA_KEYS)
         on(Heartbeat, self._states.heard)
         on(Register, lambda node_id, said: self.logs.node_came(node_id))
         on(Described, self._described)
@@ -236,8 +242,8 @@ class Leader:
         self.reconciler.mark_everything()
 
     async def run(self) -> None:
-        """Leads until the leadership is lost, another manager is to lead (`hands_over`), or the caller
-        cancels."""
+        """Leads until the leadership is lost, another manager is to lead (`hands_over`), a new data key is in
+        force, or the caller cancels."""
         parts: dict[str, Callable[[], Awaitable[None]]] = {}
         if self._team.safe_mode:
             self._writer.refuse(Unavailable(SAFE_MODE))
@@ -249,6 +255,8 @@ class Leader:
                 "membership": self.membership.run,
                 "rotation": self.rotation.run,
             }
+            if self._team.data_keys is not None:
+                parts["data-key"] = self.data_key.run
         works = [
             asyncio.ensure_future(self._leadership.wait_lost()),
             *(asyncio.ensure_future(kept_up(name, part)) for name, part in parts.items()),
@@ -402,6 +410,7 @@ class Leader:
         self.sessions.tell_heartbeat()
         self.certificates.tell()
         self.rotation.look()
+        self.data_key.look()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
             await self._tell_daemon(self.view.cluster)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -35,8 +35,9 @@ class Listener(Protocol):
 
 
 class Membership:
-    """`probe` asks another manager; `data_key` is given to a node that becomes one; `confirm` returns where
-    this manager still leads, by the store's word. Errors of `confirm`: `Deposed`, `Unavailable`.
+    """`probe` asks another manager; `data_keys` says what a node is given that becomes one; `confirm` returns
+    where this manager still leads, by the store's word. Errors of `data_keys`: `Conflict`, where the node is
+    not to become one now; of `confirm`: `Deposed`, `Unavailable`.
 
     etcd's changes of members know no compares, so the lead is confirmed right before each. A leader that is
     stopped just between the two, and goes on after another has come to lead, makes one change by its old
@@ -51,7 +52,7 @@ class Membership:
         members: Members,
         node_id: str,
         probe: Probe,
-        data_key: bytes,
+        data_keys: Callable[[str], Sequence[bytes]],
         listener: Listener,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
@@ -59,7 +60,7 @@ class Membership:
         self._members = members
         self._node_id = node_id
         self._probe = probe
-        self._data_key = data_key
+        self._data_keys = data_keys
         self._listener = listener
         self._confirm = confirm
         self._wake = asyncio.Event()
@@ -116,22 +117,31 @@ class Membership:
 
     async def add(self, node_id: str) -> Managing | NotNow:
         """Lets a node follow the store that is to be a manager; what it is to be told."""
-        node = self._view.nodes.get(node_id)
-        if node is None or node.spec.role != "manager":
-            return NotNow(f"node {node_id} is not to be a manager")
         try:
             async with self._one:
+                self._check_role(node_id)
                 await self.look()
+                self._data_keys(node_id)
                 await self._make_learner(node_id)
                 self._reached_at[node_id] = asyncio.get_running_loop().time()
                 await self.look()
+            # It may have been demoted meanwhile. Nothing may be awaited from here on: the key that is being
+            # made for its demotion must not be among these.
+            self._check_role(node_id)
+            first, *older = self._data_keys(node_id) or (b"",)
         except SkepError as error:
             return NotNow(str(error))
         addresses = {m.node_id: self._address_of(m.node_id) for m in self._view.members}
         cluster = self._view.cluster
-        return Managing(addresses, self._data_key, cluster.unlock_key if cluster is not None else "")
+        return Managing(addresses, first, cluster.unlock_key if cluster is not None else "", older)
 
     # Inside
+
+    def _check_role(self, node_id: str) -> None:
+        """Errors: `Conflict` for a node that is not to be a manager."""
+        node = self._view.nodes.get(node_id)
+        if node is None or node.spec.role != "manager":
+            raise Conflict(f"node {node_id} is not to be a manager")
 
     async def _may_go(self, member: Member) -> bool:
         """False while etcd's own lead is still with the member: who leads is given it within a second, and

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from skep.manager.evictor import Seen
 from skep.manager.membership import Probe
+from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
 from skep.runtime.errors import Unavailable
 from skep.store.port import Members
@@ -28,12 +29,13 @@ async def nothing_to_keep(cluster: Cluster) -> None:
 class Team(Struct, frozen=True):
     """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
     (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
-    node has a session with it. `seen`, `doubt`, `handed_over_at`: as in `manager.evictor`."""
+    node has a session with it. `seen`, `doubt`, `handed_over_at`: as in `manager.evictor`. `data_keys` is
+    None where nothing is sealed."""
 
     node_id: str
     members: Members
     probe: Probe
-    data_key: bytes = b""
+    data_keys: HeldKeys | None = None
     grace_until: float = 0.0
     safe_mode: bool = False
     seen: Seen = says_nothing
@@ -42,5 +44,5 @@ class Team(Struct, frozen=True):
     refused_by: Collection[str] = ()  # managers (node ids) that say that this one is none of their swarm
 
     def __repr__(self) -> str:
-        """Whatever prints it (a log, a trace) does not show the key."""
+        """Whatever prints it (a log, a trace) shows no key."""
         return f"Team(node_id={self.node_id!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .container import LogDriver
 from .wire import Uint, Wire, always_empty_map, always_zero
@@ -120,6 +121,12 @@ class Cluster(Struct, frozen=True, kw_only=True):
     allow_devices: bool = False  # services may have devices and GPUs of their nodes (`model.access`)
     allow_privileged: bool = False  # services may have everything of their nodes
     allow_self_reported_constraints: bool = True  # services may be placed by what nodes say of themselves
+    data_key_wanted: int = 0  # how often another data key was wanted (`manager.data_key`)
+    data_key_done: int = 0  # as far as that has come about
+
+    def wanting_data_key(self) -> Cluster:
+        """Returns it with another data key wanted: who knows the present one is to open nothing more."""
+        return replace(self, data_key_wanted=self.data_key_wanted + 1)
 
     def __repr__(self) -> str:
         """Whatever prints a cluster (a log, a trace) shows none of its keys."""

@@ -43,6 +43,7 @@ NETWORK_MAX_BYTES = 255  # a name or an id
 IN_USE_MAX = 1000  # single containers of one node: a Linux bridge has 1,024 ports
 REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's longest key 6 kB
 DIGEST_MAX_BYTES = 128
+DATA_KEYS_MAX, DATA_KEY_DIGEST_BYTES = 8, 32  # SHA-256 of two keys while the data key is changed, else of one
 TOKEN_MAX_BYTES = 256  # a join token has 85
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
@@ -199,6 +200,11 @@ def _check_tls(has: messages.HasTls) -> None:
         _match("a digest of its certificate's", digest, _ID, DIGEST_MAX_BYTES)
 
 
+def _check_data_keys(has: messages.HasDataKeys) -> None:
+    if len(has.digests) > DATA_KEYS_MAX or any(len(each) != DATA_KEY_DIGEST_BYTES for each in has.digests):
+        raise Invalid(f"it says that it has {len(has.digests)} data keys, by digests that are none")
+
+
 def _check_attach(asked: messages.Attach) -> None:
     if not 0 <= asked.number <= NUMBER_MAX:
         raise Invalid(f"its question has the number {asked.number}")
@@ -291,6 +297,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.Described: lambda said: check_description(said.description),
     messages.Renew: lambda asked: check_request(asked.request_pem),
     messages.HasTls: _check_tls,
+    messages.HasDataKeys: _check_data_keys,
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
     messages.MeshApplied: check_applied,

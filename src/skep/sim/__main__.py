@@ -26,6 +26,7 @@ from skep.sim.violation import Violation
 @click.option("--steps", default=Options(0).steps, show_default=True, help="What users do in that time.")
 @click.option("--images-missing", is_flag=True, help="Some updates are to images that are nowhere.")
 @click.option("--freezes", is_flag=True, help="Engines answer nothing for a while.")
+@click.option("--seals", is_flag=True, help="The store is sealed, and the data key changed.")
 @click.option("--follows", is_flag=True, help="Somebody follows logs all the time.")
 @click.option("--keep-going", "-k", is_flag=True, help="Try the other seeds after one that fails.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the cluster's own logs.")

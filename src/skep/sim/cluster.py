@@ -27,6 +27,7 @@ from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
 from skep.sim.picture import Picture
+from skep.sim.sealing import FIRST_KEY, Seals
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
@@ -41,6 +42,8 @@ TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
 FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
+ROTATE_S = (1.0, 15.0)  # between orders of another data key: some while one is made
+PATIENCE_S = 10.0
 
 
 class Options(Struct, frozen=True):
@@ -56,6 +59,7 @@ class Options(Struct, frozen=True):
     crash_rate_per_hour: float = 2.0
     images_missing: bool = False  # of the updates that fail some are to images that are nowhere
     freezes: bool = False  # engines answer nothing for a while
+    seals: bool = False  # what may hold secrets is sealed, and the data key changed
     follows: bool = False  # somebody follows logs all the time; costs as much again
 
 
@@ -65,6 +69,7 @@ class Result(Struct, frozen=True):
     trace: list[str]
     digest: str
     converged_s: float
+    data_key_changes: int = 0
 
 
 def run(options: Options) -> Result:
@@ -92,12 +97,16 @@ class Simulation:
         self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
+        self._seals = Seals(self._world.etcd, self._world.hosts) if options.seals else None
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 
     async def run(self) -> Result:
         options, world = self._options, self._world
         self._write_first_state()
+        if self._seals is not None:
+            world.seals = self._seals
+            self._seals.begin()
         background = [asyncio.ensure_future(world.etcd.run())]
         for host in world.present():
             await host.start()
@@ -109,6 +118,8 @@ class Simulation:
             incidents += draw_freezes(self._child_rng(), FREEZES, options.period_s)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
         works += [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._come_and_go())]
+        if options.seals:
+            works.append(asyncio.ensure_future(self._rotate()))
         try:
             await self._until(watch, asyncio.gather(*works))
             background.append(asyncio.ensure_future(self._tidy()))
@@ -122,7 +133,8 @@ class Simulation:
             await asyncio.gather(watch, *works, *background, return_exceptions=True)
             for host in world.hosts.values():
                 await host.crash_daemon()
-        return Result(self._trace, self._digest(), converged_s)
+        changes = self._seals.changes if self._seals is not None else 0
+        return Result(self._trace, self._digest(), converged_s, changes)
 
     async def _until(self, watch: asyncio.Future[None], work: asyncio.Future[list[None]]) -> None:
         """Waits for the work, unless the watch finds a violation first."""
@@ -149,6 +161,7 @@ class Simulation:
                 or self._workload.waits_for()
                 or what_is_missing(self._look(), self._world)
                 or self._followers.lacks()
+                or (self._seals.lacks() if self._seals is not None else "")
             )
             if not missing:
                 self._say("as wanted")
@@ -161,6 +174,8 @@ class Simulation:
             await asyncio.sleep(CHECK_S)
             self._never.check(self._look(), asyncio.get_running_loop().time())
             self._followers.check()
+            if self._seals is not None:
+                self._seals.check()
 
     def _look(self) -> Picture:
         state = self._world.etcd.state
@@ -184,6 +199,23 @@ class Simulation:
                 self._say(f"user at {host.name}: " + await self._workload.step(host, host.leader))
             except SkepError as error:
                 self._say(f"user at {host.name}: refused: {error}")
+
+    async def _rotate(self) -> None:
+        """An administrator orders another data key now and then."""
+        rng = self._child_rng()
+        until = START_S + self._options.period_s
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(rng.uniform(*ROTATE_S))
+            host = next(iter(self._world.believers()), None)
+            leader = host.leader if host is not None else None
+            if host is None or leader is None:
+                continue
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await asyncio.shield(host.do(leader.swarm.rotate_data_key()))
+                self._say(f"administrator at {host.name}: another data key")
+            except (SkepError, TimeoutError) as error:
+                self._say(f"administrator at {host.name}: refused: {error}")
 
     async def _come_and_go(self) -> None:
         """A machine leaves now and then, more often a manager; as many new ones join."""
@@ -326,6 +358,7 @@ class Simulation:
         )
         clock = LoopClock(EPOCH_S)
         host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())
+        host.data_keys = (FIRST_KEY,) if role == "manager" else ()
         self._world.hosts[node_id] = host
         return host
 

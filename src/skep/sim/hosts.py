@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
@@ -18,7 +18,8 @@ from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
 from skep.model.node import NodeDescription
-from skep.rpc.messages import Role
+from skep.rpc.messages import DataKeys, HasDataKeys, Role
+from skep.rpc.messages.data_keys import digests_of
 from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError, Unavailable
@@ -26,6 +27,7 @@ from skep.runtime.ids import id_source
 from skep.sim.etcd import Peer
 from skep.sim.loop import Place
 from skep.sim.manager import SimManager
+from skep.sim.sealing import DISK_S
 
 if TYPE_CHECKING:
     from skep.sim.world import World
@@ -48,6 +50,9 @@ class Host:
     ) -> None:
         self.name = name
         self.membership = membership
+        self.data_keys: tuple[bytes, ...] = ()  # on its disk, where the store is sealed
+        self.retired_keys: tuple[bytes, ...] = ()  # what sealed before these
+        self.leads_keys = False
         self.node_id = membership.node_id
         self.address = membership.advertise
         self.ip = membership.advertise.partition(":")[0]
@@ -83,6 +88,16 @@ class Host:
         """Who leads, as far as this host's manager knows."""
         return self.running_manager.leader_id if self.running_manager is not None else ""
 
+    @property
+    def opening_keys(self) -> tuple[bytes, ...]:
+        return (*self.data_keys, *(key for key in self.retired_keys if key not in self.data_keys))
+
+    def keep_keys(self, keys: tuple[bytes, ...]) -> None:
+        """As `daemon.keys.KeyFiles.keep`."""
+        if self.data_keys and keys[0] != self.data_keys[0]:
+            self.retired_keys = self.data_keys[:1]
+        self.data_keys = keys
+
     def is_lost(self, managers: list[str]) -> bool:
         """True when it has no session and tries none of these managers. Where it is to be one of them and has
         lost its copy of the store, nobody answers at its own address."""
@@ -105,6 +120,7 @@ class Host:
 
     async def _start(self) -> None:
         self._role = RoleKeeper(self)
+        self.leads_keys = False
         if self.membership.role == "manager" and self.peer.member_id:
             with contextlib.suppress(Unavailable):
                 await self.begin_manager()
@@ -124,6 +140,7 @@ class Host:
             LeadFence(self.membership.leads, self._lead_followed),
             self.membership.described,
             self._described,
+            self._data_keys_told,
         )
         self._agent.start()
 
@@ -166,6 +183,8 @@ class Host:
         if not self.is_leaving:
             return
         self.has_left = True
+        if self._world.seals is not None and self.data_keys:
+            self._world.seals.stolen[self.node_id] = self.opening_keys
         await self.crash_machine()
         self.peer.clear()
 
@@ -189,9 +208,15 @@ class Host:
         if manager is not None:
             await manager.stop()
         self.peer.clear()
+        if self._world.seals is not None and self.data_keys:
+            self._world.seals.stolen[self.node_id] = self.opening_keys
+        self.data_keys = self.retired_keys = ()
 
-    def take_data_key(self, data_key: bytes, unlock_key: str) -> None:
-        """The simulated store is not sealed."""
+    def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
+        if self._world.seals is not None:
+            self.data_keys, self.retired_keys = (data_key, *older), ()
+            self.agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
+            self._world.seals.stolen.pop(self.node_id, None)
 
     async def begin_manager(self) -> None:
         """Errors: `Unavailable`."""
@@ -220,6 +245,20 @@ class Host:
 
     def _described(self, described: NodeDescription) -> None:
         self.remember(replace(self.membership, described=described))
+
+    def _data_keys_told(self, said: DataKeys) -> None:
+        self.do(self._keep(tuple(said.keys), self.lives))
+
+    async def _keep(self, keys: tuple[bytes, ...], life: int) -> None:
+        await asyncio.sleep(DISK_S)
+        if not self.data_keys or self.lives != life or not self.is_up:
+            return
+        if self.data_keys != keys and not self.leads_keys:
+            self.keep_keys(keys)
+            if self.running_manager is not None:
+                self.running_manager.use_data_keys()
+        if self._agent is not None:
+            self._agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
 
     def _told(self, role: Role) -> None:
         self._role.told(role)

@@ -23,6 +23,7 @@ from skep.rpc.port import Connection, Handler
 from skep.runtime.errors import NoLeader, SkepError, Unavailable, Unsupported
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import EPOCH_S
+from skep.sim.sealing import DiskKeys
 from skep.store import codec
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class SimManager:
         self._waiting = WaitingRoom(self._serve, self._find_leader, self._known)
         self._connections: list[Connection] = []
         self._candidate: Candidate | None = None
+        self._held: DiskKeys | None = None
         self._works: list[asyncio.Task[None]] = []
 
     @property
@@ -108,20 +110,34 @@ class SimManager:
     def is_well(self) -> bool:
         return bool(self._works) and self._world.etcd.is_led(self._host.peer)
 
+    def use_data_keys(self) -> None:
+        """The data keys on the disk were changed, by the leader's word."""
+        if self._held is not None:
+            self._held.use()
+
     # Works
 
     async def _campaign(self) -> None:
         await self.wait_voter()
         host = self._host
+        seals = self._world.seals
+        held = self._held = DiskKeys(host, self._store, seals) if seals is not None else None
         self._candidate = Candidate(
-            self._store,
+            held.store if held is not None else self._store,
             host.clock,
             host.new_id,
             host.new_id,
             EventHub(host.clock),
             [host.address],
             _no_certificates,
-            Team(host.node_id, self._store, self._probe, seen=self._seen_by, doubt=self._doubt),
+            Team(
+                host.node_id,
+                self._store,
+                self._probe,
+                data_keys=held,
+                seen=self._seen_by,
+                doubt=self._doubt,
+            ),
         )
         await self._candidate.run()
 

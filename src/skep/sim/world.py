@@ -10,6 +10,7 @@ from skep.sim.etcd import Etcd
 from skep.sim.faults import FlakyStore
 from skep.sim.hosts import Host
 from skep.sim.net import Network
+from skep.sim.sealing import Seals
 from skep.store import codec
 
 
@@ -24,6 +25,7 @@ class World:
         self.faults = FlakyStore(faults_rng)
         self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
+        self.seals: Seals | None = None  # None: nothing is sealed
 
     def host(self, node_id: str) -> Host:
         return self.hosts[node_id]

@@ -8,7 +8,7 @@ is authenticated with it: a sealed value moved to another place does not open th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,13 +25,16 @@ RandomBytes = Callable[[int], bytes]
 
 
 class Sealer:
-    """Seals and opens with one key. Its text form never shows the key."""
+    """Seals with one key; opens what that, or an older one, has sealed. Its text form never shows a key."""
 
-    def __init__(self, key: bytes, random_bytes: RandomBytes = os.urandom) -> None:
+    def __init__(
+        self, key: bytes, random_bytes: RandomBytes = os.urandom, older: Sequence[bytes] = ()
+    ) -> None:
         """Errors: `ValueError` for a key that is not of 32 bytes."""
-        if len(key) != KEY_BYTES:
+        if any(len(each) != KEY_BYTES for each in (key, *older)):
             raise ValueError(f"a key of {KEY_BYTES} bytes is needed")
         self._cipher = AESGCM(key)
+        self._ciphers = [self._cipher, *(AESGCM(each) for each in older)]
         self._random_bytes = random_bytes
 
     def seal(self, plain: bytes, about: str) -> bytes:
@@ -46,16 +49,27 @@ class Sealer:
             raise Corrupt(f"{about} is not sealed, as it should be: it was not written by skep")
         if not sealed.startswith(_PREFIX):
             raise Corrupt(f"{about} was sealed by a newer skep: install that")
-        start = len(_PREFIX)
-        nonce, rest = sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :]
-        try:
-            return self._cipher.decrypt(nonce, rest, _PREFIX + about.encode())
-        except (InvalidTag, ValueError):
-            pass  # not chained: the cause holds the arguments
+        for cipher in self._ciphers:
+            plain = _opened(cipher, sealed, about)
+            if plain is not None:
+                return plain
         raise Corrupt(
             f"{about} cannot be opened: it is damaged, or sealed with another key than this manager's"
             " (keys/data-key in the state directory, the same on every manager of the swarm: restore it)"
         )
+
+    def is_current(self, sealed: bytes, about: str) -> bool:
+        """True where the present key opens it; False for an older one's, and for damage."""
+        return sealed.startswith(_PREFIX) and _opened(self._cipher, sealed, about) is not None
+
+
+def _opened(cipher: AESGCM, sealed: bytes, about: str) -> bytes | None:
+    start = len(_PREFIX)
+    nonce, rest = sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, rest, _PREFIX + about.encode())
+    except (InvalidTag, ValueError):  # goes no further: it holds the arguments
+        return None
 
 
 def is_sealed(value: bytes) -> bool:

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from skep.api.decode import read_body
 from skep.api.objects import reply_time
-from skep.api.port import SwarmNode
+from skep.api.port import Manager, SwarmNode
 from skep.api.resolve import find_service, find_task_or_named
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
@@ -43,6 +43,14 @@ class ClusterSettings(Wire, frozen=True, kw_only=True):
     allow_devices: bool | None = None
     allow_privileged: bool | None = None
     allow_self_reported_constraints: bool | None = None
+
+
+class DataKeyJson(Wire, frozen=True, kw_only=True):
+    """How often another data key was wanted, as far as that has come about, and what it waits for."""
+
+    wanted: int
+    done: int
+    why: str
 
 
 class AsideJson(Wire, frozen=True, kw_only=True):
@@ -87,6 +95,14 @@ def _settings(cluster: Cluster) -> ClusterSettings:
     )
 
 
+def _data_key(manager: Manager) -> DataKeyJson:
+    """Errors: `NotFound`."""
+    cluster = manager.view.cluster
+    if cluster is None:
+        raise NotFound("this store holds no swarm")
+    return DataKeyJson(wanted=cluster.data_key_wanted, done=cluster.data_key_done, why=manager.data_key.why)
+
+
 class OwnRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
@@ -100,6 +116,8 @@ class OwnRoutes:
             leaders("GET", "/skep/v1/asides", self.asides),
             leaders("GET", "/skep/v1/cluster/settings", self.settings),
             leaders("POST", "/skep/v1/cluster/settings", self.change_settings),
+            leaders("GET", "/skep/v1/cluster/data-key", self.data_key),
+            leaders("POST", "/skep/v1/cluster/data-key/rotate", self.rotate_data_key),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 
@@ -147,6 +165,14 @@ class OwnRoutes:
             asked.allow_devices, asked.allow_privileged, asked.allow_self_reported_constraints
         )
         return reply(_settings(cluster))
+
+    async def rotate_data_key(self, request: web.Request) -> web.StreamResponse:
+        manager = self._node.manager()
+        await manager.swarm.rotate_data_key()
+        return reply(_data_key(manager))
+
+    async def data_key(self, request: web.Request) -> web.StreamResponse:
+        return reply(_data_key(self._node.manager()))
 
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()

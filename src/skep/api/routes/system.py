@@ -125,10 +125,12 @@ class SystemRoutes:
         if view.cluster is not None:
             found["Cluster"] = cluster_json(view.cluster)
         held = manager.why_nodes_are_held
+        waits = manager.data_key.why_late
         warnings = [
             *([SAFE_MODE] if manager.safe_mode else []),
             *_of_asides(view),
             *([f"nodes that are not heard of are not given up: {held}"] if held else []),
+            *([f"the swarm's data key is to be changed, which waits: {waits}"] if waits else []),
         ]
         if warnings:
             found[WARNINGS] = warnings

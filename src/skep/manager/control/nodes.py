@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -19,6 +20,8 @@ from skep.store import codec
 from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
 
+CLUSTER_TRIES = 20  # where others of this leader write the cluster's record: a second
+CLUSTER_RETRY_S = 0.05
 _ROLES = ("worker", "manager")
 _AVAILABILITIES = ("active", "pause", "drain")
 
@@ -84,11 +87,11 @@ class NodeControl:
         if spec.availability not in _AVAILABILITIES:
             raise Invalid(f'invalid Availability: "{spec.availability}"')
         check_size("the node's spec", spec, LABELS_MAX_BYTES, node.spec)
-        if node.spec.role == "manager" and spec.role == "worker":
+        is_demotion = node.spec.role == "manager" and spec.role == "worker"
+        if is_demotion:
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())
-        put = Put(codec.node_key(node_id), codec.encode_object(after))
-        revision = await commit_changed(self._store, self._fence, put, version)
+        revision = await self._write(after, version, is_demotion)
         after = replace(after, version=revision)
         self._view.put_node(after)
         attributes = {"name": node.description.hostname}
@@ -99,6 +102,40 @@ class NodeControl:
         self._hub.emit("node", "update", node_id, **attributes)
         self._changed(node_id)
         return after
+
+    async def _write(self, node: Node, version: int, is_demotion: bool) -> int:
+        """Returns the revision. Who was a manager knows the data key: that another is wanted is written with
+        the role, for it must not be handed to the node, nor be forgotten."""
+        put = Put(codec.node_key(node.id), codec.encode_object(node))
+        if not is_demotion or self._view.cluster is None:
+            return await commit_changed(self._store, self._fence, put, version)
+
+        def check() -> None:
+            known = self._known(node.id)
+            if known.version != version:
+                raise StaleVersion()
+            self._check_demotion(known)
+
+        return await self._want_data_key(check, (put, version))
+
+    async def _want_data_key(self, check: Callable[[], object], *also: tuple[Put, int]) -> int:
+        """Writes that another data key is wanted, and `also` with it (`commit_changed`). The cluster's record
+        is written by other parts too: it is tried again as long as `check`, which raises, lets it. Returns
+        the revision. Errors: `StaleVersion` where the record is written without end; as `commit_changed`."""
+        for _ in range(CLUSTER_TRIES):
+            check()
+            cluster = self._view.cluster
+            assert cluster is not None
+            after = cluster.wanting_data_key()
+            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
+            try:
+                revision = await commit_changed(self._store, self._fence, put, cluster.version, *also)
+            except StaleVersion:
+                await asyncio.sleep(CLUSTER_RETRY_S)
+                continue
+            self._view.put_cluster(replace(after, version=revision))
+            return revision
+        raise StaleVersion()
 
     def _check_demotion(self, node: Node) -> None:
         """Errors: `Invalid`, in SwarmKit's words (manager/controlapi/node.go)."""
@@ -142,6 +179,9 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
+        if node.spec.role == "manager" and self._view.cluster is not None:
+            # It lost its copy of the store, not the data key.
+            await self._want_data_key(lambda: self._known(node_id))
         key = codec.node_key(node_id)
         attached = self._view.attached.get(node_id, ())
         gone = (Delete(key), *(Delete(codec.attachment_key(node_id, each)) for each in attached))

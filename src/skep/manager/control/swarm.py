@@ -137,7 +137,17 @@ class SwarmControl:
             after = replace(after, manager_token_secret=self._new_secret())
         unlock_key = unlock_key_after(cluster, spec, rotate_unlock_key, self._random_bytes)
         after = replace(after, unlock_key=unlock_key)
+        if unlock_key not in ("", cluster.unlock_key):
+            after = after.wanting_data_key()  # the one of before is on disks unsealed, or by another key
         return await self._write(cluster, after)
+
+    async def rotate_data_key(self) -> Cluster:
+        """Has the data key changed, within seconds. Errors: `StaleVersion` where the cluster is being changed
+        by somebody else."""
+        cluster = self._view.cluster
+        if cluster is None:
+            raise NotFound("this store holds no swarm")
+        return await self._write(cluster, replace(cluster.wanting_data_key(), updated_at=self._clock.now()))
 
     async def allow(
         self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None = None

@@ -16,6 +16,8 @@
               <------------------------------ Role: what the node is to act as, when that changes
     Manage    ------------------------------> a node that is to be a manager asks for a copy of the store
               <------------------------------ Managing | NotNow
+              <------------------------------ DataKeys: what a manager is to have on its disk
+    HasDataKeys ---------------------------->
     Attach    ------------------------------> a single container is to be on a network of the swarm's
               <------------------------------ Attached | NotAttached
               <------------------------------ SayAddresses: which of them are in use?
@@ -35,6 +37,7 @@ import msgspec
 
 from skep.model.task import TaskStatus
 from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses, NotAttached, SayAddresses
+from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
 from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
@@ -58,6 +61,7 @@ from skep.runtime.errors import Invalid
 
 __all__ = [
     "ATTACH",
+    "DATA_KEYS",
     "FEATURES",
     "LOGS",
     "MESH",
@@ -71,11 +75,13 @@ __all__ = [
     "AssignedTask",
     "Attach",
     "Attached",
+    "DataKeys",
     "Described",
     "FromAgent",
     "FromManager",
     "Goodbye",
     "HasAddresses",
+    "HasDataKeys",
     "HasTls",
     "Heartbeat",
     "HeartbeatAck",
@@ -112,6 +118,7 @@ FromAgent = (
     | Renew
     | HasTls
     | Manage
+    | HasDataKeys
     | Attach
     | HasAddresses
     | MeshApplied
@@ -125,6 +132,7 @@ FromManager = (
     | Role
     | Managing
     | NotNow
+    | DataKeys
     | ReadLogs
     | Attached
     | NotAttached
@@ -133,7 +141,7 @@ FromManager = (
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

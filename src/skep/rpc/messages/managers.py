@@ -21,11 +21,13 @@ class Manage(Struct, frozen=True, tag="manage"):
 
 
 class Managing(Struct, frozen=True, tag="managing"):
-    """The node is a learner now; `managers` are all members by node id, with their addresses (host:port)."""
+    """The node is a learner now; `managers` are all members by node id, with their addresses (host:port).
+    `older`: more data keys, while the swarm's is changed (`DataKeys`)."""
 
     managers: dict[str, str]
     data_key: bytes = b""
     unlock_key: str = ""
+    older: list[bytes] = []
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) shows neither key."""

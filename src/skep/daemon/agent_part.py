@@ -89,6 +89,7 @@ class AgentPart:
         self._listen()
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
+        self._no_start = ""  # why the worker could not begin, at the latest try
         self._described = described
         self._on_described = on_described
         self._pulse = Pulse(self._ping, lambda: self.session.heartbeat_s, self.session.say_engine)
@@ -105,6 +106,11 @@ class AgentPart:
         on(messages.WantedTls, self._wanted_tls)
         on(messages.DataKeys, self._on_data_keys, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
+
+    @property
+    def trouble(self) -> str:
+        """Returns what keeps this node from a session, for people; empty where nothing is known to."""
+        return self._no_start or self.session.trouble
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
@@ -154,7 +160,7 @@ class AgentPart:
         return late + await self._executor.clear(self._node_id, sweeps=True)
 
     async def _run(self) -> None:
-        starting = asyncio.ensure_future(lasting("worker", self._worker.start, ENGINE_RETRY_S))
+        starting = asyncio.ensure_future(lasting("worker", self._start_worker, ENGINE_RETRY_S))
         beside = [starting]
         try:
             may_wait = self._described is not None and self._executor.can_freeze
@@ -166,6 +172,14 @@ class AgentPart:
         finally:
             for work in beside:
                 await end(work)
+
+    async def _start_worker(self) -> None:
+        try:
+            await self._worker.start()
+        except SkepError as error:
+            self._no_start = str(error)
+            raise
+        self._no_start = ""
 
     async def _ping(self, wait_s: float) -> None:
         """An engine that answers pings and does not say what runs here is of no more use than one that is

@@ -92,6 +92,21 @@ def test_a_node_that_cannot_manage_says_why(swarm: Managers, short_dir: Path) ->
     swarm.first.docker("node", "rm", "new")
 
 
+def test_a_node_whose_engine_is_not_there_says_so(swarm: Managers, short_dir: Path) -> None:
+    newcomer = Host(short_dir, "new", f"unix://{short_dir}/none.sock")
+    try:
+        newcomer.start()
+        token = swarm.first.docker("swarm", "join-token", "-q", "worker")
+        said = newcomer.run("swarm", "join", "--token", token, swarm.addresses[swarm.first.name], check=False)
+        assert "Timeout was reached before node joined" in said.stderr
+        why = f"the Docker Engine at unix://{short_dir}/none.sock cannot be reached"
+        assert why in said.stderr
+        assert (info(newcomer)["LocalNodeState"], why in info(newcomer)["Error"]) == ("pending", True)
+    finally:
+        newcomer.stop()
+    swarm.first.docker("node", "rm", "--force", "new")
+
+
 def test_events_of_the_swarm_come_on_every_manager(swarm: Managers) -> None:
     follower = swarm.followers()[0]
     with follower.stream("events", "--filter", "type=service") as lines:

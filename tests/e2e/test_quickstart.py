@@ -74,7 +74,12 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
         first.docker("service", "create", "-q", *options, "--stop-grace-period", "60s", *image)
         nodes = [host.docker("info", "-f", "{{.Swarm.NodeID}}") for host in hosts]
         assert task_files(nodes[-1])
-        os.kill(int((home / f"{killed.name}.pid").read_text()), signal.SIGKILL)
+        for host in (first, killed):
+            os.kill(int((home / f"{host.name}.pid").read_text()), signal.SIGKILL)
+        status = quickstart(home, engine, "status")
+        assert "skepd mg0 does not run" in status
+        assert "service ls" in status, "another manager answers"
+        assert status.splitlines()[-1] == f"export DOCKER_HOST=unix://{home}/mg1.sock"
     finally:
         quickstart(home, engine, "down")
     assert not home.exists()

@@ -96,6 +96,7 @@ class AgentPart:
         self._listen()
         self.attachments = Attachments(node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
+        self._no_start = ""  # why the worker could not begin, at the latest try
         self._described = described
         self._on_described = on_described
         self._pulse = Pulse(self._ping, lambda: self.session.heartbeat_s, self.session.say_engine)
@@ -112,6 +113,11 @@ class AgentPart:
         on(messages.WantedTls, self._wanted_tls)
         on(messages.DataKeys, self._on_data_keys, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
+
+    @property
+    def trouble(self) -> str:
+        """Returns what keeps this node from a session, for people; empty where nothing is known to."""
+        return self._no_start or self.session.trouble
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
@@ -166,7 +172,7 @@ class AgentPart:
         return left + (await self._networking.clear() if self._networking is not None else [])
 
     async def _run(self) -> None:
-        starting = asyncio.ensure_future(lasting("worker", self._worker.start, ENGINE_RETRY_S))
+        starting = asyncio.ensure_future(lasting("worker", self._start_worker, ENGINE_RETRY_S))
         beside = [starting]
         try:
             may_wait = self._described is not None and self._executor.can_freeze
@@ -178,6 +184,14 @@ class AgentPart:
         finally:
             for work in beside:
                 await end(work)
+
+    async def _start_worker(self) -> None:
+        try:
+            await self._worker.start()
+        except SkepError as error:
+            self._no_start = str(error)
+            raise
+        self._no_start = ""
 
     async def _ping(self, wait_s: float) -> None:
         """An engine that answers pings and does not say what runs here is of no more use than one that is

@@ -113,7 +113,7 @@ class SkepNode:
             error = words.EXPIRED
         state = "error" if error else "active"
         if not error and not is_manager and agent is not None and not agent.session.has_stood:
-            state, error = "pending", agent.session.trouble  # as Docker: active from the first session on
+            state, error = "pending", agent.trouble  # as Docker: active from the first session on
         etcd_pid = manager.etcd.pid if manager is not None else 0
         if not error and manager is not None:
             error = manager.store_trouble

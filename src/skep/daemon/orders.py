@@ -243,5 +243,5 @@ class Orders:
                 await self._parts.agent.session.ready.wait()
                 await self._parts.role.wait_settled()
         except TimeoutError as error:
-            why = self._parts.role.trouble or self._parts.agent.session.trouble
+            why = self._parts.role.trouble or self._parts.agent.trouble
             raise Unavailable(f"{words.STILL_JOINING} {why}".strip()) from error

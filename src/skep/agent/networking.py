@@ -67,10 +67,7 @@ class Networking:
     async def clear(self) -> list[str]:
         """Takes all of it away: the swarm is over for this node. Returns what is still there, for people."""
         await self._end()
-        try:
-            return list(await in_thread(self._plane.clear))
-        except Exception as error:
-            return [_said(error)]
+        return await cleared(self._plane)
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
@@ -139,6 +136,14 @@ class Networking:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
+
+
+async def cleared(plane: Plane) -> list[str]:
+    """Takes all of a node's mesh away. Returns what is still there, for people; raises nothing."""
+    try:
+        return list(await in_thread(plane.clear))
+    except Exception as error:
+        return [_said(error)]
 
 
 def again_s(failed_count: int) -> float:

@@ -168,8 +168,11 @@ class AgentPart:
         people."""
         await end(self._work)  # the manager has no say any more
         late = await self.attachments.give_up()
-        left = late + await self._executor.clear(self._node_id, sweeps=True)
-        return left + (await self._networking.clear() if self._networking is not None else [])
+        try:
+            left = late + await self._executor.clear(self._node_id, sweeps=True)
+        finally:  # with no engine, too: its ports would lead to tasks that are gone
+            left_of_mesh = await self._networking.clear() if self._networking is not None else []
+        return left + left_of_mesh
 
     async def _run(self) -> None:
         starting = asyncio.ensure_future(lasting("worker", self._start_worker, ENGINE_RETRY_S))

@@ -77,7 +77,7 @@ class Parts:
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
         self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
-        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm)
+        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm, make_plane)
         self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
         self.error = ""
         self.not_after = 0.0  # of the certificate in use

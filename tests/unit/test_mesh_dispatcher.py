@@ -251,6 +251,33 @@ async def test_an_earlier_node_hears_nothing_of_it() -> None:
     assert line.sent == []
 
 
+async def test_nobody_is_led_to_tasks_of_a_node_that_knows_no_mesh() -> None:
+    """All nodes are upgraded one after the other: connections to such tasks would get no answer."""
+    view = _view("a", "b")
+    _published(view)
+    _task(view, "t1", "a", 1)
+    _task(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    line = swarm.come("a")
+    assert [each.node_id for each in line.mesh.services["s"].endpoints] == ["a", "b"], "not heard yet"
+    swarm.come("b", "logs")
+    await swarm.settle()
+    assert [each.node_id for each in line.mesh.services["s"].endpoints] == ["a"]
+    swarm.come("b")
+    await swarm.settle()
+    assert [each.node_id for each in line.mesh.services["s"].endpoints] == ["a", "b"]
+
+
+def test_the_data_path_is_no_port_of_the_mesh() -> None:
+    view = _view("a")
+    data_path = replace(PORT, protocol="udp", published_port=4789)  # as an earlier skep let have it
+    view.put_service(replace(_published(view), endpoint=Endpoint(ports=[PORT, data_path])))
+    _task(view, "t1", "a", 1)
+    service = mesh_service(view, "s", "net")
+    assert service is not None
+    assert service.ports == (MeshPort("tcp", 8080, 80),)
+
+
 async def test_a_service_that_is_gone_is_gone() -> None:
     view = _view("a")
     _published(view)
@@ -338,9 +365,9 @@ async def test_while_nobody_listens_nothing_is_made_of_it(monkeypatch: pytest.Mo
     task = _task(view, "t1", "b", 1)
     made: list[str] = []
 
-    def counted(view: View, service_id: str, network_id: str) -> MeshService | None:
+    def counted(view: View, service_id: str, network_id: str, deaf: set[str]) -> MeshService | None:
         made.append(service_id)
-        return mesh_service(view, service_id, network_id)
+        return mesh_service(view, service_id, network_id, deaf)
 
     monkeypatch.setattr(networks, "mesh_service", counted)
     swarm = Swarm(view)
@@ -363,7 +390,7 @@ async def test_a_service_of_many_tasks_takes_a_part_of_the_managers_time(
     swarm.come("a")
     made: list[None] = []
 
-    def slow(view: View, service_id: str, network_id: str) -> MeshService:
+    def slow(view: View, service_id: str, network_id: str, deaf: set[str]) -> MeshService:
         time.sleep(0.05)
         made.append(None)
         return MeshService(service_id, f"{len(made)}", ())

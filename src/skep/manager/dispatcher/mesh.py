@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from skep.model.mesh import (
     ENDPOINTS_MAX,
@@ -42,12 +42,14 @@ def is_published(view: View, service_id: str) -> bool:
     return bool(_ports(view, service_id))
 
 
-def mesh_service(view: View, service_id: str, network_id: str) -> MeshService | None:
-    """Returns what nodes are told of a service: all of it that matters. None: nothing of it does. Cost: the
-    tasks of the service."""
+def mesh_service(
+    view: View, service_id: str, network_id: str, deaf: Collection[str] = ()
+) -> MeshService | None:
+    """Returns what nodes are told of a service: all of it that matters. None: nothing of it does. Nodes that
+    are `deaf` know no mesh: nothing leads to their tasks. Cost: the tasks of the service."""
     service, removed = view.services.get(service_id), view.removed.get(service_id)
     ports = _ports(view, service_id)
-    found = tuple(_endpoints(view, service_id, network_id))
+    found = tuple(_endpoints(view, service_id, network_id, deaf))
     if not ports and not found:
         return None
     name = service.spec.name if service is not None else removed.name if removed is not None else ""
@@ -63,17 +65,21 @@ def node_address(view: View, node_id: str) -> str:
 
 
 def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
-    service = view.services.get(service_id)
+    service, cluster = view.services.get(service_id), view.cluster
     if service is None or service.endpoint is None:
         return ()
     return tuple(
         MeshPort(port.protocol, port.published_port, port.target_port)
         for port in service.endpoint.ports
-        if port.publish_mode == "ingress" and port.protocol in PROTOCOLS and port.published_port
+        if port.publish_mode == "ingress"
+        and port.protocol in PROTOCOLS
+        and port.published_port
+        # An earlier skep's service may have it.
+        and not (cluster is not None and cluster.is_data_path(port.protocol, port.published_port))
     )
 
 
-def _endpoints(view: View, service_id: str, network_id: str) -> Iterator[MeshEndpoint]:
+def _endpoints(view: View, service_id: str, network_id: str, deaf: Collection[str]) -> Iterator[MeshEndpoint]:
     """Yields the tasks that have not ended. Those that do not run yet are told of, too: their nodes must know
     the ways back when the first connection comes."""
     for task in view.tasks_of_service(service_id):
@@ -81,6 +87,8 @@ def _endpoints(view: View, service_id: str, network_id: str) -> Iterator[MeshEnd
         if status is not None and is_terminal(status.state):
             continue
         if task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN:
+            continue
+        if task.node_id in deaf:
             continue
         takes_new = view.desired_of(task) <= RUNNING and _runs(view, task, status)
         for given in task.addresses:

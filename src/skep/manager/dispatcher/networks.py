@@ -56,6 +56,7 @@ class MeshDispatcher:
         self._untold_network: MeshNetwork | None = None
         self._came: set[str] = set()  # nodes that have tasks in the mesh since then
         self._listeners: set[str] = set()
+        self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0  # loop time: what was told last is on its way by then
         sessions.on_end(self._ended)
@@ -83,7 +84,8 @@ class MeshDispatcher:
             self._moved.add(node_id)
             if self._services:
                 self._later()
-        if not self._sessions.understands(node_id, MESH):
+        self._hear_whether(node_id, is_deaf=not self._sessions.understands(node_id, MESH))
+        if node_id in self._deaf:
             return
         if not self._listeners:
             self._settle_all()
@@ -96,6 +98,13 @@ class MeshDispatcher:
             self._sessions.send(node_id, told)
         if node_id in self._hosts:
             self._inform(node_id)
+
+    def _hear_whether(self, node_id: str, is_deaf: bool) -> None:
+        """Connections go to a node's tasks once it knows the mesh; to those of one that is not heard yet, as
+        before."""
+        if is_deaf != (node_id in self._deaf):
+            self._deaf ^= {node_id}
+            self.node_changed(node_id)
 
     def _ended(self, node_id: str) -> None:
         self._informed.discard(node_id)
@@ -141,6 +150,7 @@ class MeshDispatcher:
             self._later()
 
     def node_removed(self, node_id: str) -> None:
+        self._deaf.discard(node_id)
         if self._addresses.pop(node_id, None) is not None and self._services:
             self._gone.add(node_id)
             self._later()
@@ -226,7 +236,9 @@ class MeshDispatcher:
 
     def _settle(self, service_id: str) -> bool:
         before = self._services.get(service_id)
-        now = mesh_service(self._view, service_id, self._network.id) if self._network is not None else None
+        now = None
+        if self._network is not None:
+            now = mesh_service(self._view, service_id, self._network.id, self._deaf)
         if now == before:
             return False
         if now is None:

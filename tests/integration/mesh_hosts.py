@@ -7,6 +7,7 @@ with an address and a way out, is made here by hand.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from skep.network import turn
 PREFIX = f"{os.environ.get('SKEP_TEST_NETNS', f'skt{os.getpid() % 100000}')}x"
 NETWORK = MeshNetwork("net1", "10.0.0.0/24", 4097, 4789)
 BRIDGE, TUNNEL = "skb4097", "skv4097"
+_NUMBERS = itertools.count(1)  # a namespace that could not be removed is in no other's way
 SERVER = Path(__file__).parents[1] / "mesh_server.py"
 CLIENT = "10.214.0.100"
 
@@ -57,7 +59,8 @@ class Namespace:
     """One network namespace with an address, on a bridge of another one."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"{PREFIX}{name}"
+        self.label = name
+        self.name = f"{PREFIX}{next(_NUMBERS)}{name}"
         ip("netns", "add", self.name)
         ip("-n", self.name, "link", "set", "lo", "up")
 
@@ -69,7 +72,7 @@ class Namespace:
         return run(*self.prefix, *command)
 
     def cable(self, to: Namespace, bridge: str, device: str, address: str) -> None:
-        veth = f"v{device}{self.name[-6:]}"
+        veth = f"v{device}{self.name.removeprefix(PREFIX)}"
         cable = ["link", "add", device, "netns", self.name, "type", "veth", "peer", "name", veth]
         ip(*cable, "netns", to.name)
         ip("-n", to.name, "link", "set", veth, "master", bridge, "up")
@@ -89,7 +92,11 @@ class Namespace:
         return server
 
     def remove(self) -> None:
-        inode = Path(f"/var/run/netns/{self.name}").stat().st_ino
+        """That it is gone already is as well."""
+        path = Path(f"/var/run/netns/{self.name}")
+        if not path.exists():
+            return
+        inode = path.stat().st_ino
         (turn.DIRECTORY / str(inode)).unlink(missing_ok=True)  # of daemons that were killed
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
 
@@ -164,7 +171,7 @@ class Task(Namespace):
             host.run("ip", "link", "set", "br-user", "up")
             self.cable(host, "br-user", "eth1", f"{second}/24")
         self.run("ip", "route", "add", "default", "via", "172.30.0.1" if second else gateway)
-        self.server = self.serve(self.name.removeprefix(PREFIX), 80)
+        self.server = self.serve(self.label, 80)
 
     def end(self) -> None:
         if self.server is not None:
@@ -231,7 +238,7 @@ class Lan:
 
     def assert_all_answer(self, *names: str) -> None:
         """Every host leads to each of these tasks; without names: to all that there are."""
-        wanted = set(names) or {task.name.removeprefix(PREFIX) for task in self.tasks}
+        wanted = set(names) or {task.label for task in self.tasks}
         for host in self.hosts:
             answers = self.client.ask(host.address, 8080, 2 * len(wanted))
             assert {answer.split()[0] for answer in answers} == wanted, (host.node_id, answers)

@@ -27,17 +27,17 @@ from skep.model.mesh import (
     is_host_address,
     tunnel_name,
 )
+from skep.network.clash import clash
+from skep.network.host import Host
 from skep.network.objects import (
     PORTS,
     Accept,
     Bridge,
     Chain,
     Forward,
-    Gateway,
     Hairpin,
     Neighbour,
     Object,
-    Port,
     PortForward,
     PortJump,
     ReturnRoute,
@@ -58,25 +58,6 @@ RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with
 FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections
 
 NO_ADDRESS = "the manager knows no address of this node: its tunnels cannot begin anywhere"
-
-
-class Host(Struct, frozen=True):
-    """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
-    bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
-    before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
-    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
-    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded."""
-
-    addresses: frozenset[str] = frozenset()
-    broadcasts: frozenset[str] = frozenset()
-    devices: dict[str, str] = {}
-    firewalls: tuple[str, ...] = ()
-    uplinks: frozenset[str] = frozenset()
-    bridges: frozenset[str] = frozenset()
-    ports: frozenset[Port] = frozenset()
-    gateways: frozenset[Gateway] = frozenset()
-    tunnels: frozenset[str] = frozenset()
-    accept_in: str = ""
 
 
 class Desired(Struct, frozen=True):
@@ -125,9 +106,10 @@ def desired(
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
 ) -> Desired:
-    """Returns what this node should have. `refused` are ports that somebody else on the host has; `known` are
-    numbers of other nodes that connections may have in their marks. A swarm that publishes nothing, and whose
-    last connections have ended with their tasks, has nothing but the bridge, until it is left."""
+    """Returns what this node should have: nothing where its host would lose its way to others. `refused` are
+    ports that somebody else on the host has; `known` are numbers of other nodes that connections may have in
+    their marks. A swarm that publishes nothing, and whose last connections have ended with their tasks, has
+    nothing but the bridge, until it is left."""
     network, ports = mesh.network, ports_of(mesh)
     own = mesh.nodes.get(node_id, "")
     if network is None:
@@ -139,6 +121,8 @@ def desired(
             return Desired()
         # An engine's network may be on it for a while yet.
         return Desired((Bridge(name, mac_of(own), MTU),)) if is_own_usable else Desired(is_unknown=True)
+    if whose := clash(mesh, network, own, host):
+        return Desired(failures=(whose,))
     if not is_own_usable:
         what = f"its address {own} is none of one host's, of IPv4, which tunnels need" if own else NO_ADDRESS
         return Desired(failures=(what,), is_unknown=True)

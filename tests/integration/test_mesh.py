@@ -118,14 +118,26 @@ def test_a_firewall_of_the_hosts_is_said_with_the_rule_that_it_lacks(lan: Lan) -
     lan.assert_all_answer()
 
 
-@pytest.mark.parametrize("bad", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "10.214.0.255", "10.0.0.251"])
+@pytest.mark.parametrize("bad", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "10.214.0.255"])
 def test_another_nodes_wrong_address_is_no_matter(lan: Lan, bad: str) -> None:
-    """Also not the address that a bridge of this host's has, too."""
     lan.serving()
     mesh = lan.mesh(*lan.tasks)
     for told in lan.tell(msgspec.structs.replace(mesh, nodes={**mesh.nodes, "bad": bad})):
         assert told["failures"] == []
     lan.assert_all_answer()
+
+
+@pytest.mark.parametrize("bad", ["10.0.0.11", "10.0.0.12", "10.0.0.251"])
+def test_a_node_that_says_a_tasks_address_gets_nothing_of_the_tasks(lan: Lan, bad: str) -> None:
+    """The last one is that of a bridge of a host's."""
+    lan.serving()
+    mesh = lan.mesh(*lan.tasks)
+    for told in lan.tell(msgspec.structs.replace(mesh, nodes={**mesh.nodes, "bad": bad})):
+        (said,) = told["failures"]
+        assert f"are not reached by published ports: bad ({bad}). " in said
+    lan.assert_all_answer()
+    for host in lan.hosts:  # in vain, it would be sought in the tunnel
+        assert mac_of(bad) not in host.run("ip", "neigh") + host.run("bridge", "fdb")
 
 
 def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:

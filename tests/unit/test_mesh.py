@@ -218,6 +218,27 @@ def test_one_nodes_bad_address_costs_no_other_node_anything(bad: str) -> None:
     assert "10.0.0.8" not in _chain(made.objects, "tcp-8080")
 
 
+def test_an_address_that_is_a_tasks_makes_no_node() -> None:
+    """Whoever says it gets nothing that is for the task."""
+    tasks = (MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"), MeshEndpoint("10.0.0.9", "bad"))
+    made = desired(_mesh(*tasks, nodes={**NODES, "bad": "10.0.0.8"}), "n1", _host())
+    (said,) = made.failures
+    assert said.startswith(
+        "nodes with an address of the mesh's own network 10.0.0.0/24 are not reached by published ports:"
+        " bad (10.0.0.8). On each: docker swarm leave, then join with --data-path-addr; or, if it has no"
+    )
+    whole = desired(_mesh(*tasks[:2]), "n1", _host())
+    assert made.objects == whole.objects
+
+
+def test_nodes_that_have_no_way_are_named_as_far_as_there_is_room() -> None:
+    many = {f"{n:025}": f"10.0.0.{n}" for n in range(100, 250)}
+    (said,) = desired(_mesh(nodes={**NODES, **many}), "n1", _host()).failures
+    assert "(10.0.0.100), " in said
+    assert "(10.0.0.102) and 147 more. On each: " in said
+    assert len(said.encode()) <= FAILURE_MAX_BYTES
+
+
 def test_a_bridge_of_an_earlier_skep_is_said_with_what_to_do() -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"))
     devices = {"192.0.2.1": "eth0", "10.0.0.2": "skb4097"}

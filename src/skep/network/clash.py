@@ -73,11 +73,13 @@ def _of_peers(subnet: ipaddress.IPv4Network, mesh: Mesh, own: str, host: Host) -
             yield f"{what} {text}"
 
 
-def others_inside(nodes: dict[str, str], own: str, subnet: str) -> dict[str, str]:
-    """Returns those of the nodes that say an address of the mesh's own network. It is a task's or nobody's:
-    what is for that task must not go to them."""
-    inside = ipaddress.IPv4Network(subnet)
-    return {node: each for node, each in nodes.items() if each != own and _is_in(each, inside)}
+def nodes_inside(mesh: Mesh, own: str) -> dict[str, str]:
+    """Returns those of the other nodes that say an address of the mesh's own network, each with it. It is a
+    task's or nobody's: what is for that task must not go to them."""
+    if mesh.network is None:
+        return {}
+    subnet = ipaddress.IPv4Network(mesh.network.subnet)
+    return {node: each for node, each in mesh.nodes.items() if each != own and _is_in(each, subnet)}
 
 
 def _is_engines(device: str, host: Host) -> bool:

@@ -27,7 +27,7 @@ from skep.model.mesh import (
     is_host_address,
     tunnel_name,
 )
-from skep.network.clash import clash
+from skep.network.clash import REMEDY, clash, nodes_inside
 from skep.network.host import Host
 from skep.network.objects import (
     PORTS,
@@ -54,6 +54,7 @@ OURS, OURS_MASK = 0x5A00_0000, 0xFF00_0000  # in marks of connections and packet
 NUMBER_MASK = (
     0xFFFF  # … and by which node it came in; 0: this one. VXLAN's devices and engines use none of it
 )
+NAMED_MAX = 3  # nodes in a sentence: an id and an address have 43 characters, and it has 600
 RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with no route yet are held against
 FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections
 
@@ -141,7 +142,8 @@ def desired(
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
         made = _port_chain(port, ways.usable(service), node_id)
         objects += [made, PortJump(protocol, published, made.name)]
-    return Desired(tuple(objects), (*ways.failures(), *_beside(network, host), *_dropped(host)))
+    failures = (*ways.failures(), *_inside(network, ways), *_beside(network, host), *_dropped(host))
+    return Desired(tuple(objects), failures)
 
 
 def _dropped(host: Host) -> Iterable[str]:
@@ -151,6 +153,19 @@ def _dropped(host: Host) -> Iterable[str]:
             f"the nftables table {table} drops what is forwarded, and has no rule for the routing mesh:"
             f" published ports do not answer here. Add to its forward chain: {FLOW} accept"
         )
+
+
+def _inside(network: MeshNetwork, ways: _Ways) -> Iterable[str]:
+    """Yields which nodes have no way, as theirs would be a task's."""
+    if not ways.inside:
+        return
+    named = [f"{node} ({address})" for node, address in sorted(ways.inside.items())]
+    more = f" and {len(named) - NAMED_MAX} more" if len(named) > NAMED_MAX else ""
+    yield (
+        f"nodes with an address of the mesh's own network {network.subnet} are not reached by published"
+        f" ports: {', '.join(named[:NAMED_MAX])}{more}. On each: docker swarm leave, then join with"
+        f" --data-path-addr; or, if it has no other: {REMEDY[0].lower()}{REMEDY[1:]}"
+    )
 
 
 def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:
@@ -177,6 +192,8 @@ class _Ways:
         self.has_tunnel = is_there and not _is_loopback(own)
         # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
         wrong = {own} | host.addresses | host.broadcasts
+        self.inside = nodes_inside(mesh, own)
+        wrong |= set(self.inside.values())
         found = {each for each in mesh.nodes.values() if _is_usable(each) and not _is_loopback(each)}
         self.others = sorted(found - wrong) if self.has_tunnel else []
         everyone = [each for service in mesh.services.values() for each in service.endpoints]

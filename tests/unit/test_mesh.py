@@ -12,8 +12,11 @@ from msgspec.structs import replace
 
 from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
 from skep.network.desired import (
+    NUMBER_MASK,
+    OURS,
     OURS_MASK,
     RETURNS_MAX,
+    TUNNELLED,
     desired,
     mac_of,
     numbers,
@@ -237,6 +240,25 @@ def test_nodes_that_have_no_way_are_named_as_far_as_there_is_room() -> None:
     assert "(10.0.0.100), " in said
     assert "(10.0.0.102) and 147 more. On each: " in said
     assert len(said.encode()) <= FAILURE_MAX_BYTES
+
+
+def test_the_tunnel_is_the_nodes_own() -> None:
+    """Also where a node has no tasks, and where it is the only one."""
+    frames = "udp dport 4789 @th,96,24 4097 fib daddr type local"
+    objects = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", _host()).objects
+    assert f"{frames} ip saddr != {{ 192.0.2.2, 192.0.2.3 }} drop\n" in _chain(objects, "early")
+    assert "ct state new,invalid,untracked ip daddr != 10.0.0.0/24 drop" in _chain(objects, "arrive")
+    alone = desired(_mesh(nodes={"n1": NODES["n1"]}), "n1", _host()).objects
+    assert f"{frames} drop\n" in _chain(alone, "early")
+    shared = desired(_mesh(nodes=dict.fromkeys(NODES, "127.0.0.1")), "n1", _host()).objects
+    assert "udp dport" not in _chain(shared, "early")
+    assert _chain(shared, "arrive") == ""
+
+
+def test_the_tunnels_mark_is_no_nodes_number() -> None:
+    assert TUNNELLED & OURS_MASK == OURS
+    assert TUNNELLED & NUMBER_MASK == 0
+    assert TUNNELLED != OURS
 
 
 def test_a_bridge_of_an_earlier_skep_is_said_with_what_to_do() -> None:

@@ -55,6 +55,7 @@ NUMBER_MASK = (
     0xFFFF  # … and by which node it came in; 0: this one. VXLAN's devices and engines use none of it
 )
 NAMED_MAX = 3  # nodes in a sentence: an id and an address have 43 characters, and it has 600
+TUNNELLED = OURS | 0x0001_0000  # a packet's mark: it came by the tunnel. No node's number, so of no rule's
 RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with no route yet are held against
 FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections
 
@@ -277,7 +278,9 @@ def _base_chains(
     numbered = numbers(known, ways.others) if has_tasks else {}
     # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
     inside = f'iifname "{bridge}" ip daddr {network.subnet}'
-    yield chain("early", _early(bridge, inside, numbered), ("filter", "prerouting", -301))
+    early = [*_outside(network, ways), *_early(bridge, inside, numbered)]
+    yield chain("early", early, ("filter", "prerouting", -301))
+    yield chain("arrive", _arrive(network, bridge, ways), ("filter", "prerouting", -199))  # -200: conntrack
     yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
@@ -288,6 +291,32 @@ def _base_chains(
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
     yield chain("unmark", [unmark], ("filter", "postrouting", -150))
     yield chain("leave", _leave(network, own, host, mesh, ways), ("nat", "postrouting", 95))
+
+
+def _outside(network: MeshNetwork, ways: _Ways) -> Iterable[str]:
+    """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
+    tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
+    if not ways.has_tunnel:
+        return
+    frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
+    if ways.others:
+        yield f"{frames} ip saddr != {_elements(ways.others)} drop"
+        yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
+    else:
+        yield f"{frames} drop"
+
+
+def _arrive(network: MeshNetwork, bridge: str, ways: _Ways) -> list[str]:
+    """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
+    if not ways.has_tunnel:
+        return []
+    tunnelled = f'iifname "{bridge}" meta mark {TUNNELLED:#x}'
+    begun = f"{tunnelled} ct state new,invalid,untracked"
+    return [
+        f"{begun} ip daddr != {network.subnet} drop",
+        f"{begun} fib daddr type local drop",  # the bridge's own address
+        f"{tunnelled} meta mark set 0",
+    ]
 
 
 def _early(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:

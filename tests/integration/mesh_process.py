@@ -3,7 +3,9 @@ stdin, one per line, what became of each on stdout. `clear` takes all away; the 
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -15,7 +17,8 @@ from skep.runtime.errors import SkepError
 
 def main(node_id: str) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    plane = DataPlane(node_id)
+    # The machine's own nameservers are nobody's here.
+    plane = DataPlane(node_id, Path(os.devnull))
     for line in sys.stdin:
         try:
             if line.strip() == "clear":

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from skep.network.desired import mac_of
+from skep.network.netlink import METRIC
 
 from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
 
@@ -117,14 +118,26 @@ def test_a_firewall_of_the_hosts_is_said_with_the_rule_that_it_lacks(lan: Lan) -
     lan.assert_all_answer()
 
 
-@pytest.mark.parametrize("bad", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "10.214.0.255", "10.0.0.251"])
+@pytest.mark.parametrize("bad", ["0.0.0.0", "127.0.0.9", "224.0.0.1", "10.214.0.255"])
 def test_another_nodes_wrong_address_is_no_matter(lan: Lan, bad: str) -> None:
-    """Also not the address that a bridge of this host's has, too."""
     lan.serving()
     mesh = lan.mesh(*lan.tasks)
     for told in lan.tell(msgspec.structs.replace(mesh, nodes={**mesh.nodes, "bad": bad})):
         assert told["failures"] == []
     lan.assert_all_answer()
+
+
+@pytest.mark.parametrize("bad", ["10.0.0.11", "10.0.0.12", "10.0.0.251"])
+def test_a_node_that_says_a_tasks_address_gets_nothing_of_the_tasks(lan: Lan, bad: str) -> None:
+    """The last one is that of a bridge of a host's."""
+    lan.serving()
+    mesh = lan.mesh(*lan.tasks)
+    for told in lan.tell(msgspec.structs.replace(mesh, nodes={**mesh.nodes, "bad": bad})):
+        (said,) = told["failures"]
+        assert f"are not reached by published ports: bad ({bad}). " in said
+    lan.assert_all_answer()
+    for host in lan.hosts:  # in vain, it would be sought in the tunnel
+        assert mac_of(bad) not in host.run("ip", "neigh") + host.run("bridge", "fdb")
 
 
 def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:
@@ -146,6 +159,65 @@ def test_a_task_that_names_itself_a_node_gets_nowhere_by_it(lan: Lan) -> None:
         line for line in host.run("iptables", "-vS", "FORWARD").splitlines() if "172.30.0.2" in line
     ]
     assert "-c 0 " not in counted
+
+
+PUT = f"""
+from skep.network.netlink import Netlink
+from skep.network.objects import SubnetRoute
+from skep.runtime.errors import Unavailable
+with Netlink() as netlink:
+    try:
+        netlink.put(SubnetRoute("10.0.0.0/24", "{BRIDGE}"))
+    except Unavailable as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lan_of_its_own", "said"),
+    [
+        (["addr", "add", "10.0.0.77/24", "dev", "eth1"], "route to 10.0.0.0/24 by eth1"),
+        (["addr", "add", "10.0.0.77/24", "dev", "eth1", "metric", "100"], "route to 10.0.0.0/24 by eth1"),
+        (["addr", "add", "10.0.0.77/16", "dev", "eth1"], "route to 10.0.0.0/16 by eth1"),
+        (["addr", "add", "10.0.0.77/24", "dev", "br0"], "route to 10.0.0.0/24 by br0"),
+        (["route", "add", "10.0.0.0/8", "via", "10.214.0.2", "metric", "100"], "route to 10.0.0.0/8 by eth0"),
+    ],
+    ids=("lan", "metric", "vpc", "bridge", "vpn"),
+)
+def test_a_host_keeps_its_lan(lan: Lan, lan_of_its_own: list[str], said: str) -> None:
+    """Also where it comes later than the mesh, and goes again."""
+    lan.serving()
+    host, mesh = lan.hosts[2], lan.mesh(*lan.tasks)
+    host.clear()
+    host.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "cable")
+    host.run("ip", "link", "add", "br0", "type", "bridge")
+    for device in ("eth1", "cable", "br0"):
+        host.run("ip", "link", "set", device, "up")
+    taken = [*lan_of_its_own]
+    taken[1] = "del"
+    for has_mesh in (False, True):
+        if has_mesh:
+            host.run("ip", *taken)
+            assert host.told(mesh)["failures"] == []
+            lan.assert_all_answer()
+        host.run("ip", *lan_of_its_own)
+        before = [line for line in host.run("ip", "route").splitlines() if BRIDGE not in line]
+        (text,) = host.told(mesh)["failures"]
+        assert said in text
+        assert host.run("ip", "route").splitlines() == before
+        assert BRIDGE not in host.run("ip", "link")
+        assert host.told(mesh) == {"failures": [text], "changed": 0}  # it stays so
+        assert lan.client.ask(host.address, 8080) == ["error ConnectionRefusedError"]
+
+
+def test_a_route_of_somebody_else_is_never_replaced(lan: Lan) -> None:
+    """One that came after the look."""
+    lan.serving()
+    host = lan.hosts[2]
+    host.run("ip", "route", "del", "10.0.0.0/24", "dev", BRIDGE)
+    host.run("ip", "route", "add", "10.0.0.0/24", "dev", "eth0", "metric", str(METRIC))
+    assert "SubnetRoute 10.0.0.0/24 could not be made: " in host.run(sys.executable, "-c", PUT)
+    assert f"10.0.0.0/24 dev eth0 scope link metric {METRIC}" in host.run("ip", "route")
 
 
 def test_without_a_task_it_is_refused_at_once(lan: Lan) -> None:

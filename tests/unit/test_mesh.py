@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
 from skep.network.desired import (
+    NUMBER_MASK,
+    OURS,
     OURS_MASK,
     RETURNS_MAX,
-    Host,
+    TUNNELLED,
     desired,
     mac_of,
     numbers,
 )
 from skep.network.diff import ORDER, Changes, after, diff
+from skep.network.host import Host, Route, nameservers
 from skep.network.objects import (
     Accept,
     Bridge,
@@ -36,6 +41,7 @@ from skep.network.objects import (
     Tunnel,
 )
 from skep.network.ruleset import dropping, found, transaction
+from skep.rpc.checking import FAILURE_MAX_BYTES
 from skep.runtime.errors import Corrupt
 
 NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
@@ -215,13 +221,133 @@ def test_one_nodes_bad_address_costs_no_other_node_anything(bad: str) -> None:
     assert "10.0.0.8" not in _chain(made.objects, "tcp-8080")
 
 
+def test_an_address_that_is_a_tasks_makes_no_node() -> None:
+    """Whoever says it gets nothing that is for the task."""
+    tasks = (MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"), MeshEndpoint("10.0.0.9", "bad"))
+    made = desired(_mesh(*tasks, nodes={**NODES, "bad": "10.0.0.8"}), "n1", _host())
+    (said,) = made.failures
+    assert said.startswith(
+        "nodes with an address of the mesh's own network 10.0.0.0/24 are not reached by published ports:"
+        " bad (10.0.0.8). On each: docker swarm leave, then join with --data-path-addr; or, if it has no"
+    )
+    whole = desired(_mesh(*tasks[:2]), "n1", _host())
+    assert made.objects == whole.objects
+
+
+def test_nodes_that_have_no_way_are_named_as_far_as_there_is_room() -> None:
+    many = {f"{n:025}": f"10.0.0.{n}" for n in range(100, 250)}
+    (said,) = desired(_mesh(nodes={**NODES, **many}), "n1", _host()).failures
+    assert "(10.0.0.100), " in said
+    assert "(10.0.0.102) and 147 more. On each: " in said
+    assert len(said.encode()) <= FAILURE_MAX_BYTES
+
+
+def test_the_tunnel_is_the_nodes_own() -> None:
+    """Also where a node has no tasks, and where it is the only one."""
+    frames = "udp dport 4789 @th,96,24 4097 fib daddr type local"
+    objects = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", _host()).objects
+    assert f"{frames} ip saddr != {{ 192.0.2.2, 192.0.2.3 }} drop\n" in _chain(objects, "early")
+    assert "ct state new,invalid,untracked ip daddr != 10.0.0.0/24 drop" in _chain(objects, "arrive")
+    alone = desired(_mesh(nodes={"n1": NODES["n1"]}), "n1", _host()).objects
+    assert f"{frames} drop\n" in _chain(alone, "early")
+    shared = desired(_mesh(nodes=dict.fromkeys(NODES, "127.0.0.1")), "n1", _host()).objects
+    assert "udp dport" not in _chain(shared, "early")
+    assert _chain(shared, "arrive") == ""
+
+
+def test_the_tunnels_mark_is_no_nodes_number() -> None:
+    assert TUNNELLED & OURS_MASK == OURS
+    assert TUNNELLED & NUMBER_MASK == 0
+    assert TUNNELLED != OURS
+
+
 def test_a_bridge_of_an_earlier_skep_is_said_with_what_to_do() -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"))
     devices = {"192.0.2.1": "eth0", "10.0.0.2": "skb4097"}
     assert desired(mesh, "n1", _host(devices=devices)).failures == ()
-    (said,) = desired(mesh, "n1", _host(devices={**devices, "10.0.0.2": "br-1234"})).failures
-    assert said.startswith("device br-1234 has address 10.0.0.2 of the mesh's own network 10.0.0.0/24: ")
+    (said,) = desired(mesh, "n1", _host(devices={**devices, "10.0.0.2": "br-0123456789ab"})).failures
+    assert said.startswith(
+        "device br-0123456789ab has address 10.0.0.2 of the mesh's own network 10.0.0.0/24: "
+    )
     assert "docker node update --availability drain" in said
+
+
+LAN = Route("192.0.2.0/24", ("eth0",))
+OWN = Route("10.0.0.0/24", ("skb4097",))
+
+
+def _with(*routes: Route, **facts: object) -> Host:
+    return _host(
+        routes=frozenset({LAN, OWN, Route("0.0.0.0/0", ("eth0",), ("192.0.2.254",)), *routes}), **facts
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (_with(Route("10.0.0.0/24", ("eth0",))), "this host's route to 10.0.0.0/24 by eth0"),
+        (_with(Route("10.0.0.0/16", ("eth0",))), "this host's route to 10.0.0.0/16 by eth0"),
+        (_with(Route("10.0.0.7/32", ("eth0",))), "this host's route to 10.0.0.7/32 by eth0"),
+        (_with(Route("10.0.0.0/8", ("wg0", "eth0"), ("192.0.2.7",))), "10.0.0.0/8 by wg0, eth0"),
+        (_with(Route("10.0.0.0/24", ("br0",))), "this host's route to 10.0.0.0/24 by br0"),
+        (_with(Route("10.0.0.0/16", ("br-0123456789ab",))), "10.0.0.0/16 by br-0123456789ab"),
+        (_with(Route("10.0.0.128/25")), "this host's route to 10.0.0.128/25 by no device"),
+        (_with(Route("0.0.0.0/0", ("eth0",), ("10.0.0.1",))), "the gateway 10.0.0.1 of this host's route"),
+        (_with(devices={"10.0.0.9": "lo"}), "this host's address 10.0.0.9 of device lo"),
+        (_with(nameservers=frozenset({"10.0.0.2", "fd00::1"})), "its nameserver 10.0.0.2"),
+    ],
+)
+def test_what_this_host_has_already_is_not_taken_away(host: Host, said: str) -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"))
+    made = desired(mesh, "n1", host)
+    assert (made.objects, made.is_unknown) == ((), False)
+    (text,) = made.failures
+    assert text.startswith("the routing mesh is not here, as its network 10.0.0.0/24 would take away ")
+    assert said in text
+    assert "docker network create --ingress --driver overlay --subnet" in text
+    assert len(text.encode()) <= FAILURE_MAX_BYTES
+
+
+def test_managers_are_not_taken_away() -> None:
+    mesh = replace(_mesh(MeshEndpoint("10.0.0.7", "n1")), managers=("m0", "192.0.2.1", "10.0.0.2"))
+    made = desired(mesh, "n1", _with())
+    assert made.objects == ()
+    assert "would take away the way to the manager 10.0.0.2. " in made.failures[0]
+    assert desired(replace(mesh, managers=("m0", "[::1]")), "n1", _with()).failures == ()
+
+
+def test_an_address_of_its_own_within_the_meshs_network_is_said() -> None:
+    made = desired(_mesh(nodes={**NODES, "n1": "10.0.0.1"}), "n1", _with())
+    assert made.objects == ()
+    assert "would take away this node's own address 10.0.0.1. " in made.failures[0]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        _with(),
+        _with(Route("10.0.1.0/24", ("eth0",)), devices={"10.0.0.2": "skb4097"}),
+        _with(Route("0.0.0.0/1", ("tun0",), ("192.0.2.7",)), Route("128.0.0.0/1", ("tun0",), ("192.0.2.7",))),
+        _with(Route("10.0.0.0/24", ("skb99",))),  # of a swarm that was left, until its containers are gone
+        _with(Route("10.0.0.0/24", ("br-0123456789ab",))),  # an engine's, of an earlier skep
+    ],
+)
+def test_what_is_its_own_and_what_leads_to_the_world_is_no_clash(host: Host) -> None:
+    mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"))
+    made = desired(mesh, "n1", host)
+    assert (made.objects != (), made.failures) == (True, ())
+
+
+def test_a_bridge_by_which_the_world_is_reached_is_not_spared() -> None:
+    host = replace(_with(Route("10.0.0.0/24", ("br-0123456789ab",))), uplinks=frozenset({"br-0123456789ab"}))
+    assert desired(_mesh(), "n1", host).objects == ()
+
+
+def test_nameservers_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    assert nameservers(file) == set()
+    file.write_text("# of yours\nsearch x\nnameserver\nnameserver 10.0.0.2 \nnameserver fd00::1\n")
+    assert nameservers(file) == {"10.0.0.2", "fd00::1"}
 
 
 def test_numbers_fit_the_mark() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from skep.agent import networking
 from skep.agent.executor.port import Action
@@ -41,11 +42,13 @@ class Kernel:
     """Fulfils `Plane`."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[Mesh, bool]] = []
+        self.seen: list[tuple[Mesh, bool]] = []  # without the managers
+        self.managers: tuple[str, ...] = ()
         self.answer: Callable[[], Applied] = Applied
 
     def apply(self, mesh: Mesh, look: bool = True) -> Applied:
-        self.seen.append((mesh, look))
+        self.seen.append((replace(mesh, managers=()), look))
+        self.managers = mesh.managers
         return self.answer()
 
     def clear(self) -> tuple[str, ...]:
@@ -88,6 +91,7 @@ async def test_what_is_told_is_programmed() -> None:
     node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
     await node.settle()
     first, second = node.kernel.seen
+    assert node.kernel.managers == ("m",)  # none of them may be within the mesh's own network
     assert first == (Mesh(NETWORK, {"a": "192.0.2.1"}, {"s": WEB}), True)  # somebody may have been at it
     assert second == (Mesh(NETWORK, {"a": "192.0.2.1", "b": "192.0.2.2"}, {"s": WEB}), False)
     node.hears(MeshTold(complete=True))

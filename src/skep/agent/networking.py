@@ -11,6 +11,7 @@ import contextlib
 from typing import Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
@@ -109,7 +110,8 @@ class Networking:
     async def _apply(self, look: bool) -> bool:
         """Returns whether all went well: else the next time begins with a look."""
         try:
-            applied = await in_thread(self._plane.apply, self._mesh, look)
+            managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
+            applied = await in_thread(self._plane.apply, replace(self._mesh, managers=managers), look)
             failures = list(applied.failures)
         except Exception as error:
             failures = [_said(error)]

@@ -78,11 +78,13 @@ class MeshService(Struct, frozen=True, array_like=True):
 
 
 class Mesh(Struct, frozen=True):
-    """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id."""
+    """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
+    hosts of managers that it knows: their addresses, or names."""
 
     network: MeshNetwork | None = None
     nodes: dict[str, str] = {}
     services: dict[str, MeshService] = {}
+    managers: tuple[str, ...] = ()
 
     def told(
         self,

@@ -27,17 +27,17 @@ from skep.model.mesh import (
     is_host_address,
     tunnel_name,
 )
+from skep.network.clash import REMEDY, clash, nodes_inside
+from skep.network.host import Host
 from skep.network.objects import (
     PORTS,
     Accept,
     Bridge,
     Chain,
     Forward,
-    Gateway,
     Hairpin,
     Neighbour,
     Object,
-    Port,
     PortForward,
     PortJump,
     ReturnRoute,
@@ -54,29 +54,12 @@ OURS, OURS_MASK = 0x5A00_0000, 0xFF00_0000  # in marks of connections and packet
 NUMBER_MASK = (
     0xFFFF  # … and by which node it came in; 0: this one. VXLAN's devices and engines use none of it
 )
+NAMED_MAX = 3  # nodes in a sentence: an id and an address have 43 characters, and it has 600
+TUNNELLED = OURS | 0x0001_0000  # a packet's mark: it came by the tunnel. No node's number, so of no rule's
 RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with no route yet are held against
 FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections
 
 NO_ADDRESS = "the manager knows no address of this node: its tunnels cannot begin anywhere"
-
-
-class Host(Struct, frozen=True):
-    """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
-    bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
-    before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
-    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
-    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded."""
-
-    addresses: frozenset[str] = frozenset()
-    broadcasts: frozenset[str] = frozenset()
-    devices: dict[str, str] = {}
-    firewalls: tuple[str, ...] = ()
-    uplinks: frozenset[str] = frozenset()
-    bridges: frozenset[str] = frozenset()
-    ports: frozenset[Port] = frozenset()
-    gateways: frozenset[Gateway] = frozenset()
-    tunnels: frozenset[str] = frozenset()
-    accept_in: str = ""
 
 
 class Desired(Struct, frozen=True):
@@ -125,9 +108,10 @@ def desired(
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
 ) -> Desired:
-    """Returns what this node should have. `refused` are ports that somebody else on the host has; `known` are
-    numbers of other nodes that connections may have in their marks. A swarm that publishes nothing, and whose
-    last connections have ended with their tasks, has nothing but the bridge, until it is left."""
+    """Returns what this node should have: nothing where its host would lose its way to others. `refused` are
+    ports that somebody else on the host has; `known` are numbers of other nodes that connections may have in
+    their marks. A swarm that publishes nothing, and whose last connections have ended with their tasks, has
+    nothing but the bridge, until it is left."""
     network, ports = mesh.network, ports_of(mesh)
     own = mesh.nodes.get(node_id, "")
     if network is None:
@@ -139,6 +123,8 @@ def desired(
             return Desired()
         # An engine's network may be on it for a while yet.
         return Desired((Bridge(name, mac_of(own), MTU),)) if is_own_usable else Desired(is_unknown=True)
+    if whose := clash(mesh, network, own, host):
+        return Desired(failures=(whose,))
     if not is_own_usable:
         what = f"its address {own} is none of one host's, of IPv4, which tunnels need" if own else NO_ADDRESS
         return Desired(failures=(what,), is_unknown=True)
@@ -157,7 +143,8 @@ def desired(
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
         made = _port_chain(port, ways.usable(service), node_id)
         objects += [made, PortJump(protocol, published, made.name)]
-    return Desired(tuple(objects), (*ways.failures(), *_beside(network, host), *_dropped(host)))
+    failures = (*ways.failures(), *_inside(network, ways), *_beside(network, host), *_dropped(host))
+    return Desired(tuple(objects), failures)
 
 
 def _dropped(host: Host) -> Iterable[str]:
@@ -167,6 +154,19 @@ def _dropped(host: Host) -> Iterable[str]:
             f"the nftables table {table} drops what is forwarded, and has no rule for the routing mesh:"
             f" published ports do not answer here. Add to its forward chain: {FLOW} accept"
         )
+
+
+def _inside(network: MeshNetwork, ways: _Ways) -> Iterable[str]:
+    """Yields which nodes have no way, as theirs would be a task's."""
+    if not ways.inside:
+        return
+    named = [f"{node} ({address})" for node, address in sorted(ways.inside.items())]
+    more = f" and {len(named) - NAMED_MAX} more" if len(named) > NAMED_MAX else ""
+    yield (
+        f"nodes with an address of the mesh's own network {network.subnet} are not reached by published"
+        f" ports: {', '.join(named[:NAMED_MAX])}{more}. On each: docker swarm leave, then join with"
+        f" --data-path-addr; or, if it has no other: {REMEDY[0].lower()}{REMEDY[1:]}"
+    )
 
 
 def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:
@@ -193,6 +193,8 @@ class _Ways:
         self.has_tunnel = is_there and not _is_loopback(own)
         # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
         wrong = {own} | host.addresses | host.broadcasts
+        self.inside = nodes_inside(mesh, own)
+        wrong |= set(self.inside.values())
         found = {each for each in mesh.nodes.values() if _is_usable(each) and not _is_loopback(each)}
         self.others = sorted(found - wrong) if self.has_tunnel else []
         everyone = [each for service in mesh.services.values() for each in service.endpoints]
@@ -276,7 +278,9 @@ def _base_chains(
     numbered = numbers(known, ways.others) if has_tasks else {}
     # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
     inside = f'iifname "{bridge}" ip daddr {network.subnet}'
-    yield chain("early", _early(bridge, inside, numbered), ("filter", "prerouting", -301))
+    early = [*_outside(network, ways), *_early(bridge, inside, numbered)]
+    yield chain("early", early, ("filter", "prerouting", -301))
+    yield chain("arrive", _arrive(network, bridge, ways), ("filter", "prerouting", -199))  # -200: conntrack
     yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
@@ -287,6 +291,32 @@ def _base_chains(
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
     yield chain("unmark", [unmark], ("filter", "postrouting", -150))
     yield chain("leave", _leave(network, own, host, mesh, ways), ("nat", "postrouting", 95))
+
+
+def _outside(network: MeshNetwork, ways: _Ways) -> Iterable[str]:
+    """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
+    tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
+    if not ways.has_tunnel:
+        return
+    frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
+    if ways.others:
+        yield f"{frames} ip saddr != {_elements(ways.others)} drop"
+        yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
+    else:
+        yield f"{frames} drop"
+
+
+def _arrive(network: MeshNetwork, bridge: str, ways: _Ways) -> list[str]:
+    """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
+    if not ways.has_tunnel:
+        return []
+    tunnelled = f'iifname "{bridge}" meta mark {TUNNELLED:#x}'
+    begun = f"{tunnelled} ct state new,invalid,untracked"
+    return [
+        f"{begun} ip daddr != {network.subnet} drop",
+        f"{begun} fib daddr type local drop",  # the bridge's own address
+        f"{tunnelled} meta mark set 0",
+    ]
 
 
 def _early(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:

@@ -18,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT
 
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
+from skep.network.host import Route
 from skep.network.objects import (
     Bridge,
     Forward,
@@ -38,7 +39,9 @@ from skep.runtime.errors import Unavailable
 PROTOCOL = 0x5A  # of routes and rules: `ip route show proto 90`; iproute2 gives names to none near
 TABLES = 0x5A_0000  # the table of node 1 is one more; others use small numbers
 PRIORITY = 7700  # of rules: before the main table, 32766
-METRIC = 100  # behind the route that the kernel makes of the bridge's own address
+# Behind the route that the kernel makes of the bridge's own address, and nobody else's: those of DHCP clients
+# and network managers are round numbers.
+METRIC = 7791
 MARK, MARK_MASK = 0x5A00_0000, 0xFF00_FFFF
 SYSCTLS = Path("/proc/sys/net")
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
@@ -100,6 +103,19 @@ class Netlink:
             for route in self._ip.get_routes(family=socket.AF_INET)
             if route["dst_len"] == 0 and _of(route, "RTA_TABLE") == _MAIN  # ours are defaults, too, of others
         }
+
+    def routes(self) -> set[Route]:
+        """Returns the main table's routes, but for those by devices that have just come."""
+        found = set()
+        for each in self._ip.get_routes(family=socket.AF_INET, table=_MAIN):
+            hops = [(_of(each, "RTA_OIF"), _of(each, "RTA_GATEWAY"))]
+            hops += [(hop["oif"], _of(hop, "RTA_GATEWAY")) for hop in _of(each, "RTA_MULTIPATH") or ()]
+            devices = tuple(self._name(index) for index, _ in hops if index)
+            if all(devices):
+                gateways = tuple(str(gateway) for _, gateway in hops if gateway)
+                to = f"{_of(each, 'RTA_DST') or '0.0.0.0'}/{each['dst_len']}"
+                found.add(Route(to, devices, gateways))
+        return found
 
     def bridges(self) -> set[str]:
         """Returns our bridges."""
@@ -228,7 +244,7 @@ class Netlink:
             Gateway: self._put_gateway,
             Hairpin: lambda o: self._ip.brport("set", index=self._indexes[o.port], mode=1),
             Sysctl: _set,
-            SubnetRoute: lambda o: self._ip.route("replace", **self._subnet(o)),
+            SubnetRoute: self._put_subnet,
             Neighbour: lambda o: self._ip.neigh("replace", state=NUD_PERMANENT, **self._neighbour(o)),
             Forward: self._put_forward,
             PortForward: lambda o: self._ip.fdb("replace", state=NUD_NOARP, **self._behind(o)),
@@ -288,6 +304,12 @@ class Netlink:
         _set(Sysctl(f"ipv6/conf/{each.name}/disable_ipv6", "1"))
         self._ip.link("set", index=self._indexes[each.name], state="up")
 
+    def _put_subnet(self, each: SubnetRoute) -> None:
+        for known in self._routes():  # by a bridge of before
+            if isinstance(known, SubnetRoute) and known.subnet == each.subnet:
+                self._ip.route("del", **self._subnet(known))
+        self._ip.route("add", priority=METRIC, **self._subnet(each))  # never in another route's place
+
     def _put_gateway(self, each: Gateway) -> None:
         address, _, length = each.address.partition("/")
         index = self._indexes[each.bridge]
@@ -313,7 +335,6 @@ class Netlink:
             "oif": self._indexes[each.bridge],
             "proto": PROTOCOL,
             "scope": _SCOPE_LINK,
-            "priority": METRIC,
         }
 
     def _return(self, each: ReturnRoute) -> dict[str, Any]:

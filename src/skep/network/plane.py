@@ -7,6 +7,7 @@ done to it meanwhile, by whomever, the next look finds. Between looks a change c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import structlog
 from msgspec import Struct
@@ -15,8 +16,9 @@ from msgspec.structs import replace
 from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh
 from skep.network import iptables
 from skep.network.conntrack import forget_tasks, forget_udp
-from skep.network.desired import OURS, Desired, Host, desired, is_used, ports_of
+from skep.network.desired import OURS, Desired, desired, is_used, ports_of
 from skep.network.diff import Changes, after, diff
+from skep.network.host import Host, nameservers
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table
@@ -27,6 +29,7 @@ from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
+RESOLV_CONF = Path("/etc/resolv.conf")
 _RULES = (Table, Chain, PortJump)
 
 
@@ -40,8 +43,9 @@ class Applied(Struct, frozen=True):
 class DataPlane:
     """Of one node. Errors of `apply`: `Unavailable`, `Corrupt`, where nothing could be looked at."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, resolv_conf: Path = RESOLV_CONF) -> None:
         self._node_id = node_id
+        self._resolv_conf = resolv_conf
         self._turn = Turn()
         self._held = HeldPorts()
         self._nftables: Nftables | None = None
@@ -130,6 +134,8 @@ class DataPlane:
             devices=addresses,
             broadcasts=frozenset(netlink.broadcasts()),
             uplinks=frozenset(uplinks),
+            routes=frozenset(netlink.routes()),
+            nameservers=frozenset(nameservers(self._resolv_conf)),
             accept_in=iptables.accept_in(),
             firewalls=tuple(_firewalls(nftables)) if is_used(mesh) else (),
         )

@@ -29,6 +29,8 @@ from skep.runtime.errors import Unavailable
 
 from .test_worker import Hands, found
 
+pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
+
 NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
 WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
 

@@ -86,7 +86,9 @@ class MeshSwarm:
             busybox_into(str(host.engine_socket))
             host.start()
         address = f"{self.manager.address}:{PORT}"
-        self.manager.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+        # Docker's own pool may hold this machine's nameserver, which namespaces ask as well.
+        pool = ("--default-addr-pool", "10.217.0.0/16")
+        self.manager.docker("swarm", "init", *pool, "--advertise-addr", address, "--listen-addr", address)
         for worker in self.workers:
             self.join(worker)
         return self

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from skep.network.desired import mac_of
 
-from .mesh_hosts import CLIENT, NETWORK, Lan, MeshHost, Namespace
+from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -50,6 +51,16 @@ except OSError:
 SAY = """
 import socket, sys
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"said", (sys.argv[1], int(sys.argv[2])))
+"""
+REFUSED = """
+import os, pathlib, sys
+import msgspec
+from skep.model.mesh import Mesh
+from skep.network.nftables import Nftables
+from skep.network.plane import DataPlane
+run = Nftables.run
+Nftables.run = lambda self, text: run(self, text + "no command")
+print(DataPlane(sys.argv[1], pathlib.Path(os.devnull)).apply(msgspec.json.decode(sys.argv[2], type=Mesh)).failures)
 """
 
 
@@ -132,3 +143,14 @@ def test_other_tunnels_at_the_same_port_go_on(lan: Lan) -> None:
     finally:
         server.kill()
         server.wait(5)
+
+
+def test_there_is_no_tunnel_without_rules(lan: Lan) -> None:
+    host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
+    host.clear()
+    host.die()
+    text = msgspec.json.encode(mesh).decode()
+    assert "nftables did not take the rules: " in host.run(sys.executable, "-c", REFUSED, host.node_id, text)
+    assert TUNNEL not in host.run("ip", "link")
+    assert host.told(mesh)["failures"] == []
+    lan.assert_all_answer()

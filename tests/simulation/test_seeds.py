@@ -191,8 +191,8 @@ def test_checkers_see_a_member_that_comes_back_without_its_data(monkeypatch: pyt
 def test_checkers_see_an_acknowledged_change_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader that answers before it has written."""
 
-    async def hasty(store: Store, fence: Fence, changed: Put, version: int) -> int:
-        writing = asyncio.ensure_future(commit_changed(store, fence, changed, version))
+    async def hasty(store: Store, fence: Fence, changed: Put, version: int, *also: tuple[Put, int]) -> int:
+        writing = asyncio.ensure_future(commit_changed(store, fence, changed, version, *also))
         writing.add_done_callback(lambda done: done.exception())
         return 1 << 40
 

@@ -21,7 +21,7 @@ from skep.network.diff import Changes, after, diff
 from skep.network.host import Host, nameservers
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table
+from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table, Tunnel
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, transaction
 from skep.network.turn import Turn
@@ -173,6 +173,9 @@ class DataPlane:
                 nftables.run(text)
         except SkepError as error:
             failures.append(str(error))
+            for each in changes.puts:
+                if isinstance(each, Tunnel):  # without rules it is open to anybody
+                    _try(failures, self._drop, netlink, each)
         for each in changes.drops:
             _try(failures, self._drop, netlink, each)
         return tuple(failures)

@@ -10,7 +10,7 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || fail "$1 needs root: try sudo $0"
 }
 
-# need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file or import:module is missing. Of
+# need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file, import:module or lib:NAME is missing. Of
 # PACKAGE|OTHER the first that this release has: what is one package in Debian 12 can be two in 13.
 need_packages() {
     local pair program missing=()
@@ -18,6 +18,7 @@ need_packages() {
         program=${pair%%=*}
         case $program in
             /*) [ -e "$program" ] || missing+=("${pair#*=}") ;;
+            lib:*) ldconfig -p | grep -F "${program#lib:} " >/dev/null || missing+=("${pair#*=}") ;;
             import:*) python3 -c "import ${program#import:}" 2>/dev/null || missing+=("${pair#*=}") ;;
             *) command -v "$program" >/dev/null || missing+=("${pair#*=}") ;;
         esac

@@ -1,7 +1,7 @@
-"""Two lanes of tests beside each other (`-n 2`): most of the tests' time is waiting.
+"""Lanes of tests beside each other (`-n 3`): most of the tests' time is waiting.
 
 What a lane starts is in a network of the lane's own: ports, networks of engines and rules of one are not there
-for the other, and end with it.
+for the others, and end with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def own_network() -> None:
 def machine(directory: Path, alone: bool) -> Iterator[None]:
     """Waits until the machine is free: for one test `alone`, or for one of each lane."""
     with (directory / "turn").open("w") as turn, (directory / "machine").open("w") as room:
-        # Who waits for the machine keeps the turn, so that the other lane's next test waits behind it.
+        # Who waits for the machine keeps the turn, so that other lanes' next tests wait behind it.
         fcntl.flock(turn, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)

@@ -11,6 +11,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+
+from skep.model.mesh import Mesh, MeshNetwork, MeshPort, MeshService
+from skep.network.nftables import Nftables
+from skep.network.plane import DataPlane
+from skep.network.ruleset import LIST
 
 from .hosts import Host
 from .remains import new_in, remains, task_files
@@ -113,3 +119,23 @@ def test_down_says_what_it_cannot_remove_and_keeps_what_it_knows(
         assert former.exists()
     finally:
         subprocess.run(["docker", "-H", engine, "rm", "-f", container], check=True, capture_output=True)
+
+
+@pytest.mark.root
+def test_down_clears_the_mesh_of_daemons_that_were_killed(engine_socket: str, short_dir: Path) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("in a network of its own only, as a lane of ./check has")
+    home = short_dir / "q"
+    home.mkdir()
+    made = Mesh(MeshNetwork("net", "198.18.9.0/24", 4097, 4789), {"n": "127.0.0.1"})
+    web = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
+    plane = DataPlane("n")
+    assert plane.apply(replace(made, services={"s": web})).failures == ()
+    plane.close()  # what it made stays
+    assert "skb4097" in subprocess.run(["ip", "link"], capture_output=True, text=True).stdout
+    quickstart(home, f"unix://{engine_socket}", "down")
+    for command in ("ip link", "iptables-save"):
+        left = subprocess.run(command.split(), capture_output=True, text=True).stdout
+        assert "skb4097" not in left
+        assert "0x5a000000" not in left
+    assert Nftables().list(LIST) is None

@@ -44,3 +44,10 @@ def test_a_bridge_is_one_also_in_a_network_that_sys_does_not_show() -> None:
 def test_bridges_subnets_are_the_engines_to_look_after() -> None:
     assert clash_with_host("10.99.0.0/16") == "10.99.1.0/24 of sktve"
     assert clash_with_host("10.99.0.0/24") == ""
+
+
+@pytest.mark.usefixtures("cards")
+def test_a_bridge_by_which_this_machine_reaches_the_world_is_no_engines() -> None:
+    route = "route add default via 10.99.0.9 dev sktbr metric 40000"  # it goes with the bridge
+    subprocess.run(["ip", *route.split()], check=True, capture_output=True)
+    assert clash_with_host("10.99.0.0/24") == "10.99.0.0/24 of sktbr"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skep.daemon.addresses import (
+    given_host,
     join_address,
     parse_address,
     resolve_advertise,
@@ -54,9 +55,15 @@ def test_a_name_or_nowhere_cannot_be_advertised(text: str) -> None:
 
 def test_a_data_path_is_an_address_without_a_port() -> None:
     assert [resolve_data_path(text) for text in ("", "lo", "10.0.0.1")] == ["", "127.0.0.1", "10.0.0.1"]
-    for text in ("host.example", "0.0.0.0", "10.0.0.1:4789"):
+    for text in ("host.example", "0.0.0.0", "224.0.0.1", "10.0.0.1:4789"):
         with pytest.raises(Invalid, match=r"data path address must be .* \(without a port number\)"):
             resolve_data_path(text)
+
+
+def test_nodes_are_told_an_address_only_where_it_is_one_hosts() -> None:
+    told = {"10.0.0.1:2377": "10.0.0.1", "[2001:db8::1]:99": "2001:db8::1", "": "", "host.example:99": ""}
+    told |= {"[fe80::1%lo]:99": "", "239.0.0.1:99": ""}
+    assert {each: given_host(each) for each in told} == told
 
 
 def test_where_one_listens_is_what_others_are_told() -> None:

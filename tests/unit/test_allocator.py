@@ -263,6 +263,19 @@ def test_a_port_is_published_by_one_service_as_docker_says(
     assert "x" not in str(view.claims.ports)
 
 
+def test_the_data_path_is_not_published() -> None:
+    view = View()
+    add_cluster(view)
+    assert view.cluster is not None
+    view.put_cluster(replace(view.cluster, data_path_port=30001))
+    with pytest.raises(Invalid, match="port '30001/udp' is the swarm's own data path"):
+        put_service(view, "x", ports=[ingress_port(80, 30001, "udp")])
+    assert put_service(view, "tcp", ports=[ingress_port(80, 30001)]).endpoint is not None
+    given = put_service(view, "y", ports=[ingress_port(80, 0, "udp"), ingress_port(81, 0, "udp")]).endpoint
+    assert given is not None
+    assert [port.published_port for port in given.ports] == [30000, 30002]
+
+
 def test_a_rollback_goes_without_a_port_that_another_has_taken_meanwhile() -> None:
     view = View()
     put_service(view, "w", ports=[ingress_port(80, 8080)])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from skep.agent.executor.bridges import Bridges
+from skep.agent.executor.bridges import BRIDGE_OPTION, Bridges
 from skep.agent.executor.calls import EngineCalls
+from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.refusals import EngineError
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL
 from skep.rpc.messages import TaskNetwork
@@ -31,6 +33,8 @@ class Engine:
     def __init__(self) -> None:
         self.made: list[Json] = []
 
+        self.living: list[Json] = []
+
     async def networks(self, label: str) -> list[Json]:
         name, _, value = label.partition("=")
         return [each for each in self.made if each["Labels"].get(name) == value]
@@ -40,7 +44,13 @@ class Engine:
 
     async def create_network(self, body: Json) -> None:
         assert "ConfigFrom" not in body
-        self.made.append(body)
+        self.made.append({"Id": body["Name"], **body})
+
+    async def remove_network(self, network: str) -> None:
+        self.made = [each for each in self.made if each["Id"] != network]
+
+    async def containers_on(self, network: Json) -> list[Json]:
+        return self.living
 
 
 def bridges(engine: Engine) -> Bridges:
@@ -64,3 +74,22 @@ async def test_a_configuration_that_is_not_on_the_node_is_named() -> None:
     with pytest.raises(EngineError, match='configuration network "x" does not exist'):
         await bridges(engine).ensure(TaskNetwork("id1", "br", "bridge", config_from="x"), "")
     assert engine.made == []
+
+
+async def test_a_network_of_before_gets_the_meshs_bridge_once_nobody_is_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", lambda name, mtu: None)
+    engine = Engine()
+    network = TaskNetwork("id1", "ingress", "overlay", subnet="198.18.9.0/24")
+    made = bridges(engine)
+    await made.ensure(network, "198.18.9.2/24")
+    of_the_mesh = replace(network, bridge="skb4097")
+    engine.living = [{"Labels": {TASK_LABEL: "t1"}, "State": "running"}]
+    await made.ensure(of_the_mesh, "198.18.9.2/24")
+    assert BRIDGE_OPTION not in engine.made[0]["Options"]
+    engine.living = [{"Labels": {TASK_LABEL: "t1"}, "State": "exited"}]
+    for _ in range(2):
+        await made.ensure(of_the_mesh, "198.18.9.2/24")
+        (body,) = engine.made
+        assert body["Options"][BRIDGE_OPTION] == "skb4097"

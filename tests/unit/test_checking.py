@@ -84,7 +84,7 @@ def in_use(address: str, gateway: str = "10.0.1.2/24", network: str = "n") -> me
 
 SAID_BY_OURS: list[messages.FromAgent] = [
     messages.Register(DESCRIBED, "192.168.1.7:2377", ["logs", "attach", "of-a-later-agent"]),
-    messages.Register(NodeDescription(hostname="n"), "[2001:db8::1]:2377"),
+    messages.Register(NodeDescription(hostname="n"), "[2001:db8::1]:2377", data_addr="2001:db8::1"),
     messages.Register(NodeDescription()),
     messages.Described(DESCRIBED),
     messages.Heartbeat(),
@@ -139,6 +139,10 @@ WRONG: dict[str, tuple[messages.FromAgent, str]] = {
     "a manager at no host": (messages.Register(DESCRIBED, ":2377"), "manager's address"),
     "a manager of two lines": (messages.Manage("a\nb:2377"), "manager's address"),
     "an endless manager": (messages.Manage("a" * 400 + ":2377"), "manager's address"),
+    "tunnels that end nowhere": (messages.Register(data_addr="0.0.0.0", description=DESCRIBED), "data path"),
+    "tunnels that end at all": (messages.Register(data_addr="224.0.0.1", description=DESCRIBED), "data path"),
+    "a scope of this node's": (messages.Register(data_addr="fe80::1%eth0", description=DESCRIBED), "data path"),
+    "a long scope": (messages.Register(data_addr=f"fe80::1%{'x' * 99_999}", description=DESCRIBED), "data path"),
     "many features": (messages.Register(DESCRIBED, "", ["x"] * 65), "65 features"),
     "a long feature": (messages.Register(DESCRIBED, "", ["x" * 65]), "a feature is"),
     "a digest that is none": (messages.HasTls("a b", ""), "digest"),

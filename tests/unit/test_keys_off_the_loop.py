@@ -24,6 +24,8 @@ from skep.store.seal import KEY_BYTES
 from .test_key_files import FIRST
 from .test_unlock_key import cluster
 
+pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
+
 FSYNC_S = 0.2
 
 

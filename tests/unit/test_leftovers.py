@@ -12,6 +12,10 @@ import pytest
 from skep.daemon import leftovers
 from skep.daemon.leftovers import FORMER_MAX, Leftovers
 from skep.daemon.state import FORMER, StateDir
+from skep.model.mesh import Mesh
+from skep.network.plane import Applied
+
+pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
 
 A, B = "a" * 25, "b" * 25
 
@@ -34,13 +38,35 @@ class Executor:
         pass
 
 
+class Plane:
+    """Has the mesh of this host."""
+
+    def __init__(self) -> None:
+        self.cleared = 0
+
+    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
+        return Applied()
+
+    def clear(self) -> tuple[str, ...]:
+        self.cleared += 1
+        return ("bridge x",)
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Leftovers]:
     monkeypatch.setattr(leftovers, "AGAIN_S", 0.01)
 
-    def made(executor: Executor, is_in_swarm: bool = False) -> Leftovers:
+    def made(executor: Executor, is_in_swarm: bool = False, plane: Plane | None = None) -> Leftovers:
         state = StateDir(tmp_path)
-        found = Leftovers(state, lambda: executor, lambda: is_in_swarm)  # type: ignore[arg-type, return-value]
+        found = Leftovers(
+            state,
+            lambda: executor,  # type: ignore[arg-type, return-value]
+            lambda: is_in_swarm,
+            (lambda node_id: plane) if plane is not None else None,
+        )
         state.close()
         return found
 
@@ -169,3 +195,17 @@ async def test_a_node_that_was_removed_is_cleared_by_its_agent_until_it_stops(
     assert msgspec.json.decode((tmp_path / FORMER).read_bytes()) == [B], "a member again is not cleared"
     assert executor.cleared[-1][0] == B, "others are looked after still"
     await made.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_node_that_leaves_without_its_agent_has_its_mesh_taken_away(
+    make: Callable[..., Leftovers], fails: bool
+) -> None:
+    """Locked, expired, or never up: its ports would lead to tasks that are gone, for ever."""
+    executor, plane = Executor(set()), Plane()
+    executor.fails = fails
+    left = await make(executor, plane=plane).clear(A)
+    assert plane.cleared == 1
+    assert left == ["bridge x"] or fails
+    await make(executor, is_in_swarm=True, plane=plane).clear(A)
+    assert plane.cleared == 1, "it is another node's now"

@@ -11,6 +11,7 @@ from skep.model.cluster import TaskDefaults
 from skep.model.container import ContainerSpec
 from skep.model.logs import LogOptions
 from skep.model.material import Given
+from skep.model.mesh import MeshEndpoint, MeshNetwork, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskAddress, TaskStatus
@@ -32,6 +33,8 @@ from skep.rpc.messages import (
     Lead,
     Manage,
     Managing,
+    MeshApplied,
+    MeshTold,
     NotAttached,
     NotNow,
     ReadLogs,
@@ -150,6 +153,21 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         NotAttached(7, "Conflict", "no address is free"),
         b"\x84\xa4type\xacnot-attached\xa6number\x07\xa4kind\xa8Conflict\xa6reason\xb2no address is free",
+    ),
+    (
+        MeshTold(
+            True,
+            MeshNetwork("n", "10.0.0.0/24", 4097, 4789),
+            [("a", "192.0.2.1")],
+            ["b"],
+            [MeshService("s", "web", (MeshPort("tcp", 8080, 80),), (MeshEndpoint("10.0.0.7", "a"),))],
+            ["t"],
+        ),
+        b"\x87\xa4type\xa4mesh\xa8complete\xc3\xa7network\x94\xa1n\xab10.0.0.0/24\xcd\x10\x01\xcd\x12\xb5\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xadgone_services\x91\xa1t",
+    ),
+    (
+        MeshApplied(["port 8080 is taken"]),
+        b"\x82\xa4type\xacmesh-applied\xa8failures\x91\xb2port 8080 is taken",
     ),
     (SayAddresses(), b"\x81\xa4type\xadsay-addresses"),
     (

@@ -55,12 +55,14 @@ class Session:
         on_managers: Callable[[list[str]], None] | None = None,
         manager_addr: str = "",
         fence: LeadFence | None = None,
+        data_addr: str = "",
     ) -> None:
         self._connect = connect
         self._managers = Managers(managers, rng, on_managers)
         self._rng = rng
         self._fence = fence or LeadFence()
         self.manager_addr = manager_addr  # told at the next register
+        self._data_addr = data_addr
         self._description: NodeDescription | None = None
         self._own_features = [messages.SELF_REPORTED]
         self._router = Router[()]()
@@ -201,7 +203,11 @@ class Session:
         self._connection = connection
         assert self._description is not None
         register = messages.Register(
-            self._description, self.manager_addr, self._own_features, self._engine_is_silent
+            self._description,
+            self.manager_addr,
+            self._own_features,
+            self._engine_is_silent,
+            self._data_addr,
         )
         connection.send(messages.encode(register))
         self._heard_at = 0.0
@@ -311,5 +317,11 @@ class _Line:
             self._session.closed(reason)
 
 
-_LEADS = (messages.Registered, messages.Assign, messages.DataKeys, messages.Goodbye)
+_LEADS = (
+    messages.Registered,
+    messages.Assign,
+    messages.MeshTold,
+    messages.DataKeys,
+    messages.Goodbye,
+)
 _HEARTBEAT = messages.encode(messages.Heartbeat())

@@ -6,6 +6,7 @@ statuses to the reporter. Each call costs the tasks it names, never all of them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -62,7 +63,8 @@ class _Record:
 
 
 class Worker:
-    """See the module's text. `report` gets every status that is news, and again at each session start."""
+    """See the module's text. `report` gets every status that is news, and again at each session start;
+    `leave_s` says how long before its end a task of these networks leaves them."""
 
     def __init__(
         self,
@@ -71,12 +73,14 @@ class Worker:
         executor: Executor,
         clock: Clock,
         report: Callable[[str, TaskStatus], None],
+        leave_s: Callable[[frozenset[str]], float] = lambda network_ids: 0.0,
     ) -> None:
         self._node_id = node_id
         self._hostname = hostname
         self._executor = executor
         self._clock = clock
         self._report = report
+        self._leave_s = leave_s
         self._records: dict[str, _Record] = {}
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
@@ -230,9 +234,23 @@ class Worker:
             self._log_driver,
             self._materials_of(template) if action is Action.PREPARE else {},
         )
+        wait_s = self._wait_s(record) if action is Action.STOP else 0.0
+        if wait_s > 0.0:
+            asyncio.get_running_loop().call_later(wait_s, self._stop_late, record, context)
+            return
         self._executor.begin(action, context)
         if action is Action.REMOVE:
             self._forget(record)
+
+    def _wait_s(self, record: _Record) -> float:
+        """Returns how long a task that serves others goes on after it was given up."""
+        if record.status.state != RUNNING or not record.addresses:
+            return 0.0
+        return self._leave_s(frozenset(each.network_id for each in record.addresses))
+
+    def _stop_late(self, record: _Record, context: TaskContext) -> None:
+        if record.under_way is Action.STOP and self._records.get(record.id) is record:
+            self._executor.begin(Action.STOP, context)
 
     def _materials_of(self, template: ServiceTemplate) -> dict[str, Given]:
         asked = (each[1] for each in references(template.spec.container_spec))

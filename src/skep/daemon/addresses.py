@@ -7,6 +7,7 @@ import socket
 
 import psutil
 
+from skep.model.mesh import is_host_address
 from skep.runtime.errors import Invalid
 
 DEFAULT_PORT = 2377
@@ -78,11 +79,18 @@ def resolve_data_path(text: str) -> str:
     """Returns the address for traffic between containers; an empty text where none was given. Errors:
     `Invalid`, in Docker's words."""
     host = _interface_address(text) or text
-    if host and not _is_given(host):
+    if host and not is_host_address(host):
         raise Invalid(
             "data path address must be a non-zero IP address or network interface (without a port number)"
         )
     return host
+
+
+def given_host(address: str) -> str:
+    """Returns the host of what is advertised (host:port); empty where others cannot reach it as it is said:
+    a name, or nothing."""
+    host = parse_address(address)[0] if address else ""
+    return host if is_host_address(host) else ""
 
 
 def _is_ip(host: str) -> bool:

@@ -14,6 +14,7 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
+from skep.agent.networking import Networking, Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
@@ -44,7 +45,8 @@ class AgentPart:
     """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node.
 
     `described` is what the node was when `on_described` heard of it last, before a restart: with it, the
-    session does not wait for an engine that does not answer.
+    session does not wait for an engine that does not answer. `plane` programs the routing mesh: None where
+    there are no containers to lead to; `data_addr` is where this node's tunnels end, as far as it knows.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class AgentPart:
         described: NodeDescription | None = None,
         on_described: Callable[[NodeDescription], None] | None = None,
         on_data_keys: Callable[[messages.DataKeys], None] = lambda said: None,
+        data_addr: str = "",
+        plane: Plane | None = None,
     ) -> None:
         self._node_id = node_id
         self._executor = executor
@@ -78,12 +82,15 @@ class AgentPart:
             on_managers=on_managers,
             manager_addr=manager_addr,
             fence=fence,
+            data_addr=data_addr,
         )
+        self._networking = Networking(self.session, plane) if plane is not None else None
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
         self._reporter = Reporter(self.session)
-        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report)
+        leave_s = self._networking.leave_s if self._networking is not None else _at_once
+        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, leave_s)
         self._on_role = on_role
         self._on_data_keys = on_data_keys
         self._listen()
@@ -114,6 +121,8 @@ class AgentPart:
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
+        if self._networking is not None:
+            self._networking.start()
 
     def renew(self, line: Line, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
         """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
@@ -148,6 +157,8 @@ class AgentPart:
         """Ends the session; containers run on."""
         await end(self._renewing)
         await end(self._work)
+        if self._networking is not None:
+            await self._networking.close()
         await self.attachments.close()
         await self._logs.close()
         await self._executor.close()
@@ -157,7 +168,11 @@ class AgentPart:
         people."""
         await end(self._work)  # the manager has no say any more
         late = await self.attachments.give_up()
-        return late + await self._executor.clear(self._node_id, sweeps=True)
+        try:
+            left = late + await self._executor.clear(self._node_id, sweeps=True)
+        finally:  # with no engine, too: its ports would lead to tasks that are gone
+            left_of_mesh = await self._networking.clear() if self._networking is not None else []
+        return left + left_of_mesh
 
     async def _run(self) -> None:
         starting = asyncio.ensure_future(lasting("worker", self._start_worker, ENGINE_RETRY_S))
@@ -233,6 +248,11 @@ class AgentPart:
     def _goodbye(self, said: messages.Goodbye) -> None:
         if said.kind == messages.REMOVED:
             self._on_removed(said.message)
+
+
+def _at_once(network_ids: frozenset[str]) -> float:
+    """A node without a mesh has no task leave it."""
+    return 0.0
 
 
 class Line(Protocol):

@@ -14,6 +14,7 @@ import structlog
 
 from skep.agent.executor.engine import CALL_S
 from skep.agent.executor.port import Executor
+from skep.agent.networking import Plane, cleared
 from skep.daemon import words
 from skep.daemon.state import StateDir
 from skep.runtime.errors import SkepError
@@ -35,14 +36,20 @@ Clear = Callable[[], Awaitable[list[str]]]
 
 
 class Leftovers:
-    """`make_executor` gives one that clears; `is_in_swarm` says whether another node works here now."""
+    """`make_executor` gives one that clears, `make_plane` what has programmed the routing mesh, where
+    something has; `is_in_swarm` says whether another node works here now."""
 
     def __init__(
-        self, state: StateDir, make_executor: Callable[[], Executor], is_in_swarm: Callable[[], bool]
+        self,
+        state: StateDir,
+        make_executor: Callable[[], Executor],
+        is_in_swarm: Callable[[], bool],
+        make_plane: Callable[[str], Plane] | None = None,
     ) -> None:
         self._state = state
         self._make_executor = make_executor
         self._is_in_swarm = is_in_swarm
+        self._make_plane = make_plane
         self._former = state.load_former()
         self._work: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
@@ -119,9 +126,17 @@ class Leftovers:
     async def _clear_anew(self, node_id: str) -> list[str]:
         executor = self._make_executor()
         try:
-            return await executor.clear(node_id, sweeps=not self._is_in_swarm())
+            left = await executor.clear(node_id, sweeps=not self._is_in_swarm())
         finally:
             await executor.close()
+            left_of_mesh = await self._clear_mesh(node_id)
+        return left + left_of_mesh
+
+    async def _clear_mesh(self, node_id: str) -> list[str]:
+        """There is one mesh on a host: where another node works here now, it is that one's."""
+        if self._make_plane is None or self._is_in_swarm():
+            return []
+        return await cleared(self._make_plane(node_id))
 
     async def _try(self, node_id: str) -> None:
         left = await self.clear(node_id, self._clears.get(node_id))

@@ -44,6 +44,7 @@ from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
 from skep.model.bounds import check_sum
 from skep.model.docker_socket import Given, no_socket
+from skep.network.plane import DataPlane
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.entry import Program, reason_of
@@ -124,7 +125,15 @@ async def serve(settings: Settings) -> None:
     given = GivenSocket(settings)
     executor = partial(make_executor, settings, rng, given.current)
     node = SkepNode(
-        state, settings.hostname, settings.etcd, clock, rng, executor, safe_mode=settings.safe_mode
+        state,
+        settings.hostname,
+        settings.etcd,
+        clock,
+        rng,
+        executor,
+        safe_mode=settings.safe_mode,
+        # Simulated containers have no addresses to lead to.
+        make_plane=DataPlane if settings.engine_socket is not None else None,
     )
     garbage, stall = SetAside(), StallWatch()
     garbage.start()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skep.agent.executor.port import Executor
+from skep.agent.networking import Plane
 from skep.api.port import EventFeed, InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
 from skep.daemon import words
 from skep.daemon.addresses import parse_address
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class SkepNode:
-    """`make_executor` gives a new executor for each membership."""
+    """`make_executor` gives a new executor for each membership; `make_plane` as in `Parts`."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class SkepNode:
         rng: random.Random,
         make_executor: Callable[[], Executor],
         safe_mode: bool = False,
+        make_plane: Callable[[str], Plane] | None = None,
     ) -> None:
         self._state = state
         self._safe_mode = safe_mode
@@ -54,7 +56,17 @@ class SkepNode:
         self._hub = EventHub(clock, id_source(rng)())
         keys = KeyFiles(state)
         self._parts = Parts(
-            state, keys, self.sockets, self._hub, hostname, etcd_binary, clock, rng, make_executor, safe_mode
+            state,
+            keys,
+            self.sockets,
+            self._hub,
+            hostname,
+            etcd_binary,
+            clock,
+            rng,
+            make_executor,
+            safe_mode,
+            make_plane,
         )
         self._beginning = Beginning(self._parts, state, keys, clock)
         self._orders = Orders(self._parts, self._beginning, state.path, hostname, clock, rng, make_executor)

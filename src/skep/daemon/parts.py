@@ -17,7 +17,9 @@ from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
+from skep.agent.networking import Plane
 from skep.daemon import words
+from skep.daemon.addresses import given_host
 from skep.daemon.agent_part import AgentPart, TlsLine
 from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
@@ -40,7 +42,8 @@ log = structlog.get_logger()
 
 
 class Parts:
-    """`make_executor` gives a new executor for each membership. Fulfils `role_keeper.Node`."""
+    """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
+    None where nothing does. Fulfils `role_keeper.Node`."""
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Parts:
         rng: random.Random,
         make_executor: Callable[[], Executor],
         safe_mode: bool = False,
+        make_plane: Callable[[str], Plane] | None = None,
     ) -> None:
         self._state = state
         self._keys = keys
@@ -65,6 +69,7 @@ class Parts:
         self._rng = rng
         self._make_executor = make_executor
         self._safe_mode = safe_mode
+        self._make_plane = make_plane
         self.is_locked = False
         self._membership: Membership | None = None
         self.running_manager: ManagerPart | None = None
@@ -72,7 +77,7 @@ class Parts:
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
         self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
-        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm)
+        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm, make_plane)
         self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
         self.error = ""
         self.not_after = 0.0  # of the certificate in use
@@ -165,6 +170,8 @@ class Parts:
             fence=LeadFence(membership.leads, self._lead_followed),
             described=membership.described,
             on_described=self._described,
+            data_addr=given_host(membership.data_path) or given_host(membership.advertise),
+            plane=self._make_plane(membership.node_id) if self._make_plane is not None else None,
             on_data_keys=self.data_keys.told,
         )
         self.data_keys.begin()

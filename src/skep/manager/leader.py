@@ -22,6 +22,7 @@ from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.data_key import DataKeyChange
+from skep.manager.dispatcher.networks import MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
@@ -46,6 +47,7 @@ from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
     DATA_KEYS,
+    MESH,
     SELF_REPORTED,
     Attach,
     Described,
@@ -55,6 +57,7 @@ from skep.rpc.messages import (
     Heartbeat,
     Lead,
     Manage,
+    MeshApplied,
     Register,
     Renew,
 )
@@ -108,6 +111,7 @@ class Leader:
             view, managers, self._states.gone, lead, self._is_removed, self.evictor, self._states.held
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
+        self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -146,7 +150,7 @@ class Leader:
             hub,
             clock,
             new_id,
-            self.reconciler.mark_service,
+            self._service_marked,
             self._service_removed,
             references,
             networks_lock,
@@ -168,6 +172,7 @@ class Leader:
         on(Register, self.certificates.began)
         on(Register, self.tasks.began)
         on(Register, self._registered)
+        on(Register, self.mesh.began)
         on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
         on(Register, self.data_key.began)
         on(HasDataKeys, self.data_key.has, DATA_KEYS)
@@ -180,6 +185,7 @@ class Leader:
         on(Manage, self._asked_to_manage)
         on(Attach, self.attachments.said, ATTACH)
         on(HasAddresses, self.attachments.said, ATTACH)
+        on(MeshApplied, self.mesh.applied, MESH)
 
     @classmethod
     async def start(
@@ -231,6 +237,7 @@ class Leader:
             if costs_lead(error) or isinstance(error, Unavailable):
                 raise
             log.exception("leader.no_ingress")
+        self.mesh.begin()
         self.sessions.start(grace_until)
         self.reconciler.mark_everything()
 
@@ -266,6 +273,7 @@ class Leader:
             await asyncio.gather(*works, *self._asking.values(), return_exceptions=True)
             self.logs.stop()
             self.tasks.stop()
+            self.mesh.stop()
             self.sessions.stop()
 
     @property
@@ -279,6 +287,7 @@ class Leader:
 
     def _publish(self, changed: PerNode) -> None:
         """Tells the nodes what was committed; one that cannot be told is told all of it in a new session."""
+        self.mesh.publish(changed)
         for node_id, tasks in changed.items():
             try:
                 self.tasks.publish({node_id: tasks})
@@ -295,6 +304,7 @@ class Leader:
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
+        self.mesh.node_changed(node_id)
         if state == READY:
             self.logs.node_came(node_id)
         elif not self.logs.may_come(node_id):
@@ -305,7 +315,7 @@ class Leader:
 
     def _registered(self, node_id: str, said: Register) -> None:
         host = self.sessions.remote_host(node_id)
-        self._writer.describe(node_id, said.description, host, said.manager_addr)
+        self._writer.describe(node_id, said.description, host, said.manager_addr, said.data_addr)
 
     def _described(self, node_id: str, said: Described) -> None:
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
@@ -385,6 +395,7 @@ class Leader:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
         self.logs.task_changed(task)
+        self.mesh.reported(task, status)
         if news or self.reconciler.is_updating(task.service_id):
             self.reconciler.mark_slot(task.service_id, slot_key(task))
         if is_terminal(status.state):
@@ -414,20 +425,27 @@ class Leader:
         self._asides.forget(NODE, node_id)
         quarantine.forget_node(self.view, node_id)
         self.sessions.node_removed(node_id)
+        self.mesh.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
         self.logs.node_down(node_id)
+
+    def _service_marked(self, service_id: str) -> None:
+        self.reconciler.mark_service(service_id)
+        self.mesh.service_changed(service_id)
 
     def _service_removed(self, service_id: str) -> None:
         self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
         nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
         nodes |= self.view.half_known  # perhaps it has tasks there, too
+        self.mesh.service_changed(service_id)
         self.tasks.publish_removing(service_id, nodes)
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
 
     def _service_written(self, before: Service | None, service: Service) -> None:
         """The updater changed a service's own record."""
+        self.mesh.service_changed(service.id)
         update = service.update
         attributes = service_changes(before or service, service)
         if len(attributes) > 1:  # more than its name

@@ -36,6 +36,7 @@ class _Said(Struct, frozen=True):
     description: NodeDescription | None = None
     addr: str = ""
     manager_addr: str = ""
+    data_addr: str = ""
 
     def of(self, node: Node) -> Node:
         """Returns the node as it is by its own word."""
@@ -44,6 +45,7 @@ class _Said(Struct, frozen=True):
             description=self.description or node.description,
             addr=node.addr if self.description is None else self.addr,
             manager_addr=self.manager_addr or node.manager_addr,
+            data_addr=self.data_addr or node.data_addr,
         )
 
 
@@ -86,10 +88,18 @@ class NodeWriter:
         self._wake.set()
         return await future
 
-    def describe(self, node_id: str, description: NodeDescription, addr: str, manager_addr: str = "") -> None:
+    def describe(
+        self,
+        node_id: str,
+        description: NodeDescription,
+        addr: str,
+        manager_addr: str = "",
+        data_addr: str = "",
+    ) -> None:
         """What a node says of itself; the latest word is written."""
         known = self._said.get(node_id, _Said())
-        self._say(node_id, _Said(description, addr, manager_addr or known.manager_addr))
+        manager_addr, data_addr = manager_addr or known.manager_addr, data_addr or known.data_addr
+        self._say(node_id, _Said(description, addr, manager_addr, data_addr))
 
     def manages(self, node_id: str, manager_addr: str) -> None:
         """Where a node's manager will be. What else the node said, perhaps a moment ago, is written too."""

@@ -128,6 +128,11 @@ class Cluster(Struct, frozen=True, kw_only=True):
         """Returns it with another data key wanted: who knows the present one is to open nothing more."""
         return replace(self, data_key_wanted=self.data_key_wanted + 1)
 
+    def is_data_path(self, protocol: str, port: int) -> bool:
+        """True for the port that carries networks between nodes: published by the routing mesh, it would
+        lead the tunnels' own packets to a task."""
+        return protocol == "udp" and port == self.data_path_port
+
     def __repr__(self) -> str:
         """Whatever prints a cluster (a log, a trace) shows none of its keys."""
         return f"Cluster(id={self.id!r}, version={self.version})"

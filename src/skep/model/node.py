@@ -60,6 +60,7 @@ class Node(Struct, frozen=True, kw_only=True):
     updated_at: float
     addr: str = ""  # where its last session came from, or what it advertises
     manager_addr: str = ""  # host:port of its manager listener; managers only
+    data_addr: str = ""  # where its tunnels end, if it says
     version: int = 0  # store revision; not stored itself
 
 
@@ -86,11 +87,12 @@ class NodeStatus(Struct, frozen=True):
     engine_is_silent: bool = False  # it has a session, and an engine that does not answer
     is_held: bool = False  # it is not heard of, and would be down if most of the others were heard
     left_out: str = ""  # what could not be kept of the node's description
+    mesh: str = ""  # what the node cannot do for the routing mesh
 
     @property
     def sentence(self) -> str:
         """Returns all there is to say, for people."""
-        return "; ".join(text for text in (self.message, self.left_out) if text)
+        return "; ".join(text for text in (self.message, self.left_out, self.mesh) if text)
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

@@ -20,6 +20,7 @@ from skep.model.bounds import (
     NODE_LABELS_MAX_BYTES,
 )
 from skep.model.container import GenericResource
+from skep.model.mesh import is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
@@ -44,6 +45,7 @@ REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's lo
 DIGEST_MAX_BYTES = 128
 DATA_KEYS_MAX, DATA_KEY_DIGEST_BYTES = 8, 32  # SHA-256 of two keys while the data key is changed, else of one
 TOKEN_MAX_BYTES = 256  # a join token has 85
+FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
@@ -172,7 +174,22 @@ def check_in_use(in_use: list[TaskAddress]) -> None:
                 raise Invalid(f"it says that address {shown(text)} is in use, which is none")
 
 
+def check_applied(said: messages.MeshApplied) -> None:
+    """Checks what a node says that it could not do: users read it."""
+    if len(said.failures) > FAILURES_MAX:
+        raise Invalid(f"it says {len(said.failures)} things of the mesh, {FAILURES_MAX} may be")
+    for text in said.failures:
+        _text("what it says of the mesh", text, FAILURE_MAX_BYTES)
+
+
+def check_data_address(text: str) -> None:
+    """Checks where a node says that its tunnels end; an empty text says nothing of it."""
+    if text and not is_host_address(text):
+        raise Invalid(f"its data path's address {shown(text)} is none of a host")
+
+
 def _check_register(said: messages.Register) -> None:
+    check_data_address(said.data_addr)
     check_description(said.description)
     check_manager_address(said.manager_addr)
     _check_features(said.features)
@@ -283,5 +300,6 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.HasDataKeys: _check_data_keys,
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
+    messages.MeshApplied: check_applied,
     messages.HasAddresses: lambda said: check_in_use(said.in_use),
 }

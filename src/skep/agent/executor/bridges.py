@@ -24,14 +24,17 @@ from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
 from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
+from skep.network.netlink import make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import SkepError
+from skep.runtime.works import in_thread
 
 log = structlog.get_logger()
 
 LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
 MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
+BRIDGE_OPTION = "com.docker.network.bridge.name"
 _SINGLE = "single containers"  # who holds a bridge, beside tasks
 LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
@@ -145,6 +148,11 @@ class Bridges:
         lock = self._locks.setdefault(network.id, asyncio.Lock())
         async with lock:
             copies = await self.listed(network.id)
+            if copies and not _is_on_its_bridge(copies[0], network):
+                # An earlier skep had it made: it goes as soon as nobody is on it, and until then the mesh
+                # says what is to be done (`network.desired`).
+                await self._remove_copy(copies[0])
+                copies = await self.listed(network.id)
             if not copies:
                 await self._create(network, gateway)
                 copies = await self.listed(network.id)
@@ -157,6 +165,9 @@ class Bridges:
             clash = clash_with_host(network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
+        if network.bridge:
+            with contextlib.suppress(SkepError):  # without the right to, it is the engine's to make
+                await in_thread(make_bridge, network.bridge, int(MTU))
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))
@@ -242,6 +253,11 @@ def endpoint_on(copy: Json, inspected: Json | None) -> Json:
     return networks.get(copy["Name"]) or {}
 
 
+def _is_on_its_bridge(copy: Json, network: TaskNetwork) -> bool:
+    """True where the engine's network uses the bridge that it is to use, or may have any."""
+    return not network.bridge or (copy.get("Options") or {}).get(BRIDGE_OPTION) == network.bridge
+
+
 def _is_nodes_own(network: TaskNetwork) -> bool:
     """True for what every engine has anyway."""
     return network.driver in ("host", "bridge") and not network.config_from
@@ -254,6 +270,8 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
         body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
         return body
     options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
+    if network.bridge:  # the mesh's: made by whoever needs it first, and looked after by `agent.networking`
+        options[BRIDGE_OPTION] = network.bridge
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
     pool = {"Subnet": subnet, "Gateway": gateway.partition("/")[0]}
     ipam = {"Driver": "default", "Config": [pool]}

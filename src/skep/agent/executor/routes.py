@@ -34,7 +34,8 @@ def is_bridge(card: str) -> bool:
 def clash_with_host(subnet: str, routes: Path = ROUTES, is_bridge: Callable[[str], bool] = is_bridge) -> str:
     """Returns whose subnet overlaps with this one; an empty text where nobody's does.
 
-    Bridges do not count: they are engines' own, which look after them.
+    Bridges do not count, for they are engines' own, which look after them; but for those by which this
+    machine reaches the world.
     """
     wanted = ipaddress.ip_network(subnet, strict=False)
     if wanted.version != 4:
@@ -43,9 +44,10 @@ def clash_with_host(subnet: str, routes: Path = ROUTES, is_bridge: Callable[[str
         lines = routes.read_text().splitlines()[1:]
     except OSError:
         return ""
-    for line in lines:
-        card, destination, _, _, _, _, _, mask = line.split()[:8]
-        if int(mask, 16) == 0 or is_bridge(card):
+    found = [(line.split()[0], line.split()[1], line.split()[7]) for line in lines]
+    uplinks = {card for card, _, mask in found if int(mask, 16) == 0}
+    for card, destination, mask in found:
+        if int(mask, 16) == 0 or (card not in uplinks and is_bridge(card)):
             continue
         route = ipaddress.IPv4Network((_address(destination), _address(mask)))
         if route.overlaps(wanted):

@@ -20,6 +20,10 @@ from skep.store.view import View
 AUTOMATIC_FIRST, AUTOMATIC_LAST = 30000, 32767  # Docker's own range
 NO_PORT = f"no automatic port is left: all of {AUTOMATIC_FIRST} to {AUTOMATIC_LAST} are published"
 _IN_USE = "rpc error: code = InvalidArgument desc = port '{}' is already in use by service '{}' ({}) as {}"
+_DATA_PATH = (
+    "rpc error: code = InvalidArgument desc = port '{}/udp' is the swarm's own data path (docker swarm init"
+    " --data-path-port): the routing mesh cannot publish it"
+)
 _NO_MESH = (
     "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is"
     " present"
@@ -43,8 +47,16 @@ def decide_what_can_be(view: View, service: Service) -> Endpoint | None:
 
 
 def _check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
-    """Errors: `Invalid`: a port that is published already, in a mode that excludes this one."""
+    """Errors: `Invalid`: a port that is published already, in a mode that excludes this one, or that the
+    tunnels between nodes have."""
+    cluster = view.cluster
     for port in _ports_of(spec):
+        if (
+            port.publish_mode == "ingress"
+            and cluster
+            and cluster.is_data_path(port.protocol, port.published_port)
+        ):
+            raise Invalid(_DATA_PATH.format(port.published_port))
         holder = _other_holder(view, service_id, port)
         if holder is not None:
             name, holder_id, mode = holder
@@ -133,7 +145,9 @@ def _kept(port: PortConfig, kept: dict[tuple[str, str, int], list[int]], own: se
 def _free(view: View, protocol: str, own: set[PortKey]) -> Iterator[int]:
     """Yields the ports of the range that nobody publishes when they are asked for."""
     for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
-        if (protocol, number) not in view.claims.ports and (protocol, number) not in own:
+        if (protocol, number) in view.claims.ports or (protocol, number) in own:
+            continue
+        if view.cluster is None or not view.cluster.is_data_path(protocol, number):
             yield number
 
 

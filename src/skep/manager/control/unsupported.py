@@ -15,7 +15,6 @@ _ONE_HOST = "containers on an overlay network reach those of the same host only,
 NOT_ACTED_ON = {
     "TaskTemplate.Networks": _ONE_HOST,
     "Networks": _ONE_HOST,
-    "EndpointSpec.Ports[ingress]": "there is no routing mesh yet: nobody listens on this port; use mode=host",
     "EndpointSpec.Mode[dnsrr]": "names are resolved on the task's own host only",
     "TaskTemplate.Resources.Reservations.GenericResources": "only a number of a kind has an effect:"
     " with names or a negative number the tasks wait for ever",
@@ -30,8 +29,6 @@ def warnings_for(spec: ServiceSpec) -> list[str]:
     present = {
         "TaskTemplate.Networks": any(each.target not in _NODES_OWN for each in task.networks),
         "Networks": any(each.target not in _NODES_OWN for each in spec.networks),
-        "EndpointSpec.Ports[ingress]": endpoint is not None
-        and any(p.publish_mode in ("", "ingress") for p in endpoint.ports),
         "EndpointSpec.Mode[dnsrr]": endpoint is not None and endpoint.mode == "dnsrr",
         "TaskTemplate.Resources.Reservations.GenericResources": task.resources is not None
         and task.resources.reservations is not None

@@ -265,6 +265,11 @@ def _endpoint(endpoint: EndpointSpec) -> None:
             raise Invalid(f"invalid EndpointSpec: publish mode '{mode}' (ingress or host)")
         if port.protocol not in ("", "tcp", "udp", "sctp"):
             raise Invalid(f"invalid EndpointSpec: protocol '{port.protocol}' (tcp, udp or sctp)")
+        if port.protocol == "sctp" and mode == "ingress":
+            raise _invalid(
+                f"EndpointSpec: port {port.target_port}/sctp cannot be published by the routing mesh, which"
+                " has tcp and udp: use mode=host"
+            )
         if endpoint.mode == "dnsrr" and mode == "ingress":
             raise _invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
         if port.published_port:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from skep.model.cluster import TaskDefaults
+from skep.model.mesh import bridge_name
 from skep.model.network import Network
 from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.states import is_terminal
@@ -14,6 +15,8 @@ from skep.model.task import Task
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork, encode
 from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
+
+from .mesh import vni_of
 
 AHEAD_MAX_BYTES = FRAME_MAX_BYTES // 2  # of templates in one frame; the largest has 2 MB, as the API takes it
 PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are still in use
@@ -196,6 +199,7 @@ def task_network(network: Network, aliases: list[str], driver_opts: dict[str, st
         driver_opts=driver_opts,
         options=spec.options,
         config_from=spec.config_from.network if spec.config_from is not None else "",
+        bridge=bridge_name(vni_of(network)) if spec.ingress and vni_of(network) else "",
     )
 
 

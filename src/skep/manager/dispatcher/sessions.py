@@ -175,6 +175,13 @@ class Sessions:
         for session in self._sessions.values():
             session.connection.send(frame)
 
+    def broadcast_frame(self, frame: bytes, feature: str) -> int:
+        """Sends it to every node that is there and understands it. Returns how many they are."""
+        found = [each for each in self._sessions.values() if feature in each.features]
+        for session in found:
+            session.connection.send(frame)
+        return len(found)
+
     def refuse(self, node_id: str, error: Exception) -> None:
         """What the node said cannot be taken: its session ends with the reason."""
         session = self._sessions.get(node_id)

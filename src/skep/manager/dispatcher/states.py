@@ -85,6 +85,15 @@ class NodeStates:
                 log.warning("node.description_trimmed", node_id=node_id, left_out=what)
             self._view.put_node_status(node_id, replace(known, left_out=what))
 
+    def mesh_failed(self, node_id: str, failures: list[str]) -> None:
+        """The node has said what it cannot do for the routing mesh; nothing, where it can all. Its message
+        says so until it says otherwise; the log does once."""
+        known, what = self._view.node_state(node_id), "; ".join(failures)
+        if node_id in self._view.nodes and known.mesh != what:
+            if what:
+                log.warning("node.mesh_failed", node_id=node_id, failures=what)
+            self._view.put_node_status(node_id, replace(known, mesh=what))
+
     def gone(self, node_id: str) -> None:
         """Nothing was heard of the node for too long."""
         self._in_doubt.discard(node_id)
@@ -97,6 +106,6 @@ class NodeStates:
 
     def _put(self, node_id: str, status: NodeStatus) -> None:
         before = self._view.node_state(node_id)
-        self._view.put_node_status(node_id, replace(status, left_out=before.left_out))
+        self._view.put_node_status(node_id, replace(status, left_out=before.left_out, mesh=before.mesh))
         if before.state != status.state:
             self._changed(node_id, before.state)

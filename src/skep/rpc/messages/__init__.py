@@ -22,6 +22,8 @@
               <------------------------------ Attached | NotAttached
               <------------------------------ SayAddresses: which of them are in use?
     HasAddresses ---------------------------> where that changed, and where it was asked
+              <------------------------------ MeshTold(complete=True), then what changes: published ports
+    MeshApplied  ---------------------------> what of that the node cannot do, as it changes
               <------------------------------ ReadLogs: the node brings them over a connection of their own
                                               (`rpc.log_streams`)
 
@@ -38,6 +40,7 @@ from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses
 from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
+from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
 from skep.rpc.messages.session import (
     NOT_LEADER,
     REFUSED,
@@ -61,6 +64,7 @@ __all__ = [
     "DATA_KEYS",
     "FEATURES",
     "LOGS",
+    "MESH",
     "NOT_LEADER",
     "REFUSED",
     "REMOVED",
@@ -84,6 +88,8 @@ __all__ = [
     "Lead",
     "Manage",
     "Managing",
+    "MeshApplied",
+    "MeshTold",
     "NotAttached",
     "NotNow",
     "ReadLogs",
@@ -115,6 +121,7 @@ FromAgent = (
     | HasDataKeys
     | Attach
     | HasAddresses
+    | MeshApplied
 )
 FromManager = (
     Registered
@@ -130,10 +137,11 @@ FromManager = (
     | Attached
     | NotAttached
     | SayAddresses
+    | MeshTold
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, DATA_KEYS)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -17,7 +17,7 @@ from skep.rpc.messages.session import Lead
 
 class TaskNetwork(Struct, frozen=True, array_like=True):
     """A network that a service's tasks are on. `subnet` is an overlay's first one; `aliases` are names that
-    the tasks have there."""
+    the tasks have there; `bridge` is the one that the network is to have on every node, if it must."""
 
     id: str
     name: str
@@ -29,6 +29,7 @@ class TaskNetwork(Struct, frozen=True, array_like=True):
     driver_opts: dict[str, str] = {}
     options: dict[str, str] = {}
     config_from: str = ""
+    bridge: str = ""
 
 
 class ServiceTemplate(Struct, frozen=True, array_like=True):

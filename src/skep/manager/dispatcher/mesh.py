@@ -1,0 +1,113 @@
+"""The routing mesh as the view has it: which ports there are, and which tasks take connections. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from skep.model.mesh import (
+    ENDPOINTS_MAX,
+    PROTOCOLS,
+    MeshEndpoint,
+    MeshNetwork,
+    MeshPort,
+    MeshService,
+)
+from skep.model.network import VXLAN_OPTION, Network, ingress_of
+from skep.model.node import DOWN
+from skep.model.states import RUNNING, is_terminal
+from skep.model.task import Task, TaskStatus
+from skep.store.view import View
+
+DATA_PORT = 4789  # Docker's own, where the swarm's record says nothing
+
+
+def mesh_network(view: View) -> MeshNetwork | None:
+    """Returns the network that the mesh is on; None where users removed it."""
+    network = ingress_of(view.networks.values())
+    vni = vni_of(network) if network is not None else 0
+    if network is None or not vni:
+        return None
+    port = view.cluster.data_path_port if view.cluster is not None else DATA_PORT
+    return MeshNetwork(network.id, network.pools[0].subnet, vni, port)
+
+
+def vni_of(network: Network) -> int:
+    """Returns the number of a network on the wire; 0: it has none, or is not of IPv4."""
+    text = network.options.get(VXLAN_OPTION, "").partition(",")[0]
+    return int(text) if text.isdigit() and network.pools and ":" not in network.pools[0].subnet else 0
+
+
+def is_published(view: View, service_id: str) -> bool:
+    """True where the mesh has ports of the service."""
+    return bool(_ports(view, service_id))
+
+
+def mesh_service(
+    view: View, service_id: str, network_id: str, deaf: Collection[str] = ()
+) -> MeshService | None:
+    """Returns what nodes are told of a service: all of it that matters. None: nothing of it does. Nodes that
+    are `deaf` know no mesh: nothing leads to their tasks. Cost: the tasks of the service."""
+    service, removed = view.services.get(service_id), view.removed.get(service_id)
+    ports = _ports(view, service_id)
+    found = tuple(_endpoints(view, service_id, network_id, deaf))
+    if not ports and not found:
+        return None
+    name = service.spec.name if service is not None else removed.name if removed is not None else ""
+    versions = {task.spec_version for task in view.tasks_of_service(service_id) if task.result is None}
+    is_alone = all(len(view.demand(service_id, version).networks) <= 1 for version in versions)
+    return MeshService(service_id, name, ports, _spread(found), is_alone)
+
+
+def node_address(view: View, node_id: str) -> str:
+    """Returns where a node's tunnels end; an empty text where it has not said and was not seen."""
+    node = view.nodes.get(node_id)
+    return (node.data_addr or node.addr) if node is not None else ""
+
+
+def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
+    service, cluster = view.services.get(service_id), view.cluster
+    if service is None or service.endpoint is None:
+        return ()
+    return tuple(
+        MeshPort(port.protocol, port.published_port, port.target_port)
+        for port in service.endpoint.ports
+        if port.publish_mode == "ingress"
+        and port.protocol in PROTOCOLS
+        and port.published_port
+        # An earlier skep's service may have it.
+        and not (cluster is not None and cluster.is_data_path(port.protocol, port.published_port))
+    )
+
+
+def _endpoints(view: View, service_id: str, network_id: str, deaf: Collection[str]) -> Iterator[MeshEndpoint]:
+    """Yields the tasks that have not ended. Those that do not run yet are told of, too: their nodes must know
+    the ways back when the first connection comes."""
+    for task in view.tasks_of_service(service_id):
+        status = view.status_of(task)
+        if status is not None and is_terminal(status.state):
+            continue
+        if task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN:
+            continue
+        if task.node_id in deaf:
+            continue
+        takes_new = view.desired_of(task) <= RUNNING and _runs(view, task, status)
+        for given in task.addresses:
+            if given.network_id == network_id:
+                yield MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new)
+
+
+def _runs(view: View, task: Task, status: TaskStatus | None) -> bool:
+    if status is None:
+        # A new leader has not heard of it yet: it ran before, as far as anybody knows, and is not to be
+        # missing for the moment in which its node comes.
+        return task.updated_at < view.led_since
+    return status.state == RUNNING
+
+
+def _spread(found: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:
+    """Returns at most as many as may be told: evenly over all of them, the same each time."""
+    if len(found) <= ENDPOINTS_MAX:
+        return found
+    serving = [each for each in found if each.takes_new] or found
+    count = min(len(serving), ENDPOINTS_MAX)
+    return tuple(serving[n * len(serving) // count] for n in range(count))

@@ -1,0 +1,277 @@
+"""The routing mesh to the nodes, as it changes: every node hears of every published service, as a whole.
+
+In: what was committed and reported, for services that publish ports; nothing happens for others. Out: frames,
+made once for all nodes. What changes within a moment is told together; the longer, the larger it is. A task
+that is to end is told of at once, before its own node is told to end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from skep.model.mesh import MeshNetwork, MeshService
+from skep.model.states import RUNNING
+from skep.model.task import Task, TaskStatus
+from skep.rpc import messages
+from skep.rpc.messages import MESH, MeshTold
+from skep.store.view import View
+
+from .mesh import is_published, mesh_network, mesh_service, node_address
+from .mesh_frames import parts
+from .sessions import Sessions
+
+log = structlog.get_logger()
+
+BATCH_S = 0.05  # as statuses: a burst of starts is one message, nobody sees the delay
+# What all nodes are told may take a tenth of a fast line: a service of 3,000 tasks is 120 kB for each node.
+BYTES_PER_S = 20 << 20
+# A service whose tasks come and go costs as many as it has, each time: so much of the manager's time at most.
+# Who is about to end is told a second later, and all nodes have to hear of it before.
+SHARE, PAUSE_MAX_S = 0.2, 0.4
+AGAIN_S = 5.0  # before what could not be told, for an error of ours, is told again
+
+Failed = Callable[[str, list[str]], None]  # (node id, what is not so there)
+
+
+class MeshDispatcher:
+    """`failed` hears what nodes could not do."""
+
+    def __init__(self, view: View, sessions: Sessions, failed: Failed) -> None:
+        self._view = view
+        self._sessions = sessions
+        self._failed = failed
+        self._network: MeshNetwork | None = None
+        self._services: dict[str, MeshService] = {}  # as they were told last
+        self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
+        self._addresses: dict[str, str] = {}  # where nodes' tunnels end, by their latest word
+        self._informed: set[str] = set()  # nodes that know all others
+        self._moved: set[str] = set()  # nodes of which those do not know yet where they are
+        self._gone: set[str] = set()
+        self._dirty: set[str] = set()
+        self._untold: set[str] = set()  # services that are others since they were told last
+        self._untold_network: MeshNetwork | None = None
+        self._came: set[str] = set()  # nodes that have tasks in the mesh since then
+        self._listeners: set[str] = set()
+        self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
+        self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0  # loop time: what was told last is on its way by then
+        sessions.on_end(self._ended)
+
+    def begin(self) -> None:
+        """A leader has read everything: what it tells to the first node is all."""
+        self._dirty.update(
+            each for each in (*self._view.services, *self._view.removed) if self._concerns(each)
+        )
+        self._flush()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # What has changed
+
+    def began(self, node_id: str, said: messages.Register) -> None:
+        """A session has begun: the node is told all."""
+        self._failed(node_id, [])  # else it says so again
+        address = said.data_addr or self._sessions.remote_host(node_id)
+        if self._addresses.get(node_id) != address:
+            self._addresses[node_id] = address
+            self._moved.add(node_id)
+            if self._services:
+                self._later()
+        self._hear_whether(node_id, is_deaf=not self._sessions.understands(node_id, MESH))
+        if node_id in self._deaf:
+            return
+        if not self._listeners:
+            self._settle_all()
+        self._listeners.add(node_id)
+        known = {*self._hosts, node_id} if self._services else {node_id}
+        nodes, services = self._located(known), list(self._services.values())
+        # Where not all can be read from the store, what the node has besides is not to go.
+        is_whole = not self._view.quarantine
+        for told in parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead)):
+            self._sessions.send(node_id, told)
+        if node_id in self._hosts:
+            self._inform(node_id)
+
+    def _hear_whether(self, node_id: str, is_deaf: bool) -> None:
+        """Connections go to a node's tasks once it knows the mesh; to those of one that is not heard yet, as
+        before."""
+        if is_deaf != (node_id in self._deaf):
+            self._deaf ^= {node_id}
+            self.node_changed(node_id)
+
+    def _ended(self, node_id: str) -> None:
+        self._informed.discard(node_id)
+        self._listeners.discard(node_id)
+
+    def applied(self, node_id: str, said: messages.MeshApplied) -> None:
+        self._failed(node_id, said.failures)
+
+    def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
+        """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped). They are
+        told of their tasks whatever happens here."""
+        try:
+            self._publish(changed)
+        except Exception:
+            log.exception("mesh.publish_failed")
+
+    def _publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
+        is_urgent = False
+        for put, dropped in changed.values():
+            for task in (*put, *dropped):
+                if task.addresses and self._concerns(task.service_id):
+                    self._dirty.add(task.service_id)
+                    is_urgent = is_urgent or task.desired_state > RUNNING
+        self._tell(is_urgent)
+
+    def reported(self, task: Task, status: TaskStatus) -> None:
+        """What is seen of a task has changed."""
+        if status.state >= RUNNING and task.addresses and self._concerns(task.service_id):
+            self._dirty.add(task.service_id)
+            self._later()
+
+    def service_changed(self, service_id: str) -> None:
+        """A service was made, changed or removed."""
+        if self._concerns(service_id):
+            self._dirty.add(service_id)
+            self._tell(service_id in self._view.removed)
+
+    def node_changed(self, node_id: str) -> None:
+        """A node came, or is down."""
+        found = [each for each in self._view.buckets.get(node_id, ()) if self._concerns(each)]
+        if found:
+            self._dirty.update(found)
+            self._later()
+
+    def node_removed(self, node_id: str) -> None:
+        self._deaf.discard(node_id)
+        if self._addresses.pop(node_id, None) is not None and self._services:
+            self._gone.add(node_id)
+            self._later()
+        self.node_changed(node_id)
+
+    # Telling
+
+    def _concerns(self, service_id: str) -> bool:
+        return service_id in self._services or is_published(self._view, service_id)
+
+    def _tell(self, is_urgent: bool) -> None:
+        """Tells at once that tasks are to end: their own nodes are told next."""
+        if is_urgent and self._dirty and asyncio.get_running_loop().time() >= self._not_before:
+            self._flush()
+        elif self._dirty:
+            self._later()
+
+    def _later(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(BATCH_S, self._not_before - loop.time()), self._flush)
+
+    def _flush(self) -> None:
+        self.stop()
+        if not self._listeners:
+            return  # it costs nothing before somebody wants to know
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        try:
+            self._tell_news()
+            pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
+            self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
+        except Exception:
+            log.exception("mesh.not_told")
+            self._not_before = loop.time() + AGAIN_S
+            self._later()
+
+    def _settle_all(self) -> None:
+        """Takes all that has changed as it is now."""
+        dirty, self._dirty = self._dirty, set()
+        network = mesh_network(self._view)
+        if network != self._network:
+            self._network = self._untold_network = network
+            dirty.update(self._services)
+        before = set(self._hosts)
+        self._untold.update(each for each in sorted(dirty) if self._is_news(each))
+        self._came |= set(self._hosts) - before
+        if not self._listeners:
+            self._forget_untold()
+
+    def _forget_untold(self) -> None:
+        """What is told from now on is what changes from now on."""
+        self._untold, self._untold_network = set(), None
+        self._came, self._moved, self._gone = set(), set(), set()
+
+    def _tell_news(self) -> None:
+        self._settle_all()
+        told = MeshTold(
+            network=self._untold_network,
+            nodes=self._located(self._came | (self._moved & set(self._hosts))),
+            gone_nodes=sorted(self._gone),
+            services=[self._services[each] for each in sorted(self._untold) if each in self._services],
+            gone_services=[each for each in sorted(self._untold) if each not in self._services],
+            lead=self._lead,
+        )
+        if told != MeshTold(lead=self._lead):
+            for part in parts(told):
+                self._broadcast(part)
+        if self._moved:
+            self._tell_informed(MeshTold(nodes=self._located(self._moved), lead=self._lead))
+        came = sorted(self._came)
+        self._forget_untold()
+        for node_id in came:
+            self._inform(node_id)
+
+    def _is_news(self, service_id: str) -> bool:
+        """Takes a service as it is now. One that cannot be understood costs nobody else his."""
+        try:
+            return self._settle(service_id)
+        except Exception:
+            log.exception("mesh.service_failed", service_id=service_id)
+            return False
+
+    def _settle(self, service_id: str) -> bool:
+        before = self._services.get(service_id)
+        now = None
+        if self._network is not None:
+            now = mesh_service(self._view, service_id, self._network.id, self._deaf)
+        if now == before:
+            return False
+        if now is None:
+            del self._services[service_id]
+        else:
+            self._services[service_id] = now
+        self._hosts.subtract(each.node_id for each in (before.endpoints if before is not None else ()))
+        self._hosts.update(each.node_id for each in (now.endpoints if now is not None else ()))
+        self._hosts = +self._hosts  # without those that have none any more
+        return True
+
+    def _inform(self, node_id: str) -> None:
+        """Tells a node that has tasks in the mesh where all others are: connections may come by any."""
+        if node_id in self._informed or not self._sessions.understands(node_id, MESH):
+            return
+        self._informed.add(node_id)
+        self._sessions.send(node_id, MeshTold(nodes=self._located(self._view.nodes), lead=self._lead))
+
+    def _tell_informed(self, told: MeshTold) -> None:
+        frame = messages.encode(told)
+        for node_id in self._informed:
+            self._sessions.send_frame(node_id, frame)
+
+    def _broadcast(self, told: MeshTold) -> None:
+        frame = messages.encode(told)
+        count = self._sessions.broadcast_frame(frame, MESH)
+        now = asyncio.get_running_loop().time()
+        self._not_before = max(self._not_before, now) + count * len(frame) / BYTES_PER_S
+
+    def _located(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
+        found = ((each, self._addresses.get(each) or node_address(self._view, each)) for each in node_ids)
+        return sorted((node_id, address) for node_id, address in found if address)
+
+    @property
+    def _lead(self) -> messages.Lead | None:
+        return self._sessions.lead

@@ -1,0 +1,105 @@
+"""The routing mesh as a node is told of it: which nodes there are, which ports, and who answers them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+BRIDGE_PREFIX, TUNNEL_PREFIX = (
+    "skb",
+    "skv",
+)  # of devices' names: with a VNI of 24 bits they are no longer than may be
+TCP, UDP = "tcp", "udp"
+PROTOCOLS = (TCP, UDP)  # SCTP's checksums and many addresses per end are no matter of one rule
+# Of one service's tasks, so many are told: the message has 100 kB, a node's rule 3,000 entries. Which ones is
+# spread evenly; that each node gets some of its own is what is to come for more.
+ENDPOINTS_MAX = 3000
+
+IP_MAX_BYTES = 45  # an IPv6 address that ends in an IPv4 one, written in full
+
+
+def is_host_address(text: str) -> bool:
+    """True for an IP address that can be one host's, as any other host writes it: without a scope."""
+    if len(text) > IP_MAX_BYTES or "%" in text:
+        return False
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    is_nowhere = address.is_unspecified or (address.version == 4 and address.packed[0] == 0)
+    return not (is_nowhere or address.is_multicast or text == "255.255.255.255")
+
+
+def bridge_name(vni: int) -> str:
+    """Returns the name of a network's bridge on each node."""
+    return f"{BRIDGE_PREFIX}{vni}"
+
+
+def tunnel_name(vni: int) -> str:
+    """Returns the name of a network's tunnel on each node."""
+    return f"{TUNNEL_PREFIX}{vni}"
+
+
+class MeshNetwork(Struct, frozen=True, array_like=True):
+    """The mesh's own network: its subnet, its number on the wire, and the UDP port of the tunnels."""
+
+    id: str
+    subnet: str
+    vni: int
+    data_port: int
+
+
+class MeshPort(Struct, frozen=True, array_like=True):
+    protocol: str
+    published: int
+    target: int
+
+
+class MeshEndpoint(Struct, frozen=True, array_like=True):
+    """A task's address on the mesh's network, without a prefix length. One that takes no new connections is
+    about to end, or has not begun to serve: those that it has go on."""
+
+    address: str
+    node_id: str
+    takes_new: bool = True
+
+
+class MeshService(Struct, frozen=True, array_like=True):
+    """`is_alone`: its tasks are on the mesh's network only, so that all they send leaves by it."""
+
+    id: str
+    name: str
+    ports: tuple[MeshPort, ...]
+    endpoints: tuple[MeshEndpoint, ...] = ()
+    is_alone: bool = True
+
+
+class Mesh(Struct, frozen=True):
+    """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
+    hosts of managers that it knows: their addresses, or names."""
+
+    network: MeshNetwork | None = None
+    nodes: dict[str, str] = {}
+    services: dict[str, MeshService] = {}
+    managers: tuple[str, ...] = ()
+
+    def told(
+        self,
+        network: MeshNetwork | None,
+        nodes: Iterable[tuple[str, str]],
+        gone_nodes: Iterable[str],
+        services: Iterable[MeshService],
+        gone_services: Iterable[str],
+    ) -> Mesh:
+        """Returns the mesh with what has changed; no network: as before."""
+        all_nodes, all_services = dict(self.nodes), dict(self.services)
+        all_nodes.update(nodes)
+        all_services.update((service.id, service) for service in services)
+        for node_id in gone_nodes:
+            all_nodes.pop(node_id, None)
+        for service_id in gone_services:
+            all_services.pop(service_id, None)
+        return replace(self, network=network or self.network, nodes=all_nodes, services=all_services)

@@ -1,0 +1,93 @@
+"""Whether the mesh's subnet is somebody else's here already: this host would lose its way to him. Pure.
+
+As Docker holds subnets against routes and nameservers, with what a swarm needs beside: its managers. What is
+the mesh's own is none of it, whatever of it there is, so that what is decided here does not change by what is
+done about it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from skep.model.mesh import BRIDGE_PREFIX, Mesh, MeshNetwork
+from skep.network.host import Host, Route
+
+# Of a default route, and of the two halves that VPNs put before one: all of the world is no one's.
+_WORLD_BITS = 1
+# By their names: what is known of routes may be older by a moment than what is known of bridges.
+_OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
+_ENGINES = re.compile("br-[0-9a-f]{12}")  # what an engine calls the bridges of its networks
+
+REMEDY = (
+    "Give the mesh another one: docker network rm ingress, then docker network create --ingress --driver"
+    " overlay --subnet …; or begin a swarm with docker swarm init --default-addr-pool"
+)
+
+
+def clash(mesh: Mesh, network: MeshNetwork, own: str, host: Host) -> str:
+    """Returns why this host cannot have the mesh's subnet, for people; empty where it can."""
+    subnet = ipaddress.IPv4Network(network.subnet)
+    found = (*_of_routes(subnet, host), *_of_addresses(subnet, host), *_of_peers(subnet, mesh, own, host))
+    if not found:
+        return ""
+    return f"the routing mesh is not here, as its network {subnet} would take away {found[0]}. {REMEDY}"
+
+
+def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
+    for route in sorted(host.routes, key=lambda each: (each.destination, each.devices)):
+        if _is_spared(route, subnet, host):
+            continue
+        to = ipaddress.IPv4Network(route.destination)
+        by = ", ".join(route.devices) or "no device"
+        if to.prefixlen > _WORLD_BITS and to.overlaps(subnet):
+            yield f"this host's route to {to} by {by}"
+        for gateway in route.gateways:
+            if _is_in(gateway, subnet):
+                yield f"the gateway {gateway} of this host's route to {to} by {by}"
+
+
+def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
+    """True for the mesh's own, and for the network that an earlier skep had an engine make for it."""
+    is_all_of_it = route.destination == str(subnet)
+    return bool(route.devices) and all(
+        _OURS.fullmatch(device) or (is_all_of_it and _is_engines(device, host)) for device in route.devices
+    )
+
+
+def _of_addresses(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
+    for address, device in sorted(host.devices.items()):
+        is_spared = _OURS.fullmatch(device) or _is_engines(device, host)
+        if not is_spared and _is_in(address, subnet):
+            yield f"this host's address {address} of device {device}"
+
+
+def _of_peers(subnet: ipaddress.IPv4Network, mesh: Mesh, own: str, host: Host) -> Iterable[str]:
+    """Yields whom this host needs and may have by a default route only."""
+    whose = [("this node's own address", own)]
+    whose += [("its nameserver", each) for each in sorted(host.nameservers)]
+    whose += [("the way to the manager", each) for each in mesh.managers]
+    for what, text in whose:
+        if _is_in(text, subnet):
+            yield f"{what} {text}"
+
+
+def nodes_inside(mesh: Mesh, own: str) -> dict[str, str]:
+    """Returns those of the other nodes that say an address of the mesh's own network, each with it. It is a
+    task's or nobody's: what is for that task must not go to them."""
+    if mesh.network is None:
+        return {}
+    subnet = ipaddress.IPv4Network(mesh.network.subnet)
+    return {node: each for node, each in mesh.nodes.items() if each != own and _is_in(each, subnet)}
+
+
+def _is_engines(device: str, host: Host) -> bool:
+    return device not in host.uplinks and bool(_ENGINES.fullmatch(device))
+
+
+def _is_in(text: str, subnet: ipaddress.IPv4Network) -> bool:
+    try:
+        return ipaddress.IPv4Address(text) in subnet
+    except ValueError:
+        return False  # none, a name, or of IPv6

@@ -1,0 +1,110 @@
+"""Objects that should be, less those that are: what is to be done, in an order in which it can be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from skep.network.objects import (
+    Accept,
+    Bridge,
+    Chain,
+    Forward,
+    Gateway,
+    Hairpin,
+    Neighbour,
+    Object,
+    Port,
+    PortForward,
+    PortJump,
+    ReturnRoute,
+    ReturnRule,
+    SubnetRoute,
+    Sysctl,
+    Table,
+    Tunnel,
+)
+
+# What comes first is what the others stand on; away, they go the other way round. Rules are last: no packet
+# is sent where there is no way yet.
+ORDER: tuple[type[Object], ...] = (
+    Bridge,
+    Tunnel,
+    Port,
+    Gateway,
+    Hairpin,
+    Sysctl,
+    SubnetRoute,
+    PortForward,
+    Forward,
+    Neighbour,
+    ReturnRoute,
+    ReturnRule,
+    Accept,
+    Table,
+    Chain,
+    PortJump,
+)
+_STAYS = Sysctl | Hairpin | Port | Gateway  # they go with what they are of
+_RANK = {kind: rank for rank, kind in enumerate(ORDER)}
+
+
+class Changes(Struct, frozen=True):
+    """`drops` are found objects that go, `puts` wanted ones that are missing or were found otherwise. First
+    the `drops`, then the `puts`."""
+
+    drops: tuple[Object, ...] = ()
+    puts: tuple[Object, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.drops or self.puts)
+
+
+def diff(wanted: Iterable[Object], found: Iterable[Object]) -> Changes:
+    """Returns what makes the found objects the wanted ones. A bridge that containers are on stays."""
+    want = {(type(each), each.key): each for each in wanted}
+    have = {(type(each), each.key): each for each in found}
+    gone = [each for key, each in have.items() if key not in want]
+    held = {(Bridge, each.bridge) for each in have.values() if isinstance(each, Port)}
+    drops: list[Object] = [
+        each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
+    ]
+    made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
+    puts = [
+        each
+        for key, each in want.items()
+        if key not in have or not is_same(each, have[key]) or _device(each) in made
+    ]
+    # A jump has its chain as its value, and a map takes no second value for a key.
+    drops += [
+        have[type(each), each.key]
+        for each in puts
+        if isinstance(each, PortJump) and (PortJump, each.key) in have
+    ]
+    drops.sort(key=lambda each: -_RANK[type(each)])
+    puts.sort(key=lambda each: _RANK[type(each)])
+    return Changes(tuple(drops), tuple(puts))
+
+
+def _device(each: Object) -> str:
+    """Returns the device that an object is lost with when it is made anew, or has another MAC address."""
+    if isinstance(each, Neighbour):
+        return each.bridge
+    return each.tunnel if isinstance(each, Forward | PortForward) else ""
+
+
+def is_same(wanted: Object, found: Object) -> bool:
+    """True where the found object is as it is wanted."""
+    if isinstance(wanted, Chain) and isinstance(found, Chain):
+        return (wanted.hook, wanted.stamps) == (found.hook, found.stamps)
+    return wanted == found
+
+
+def after(found: Iterable[Object], changes: Changes) -> frozenset[Object]:
+    """Returns the objects that there are once the changes are carried out."""
+    have = {(type(each), each.key): each for each in found}
+    for each in changes.drops:
+        have.pop((type(each), each.key), None)
+    have.update(((type(each), each.key), each) for each in changes.puts)
+    return frozenset(have.values())

@@ -1,0 +1,48 @@
+"""What a node's kernel says of it, as far as the mesh must know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from skep.network.objects import Gateway, Port
+
+
+class Route(Struct, frozen=True):
+    """A route of the host's main table. `devices` and `gateways` are none, one, or those of several ways."""
+
+    destination: str
+    devices: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+
+
+class Host(Struct, frozen=True):
+    """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
+    bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
+    before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
+    accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
+    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded,
+    `nameservers` whom this host asks."""
+
+    addresses: frozenset[str] = frozenset()
+    broadcasts: frozenset[str] = frozenset()
+    devices: dict[str, str] = {}
+    firewalls: tuple[str, ...] = ()
+    uplinks: frozenset[str] = frozenset()
+    bridges: frozenset[str] = frozenset()
+    ports: frozenset[Port] = frozenset()
+    gateways: frozenset[Gateway] = frozenset()
+    tunnels: frozenset[str] = frozenset()
+    accept_in: str = ""
+    routes: frozenset[Route] = frozenset()
+    nameservers: frozenset[str] = frozenset()
+
+
+def nameservers(resolv_conf: Path) -> set[str]:
+    """Returns the addresses of whom this host asks for names; none where it does not say."""
+    try:
+        lines = [line.split() for line in resolv_conf.read_text(errors="replace").splitlines()]
+    except OSError:
+        return set()
+    return {words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1}

@@ -1,0 +1,87 @@
+"""The one rule of ours among the engine's, by the program that the engine uses, too.
+
+Its chains drop what comes from elsewhere for a container; a verdict of another table does not change that.
+Where there is no such program, nobody has rules of that kind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+from skep.network.desired import OURS, OURS_MASK
+from skep.network.objects import Accept
+from skep.runtime.errors import Unavailable
+
+USERS, FORWARD = "DOCKER-USER", "FORWARD"
+_WAIT_S = 5  # for another program that changes rules
+_MARKED = f"-m connmark --mark {OURS:#x}/{OURS_MASK:#x}"
+_TO, _ACCEPTED = "-m conntrack --ctreplsrc", "-j ACCEPT"  # both ways of connections that tasks answer
+
+
+def accept_in() -> str:
+    """Returns the chain in which the mesh has to be accepted; empty where nobody drops it."""
+    if shutil.which("iptables") is None:
+        return ""
+    if _listed(USERS) is not None:
+        return USERS
+    return FORWARD if "-P FORWARD DROP" in (_listed(FORWARD) or ()) else ""
+
+
+def found() -> list[Accept]:
+    """Returns the rules of ours that there are."""
+    if shutil.which("iptables") is None:
+        return []
+    return [
+        Accept(chain, _subnet(rule))
+        for chain in (USERS, FORWARD)
+        for rule in _listed(chain) or ()
+        if _is_ours(rule)
+    ]
+
+
+def put(each: Accept) -> None:
+    """Adds the rule: last, but before the engine's own end of the chain. What users wrote there comes first,
+    and may drop the mesh's packets as all others. Errors: `Unavailable`."""
+    drop(each)  # one of before, for another subnet
+    rules = [rule for rule in _listed(each.chain) or () if rule.startswith("-A")]
+    end = f"-A {each.chain} -j RETURN"
+    place = rules.index(end) + 1 if end in rules else len(rules) + 1
+    if each.chain == FORWARD:
+        place = 1  # others' chains end it
+    _run("-I", each.chain, str(place), *f"{_MARKED} {_TO} {each.subnet} {_ACCEPTED}".split())
+
+
+def drop(each: Accept) -> None:
+    """Takes the rule away, however often it is there."""
+    for rule in _listed(each.chain) or ():
+        if _is_ours(rule):
+            _run("-D", *rule.split()[1:])
+
+
+def _is_ours(rule: str) -> bool:
+    return _MARKED in rule and rule.endswith(_ACCEPTED)
+
+
+def _subnet(rule: str) -> str:
+    return rule.partition(f"{_TO} ")[2].partition(" ")[0]
+
+
+def _listed(chain: str) -> list[str] | None:
+    """Returns a chain's rules; None where there is no such chain."""
+    done = _program("-S", chain)
+    return done.stdout.splitlines() if done.returncode == 0 else None
+
+
+def _run(*arguments: str) -> None:
+    done = _program(*arguments)
+    if done.returncode != 0:
+        raise Unavailable(f"iptables {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["iptables", "-w", str(_WAIT_S), *arguments]
+    try:
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=2 * _WAIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"iptables does not answer: {error}") from error

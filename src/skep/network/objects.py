@@ -1,0 +1,229 @@
+"""What the kernel holds for the mesh, each object as a value: wanted ones and found ones are compared.
+
+`key` names an object among those of its kind: what is wanted under a key replaces what is found there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec import Struct
+
+TABLE = "skep"  # nftables' table, of family ip; all in it is ours
+PORTS = "ports"  # its map: (protocol, port) -> the service's chain
+
+
+class Bridge(Struct, frozen=True):
+    """A network's bridge on this node. The engine's network of the same name uses it."""
+
+    name: str
+    mac: str
+    mtu: int
+    is_up: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Tunnel(Struct, frozen=True):
+    """A network's VXLAN device, a port of its bridge."""
+
+    name: str
+    bridge: str
+    vni: int
+    local: str
+    data_port: int
+    mtu: int
+    is_up: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Port(Struct, frozen=True):
+    """A container's place on a bridge. The engine puts it there and takes it away; who deletes a bridge
+    leaves it nowhere."""
+
+    name: str
+    bridge: str
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Gateway(Struct, frozen=True):
+    """An address that the engine gave a bridge, with its prefix length; lost with the bridge."""
+
+    bridge: str
+    address: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.bridge, self.address
+
+
+class Hairpin(Struct, frozen=True):
+    """That a bridge's port sends back to it what comes from it: a task may be led to itself. `br_netfilter`
+    has the bridge look for the task where else this host does. Goes with its port."""
+
+    port: str
+
+    @property
+    def key(self) -> str:
+        return self.port
+
+
+class Sysctl(Struct, frozen=True):
+    """`path` is below /proc/sys/net. Never taken back: a device's go with it."""
+
+    path: str
+    value: str
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+
+class SubnetRoute(Struct, frozen=True):
+    """The way to a network's addresses, also where the bridge has no address of its own."""
+
+    subnet: str
+    bridge: str
+
+    @property
+    def key(self) -> str:
+        return self.subnet
+
+
+class Neighbour(Struct, frozen=True):
+    """Whom this host hands packets for an address on a bridge."""
+
+    bridge: str
+    address: str
+    mac: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.bridge, self.address
+
+
+class Forward(Struct, frozen=True):
+    """At which node a tunnel leads to a MAC address: the tunnel's own table."""
+
+    tunnel: str
+    mac: str
+    remote: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tunnel, self.mac
+
+
+class PortForward(Struct, frozen=True):
+    """That a MAC address is behind the tunnel: the bridge's table."""
+
+    tunnel: str
+    mac: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tunnel, self.mac
+
+
+class ReturnRoute(Struct, frozen=True):
+    """Where answers go whose connection came in by another node: `number` names that node in marks, here
+    only; its table has this one route."""
+
+    number: int
+    via: str
+    bridge: str
+
+    @property
+    def key(self) -> int:
+        return self.number
+
+
+class ReturnRule(Struct, frozen=True):
+    """Packets with the node's mark take its table."""
+
+    number: int
+
+    @property
+    def key(self) -> int:
+        return self.number
+
+
+class Accept(Struct, frozen=True):
+    """The one rule of ours in iptables: in this chain, packets of connections to the mesh's tasks are
+    accepted. A verdict of our own table cannot keep the engine's rules from dropping them."""
+
+    chain: str
+    subnet: str
+
+    @property
+    def key(self) -> str:
+        return self.chain
+
+
+class Table(Struct, frozen=True):
+    name: str = TABLE
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Chain(Struct, frozen=True):
+    """`hook` as nftables lists it (type, hook, priority); empty for one that others go to. `stamps` are
+    comments of its rules, by which a rule that is found is known again: how nftables writes a rule differs
+    from release to release. `rules` are the texts, of wanted ones only."""
+
+    name: str
+    hook: tuple[str, str, int] | None
+    stamps: tuple[str, ...]
+    rules: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class PortJump(Struct, frozen=True):
+    """Connections to this port of the host go through that chain."""
+
+    protocol: str
+    port: int
+    chain: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.protocol, self.port
+
+
+Object = (
+    Bridge
+    | Tunnel
+    | Port
+    | Gateway
+    | Hairpin
+    | Sysctl
+    | SubnetRoute
+    | Neighbour
+    | Forward
+    | PortForward
+    | ReturnRoute
+    | ReturnRule
+    | Accept
+    | Table
+    | Chain
+    | PortJump
+)
+
+
+def chain(name: str, rules: list[str], hook: tuple[str, str, int] | None = None) -> Chain:
+    """Returns a chain that is wanted, its rules with their stamps."""
+    stamps = tuple(hashlib.blake2s(rule.encode(), digest_size=8).hexdigest() for rule in rules)
+    return Chain(name, hook, stamps, tuple(rules))

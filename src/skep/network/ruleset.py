@@ -1,0 +1,118 @@
+"""Chains and jumps as nftables' text, and back from its listing. Pure.
+
+Anonymous maps and sets only, within rules: what nft's releases write for named ones differs, and a listing
+of theirs does not load again. The one named map leads from ports to chains, so that a change of a service
+touches its own chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from skep.network.diff import Changes
+from skep.network.objects import PORTS, TABLE, Chain, Object, PortJump, Table
+from skep.runtime.errors import Corrupt
+
+LIST = f"list table ip {TABLE}"
+LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
+_IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
+
+
+def transaction(changes: Changes) -> str:
+    """Returns what carries out the changes of chains and jumps, all at once; an empty text for none."""
+    if any(isinstance(each, Table) for each in changes.drops):
+        return f"delete table ip {TABLE}\n"
+    lines: list[str] = []
+    for kind in (Table, Chain, PortJump):  # who is jumped to must be there, and all chains before their rules
+        lines += [line for each in changes.puts if isinstance(each, kind) for line in _made(each)]
+    lines += [line for each in changes.drops if isinstance(each, PortJump) for line in _no_jump(each)]
+    for each in changes.puts:
+        lines += _filled(each)
+    for each in changes.drops:
+        if isinstance(each, Chain):
+            lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _made(each: Object) -> Iterator[str]:
+    if isinstance(each, Table):
+        yield f"add table ip {TABLE}"
+        yield f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}"
+    elif isinstance(each, Chain):
+        hook = ""
+        if each.hook is not None:
+            kind, where, priority = each.hook
+            hook = f" {{ type {kind} hook {where} priority {priority}; policy accept; }}"
+        yield f"add chain ip {TABLE} {each.name}{hook}"
+        yield f"flush chain ip {TABLE} {each.name}"
+
+
+def _filled(each: Object) -> Iterator[str]:
+    if isinstance(each, Chain):
+        for rule, stamp in zip(each.rules, each.stamps, strict=True):
+            yield f'add rule ip {TABLE} {each.name} {rule} comment "{stamp}"'
+    elif isinstance(each, PortJump):
+        # Whatever is there under the key: adding another value for it would fail, so it goes first.
+        yield f"add element ip {TABLE} {PORTS} {{ {_key(each)} : goto {each.chain} }}"
+
+
+def _no_jump(each: PortJump) -> Iterator[str]:
+    yield f"delete element ip {TABLE} {PORTS} {{ {_key(each)} }}"
+
+
+def _key(jump: PortJump) -> str:
+    return f"{jump.protocol} . {jump.port}"
+
+
+def found(listing: str) -> Iterable[Object]:
+    """Returns the table, chains and jumps of a JSON listing of our table. Errors: `Corrupt` for one that
+    cannot be understood, or is not ours."""
+    try:
+        entries: list[dict[str, Any]] = msgspec.json.decode(listing)["nftables"]
+        if not any(entry.get("map", {}).get("name") == PORTS for entry in entries):
+            raise Corrupt(
+                f"the nftables table ip {TABLE} of this host is not skepd's, which needs that name: rename it"
+            )
+        return [Table(), *_chains(entries), *_jumps(entries)]
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
+
+
+def dropping(listing: str) -> list[str]:
+    """Returns others' tables, as `inet filter`, of a JSON listing of all chains, that drop what is forwarded
+    unless a rule of theirs accepts it. Errors: `Corrupt`."""
+    try:
+        chains = [entry["chain"] for entry in msgspec.json.decode(listing)["nftables"] if "chain" in entry]
+        names = {
+            (str(each["family"]), str(each["table"]))
+            for each in chains
+            if each.get("hook") == "forward" and each.get("policy") == "drop"
+        }
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+        raise Corrupt(f"what nftables lists of chains cannot be understood: {error!r}") from error
+    of_ipv4 = {each for each in names if each[0] in ("ip", "inet")} - {_IPTABLES}
+    return [" ".join(each) for each in sorted(of_ipv4)]
+
+
+def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
+    stamps: dict[str, list[str]] = {}
+    for entry in entries:
+        if (rule := entry.get("rule")) is not None:
+            stamps.setdefault(rule["chain"], []).append(str(rule.get("comment", "")))
+    for entry in entries:
+        if (each := entry.get("chain")) is not None:
+            hook = (each["type"], each["hook"], int(each["prio"])) if "hook" in each else None
+            yield Chain(each["name"], hook, tuple(stamps.get(each["name"], ())))
+
+
+def _jumps(entries: list[dict[str, Any]]) -> Iterator[PortJump]:
+    for entry in entries:
+        each = entry.get("map")
+        if each is None or each["name"] != PORTS:
+            continue
+        for key, verdict in each.get("elem", ()):
+            protocol, port = key["concat"]
+            yield PortJump(str(protocol), int(port), str(verdict["goto"]["target"]))

@@ -1,0 +1,31 @@
+"""The routing mesh: what nodes must know to lead connections to tasks, and whether they could."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from skep.model.mesh import MeshNetwork, MeshService
+from skep.rpc.messages.session import Lead
+
+MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshApplied`
+
+
+class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
+    """What is new. `complete`: there is nothing else. `nodes` are addresses of tunnels by node id: of the
+    node itself, of those that have tasks in the mesh, and, for who has some, of all. A service comes
+    whole. `more`: the next message belongs to it, and nothing is done before."""
+
+    complete: bool = False
+    network: MeshNetwork | None = None  # None: as before
+    nodes: list[tuple[str, str]] = []
+    gone_nodes: list[str] = []
+    services: list[MeshService] = []
+    gone_services: list[str] = []
+    lead: Lead | None = None
+    more: bool = False
+
+
+class MeshApplied(Struct, frozen=True, tag="mesh-applied"):
+    """What of it is not so on the node, and why: sentences for people. None: all is."""
+
+    failures: list[str] = []

@@ -1,0 +1,223 @@
+"""The mesh on a node: what is told goes to its kernel, and what cannot be done back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from skep.agent import networking
+from skep.agent.executor.port import Action
+from skep.agent.networking import LEAVE_S, LOOK_S, Networking
+from skep.agent.session import Session
+from skep.agent.worker import Worker
+from skep.model.container import ContainerSpec
+from skep.model.mesh import Mesh, MeshNetwork, MeshPort, MeshService
+from skep.model.spec import TaskSpec
+from skep.model.states import RUNNING, SHUTDOWN
+from skep.model.task import TaskAddress
+from skep.network.plane import Applied
+from skep.rpc import messages
+from skep.rpc.checking import FAILURES_MAX, check
+from skep.rpc.messages import MESH, Assign, AssignedTask, FromManager, MeshApplied, MeshTold, Registered
+from skep.runtime.clock import SystemClock
+from skep.runtime.errors import Unavailable
+
+from .test_worker import Hands, found
+
+pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
+
+NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
+WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networking, "AGAIN_S", 0.02)
+
+
+class Kernel:
+    """Fulfils `Plane`."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Mesh, bool]] = []  # without the managers
+        self.managers: tuple[str, ...] = ()
+        self.answer: Callable[[], Applied] = Applied
+
+    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
+        self.seen.append((replace(mesh, managers=()), look))
+        self.managers = mesh.managers
+        return self.answer()
+
+    def clear(self) -> tuple[str, ...]:
+        return ("left",)
+
+    def close(self) -> None: ...
+
+
+class Node:
+    """A session that stands with a manager that knows the mesh, and what was said over it."""
+
+    def __init__(self) -> None:
+        self.said: list[MeshApplied] = []
+
+        async def connect(address: str, handler: Any) -> Any:
+            raise Unavailable("there is none")
+
+        self.session = Session(connect=connect, managers=["m:1"], rng=random.Random(1))
+        self.session.send = self.said.append  # type: ignore[method-assign,assignment]
+        self.kernel = Kernel()
+        self.networking = Networking(self.session, self.kernel)
+        self.networking.start()
+        self.hears(Registered(5.0, [], features=[MESH]))
+
+    def hears(self, message: FromManager) -> None:
+        self.session.received(messages.encode(message))
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.3)  # threads take a moment on a machine with much to do
+
+
+async def test_what_is_told_is_programmed() -> None:
+    node = Node()
+    await node.settle()
+    node.hears(MeshTold(network=NETWORK))
+    await node.settle()
+    assert node.kernel.seen == []  # what stands from before stands until a manager has told all
+    node.hears(MeshTold(True, NETWORK, [("a", "192.0.2.1")], services=[WEB]))
+    await node.settle()
+    node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+    await node.settle()
+    first, second = node.kernel.seen
+    assert node.kernel.managers == ("m",)  # none of them may be within the mesh's own network
+    assert first == (Mesh(NETWORK, {"a": "192.0.2.1"}, {"s": WEB}), True)  # somebody may have been at it
+    assert second == (Mesh(NETWORK, {"a": "192.0.2.1", "b": "192.0.2.2"}, {"s": WEB}), False)
+    node.hears(MeshTold(complete=True))
+    await node.settle()
+    assert node.kernel.seen[-1][0] == Mesh()
+    assert node.said == []
+    await node.networking.close()
+
+
+async def test_what_is_told_in_parts_is_done_as_a_whole() -> None:
+    node = Node()
+    other = MeshService("t", "db", ())
+    node.hears(MeshTold(True, NETWORK, services=[WEB], more=True))
+    await node.settle()
+    assert node.kernel.seen == []
+    node.hears(MeshTold(services=[other]))
+    await node.settle()
+    assert [mesh.services for mesh, _ in node.kernel.seen] == [{"s": WEB, "t": other}]
+    await node.networking.close()
+
+
+async def test_it_looks_again_by_itself(monkeypatch: Any) -> None:
+    monkeypatch.setattr(networking, "LOOK_S", 0.05)
+    node = Node()
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await asyncio.sleep(0.3)
+    assert [look for _, look in node.kernel.seen[:3]] == [True, True, True]
+    await node.networking.close()
+
+
+async def test_what_cannot_be_done_is_said_once_and_again_in_a_new_session() -> None:
+    node = Node()
+    node.kernel.answer = lambda: Applied(("port 80 is taken",) * 30)
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await node.settle()
+    node.hears(MeshTold(services=[WEB]))
+    await node.settle()
+    (said,) = node.said
+    assert (len(said.failures), said.failures[0]) == (FAILURES_MAX, "port 80 is taken")
+    assert "15 more" in said.failures[-1]
+    check(said)
+    node.hears(Registered(5.0, [], features=[MESH]))
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await node.settle()
+    assert len(node.said) == 2
+    node.kernel.answer = Applied
+    node.hears(MeshTold(services=[WEB]))
+    await node.settle()
+    assert node.said[-1].failures == []
+    await node.networking.close()
+
+
+async def test_what_the_kernel_says_may_be_anything() -> None:
+    node = Node()
+
+    def fails() -> Applied:
+        raise Unavailable("a\nb" + "é" * 5000)
+
+    node.kernel.answer = fails
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await asyncio.sleep(0.5)
+    check(node.said[0])
+    assert await node.networking.clear() == ["left"]
+
+
+async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    hands = Hands(found("web", RUNNING), found("other", RUNNING))
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking.leave_s)
+    await worker.start()
+    addresses = {"web": (TaskAddress("net", "10.0.0.7/24", "10.0.0.2/24"),), "other": ()}
+    template = messages.ServiceTemplate("s", 1, "web", {}, TaskSpec(container_spec=ContainerSpec(image="x")))
+    tasks = [AssignedTask(name, "s", 1, 1, RUNNING, (), given) for name, given in addresses.items()]
+    worker.assign(Assign(complete=True, templates=[template], tasks=tasks))
+    ending = [AssignedTask(name, "s", 1, 1, SHUTDOWN, (), given) for name, given in addresses.items()]
+    worker.assign(Assign(tasks=ending))
+    assert [(action, context.task.id) for action, context in hands.begun] == [(Action.STOP, "other")]
+    await asyncio.sleep(LEAVE_S + 0.1)
+    assert [(action, context.task.id) for action, context in hands.begun][1:] == [(Action.STOP, "web")]
+    await node.networking.close()
+
+
+async def test_what_fails_for_long_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networking, "AGAIN_S", 1.0)
+    assert [networking.again_s(n) for n in (1, 2, 3, 4, 5, 9999)] == [1.0, 2.0, 4.0, 8.0, LOOK_S, LOOK_S]
+    monkeypatch.setattr(networking, "AGAIN_S", 0.05)
+    node = Node()
+    node.kernel.answer = lambda: Applied(("for ever",))
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await asyncio.sleep(1)
+    assert 2 <= len(node.kernel.seen) <= 6  # 0, 0.05, 0.15, 0.35, 0.75
+    node.kernel.answer = Applied
+    node.hears(MeshTold(services=[WEB]))
+    await node.settle()
+    assert node.said[-1].failures == []
+    await node.networking.close()
+
+
+async def test_what_nobody_thought_of_is_said_too() -> None:
+    node = Node()
+
+    def fails() -> Applied:
+        raise KeyError("skb4097")
+
+    node.kernel.answer = fails
+    node.kernel.clear = fails  # type: ignore[method-assign,assignment]
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    async with asyncio.timeout(10):  # a log of a traceback takes long on a machine with much to do
+        while not node.said:
+            await asyncio.sleep(0.01)
+    (said,) = node.said[0].failures
+    assert "nobody thought of" in said
+    assert "KeyError('skb4097')" in said
+    (left,) = await node.networking.clear()
+    assert "KeyError('skb4097')" in left
+
+
+async def test_what_fails_once_is_tried_again_and_not_said() -> None:
+    node = Node()
+    answers = iter([Applied(("a moment's clash",))])
+    node.kernel.answer = lambda: next(answers, Applied())
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    await node.settle()
+    assert [look for _, look in node.kernel.seen] == [True, True]
+    assert node.said == []
+    await node.networking.close()

@@ -17,7 +17,7 @@ from skep.manager.durable import commit_changed
 from skep.manager.events import EventHub
 from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
-from skep.model.node import NodeSpec
+from skep.model.node import UPGRADE_LABEL, NodeSpec
 from skep.rpc.messages import DATA_KEYS, SELF_REPORTED, DataKeys, HasDataKeys, Register, encode
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.clock import LoopClock
@@ -260,6 +260,33 @@ def test_a_demotion_is_written_with_the_order_and_whoever_is_demoted_gets_no_key
         await asyncio.sleep(5)
         assert stage.held.keys == (OLD, NEW)
         assert all(NEW not in said.keys for said in told(line))
+        running.cancel()
+        stage.sessions.stop()
+
+    run(scenario)
+
+
+def test_a_manager_that_is_demoted_for_its_upgrade_changes_no_key_unless_that_is_given_up() -> None:
+    """Each change ends the lead: an upgrade of three managers would have changed it three times."""
+
+    async def scenario() -> None:
+        stage = Stage()
+        stage.view.put_cluster(replace(stage.cluster, data_key_done=1))
+        running = await stage.begin()
+        nodes = await nodes_of(stage)
+
+        async def becomes(role: str, **labels: str) -> int:
+            await nodes.update("c", stage.view.nodes["c"].version, NodeSpec(role=role, labels=labels))
+            return stage.cluster.data_key_wanted
+
+        label = {UPGRADE_LABEL: "demoted"}
+        assert await becomes("manager", **label) == 1
+        assert await becomes("worker", **label) == 1
+        assert await becomes("manager", **label) == 1
+        assert await becomes("manager") == 1
+        assert await becomes("worker", **label) == 1
+        assert await becomes("worker") == 2, "given up: it stays a worker"
+        assert await becomes("worker", other="x") == 2
         running.cancel()
         stage.sessions.stop()
 

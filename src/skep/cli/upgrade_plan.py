@@ -18,7 +18,9 @@ from typing import Any
 
 from msgspec import Struct
 
-LABEL, CLAIM = "skep.upgrade", "skep.upgrade.run"
+from skep.model.node import UPGRADE_LABEL
+
+LABEL, CLAIM = UPGRADE_LABEL, f"{UPGRADE_LABEL}.run"
 PLANNED, DEMOTED, PROMOTED, DONE, FINISHED = "planned", "demoted", "promoted", "done", "finished"
 MANAGERS_MIN = 3  # of two, the other alone is no majority while one is away
 FIELDS = ("name", "id", "addr")

@@ -8,6 +8,9 @@ from .container import GenericResource
 from .spec import Platform
 from .wire import Wire, always_empty_map
 
+# On a manager while `skep cluster upgrade-managers` is at work with it, demoted or not.
+UPGRADE_LABEL = "skep.upgrade"
+
 
 class NodeSpec(Wire, frozen=True, kw_only=True):
     """Written by the control API only."""
@@ -16,6 +19,11 @@ class NodeSpec(Wire, frozen=True, kw_only=True):
     labels: dict[str, str] = field(default_factory=always_empty_map)
     role: str = field(default_factory=lambda: "worker")  # worker | manager
     availability: str = field(default_factory=lambda: "active")  # active | pause | drain
+
+    @property
+    def may_know_data_key(self) -> bool:
+        """True for a manager, and for one that is a worker for its upgrade: it is to be a manager again."""
+        return self.role == "manager" or UPGRADE_LABEL in self.labels
 
 
 class NodeResources(Wire, frozen=True, kw_only=True):

@@ -91,7 +91,8 @@ class NodeControl:
         if is_demotion:
             self._check_demotion(node)
         after = replace(node, spec=spec, updated_at=self._clock.now())
-        revision = await self._write(after, version, is_demotion)
+        is_let_go = node.spec.may_know_data_key and not spec.may_know_data_key
+        revision = await self._write(after, version, is_let_go)
         after = replace(after, version=revision)
         self._view.put_node(after)
         attributes = {"name": node.description.hostname}
@@ -103,18 +104,20 @@ class NodeControl:
         self._changed(node_id)
         return after
 
-    async def _write(self, node: Node, version: int, is_demotion: bool) -> int:
+    async def _write(self, node: Node, version: int, is_let_go: bool) -> int:
         """Returns the revision. Who was a manager knows the data key: that another is wanted is written with
-        the role, for it must not be handed to the node, nor be forgotten."""
+        the role, for it must not be handed to the node, nor be forgotten. Not while it is upgraded: the lead
+        would end with each manager of the upgrade."""
         put = Put(codec.node_key(node.id), codec.encode_object(node))
-        if not is_demotion or self._view.cluster is None:
+        if not is_let_go or self._view.cluster is None:
             return await commit_changed(self._store, self._fence, put, version)
 
         def check() -> None:
             known = self._known(node.id)
             if known.version != version:
                 raise StaleVersion()
-            self._check_demotion(known)
+            if known.spec.role == "manager":
+                self._check_demotion(known)
 
         return await self._want_data_key(check, (put, version))
 
@@ -179,7 +182,7 @@ class NodeControl:
             raise Invalid(
                 f"rpc error: code = FailedPrecondition desc = node {node_id} is not down and can't be removed"
             )
-        if node.spec.role == "manager" and self._view.cluster is not None:
+        if node.spec.may_know_data_key and self._view.cluster is not None:
             # It lost its copy of the store, not the data key.
             await self._want_data_key(lambda: self._known(node_id))
         key = codec.node_key(node_id)

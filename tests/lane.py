@@ -1,4 +1,4 @@
-"""Lanes of tests beside each other (`-n 4`): most of the tests' time is waiting.
+"""Lanes of tests beside each other (`-n 3`): most of the tests' time is waiting.
 
 What a lane starts is in a network of the lane's own: ports, networks of engines and rules of one are not there
 for the others, and end with it.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 from msgspec import Struct
 
 from skep.network.objects import (
-    Accept,
     Bridge,
     Chain,
     Forward,
@@ -18,34 +18,11 @@ from skep.network.objects import (
     Port,
     PortForward,
     PortJump,
-    ReturnRoute,
-    ReturnRule,
-    SubnetRoute,
     Sysctl,
-    Table,
     Tunnel,
 )
 
-# What comes first is what the others stand on; away, they go the other way round. Rules are last: no packet
-# is sent where there is no way yet.
-ORDER: tuple[type[Object], ...] = (
-    Bridge,
-    Tunnel,
-    Port,
-    Gateway,
-    Hairpin,
-    Sysctl,
-    SubnetRoute,
-    PortForward,
-    Forward,
-    Neighbour,
-    ReturnRoute,
-    ReturnRule,
-    Accept,
-    Table,
-    Chain,
-    PortJump,
-)
+ORDER: tuple[type[Object], ...] = get_args(Object)
 _STAYS = Sysctl | Hairpin | Port | Gateway  # they go with what they are of
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 

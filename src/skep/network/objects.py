@@ -203,6 +203,8 @@ class PortJump(Struct, frozen=True):
         return self.protocol, self.port
 
 
+# What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
+# last: no packet is sent where there is no way yet.
 Object = (
     Bridge
     | Tunnel
@@ -211,9 +213,9 @@ Object = (
     | Hairpin
     | Sysctl
     | SubnetRoute
-    | Neighbour
-    | Forward
     | PortForward
+    | Forward
+    | Neighbour
     | ReturnRoute
     | ReturnRule
     | Accept

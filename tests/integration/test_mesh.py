@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from skep.network.desired import mac_of
 from skep.network.netlink import METRIC
+from skep.network.ways import mac_of
 
 from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from skep.network.desired import mac_of
+from skep.network.ways import mac_of
 
 from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace
 

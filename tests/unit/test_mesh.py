@@ -11,18 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
-from skep.network.desired import (
-    NUMBER_MASK,
-    OURS,
-    OURS_MASK,
-    RETURNS_MAX,
-    TUNNELLED,
-    desired,
-    mac_of,
-    numbers,
-)
+from skep.network.desired import desired
 from skep.network.diff import ORDER, Changes, after, diff
 from skep.network.host import Host, Route, nameservers
+from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
 from skep.network.objects import (
     Accept,
     Bridge,
@@ -41,6 +33,7 @@ from skep.network.objects import (
     Tunnel,
 )
 from skep.network.ruleset import dropping, found, transaction
+from skep.network.ways import RETURNS_MAX, mac_of, numbers
 from skep.rpc.checking import FAILURE_MAX_BYTES
 from skep.runtime.errors import Corrupt
 

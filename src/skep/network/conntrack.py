@@ -15,7 +15,7 @@ from pyroute2 import NFCTSocket
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
-from skep.network.desired import OURS, OURS_MASK
+from skep.network.marks import OURS, OURS_MASK
 from skep.runtime.errors import Unavailable
 
 FEW = 8  # tasks that the kernel is asked for one by one: it reads its whole table for each, some 15 ms

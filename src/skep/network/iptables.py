@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from skep.network.desired import OURS, OURS_MASK
+from skep.network.marks import OURS, OURS_MASK
 from skep.network.objects import Accept
 from skep.runtime.errors import Unavailable
 

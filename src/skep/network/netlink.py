@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PER
 
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
 from skep.network.host import Route
+from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
 from skep.network.objects import (
     Bridge,
     Forward,
@@ -42,8 +43,8 @@ PRIORITY = 7700  # of rules: before the main table, 32766
 # Behind the route that the kernel makes of the bridge's own address, and nobody else's: those of DHCP clients
 # and network managers are round numbers.
 METRIC = 7791
-MARK, MARK_MASK = 0x5A00_0000, 0xFF00_FFFF
 SYSCTLS = Path("/proc/sys/net")
+_MASK = OURS_MASK | NUMBER_MASK
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _TUNNEL = re.compile(f"{TUNNEL_PREFIX}[0-9]+")
 # ENOENT, ESRCH, ENODEV, EOPNOTSUPP (a tunnel whose bridge is gone), EADDRNOTAVAIL; EEXIST
@@ -211,8 +212,8 @@ class Netlink:
     def _rules(self) -> Iterator[ReturnRule]:
         for each in self._ip.get_rules(family=socket.AF_INET):
             is_ours = _of(each, "FRA_PROTOCOL") == PROTOCOL and _of(each, "FRA_PRIORITY") == PRIORITY
-            if is_ours and _of(each, "FRA_FWMASK") == MARK_MASK:
-                yield ReturnRule(int(_of(each, "FRA_FWMARK")) & ~MARK)
+            if is_ours and _of(each, "FRA_FWMASK") == _MASK:
+                yield ReturnRule(int(_of(each, "FRA_FWMARK")) & ~OURS)
 
     # What is done
 
@@ -370,8 +371,8 @@ def _said(each: Object) -> str:
 def _rule(each: ReturnRule) -> dict[str, Any]:
     return {
         "priority": PRIORITY,
-        "fwmark": MARK | each.number,
-        "fwmask": MARK_MASK,
+        "fwmark": OURS | each.number,
+        "fwmask": _MASK,
         "table": TABLES + each.number,
         "protocol": PROTOCOL,
     }

@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh
 from skep.network import iptables
 from skep.network.conntrack import forget_tasks, forget_udp
-from skep.network.desired import OURS, Desired, desired, is_used, ports_of
+from skep.network.desired import Desired, desired, is_used, ports_of
 from skep.network.diff import Changes, after, diff
 from skep.network.host import Host, nameservers
+from skep.network.marks import OURS
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table, Tunnel

@@ -1,0 +1,122 @@
+"""The mesh's chains of nftables as this node is to have them. Pure; `desired` says what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from skep.model.mesh import TCP, Mesh, MeshNetwork, MeshPort, bridge_name
+from skep.network.host import Host
+from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
+from skep.network.objects import PORTS, Chain, chain
+from skep.network.ways import Ways, is_loopback, mac_of
+
+
+def base_chains(
+    network: MeshNetwork, host: Host, mesh: Mesh, ways: Ways, numbered: Mapping[str, int]
+) -> Iterable[Chain]:
+    """Yields the chains that all ports share. `numbered` are the other nodes' numbers, by their addresses."""
+    bridge = bridge_name(network.vni)
+    # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
+    inside = f'iifname "{bridge}" ip daddr {network.subnet}'
+    early = [*_outside(network, ways), *_early(bridge, inside, numbered)]
+    yield chain("early", early, ("filter", "prerouting", -301))
+    yield chain("arrive", _arrive(network, bridge, ways), ("filter", "prerouting", -199))  # -200: conntrack
+    yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
+    jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
+    yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
+    yield chain("begin", [jump], ("nat", "output", -105))
+    # That a packet goes out by the bridge it came in by is no news for its sender.
+    yield chain("quiet", [f"{FLOW} icmp type redirect drop"], ("filter", "output", -150))
+    # The tunnel's own packets look for their way with the mark of what they carry.
+    unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
+    yield chain("unmark", [unmark], ("filter", "postrouting", -150))
+    yield chain("leave", _leave(network, host, mesh, ways), ("nat", "postrouting", 95))
+
+
+def _outside(network: MeshNetwork, ways: Ways) -> Iterable[str]:
+    """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
+    tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
+    if not ways.has_tunnel:
+        return
+    frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
+    if ways.others:
+        yield f"{frames} ip saddr != {_elements(ways.others)} drop"
+        yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
+    else:
+        yield f"{frames} drop"
+
+
+def _arrive(network: MeshNetwork, bridge: str, ways: Ways) -> list[str]:
+    """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
+    if not ways.has_tunnel:
+        return []
+    tunnelled = f'iifname "{bridge}" meta mark {TUNNELLED:#x}'
+    begun = f"{tunnelled} ct state new,invalid,untracked"
+    return [
+        f"{begun} ip daddr != {network.subnet} drop",
+        f"{begun} fib daddr type local drop",  # the bridge's own address
+        f"{tunnelled} meta mark set 0",
+    ]
+
+
+def _early(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
+    rules = [f'iifname "{bridge}" ip daddr 127.0.0.0/8 drop']  # route_localnet is for this host alone
+    if numbered:
+        # One client port may come in by two nodes and reach one task: two connections all the same.
+        zones = _elements(f"{mac_of(node)} : {number}" for node, number in numbered.items())
+        rules.append(f"{inside} ct original zone set ether saddr map {zones}")
+    return rules
+
+
+def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
+    if not numbered:
+        return []
+    marks = _elements(f"{mac_of(node)} : {OURS | number:#x}" for node, number in numbered.items())
+    return [
+        f"{inside} ct state new ct mark set ether saddr map {marks}",
+        f"ct direction reply ct mark and {OURS_MASK | NUMBER_MASK:#x} > {OURS:#x} {FLOW}"
+        " meta mark set ct mark",
+    ]
+
+
+def _leave(network: MeshNetwork, host: Host, mesh: Mesh, ways: Ways) -> list[str]:
+    """Whose address is replaced where a connection leaves for a task."""
+    bridge = bridge_name(network.vni)
+    out = f'oifname "{bridge}" {FLOW}'
+    rules = []
+    shy = {e.address for s in mesh.services.values() if not s.is_alone for e in s.endpoints}
+    shy &= {each.address for each in ways.local}
+    if shy:
+        # A task on several networks answers by the one that leads outside, and over UDP with that address.
+        rules.append(f"{out} meta l4proto udp ip daddr {_elements(shy)} masquerade")
+    replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
+    begun = f"{out} ct status dnat"
+    rules.append(f"{begun} fib saddr type local {replaced}")
+    rules.append(f"{begun} ip saddr {network.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
+    if ways.others:
+        rules.append(f"{begun} ip saddr {_elements(ways.others)} {replaced}")
+    uplinks = (
+        f"iifname != {_elements(f'{chr(34)}{n}{chr(34)}' for n in host.uplinks)} " if host.uplinks else ""
+    )
+    rules.append(f'{begun} meta iifkind "bridge" {uplinks}{replaced}')  # containers of this host
+    return rules
+
+
+def port_chain(port: MeshPort, addresses: list[str], node_id: str) -> Chain:
+    name = f"{port.protocol}-{port.published}"
+    if not addresses:
+        how = "tcp reset" if port.protocol == TCP else "icmp type port-unreachable"
+        return chain(name, [f"meta l4proto {port.protocol} reject with {how}"])
+    mark = f"ct mark set {OURS:#x}"
+    to = f"meta l4proto {port.protocol} dnat ip to"
+    if len(addresses) == 1:
+        return chain(name, [mark, f"{to} {addresses[0]}:{port.target}"])
+    # The count begins anew with each change: not with the same task on all nodes, nor always with the first.
+    first = sum(node_id.encode(), start=len(addresses)) % len(addresses)
+    turned = addresses[first:] + addresses[:first]
+    targets = _elements(f"{n} : {address} . {port.target}" for n, address in enumerate(turned))
+    return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {targets}"])
+
+
+def _elements(texts: Iterable[str]) -> str:
+    return "{ " + ", ".join(sorted(texts)) + " }"

@@ -1,0 +1,10 @@
+"""Marks of connections and packets, by which the mesh knows its own: what nftables, iptables, netlink and
+conntrack are told of them."""
+
+from __future__ import annotations
+
+OURS, OURS_MASK = 0x5A00_0000, 0xFF00_0000  # one of the mesh's
+# … and by which node it came in; 0: this one. VXLAN's devices and engines use none of it.
+NUMBER_MASK = 0xFFFF
+TUNNELLED = OURS | 0x0001_0000  # a packet's: it came by the tunnel. No node's number, so of no rule's
+FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections

@@ -1,0 +1,86 @@
+"""Which nodes and tasks a node can reach, and by what addresses and numbers. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from skep.model.mesh import Mesh, MeshEndpoint, MeshService, is_host_address
+from skep.network.clash import nodes_inside
+from skep.network.host import Host
+from skep.network.marks import NUMBER_MASK
+
+RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with no route yet are held against
+
+
+def mac_of(address: str) -> str:
+    """Returns the MAC address of the bridges of the node with that address: everybody can tell it."""
+    return "02:6e:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+
+
+def numbers(known: Mapping[str, int], others: Iterable[str]) -> dict[str, int]:
+    """Returns a number for each of the other nodes' addresses. Who has one keeps it: connections that stand
+    have it in their marks. `known` is what the kernel has."""
+    wanted = sorted(set(others))[:RETURNS_MAX]
+    found = {address: known[address] for address in wanted if address in known}
+    taken = set(found.values())
+    free = (number for number in range(1, NUMBER_MASK) if number not in taken)
+    return {address: found.get(address) or next(free) for address in wanted}
+
+
+class Ways:
+    """Which tasks can be reached, and how."""
+
+    def __init__(self, mesh: Mesh, own: str, host: Host) -> None:
+        self._mesh = mesh
+        self.own = own
+        self._host = host
+        # A host may lose its address for a moment: what stands is not to go for that.
+        is_there = own in host.addresses or own in host.tunnels
+        self.has_tunnel = is_there and not is_loopback(own)
+        # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
+        wrong = {own} | host.addresses | host.broadcasts
+        self.inside = nodes_inside(mesh, own)
+        wrong |= set(self.inside.values())
+        found = {each for each in mesh.nodes.values() if is_usable(each) and not is_loopback(each)}
+        self.others = sorted(found - wrong) if self.has_tunnel else []
+        everyone = [each for service in mesh.services.values() for each in service.endpoints]
+        self.local = [each for each in everyone if mesh.nodes.get(each.node_id) == own]
+        others = set(self.others)
+        self.remote = [each for each in everyone if mesh.nodes.get(each.node_id) in others]
+
+    def address_of(self, endpoint: MeshEndpoint) -> str:
+        """Returns the address of an endpoint's node."""
+        return self._mesh.nodes[endpoint.node_id]
+
+    def usable(self, service: MeshService) -> list[str]:
+        """Returns the addresses of the service's tasks that this node has a way to, in one order."""
+        reachable = {self.own, *self.others}
+        nodes = self._mesh.nodes
+        found = (e.address for e in service.endpoints if e.takes_new and nodes.get(e.node_id) in reachable)
+        return sorted(found, key=ipaddress.IPv4Address)
+
+    def failures(self) -> Iterable[str]:
+        """Yields what keeps this node from tasks of others."""
+        nodes = self._mesh.nodes
+        if all(nodes[each] == self.own for each in nodes):
+            return
+        if is_loopback(self.own):
+            yield (
+                f"its address {self.own} is for this host alone, and other nodes have others: tasks of"
+                " theirs are not reached from here. docker swarm leave, then join with --advertise-addr"
+            )
+        elif self.own not in self._host.addresses:
+            yield (
+                f"its address {self.own} is none of this host's: tunnels cannot begin there, and tasks of"
+                " other nodes are not reached from here. docker swarm leave, then join with --data-path-addr"
+            )
+
+
+def is_usable(text: str) -> bool:
+    """True for an address of IPv4 that can be one host's."""
+    return is_host_address(text) and ":" not in text
+
+
+def is_loopback(text: str) -> bool:
+    return ipaddress.IPv4Address(text).is_loopback

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -150,7 +150,7 @@ class Netlink:
 
     # What there is
 
-    def found(self, sysctls: list[Sysctl]) -> Iterator[Object]:
+    def found(self, sysctls: Iterable[Sysctl]) -> Iterator[Object]:
         """Yields what of ours there is; of settings, those that are asked for."""
         for index, link in self._links.items():
             name, kind = self._name(index), _kind(link)

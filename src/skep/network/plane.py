@@ -6,7 +6,7 @@ done to it meanwhile, by whomever, the next look finds. Between looks a change c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh
 from skep.network import iptables
 from skep.network.conntrack import forget_tasks, forget_udp
-from skep.network.desired import Desired, desired, is_used, ports_of
+from skep.network.desired import desired, is_used, ports_of, settings
 from skep.network.diff import Changes, after, diff
 from skep.network.host import Host, nameservers
 from skep.network.marks import OURS
@@ -71,14 +71,13 @@ class DataPlane:
         with Netlink() as netlink:
             if look or self._known is None:
                 self._host = self._see_host(netlink, nftables, mesh)
+                self._known = self._look(netlink, settings(mesh.network) if mesh.network is not None else ())
             host = self._host = self._see_devices(netlink)
-            wanted = desired(mesh, self._node_id, host, refused, {})
-            if wanted.is_unknown:
-                return Applied(wanted.failures)
-            if look or self._known is None:
-                self._known = self._look(netlink, wanted)
             numbers = {each.via: each.number for each in self._known if isinstance(each, ReturnRoute)}
             wanted = desired(mesh, self._node_id, host, refused, numbers)
+            if wanted.is_unknown:
+                self._known = None
+                return Applied(wanted.failures)
             changes = diff(wanted.objects, self._known)
             failures = self._carry_out(netlink, nftables, changes)
             self._known = None if failures else after(self._known, changes)
@@ -112,7 +111,7 @@ class DataPlane:
             if self._turn.take("") is not None:
                 return ()
             nftables = self._nftables = self._nftables or Nftables()
-            there = self._look(netlink, Desired())
+            there = self._look(netlink, ())
         except Unavailable:
             if netlink.bridges():
                 raise
@@ -155,12 +154,11 @@ class DataPlane:
             tunnels=frozenset(netlink.tunnels()),
         )
 
-    def _look(self, netlink: Netlink, wanted: Desired) -> frozenset[Object]:
+    def _look(self, netlink: Netlink, wanted: Iterable[Sysctl]) -> frozenset[Object]:
         assert self._nftables is not None
-        settings = [each for each in wanted.objects if isinstance(each, Sysctl)]
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
-        return frozenset([*netlink.found(settings), *iptables.found(), *rules])
+        return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
 
     def _carry_out(self, netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
         """Does what can be done; what cannot is said, and tried again with the next look."""

@@ -1,0 +1,234 @@
+"""Devices, addresses, routes and neighbours, by netlink: what there is, of the host and of the mesh.
+
+pyroute2 is known here, in `netlink` and in `conntrack` only. Each call is blocking, and belongs into a
+thread: its socket runs a loop of its own. What is ours is known by names (`skb…`, `skv…`) and by a protocol
+number.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP, NUD_PERMANENT
+
+from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
+from skep.network.host import Route
+from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
+from skep.network.objects import (
+    Bridge,
+    Forward,
+    Gateway,
+    Hairpin,
+    Neighbour,
+    Object,
+    Port,
+    PortForward,
+    ReturnRoute,
+    ReturnRule,
+    SubnetRoute,
+    Sysctl,
+    Tunnel,
+)
+from skep.runtime.errors import Unavailable
+
+PROTOCOL = 0x5A  # of routes and rules: `ip route show proto 90`; iproute2 gives names to none near
+TABLES = 0x5A_0000  # the table of node 1 is one more; others use small numbers
+PRIORITY = 7700  # of rules: before the main table, 32766
+SYSCTLS = Path("/proc/sys/net")
+MASK = OURS_MASK | NUMBER_MASK  # of marks, in rules
+_OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
+_TUNNEL = re.compile(f"{TUNNEL_PREFIX}[0-9]+")
+_MAIN, _LOCAL = 254, 255
+_BROADCAST = 3  # RTN_BROADCAST
+
+
+class Seen:
+    """One look at the kernel. Errors: `Unavailable`, where that is not allowed."""
+
+    def __init__(self) -> None:
+        try:
+            self._ip = IPRoute()
+            self._links = {link["index"]: link for link in self._ip.get_links()}
+        except (OSError, NetlinkError) as error:
+            raise Unavailable(f"the kernel's netlink does not answer: {error}") from error
+        self._indexes = {str(of(link, "IFLA_IFNAME")): index for index, link in self._links.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ip.close()
+
+    # The host
+
+    def addresses(self) -> dict[str, str]:
+        """Returns the host's IPv4 addresses, each with its device."""
+        found = self._ip.get_addr(family=socket.AF_INET)
+        return {
+            str(of(each, "IFA_LOCAL") or of(each, "IFA_ADDRESS")): self._name(each["index"]) for each in found
+        }
+
+    def broadcasts(self) -> set[str]:
+        """Returns the addresses that mean all hosts of a network of this one's, as the kernel sees it."""
+        return {
+            str(of(route, "RTA_DST"))
+            for route in self._ip.get_routes(family=socket.AF_INET, table=_LOCAL)
+            if route["type"] == _BROADCAST
+        }
+
+    def default_devices(self) -> set[str]:
+        """Returns the devices by which the world is reached."""
+        return {
+            self._name(of(route, "RTA_OIF") or 0)
+            for route in self._ip.get_routes(family=socket.AF_INET)
+            if route["dst_len"] == 0 and of(route, "RTA_TABLE") == _MAIN  # ours are defaults, too, of others
+        }
+
+    def routes(self) -> set[Route]:
+        """Returns the main table's routes, but for those by devices that have just come."""
+        found = set()
+        for each in self._ip.get_routes(family=socket.AF_INET, table=_MAIN):
+            hops = [(of(each, "RTA_OIF"), of(each, "RTA_GATEWAY"))]
+            hops += [(hop["oif"], of(hop, "RTA_GATEWAY")) for hop in of(each, "RTA_MULTIPATH") or ()]
+            devices = tuple(self._name(index) for index, _ in hops if index)
+            if all(devices):
+                gateways = tuple(str(gateway) for _, gateway in hops if gateway)
+                to = f"{of(each, 'RTA_DST') or '0.0.0.0'}/{each['dst_len']}"
+                found.add(Route(to, devices, gateways))
+        return found
+
+    def bridges(self) -> set[str]:
+        """Returns our bridges."""
+        return {name for name in self._indexes if _OURS.fullmatch(name)}
+
+    def ports(self) -> set[Port]:
+        """Returns the ports of our bridges, but for tunnels."""
+        found = {
+            Port(self._name(index), self._name(of(link, "IFLA_MASTER") or 0))
+            for index, link in self._links.items()
+            if _kind(link) != "vxlan"
+        }
+        return {each for each in found if _OURS.fullmatch(each.bridge)}
+
+    def is_nowhere(self, port: Port) -> bool:
+        """True where the device is there, and on no bridge."""
+        index = self._indexes.get(port.name)
+        return index is not None and of(self._links[index], "IFLA_MASTER") is None
+
+    def gateways(self) -> set[Gateway]:
+        """Returns the addresses of our bridges."""
+        found = {
+            Gateway(self._name(each["index"]), f"{of(each, 'IFA_ADDRESS')}/{each['prefixlen']}")
+            for each in self._ip.get_addr(family=socket.AF_INET)
+        }
+        return {each for each in found if _OURS.fullmatch(each.bridge)}
+
+    def tunnels(self) -> set[str]:
+        """Returns the addresses at which our tunnels end here."""
+        return {self._tunnel(link, "").local for link in self._links.values() if _is_ours(link)}
+
+    # What there is
+
+    def found(self, sysctls: Iterable[Sysctl]) -> Iterator[Object]:
+        """Yields what of ours there is; of settings, those that are asked for."""
+        for index, link in self._links.items():
+            name, kind = self._name(index), _kind(link)
+            if kind == "bridge" and _OURS.fullmatch(name):
+                yield Bridge(name, str(of(link, "IFLA_ADDRESS")), int(of(link, "IFLA_MTU")), _is_up(link))
+                yield from self._neighbours(index, name)
+            elif _is_ours(link):
+                yield self._tunnel(link, name)
+                yield from self._forwards(index, name)
+        yield from self.gateways()
+        for port in self.ports():
+            yield port
+            data = of(of(self._links[self._indexes[port.name]], "IFLA_LINKINFO"), "IFLA_INFO_SLAVE_DATA")
+            if of(data, "IFLA_BRPORT_MODE"):
+                yield Hairpin(port.name)
+        yield from self._routes()
+        yield from self._rules()
+        for each in sysctls:
+            yield Sysctl(each.path, setting(each))
+
+    def _tunnel(self, link: Any, name: str) -> Tunnel:
+        data = of(of(link, "IFLA_LINKINFO"), "IFLA_INFO_DATA")
+        return Tunnel(
+            name,
+            self._name(of(link, "IFLA_MASTER") or 0),
+            int(of(data, "IFLA_VXLAN_ID")),
+            str(of(data, "IFLA_VXLAN_LOCAL")),
+            int(of(data, "IFLA_VXLAN_PORT")),
+            int(of(link, "IFLA_MTU")),
+            _is_up(link),
+        )
+
+    def _neighbours(self, index: int, name: str) -> Iterator[Neighbour]:
+        for each in self._ip.get_neighbours(family=socket.AF_INET, ifindex=index):
+            if each["state"] == NUD_PERMANENT and each["ifindex"] == index:
+                yield Neighbour(name, str(of(each, "NDA_DST")), str(of(each, "NDA_LLADDR")))
+
+    def _forwards(self, index: int, name: str) -> Iterator[Object]:
+        for each in self._ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=index):
+            if each["ifindex"] != index:
+                continue
+            mac, remote = str(of(each, "NDA_LLADDR")), of(each, "NDA_DST")
+            if remote is not None:
+                yield Forward(name, mac, str(remote))
+            elif each["state"] == NUD_NOARP:
+                yield PortForward(name, mac)
+
+    def _routes(self) -> Iterator[Object]:
+        for each in self._ip.get_routes(family=socket.AF_INET, proto=PROTOCOL):
+            table = int(of(each, "RTA_TABLE") or each["table"])
+            bridge, to = self._name(of(each, "RTA_OIF") or 0), of(each, "RTA_DST")
+            if not _OURS.fullmatch(bridge):
+                continue  # somebody else uses the number, too
+            if to is None and table > TABLES:
+                yield ReturnRoute(table - TABLES, str(of(each, "RTA_GATEWAY")), bridge)
+            elif to is not None:
+                yield SubnetRoute(f"{to}/{each['dst_len']}", bridge)
+
+    def _rules(self) -> Iterator[ReturnRule]:
+        for each in self._ip.get_rules(family=socket.AF_INET):
+            is_ours = of(each, "FRA_PROTOCOL") == PROTOCOL and of(each, "FRA_PRIORITY") == PRIORITY
+            if is_ours and of(each, "FRA_FWMASK") == MASK:
+                yield ReturnRule(int(of(each, "FRA_FWMARK")) & ~OURS)
+
+    def _name(self, index: int) -> str:
+        link = self._links.get(index)
+        return "" if link is None else str(of(link, "IFLA_IFNAME"))
+
+
+def setting(each: Sysctl) -> str:
+    """Returns what a setting is; what is wanted, where this kernel has no such setting."""
+    try:
+        return (SYSCTLS / each.path).read_text().strip()
+    except OSError:
+        is_ipv6_off = each.path.startswith("ipv6/") and not (SYSCTLS / "ipv6").exists()
+        return each.value if is_ipv6_off else ""
+
+
+def of(message: Any, name: str) -> Any:
+    return None if message is None else message.get_attr(name)
+
+
+def _kind(link: Any) -> str:
+    return str(of(of(link, "IFLA_LINKINFO"), "IFLA_INFO_KIND"))
+
+
+def _is_ours(link: Any) -> bool:
+    """True for a tunnel of ours."""
+    return _kind(link) == "vxlan" and bool(_TUNNEL.fullmatch(str(of(link, "IFLA_IFNAME"))))
+
+
+def _is_up(link: Any) -> bool:
+    return bool(link["flags"] & 1)

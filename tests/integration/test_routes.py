@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from skep.agent.executor.routes import clash_with_host, is_bridge
+from skep.agent.executor.routes import clash_with_host
+from skep.network.seen import Seen
 
 pytestmark = pytest.mark.root
 KINDS = {"sktbr": "bridge", "sktve": "veth peer name sktvf"}
@@ -32,7 +33,9 @@ def cards() -> Iterator[None]:
 
 @pytest.mark.usefixtures("cards")
 def test_a_bridge_is_one_also_in_a_network_that_sys_does_not_show() -> None:
-    assert {name: is_bridge(name) for name in (*KINDS, "lo", "nobody")} == {
+    with Seen() as seen:
+        bridges = seen.all_bridges()
+    assert {name: name in bridges for name in (*KINDS, "lo", "nobody")} == {
         "sktbr": True,
         "sktve": False,
         "lo": False,

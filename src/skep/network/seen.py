@@ -106,6 +106,10 @@ class Seen:
                 found.add(Route(to, devices, gateways))
         return found
 
+    def all_bridges(self) -> set[str]:
+        """Returns the host's bridges, whoever made them."""
+        return {self._name(index) for index, link in self._links.items() if _kind(link) == "bridge"}
+
     def bridges(self) -> set[str]:
         """Returns our bridges."""
         return {name for name in self._indexes if _OURS.fullmatch(name)}

@@ -162,7 +162,7 @@ class Bridges:
 
     async def _create(self, network: TaskNetwork, gateway: str) -> None:
         if network.subnet:
-            clash = clash_with_host(network.subnet)
+            clash = await in_thread(clash_with_host, network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
         if network.bridge:

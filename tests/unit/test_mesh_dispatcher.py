@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -213,6 +214,36 @@ async def test_a_node_that_comes_later_is_told_all_and_known_to_those_with_tasks
     swarm.mesh.node_removed("c")
     await swarm.settle()
     assert "c" not in swarm.lines["a"].mesh.nodes
+
+
+async def test_a_new_leader_makes_what_it_tells_once_and_nodes_that_stayed_are_no_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All nodes come within seconds: else each would be told all anew, and those with tasks of all others."""
+    made: list[MeshTold] = []
+
+    def counted(told: MeshTold) -> Iterator[MeshTold]:
+        made.append(told)
+        return parts(told)
+
+    view = _view("a", "b", "c", "d")
+    _published(view)
+    task = _task(view, "t1", "a", 1)
+    swarm = Swarm(view)
+    monkeypatch.setattr(networks, "parts", counted)
+    for node_id in view.nodes:
+        swarm.come(node_id)
+    await swarm.settle()
+    assert len([told for told in made if told.complete]) == 1
+    host = swarm.lines["a"]
+    assert host.mesh.nodes == {node_id: node.addr for node_id, node in view.nodes.items()}
+    assert len(host.sent) == 3, "all, its own address, and where the others are"
+    assert [told.more for told in swarm.lines["d"].sent] == [True, False]
+    assert swarm.lines["d"].mesh.nodes == {"a": "192.0.2.1", "d": "192.0.2.4"}
+    view.drop_task(task)
+    swarm.mesh.publish({"a": ([], [task])})
+    await swarm.settle()
+    assert swarm.come("b").mesh.services["s"].endpoints == ()
 
 
 async def test_that_a_task_is_to_end_is_told_before_it_is() -> None:

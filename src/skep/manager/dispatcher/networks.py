@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import structlog
+from msgspec.structs import replace
 
 from skep.model.mesh import MeshNetwork, MeshService
 from skep.model.states import RUNNING
@@ -55,6 +56,8 @@ class MeshDispatcher:
         self._untold: set[str] = set()  # services that are others since they were told last
         self._untold_network: MeshNetwork | None = None
         self._came: set[str] = set()  # nodes that have tasks in the mesh since then
+        # What each node is told when it comes, but for its own address, and whether that is all there is.
+        self._all: tuple[bool, list[bytes]] | None = None
         self._listeners: set[str] = set()
         self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
         self._timer: asyncio.TimerHandle | None = None
@@ -62,7 +65,9 @@ class MeshDispatcher:
         sessions.on_end(self._ended)
 
     def begin(self) -> None:
-        """A leader has read everything: what it tells to the first node is all."""
+        """A leader has read everything: what it tells to the first node is all. Nodes are where they were,
+        unless they say otherwise: else all that come would be news for all that have tasks."""
+        self._addresses = dict(self._located(self._view.nodes))
         self._dirty.update(
             each for each in (*self._view.services, *self._view.removed) if self._concerns(each)
         )
@@ -81,6 +86,7 @@ class MeshDispatcher:
         address = said.data_addr or self._sessions.remote_host(node_id)
         if self._addresses.get(node_id) != address:
             self._addresses[node_id] = address
+            self._all = None
             self._moved.add(node_id)
             if self._services:
                 self._later()
@@ -90,12 +96,7 @@ class MeshDispatcher:
         if not self._listeners:
             self._settle_all()
         self._listeners.add(node_id)
-        known = {*self._hosts, node_id} if self._services else {node_id}
-        nodes, services = self._located(known), list(self._services.values())
-        # Where not all can be read from the store, what the node has besides is not to go.
-        is_whole = not self._view.quarantine
-        for told in parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead)):
-            self._sessions.send(node_id, told)
+        self._tell_all(node_id)
         if node_id in self._hosts:
             self._inform(node_id)
 
@@ -105,6 +106,22 @@ class MeshDispatcher:
         if is_deaf != (node_id in self._deaf):
             self._deaf ^= {node_id}
             self.node_changed(node_id)
+
+    def _tell_all(self, node_id: str) -> None:
+        own = self._located([node_id])
+        # Where not all can be read from the store, what the node has besides is not to go.
+        is_whole = not self._view.quarantine
+        if not self._services:
+            self._sessions.send(node_id, MeshTold(is_whole, self._network, own, lead=self._lead))
+            return
+        if self._all is None or self._all[0] != is_whole:
+            services = list(self._services.values())
+            nodes = self._located(self._hosts)
+            told = parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead))
+            self._all = is_whole, [messages.encode(replace(part, more=True)) for part in told]
+        for frame in self._all[1]:
+            self._sessions.send_frame(node_id, frame)
+        self._sessions.send(node_id, MeshTold(nodes=own, lead=self._lead))
 
     def _ended(self, node_id: str) -> None:
         self._informed.discard(node_id)
@@ -151,6 +168,7 @@ class MeshDispatcher:
 
     def node_removed(self, node_id: str) -> None:
         self._deaf.discard(node_id)
+        self._all = None
         if self._addresses.pop(node_id, None) is not None and self._services:
             self._gone.add(node_id)
             self._later()
@@ -193,6 +211,7 @@ class MeshDispatcher:
         dirty, self._dirty = self._dirty, set()
         network = mesh_network(self._view)
         if network != self._network:
+            self._all = None
             self._network = self._untold_network = network
             dirty.update(self._services)
         before = set(self._hosts)
@@ -241,6 +260,7 @@ class MeshDispatcher:
             now = mesh_service(self._view, service_id, self._network.id, self._deaf)
         if now == before:
             return False
+        self._all = None
         if now is None:
             del self._services[service_id]
         else:

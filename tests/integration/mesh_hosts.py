@@ -6,12 +6,14 @@ with an address and a way out, is made here by hand.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +255,13 @@ class Lan:
             host.die()
         for space in self.spaces:
             space.remove()
+
+
+@contextlib.contextmanager
+def three_hosts() -> Iterator[Lan]:
+    """Yields a network of them, which goes in the end, also where its making fails."""
+    made = Lan()
+    try:
+        yield made.start()
+    finally:
+        made.stop()

@@ -14,18 +14,15 @@ import pytest
 from skep.network.netlink import METRIC
 from skep.network.ways import mac_of
 
-from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
+from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan, three_hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    made = Lan()
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+    with three_hosts() as made:
+        yield made
 
 
 def test_a_port_answers_on_every_host_and_tasks_see_the_client(lan: Lan) -> None:

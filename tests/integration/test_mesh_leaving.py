@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .mesh_hosts import BRIDGE, Lan, MeshHost
+from .mesh_hosts import BRIDGE, Lan, MeshHost, three_hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -16,11 +16,8 @@ LISTED = "from skep.network.nftables import Nftables; print(Nftables().list('lis
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    made = Lan()
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+    with three_hosts() as made:
+        yield made
 
 
 def _assert_nothing_is_left(host: MeshHost) -> None:

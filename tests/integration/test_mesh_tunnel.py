@@ -11,7 +11,7 @@ import pytest
 
 from skep.network.ways import mac_of
 
-from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace
+from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace, three_hosts
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -66,11 +66,8 @@ print(DataPlane(sys.argv[1], pathlib.Path(os.devnull)).apply(msgspec.json.decode
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    made = Lan()
-    try:
-        yield made.start().serving()
-    finally:
-        made.stop()
+    with three_hosts() as made:
+        yield made.serving()
 
 
 def _forged(

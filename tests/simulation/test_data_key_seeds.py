@@ -73,7 +73,7 @@ def test_a_key_that_is_handed_to_who_goes_is_found(monkeypatch: pytest.MonkeyPat
     def anybody(view: View, node_id: str) -> bool:
         return True
 
-    monkeypatch.setattr(data_key, "is_to_stay", anybody)
+    monkeypatch.setattr(data_key, "is_to_manage", anybody)
     assert "know the data key" in finds(range(3000, 3040))
 
 

@@ -62,6 +62,11 @@ class _Record:
         self.generic: tuple[Claim, ...] = ()
 
 
+def at_once(network_ids: frozenset[str]) -> float:
+    """Where there is no mesh, a task need not leave it."""
+    return 0.0
+
+
 class Worker:
     """See the module's text. `report` gets every status that is news, and again at each session start;
     `leave_s` says how long before its end a task of these networks leaves them."""
@@ -73,7 +78,7 @@ class Worker:
         executor: Executor,
         clock: Clock,
         report: Callable[[str, TaskStatus], None],
-        leave_s: Callable[[frozenset[str]], float] = lambda network_ids: 0.0,
+        leave_s: Callable[[frozenset[str]], float] = at_once,
     ) -> None:
         self._node_id = node_id
         self._hostname = hostname

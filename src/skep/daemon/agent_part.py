@@ -19,7 +19,7 @@ from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
 from skep.agent.session import Connect, Session
-from skep.agent.worker import Worker
+from skep.agent.worker import Worker, at_once
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
 from skep.rpc import messages
@@ -89,7 +89,7 @@ class AgentPart:
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
         self._reporter = Reporter(self.session)
-        leave_s = self._networking.leave_s if self._networking is not None else _at_once
+        leave_s = self._networking.leave_s if self._networking is not None else at_once
         self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, leave_s)
         self._on_role = on_role
         self._on_data_keys = on_data_keys
@@ -248,11 +248,6 @@ class AgentPart:
     def _goodbye(self, said: messages.Goodbye) -> None:
         if said.kind == messages.REMOVED:
             self._on_removed(said.message)
-
-
-def _at_once(network_ids: frozenset[str]) -> float:
-    """A node without a mesh has no task leave it."""
-    return 0.0
 
 
 class Line(Protocol):

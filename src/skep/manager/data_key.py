@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.durable import commit_changed
+from skep.manager.quorum import is_to_manage
 from skep.manager.resealing import HeldKeys
 from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, Register
 from skep.rpc.messages.data_keys import digests_of
@@ -74,7 +75,7 @@ def decide(
     if cluster is None or cluster.data_key_wanted <= cluster.data_key_done:
         return Step(Act.NOTHING)
     members = [member.node_id for member in view.members]
-    leaving = [node_id for node_id in members if not is_to_stay(view, node_id)]
+    leaving = [node_id for node_id in members if not is_to_manage(view, node_id)]
     if leaving:
         return Step(Act.WAIT, f"managers are on their way out: {', '.join(leaving)}")
     unknowing = [node_id for node_id in members if node_id not in knowing]
@@ -97,12 +98,6 @@ def decide(
     if late or 2 * len(voters.intersection(having)) <= len(voters):
         return Step(Act.WAIT, f"it is not on the disks of enough managers yet (late: {', '.join(late)})")
     return Step(Act.SEAL)
-
-
-def is_to_stay(view: View, node_id: str) -> bool:
-    """True for a manager that nobody has demoted."""
-    node = view.nodes.get(node_id)
-    return node is not None and node.spec.role == "manager"
 
 
 class DataKeyChange:
@@ -228,7 +223,7 @@ class DataKeyChange:
                 self._knowing.discard(node_id)
                 continue
             self._knowing.add(node_id)
-            if self._digests.get(node_id) != wanted and is_to_stay(self._view, node_id):
+            if self._digests.get(node_id) != wanted and is_to_manage(self._view, node_id):
                 self._sessions.send(node_id, DataKeys(list(held.keys), unlock_key, self._sessions.lead))
 
     async def _seal(self, held: HeldKeys) -> bool:

@@ -34,6 +34,7 @@ from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
 from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
+from skep.manager.quorum import is_to_manage
 from skep.manager.reachability import Reachability
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
@@ -328,8 +329,7 @@ class Leader:
 
     async def _let_manage(self, node_id: str, manager_addr: str) -> None:
         node = self.view.nodes.get(node_id)
-        is_to_be = node is not None and node.spec.role == "manager"
-        if node is not None and is_to_be and node.manager_addr != manager_addr:
+        if node is not None and is_to_manage(self.view, node_id) and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
         self.sessions.send(node_id, await self.membership.add(node_id))
 

@@ -139,8 +139,7 @@ class Membership:
 
     def _check_role(self, node_id: str) -> None:
         """Errors: `Conflict` for a node that is not to be a manager."""
-        node = self._view.nodes.get(node_id)
-        if node is None or node.spec.role != "manager":
+        if not quorum.is_to_manage(self._view, node_id):
             raise Conflict(f"node {node_id} is not to be a manager")
 
     async def _may_go(self, member: Member) -> bool:

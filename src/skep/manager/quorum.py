@@ -31,6 +31,12 @@ class Step(Struct, frozen=True):
     why_not: str = ""
 
 
+def is_to_manage(view: View, node_id: str) -> bool:
+    """True for a node that is to be a manager, or to stay one: nobody has demoted it."""
+    node = view.nodes.get(node_id)
+    return node is not None and node.spec.role == "manager"
+
+
 def voters(view: View) -> list[Member]:
     return [member for member in view.members if not member.is_learner]
 
@@ -59,8 +65,7 @@ def decide(
 
 
 def _about(view: View, member: Member, leader_id: str, answering: frozenset[str], silent_s: float) -> Step:
-    node = view.nodes.get(member.node_id)
-    is_wanted = node is not None and node.spec.role == "manager"
+    is_wanted = is_to_manage(view, member.node_id)
     if member.is_learner:
         if not is_wanted or silent_s > LEARN_S:
             return Step(Act.REMOVE, member)

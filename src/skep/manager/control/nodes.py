@@ -11,7 +11,7 @@ from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
-from skep.manager.quorum import keeps_quorum_without, voters
+from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
 from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
@@ -142,7 +142,8 @@ class NodeControl:
 
     def _check_demotion(self, node: Node) -> None:
         """Errors: `Invalid`, in SwarmKit's words (manager/controlapi/node.go)."""
-        if not any(m.node_id != node.id and self._is_to_stay(m.node_id) for m in voters(self._view)):
+        # One that is on its way out does not count.
+        if not any(m.node_id != node.id and is_to_manage(self._view, m.node_id) for m in voters(self._view)):
             raise Invalid(
                 "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the"
                 " swarm"
@@ -152,11 +153,6 @@ class NodeControl:
                 "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would"
                 " result in a loss of quorum"
             )
-
-    def _is_to_stay(self, node_id: str) -> bool:
-        """True for a manager that nobody has demoted: one that is on its way out does not count."""
-        node = self._view.nodes.get(node_id)
-        return node is not None and node.spec.role == "manager"
 
     def _known(self, node_id: str) -> Node:
         """Errors: `NotFound`."""

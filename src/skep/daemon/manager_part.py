@@ -210,8 +210,11 @@ class ManagerPart:
             raise Unavailable(f"no manager leads after {timeout_s:.0f} s") from error
 
     async def wait_voter(self) -> None:
-        """Waits until this manager's member has its vote."""
+        """Waits until this manager's member has its vote. Errors: `Unavailable` where etcd cannot join with
+        the members that it was told of: they are others by now."""
         while True:
+            if not self.etcd.has_data and (why := self.etcd.trouble()):
+                raise Unavailable(f"this manager's etcd cannot join as it was started: {why}")
             with contextlib.suppress(SkepError):
                 if self._store is not None and await self._store.cluster.is_voter():
                     return

@@ -8,6 +8,7 @@ first, and what it held before is let go of.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,7 +33,7 @@ class Manager(Protocol):
     """The manager on this host."""
 
     async def wait_voter(self) -> None:
-        """Waits until its member has its vote."""
+        """Waits until its member has its vote. Errors: `Unavailable` where it cannot join as it was told."""
 
     async def demote_self(self) -> None:
         """Asks for this manager to become a worker. Errors: as the leader's."""
@@ -162,8 +163,10 @@ class RoleKeeper:
     async def _be_manager(self, told: Role) -> None:
         node = self._node
         manager = node.running_manager
-        if manager is not None and told.is_member and await self._has_vote(manager):
-            return
+        if manager is not None and told.is_member:
+            with contextlib.suppress(Unavailable):  # it is taken in anew
+                if await self._has_vote(manager):
+                    return
         if node.is_misplaced:  # to begin anew here would only lose its copy of the store
             raise Unavailable("this manager cannot listen at its address")
         await node.agent.renew_as("manager")
@@ -193,11 +196,13 @@ class RoleKeeper:
 
     async def _has_vote(self, manager: Manager) -> bool:
         """Waits for the manager's vote; False where it gets none in time. Another word of the leader's ends
-        the waiting: that counts then."""
+        the waiting: that counts then. Errors: `Unavailable` where it cannot join."""
         voting = asyncio.ensure_future(manager.wait_voter())
         news = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({voting, news}, timeout=VOTE_S, return_when=asyncio.FIRST_COMPLETED)
+            if voting.done():
+                voting.result()
             return voting.done() or news.done()
         finally:
             voting.cancel()

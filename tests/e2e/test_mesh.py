@@ -14,6 +14,7 @@ from tests.mesh_image import IMAGE
 
 from .hosts import wait_until
 from .mesh import CLIENT, MeshSwarm, steady
+from .skep_cli import skep_ok
 
 NAME = "t{{.Task.Slot}}-{{.Node.Hostname}}"  # answers are known from errors by their hyphen
 
@@ -106,6 +107,7 @@ def test_a_port_that_somebody_has_is_said_with_his_name(mesh: MeshSwarm) -> None
         said = f"port 8082/tcp of service taken is not published here: it is taken by python3 (process {his.pid})"
         wait_until("the node says so", lambda: said[:60] in _message(mesh, worker.name))
         assert f"(process {his.pid})" in _message(mesh, worker.name)
+        assert f"1 node ({worker.name}): {said[:60]}" in skep_ok("explain", "taken", on=mesh.manager)
         assert "8082/tcp of service taken" in worker.log()
         assert mesh.ask(worker, 8082) == [f"his {CLIENT}"]
         wait_until("others serve it", lambda: "-" in mesh.ask(mesh.workers[1], 8082)[0])

@@ -18,9 +18,11 @@ from skep.model.container import (
     ResourceRequirements,
     RestartPolicy,
 )
+from skep.model.mesh import not_published
 from skep.model.network import Network, NetworkSpec
+from skep.model.node import READY as NODE_READY
 from skep.model.node import NodeStatus
-from skep.model.service import TaskTemplate, UpdateStatus
+from skep.model.service import Endpoint, TaskTemplate, UpdateStatus
 from skep.model.spec import Placement, PlacementPreference, Platform, SpreadOver, TaskSpec
 from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
 from skep.model.task import TaskStatus
@@ -248,3 +250,25 @@ def test_sizes_are_said_as_docker_does() -> None:
         "1.5 GiB",
         "4 KiB",
     ]
+
+
+def test_where_published_ports_do_not_answer_is_said() -> None:
+    view = View()
+    port = PortConfig(protocol="tcp", target_port=80, published_port=9090, publish_mode="ingress")
+    service = replace(add_service(view, "s", ports=[port]), endpoint=Endpoint(ports=[port]))
+    view.put_service(service)
+    taken = f"{not_published(9090, 'tcp', service.spec.name)}: it is taken by nginx (process 7)"
+    others = f"{not_published(81, 'tcp', 'other')}: it is taken by nginx (process 7)"
+    for number in range(9):
+        add_node(view, f"n{number}")
+        view.put_node_status(f"n{number}", NodeStatus(NODE_READY, mesh=(taken, others)))
+    view.put_node_status("n0", NodeStatus(NODE_READY, mesh=("the library is missing",)))
+    said = [each for each in explain_service(view, service, NOW, {}).sentences if "ports" in each]
+    head = "Published ports do not answer everywhere."
+    assert said == [
+        f"{head} 8 nodes (host-n1, host-n2, host-n3, host-n4, host-n5 and 3 more): {taken}.",
+        f"{head} 1 node (host-n0): the library is missing.",
+    ]
+    hosts = replace(port, publish_mode="host")
+    view.put_service(service := replace(service, endpoint=Endpoint(ports=[hosts])))
+    assert not any(head in each for each in explain_service(view, service, NOW, {}).sentences)

@@ -10,6 +10,7 @@ from itertools import islice
 
 from msgspec import Struct, field
 
+from skep.manager.port_words import of_ports
 from skep.manager.scheduler.nodes import NodeTable
 from skep.manager.scheduler.nodewise import NodeGroup, Subject, look_at_nodes, names_text, node_name
 from skep.manager.scheduler.place import MAX_FAILURES
@@ -100,6 +101,7 @@ def explain_service(view: View, service: Service, now: float, failures: Failures
     sentences.extend(_of_update(view, service, scan))
     sentences.extend(_failed_lately(view, scan.failed, now))
     sentences.extend(_avoided(view, service.id, failures))
+    sentences.extend(of_ports(view, service))
     sentences.extend(_asides(view))
     subject = _subject(view, service.id, service.template.version)
     nodes = look_at_nodes(view, table, subject) if subject is not None else []

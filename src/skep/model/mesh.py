@@ -33,6 +33,16 @@ def is_host_address(text: str) -> bool:
     return not (is_nowhere or address.is_multicast or text == "255.255.255.255")
 
 
+def not_published(port: int, protocol: str, service: str) -> str:
+    """Returns how a node's sentence about a port begins that it cannot publish."""
+    return f"port {port}/{protocol} of service {service} is not published here"
+
+
+def concerns(said: str, service: str) -> bool:
+    """True for what a node says of its mesh that matters to the service: of a port of its, or of no port."""
+    return " is not published here" not in said or f" of service {service} is not published here" in said
+
+
 def bridge_name(vni: int) -> str:
     """Returns the name of a network's bridge on each node."""
     return f"{BRIDGE_PREFIX}{vni}"

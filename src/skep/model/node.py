@@ -95,12 +95,12 @@ class NodeStatus(Struct, frozen=True):
     engine_is_silent: bool = False  # it has a session, and an engine that does not answer
     is_held: bool = False  # it is not heard of, and would be down if most of the others were heard
     left_out: str = ""  # what could not be kept of the node's description
-    mesh: str = ""  # what the node cannot do for the routing mesh
+    mesh: tuple[str, ...] = ()  # what the node cannot do for the routing mesh, in sentences
 
     @property
     def sentence(self) -> str:
         """Returns all there is to say, for people."""
-        return "; ".join(text for text in (self.message, self.left_out, self.mesh) if text)
+        return "; ".join(text for text in (self.message, self.left_out, *self.mesh) if text)
 
 
 NODE_UNKNOWN = NodeStatus(UNKNOWN)

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh
+from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, not_published
 from skep.network import iptables
 from skep.network.conntrack import forget_tasks, forget_udp
 from skep.network.desired import desired, is_used, ports_of, settings
@@ -87,8 +87,7 @@ class DataPlane:
         self._forget_flows(host, mesh, changes)
         failures += wanted.failures
         failures += tuple(
-            f"port {port}/{protocol} of service {ports[protocol, port].name} is not published here: it is"
-            f" taken by {who}"
+            f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
         return Applied(failures, len(changes.drops) + len(changes.puts))

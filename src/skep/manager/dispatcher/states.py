@@ -88,7 +88,7 @@ class NodeStates:
     def mesh_failed(self, node_id: str, failures: list[str]) -> None:
         """The node has said what it cannot do for the routing mesh; nothing, where it can all. Its message
         says so until it says otherwise; the log does once."""
-        known, what = self._view.node_state(node_id), "; ".join(failures)
+        known, what = self._view.node_state(node_id), tuple(failures)
         if node_id in self._view.nodes and known.mesh != what:
             if what:
                 log.warning("node.mesh_failed", node_id=node_id, failures=what)

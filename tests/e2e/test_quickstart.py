@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from skep.network.nftables import Nftables
 from skep.network.plane import DataPlane
 from skep.network.ruleset import LIST
 
-from .hosts import Host
+from .hosts import Host, wait_until
 from .remains import new_in, remains, task_files
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,7 @@ def quickstart(home: Path, engine: str, *arguments: str) -> str:
 
 
 @pytest.mark.root
+@pytest.mark.timeout(240)
 def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
     engine_socket: str, short_dir: Path
 ) -> None:
@@ -61,6 +63,16 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
         states = first.docker("service", "ps", "hello", "--format", "{{.CurrentState}}").split("\n")
         assert len([state for state in states if state.startswith("Running")]) == 3
         assert "service ls" in quickstart(home, engine, "status")
+        first.docker("service", "update", "-q", "--publish-add", "8080:8080", "hello")
+        with urllib.request.urlopen("http://127.0.0.1:8080", timeout=10) as answer:
+            assert answer.read().startswith(b"hello from ")
+        first.docker("node", "demote", "mg0")
+        control = ("info", "-f", "{{.Swarm.ControlAvailable}}")
+        wait_until("a worker it is", lambda: hosts[0].docker(*control) == "false")
+        again = quickstart(home, engine)
+        assert again.splitlines()[-1] == f"export DOCKER_HOST=unix://{home}/mg1.sock"
+        assert "service create" not in again
+        first = hosts[1]
         first.docker("network", "create", "-d", "overlay", "n")
         first.docker("secret", "create", "s", "-", data=b"secret")
         options = ["--name", "all", "--mode", "global", "--network", "n", "--secret", "s"]
@@ -74,7 +86,7 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(
         first.docker("service", "create", "-q", *options, "--stop-grace-period", "60s", *image)
         nodes = [host.docker("info", "-f", "{{.Swarm.NodeID}}") for host in hosts]
         assert task_files(nodes[-1])
-        for host in (first, killed):
+        for host in (hosts[0], killed):
             os.kill(int((home / f"{host.name}.pid").read_text()), signal.SIGKILL)
         status = quickstart(home, engine, "status")
         assert "skepd mg0 does not run" in status

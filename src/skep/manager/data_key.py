@@ -79,11 +79,18 @@ def decide(
     if leaving:
         return Step(Act.WAIT, f"managers are on their way out: {', '.join(leaving)}")
     unknowing = [node_id for node_id in members if node_id not in knowing]
+    earlier = [node_id for node_id in unknowing if node_id in here]
+    if earlier:
+        return Step(
+            Act.WAIT,
+            "managers have an earlier skep, which could open nothing after a change:"
+            f" {', '.join(earlier)}; update skep on them, or demote them (docker node demote)",
+        )
     if unknowing:
         return Step(
             Act.WAIT,
-            "managers have an earlier skep, which could open nothing after a change, or are not there to say:"
-            f" {', '.join(unknowing)}; update skep on them, start them, or demote them (docker node demote)",
+            "managers are not there to say whether they have an earlier skep, which could open nothing after"
+            f" a change: {', '.join(unknowing)}; start them, or demote them (docker node demote)",
         )
     if not is_settled:
         return Step(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from skep.model.mesh import Mesh, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import Mesh, MeshPort, MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.network.nftables import Nftables
 from skep.network.plane import DataPlane
 from skep.network.ruleset import LIST
@@ -139,7 +140,7 @@ def test_down_clears_the_mesh_of_daemons_that_were_killed(engine_socket: str, sh
         pytest.skip("in a network of its own only, as a lane of ./check has")
     home = short_dir / "q"
     home.mkdir()
-    made = Mesh(MeshNetwork("net", "198.18.9.0/24", 4097, 4789), {"n": "127.0.0.1"})
+    made = Mesh(OverlayNetwork("net", "198.18.9.0/24", 4097, 4789), {"n": "127.0.0.1"})
     web = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
     plane = DataPlane("n")
     assert plane.apply(replace(made, services={"s": web})).failures == ()

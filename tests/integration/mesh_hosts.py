@@ -19,11 +19,12 @@ from typing import Any
 
 import msgspec
 
-from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.network import turn
 
 PREFIX = f"{os.environ.get('SKEP_TEST_NETNS', f'skt{os.getpid() % 100000}')}x"
-NETWORK = MeshNetwork("net1", "10.0.0.0/24", 4097, 4789)
+NETWORK = OverlayNetwork("net1", "10.0.0.0/24", 4097, 4789)
 BRIDGE, TUNNEL = "skb4097", "skv4097"
 _NUMBERS = itertools.count(1)  # a namespace that could not be removed is in no other's way
 SERVER = Path(__file__).parents[1] / "mesh_server.py"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from skep.model.mesh import Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.network.desired import desired
 from skep.network.diff import ORDER, Changes, after, diff
 from skep.network.host import Host, Route, nameservers
@@ -37,7 +38,7 @@ from skep.network.ways import RETURNS_MAX, mac_of, numbers
 from skep.rpc.checking import FAILURE_MAX_BYTES
 from skep.runtime.errors import Corrupt
 
-NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
+NETWORK = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 WEB = MeshPort("tcp", 8080, 80)
 NODES = {"n1": "192.0.2.1", "n2": "192.0.2.2", "n3": "192.0.2.3"}
 

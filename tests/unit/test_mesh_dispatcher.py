@@ -16,9 +16,10 @@ from skep.manager.dispatcher.mesh_frames import SERVICES_MAX_BYTES, parts
 from skep.manager.dispatcher.networks import BATCH_S, MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.model.container import PortConfig
-from skep.model.mesh import ENDPOINTS_MAX, Mesh, MeshEndpoint, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import ENDPOINTS_MAX, Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.model.node import NodeDescription, NodeStatus
+from skep.model.overlay import OverlayNetwork
 from skep.model.service import Endpoint, Service
 from skep.model.states import COMPLETE, FAILED, RUNNING, SHUTDOWN, STARTING
 from skep.model.task import Task, TaskAddress, TaskStatus
@@ -170,7 +171,7 @@ def test_of_very_many_tasks_some_are_told_from_all_of_them() -> None:
 
 def test_the_network_is_the_swarms_and_its_bridge_the_same_everywhere() -> None:
     view = _view()
-    assert mesh_network(view) == MeshNetwork("net", "10.0.0.0/16", 4097, 4789)
+    assert mesh_network(view) == OverlayNetwork("net", "10.0.0.0/16", 4097, 4789)
     assert task_network(INGRESS, [], {}).bridge == "skb4097"
     plain = replace(INGRESS, spec=NetworkSpec(name="net", driver="overlay"))
     assert task_network(plain, [], {}).bridge == ""

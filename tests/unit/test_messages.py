@@ -11,8 +11,9 @@ from skep.model.cluster import TaskDefaults
 from skep.model.container import ContainerSpec
 from skep.model.logs import LogOptions
 from skep.model.material import Given
-from skep.model.mesh import MeshEndpoint, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
 from skep.model.node import NodeDescription
+from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc.messages import (
@@ -37,6 +38,8 @@ from skep.rpc.messages import (
     MeshTold,
     NotAttached,
     NotNow,
+    OverlaysHeld,
+    OverlayTold,
     ReadLogs,
     Register,
     Registered,
@@ -157,13 +160,28 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         MeshTold(
             True,
-            MeshNetwork("n", "10.0.0.0/24", 4097, 4789),
+            OverlayNetwork("n", "10.0.0.0/24", 4097, 4789),
             [("a", "192.0.2.1")],
             ["b"],
             [MeshService("s", "web", (MeshPort("tcp", 8080, 80),), (MeshEndpoint("10.0.0.7", "a"),))],
             ["t"],
         ),
         b"\x87\xa4type\xa4mesh\xa8complete\xc3\xa7network\x94\xa1n\xab10.0.0.0/24\xcd\x10\x01\xcd\x12\xb5\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xadgone_services\x91\xa1t",
+    ),
+    (
+        OverlayTold(
+            OverlayNetwork("n", "10.0.1.0/24", 4098, 4789, "back", 1400),
+            True,
+            [("a", "192.0.2.1")],
+            ["b"],
+            [OverlayService("s", "web", ("www",), "", (OverlayEndpoint("10.0.1.7", "a", "web.1.t"),))],
+            ["t"],
+        ),
+        b"\x87\xa4type\xa7overlay\xa7network\x96\xa1n\xab10.0.1.0/24\xcd\x10\x02\xcd\x12\xb5\xa4back\xcd\x05x\xa8complete\xc3\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\xa3www\xa0\x91\x94\xa810.0.1.7\xa1a\xa7web.1.t\xc3\xadgone_services\x91\xa1t",
+    ),
+    (
+        OverlaysHeld(["n"]),
+        b"\x83\xa4type\xadoverlays-held\xabnetwork_ids\x91\xa1n\xa4lead\xc0",
     ),
     (
         MeshApplied(["port 8080 is taken"]),

@@ -16,7 +16,8 @@ from skep.agent.networking import LEAVE_S, LOOK_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
-from skep.model.mesh import Mesh, MeshNetwork, MeshPort, MeshService
+from skep.model.mesh import Mesh, MeshPort, MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
@@ -31,7 +32,7 @@ from .test_worker import Hands, found
 
 pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
 
-NETWORK = MeshNetwork("net", "10.0.0.0/24", 4097, 4789)
+NETWORK = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
 
 

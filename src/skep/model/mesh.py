@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .overlay import Overlay, OverlayNetwork
+
 BRIDGE_PREFIX, TUNNEL_PREFIX = (
     "skb",
     "skv",
@@ -53,15 +55,6 @@ def tunnel_name(vni: int) -> str:
     return f"{TUNNEL_PREFIX}{vni}"
 
 
-class MeshNetwork(Struct, frozen=True, array_like=True):
-    """The mesh's own network: its subnet, its number on the wire, and the UDP port of the tunnels."""
-
-    id: str
-    subnet: str
-    vni: int
-    data_port: int
-
-
 class MeshPort(Struct, frozen=True, array_like=True):
     protocol: str
     published: int
@@ -89,16 +82,18 @@ class MeshService(Struct, frozen=True, array_like=True):
 
 class Mesh(Struct, frozen=True):
     """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
-    hosts of managers that it knows: their addresses, or names."""
+    hosts of managers that it knows: their addresses, or names. `overlays` are the networks that its own tasks
+    and containers are on, by id."""
 
-    network: MeshNetwork | None = None
+    network: OverlayNetwork | None = None
     nodes: dict[str, str] = {}
     services: dict[str, MeshService] = {}
     managers: tuple[str, ...] = ()
+    overlays: dict[str, Overlay] = {}
 
     def told(
         self,
-        network: MeshNetwork | None,
+        network: OverlayNetwork | None,
         nodes: Iterable[tuple[str, str]],
         gone_nodes: Iterable[str],
         services: Iterable[MeshService],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from skep.model.mesh import TCP, Mesh, MeshNetwork, MeshPort, bridge_name
+from skep.model.mesh import TCP, Mesh, MeshPort, bridge_name
+from skep.model.overlay import OverlayNetwork
 from skep.network.host import Host
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
@@ -12,7 +13,7 @@ from skep.network.ways import Ways, is_loopback, mac_of
 
 
 def base_chains(
-    network: MeshNetwork, host: Host, mesh: Mesh, ways: Ways, numbered: Mapping[str, int]
+    network: OverlayNetwork, host: Host, mesh: Mesh, ways: Ways, numbered: Mapping[str, int]
 ) -> Iterable[Chain]:
     """Yields the chains that all ports share. `numbered` are the other nodes' numbers, by their addresses."""
     bridge = bridge_name(network.vni)
@@ -33,7 +34,7 @@ def base_chains(
     yield chain("leave", _leave(network, host, mesh, ways), ("nat", "postrouting", 95))
 
 
-def _outside(network: MeshNetwork, ways: Ways) -> Iterable[str]:
+def _outside(network: OverlayNetwork, ways: Ways) -> Iterable[str]:
     """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
     tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
     if not ways.has_tunnel:
@@ -46,7 +47,7 @@ def _outside(network: MeshNetwork, ways: Ways) -> Iterable[str]:
         yield f"{frames} drop"
 
 
-def _arrive(network: MeshNetwork, bridge: str, ways: Ways) -> list[str]:
+def _arrive(network: OverlayNetwork, bridge: str, ways: Ways) -> list[str]:
     """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
     if not ways.has_tunnel:
         return []
@@ -79,7 +80,7 @@ def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _leave(network: MeshNetwork, host: Host, mesh: Mesh, ways: Ways) -> list[str]:
+def _leave(network: OverlayNetwork, host: Host, mesh: Mesh, ways: Ways) -> list[str]:
     """Whose address is replaced where a connection leaves for a task."""
     bridge = bridge_name(network.vni)
     out = f'oifname "{bridge}" {FLOW}'

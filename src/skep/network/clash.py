@@ -11,7 +11,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from skep.model.mesh import BRIDGE_PREFIX, Mesh, MeshNetwork
+from skep.model.mesh import BRIDGE_PREFIX, Mesh
+from skep.model.overlay import OverlayNetwork
 from skep.network.host import Host, Route
 
 # Of a default route, and of the two halves that VPNs put before one: all of the world is no one's.
@@ -26,7 +27,7 @@ REMEDY = (
 )
 
 
-def clash(mesh: Mesh, network: MeshNetwork, own: str, host: Host) -> str:
+def clash(mesh: Mesh, network: OverlayNetwork, own: str, host: Host) -> str:
     """Returns why this host cannot have the mesh's subnet, for people; empty where it can."""
     subnet = ipaddress.IPv4Network(network.subnet)
     found = (*_of_routes(subnet, host), *_of_addresses(subnet, host), *_of_peers(subnet, mesh, own, host))

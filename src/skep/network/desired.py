@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
-from skep.model.mesh import TCP, UDP, Mesh, MeshNetwork, MeshService, bridge_name, tunnel_name
+from skep.model.mesh import TCP, UDP, Mesh, MeshService, bridge_name, tunnel_name
+from skep.model.overlay import OverlayNetwork
 from skep.network.chains import base_chains, port_chain
 from skep.network.clash import REMEDY, clash
 from skep.network.host import Host
@@ -123,7 +124,7 @@ def _dropped(host: Host) -> Iterable[str]:
         )
 
 
-def _inside(network: MeshNetwork, ways: Ways) -> Iterable[str]:
+def _inside(network: OverlayNetwork, ways: Ways) -> Iterable[str]:
     """Yields which nodes have no way, as theirs would be a task's."""
     if not ways.inside:
         return
@@ -136,7 +137,7 @@ def _inside(network: MeshNetwork, ways: Ways) -> Iterable[str]:
     )
 
 
-def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:
+def _beside(network: OverlayNetwork, host: Host) -> Iterable[str]:
     """Yields who else has the mesh's addresses here: what is on his device is not on the mesh's bridge."""
     subnet = ipaddress.IPv4Network(network.subnet)
     for address, device in sorted(host.devices.items()):
@@ -148,7 +149,7 @@ def _beside(network: MeshNetwork, host: Host) -> Iterable[str]:
             )
 
 
-def _links(network: MeshNetwork, own: str, ways: Ways) -> Iterable[Object]:
+def _links(network: OverlayNetwork, own: str, ways: Ways) -> Iterable[Object]:
     bridge, tunnel = bridge_name(network.vni), tunnel_name(network.vni)
     yield Bridge(bridge, mac_of(own), MTU)
     if ways.has_tunnel:
@@ -157,7 +158,7 @@ def _links(network: MeshNetwork, own: str, ways: Ways) -> Iterable[Object]:
     yield SubnetRoute(network.subnet, bridge)
 
 
-def settings(network: MeshNetwork) -> Iterable[Sysctl]:
+def settings(network: OverlayNetwork) -> Iterable[Sysctl]:
     """Yields what the kernel is to be set to."""
     bridge = bridge_name(network.vni)
     yield Sysctl("ipv4/ip_forward", "1")
@@ -168,7 +169,7 @@ def settings(network: MeshNetwork) -> Iterable[Sysctl]:
     yield Sysctl(f"ipv6/conf/{bridge}/disable_ipv6", "1")  # it would talk to itself on all nodes
 
 
-def _ways_to(network: MeshNetwork, ways: Ways) -> Iterable[Object]:
+def _ways_to(network: OverlayNetwork, ways: Ways) -> Iterable[Object]:
     """Tasks of other nodes are reached by their nodes' bridges, which know the way from there: nobody has to
     know of a task's MAC address."""
     bridge, tunnel = bridge_name(network.vni), tunnel_name(network.vni)
@@ -180,7 +181,7 @@ def _ways_to(network: MeshNetwork, ways: Ways) -> Iterable[Object]:
         yield Neighbour(bridge, each.address, mac_of(ways.address_of(each)))
 
 
-def _ways_back(network: MeshNetwork, numbered: Mapping[str, int]) -> Iterable[Object]:
+def _ways_back(network: OverlayNetwork, numbered: Mapping[str, int]) -> Iterable[Object]:
     bridge = bridge_name(network.vni)
     for node, number in numbered.items():
         yield Neighbour(bridge, node, mac_of(node))

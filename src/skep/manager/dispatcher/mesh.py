@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from skep.model.mesh import (
-    ENDPOINTS_MAX,
-    PROTOCOLS,
-    MeshEndpoint,
-    MeshNetwork,
-    MeshPort,
-    MeshService,
-)
+from skep.model.mesh import ENDPOINTS_MAX, PROTOCOLS, MeshEndpoint, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, Network, ingress_of
 from skep.model.node import DOWN
+from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING, is_terminal
 from skep.model.task import Task, TaskStatus
 from skep.store.view import View
@@ -21,14 +15,14 @@ from skep.store.view import View
 DATA_PORT = 4789  # Docker's own, where the swarm's record says nothing
 
 
-def mesh_network(view: View) -> MeshNetwork | None:
+def mesh_network(view: View) -> OverlayNetwork | None:
     """Returns the network that the mesh is on; None where users removed it."""
     network = ingress_of(view.networks.values())
     vni = vni_of(network) if network is not None else 0
     if network is None or not vni:
         return None
     port = view.cluster.data_path_port if view.cluster is not None else DATA_PORT
-    return MeshNetwork(network.id, network.pools[0].subnet, vni, port)
+    return OverlayNetwork(network.id, network.pools[0].subnet, vni, port)
 
 
 def vni_of(network: Network) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 import structlog
 from msgspec.structs import replace
 
-from skep.model.mesh import MeshNetwork, MeshService
+from skep.model.mesh import MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
@@ -45,7 +46,7 @@ class MeshDispatcher:
         self._view = view
         self._sessions = sessions
         self._failed = failed
-        self._network: MeshNetwork | None = None
+        self._network: OverlayNetwork | None = None
         self._services: dict[str, MeshService] = {}  # as they were told last
         self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
         self._addresses: dict[str, str] = {}  # where nodes' tunnels end, by their latest word
@@ -54,7 +55,7 @@ class MeshDispatcher:
         self._gone: set[str] = set()
         self._dirty: set[str] = set()
         self._untold: set[str] = set()  # services that are others since they were told last
-        self._untold_network: MeshNetwork | None = None
+        self._untold_network: OverlayNetwork | None = None
         self._came: set[str] = set()  # nodes that have tasks in the mesh since then
         # What each node is told when it comes, but for its own address, and whether that is all there is.
         self._all: tuple[bool, list[bytes]] | None = None

@@ -22,6 +22,8 @@
               <------------------------------ Attached | NotAttached
               <------------------------------ SayAddresses: which of them are in use?
     HasAddresses ---------------------------> where that changed, and where it was asked
+              <------------------------------ OverlayTold(complete=True) of each network that the node has
+                                              somebody on, OverlaysHeld; then what changes of them
               <------------------------------ MeshTold(complete=True), then what changes: published ports
     MeshApplied  ---------------------------> what of that the node cannot do, as it changes
               <------------------------------ ReadLogs: the node brings them over a connection of their own
@@ -41,6 +43,7 @@ from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
 from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
+from skep.rpc.messages.overlays import OVERLAY, OverlaysHeld, OverlayTold
 from skep.rpc.messages.session import (
     NOT_LEADER,
     REFUSED,
@@ -66,6 +69,7 @@ __all__ = [
     "LOGS",
     "MESH",
     "NOT_LEADER",
+    "OVERLAY",
     "REFUSED",
     "REMOVED",
     "REPLACED",
@@ -92,6 +96,8 @@ __all__ = [
     "MeshTold",
     "NotAttached",
     "NotNow",
+    "OverlayTold",
+    "OverlaysHeld",
     "ReadLogs",
     "Register",
     "Registered",
@@ -138,10 +144,12 @@ FromManager = (
     | NotAttached
     | SayAddresses
     | MeshTold
+    | OverlayTold
+    | OverlaysHeld
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

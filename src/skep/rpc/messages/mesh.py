@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from skep.model.mesh import MeshNetwork, MeshService
+from skep.model.mesh import MeshService
+from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages.session import Lead
 
 MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshApplied`
@@ -16,7 +17,7 @@ class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     whole. `more`: the next message belongs to it, and nothing is done before."""
 
     complete: bool = False
-    network: MeshNetwork | None = None  # None: as before
+    network: OverlayNetwork | None = None  # None: as before
     nodes: list[tuple[str, str]] = []
     gone_nodes: list[str] = []
     services: list[MeshService] = []

@@ -1,0 +1,68 @@
+"""A swarm's overlay network as a node is told of it: who is on it, where, and by which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+MTU = 1450  # what a VXLAN tunnel leaves of an Ethernet frame
+
+
+class OverlayNetwork(Struct, frozen=True, array_like=True):
+    """Its subnet, its number on the wire, the UDP port of the tunnels, and what a packet in it may have."""
+
+    id: str
+    subnet: str
+    vni: int
+    data_port: int
+    name: str = ""
+    mtu: int = MTU
+
+
+class OverlayEndpoint(Struct, frozen=True, array_like=True):
+    """A container's address on the network, without a prefix length, and its name. One that takes no new
+    connections is about to end, or has not begun to serve: the service's names do not lead to it."""
+
+    address: str
+    node_id: str
+    name: str = ""
+    takes_new: bool = True
+
+
+class OverlayService(Struct, frozen=True, array_like=True):
+    """A service with its tasks on the network, or one single container, whose `name` is empty. `vip` is the
+    service's own address there; empty: its names lead to its tasks."""
+
+    id: str
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    vip: str = ""
+    endpoints: tuple[OverlayEndpoint, ...] = ()
+
+
+class Overlay(Struct, frozen=True):
+    """All that a node was told of one network. `nodes` are where the tunnels of nodes with somebody on it
+    end, by node id."""
+
+    network: OverlayNetwork
+    nodes: dict[str, str] = {}
+    services: dict[str, OverlayService] = {}
+
+    def told(
+        self,
+        nodes: Iterable[tuple[str, str]],
+        gone_nodes: Iterable[str],
+        services: Iterable[OverlayService],
+        gone_services: Iterable[str],
+    ) -> Overlay:
+        """Returns the network with what has changed."""
+        all_nodes, all_services = dict(self.nodes), dict(self.services)
+        all_nodes.update(nodes)
+        all_services.update((service.id, service) for service in services)
+        for node_id in gone_nodes:
+            all_nodes.pop(node_id, None)
+        for service_id in gone_services:
+            all_services.pop(service_id, None)
+        return replace(self, nodes=all_nodes, services=all_services)

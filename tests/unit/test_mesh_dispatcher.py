@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.dispatcher import networks
+from skep.manager.dispatcher import batches, networks
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.mesh import mesh_network, mesh_service
-from skep.manager.dispatcher.mesh_frames import SERVICES_MAX_BYTES, parts
-from skep.manager.dispatcher.networks import BATCH_S, MeshDispatcher
+from skep.manager.dispatcher.batches import BATCH_S
+from skep.manager.dispatcher.networks import MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
+from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, mesh_parts
 from skep.model.container import PortConfig
 from skep.model.mesh import ENDPOINTS_MAX, Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
@@ -174,7 +175,8 @@ def test_the_network_is_the_swarms_and_its_bridge_the_same_everywhere() -> None:
     assert mesh_network(view) == OverlayNetwork("net", "10.0.0.0/16", 4097, 4789)
     assert task_network(INGRESS, [], {}).bridge == "skb4097"
     plain = replace(INGRESS, spec=NetworkSpec(name="net", driver="overlay"))
-    assert task_network(plain, [], {}).bridge == ""
+    assert task_network(plain, [], {}).bridge == "skb4097", "each overlay has its own"
+    assert task_network(replace(plain, options={}), [], {}).bridge == "", "as a host has it by itself"
     view.drop_network("net")
     assert mesh_network(view) is None
 
@@ -225,13 +227,13 @@ async def test_a_new_leader_makes_what_it_tells_once_and_nodes_that_stayed_are_n
 
     def counted(told: MeshTold) -> Iterator[MeshTold]:
         made.append(told)
-        return parts(told)
+        return mesh_parts(told)
 
     view = _view("a", "b", "c", "d")
     _published(view)
     task = _task(view, "t1", "a", 1)
     swarm = Swarm(view)
-    monkeypatch.setattr(networks, "parts", counted)
+    monkeypatch.setattr(networks, "mesh_parts", counted)
     for node_id in view.nodes:
         swarm.come(node_id)
     await swarm.settle()
@@ -355,7 +357,7 @@ async def test_what_a_node_cannot_do_is_kept_until_it_says_otherwise() -> None:
 async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(networks, "AGAIN_S", 0.1)
+    monkeypatch.setattr(batches, "AGAIN_S", 0.1)
     view = _view("a", "b")
     _published(view)
     swarm = Swarm(view)
@@ -383,12 +385,12 @@ def test_a_message_has_no_more_than_a_line_takes() -> None:
     ports = tuple(MeshPort("tcp", port, 8080) for port in range(10_000, 10_100))
     services = [MeshService(f"{n:025}", '"' * 63, ports, endpoints) for n in range(130)]
     whole = MeshTold(True, None, [("a", "192.0.2.1")], services=services, gone_services=["s"])
-    cut = list(parts(whole))
+    cut = list(mesh_parts(whole))
     assert max(len(messages.encode(each)) for each in cut) <= SERVICES_MAX_BYTES + 1000
     assert [each.more for each in cut] == [True] * (len(cut) - 1) + [False]
     assert [service for each in cut for service in each.services] == services
     assert replace(cut[0], services=services, more=False) == whole
-    assert list(parts(MeshTold(gone_nodes=["a"]))) == [MeshTold(gone_nodes=["a"])]
+    assert list(mesh_parts(MeshTold(gone_nodes=["a"]))) == [MeshTold(gone_nodes=["a"])]
 
 
 async def test_while_nobody_listens_nothing_is_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,8 @@ Answer = Callable[[str, messages.FromManager], None]
 
 class AttachmentKeeper:
     """`lock` is held by whoever writes networks; `answer` sends a node something, `can_say` is true for a
-    node that is there and knows what it is asked."""
+    node that is there and knows what it is asked. `changed` hears of those that came or went, before their
+    nodes do."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class AttachmentKeeper:
         lock: asyncio.Lock,
         answer: Answer,
         can_say: Callable[[str], bool],
+        changed: Callable[[list[Attachment]], None] = lambda attachments: None,
     ) -> None:
         self._store = store
         self._fence = fence
@@ -63,6 +65,7 @@ class AttachmentKeeper:
         self._lock = lock
         self._answer = answer
         self._can_say = can_say
+        self._changed = changed
         self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
         self._rates = Rates(WRITES_BURST, WRITES_PER_S)
         self._asked: dict[str, asyncio.Event] = {}  # node -> set when it has said what is in use
@@ -138,6 +141,7 @@ class AttachmentKeeper:
             self._view.claims.release(made.address, made)
             raise
         self._view.put_attachment(made)
+        self._changed([made])
 
     async def _recount(self, node_id: str, said: messages.HasAddresses) -> None:
         async with self._lock:
@@ -162,6 +166,7 @@ class AttachmentKeeper:
                 self._view.drop_attachment(each)
             for each in missing:
                 self._view.put_attachment(each)
+            self._changed([*unused, *missing])
         heard = self._asked.pop(node_id, None)
         if heard is not None:
             heard.set()

@@ -23,6 +23,7 @@ from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.data_key import DataKeyChange
 from skep.manager.dispatcher.networks import MeshDispatcher
+from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
@@ -41,7 +42,7 @@ from skep.manager.task_events import TaskEvents
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
-from skep.model.node import READY
+from skep.model.node import DOWN, READY
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -113,6 +114,7 @@ class Leader:
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
+        self.overlays = OverlayDispatcher(view, self.sessions)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -137,7 +139,15 @@ class Leader:
         self._reachability = Reachability(view, hub)
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
-            store, fence, view, clock, new_id, networks_lock, self.sessions.send, self._can_attach
+            store,
+            fence,
+            view,
+            clock,
+            new_id,
+            networks_lock,
+            self.sessions.send,
+            self._can_attach,
+            self.overlays.attachments_changed,
         )
         self.networks = NetworkControl(
             store, fence, view, hub, clock, new_id, networks_lock, self.attachments.refresh
@@ -171,6 +181,7 @@ class Leader:
         self.sessions.on_refusal(self._states.refused)
         self.sessions.on_description(self._states.left_out)
         on(Register, self.certificates.began)
+        on(Register, self.overlays.began)  # who is on its networks, before the tasks that are
         on(Register, self.tasks.began)
         on(Register, self._registered)
         on(Register, self.mesh.began)
@@ -239,6 +250,7 @@ class Leader:
                 raise
             log.exception("leader.no_ingress")
         self.mesh.begin()
+        self.overlays.begin()
         self.sessions.start(grace_until)
         self.reconciler.mark_everything()
 
@@ -275,6 +287,7 @@ class Leader:
             self.logs.stop()
             self.tasks.stop()
             self.mesh.stop()
+            self.overlays.stop()
             self.sessions.stop()
 
     @property
@@ -288,6 +301,7 @@ class Leader:
 
     def _publish(self, changed: PerNode) -> None:
         """Tells the nodes what was committed; one that cannot be told is told all of it in a new session."""
+        self.overlays.publish(changed)
         self.mesh.publish(changed)
         for node_id, tasks in changed.items():
             try:
@@ -306,6 +320,8 @@ class Leader:
         )
         self.reconciler.mark_node(node_id)
         self.mesh.node_changed(node_id)
+        if DOWN in (before, state):
+            self.overlays.node_changed(node_id)
         if state == READY:
             self.logs.node_came(node_id)
         elif not self.logs.may_come(node_id):
@@ -396,6 +412,7 @@ class Leader:
             self._task_events.observed(task, status)
         self.logs.task_changed(task)
         self.mesh.reported(task, status)
+        self.overlays.reported(task, status)
         if news or self.reconciler.is_updating(task.service_id):
             self.reconciler.mark_slot(task.service_id, slot_key(task))
         if is_terminal(status.state):
@@ -426,6 +443,7 @@ class Leader:
         quarantine.forget_node(self.view, node_id)
         self.sessions.node_removed(node_id)
         self.mesh.node_removed(node_id)
+        self.overlays.node_removed(node_id)
         self.rotation.look()
         self.reconciler.mark_node(node_id)
         self.logs.node_down(node_id)
@@ -433,12 +451,14 @@ class Leader:
     def _service_marked(self, service_id: str) -> None:
         self.reconciler.mark_service(service_id)
         self.mesh.service_changed(service_id)
+        self.overlays.service_changed(service_id)
 
     def _service_removed(self, service_id: str) -> None:
         self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
         nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
         nodes |= self.view.half_known  # perhaps it has tasks there, too
         self.mesh.service_changed(service_id)
+        self.overlays.service_changed(service_id)
         self.tasks.publish_removing(service_id, nodes)
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
@@ -446,6 +466,7 @@ class Leader:
     def _service_written(self, before: Service | None, service: Service) -> None:
         """The updater changed a service's own record."""
         self.mesh.service_changed(service.id)
+        self.overlays.service_changed(service.id)
         update = service.update
         attributes = service_changes(before or service, service)
         if len(attributes) > 1:  # more than its name

@@ -91,3 +91,8 @@ def assigned_status(task: Task) -> TaskStatus:
 
 
 NO_STATUS = TaskStatus(NEW, 0.0)
+
+
+def container_name(service_name: str, shown_slot: int, node_id: str, task_id: str) -> str:
+    """Returns Docker's name of a task's container: service, slot (node for global services), task id."""
+    return f"{service_name}.{shown_slot or node_id}.{task_id}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from skep.agent.executor.port import TaskContext
 from skep.model.spec import Platform
+from skep.model.task import container_name as task_container_name
 from skep.model.template import Fields, Functions, Wrong, expand, template_values
 
 __all__ = ["Fields", "Functions", "Wrong", "container_name", "expand", "task_values"]
@@ -15,7 +16,7 @@ __all__ = ["Fields", "Functions", "Wrong", "container_name", "expand", "task_val
 def container_name(context: TaskContext) -> str:
     """Returns Docker's name: service, slot (node for global services), task id."""
     task = context.task
-    return f"{context.template.name}.{task.slot or context.node_id}.{task.id}"
+    return task_container_name(context.template.name, task.slot, context.node_id, task.id)
 
 
 def task_values(context: TaskContext, platform: Platform = Platform()) -> Fields:

@@ -199,7 +199,7 @@ def task_network(network: Network, aliases: list[str], driver_opts: dict[str, st
         driver_opts=driver_opts,
         options=spec.options,
         config_from=spec.config_from.network if spec.config_from is not None else "",
-        bridge=bridge_name(vni_of(network)) if spec.ingress and vni_of(network) else "",
+        bridge=bridge_name(vni_of(network)) if network.is_overlay and vni_of(network) else "",
     )
 
 

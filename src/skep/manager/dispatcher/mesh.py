@@ -21,8 +21,12 @@ def mesh_network(view: View) -> OverlayNetwork | None:
     vni = vni_of(network) if network is not None else 0
     if network is None or not vni:
         return None
-    port = view.cluster.data_path_port if view.cluster is not None else DATA_PORT
-    return OverlayNetwork(network.id, network.pools[0].subnet, vni, port)
+    return OverlayNetwork(network.id, network.pools[0].subnet, vni, data_port(view))
+
+
+def data_port(view: View) -> int:
+    """Returns the UDP port that tunnels between nodes end at."""
+    return view.cluster.data_path_port if view.cluster is not None else DATA_PORT
 
 
 def vni_of(network: Network) -> int:
@@ -58,6 +62,17 @@ def node_address(view: View, node_id: str) -> str:
     return (node.data_addr or node.addr) if node is not None else ""
 
 
+def live_tasks(view: View, service_id: str, deaf: Collection[str]) -> Iterator[tuple[Task, bool]]:
+    """Yields the tasks that have not ended, but for those of nodes that are `deaf` or gone, and whether each
+    takes new connections: it runs, and is to."""
+    for task in view.tasks_of_service(service_id):
+        status = view.status_of(task)
+        if status is not None and is_terminal(status.state):
+            continue
+        if task.node_id in view.nodes and task.node_id not in deaf:
+            yield task, view.desired_of(task) <= RUNNING and _runs(view, task, status)
+
+
 def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
     service, cluster = view.services.get(service_id), view.cluster
     if service is None or service.endpoint is None:
@@ -74,17 +89,11 @@ def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
 
 
 def _endpoints(view: View, service_id: str, network_id: str, deaf: Collection[str]) -> Iterator[MeshEndpoint]:
-    """Yields the tasks that have not ended. Those that do not run yet are told of, too: their nodes must know
-    the ways back when the first connection comes."""
-    for task in view.tasks_of_service(service_id):
-        status = view.status_of(task)
-        if status is not None and is_terminal(status.state):
+    """Yields also tasks that do not run yet: their nodes must know the ways back when the first connection
+    comes."""
+    for task, takes_new in live_tasks(view, service_id, deaf):
+        if view.node_state(task.node_id).state == DOWN:
             continue
-        if task.node_id not in view.nodes or view.node_state(task.node_id).state == DOWN:
-            continue
-        if task.node_id in deaf:
-            continue
-        takes_new = view.desired_of(task) <= RUNNING and _runs(view, task, status)
         for given in task.addresses:
             if given.network_id == network_id:
                 yield MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new)

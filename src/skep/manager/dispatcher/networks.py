@@ -7,9 +7,8 @@ that is to end is told of at once, before its own node is told to end it.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
@@ -22,19 +21,13 @@ from skep.rpc import messages
 from skep.rpc.messages import MESH, MeshTold
 from skep.store.view import View
 
-from .mesh import is_published, mesh_network, mesh_service, node_address
-from .mesh_frames import parts
+from .batches import Batches
+from .mesh import is_published, mesh_network, mesh_service
 from .sessions import Sessions
+from .told_frames import mesh_parts
+from .tunnel_ends import TunnelEnds
 
 log = structlog.get_logger()
-
-BATCH_S = 0.05  # as statuses: a burst of starts is one message, nobody sees the delay
-# What all nodes are told may take a tenth of a fast line: a service of 3,000 tasks is 120 kB for each node.
-BYTES_PER_S = 20 << 20
-# A service whose tasks come and go costs as many as it has, each time: so much of the manager's time at most.
-# Who is about to end is told a second later, and all nodes have to hear of it before.
-SHARE, PAUSE_MAX_S = 0.2, 0.4
-AGAIN_S = 5.0  # before what could not be told, for an error of ours, is told again
 
 Failed = Callable[[str, list[str]], None]  # (node id, what is not so there)
 
@@ -49,7 +42,7 @@ class MeshDispatcher:
         self._network: OverlayNetwork | None = None
         self._services: dict[str, MeshService] = {}  # as they were told last
         self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
-        self._addresses: dict[str, str] = {}  # where nodes' tunnels end, by their latest word
+        self._ends = TunnelEnds(view, sessions)
         self._informed: set[str] = set()  # nodes that know all others
         self._moved: set[str] = set()  # nodes of which those do not know yet where they are
         self._gone: set[str] = set()
@@ -61,36 +54,29 @@ class MeshDispatcher:
         self._all: tuple[bool, list[bytes]] | None = None
         self._listeners: set[str] = set()
         self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
-        self._timer: asyncio.TimerHandle | None = None
-        self._not_before = 0.0  # loop time: what was told last is on its way by then
+        self._batches = Batches("mesh", self._tell_news)
         sessions.on_end(self._ended)
 
     def begin(self) -> None:
-        """A leader has read everything: what it tells to the first node is all. Nodes are where they were,
-        unless they say otherwise: else all that come would be news for all that have tasks."""
-        self._addresses = dict(self._located(self._view.nodes))
+        """A leader has read everything: what it tells to the first node is all."""
+        self._ends.begin()
         self._dirty.update(
             each for each in (*self._view.services, *self._view.removed) if self._concerns(each)
         )
-        self._flush()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._batches.stop()
 
     # What has changed
 
     def began(self, node_id: str, said: messages.Register) -> None:
         """A session has begun: the node is told all."""
         self._failed(node_id, [])  # else it says so again
-        address = said.data_addr or self._sessions.remote_host(node_id)
-        if self._addresses.get(node_id) != address:
-            self._addresses[node_id] = address
+        if self._ends.heard(node_id, said):
             self._all = None
             self._moved.add(node_id)
             if self._services:
-                self._later()
+                self._batches.soon()
         self._hear_whether(node_id, is_deaf=not self._sessions.understands(node_id, MESH))
         if node_id in self._deaf:
             return
@@ -109,7 +95,7 @@ class MeshDispatcher:
             self.node_changed(node_id)
 
     def _tell_all(self, node_id: str) -> None:
-        own = self._located([node_id])
+        own = self._ends.of([node_id])
         # Where not all can be read from the store, what the node has besides is not to go.
         is_whole = not self._view.quarantine
         if not self._services:
@@ -117,8 +103,8 @@ class MeshDispatcher:
             return
         if self._all is None or self._all[0] != is_whole:
             services = list(self._services.values())
-            nodes = self._located(self._hosts)
-            told = parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead))
+            nodes = self._ends.of(self._hosts)
+            told = mesh_parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead))
             self._all = is_whole, [messages.encode(replace(part, more=True)) for part in told]
         for frame in self._all[1]:
             self._sessions.send_frame(node_id, frame)
@@ -152,7 +138,7 @@ class MeshDispatcher:
         """What is seen of a task has changed."""
         if status.state >= RUNNING and task.addresses and self._concerns(task.service_id):
             self._dirty.add(task.service_id)
-            self._later()
+            self._batches.soon()
 
     def service_changed(self, service_id: str) -> None:
         """A service was made, changed or removed."""
@@ -165,14 +151,14 @@ class MeshDispatcher:
         found = [each for each in self._view.buckets.get(node_id, ()) if self._concerns(each)]
         if found:
             self._dirty.update(found)
-            self._later()
+            self._batches.soon()
 
     def node_removed(self, node_id: str) -> None:
         self._deaf.discard(node_id)
         self._all = None
-        if self._addresses.pop(node_id, None) is not None and self._services:
+        if self._ends.forget(node_id) and self._services:
             self._gone.add(node_id)
-            self._later()
+            self._batches.soon()
         self.node_changed(node_id)
 
     # Telling
@@ -182,30 +168,10 @@ class MeshDispatcher:
 
     def _tell(self, is_urgent: bool) -> None:
         """Tells at once that tasks are to end: their own nodes are told next."""
-        if is_urgent and self._dirty and asyncio.get_running_loop().time() >= self._not_before:
-            self._flush()
+        if is_urgent and self._dirty:
+            self._batches.at_once()
         elif self._dirty:
-            self._later()
-
-    def _later(self) -> None:
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(BATCH_S, self._not_before - loop.time()), self._flush)
-
-    def _flush(self) -> None:
-        self.stop()
-        if not self._listeners:
-            return  # it costs nothing before somebody wants to know
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        try:
-            self._tell_news()
-            pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
-            self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
-        except Exception:
-            log.exception("mesh.not_told")
-            self._not_before = loop.time() + AGAIN_S
-            self._later()
+            self._batches.soon()
 
     def _settle_all(self) -> None:
         """Takes all that has changed as it is now."""
@@ -227,20 +193,22 @@ class MeshDispatcher:
         self._came, self._moved, self._gone = set(), set(), set()
 
     def _tell_news(self) -> None:
+        if not self._listeners:
+            return  # it costs nothing before somebody wants to know
         self._settle_all()
         told = MeshTold(
             network=self._untold_network,
-            nodes=self._located(self._came | (self._moved & set(self._hosts))),
+            nodes=self._ends.of(self._came | (self._moved & set(self._hosts))),
             gone_nodes=sorted(self._gone),
             services=[self._services[each] for each in sorted(self._untold) if each in self._services],
             gone_services=[each for each in sorted(self._untold) if each not in self._services],
             lead=self._lead,
         )
         if told != MeshTold(lead=self._lead):
-            for part in parts(told):
+            for part in mesh_parts(told):
                 self._broadcast(part)
         if self._moved:
-            self._tell_informed(MeshTold(nodes=self._located(self._moved), lead=self._lead))
+            self._tell_informed(MeshTold(nodes=self._ends.of(self._moved), lead=self._lead))
         came = sorted(self._came)
         self._forget_untold()
         for node_id in came:
@@ -276,7 +244,7 @@ class MeshDispatcher:
         if node_id in self._informed or not self._sessions.understands(node_id, MESH):
             return
         self._informed.add(node_id)
-        self._sessions.send(node_id, MeshTold(nodes=self._located(self._view.nodes), lead=self._lead))
+        self._sessions.send(node_id, MeshTold(nodes=self._ends.of(self._view.nodes), lead=self._lead))
 
     def _tell_informed(self, told: MeshTold) -> None:
         frame = messages.encode(told)
@@ -286,12 +254,7 @@ class MeshDispatcher:
     def _broadcast(self, told: MeshTold) -> None:
         frame = messages.encode(told)
         count = self._sessions.broadcast_frame(frame, MESH)
-        now = asyncio.get_running_loop().time()
-        self._not_before = max(self._not_before, now) + count * len(frame) / BYTES_PER_S
-
-    def _located(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
-        found = ((each, self._addresses.get(each) or node_address(self._view, each)) for each in node_ids)
-        return sorted((node_id, address) for node_id, address in found if address)
+        self._batches.sent(count * len(frame))
 
     @property
     def _lead(self) -> messages.Lead | None:

@@ -1,0 +1,133 @@
+"""Overlay networks as the view has them: who is on one, where, and by which names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from heapq import nsmallest
+from zlib import crc32
+
+from msgspec.structs import replace
+
+from skep.model.attachment import Attachment
+from skep.model.network import Network
+from skep.model.node import DOWN
+from skep.model.overlay import MTU, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.model.service import Service
+from skep.model.states import is_terminal
+from skep.model.task import container_name
+from skep.store.view import View
+
+from .mesh import data_port, live_tasks, vni_of
+
+# Of one network, a node is told so many: 300 kB, and its kernel has two neighbours for each. Its own ones it
+# is told in any case.
+OVERLAY_ENDPOINTS_MAX = 3000
+SERVICE_ENDPOINTS_MIN = 4  # … but of each service some, whatever others have: a name must lead to somebody
+MTU_OPTION = "com.docker.network.driver.mtu"
+MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
+
+
+def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
+    """Returns the network as nodes are told of it. None: they are told nothing of it, as it is none across
+    hosts, or is the routing mesh's, or of IPv6."""
+    network = view.networks.get(network_id)
+    if network is None or not network.is_overlay or network.spec.ingress or not vni_of(network):
+        return None
+    subnet = network.pools[0].subnet
+    return OverlayNetwork(
+        network.id, subnet, vni_of(network), data_port(view), network.spec.name, _mtu(network)
+    )
+
+
+def overlay_service(
+    view: View, service_id: str, network_id: str, deaf: Collection[str] = ()
+) -> OverlayService | None:
+    """Returns the service with all its tasks on the network that have not ended. None: it has none there.
+
+    Those of a node that is down are told of, and take no new connections: who reaches them still does. Nodes
+    that are `deaf` know no overlays: nobody reaches their tasks. Cost: the tasks of the service.
+    """
+    service, removed = view.services.get(service_id), view.removed.get(service_id)
+    name = service.spec.name if service is not None else removed.name if removed is not None else ""
+    found: list[OverlayEndpoint] = []
+    for task, takes_new in live_tasks(view, service_id, deaf):
+        for given in task.addresses:
+            if given.network_id == network_id:
+                own = container_name(name, view.shown_slot(task), task.node_id, task.id) if name else ""
+                takes_new = takes_new and view.node_state(task.node_id).state != DOWN
+                found.append(OverlayEndpoint(_plain(given.address), task.node_id, own, takes_new))
+    if not found:
+        return None
+    aliases = _aliases(service, network_id) if service is not None else ()
+    return OverlayService(service_id, name, aliases, _vip(service, network_id), tuple(found))
+
+
+def overlay_attachment(
+    view: View, attachment: Attachment, deaf: Collection[str] = ()
+) -> OverlayService | None:
+    """Returns a single container. None: it is gone, or its node is, or knows no overlays."""
+    node_id = attachment.node_id
+    is_there = attachment.id in view.attached.get(node_id, {}) and node_id in view.nodes
+    if not is_there or node_id in deaf:
+        return None
+    endpoint = OverlayEndpoint(_plain(attachment.address.address), node_id)
+    return OverlayService(attachment.id, endpoints=(endpoint,))
+
+
+def networks_of_service(view: View, service_id: str) -> set[str]:
+    """Returns the networks that tasks of the service have addresses on. Cost: its tasks."""
+    return {given.network_id for task in view.tasks_of_service(service_id) for given in task.addresses}
+
+
+def networks_of_node(view: View, node_id: str) -> set[str]:
+    """Returns the networks that tasks of the node that have not ended, and its single containers, are on."""
+    found = {each.address.network_id for each in view.attached.get(node_id, {}).values()}
+    for task in view.tasks_of_node(node_id):
+        status = view.status_of(task)
+        if task.addresses and not (status is not None and is_terminal(status.state)):
+            found.update(each.network_id for each in task.addresses)
+    return found
+
+
+def stride_for(endpoints: int, before: int) -> int:
+    """Returns of how many endpoints of a network one is told; `before`: so far. A change of it has all nodes
+    told all anew: it comes late on the way back."""
+    if before * OVERLAY_ENDPOINTS_MAX // 4 < endpoints <= before * OVERLAY_ENDPOINTS_MAX:
+        return before
+    stride = 1
+    while endpoints > stride * OVERLAY_ENDPOINTS_MAX:
+        stride *= 2
+    return stride
+
+
+def thinned(service: OverlayService, stride: int) -> OverlayService:
+    """Returns the service with one endpoint of so many, spread evenly. Which ones is up to their addresses:
+    they stay the same as others come and go, and connections to them stand."""
+    count = max(SERVICE_ENDPOINTS_MIN, len(service.endpoints) // stride)
+    if stride == 1 or count >= len(service.endpoints):
+        return service
+    chosen = nsmallest(count, service.endpoints, key=lambda each: crc32(each.address.encode()))
+    return replace(service, endpoints=tuple(chosen))
+
+
+def _plain(address: str) -> str:
+    return address.partition("/")[0]
+
+
+def _mtu(network: Network) -> int:
+    text = network.spec.options.get(MTU_OPTION, "")
+    return int(text) if text.isdecimal() and MTU_MIN <= int(text) <= MTU_MAX else MTU
+
+
+def _aliases(service: Service, network_id: str) -> tuple[str, ...]:
+    attached = service.spec.task_template.networks or service.spec.networks
+    return tuple(dict.fromkeys(a for each in attached if each.target == network_id for a in each.aliases))
+
+
+def _vip(service: Service | None, network_id: str) -> str:
+    if service is None or service.endpoint is None:
+        return ""
+    mode = service.spec.endpoint_spec.mode if service.spec.endpoint_spec is not None else ""
+    if mode == "dnsrr":
+        return ""
+    return next((_plain(vip.addr) for vip in service.endpoint.vips if vip.network_id == network_id), "")

@@ -1,0 +1,42 @@
+"""Where nodes' tunnels end, by their latest word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skep.rpc.messages import Register
+from skep.store.view import View
+
+from .mesh import node_address
+from .sessions import Sessions
+
+
+class TunnelEnds:
+    """Addresses by node."""
+
+    def __init__(self, view: View, sessions: Sessions) -> None:
+        self._view = view
+        self._sessions = sessions
+        self._addresses: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """Nodes are where they were, unless they say otherwise: else all that come to a new leader would be
+        news for all that have tasks."""
+        self._addresses = dict(self.of(self._view.nodes))
+
+    def heard(self, node_id: str, said: Register) -> bool:
+        """Returns whether the node is elsewhere than it was."""
+        address = said.data_addr or self._sessions.remote_host(node_id)
+        if self._addresses.get(node_id) == address:
+            return False
+        self._addresses[node_id] = address
+        return True
+
+    def forget(self, node_id: str) -> bool:
+        """Returns whether it was known where the node is."""
+        return self._addresses.pop(node_id, None) is not None
+
+    def of(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
+        """Returns the addresses of those of the nodes that have one, in one order."""
+        found = ((each, self._addresses.get(each) or node_address(self._view, each)) for each in node_ids)
+        return sorted((node_id, address) for node_id, address in found if address)

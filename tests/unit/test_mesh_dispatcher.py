@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from skep.manager.dispatcher import batches, networks
 from skep.manager.dispatcher.assignments import task_network
-from skep.manager.dispatcher.mesh import mesh_network, mesh_service
 from skep.manager.dispatcher.batches import BATCH_S
+from skep.manager.dispatcher.mesh import mesh_network, mesh_service
 from skep.manager.dispatcher.networks import MeshDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, mesh_parts

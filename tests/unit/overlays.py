@@ -143,4 +143,8 @@ class Swarm:
         self.dispatcher.reported(task, status)
 
     async def settle(self) -> None:
-        await asyncio.sleep(2 * BATCH_S)
+        """Waits until all is told, however slow the machine is."""
+        batches = self.dispatcher._batches
+        await asyncio.sleep(BATCH_S)
+        while batches._timer is not None or batches.wait_s:
+            await asyncio.sleep(BATCH_S / 5)

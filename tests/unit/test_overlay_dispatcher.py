@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.dispatcher import batches, overlay_state, overlay_views, overlays
+from skep.manager.dispatcher import batches, overlay_views, overlays
 from skep.manager.dispatcher.overlay_views import overlay_network
-from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, overlay_parts
+from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, ForHearers, overlay_parts
 from skep.model.aside import Unreadable
 from skep.model.network import VXLAN_OPTION
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
@@ -105,14 +105,19 @@ async def test_what_changes_on_a_network_is_told_to_its_nodes_only() -> None:
     view = overlay_view("a", "b", "c")
     add_on_net(view, "t1", "a", 1)
     add_on_net(view, "t2", "b", 2, networks=("other",))
+    add_service(view, "s2")
     swarm = Swarm(view)
     a, b, c = (swarm.come(each) for each in ("a", "b", "c"))
     count = len(b.sent), len(c.sent)
-    swarm.publish(add_on_net(view, "t3", "a", 3))
+    swarm.publish(add_on_net(view, "t3", "a", 3, service_id="s2"))
     await swarm.settle()
-    assert _endpoints(a) == ["10.0.9.101", "10.0.9.103"]
+    assert _endpoints(a, "s2") == ["10.0.9.103"]
     assert (len(b.sent), len(c.sent)) == count
-    assert not a.sent[-1].complete if isinstance(a.sent[-1], OverlayTold) else False
+    told = a.sent[-1]
+    assert isinstance(told, OverlayTold)
+    assert not told.complete
+    assert [each.id for each in told.services] == ["s2"], "and nothing that it knows already"
+    assert told.nodes == []
 
 
 async def test_that_a_task_is_to_end_is_told_before_it_is() -> None:
@@ -155,6 +160,18 @@ async def test_who_has_nobody_on_a_network_any_more_is_told_so_and_the_others_to
     swarm.publish(add_on_net(view, "t3", "b", 3))
     assert _endpoints(b) == ["10.0.9.101", "10.0.9.103"], "and comes again as a new one"
     assert a.overlays == b.overlays
+
+
+async def test_a_node_that_goes_from_one_network_to_another_has_none_that_it_was_not_told_of() -> None:
+    view = overlay_view("a")
+    task = add_on_net(view, "t1", "a", 1, networks=("other",))
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    swarm.report(task, COMPLETE)
+    swarm.publish(add_on_net(view, "t2", "a", 2))
+    await swarm.settle()
+    assert list(a.overlays) == ["net"]
+    assert OverlaysHeld(["net"]) in a.sent, "which it would not have if it had not heard of it before"
 
 
 async def test_a_service_that_has_gone_is_gone_with_its_network() -> None:
@@ -224,6 +241,18 @@ async def test_a_node_that_is_elsewhere_is_told_of_to_those_on_its_networks() ->
     await swarm.settle()
     assert a.overlays["net"].nodes == {"a": "192.0.2.1", "b": "198.51.100.7"}
     assert len(c.sent) == 1
+
+
+async def test_a_node_that_is_elsewhere_is_told_of_although_its_only_service_changes_too() -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    task = add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    swarm.come("b", data_addr="198.51.100.7")
+    swarm.publish(replace(task, desired_state=SHUTDOWN))
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1", "b": "198.51.100.7"}
+    assert _serving(a) == ["10.0.9.101"]
 
 
 async def test_a_node_that_is_down_keeps_its_addresses_until_it_is_removed() -> None:
@@ -355,13 +384,13 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     add_on_net(view, "t2", "b", 2, networks=("net", "other"))
     swarm = Swarm(view)
     a, b = swarm.come("a"), swarm.come("b")
-    right = overlay_state.KnownOverlay.take_news
+    right = ForHearers.frames
 
     def broken(*args: object) -> None:
-        monkeypatch.setattr(overlay_state.KnownOverlay, "take_news", right)
+        monkeypatch.setattr(ForHearers, "frames", right)
         raise RuntimeError
 
-    monkeypatch.setattr(overlay_state.KnownOverlay, "take_news", broken)
+    monkeypatch.setattr(ForHearers, "frames", broken)
     swarm.publish(replace(task, desired_state=SHUTDOWN))
     assert len(_serving(a)) == 2
     await asyncio.sleep(0.3)

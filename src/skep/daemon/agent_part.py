@@ -19,7 +19,7 @@ from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
 from skep.agent.session import Connect, Session
-from skep.agent.worker import Worker, at_once
+from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
 from skep.rpc import messages
@@ -89,8 +89,7 @@ class AgentPart:
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
         self._reporter = Reporter(self.session)
-        leave_s = self._networking.leave_s if self._networking is not None else at_once
-        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, leave_s)
+        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, self.leave_s)
         self._on_role = on_role
         self._on_data_keys = on_data_keys
         self._listen()
@@ -118,6 +117,10 @@ class AgentPart:
     def trouble(self) -> str:
         """Returns what keeps this node from a session, for people; empty where nothing is known to."""
         return self._no_start or self.session.trouble
+
+    def leave_s(self, network_ids: frozenset[str]) -> float:
+        """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
+        return self._networking.leave_s(network_ids) if self._networking is not None else 0.0
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())

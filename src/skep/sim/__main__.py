@@ -28,6 +28,7 @@ from skep.sim.violation import Violation
 @click.option("--freezes", is_flag=True, help="Engines answer nothing for a while.")
 @click.option("--seals", is_flag=True, help="The store is sealed, and the data key changed.")
 @click.option("--follows", is_flag=True, help="Somebody follows logs all the time.")
+@click.option("--overlays", is_flag=True, help="Agents are told who is on their overlay networks.")
 @click.option("--keep-going", "-k", is_flag=True, help="Try the other seeds after one that fails.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the cluster's own logs.")
 def main(seed: int, runs: int, keep_going: bool, verbose: bool, **drawn: Any) -> None:

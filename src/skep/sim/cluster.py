@@ -26,6 +26,7 @@ from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
+from skep.sim.overlays import Overlays
 from skep.sim.picture import Picture
 from skep.sim.sealing import FIRST_KEY, Seals
 from skep.sim.troubles import Troubles
@@ -61,6 +62,7 @@ class Options(Struct, frozen=True):
     freezes: bool = False  # engines answer nothing for a while
     seals: bool = False  # what may hold secrets is sealed, and the data key changed
     follows: bool = False  # somebody follows logs all the time; costs as much again
+    overlays: bool = False  # agents are told who is on their overlay networks
 
 
 class Result(Struct, frozen=True):
@@ -86,7 +88,9 @@ class Simulation:
         self._rng = random.Random(options.seed)
         self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
         self._history = History()
-        self._workload = Workload(self._child_rng(), self._history, self._leaves, options.images_missing)
+        self._workload = Workload(
+            self._child_rng(), self._history, self._leaves, options.images_missing, options.overlays
+        )
         self._troubles = Troubles(self._world)
         self._never = Never(self._world, self._history, self._troubles.troubled)
         self._new_id = id_source(self._child_rng())
@@ -98,6 +102,8 @@ class Simulation:
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
         self._seals = Seals(self._world.etcd, self._world.hosts) if options.seals else None
+        if options.overlays:
+            self._world.overlays = Overlays(self._world, self._troubles.troubled)
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 
@@ -162,6 +168,7 @@ class Simulation:
                 or what_is_missing(self._look(), self._world)
                 or self._followers.lacks()
                 or (self._seals.lacks() if self._seals is not None else "")
+                or (self._world.overlays.lacks(self._look()) if self._world.overlays is not None else "")
             )
             if not missing:
                 self._say("as wanted")
@@ -176,6 +183,8 @@ class Simulation:
             self._followers.check()
             if self._seals is not None:
                 self._seals.check()
+            if self._world.overlays is not None:
+                self._world.overlays.check()
 
     def _look(self) -> Picture:
         state = self._world.etcd.state

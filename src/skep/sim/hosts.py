@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from skep.agent.executor.port import Action, TaskContext
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import LeadFence
 from skep.daemon.agent_part import AgentPart
@@ -28,6 +29,7 @@ from skep.sim.etcd import Peer
 from skep.sim.loop import Place
 from skep.sim.manager import SimManager
 from skep.sim.sealing import DISK_S
+from skep.sim.told import ToldOverlays
 
 if TYPE_CHECKING:
     from skep.sim.world import World
@@ -142,6 +144,8 @@ class Host:
             self._described,
             self._data_keys_told,
         )
+        if self._world.overlays is not None:
+            self._agent.told = ToldOverlays(self._agent.session)
         self._agent.start()
 
     async def crash_daemon(self) -> None:
@@ -187,6 +191,11 @@ class Host:
             self._world.seals.stolen[self.node_id] = self.opening_keys
         await self.crash_machine()
         self.peer.clear()
+
+    @property
+    def told(self) -> ToldOverlays | None:
+        """Returns what its agent was told of overlay networks; None where it was told nothing."""
+        return self._agent.told if self._agent is not None else None
 
     # role_keeper.Node
 
@@ -235,7 +244,11 @@ class Host:
         return await self._world.network.connect_stream(self.ip, identity, address, handler)
 
     def _new_executor(self) -> SimulatedExecutor:
-        return SimulatedExecutor(self.name, self._settings, self._rng, self.clock)
+        return _Executor(self.name, self._settings, self._rng, self.clock, self._asked)
+
+    def _asked(self, action: Action, context: TaskContext) -> None:
+        if self._world.overlays is not None:
+            self._world.overlays.asked(self, action, context)
 
     def _managers_changed(self, managers: list[str]) -> None:
         self.remember(replace(self.membership, managers=list(managers)))
@@ -270,6 +283,11 @@ class Host:
 class _Agent(AgentPart):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
 
+    told: ToldOverlays | None = None
+
+    def leave_s(self, network_ids: frozenset[str]) -> float:
+        return self.told.leave_s(network_ids) if self.told is not None else 0.0
+
     @property
     def held(self) -> frozenset[str]:
         """Returns the ids of the secrets and configs that the node has."""
@@ -277,6 +295,25 @@ class _Agent(AgentPart):
 
     async def renew_as(self, role: str) -> None:
         """It is one."""
+
+
+class _Executor(SimulatedExecutor):
+    """`asked` hears what it is asked to do with a task."""
+
+    def __init__(
+        self,
+        hostname: str,
+        settings: SimulatedSettings,
+        rng: random.Random,
+        clock: LoopClock,
+        asked: Callable[[Action, TaskContext], None],
+    ) -> None:
+        super().__init__(hostname, settings, rng, clock)
+        self._hears = asked
+
+    def begin(self, action: Action, context: TaskContext) -> None:
+        self._hears(action, context)
+        super().begin(action, context)
 
 
 def _heard(task: asyncio.Task[Any]) -> None:

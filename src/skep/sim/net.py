@@ -97,6 +97,10 @@ class Network:
         """True when frames pass both ways."""
         return self.passes(one, other) and self.passes(other, one)
 
+    def is_awaited(self, host: str) -> bool:
+        """True while something is on its way to the host."""
+        return any(end.inbox for end in self._ends.get(host, ()))
+
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
         self.stop_listening(host)
@@ -211,6 +215,9 @@ class _Inbox:
         self._end = end
         self._waiting: deque[bytes | None] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     def push(self, frame: bytes | None) -> None:
         if not self._end.is_lost:

@@ -58,7 +58,8 @@ PORT_REPLICAS_MAX = 2
 JOBS_AT_ONCE_MAX = 4
 JOB_MAX_S = 4
 NETWORKS_MAX = 3
-NETWORK_RATE = 0.15  # of what users do
+NETWORK_RATE, NETWORKED_RATE = 0.15, 0.5  # of what users do; of services, those that are on one or two
+NETWORK_RATE_MUCH, NETWORKED_RATE_MUCH = 0.3, 0.9  # where networks are what is tried
 MATERIALS_MAX = 4
 MATERIAL_RATE = 0.1  # of what users do
 FAIL_RATE = 0.35  # of updates, whose tasks fail
@@ -82,11 +83,14 @@ class Workload:
         history: History,
         leaves: Callable[[str], bool],
         images_missing: bool = False,
+        networks_much: bool = False,
     ) -> None:
         self._rng = rng
         self._history = history
         self._leaves = leaves
         self._failing = FAILING_OR_MISSING if images_missing else FAILING
+        self._network_rate = NETWORK_RATE_MUCH if networks_much else NETWORK_RATE
+        self._networked_rate = NETWORKED_RATE_MUCH if networks_much else NETWORKED_RATE
         self._made = self._made_networks = self._made_materials = 0
         self._networks_rng = random.Random(rng.getrandbits(64))
         self._materials_rng = random.Random(rng.getrandbits(64))
@@ -96,7 +100,7 @@ class Workload:
         """Does one thing by that host's leader and returns what. Errors: `SkepError`."""
         services = list(leader.view.services.values())
         act = self._rng.choices(list(ACTS), list(ACTS.values()))[0]
-        if self._networks_rng.random() < NETWORK_RATE:
+        if self._networks_rng.random() < self._network_rate:
             return await self._network(leader, host)
         if self._materials_rng.random() < MATERIAL_RATE:
             return await self._material(leader, host)
@@ -192,12 +196,12 @@ class Workload:
         return f"create {name} {kind} x{replicas}"
 
     def _with_networks(self, leader: Leader, spec: ServiceSpec) -> ServiceSpec:
-        """Half the services are on a network or two, some publish automatic ports."""
+        """Many services are on a network or two, some publish automatic ports."""
         if spec.is_job:
             return spec
         rng = self._networks_rng
         ids = sorted(n.id for n in leader.view.networks.values() if n.is_overlay and not n.spec.ingress)
-        if rng.random() < 0.5 and ids:
+        if rng.random() < self._networked_rate and ids:
             chosen = [NetworkAttachmentConfig(target=each) for each in rng.sample(ids, min(len(ids), 2))]
             spec = replace(spec, task_template=replace(spec.task_template, networks=chosen))
         if spec.endpoint_spec is None and rng.random() < 0.4:

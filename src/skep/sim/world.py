@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 from skep.manager.leader import Leader
 from skep.model.node import Node
@@ -12,6 +13,9 @@ from skep.sim.hosts import Host
 from skep.sim.net import Network
 from skep.sim.sealing import Seals
 from skep.store import codec
+
+if TYPE_CHECKING:
+    from skep.sim.overlays import Overlays
 
 
 class World:
@@ -26,6 +30,7 @@ class World:
         self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
         self.seals: Seals | None = None  # None: nothing is sealed
+        self.overlays: Overlays | None = None  # None: agents are told nothing of overlay networks
 
     def host(self, node_id: str) -> Host:
         return self.hosts[node_id]

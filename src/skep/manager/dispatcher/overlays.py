@@ -49,7 +49,7 @@ class OverlayDispatcher:
         # Network -> services and single containers that may be others than it is known.
         self._dirty: dict[str, set[str]] = {}
         self._attached: dict[str, Attachment] = {}  # single containers, by id
-        self._held: dict[str, set[str]] = {}  # node with a session -> networks that it hears of
+        self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
@@ -175,30 +175,25 @@ class OverlayDispatcher:
     # Telling
 
     def _tell(self, came: Iterable[tuple[str, str]], is_urgent: bool) -> None:
-        """Tells at once that tasks are to end, and who else is on a network that is new to a node. Where so
-        much is being told that it has to wait, the node knows at least that it is on it."""
-        new = [
-            (known, node_id) for node_id, network_id in came if (known := self._comes(node_id, network_id))
-        ]
-        if is_urgent or new:
+        """Tells at once that tasks are to end, and who else is on a network that is new to a node."""
+        for node_id, network_id in came:
+            is_urgent = self._comes(node_id, network_id) or is_urgent
+        if is_urgent:
             self._batches.at_once()
         elif self._dirty:
             self._batches.soon()
-        for known, node_id in new:
-            if node_id in known.newcomers:
-                self._sessions.send(node_id, OverlayTold(known.network, self._is_whole, lead=self._lead))
 
-    def _comes(self, node_id: str, network_id: str) -> KnownOverlay | None:
-        """Returns the network, where it is new to the node."""
-        held = self._held.get(node_id)
-        if held is None or network_id in held:
-            return None
-        known = self._known(network_id)
-        if known is not None:
-            held.add(network_id)
-            known.newcomers.add(node_id)
-            self._touch(network_id)
-        return known
+    def _comes(self, node_id: str, network_id: str) -> bool:
+        """Returns whether the network is new to the node. It is told of the network in any case; who is on it
+        may have to wait, where much is told."""
+        held, known = self._held.get(node_id), self._known(network_id)
+        if held is None or known is None or network_id in held:
+            return False
+        held.add(network_id)
+        known.newcomers.add(node_id)
+        self._touch(network_id)
+        self._sessions.send(node_id, OverlayTold(known.network, self._is_whole, lead=self._lead))
+        return True
 
     def _tell_news(self) -> None:
         failed: Exception | None = None

@@ -1,0 +1,116 @@
+"""Agents that are told who is on their overlay networks, and what the checkers see of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from skep.manager.dispatcher import overlay_views
+from skep.manager.dispatcher.sessions import Sessions
+from skep.manager.leader import Leader
+from skep.model.task import Task
+from skep.rpc import messages
+from skep.rpc.messages import OverlaysHeld, OverlayTold
+from skep.sim.cluster import Options, run
+from skep.sim.loop import Stuck
+from skep.sim.violation import Violation
+from skep.store.view import View
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+CHUNK = 10
+SEEDS = int(os.environ.get("SKEP_SIM_SEEDS", "120")) // 3
+
+
+def of(seed: int) -> Options:
+    """Half of them have many troubles, the others many changes."""
+    options = Options(seed=seed, overlays=True)
+    return options if seed % 2 else replace(options, incidents=6, steps=60)
+
+
+def run_all(seeds: range) -> None:
+    for seed in seeds:
+        try:
+            run(of(seed))
+        except (Violation, Stuck) as error:
+            error.add_note(repr(of(seed)))
+            raise
+
+
+@pytest.mark.parametrize("first", range(7000, 7000 + SEEDS, CHUNK))
+def test_all_on_a_network_know_the_same_and_nobody_leads_to_who_is_to_stop(first: int) -> None:
+    run_all(range(first, first + CHUNK))
+
+
+def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = overlay_views.live_tasks
+
+    def for_ever(view: View, service_id: str, deaf: Collection[str]) -> Iterator[tuple[Task, bool]]:
+        return ((task, True) for task, _ in right(view, service_id, deaf))
+
+    monkeypatch.setattr(overlay_views, "live_tasks", for_ever)
+    with pytest.raises(Violation, match="was told to stop"):
+        run_all(range(7000, 7010))
+
+
+def test_checkers_see_a_task_that_is_assigned_before_its_network_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(self: Leader, changed: dict[str, Any]) -> None:
+        self.tasks.publish(changed)
+        self.overlays.publish(changed)
+
+    monkeypatch.setattr(Leader, "_publish", late)
+    with pytest.raises(Violation, match="knows nothing of"):
+        run_all(range(7000, 7010))
+
+
+def _but(frame: bytes, change: Callable[[Any], Any]) -> bytes:
+    said = messages.decode_from_manager(frame)
+    return messages.encode(change(said)) if isinstance(said, OverlayTold) else frame
+
+
+def test_checkers_see_two_with_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Sessions.send_frame
+
+    def twice(self: Sessions, node_id: str, frame: bytes) -> None:
+        def change(said: OverlayTold) -> OverlayTold:
+            return replace(
+                said, services=[*said.services, *(replace(s, id=s.id + "x") for s in said.services)]
+            )
+
+        right(self, node_id, _but(frame, change))
+
+    monkeypatch.setattr(Sessions, "send_frame", twice)
+    with pytest.raises(Violation, match="have one address"):
+        run_all(range(7000, 7010))
+
+
+@pytest.mark.parametrize("what", ["nodes", "gone_nodes", "services", "gone_services"])
+def test_checkers_see_who_was_not_told(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    right = Sessions.send_frame
+
+    def less(self: Sessions, node_id: str, frame: bytes) -> None:
+        right(self, node_id, _but(frame, lambda said: replace(said, **{what: getattr(said, what)[1:]})))
+
+    monkeypatch.setattr("skep.sim.cluster.CONVERGE_S", 30.0)
+    monkeypatch.setattr(Sessions, "send_frame", less)
+    with pytest.raises(Violation, match=r"not within|was told to stop"):
+        run_all(range(7000, 7010))
+
+
+def test_checkers_see_who_has_networks_that_nobody_of_its_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Sessions.send
+
+    def less(self: Sessions, node_id: str, message: messages.FromManager) -> None:
+        if not isinstance(message, OverlaysHeld) or message.network_ids:
+            right(self, node_id, message)
+
+    monkeypatch.setattr("skep.sim.cluster.CONVERGE_S", 30.0)
+    monkeypatch.setattr(Sessions, "send", less)
+    with pytest.raises(Violation, match="knows of networks"):
+        run_all(range(7000, 7010))

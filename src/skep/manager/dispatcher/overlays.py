@@ -186,8 +186,9 @@ class OverlayDispatcher:
     def _comes(self, node_id: str, network_id: str) -> bool:
         """Returns whether the network is new to the node. It is told of the network in any case; who is on it
         may have to wait, where much is told."""
-        held, known = self._held.get(node_id), self._known(network_id)
-        if held is None or known is None or network_id in held:
+        held = self._held.get(node_id)
+        known = self._known(network_id) if held is not None and network_id not in held else None
+        if held is None or known is None:
             return False
         held.add(network_id)
         known.newcomers.add(node_id)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.dispatcher import batches, overlay_views, overlays
+from skep.manager.dispatcher import batches, overlay_news, overlays
 from skep.manager.dispatcher.overlay_views import overlay_network
 from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, ForHearers, overlay_parts
 from skep.model.aside import Unreadable
@@ -400,7 +400,7 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
 
 
 def _large(monkeypatch: pytest.MonkeyPatch) -> tuple[Swarm, list[Task]]:
-    monkeypatch.setattr(overlay_views, "OVERLAY_ENDPOINTS_MAX", 20)
+    monkeypatch.setattr(overlay_news, "OVERLAY_ENDPOINTS_MAX", 20)
     view = overlay_view("a", "b")
     add_node(view, "c", addr="192.0.2.3")
     tasks = [add_on_net(view, f"t{n}", "abc"[n % 3], n) for n in range(1, 61)]
@@ -440,7 +440,7 @@ async def test_a_network_that_becomes_small_is_told_whole_again(monkeypatch: pyt
 
 
 async def test_a_small_network_that_becomes_large_is_thinned_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay_views, "OVERLAY_ENDPOINTS_MAX", 20)
+    monkeypatch.setattr(overlay_news, "OVERLAY_ENDPOINTS_MAX", 20)
     view = overlay_view("a", "b")
     add_on_net(view, "t1", "a", 1)
     swarm = Swarm(view)
@@ -455,7 +455,7 @@ def test_a_message_has_no_more_than_a_line_takes() -> None:
     network = OverlayNetwork("n", "10.0.0.0/8", 4098, 4789)
     endpoints = tuple(
         OverlayEndpoint(f"10.100.{n >> 8}.{n & 255}", f"{n:025}", f"{'x' * 63}.{n}.{n:025}")
-        for n in range(overlay_views.OVERLAY_ENDPOINTS_MAX)
+        for n in range(overlay_news.OVERLAY_ENDPOINTS_MAX)
     )
     services = [OverlayService(f"{n:025}", '"' * 63, ("a" * 63,) * 20, "", endpoints) for n in range(10)]
     whole = OverlayTold(network, True, [("a", "192.0.2.1")], services=services, gone_services=["s"])

@@ -6,15 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from skep.manager.dispatcher.overlay_views import (
-    OVERLAY_ENDPOINTS_MAX,
-    SERVICE_ENDPOINTS_MIN,
     networks_of_node,
     networks_of_service,
     overlay_attachment,
     overlay_network,
     overlay_service,
-    stride_for,
-    thinned,
 )
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.network import IPAMConfig, Network, NetworkSpec
@@ -202,44 +198,6 @@ def test_an_ended_task_keeps_no_node_on_a_network() -> None:
     view = overlay_view("a")
     add_on_net(view, "t1", "a", 1, observed=COMPLETE)
     assert networks_of_node(view, "a") == set()
-
-
-def _service(count: int) -> OverlayService:
-    found = (OverlayEndpoint(f"10.0.{n >> 8}.{n & 255}", f"n{n % 100}") for n in range(count))
-    return OverlayService("s", "web", endpoints=tuple(found))
-
-
-def test_of_very_many_endpoints_some_are_told_from_all_of_them() -> None:
-    whole = _service(4 * OVERLAY_ENDPOINTS_MAX)
-    stride = stride_for(len(whole.endpoints), 1)
-    told = thinned(whole, stride)
-    assert stride == 4
-    assert len(set(told.endpoints)) == OVERLAY_ENDPOINTS_MAX
-    per_node = [sum(e.node_id == f"n{n}" for e in told.endpoints) for n in range(100)]
-    assert min(per_node) > 10, "spread over all nodes: 30 each, of 120"
-
-
-def test_those_that_are_told_stay_the_same_as_others_come_and_go() -> None:
-    whole = _service(2 * OVERLAY_ENDPOINTS_MAX)
-    told = set(thinned(whole, 2).endpoints)
-    left = replace(whole, endpoints=whole.endpoints[50:])
-    still = set(thinned(left, 2).endpoints)
-    assert len(told - still - set(whole.endpoints[:50])) <= 30
-
-
-def test_of_a_small_service_on_a_large_network_some_are_told() -> None:
-    assert len(thinned(_service(10), 64).endpoints) == SERVICE_ENDPOINTS_MIN
-    assert thinned(_service(3), 64) == _service(3)
-    assert thinned(_service(OVERLAY_ENDPOINTS_MAX), 1) == _service(OVERLAY_ENDPOINTS_MAX)
-
-
-def test_a_network_at_a_border_is_not_told_anew_with_each_task() -> None:
-    border = OVERLAY_ENDPOINTS_MAX
-    assert stride_for(border, 1) == 1
-    assert stride_for(border + 1, 1) == 2
-    assert stride_for(border, 2) == 2
-    assert stride_for(border // 2, 2) == 1
-    assert stride_for(0, 1) == 1
 
 
 def test_what_is_in_no_view_is_on_no_network() -> None:

@@ -31,15 +31,19 @@ class OverlayEndpoint(Struct, frozen=True, array_like=True):
     takes_new: bool = True
 
 
-class OverlayService(Struct, frozen=True, array_like=True):
+class OverlayService(Struct, frozen=True, array_like=True, omit_defaults=True):
     """A service with its tasks on the network, or one single container, whose `name` is empty. `vip` is the
-    service's own address there; empty: its names lead to its tasks."""
+    service's own address there; empty: its names lead to its tasks.
+
+    It is told whole, or, with `gone`, what has changed of it: `endpoints` are those that are new or others,
+    `gone` the addresses of those that are no more; the rest of them is as it was."""
 
     id: str
     name: str = ""
     aliases: tuple[str, ...] = ()
     vip: str = ""
     endpoints: tuple[OverlayEndpoint, ...] = ()
+    gone: tuple[str, ...] | None = None
 
 
 class Overlay(Struct, frozen=True):
@@ -60,9 +64,20 @@ class Overlay(Struct, frozen=True):
         """Returns the network with what has changed."""
         all_nodes, all_services = dict(self.nodes), dict(self.services)
         all_nodes.update(nodes)
-        all_services.update((service.id, service) for service in services)
+        for service in services:
+            all_services[service.id] = _whole(all_services.get(service.id), service)
         for node_id in gone_nodes:
             all_nodes.pop(node_id, None)
         for service_id in gone_services:
             all_services.pop(service_id, None)
         return replace(self, nodes=all_nodes, services=all_services)
+
+
+def _whole(before: OverlayService | None, told: OverlayService) -> OverlayService:
+    if told.gone is None:
+        return told
+    known = {each.address: each for each in (before.endpoints if before is not None else ())}
+    known.update((each.address, each) for each in told.endpoints)
+    for address in told.gone:
+        known.pop(address, None)
+    return replace(told, endpoints=tuple(known.values()), gone=None)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from skep.model.overlay import OverlayNetwork, OverlayService
 from skep.rpc.messages import Lead, OverlayTold
 
-from .overlay_views import stride_for, thinned
+from .overlay_news import News, changes, stride_for, whole
 from .told_frames import ForHearers
 
 Located = Callable[[Iterable[str]], list[tuple[str, str]]]  # nodes -> where their tunnels end
 
 
 class KnownOverlay:
-    """`services` have all their endpoints; what nodes are told may be less (`thinned`)."""
+    """`services` have all their endpoints; what nodes are told may be less (`overlay_news`)."""
 
     def __init__(self, network: OverlayNetwork) -> None:
         self.network = network
@@ -25,7 +25,8 @@ class KnownOverlay:
         # Nodes that were told that they are on it, and are told all of it next.
         self.newcomers: set[str] = set()
         self._stride = 1
-        self._changed: dict[str, None] = {}  # services that are others since hearers were told last
+        # Services that are others since hearers were told last, as those know them.
+        self._changed: dict[str, OverlayService | None] = {}
         self._came: set[str] = set()  # nodes that those know not, or elsewhere
         self._gone: set[str] = set()
         self._all: ForHearers | None = None  # what a newcomer is told
@@ -48,7 +49,7 @@ class KnownOverlay:
         came = self._count(now, +1)
         left, came = left - came, came - left
         if self.hearers:  # what nobody was told is no news
-            self._changed[service_id] = None
+            self._changed.setdefault(service_id, before)
             self._came = (self._came | came) - left
             self._gone = (self._gone | left) - came
 
@@ -80,19 +81,18 @@ class KnownOverlay:
             self.network,
             nodes=located(came),
             gone_nodes=sorted(gone),
-            services=[self._shown(each) for each in changed if each in self.services],
             gone_services=[each for each in changed if each not in self.services],
             lead=lead,
         )
-        return ForHearers(told, self.services)
+        news = (self._news_of(each, before) for each, before in changed.items() if each in self.services)
+        return ForHearers(told, list(news))
 
     def all(self, is_whole: bool, located: Located, lead: Lead | None) -> ForHearers:
         """Returns all of it; made once for all that come until it changes. `is_whole`: it is known that there
         is nothing else."""
         if self._all is None or self._all.told.complete != is_whole:
-            services = [self._shown(each) for each in self.services]
-            told = OverlayTold(self.network, is_whole, located(self.hosts), services=services, lead=lead)
-            self._all = ForHearers(told, self.services)
+            told = OverlayTold(self.network, is_whole, located(self.hosts), lead=lead)
+            self._all = ForHearers(told, [whole(each, self._stride) for each in self.services.values()])
         return self._all
 
     def on_node(self, node_id: str) -> list[str]:
@@ -101,8 +101,9 @@ class KnownOverlay:
             return []
         return [i for i, s in self.services.items() if any(e.node_id == node_id for e in s.endpoints)]
 
-    def _shown(self, service_id: str) -> OverlayService:
-        return thinned(self.services[service_id], self._stride)
+    def _news_of(self, service_id: str, before: OverlayService | None) -> News:
+        now = self.services[service_id]
+        return whole(now, self._stride) if before is None else changes(before, now, self._stride)
 
     def _count(self, service: OverlayService | None, sign: int) -> set[str]:
         """Returns the nodes that have somebody on the network, or have nobody any more, since."""

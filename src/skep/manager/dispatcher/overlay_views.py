@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from heapq import nsmallest
-from zlib import crc32
-
-from msgspec.structs import replace
 
 from skep.model.attachment import Attachment
 from skep.model.network import Network
@@ -19,10 +15,6 @@ from skep.store.view import View
 
 from .mesh import data_port, live_tasks, vni_of
 
-# Of one network, a node is told so many: 300 kB, and its kernel has two neighbours for each. Its own ones it
-# is told in any case.
-OVERLAY_ENDPOINTS_MAX = 3000
-SERVICE_ENDPOINTS_MIN = 4  # … but of each service some, whatever others have: a name must lead to somebody
 MTU_OPTION = "com.docker.network.driver.mtu"
 MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
 
@@ -87,27 +79,6 @@ def networks_of_node(view: View, node_id: str) -> set[str]:
         if task.addresses and not (status is not None and is_terminal(status.state)):
             found.update(each.network_id for each in task.addresses)
     return found
-
-
-def stride_for(endpoints: int, before: int) -> int:
-    """Returns of how many endpoints of a network one is told; `before`: so far. A change of it has all nodes
-    told all anew: it comes late on the way back."""
-    if before * OVERLAY_ENDPOINTS_MAX // 4 < endpoints <= before * OVERLAY_ENDPOINTS_MAX:
-        return before
-    stride = 1
-    while endpoints > stride * OVERLAY_ENDPOINTS_MAX:
-        stride *= 2
-    return stride
-
-
-def thinned(service: OverlayService, stride: int) -> OverlayService:
-    """Returns the service with one endpoint of so many, spread evenly. Which ones is up to their addresses:
-    they stay the same as others come and go, and connections to them stand."""
-    count = max(SERVICE_ENDPOINTS_MIN, len(service.endpoints) // stride)
-    if stride == 1 or count >= len(service.endpoints):
-        return service
-    chosen = nsmallest(count, service.endpoints, key=lambda each: crc32(each.address.encode()))
-    return replace(service, endpoints=tuple(chosen))
 
 
 def _plain(address: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from skep.model.mesh import MeshService
-from skep.model.overlay import OverlayEndpoint, OverlayService
+from skep.model.overlay import OverlayService
 from skep.rpc.messages import MeshTold, OverlayTold, encode
+
+from .overlay_news import News
 
 # Of services in one message, as encoded: the largest one, of 3,000 tasks, has a third of it. A line takes
 # sixteen times as much.
@@ -35,37 +37,25 @@ def overlay_parts(told: OverlayTold) -> Iterator[OverlayTold]:
 
 
 class ForHearers:
-    """What all nodes of a network are told, encoded once. Where it has not all endpoints of a service, as
-    they are too many, a node is told its own as well: `whole` are the services with all they have."""
+    """What all nodes of a network are told, encoded once, and those to which something else is told."""
 
-    def __init__(self, told: OverlayTold, whole: Mapping[str, OverlayService]) -> None:
-        self.told = told
+    def __init__(self, told: OverlayTold, news: list[News]) -> None:
+        self.told = replace(told, services=[each.shared for each in news])
         self._frames: list[bytes] = []
-        self._own: dict[str, dict[str, list[OverlayEndpoint]]] = {}  # node -> service -> those left out
-        for service in told.services:
-            self._leave_out(service, whole[service.id].endpoints)
+        self._own: dict[str, dict[str, OverlayService]] = {}  # node -> service -> what it is told of it
+        for each in news:
+            for node_id, own in each.own.items():
+                self._own.setdefault(node_id, {})[own.id] = own
 
     def frames(self, node_id: str) -> Sequence[bytes]:
         """Returns the messages for one node."""
         own = self._own.get(node_id)
         if own is not None:
-            services = [_with(each, own.get(each.id, ())) for each in self.told.services]
+            services = [own.get(each.id, each) for each in self.told.services]
             return [encode(each) for each in overlay_parts(replace(self.told, services=services))]
         if not self._frames:
             self._frames = [encode(each) for each in overlay_parts(self.told)]
         return self._frames
-
-    def _leave_out(self, told: OverlayService, all_endpoints: tuple[OverlayEndpoint, ...]) -> None:
-        if len(told.endpoints) == len(all_endpoints):
-            return
-        known = set(told.endpoints)
-        for each in all_endpoints:
-            if each not in known:
-                self._own.setdefault(each.node_id, {}).setdefault(told.id, []).append(each)
-
-
-def _with(service: OverlayService, endpoints: Iterable[OverlayEndpoint]) -> OverlayService:
-    return replace(service, endpoints=(*service.endpoints, *endpoints))
 
 
 def _cut(services: list[Service]) -> Iterator[list[Service]]:

@@ -12,8 +12,8 @@ OVERLAY = "overlay"  # a feature: the node understands these; what it cannot do,
 
 class OverlayTold(Struct, frozen=True, tag="overlay", omit_defaults=True):
     """What is new of one network. `complete`: there is nothing else of it. `nodes` are where tunnels end, by
-    node id, of all that have somebody on it, the node itself among them. A service comes whole. `more`: the
-    next message belongs to it, and nothing is done before."""
+    node id, of all that have somebody on it, the node itself among them. A service comes whole, or
+    what has changed of it. `more`: the next message belongs to it, and nothing is done before."""
 
     network: OverlayNetwork
     complete: bool = False

@@ -15,6 +15,7 @@ from skep.manager.dispatcher.overlay_news import (
     thinned,
     whole,
 )
+from skep.manager.dispatcher.overlay_state import KnownOverlay
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.rpc import messages
 
@@ -126,3 +127,15 @@ def test_all_nodes_know_a_share_and_their_own_whatever_changes() -> None:
                 assert set(known[node_id].services["s"].endpoints) == want
                 all_of_it = whole(service, stride)
                 assert set(all_of_it.own.get(node_id, all_of_it.shared).endpoints) == want
+
+
+def test_what_has_changed_twice_is_told_as_from_what_is_known() -> None:
+    known, service = KnownOverlay(NETWORK), _service(10)
+    known.put("s", service)
+    known.hearers.add("n1")
+    known.put("s", replace(service, endpoints=service.endpoints[1:]))
+    known.put("s", replace(service, endpoints=service.endpoints[2:]))
+    news = known.take_news(lambda node_ids: [], None)
+    assert news is not None
+    assert [each.gone for each in news.told.services] == [("10.0.0.0", "10.0.0.1")]
+    assert known.take_news(lambda node_ids: [], None) is None

@@ -3,6 +3,8 @@
     agent                                   manager
     Register  ------------------------------>
               <------------------------------ Registered
+              <------------------------------ OverlayTold(complete=True) of each network that the node has
+                                              somebody on, OverlaysHeld; then what changes of them
               <------------------------------ Assign(complete=True): the node's whole set
     Statuses  ------------------------------> everything the agent knows, then what changes
               <------------------------------ Assign: differences, as they are committed
@@ -22,8 +24,6 @@
               <------------------------------ Attached | NotAttached
               <------------------------------ SayAddresses: which of them are in use?
     HasAddresses ---------------------------> where that changed, and where it was asked
-              <------------------------------ OverlayTold(complete=True) of each network that the node has
-                                              somebody on, OverlaysHeld; then what changes of them
               <------------------------------ MeshTold(complete=True), then what changes: published ports
     MeshApplied  ---------------------------> what of that the node cannot do, as it changes
               <------------------------------ ReadLogs: the node brings them over a connection of their own

@@ -18,7 +18,7 @@ from skep.runtime.errors import SkepError
 def main(node_id: str) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     # The machine's own nameservers are nobody's here.
-    plane = DataPlane(node_id, Path(os.devnull))
+    plane = DataPlane(node_id, resolv_conf=Path(os.devnull))
     for line in sys.stdin:
         try:
             if line.strip() == "clear":

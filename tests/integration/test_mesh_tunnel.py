@@ -60,7 +60,7 @@ from skep.network.nftables import Nftables
 from skep.network.plane import DataPlane
 run = Nftables.run
 Nftables.run = lambda self, text: run(self, text + "no command")
-print(DataPlane(sys.argv[1], pathlib.Path(os.devnull)).apply(msgspec.json.decode(sys.argv[2], type=Mesh)).failures)
+print(DataPlane(sys.argv[1], "", pathlib.Path(os.devnull)).apply(msgspec.json.decode(sys.argv[2], type=Mesh)).failures)
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from skep.model.mesh import Mesh, bridge_name, tunnel_name
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 
-from .mesh_hosts import Lan, MeshHost, Namespace
+from .mesh_hosts import PREFIX, Lan, MeshHost, Namespace
 
 BACK = OverlayNetwork("net2", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("net3", "10.2.0.0/24", 4099, 4789, "front", 1400)
@@ -78,11 +79,13 @@ class Member(Namespace):
         return self.run(sys.executable, "-c", PING, to, str(size)).strip()
 
     def end(self) -> None:
-        """The container goes, as an engine has it go."""
+        """The container goes. The kernel takes its devices away a little later."""
         if self.server is not None:
             self.server.kill()
             self.server.wait(5)
         self.remove()
+        while f"veth0{self.name.removeprefix(PREFIX)}" in self.host.run("ip", "link"):
+            time.sleep(0.01)
 
 
 class Overlays:
@@ -114,6 +117,7 @@ class Overlays:
         """One on each host."""
         for number, name in enumerate("abc", 1):
             self.add(number, name, f"10.1.0.1{number}")
+        self.tell()
         return self
 
     def for_host(self, host: MeshHost) -> Mesh:

@@ -7,11 +7,27 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
-from .mesh_hosts import MeshHost, three_hosts
-from .overlay_hosts import ANSWERED, BACK, FRONT, UNANSWERED, Overlays, gateway, names_of, on_overlays
-from .test_mesh import DOCKERS, FLUSH
+from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
+from skep.network.ways import mac_of
+
+from .mesh_hosts import BRIDGE as MESHS_BRIDGE
+from .mesh_hosts import CLIENT, NETWORK, MeshHost, Namespace, three_hosts
+from .overlay_hosts import (
+    ANSWERED,
+    BACK,
+    FRONT,
+    UNANSWERED,
+    Member,
+    Overlays,
+    gateway,
+    names_of,
+    on_overlays,
+)
+from .test_mesh import DOCKERS, FIREWALL, FLUSH, RULE
 from .test_mesh_leaving import LISTED
+from .test_mesh_tunnel import forged
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -33,6 +49,7 @@ def _assert_nothing_is_left(host: MeshHost, *but: str) -> None:
 
 def test_each_reaches_each_by_address_with_its_own(overlays: Overlays) -> None:
     overlays.serving().add(1, "d", "10.1.0.14")
+    overlays.tell()
     overlays.assert_all_reach_all()
     a, b, c, d = overlays.members
     for asker, asked in ((a, b), (b, c), (c, a), (d, b), (a, d)):
@@ -226,3 +243,89 @@ def test_two_networks_do_not_reach_each_other_and_one_on_both_reaches_both(overl
     ):
         assert asker.ask(address, 80) == ["error TimeoutError"], (asker.label, address)
         assert both.ask(b.address, 80) == ["b 10.2.0.14"]
+
+
+# Who can use the tunnel
+
+
+def _forged(overlays: Overlays, by: int, target: str, hears: Namespace, mac: str, source: str) -> list[str]:
+    """Returns what is heard of a forged packet that is sent to the first host's tunnel; 0: by a stranger."""
+    sender = overlays.hosts[by - 1] if by else overlays.lan.client
+    return forged(sender, overlays.hosts[0], target, hears, 9999, mac, source, BACK.vni)
+
+
+def test_who_is_no_node_of_the_network_does_not_get_in_by_its_tunnel(overlays: Overlays) -> None:
+    a, _ = overlays.add(1, "a", "10.1.0.11"), overlays.add(2, "b", "10.1.0.12")
+    host, mac = overlays.hosts[0], mac_of(overlays.hosts[1].address)
+    assert _forged(overlays, 2, a.address, a, mac, "10.1.0.12") == [
+        "forged 10.1.0.12"
+    ]  # so it would be heard
+    for by in (0, 3):
+        for target, hears in ((a.address, a), (gateway(host, BACK), host), (host.address, host)):
+            assert _forged(overlays, by, target, hears, mac, "10.1.0.12") == [], (by, target)
+
+
+def test_a_node_reaches_containers_by_the_tunnel_and_not_the_host_or_others(overlays: Overlays) -> None:
+    overlays.serving()
+    host, mac = overlays.hosts[0], mac_of(overlays.hosts[1].address)
+    for target, hears in ((gateway(host, BACK), host), (host.address, host), (CLIENT, overlays.lan.client)):
+        assert _forged(overlays, 2, target, hears, mac, "10.1.0.12") == [], target
+    overlays.assert_all_reach_all(("tcp",))
+
+
+def test_a_container_reaches_no_other_host_by_its_bridge(overlays: Overlays) -> None:
+    a, *_ = overlays.serving().members
+    own, other = overlays.hosts[:2]
+    address = gateway(other, BACK)
+    for mac in (mac_of(other.address), mac_of(own.address)):
+        a.run("ip", "neigh", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "permanent")
+        server = other.serve("host", 9000)
+        try:
+            assert a.ask(address, 9000)[0].startswith("error"), mac
+        finally:
+            server.kill()
+            server.wait(5)
+
+
+# With what else there is on a host
+
+
+def test_a_task_on_the_mesh_too_is_reached_by_both(overlays: Overlays) -> None:
+    a, *_ = overlays.serving().members
+    host, lan = overlays.hosts[0], overlays.lan
+    port = MeshService("s1", "web", (MeshPort("tcp", 8080, 80),), (MeshEndpoint("10.0.0.11", "h1"),), False)
+    overlays.mesh = replace(overlays.mesh, network=NETWORK, services={"s1": port})
+    assert [told["failures"] for told in overlays.tell("quick")] == [[], [], []]
+    host.run("ip", "addr", "add", "10.0.0.251/24", "dev", MESHS_BRIDGE)
+    a.cable(host, MESHS_BRIDGE, "eth9", "10.0.0.11/24")
+    for each in overlays.hosts:
+        assert lan.client.ask(each.address, 8080)[0].startswith("a "), each.node_id
+        assert each.ask("127.0.0.1", 8080)[0].startswith("a "), each.node_id
+    for member in overlays.members[1:]:  # from a container on an overlay, by the published port of its host
+        assert member.ask(member.host.address, 8080)[0].startswith("a ")
+    overlays.assert_all_reach_all()
+    assert a.ask("10.1.0.12", 80) == ["b 10.1.0.11"]
+
+
+def test_a_network_that_would_cost_the_host_its_way_is_said_and_others_go_on(overlays: Overlays) -> None:
+    host = overlays.hosts[0]
+    host.run("ip", "route", "add", "10.2.0.0/16", "via", "10.214.0.254")
+    a, b = overlays.add(1, "a", "10.1.0.11"), overlays.add(2, "b", "10.1.0.12")
+    lone = Member(overlays.hosts[0], "c", {FRONT: "10.2.0.13"})
+    overlays.members.append(lone)
+    (said,) = host.told(overlays.for_host(host))["failures"]
+    assert said.startswith("network front is not here, as its subnet 10.2.0.0/24 would take away this host's")
+    assert "10.2.0.0/16 via 10.214.0.254 dev eth0" in host.run("ip", "route")
+    assert a.ask(b.address, 80) == ["b 10.1.0.11"]
+
+
+def test_a_firewall_that_lets_nothing_pass_is_said_with_the_rule_that_it_lacks(overlays: Overlays) -> None:
+    a, b, _ = overlays.serving().members
+    host = overlays.hosts[0]
+    host.run(sys.executable, "-c", FIREWALL)
+    assert a.ask(b.address, 80) == ["error TimeoutError"]
+    (said,) = host.told(overlays.for_host(host))["failures"]
+    assert "table inet fw drops what is forwarded, and has no rule for overlay networks" in said
+    host.run(sys.executable, "-c", RULE % said.rpartition(": ")[2])
+    assert host.told(overlays.for_host(host))["failures"] == []
+    overlays.assert_all_reach_all(("tcp",))

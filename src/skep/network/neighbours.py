@@ -79,7 +79,7 @@ def announce(bridge: str, mac: str, addresses: Sequence[str]) -> None:
         for address in addresses:
             its = socket.inet_aton(address)
             head = b"\xff" * 6 + own + struct.pack("!H", _ARP)
-            line.send(head + _ARP_REPLY + own + its + b"\xff" * 6 + its)
+            line.send(head + _ARP_REPLY + own + its + own + its)  # both ends are the same: Linux wants it so
 
 
 def _opened() -> socket.socket:

@@ -35,6 +35,7 @@ from skep.runtime.errors import Unavailable
 METRIC = 7791
 # ENOENT, ESRCH, ENODEV, EOPNOTSUPP (a tunnel whose bridge is gone), EADDRNOTAVAIL; EEXIST
 _GONE, _THERE = (2, 3, 19, 95, 99), (17,)
+_PASSED: dict[type, tuple[int, ...]] = {ReturnRule: _THERE, Hairpin: _GONE}  # a container may just have ended
 _SCOPE_LINK = 253
 _NO_DEVICE = -1  # the kernel says that there is none
 
@@ -56,7 +57,7 @@ class Netlink(Seen):
 
     def put(self, each: Object) -> None:
         """Makes an object, or has it as it is to be. Errors: `Unavailable`, with the kernel's words."""
-        self._do(each, "made", _THERE if isinstance(each, ReturnRule) else (), self._puts()[type(each)])
+        self._do(each, "made", _PASSED.get(type(each), ()), self._puts()[type(each)])
 
     def drop(self, each: Object) -> None:
         """Takes an object away; that it is gone already is as well."""

@@ -70,12 +70,12 @@ def _arrive(segment: Segment) -> list[str]:
 
 def _apart(segments: Collection[Segment]) -> list[str]:
     """A host would lead from any of its bridges to any other: engines' rules mostly do not let it. Who goes
-    by a published port may."""
+    by a published port, the mesh's or an engine's, may."""
     kept = [
         f'oifname "{each.bridge}" iifname "{BRIDGE_PREFIX}*" iifname != "{each.bridge}" drop'
         for each in segments
     ]
-    return ["ct status dnat accept", *kept]
+    return [f"{FLOW} accept", "ct status dnat accept", *kept]
 
 
 def _zones(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
@@ -108,6 +108,8 @@ def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
     if shy:
         # A task on several networks answers by the one that leads outside, and over UDP with that address.
         rules.append(f"{out} meta l4proto udp ip daddr {_elements(shy)} masquerade")
+        # To 127.0.0.1 an answer may come back by the mesh's bridge only.
+        rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {_elements(shy)} masquerade")
     replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
     begun = f"{out} ct status dnat"
     rules.append(f"{begun} fib saddr type local {replaced}")

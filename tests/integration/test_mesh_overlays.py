@@ -329,3 +329,20 @@ def test_a_firewall_that_lets_nothing_pass_is_said_with_the_rule_that_it_lacks(o
     host.run(sys.executable, "-c", RULE % said.rpartition(": ")[2])
     assert host.told(overlays.for_host(host))["failures"] == []
     overlays.assert_all_reach_all(("tcp",))
+
+
+def test_a_second_daemon_says_which_networks_the_first_one_has_not(overlays: Overlays) -> None:
+    overlays.add(1, "a", "10.1.0.11")
+    overlays.add(2, "b", "10.1.0.12")
+    host = overlays.hosts[0]
+    second = host.fellow()
+    try:
+        assert second.told(overlays.for_host(host))["failures"] == []
+        networks = overlays.for_host(host).overlays
+        front = replace(overlays.overlay(FRONT), nodes={"h1": host.address, "h2": "10.214.0.2"})
+        mesh = replace(overlays.mesh, overlays={**networks, FRONT.id: front})
+        (said,) = second.told(mesh)["failures"]
+        assert said.startswith("network front ends at this host: another skepd here, of the same swarm, has")
+    finally:
+        second.die()
+    overlays.assert_all_reach_all(("tcp",))

@@ -6,6 +6,7 @@ done to it meanwhile, by whomever, the next look finds. Between looks a change c
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published
+from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published, tunnel_name
+from skep.model.overlay import Overlay
 from skep.network import iptables
 from skep.network.carrying import carry_out
 from skep.network.conntrack import forget_tasks, forget_udp
@@ -32,6 +34,10 @@ from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+NOT_OF_THE_OTHER = (
+    "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
+    " task on this one. Give each node a host (or network namespace) of its own"
+)
 
 
 class Applied(Struct, frozen=True):
@@ -66,7 +72,7 @@ class DataPlane:
             others = self._turn.take(self._swarm_id)
             if others is not None:
                 self._held.close()
-                return Applied((others,) if others and is_used(mesh) else ())
+                return Applied(self._left_to_another(others, mesh))
             nftables = self._nftables = self._nftables or Nftables()
         except Unavailable:
             if is_used(mesh):
@@ -97,6 +103,17 @@ class DataPlane:
             for (protocol, port), who in sorted(refused.items())
         )
         return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering))
+
+    def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
+        """Returns what of this node's is not done by the skepd that works here, for people."""
+        if others:
+            return (others,) if is_used(mesh) else ()
+        own = mesh.nodes.get(self._node_id, "")
+        return tuple(
+            NOT_OF_THE_OTHER.format(overlay.network.name)
+            for _, overlay in sorted(mesh.overlays.items())
+            if any(each != own for each in overlay.nodes.values()) and not _is_there(overlay)
+        )
 
     def clear(self) -> tuple[str, ...]:
         """Takes all of it away, and lets the ports go; also what a process of before has made. Returns what
@@ -183,6 +200,13 @@ class DataPlane:
         before, self._tasks = self._tasks, now
         if before - now:
             forget_tasks(before - now)
+
+
+def _is_there(overlay: Overlay) -> bool:
+    try:
+        return bool(socket.if_nametoindex(tunnel_name(overlay.network.vni)))
+    except OSError:
+        return False
 
 
 def _unneeded(host: Host, mesh: Mesh) -> set[str]:

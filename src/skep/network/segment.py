@@ -111,13 +111,15 @@ def objects_of(segment: Segment) -> Iterable[Object]:
     yield from settings(network, segment.is_mesh)
     yield SubnetRoute(str(segment.subnet), bridge)
     nodes = {ways.address_of(each) for each in ways.remote} | set(ways.others if ways.local else ())
-    for node in nodes:
-        yield PortForward(tunnel, mac_of(node))
-        yield Forward(tunnel, mac_of(node), node)
+    macs = {node: mac_of(node) for node in nodes}
+    own_mac = mac_of(segment.own)
+    for node, mac in macs.items():
+        yield PortForward(tunnel, mac)
+        yield Forward(tunnel, mac, node)
     for each in ways.remote:
-        yield Neighbour(bridge, each.address, mac_of(ways.address_of(each)))
+        yield Neighbour(bridge, each.address, macs[ways.address_of(each)])
         if not segment.is_mesh:
-            yield Neighbour(tunnel, each.address, mac_of(segment.own))  # what containers are answered
+            yield Neighbour(tunnel, each.address, own_mac)  # what containers are answered
 
 
 def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:

@@ -33,11 +33,13 @@ total = (total & 0xFFFF) + (total >> 16)
 kinds = []
 try:
     made.sendto(packet(~total & 0xFFFF), (sys.argv[1], 0))
-    while 0 not in kinds:
+    while True:
         answer, _ = made.recvfrom(2000)
         kinds.append(answer[20])
+        made.settimeout(0.3)  # for what else somebody says to it
 except OSError as error:
-    kinds.append(type(error).__name__)
+    if not kinds:
+        kinds.append(type(error).__name__)
 print(kinds)
 """
 ANSWERED, UNANSWERED = "[0]", "['TimeoutError']"

@@ -11,14 +11,16 @@ import msgspec
 import structlog
 
 from skep.model.mesh import Mesh
+from skep.network import lingering
 from skep.network.plane import DataPlane
 from skep.runtime.errors import SkepError
 
 
 def main(node_id: str) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    lingering.LINGER_S = 0.5
     # The machine's own nameservers are nobody's here.
-    plane = DataPlane(node_id, Path(os.devnull))
+    plane = DataPlane(node_id, resolv_conf=Path(os.devnull))
     for line in sys.stdin:
         try:
             if line.strip() == "clear":

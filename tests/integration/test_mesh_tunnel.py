@@ -60,7 +60,7 @@ from skep.network.nftables import Nftables
 from skep.network.plane import DataPlane
 run = Nftables.run
 Nftables.run = lambda self, text: run(self, text + "no command")
-print(DataPlane(sys.argv[1], pathlib.Path(os.devnull)).apply(msgspec.json.decode(sys.argv[2], type=Mesh)).failures)
+print(DataPlane(sys.argv[1], "", pathlib.Path(os.devnull)).apply(msgspec.json.decode(sys.argv[2], type=Mesh)).failures)
 """
 
 
@@ -70,15 +70,22 @@ def lan() -> Iterator[Lan]:
         yield made.serving()
 
 
-def _forged(
-    by: Namespace, host: MeshHost, target: str, hears: Namespace, port: int, mac: str, source: str = CLIENT
+def forged(
+    by: Namespace,
+    host: MeshHost,
+    target: str,
+    hears: Namespace,
+    port: int,
+    mac: str,
+    source: str = CLIENT,
+    vni: int = NETWORK.vni,
 ) -> list[str]:
     """Returns what is heard where a forged packet is sent."""
     command = [*hears.prefix, sys.executable, "-c", HEAR, str(port)]
     hearing = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert hearing.stdout is not None
     assert hearing.stdout.readline() == "ready\n"
-    by.run(sys.executable, "-c", FORGE, host.address, mac, source, target, str(port), str(NETWORK.vni))
+    by.run(sys.executable, "-c", FORGE, host.address, mac, source, target, str(port), str(vni))
     return hearing.communicate(timeout=10)[0].splitlines()
 
 
@@ -88,7 +95,7 @@ def test_who_is_no_node_does_not_get_in_by_the_tunnel(lan: Lan) -> None:
     assert lan.client.ask(host.address, 8080, 2)  # the ways are known
     for mac in (mac_of(other.address), "02:00:00:00:00:99"):
         for target, hears in ((host.address, host), (GATEWAY, host), (task.address, task)):
-            assert _forged(lan.client, host, target, hears, 9999, mac) == [], (mac, target)
+            assert forged(lan.client, host, target, hears, 9999, mac) == [], (mac, target)
     lan.assert_all_answer()
 
 
@@ -96,22 +103,22 @@ def test_a_node_reaches_tasks_by_the_tunnel_and_not_the_host(lan: Lan) -> None:
     """What it sends there is as what its containers could have it send."""
     host, other = lan.hosts[0], lan.hosts[1]
     task = lan.tasks[0]
-    assert _forged(other, host, task.address, task, 9999, mac_of(other.address)) == [f"forged {CLIENT}"]
+    assert forged(other, host, task.address, task, 9999, mac_of(other.address)) == [f"forged {CLIENT}"]
     for mac in (mac_of(other.address), "02:00:00:00:00:99"):
         for target in (host.address, GATEWAY):
-            assert _forged(other, host, target, host, 9999, mac) == [], (mac, target)
-        assert _forged(other, host, CLIENT, lan.client, 9999, mac, source="10.0.0.12") == [], mac
+            assert forged(other, host, target, host, 9999, mac) == [], (mac, target)
+        assert forged(other, host, CLIENT, lan.client, 9999, mac, source="10.0.0.12") == [], mac
     lan.assert_all_answer()
 
 
 def test_a_host_that_is_no_node_any_more_is_shut_out(lan: Lan) -> None:
     host, other = lan.hosts[0], lan.hosts[2]
     task = lan.tasks[0]
-    assert _forged(other, host, task.address, task, 9999, mac_of(other.address)) == [f"forged {CLIENT}"]
+    assert forged(other, host, task.address, task, 9999, mac_of(other.address)) == [f"forged {CLIENT}"]
     mesh = lan.mesh(*lan.tasks)
     mesh.nodes.pop(other.node_id)
     lan.tell(mesh, "quick")
-    assert _forged(other, host, task.address, task, 9998, mac_of(other.address)) == []
+    assert forged(other, host, task.address, task, 9998, mac_of(other.address)) == []
 
 
 def test_tasks_reach_the_world_by_the_same_bridge(lan: Lan) -> None:

@@ -91,7 +91,7 @@ def test_a_node_with_tasks_has_a_way_back_to_every_other_node() -> None:
         (1, "192.0.2.2"),
         (2, "192.0.2.3"),
     }
-    assert "ether saddr map { 02:6e:c0:00:02:02 : 1, 02:6e:c0:00:02:03 : 2 }" in _chain(objects, "early")
+    assert "ether saddr map { 02:6e:c0:00:02:02 : 1, 02:6e:c0:00:02:03 : 2 }" in _chain(objects, "zones")
 
 
 def test_other_nodes_keep_their_numbers() -> None:
@@ -243,7 +243,7 @@ def test_the_tunnel_is_the_nodes_own() -> None:
     assert f"{frames} ip saddr != {{ 192.0.2.2, 192.0.2.3 }} drop\n" in _chain(objects, "early")
     assert "ct state new,invalid,untracked ip daddr != 10.0.0.0/24 drop" in _chain(objects, "arrive")
     alone = desired(_mesh(nodes={"n1": NODES["n1"]}), "n1", _host()).objects
-    assert f"{frames} drop\n" in _chain(alone, "early")
+    assert f"{frames} drop" == _chain(alone, "early")
     shared = desired(_mesh(nodes=dict.fromkeys(NODES, "127.0.0.1")), "n1", _host()).objects
     assert "udp dport" not in _chain(shared, "early")
     assert _chain(shared, "arrive") == ""
@@ -365,6 +365,8 @@ def _keyed(objects: list[Object]) -> frozenset[Object]:
 
 @given(st.lists(OBJECTS), st.lists(OBJECTS))
 def test_what_is_done_makes_what_is_wanted(want: list[Object], have: list[Object]) -> None:
+    bridges = {each.name for each in _keyed(want) if isinstance(each, Bridge)}
+    want = [each for each in want if not isinstance(each, Neighbour) or each.device in bridges]
     wanted, there = _keyed(want), _keyed(have)
     changes = diff(wanted, there)
     made = after(there, changes)

@@ -17,14 +17,24 @@ from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
 from skep.model.mesh import Mesh, MeshPort, MeshService
-from skep.model.overlay import OverlayNetwork
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
 from skep.network.plane import Applied
 from skep.rpc import messages
 from skep.rpc.checking import FAILURES_MAX, check
-from skep.rpc.messages import MESH, Assign, AssignedTask, FromManager, MeshApplied, MeshTold, Registered
+from skep.rpc.messages import (
+    MESH,
+    Assign,
+    AssignedTask,
+    FromManager,
+    MeshApplied,
+    MeshTold,
+    OverlaysHeld,
+    OverlayTold,
+    Registered,
+)
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Unavailable
 
@@ -34,6 +44,10 @@ pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
 
 NETWORK = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
+BACK = OverlayNetwork("back", "10.1.0.0/24", 4098, 4789, "back")
+FRONT = OverlayNetwork("front", "10.2.0.0/24", 4099, 4789, "front")
+DB = OverlayService("d", "db", endpoints=(OverlayEndpoint("10.1.0.7", "a"),))
+APP = OverlayService("p", "app", endpoints=(OverlayEndpoint("10.1.0.8", "b"),))
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +174,106 @@ async def test_what_the_kernel_says_may_be_anything() -> None:
     assert await node.networking.clear() == ["left"]
 
 
-async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard() -> None:
+async def test_overlay_networks_are_programmed_once_the_mesh_is_told() -> None:
     node = Node()
-    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    node.hears(OverlayTold(BACK, True, [("a", "192.0.2.1")], services=[DB]))
+    node.hears(OverlaysHeld(["back"]))
+    await node.settle()
+    assert node.kernel.seen == []  # what stands from before stands until a manager has told all
+    node.hears(MeshTold(True))
+    await node.settle()
+    back = Overlay(BACK, {"a": "192.0.2.1"}, {"d": DB})
+    assert node.kernel.seen == [(Mesh(overlays={"back": back}), True)]
+    node.hears(OverlayTold(BACK, nodes=[("b", "192.0.2.2")], services=[APP]))
+    node.hears(OverlayTold(FRONT, True))
+    await node.settle()
+    both = Overlay(BACK, {"a": "192.0.2.1", "b": "192.0.2.2"}, {"d": DB, "p": APP})
+    assert node.kernel.seen[1:] == [(Mesh(overlays={"back": both, "front": Overlay(FRONT)}), False)]
+    node.hears(OverlayTold(BACK, gone_nodes=["a"], gone_services=["d"]))
+    node.hears(OverlaysHeld(["back"]))
+    await node.settle()
+    left = Overlay(BACK, {"b": "192.0.2.2"}, {"p": APP})
+    assert node.kernel.seen[-1] == (Mesh(overlays={"back": left}), False)
+    await node.networking.close()
+
+
+async def test_an_overlay_network_is_done_as_a_whole() -> None:
+    node = Node()
+    node.hears(OverlaysHeld([]))
+    node.hears(MeshTold(True))
+    await node.settle()
+    node.hears(OverlayTold(BACK, True, services=[DB], more=True))
+    node.hears(OverlayTold(FRONT, True))
+    await node.settle()
+    assert [mesh.overlays for mesh, _ in node.kernel.seen] == [{}]
+    node.hears(OverlayTold(BACK, services=[APP]))
+    await node.settle()
+    assert node.kernel.seen[-1][0].overlays["back"].services == {"d": DB, "p": APP}
+    # A session that ends in the middle of it, and the next one knows nothing of the network.
+    node.hears(OverlayTold(BACK, True, more=True))
+    node.hears(Registered(5.0, [], features=[MESH]))
+    node.hears(OverlayTold(FRONT, True))
+    await node.settle()
+    assert len(node.kernel.seen) == 2
+    node.hears(OverlaysHeld(["front"]))
+    await node.settle()
+    assert node.kernel.seen[-1][0].overlays == {"front": Overlay(FRONT)}
+    await node.networking.close()
+
+
+async def test_a_new_session_costs_no_network_until_it_has_said_which_there_are() -> None:
+    node = Node()
+    node.hears(OverlayTold(BACK, True, services=[DB]))
+    node.hears(OverlaysHeld(["back"]))
+    node.hears(MeshTold(True))
+    await node.settle()
+    node.hears(Registered(5.0, [], features=[MESH]))
+    node.hears(OverlayTold(FRONT, True))
+    await node.settle()
+    assert sorted(node.kernel.seen[-1][0].overlays) == ["back", "front"]
+    node.hears(OverlaysHeld(["front"]))
+    node.hears(MeshTold(True))
+    node.hears(MeshTold(True))
+    await node.settle()
+    assert sorted(node.kernel.seen[-1][0].overlays) == ["front"]
+    node.hears(Registered(5.0, [], features=[MESH]))
+    node.hears(MeshTold(True))  # of an earlier manager, who knows of none
+    await node.settle()
+    assert node.kernel.seen[-1][0] == Mesh()
+    await node.networking.close()
+
+
+async def test_it_looks_again_for_networks_and_for_what_lingers(monkeypatch: Any) -> None:
+    monkeypatch.setattr(networking, "LOOK_S", 0.05)
+    node = Node()
+    node.hears(OverlayTold(BACK, True, services=[DB]))
+    node.hears(OverlaysHeld(["back"]))
+    node.hears(MeshTold(True))
+    await asyncio.sleep(0.3)
+    assert [look for _, look in node.kernel.seen[:3]] == [True, True, True]
+    node.kernel.answer = lambda: Applied(lingers=True)
+    node.hears(OverlaysHeld([]))
+    await node.settle()
+    before = len(node.kernel.seen)
+    await node.settle()
+    assert len(node.kernel.seen) > before
+    node.kernel.answer = Applied
+    await node.settle()
+    before = len(node.kernel.seen)
+    await node.settle()
+    assert len(node.kernel.seen) == before
+    await node.networking.close()
+
+
+@pytest.mark.parametrize("on", ["mesh", "overlay"])
+async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -> None:
+    node = Node()
+    if on == "mesh":
+        node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    else:
+        node.hears(OverlayTold(replace(BACK, id="net"), True, services=[DB]))
+        node.hears(OverlaysHeld(["net"]))
+        node.hears(MeshTold(True))
     hands = Hands(found("web", RUNNING), found("other", RUNNING))
     worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking.leave_s)
     await worker.start()

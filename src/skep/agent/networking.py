@@ -1,7 +1,9 @@
-"""The routing mesh on this node: what the manager tells goes to the kernel, what cannot be done back to it.
+"""The routing mesh and overlay networks on this node: what the manager tells goes to the kernel, what cannot
+be done back to it.
 
 One thread at a time works at the kernel; what is told meanwhile waits, and is done together. Nothing is
-touched before a manager has told all: what stood before this daemon stands until then, and without it.
+touched before a manager has told all: what stood before this daemon stands until then, and without it. The
+mesh is what is told last.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from msgspec.structs import replace
 
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
+from skep.model.overlay import Overlay
 from skep.network.plane import Applied
 from skep.rpc import messages
 from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
@@ -30,6 +33,7 @@ AGAIN_S = 1.0
 # From when a task's node hears that it is to end until it is told: all nodes hear of it in the same moment,
 # and have it out of their rules in a twentieth of a second; hosts that have much to do, in half of one.
 LEAVE_S = 1.0
+_MESH = ""  # no network's id
 
 
 class Plane(Protocol):
@@ -48,14 +52,18 @@ class Networking:
         self._plane = plane
         self._mesh = Mesh()
         self._is_told = False  # a manager has said all
-        self._has_more = False  # … or is about to
+        self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
+        self._lingers = False
+        self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
         self._failures: list[str] = []  # as they were said last in this session
         self._logged: list[str] = []
         self._failed_count = 0  # in a row
         self._work: asyncio.Task[None] | None = None
-        session.on(messages.Registered, lambda said: self._forget_said())
+        session.on(messages.Registered, lambda said: self._session_began())
         session.on(messages.MeshTold, self._told, messages.MESH)
+        session.on(messages.OverlayTold, self._overlay_told, messages.OVERLAY)
+        session.on(messages.OverlaysHeld, self._overlays_held)
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(lasting("mesh", self._run))
@@ -73,39 +81,68 @@ class Networking:
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
         network = self._mesh.network
-        return LEAVE_S if network is not None and network.id in network_ids else 0.0
+        known = {*self._mesh.overlays, *([network.id] if network is not None else ())}
+        return LEAVE_S if known & network_ids else 0.0
 
     # Inside
 
     def _told(self, said: messages.MeshTold) -> None:
-        before = Mesh() if said.complete else self._mesh
+        before = Mesh(overlays=self._mesh.overlays) if said.complete else self._mesh
         self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
+        if said.complete and not self._says_held:
+            self._hold(frozenset())  # an earlier manager, who tells of none
         self._is_told = self._is_told or said.complete
-        self._has_more = said.more
+        self._heard(_MESH, said.more)
+
+    def _overlay_told(self, said: messages.OverlayTold) -> None:
+        id = said.network.id
+        known = None if said.complete else self._mesh.overlays.get(id)
+        before = replace(known, network=said.network) if known is not None else Overlay(said.network)
+        overlay = before.told(said.nodes, said.gone_nodes, said.services, said.gone_services)
+        self._mesh = replace(self._mesh, overlays={**self._mesh.overlays, id: overlay})
+        self._heard(id, said.more)
+
+    def _overlays_held(self, said: messages.OverlaysHeld) -> None:
+        self._says_held = True
+        self._hold(frozenset(said.network_ids))
         self._news.set()
 
-    def _forget_said(self) -> None:
-        self._failures = []  # what the manager takes for so, with a new session
+    def _hold(self, network_ids: frozenset[str]) -> None:
+        """Forgets all other overlay networks."""
+        held = {id: each for id, each in self._mesh.overlays.items() if id in network_ids}
+        self._mesh = replace(self._mesh, overlays=held)
+        self._unfinished &= {_MESH, *network_ids}
+
+    def _heard(self, what: str, has_more: bool) -> None:
+        (self._unfinished.add if has_more else self._unfinished.discard)(what)
+        self._news.set()
+
+    def _session_began(self) -> None:
+        self._failures = []  # what the manager takes for so
+        self._says_held = False
 
     async def _run(self) -> None:
         look = True
         while True:
             await self._wait()
             # Of a bridge that was made for a task that never came, nobody told.
-            look = look or not self._news.is_set() or not self._mesh.services
+            look = look or not self._news.is_set() or not self._has_something()
             self._news.clear()
-            if not self._is_told or self._has_more:
+            if not self._is_told or self._unfinished:
                 continue
             look = not await self._apply(look)
 
     async def _wait(self) -> None:
         """Waits for what is told, or until it is time to look. A node that has nothing need not look."""
-        wait_s = LOOK_S if self._is_told and self._mesh.services else None
+        wait_s = LOOK_S if self._is_told and (self._has_something() or self._lingers) else None
         if self._failed_count:
             wait_s = again_s(self._failed_count)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._news.wait()
+
+    def _has_something(self) -> bool:
+        return bool(self._mesh.services or self._mesh.overlays)
 
     async def _apply(self, look: bool) -> bool:
         """Returns whether all went well: else the next time begins with a look."""
@@ -113,6 +150,7 @@ class Networking:
             managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
             applied = await in_thread(self._plane.apply, replace(self._mesh, managers=managers), look)
             failures = list(applied.failures)
+            self._lingers = applied.lingers
         except Exception as error:
             failures = [_said(error)]
         self._failed_count = self._failed_count + 1 if failures else 0

@@ -321,6 +321,8 @@ _LEADS = (
     messages.Registered,
     messages.Assign,
     messages.MeshTold,
+    messages.OverlayTold,
+    messages.OverlaysHeld,
     messages.DataKeys,
     messages.Goodbye,
 )

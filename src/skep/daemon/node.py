@@ -47,7 +47,7 @@ class SkepNode:
         rng: random.Random,
         make_executor: Callable[[], Executor],
         safe_mode: bool = False,
-        make_plane: Callable[[str], Plane] | None = None,
+        make_plane: Callable[..., Plane] | None = None,
     ) -> None:
         self._state = state
         self._safe_mode = safe_mode

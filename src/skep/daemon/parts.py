@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 class Parts:
     """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
-    None where nothing does. Fulfils `role_keeper.Node`."""
+    of a node and of a cluster, None where nothing does. Fulfils `role_keeper.Node`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Parts:
         rng: random.Random,
         make_executor: Callable[[], Executor],
         safe_mode: bool = False,
-        make_plane: Callable[[str], Plane] | None = None,
+        make_plane: Callable[..., Plane] | None = None,
     ) -> None:
         self._state = state
         self._keys = keys
@@ -154,6 +154,9 @@ class Parts:
     def start_agent(self, membership: Membership, keys: NodeKeys) -> None:
         """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time."""
         line = self._line = TlsLine(keys)
+        plane = None
+        if self._make_plane is not None:
+            plane = self._make_plane(membership.node_id, membership.cluster_id)
         self.not_after = validity_of(keys.certificate_pem)[1]
         self.running_agent = AgentPart(
             membership.node_id,
@@ -171,7 +174,7 @@ class Parts:
             described=membership.described,
             on_described=self._described,
             data_addr=given_host(membership.data_path) or given_host(membership.advertise),
-            plane=self._make_plane(membership.node_id) if self._make_plane is not None else None,
+            plane=plane,
             on_data_keys=self.data_keys.told,
         )
         self.data_keys.begin()

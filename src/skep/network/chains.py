@@ -1,42 +1,50 @@
-"""The mesh's chains of nftables as this node is to have them. Pure; `desired` says what they are for."""
+"""The chains of nftables as this node is to have them. Pure; `desired` says what they are for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from skep.model.mesh import TCP, Mesh, MeshPort, bridge_name
-from skep.model.overlay import OverlayNetwork
+from skep.model.mesh import BRIDGE_PREFIX, TCP, Mesh, MeshPort
 from skep.network.host import Host
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
-from skep.network.ways import Ways, is_loopback, mac_of
+from skep.network.segment import Segment
+from skep.network.ways import is_loopback, mac_of
 
 
-def base_chains(
-    network: OverlayNetwork, host: Host, mesh: Mesh, ways: Ways, numbered: Mapping[str, int]
-) -> Iterable[Chain]:
-    """Yields the chains that all ports share. `numbered` are the other nodes' numbers, by their addresses."""
-    bridge = bridge_name(network.vni)
-    # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
-    inside = f'iifname "{bridge}" ip daddr {network.subnet}'
-    early = [*_outside(network, ways), *_early(bridge, inside, numbered)]
+def shared_chains(segments: Collection[Segment]) -> Iterable[Chain]:
+    """Yields the chains that keep networks' tunnels and bridges to those whose they are."""
+    early = [rule for each in segments for rule in _outside(each)]
     yield chain("early", early, ("filter", "prerouting", -301))
-    yield chain("arrive", _arrive(network, bridge, ways), ("filter", "prerouting", -199))  # -200: conntrack
+    arrive = [rule for each in segments for rule in _arrive(each)]
+    yield chain("arrive", arrive, ("filter", "prerouting", -199))  # -200: conntrack
+    if len(segments) > 1:
+        yield chain("apart", _apart(segments), ("filter", "forward", -150))
+    # That a packet goes out by the bridge it came in by is no news for its sender.
+    quiet = f'oifname "{BRIDGE_PREFIX}*" icmp type redirect drop'
+    flows = [f"{FLOW} icmp type redirect drop"] if any(each.is_mesh for each in segments) else []
+    yield chain("quiet", [quiet, *flows], ("filter", "output", -150))
+
+
+def mesh_chains(segment: Segment, host: Host, mesh: Mesh, numbered: Mapping[str, int]) -> Iterable[Chain]:
+    """Yields the chains that all ports share. `numbered` are the other nodes' numbers, by their addresses."""
+    # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
+    inside = f'iifname "{segment.bridge}" ip daddr {segment.subnet}'
+    yield chain("zones", _zones(segment.bridge, inside, numbered), ("filter", "prerouting", -301))
     yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
     yield chain("begin", [jump], ("nat", "output", -105))
-    # That a packet goes out by the bridge it came in by is no news for its sender.
-    yield chain("quiet", [f"{FLOW} icmp type redirect drop"], ("filter", "output", -150))
     # The tunnel's own packets look for their way with the mark of what they carry.
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
     yield chain("unmark", [unmark], ("filter", "postrouting", -150))
-    yield chain("leave", _leave(network, host, mesh, ways), ("nat", "postrouting", 95))
+    yield chain("leave", _leave(segment, host, mesh), ("nat", "postrouting", 95))
 
 
-def _outside(network: OverlayNetwork, ways: Ways) -> Iterable[str]:
+def _outside(segment: Segment) -> Iterable[str]:
     """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
     tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
+    network, ways = segment.network, segment.ways
     if not ways.has_tunnel:
         return
     frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
@@ -47,20 +55,30 @@ def _outside(network: OverlayNetwork, ways: Ways) -> Iterable[str]:
         yield f"{frames} drop"
 
 
-def _arrive(network: OverlayNetwork, bridge: str, ways: Ways) -> list[str]:
+def _arrive(segment: Segment) -> list[str]:
     """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
-    if not ways.has_tunnel:
+    if not segment.ways.has_tunnel:
         return []
-    tunnelled = f'iifname "{bridge}" meta mark {TUNNELLED:#x}'
+    tunnelled = f'iifname "{segment.bridge}" meta mark {TUNNELLED:#x}'
     begun = f"{tunnelled} ct state new,invalid,untracked"
     return [
-        f"{begun} ip daddr != {network.subnet} drop",
+        f"{begun} ip daddr != {segment.subnet} drop",
         f"{begun} fib daddr type local drop",  # the bridge's own address
         f"{tunnelled} meta mark set 0",
     ]
 
 
-def _early(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
+def _apart(segments: Collection[Segment]) -> list[str]:
+    """A host would lead from any of its bridges to any other: engines' rules mostly do not let it. Who goes
+    by a published port, the mesh's or an engine's, may."""
+    kept = [
+        f'oifname "{each.bridge}" iifname "{BRIDGE_PREFIX}*" iifname != "{each.bridge}" drop'
+        for each in segments
+    ]
+    return [f"{FLOW} accept", "ct status dnat accept", *kept]
+
+
+def _zones(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
     rules = [f'iifname "{bridge}" ip daddr 127.0.0.0/8 drop']  # route_localnet is for this host alone
     if numbered:
         # One client port may come in by two nodes and reach one task: two connections all the same.
@@ -80,20 +98,22 @@ def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _leave(network: OverlayNetwork, host: Host, mesh: Mesh, ways: Ways) -> list[str]:
+def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
     """Whose address is replaced where a connection leaves for a task."""
-    bridge = bridge_name(network.vni)
-    out = f'oifname "{bridge}" {FLOW}'
+    ways = segment.ways
+    out = f'oifname "{segment.bridge}" {FLOW}'
     rules = []
     shy = {e.address for s in mesh.services.values() if not s.is_alone for e in s.endpoints}
     shy &= {each.address for each in ways.local}
     if shy:
         # A task on several networks answers by the one that leads outside, and over UDP with that address.
         rules.append(f"{out} meta l4proto udp ip daddr {_elements(shy)} masquerade")
+        # To 127.0.0.1 an answer may come back by the mesh's bridge only.
+        rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {_elements(shy)} masquerade")
     replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
     begun = f"{out} ct status dnat"
     rules.append(f"{begun} fib saddr type local {replaced}")
-    rules.append(f"{begun} ip saddr {network.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
+    rules.append(f"{begun} ip saddr {segment.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
     if ways.others:
         rules.append(f"{begun} ip saddr {_elements(ways.others)} {replaced}")
     uplinks = (

@@ -1,18 +1,17 @@
-"""Whether the mesh's subnet is somebody else's here already: this host would lose its way to him. Pure.
+"""Whether a network's subnet is somebody else's here already: this host would lose its way to him. Pure.
 
 As Docker holds subnets against routes and nameservers, with what a swarm needs beside: its managers. What is
-the mesh's own is none of it, whatever of it there is, so that what is decided here does not change by what is
-done about it.
+of the swarm's networks is none of it, whatever of it there is, so that what is decided here does not change
+by what is done about it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from skep.model.mesh import BRIDGE_PREFIX, Mesh
-from skep.model.overlay import OverlayNetwork
+from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.host import Host, Route
 
 # Of a default route, and of the two halves that VPNs put before one: all of the world is no one's.
@@ -21,19 +20,11 @@ _WORLD_BITS = 1
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _ENGINES = re.compile("br-[0-9a-f]{12}")  # what an engine calls the bridges of its networks
 
-REMEDY = (
-    "Give the mesh another one: docker network rm ingress, then docker network create --ingress --driver"
-    " overlay --subnet …; or begin a swarm with docker swarm init --default-addr-pool"
-)
 
-
-def clash(mesh: Mesh, network: OverlayNetwork, own: str, host: Host) -> str:
-    """Returns why this host cannot have the mesh's subnet, for people; empty where it can."""
-    subnet = ipaddress.IPv4Network(network.subnet)
-    found = (*_of_routes(subnet, host), *_of_addresses(subnet, host), *_of_peers(subnet, mesh, own, host))
-    if not found:
-        return ""
-    return f"the routing mesh is not here, as its network {subnet} would take away {found[0]}. {REMEDY}"
+def clash(subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: Host) -> str:
+    """Returns what this host would lose to the subnet, for people; empty where it can have it."""
+    of_peers = _of_peers(subnet, own, managers, host)
+    return next(iter((*_of_routes(subnet, host), *_of_addresses(subnet, host), *of_peers)), "")
 
 
 def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
@@ -45,12 +36,12 @@ def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
         if to.prefixlen > _WORLD_BITS and to.overlaps(subnet):
             yield f"this host's route to {to} by {by}"
         for gateway in route.gateways:
-            if _is_in(gateway, subnet):
+            if is_in(gateway, subnet):
                 yield f"the gateway {gateway} of this host's route to {to} by {by}"
 
 
 def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
-    """True for the mesh's own, and for the network that an earlier skep had an engine make for it."""
+    """True for what is ours, and for the network that an earlier skep had an engine make."""
     is_all_of_it = route.destination == str(subnet)
     return bool(route.devices) and all(
         _OURS.fullmatch(device) or (is_all_of_it and _is_engines(device, host)) for device in route.devices
@@ -60,34 +51,34 @@ def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
 def _of_addresses(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
     for address, device in sorted(host.devices.items()):
         is_spared = _OURS.fullmatch(device) or _is_engines(device, host)
-        if not is_spared and _is_in(address, subnet):
+        if not is_spared and is_in(address, subnet):
             yield f"this host's address {address} of device {device}"
 
 
-def _of_peers(subnet: ipaddress.IPv4Network, mesh: Mesh, own: str, host: Host) -> Iterable[str]:
+def _of_peers(
+    subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: Host
+) -> Iterable[str]:
     """Yields whom this host needs and may have by a default route only."""
     whose = [("this node's own address", own)]
     whose += [("its nameserver", each) for each in sorted(host.nameservers)]
-    whose += [("the way to the manager", each) for each in mesh.managers]
+    whose += [("the way to the manager", each) for each in managers]
     for what, text in whose:
-        if _is_in(text, subnet):
+        if is_in(text, subnet):
             yield f"{what} {text}"
 
 
-def nodes_inside(mesh: Mesh, own: str) -> dict[str, str]:
-    """Returns those of the other nodes that say an address of the mesh's own network, each with it. It is a
+def nodes_inside(subnet: ipaddress.IPv4Network, nodes: Mapping[str, str], own: str) -> dict[str, str]:
+    """Returns those of the other nodes that say an address of the network itself, each with it. It is a
     task's or nobody's: what is for that task must not go to them."""
-    if mesh.network is None:
-        return {}
-    subnet = ipaddress.IPv4Network(mesh.network.subnet)
-    return {node: each for node, each in mesh.nodes.items() if each != own and _is_in(each, subnet)}
+    return {node: each for node, each in nodes.items() if each != own and is_in(each, subnet)}
 
 
 def _is_engines(device: str, host: Host) -> bool:
     return device not in host.uplinks and bool(_ENGINES.fullmatch(device))
 
 
-def _is_in(text: str, subnet: ipaddress.IPv4Network) -> bool:
+def is_in(text: str, subnet: ipaddress.IPv4Network) -> bool:
+    """True for an address of the subnet."""
     try:
         return ipaddress.IPv4Address(text) in subnet
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import get_args
 
 from msgspec import Struct
@@ -38,15 +38,19 @@ class Changes(Struct, frozen=True):
         return bool(self.drops or self.puts)
 
 
-def diff(wanted: Iterable[Object], found: Iterable[Object]) -> Changes:
-    """Returns what makes the found objects the wanted ones. A bridge that containers are on stays."""
+def diff(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str] = ()) -> Changes:
+    """Returns what makes the found objects the wanted ones. A bridge that containers are on stays, and so do
+    those that are `kept`. What goes with its device is not taken away by itself."""
     want = {(type(each), each.key): each for each in wanted}
     have = {(type(each), each.key): each for each in found}
     gone = [each for key, each in have.items() if key not in want]
     held = {(Bridge, each.bridge) for each in have.values() if isinstance(each, Port)}
+    held |= {(Bridge, name) for name in kept}
     drops: list[Object] = [
         each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
     ]
+    going = _names(drops)
+    drops = [each for each in drops if _device(each) not in going]
     made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
     puts = [
         each
@@ -64,10 +68,15 @@ def diff(wanted: Iterable[Object], found: Iterable[Object]) -> Changes:
     return Changes(tuple(drops), tuple(puts))
 
 
+def _names(objects: Iterable[Object]) -> frozenset[str]:
+    """Returns the names of the devices among them."""
+    return frozenset(each.name for each in objects if isinstance(each, Bridge | Tunnel))
+
+
 def _device(each: Object) -> str:
     """Returns the device that an object is lost with when it is made anew, or has another MAC address."""
     if isinstance(each, Neighbour):
-        return each.bridge
+        return each.device
     return each.tunnel if isinstance(each, Forward | PortForward) else ""
 
 
@@ -80,7 +89,8 @@ def is_same(wanted: Object, found: Object) -> bool:
 
 def after(found: Iterable[Object], changes: Changes) -> frozenset[Object]:
     """Returns the objects that there are once the changes are carried out."""
-    have = {(type(each), each.key): each for each in found}
+    gone = _names(changes.drops)
+    have = {(type(each), each.key): each for each in found if _device(each) not in gone}
     for each in changes.drops:
         have.pop((type(each), each.key), None)
     have.update(((type(each), each.key), each) for each in changes.puts)

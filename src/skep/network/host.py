@@ -22,13 +22,15 @@ class Host(Struct, frozen=True):
     bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
     before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
     accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
-    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded,
-    `nameservers` whom this host asks."""
+    `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
+    have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
+    whom this host asks."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
     devices: dict[str, str] = {}
     firewalls: tuple[str, ...] = ()
+    overlay_firewalls: tuple[str, ...] = ()
     uplinks: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     ports: frozenset[Port] = frozenset()

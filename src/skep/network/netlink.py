@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT
 
+from skep.network import neighbours
 from skep.network.marks import OURS
 from skep.network.objects import (
     Bridge,
@@ -32,7 +35,9 @@ from skep.runtime.errors import Unavailable
 METRIC = 7791
 # ENOENT, ESRCH, ENODEV, EOPNOTSUPP (a tunnel whose bridge is gone), EADDRNOTAVAIL; EEXIST
 _GONE, _THERE = (2, 3, 19, 95, 99), (17,)
+_PASSED: dict[type, tuple[int, ...]] = {ReturnRule: _THERE, Hairpin: _GONE}  # a container may just have ended
 _SCOPE_LINK = 253
+_NO_DEVICE = -1  # the kernel says that there is none
 
 
 def make_bridge(name: str, mtu: int) -> None:
@@ -43,15 +48,55 @@ def make_bridge(name: str, mtu: int) -> None:
 
 
 class Netlink(Seen):
-    """One look at the kernel, and what is done about it. Errors: `Unavailable`, where that is not allowed."""
+    """One look at the kernel, and what is done about it. Errors: `Unavailable`, where that is not allowed.
+    Neighbours are put and dropped many at once, all others one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._forwards_of: dict[int, list[Object]] = {}  # by tunnel, as they were at the first need
 
     def put(self, each: Object) -> None:
         """Makes an object, or has it as it is to be. Errors: `Unavailable`, with the kernel's words."""
-        self._do(each, "made", _THERE if isinstance(each, ReturnRule) else (), self._puts()[type(each)])
+        self._do(each, "made", _PASSED.get(type(each), ()), self._puts()[type(each)])
 
     def drop(self, each: Object) -> None:
         """Takes an object away; that it is gone already is as well."""
         self._do(each, "removed", _GONE, self._drops()[type(each)])
+
+    def put_neighbours(self, wanted: Sequence[Neighbour]) -> Iterator[str]:
+        """Makes them, or has them as they are to be; containers that have another address in mind for one
+        hear of it. Yields for people which could not be made. Errors: `Unavailable`."""
+        yield from self._neighbours_done(wanted, "made", neighbours.put, ())
+        told: dict[tuple[str, str], list[str]] = {}
+        for each in wanted:
+            if (index := self._indexes.get(each.device)) is not None:
+                bridge = self._name(of(self._links[index], "IFLA_MASTER") or 0)  # of tunnels only
+                told.setdefault((bridge, each.mac), []).append(each.address)
+        for (bridge, mac), addresses in told.items():
+            with contextlib.suppress(OSError):  # a kernel without packet sockets, or a bridge that is down
+                if bridge:
+                    neighbours.announce(bridge, mac, addresses)
+
+    def drop_neighbours(self, gone: Sequence[Neighbour]) -> Iterator[str]:
+        """Takes them away; that one is gone already is as well. Yields, errors as `put_neighbours`."""
+        yield from self._neighbours_done(gone, "removed", neighbours.drop, _GONE)
+
+    def _neighbours_done(
+        self,
+        those: Sequence[Neighbour],
+        what: str,
+        call: Callable[[Sequence[neighbours.Entry]], list[int]],
+        passed: tuple[int, ...],
+    ) -> Iterator[str]:
+        entries = [neighbours.Entry(self._indexes.get(o.device, _NO_DEVICE), o.address, o.mac) for o in those]
+        try:
+            errors = call(entries)
+        except OSError as error:
+            raise Unavailable(f"the kernel takes no neighbours: {error}") from error
+        failed = [(o, code) for o, code in zip(those, errors, strict=True) if code and code not in passed]
+        for each, code in failed[:1]:  # a device that is not there has thousands
+            more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+            yield f"{_said(each)}{more} could not be {what}: {os.strerror(code)}"
 
     def _do(self, each: Object, what: str, passed: tuple[int, ...], call: Callable[[Any], object]) -> None:
         try:
@@ -74,7 +119,6 @@ class Netlink(Seen):
             Hairpin: lambda o: self._ip.brport("set", index=self._indexes[o.port], mode=1),
             Sysctl: _set,
             SubnetRoute: self._put_subnet,
-            Neighbour: lambda o: self._ip.neigh("replace", state=NUD_PERMANENT, **self._neighbour(o)),
             Forward: self._put_forward,
             PortForward: lambda o: self._ip.fdb("replace", state=NUD_NOARP, **self._behind(o)),
             ReturnRoute: lambda o: self._ip.route("replace", **self._return(o)),
@@ -86,7 +130,6 @@ class Netlink(Seen):
             Bridge: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             Tunnel: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             SubnetRoute: lambda o: self._ip.route("del", **self._subnet(o)),
-            Neighbour: lambda o: self._ip.neigh("del", **self._neighbour(o)),
             Forward: lambda o: self._ip.fdb("del", dst=o.remote, **self._at_tunnel(o)),
             PortForward: lambda o: self._ip.fdb("del", **self._behind(o)),
             ReturnRoute: lambda o: self._ip.route("del", **self._return(o)),
@@ -130,8 +173,11 @@ class Netlink(Seen):
             master=self._indexes[each.bridge],
         )
         self._learn(each.name)
+        index = self._indexes[each.name]
+        # What is behind it is known. By what it answers to containers, the bridge would find its own address.
+        self._ip.brport("set", index=index, learning=0)
         _set(Sysctl(f"ipv6/conf/{each.name}/disable_ipv6", "1"))
-        self._ip.link("set", index=self._indexes[each.name], state="up")
+        self._ip.link("set", index=index, state="up")
 
     def _put_subnet(self, each: SubnetRoute) -> None:
         for known in self._routes():  # by a bridge of before
@@ -146,7 +192,10 @@ class Netlink(Seen):
 
     def _put_forward(self, each: Forward) -> None:
         # A second remote would be added beside the first.
-        for known in self._forwards(self._indexes[each.tunnel], each.tunnel):
+        index = self._indexes[each.tunnel]
+        if index not in self._forwards_of:  # many may be put, and a list of many takes long
+            self._forwards_of[index] = list(self._forwards(index, each.tunnel))
+        for known in self._forwards_of[index]:
             if isinstance(known, Forward) and known.mac == each.mac and known.remote != each.remote:
                 self._ip.fdb("del", dst=known.remote, **self._at_tunnel(known))
         self._ip.fdb("replace", dst=each.remote, state=NUD_PERMANENT, **self._at_tunnel(each))
@@ -175,9 +224,6 @@ class Netlink(Seen):
             "proto": PROTOCOL,
             "flags": ["onlink"],
         }
-
-    def _neighbour(self, each: Neighbour) -> dict[str, Any]:
-        return {"dst": each.address, "lladdr": each.mac, "ifindex": self._indexes[each.bridge]}
 
     def _at_tunnel(self, each: Forward) -> dict[str, Any]:
         return {"ifindex": self._indexes[each.tunnel], "lladdr": each.mac, "flags": NTF_SELF}

@@ -17,8 +17,8 @@ _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 _SHOWN_MAX = 500  # characters of what the library says that are repeated
 
 MISSING = (
-    f"{LIBRARY} is missing: this node has no routing mesh, and published ports do not answer here."
-    " apt-get install libnftables1, then start skepd again"
+    f"{LIBRARY} is missing: published ports do not answer on this node, and its overlay networks"
+    " do not reach other nodes. apt-get install libnftables1, then start skepd again"
 )
 
 

@@ -1,4 +1,5 @@
-"""What the kernel holds for the mesh, each object as a value: wanted ones and found ones are compared.
+"""What the kernel holds for the mesh and its networks, each object as a value: wanted ones and found ones
+are compared.
 
 `key` names an object among those of its kind: what is wanted under a key replaces what is found there.
 """
@@ -99,15 +100,16 @@ class SubnetRoute(Struct, frozen=True):
 
 
 class Neighbour(Struct, frozen=True):
-    """Whom this host hands packets for an address on a bridge."""
+    """Who has an address. On a bridge: whom this host hands packets for it. On a tunnel: what containers are
+    answered that ask who has it."""
 
-    bridge: str
+    device: str
     address: str
     mac: str
 
     @property
     def key(self) -> tuple[str, str]:
-        return self.bridge, self.address
+        return self.device, self.address
 
 
 class Forward(Struct, frozen=True):

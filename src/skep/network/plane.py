@@ -1,4 +1,4 @@
-"""The node's part of the mesh in its kernel: found, compared with what should be, and repaired.
+"""The node's part of the mesh and its networks in its kernel: found, compared with what should be, repaired.
 
 Blocking, one call at a time, in a thread of its own. What stands goes on without this process; whatever was
 done to it meanwhile, by whomever, the next look finds. Between looks a change costs what it changes.
@@ -6,51 +6,62 @@ done to it meanwhile, by whomever, the next look finds. Between looks a change c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import socket
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, not_published
+from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published, tunnel_name
+from skep.model.overlay import Overlay
 from skep.network import iptables
+from skep.network.carrying import carry_out
 from skep.network.conntrack import forget_tasks, forget_udp
-from skep.network.desired import desired, is_used, ports_of, settings
+from skep.network.desired import desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, after, diff
 from skep.network.host import Host, nameservers
+from skep.network.lingering import Lingering
 from skep.network.marks import OURS
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Accept, Chain, Object, PortJump, ReturnRoute, Sysctl, Table, Tunnel
+from skep.network.objects import Chain, Object, ReturnRoute, Sysctl
 from skep.network.ports import HeldPorts
-from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, transaction
+from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
+from skep.network.segment import is_published
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
-log = structlog.get_logger()
-
 RESOLV_CONF = Path("/etc/resolv.conf")
-_RULES = (Table, Chain, PortJump)
+NOT_OF_THE_OTHER = (
+    "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
+    " task on this one. Give each node a host (or network namespace) of its own"
+)
 
 
 class Applied(Struct, frozen=True):
-    """`failures` are sentences for people; none where all of the mesh is as it should be."""
+    """`failures` are sentences for people; none where all is as it should be. `lingers`: something that
+    nobody needs any more is still there, and goes at a later look."""
 
     failures: tuple[str, ...] = ()
     changed: int = 0  # objects
+    lingers: bool = False
 
 
 class DataPlane:
-    """Of one node. Errors of `apply`: `Unavailable`, `Corrupt`, where nothing could be looked at."""
+    """Of one node of a swarm. Errors of `apply`: `Unavailable`, `Corrupt`, where nothing could be looked
+    at."""
 
-    def __init__(self, node_id: str, resolv_conf: Path = RESOLV_CONF) -> None:
+    def __init__(self, node_id: str, swarm_id: str = "", resolv_conf: Path = RESOLV_CONF) -> None:
         self._node_id = node_id
+        self._swarm_id = swarm_id
         self._resolv_conf = resolv_conf
         self._turn = Turn()
         self._held = HeldPorts()
         self._nftables: Nftables | None = None
         self._host = Host()
+        self._lingering = Lingering()
         self._tasks: set[str] = set()  # addresses of those that there were
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
 
@@ -58,28 +69,29 @@ class DataPlane:
         """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known."""
         ports = ports_of(mesh)
         try:
-            others = self._turn.take(mesh.network.id if mesh.network is not None else "")
+            others = self._turn.take(self._swarm_id)
             if others is not None:
                 self._held.close()
-                return Applied((others,) if others and ports else ())
+                return Applied(self._left_to_another(others, mesh))
             nftables = self._nftables = self._nftables or Nftables()
         except Unavailable:
-            if ports:
+            if is_used(mesh):
                 raise
             return Applied()  # nothing is wanted of it
         refused = self._held.hold(ports)
         with Netlink() as netlink:
             if look or self._known is None:
                 self._host = self._see_host(netlink, nftables, mesh)
-                self._known = self._look(netlink, settings(mesh.network) if mesh.network is not None else ())
+                self._known = self._look(netlink, settings_of(mesh))
             host = self._host = self._see_devices(netlink)
             numbers = {each.via: each.number for each in self._known if isinstance(each, ReturnRoute)}
             wanted = desired(mesh, self._node_id, host, refused, numbers)
             if wanted.is_unknown:
                 self._known = None
                 return Applied(wanted.failures)
-            changes = diff(wanted.objects, self._known)
-            failures = self._carry_out(netlink, nftables, changes)
+            lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
+            changes = diff(wanted.objects, self._known, lingering)
+            failures = carry_out(netlink, nftables, changes)
             self._known = None if failures else after(self._known, changes)
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
@@ -90,7 +102,18 @@ class DataPlane:
             f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
-        return Applied(failures, len(changes.drops) + len(changes.puts))
+        return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering))
+
+    def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
+        """Returns what of this node's is not done by the skepd that works here, for people."""
+        if others:
+            return (others,) if is_used(mesh) else ()
+        own = mesh.nodes.get(self._node_id, "")
+        return tuple(
+            NOT_OF_THE_OTHER.format(overlay.network.name)
+            for _, overlay in sorted(mesh.overlays.items())
+            if any(each != own for each in overlay.nodes.values()) and not _is_there(overlay)
+        )
 
     def clear(self) -> tuple[str, ...]:
         """Takes all of it away, and lets the ports go; also what a process of before has made. Returns what
@@ -115,7 +138,7 @@ class DataPlane:
             if netlink.bridges():
                 raise
             return ()  # a node without the library, or the right to use it, never had anything
-        return self._carry_out(netlink, nftables, diff((), there))
+        return carry_out(netlink, nftables, diff((), there))
 
     def close(self) -> None:
         """Ends the work; what stands goes on."""
@@ -136,7 +159,8 @@ class DataPlane:
             routes=frozenset(netlink.routes()),
             nameservers=frozenset(nameservers(self._resolv_conf)),
             accept_in=iptables.accept_in(),
-            firewalls=tuple(_firewalls(nftables)) if is_used(mesh) else (),
+            firewalls=tuple(_firewalls(nftables, (str(OURS), BRIDGE_PREFIX))) if is_published(mesh) else (),
+            overlay_firewalls=tuple(_firewalls(nftables, (BRIDGE_PREFIX,))) if mesh.overlays else (),
         )
 
     def _see_devices(self, netlink: Netlink) -> Host:
@@ -159,37 +183,6 @@ class DataPlane:
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
 
-    def _carry_out(self, netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
-        """Does what can be done; what cannot is said, and tried again with the next look."""
-        if changes:
-            log.info("mesh.changes", puts=len(changes.puts), drops=len(changes.drops))
-        failures: list[str] = []
-        for each in changes.puts:
-            _try(failures, self._put, netlink, each)
-        try:
-            if text := transaction(changes):
-                nftables.run(text)
-        except SkepError as error:
-            failures.append(str(error))
-            for each in changes.puts:
-                if isinstance(each, Tunnel):  # without rules it is open to anybody
-                    _try(failures, self._drop, netlink, each)
-        for each in changes.drops:
-            _try(failures, self._drop, netlink, each)
-        return tuple(failures)
-
-    def _put(self, netlink: Netlink, each: Object) -> None:
-        if isinstance(each, Accept):
-            iptables.put(each)
-        elif not isinstance(each, _RULES):
-            netlink.put(each)
-
-    def _drop(self, netlink: Netlink, each: Object) -> None:
-        if isinstance(each, Accept):
-            iptables.drop(each)
-        elif not isinstance(each, _RULES):
-            netlink.drop(each)
-
     def _forget_flows(self, host: Host, mesh: Mesh, changes: Changes) -> None:
         """Of UDP's ports whose tasks are others now, and all that went to tasks that are gone."""
         names = {each.name for each in (*changes.puts, *changes.drops) if isinstance(each, Chain)}
@@ -202,26 +195,33 @@ class DataPlane:
         for port, addresses in tasks.items():
             forget_udp(port, host.addresses, addresses)
         now = {each.address for service in mesh.services.values() for each in service.endpoints}
+        on_overlays = (service for overlay in mesh.overlays.values() for service in overlay.services.values())
+        now |= {each.address for service in on_overlays for each in service.endpoints}
         before, self._tasks = self._tasks, now
         if before - now:
             forget_tasks(before - now)
 
 
-def _firewalls(nftables: Nftables) -> Iterator[str]:
-    """Yields others' tables that drop what is forwarded and know nothing of the mesh."""
+def _is_there(overlay: Overlay) -> bool:
+    try:
+        return bool(socket.if_nametoindex(tunnel_name(overlay.network.vni)))
+    except OSError:
+        return False
+
+
+def _unneeded(host: Host, mesh: Mesh) -> set[str]:
+    """Returns our bridges that containers are not on, of networks that the node was not told of."""
+    networks = [overlay.network for overlay in mesh.overlays.values()]
+    networks += [mesh.network] if mesh.network is not None else []
+    return set(host.bridges) - {each.bridge for each in host.ports} - {bridge_name(n.vni) for n in networks}
+
+
+def _firewalls(nftables: Nftables, known: tuple[str, ...]) -> Iterator[str]:
+    """Yields others' tables that drop what is forwarded and know nothing of ours."""
     for table in dropping(nftables.list(LIST_CHAINS) or EMPTY):
         try:
             listing = nftables.list(f"list table {table}") or ""
         except Unavailable:
             continue  # of a newer nft, which this library cannot read
-        if str(OURS) not in listing and BRIDGE_PREFIX not in listing:
+        if not any(text in listing for text in known):
             yield table
-
-
-def _try(
-    failures: list[str], call: Callable[[Netlink, Object], None], netlink: Netlink, each: Object
-) -> None:
-    try:
-        call(netlink, each)
-    except SkepError as error:
-        failures.append(str(error))

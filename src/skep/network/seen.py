@@ -1,8 +1,8 @@
 """Devices, addresses, routes and neighbours, by netlink: what there is, of the host and of the mesh.
 
-pyroute2 is known here, in `netlink` and in `conntrack` only. Each call is blocking, and belongs into a
-thread: its socket runs a loop of its own. What is ours is known by names (`skb…`, `skv…`) and by a protocol
-number.
+pyroute2 is known here, in `netlink`, `neighbours` and `conntrack` only. Each call is blocking, and belongs
+into a thread: its socket runs a loop of its own. What is ours is known by names (`skb…`, `skv…`) and by a
+protocol number.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP, NUD_PERMANENT
+from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP
 
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
+from skep.network import neighbours
 from skep.network.host import Route
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
 from skep.network.objects import (
@@ -148,10 +149,10 @@ class Seen:
             name, kind = self._name(index), _kind(link)
             if kind == "bridge" and _OURS.fullmatch(name):
                 yield Bridge(name, str(of(link, "IFLA_ADDRESS")), int(of(link, "IFLA_MTU")), _is_up(link))
-                yield from self._neighbours(index, name)
             elif _is_ours(link):
                 yield self._tunnel(link, name)
                 yield from self._forwards(index, name)
+        yield from self._neighbours()
         yield from self.gateways()
         for port in self.ports():
             yield port
@@ -175,10 +176,17 @@ class Seen:
             _is_up(link),
         )
 
-    def _neighbours(self, index: int, name: str) -> Iterator[Neighbour]:
-        for each in self._ip.get_neighbours(family=socket.AF_INET, ifindex=index):
-            if each["state"] == NUD_PERMANENT and each["ifindex"] == index:
-                yield Neighbour(name, str(of(each, "NDA_DST")), str(of(each, "NDA_LLADDR")))
+    def _neighbours(self) -> Iterator[Neighbour]:
+        """Yields those on our bridges and tunnels: of all at once, as the kernel lists them."""
+        try:
+            found = list(neighbours.permanent())
+        except OSError as error:
+            raise Unavailable(f"the kernel does not list its neighbours: {error}") from error
+        ours = {self._indexes[name]: name for name in self.bridges()}
+        ours |= {index: self._name(index) for index, link in self._links.items() if _is_ours(link)}
+        for each in found:
+            if each.device in ours:
+                yield Neighbour(ours[each.device], each.address, each.mac)
 
     def _forwards(self, index: int, name: str) -> Iterator[Object]:
         for each in self._ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=index):

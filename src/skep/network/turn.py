@@ -16,7 +16,8 @@ DIRECTORY = Path("/run/skep-mesh")
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 OF_ANOTHER_SWARM = (
     "another skepd on this host, of another swarm, has the routing mesh: ports that this swarm publishes do"
-    " not answer here. Give each swarm hosts (or network namespaces) of its own"
+    " not answer here, and its overlay networks end at this host. Give each swarm hosts (or network"
+    " namespaces) of its own"
 )
 
 
@@ -26,28 +27,28 @@ class Turn:
     def __init__(self) -> None:
         self._file: int | None = None
         self._path = Path()
-        self._network_id: str | None = None
+        self._swarm_id: str | None = None
 
-    def take(self, network_id: str) -> str | None:
+    def take(self, swarm_id: str) -> str | None:
         """Returns None where this process is the one; else what is wrong with that: an empty text where
         another one of the same swarm does it for both. Errors: `Unavailable`, without the right to."""
         try:
             whose = self._take()
             if whose is None:
-                self._write(network_id)
+                self._write(swarm_id)
                 return None
         except OSError as error:
             raise Unavailable(f"the routing mesh needs root, with a lock in {DIRECTORY}: {error}") from error
-        return "" if whose in ("", network_id) else OF_ANOTHER_SWARM
+        return "" if whose in ("", swarm_id) else OF_ANOTHER_SWARM
 
     def give_back(self) -> None:
         if self._file is not None:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
-            self._file = self._network_id = None
+            self._file = self._swarm_id = None
 
     def _take(self) -> str | None:
-        """Returns None once the lock is ours, else the id of the network for which another one has it; an
+        """Returns None once the lock is ours, else the id of the swarm for which another one has it; an
         empty text where it has not said so yet."""
         if self._file is not None:
             return None
@@ -67,11 +68,11 @@ class Turn:
         finally:
             os.close(file)
 
-    def _write(self, network_id: str) -> None:
-        if self._file is not None and network_id != self._network_id:
+    def _write(self, swarm_id: str) -> None:
+        if self._file is not None and swarm_id != self._swarm_id:
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, network_id.encode(), 0)
-            self._network_id = network_id
+            os.pwrite(self._file, swarm_id.encode(), 0)
+            self._swarm_id = swarm_id
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -1,12 +1,13 @@
-"""Which nodes and tasks a node can reach, and by what addresses and numbers. Pure."""
+"""Which nodes and endpoints of a network a node can reach, and by what addresses and numbers. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from skep.model.mesh import Mesh, MeshEndpoint, MeshService, is_host_address
-from skep.network.clash import nodes_inside
+from skep.model.mesh import MeshEndpoint, MeshService, is_host_address
+from skep.model.overlay import OverlayEndpoint
+from skep.network.clash import is_in, nodes_inside
 from skep.network.host import Host
 from skep.network.marks import NUMBER_MASK
 
@@ -28,11 +29,22 @@ def numbers(known: Mapping[str, int], others: Iterable[str]) -> dict[str, int]:
     return {address: found.get(address) or next(free) for address in wanted}
 
 
-class Ways:
-    """Which tasks can be reached, and how."""
+Endpoint = MeshEndpoint | OverlayEndpoint
 
-    def __init__(self, mesh: Mesh, own: str, host: Host) -> None:
-        self._mesh = mesh
+
+class Ways:
+    """Which endpoints of a network can be reached, and how. `nodes` are where tunnels end, by node id; `own`
+    is where this node's do."""
+
+    def __init__(
+        self,
+        subnet: ipaddress.IPv4Network,
+        nodes: Mapping[str, str],
+        endpoints: Iterable[Endpoint],
+        own: str,
+        host: Host,
+    ) -> None:
+        self._nodes = nodes
         self.own = own
         self._host = host
         # A host may lose its address for a moment: what stands is not to go for that.
@@ -40,30 +52,29 @@ class Ways:
         self.has_tunnel = is_there and not is_loopback(own)
         # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
         wrong = {own} | host.addresses | host.broadcasts
-        self.inside = nodes_inside(mesh, own)
+        self.inside = nodes_inside(subnet, nodes, own)
         wrong |= set(self.inside.values())
-        found = {each for each in mesh.nodes.values() if is_usable(each) and not is_loopback(each)}
+        found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
         self.others = sorted(found - wrong) if self.has_tunnel else []
-        everyone = [each for service in mesh.services.values() for each in service.endpoints]
-        self.local = [each for each in everyone if mesh.nodes.get(each.node_id) == own]
-        others = set(self.others)
-        self.remote = [each for each in everyone if mesh.nodes.get(each.node_id) in others]
+        everyone = [each for each in endpoints if is_in(each.address, subnet)]
+        self.local = [each for each in everyone if nodes.get(each.node_id) == own]
+        others, here = set(self.others), {each.address for each in self.local}
+        # An address that one had elsewhere before is here from when it is said to be.
+        self.remote = [e for e in everyone if nodes.get(e.node_id) in others and e.address not in here]
+        self._reached = here | {each.address for each in self.remote}
 
-    def address_of(self, endpoint: MeshEndpoint) -> str:
+    def address_of(self, endpoint: Endpoint) -> str:
         """Returns the address of an endpoint's node."""
-        return self._mesh.nodes[endpoint.node_id]
+        return self._nodes[endpoint.node_id]
 
     def usable(self, service: MeshService) -> list[str]:
         """Returns the addresses of the service's tasks that this node has a way to, in one order."""
-        reachable = {self.own, *self.others}
-        nodes = self._mesh.nodes
-        found = (e.address for e in service.endpoints if e.takes_new and nodes.get(e.node_id) in reachable)
+        found = {e.address for e in service.endpoints if e.takes_new} & self._reached
         return sorted(found, key=ipaddress.IPv4Address)
 
     def failures(self) -> Iterable[str]:
         """Yields what keeps this node from tasks of others."""
-        nodes = self._mesh.nodes
-        if all(nodes[each] == self.own for each in nodes):
+        if all(each == self.own for each in self._nodes.values()):
             return
         if is_loopback(self.own):
             yield (
@@ -83,4 +94,4 @@ def is_usable(text: str) -> bool:
 
 
 def is_loopback(text: str) -> bool:
-    return ipaddress.IPv4Address(text).is_loopback
+    return is_usable(text) and ipaddress.IPv4Address(text).is_loopback

@@ -1,0 +1,67 @@
+"""Changes, carried out: devices and ways first, then rules, then what goes. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+
+import structlog
+
+from skep.network import iptables
+from skep.network.diff import Changes
+from skep.network.netlink import Netlink
+from skep.network.nftables import Nftables
+from skep.network.objects import Accept, Chain, Neighbour, Object, PortJump, Table, Tunnel
+from skep.network.ruleset import transaction
+from skep.runtime.errors import SkepError
+
+log = structlog.get_logger()
+
+_RULES = (Table, Chain, PortJump)
+
+
+def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
+    """Does what can be done; what cannot is said, and tried again with the next look."""
+    if changes:
+        log.info("mesh.changes", puts=len(changes.puts), drops=len(changes.drops))
+    failures = _puts(netlink, changes.puts)
+    try:
+        if text := transaction(changes):
+            nftables.run(text)
+    except SkepError as error:
+        failures.append(str(error))
+        # Without rules a tunnel is open to anybody.
+        failures += _drops(netlink, [each for each in changes.puts if isinstance(each, Tunnel)])
+    failures += _drops(netlink, changes.drops)
+    return tuple(failures)
+
+
+def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
+    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put))
+
+
+def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
+    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop))
+
+
+def _done(
+    objects: Iterable[Object],
+    one: Callable[[Object], None],
+    neighbours: Callable[[Sequence[Neighbour]], Iterable[str]],
+    accept: Callable[[Accept], None],
+) -> Iterator[str]:
+    """Yields what fails, for people."""
+    for kind, group in groupby(objects, type):
+        if kind in _RULES:
+            continue
+        if kind is Neighbour:
+            try:
+                yield from neighbours([each for each in group if isinstance(each, Neighbour)])
+            except SkepError as error:
+                yield str(error)
+            continue
+        for each in group:
+            try:
+                accept(each) if isinstance(each, Accept) else one(each)
+            except SkepError as error:
+                yield str(error)

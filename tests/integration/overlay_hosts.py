@@ -72,7 +72,8 @@ class Member(Namespace):
                 leaving = ("POSTROUTING", "-s", network.subnet, "!", "-o", bridge, "-j", "MASQUERADE")
                 host.run("iptables", "-w", "-t", "nat", "-A", *leaving)
             self.cable(host, bridge, f"eth{number}", f"{address}/24")
-            self.run("ip", "link", "set", f"eth{number}", "mtu", str(network.mtu))
+            mac = "02:42:" + ":".join(f"{int(each):02x}" for each in address.split("."))  # engines' own
+            self.run("ip", "link", "set", f"eth{number}", "mtu", str(network.mtu), "address", mac)
             if number == 0:
                 self.run("ip", "route", "add", "default", "via", own)
         self.server = self.serve(self.label, 80)

@@ -45,11 +45,11 @@ def _outside(segment: Segment) -> Iterable[str]:
     """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
     tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
     network, ways = segment.network, segment.ways
-    if not ways.has_tunnel:
+    if not segment.has_tunnel:
         return
     frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
     if ways.others:
-        yield f"{frames} ip saddr != {_elements(ways.others)} drop"
+        yield f"{frames} ip saddr != {elements(ways.others)} drop"
         yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
     else:
         yield f"{frames} drop"
@@ -57,7 +57,7 @@ def _outside(segment: Segment) -> Iterable[str]:
 
 def _arrive(segment: Segment) -> list[str]:
     """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
-    if not segment.ways.has_tunnel:
+    if not segment.has_tunnel:
         return []
     tunnelled = f'iifname "{segment.bridge}" meta mark {TUNNELLED:#x}'
     begun = f"{tunnelled} ct state new,invalid,untracked"
@@ -82,7 +82,7 @@ def _zones(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
     rules = [f'iifname "{bridge}" ip daddr 127.0.0.0/8 drop']  # route_localnet is for this host alone
     if numbered:
         # One client port may come in by two nodes and reach one task: two connections all the same.
-        zones = _elements(f"{mac_of(node)} : {number}" for node, number in numbered.items())
+        zones = elements(f"{mac_of(node)} : {number}" for node, number in numbered.items())
         rules.append(f"{inside} ct original zone set ether saddr map {zones}")
     return rules
 
@@ -90,7 +90,7 @@ def _zones(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
 def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
     if not numbered:
         return []
-    marks = _elements(f"{mac_of(node)} : {OURS | number:#x}" for node, number in numbered.items())
+    marks = elements(f"{mac_of(node)} : {OURS | number:#x}" for node, number in numbered.items())
     return [
         f"{inside} ct state new ct mark set ether saddr map {marks}",
         f"ct direction reply ct mark and {OURS_MASK | NUMBER_MASK:#x} > {OURS:#x} {FLOW}"
@@ -107,17 +107,17 @@ def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
     shy &= {each.address for each in ways.local}
     if shy:
         # A task on several networks answers by the one that leads outside, and over UDP with that address.
-        rules.append(f"{out} meta l4proto udp ip daddr {_elements(shy)} masquerade")
+        rules.append(f"{out} meta l4proto udp ip daddr {elements(shy)} masquerade")
         # To 127.0.0.1 an answer may come back by the mesh's bridge only.
-        rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {_elements(shy)} masquerade")
+        rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {elements(shy)} masquerade")
     replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
     begun = f"{out} ct status dnat"
     rules.append(f"{begun} fib saddr type local {replaced}")
     rules.append(f"{begun} ip saddr {segment.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
     if ways.others:
-        rules.append(f"{begun} ip saddr {_elements(ways.others)} {replaced}")
+        rules.append(f"{begun} ip saddr {elements(ways.others)} {replaced}")
     uplinks = (
-        f"iifname != {_elements(f'{chr(34)}{n}{chr(34)}' for n in host.uplinks)} " if host.uplinks else ""
+        f"iifname != {elements(f'{chr(34)}{n}{chr(34)}' for n in host.uplinks)} " if host.uplinks else ""
     )
     rules.append(f'{begun} meta iifkind "bridge" {uplinks}{replaced}')  # containers of this host
     return rules
@@ -132,12 +132,17 @@ def port_chain(port: MeshPort, addresses: list[str], node_id: str) -> Chain:
     to = f"meta l4proto {port.protocol} dnat ip to"
     if len(addresses) == 1:
         return chain(name, [mark, f"{to} {addresses[0]}:{port.target}"])
-    # The count begins anew with each change: not with the same task on all nodes, nor always with the first.
-    first = sum(node_id.encode(), start=len(addresses)) % len(addresses)
-    turned = addresses[first:] + addresses[:first]
-    targets = _elements(f"{n} : {address} . {port.target}" for n, address in enumerate(turned))
+    turned = in_turn(addresses, node_id)
+    targets = elements(f"{n} : {address} . {port.target}" for n, address in enumerate(turned))
     return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {targets}"])
 
 
-def _elements(texts: Iterable[str]) -> str:
+def in_turn(addresses: list[str], node_id: str) -> list[str]:
+    """Returns the addresses as this node takes them in turn. The count begins anew with each change: not with
+    the same task on all nodes, nor always with the first."""
+    first = sum(node_id.encode(), start=len(addresses)) % len(addresses)
+    return addresses[first:] + addresses[:first]
+
+
+def elements(texts: Iterable[str]) -> str:
     return "{ " + ", ".join(sorted(texts)) + " }"

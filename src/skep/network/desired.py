@@ -40,6 +40,7 @@ from skep.network.segment import (
     settings,
     unusable,
 )
+from skep.network.vips import vip_objects
 from skep.network.ways import mac_of, numbers
 
 
@@ -107,7 +108,7 @@ def desired(
         return Desired(failures=tuple(dict.fromkeys(failures)), is_unknown=True)
     if used:
         objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
-        objects += [Table(), *shared_chains(used)]
+        objects += [Table(), *shared_chains(used), *vip_objects(used, node_id, host)]
     for segment in used:
         objects += objects_of(segment)
         objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()
@@ -139,7 +140,7 @@ def _mesh_objects(
         if (protocol, published) in refused:
             continue
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
-        made = port_chain(port, ways.usable(service), node_id)
+        made = port_chain(port, ways.usable(service.endpoints), node_id)
         yield made
         yield PortJump(protocol, published, made.name)
 

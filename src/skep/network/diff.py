@@ -10,6 +10,7 @@ from msgspec import Struct
 from skep.network.objects import (
     Bridge,
     Chain,
+    Filtered,
     Forward,
     Gateway,
     Hairpin,
@@ -20,10 +21,11 @@ from skep.network.objects import (
     PortJump,
     Sysctl,
     Tunnel,
+    VipJump,
 )
 
 ORDER: tuple[type[Object], ...] = get_args(Object)
-_STAYS = Sysctl | Hairpin | Port | Gateway  # they go with what they are of
+_STAYS = Sysctl | Hairpin | Filtered | Port | Gateway  # they go with what they are of
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
@@ -61,7 +63,7 @@ def diff(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str
     drops += [
         have[type(each), each.key]
         for each in puts
-        if isinstance(each, PortJump) and (PortJump, each.key) in have
+        if isinstance(each, PortJump | VipJump) and (type(each), each.key) in have
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])

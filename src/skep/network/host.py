@@ -24,7 +24,7 @@ class Host(Struct, frozen=True):
     accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
     `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
     have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
-    whom this host asks."""
+    whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
@@ -39,6 +39,7 @@ class Host(Struct, frozen=True):
     accept_in: str = ""
     routes: frozenset[Route] = frozenset()
     nameservers: frozenset[str] = frozenset()
+    filters_bridges: bool = False
 
 
 def nameservers(resolv_conf: Path) -> set[str]:

@@ -14,6 +14,7 @@ from skep.network import neighbours
 from skep.network.marks import OURS
 from skep.network.objects import (
     Bridge,
+    Filtered,
     Forward,
     Gateway,
     Hairpin,
@@ -117,6 +118,9 @@ class Netlink(Seen):
             ),
             Gateway: self._put_gateway,
             Hairpin: lambda o: self._ip.brport("set", index=self._indexes[o.port], mode=1),
+            Filtered: lambda o: self._ip.link(
+                "set", index=self._indexes[o.bridge], kind="bridge", br_nf_call_iptables=1
+            ),
             Sysctl: _set,
             SubnetRoute: self._put_subnet,
             Forward: self._put_forward,

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
+VIPS = "vips"  # its map: a service's own address on a network -> its chain
 
 
 class Bridge(Struct, frozen=True):
@@ -75,6 +76,17 @@ class Hairpin(Struct, frozen=True):
     @property
     def key(self) -> str:
         return self.port
+
+
+class Filtered(Struct, frozen=True):
+    """That what goes from port to port of a bridge passes the rules of IPv4, too: with `br_netfilter`. Goes
+    with its bridge."""
+
+    bridge: str
+
+    @property
+    def key(self) -> str:
+        return self.bridge
 
 
 class Sysctl(Struct, frozen=True):
@@ -205,6 +217,17 @@ class PortJump(Struct, frozen=True):
         return self.protocol, self.port
 
 
+class VipJump(Struct, frozen=True):
+    """Connections to this address of a network go through that chain."""
+
+    address: str
+    chain: str
+
+    @property
+    def key(self) -> str:
+        return self.address
+
+
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
 # last: no packet is sent where there is no way yet.
 Object = (
@@ -213,6 +236,7 @@ Object = (
     | Port
     | Gateway
     | Hairpin
+    | Filtered
     | Sysctl
     | SubnetRoute
     | PortForward
@@ -224,6 +248,7 @@ Object = (
     | Table
     | Chain
     | PortJump
+    | VipJump
 )
 
 

@@ -24,6 +24,7 @@ from skep.network.diff import Changes, after, diff
 from skep.network.host import Host, nameservers
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
+from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import Chain, Object, ReturnRoute, Sysctl
@@ -160,6 +161,7 @@ class DataPlane:
             nameservers=frozenset(nameservers(self._resolv_conf)),
             accept_in=iptables.accept_in(),
             firewalls=tuple(_firewalls(nftables, (str(OURS), BRIDGE_PREFIX))) if is_published(mesh) else (),
+            filters_bridges=bool(mesh.overlays) and filters_bridges(),
             overlay_firewalls=tuple(_firewalls(nftables, (BRIDGE_PREFIX,))) if mesh.overlays else (),
         )
 

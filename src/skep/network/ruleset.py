@@ -1,8 +1,8 @@
 """Chains and jumps as nftables' text, and back from its listing. Pure.
 
 Anonymous maps and sets only, within rules: what nft's releases write for named ones differs, and a listing
-of theirs does not load again. The one named map leads from ports to chains, so that a change of a service
-touches its own chain.
+of theirs does not load again. The two named maps lead from ports, and from services' addresses, to chains, so
+that a change of a service touches its own chain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from skep.network.diff import Changes
-from skep.network.objects import PORTS, TABLE, Chain, Object, PortJump, Table
+from skep.network.objects import PORTS, TABLE, VIPS, Chain, Object, PortJump, Table, VipJump
 from skep.runtime.errors import Corrupt
 
 LIST = f"list table ip {TABLE}"
@@ -25,46 +25,57 @@ def transaction(changes: Changes) -> str:
     """Returns what carries out the changes of chains and jumps, all at once; an empty text for none."""
     if any(isinstance(each, Table) for each in changes.drops):
         return f"delete table ip {TABLE}\n"
+    is_made = any(isinstance(each, Table) for each in changes.puts)
     lines: list[str] = []
-    for kind in (Table, Chain, PortJump):  # who is jumped to must be there, and all chains before their rules
-        lines += [line for each in changes.puts if isinstance(each, kind) for line in _made(each)]
-    lines += [line for each in changes.drops if isinstance(each, PortJump) for line in _no_jump(each)]
+    # Who is jumped to must be there, and all chains before their rules.
+    lines += [line for each in changes.puts if isinstance(each, Chain) for line in _made(each)]
+    lines += [
+        f"delete element ip {TABLE} {_map(each)} {{ {_key(each)} }}"
+        for each in changes.drops
+        if isinstance(each, PortJump | VipJump)
+    ]
     for each in changes.puts:
         lines += _filled(each)
     for each in changes.drops:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
+    # A table of an earlier skep has no map of the second kind.
+    lines = [*_maps(), *lines] if lines or is_made else []
     return "".join(f"{line}\n" for line in lines)
 
 
-def _made(each: Object) -> Iterator[str]:
-    if isinstance(each, Table):
-        yield f"add table ip {TABLE}"
-        yield f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}"
-    elif isinstance(each, Chain):
-        hook = ""
-        if each.hook is not None:
-            kind, where, priority = each.hook
-            hook = f" {{ type {kind} hook {where} priority {priority}; policy accept; }}"
-        yield f"add chain ip {TABLE} {each.name}{hook}"
-        yield f"flush chain ip {TABLE} {each.name}"
+def _maps() -> list[str]:
+    return [
+        f"add table ip {TABLE}",
+        f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}",
+        f"add map ip {TABLE} {VIPS} {{ type ipv4_addr : verdict; }}",
+    ]
+
+
+def _made(each: Chain) -> Iterator[str]:
+    hook = ""
+    if each.hook is not None:
+        kind, where, priority = each.hook
+        hook = f" {{ type {kind} hook {where} priority {priority}; policy accept; }}"
+    yield f"add chain ip {TABLE} {each.name}{hook}"
+    yield f"flush chain ip {TABLE} {each.name}"
 
 
 def _filled(each: Object) -> Iterator[str]:
     if isinstance(each, Chain):
         for rule, stamp in zip(each.rules, each.stamps, strict=True):
             yield f'add rule ip {TABLE} {each.name} {rule} comment "{stamp}"'
-    elif isinstance(each, PortJump):
+    elif isinstance(each, PortJump | VipJump):
         # Whatever is there under the key: adding another value for it would fail, so it goes first.
-        yield f"add element ip {TABLE} {PORTS} {{ {_key(each)} : goto {each.chain} }}"
+        yield f"add element ip {TABLE} {_map(each)} {{ {_key(each)} : goto {each.chain} }}"
 
 
-def _no_jump(each: PortJump) -> Iterator[str]:
-    yield f"delete element ip {TABLE} {PORTS} {{ {_key(each)} }}"
+def _map(jump: PortJump | VipJump) -> str:
+    return PORTS if isinstance(jump, PortJump) else VIPS
 
 
-def _key(jump: PortJump) -> str:
-    return f"{jump.protocol} . {jump.port}"
+def _key(jump: PortJump | VipJump) -> str:
+    return f"{jump.protocol} . {jump.port}" if isinstance(jump, PortJump) else jump.address
 
 
 def found(listing: str) -> Iterable[Object]:
@@ -108,11 +119,15 @@ def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
             yield Chain(each["name"], hook, tuple(stamps.get(each["name"], ())))
 
 
-def _jumps(entries: list[dict[str, Any]]) -> Iterator[PortJump]:
+def _jumps(entries: list[dict[str, Any]]) -> Iterator[PortJump | VipJump]:
     for entry in entries:
         each = entry.get("map")
-        if each is None or each["name"] != PORTS:
+        if each is None or each["name"] not in (PORTS, VIPS):
             continue
         for key, verdict in each.get("elem", ()):
+            chain = str(verdict["goto"]["target"])
+            if each["name"] == VIPS:
+                yield VipJump(str(key), chain)
+                continue
             protocol, port = key["concat"]
-            yield PortJump(str(protocol), int(port), str(verdict["goto"]["target"]))
+            yield PortJump(str(protocol), int(port), chain)

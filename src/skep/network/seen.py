@@ -24,6 +24,7 @@ from skep.network.host import Route
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
 from skep.network.objects import (
     Bridge,
+    Filtered,
     Forward,
     Gateway,
     Hairpin,
@@ -149,6 +150,8 @@ class Seen:
             name, kind = self._name(index), _kind(link)
             if kind == "bridge" and _OURS.fullmatch(name):
                 yield Bridge(name, str(of(link, "IFLA_ADDRESS")), int(of(link, "IFLA_MTU")), _is_up(link))
+                if of(of(of(link, "IFLA_LINKINFO"), "IFLA_INFO_DATA"), "IFLA_BR_NF_CALL_IPTABLES"):
+                    yield Filtered(name)
             elif _is_ours(link):
                 yield self._tunnel(link, name)
                 yield from self._forwards(index, name)

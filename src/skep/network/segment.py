@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from skep.model.mesh import Mesh, bridge_name, tunnel_name
-from skep.model.overlay import OverlayNetwork
+from skep.model.overlay import OverlayNetwork, OverlayService
 from skep.network.clash import clash
 from skep.network.host import Host
 from skep.network.objects import (
@@ -27,7 +27,7 @@ from skep.network.objects import (
     Sysctl,
     Tunnel,
 )
-from skep.network.ways import Ways, is_usable, mac_of
+from skep.network.ways import Ways, is_loopback, is_usable, mac_of
 
 NAMED_MAX = 3  # nodes in a sentence: an id and an address have 43 characters, and it has 600
 
@@ -51,6 +51,7 @@ class Segment(Struct, frozen=True):
     ways: Ways
     is_mesh: bool
     is_used: bool
+    services: tuple[OverlayService, ...] = ()
 
     @property
     def bridge(self) -> str:
@@ -59,6 +60,12 @@ class Segment(Struct, frozen=True):
     @property
     def tunnel(self) -> str:
         return tunnel_name(self.network.vni)
+
+    @property
+    def has_tunnel(self) -> bool:
+        """True where a tunnel can begin here. One of an overlay network is wanted also where it leads
+        nowhere: it answers who asks for a service's address."""
+        return self.ways.is_there and not (self.is_mesh and is_loopback(self.own))
 
     def bridge_object(self) -> Bridge:
         return Bridge(self.bridge, mac_of(self.own), self.network.mtu)
@@ -81,8 +88,9 @@ def segments_of(mesh: Mesh, node_id: str, host: Host) -> Iterator[Segment]:
         on_it = (each for service in overlay.services.values() for each in service.endpoints)
         own_there = overlay.nodes.get(node_id, own)
         subnet = subnet_of(overlay.network)
+        services = tuple(each for _, each in sorted(overlay.services.items()))
         ways = Ways(subnet, overlay.nodes, on_it, own_there, host)
-        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local))
+        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local), services)
 
 
 def subnet_of(network: OverlayNetwork) -> ipaddress.IPv4Network:
@@ -106,7 +114,7 @@ def objects_of(segment: Segment) -> Iterable[Object]:
     """Yields the devices of one that is used, and the ways to others' endpoints."""
     network, bridge, tunnel, ways = segment.network, segment.bridge, segment.tunnel, segment.ways
     yield segment.bridge_object()
-    if ways.has_tunnel:
+    if segment.has_tunnel:
         yield Tunnel(tunnel, bridge, network.vni, segment.own, network.data_port, network.mtu)
     yield from settings(network, segment.is_mesh)
     yield SubnetRoute(str(segment.subnet), bridge)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from skep.model.mesh import MeshEndpoint, MeshService, is_host_address
+from skep.model.mesh import MeshEndpoint, is_host_address
 from skep.model.overlay import OverlayEndpoint
 from skep.network.clash import is_in, nodes_inside
 from skep.network.host import Host
@@ -48,14 +48,14 @@ class Ways:
         self.own = own
         self._host = host
         # A host may lose its address for a moment: what stands is not to go for that.
-        is_there = own in host.addresses or own in host.tunnels
-        self.has_tunnel = is_there and not is_loopback(own)
+        self.is_there = own in host.addresses or own in host.tunnels
+        has_tunnel = self.is_there and not is_loopback(own)
         # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
         wrong = {own} | host.addresses | host.broadcasts
         self.inside = nodes_inside(subnet, nodes, own)
         wrong |= set(self.inside.values())
         found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
-        self.others = sorted(found - wrong) if self.has_tunnel else []
+        self.others = sorted(found - wrong) if has_tunnel else []
         everyone = [each for each in endpoints if is_in(each.address, subnet)]
         self.local = [each for each in everyone if nodes.get(each.node_id) == own]
         others, here = set(self.others), {each.address for each in self.local}
@@ -67,9 +67,9 @@ class Ways:
         """Returns the address of an endpoint's node."""
         return self._nodes[endpoint.node_id]
 
-    def usable(self, service: MeshService) -> list[str]:
-        """Returns the addresses of the service's tasks that this node has a way to, in one order."""
-        found = {e.address for e in service.endpoints if e.takes_new} & self._reached
+    def usable(self, endpoints: Iterable[Endpoint]) -> list[str]:
+        """Returns the addresses of those that take new connections and can be reached, in one order."""
+        found = {each.address for each in endpoints if each.takes_new} & self._reached
         return sorted(found, key=ipaddress.IPv4Address)
 
     def failures(self) -> Iterable[str]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
+from skep.model.overlay import Overlay
 from skep.network.plane import Applied
 from skep.rpc import messages
 from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
@@ -40,12 +41,21 @@ class Plane(Protocol):
     def close(self) -> None: ...
 
 
+class Naming(Protocol):
+    """Who answers names as they are told here; `agent.naming`'s, or a test's."""
+
+    @property
+    def failures(self) -> list[str]: ...
+    def told(self, overlays: dict[str, Overlay]) -> None: ...
+
+
 class Networking:
     """A subject of the session. `plane` is blocking, and this object's alone."""
 
-    def __init__(self, session: Session, plane: Plane) -> None:
+    def __init__(self, session: Session, plane: Plane, naming: Naming | None = None) -> None:
         self._session = session
         self._plane = plane
+        self._naming = naming
         self._mesh = Mesh()
         self._is_told = False  # a manager has said all
         self._has_more = False  # … or is about to
@@ -82,7 +92,14 @@ class Networking:
         self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
         self._is_told = self._is_told or said.complete
         self._has_more = said.more
+        self._tell_names()
         self._news.set()
+
+    def _tell_names(self) -> None:
+        """At once, and not when the kernel has it: a task that is to end gets no more connections, and one
+        that is new got its ways when it was not serving yet."""
+        if self._naming is not None and self._is_told and not self._has_more:
+            self._naming.told(self._mesh.overlays)
 
     def _forget_said(self) -> None:
         self._failures = []  # what the manager takes for so, with a new session
@@ -122,6 +139,7 @@ class Networking:
 
     def _say(self, failures: list[str]) -> None:
         """Tells the manager what is new of that; users see it with the node."""
+        failures = [*failures, *(self._naming.failures if self._naming is not None else ())]
         shown = [_cut(text) for text in failures[:FAILURES_MAX]]
         if len(failures) > FAILURES_MAX:
             shown[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"

@@ -71,7 +71,7 @@ class Naming:
     def ask_for(self, address: str, nameservers: Iterable[str]) -> None:
         """Has these be asked for what the container with this address does not find in the swarm, instead of
         the host's own; with none, the host's own."""
-        self._server.ask_for(address, tuple(each for each in nameservers if _is_address(each)))
+        self._server.ask_for(address, tuple(each for each in nameservers if _may_be_asked(each)))
 
     # Inside
 
@@ -106,10 +106,9 @@ class Naming:
         return None
 
 
-def _is_address(text: str) -> bool:
-    """Nobody else's name is looked up to ask for another one."""
+def _may_be_asked(text: str) -> bool:
+    """False for a name, and for a loopback address: the container's own is meant, and here it is the host's."""
     try:
-        ipaddress.ip_address(text)
+        return not ipaddress.ip_address(text).is_loopback
     except ValueError:
         return False
-    return True

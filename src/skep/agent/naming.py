@@ -107,7 +107,7 @@ class Naming:
 
 
 def _may_be_asked(text: str) -> bool:
-    """False for a name, and for a loopback address: the container's own is meant, and here it is the host's."""
+    """False for a name, and for a loopback address: the container's own is meant, and here is the host's."""
     try:
         return not ipaddress.ip_address(text).is_loopback
     except ValueError:

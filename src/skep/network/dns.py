@@ -12,7 +12,6 @@ import struct
 import dns.exception
 import dns.flags
 import dns.message
-import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -34,7 +33,7 @@ TTL_S = 1
 _HEADER_BYTES = 12
 # An address in an answer: of the name that the message has after its header, type A, class IN, four bytes.
 _RECORD = b"\xc0\x0c\0\1\0\1" + struct.pack("!I", TTL_S) + b"\0\4%b"
-_IS_ANSWER = 0x80  # in the third byte
+_IS_ANSWER, _KIND = 0x80, 0x78  # in the third byte; of the kinds of requests the first is a question
 _TYPES_TO_REFUSE = (RdataType.AXFR, RdataType.IXFR)  # whole zones: there are none
 
 OK, FORMERR, SERVFAIL, REFUSED = (
@@ -61,12 +60,14 @@ def read(wire: bytes) -> Question | bytes | None:
     """Returns the question of a message; where it has none, what is to be said of that, or None: nothing."""
     if len(wire) < _HEADER_BYTES or wire[2] & _IS_ANSWER:
         return None
+    if wire[2] & _KIND:
+        return _header(wire, dns.rcode.NOTIMP)
     try:
         message = dns.message.from_wire(wire)
         (asked,) = message.question
         name = asked.name.to_text(omit_final_dot=True)
     except Exception:  # whatever the library makes of it
-        return _malformed(wire)
+        return _header(wire, FORMERR)
     error = _error(message, asked)
     takes = max(UDP_MIN_BYTES, min(message.payload, UDP_MAX_BYTES)) if message.edns >= 0 else UDP_MIN_BYTES
     kind = dns.rdatatype.to_text(asked.rdtype)
@@ -151,8 +152,6 @@ def _written(message: dns.message.Message) -> bytes:
 
 
 def _error(message: dns.message.Message, asked: dns.rrset.RRset) -> int:
-    if message.opcode() != dns.opcode.QUERY:
-        return dns.rcode.NOTIMP
     if message.edns > 0:
         return dns.rcode.BADVERS
     if asked.rdclass != dns.rdataclass.IN or asked.rdtype in _TYPES_TO_REFUSE:
@@ -160,7 +159,7 @@ def _error(message: dns.message.Message, asked: dns.rrset.RRset) -> int:
     return OK
 
 
-def _malformed(wire: bytes) -> bytes:
-    """Returns a message that says that nobody can read this one."""
-    flags = (wire[2] & 0x79) << 8 | dns.flags.QR | FORMERR  # the kind of request, and whether to ask others
+def _header(wire: bytes, code: int) -> bytes:
+    """Returns an answer to a message that cannot be read, or need not be."""
+    flags = (wire[2] & (_KIND | 0x01)) << 8 | dns.flags.QR | code  # its kind, and whether others may be asked
     return struct.pack("!HHHHHH", number_of(wire), flags, 0, 0, 0, 0)

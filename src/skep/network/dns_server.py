@@ -22,7 +22,7 @@ from skep.network.ports import who_has
 # Of one container's questions in a slice of time, others are dropped unread: a thousand in a second, which
 # takes the daemon a third of it. Who asks more often should keep answers for the second that they hold.
 SLICE_S, SLICE_MAX = 0.1, 100
-BATCH_MAX = 16  # questions that are read before others in the daemon have their turn: some milliseconds
+READ_S = 0.005  # of reading questions before others in the daemon have their turn
 # Over TCP comes what does not fit, one question a connection: an engine does not keep them.
 CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 8
 IDLE_S = 5.0  # until a connection that says nothing, or reads nothing, is closed
@@ -89,7 +89,9 @@ class DnsServer:
     # Inside
 
     def _read(self, udp: socket.socket) -> None:
-        for _ in range(BATCH_MAX):
+        now = asyncio.get_running_loop().time
+        until = now() + READ_S
+        while now() < until:
             try:
                 wire, (asker, port) = udp.recvfrom(dns.QUESTION_MAX_BYTES + 1)
             except OSError:  # there are no more

@@ -34,11 +34,12 @@ CLONE_NEWNET = 0x40000000
 _NUMBERS = itertools.count(1)
 
 
-def inside(space: Namespace, call: Callable[[], T]) -> T:
+def inside(space: Namespace | Path, call: Callable[[], T]) -> T:
     """Returns what a call does in a network namespace: in a thread of its own, which ends there."""
+    path = Path(f"/var/run/netns/{space.name}") if isinstance(space, Namespace) else space
 
     def enter() -> T:
-        with Path(f"/var/run/netns/{space.name}").open() as file:
+        with path.open() as file:
             if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
         return call()

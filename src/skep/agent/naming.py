@@ -34,6 +34,7 @@ class Naming:
         self._failures: dict[str, str] = {}
         self._failed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._is_over = False
 
     @property
     def failures(self) -> list[str]:
@@ -44,7 +45,8 @@ class Naming:
         self._work = asyncio.ensure_future(lasting("names", self._run))
 
     async def close(self) -> None:
-        """Ends the answers: containers go on without."""
+        """Ends the answers: containers go on without. Nothing begins any more."""
+        self._is_over = True
         await end(self._work)
         await self._server.close()
 
@@ -56,6 +58,8 @@ class Naming:
     def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:
         """Containers are about to ask at this address. What keeps them from an answer is in `failures`, soon,
         and looked at again now and then."""
+        if self._is_over:
+            return
         self._wanted[network_id] = (gateway, is_internal)
         if self._try(network_id) is not None:
             self._failed.set()

@@ -161,8 +161,8 @@ class DnsServer:
         question = dns.read(wire)
         if not isinstance(question, dns.Question):
             return question
-        if question.error:
-            return dns.refused(question, question.error)
+        if question.is_wrong:
+            return question.empty
         networks = self._names.networks_of(asker)
         if not networks:
             return dns.refused(question, dns.REFUSED)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from skep.cli import settings
 from skep.cli.settings import DATA_KEY_PATH, ROTATE_PATH, rotate_data_key
+from skep.runtime.errors import Unavailable
 
 
 class Manager:
@@ -48,6 +49,11 @@ async def test_it_says_that_the_key_is_changed(manager: Manager, tmp_path: Path)
 
 async def test_it_says_what_is_waited_for_in_the_end(manager: Manager, tmp_path: Path) -> None:
     manager.answers = [None, (2, "managers have an earlier skep: c")]
-    said = await rotate_data_key(f"unix://{tmp_path}/s", 0.3)
-    assert said.startswith("the data key is not changed yet")
-    assert said.endswith("managers have an earlier skep: c")
+    with pytest.raises(Unavailable) as waits:
+        await rotate_data_key(f"unix://{tmp_path}/s", 0.3)
+    assert str(waits.value).startswith("the data key is not changed yet")
+    assert str(waits.value).endswith("managers have an earlier skep: c")
+
+
+async def test_who_does_not_wait_is_told_no_failure(manager: Manager, tmp_path: Path) -> None:
+    assert "not changed yet" in await rotate_data_key(f"unix://{tmp_path}/s", 0)

@@ -47,8 +47,8 @@ async def settings(url: str, changes: dict[str, bool] | None = None) -> list[str
 
 
 async def rotate_data_key(url: str, wait_s: float) -> str:
-    """Has the managers change the key that seals their store; returns what came of it within `wait_s`.
-    Errors: `ApiError`, `Unavailable`."""
+    """Has the managers change the key that seals their store; returns what came of it. `wait_s` 0: the order
+    is all. Errors: `ApiError`; `Unavailable`, also where the change is not done within `wait_s`."""
     client = ApiClient(url)
     try:
         ordered = await client.json("POST", ROTATE_PATH)
@@ -57,7 +57,10 @@ async def rotate_data_key(url: str, wait_s: float) -> str:
         await client.close()
     if not why:
         return "the data key is changed"
-    return f"the data key is not changed yet, which goes on by itself; it waits: {why}"
+    said = f"the data key is not changed yet, which goes on by itself; it waits: {why}"
+    if wait_s:
+        raise Unavailable(said)
+    return said
 
 
 async def _wait_changed(client: ApiClient, wanted: int, wait_s: float) -> str:

@@ -1,0 +1,249 @@
+"""Overlay networks of a swarm on three hosts, through the docker client: containers reach each other by address
+and by name, wherever they are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mesh_image import IMAGE
+
+from .hosts import wait_until
+from .mesh import MeshHost, MeshSwarm
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+# Within a container of the image: all addresses of a name; what a server there says, and how long that took.
+RESOLVE = """
+import _socket as s
+try:
+    print(*sorted({found[4][0] for found in s.getaddrinfo("%s", 80, s.AF_INET, s.SOCK_STREAM)}))
+except s.gaierror as error:
+    print("error", error.args[1])
+"""
+ASK = """
+import _socket as s
+c = s.socket()
+c.settimeout(3)
+try:
+    c.connect((s.getaddrinfo("%s", %d, s.AF_INET)[0][4][0], %d))
+    print(c.recv(99).decode().strip())
+except OSError as error:
+    print("error", error)
+"""
+REVERSE = """
+import _socket as s
+print(s.getnameinfo(("%s", 80), s.NI_NAMEREQD)[0])
+"""
+
+
+class Task:
+    """A running task of a service, or a single container, on its host."""
+
+    def __init__(self, host: MeshHost, container: str, network: str) -> None:
+        self.host = host
+        self.container = container
+        (found,) = json.loads(host.docker("inspect", container))
+        self.name = found["Name"].removeprefix("/")
+        self.address = found["NetworkSettings"]["Networks"][network]["IPAddress"]
+
+    def python(self, program: str) -> str:
+        return self.host.docker("exec", self.container, "/usr/bin/python3", "-I", "-S", "-c", program)
+
+    def resolve(self, name: str) -> set[str]:
+        return set(self.python(RESOLVE % name).split())
+
+    def ask(self, name: str, port: int = 80) -> str:
+        return self.python(ASK % (name, port, port))
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
+    made = MeshSwarm(tmp_path_factory.mktemp("o"))
+    try:
+        made.start()
+        made.manager.docker("network", "create", "-d", "overlay", "--attachable", "back")
+        yield made
+    finally:
+        made.stop()
+
+
+def _create(swarm: MeshSwarm, name: str, *options: str, network: str = "back") -> None:
+    create = ["service", "create", "-d", "--no-resolve-image", "--name", name, "--network", network]
+    swarm.manager.docker(*create, *options, IMAGE, "-", "80")
+
+
+def _tasks(swarm: MeshSwarm, service: str, count: int, network: str = "back") -> list[Task]:
+    """Returns the service's running tasks; it waits until there are so many."""
+    label = f"label=com.docker.swarm.service.name={service}"
+
+    def found() -> list[tuple[MeshHost, str]]:
+        return [
+            (host, container)
+            for host in swarm.hosts
+            for container in host.docker("ps", "-q", "--filter", label).split()
+        ]
+
+    def run() -> bool:
+        return len(swarm.manager.running(service)) == count == len(found())
+
+    wait_until(f"{count} tasks of {service} run", run, 60)
+    return [Task(host, container, network) for host, container in found()]
+
+
+def _wait_resolves(task: Task, name: str, addresses: set[str], within_s: float = 30) -> None:
+    what = f"{name} is {addresses} on {task.host.name}"
+    wait_until(what, lambda: task.resolve(name) == addresses, within_s)
+
+
+def _wait_gone(task: Task, name: str) -> None:
+    wait_until(f"{name} is gone on {task.host.name}", lambda: "error" in task.resolve(name), 5)
+
+
+def _wait_answers(task: Task, address: str, begin: str) -> None:
+    wait_until(f"{address} says {begin}", lambda: task.ask(address).startswith(begin))
+
+
+def _remove_network(swarm: MeshSwarm, name: str) -> None:
+    def is_gone() -> bool:
+        return swarm.manager.run("network", "rm", name, check=False).returncode == 0
+
+    wait_until(f"network {name} is in use no more", is_gone)
+
+
+def _remove(swarm: MeshSwarm, *services: str) -> None:
+    swarm.manager.docker("service", "rm", *services)
+
+
+@pytest.fixture(scope="module")
+def web(swarm: MeshSwarm) -> Iterator[list[Task]]:
+    """A task on each host, which says the address of who connects."""
+    _create(swarm, "web", "--mode", "global", "--label", "of=overlays")
+    tasks = _tasks(swarm, "web", 3)
+    addresses = {each.address for each in tasks}
+    for each in tasks:
+        _wait_resolves(each, "web", addresses)
+    yield tasks
+    _remove(swarm, "web")
+
+
+def test_each_task_reaches_each_by_address_and_sees_who_it_is(swarm: MeshSwarm, web: list[Task]) -> None:
+    for one in web:
+        for other in web:
+            assert other.ask(one.address).split()[1] == other.address, (other.host.name, one.host.name)
+
+
+def test_names_lead_to_tasks_of_all_hosts(swarm: MeshSwarm, web: list[Task]) -> None:
+    addresses = {each.address for each in web}
+    for one in web:
+        for name in ("web", "tasks.web", "WEB", "web.back"):
+            assert one.resolve(name) == addresses, (one.host.name, name)
+        for other in web:
+            assert one.resolve(other.name) == {other.address}
+            assert other.ask(one.name).split()[1] == other.address
+            assert one.python(REVERSE % other.address).startswith(other.name), other.name
+        assert "error" in one.resolve("nobody.example")
+
+
+def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, web: list[Task]) -> None:
+    for host in swarm.hosts:
+        run = ["run", "-d", "--rm", "--network", "back", "--entrypoint", "/usr/bin/python3", IMAGE]
+        container = host.docker(*run, "-I", "-S", "/server.py", "single", "80")
+        try:
+            single = Task(host, container, "back")
+            assert single.resolve("web") == {each.address for each in web}
+            for each in web:
+                assert single.ask(each.name).split()[1] == single.address
+                _wait_answers(each, single.address, "single")
+        finally:
+            host.docker("kill", container)
+
+
+def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[Task]) -> None:
+    _create(swarm, "moving", "--replicas", "1", "--stop-grace-period", "1s")
+    try:
+        _tasks(swarm, "moving", 1)
+        for count in (3, 1, 4):
+            swarm.manager.docker("service", "scale", "-d", f"moving={count}")
+            tasks = _tasks(swarm, "moving", count)
+            began = time.monotonic()
+            addresses = {each.address for each in tasks}
+            for each in web:
+                _wait_resolves(each, "moving", addresses, 1 + 2)
+                for task in tasks:
+                    assert "error" not in each.ask(task.address)
+            print(f"{count} tasks: names the same on all nodes after {time.monotonic() - began:.2f} s")
+    finally:
+        _remove(swarm, "moving")
+    for each in web:
+        _wait_gone(each, "moving")
+
+
+def test_another_network_is_another_world(swarm: MeshSwarm, web: list[Task]) -> None:
+    swarm.manager.docker("network", "create", "-d", "overlay", "--internal", "other")
+    _create(swarm, "apart", "--mode", "global", network="other")
+    try:
+        tasks = _tasks(swarm, "apart", 3, "other")
+        addresses = {each.address for each in tasks}
+        for each in tasks:
+            _wait_resolves(each, "apart", addresses)
+            assert "error" in each.resolve("web")
+            assert "error" in each.ask(web[0].address)
+            for other in tasks:
+                assert each.ask(other.name).split()[1] == each.address
+        assert "error" in web[0].resolve("apart")
+        assert "error" in web[0].ask(tasks[0].address)
+    finally:
+        _remove(swarm, "apart")
+    _remove_network(swarm, "other")
+
+
+def test_a_service_on_two_networks_with_an_alias_answers_on_both(swarm: MeshSwarm, web: list[Task]) -> None:
+    swarm.manager.docker("network", "create", "-d", "overlay", "front")
+    networks = ["--network", "name=front,alias=door", "-p", "8090:80"]
+    _create(swarm, "both", *networks, "--mode", "global", network="name=back,alias=room")
+    _create(swarm, "guest", "--replicas", "1", "--dns", "127.0.0.1", network="front")
+    try:
+        tasks = _tasks(swarm, "both", 3)
+        (guest,) = _tasks(swarm, "guest", 1, "front")
+        inside = {each.address for each in tasks}
+        outside = {Task(each.host, each.container, "front").address for each in tasks}
+        _wait_resolves(guest, "door", outside)
+        _wait_resolves(web[0], "room", inside)
+        assert "error" in guest.resolve("room")
+        assert guest.ask("both").split()[1] == guest.address
+        swarm.wait_answers(8090, 3)  # the routing mesh beside
+    finally:
+        _remove(swarm, "both", "guest")
+    _remove_network(swarm, "front")
+
+
+def test_all_goes_on_without_the_daemons_and_is_the_same_after(swarm: MeshSwarm, web: list[Task]) -> None:
+    for host in swarm.hosts:
+        host.kill()
+    for one in web:
+        for other in web:
+            assert other.ask(one.address).split()[1] == other.address
+    before = [host.rules() for host in swarm.hosts]
+    for host in swarm.hosts:
+        host.start()
+    addresses = {each.address for each in web}
+    for one in web:
+        _wait_resolves(one, "web", addresses, 60)
+        for other in web:
+            assert other.ask(one.address).split()[1] == other.address
+    assert [host.rules() for host in swarm.hosts] == before
+
+
+def test_nothing_is_left_when_nobody_is_on_a_network(swarm: MeshSwarm) -> None:
+    before = [host.rules() for host in swarm.hosts]
+    swarm.manager.docker("network", "create", "-d", "overlay", "short")
+    _create(swarm, "brief", "--mode", "global", "--stop-grace-period", "1s", network="short")
+    _tasks(swarm, "brief", 3, "short")
+    assert all(now != then for now, then in zip([h.rules() for h in swarm.hosts], before, strict=True))
+    _remove(swarm, "brief")
+    wait_until("devices are gone", lambda: [host.rules() for host in swarm.hosts] == before, 60)
+    swarm.manager.docker("network", "rm", "short")

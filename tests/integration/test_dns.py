@@ -148,7 +148,7 @@ def test_the_next_server_is_asked_where_one_has_no_answer(host: DnsHost, first: 
     host.name_servers(first, RESOLVER)
     began = time.monotonic()
     assert host.ask("far.example").records == ["192.0.2.7"]
-    assert time.monotonic() - began < (3 if first == SILENT else 1)
+    assert time.monotonic() - began < (2.5 if first == SILENT else 1)
 
 
 def test_who_asks_hears_that_nobody_answered(host: DnsHost) -> None:
@@ -156,7 +156,7 @@ def test_who_asks_hears_that_nobody_answered(host: DnsHost) -> None:
     host.name_servers(SILENT)
     began = time.monotonic()
     assert host.ask("far.example").code == "SERVFAIL"
-    assert time.monotonic() - began < 5, "before who asks gives it up"
+    assert time.monotonic() - began < 4, "before who asks gives it up"
     assert len(silent.asked) == 2, "a packet may be lost"
     host.resolver(FAILING)
     host.name_servers(FAILING)

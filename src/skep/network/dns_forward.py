@@ -17,8 +17,8 @@ from skep.network import dns
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 PORT = 53
-# In all: who asks does so again after five seconds (resolv.conf(5)), an engine after four.
-FORWARD_S = 4.0
+# In all: an engine waits for four seconds, and programs for five (resolv.conf(5)); they are to hear of it.
+FORWARD_S = 3.0
 SERVERS_MAX = 3  # as many as resolvers take of resolv.conf
 LOOK_S = 1.0  # how soon another resolv.conf is noticed
 LOCAL = "127.0.0.1"  # whom the C library asks where the file names nobody

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -253,6 +254,8 @@ def why_not(gateway: str, error: OSError) -> str:
     if error.errno != errno.EADDRINUSE:
         return f"{said}: port {PORT} there cannot be had ({error.strerror})"
     who = who_has("udp", PORT, (gateway, "0.0.0.0", "::"))
+    if f"(process {os.getpid()})" in who:  # held for the routing mesh (`network.ports`)
+        return f"{said}: port {PORT} there is published by a service of the swarm: have it publish another one"
     return (
         f"{said}: port {PORT} there is taken by {who}. Have it answer at addresses of its own only"
         " (dnsmasq: bind-dynamic; unbound: interface); skepd tries again by itself"

@@ -37,6 +37,8 @@ async def main(resolv_conf: str) -> None:
                 made.serve(network_id, gateway, is_internal)
             case ["stop", network_id]:
                 made.stop(network_id)
+            case ["clear"]:
+                assert await made.clear() == []
             case ["ask_for", address, nameservers]:
                 made.ask_for(address, nameservers)
         print(msgspec.json.encode(made.failures).decode(), flush=True)

@@ -298,6 +298,50 @@ def test_who_else_has_the_port_is_said_until_he_lets_it_go(host: DnsHost) -> Non
     assert sorted(host.ask("web", at="10.0.9.78").records) == [WEB, BACK]
 
 
+def test_a_host_that_drops_what_it_does_not_know_lets_questions_in(host: DnsHost) -> None:
+    def rules() -> set[str]:
+        found = host.space.run("iptables", "-w", "-S", "INPUT").splitlines()
+        return {each for each in found if "--dport 53" in each}
+
+    for each in host.servers:
+        if each is not host.server:
+            each.stop()
+    assert rules() == set(), "nothing is dropped"
+    host.space.run("iptables", "-w", "-P", "INPUT", "DROP")
+    try:
+        for _ in range(2):
+            wait_until("they are let in", lambda: len(rules()) == 2)
+            for tcp in (False, True):
+                assert sorted(host.ask("web", tcp=tcp).records) == [WEB, BACK]
+            host.space.run("iptables", "-w", "-F", "INPUT")  # as a firewall that is loaded anew
+        wait_until("they are let in", lambda: len(rules()) == 2)
+        # Another daemon may have had the same thought in the same moment.
+        host.space.run(
+            *[
+                "iptables",
+                "-w",
+                "-I",
+                "INPUT",
+                "-i",
+                "skb+",
+                "-p",
+                "udp",
+                "-m",
+                "udp",
+                "--dport",
+                "53",
+                "-j",
+                "ACCEPT",
+            ]
+        )
+        host.server.say("clear")
+        assert rules() == set()
+    finally:
+        host.space.run("iptables", "-w", "-P", "INPUT", "ACCEPT")
+        host.server.stop()
+        host.server = host.begin()
+
+
 def test_daemons_that_share_a_bridge_all_answer_there(host: DnsHost) -> None:
     second = host.begin()
     second.told(TASKS)

@@ -15,13 +15,16 @@ from collections.abc import Iterable
 import structlog
 
 from skep.model.overlay import Overlay
+from skep.network import iptables
 from skep.network.dns_server import DnsServer, why_not
 from skep.network.names import Names
+from skep.runtime.errors import SkepError
 from skep.runtime.works import end, in_thread, lasting
 
 log = structlog.get_logger()
 
-AGAIN_S = 10.0  # before an address is tried again whose port somebody else has: as the kernel is looked at
+AGAIN_S = 10.0  # before it is looked again what keeps containers from an answer: as the kernel is looked at
+_FIREWALL = ""  # no network's id
 
 
 class Naming:
@@ -32,7 +35,7 @@ class Naming:
         self._server = server if server is not None else DnsServer(self._names)
         self._wanted: dict[str, tuple[str, bool]] = {}  # by network: its gateway, and whether it is internal
         self._failures: dict[str, str] = {}
-        self._failed = asyncio.Event()
+        self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._is_over = False
 
@@ -50,6 +53,15 @@ class Naming:
         await end(self._work)
         await self._server.close()
 
+    async def clear(self) -> list[str]:
+        """Takes what is the swarm's out of the host's rules, too. Returns what is still there, for people."""
+        await self.close()
+        try:
+            await in_thread(iptables.dismiss_names)
+        except SkepError as error:
+            return [str(error)]
+        return []
+
     def told(self, overlays: dict[str, Overlay]) -> None:
         """These are the networks that this node has somebody on, as a manager knows them."""
         self._names.told(overlays)
@@ -60,11 +72,10 @@ class Naming:
         and looked at again now and then."""
         if self._is_over:
             return
-        self._wanted[network_id] = (gateway, is_internal)
-        if self._try(network_id) is not None:
-            self._failed.set()
-        else:
-            self._failures.pop(network_id, None)
+        if self._wanted.get(network_id) != (gateway, is_internal):
+            self._wanted[network_id] = (gateway, is_internal)
+            self._try(network_id)
+            self._news.set()
 
     def stop(self, network_id: str) -> None:
         """Nobody here is on the network any more."""
@@ -82,11 +93,21 @@ class Naming:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AGAIN_S if self._failures else None):
-                    await self._failed.wait()
-            self._failed.clear()
+                async with asyncio.timeout(AGAIN_S if self._wanted else None):
+                    await self._news.wait()
+            self._news.clear()
+            if self._wanted:
+                await self._admit()
             for network_id in list(self._wanted):
                 await self._look(network_id)
+
+    async def _admit(self) -> None:
+        """Looked at again and again: firewalls are loaded anew at any time."""
+        self._failures.pop(_FIREWALL, None)
+        try:
+            await in_thread(iptables.admit_names)
+        except SkepError as error:
+            self._failures[_FIREWALL] = f"containers' questions for names may not come in here: {error}"
 
     async def _look(self, network_id: str) -> None:
         error = self._try(network_id)

@@ -181,8 +181,7 @@ class AgentPart:
             left = late + await self._executor.clear(self._node_id, sweeps=True)
         finally:  # with no engine, too: its ports would lead to tasks that are gone
             left_of_mesh = await self._networking.clear() if self._networking is not None else []
-            if self._naming is not None:
-                await self._naming.close()
+            left_of_mesh += await self._naming.clear() if self._naming is not None else []
         return left + left_of_mesh
 
     async def _run(self) -> None:

@@ -255,7 +255,7 @@ def why_not(gateway: str, error: OSError) -> str:
         return f"{said}: port {PORT} there cannot be had ({error.strerror})"
     who = who_has("udp", PORT, (gateway, "0.0.0.0", "::"))
     if f"(process {os.getpid()})" in who:  # held for the routing mesh (`network.ports`)
-        return f"{said}: port {PORT} there is published by a service of the swarm: have it publish another one"
+        return f"{said}: a service of the swarm publishes port {PORT}. Have it publish another one"
     return (
         f"{said}: port {PORT} there is taken by {who}. Have it answer at addresses of its own only"
         " (dnsmasq: bind-dynamic; unbound: interface); skepd tries again by itself"

@@ -103,11 +103,12 @@ class Naming:
 
     async def _admit(self) -> None:
         """Looked at again and again: firewalls are loaded anew at any time."""
-        self._failures.pop(_FIREWALL, None)
         try:
             await in_thread(iptables.admit_names)
         except SkepError as error:
             self._failures[_FIREWALL] = f"containers' questions for names may not come in here: {error}"
+        else:
+            self._failures.pop(_FIREWALL, None)
 
     async def _look(self, network_id: str) -> None:
         error = self._try(network_id)

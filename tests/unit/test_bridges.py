@@ -37,7 +37,7 @@ class Engine:
 
     async def networks(self, label: str) -> list[Json]:
         name, _, value = label.partition("=")
-        return [each for each in self.made if each["Labels"].get(name) == value]
+        return [each for each in self.made if name in each["Labels"] and value in ("", each["Labels"][name])]
 
     async def configuration(self, name: str) -> Json | None:
         return PLAN if name == "plan" else None

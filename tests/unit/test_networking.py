@@ -333,3 +333,33 @@ async def test_what_fails_once_is_tried_again_and_not_said() -> None:
     assert [look for _, look in node.kernel.seen] == [True, True]
     assert node.said == []
     await node.networking.close()
+
+
+class Names:
+    """Fulfils `networking.Naming`."""
+
+    def __init__(self) -> None:
+        self.told_of: list[dict[str, Overlay]] = []
+        self.failures: list[str] = []
+
+    def told(self, overlays: dict[str, Overlay]) -> None:
+        self.told_of.append(overlays)
+
+
+async def test_names_hear_at_once_of_what_is_told_as_a_whole_and_what_they_lack_is_said() -> None:
+    node, names = Node(), Names()
+    node.networking._naming = names
+    node.hears(MeshTold(network=NETWORK))
+    assert names.told_of == [], "not all is told yet"
+    node.hears(MeshTold(True, NETWORK, services=[WEB], more=True))
+    assert names.told_of == [], "nor now"
+    names.failures = ["port 53 there is taken"]
+    node.hears(MeshTold())
+    assert names.told_of == [node.networking._mesh.overlays]
+    await node.settle()
+    assert node.said == [MeshApplied(["port 53 there is taken"])]
+    names.failures = []
+    node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+    await node.settle()
+    assert node.said[1:] == [MeshApplied([])]
+    await node.networking.close()

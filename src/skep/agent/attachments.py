@@ -27,11 +27,12 @@ TURN_S = 60.0  # until those who came before are done: each makes a container or
 
 class Place(Struct, frozen=True):
     """Where a container is to be: the name of the engine's network, and its address there, without a prefix
-    length."""
+    length; `nameserver` as in `Prepared`."""
 
     network: str
     address: str
     node_id: str
+    nameserver: str = ""
 
 
 class Attachments:
@@ -97,9 +98,10 @@ class Attachments:
             await self._tell()  # a container that has just gone may have had it
             given = await self._ask(network, address)
         self._require_going_on(network)
-        name = await self._containers.prepare(given.network, given.address)
+        prepared = await self._containers.prepare(given.network, given.address)
         self._require_going_on(network)
-        return Place(name, given.address.address.partition("/")[0], self._node_id)
+        address = given.address.address.partition("/")[0]
+        return Place(prepared.name, address, self._node_id, prepared.nameserver)
 
     async def give_up(self) -> list[str]:
         """The swarm is over for this node: who is being attached is done first, nobody is any more. Returns

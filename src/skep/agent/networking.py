@@ -44,12 +44,21 @@ class Plane(Protocol):
     def close(self) -> None: ...
 
 
+class Naming(Protocol):
+    """Who answers names as they are told here; `agent.naming`'s, or a test's."""
+
+    @property
+    def failures(self) -> list[str]: ...
+    def told(self, overlays: dict[str, Overlay]) -> None: ...
+
+
 class Networking:
     """A subject of the session. `plane` is blocking, and this object's alone."""
 
-    def __init__(self, session: Session, plane: Plane) -> None:
+    def __init__(self, session: Session, plane: Plane, naming: Naming | None = None) -> None:
         self._session = session
         self._plane = plane
+        self._naming = naming
         self._mesh = Mesh()
         self._is_told = False  # a manager has said all
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
@@ -105,6 +114,7 @@ class Networking:
     def _overlays_held(self, said: messages.OverlaysHeld) -> None:
         self._says_held = True
         self._hold(frozenset(said.network_ids))
+        self._tell_names()
         self._news.set()
 
     def _hold(self, network_ids: frozenset[str]) -> None:
@@ -115,7 +125,14 @@ class Networking:
 
     def _heard(self, what: str, has_more: bool) -> None:
         (self._unfinished.add if has_more else self._unfinished.discard)(what)
+        self._tell_names()
         self._news.set()
+
+    def _tell_names(self) -> None:
+        """At once, and not when the kernel has it: a task that is to end gets no more connections, and one
+        that is new got its ways when it was not serving yet."""
+        if self._naming is not None and self._is_told and not self._unfinished:
+            self._naming.told(self._mesh.overlays)
 
     def _session_began(self) -> None:
         self._failures = []  # what the manager takes for so
@@ -160,6 +177,7 @@ class Networking:
 
     def _say(self, failures: list[str]) -> None:
         """Tells the manager what is new of that; users see it with the node."""
+        failures = [*failures, *(self._naming.failures if self._naming is not None else ())]
         shown = [_cut(text) for text in failures[:FAILURES_MAX]]
         if len(failures) > FAILURES_MAX:
             shown[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"

@@ -196,7 +196,8 @@ class Manager(Protocol):
 
 
 class Place(Protocol):
-    """Where a single container is to be: the name of the engine's network, and its address there."""
+    """Where a single container is to be: the name of the engine's network, its address there, and whom it is
+    to ask for names; an empty text where the engine knows them itself."""
 
     @property
     def network(self) -> str: ...
@@ -204,6 +205,8 @@ class Place(Protocol):
     def address(self) -> str: ...
     @property
     def node_id(self) -> str: ...
+    @property
+    def nameserver(self) -> str: ...
 
 
 class Attachments(Protocol):

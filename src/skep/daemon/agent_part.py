@@ -14,6 +14,7 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
+from skep.agent.naming import Naming
 from skep.agent.networking import Networking, Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
@@ -45,8 +46,9 @@ class AgentPart:
     """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node.
 
     `described` is what the node was when `on_described` heard of it last, before a restart: with it, the
-    session does not wait for an engine that does not answer. `plane` programs the routing mesh: None where
-    there are no containers to lead to; `data_addr` is where this node's tunnels end, as far as it knows.
+    session does not wait for an engine that does not answer. `plane` programs the routing mesh and overlay
+    networks: None where there are no containers to lead to, and none that would ask for names; `data_addr` is
+    where this node's tunnels end, as far as it knows.
     """
 
     def __init__(
@@ -84,7 +86,10 @@ class AgentPart:
             fence=fence,
             data_addr=data_addr,
         )
-        self._networking = Networking(self.session, plane) if plane is not None else None
+        self._naming = Naming() if plane is not None else None
+        if self._naming is not None:
+            executor.use_names(self._naming)
+        self._networking = Networking(self.session, plane, self._naming) if plane is not None else None
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
@@ -126,6 +131,8 @@ class AgentPart:
         self._work = asyncio.ensure_future(self._run())
         if self._networking is not None:
             self._networking.start()
+        if self._naming is not None:
+            self._naming.start()
 
     def renew(self, line: Line, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
         """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
@@ -162,6 +169,8 @@ class AgentPart:
         await end(self._work)
         if self._networking is not None:
             await self._networking.close()
+        if self._naming is not None:
+            await self._naming.close()
         await self.attachments.close()
         await self._logs.close()
         await self._executor.close()
@@ -175,6 +184,7 @@ class AgentPart:
             left = late + await self._executor.clear(self._node_id, sweeps=True)
         finally:  # with no engine, too: its ports would lead to tasks that are gone
             left_of_mesh = await self._networking.clear() if self._networking is not None else []
+            left_of_mesh += await self._naming.clear() if self._naming is not None else []
         return left + left_of_mesh
 
     async def _run(self) -> None:

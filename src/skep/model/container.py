@@ -96,6 +96,9 @@ class HealthConfig(Wire, frozen=True, kw_only=True):
     retries: int = 0
 
 
+NAMESERVERS_LABEL = "skep.nameservers"  # of a container that asks skepd for names: whom its user has named
+
+
 class DNSConfig(Wire, frozen=True, kw_only=True):
     nameservers: list[str] = []
     search: list[str] = []

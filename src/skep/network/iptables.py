@@ -1,6 +1,7 @@
-"""The one rule of ours among the engine's, by the program that the engine uses, too.
+"""The rules of ours among the engine's and the host's, by the program that the engine uses, too.
 
-Its chains drop what comes from elsewhere for a container; a verdict of another table does not change that.
+The engine's chains drop what comes from elsewhere for a container; a verdict of another table does not change
+that.
 Where there is no such program, nobody has rules of that kind.
 """
 
@@ -9,14 +10,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 
+from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.marks import OURS, OURS_MASK
 from skep.network.objects import Accept
 from skep.runtime.errors import Unavailable
 
-USERS, FORWARD = "DOCKER-USER", "FORWARD"
+USERS, FORWARD, INPUT = "DOCKER-USER", "FORWARD", "INPUT"
 _WAIT_S = 5  # for another program that changes rules
 _MARKED = f"-m connmark --mark {OURS:#x}/{OURS_MASK:#x}"
 _TO, _ACCEPTED = "-m conntrack --ctreplsrc", "-j ACCEPT"  # both ways of connections that tasks answer
+# From our bridges to the node itself, as the program lists it.
+_NAMES = [f"-i {BRIDGE_PREFIX}+ -p {kind} -m {kind} --dport 53 -j ACCEPT" for kind in ("udp", "tcp")]
 
 
 def accept_in() -> str:
@@ -57,6 +61,27 @@ def drop(each: Accept) -> None:
     for rule in _listed(each.chain) or ():
         if _is_ours(rule):
             _run("-D", *rule.split()[1:])
+
+
+def admit_names() -> None:
+    """Has containers' questions for names come in where the host has rules for what comes: those of ufw, and
+    many users' own, drop what they do not know. Errors: `Unavailable`."""
+    rules = _listed(INPUT) if shutil.which("iptables") is not None else None
+    if rules is None or rules == [f"-P {INPUT} ACCEPT"]:
+        return
+    for rule in _NAMES:
+        if f"-A {INPUT} {rule}" not in rules:
+            _run("-I", INPUT, "1", *rule.split())
+
+
+def dismiss_names() -> None:
+    """Takes those rules away. Errors: `Unavailable`."""
+    rules = _listed(INPUT) if shutil.which("iptables") is not None else None
+    for rule in _NAMES:
+        for _ in range(
+            (rules or []).count(f"-A {INPUT} {rule}")
+        ):  # daemons of one host may have been as fast
+            _run("-D", INPUT, *rule.split())
 
 
 def _is_ours(rule: str) -> bool:

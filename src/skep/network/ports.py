@@ -69,9 +69,11 @@ def _bound(protocol: str, port: int) -> socket.socket:
     return made
 
 
-def who_has(protocol: str, port: int) -> str:
-    """Returns who has a port of this host, for people."""
+def who_has(protocol: str, port: int, addresses: Collection[str] = ()) -> str:
+    """Returns who has a port of this host, for people: at any address of it, or at one of these."""
     for each in psutil.net_connections(protocol):
+        if addresses and each.laddr and each.laddr.ip not in addresses:
+            continue
         if each.laddr and each.laddr.port == port and not each.raddr:
             where = f"{each.laddr.ip}:{port}"
             if each.pid is None:

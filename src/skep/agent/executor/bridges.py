@@ -2,7 +2,7 @@
 
 The engine's network has the swarm's subnet, this node's own address there as its gateway, and labels that say
 what it stands for. Nodes that share an engine share it. What is here now is on one host only; joining the
-bridges of several hosts is another's work.
+bridges of several hosts is `skep.network`'s work.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
+from skep.agent.executor.resolving import Resolving
 from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
+from skep.model.overlay import MTU
 from skep.network.netlink import make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import SkepError
@@ -33,9 +35,10 @@ log = structlog.get_logger()
 
 LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
-MTU = "1450"  # what a VXLAN tunnel leaves of an Ethernet frame
+MTU_OPTION = "com.docker.network.driver.mtu"
 BRIDGE_OPTION = "com.docker.network.bridge.name"
 _SINGLE = "single containers"  # who holds a bridge, beside tasks
+MTU_MIN, MTU_MAX = 68, 65_535  # of a bridge, by the kernel; what is said beyond is no user's wish
 LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
 Aside = Callable[[Coroutine[Any, Any, None]], None]
@@ -45,12 +48,18 @@ class Bridges:
     """`aside` runs what nobody waits for."""
 
     def __init__(
-        self, engine: EngineClient, calls: EngineCalls, aside: Aside, node_id: Callable[[], str]
+        self,
+        engine: EngineClient,
+        calls: EngineCalls,
+        aside: Aside,
+        node_id: Callable[[], str],
+        resolving: Resolving | None = None,
     ) -> None:
         self._engine = engine
         self._node_id = node_id
         self._calls = calls
         self._aside = aside
+        self._resolving = resolving if resolving is not None else Resolving()
         self._users: dict[str, set[str]] = {}  # network -> tasks here that are on it
         self._joined: dict[str, tuple[str, ...]] = {}  # task -> its networks
         self._locks: dict[str, asyncio.Lock] = {}
@@ -75,7 +84,7 @@ class Bridges:
             if given is not None:
                 family = "IPv6Address" if ":" in given.address else "IPv4Address"
                 endpoint["IPAMConfig"] = {family: given.address.partition("/")[0]}
-            if network.aliases:
+            if network.aliases and not self._resolving.has_names(network):
                 endpoint["Aliases"] = network.aliases
             if network.driver_opts:
                 endpoint["DriverOpts"] = network.driver_opts
@@ -140,7 +149,9 @@ class Bridges:
     async def listed(self, network_id: str = "") -> list[Json]:
         """Returns the engine's networks that stand for the swarm's, or for one of them."""
         label = f"{COPY_LABEL}={network_id}" if network_id else COPY_LABEL
-        return await self._calls.look(lambda: self._engine.networks(label))
+        copies = await self._calls.look(lambda: self._engine.networks(label))
+        self._resolving.seen(copies)
+        return copies
 
     async def ensure(self, network: TaskNetwork, gateway: str) -> str:
         """Returns the name of the engine's network that stands for the swarm's; it is there by now. Errors:
@@ -167,7 +178,7 @@ class Bridges:
                 raise EngineError(403, _clash(network, network.subnet, clash))
         if network.bridge:
             with contextlib.suppress(SkepError):  # without the right to, it is the engine's to make
-                await in_thread(make_bridge, network.bridge, int(MTU))
+                await in_thread(make_bridge, network.bridge, _mtu(network))
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))
@@ -219,6 +230,7 @@ class Bridges:
         async with lock:
             if network_id in self._users:
                 return
+            self._resolving.stop(network_id)
             for copy in await self.listed(network_id):
                 await self._remove_copy(copy)
         self._locks.pop(network_id, None)
@@ -269,7 +281,7 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     if network.driver != OVERLAY:
         body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
         return body
-    options = {"com.docker.network.driver.mtu": network.options.get("com.docker.network.driver.mtu", MTU)}
+    options = {MTU_OPTION: str(_mtu(network))}
     if network.bridge:  # the mesh's: made by whoever needs it first, and looked after by `agent.networking`
         options[BRIDGE_OPTION] = network.bridge
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
@@ -277,6 +289,12 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     ipam = {"Driver": "default", "Config": [pool]}
     body.update(Driver="bridge", Options=options, IPAM=ipam, EnableIPv6=":" in network.subnet)
     return body
+
+
+def _mtu(network: TaskNetwork) -> int:
+    """Returns what a packet in the network may have, as its user says it."""
+    said = network.options.get(MTU_OPTION, "")
+    return int(said) if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX else MTU
 
 
 def _configured(network: TaskNetwork, configuration: Json) -> Json:

@@ -28,8 +28,9 @@ from skep.agent.executor.container_config import (
 from skep.agent.executor.engine import CALL_S, EngineClient, Json
 from skep.agent.executor.images import Images
 from skep.agent.executor.logs import task_logs
-from skep.agent.executor.port import Action, Adopted, Report, TaskContext
+from skep.agent.executor.port import Action, Adopted, NameServer, Report, TaskContext
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone
+from skep.agent.executor.resolving import Resolving
 from skep.agent.executor.single import SingleContainers
 from skep.agent.executor.task_files import DIRECTORY, TaskFiles
 from skep.agent.executor.templates import container_name
@@ -72,8 +73,10 @@ class DockerExecutor:
         self._expanding = asyncio.Lock()
         self._files = TaskFiles(files)
         self._images = Images(self._engine, self._calls)
-        self._bridges = Bridges(self._engine, self._calls, self._aside, lambda: self._node_id)
-        self.single = SingleContainers(self._engine, self._calls, self._bridges, lambda: self._node_id)
+        self._resolving = Resolving()
+        engine, calls, node = self._engine, self._calls, lambda: self._node_id
+        self._bridges = Bridges(engine, calls, self._aside, node, self._resolving)
+        self.single = SingleContainers(engine, calls, self._bridges, self._resolving, node)
         self._watch = ContainerWatch(self._engine, self._calls, clock, self._aside, self._forget)
         self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
@@ -81,6 +84,9 @@ class DockerExecutor:
         self._watchers: list[asyncio.Task[None]] = []
         self._late_until = 0.0  # loop time: something that was being made may come as late
         self._is_over = False  # the node's swarm is, for it: its containers are gone, and no more come
+
+    def use_names(self, server: NameServer) -> None:
+        self._resolving.use(server)
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
@@ -120,6 +126,7 @@ class DockerExecutor:
         joined = (inspected.get("NetworkSettings", {}).get("Networks") or {}).values()
         ids = (self._copies.get(str(each.get("NetworkID", ""))) for each in joined)
         self._bridges.adopt(task_id, tuple(each for each in ids if each))
+        self._resolving.adopt(inspected)
 
     def begin(self, action: Action, context: TaskContext) -> None:
         if self._is_over:
@@ -239,6 +246,7 @@ class DockerExecutor:
         networks = await self._bridges.prepare(context)
         if networks:
             attach_to(body, *networks[0])
+            self._resolving.place_task(body, context)
         try:
             container_id = await self._calls.to_the_end(lambda: self._engine.create(name, body))
         except EngineError as error:

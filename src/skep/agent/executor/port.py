@@ -6,7 +6,7 @@ keeps a simulated node with thousands of tasks free of a coroutine per task.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from enum import Enum
 from typing import Protocol
 
@@ -66,12 +66,20 @@ class Adopted(Struct, frozen=True):
 Report = Callable[[Observation], None]
 
 
+class Prepared(Struct, frozen=True):
+    """The name of an engine's network, and whom a container on it is to ask for names: an empty text where
+    the engine knows them itself."""
+
+    name: str
+    nameserver: str = ""
+
+
 class Containers(Protocol):
     """Single containers of the node on the swarm's networks. Errors: as the engine's client's."""
 
-    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> str:
-        """Returns the name of the engine's network that stands for the swarm's; it is there by now, and stays
-        until `hold` no longer names it."""
+    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> Prepared:
+        """Returns the engine's network that stands for the swarm's; it is there by now, and stays until
+        `hold` no longer names it."""
         ...
 
     async def in_use(self) -> list[TaskAddress]:
@@ -83,12 +91,32 @@ class Containers(Protocol):
         ...
 
 
+class NameServer(Protocol):
+    """Answers containers' questions for names; see `agent.naming`."""
+
+    def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:
+        """Containers on the network are about to ask at its gateway here."""
+        ...
+
+    def stop(self, network_id: str) -> None:
+        """None is on it any more."""
+        ...
+
+    def ask_for(self, address: str, nameservers: Iterable[str]) -> None:
+        """The user has named these for the container with this address; none: the host's are asked."""
+        ...
+
+
 class Executor(Protocol):
     """Errors: `Unavailable` when the engine cannot be reached (begin retries by itself instead)."""
 
     @property
     def single(self) -> Containers | None:
         """Returns who knows the single containers on the swarm's networks; None where there is no engine."""
+        ...
+
+    def use_names(self, server: NameServer) -> None:
+        """Has containers on the swarm's networks ask there for names; said before `start`."""
         ...
 
     async def start(self, node_id: str, report: Report) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
+from skep.agent.executor.port import Action, Adopted, NameServer, Observation, Report, TaskContext
 from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
 from skep.model.material import references
@@ -86,6 +86,9 @@ class SimulatedExecutor:
     @property
     def single(self) -> None:
         return None
+
+    def use_names(self, server: NameServer) -> None:
+        """There is nobody who could ask."""
 
     async def start(self, node_id: str, report: Report) -> None:
         self._require_answer()

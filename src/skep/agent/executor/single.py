@@ -13,6 +13,8 @@ from skep.agent.executor.bridges import Bridges, endpoint_on, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
+from skep.agent.executor.port import Prepared
+from skep.agent.executor.resolving import Resolving
 from skep.model.network import COPY_LABEL
 from skep.model.task import TaskAddress
 from skep.rpc.messages import TaskNetwork
@@ -22,16 +24,23 @@ class SingleContainers:
     """Fulfils `executor.port.Containers`."""
 
     def __init__(
-        self, engine: EngineClient, calls: EngineCalls, bridges: Bridges, node_id: Callable[[], str]
+        self,
+        engine: EngineClient,
+        calls: EngineCalls,
+        bridges: Bridges,
+        resolving: Resolving,
+        node_id: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._calls = calls
         self._bridges = bridges
+        self._resolving = resolving
         self._node_id = node_id
 
-    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> str:
+    async def prepare(self, network: TaskNetwork, address: TaskAddress) -> Prepared:
         self._bridges.hold(network.id)
-        return await self._bridges.ensure(network, address.gateway)
+        name = await self._bridges.ensure(network, address.gateway)
+        return Prepared(name, self._resolving.place_single(network))
 
     async def in_use(self) -> list[TaskAddress]:
         found = []
@@ -55,6 +64,8 @@ class SingleContainers:
         text = given.get("IPv4Address") or given.get("IPv6Address")
         if not text:  # somebody put it there past skepd: the engine chose, and no manager knows of it
             return None
+        if inspected is not None:
+            self._resolving.adopt(inspected)
         pool = copy["IPAM"]["Config"][0]
         length = ipaddress.ip_network(pool["Subnet"]).prefixlen
         return TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")

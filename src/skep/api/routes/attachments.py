@@ -23,6 +23,7 @@ from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
 from skep.model.bounds import CONTAINER_BODY_MAX_BYTES, CONTAINER_ELEMENTS_MAX
+from skep.model.container import NAMESERVERS_LABEL
 from skep.model.docker_socket import DockerSocket, Given, no_socket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
@@ -35,9 +36,10 @@ Json = dict[str, Any]
 
 
 class HostConfig(Wire, frozen=True, kw_only=True):
-    """As much as says which network is meant."""
+    """As much as says which network is meant, and whom the container asks for names."""
 
     network_mode: str = ""
+    dns: list[str] | None = None
 
 
 class NetworkingConfig(Wire, frozen=True, kw_only=True):
@@ -185,10 +187,23 @@ def _placed(
             named[place.network] = _endpoint(endpoints[name], place)
         else:
             named[name] = endpoints[name]
+    asks = [places[name].nameserver for name in (mode, *places) if name in places]
+    _resolve_by(whole, next(filter(None, asks), ""), asked.host_config.dns or [])
     networking = _member(whole, "NetworkingConfig")
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
+
+
+def _resolve_by(whole: Json, nameserver: str, own: list[str]) -> None:
+    """Has the container ask the node for names. Whom its user has named, it asks in turn."""
+    if not nameserver:
+        return
+    host, labels = _member(whole, "HostConfig"), _member(whole, "Labels")
+    _set(host, "Dns", [nameserver])
+    _set(whole, "HostConfig", host)
+    if own:
+        _set(whole, "Labels", {**labels, NAMESERVERS_LABEL: ",".join(own)})
 
 
 def _read(body: bytes, socket: DockerSocket | None) -> tuple[ContainerCreate, bytes]:

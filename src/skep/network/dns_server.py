@@ -1,0 +1,262 @@
+"""Containers' questions for names, at the addresses of the bridges that they are on: UDP and TCP, port 53.
+
+What is known here is answered at once, the rest by others. Nothing is logged of single questions: they are
+containers', and any container may ask as much as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from skep.network import dns
+from skep.network.dns_forward import PORT, RESOLV_CONF, Forwarder, framed
+from skep.network.names import Names, NetworkNames, find
+from skep.network.ports import who_has
+
+# Of one container's questions in a slice of time, others are dropped unread: a thousand in a second, which
+# takes the daemon a third of it. Who asks more often should keep answers for the second that they hold.
+SLICE_S, SLICE_MAX = 0.1, 100
+READ_S = 0.005  # of reading questions before others in the daemon have their turn
+# Over TCP comes what does not fit, one question a connection: an engine does not keep them.
+CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 8
+IDLE_S = 5.0  # until a connection that says nothing, or reads nothing, is closed
+BACKLOG = 32
+_FREEBIND = 15  # IP_FREEBIND, which Python does not name
+
+OnSocket = Callable[[socket.socket], None]
+
+
+class DnsServer:
+    """`names` are others' to change. Not a word is said before `begin`: what is asked meanwhile waits."""
+
+    def __init__(self, names: Names, resolv_conf: Path = RESOLV_CONF) -> None:
+        self._names = names
+        self._forwarder = Forwarder(resolv_conf)
+        self._listeners: dict[str, _Listener] = {}  # by network
+        self._servers: dict[str, tuple[str, ...]] = {}  # that users named for a container, by its address
+        self._slice_began = 0.0
+        self._asked: Counter[str] = Counter()  # in this slice, by who asks
+        self._connections: Counter[str] = Counter()
+        self._works: set[asyncio.Task[None]] = set()
+        self._turn = 0
+        self._has_begun = False
+
+    def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:
+        """Answers at this address, which need not be there yet, who is on the network: and on an internal one
+        of nothing but the swarm's names. Errors: `OSError`; see `why_not`."""
+        known = self._listeners.get(network_id)
+        if known is not None and (known.address, known.is_internal) == (gateway, is_internal):
+            return
+        self.stop(network_id)
+        made = self._listeners[network_id] = _Listener(gateway, is_internal)
+        if self._has_begun:
+            made.begin(self._read, self._accept)
+
+    def begin(self) -> None:
+        """From now on questions are answered: the names are known."""
+        if not self._has_begun:
+            self._has_begun = True
+            for each in self._listeners.values():
+                each.begin(self._read, self._accept)
+
+    def stop(self, network_id: str) -> None:
+        """Nobody here asks at the network's gateway any more."""
+        known = self._listeners.pop(network_id, None)
+        if known is not None:
+            known.close()
+
+    def ask_for(self, asker: str, servers: tuple[str, ...]) -> None:
+        """Has what the container with this address asks for be asked of these servers, not of the host's;
+        with none, of the host's."""
+        if servers:
+            self._servers[asker] = servers
+        else:
+            self._servers.pop(asker, None)
+
+    async def close(self) -> None:
+        for network_id in list(self._listeners):
+            self.stop(network_id)
+        for work in list(self._works):
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+
+    # Inside
+
+    def _read(self, udp: socket.socket) -> None:
+        now = asyncio.get_running_loop().time
+        until = now() + READ_S
+        while now() < until:
+            try:
+                wire, (asker, port) = udp.recvfrom(dns.QUESTION_MAX_BYTES + 1)
+            except OSError:  # there are no more
+                return
+            if self._may_ask(asker) and len(wire) <= dns.QUESTION_MAX_BYTES:
+                self._answer_datagram(udp, wire, asker, port)
+
+    def _answer_datagram(self, udp: socket.socket, wire: bytes, asker: str, port: int) -> None:
+        said = self._known(wire, asker, over_tcp=False)
+        if isinstance(said, bytes):
+            _send(udp, said, asker, port)
+        elif said is not None:
+            self._begin(self._forward_datagram(udp, said, asker, port))
+
+    async def _forward_datagram(
+        self, udp: socket.socket, question: dns.Question, asker: str, port: int
+    ) -> None:
+        _send(udp, await self._forwarded(question, asker, over_tcp=False), asker, port)
+
+    def _accept(self, tcp: socket.socket) -> None:
+        try:
+            made, (asker, _) = tcp.accept()
+        except OSError:  # gone again
+            return
+        total = self._connections.total()
+        if total >= CONNECTIONS_MAX or self._connections[asker] >= ASKER_CONNECTIONS_MAX:
+            made.close()
+            return
+        made.setblocking(False)
+        self._connections[asker] += 1
+        self._begin(self._converse(made, asker))
+
+    async def _converse(self, made: socket.socket, asker: str) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=made, limit=dns.QUESTION_MAX_BYTES)
+            try:
+                await self._answer_stream(reader, writer, asker)
+            finally:
+                writer.close()
+        except (OSError, EOFError):  # silent, or gone
+            made.close()
+        finally:
+            self._connections[asker] -= 1
+            if not self._connections[asker]:
+                del self._connections[asker]
+
+    async def _answer_stream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: str
+    ) -> None:
+        while True:
+            async with asyncio.timeout(IDLE_S):
+                length = int.from_bytes(await reader.readexactly(2))
+                if length > dns.QUESTION_MAX_BYTES:
+                    return
+                wire = await reader.readexactly(length)
+            said = self._known(wire, asker, over_tcp=True) if self._may_ask(asker) else None
+            if isinstance(said, dns.Question):
+                said = await self._forwarded(said, asker, over_tcp=True)
+            if said is None:
+                return
+            async with asyncio.timeout(IDLE_S):
+                writer.write(framed(said))
+                await writer.drain()
+
+    def _known(self, wire: bytes, asker: str, over_tcp: bool) -> bytes | dns.Question | None:
+        """Returns what is answered at once; the question, where others are to be asked; None: not a word."""
+        question = dns.read(wire)
+        if not isinstance(question, dns.Question):
+            return question
+        if question.is_wrong:
+            return question.empty
+        networks = self._names.networks_of(asker)
+        if not networks:
+            return dns.refused(question, dns.REFUSED)
+        self._turn += 1
+        answer = find(networks, question.name, question.kind, self._turn)
+        if answer is not None:
+            max_bytes = dns.MESSAGE_MAX_BYTES if over_tcp else question.udp_max_bytes
+            return dns.answered(question, answer, max_bytes)
+        if not self._leads_outside(networks, asker):
+            return dns.refused(question, dns.REFUSED)
+        return question
+
+    def _leads_outside(self, networks: tuple[NetworkNames, ...], asker: str) -> bool:
+        """False for who is on internal networks only: with names that he makes up he could tell the world
+        what he likes. And for this host itself, which has no reason to ask here: it may be a loop."""
+        internal = {network_id for network_id, each in self._listeners.items() if each.is_internal}
+        return asker not in self._own() and any(each.id not in internal for each in networks)
+
+    async def _forwarded(self, question: dns.Question, asker: str, over_tcp: bool) -> bytes:
+        servers = self._servers.get(asker, ())
+        return await self._forwarder.ask(question, asker, servers, self._own(), over_tcp)
+
+    def _own(self) -> set[str]:
+        return {each.address for each in self._listeners.values()}
+
+    def _may_ask(self, asker: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now - self._slice_began >= SLICE_S:
+            self._slice_began = now
+            self._asked.clear()
+        self._asked[asker] += 1
+        return self._asked[asker] <= SLICE_MAX
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+
+
+class _Listener:
+    """The sockets at one address. Errors of making it: `OSError`."""
+
+    def __init__(self, address: str, is_internal: bool) -> None:
+        self.address = address
+        self.is_internal = is_internal
+        self._udp = _bound(address, socket.SOCK_DGRAM)
+        try:
+            self._tcp = _bound(address, socket.SOCK_STREAM)
+        except OSError:
+            self._udp.close()
+            raise
+
+    def begin(self, read: OnSocket, accept: OnSocket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._udp, read, self._udp)
+        loop.add_reader(self._tcp, accept, self._tcp)
+
+    def close(self) -> None:
+        for each in (self._udp, self._tcp):
+            asyncio.get_running_loop().remove_reader(each)
+            each.close()
+
+
+def _bound(address: str, kind: int) -> socket.socket:
+    """Returns a socket at the address, which the bridge may get later. Several daemons may share an engine,
+    and so a bridge: each of them knows the names, and any may answer."""
+    made = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_IP, _FREEBIND, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((address, PORT))
+        if kind == socket.SOCK_STREAM:
+            made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _send(udp: socket.socket, wire: bytes, asker: str, port: int) -> None:
+    with contextlib.suppress(OSError, OverflowError):  # closed meanwhile, or no way there: he asks again
+        udp.sendto(wire, (asker, port))
+
+
+def why_not(gateway: str, error: OSError) -> str:
+    """Returns why nothing is answered at an address, for people. Blocking: it looks who has the port."""
+    said = f"containers here do not find the names of others on their networks, as they ask at {gateway}"
+    if error.errno != errno.EADDRINUSE:
+        return f"{said}: port {PORT} there cannot be had ({error.strerror})"
+    who = who_has("udp", PORT, (gateway, "0.0.0.0", "::"))
+    if f"(process {os.getpid()})" in who:  # held for the routing mesh (`network.ports`)
+        return f"{said}: a service of the swarm publishes port {PORT}. Have it publish another one"
+    return (
+        f"{said}: port {PORT} there is taken by {who}. Have it answer at addresses of its own only"
+        " (dnsmasq: bind-dynamic; unbound: interface); skepd tries again by itself"
+    )

@@ -1,0 +1,160 @@
+"""Which names lead where on a swarm's overlay networks, and who may know of them. Pure.
+
+A name is of a network, and who is not on that network does not hear of it. Each network has an index of its
+own: a question costs what it is answered with, what is new of a network costs that network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from skep.model.overlay import Overlay, OverlayService
+
+A, ANY, PTR = "A", "ANY", "PTR"  # the types of questions that have an answer here; to others there is none
+TASKS = "tasks."  # before a service's name: its tasks, whatever the service's own name leads to
+_REVERSE = ".in-addr.arpa"
+
+Container = tuple[str, str]  # a service's id, and the name of its container
+
+
+class Answer(Struct, frozen=True):
+    """What a name leads to: addresses, or, of an address, its name. With neither, the name is known, and
+    there is nothing of the type that was asked for."""
+
+    addresses: tuple[str, ...] = ()
+    name: str = ""
+
+
+class NetworkNames:
+    """The names of one network, as they were when it was made."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self.overlay = overlay
+        self.id = overlay.network.id
+        self.name = overlay.network.name.lower()
+        self._subnet = ipaddress.IPv4Network(overlay.network.subnet, strict=False)
+        self._at: dict[str, Container] = {}  # by address
+        self._containers: set[Container] = set()
+        self._addresses: dict[str, tuple[str, ...]] = {}  # by name, in small letters
+        found: dict[str, dict[str, None]] = {}
+        for service in overlay.services.values():
+            for endpoint in service.endpoints:
+                self._at[endpoint.address] = (service.id, endpoint.name)
+                self._containers.add((service.id, endpoint.name))
+                if endpoint.name:
+                    found.setdefault(endpoint.name.lower(), {})[endpoint.address] = None
+            serving = dict.fromkeys(each.address for each in service.endpoints if each.takes_new)
+            for name in _names_of(service):
+                found.setdefault(name, {}).update(serving)
+        self._addresses = {name: tuple(addresses) for name, addresses in found.items()}
+
+    def may_have(self, address: str) -> bool:
+        """True where the address is one of the network's, whether anybody is known to have it or not."""
+        return ipaddress.IPv4Address(address) in self._subnet
+
+    def container_at(self, address: str) -> Container | None:
+        """Returns who has an address; None where nobody does, as far as this node was told."""
+        return self._at.get(address)
+
+    def has_container(self, container: Container) -> bool:
+        return container in self._containers
+
+    def addresses(self, name: str) -> tuple[str, ...] | None:
+        """Returns what a name, in small letters, leads to; None where there is no such name."""
+        return self._addresses.get(name)
+
+
+class Names:
+    """Those of all networks that this node's containers are on."""
+
+    def __init__(self) -> None:
+        self._networks: dict[str, NetworkNames] = {}
+
+    def told(self, overlays: dict[str, Overlay]) -> None:
+        """These are all the networks from now on. What is the same object as before costs nothing."""
+        for network_id in self._networks.keys() - overlays.keys():
+            del self._networks[network_id]
+        for network_id, overlay in overlays.items():
+            known = self._networks.get(network_id)
+            if known is None or known.overlay is not overlay:
+                self._networks[network_id] = NetworkNames(overlay)
+
+    def networks_of(self, asker: str) -> tuple[NetworkNames, ...]:
+        """Returns the networks that who has this address is on, first the one that the address is of; none
+        for a stranger. The same container is known on others by its name and its service."""
+        networks = self._networks.values()
+        first = next((each for each in networks if each.container_at(asker) is not None), None)
+        if first is None:
+            # A single container may ask before the manager has said that it is there.
+            return tuple(each for each in networks if each.may_have(asker))[:1]
+        container = first.container_at(asker)
+        if container is None or not container[1]:
+            return (first,)
+        also = [each for each in networks if each is not first and each.has_container(container)]
+        return (first, *sorted(also, key=lambda each: each.name))
+
+
+def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> Answer | None:
+    """Returns what is known on an asker's networks of a name, whose last dot is left out; None where nothing
+    is, and others are to be asked. `kind` is the question's type, `turn` says which address is the first."""
+    name = name.lower()
+    address = _reversed(name)
+    if address:
+        return _name_of(networks, address, kind)
+    found = [addresses for addresses in _known(networks, name) if addresses is not None]
+    if not found:
+        return None
+    if kind not in (A, ANY):
+        return Answer()
+    return Answer(_rotated(next(filter(None, found), ()), turn))
+
+
+def _names_of(service: OverlayService) -> Iterator[str]:
+    """Yields the names that lead to a service's tasks. Of a single container there are its aliases only."""
+    if service.name:
+        # Its own address, which is to come, is none yet that packets could be sent to.
+        yield service.name.lower()
+        yield TASKS + service.name.lower()
+    for alias in service.aliases:
+        yield alias.lower()
+
+
+def _known(networks: Iterable[NetworkNames], name: str) -> Iterator[tuple[str, ...] | None]:
+    """Yields what a name leads to, network by network: as it is first, then with the network's name behind
+    it."""
+    networks = tuple(networks)
+    for each in networks:
+        yield each.addresses(name)
+    for each in networks:
+        short = name.removesuffix("." + each.name)
+        if short != name:
+            yield each.addresses(short)
+
+
+def _name_of(networks: Iterable[NetworkNames], address: str, kind: str) -> Answer | None:
+    for each in networks:
+        container = each.container_at(address)
+        if container is not None and container[1]:
+            return Answer(name=f"{container[1]}.{each.overlay.network.name}" if kind in (PTR, ANY) else "")
+    return None
+
+
+def _reversed(name: str) -> str:
+    """Returns the address that a name of `in-addr.arpa` is about; an empty text for other names."""
+    if not name.endswith(_REVERSE):
+        return ""
+    try:
+        bytes_ = name.removesuffix(_REVERSE).split(".")
+        return str(ipaddress.IPv4Address(".".join(reversed(bytes_))))
+    except ValueError:
+        return ""
+
+
+def _rotated(addresses: tuple[str, ...], turn: int) -> tuple[str, ...]:
+    if not addresses:
+        return ()
+    first = turn % len(addresses)
+    return addresses[first:] + addresses[:first]

@@ -1,0 +1,384 @@
+"""Names as containers ask for them: real sockets, in namespaces, and servers that are asked in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dns.message
+import dns.query
+import pytest
+
+from skep.network.dns_server import ASKER_CONNECTIONS_MAX, IDLE_S, SLICE_MAX, SLICE_S
+
+from .dns_hosts import (
+    BACK,
+    BRIDGE,
+    FAILING,
+    GATEWAY,
+    NOBODY,
+    OWN,
+    RESOLVER,
+    SILENT,
+    WEB,
+    DnsHost,
+    inside,
+    service,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+TASKS = service("web", WEB, BACK, aliases=("www",))
+MANY = service("many", *(f"10.0.9.{n}" for n in range(50, 150)))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DnsHost]:
+    host = DnsHost(tmp_path_factory.mktemp("dns"))
+    try:
+        yield host.start()
+    finally:
+        host.stop()
+
+
+@pytest.fixture
+def host(made: DnsHost) -> Iterator[DnsHost]:
+    """A host whose server knows two services. It says nothing in its log, whatever it was asked."""
+    made.server.told(TASKS, MANY)
+    made.server.serve()
+    made.name_servers(RESOLVER)
+    yield made
+    made.server.say("ask_for", WEB, [])
+    assert made.server.failures() == []
+    assert made.server.log() == ""
+    for each in made.resolvers:
+        each.stop()
+    made.resolvers.clear()
+
+
+def test_a_container_finds_others_of_its_network(host: DnsHost) -> None:
+    for tcp in (False, True):
+        for name in ("web", "WEB.", "tasks.web", "www", "web.app"):
+            found = host.ask(name, tcp=tcp)
+            assert (found.code, sorted(found.records), found.ttls) == ("NOERROR", [WEB, BACK], {1}), name
+        assert host.ask("web.2.t", tcp=tcp).records == [BACK]
+        assert host.ask("12.9.0.10.in-addr.arpa", "PTR", tcp=tcp).records == ["web.2.t.app."]
+        for kind in ("AAAA", "TXT", "SRV", "HTTPS"):
+            assert repr(host.ask("web", kind, tcp=tcp)) == "NOERROR []", kind
+    assert {host.ask("web").records[0] for _ in range(4)} == {WEB, BACK}, "each comes first in its turn"
+
+
+def test_a_stranger_and_the_host_itself_hear_nothing_of_a_network(host: DnsHost) -> None:
+    resolver = host.resolver()
+    for space in (host.stranger, host.space):
+        at = GATEWAY
+        found = host.ask("far.example", space=space, at=at)
+        assert (found.code, resolver.asked) == ("REFUSED", []), space.name
+    assert host.ask("web", space=host.stranger).code == "REFUSED"
+
+
+def test_what_does_not_fit_is_cut_and_comes_over_tcp(host: DnsHost) -> None:
+    short, longer = host.ask("many"), host.ask("many", payload=1232)
+    assert (short.is_cut, longer.is_cut) == (True, True)
+    assert short.bytes <= 512 < longer.bytes <= 1232
+    assert len(short.records) > 25, "who does not come again has these"
+    whole = host.ask("many", tcp=True)
+    assert (len(set(whole.records)), whole.is_cut) == (100, False)
+
+
+def test_questions_wait_until_the_names_are_known(host: DnsHost) -> None:
+    late = host.begin()
+    address = "10.0.9.77"  # which the bridge gets when it is there already
+    late.serve(gateway=address)
+    host.space.run("ip", "addr", "add", f"{address}/24", "dev", BRIDGE)
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(host.ask, "web", at=address, tcp=tcp) for tcp in (False, True)]
+        time.sleep(1)
+        assert not any(each.done() for each in asked)
+        late.told(TASKS)
+        assert [sorted(each.result(5).records) for each in asked] == [[WEB, BACK]] * 2
+    late.say("stop", "net")
+    with pytest.raises(OSError, match="refused"):
+        host.ask("web", at=address, tcp=True)
+
+
+def test_what_is_not_known_here_others_are_asked(host: DnsHost) -> None:
+    resolver = host.resolver()
+    for tcp in (False, True):
+        assert repr(host.ask("far.example", tcp=tcp)) == "NOERROR ['192.0.2.7']"
+        assert host.ask("far.example", tcp=tcp).ttls == {77}
+        assert host.ask("none.example", tcp=tcp).code == "NXDOMAIN"
+    assert [how for *_, how in resolver.asked] == ["udp"] * 6
+    resolver.asked.clear()
+    for _ in range(20):
+        host.ask("far.example")
+    for seen in ({number for _, number, _, _ in resolver.asked}, {port for *_, port, _ in resolver.asked}):
+        assert len(seen) >= 18, "numbers and ports are each question's own"
+
+
+def test_a_long_answer_of_others_comes_by_the_way_that_it_was_asked_for(host: DnsHost) -> None:
+    resolver = host.resolver()
+    assert host.ask("big.example").is_cut
+    assert [how for *_, how in resolver.asked] == ["udp"]
+    assert len(host.ask("big.example", tcp=True).records) == 200
+    assert [how for *_, how in resolver.asked] == ["udp", "udp", "tcp"]
+    too_long = host.ask("long.example")  # of a server that does not look at what is taken
+    assert (too_long.is_cut, too_long.bytes <= 512) == (True, True)
+    assert len(host.ask("long.example", tcp=True).records) == 200
+
+
+def test_only_the_server_that_was_asked_can_answer(host: DnsHost) -> None:
+    resolver = host.resolver()
+    assert host.ask("forged.example").records == ["192.0.2.7"]
+    assert len(resolver.asked) == 1
+
+
+@pytest.mark.parametrize("first", [SILENT, FAILING, NOBODY])
+def test_the_next_server_is_asked_where_one_has_no_answer(host: DnsHost, first: str) -> None:
+    for address in {first, RESOLVER} - {NOBODY}:
+        host.resolver(address)
+    host.name_servers(first, RESOLVER)
+    began = time.monotonic()
+    assert host.ask("far.example").records == ["192.0.2.7"]
+    assert time.monotonic() - began < (2.5 if first == SILENT else 1)
+
+
+def test_who_asks_hears_that_nobody_answered(host: DnsHost) -> None:
+    silent = host.resolver(SILENT)
+    host.name_servers(SILENT)
+    began = time.monotonic()
+    assert host.ask("far.example").code == "SERVFAIL"
+    assert time.monotonic() - began < 4, "before who asks gives it up"
+    assert len(silent.asked) == 2, "a packet may be lost"
+    host.resolver(FAILING)
+    host.name_servers(FAILING)
+    assert host.ask("far.example").code == "SERVFAIL"
+    host.name_servers(GATEWAY)  # which would ask itself, for ever
+    assert host.ask("far.example").code == "SERVFAIL"
+
+
+def test_a_users_own_servers_are_asked_for_his_container(host: DnsHost) -> None:
+    # Loopback addresses are the container's own: the host is not asked for them.
+    host.space.run("ip", "addr", "replace", "10.0.9.200/24", "dev", BRIDGE)
+    own, common = host.resolver("10.0.9.200"), host.resolver()
+    host.server.say("ask_for", WEB, [OWN, "ns.example", "10.0.9.200"])
+    assert host.ask("far.example").records == ["192.0.2.7"]
+    assert (len(own.asked), len(common.asked)) == (1, 0)
+    assert host.ask("web").code == "NOERROR"
+    host.ask("far.example", space=host.back)
+    assert (len(own.asked), len(common.asked)) == (1, 1)
+
+
+def test_who_is_on_internal_networks_only_asks_nobody_outside(host: DnsHost) -> None:
+    resolver = host.resolver()
+    host.server.serve(is_internal=True)
+    assert host.ask("some-secret.far.example").code == "REFUSED"
+    assert (host.ask("web").code, resolver.asked) == ("NOERROR", [])
+    host.server.serve()
+
+
+def test_what_is_no_question_is_refused_or_passed_over(host: DnsHost) -> None:
+    rng = random.Random(14)
+    asked = dns.message.make_query("web", "A").to_wire()
+    update, notify = (bytes([*asked[:2], asked[2] | kind << 3, *asked[3:]]) for kind in (5, 4))
+    zone = dns.message.make_query("app", "AXFR").to_wire()
+    two = asked[:4] + b"\0\2" + asked[6:] + asked[12:]
+    chaos = dns.message.make_query("version.bind", "TXT", "CH").to_wire()
+    codes = {"NOTIMP": [update, notify], "REFUSED": [zone, chaos], "FORMERR": [asked[:-1], asked + b"x", two]}
+    for code, wires in codes.items():
+        for wire in wires:
+            heard = inside(host.web, lambda wire=wire: _exchange(wire))  # type: ignore[misc]
+            assert dns.message.from_wire(heard, question_only=True).rcode().name == code
+    assert inside(host.web, lambda: _exchange(asked[:11])) == b"", "shorter than a header"
+    assert inside(host.web, lambda: _exchange(asked[:2] + b"\x80" + asked[3:])) == b"", "an answer"
+    assert inside(host.web, lambda: _exchange(asked + bytes(5000))) == b"", "longer than any question"
+
+    def noise() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+            for number in range(400):
+                wire = bytearray(asked + rng.randbytes(number % 40))
+                for _ in range(number % 9):
+                    wire[rng.randrange(len(wire))] = rng.randrange(256)
+                made.sendto(wire, (GATEWAY, 53))
+                time.sleep(0.002)
+
+    inside(host.back, noise)
+    assert sorted(host.ask("web").records) == [WEB, BACK]
+
+
+def test_one_that_asks_all_the_time_does_not_keep_others_from_an_answer(host: DnsHost) -> None:
+    asked = dns.message.make_query("web", "A").to_wire()
+
+    def flood() -> tuple[int, float]:
+        """Returns how many of 8,000 questions were answered, and how long they took."""
+        began, answers = time.monotonic(), 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+            made.setblocking(False)
+            for number in range(8000):
+                made.sendto(asked, (GATEWAY, 53))
+                if number % 20 == 19:
+                    time.sleep(0.004)
+                with contextlib.suppress(BlockingIOError):
+                    while made.recv(512):
+                        answers += 1
+            return answers, time.monotonic() - began
+
+    with ThreadPoolExecutor() as pool:
+        flooding = pool.submit(inside, host.back, flood)
+        # As clients do: again, when nothing came.
+        assert all(sorted(_asked_again(host)) == [WEB, BACK] for _ in range(5))
+        answers, took_s = flooding.result()
+    assert 0 < answers <= SLICE_MAX * (took_s / SLICE_S + 2)
+
+
+def _asked_again(host: DnsHost) -> list[str]:
+    for _ in range(10):
+        try:
+            return host.ask("web", wait_s=1.0).records
+        except dns.exception.Timeout:
+            continue
+    return []
+
+
+def test_connections_are_few_and_do_not_last(host: DnsHost) -> None:
+    def connect() -> list[socket.socket]:
+        return [socket.create_connection((GATEWAY, 53), 3) for _ in range(20)]
+
+    made = inside(host.back, connect)
+    began = time.monotonic()
+    time.sleep(0.3)
+    assert sum(_is_closed(each) for each in made) == 20 - ASKER_CONNECTIONS_MAX
+    assert sorted(host.ask("web", tcp=True).records) == [WEB, BACK], "another container"
+    wait_until("they are closed", lambda: all(_is_closed(each) for each in made), IDLE_S + 3)
+    assert time.monotonic() - began > IDLE_S - 1
+    for each in made:
+        each.close()
+    assert sorted(host.ask("web", tcp=True, space=host.back).records) == [WEB, BACK]
+
+    def two_on_one() -> list[str]:
+        with socket.create_connection((GATEWAY, 53), 3) as made:
+            asked = dns.message.make_query("web", "A")
+            return [
+                dns.query.tcp(asked, GATEWAY, timeout=3, sock=made).answer[0].to_text().split()[0]
+                for _ in range(2)
+            ]
+
+    assert inside(host.back, two_on_one) == ["web.", "web."]
+
+
+def test_who_else_has_the_port_is_said_until_he_lets_it_go(host: DnsHost) -> None:
+    late = host.begin()
+    late.told(TASKS)
+    hold = (
+        "import socket, sys; made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "made.bind(('10.0.9.78', 53)); print('held', flush=True); sys.stdin.read()"
+    )
+    host.space.run("ip", "addr", "replace", "10.0.9.78/24", "dev", BRIDGE)
+    pipe = subprocess.PIPE
+    command = [*host.space.prefix, sys.executable, "-c", hold]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        late.serve(gateway="10.0.9.78")
+        wait_until("it is said", lambda: bool(late.failures()))
+        (said,) = late.failures()
+        assert f"(process {holder.pid}), at 10.0.9.78:53. Have it answer" in said
+        assert "dnsmasq: bind-dynamic" in said
+        assert "Traceback" not in late.log()
+        holder.kill()
+    wait_until("it is had", lambda: late.failures() == [])
+    assert sorted(host.ask("web", at="10.0.9.78").records) == [WEB, BACK]
+
+
+def test_a_host_that_drops_what_it_does_not_know_lets_questions_in(host: DnsHost) -> None:
+    def rules() -> set[str]:
+        found = host.space.run("iptables", "-w", "-S", "INPUT").splitlines()
+        return {each for each in found if "--dport 53" in each}
+
+    for each in host.servers:
+        if each is not host.server:
+            each.stop()
+    assert rules() == set(), "nothing is dropped"
+    host.space.run("iptables", "-w", "-P", "INPUT", "DROP")
+    try:
+        for _ in range(2):
+            wait_until("they are let in", lambda: len(rules()) == 2)
+            for tcp in (False, True):
+                assert sorted(host.ask("web", tcp=tcp).records) == [WEB, BACK]
+            host.space.run("iptables", "-w", "-F", "INPUT")  # as a firewall that is loaded anew
+        wait_until("they are let in", lambda: len(rules()) == 2)
+        # Another daemon may have had the same thought in the same moment.
+        host.space.run(
+            *[
+                "iptables",
+                "-w",
+                "-I",
+                "INPUT",
+                "-i",
+                "skb+",
+                "-p",
+                "udp",
+                "-m",
+                "udp",
+                "--dport",
+                "53",
+                "-j",
+                "ACCEPT",
+            ]
+        )
+        host.server.say("clear")
+        assert rules() == set()
+    finally:
+        host.space.run("iptables", "-w", "-P", "INPUT", "ACCEPT")
+        host.server.stop()
+        host.server = host.begin()
+
+
+def test_daemons_that_share_a_bridge_all_answer_there(host: DnsHost) -> None:
+    second = host.begin()
+    second.told(TASKS)
+    second.serve()
+    assert second.failures() == []
+    for number in range(20):
+        assert sorted(host.ask("web", tcp=number % 2 == 1).records) == [WEB, BACK]
+    second.say("stop", "net")
+    for number in range(20):
+        assert sorted(host.ask("web", tcp=number % 2 == 1).records) == [WEB, BACK]
+
+
+def _exchange(wire: bytes) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.settimeout(0.5)
+        made.sendto(wire, (GATEWAY, 53))
+        try:
+            return made.recv(65535)
+        except TimeoutError:
+            return b""
+
+
+def _is_closed(made: socket.socket) -> bool:
+    made.setblocking(False)
+    try:
+        return made.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_lines_of_resolv_conf(tmp_path: Path) -> None:
+    from skep.network.dns_forward import nameservers
+
+    text = (
+        "# x\nnameserver 192.0.2.1\nsearch a b\n nameserver\t192.0.2.2 \nnameserver\nnameserver 192.0.2.1\n"
+    )
+    assert nameservers(text) == ("192.0.2.1", "192.0.2.2")
+    assert nameservers("search a\n") == ("127.0.0.1",)

@@ -1,0 +1,191 @@
+"""Which names lead where, and who hears of them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.network.names import Answer, Names, find
+
+
+def overlay(name: str, *services: OverlayService, subnet: str = "10.0.1.0/24") -> Overlay:
+    network = OverlayNetwork(f"id-{name}", subnet, 4098, 4789, name)
+    return Overlay(network, {}, {each.id: each for each in services})
+
+
+def service(name: str, *addresses: str, aliases: tuple[str, ...] = (), leaving: str = "") -> OverlayService:
+    endpoints = tuple(
+        OverlayEndpoint(each, "n1", f"{name}.{number}.t{number}", each != leaving)
+        for number, each in enumerate(addresses, 1)
+    )
+    return OverlayService(f"id-{name}", name, aliases, "", endpoints)
+
+
+WEB = service("Web", "10.0.1.5", "10.0.1.6", "10.0.1.7", aliases=("www", "shop"), leaving="10.0.1.6")
+DB = service("db", "10.0.1.8", aliases=("www",))
+IDLE = service("idle", "10.0.1.9", leaving="10.0.1.9")
+SINGLE = OverlayService("a1", endpoints=(OverlayEndpoint("10.0.1.40", "n1"),))
+APP = overlay("App", WEB, DB, IDLE, SINGLE)
+# On another network, too, is one task of `Web`; `cache` is there only.
+BACK = overlay(
+    "back",
+    replace(WEB, endpoints=(OverlayEndpoint("10.0.2.5", "n1", "Web.1.t1"),)),
+    service("cache", "10.0.2.9"),
+    subnet="10.0.2.0/24",
+)
+ALL = {each.network.id: each for each in (APP, BACK)}
+
+
+def ask(name: str, kind: str = "A", asker: str = "10.0.1.8", turn: int = 0) -> Answer | None:
+    names = Names()
+    names.told(ALL)
+    return find(names.networks_of(asker), name, kind, turn)
+
+
+@pytest.mark.parametrize("name", ["web", "WEB", "tasks.web", "Tasks.Web", "shop", "web.app", "TASKS.WEB.APP"])
+def test_a_services_names_lead_to_its_tasks_that_take_new_connections(name: str) -> None:
+    assert ask(name) == Answer(("10.0.1.5", "10.0.1.7"))
+
+
+def test_an_alias_of_two_services_leads_to_both() -> None:
+    assert ask("www") == Answer(("10.0.1.5", "10.0.1.7", "10.0.1.8"))
+
+
+def test_each_address_is_the_first_in_its_turn() -> None:
+    found = [ask("www", turn=turn) for turn in range(6)]
+    assert [each.addresses[0] for each in found if each] == 2 * ["10.0.1.5", "10.0.1.7", "10.0.1.8"]
+
+
+@pytest.mark.parametrize("name", ["web.2.t2", "WEB.2.T2", "web.2.t2.app"])
+def test_a_container_is_found_by_its_name_also_when_it_is_leaving(name: str) -> None:
+    assert ask(name) == Answer(("10.0.1.6",))
+
+
+@pytest.mark.parametrize("kind", ["AAAA", "TXT", "SRV", "HTTPS", "MX", "PTR", "TYPE65280"])
+def test_of_what_is_known_other_types_are_nothing_and_nobody_else_is_asked(kind: str) -> None:
+    assert ask("web", kind) == Answer()
+    assert ask("web.1.t1.app", kind) == Answer()
+
+
+def test_a_service_without_a_task_that_serves_is_known_and_leads_nowhere() -> None:
+    assert ask("idle") == ask("tasks.idle") == Answer()
+    assert ask("idle.1.t1") == Answer(("10.0.1.9",))
+
+
+@pytest.mark.parametrize(
+    "name", ["cache", "cache.back", "example.com", "web.other", "app", "", "tasks.", "."]
+)
+def test_what_is_not_known_on_the_askers_networks_is_others_to_answer(name: str) -> None:
+    assert ask(name) is None
+    assert ask(name, "AAAA") is None
+
+
+def test_who_is_on_two_networks_hears_of_both_the_nearer_one_first() -> None:
+    assert ask("cache", asker="10.0.1.5") == Answer(("10.0.2.9",))
+    assert ask("db", asker="10.0.2.5") == Answer(("10.0.1.8",))
+    assert ask("web", asker="10.0.1.5") == Answer(("10.0.1.5", "10.0.1.7"))
+    assert ask("web", asker="10.0.2.5") == Answer(("10.0.2.5",))
+    assert ask("web.app", asker="10.0.2.5") == Answer(("10.0.1.5", "10.0.1.7"))
+    assert ask("cache", asker="10.0.1.7") is None, "another task of the same service, which is not there"
+
+
+@pytest.mark.parametrize("asker", ["10.0.3.5", "127.0.0.1", "192.0.2.1"])
+def test_a_stranger_is_on_no_network(asker: str) -> None:
+    names = Names()
+    names.told(ALL)
+    assert names.networks_of(asker) == ()
+
+
+def test_who_has_an_address_of_a_network_is_on_it_and_on_no_other() -> None:
+    assert ask("db", asker="10.0.1.200") == Answer(("10.0.1.8",))
+    assert ask("cache", asker="10.0.1.200") is None
+    assert ask("cache", asker="10.0.1.40") is None, "a single container has no name to be known by elsewhere"
+
+
+def test_an_address_has_the_name_of_its_container() -> None:
+    assert ask("6.1.0.10.in-addr.arpa", "PTR") == Answer(name="Web.2.t2.App")
+    assert ask("6.1.0.10.IN-ADDR.ARPA", "TXT") == Answer()
+    assert ask("9.2.0.10.in-addr.arpa", "PTR") is None, "of a network that the asker is not on"
+    assert ask("9.2.0.10.in-addr.arpa", "PTR", asker="10.0.1.5") == Answer(name="cache.1.t1.back")
+    for unknown in ("77.1.0.10", "40.1.0.10", "1.0.10", "x.1.0.10", "6.1.0.10.1", "256.1.0.10", ""):
+        assert ask(f"{unknown}.in-addr.arpa", "PTR") is None
+
+
+def test_what_is_new_of_one_network_is_not_paid_for_by_others() -> None:
+    names = Names()
+    names.told(ALL)
+    before = {each.id: each for each in names.networks_of("10.0.1.5")}
+    names.told({**ALL, "id-App": APP.told((), (), (), ("id-db",))})
+    after = {each.id: each for each in names.networks_of("10.0.1.5")}
+    assert after["id-back"] is before["id-back"]
+    assert find(names.networks_of("10.0.1.5"), "db", "A", 0) is None
+    names.told({"id-back": BACK})
+    assert names.networks_of("10.0.1.5") == ()
+
+
+# Networks of a few services that share names, of tasks that are on several.
+
+LABELS = st.sampled_from(["a", "b", "tasks.a", "a.n0", "n1"])
+
+
+@st.composite
+def overlays(draw: st.DrawFn) -> dict[str, Overlay]:
+    found = {}
+    for number in range(draw(st.integers(1, 3))):
+        services = []
+        for place in range(draw(st.integers(0, 3))):
+            endpoints = tuple(
+                OverlayEndpoint(
+                    f"10.0.{number}.{10 * place + slot + 1}",
+                    "n",
+                    draw(LABELS) + f".{slot}",
+                    draw(st.booleans()),
+                )
+                for slot in range(draw(st.integers(0, 3)))
+            )
+            aliases = tuple(draw(st.lists(LABELS, max_size=2)))
+            services.append(OverlayService(f"s{place}", draw(LABELS), aliases, "", endpoints))
+        made = overlay(f"n{number}", *services, subnet=f"10.0.{number}.0/24")
+        found[made.network.id] = made
+    return found
+
+
+def _is_on(overlay: Overlay, others: dict[str, Overlay], asker: str) -> bool:
+    """By the words of the rule, slowly."""
+    if ipaddress.ip_address(asker) in ipaddress.ip_network(overlay.network.subnet):
+        return True
+    who = {
+        (service.id, endpoint.name)
+        for each in others.values()
+        for service in each.services.values()
+        for endpoint in service.endpoints
+        if endpoint.address == asker
+    }
+    return any((s.id, e.name) in who for s in overlay.services.values() for e in s.endpoints)
+
+
+@given(
+    overlays(), st.integers(0, 3), st.integers(1, 40), st.sampled_from(["", "tasks.", "b."]), LABELS, LABELS
+)
+def test_nobody_is_led_where_he_is_not_or_to_who_takes_nothing_new(
+    told: dict[str, Overlay], net: int, host: int, before: str, label: str, behind: str
+) -> None:
+    names, asker = Names(), f"10.0.{net}.{host}"
+    names.told(told)
+    for name in (label, before + label, f"{label}.{behind}", f"{label}.{host % 4}"):
+        answer = find(names.networks_of(asker), name, "A", host)
+        for address in answer.addresses if answer is not None else ():
+            (there,) = [
+                each
+                for each in told.values()
+                if ipaddress.ip_address(address) in ipaddress.ip_network(each.network.subnet)
+            ]
+            assert _is_on(there, told, asker)
+            (found,) = [e for s in there.services.values() for e in s.endpoints if e.address == address]
+            own = (found.name, f"{found.name}.{there.network.name}")
+            assert found.takes_new or name in own, "a service's name, and the task takes nothing new"

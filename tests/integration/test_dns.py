@@ -263,6 +263,20 @@ def test_connections_are_few_and_do_not_last(host: DnsHost) -> None:
         each.close()
     assert sorted(host.ask("web", tcp=True, space=host.back).records) == [WEB, BACK]
 
+    def unread() -> socket.socket:
+        """Asks for long answers, and reads none."""
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.connect((GATEWAY, 53))
+        asked = dns.message.make_query("many", "A").to_wire()
+        made.sendall((len(asked).to_bytes(2) + asked) * 90)
+        return made
+
+    silent = inside(host.back, unread)
+    established = ("ss", "-Htn", "state", "established", "sport = :53")
+    wait_until("it is given up", lambda: not host.space.run(*established).strip(), IDLE_S + 5)
+    silent.close()
+
     def two_on_one() -> list[str]:
         with socket.create_connection((GATEWAY, 53), 3) as made:
             asked = dns.message.make_query("web", "A")

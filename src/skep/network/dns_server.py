@@ -128,10 +128,11 @@ class DnsServer:
     async def _converse(self, made: socket.socket, asker: str) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=made, limit=dns.QUESTION_MAX_BYTES)
+            writer.transport.set_write_buffer_limits(0)  # the kernel has all before the next one is read
             try:
                 await self._answer_stream(reader, writer, asker)
             finally:
-                writer.close()
+                writer.transport.abort()  # who does not read what is his is not waited for
         except (OSError, EOFError):  # silent, or gone
             made.close()
         finally:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 RESOLVE = """
 import _socket as s
 try:
-    print(*sorted({found[4][0] for found in s.getaddrinfo("%s", 80, s.AF_INET, s.SOCK_STREAM)}))
+    print(*sorted({found[4][0] for found in s.getaddrinfo(b"%s", 80, s.AF_INET, s.SOCK_STREAM)}))
 except s.gaierror as error:
     print("error", error.args[1])
 """
@@ -29,7 +29,7 @@ import _socket as s
 c = s.socket()
 c.settimeout(3)
 try:
-    c.connect((s.getaddrinfo("%s", %d, s.AF_INET)[0][4][0], %d))
+    c.connect((s.getaddrinfo(b"%s", %d, s.AF_INET)[0][4][0], %d))
     print(c.recv(99).decode().strip())
 except OSError as error:
     print("error", error)
@@ -99,6 +99,13 @@ def _wait_resolves(task: Task, name: str, addresses: set[str], within_s: float =
     wait_until(what, lambda: task.resolve(name) == addresses, within_s)
 
 
+def _vip(swarm: MeshSwarm, service: str, network: str = "back") -> str:
+    (found,) = swarm.manager.json("service", "inspect", service)
+    (network_id,) = [each["Id"] for each in swarm.manager.json("network", "inspect", network)]
+    vips = {each["NetworkID"]: each["Addr"] for each in found["Endpoint"]["VirtualIPs"]}
+    return str(vips[network_id]).partition("/")[0]
+
+
 def _wait_gone(task: Task, name: str) -> None:
     wait_until(f"{name} is gone on {task.host.name}", lambda: "error" in task.resolve(name), 5)
 
@@ -123,9 +130,9 @@ def web(swarm: MeshSwarm) -> Iterator[list[Task]]:
     """A task on each host, which says the address of who connects."""
     _create(swarm, "web", "--mode", "global", "--label", "of=overlays")
     tasks = _tasks(swarm, "web", 3)
-    addresses = {each.address for each in tasks}
     for each in tasks:
-        _wait_resolves(each, "web", addresses)
+        _wait_resolves(each, "tasks.web", {each.address for each in tasks})
+        _wait_resolves(each, "web", {_vip(swarm, "web")})
     yield tasks
     _remove(swarm, "web")
 
@@ -139,13 +146,23 @@ def test_each_task_reaches_each_by_address_and_sees_who_it_is(swarm: MeshSwarm, 
 def test_names_lead_to_tasks_of_all_hosts(swarm: MeshSwarm, web: list[Task]) -> None:
     addresses = {each.address for each in web}
     for one in web:
-        for name in ("web", "tasks.web", "WEB", "web.back"):
-            assert one.resolve(name) == addresses, (one.host.name, name)
+        assert one.resolve("tasks.web") == addresses, one.host.name
+        for name in ("web", "WEB", "web.back"):
+            assert one.resolve(name) == {_vip(swarm, "web")}, (one.host.name, name)
         for other in web:
             assert one.resolve(other.name) == {other.address}
             assert other.ask(one.name).split()[1] == other.address
             assert one.python(REVERSE % other.address).startswith(other.name), other.name
         assert "error" in one.resolve("nobody.example")
+
+
+def test_a_services_own_address_leads_to_its_tasks_in_turn(swarm: MeshSwarm, web: list[Task]) -> None:
+    hosts = {host.name for host in swarm.hosts}
+    for one in web:
+        answers = [one.ask("web").split() for _ in range(6)]
+        assert len({name for name, _ in answers}) == len(hosts), answers
+        # Of itself it sees its host's address on the network.
+        assert sum(client == one.address for _, client in answers) == 4, (one.address, answers)
 
 
 def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, web: list[Task]) -> None:
@@ -154,7 +171,8 @@ def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, 
         container = host.docker(*run, "-I", "-S", "/server.py", "single", "80")
         try:
             single = Task(host, container, "back")
-            assert single.resolve("web") == {each.address for each in web}
+            assert single.resolve("tasks.web") == {each.address for each in web}
+            assert "error" not in single.ask("web")
             for each in web:
                 assert single.ask(each.name).split()[1] == single.address
                 _wait_answers(each, single.address, "single")
@@ -172,7 +190,7 @@ def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[
             began = time.monotonic()
             addresses = {each.address for each in tasks}
             for each in web:
-                _wait_resolves(each, "moving", addresses, 1 + 2)
+                _wait_resolves(each, "tasks.moving", addresses, 1 + 2)
                 for task in tasks:
                     assert "error" not in each.ask(task.address)
             print(f"{count} tasks: names the same on all nodes after {time.monotonic() - began:.2f} s")
@@ -189,7 +207,8 @@ def test_another_network_is_another_world(swarm: MeshSwarm, web: list[Task]) -> 
         tasks = _tasks(swarm, "apart", 3, "other")
         addresses = {each.address for each in tasks}
         for each in tasks:
-            _wait_resolves(each, "apart", addresses)
+            _wait_resolves(each, "tasks.apart", addresses)
+            assert "error" not in each.ask("apart")
             assert "error" in each.resolve("web")
             assert "error" in each.ask(web[0].address)
             for other in tasks:
@@ -211,8 +230,10 @@ def test_a_service_on_two_networks_with_an_alias_answers_on_both(swarm: MeshSwar
         (guest,) = _tasks(swarm, "guest", 1, "front")
         inside = {each.address for each in tasks}
         outside = {Task(each.host, each.container, "front").address for each in tasks}
-        _wait_resolves(guest, "door", outside)
-        _wait_resolves(web[0], "room", inside)
+        _wait_resolves(guest, "tasks.both", outside)
+        _wait_resolves(web[0], "tasks.both", inside)
+        _wait_resolves(guest, "door", {_vip(swarm, "both", "front")})
+        _wait_resolves(web[0], "room", {_vip(swarm, "both")})
         assert "error" in guest.resolve("room")
         assert guest.ask("both").split()[1] == guest.address
         swarm.wait_answers(8090, 3)  # the routing mesh beside
@@ -232,7 +253,8 @@ def test_all_goes_on_without_the_daemons_and_is_the_same_after(swarm: MeshSwarm,
         host.start()
     addresses = {each.address for each in web}
     for one in web:
-        _wait_resolves(one, "web", addresses, 60)
+        _wait_resolves(one, "tasks.web", addresses, 60)
+        assert "error" not in one.ask("web")
         for other in web:
             assert other.ask(one.address).split()[1] == other.address
     assert [host.rules() for host in swarm.hosts] == before

@@ -342,7 +342,7 @@ class Names:
         self.told_of: list[dict[str, Overlay]] = []
         self.failures: list[str] = []
 
-    def told(self, overlays: dict[str, Overlay]) -> None:
+    def told(self, overlays: dict[str, Overlay], vips: frozenset[str]) -> None:
         self.told_of.append(overlays)
 
 

@@ -62,9 +62,10 @@ class Naming:
             return [str(error)]
         return []
 
-    def told(self, overlays: dict[str, Overlay]) -> None:
-        """These are the networks that this node has somebody on, as a manager knows them."""
-        self._names.told(overlays)
+    def told(self, overlays: dict[str, Overlay], vips: frozenset[str]) -> None:
+        """These are the networks that this node has somebody on, as a manager knows them, and the services'
+        own addresses that its kernel leads to their tasks."""
+        self._names.told(overlays, vips)
         self._server.begin()
 
     def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:

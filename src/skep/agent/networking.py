@@ -49,7 +49,7 @@ class Naming(Protocol):
 
     @property
     def failures(self) -> list[str]: ...
-    def told(self, overlays: dict[str, Overlay]) -> None: ...
+    def told(self, overlays: dict[str, Overlay], vips: frozenset[str]) -> None: ...
 
 
 class Networking:
@@ -63,6 +63,7 @@ class Networking:
         self._is_told = False  # a manager has said all
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
         self._lingers = False
+        self._vips: frozenset[str] = frozenset()  # services' own addresses that the kernel knows
         self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
         self._failures: list[str] = []  # as they were said last in this session
@@ -132,7 +133,7 @@ class Networking:
         """At once, and not when the kernel has it: a task that is to end gets no more connections, and one
         that is new got its ways when it was not serving yet."""
         if self._naming is not None and self._is_told and not self._unfinished:
-            self._naming.told(self._mesh.overlays)
+            self._naming.told(self._mesh.overlays, self._vips)
 
     def _session_began(self) -> None:
         self._failures = []  # what the manager takes for so
@@ -168,6 +169,9 @@ class Networking:
             applied = await in_thread(self._plane.apply, replace(self._mesh, managers=managers), look)
             failures = list(applied.failures)
             self._lingers = applied.lingers
+            if applied.vips != self._vips:
+                self._vips = applied.vips
+                self._tell_names()
         except Exception as error:
             failures = [_said(error)]
         self._failed_count = self._failed_count + 1 if failures else 0

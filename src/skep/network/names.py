@@ -29,10 +29,12 @@ class Answer(Struct, frozen=True):
 
 
 class NetworkNames:
-    """The names of one network, as they were when it was made."""
+    """The names of one network, as they were when it was made. `vips` are services' own addresses that this
+    node's kernel leads to their tasks."""
 
-    def __init__(self, overlay: Overlay) -> None:
+    def __init__(self, overlay: Overlay, vips: frozenset[str] = frozenset()) -> None:
         self.overlay = overlay
+        self.vips = vips
         self.id = overlay.network.id
         self.name = overlay.network.name.lower()
         self._subnet = ipaddress.IPv4Network(overlay.network.subnet, strict=False)
@@ -47,8 +49,13 @@ class NetworkNames:
                 if endpoint.name:
                     found.setdefault(endpoint.name.lower(), {})[endpoint.address] = None
             serving = dict.fromkeys(each.address for each in service.endpoints if each.takes_new)
+            own = {service.vip: None} if service.vip in vips else serving
+            if service.name:
+                found.setdefault(TASKS + service.name.lower(), {}).update(serving)
             for name in _names_of(service):
-                found.setdefault(name, {}).update(serving)
+                found.setdefault(name, {}).update(own)
+            if service.vip in vips:
+                self._at[service.vip] = (service.id, service.name)
         self._addresses = {name: tuple(addresses) for name, addresses in found.items()}
 
     def may_have(self, address: str) -> bool:
@@ -72,15 +79,21 @@ class Names:
 
     def __init__(self) -> None:
         self._networks: dict[str, NetworkNames] = {}
+        self._vips: frozenset[str] = frozenset()
 
-    def told(self, overlays: dict[str, Overlay]) -> None:
-        """These are all the networks from now on. What is the same object as before costs nothing."""
+    def told(self, overlays: dict[str, Overlay], vips: frozenset[str] = frozenset()) -> None:
+        """These are all the networks from now on, and the services' own addresses that the kernel knows. Of a
+        network that is the same object as before, nothing is made anew."""
         for network_id in self._networks.keys() - overlays.keys():
             del self._networks[network_id]
         for network_id, overlay in overlays.items():
             known = self._networks.get(network_id)
-            if known is None or known.overlay is not overlay:
-                self._networks[network_id] = NetworkNames(overlay)
+            if known is not None and known.overlay is overlay and vips == self._vips:
+                continue
+            own = vips & {each.vip for each in overlay.services.values()}
+            if known is None or known.overlay is not overlay or known.vips != own:
+                self._networks[network_id] = NetworkNames(overlay, own)
+        self._vips = vips
 
     def networks_of(self, asker: str) -> tuple[NetworkNames, ...]:
         """Returns the networks that who has this address is on, first the one that the address is of; none
@@ -113,11 +126,10 @@ def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> A
 
 
 def _names_of(service: OverlayService) -> Iterator[str]:
-    """Yields the names that lead to a service's tasks. Of a single container there are its aliases only."""
+    """Yields the names that lead to a service: to its own address, or, where it has none, to its tasks. Of a
+    single container there are its aliases only."""
     if service.name:
-        # Its own address, which is to come, is none yet that packets could be sent to.
         yield service.name.lower()
-        yield TASKS + service.name.lower()
     for alias in service.aliases:
         yield alias.lower()
 

@@ -27,7 +27,7 @@ from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Chain, Object, ReturnRoute, Sysctl
+from skep.network.objects import Chain, Object, ReturnRoute, Sysctl, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
 from skep.network.segment import is_published
@@ -43,11 +43,13 @@ NOT_OF_THE_OTHER = (
 
 class Applied(Struct, frozen=True):
     """`failures` are sentences for people; none where all is as it should be. `lingers`: something that
-    nobody needs any more is still there, and goes at a later look."""
+    nobody needs any more is still there, and goes at a later look. `vips` are services' own addresses that
+    the kernel leads to their tasks."""
 
     failures: tuple[str, ...] = ()
     changed: int = 0  # objects
     lingers: bool = False
+    vips: frozenset[str] = frozenset()
 
 
 class DataPlane:
@@ -93,7 +95,9 @@ class DataPlane:
             lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
             changes = diff(wanted.objects, self._known, lingering)
             failures = carry_out(netlink, nftables, changes)
-            self._known = None if failures else after(self._known, changes)
+            known = self._known if failures else after(self._known, changes)
+            vips = frozenset(each.address for each in known if isinstance(each, VipJump))
+            self._known = None if failures else known
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
             self._known = None
@@ -103,7 +107,7 @@ class DataPlane:
             f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
-        return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering))
+        return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering), vips)
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""

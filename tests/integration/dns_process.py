@@ -32,7 +32,7 @@ async def main(resolv_conf: str) -> None:
         command: list[Any] = msgspec.json.decode(line)
         match command:
             case ["told", overlays]:
-                made.told(msgspec.convert(overlays, dict[str, Overlay]))
+                made.told(msgspec.convert(overlays, dict[str, Overlay]), frozenset())
             case ["serve", network_id, gateway, is_internal]:
                 made.serve(network_id, gateway, is_internal)
             case ["stop", network_id]:

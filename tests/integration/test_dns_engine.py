@@ -59,7 +59,7 @@ async def test_a_task_finds_tasks_of_other_nodes_also_after_a_restart(node: Node
     template = replace(made.template, networks=[replace(NETWORK, is_internal=is_internal)])
     address = TaskAddress(NETWORK.id, f"{OWN}/24", f"{GATEWAY}/24")
     context = replace(made, template=template, task=replace(made.task, addresses=(address,)))
-    naming.told({NETWORK.id: overlay(context)})
+    naming.told({NETWORK.id: overlay(context)}, frozenset())
     seen = await node.run(context)
     space = Path(f"/proc/{seen.pid}/ns/net")
     await _assert_finds(space, context)
@@ -79,7 +79,7 @@ async def test_a_task_finds_tasks_of_other_nodes_also_after_a_restart(node: Node
     node.executor.use_names(again)
     await node.start()
     await node.executor.adopt()
-    again.told({NETWORK.id: overlay(context)})
+    again.told({NETWORK.id: overlay(context)}, frozenset())
     await _assert_finds(space, context)
     assert again.failures == []
     await again.close()

@@ -20,7 +20,7 @@ def main(node_id: str) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     lingering.LINGER_S = 0.5
     # The machine's own nameservers are nobody's here.
-    plane = DataPlane(node_id, resolv_conf=Path(os.devnull))
+    plane = DataPlane(node_id, "swarm1", Path(os.devnull))
     for line in sys.stdin:
         try:
             if line.strip() == "clear":

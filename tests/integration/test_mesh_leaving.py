@@ -41,7 +41,7 @@ def test_what_others_have_with_the_same_number_stays(lan: Lan) -> None:
     host = lan.hosts[2]
     host.run("ip", "route", "add", "198.51.100.0/24", "via", "10.214.0.254", "proto", "90")
     host.run("ip", "rule", "add", "fwmark", "7", "table", "77", "priority", "77", "protocol", "90")
-    assert host.told(lan.mesh(*lan.tasks)) == {"failures": [], "changed": 0}
+    assert host.told(lan.mesh(*lan.tasks)) == {"failures": [], "changed": 0, "lingers": False}
     assert host.clear() == []
     assert "198.51.100.0/24" in host.run("ip", "route")
     assert "lookup 77" in host.run("ip", "rule")
@@ -64,7 +64,7 @@ def test_leaving_when_nothing_is_published_any_more_takes_the_bridge_away(lan: L
     _assert_nothing_is_left(host)
 
 
-TAKING = "from skep.network.turn import Turn; print([Turn().take(each) for each in ('net1', 'other')])"
+TAKING = "from skep.network.turn import Turn; print([Turn().take(each) for each in ('swarm1', 'other')])"
 
 
 def test_a_second_daemon_on_the_same_network_leaves_it_to_the_first(lan: Lan) -> None:
@@ -78,10 +78,10 @@ def test_when_one_of_two_daemons_leaves_the_other_goes_on_with_it(lan: Lan) -> N
     second = first.fellow()
     try:
         mesh = lan.mesh(*lan.tasks)
-        assert second.told(mesh) == {"failures": [], "changed": 0}
+        assert second.told(mesh) == {"failures": [], "changed": 0, "lingers": False}
         assert second.clear() == []  # the other one has it in hand
         lan.assert_all_answer()
-        assert second.told(mesh) == {"failures": [], "changed": 0}
+        assert second.told(mesh) == {"failures": [], "changed": 0, "lingers": False}
         first.clear()
         assert second.told(mesh)["failures"] == []
         lan.assert_all_answer()

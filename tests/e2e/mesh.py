@@ -44,6 +44,13 @@ class MeshHost(Host):
         command = [*self.prefix, str(ENGINE_SH), "stop", str(self.engine_dir)]
         subprocess.run(command, capture_output=True, text=True)
 
+    def on_engine(self, *arguments: str) -> str:
+        """Returns what the docker client prints that speaks to the engine itself."""
+        command = [self.client, "-H", f"unix://{self.engine_socket}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip()
+
     def ask(self, address: str, port: int, count: int = 1, kind: str = "tcp") -> list[str]:
         return self.space.ask(address, port, count, kind)
 

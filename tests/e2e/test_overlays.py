@@ -51,7 +51,9 @@ class Task:
         self.address = found["NetworkSettings"]["Networks"][network]["IPAddress"]
 
     def python(self, program: str) -> str:
-        return self.host.docker("exec", self.container, "/usr/bin/python3", "-I", "-S", "-c", program)
+        """Returns what it prints within the container; by the engine itself, which goes on without skepd."""
+        command = ["exec", self.container, "/usr/bin/python3", "-I", "-S", "-c", program]
+        return self.host.on_engine(*command)
 
     def resolve(self, name: str) -> set[str]:
         return set(self.python(RESOLVE % name).split())
@@ -152,7 +154,8 @@ def test_names_lead_to_tasks_of_all_hosts(swarm: MeshSwarm, web: list[Task]) -> 
         for other in web:
             assert one.resolve(other.name) == {other.address}
             assert other.ask(one.name).split()[1] == other.address
-            assert one.python(REVERSE % other.address).startswith(other.name), other.name
+            if one is not other:  # its own is in its file of hosts
+                assert one.python(REVERSE % other.address) == f"{other.name}.back"
         assert "error" in one.resolve("nobody.example")
 
 

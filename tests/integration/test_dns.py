@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dns.message
 import dns.query
@@ -386,13 +385,3 @@ def _is_closed(made: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def test_lines_of_resolv_conf(tmp_path: Path) -> None:
-    from skep.network.dns_forward import nameservers
-
-    text = (
-        "# x\nnameserver 192.0.2.1\nsearch a b\n nameserver\t192.0.2.2 \nnameserver\nnameserver 192.0.2.1\n"
-    )
-    assert nameservers(text) == ("192.0.2.1", "192.0.2.2")
-    assert nameservers("search a\n") == ("127.0.0.1",)

@@ -339,9 +339,9 @@ def test_a_bridge_by_which_the_world_is_reached_is_not_spared() -> None:
 
 def test_nameservers_are_read(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
-    assert nameservers(file) == set()
+    assert nameservers(file) == ()
     file.write_text("# of yours\nsearch x\nnameserver\nnameserver 10.0.0.2 \nnameserver fd00::1\n")
-    assert nameservers(file) == {"10.0.0.2", "fd00::1"}
+    assert nameservers(file) == ("10.0.0.2", "fd00::1")
 
 
 def test_numbers_fit_the_mark() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -57,11 +59,13 @@ class Server:
 
 
 class Node:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: bool = True) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answers: bool = True, resolv_conf: Path = Path(os.devnull)
+    ) -> None:
         self.mtus: dict[str, int] = {}
         monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", self.mtus.__setitem__)
         monkeypatch.setattr("skep.agent.executor.bridges.LINGER_S", 0)
-        self.engine, self.server, self.resolving = Engine(), Server(), Resolving()
+        self.engine, self.server, self.resolving = Engine(), Server(), Resolving(resolv_conf)
         if answers:
             self.resolving.use(self.server)
         self.later: list[Any] = []
@@ -114,7 +118,11 @@ async def test_users_own_nameservers_are_asked_by_the_node_and_known_again(node:
     dns = DNSConfig(nameservers=["192.0.2.1", "192.0.2.2"], search=["example"], options=["ndots:1"])
     body = await node.create(APP, dns=dns)
     host = body["HostConfig"]
-    assert (host["Dns"], host["DnsSearch"], host["DnsOptions"]) == (["10.0.1.2"], ["example"], ["ndots:1"])
+    assert (host["Dns"], host["DnsSearch"], host["DnsOptions"]) == (
+        ["10.0.1.2", "192.0.2.1", "192.0.2.2"],
+        ["example"],
+        ["ndots:1"],
+    )
     assert node.server.named == {"10.0.1.5": ["192.0.2.1", "192.0.2.2"]}
     again = Server()
     node.resolving.use(again)
@@ -129,6 +137,19 @@ def _inspected(body: Json) -> Json:
         "HostConfig": body["HostConfig"],
         "NetworkSettings": {"Networks": body["NetworkingConfig"]["EndpointsConfig"]},
     }
+
+
+async def test_while_skepd_is_not_there_the_hosts_own_are_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text(
+        "".join(f"nameserver {each}\n" for each in ("127.0.0.53", "192.0.2.9", "192.0.2.8"))
+    )
+    node = Node(monkeypatch, resolv_conf=resolv_conf)
+    body = await node.create(APP)
+    assert body["HostConfig"]["Dns"] == ["10.0.1.2", "192.0.2.9", "192.0.2.8"]
+    assert (await node.create(BACK))["HostConfig"]["Dns"] == ["10.0.2.2"], "of an internal network"
 
 
 async def test_on_an_engine_that_nodes_share_the_gateway_is_the_one_that_is_there(node: Node) -> None:
@@ -187,7 +208,7 @@ async def test_a_single_container_asks_its_node_and_is_known_again(
 ) -> None:
     alone = replace(APP, aliases=[])  # those are services' own
     prepared = await node.single.prepare(alone, ADDRESSES["app"])
-    assert (prepared.name, prepared.nameserver) == ("app", "10.0.1.2")
+    assert (prepared.name, prepared.nameservers) == ("app", ("10.0.1.2",))
     assert node.server.served == {"app": ("10.0.1.2", False)}
     body = {
         "Labels": {NAMESERVERS_LABEL: "192.0.2.1"},
@@ -208,7 +229,7 @@ async def test_a_single_container_asks_its_node_and_is_known_again(
     monkeypatch.setattr(node.engine, "inspect", inspect, raising=False)
     assert [each.address for each in await node.single.in_use()] == ["10.0.1.9/24"]
     assert (again.served, again.named) == ({"app": ("10.0.1.2", False)}, {"10.0.1.9": ["192.0.2.1"]})
-    assert (await node.single.prepare(OLD, ADDRESSES["app"])).nameserver == ""
+    assert (await node.single.prepare(OLD, ADDRESSES["app"])).nameservers == ()
 
 
 def run(asked: Json, **places: Place) -> Json:
@@ -222,14 +243,16 @@ def run(asked: Json, **places: Place) -> Json:
 
 
 def test_docker_run_on_a_network_of_the_swarms_asks_the_node() -> None:
-    place = Place("app", "10.0.1.9", "n1", "10.0.1.2")
+    place = Place("app", "10.0.1.9", "n1", ("10.0.1.2",))
     found = run({"Image": "x", "HostConfig": {"NetworkMode": "app", "Memory": 1}}, app=place)
     assert found["HostConfig"] == {"NetworkMode": "app", "Memory": 1, "Dns": ["10.0.1.2"]}
     assert "Labels" not in found
     # Go does not look at the case of names, and takes the last.
     own = {"networkMode": "app", "DNS": ["192.0.2.9"], "dns": ["192.0.2.1", "192.0.2.2"]}
     found = run({"Image": "x", "labels": {"a": "b"}, "hostconfig": own}, app=place)
-    assert [value for key, value in found["HostConfig"].items() if key.lower() == "dns"] == [["10.0.1.2"]]
+    assert [value for key, value in found["HostConfig"].items() if key.lower() == "dns"] == [
+        ["10.0.1.2", "192.0.2.1", "192.0.2.2"]
+    ]
     assert found["Labels"] == {"a": "b", NAMESERVERS_LABEL: "192.0.2.1,192.0.2.2"}
     assert {"labels", "hostconfig"}.isdisjoint(found)
 
@@ -241,8 +264,8 @@ def test_where_the_engine_knows_the_names_docker_run_is_as_it_was() -> None:
 
 def test_of_several_networks_the_first_one_is_asked() -> None:
     places = {
-        "back": Place("back", "10.0.2.9", "n1", "10.0.2.2"),
-        "app": Place("app", "10.0.1.9", "n1", "10.0.1.2"),
+        "back": Place("back", "10.0.2.9", "n1", ("10.0.2.2",)),
+        "app": Place("app", "10.0.1.9", "n1", ("10.0.1.2",)),
     }
     asked = {
         "Image": "x",

@@ -27,12 +27,12 @@ TURN_S = 60.0  # until those who came before are done: each makes a container or
 
 class Place(Struct, frozen=True):
     """Where a container is to be: the name of the engine's network, and its address there, without a prefix
-    length; `nameserver` as in `Prepared`."""
+    length; `nameservers` as in `Prepared`."""
 
     network: str
     address: str
     node_id: str
-    nameserver: str = ""
+    nameservers: tuple[str, ...] = ()
 
 
 class Attachments:
@@ -101,7 +101,7 @@ class Attachments:
         prepared = await self._containers.prepare(given.network, given.address)
         self._require_going_on(network)
         address = given.address.address.partition("/")[0]
-        return Place(prepared.name, address, self._node_id, prepared.nameserver)
+        return Place(prepared.name, address, self._node_id, prepared.nameservers)
 
     async def give_up(self) -> list[str]:
         """The swarm is over for this node: who is being attached is done first, nobody is any more. Returns

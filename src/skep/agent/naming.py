@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import Iterable
 
 import structlog
 
 from skep.model.overlay import Overlay
 from skep.network import iptables
+from skep.network.dns_forward import may_be_asked
 from skep.network.dns_server import DnsServer, why_not
 from skep.network.names import Names
 from skep.runtime.errors import SkepError
@@ -87,7 +87,7 @@ class Naming:
     def ask_for(self, address: str, nameservers: Iterable[str]) -> None:
         """Has these be asked for what the container with this address does not find in the swarm, instead of
         the host's own; with none, the host's own."""
-        self._server.ask_for(address, tuple(each for each in nameservers if _may_be_asked(each)))
+        self._server.ask_for(address, tuple(each for each in nameservers if may_be_asked(each)))
 
     # Inside
 
@@ -131,11 +131,3 @@ class Naming:
         except OSError as error:
             return error
         return None
-
-
-def _may_be_asked(text: str) -> bool:
-    """False for a name, and for a loopback address: the container's own is meant, and here is the host's."""
-    try:
-        return not ipaddress.ip_address(text).is_loopback
-    except ValueError:
-        return False

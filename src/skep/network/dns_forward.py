@@ -7,6 +7,7 @@ question only; and what comes from elsewhere than the server that was asked, the
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import secrets
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from skep.network import dns
+from skep.network.host import nameservers
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 PORT = 53
@@ -82,18 +84,11 @@ class Resolvers:
                 status = os.stat(self._path)
                 seen = (status.st_mtime_ns, status.st_size, status.st_ino)
                 if seen != self._seen:
-                    self._found = nameservers(self._path.read_text(errors="replace"))
+                    self._found = nameservers(self._path) or (LOCAL,)
                     self._seen = seen
             except OSError:  # somebody is just writing it anew, or it never was
                 self._seen = ()
         return self._found
-
-
-def nameservers(text: str) -> tuple[str, ...]:
-    """Returns whom a resolv.conf names, in its order."""
-    lines = [line.split() for line in text.splitlines()]
-    found = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
-    return tuple(dict.fromkeys(found)) or (LOCAL,)
 
 
 async def _first(question: dns.Question, servers: list[str], over_tcp: bool) -> bytes | None:
@@ -164,3 +159,11 @@ async def _over_tcp(question: dns.Question, server: str) -> bytes:
 def framed(wire: bytes) -> bytes:
     """Returns a message as it goes over TCP: its length first."""
     return len(wire).to_bytes(2) + wire
+
+
+def may_be_asked(text: str) -> bool:
+    """False for a name, and for a loopback address: the container's own is meant, and here is the host's."""
+    try:
+        return not ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return False

@@ -42,10 +42,11 @@ class Host(Struct, frozen=True):
     filters_bridges: bool = False
 
 
-def nameservers(resolv_conf: Path) -> set[str]:
-    """Returns the addresses of whom this host asks for names; none where it does not say."""
+def nameservers(resolv_conf: Path) -> tuple[str, ...]:
+    """Returns the addresses of whom this host asks for names, in its order; none where it does not say."""
     try:
         lines = [line.split() for line in resolv_conf.read_text(errors="replace").splitlines()]
     except OSError:
-        return set()
-    return {words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1}
+        return ()
+    found = (words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1)
+    return tuple(dict.fromkeys(found))

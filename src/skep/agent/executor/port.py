@@ -67,11 +67,11 @@ Report = Callable[[Observation], None]
 
 
 class Prepared(Struct, frozen=True):
-    """The name of an engine's network, and whom a container on it is to ask for names: an empty text where
-    the engine knows them itself."""
+    """The name of an engine's network, and whom a container on it is to ask for names: nobody where the
+    engine knows them itself."""
 
     name: str
-    nameserver: str = ""
+    nameservers: tuple[str, ...] = ()
 
 
 class Containers(Protocol):

@@ -16,7 +16,7 @@ _NO_NETWORK = re.compile(r"\bnetwork \S+ not found")
 _ON_IT_ALREADY = "already exists in network"
 _BEING_REMOVED = ("is already in progress", "marked for removal")
 _NAME_TAKEN = ("is already in use by container", "already exists")
-_OVERLAPS = ("pool overlaps with other one", "have overlapping ipv")
+_OVERLAPS = ("pool overlaps with other one", "have overlapping ipv", "have same bridge name")
 
 
 class EngineError(SkepError):
@@ -61,7 +61,8 @@ def is_not_connected(error: EngineError) -> bool:
 
 
 def is_overlap(error: EngineError) -> bool:
-    """Returns whether another network of the engine has addresses of the one that was to be made."""
+    """Returns whether another network of the engine has addresses, or the bridge, of the one that was to be
+    made."""
     return error.status in (400, 403) and any(words in str(error).lower() for words in _OVERLAPS)
 
 

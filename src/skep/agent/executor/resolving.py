@@ -8,12 +8,15 @@ made the network there, and each of them answers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from skep.agent.executor.port import NameServer, TaskContext
 from skep.model.container import NAMESERVERS_LABEL
 from skep.model.network import COPY_LABEL, OVERLAY
+from skep.network.dns_forward import RESOLV_CONF, SERVERS_MAX, may_be_asked
+from skep.network.host import nameservers as nameservers_of
 from skep.rpc.messages import TaskNetwork
 
 Json = dict[str, Any]
@@ -22,7 +25,8 @@ Json = dict[str, Any]
 class Resolving:
     """`use` says who answers; without anybody, the engine gives names of its own host's containers only."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolv_conf: Path = RESOLV_CONF) -> None:
+        self._resolv_conf = resolv_conf
         self._server: NameServer | None = None
         self._copies: dict[str, Json] = {}  # the engine's networks that stand for the swarm's, as seen last
 
@@ -47,12 +51,12 @@ class Resolving:
         nameservers = body["HostConfig"].get("Dns") or []
         if nameservers:
             body["Labels"][NAMESERVERS_LABEL] = ",".join(nameservers)
-        body["HostConfig"]["Dns"] = [self._serve(network.id)]
+        body["HostConfig"]["Dns"] = list(self._servers(network, nameservers))
         self._server.ask_for(addresses[network.id].partition("/")[0], nameservers)
 
-    def place_single(self, network: TaskNetwork) -> str:
-        """Returns where a single container on the network is to ask; an empty text: where it likes."""
-        return self._serve(network.id) if self.has_names(network) else ""
+    def place_single(self, network: TaskNetwork) -> tuple[str, ...]:
+        """Returns whom a single container on the network is to ask, the node first; nobody: whom it likes."""
+        return self._servers(network, ()) if self.has_names(network) else ()
 
     def adopt(self, inspected: Json) -> None:
         """Answers a container that is there already, where it asks here."""
@@ -70,6 +74,13 @@ class Resolving:
         self._copies.pop(network_id, None)
         if self._server is not None:
             self._server.stop(network_id)
+
+    def _servers(self, network: TaskNetwork, named: Sequence[str]) -> tuple[str, ...]:
+        """Returns the gateway, and whom the engine goes on to while skepd is not there: who was named, or the
+        host's own. A network without a way out leads to none of those."""
+        others = named or nameservers_of(self._resolv_conf)
+        kept = () if network.is_internal else [each for each in others if may_be_asked(each)]
+        return (self._serve(network.id), *kept[: SERVERS_MAX - 1])
 
     def _serve(self, network_id: str) -> str:
         """Returns the gateway, at which names are answered from now on."""

@@ -187,20 +187,20 @@ def _placed(
             named[place.network] = _endpoint(endpoints[name], place)
         else:
             named[name] = endpoints[name]
-    asks = [places[name].nameserver for name in (mode, *places) if name in places]
-    _resolve_by(whole, next(filter(None, asks), ""), asked.host_config.dns or [])
+    asks = [places[name].nameservers for name in (mode, *places) if name in places]
+    _resolve_by(whole, next(filter(None, asks), ()), asked.host_config.dns or [])
     networking = _member(whole, "NetworkingConfig")
     _set(networking, "EndpointsConfig", named)
     _set(whole, "NetworkingConfig", networking)
     return msgspec.json.encode(whole)
 
 
-def _resolve_by(whole: Json, nameserver: str, own: list[str]) -> None:
+def _resolve_by(whole: Json, nameservers: tuple[str, ...], own: list[str]) -> None:
     """Has the container ask the node for names. Whom its user has named, it asks in turn."""
-    if not nameserver:
+    if not nameservers:
         return
     host, labels = _member(whole, "HostConfig"), _member(whole, "Labels")
-    _set(host, "Dns", [nameserver])
+    _set(host, "Dns", [nameservers[0], *own] if own else list(nameservers))
     _set(whole, "HostConfig", host)
     if own:
         _set(whole, "Labels", {**labels, NAMESERVERS_LABEL: ",".join(own)})

@@ -37,9 +37,15 @@ class Given(Struct, frozen=True):
 
 
 def give(
-    spec: NetworkSpec, networks: Iterable[Network], pools: Sequence[str], size: int, after: str = ""
+    spec: NetworkSpec,
+    networks: Iterable[Network],
+    pools: Sequence[str],
+    size: int,
+    after: str = "",
+    after_vxlan: int = 0,
 ) -> Given:
-    """Returns subnets and options of a new overlay network; `after` is the subnet given out last.
+    """Returns subnets and options of a new overlay network; `after` is the subnet given out last, and
+    `after_vxlan` the VXLAN id: containers of a network that was removed may be ending for a while yet.
 
     Errors: `Denied` for a subnet that another network has, `Invalid` where none is left.
     """
@@ -58,7 +64,7 @@ def give(
         if found is None:
             raise Invalid(NO_SUBNET)
         given.append(_with_gateway(IPAMConfig(subnet=str(found)), found))
-    return Given(given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given))})
+    return Given(given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given), after_vxlan)})
 
 
 def subnet_of(pool: IPAMConfig) -> Subnet:
@@ -104,7 +110,7 @@ def _with_gateway(config: IPAMConfig, subnet: Subnet) -> IPAMConfig:
     return replace(config, gateway=str(first))
 
 
-def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int) -> str:
+def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int, after: int) -> str:
     used = {each for network in networks for each in ids_of(network.options.get(VXLAN_OPTION, ""))}
     asked = spec.options.get(VXLAN_OPTION, "")
     if asked:
@@ -117,11 +123,12 @@ def _vxlan_ids(spec: NetworkSpec, networks: Iterable[Network], count: int) -> st
             raise Invalid(f"invalid {VXLAN_OPTION}: '{asked}' is in use by another network")
         return asked
     found: list[str] = []
-    number = VXLAN_FIRST
+    number = after
     while len(found) < count:
+        number = number + 1 if VXLAN_FIRST <= number < VXLAN_LAST else VXLAN_FIRST
         if number not in used:
             found.append(str(number))
-        number += 1
+            used.add(number)
     return ",".join(found)
 
 

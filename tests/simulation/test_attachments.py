@@ -51,7 +51,7 @@ class Desk:
             new_ids(),
             asyncio.Lock(),
             lambda node_id, message: self.told.append(message),
-            lambda node_id: True,
+            lambda node_id, feature: True,
         )
         self.work = asyncio.ensure_future(self.keeper.run())
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.manager.dispatcher.assignments import PRUNE_MIN, Sent, complete, difference, frames
+from skep.manager.dispatcher.assignments import (
+    PRUNE_MIN,
+    Sent,
+    as_before,
+    complete,
+    difference,
+    frames,
+    task_network,
+)
 from skep.model.cluster import TaskDefaults
-from skep.model.container import ContainerSpec, LogDriver
+from skep.model.container import ContainerSpec, LogDriver, NetworkAttachmentConfig
 from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.spec import TaskSpec
 from skep.model.states import FAILED, RUNNING
@@ -16,6 +24,7 @@ from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 
 from .builders import add_cluster, add_node, add_service, add_task
+from .overlays import NET, add_on_net, overlay_view
 
 
 def test_a_template_is_sent_once_per_session() -> None:
@@ -38,6 +47,21 @@ def test_a_new_session_gets_the_templates_again() -> None:
     add_task(view, "t1", "a", 1, observed=RUNNING)
     assert len(complete(view, "a", Sent()).templates) == 1
     assert len(complete(view, "a", Sent()).templates) == 1
+
+
+def test_a_node_of_an_earlier_skep_is_to_have_no_bridge_of_its_own_for_a_network() -> None:
+    """It would take it away: it knows what the routing mesh's is for, and nothing of others."""
+    view = overlay_view("a")
+    add_on_net(view, "t1", "a", 1)
+    service = view.services["s"]
+    template = replace(service.template, networks=[NetworkAttachmentConfig(target="net")])
+    view.put_service(replace(service, templates=[template]))
+    (now,) = complete(view, "a", Sent()).templates
+    (before,) = complete(view, "a", Sent(has_overlays=False)).templates
+    assert ([n.bridge for n in now.networks], [n.bridge for n in before.networks]) == (["skb4098"], [""])
+    mesh = task_network(replace(NET, spec=replace(NET.spec, ingress=True)), [], {})
+    view.put_network(replace(NET, spec=replace(NET.spec, ingress=True)))
+    assert as_before(mesh, view).bridge == "skb4098"
 
 
 def test_a_task_whose_end_was_only_heard_of_is_not_assigned_again() -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from skep.manager.allocator import attachments
 from skep.manager.control.attachments import find_network
-from skep.manager.dispatcher.assignments import task_network
+from skep.manager.dispatcher.assignments import as_before, task_network
 from skep.manager.durable import commit_known
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
@@ -41,9 +41,9 @@ Answer = Callable[[str, messages.FromManager], None]
 
 
 class AttachmentKeeper:
-    """`lock` is held by whoever writes networks; `answer` sends a node something, `can_say` is true for a
-    node that is there and knows what it is asked. `changed` hears of those that came or went, before their
-    nodes do."""
+    """`lock` is held by whoever writes networks; `answer` sends a node something, `understands` is true for
+    a node that is there and knows what belongs to a feature. `changed` hears of those that came or went,
+    before their nodes do."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class AttachmentKeeper:
         new_id: NewId,
         lock: asyncio.Lock,
         answer: Answer,
-        can_say: Callable[[str], bool],
+        understands: Callable[[str, str], bool],
         changed: Callable[[list[Attachment]], None] = lambda attachments: None,
     ) -> None:
         self._store = store
@@ -64,7 +64,7 @@ class AttachmentKeeper:
         self._new_id = new_id
         self._lock = lock
         self._answer = answer
-        self._can_say = can_say
+        self._understands = understands
         self._changed = changed
         self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
         self._rates = Rates(WRITES_BURST, WRITES_PER_S)
@@ -90,7 +90,7 @@ class AttachmentKeeper:
         asked = []
         for node_id, attached in self._view.attached.items():
             is_on = any(each.address.network_id == network_id for each in attached.values())
-            if is_on and self._can_say(node_id):
+            if is_on and self._understands(node_id, messages.ATTACH):
                 asked.append(self._asked.setdefault(node_id, asyncio.Event()))
                 self._answer(node_id, messages.SayAddresses())
         with contextlib.suppress(TimeoutError):
@@ -128,7 +128,10 @@ class AttachmentKeeper:
             except SkepError as error:
                 self._refuse(node_id, asked, error)
                 return
-        self._answer(node_id, messages.Attached(asked.number, task_network(network, [], {}), made.address))
+        told = task_network(network, [], {})
+        if not self._understands(node_id, messages.OVERLAY):
+            told = as_before(told, self._view)
+        self._answer(node_id, messages.Attached(asked.number, told, made.address))
         if node_id not in self._view.nodes:  # it was removed while this was written
             await self._recount(node_id, messages.HasAddresses([]))
 

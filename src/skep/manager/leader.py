@@ -146,7 +146,7 @@ class Leader:
             new_id,
             networks_lock,
             self.sessions.send,
-            self._can_attach,
+            self.sessions.understands,
             self.overlays.attachments_changed,
         )
         self.networks = NetworkControl(
@@ -326,9 +326,6 @@ class Leader:
             self.logs.node_came(node_id)
         elif not self.logs.may_come(node_id):
             self.logs.node_down(node_id)
-
-    def _can_attach(self, node_id: str) -> bool:
-        return self.sessions.understands(node_id, ATTACH)
 
     def _registered(self, node_id: str, said: Register) -> None:
         host = self.sessions.remote_host(node_id)

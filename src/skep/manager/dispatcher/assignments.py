@@ -23,11 +23,13 @@ PRUNE_MIN = 64  # templates a node keeps before it is looked which of them are s
 
 
 class Sent:
-    """What the agent of one session has: templates, (service, version), the swarm's defaults, secrets."""
+    """What the agent of one session has: templates, (service, version), the swarm's defaults, secrets.
+    `has_overlays`: it knows how networks reach across hosts."""
 
-    __slots__ = ("defaults", "keys", "materials", "prune_at")
+    __slots__ = ("defaults", "has_overlays", "keys", "materials", "prune_at")
 
-    def __init__(self) -> None:
+    def __init__(self, has_overlays: bool = True) -> None:
+        self.has_overlays = has_overlays
         self.keys: dict[tuple[str, int], RegistryAuth | None] = {}
         self.prune_at = PRUNE_MIN
         self.materials: set[str] = set()  # secrets and configs
@@ -155,6 +157,8 @@ def _add_template(view: View, task: Task, sent: Sent, templates: list[ServiceTem
         name, labels = service.spec.name, service.spec.labels
     ports = [p for p in template.endpoint.ports if p.publish_mode == "host"]  # of its own version
     networks = _networks(view, task, template, name)
+    if not sent.has_overlays:
+        networks = [as_before(each, view) for each in networks]
     templates.append(
         ServiceTemplate(
             task.service_id,
@@ -201,6 +205,13 @@ def task_network(network: Network, aliases: list[str], driver_opts: dict[str, st
         config_from=spec.config_from.network if spec.config_from is not None else "",
         bridge=bridge_name(vni_of(network)) if network.is_overlay and vni_of(network) else "",
     )
+
+
+def as_before(network: TaskNetwork, view: View) -> TaskNetwork:
+    """Returns a network as an agent of an earlier skep is told of it: that one looks after the bridge of the
+    routing mesh, and would take others away."""
+    known = view.networks.get(network.id)
+    return network if known is not None and known.spec.ingress else replace(network, bridge="")
 
 
 def is_news(view: View, task: Task, state: int) -> bool:

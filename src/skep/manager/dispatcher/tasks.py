@@ -40,7 +40,7 @@ class TaskDispatcher:
 
     def began(self, node_id: str, said: messages.Register) -> None:
         """A session has begun: the node is told everything."""
-        sent = self._sent[node_id] = Sent()
+        sent = self._sent[node_id] = Sent(self._sessions.understands(node_id, messages.OVERLAY))
         for assign in given(self._view, self._view.tasks_of_node(node_id), sent.materials):
             self._assign(node_id, assign)
         self._assign(node_id, complete(self._view, node_id, sent))

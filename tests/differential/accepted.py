@@ -210,7 +210,7 @@ ACCEPTED: tuple[Accepted, ...] = (
         "Docker says nothing",
         where=r"body\.Warnings|stderr|value\.Warnings",
         docker=r"\(absent\)|None",
-        skep=r".*(not known to skep|has an effect|not supported yet|own host only|same host only).*",
+        skep=r".*(not known to skep|has an effect|not supported yet).*",
     ),
     Accepted(
         "a service that could not work is refused",

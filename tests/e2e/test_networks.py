@@ -43,13 +43,13 @@ def test_networks_of_the_swarm_and_of_the_engine_are_one_list(swarm: Swarm) -> N
 
 def test_inspect_shows_what_was_asked_for_and_what_was_given(swarm: Swarm) -> None:
     manager = swarm.manager
-    options = "--attachable --internal --subnet 10.77.0.0/24 --gateway 10.77.0.9 --opt encrypted"
+    options = "--attachable --internal --subnet 10.77.0.0/24 --gateway 10.77.0.9 --opt com.docker.network.driver.mtu=1400"
     network_id = manager.docker("network", "create", "-d", "overlay", *options.split(), "shown")
     try:
         (found,) = manager.json("network", "inspect", "shown")
         assert found["Id"] == network_id
         assert found["IPAM"]["Config"] == [{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.9"}]
-        assert found["Options"]["encrypted"] == ""
+        assert found["Options"]["com.docker.network.driver.mtu"] == "1400"
         assert int(found["Options"]["com.docker.network.driver.overlay.vxlanid_list"]) > 4096
         assert (found["Attachable"], found["Internal"], found["Ingress"]) == (True, True, False)
         (again,) = manager.json("network", "inspect", network_id[:8])

@@ -10,6 +10,7 @@ from .wire import Wire
 
 OVERLAY = "overlay"
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"  # one id per subnet, separated by commas
+ENCRYPTED_OPTION = "encrypted"  # there, whatever its value: packets between nodes are to be sealed
 PREDEFINED_LABEL = "com.docker.swarm.predefined"
 # On an engine's network that stands for one of the swarm's: which one.
 COPY_LABEL = "com.docker.swarm.network.id"
@@ -75,6 +76,11 @@ class Network(Struct, frozen=True, kw_only=True):
     def is_predefined(self) -> bool:
         """True for the node's own networks, which a service can name as well."""
         return self.spec.labels.get(PREDEFINED_LABEL) == "true"
+
+
+def is_encrypted(spec: NetworkSpec) -> bool:
+    """True where what goes between nodes is to be sealed."""
+    return spec.driver == OVERLAY and ENCRYPTED_OPTION in spec.options
 
 
 def ingress_of(networks: Iterable[Network]) -> Network | None:

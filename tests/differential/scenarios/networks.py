@@ -124,7 +124,7 @@ SCENARIOS = [
             for n, within in ((4, "64/26"), (5, "0/25"), (6, "70/26"))
         ),
         *(f"network inspect -f '{{{{json .IPAM.Config}}}}' within{n}" for n in (4, 5, 6)),
-        "network create -d overlay --opt encrypted three",
+        "network create -d overlay --opt com.docker.network.driver.mtu=1400 three",
         "network inspect -f '{{json .Options}}' three",
         "network ls --filter label=a --format {{.Name}}",
         "network ls --filter label=a=c --format {{.Name}}",

@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from skep.model.constraint import is_spread
 from skep.model.generic import is_impossible
-from skep.model.network import PREDEFINED
 from skep.model.spec import ServiceSpec
 
-_NODES_OWN = {name for network in PREDEFINED for name in (network.id, network.spec.name)}
-_ONE_HOST = "containers on an overlay network reach those of the same host only, by name and not by the VIP"
 NOT_ACTED_ON = {
-    "TaskTemplate.Networks": _ONE_HOST,
-    "Networks": _ONE_HOST,
-    "EndpointSpec.Mode[dnsrr]": "names are resolved on the task's own host only",
     "TaskTemplate.Resources.Reservations.GenericResources": "only a number of a kind has an effect:"
     " with names or a negative number the tasks wait for ever",
     "TaskTemplate.Placement.Preferences": "only a spread over node.labels.X or engine.labels.X has an effect",
@@ -25,11 +19,7 @@ NOT_ACTED_ON = {
 def warnings_for(spec: ServiceSpec) -> list[str]:
     """Returns one sentence for each field that is set and not acted on."""
     task = spec.task_template
-    endpoint = spec.endpoint_spec
     present = {
-        "TaskTemplate.Networks": any(each.target not in _NODES_OWN for each in task.networks),
-        "Networks": any(each.target not in _NODES_OWN for each in spec.networks),
-        "EndpointSpec.Mode[dnsrr]": endpoint is not None and endpoint.mode == "dnsrr",
         "TaskTemplate.Resources.Reservations.GenericResources": task.resources is not None
         and task.resources.reservations is not None
         and is_impossible(task.resources.reservations.generic_resources),

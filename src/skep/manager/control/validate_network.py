@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from skep.manager.control.validate import check_dns_name
 from skep.manager.control.validate_size import check_size
 from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
-from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
-from skep.runtime.errors import Denied, Invalid, NotFound
+from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec, is_encrypted
+from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 
 # Drivers of the node's own networks that the swarm may have a name for (`--scope swarm`).
 NODE_LOCAL = ("bridge", "host", "ipvlan", "macvlan")
@@ -23,7 +23,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 def validate_network(spec: NetworkSpec) -> None:
-    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has."""
+    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has, `Unsupported` for sealed tunnels."""
     if not spec.name:
         raise Invalid("invalid name: name is empty")
     if spec.name in RESERVED:
@@ -41,6 +41,12 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Invalid("IPv4 cannot be disabled in a Swarm scoped network")
     if spec.driver != OVERLAY and spec.driver not in NODE_LOCAL:
         raise NotFound(f'plugin "{spec.driver}" not found')
+    if is_encrypted(spec):
+        raise Unsupported(
+            "encrypted overlay networks are not supported yet: what containers of this network send to other"
+            f" nodes would go unsealed. Leave out --opt {ENCRYPTED_OPTION}, and have the nodes on a network"
+            " of their own, or seal what is between them (IPsec, WireGuard)"
+        )
     check_size("the network's spec", spec, NETWORK_MAX_BYTES // 2)  # its subnets are kept twice
     if spec.ipam is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from skep.model.mesh import ENDPOINTS_MAX, PROTOCOLS, MeshEndpoint, MeshPort, MeshService
-from skep.model.network import VXLAN_OPTION, Network, ingress_of
+from skep.model.network import VXLAN_OPTION, Network, ingress_of, is_encrypted
 from skep.model.node import DOWN
 from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING, is_terminal
@@ -30,7 +30,10 @@ def data_port(view: View) -> int:
 
 
 def vni_of(network: Network) -> int:
-    """Returns the number of a network on the wire; 0: it has none, or is not of IPv4."""
+    """Returns the number of a network on the wire; 0: it has none, or is not of IPv4, or what is sent between
+    nodes is to be sealed: one of an earlier skep, which nobody does yet."""
+    if is_encrypted(network.spec):
+        return 0
     text = network.options.get(VXLAN_OPTION, "").partition(",")[0]
     return int(text) if text.isdigit() and network.pools and ":" not in network.pools[0].subnet else 0
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
 import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +70,44 @@ def test_only_what_can_be_a_question_is_read_at_all() -> None:
         assert (dns.rcode.to_text(dns.message.from_wire(said).rcode()), len(said)) == (code, 12)
     later = dns.message.make_query("a", "A", use_edns=1).to_wire()
     assert dns.message.from_wire(question(later).empty).rcode() == dns.rcode.BADVERS
+
+
+def test_behind_a_question_is_what_its_asker_takes_and_nothing_else() -> None:
+    address = b"\0" + struct.pack("!HHIH", dns.rdatatype.A, dns.rdataclass.IN, 1, 4) + bytes(4)
+    options = BY_EDNS[len(ASKED) :]
+    wrong = {
+        "another record": (1, address),
+        "two of them": (2, options * 2),
+        "options with a name": (1, b"\1a" + options),
+        "cut off": (1, options[:-1]),
+        "something behind": (1, options + b"x"),
+        "longer than they say": (1, options[:-2] + b"\0\x09"),
+        "none": (1, b""),
+        "not counted": (0, options),
+    }
+    for what, (count, others) in wrong.items():
+        said = messages.read(ASKED[:11] + bytes([count]) + ASKED[12:] + others)
+        assert isinstance(said, bytes), what
+        assert dns.message.from_wire(said).rcode() == dns.rcode.FORMERR, what
+    assert question(ASKED[:11] + b"\1" + ASKED[12:] + options).udp_max_bytes == 1232
+    pointing = ASKED[:12] + b"\xc0\x05" + ASKED[-4:]  # where the header is all zeroes: no name
+    assert isinstance(messages.read(pointing), bytes)
+
+
+def test_a_question_does_not_take_long_however_its_name_is_made() -> None:
+    wire = dns.message.make_query("a." * 126, "A", use_edns=0).to_wire()
+    began = time.process_time()
+    for _ in range(100):
+        assert question(wire).name == ("a." * 126)[:-1]
+    assert time.process_time() - began < 0.3, "a tenth of that is what it should be"
+
+
+def test_a_stranger_hears_no_word_of_what_he_asks() -> None:
+    said = messages.refused_unread(ASKED)
+    assert said is not None
+    assert (dns.message.from_wire(said).rcode(), len(said)) == (dns.rcode.REFUSED, 12)
+    assert messages.refused_unread(said) is None
+    assert messages.refused_unread(ASKED[:11]) is None
 
 
 def test_an_answer_is_to_the_question_and_its_number() -> None:

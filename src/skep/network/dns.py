@@ -1,6 +1,8 @@
 """DNS messages, read and written: the only module that knows of their library. Pure.
 
-What comes is a container's, or some server's somewhere: whatever it holds, nothing is raised for it.
+What comes is a container's, or some server's somewhere: whatever it holds, nothing is raised for it. Of a
+question only what is needed is read, and by hand: the library takes milliseconds for a message that somebody
+made for that.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import struct
 from collections.abc import Sequence
 
 import dns.exception
-import dns.message
 import dns.name
 import dns.rcode
 import dns.rdataclass
@@ -21,19 +22,23 @@ from msgspec import Struct
 from skep.network.names import Answer
 
 MESSAGE_MAX_BYTES = 65_535  # as its length is written in 16 bits over TCP
-QUESTION_MAX_BYTES = 1_024  # a name has 255; the rest is for options, each of which takes time to be read
+QUESTION_MAX_BYTES = 1_024  # a name has 255; the rest is for options, which others may know
 UDP_MIN_BYTES = 512  # what everybody takes
 UDP_MAX_BYTES = 1_232  # what is sent in one piece on every network, as all servers' makers agreed in 2020
 # How long who asked may keep an answer. A task leaves the names a second before it is told to end
 # (`agent.networking`): who keeps its address longer would be refused there. None at all would have some
 # resolvers ask for each connection.
 TTL_S = 1
-FORMERR, SERVFAIL, NOTIMP, REFUSED = 1, 2, 4, 5
+NOERROR, FORMERR, SERVFAIL, NOTIMP, REFUSED = 0, 1, 2, 4, 5
 
 _HEADER = struct.Struct("!HBBHHHH")  # number, two bytes of flags, and how many of questions and three others
 _IS_ANSWER, _KIND, _CUT, _MAY_ASK = 0x80, 0x78, 0x02, 0x01  # in the first byte of flags; the kind 0 asks
-_CODE = 0x0F  # in the second one
-_OTHERS_MAX = 2  # records behind a question: what it takes, and a signature
+_CODE, _MAY_BE_ASKED = 0x0F, 0x80  # in the second one
+_LABEL_MAX_BYTES, _NAME_MAX_BYTES = 63, 255  # RFC 1035, 2.3.4
+_KIND_AND_CLASS = struct.Struct("!HH")  # behind a question's name
+_OPTIONS = struct.Struct("!BHHBBHH")  # no name, OPT, bytes taken, two of a code and a version, flags, length
+_NO_NAME, _VERSION = 0, 0
+_BADVERS = 1  # the code's upper bits
 _TYPES_TO_REFUSE = (RdataType.AXFR, RdataType.IXFR)  # whole zones: there are none
 # A record is of the name that comes after the header, and of class IN.
 _RECORD = b"\xc0\x0c%b\x00\x01" + struct.pack("!I", TTL_S) + b"%b"
@@ -61,12 +66,20 @@ def read(wire: bytes) -> Question | bytes | None:
     _, flags, _, *counts = _HEADER.unpack_from(wire)
     if flags & _KIND:
         return _only_header(wire, NOTIMP)
-    if counts[:3] != [1, 0, 0] or counts[3] > _OTHERS_MAX:
+    # Behind a question there may be what its asker takes, and nothing else.
+    if counts not in ([1, 0, 0, 0], [1, 0, 0, 1]):
         return _only_header(wire, FORMERR)
     try:
-        return _read(wire)
-    except Exception:  # whatever the library makes of it
+        return _read(wire, counts[3] == 1)
+    except (ValueError, IndexError, struct.error):
         return _only_header(wire, FORMERR)
+
+
+def refused_unread(wire: bytes) -> bytes | None:
+    """Returns what a stranger is told, whatever he asks; None where that is nothing."""
+    if len(wire) < _HEADER.size or wire[2] & _IS_ANSWER:
+        return None
+    return _only_header(wire, REFUSED)
 
 
 def answered(question: Question, answer: Answer, max_bytes: int) -> bytes:
@@ -90,11 +103,10 @@ def is_answer(wire: bytes, question: Question, number: int) -> bool:
     """True for what is an answer to just this question, asked under this number."""
     if len(wire) < _HEADER.size or number_of(wire) != number or not wire[2] & _IS_ANSWER:
         return False
-    try:
-        asked, said = (dns.message.from_wire(each, question_only=True) for each in (question.wire, wire))
-    except Exception:
+    if wire[4:6] != b"\0\1":  # one question, as was asked
         return False
-    return bool(asked.question == said.question)
+    name, kind = slice(_HEADER.size, question.behind - 4), slice(question.behind - 4, question.behind)
+    return (wire[name].lower(), wire[kind]) == (question.wire[name].lower(), question.wire[kind])
 
 
 def number_of(wire: bytes) -> int:
@@ -121,25 +133,53 @@ def fitting(wire: bytes, question: Question, max_bytes: int) -> bytes:
     return wire if len(wire) <= max_bytes else _cut(question.empty)
 
 
-def _read(wire: bytes) -> Question:
-    """Errors: the library's, for what cannot be read, and for what cannot be answered."""
-    message = dns.message.from_wire(wire)
-    (asked,) = message.question
-    answer = dns.message.make_response(message, True, UDP_MAX_BYTES)
-    if message.edns > 0:
-        answer.set_rcode(dns.rcode.BADVERS)
-    elif asked.rdclass != dns.rdataclass.IN or asked.rdtype in _TYPES_TO_REFUSE:
-        answer.set_rcode(dns.rcode.REFUSED)
-    takes = message.payload if message.edns >= 0 else 0
+def _read(wire: bytes, has_options: bool) -> Question | bytes:
+    """Errors: `ValueError`, `IndexError` and `struct.error`, for what cannot be read."""
+    name, behind_name = _name(wire, _HEADER.size)
+    kind, class_ = _KIND_AND_CLASS.unpack_from(wire, behind_name)
+    behind = behind_name + _KIND_AND_CLASS.size
+    takes, version, end = _options(wire, behind) if has_options else (0, _VERSION, behind)
+    if end != len(wire):
+        raise ValueError("more than a question")
+    is_other = class_ != dns.rdataclass.IN or kind in _TYPES_TO_REFUSE
+    code, upper = (NOERROR, _BADVERS) if version != _VERSION else (REFUSED if is_other else NOERROR, 0)
+    empty = _only_header(wire, code)[:4] + wire[4:6] + bytes(5) + bytes([has_options])
+    empty += wire[_HEADER.size : behind]
+    if has_options:
+        empty += _OPTIONS.pack(_NO_NAME, RdataType.OPT, UDP_MAX_BYTES, upper, _VERSION, 0, 0)
     return Question(
-        asked.name.to_text(omit_final_dot=True),
-        dns.rdatatype.to_text(asked.rdtype),
+        name,
+        dns.rdatatype.to_text(RdataType.make(kind)),
         wire,
-        answer.to_wire(max_size=MESSAGE_MAX_BYTES),
-        _HEADER.size + len(asked.name.to_digestable()) + 4,
-        answer.rcode() != dns.rcode.NOERROR,
+        empty,
+        behind,
+        bool(code or upper),
         max(UDP_MIN_BYTES, min(takes, UDP_MAX_BYTES)),
     )
+
+
+def _name(wire: bytes, at: int) -> tuple[str, int]:
+    """Returns the name there, and where it ends. It is the first: there is none that it could point at.
+    Errors: `ValueError`, `IndexError` where it is cut off."""
+    labels, began = [], at
+    while length := wire[at]:
+        if length > _LABEL_MAX_BYTES:
+            raise ValueError("no label")
+        labels.append(wire[at + 1 : at + 1 + length].replace(b".", b"\\."))
+        at += 1 + length
+    at += 1
+    if at - began > _NAME_MAX_BYTES:
+        raise ValueError("no name")
+    return b".".join(labels).decode("latin-1") or ".", at
+
+
+def _options(wire: bytes, at: int) -> tuple[int, int, int]:
+    """Returns how many bytes are taken over UDP, the options' version and where they end. Errors:
+    `ValueError` for another record, `struct.error` for none."""
+    name, kind, takes, _, version, _, length = _OPTIONS.unpack_from(wire, at)
+    if (name, kind) != (_NO_NAME, RdataType.OPT):
+        raise ValueError("another record")
+    return takes, version, at + _OPTIONS.size + length
 
 
 def _pointer(name: str) -> list[bytes]:
@@ -166,4 +206,4 @@ def _cut(wire: bytes) -> bytes:
 def _only_header(wire: bytes, code: int) -> bytes:
     """Returns an answer to a message that cannot be read, or need not be."""
     flags = wire[2] & (_KIND | _MAY_ASK) | _IS_ANSWER
-    return _HEADER.pack(number_of(wire), flags, code, 0, 0, 0, 0)
+    return _HEADER.pack(number_of(wire), flags, _MAY_BE_ASKED | code, 0, 0, 0, 0)

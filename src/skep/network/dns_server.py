@@ -160,14 +160,14 @@ class DnsServer:
 
     def _known(self, wire: bytes, asker: str, over_tcp: bool) -> bytes | dns.Question | None:
         """Returns what is answered at once; the question, where others are to be asked; None: not a word."""
+        networks = self._names.networks_of(asker)
+        if not networks:
+            return dns.refused_unread(wire)
         question = dns.read(wire)
         if not isinstance(question, dns.Question):
             return question
         if question.is_wrong:
             return question.empty
-        networks = self._names.networks_of(asker)
-        if not networks:
-            return dns.refused(question, dns.REFUSED)
         self._turn += 1
         answer = find(networks, question.name, question.kind, self._turn)
         if answer is not None:

@@ -37,6 +37,7 @@ class Naming:
         self._failures: dict[str, str] = {}
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._is_told = False
         self._is_over = False
 
     @property
@@ -66,11 +67,17 @@ class Naming:
         """These are the networks that this node has somebody on, as a manager knows them, and the services'
         own addresses that its kernel leads to their tasks."""
         self._names.told(overlays, vips)
-        self._server.begin()
+        if not self._is_told:
+            self._is_told = True
+            for network_id in self._wanted:
+                self._try(network_id)
+            self._news.set()
 
     def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:
         """Containers are about to ask at this address. What keeps them from an answer is in `failures`, soon,
-        and looked at again now and then."""
+        and looked at again now and then. Until a manager has told the names nobody listens there: an engine
+        that is refused asks the container's next server at once, and one that hears nothing in four
+        seconds."""
         if self._is_over:
             return
         if self._wanted.get(network_id) != (gateway, is_internal):
@@ -126,7 +133,7 @@ class Naming:
         """Returns why it cannot be answered there."""
         wanted = self._wanted.get(network_id)
         try:
-            if wanted is not None:
+            if wanted is not None and self._is_told:
                 self._server.serve(network_id, *wanted)
         except OSError as error:
             return error

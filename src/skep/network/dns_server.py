@@ -34,7 +34,7 @@ OnSocket = Callable[[socket.socket], None]
 
 
 class DnsServer:
-    """`names` are others' to change. Not a word is said before `begin`: what is asked meanwhile waits."""
+    """`names` are others' to change: until they are known, nothing is to be served."""
 
     def __init__(self, names: Names, resolv_conf: Path = RESOLV_CONF) -> None:
         self._names = names
@@ -46,7 +46,6 @@ class DnsServer:
         self._connections: Counter[str] = Counter()
         self._works: set[asyncio.Task[None]] = set()
         self._turn = 0
-        self._has_begun = False
 
     def serve(self, network_id: str, gateway: str, is_internal: bool) -> None:
         """Answers at this address, which need not be there yet, who is on the network: and on an internal one
@@ -56,15 +55,7 @@ class DnsServer:
             return
         self.stop(network_id)
         made = self._listeners[network_id] = _Listener(gateway, is_internal)
-        if self._has_begun:
-            made.begin(self._read, self._accept)
-
-    def begin(self) -> None:
-        """From now on questions are answered: the names are known."""
-        if not self._has_begun:
-            self._has_begun = True
-            for each in self._listeners.values():
-                each.begin(self._read, self._accept)
+        made.begin(self._read, self._accept)
 
     def stop(self, network_id: str) -> None:
         """Nobody here asks at the network's gateway any more."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,9 +151,10 @@ class Server:
     def serve(self, is_internal: bool = False, gateway: str = GATEWAY) -> None:
         self.say("serve", "net", gateway, is_internal)
 
-    def told(self, *services: OverlayService) -> None:
+    def told(self, *services: OverlayService, others: Iterable[Overlay] = ()) -> None:
         network = OverlayNetwork("net", "10.0.9.0/24", 4098, 4789, "app")
-        self.say("told", {"net": Overlay(network, {}, {each.id: each for each in services})})
+        own = Overlay(network, {}, {each.id: each for each in services})
+        self.say("told", {each.network.id: each for each in (own, *others)})
 
     def log(self) -> str:
         return self._log.read_text()

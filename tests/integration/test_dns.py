@@ -15,7 +15,15 @@ import dns.message
 import dns.query
 import pytest
 
-from skep.network.dns_server import ASKER_CONNECTIONS_MAX, IDLE_S, SLICE_MAX, SLICE_S
+from skep.model.overlay import Overlay, OverlayNetwork
+from skep.network.dns_forward import LISTENER_UNDER_WAY_MAX
+from skep.network.dns_server import (
+    ASKER_CONNECTIONS_MAX,
+    ASKER_SLICE_MAX,
+    IDLE_S,
+    LISTENER_SLICE_MAX,
+    SLICE_S,
+)
 
 from .dns_hosts import (
     BACK,
@@ -23,6 +31,7 @@ from .dns_hosts import (
     FAILING,
     GATEWAY,
     NOBODY,
+    OTHER_GATEWAY,
     OWN,
     RESOLVER,
     SILENT,
@@ -219,15 +228,20 @@ def test_what_is_no_question_is_refused_or_passed_over(host: DnsHost) -> None:
     assert sorted(host.ask("web").records) == [WEB, BACK]
 
 
-def test_one_that_asks_all_the_time_does_not_keep_others_from_an_answer(host: DnsHost) -> None:
+@pytest.mark.parametrize("addresses", [1, 8])
+def test_one_that_asks_all_the_time_does_not_keep_others_from_an_answer(
+    host: DnsHost, addresses: int
+) -> None:
+    made_up = [BACK, *_made_up(host, addresses - 1)]
     asked = dns.message.make_query("web", "A").to_wire()
 
     def flood() -> tuple[int, float]:
         """Returns how many of 8,000 questions were answered, and how long they took."""
         began, answers = time.monotonic(), 0
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-            made.setblocking(False)
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(_from(each)) for each in made_up]
             for number in range(8000):
+                made = sockets[number % addresses]
                 made.sendto(asked, (GATEWAY, 53))
                 if number % 20 == 19:
                     time.sleep(0.004)
@@ -241,7 +255,48 @@ def test_one_that_asks_all_the_time_does_not_keep_others_from_an_answer(host: Dn
         # As clients do: again, when nothing came.
         assert all(sorted(_asked_again(host)) == [WEB, BACK] for _ in range(5))
         answers, took_s = flooding.result()
-    assert 0 < answers <= SLICE_MAX * (took_s / SLICE_S + 2)
+    slice_max = ASKER_SLICE_MAX if addresses == 1 else LISTENER_SLICE_MAX
+    assert 0 < answers <= slice_max * (took_s / SLICE_S + 2)
+
+
+def test_one_network_does_not_have_all_that_may_be_asked_of_others(host: DnsHost) -> None:
+    network = OverlayNetwork("other", "172.30.7.0/24", 4099, 4789, "other")
+    host.server.told(TASKS, others=[Overlay(network, {}, {})])
+    host.server.say("serve", "other", OTHER_GATEWAY, False)
+    silent = host.resolver(SILENT)
+    host.resolver()
+    host.name_servers(SILENT)
+    made_up = _made_up(host, 30)
+
+    def ask_much() -> None:
+        for address in made_up:
+            with _from(address) as made:
+                for number in range(16):
+                    made.sendto(dns.message.make_query(f"n{number}.example", "A").to_wire(), (GATEWAY, 53))
+            time.sleep(0.02)
+
+    inside(host.back, ask_much)
+    host.name_servers(RESOLVER)
+    assert host.ask("far.example").code == "SERVFAIL", "this network has all that it may"
+    assert host.ask("far.example", space=host.stranger, at=OTHER_GATEWAY).code == "NOERROR"
+    assert 0 < len({(name, number) for name, number, *_ in silent.asked}) <= 2 * LISTENER_UNDER_WAY_MAX
+    host.server.say("stop", "other")
+    wait_until("it is over", lambda: host.ask("far.example").code == "NOERROR")
+
+
+def _made_up(host: DnsHost, count: int) -> list[str]:
+    """Returns addresses that a container gave itself."""
+    found = [f"10.0.9.{n}" for n in range(160, 160 + count)]
+    for each in found:
+        host.back.run("ip", "addr", "replace", f"{each}/24", "dev", "eth0")
+    return found
+
+
+def _from(address: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    made.bind((address, 0))
+    return made
 
 
 def _asked_again(host: DnsHost) -> list[str]:

@@ -10,12 +10,12 @@ import asyncio
 import ipaddress
 import os
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from skep.network import dns
 from skep.network.host import nameservers
+from skep.network.quota import Quota
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 PORT = 53
@@ -27,7 +27,8 @@ LOCAL = "127.0.0.1"  # whom the C library asks where the file names nobody
 # Each is a socket, and a process has 1,024 where nobody has raised that. At 5 ms for an answer it is 50,000
 # in a second.
 UNDER_WAY_MAX = 256
-ASKER_UNDER_WAY_MAX = 32  # so that eight containers that ask silent servers are what it takes to have all
+LISTENER_UNDER_WAY_MAX = 64  # so that one network whose containers ask silent servers does not have all
+ASKER_UNDER_WAY_MAX = 32  # nor one container what its network has
 
 Ask = Callable[[dns.Question, str], "asyncio.Future[bytes]"]
 
@@ -37,28 +38,26 @@ class Forwarder:
 
     def __init__(self, resolv_conf: Path = RESOLV_CONF) -> None:
         self._resolvers = Resolvers(resolv_conf)
-        self._under_way: Counter[str] = Counter()
+        self._under_way = Quota(UNDER_WAY_MAX, LISTENER_UNDER_WAY_MAX, ASKER_UNDER_WAY_MAX)
 
     async def ask(
         self,
         question: dns.Question,
+        at: str,
         asker: str,
         servers: tuple[str, ...],
         never: Collection[str],
         over_tcp: bool,
     ) -> bytes:
-        """Returns the answer for who asks; that there is none, where nobody gave one in time. `servers` are
-        asked, or else the host's, `never` are ourselves."""
-        if self._under_way.total() >= UNDER_WAY_MAX or self._under_way[asker] >= ASKER_UNDER_WAY_MAX:
+        """Returns the answer for who asks, `at` this address; that there is none, where nobody gave one in
+        time. `servers` are asked, or else the host's, `never` are ourselves."""
+        if not self._under_way.take(at, asker):
             return dns.refused(question, dns.SERVFAIL)
-        self._under_way[asker] += 1
         try:
             wanted = servers or self._resolvers.now()
             answer = await _first(question, [each for each in wanted if each not in never], over_tcp)
         finally:
-            self._under_way[asker] -= 1
-            if not self._under_way[asker]:
-                del self._under_way[asker]
+            self._under_way.give_back(at, asker)
         if answer is None:
             return dns.refused(question, dns.SERVFAIL)
         max_bytes = dns.MESSAGE_MAX_BYTES if over_tcp else question.udp_max_bytes

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -19,18 +18,20 @@ from skep.network import dns
 from skep.network.dns_forward import PORT, RESOLV_CONF, Forwarder, framed
 from skep.network.names import Names, NetworkNames, find
 from skep.network.ports import who_has
+from skep.network.quota import Quota
 
-# Of one container's questions in a slice of time, others are dropped unread: a thousand in a second, which
-# takes the daemon a third of it. Who asks more often should keep answers for the second that they hold.
-SLICE_S, SLICE_MAX = 0.1, 100
+# Of the questions in a slice of time, others are dropped unread: a thousand in a second of one container, two
+# thousand at one address, and four in all, which take the daemon a third of it. Who asks more often should
+# keep answers for the second that they hold.
+SLICE_S, SLICE_MAX, LISTENER_SLICE_MAX, ASKER_SLICE_MAX = 0.1, 400, 200, 100
 READ_S = 0.005  # of reading questions before others in the daemon have their turn
 # Over TCP comes what does not fit, one question a connection: an engine does not keep them.
-CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 8
+CONNECTIONS_MAX, LISTENER_CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 16, 8
 IDLE_S = 5.0  # until a connection that says nothing, or reads nothing, is closed
 BACKLOG = 32
 _FREEBIND = 15  # IP_FREEBIND, which Python does not name
 
-OnSocket = Callable[[socket.socket], None]
+OnSocket = Callable[[socket.socket, str], None]  # the listener's, at this address
 
 
 class DnsServer:
@@ -42,8 +43,8 @@ class DnsServer:
         self._listeners: dict[str, _Listener] = {}  # by network
         self._servers: dict[str, tuple[str, ...]] = {}  # that users named for a container, by its address
         self._slice_began = 0.0
-        self._asked: Counter[str] = Counter()  # in this slice, by who asks
-        self._connections: Counter[str] = Counter()
+        self._asked = Quota(SLICE_MAX, LISTENER_SLICE_MAX, ASKER_SLICE_MAX)  # in this slice
+        self._connections = Quota(CONNECTIONS_MAX, LISTENER_CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX)
         self._works: set[asyncio.Task[None]] = set()
         self._turn = 0
 
@@ -80,7 +81,7 @@ class DnsServer:
 
     # Inside
 
-    def _read(self, udp: socket.socket) -> None:
+    def _read(self, udp: socket.socket, at: str) -> None:
         now = asyncio.get_running_loop().time
         until = now() + READ_S
         while now() < until:
@@ -88,51 +89,47 @@ class DnsServer:
                 wire, (asker, port) = udp.recvfrom(dns.QUESTION_MAX_BYTES + 1)
             except OSError:  # there are no more
                 return
-            if self._may_ask(asker) and len(wire) <= dns.QUESTION_MAX_BYTES:
-                self._answer_datagram(udp, wire, asker, port)
+            if self._may_ask(at, asker) and len(wire) <= dns.QUESTION_MAX_BYTES:
+                self._answer_datagram(udp, at, wire, asker, port)
 
-    def _answer_datagram(self, udp: socket.socket, wire: bytes, asker: str, port: int) -> None:
+    def _answer_datagram(self, udp: socket.socket, at: str, wire: bytes, asker: str, port: int) -> None:
         said = self._known(wire, asker, over_tcp=False)
         if isinstance(said, bytes):
             _send(udp, said, asker, port)
         elif said is not None:
-            self._begin(self._forward_datagram(udp, said, asker, port))
+            self._begin(self._forward_datagram(udp, at, said, asker, port))
 
     async def _forward_datagram(
-        self, udp: socket.socket, question: dns.Question, asker: str, port: int
+        self, udp: socket.socket, at: str, question: dns.Question, asker: str, port: int
     ) -> None:
-        _send(udp, await self._forwarded(question, asker, over_tcp=False), asker, port)
+        _send(udp, await self._forwarded(question, at, asker, over_tcp=False), asker, port)
 
-    def _accept(self, tcp: socket.socket) -> None:
+    def _accept(self, tcp: socket.socket, at: str) -> None:
         try:
             made, (asker, _) = tcp.accept()
         except OSError:  # gone again
             return
-        total = self._connections.total()
-        if total >= CONNECTIONS_MAX or self._connections[asker] >= ASKER_CONNECTIONS_MAX:
+        if not self._connections.take(at, asker):
             made.close()
             return
         made.setblocking(False)
-        self._connections[asker] += 1
-        self._begin(self._converse(made, asker))
+        self._begin(self._converse(made, at, asker))
 
-    async def _converse(self, made: socket.socket, asker: str) -> None:
+    async def _converse(self, made: socket.socket, at: str, asker: str) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=made, limit=dns.QUESTION_MAX_BYTES)
             writer.transport.set_write_buffer_limits(0)  # the kernel has all before the next one is read
             try:
-                await self._answer_stream(reader, writer, asker)
+                await self._answer_stream(reader, writer, at, asker)
             finally:
                 writer.transport.abort()  # who does not read what is his is not waited for
         except (OSError, EOFError):  # silent, or gone
             made.close()
         finally:
-            self._connections[asker] -= 1
-            if not self._connections[asker]:
-                del self._connections[asker]
+            self._connections.give_back(at, asker)
 
     async def _answer_stream(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at: str, asker: str
     ) -> None:
         while True:
             async with asyncio.timeout(IDLE_S):
@@ -140,9 +137,9 @@ class DnsServer:
                 if length > dns.QUESTION_MAX_BYTES:
                     return
                 wire = await reader.readexactly(length)
-            said = self._known(wire, asker, over_tcp=True) if self._may_ask(asker) else None
+            said = self._known(wire, asker, over_tcp=True) if self._may_ask(at, asker) else None
             if isinstance(said, dns.Question):
-                said = await self._forwarded(said, asker, over_tcp=True)
+                said = await self._forwarded(said, at, asker, over_tcp=True)
             if said is None:
                 return
             async with asyncio.timeout(IDLE_S):
@@ -174,20 +171,19 @@ class DnsServer:
         internal = {network_id for network_id, each in self._listeners.items() if each.is_internal}
         return asker not in self._own() and any(each.id not in internal for each in networks)
 
-    async def _forwarded(self, question: dns.Question, asker: str, over_tcp: bool) -> bytes:
+    async def _forwarded(self, question: dns.Question, at: str, asker: str, over_tcp: bool) -> bytes:
         servers = self._servers.get(asker, ())
-        return await self._forwarder.ask(question, asker, servers, self._own(), over_tcp)
+        return await self._forwarder.ask(question, at, asker, servers, self._own(), over_tcp)
 
     def _own(self) -> set[str]:
         return {each.address for each in self._listeners.values()}
 
-    def _may_ask(self, asker: str) -> bool:
+    def _may_ask(self, at: str, asker: str) -> bool:
         now = asyncio.get_running_loop().time()
         if now - self._slice_began >= SLICE_S:
             self._slice_began = now
-            self._asked.clear()
-        self._asked[asker] += 1
-        return self._asked[asker] <= SLICE_MAX
+            self._asked.begin_anew()
+        return self._asked.take(at, asker)
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -210,8 +206,8 @@ class _Listener:
 
     def begin(self, read: OnSocket, accept: OnSocket) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._udp, read, self._udp)
-        loop.add_reader(self._tcp, accept, self._tcp)
+        loop.add_reader(self._udp, read, self._udp, self.address)
+        loop.add_reader(self._tcp, accept, self._tcp, self.address)
 
     def close(self) -> None:
         for each in (self._udp, self._tcp):

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import dns.message
 import dns.query
 import pytest
+from msgspec.structs import replace
 
-from skep.model.overlay import Overlay, OverlayNetwork
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork
 from skep.network.dns_forward import LISTENER_UNDER_WAY_MAX
 from skep.network.dns_server import (
     ASKER_CONNECTIONS_MAX,
@@ -35,6 +36,7 @@ from .dns_hosts import (
     OWN,
     RESOLVER,
     SILENT,
+    STRANGER,
     WEB,
     DnsHost,
     inside,
@@ -196,6 +198,19 @@ def test_who_is_on_internal_networks_only_asks_nobody_outside(host: DnsHost) -> 
     host.server.serve(is_internal=True)
     assert host.ask("some-secret.far.example").code == "REFUSED"
     assert (host.ask("web").code, resolver.asked) == ("NOERROR", [])
+    # He is on another one, too: nothing is served there, as the engine asks at his first network only.
+    second = OverlayNetwork("other", "172.30.7.0/24", 4099, 4789, "other")
+    endpoint = OverlayEndpoint(STRANGER, "n1", TASKS.endpoints[0].name)
+    also = Overlay(second, {}, {TASKS.id: replace(TASKS, endpoints=(endpoint,))})
+    host.server.told(TASKS, MANY, others=[also])
+    assert host.ask("web.other").records == [STRANGER], "he is on both"
+    assert host.ask("some-secret.far.example").code == "REFUSED"
+    host.server.say("serve", "other", OTHER_GATEWAY, True)
+    assert host.ask("some-secret.far.example").code == "REFUSED"
+    assert resolver.asked == []
+    host.server.say("serve", "other", OTHER_GATEWAY, False)
+    assert host.ask("far.example").code == "NOERROR", "the other one leads outside"
+    host.server.say("stop", "other")
     host.server.serve()
 
 

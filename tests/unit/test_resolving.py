@@ -114,6 +114,12 @@ async def test_an_internal_network_is_one(node: Node) -> None:
     assert node.server.served == {"back": ("10.0.2.2", True)}
 
 
+async def test_who_is_on_an_internal_network_first_asks_on_the_other_one(node: Node) -> None:
+    body = await node.create(BACK, APP)
+    assert body["HostConfig"]["Dns"] == ["10.0.1.2"]
+    assert node.server.served == {"app": ("10.0.1.2", False)}, "which is known to lead outside now"
+
+
 async def test_users_own_nameservers_are_asked_by_the_node_and_known_again(node: Node) -> None:
     dns = DNSConfig(nameservers=["192.0.2.1", "192.0.2.2"], search=["example"], options=["ndots:1"])
     body = await node.create(APP, dns=dns)

@@ -167,9 +167,10 @@ class DnsServer:
 
     def _leads_outside(self, networks: tuple[NetworkNames, ...], asker: str) -> bool:
         """False for who is on internal networks only: with names that he makes up he could tell the world
-        what he likes. And for this host itself, which has no reason to ask here: it may be a loop."""
-        internal = {network_id for network_id, each in self._listeners.items() if each.is_internal}
-        return asker not in self._own() and any(each.id not in internal for each in networks)
+        what he likes. Of a network where nobody is served it is not known whether it is internal. And for
+        this host itself, which has no reason to ask here: it may be a loop."""
+        outside = {network_id for network_id, each in self._listeners.items() if not each.is_internal}
+        return asker not in self._own() and any(each.id in outside for each in networks)
 
     async def _forwarded(self, question: dns.Question, at: str, asker: str, over_tcp: bool) -> bytes:
         servers = self._servers.get(asker, ())

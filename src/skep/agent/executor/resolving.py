@@ -43,7 +43,8 @@ class Resolving:
     def place_task(self, body: Json, context: TaskContext) -> None:
         """Has the task's container, which is about to be made, ask here. Its networks are there by now."""
         addresses = {each.network_id: each.address for each in context.task.addresses}
-        there = (each for each in context.template.networks if each.id in addresses)
+        there = [each for each in context.template.networks if each.id in addresses]
+        there.sort(key=lambda each: each.is_internal)  # that it may ask outside is known where it asks
         # The routing mesh's own network gives nobody a name.
         network = next((each for each in there if self.has_names(each) and each.aliases), None)
         if network is None or self._server is None:

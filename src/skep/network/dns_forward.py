@@ -161,8 +161,11 @@ def framed(wire: bytes) -> bytes:
 
 
 def may_be_asked(text: str) -> bool:
-    """False for a name, and for a loopback address: the container's own is meant, and here is the host's."""
+    """False for a name, and for an address that leads to who asks, in whatever way it is written: the
+    container itself is meant, and here it is the host."""
     try:
-        return not ipaddress.ip_address(text).is_loopback
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
+    meant = getattr(address, "ipv4_mapped", None) or address
+    return not (meant.is_loopback or meant.is_unspecified)

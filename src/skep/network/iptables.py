@@ -19,8 +19,11 @@ USERS, FORWARD, INPUT = "DOCKER-USER", "FORWARD", "INPUT"
 _WAIT_S = 5  # for another program that changes rules
 _MARKED = f"-m connmark --mark {OURS:#x}/{OURS_MASK:#x}"
 _TO, _ACCEPTED = "-m conntrack --ctreplsrc", "-j ACCEPT"  # both ways of connections that tasks answer
-# From our bridges to the node itself, as the program lists it.
-_NAMES = [f"-i {BRIDGE_PREFIX}+ -p {kind} -m {kind} --dport 53 -j ACCEPT" for kind in ("udp", "tcp")]
+# From each of our bridges to its own address, and to no other one of the node; as the program lists it.
+_AT_GATEWAY = "-m addrtype --dst-type LOCAL --limit-iface-in"
+_NAMES = [
+    f"-i {BRIDGE_PREFIX}+ -p {kind} -m {kind} --dport 53 {_AT_GATEWAY} -j ACCEPT" for kind in ("udp", "tcp")
+]
 
 
 def accept_in() -> str:

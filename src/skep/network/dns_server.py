@@ -29,6 +29,7 @@ READ_S = 0.005  # of reading questions before others in the daemon have their tu
 CONNECTIONS_MAX, LISTENER_CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 16, 8
 IDLE_S = 5.0  # until a connection that says nothing, or reads nothing, is closed
 BACKLOG = 32
+_ELSEWHERE = ""  # no listener's address
 _FREEBIND = 15  # IP_FREEBIND, which Python does not name
 
 OnSocket = Callable[[socket.socket, str], None]  # the listener's, at this address
@@ -89,8 +90,9 @@ class DnsServer:
                 wire, (asker, port) = udp.recvfrom(dns.QUESTION_MAX_BYTES + 1)
             except OSError:  # there are no more
                 return
-            if self._may_ask(at, asker) and len(wire) <= dns.QUESTION_MAX_BYTES:
-                self._answer_datagram(udp, at, wire, asker, port)
+            own = self._at_own(at, asker)
+            if self._may_ask(own, asker) and len(wire) <= dns.QUESTION_MAX_BYTES:
+                self._answer_datagram(udp, own, wire, asker, port)
 
     def _answer_datagram(self, udp: socket.socket, at: str, wire: bytes, asker: str, port: int) -> None:
         said = self._known(wire, asker, over_tcp=False)
@@ -109,6 +111,7 @@ class DnsServer:
             made, (asker, _) = tcp.accept()
         except OSError:  # gone again
             return
+        at = self._at_own(at, asker)
         if not self._connections.take(at, asker):
             made.close()
             return
@@ -178,6 +181,12 @@ class DnsServer:
 
     def _own(self) -> set[str]:
         return {each.address for each in self._listeners.values()}
+
+    def _at_own(self, at: str, asker: str) -> str:
+        """Returns where what is asked counts: at this address where the asker is of its network. All who
+        reach it from elsewhere have as much together, and take nothing from that network."""
+        networks = self._names.networks_of(asker)
+        return at if networks and networks[0].may_have(at) else _ELSEWHERE
 
     def _may_ask(self, at: str, asker: str) -> bool:
         now = asyncio.get_running_loop().time()

@@ -480,3 +480,17 @@ async def test_an_assigned_task_is_known_by_its_nodes_before_it_serves() -> None
     await swarm.settle()
     assert "10.0.9.9" in _endpoints(a)
     assert "10.0.9.9" not in _serving(a)
+
+
+async def test_a_node_that_comes_keeps_no_other_one_from_hearing_who_is_on_its_network() -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    swarm = Swarm(view)
+    b = swarm.come("b")
+    swarm.dispatcher._batches.sent(batches.BYTES_PER_S // 10)  # so that b hears of the others later
+    swarm.publish(add_on_net(view, "t2", "b", 2, observed=None))
+    a = swarm.come("a")
+    assert b.overlays["net"].services == {}
+    await swarm.settle()
+    assert _endpoints(b) == ["10.0.9.101", "10.0.9.102"]
+    assert b.overlays == a.overlays

@@ -86,8 +86,10 @@ class OverlayDispatcher:
         for network_id in sorted(networks_of_node(self._view, node_id)):
             known = self._known(network_id)
             if known is not None:
-                if not known.hearers:  # nobody else waits for what has changed
+                if not known.hearers:  # nobody else waits for what has changed …
                     self._settle(known)
+                    if known.newcomers:  # … but those are still to be told all
+                        self._touch(network_id)
                 self._tell_all(known, node_id)
         self._tell_held(node_id)
         if self._dirty:

@@ -494,3 +494,21 @@ async def test_a_node_that_comes_keeps_no_other_one_from_hearing_who_is_on_its_n
     await swarm.settle()
     assert _endpoints(b) == ["10.0.9.101", "10.0.9.102"]
     assert b.overlays == a.overlays
+
+
+async def test_what_was_news_when_nobody_heard_is_not_told_to_who_comes_later() -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    task = add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    first = {each: swarm.come(each) for each in "ab"}
+    b = swarm.come("b", data_addr="198.51.100.7")  # which is news for a, in a moment
+    swarm.sessions.closed(first["a"], "a", "")
+    swarm.sessions.closed(b, "b", "")
+    swarm.report(task, COMPLETE)
+    a = swarm.come("a")
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}
+    swarm.publish(add_on_net(view, "t3", "a", 3))
+    await swarm.settle()
+    assert _endpoints(a) == ["10.0.9.101", "10.0.9.103"]
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}

@@ -276,7 +276,7 @@ class OverlayDispatcher:
 
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
-        known.hearers.add(node_id)
+        known.hears(node_id)
         self._held[node_id].add(known.network.id)
         return self._send(known.all(self._is_whole, self._ends.of, self._lead), node_id)
 

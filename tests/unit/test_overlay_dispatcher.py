@@ -375,6 +375,17 @@ async def test_one_service_that_cannot_be_told_costs_no_other(monkeypatch: pytes
     assert list(a.overlays["net"].services) == ["s2"]
 
 
+def _break_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told next of a network cannot be made."""
+    right = ForHearers.frames
+
+    def broken(*args: object) -> None:
+        monkeypatch.setattr(ForHearers, "frames", right)
+        raise RuntimeError
+
+    monkeypatch.setattr(ForHearers, "frames", broken)
+
+
 async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -384,13 +395,7 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     add_on_net(view, "t2", "b", 2, networks=("net", "other"))
     swarm = Swarm(view)
     a, b = swarm.come("a"), swarm.come("b")
-    right = ForHearers.frames
-
-    def broken(*args: object) -> None:
-        monkeypatch.setattr(ForHearers, "frames", right)
-        raise RuntimeError
-
-    monkeypatch.setattr(ForHearers, "frames", broken)
+    _break_once(monkeypatch)
     swarm.publish(replace(task, desired_state=SHUTDOWN))
     assert len(_serving(a)) == 2
     await asyncio.sleep(0.3)
@@ -511,4 +516,35 @@ async def test_what_was_news_when_nobody_heard_is_not_told_to_who_comes_later() 
     swarm.publish(add_on_net(view, "t3", "a", 3))
     await swarm.settle()
     assert _endpoints(a) == ["10.0.9.101", "10.0.9.103"]
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}
+
+
+async def test_a_node_that_cannot_be_told_all_is_elsewhere_to_the_others_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    _break_once(monkeypatch)
+    swarm.come("b", data_addr="198.51.100.7")
+    assert not swarm.sessions.has("b")
+    await swarm.settle()
+    assert a.overlays["net"].nodes["b"] == "198.51.100.7"
+
+
+async def test_a_node_that_has_left_is_told_so_though_the_others_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "AGAIN_S", 0.1)
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    task = add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    a, b = swarm.come("a"), swarm.come("b")
+    _break_once(monkeypatch)
+    swarm.report(task, COMPLETE)
+    await swarm.settle()
+    assert b.overlays == {}
     assert a.overlays["net"].nodes == {"a": "192.0.2.1"}

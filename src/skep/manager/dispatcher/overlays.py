@@ -80,6 +80,8 @@ class OverlayDispatcher:
         if is_deaf != (node_id in self._deaf):
             self._deaf ^= {node_id}
             self.node_changed(node_id)
+        if self._dirty:  # the others hear of it even where this node cannot be told
+            self._batches.soon()
         if is_deaf:
             return
         self._held[node_id] = set()
@@ -92,8 +94,6 @@ class OverlayDispatcher:
                         self._touch(network_id)
                 self._tell_all(known, node_id)
         self._tell_held(node_id)
-        if self._dirty:
-            self._batches.soon()
 
     def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
         """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped). They are
@@ -216,7 +216,8 @@ class OverlayDispatcher:
 
     def _tell_network(self, known: KnownOverlay) -> None:
         self._settle(known)
-        left = self._take_out_who_left(known)
+        for node_id in self._take_out_who_left(known):
+            self._tell_held(node_id)
         news = known.take_news(self._ends.of, self._lead)
         if news is not None:
             self._batches.sent(sum(self._send(news, node_id) for node_id in known.hearers))
@@ -227,8 +228,6 @@ class OverlayDispatcher:
                 break
             known.newcomers.discard(node_id)
             self._batches.sent(self._tell_all(known, node_id))
-        for node_id in left:
-            self._tell_held(node_id)
         if known.is_nobodys:
             del self._networks[known.network.id]
 

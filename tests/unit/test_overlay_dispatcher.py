@@ -295,6 +295,32 @@ async def test_a_single_container_is_on_its_network_as_a_task_is() -> None:
     assert swarm.dispatcher._attached == {}
 
 
+async def test_nothing_is_kept_of_single_containers_on_networks_that_nodes_are_not_told_of() -> None:
+    view = overlay_view("a")
+    view.put_network(replace(NET, options={}))
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    attachment = add_attachment(view, "c", "a", "10.0.9.7/24")
+    swarm.dispatcher.attachments_changed([attachment])
+    view.drop_attachment(attachment)
+    swarm.dispatcher.attachments_changed([attachment])
+    await swarm.settle()
+    assert a.sent == [OverlaysHeld([])]
+    assert swarm.dispatcher._attached == {}
+
+
+async def test_nothing_is_kept_of_single_containers_of_an_earlier_node_that_is_removed() -> None:
+    view = overlay_view("a", "b")
+    swarm = Swarm(view)
+    swarm.come("b", MESH)
+    swarm.dispatcher.attachments_changed([add_attachment(view, "c", "b", "10.0.9.7/24")])
+    await swarm.settle()
+    view.drop_node("b")
+    swarm.dispatcher.node_removed("b")
+    await swarm.settle()
+    assert swarm.dispatcher._attached == {}
+
+
 async def test_a_new_leader_knows_who_is_where() -> None:
     view = overlay_view("a", "b")
     add_on_net(view, "t1", "a", 1, observed=None)

@@ -178,7 +178,7 @@ def test_in_the_end_each_node_knows_what_the_view_says(seed: int, monkeypatch: p
             if history.swarm.sessions.has(node_id):
                 known = {each: _in_order(told) for each, told in line.overlays.items()}
                 assert known == history.expected(node_id), node_id
-        assert history.swarm.dispatcher._dirty == {}
+        assert history.swarm.dispatcher._dirty == history.swarm.dispatcher._attached == {}
 
         errors = [each for each in logs if each["log_level"] == "error"]
         assert len(errors) == history.failed, errors

@@ -48,7 +48,7 @@ class OverlayDispatcher:
         self._networks: dict[str, KnownOverlay] = {}
         # Network -> services and single containers that may be others than it is known.
         self._dirty: dict[str, set[str]] = {}
-        self._attached: dict[str, Attachment] = {}  # single containers, by id
+        self._attached: dict[str, Attachment] = {}  # the single containers of those, by id
         self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
         self._ends = TunnelEnds(view, sessions)
@@ -203,7 +203,8 @@ class OverlayDispatcher:
         for network_id in list(self._dirty):
             known = self._known(network_id)
             if known is None:
-                del self._dirty[network_id]
+                for each in self._dirty.pop(network_id):
+                    self._attached.pop(each, None)
                 continue
             try:
                 self._tell_network(known)
@@ -256,13 +257,10 @@ class OverlayDispatcher:
         known.settle_stride()
 
     def _now(self, each: str, network_id: str) -> OverlayService | None:
-        attachment = self._attached.get(each)
-        if attachment is None:
+        attachment = self._attached.pop(each, None)
+        if attachment is None:  # or a single container of a node that was removed, which is no service
             return overlay_service(self._view, each, network_id, self._deaf)
-        found = overlay_attachment(self._view, attachment, self._deaf)
-        if each not in self._view.attached.get(attachment.node_id, {}):
-            del self._attached[each]
-        return found
+        return overlay_attachment(self._view, attachment, self._deaf)
 
     def _known(self, network_id: str) -> KnownOverlay | None:
         """Returns the network; None where nodes are told nothing of it."""

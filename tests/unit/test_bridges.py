@@ -13,6 +13,7 @@ from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.refusals import EngineError
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL
 from skep.rpc.messages import TaskNetwork
+from skep.runtime.errors import Conflict
 
 Json = dict[str, Any]
 IPAM = {"Driver": "default", "Options": {}, "Config": [{"Subnet": "172.30.9.0/24", "Gateway": "172.30.9.9"}]}
@@ -79,7 +80,7 @@ async def test_a_configuration_that_is_not_on_the_node_is_named() -> None:
 async def test_a_network_of_before_gets_the_meshs_bridge_once_nobody_is_on_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", lambda name, mtu: None)
+    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", lambda name, mtu, subnet, address: None)
     engine = Engine()
     network = TaskNetwork("id1", "ingress", "overlay", subnet="198.18.9.0/24")
     made = bridges(engine)
@@ -93,3 +94,31 @@ async def test_a_network_of_before_gets_the_meshs_bridge_once_nobody_is_on_it(
         await made.ensure(of_the_mesh, "198.18.9.2/24")
         (body,) = engine.made
         assert body["Options"][BRIDGE_OPTION] == "skb4097"
+
+
+async def test_a_bridge_that_is_gone_from_under_an_engines_network_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    had: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(
+        "skep.agent.executor.bridges.make_bridge",
+        lambda name, mtu, subnet, address: had.append((name, subnet, address)),
+    )
+    engine = Engine()
+    network = TaskNetwork("id1", "net", "overlay", subnet="198.18.9.0/24", bridge="skb4098")
+    made = bridges(engine)
+    await made.ensure(network, "198.18.9.2/24")
+    await made.ensure(network, "198.18.9.7/24")
+    assert had == [("skb4098", "198.18.9.0/24", ""), ("skb4098", "198.18.9.0/24", "198.18.9.2/24")]
+
+
+async def test_another_networks_bridge_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(*asked: object) -> None:
+        raise Conflict("bridge skb4098 of this host has address 198.18.1.1/24 of another network")
+
+    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", taken)
+    engine = Engine()
+    network = TaskNetwork("id1", "net", "overlay", subnet="198.18.9.0/24", bridge="skb4098")
+    with pytest.raises(EngineError, match="network net cannot be made on this node: bridge skb4098"):
+        await bridges(engine).ensure(network, "198.18.9.2/24")
+    assert engine.made == []

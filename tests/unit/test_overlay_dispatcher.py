@@ -295,6 +295,32 @@ async def test_a_single_container_is_on_its_network_as_a_task_is() -> None:
     assert swarm.dispatcher._attached == {}
 
 
+async def test_nothing_is_kept_of_single_containers_on_networks_that_nodes_are_not_told_of() -> None:
+    view = overlay_view("a")
+    view.put_network(replace(NET, options={}))
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    attachment = add_attachment(view, "c", "a", "10.0.9.7/24")
+    swarm.dispatcher.attachments_changed([attachment])
+    view.drop_attachment(attachment)
+    swarm.dispatcher.attachments_changed([attachment])
+    await swarm.settle()
+    assert a.sent == [OverlaysHeld([])]
+    assert swarm.dispatcher._attached == {}
+
+
+async def test_nothing_is_kept_of_single_containers_of_an_earlier_node_that_is_removed() -> None:
+    view = overlay_view("a", "b")
+    swarm = Swarm(view)
+    swarm.come("b", MESH)
+    swarm.dispatcher.attachments_changed([add_attachment(view, "c", "b", "10.0.9.7/24")])
+    await swarm.settle()
+    view.drop_node("b")
+    swarm.dispatcher.node_removed("b")
+    await swarm.settle()
+    assert swarm.dispatcher._attached == {}
+
+
 async def test_a_new_leader_knows_who_is_where() -> None:
     view = overlay_view("a", "b")
     add_on_net(view, "t1", "a", 1, observed=None)
@@ -375,6 +401,17 @@ async def test_one_service_that_cannot_be_told_costs_no_other(monkeypatch: pytes
     assert list(a.overlays["net"].services) == ["s2"]
 
 
+def _break_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told next of a network cannot be made."""
+    right = ForHearers.frames
+
+    def broken(*args: object) -> None:
+        monkeypatch.setattr(ForHearers, "frames", right)
+        raise RuntimeError
+
+    monkeypatch.setattr(ForHearers, "frames", broken)
+
+
 async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -384,13 +421,7 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     add_on_net(view, "t2", "b", 2, networks=("net", "other"))
     swarm = Swarm(view)
     a, b = swarm.come("a"), swarm.come("b")
-    right = ForHearers.frames
-
-    def broken(*args: object) -> None:
-        monkeypatch.setattr(ForHearers, "frames", right)
-        raise RuntimeError
-
-    monkeypatch.setattr(ForHearers, "frames", broken)
+    _break_once(monkeypatch)
     swarm.publish(replace(task, desired_state=SHUTDOWN))
     assert len(_serving(a)) == 2
     await asyncio.sleep(0.3)
@@ -480,3 +511,66 @@ async def test_an_assigned_task_is_known_by_its_nodes_before_it_serves() -> None
     await swarm.settle()
     assert "10.0.9.9" in _endpoints(a)
     assert "10.0.9.9" not in _serving(a)
+
+
+async def test_a_node_that_comes_keeps_no_other_one_from_hearing_who_is_on_its_network() -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    swarm = Swarm(view)
+    b = swarm.come("b")
+    swarm.dispatcher._batches.sent(batches.BYTES_PER_S // 10)  # so that b hears of the others later
+    swarm.publish(add_on_net(view, "t2", "b", 2, observed=None))
+    a = swarm.come("a")
+    assert b.overlays["net"].services == {}
+    await swarm.settle()
+    assert _endpoints(b) == ["10.0.9.101", "10.0.9.102"]
+    assert b.overlays == a.overlays
+
+
+async def test_what_was_news_when_nobody_heard_is_not_told_to_who_comes_later() -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    task = add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    first = {each: swarm.come(each) for each in "ab"}
+    b = swarm.come("b", data_addr="198.51.100.7")  # which is news for a, in a moment
+    swarm.sessions.closed(first["a"], "a", "")
+    swarm.sessions.closed(b, "b", "")
+    swarm.report(task, COMPLETE)
+    a = swarm.come("a")
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}
+    swarm.publish(add_on_net(view, "t3", "a", 3))
+    await swarm.settle()
+    assert _endpoints(a) == ["10.0.9.101", "10.0.9.103"]
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}
+
+
+async def test_a_node_that_cannot_be_told_all_is_elsewhere_to_the_others_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    a = swarm.come("a")
+    _break_once(monkeypatch)
+    swarm.come("b", data_addr="198.51.100.7")
+    assert not swarm.sessions.has("b")
+    await swarm.settle()
+    assert a.overlays["net"].nodes["b"] == "198.51.100.7"
+
+
+async def test_a_node_that_has_left_is_told_so_though_the_others_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "AGAIN_S", 0.1)
+    view = overlay_view("a", "b")
+    add_on_net(view, "t1", "a", 1)
+    task = add_on_net(view, "t2", "b", 2)
+    swarm = Swarm(view)
+    a, b = swarm.come("a"), swarm.come("b")
+    _break_once(monkeypatch)
+    swarm.report(task, COMPLETE)
+    await swarm.settle()
+    assert b.overlays == {}
+    assert a.overlays["net"].nodes == {"a": "192.0.2.1"}

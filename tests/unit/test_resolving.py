@@ -63,7 +63,7 @@ class Node:
         self, monkeypatch: pytest.MonkeyPatch, answers: bool = True, resolv_conf: Path = Path(os.devnull)
     ) -> None:
         self.mtus: dict[str, int] = {}
-        monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", self.mtus.__setitem__)
+        monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", self._make_bridge)
         monkeypatch.setattr("skep.agent.executor.bridges.LINGER_S", 0)
         self.engine, self.server, self.resolving = Engine(), Server(), Resolving(resolv_conf)
         if answers:
@@ -72,6 +72,9 @@ class Node:
         calls = EngineCalls()
         self.bridges = Bridges(self.engine, calls, self.later.append, lambda: "n1", self.resolving)  # type: ignore[arg-type]
         self.single = SingleContainers(self.engine, calls, self.bridges, self.resolving, lambda: "n1")  # type: ignore[arg-type]
+
+    def _make_bridge(self, name: str, mtu: int, subnet: str, address: str) -> None:
+        self.mtus[name] = mtu
 
     async def create(self, *networks: TaskNetwork, dns: DNSConfig | None = None) -> Json:
         """Returns what the engine is asked for where a task on these is created."""

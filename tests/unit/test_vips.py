@@ -82,6 +82,13 @@ def test_an_address_that_is_somebodys_or_of_elsewhere_is_no_services() -> None:
         assert "serve" not in rules(objects)
 
 
+def test_where_no_tunnel_can_begin_names_lead_to_tasks() -> None:
+    """As where the node's address is another's, who translates: nobody would answer for the service's."""
+    objects = made(WEB, host=replace(HOST, addresses=frozenset({"10.9.9.9"})))
+    assert not [each for each in objects if isinstance(each, VipJump | Filtered)]
+    assert "serve" not in rules(objects)
+
+
 def test_a_swarm_on_one_hosts_loopback_answers_for_it_too_and_lets_nobody_in() -> None:
     objects = made(WEB, nodes={"n1": "127.0.0.1", "n2": "127.0.0.1"})
     assert [each.local for each in objects if isinstance(each, Tunnel)] == ["127.0.0.1"]

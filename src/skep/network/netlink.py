@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ from skep.network.objects import (
     Tunnel,
 )
 from skep.network.seen import MASK, PRIORITY, PROTOCOL, SYSCTLS, TABLES, Seen, of, setting
-from skep.runtime.errors import Unavailable
+from skep.runtime.errors import Conflict, Unavailable
 
 # Behind the route that the kernel makes of the bridge's own address, and nobody else's: those of DHCP clients
 # and network managers are round numbers.
@@ -41,11 +42,29 @@ _SCOPE_LINK = 253
 _NO_DEVICE = -1  # the kernel says that there is none
 
 
-def make_bridge(name: str, mtu: int) -> None:
+def make_bridge(name: str, mtu: int, subnet: str, address: str = "") -> None:
     """Makes a bridge that is not there, for an engine that is about to use it: one that the engine makes goes
-    with the engine's network. The rest of it is `Netlink`'s. Errors: `Unavailable`."""
+    with the engine's network. `address`, with its prefix length, is what an engine's network that is there
+    already has given it; a bridge that has none gets it again. The rest of it is `Netlink`'s.
+
+    Errors: `Conflict` for one that has another subnet's addresses, `Unavailable`.
+    """
     with Netlink() as netlink:
         netlink.make_bridge(name, mtu)
+        there = [each.address for each in netlink.gateways() if each.bridge == name]
+        others = [each for each in there if not _is_of(each, subnet)]
+        if others:
+            raise Conflict(
+                f"bridge {name} of this host has address {others[0]} of another network, perhaps of another"
+                f" swarm's: this one is {subnet}. Give each swarm hosts (or network namespaces) of its own"
+            )
+        if address and not there:
+            netlink.put(Gateway(name, address))
+            netlink.bring_up(name)
+
+
+def _is_of(address: str, subnet: str) -> bool:
+    return ipaddress.IPv4Interface(address).ip in ipaddress.IPv4Network(subnet, strict=False)
 
 
 class Netlink(Seen):
@@ -150,6 +169,13 @@ class Netlink(Seen):
             if error.code not in _THERE:  # somebody was faster by a moment
                 raise Unavailable(f"bridge {name} could not be made: {error}") from error
         self._learn(name)
+
+    def bring_up(self, name: str) -> None:
+        """Has a device up. Errors: `Unavailable`."""
+        try:
+            self._ip.link("set", index=self._indexes[name], state="up")
+        except (NetlinkError, LookupError) as error:
+            raise Unavailable(f"{name} could not be brought up: {error}") from error
 
     def _put_bridge(self, each: Bridge) -> None:
         self.make_bridge(each.name, each.mtu)

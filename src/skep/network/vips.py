@@ -26,7 +26,8 @@ def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iter
     back: list[str] = []
     for segment in segments:
         services = vip_services(segment)
-        if not services:
+        # Without a tunnel nobody would answer who asks for the address: names lead to tasks then.
+        if not services or not segment.has_tunnel:
             continue
         # Of a network's own containers only: others have no way to it.
         serve.append(f'iifname "{segment.bridge}" ip daddr {segment.subnet} ip daddr vmap @{VIPS}')
@@ -34,9 +35,8 @@ def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iter
         if host.filters_bridges:
             yield Filtered(segment.bridge)
         for service in services:
-            if segment.has_tunnel:
-                # Who asks for it goes by this host.
-                yield Neighbour(segment.tunnel, service.vip, mac_of(segment.own))
+            # Who asks for it goes by this host.
+            yield Neighbour(segment.tunnel, service.vip, mac_of(segment.own))
             made = _vip_chain(service, segment, node_id)
             yield made
             yield VipJump(service.vip, made.name)

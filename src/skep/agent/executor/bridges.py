@@ -21,14 +21,14 @@ from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.port import TaskContext
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
-from skep.agent.executor.resolving import Resolving
+from skep.agent.executor.resolving import Resolving, gateway_of
 from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
 from skep.model.overlay import MTU
 from skep.network.netlink import make_bridge
 from skep.rpc.messages import TaskNetwork
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Conflict, SkepError
 from skep.runtime.works import in_thread
 
 log = structlog.get_logger()
@@ -164,6 +164,8 @@ class Bridges:
                 # says what is to be done (`network.desired`).
                 await self._remove_copy(copies[0])
                 copies = await self.listed(network.id)
+            elif copies and len(self._users.get(network.id, ())) <= 1:  # with others, the bridge is there
+                await self._mend_bridge(network, copies[0])
             if not copies:
                 await self._create(network, gateway)
                 copies = await self.listed(network.id)
@@ -171,14 +173,30 @@ class Bridges:
                 raise EngineError(500, f"the bridge of network {network.name} is gone again")
             return str(copies[0]["Name"])
 
+    async def _mend_bridge(self, network: TaskNetwork, copy: Json) -> None:
+        """The engine does not look whether the bridge of its network is there, nor whether it has the address
+        that containers lead their packets to: somebody may have deleted it meanwhile."""
+        address, length = gateway_of(copy), network.subnet.rpartition("/")[2]
+        if address:
+            await self._have_bridge(network, f"{address}/{length}")
+
+    async def _have_bridge(self, network: TaskNetwork, address: str = "") -> None:
+        """Errors: `EngineError` where another network has it."""
+        if not network.bridge:
+            return
+        try:
+            await in_thread(make_bridge, network.bridge, _mtu(network), network.subnet, address)
+        except Conflict as error:
+            raise EngineError(403, f"network {network.name} cannot be made on this node: {error}") from error
+        except SkepError as error:  # without the right to, it is the engine's to make
+            log.info("bridge.left_to_engine", network=network.name, error=str(error))
+
     async def _create(self, network: TaskNetwork, gateway: str) -> None:
         if network.subnet:
             clash = await in_thread(clash_with_host, network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
-        if network.bridge:
-            with contextlib.suppress(SkepError):  # without the right to, it is the engine's to make
-                await in_thread(make_bridge, network.bridge, _mtu(network))
+        await self._have_bridge(network)
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))

@@ -12,7 +12,7 @@ import re
 from skep.runtime.errors import SkepError
 
 # With a name between the two words: a program that is not found may be called "network".
-_NO_NETWORK = re.compile(r"\bnetwork \S+ not found")
+_NO_NETWORK = re.compile(r"\bnetwork \S+ not found|\bcould not find bridge \S")
 _ON_IT_ALREADY = "already exists in network"
 _BEING_REMOVED = ("is already in progress", "marked for removal")
 _NAME_TAKEN = ("is already in use by container", "already exists")
@@ -50,7 +50,8 @@ def is_on_network(error: EngineError) -> bool:
 
 
 def is_network_gone(error: EngineError) -> bool:
-    """Returns whether a container does not start because a network of its own is not there any more."""
+    """Returns whether a container does not start because a network of its own is not there any more,
+    or the bridge that it is on."""
     return _NO_NETWORK.search(str(error)) is not None
 
 

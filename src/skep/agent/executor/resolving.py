@@ -65,7 +65,7 @@ class Resolving:
         nameservers = (inspected.get("Config", {}).get("Labels") or {}).get(NAMESERVERS_LABEL, "")
         for network_id, copy in self._copies.items():
             endpoint = (inspected.get("NetworkSettings", {}).get("Networks") or {}).get(copy["Name"])
-            if endpoint is not None and asked and asked == _gateway_of(copy) and self._server is not None:
+            if endpoint is not None and asked and asked == gateway_of(copy) and self._server is not None:
                 self._serve(network_id)
                 address = (endpoint.get("IPAMConfig") or {}).get("IPv4Address") or ""
                 self._server.ask_for(address, nameservers.split(","))
@@ -86,13 +86,13 @@ class Resolving:
     def _serve(self, network_id: str) -> str:
         """Returns the gateway, at which names are answered from now on."""
         copy = self._copies[network_id]
-        gateway = _gateway_of(copy)
+        gateway = gateway_of(copy)
         if self._server is not None:
             self._server.serve(network_id, gateway, bool(copy.get("Internal")))
         return gateway
 
 
-def _gateway_of(copy: Json) -> str:
+def gateway_of(copy: Json) -> str:
     """Returns the address that the engine's network has on this host."""
     with contextlib.suppress(LookupError, TypeError):
         return str(copy["IPAM"]["Config"][0]["Gateway"]).partition("/")[0]

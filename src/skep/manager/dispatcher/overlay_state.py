@@ -58,6 +58,12 @@ class KnownOverlay:
         self._all = None
         self._came.add(node_id)
 
+    def hears(self, node_id: str) -> None:
+        """The node is told all now, and from now on what changes."""
+        if not self.hearers:  # what changed while nobody heard is no news
+            self._forget_news()
+        self.hearers.add(node_id)
+
     def tell_anew(self) -> None:
         """Nobody knows what was told: all are told all."""
         self.newcomers |= self.hearers
@@ -74,7 +80,7 @@ class KnownOverlay:
     def take_news(self, located: Located, lead: Lead | None) -> ForHearers | None:
         """Returns what hearers do not know yet; None where they know all. They are taken to be told."""
         changed, came, gone = self._changed, self._came, self._gone
-        self._changed, self._came, self._gone = {}, set(), set()
+        self._forget_news()
         if not (changed or came or gone) or not self.hearers:
             return None
         told = OverlayTold(
@@ -100,6 +106,9 @@ class KnownOverlay:
         if node_id not in self.hosts:
             return []
         return [i for i, s in self.services.items() if any(e.node_id == node_id for e in s.endpoints)]
+
+    def _forget_news(self) -> None:
+        self._changed, self._came, self._gone = {}, set(), set()
 
     def _news_of(self, service_id: str, before: OverlayService | None) -> News:
         now = self.services[service_id]

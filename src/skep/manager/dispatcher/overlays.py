@@ -48,7 +48,7 @@ class OverlayDispatcher:
         self._networks: dict[str, KnownOverlay] = {}
         # Network -> services and single containers that may be others than it is known.
         self._dirty: dict[str, set[str]] = {}
-        self._attached: dict[str, Attachment] = {}  # single containers, by id
+        self._attached: dict[str, Attachment] = {}  # the single containers of those, by id
         self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
         self._ends = TunnelEnds(view, sessions)
@@ -80,18 +80,20 @@ class OverlayDispatcher:
         if is_deaf != (node_id in self._deaf):
             self._deaf ^= {node_id}
             self.node_changed(node_id)
+        if self._dirty:  # the others hear of it even where this node cannot be told
+            self._batches.soon()
         if is_deaf:
             return
         self._held[node_id] = set()
         for network_id in sorted(networks_of_node(self._view, node_id)):
             known = self._known(network_id)
             if known is not None:
-                if not known.hearers:  # nobody else waits for what has changed
+                if not known.hearers:  # nobody else waits for what has changed …
                     self._settle(known)
+                    if known.newcomers:  # … but those are still to be told all
+                        self._touch(network_id)
                 self._tell_all(known, node_id)
         self._tell_held(node_id)
-        if self._dirty:
-            self._batches.soon()
 
     def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
         """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped). They are
@@ -201,7 +203,8 @@ class OverlayDispatcher:
         for network_id in list(self._dirty):
             known = self._known(network_id)
             if known is None:
-                del self._dirty[network_id]
+                for each in self._dirty.pop(network_id):
+                    self._attached.pop(each, None)
                 continue
             try:
                 self._tell_network(known)
@@ -214,7 +217,8 @@ class OverlayDispatcher:
 
     def _tell_network(self, known: KnownOverlay) -> None:
         self._settle(known)
-        left = self._take_out_who_left(known)
+        for node_id in self._take_out_who_left(known):
+            self._tell_held(node_id)
         news = known.take_news(self._ends.of, self._lead)
         if news is not None:
             self._batches.sent(sum(self._send(news, node_id) for node_id in known.hearers))
@@ -225,8 +229,6 @@ class OverlayDispatcher:
                 break
             known.newcomers.discard(node_id)
             self._batches.sent(self._tell_all(known, node_id))
-        for node_id in left:
-            self._tell_held(node_id)
         if known.is_nobodys:
             del self._networks[known.network.id]
 
@@ -255,13 +257,10 @@ class OverlayDispatcher:
         known.settle_stride()
 
     def _now(self, each: str, network_id: str) -> OverlayService | None:
-        attachment = self._attached.get(each)
-        if attachment is None:
+        attachment = self._attached.pop(each, None)
+        if attachment is None:  # or a single container of a node that was removed, which is no service
             return overlay_service(self._view, each, network_id, self._deaf)
-        found = overlay_attachment(self._view, attachment, self._deaf)
-        if each not in self._view.attached.get(attachment.node_id, {}):
-            del self._attached[each]
-        return found
+        return overlay_attachment(self._view, attachment, self._deaf)
 
     def _known(self, network_id: str) -> KnownOverlay | None:
         """Returns the network; None where nodes are told nothing of it."""
@@ -274,7 +273,7 @@ class OverlayDispatcher:
 
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
-        known.hearers.add(node_id)
+        known.hears(node_id)
         self._held[node_id].add(known.network.id)
         return self._send(known.all(self._is_whole, self._ends.of, self._lead), node_id)
 

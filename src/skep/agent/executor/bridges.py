@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
@@ -161,9 +162,10 @@ class Bridges:
             copies = await self.listed(network.id)
             if copies and not _is_on_its_bridge(copies[0], network):
                 # An earlier skep had it made: it goes as soon as nobody is on it, and until then the mesh
-                # says what is to be done (`network.desired`).
-                await self._remove_copy(copies[0])
-                copies = await self.listed(network.id)
+                # says what is to be done (`network.desired`). Or another swarm has the bridge, and it stays.
+                if await self._have_bridge(network):
+                    await self._remove_copy(copies[0])
+                    copies = await self.listed(network.id)
             elif copies and len(self._users.get(network.id, ())) <= 1:  # with others, the bridge is there
                 await self._mend_bridge(network, copies[0])
             if not copies:
@@ -180,23 +182,27 @@ class Bridges:
         if address:
             await self._have_bridge(network, f"{address}/{length}")
 
-    async def _have_bridge(self, network: TaskNetwork, address: str = "") -> None:
-        """Errors: `EngineError` where another network has it."""
+    async def _have_bridge(self, network: TaskNetwork, address: str = "") -> bool:
+        """Returns False where the network is to be on a bridge that the engine names: another swarm's on this
+        host has ours. Its containers reach those of this host then, as the mesh says (`network.turn`)."""
         if not network.bridge:
-            return
+            return True
         try:
             await in_thread(make_bridge, network.bridge, _mtu(network), network.subnet, address)
         except Conflict as error:
-            raise EngineError(403, f"network {network.name} cannot be made on this node: {error}") from error
+            log.warning("bridge.anothers", network=network.name, error=str(error))
+            return False
         except SkepError as error:  # without the right to, it is the engine's to make
             log.info("bridge.left_to_engine", network=network.name, error=str(error))
+        return True
 
     async def _create(self, network: TaskNetwork, gateway: str) -> None:
         if network.subnet:
             clash = await in_thread(clash_with_host, network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
-        await self._have_bridge(network)
+        if not await self._have_bridge(network):
+            network = replace(network, bridge="")
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))

@@ -139,18 +139,12 @@ def test_every_field_comes_back_exactly(lone: Swarm) -> None:
 
 
 def test_fields_not_acted_on_are_stored_and_named(lone: Swarm) -> None:
-    spec = {
-        **FULL,
-        "Name": "named",
-        "EndpointSpec": {"Mode": "dnsrr", "Ports": []},
-        "TaskTemplate": {**FULL["TaskTemplate"], "Networks": [{"Target": "n"}]},
-    }
-    lone.manager.docker("network", "create", "-d", "overlay", "n")
+    spread = {"Preferences": [{"Spread": {"SpreadDescriptor": "node.id"}}]}
+    spec = {**FULL, "Name": "named", "TaskTemplate": {**FULL["TaskTemplate"], "Placement": spread}}
     created = ask(lone, "POST", "/services/create", spec)
     ask(lone, "DELETE", "/services/named")
-    text = " ".join(created["Warnings"])
-    assert "TaskTemplate.Networks" in text
-    assert "dnsrr" in text
+    (text,) = created["Warnings"]
+    assert text.startswith("TaskTemplate.Placement.Preferences: only a spread over node.labels.X")
 
 
 def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:

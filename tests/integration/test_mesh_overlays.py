@@ -56,7 +56,12 @@ def test_each_reaches_each_by_address_with_its_own(overlays: Overlays) -> None:
         assert asker.ping(asked.address, BACK.mtu) == ANSWERED
     assert a.ping("10.1.0.99") == UNANSWERED
     for host in overlays.hosts:
-        assert host.told(overlays.for_host(host)) == {"failures": [], "changed": 0, "lingers": False}
+        assert host.told(overlays.for_host(host)) == {
+            "failures": [],
+            "changed": 0,
+            "lingers": False,
+            "vips": [],
+        }
 
 
 def test_a_network_has_its_own_mtu_and_nobody_is_told_of_a_shorter_way(overlays: Overlays) -> None:

@@ -7,7 +7,7 @@
 # Guess:    the engine makes the bridge and gives it the address again, as it does both at `network create` and when
 #           dockerd starts; or the start fails and says what is missing.
 # Observed: (a) it fails, for each container until dockerd is started again, and says which bridge. (b) it starts, with
-#           exit status 0 and nothing in dockerd's log; `network inspect` shows the gateway, and the container's default
+#           exit status 0 and no word of it in dockerd's log; `network inspect` shows the gateway, and the container's default
 #           route leads to an address that nobody has. A start of dockerd mends both.
 # To do:    before a container is started on such a network, look whether the bridge is there and has the address.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -24,7 +24,7 @@ same "made for a new network: its address" 172.28.1.254/24 "$(address)"
 ip link del ours
 docker create --name gone --network net box busybox sleep 600 >/dev/null
 same "(a) the bridge is deleted: docker start" "not 0" "$(status docker start gone)"
-saw "$(grep -oE 'could not find bridge.*' /tmp/said || tail -n 1 /tmp/said)"
+saw "$(sed -E 's/veth[0-9a-f]+/veth/' /tmp/said | head -n 1)"
 
 ip link add ours type bridge
 ip link set ours up
@@ -33,7 +33,7 @@ same "    the bridge's address" "" "$(address)"
 same "    the gateway, as network inspect shows it" 172.28.1.254 "$(docker network inspect -f '{{(index .IPAM.Config 0).Gateway}}' net)"
 same "    the container's default route" 172.28.1.254 "$(docker exec gone busybox ip route | grep -oE 'default via [0-9.]+' | cut -d' ' -f3)"
 same "    does it reach its gateway?" no "$(reaches gone)"
-same "    dockerd's log of it" "" "$(grep -iE 'ours|gateway' /run/engine/log | grep -iE 'warn|error' | grep -v 'could not find bridge' || true)"
+same "    dockerd's log of the gateway's address" "" "$(grep -F 172.28.1.254 /run/engine/log || true)"
 
 docker rm -f gone >/dev/null
 stop_engine

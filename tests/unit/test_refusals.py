@@ -34,6 +34,11 @@ BRIDGES = EngineError(
 NO_NETWORK = EngineError(404, "network web not found")
 NO_NETWORK_28 = EngineError(404, "failed to set up container networking: network web not found")
 NO_BRIDGE = EngineError(500, "could not find bridge skb4098: route ip+net: no such network interface")
+NO_BRIDGE_28 = EngineError(
+    500,
+    "failed to set up container networking: failed to create endpoint a on network net: adding interface veth1 to"
+    " bridge skb4098 failed: Device does not exist",
+)
 SAME_BRIDGE = EngineError(
     403,
     "cannot create network 1 (skb4098): conflicts with network 2 (skb4098): networks have same bridge name",
@@ -54,10 +59,13 @@ ALL = [value for value in vars().values() if isinstance(value, EngineError)]
         (refusals.is_being_removed, [GOING, DEAD]),
         (refusals.is_name_taken, [NAME, NETWORK_NAME]),
         (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, SAME_BRIDGE]),
-        (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28, NO_BRIDGE]),
+        (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28, NO_BRIDGE, NO_BRIDGE_28]),
         (refusals.is_absent, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER]),
         (refusals.is_not_connected, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER, OFF_IT]),
-        (refusals.may_pass, [GOING, DEAD, NOT_KILLED, NAME, NETWORK_NAME, PORT, NO_BRIDGE, OFF_IT]),
+        (
+            refusals.may_pass,
+            [GOING, DEAD, NOT_KILLED, NAME, NETWORK_NAME, PORT, NO_BRIDGE, NO_BRIDGE_28, OFF_IT],
+        ),
     ],
 )
 def test_a_refusal_means_what_it_says_and_nothing_else(

@@ -12,7 +12,9 @@ import re
 from skep.runtime.errors import SkepError
 
 # With a name between the two words: a program that is not found may be called "network".
-_NO_NETWORK = re.compile(r"\bnetwork \S+ not found|\bcould not find bridge \S")
+_NO_NETWORK = re.compile(
+    r"\bnetwork \S+ not found|\bcould not find bridge \S|\bto bridge \S+ failed: Device does not exist"
+)
 _ON_IT_ALREADY = "already exists in network"
 _BEING_REMOVED = ("is already in progress", "marked for removal")
 _NAME_TAKEN = ("is already in use by container", "already exists")

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.attachments import Place
-from skep.agent.executor.bridges import MTU_OPTION, Bridges
+from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import attach_to, create_body
 from skep.agent.executor.port import TaskContext
@@ -22,6 +22,7 @@ from skep.api.decode import decode_body
 from skep.api.routes.attachments import ContainerCreate, _placed, one_of_each
 from skep.model.attachment import NODE_OPTION
 from skep.model.container import NAMESERVERS_LABEL, ContainerSpec, DNSConfig
+from skep.model.overlay import MTU_OPTION
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING
 from skep.model.task import TaskAddress

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 MTU = 1450  # what a VXLAN tunnel leaves of an Ethernet frame
+MTU_OPTION = "com.docker.network.driver.mtu"
+MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
+
+
+def mtu_of(options: Mapping[str, str]) -> int:
+    """Returns what a packet in a network may have, as its user says it."""
+    said = options.get(MTU_OPTION, "")
+    return int(said) if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX else MTU
 
 
 class OverlayNetwork(Struct, frozen=True, array_like=True):

@@ -26,7 +26,7 @@ from skep.agent.executor.resolving import Resolving, gateway_of
 from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
-from skep.model.overlay import MTU
+from skep.model.overlay import MTU_OPTION, mtu_of
 from skep.network.netlink import make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import Conflict, SkepError
@@ -36,10 +36,8 @@ log = structlog.get_logger()
 
 LINGER_S = 2.0  # an unused bridge stays so long: the task that follows the last one need not make it anew
 OVERLAP_TRIES, OVERLAP_WAIT_S = 10, 0.2  # an engine makes a bridge in less than a second
-MTU_OPTION = "com.docker.network.driver.mtu"
 BRIDGE_OPTION = "com.docker.network.bridge.name"
 _SINGLE = "single containers"  # who holds a bridge, beside tasks
-MTU_MIN, MTU_MAX = 68, 65_535  # of a bridge, by the kernel; what is said beyond is no user's wish
 LIVE = ("created", "running", "paused", "restarting")  # states in which a container needs its networks
 
 Aside = Callable[[Coroutine[Any, Any, None]], None]
@@ -188,7 +186,7 @@ class Bridges:
         if not network.bridge:
             return True
         try:
-            await in_thread(make_bridge, network.bridge, _mtu(network), network.subnet, address)
+            await in_thread(make_bridge, network.bridge, mtu_of(network.options), network.subnet, address)
         except Conflict as error:
             log.warning("bridge.anothers", network=network.name, error=str(error))
             return False
@@ -305,7 +303,7 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     if network.driver != OVERLAY:
         body.update(Driver=network.driver, Options=network.options, EnableIPv6=network.is_ipv6)
         return body
-    options = {MTU_OPTION: str(_mtu(network))}
+    options = {MTU_OPTION: str(mtu_of(network.options))}
     if network.bridge:  # the mesh's: made by whoever needs it first, and looked after by `agent.networking`
         options[BRIDGE_OPTION] = network.bridge
     subnet = str(ipaddress.ip_network(network.subnet, strict=False))
@@ -313,12 +311,6 @@ def _body(network: TaskNetwork, gateway: str) -> Json:
     ipam = {"Driver": "default", "Config": [pool]}
     body.update(Driver="bridge", Options=options, IPAM=ipam, EnableIPv6=":" in network.subnet)
     return body
-
-
-def _mtu(network: TaskNetwork) -> int:
-    """Returns what a packet in the network may have, as its user says it."""
-    said = network.options.get(MTU_OPTION, "")
-    return int(said) if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX else MTU
 
 
 def _configured(network: TaskNetwork, configuration: Json) -> Json:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from skep.model.attachment import Attachment
-from skep.model.network import Network
 from skep.model.node import DOWN
-from skep.model.overlay import MTU, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, mtu_of
 from skep.model.service import Service
 from skep.model.states import is_terminal
 from skep.model.task import container_name
 from skep.store.view import View
 
 from .mesh import data_port, live_tasks, vni_of
-
-MTU_OPTION = "com.docker.network.driver.mtu"
-MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
 
 
 def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
@@ -27,7 +23,7 @@ def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
         return None
     subnet = network.pools[0].subnet
     return OverlayNetwork(
-        network.id, subnet, vni_of(network), data_port(view), network.spec.name, _mtu(network)
+        network.id, subnet, vni_of(network), data_port(view), network.spec.name, mtu_of(network.spec.options)
     )
 
 
@@ -83,11 +79,6 @@ def networks_of_node(view: View, node_id: str) -> set[str]:
 
 def _plain(address: str) -> str:
     return address.partition("/")[0]
-
-
-def _mtu(network: Network) -> int:
-    text = network.spec.options.get(MTU_OPTION, "")
-    return int(text) if text.isdecimal() and MTU_MIN <= int(text) <= MTU_MAX else MTU
 
 
 def _aliases(service: Service, network_id: str) -> tuple[str, ...]:

@@ -124,24 +124,26 @@ def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
 
 
 def port_chain(port: MeshPort, addresses: list[str], node_id: str) -> Chain:
-    name = f"{port.protocol}-{port.published}"
-    if not addresses:
-        how = "tcp reset" if port.protocol == TCP else "icmp type port-unreachable"
-        return chain(name, [f"meta l4proto {port.protocol} reject with {how}"])
-    mark = f"ct mark set {OURS:#x}"
+    how = "tcp reset" if port.protocol == TCP else "icmp type port-unreachable"
+    refusal = [f"meta l4proto {port.protocol} reject with {how}"]
     to = f"meta l4proto {port.protocol} dnat ip to"
-    if len(addresses) == 1:
-        return chain(name, [mark, f"{to} {addresses[0]}:{port.target}"])
-    turned = in_turn(addresses, node_id)
-    targets = elements(f"{n} : {address} . {port.target}" for n, address in enumerate(turned))
-    return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {targets}"])
+    targets = [f"{address} . {port.target}" for address in addresses]
+    return in_turn(f"{port.protocol}-{port.published}", to, targets, refusal, node_id)
 
 
-def in_turn(addresses: list[str], node_id: str) -> list[str]:
-    """Returns the addresses as this node takes them in turn. The count begins anew with each change: not with
-    the same task on all nodes, nor always with the first."""
-    first = sum(node_id.encode(), start=len(addresses)) % len(addresses)
-    return addresses[first:] + addresses[:first]
+def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id: str) -> Chain:
+    """Returns the chain that leads connections to these in turn, each as a map of nftables' has it; where
+    there are none, it refuses them. The count begins anew with each change: not with the same task on all nodes, nor always
+    with the first."""
+    if not targets:
+        return chain(name, refusal)
+    mark = f"ct mark set {OURS:#x}"
+    if len(targets) == 1:
+        return chain(name, [mark, f"{to} {targets[0].replace(' . ', ':')}"])
+    first = sum(node_id.encode(), start=len(targets)) % len(targets)
+    turned = targets[first:] + targets[:first]
+    numbered = elements(f"{n} : {target}" for n, target in enumerate(turned))
+    return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {numbered}"])
 
 
 def elements(texts: Iterable[str]) -> str:

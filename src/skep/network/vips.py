@@ -14,7 +14,7 @@ from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
 from skep.network.clash import is_in
 from skep.network.host import Host
-from skep.network.marks import FLOW, OURS
+from skep.network.marks import FLOW
 from skep.network.objects import VIPS, Chain, Filtered, Neighbour, Object, VipJump, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
@@ -56,18 +56,9 @@ def vip_services(segment: Segment) -> list[OverlayService]:
 
 
 def _vip_chain(service: OverlayService, segment: Segment, node_id: str) -> Chain:
-    name = f"vip-{service.vip.replace('.', '-')}"
+    refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
     addresses = segment.ways.usable(service.endpoints)
-    if not addresses:
-        return chain(
-            name, ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
-        )
-    mark = f"ct mark set {OURS:#x}"
-    if len(addresses) == 1:
-        return chain(name, [mark, f"dnat to {addresses[0]}"])
-    turned = in_turn(addresses, node_id)
-    targets = elements(f"{n} : {address}" for n, address in enumerate(turned))
-    return chain(name, [mark, f"dnat to numgen inc mod {len(turned)} map {targets}"])
+    return in_turn(f"vip-{service.vip.replace('.', '-')}", "dnat to", addresses, refusal, node_id)
 
 
 def _back(segment: Segment, services: Collection[OverlayService], host: Host) -> Iterable[str]:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from skep.network import dns
-from skep.network.host import nameservers
+from skep.network.host import RESOLV_CONF, nameservers
 from skep.network.quota import Quota
 
-RESOLV_CONF = Path("/etc/resolv.conf")
 PORT = 53
 # In all: an engine waits for four seconds, and programs for five (resolv.conf(5)); they are to hear of it.
 FORWARD_S = 3.0

@@ -15,7 +15,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from skep.network import dns
-from skep.network.dns_forward import PORT, RESOLV_CONF, Forwarder, framed
+from skep.network.dns_forward import PORT, Forwarder, framed
+from skep.network.host import RESOLV_CONF
 from skep.network.names import Names, NetworkNames, find
 from skep.network.ports import who_has
 from skep.network.quota import Quota

@@ -8,6 +8,8 @@ from msgspec import Struct
 
 from skep.network.objects import Gateway, Port
 
+RESOLV_CONF = Path("/etc/resolv.conf")
+
 
 class Route(Struct, frozen=True):
     """A route of the host's main table. `devices` and `gateways` are none, one, or those of several ways."""

@@ -21,7 +21,7 @@ from skep.network.carrying import carry_out
 from skep.network.conntrack import forget_tasks, forget_udp
 from skep.network.desired import desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, after, diff
-from skep.network.host import Host, nameservers
+from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
@@ -34,7 +34,6 @@ from skep.network.segment import is_published
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
-RESOLV_CONF = Path("/etc/resolv.conf")
 NOT_OF_THE_OTHER = (
     "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
     " task on this one. Give each node a host (or network namespace) of its own"

@@ -15,7 +15,8 @@ from typing import Any
 from skep.agent.executor.port import NameServer, TaskContext
 from skep.model.container import NAMESERVERS_LABEL
 from skep.model.network import COPY_LABEL, OVERLAY
-from skep.network.dns_forward import RESOLV_CONF, SERVERS_MAX, may_be_asked
+from skep.network.dns_forward import SERVERS_MAX, may_be_asked
+from skep.network.host import RESOLV_CONF
 from skep.network.host import nameservers as nameservers_of
 from skep.rpc.messages import TaskNetwork
 

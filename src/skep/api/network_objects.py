@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from skep.api.objects import reply_time
 from skep.model.network import IPAM, ConfigFrom, IPAMConfig, Network
+from skep.model.task import container_name
 from skep.store.view import View
 
 Json = dict[str, Any]
@@ -86,7 +87,7 @@ def _services_on(view: View, network: Network) -> dict[str, Json]:
         vip = next((each.addr for each in vips if each.network_id == network.id), "")
         tasks = [
             {
-                "Name": f"{service.spec.name}.{task.slot or task.node_id}.{task.id}",
+                "Name": container_name(service.spec.name, task.slot, task.node_id, task.id),
                 "EndpointID": "",
                 "EndpointIP": address.address.partition("/")[0],
                 "Info": {"Host IP": view.nodes[task.node_id].addr},

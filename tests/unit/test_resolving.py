@@ -191,7 +191,7 @@ async def test_without_somebody_who_answers_the_engine_has_its_own_names(
 
 
 async def test_nobody_is_answered_where_nobody_is(node: Node) -> None:
-    await node.create(APP)
+    body = await node.create(APP)
     node.bridges.adopt("other", ("app",))
     node.bridges.leave("t")
     assert node.later == []
@@ -199,6 +199,8 @@ async def test_nobody_is_answered_where_nobody_is(node: Node) -> None:
     for work in node.later:
         await work
     assert (node.server.served, node.engine.made) == ({}, [])
+    node.resolving.adopt(_inspected(body))
+    assert node.server.served == {}, "what stood for the network is forgotten"
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ class Manager(Protocol):
 
 class Place(Protocol):
     """Where a single container is to be: the name of the engine's network, its address there, and whom it is
-    to ask for names; an empty text where the engine knows them itself."""
+    to ask for names; nobody where the engine knows them itself."""
 
     @property
     def network(self) -> str: ...

@@ -252,8 +252,9 @@ class Bridges:
         async with lock:
             if network_id in self._users:
                 return
-            self._resolving.stop(network_id)
-            for copy in await self.listed(network_id):
+            copies = await self.listed(network_id)
+            self._resolving.stop(network_id)  # not before: what is listed is known from then on
+            for copy in copies:
                 await self._remove_copy(copy)
         self._locks.pop(network_id, None)
 

@@ -28,6 +28,7 @@ SLICE_S, SLICE_MAX, LISTENER_SLICE_MAX, ASKER_SLICE_MAX = 0.1, 400, 200, 100
 READ_S = 0.005  # of reading questions before others in the daemon have their turn
 # Over TCP comes what does not fit, one question a connection: an engine does not keep them.
 CONNECTIONS_MAX, LISTENER_CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX = 64, 16, 8
+NAMED_MAX = 4096  # containers with nameservers of their own: a node has some hundreds, a bridge 1,024 ports
 IDLE_S = 5.0  # until a connection that says nothing, or reads nothing, is closed
 BACKLOG = 32
 _ELSEWHERE = ""  # no listener's address
@@ -69,10 +70,11 @@ class DnsServer:
     def ask_for(self, asker: str, servers: tuple[str, ...]) -> None:
         """Has what the container with this address asks for be asked of these servers, not of the host's;
         with none, of the host's."""
+        self._servers.pop(asker, None)
         if servers:
             self._servers[asker] = servers
-        else:
-            self._servers.pop(asker, None)
+            while len(self._servers) > NAMED_MAX:  # of containers that are gone long ago
+                del self._servers[next(iter(self._servers))]
 
     async def close(self) -> None:
         for network_id in list(self._listeners):

@@ -95,6 +95,8 @@ SAID_BY_OURS: list[messages.FromAgent] = [
     in_use("10.0.1.7/24"),
     in_use("fd00::7/64", "fd00::2/64"),
     messages.HasAddresses([]),
+    messages.OverlayAsk(7, "n", ["web", "web.1.t", "ä b"], ["10.0.1.7", "fd00::7"], ["s"]),
+    messages.OverlayAsk(0, "n", [f"name-{n}" for n in range(256)]),
 ]
 
 
@@ -154,6 +156,16 @@ WRONG: dict[str, tuple[messages.FromAgent, str]] = {
     "a network of two lines": (messages.Attach(1, "a\nb"), "network it asks for"),
     "an endless network": (messages.Attach(1, "a" * 300), "network it asks for has 300 bytes"),
     "an endless address": (messages.Attach(1, "n", "1" * 400), "address it asks for"),
+    "a question before the first of a network": (messages.OverlayAsk(-1, "n"), "number -1"),
+    "a question about an odd network": (messages.OverlayAsk(1, "a b"), "a network's id"),
+    "a question for too much": (
+        messages.OverlayAsk(1, "n", ["a"] * 100, ["10.0.0.1"] * 100, ["s"] * 57),
+        "257 things of a network at once, 256 may be",
+    ),
+    "a question for an endless name": (messages.OverlayAsk(1, "n", ["a" * 256]), "name that it asks for"),
+    "a question for a name of two lines": (messages.OverlayAsk(1, "n", ["a\nb"]), "control characters"),
+    "a question for no address": (messages.OverlayAsk(1, "n", [], ["10.0.0.1/24"]), "'10.0.0.1/24', which"),
+    "a question for an odd service": (messages.OverlayAsk(1, "n", [], [], ["a b"]), "the id of a service"),
     "an address that is none": (in_use("nowhere/24"), "'nowhere/24' is in use, which is none"),
     "an address without its length": (in_use("10.0.1.7"), "is in use, which is none"),
     "an address of too many bits": (in_use("10.0.1.7/33"), "is in use, which is none"),

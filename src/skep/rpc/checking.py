@@ -45,6 +45,8 @@ REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's lo
 DIGEST_MAX_BYTES = 128
 DATA_KEYS_MAX, DATA_KEY_DIGEST_BYTES = 8, 32  # SHA-256 of two keys while the data key is changed, else of one
 TOKEN_MAX_BYTES = 256  # a join token has 85
+# Of one question about an overlay network. A name of DNS has 253 characters at most, an id 25.
+ASKED_MAX, NAME_MAX_BYTES, ID_MAX_BYTES = 256, 255, 64
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
@@ -212,6 +214,22 @@ def _check_attach(asked: messages.Attach) -> None:
     _match("the address it asks for", asked.address, _WORD, ADDRESS_MAX_BYTES)
 
 
+def _check_overlay_ask(asked: messages.OverlayAsk) -> None:
+    if not 0 <= asked.number <= NUMBER_MAX:
+        raise Invalid(f"its question has the number {asked.number}")
+    _match("a network's id", asked.network_id, _ID, NETWORK_MAX_BYTES)
+    count = len(asked.names) + len(asked.addresses) + len(asked.services)
+    if count > ASKED_MAX:
+        raise Invalid(f"it asks for {count} things of a network at once, {ASKED_MAX} may be")
+    for name in asked.names:
+        _text("a name that it asks for", name, NAME_MAX_BYTES)
+    for address in asked.addresses:
+        if not is_host_address(address):
+            raise Invalid(f"it asks for the address {shown(address)}, which is none of a host")
+    for service_id in asked.services:
+        _match("the id of a service", service_id, _ID, ID_MAX_BYTES)
+
+
 def _check_features(features: list[str]) -> None:
     if len(features) > FEATURES_MAX:
         raise Invalid(f"it understands {len(features)} features, {FEATURES_MAX} may be")
@@ -301,5 +319,6 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
     messages.MeshApplied: check_applied,
+    messages.OverlayAsk: _check_overlay_ask,
     messages.HasAddresses: lambda said: check_in_use(said.in_use),
 }

@@ -50,6 +50,7 @@ from skep.rpc.messages import (
     ATTACH,
     DATA_KEYS,
     MESH,
+    RESOLVE,
     SELF_REPORTED,
     Attach,
     Described,
@@ -60,6 +61,7 @@ from skep.rpc.messages import (
     Lead,
     Manage,
     MeshApplied,
+    OverlayAsk,
     Register,
     Renew,
 )
@@ -198,6 +200,7 @@ class Leader:
         on(Attach, self.attachments.said, ATTACH)
         on(HasAddresses, self.attachments.said, ATTACH)
         on(MeshApplied, self.mesh.applied, MESH)
+        on(OverlayAsk, self.overlays.asked, RESOLVE)
 
     @classmethod
     async def start(

@@ -182,7 +182,8 @@ class Bridges:
 
     async def _have_bridge(self, network: TaskNetwork, address: str = "", is_new: bool = False) -> bool:
         """As `make_bridge`. Returns False where the network is to be on a bridge that the engine names:
-        another swarm's on this host has ours. Its containers reach those of this host then, as the mesh says (`network.turn`)."""
+        another swarm's on this host has ours. Its containers reach those of this host then, as the mesh says
+        (`network.turn`)."""
         if not network.bridge:
             return True
         try:

@@ -59,7 +59,7 @@ class History:
         steps = (*makes, self.report, self.end, self.drop, self.attach, self.detach)
         sessions = (self.come, self.come, self.come, self.close, self.go_down)
         asks = (self.ask,) * 10
-        rare = (self.busy, self.fail, self.rename, self.remove)
+        rare = (self.busy, self.fail, self.rename, self.remove, self.call)
         self.chance.choice((*steps, *sessions, *asks, *rare))()
         if self.chance.random() < 0.3:
             await asyncio.sleep(self.chance.choice((batches.BATCH_S, 0.5, 10.0)))
@@ -116,6 +116,13 @@ class History:
             self.view.put_service(made)
             self.swarm.dispatcher.service_changed("s")
 
+    def call(self) -> None:
+        """A node says what its single containers are called."""
+        for each in list(self.view.attached.get(self.chance.choice(NODES), {}).values()):
+            named = replace(each, names=self.chance.choice(((), ("web",), ("one", "two"))))
+            self.view.put_attachment(named)
+            self.swarm.dispatcher.attachments_changed([named])
+
     def remove(self) -> None:
         if "s2" in self.view.services and self.chance.random() < 0.3:
             templates = self.view.services["s2"].templates
@@ -132,7 +139,7 @@ class History:
         tasks = [(overlay_task(self.view, each, network_id)) for each in self.view.tasks.values()]
         there = [each for each in tasks if each is not None]
         single = [each for of_node in self.view.attached.values() for each in of_node]
-        names = ["name-s", "name-s2", "web", "nobody", *(each.name for each in there)]
+        names = ["name-s", "name-s2", "web", "one", "nobody", *(each.name for each in there)]
         addresses = [VIP, "10.0.9.101", *(each.address for each in there)]
         asked = OverlayAsk(self.chance.randrange(1000), network_id)
         for _ in range(self.chance.choice((1, 1, 3))):
@@ -235,16 +242,16 @@ class History:
         found: dict[str, list[OverlayEndpoint | None]] = {}
         for task in self.view.tasks.values():
             found.setdefault(task.service_id, []).append(overlay_task(self.view, task, network_id, self.deaf))
-        for of_node in self.view.attached.values() if network_id == "net" else ():
-            found.update(
-                (each.id, [overlay_attachment(self.view, each, self.deaf)]) for each in of_node.values()
-            )
         services = {}
         for service_id, some in found.items():
             endpoints = tuple(each for each in some if each is not None)
             if endpoints:
                 words = overlay_words(self.view, service_id, network_id)
                 services[service_id] = replace(words, endpoints=endpoints)
+        for of_node in self.view.attached.values() if network_id == "net" else ():
+            for each in of_node.values():
+                single = overlay_attachment(self.view, each, self.deaf)
+                services.update({each.id: single} if single is not None else {})
         nodes = {e.node_id: self.addresses[e.node_id] for s in services.values() for e in s.endpoints}
         return _in_order(Overlay(network, nodes, services))
 

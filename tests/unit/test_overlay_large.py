@@ -119,6 +119,23 @@ async def test_a_container_is_found_by_name_and_by_address() -> None:
     assert _single(a) == ["101", "111", "112", "7"], "the oldest one has gone, and none of its own"
 
 
+async def test_a_single_container_is_found_by_what_its_node_calls_it() -> None:
+    swarm = _large()
+    attachment = replace(add_attachment(swarm.view, "x", "c", "10.0.9.7/24"), names=("One", "alias"))
+    swarm.view.put_attachment(attachment)
+    swarm.dispatcher.attachments_changed([attachment])
+    a = swarm.come("a")
+    assert swarm.ask("a", OverlayAsk(1, "net", names=["one"])) == OverlayAnswered(1)
+    assert _told(a, "x") == ["7"]
+    assert a.overlays["net"].services["x"].aliases == ("One", "alias")
+    renamed = replace(attachment, names=("two",))
+    swarm.view.put_attachment(renamed)
+    swarm.dispatcher.attachments_changed([renamed])
+    await swarm.settle()
+    assert a.overlays["net"].services["x"].aliases == ("two",)
+    assert swarm.ask("a", OverlayAsk(2, "net", names=["alias", "two"])) == OverlayAnswered(2, ["alias"])
+
+
 async def test_a_task_of_a_global_service_is_found_by_its_nodes_id() -> None:
     swarm = _large()
     add_on_net(swarm.view, "g1", "c", 0)

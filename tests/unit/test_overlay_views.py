@@ -194,8 +194,9 @@ def test_a_new_leader_takes_tasks_for_running_until_it_has_heard_of_them() -> No
 def test_a_single_container_has_an_address_and_no_name() -> None:
     view = overlay_view("a")
     attachment = add_attachment(view, "c", "a", "10.0.9.7/24")
-    assert overlay_attachment(view, attachment) == OverlayEndpoint("10.0.9.7", "a")
-    assert overlay_words(view, "c", "net") == OverlayService("c")
+    assert overlay_attachment(view, attachment) == OverlayService(
+        "c", endpoints=(OverlayEndpoint("10.0.9.7", "a"),)
+    )
     assert networks_of_node(view, "a") == {"net"}
     assert overlay_attachment(view, attachment, {"a"}) is None
     view.drop_attachment(attachment)

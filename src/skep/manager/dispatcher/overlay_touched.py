@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
+from msgspec.structs import replace
+
 from skep.model.attachment import Attachment
 from skep.model.task import Task
 from skep.store.view import View
@@ -137,10 +139,9 @@ def _settle_task(
 def _settle_attachment(
     view: View, network_id: str, state: OverlayState, attachment: Attachment, deaf: Collection[str]
 ) -> None:
-    endpoint = overlay_attachment(view, attachment, deaf)
-    if endpoint is None:
+    now = overlay_attachment(view, attachment, deaf)
+    if now is None:
         state.drop(attachment.id)
         return
-    if attachment.id not in state.services:
-        state.put_words(overlay_words(view, attachment.id, network_id))
-    state.put(attachment.id, attachment.id, endpoint)
+    state.put_words(replace(now, endpoints=()))
+    state.put(attachment.id, attachment.id, now.endpoints[0])

@@ -28,8 +28,7 @@ def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
 
 
 def overlay_words(view: View, service_id: str, network_id: str) -> OverlayService:
-    """Returns what the service is called on the network, without its tasks. What is no service, as single
-    containers are none, is called nothing."""
+    """Returns what the service is called on the network, without its tasks."""
     service = view.services.get(service_id)
     if service is None:
         return OverlayService(service_id, _name(view, service_id))
@@ -62,13 +61,14 @@ def overlay_task(
 
 def overlay_attachment(
     view: View, attachment: Attachment, deaf: Collection[str] = ()
-) -> OverlayEndpoint | None:
+) -> OverlayService | None:
     """Returns a single container. None: it is gone, or its node is, or knows no overlays."""
     node_id = attachment.node_id
     is_there = attachment.id in view.attached.get(node_id, {}) and node_id in view.nodes
     if not is_there or node_id in deaf:
         return None
-    return OverlayEndpoint(_plain(attachment.address.address), node_id)
+    endpoint = OverlayEndpoint(_plain(attachment.address.address), node_id)
+    return OverlayService(attachment.id, aliases=attachment.names, endpoints=(endpoint,))
 
 
 def networks_of_node(view: View, node_id: str) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published
 from skep.model.overlay import Overlay
 from skep.network import iptables
 from skep.network.carrying import carry_out
+from skep.network.clash import is_in
 from skep.network.conntrack import forget_tasks, forget_udp
 from skep.network.desired import desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, after, diff
@@ -30,10 +31,11 @@ from skep.network.nftables import Nftables
 from skep.network.objects import Chain, Object, ReturnRoute, Sysctl, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
-from skep.network.segment import is_published
+from skep.network.segment import is_published, subnet_of
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
+LEFT_MAX = 4096  # a large network's endpoints that are not known any more: as many as are asked of it
 NOT_OF_THE_OTHER = (
     "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
     " task on this one. Give each node a host (or network namespace) of its own"
@@ -43,12 +45,14 @@ NOT_OF_THE_OTHER = (
 class Applied(Struct, frozen=True):
     """`failures` are sentences for people; none where all is as it should be. `lingers`: something that
     nobody needs any more is still there, and goes at a later look. `vips` are services' own addresses that
-    the kernel leads to their tasks."""
+    the kernel leads to their tasks, `unsure` addresses of large networks of which it is not known any more
+    whether somebody has them."""
 
     failures: tuple[str, ...] = ()
     changed: int = 0  # objects
     lingers: bool = False
     vips: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
 
 
 class DataPlane:
@@ -65,10 +69,12 @@ class DataPlane:
         self._host = Host()
         self._lingering = Lingering()
         self._tasks: set[str] = set()  # addresses of those that there were
+        self._left: dict[str, None] = {}  # of large networks: addresses of those that may be there still
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
-        """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known."""
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
+        """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known.
+        `gone` are addresses of large networks that nobody has."""
         ports = ports_of(mesh)
         try:
             others = self._turn.take(self._swarm_id)
@@ -100,13 +106,15 @@ class DataPlane:
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
             self._known = None
-        self._forget_flows(host, mesh, changes)
+        self._forget_flows(host, mesh, changes, gone)
         failures += wanted.failures
         failures += tuple(
             f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
-        return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering), vips)
+        return Applied(
+            failures, len(changes.drops) + len(changes.puts), bool(lingering), vips, frozenset(self._left)
+        )
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""
@@ -116,7 +124,8 @@ class DataPlane:
         return tuple(
             NOT_OF_THE_OTHER.format(overlay.network.name)
             for _, overlay in sorted(mesh.overlays.items())
-            if any(each != own for each in overlay.nodes.values()) and not _is_there(overlay)
+            if (overlay.network.is_large or any(each != own for each in overlay.nodes.values()))
+            and not _is_there(overlay)
         )
 
     def clear(self) -> tuple[str, ...]:
@@ -188,7 +197,7 @@ class DataPlane:
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
 
-    def _forget_flows(self, host: Host, mesh: Mesh, changes: Changes) -> None:
+    def _forget_flows(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
         """Of UDP's ports whose tasks are others now, and all that went to tasks that are gone."""
         names = {each.name for each in (*changes.puts, *changes.drops) if isinstance(each, Chain)}
         tasks: dict[int, set[str]] = {
@@ -200,11 +209,23 @@ class DataPlane:
         for port, addresses in tasks.items():
             forget_udp(port, host.addresses, addresses)
         now = {each.address for service in mesh.services.values() for each in service.endpoints}
-        on_overlays = (service for overlay in mesh.overlays.values() for service in overlay.services.values())
-        now |= {each.address for service in on_overlays for each in service.endpoints}
+        now |= {each.address for overlay in mesh.overlays.values() for each in overlay.everyone()}
         before, self._tasks = self._tasks, now
-        if before - now:
-            forget_tasks(before - now)
+        if lost := self._lost(before - now, mesh, gone):
+            forget_tasks(lost)
+
+    def _lost(self, left: set[str], mesh: Mesh, gone: Collection[str]) -> set[str]:
+        """Returns which addresses are nobody's now. Who is not known any more of a large network may be well
+        there, and have connections: whether he is shows when the next of their packets asks for him."""
+        large = [subnet_of(each.network) for each in mesh.overlays.values() if each.network.is_large]
+        unsure = {each for each in left if any(is_in(each, subnet) for subnet in large)}
+        lost = (left - unsure) | (self._left.keys() & gone)
+        self._left.update(dict.fromkeys(unsure))
+        for each in lost | (self._left.keys() & self._tasks):
+            self._left.pop(each, None)
+        while len(self._left) > LEFT_MAX:
+            del self._left[next(iter(self._left))]
+        return lost
 
 
 def _is_there(overlay: Overlay) -> bool:

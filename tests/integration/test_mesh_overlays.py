@@ -61,6 +61,7 @@ def test_each_reaches_each_by_address_with_its_own(overlays: Overlays) -> None:
             "changed": 0,
             "lingers": False,
             "vips": [],
+            "unsure": [],
         }
 
 

@@ -170,7 +170,8 @@ def test_a_services_own_address_leads_to_its_tasks_in_turn(swarm: MeshSwarm, web
 
 def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, web: list[Task]) -> None:
     for host in swarm.hosts:
-        run = ["run", "-d", "--rm", "--network", "back", "--entrypoint", "/usr/bin/python3", IMAGE]
+        named = ["--name", f"lone-{host.name}", "--network-alias", f"alias.{host.name}"]
+        run = ["run", "-d", "--rm", "--network", "back", *named, "--entrypoint", "/usr/bin/python3", IMAGE]
         container = host.docker(*run, "-I", "-S", "/server.py", "single", "80")
         try:
             single = Task(host, container, "back")
@@ -179,8 +180,17 @@ def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, 
             for each in web:
                 assert single.ask(each.name).split()[1] == single.address
                 _wait_answers(each, single.address, "single")
+                for name in (
+                    f"lone-{host.name}",
+                    f"lone-{host.name}.back",
+                    f"alias.{host.name}",
+                    container[:12],
+                ):
+                    _wait_resolves(each, name, {single.address})
         finally:
             host.docker("kill", container)
+        for each in web:
+            _wait_gone(each, f"lone-{host.name}")
 
 
 def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[Task]) -> None:

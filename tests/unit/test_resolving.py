@@ -239,7 +239,7 @@ async def test_a_single_container_asks_its_node_and_is_known_again(
     node.resolving.use(again)
     node.engine.living = [{"Id": "c1", "Labels": {}}]
     monkeypatch.setattr(node.engine, "inspect", inspect, raising=False)
-    assert [each.address for each in await node.single.in_use()] == ["10.0.1.9/24"]
+    assert [each.address.address for each in await node.single.in_use()] == ["10.0.1.9/24"]
     assert (again.served, again.named) == ({"app": ("10.0.1.2", False)}, {"10.0.1.9": ["192.0.2.1"]})
     assert (await node.single.prepare(OLD, ADDRESSES["app"])).nameservers == ()
 

@@ -59,7 +59,7 @@ def overlay_attachment(
     if not is_there or node_id in deaf:
         return None
     endpoint = OverlayEndpoint(_plain(attachment.address.address), node_id)
-    return OverlayService(attachment.id, endpoints=(endpoint,))
+    return OverlayService(attachment.id, aliases=attachment.names, endpoints=(endpoint,))
 
 
 def networks_of_service(view: View, service_id: str) -> set[str]:

@@ -170,8 +170,9 @@ async def main(node_id: str) -> None:
             case ["leads anew", world]:
                 manager.world = msgspec.convert(world, Overlay)
                 manager.close()
-                await asyncio.sleep(0.5)
-                await session.ready.wait()
+                while not manager.asked:
+                    await asyncio.sleep(0.05)
+                await networking._settled()
             case ["silent", is_silent]:
                 manager.is_silent = is_silent
         answer = {

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dns.message
@@ -17,6 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService
+from skep.network.dns_forward import ASKER_UNDER_WAY_MAX
 
 from .dns_hosts import Reply, inside
 from .mesh_hosts import Lan, MeshHost, three_hosts
@@ -102,11 +104,12 @@ class Large:
         for node in self.nodes:
             assert node.say("world", self.world())["failures"] == []
 
-    def ask(self, name: str, question: str, kind: str = "A") -> Reply:
+    def ask(self, name: str, question: str, kind: str = "A", tcp: bool = False) -> Reply:
         """Returns what the host of that container answers it."""
         member = self.members[name]
         asked, at = dns.message.make_query(question, kind), gateway(member.host, LARGE)
-        return Reply(inside(member, lambda: dns.query.udp(asked, at, timeout=8)))
+        how = dns.query.tcp if tcp else dns.query.udp
+        return Reply(inside(member, lambda: how(asked, at, timeout=8)))
 
     def stop(self) -> None:
         for member in self.members.values():
@@ -165,7 +168,7 @@ def test_a_services_own_address_is_reached_without_its_name(large: Large, kind: 
 
 
 def test_containers_are_found_by_name_and_address(large: Large) -> None:
-    assert large.ask("a1", "w3.1.t").records == ["10.1.0.23"]
+    assert large.ask("a1", "w3.1.t", tcp=True).records == ["10.1.0.23"]
     assert large.ask("a2", "23.0.1.10.in-addr.arpa", "PTR").records == ["w3.1.t.back."]
     assert repr(large.ask("a1", "web", "AAAA")) == "NOERROR []"
     for name, kind in (("nobody", "A"), ("99.0.1.10.in-addr.arpa", "PTR")):
@@ -186,6 +189,21 @@ def test_who_goes_is_gone_and_flows_to_him_go_on_elsewhere(large: Large) -> None
         assert answers[-1] == f"{stays} 10.1.0.11", answers
     assert set(a1.ask(VIP, 80, 4)) == {f"{stays} 10.1.0.11"}
     assert a1.ping("10.1.0.22" if gone == "w2" else "10.1.0.23") != ANSWERED
+
+
+def test_who_is_not_told_any_more_keeps_his_connections(large: Large) -> None:
+    """A service that grows is told in parts, others than before: its tasks are as well there."""
+    a1 = large.members["a1"]
+    assert large.ask("a1", "web").records == [VIP]
+    with a1.flow(VIP) as flow:
+        first = flow.say()
+        name = first.split()[0]
+        other = large.web.pop(name)
+        large.others[name] = OverlayService(f"id-{name}", "", (), "", (other,))
+        large.tell()
+        assert {flow.say() for _ in range(3)} == {first}
+        assert name not in {each.split()[0] for each in a1.ask(VIP, 80, 4)}
+    assert other.address in large.nodes[0].knows()
 
 
 def test_an_address_that_is_somebody_elses_now_is_sought_there(large: Large) -> None:
@@ -221,9 +239,12 @@ def test_a_manager_that_does_not_answer_delays_names_and_takes_no_connection(lar
     a1, node = large.members["a1"], large.nodes[0]
     assert large.ask("a1", "web").records == [VIP]
     node.say("silent", True)
-    began = time.monotonic()
-    assert large.ask("a1", "www2").code == "REFUSED"
+    with ThreadPoolExecutor(2 * ASKER_UNDER_WAY_MAX) as pool:
+        asking = [pool.submit(large.ask, "a1", f"none{n}") for n in range(2 * ASKER_UNDER_WAY_MAX)]
+        began = time.monotonic()
+        codes = Counter(each.result().code for each in asking)
     assert 1.5 < time.monotonic() - began < 3.5
+    assert codes == {"REFUSED": ASKER_UNDER_WAY_MAX, "SERVFAIL": ASKER_UNDER_WAY_MAX}
     assert large.ask("a1", "web").records == [VIP]
     assert Counter(a1.ask(VIP, 80, 2)) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
     node.say("silent", False)

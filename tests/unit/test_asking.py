@@ -123,9 +123,15 @@ async def test_who_is_not_answered_goes_on_and_takes_nothing_from_others() -> No
     gone.cancel()
     async with asyncio.timeout(1):
         assert not await stays
+    stays = asyncio.ensure_future(node.ask((NAME, "first")))
+    await asyncio.sleep(0.15)
+    async with asyncio.timeout(0.22):  # also who waits for the next question
+        assert not await node.ask((NAME, "second"))
+    await stays
+    await asyncio.sleep(0.3)
     node.manager.is_silent, node.manager.is_lost = False, True
     assert not await node.ask((NAME, "y"))
-    assert node.manager.items() == ["db", "y"]
+    assert node.manager.items() == ["db", "first", "second", "y"]
     await node.asking.close()
 
 
@@ -186,6 +192,9 @@ async def test_what_is_remembered_of_what_nobody_has_is_bounded(monkeypatch: pyt
     monkeypatch.setattr(asking, "UNKNOWN_S", 3600.0)
     node = Node()
     await node.ask(*((NAME, f"n{n}") for n in range(UNKNOWN_MAX + 500)))
+    async with asyncio.timeout(5):
+        while f"n{UNKNOWN_MAX + 499}" not in node.manager.items() or node.manager.under_way:
+            await asyncio.sleep(0.05)
     assert len(node.asking._unknown) == UNKNOWN_MAX
     node.manager.asked.clear()
     assert not await node.ask((NAME, f"n{UNKNOWN_MAX + 499}"))

@@ -70,8 +70,9 @@ class Asking:
         found = [self._want(network, each) for each in items]
         asked = [each for each in found if each is not None]
         if asked:
-            await asyncio.wait(asked)  # others may wait for the same: who goes takes nothing from them
-        return any(each.result() for each in asked)
+            # Others may wait for the same: who goes takes nothing from them.
+            await asyncio.wait(asked, timeout=ASK_S)
+        return any(each.done() and each.result() for each in asked)
 
     def ask_again(self, network_id: str, items: Iterable[Item]) -> None:
         """Has all of this be asked for until it is answered: the node goes on with it meanwhile."""

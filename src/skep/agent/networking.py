@@ -13,22 +13,18 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-import structlog
 from msgspec.structs import replace
 
 from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
+from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
 from skep.network.names import Unknown
 from skep.network.plane import Applied
 from skep.rpc import messages
-from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
-from skep.runtime.errors import SkepError
 from skep.runtime.works import in_thread, lasting
-
-log = structlog.get_logger()
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
@@ -78,8 +74,7 @@ class Networking:
         self._vips: frozenset[str] = frozenset()  # services' own addresses that the kernel knows
         self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
-        self._failures: list[str] = []  # as they were said last in this session
-        self._logged: list[str] = []
+        self._failures = Failures(session)
         self._failed_count = 0  # in a row
         self._work: asyncio.Task[None] | None = None
         self._asking = Asking(session, self._answered)
@@ -166,7 +161,7 @@ class Networking:
             self._naming.told(self._overlays.all, self._vips)
 
     def _session_began(self) -> None:
-        self._failures = []  # what the manager takes for so
+        self._failures.session_began()
         self._says_held = False
 
     async def _run(self) -> None:
@@ -208,26 +203,12 @@ class Networking:
             self._done.set()
             self._done.clear()
         except Exception as error:
-            failures = [_said(error)]
+            failures = [in_words(error)]
         self._failed_count = self._failed_count + 1 if failures else 0
         if self._failed_count != 1:
-            self._say(failures)
+            of_names = self._naming.failures if self._naming is not None else []
+            self._failures.say([*failures, *of_names, *self._asking.failures])
         return not failures
-
-    def _say(self, failures: list[str]) -> None:
-        """Tells the manager what is new of that; users see it with the node."""
-        failures = [*failures, *(self._naming.failures if self._naming is not None else ())]
-        failures += self._asking.failures
-        shown = [_cut(text) for text in failures[:FAILURES_MAX]]
-        if len(failures) > FAILURES_MAX:
-            shown[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"
-        if shown != self._logged:
-            self._logged = shown
-            for text in failures:
-                log.warning("mesh.failed", reason=text)
-        if shown != self._failures and self._session.manager_knows(messages.MESH):
-            self._session.send(messages.MeshApplied(shown))
-            self._failures = shown
 
     async def _settled(self) -> None:
         """Returns once the kernel has what was told until now."""
@@ -248,7 +229,7 @@ async def cleared(plane: Plane) -> list[str]:
     try:
         return list(await in_thread(plane.clear))
     except Exception as error:
-        return [_said(error)]
+        return [in_words(error)]
 
 
 def _items(unknown: Unknown) -> Iterator[Item]:
@@ -260,16 +241,3 @@ def _items(unknown: Unknown) -> Iterator[Item]:
 def again_s(failed_count: int) -> float:
     """Returns how long to wait after so many failures in a row."""
     return min(AGAIN_S * 2.0 ** min(failed_count - 1, 10), LOOK_S)
-
-
-def _said(error: Exception) -> str:
-    """Returns what went wrong, for people; one that nobody thought of has its traceback in the log."""
-    if isinstance(error, SkepError):
-        return str(error)
-    log.error("mesh.error", exc_info=error)
-    return f"the routing mesh failed in a way that nobody thought of (skepd's log has more): {error!r}"
-
-
-def _cut(text: str) -> str:
-    printable = "".join(each if each.isprintable() else " " for each in text)
-    return printable.encode()[:FAILURE_MAX_BYTES].decode(errors="ignore")

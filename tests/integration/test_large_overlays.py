@@ -78,6 +78,13 @@ class Large:
             node.say("serve", LARGE.id, gateway(node.host, LARGE))
         return self
 
+    def begin_anew(self, number: int) -> None:
+        """That node's daemon does; what it made stands until then."""
+        self.nodes[number - 1].stop()
+        node = self.nodes[number - 1] = Node(self.hosts[number - 1])
+        node.say("world", self.world())
+        node.say("serve", LARGE.id, gateway(node.host, LARGE))
+
     def add(self, number: int, name: str, address: str, is_web: bool = False) -> Member:
         endpoint = OverlayEndpoint(address, f"h{number}", f"{name}.1.t")
         if is_web:
@@ -233,6 +240,19 @@ def test_who_leads_anew_is_asked_for_all_that_was_known(large: Large) -> None:
         assert {flow.say() for _ in range(3)} == {first}
     large.remove("w3")
     assert set(a1.ask(VIP, 80, 4)) == {"w2 10.1.0.11"}, "it hears of changes again"
+
+
+def test_a_node_that_begins_anew_asks_for_what_its_containers_go_on_with(large: Large) -> None:
+    """They have a service's own address in mind, and know by ARP where it is."""
+    a1 = large.members["a1"]
+    assert Counter(a1.ask(VIP, 80, 2)) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
+    with a1.flow(VIP) as flow:
+        first = flow.say()
+        large.begin_anew(1)
+        assert large.nodes[0].knows() == ["10.1.0.11"]
+        assert flow.say() == first
+        assert a1.ask(VIP, 80)[0].endswith(" 10.1.0.11"), "within two questions, a second apart"
+    assert Counter(_soon(lambda: a1.ask(VIP, 80, 2))) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
 
 
 def test_a_manager_that_does_not_answer_delays_names_and_takes_no_connection(large: Large) -> None:

@@ -14,28 +14,26 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published, tunnel_name
+from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
 from skep.network import iptables
 from skep.network.carrying import carry_out
-from skep.network.clash import is_in
-from skep.network.conntrack import forget_tasks, forget_udp
 from skep.network.desired import desired, is_used, ports_of, settings_of
-from skep.network.diff import Changes, after, diff
+from skep.network.diff import after, diff
+from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Chain, Object, ReturnRoute, Sysctl, VipJump
+from skep.network.objects import Object, ReturnRoute, Sysctl, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
-from skep.network.segment import is_published, subnet_of
+from skep.network.segment import is_published
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
-LEFT_MAX = 4096  # a large network's endpoints that are not known any more: as many as are asked of it
 NOT_OF_THE_OTHER = (
     "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
     " task on this one. Give each node a host (or network namespace) of its own"
@@ -68,8 +66,7 @@ class DataPlane:
         self._nftables: Nftables | None = None
         self._host = Host()
         self._lingering = Lingering()
-        self._tasks: set[str] = set()  # addresses of those that there were
-        self._left: dict[str, None] = {}  # of large networks: addresses of those that may be there still
+        self._flows = Flows()
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
@@ -106,15 +103,14 @@ class DataPlane:
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
             self._known = None
-        self._forget_flows(host, mesh, changes, gone)
+        self._flows.forget(host, mesh, changes, gone)
         failures += wanted.failures
         failures += tuple(
             f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
-        return Applied(
-            failures, len(changes.drops) + len(changes.puts), bool(lingering), vips, frozenset(self._left)
-        )
+        changed = len(changes.drops) + len(changes.puts)
+        return Applied(failures, changed, bool(lingering), vips, self._flows.unsure)
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""
@@ -196,36 +192,6 @@ class DataPlane:
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
-
-    def _forget_flows(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
-        """Of UDP's ports whose tasks are others now, and all that went to tasks that are gone."""
-        names = {each.name for each in (*changes.puts, *changes.drops) if isinstance(each, Chain)}
-        tasks: dict[int, set[str]] = {
-            int(name.removeprefix("udp-")): set() for name in names if name.startswith("udp-")
-        }
-        for (protocol, port), service in ports_of(mesh).items():
-            if protocol == UDP and port in tasks:
-                tasks[port] = {each.address for each in service.endpoints if each.takes_new}
-        for port, addresses in tasks.items():
-            forget_udp(port, host.addresses, addresses)
-        now = {each.address for service in mesh.services.values() for each in service.endpoints}
-        now |= {each.address for overlay in mesh.overlays.values() for each in overlay.everyone()}
-        before, self._tasks = self._tasks, now
-        if lost := self._lost(before - now, mesh, gone):
-            forget_tasks(lost)
-
-    def _lost(self, left: set[str], mesh: Mesh, gone: Collection[str]) -> set[str]:
-        """Returns which addresses are nobody's now. Who is not known any more of a large network may be well
-        there, and have connections: whether he is shows when the next of their packets asks for him."""
-        large = [subnet_of(each.network) for each in mesh.overlays.values() if each.network.is_large]
-        unsure = {each for each in left if any(is_in(each, subnet) for subnet in large)}
-        lost = (left - unsure) | (self._left.keys() & gone)
-        self._left.update(dict.fromkeys(unsure))
-        for each in lost | (self._left.keys() & self._tasks):
-            self._left.pop(each, None)
-        while len(self._left) > LEFT_MAX:
-            del self._left[next(iter(self._left))]
-        return lost
 
 
 def _is_there(overlay: Overlay) -> bool:

@@ -51,7 +51,7 @@ def load(swarm: MeshSwarm) -> Iterator[Load]:
             said.seek(0)
             found = json.load(said)
             made.requests, made.failures = found["requests"], found["failures"]
-    print(f"{made.requests} requests, {len(made.failures)} failed")
+    print(f"{made.requests} requests, {len(made.failures)} failed", *made.failures, sep="\n")
     assert made.requests > 300
     assert made.failures == []
 

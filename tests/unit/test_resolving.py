@@ -74,7 +74,7 @@ class Node:
         self.bridges = Bridges(self.engine, calls, self.later.append, lambda: "n1", self.resolving)  # type: ignore[arg-type]
         self.single = SingleContainers(self.engine, calls, self.bridges, self.resolving, lambda: "n1")  # type: ignore[arg-type]
 
-    def _make_bridge(self, name: str, mtu: int, subnet: str, address: str) -> None:
+    def _make_bridge(self, name: str, mtu: int, subnet: str, address: str, is_new: bool) -> None:
         self.mtus[name] = mtu
 
     async def create(self, *networks: TaskNetwork, dns: DNSConfig | None = None) -> Json:

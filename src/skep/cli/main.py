@@ -17,6 +17,7 @@ from skep.cli import explain
 from skep.cli.bench.commands import bench
 from skep.cli.client import default_host
 from skep.cli.files import raise_file_limit
+from skep.cli.net import net
 from skep.cli.recovery import backup, cluster
 from skep.cli.simulate import Plan, simulate, simulate_in_processes
 from skep.cli.store import store
@@ -125,6 +126,7 @@ main.add_command(cluster)
 main.add_command(backup)
 main.add_command(bench)
 main.add_command(store)
+main.add_command(net)
 
 
 @main.command()

@@ -53,7 +53,7 @@ class Report(Struct, frozen=True):
     running: list[str]  # task ids, one for each container that runs
     started: int  # containers that ever came to run
     joins_s: list[float]  # from a node's first try until its session stood
-    known: KnownByNodes = KnownByNodes()  # of overlay networks
+    known: KnownByNodes = msgspec.field(default_factory=KnownByNodes)  # of overlay networks
 
 
 async def simulate(plan: Plan, announce: bool = True) -> None:

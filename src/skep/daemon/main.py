@@ -28,6 +28,7 @@ from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
 from skep.api.routes.materials import MaterialRoutes
+from skep.api.routes.net import NetRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
 from skep.api.routes.own import OwnRoutes
@@ -217,6 +218,7 @@ def make_routes(
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, stall).routes(),
+        *NetRoutes(node).routes(),
         *BackupRoutes(node).routes(),
     ]
     return [*routes, *OpenApiRoutes(routes).routes()]

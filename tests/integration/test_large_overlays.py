@@ -255,6 +255,38 @@ def test_a_node_that_begins_anew_asks_for_what_its_containers_go_on_with(large: 
     assert Counter(_soon(lambda: a1.ask(VIP, 80, 2))) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
 
 
+# In a container: asks who has each address of a /16, as fast as it can, for some seconds.
+FLOOD = """
+import socket, struct, sys, time
+line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+line.bind(("eth0", 0))
+mac, own = line.getsockname()[4], socket.inet_aton("10.1.0.11")
+head = b"\\xff" * 6 + mac + b"\\x08\\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + own + bytes(6)
+print("ready", flush=True)
+until, n = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < until:
+    n += 1
+    line.send(head + bytes([10, 1, 0, 101 + n % 150]))
+    if n % 50 == 0:
+        time.sleep(0.001)
+"""
+
+
+def test_who_asks_for_all_addresses_keeps_nobody_from_his(large: Large) -> None:
+    command = [*large.members["a1"].prefix, sys.executable, "-c", FLOOD, "4"]
+    flooding = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert flooding.stdout is not None
+    assert flooding.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    assert large.ask("a1", "web").records == [VIP]
+    assert Counter(large.members["a1"].ask(VIP, 80, 2)) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
+    assert large.members["a3"].ask("10.1.0.11", 80) == ["a1 10.1.0.13"]
+    assert time.monotonic() - began < 4
+    flooding.wait(20)
+    asked = Counter(large.nodes[0].say("what?")["asked"])
+    assert max(asked.values()) <= 8, "each once in a second"
+
+
 def test_a_manager_that_does_not_answer_delays_names_and_takes_no_connection(large: Large) -> None:
     a1, node = large.members["a1"], large.nodes[0]
     assert large.ask("a1", "web").records == [VIP]

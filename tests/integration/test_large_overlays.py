@@ -19,10 +19,12 @@ from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService
 from skep.network.dns_forward import ASKER_UNDER_WAY_MAX
+from skep.network.ways import mac_of
 
 from .dns_hosts import Reply, inside
 from .mesh_hosts import Lan, MeshHost, three_hosts
 from .overlay_hosts import ANSWERED, BACK, Member, gateway, names_of
+from .test_mesh_tunnel import forged
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -253,6 +255,17 @@ def test_a_node_that_begins_anew_asks_for_what_its_containers_go_on_with(large: 
         assert flow.say() == first
         assert a1.ask(VIP, 80)[0].endswith(" 10.1.0.11"), "within two questions, a second apart"
     assert Counter(_soon(lambda: a1.ask(VIP, 80, 2))) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
+
+
+def test_a_containers_own_packets_do_not_come_in_by_its_hosts_tunnel(large: Large) -> None:
+    """Those of any other host do: nobody knows where all nodes are."""
+    a1, host, other = large.members["a1"], large.hosts[0], large.hosts[1]
+    mac, vni = mac_of(other.address), LARGE.vni
+    assert forged(other, host, a1.address, a1, 9999, mac, "10.1.0.22", vni) == ["forged 10.1.0.22"]
+    for by in (a1, host):
+        assert forged(by, host, a1.address, a1, 9999, mac, "10.1.0.22", vni) == []
+    for target in (host.address, gateway(host, LARGE)):
+        assert forged(other, host, target, host, 9999, mac, "10.1.0.22", vni) == []
 
 
 # In a container: asks who has each address of a /16, as fast as it can, for some seconds.

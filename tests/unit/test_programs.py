@@ -45,6 +45,7 @@ COMMANDS = list(commands(skep))
 NEEDED = {
     "simulate": ("-n", "1", "--join", "127.0.0.1:1", "--token", "x"),
     "explain": ("web",),
+    "trace": ("web:80", "--from", "w"),
     "upgrade-managers": ("--run", "true"),
     "set": ("allow-devices=on",),
     "create": ("FILE",),
@@ -55,7 +56,7 @@ NEEDED = {
     "rm": ("KEY",),
 }
 # upgrade-managers is none: it waits a minute for a manager to come.
-HOSTED = ("explain", "reconnect", "settings", "set", "create", "restore")
+HOSTED = ("explain", "trace", "reconnect", "settings", "set", "create", "restore")
 
 
 def leaf(words: tuple[str, ...]) -> click.Command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,7 @@ class Plane:
     def __init__(self) -> None:
         self.cleared = 0
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         return Applied()
 
     def clear(self) -> tuple[str, ...]:

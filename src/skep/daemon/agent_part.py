@@ -90,6 +90,8 @@ class AgentPart:
         if self._naming is not None:
             executor.use_names(self._naming)
         self._networking = Networking(self.session, plane, self._naming) if plane is not None else None
+        if self._naming is not None and self._networking is not None:
+            self._naming.resolve_with(self._networking.resolve)
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)

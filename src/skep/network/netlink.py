@@ -214,6 +214,7 @@ class Netlink(Seen):
             vxlan_port=each.data_port,
             vxlan_learning=False,
             vxlan_proxy=True,
+            vxlan_l3miss=each.tells_misses,
             mtu=each.mtu,
             master=self._indexes[each.bridge],
         )

@@ -11,6 +11,7 @@ and the other tasks come, a thousand at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import sys
 import time
@@ -69,6 +70,7 @@ class Measured:
     """A swarm, its lines, and how long the leader's loop was held by each batch of what it told."""
 
     def __init__(self, view: View, nodes: int) -> None:
+        gc.freeze()  # as skepd does with what lives (`runtime.garbage`)
         self.view = view
         began = time.process_time()
         self.swarm = Swarm(view)
@@ -77,6 +79,7 @@ class Measured:
         for line in self.lines:
             self._say(line, Register(NodeDescription(hostname="h"), "", [OVERLAY, RESOLVE]))
         self.begin_s, self.begin_bytes = time.process_time() - began, self.size
+        gc.freeze()
         self.holds_s: list[float] = []
         batches = self.swarm.dispatcher._batches
         batches._tell = self._timed(batches._tell)

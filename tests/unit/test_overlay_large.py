@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
@@ -60,6 +62,34 @@ async def test_a_node_hears_of_its_own_endpoints_when_it_comes_and_of_nobody_els
     assert [type(each) for each in a.sent] == [OverlayTold, OverlaysHeld]
     await swarm.settle()
     assert len(a.sent) == 2
+
+
+async def test_a_new_leader_looks_at_all_before_the_first_node_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlays, "LOOKED_AT_MAX", 2)
+    swarm = _large()
+    add_on_net(swarm.view, "m", "a", 9, networks=("mesh",))
+    swarm = Swarm(swarm.view, FEW)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while (
+            swarm.dispatcher._networks.get("net") is None or swarm.dispatcher._networks["net"].state.size < 5
+        ):
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.ensure_future(count())
+    await swarm.dispatcher.look_at_all()
+    await other
+    assert turns > 1
+    assert swarm.dispatcher._networks["net"].network.is_large
+    a = swarm.come("a")
+    assert _single(a) == ["101", "111"]
+    await swarm.settle()
+    assert not swarm.dispatcher._dirty
+    assert swarm.ask("a", WEB) == OverlayAnswered(1)
+    assert _told(a) == ["101", "102", "103"]
 
 
 async def test_who_asks_for_a_service_knows_it_before_the_answer_comes() -> None:

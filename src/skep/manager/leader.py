@@ -256,6 +256,7 @@ class Leader:
             log.exception("leader.no_ingress")
         self.mesh.begin()
         self.overlays.begin()
+        await self.overlays.look_at_all()
         self.sessions.start(grace_until)
         self.reconciler.mark_everything()
 

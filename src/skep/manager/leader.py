@@ -118,7 +118,7 @@ class Leader:
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
-        self.overlays = OverlayDispatcher(view, self.sessions)
+        self.overlays = OverlayDispatcher(view, self.sessions, team.overlay_bounds)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)

@@ -83,6 +83,9 @@ def add_attachment(view: View, attachment_id: str, node_id: str, address: str) -
     return attachment
 
 
+BATCHES_MAX = 50  # that a question waits for here; one of its own in time
+
+
 class Line:
     """A node: `heard` is what it was told, in order, `overlays` what it makes of it. What is told of a network
     that it has not, or does not begin with all of it, is a mistake; so is what is told of a large one that is
@@ -167,14 +170,25 @@ class Swarm:
         return line
 
     def ask(self, node_id: str, asked: OverlayAsk) -> OverlayAnswered | None:
-        """A node asks. Returns the answer; None: there is none."""
+        """A node asks. Returns the answer, however many batches it waits for; None: there is none."""
         line = self.lines[node_id]
         count = len(line.heard)
         line.is_asking = True
         self.sessions.open(line).frame(messages.encode(asked))
+        questions, loop = self.dispatcher._questions, asyncio.get_running_loop()
+        for _ in range(BATCHES_MAX):
+            if questions._queue:
+                questions._take_turn(loop)
+            elif questions._waiting:
+                self.dispatcher._batches._flush()
+        late = [replace(each, until=0.0) for each in (*questions._queue, *questions._waiting)]
+        questions._waiting.clear()
+        questions._queue.clear()
+        questions._queue.extend(late)
+        questions._take_turn(loop)
         line.is_asking = False
-        last = line.heard[-1]
-        return last if len(line.heard) > count and isinstance(last, OverlayAnswered) else None
+        answers = (each for each in line.heard[count:] if isinstance(each, OverlayAnswered))
+        return next((each for each in answers if each.number == asked.number), None)
 
     def publish(self, *put: Task, dropped: tuple[Task, ...] = ()) -> None:
         """Does what a commit does: the tasks are in the view, then the nodes hear of them."""

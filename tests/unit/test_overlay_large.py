@@ -7,13 +7,14 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.dispatcher import overlays, told_frames
+from skep.manager.dispatcher import overlay_questions, overlays, told_frames
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.rates import Rates
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.overlay import OverlayEndpoint
 from skep.model.service import Endpoint, RemovedService, VirtualIP
 from skep.model.states import COMPLETE, RUNNING, SHUTDOWN
+from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
 
 from .builders import add_service
@@ -374,6 +375,7 @@ async def test_of_a_large_service_each_node_hears_a_part_and_all_together_hear_o
     lines = {each: swarm.come(each) for each in "abc"}
     tasks = [add_on_net(swarm.view, f"w{n}", "abc"[n % 3], n, service_id="web") for n in range(20, 28)]
     swarm.publish(*tasks)
+    await swarm.settle()
     for node_id in "abc":
         swarm.ask(node_id, WEB)
     known = swarm.dispatcher._networks["net"].state.services["web"]
@@ -437,7 +439,7 @@ async def test_a_small_network_that_grows_is_told_anew_to_all_and_whole_again_as
     assert _told(a, "s") == ["111"]
 
 
-async def test_who_asks_is_told_by_the_latest_word_and_the_others_hear_it_too() -> None:
+async def test_who_asks_is_told_as_the_others_were_and_hears_what_is_new_with_them() -> None:
     swarm = _large()
     a, b = swarm.come("a"), swarm.come("b")
     swarm.ask("b", WEB)
@@ -445,8 +447,45 @@ async def test_who_asks_is_told_by_the_latest_word_and_the_others_hear_it_too() 
     swarm.publish(task)
     swarm.report(task, RUNNING)
     assert swarm.ask("a", WEB) == OverlayAnswered(1)
-    assert _serving(a) == ["101", "102", "103", "109"]
-    assert _serving(b) == _serving(a)
+    assert _serving(a) == _serving(b) == ["101", "102", "103"]
+    await swarm.settle()
+    assert _serving(a) == _serving(b) == ["101", "102", "103", "109"]
+
+
+async def test_who_asks_for_what_has_just_come_waits_until_that_is_looked_at() -> None:
+    swarm = _large()
+    a = swarm.come("a")
+    await swarm.settle()
+    swarm.publish(add_on_net(swarm.view, "w9", "c", 9, service_id="web"))
+    frame = messages.encode(OverlayAsk(7, "net", names=["web.9.w9"]))
+    swarm.sessions.open(a).frame(frame)
+    assert OverlayAnswered(7) not in a.heard
+    a.is_asking = True
+    await swarm.settle()
+    assert a.heard[-1] == OverlayAnswered(7)
+    assert "109" in _single(a)
+    begun_at = asyncio.get_running_loop().time()
+    swarm.dispatcher._dirty.touch("net").tasks["w9"] = "web"  # and nobody looks at it
+    swarm.dispatcher._batches._not_before = begun_at + 60
+    swarm.sessions.open(a).frame(messages.encode(OverlayAsk(8, "net", names=["nobody"])))
+    await asyncio.sleep(0)
+    assert a.heard[-1] == OverlayAnswered(7)
+    swarm.dispatcher._questions.looked()
+    assert a.heard[-1] == OverlayAnswered(7)
+
+
+async def test_a_thousand_that_ask_at_once_are_answered_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay_questions, "TURN_S", 0.0)
+    swarm = _large()
+    lines = [swarm.come(each) for each in "abc"]
+    for line in lines:
+        line.is_asking = True
+        swarm.sessions.open(line).frame(messages.encode(WEB))
+    assert not any(OverlayAnswered(1) in line.heard for line in lines)
+    monkeypatch.setattr(overlay_questions, "TURN_S", 1.0)
+    swarm.dispatcher._questions.looked()
+    await asyncio.sleep(0)
+    assert all(line.heard[-1] == OverlayAnswered(1) for line in lines)
 
 
 async def test_one_that_asks_too_much_has_no_answer_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,7 +545,7 @@ async def test_what_cannot_be_told_to_who_asks_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     swarm = _large()
-    swarm.come("a")
+    a = swarm.come("a")
     b = swarm.come("b")
     swarm.ask("b", WEB)
     task = add_on_net(swarm.view, "w9", "c", 9, service_id="web")
@@ -518,9 +557,10 @@ async def test_what_cannot_be_told_to_who_asks_costs_the_others_nothing(
         raise RuntimeError
 
     monkeypatch.setattr(told_frames, "encode", broken)
-    assert swarm.ask("a", WEB) is None
-    assert not swarm.sessions.has("a")
+    assert swarm.ask("a", OverlayAsk(1, "net", names=["web.3.w3"])) is None
+    assert swarm.sessions.has("a")
     await swarm.settle()
-    assert b.overlays["net"].services == {}, "it is told anew, and asks again"
+    assert a.overlays["net"].services == {}, "it is told anew, and asks again"
+    assert list(b.overlays["net"].services) == ["web"]
     swarm.ask("b", WEB)
     assert "109" in _told(b)

@@ -25,6 +25,12 @@ class Found:
             [each for each in asked.services if not self._take_service(each)],
         )
 
+    @property
+    def misses_some(self) -> bool:
+        """Returns whether something was asked for that nobody has."""
+        answered = self.answered
+        return bool(answered.unknown_names or answered.unknown_addresses or answered.unknown_services)
+
     def _is_name(self, name: str) -> bool:
         name = name.lower()
         services = [self._take_service(each) for each in self._state.named(name)[: self._bounds.services_max]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from skep.model.overlay import OverlayNetwork
-from skep.rpc.messages import Lead, OverlayAnswered, OverlayAsk
+from skep.rpc.messages import Lead, OverlayAsk
 
 from .overlay_asks import Found
 from .overlay_bounds import Bounds
@@ -69,10 +69,13 @@ class KnownOverlay:
         changes = self.state.take_changes()
         return self._teller.news(changes, self.hearers) if changes and self.hearers else {}
 
-    def answer(self, node_id: str, asked: OverlayAsk) -> tuple[Sequence[bytes], OverlayAnswered]:
-        """Returns what a node that hears of the network is told that it asked for, and the answer."""
-        found = Found(self.state, asked, self._bounds)
-        return self._teller.asked(node_id, found), found.answered
+    def find(self, asked: OverlayAsk) -> Found:
+        """Returns who there is of those that are asked for."""
+        return Found(self.state, asked, self._bounds)
+
+    def answer(self, node_id: str, found: Found) -> Sequence[bytes]:
+        """Returns what a node that hears of the network is told of what was found: as it is now."""
+        return self._teller.asked(node_id, found)
 
     def _make_teller(self) -> SmallTeller | LargeTeller:
         if self.network.is_large:

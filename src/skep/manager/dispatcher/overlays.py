@@ -26,6 +26,7 @@ from .batches import Batches
 from .overlay_asks import all_unknown
 from .overlay_bounds import Bounds
 from .overlay_known import KnownOverlay
+from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
 from .overlay_views import networks_of_node, overlay_network
 from .sessions import Sessions
@@ -39,7 +40,7 @@ AHEAD_MAX_S = 1.0
 NEWCOMERS_MAX = 200
 # How many tasks of a large network are looked at before others have their turn: 20 ms of the leader's time,
 # with what is told of them. Those that are to end do not wait. Where nobody is told yet, each is 8 µs.
-SETTLED_MAX, ASK_SETTLED_MAX, LOOKED_AT_MAX, ALL = 500, 100, 2500, 1 << 60
+SETTLED_MAX, LOOKED_AT_MAX, ALL = 500, 2500, 1 << 60
 # A node asks one question after the other on each of its networks, of up to 256 names or addresses. One that
 # is not answered is asked again. What is told counts, too: a service's part has 15 kB.
 ASKS_BURST, ASKS_PER_S = 100, 50
@@ -60,6 +61,7 @@ class OverlayDispatcher:
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
+        self._questions = Questions(self._answer)
         sessions.on_end(self._ended)
 
     def begin(self) -> None:
@@ -84,6 +86,7 @@ class OverlayDispatcher:
 
     def stop(self) -> None:
         self._batches.stop()
+        self._questions.stop()
 
     # What nodes say
 
@@ -115,31 +118,33 @@ class OverlayDispatcher:
 
     def asked(self, node_id: str, asked: OverlayAsk) -> None:
         """A node asks who somebody on a large network is. One that asks too much has no answer."""
-        now = asyncio.get_running_loop().time()
-        if not self._asks.take(node_id, now):
-            return
+        if self._asks.take(node_id, asyncio.get_running_loop().time()):
+            self._questions.put(node_id, asked)
+
+    def _answer(self, question: Question, is_late: bool) -> bool:
+        """Answers by what all others have been told so far; what is not known may be among what has changed
+        since, and waits for that. Returns whether it is answered."""
+        node_id, asked = question.node_id, question.asked
         known = self._networks.get(asked.network_id)
         if known is None or asked.network_id not in self._held.get(node_id, ()):
             self._sessions.send(node_id, all_unknown(asked))
-            return
-        if known.network.is_large:
-            self._take_latest(known)
-        size = self._tell_all(known, node_id) if node_id not in known.hearers else 0
-        frames, answer = known.answer(node_id, asked)
-        size += self._send(frames, node_id)
-        self._asks.spend(node_id, now, size / ASK_BYTES)
-        self._sessions.send(node_id, answer)
-
-    def _take_latest(self, known: KnownOverlay) -> None:
-        """Who asks hears the latest word, and so do the others: nobody is told of two with one address."""
-        if self._settle(known, ASK_SETTLED_MAX):
-            self._dirty.touch(known.network.id)  # what belongs to it besides follows
+            return True
+        found = known.find(asked)
+        if found.misses_some and not is_late and asked.network_id in self._dirty:
             self._batches.soon()
-            try:
-                self._send_news(known)
-            except Exception:
-                self._tell_anew(known)
-                raise
+            return False
+        try:
+            size = self._tell_all(known, node_id) if node_id not in known.hearers else 0
+            size += self._send(known.answer(node_id, found), node_id)
+        except Exception:  # nobody knows what it was told: it is told all again, and asks again
+            known.leaves(node_id)
+            known.newcomers.add(node_id)
+            self._dirty.touch(asked.network_id)
+            self._batches.soon()
+            raise
+        self._asks.spend(node_id, asyncio.get_running_loop().time(), size / ASK_BYTES)
+        self._sessions.send(node_id, found.answered)
+        return True
 
     def _ended(self, node_id: str) -> None:
         for network_id in self._held.pop(node_id, ()):
@@ -247,6 +252,7 @@ class OverlayDispatcher:
             except Exception as error:  # of one network only
                 self._tell_anew(known)
                 failed = error
+        self._questions.looked()
         if failed is not None:
             raise failed
 

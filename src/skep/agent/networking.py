@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
-from skep.network.plane import Applied
+from skep.network.applied import Applied
 from skep.rpc import messages
 from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
 from skep.runtime.errors import SkepError

@@ -150,8 +150,8 @@ def test_only_the_daemon_hangs(swarm: Managers) -> None:
 
 
 def test_the_progress_of_an_update_goes_on_over_a_change_of_leader(swarm: Managers) -> None:
-    create(swarm.first, "updated", 20, "--update-parallelism", "1", "--update-delay", "500ms")
-    wait_running(swarm.first, "updated", 20)
+    create(swarm.first, "updated", 12, "--update-parallelism", "1", "--update-delay", "500ms")
+    wait_running(swarm.first, "updated", 12)
     leader, other = swarm.leader(), swarm.followers()[0]
     update = subprocess.Popen(
         [other.client, "-H", other.url, "service", "update", "--force", "--no-resolve-image", "updated"],
@@ -167,7 +167,7 @@ def test_the_progress_of_an_update_goes_on_over_a_change_of_leader(swarm: Manage
     assert "Service updated converged" in output or "Service converged" in output or "verify" in output
     state = other.docker("service", "inspect", "updated", "--format", "{{.UpdateStatus.State}}")
     assert state == "completed"
-    assert len(other.running("updated")) == 20
+    assert len(other.running("updated")) == 12
 
 
 @pytest.mark.parametrize("is_hanging", [False, True], ids=["killed", "hanging"])
@@ -250,6 +250,7 @@ def test_a_node_joins_during_a_change_of_leader(swarm: Managers) -> None:
 
 def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(formed: Managers) -> None:
     """The last test of its swarm, which has two managers then."""
+    formed.first.docker("swarm", "update", "--dispatcher-heartbeat", "2s")
     create(formed.first, "kept", 6)
     wait_running(formed.first, "kept", 6)
     survivor, *lost = formed.managers

@@ -13,7 +13,7 @@ from skep.daemon import leftovers
 from skep.daemon.leftovers import FORMER_MAX, Leftovers
 from skep.daemon.state import FORMER, StateDir
 from skep.model.mesh import Mesh
-from skep.network.plane import Applied
+from skep.network.applied import Applied
 
 pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
 

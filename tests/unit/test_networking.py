@@ -22,8 +22,8 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
+from skep.network.applied import Applied
 from skep.network.names import Unknown
-from skep.network.plane import Applied
 from skep.rpc import messages
 from skep.rpc.checking import FAILURES_MAX, check
 from skep.rpc.messages import (

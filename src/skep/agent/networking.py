@@ -21,8 +21,8 @@ from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
+from skep.network.applied import Applied
 from skep.network.names import Unknown
-from skep.network.plane import Applied
 from skep.rpc import messages
 from skep.runtime.works import in_thread, lasting
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
 from skep.network import iptables
+from skep.network.applied import Applied
 from skep.network.carrying import carry_out
 from skep.network.desired import desired, is_used, ports_of, settings_of
 from skep.network.diff import after, diff
@@ -38,19 +38,6 @@ NOT_OF_THE_OTHER = (
     "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
     " task on this one. Give each node a host (or network namespace) of its own"
 )
-
-
-class Applied(Struct, frozen=True):
-    """`failures` are sentences for people; none where all is as it should be. `lingers`: something that
-    nobody needs any more is still there, and goes at a later look. `vips` are services' own addresses that
-    the kernel leads to their tasks, `unsure` addresses of large networks of which it is not known any more
-    whether somebody has them."""
-
-    failures: tuple[str, ...] = ()
-    changed: int = 0  # objects
-    lingers: bool = False
-    vips: frozenset[str] = frozenset()
-    unsure: frozenset[str] = frozenset()
 
 
 class DataPlane:

@@ -11,6 +11,7 @@ from skep.agent import asking
 from skep.agent.asking import ADDRESS, ITEMS_MAX, MISSED_MAX, NAME, SERVICE, UNKNOWN_MAX, Asking, Item
 from skep.agent.session import Session
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.network.misses import Misses
 from skep.rpc.messages import RESOLVE, OverlayAnswered, OverlayAsk
 from skep.runtime.errors import Unavailable
 
@@ -218,16 +219,17 @@ async def test_a_network_that_is_not_large_any_more_is_asked_nothing() -> None:
 async def test_it_listens_to_the_kernel_on_large_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node({})
     said: list[str] = []
-    monkeypatch.setattr(node.asking._misses, "begin", lambda: said.append("begin"))
-    monkeypatch.setattr(node.asking._misses, "end", lambda: said.append("end"))
-    node.asking.told({"small": Overlay(OverlayNetwork("small", "10.3.0.0/24", 4100, 4789))})
-    node.asking.told(OVERLAYS)
-    assert said == ["end", "begin"]
+    monkeypatch.setattr(Misses, "begin", lambda self: said.append("begin"))
+    monkeypatch.setattr(Misses, "end", lambda self: said.append("end"))
+    small = {"small": Overlay(OverlayNetwork("small", "10.3.0.0/24", 4100, 4789))}
+    for told in (small, OVERLAYS, small):
+        node.asking.told(told)
+    assert said == ["begin", "end"]
 
-    def fails() -> None:
+    def fails(self: Misses) -> None:
         raise OSError("no socket")
 
-    monkeypatch.setattr(node.asking._misses, "begin", fails)
+    monkeypatch.setattr(Misses, "begin", fails)
     node.asking.told(OVERLAYS)
     assert "no socket" in node.asking.failures[0]
     await node.asking.close()

@@ -66,7 +66,7 @@ async def test_a_node_hears_of_its_own_endpoints_when_it_comes_and_of_nobody_els
 
 
 async def test_a_new_leader_looks_at_all_before_the_first_node_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlays, "LOOKED_AT_MAX", 2)
+    monkeypatch.setattr(overlays, "SETTLED_MAX", 2)
     swarm = _large()
     add_on_net(swarm.view, "m", "a", 9, networks=("mesh",))
     swarm = Swarm(swarm.view, FEW)

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from skep.agent.session import Session
 from skep.model.mesh import tunnel_name
 from skep.model.overlay import Overlay
-from skep.network.misses import Misses
 from skep.network.segment import subnet_of
 from skep.rpc import messages
 from skep.runtime.errors import SkepError
 from skep.runtime.works import end
+
+if TYPE_CHECKING:
+    from skep.network.misses import Misses
 
 NAME, ADDRESS, SERVICE = "name", "address", "service"
 ASK_S = 2.0  # of the four seconds that an engine waits for a name, in which others may have to be asked, too
@@ -41,7 +44,7 @@ class Asking:
     def __init__(self, session: Session, answered: Answered) -> None:
         self._session = session
         self._answered = answered
-        self._misses = Misses(self.missed)
+        self._misses: Misses | None = None
         self._networks: dict[str, _Network] = {}  # large ones
         self._by_tunnel: dict[str, _Network] = {}
         self._unknown: dict[tuple[str, Item], float] = {}  # until when they are so, the first to end first
@@ -91,7 +94,8 @@ class Asking:
             self._want(network, (ADDRESS, address))
 
     async def close(self) -> None:
-        self._misses.end()
+        if self._misses is not None:
+            self._misses.end()
         for each in self._networks.values():
             each.give_up()
             await end(each.work)
@@ -102,9 +106,13 @@ class Asking:
     def _listen(self) -> None:
         """While it is on a large network: others are told whole."""
         if not self._networks:
-            self._misses.end()
+            if self._misses is not None:
+                self._misses.end()
             return
+        from skep.network.misses import Misses  # what it loads few nodes need
+
         try:
+            self._misses = self._misses or Misses(self.missed)
             self._misses.begin()
             self.failures = []
         except OSError as error:

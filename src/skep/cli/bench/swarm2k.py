@@ -119,6 +119,7 @@ class Swarm2k:
         self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
         if self._overlay is not None:
             await self._overlay.wait_known(began)
+            self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
 
     async def create(self) -> None:
         """Asks for the service. Errors: `ApiError`, `Unavailable`."""

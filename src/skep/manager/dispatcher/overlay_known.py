@@ -26,6 +26,7 @@ class KnownOverlay:
         self.hearers: set[str] = set()  # nodes that were told all there is for them, and hear what changes
         # Nodes that were told that they are on it, and are told the rest next.
         self.newcomers: set[str] = set()
+        self.untold_since: float | None = None  # loop time: hearers do not know all of what is known here
         self._located = located
         self._lead = lead
         self._bounds = bounds

@@ -74,6 +74,11 @@ class Dirty:
         """Returns what is touched of the network, and is taken to be looked at; None: nothing is."""
         return self._networks.pop(network_id, None)
 
+    def is_urgent(self, network_id: str) -> bool:
+        """Returns whether something of the network cannot wait."""
+        touched = self._networks.get(network_id)
+        return touched is not None and bool(touched.urgent)
+
     def keep(self, network_id: str, touched: Touched) -> None:
         """What is left of it is looked at later."""
         self._networks[network_id] = touched

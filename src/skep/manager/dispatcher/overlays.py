@@ -38,9 +38,12 @@ log = structlog.get_logger()
 AHEAD_MAX_S = 1.0
 # How many are told so at once: of a large network to each something else, in 0.1 ms.
 NEWCOMERS_MAX = 200
-# How many tasks of a large network are looked at before others have their turn: 20 ms of the leader's time,
-# with what is told of them. Those that are to end do not wait. Where nobody is told yet, each is 8 µs.
-SETTLED_MAX, LOOKED_AT_MAX, ALL = 500, 2500, 1 << 60
+# How many tasks of a large network are looked at before others have their turn: 20 ms of the leader's time.
+# Those that are to end do not wait.
+SETTLED_MAX, ALL = 2500, 1 << 60
+# While more has changed than is looked at, it is told so often: each of a thousand parts of a service is a
+# message for its nodes, however many of its endpoints are others.
+TOLD_S = 0.5
 # A node asks one question after the other on each of its networks, of up to 256 names or addresses. One that
 # is not answered is asked again. What is told counts, too: a service's part has 15 kB.
 ASKS_BURST, ASKS_PER_S = 100, 50
@@ -78,7 +81,7 @@ class OverlayDispatcher:
         for network_id in self._dirty:
             try:
                 known = self._known(network_id)
-                while known is not None and self._settle(known, LOOKED_AT_MAX):
+                while known is not None and self._settle(known, SETTLED_MAX):
                     await asyncio.sleep(0)
                     known = self._known(network_id)  # who finds nobody there forgets it meanwhile
             except Exception:  # it keeps nobody from leading
@@ -130,7 +133,8 @@ class OverlayDispatcher:
             self._sessions.send(node_id, all_unknown(asked))
             return True
         found = known.find(asked)
-        if found.misses_some and not is_late and asked.network_id in self._dirty:
+        is_old = known.untold_since is not None or (found.misses_some and asked.network_id in self._dirty)
+        if is_old and not is_late:
             self._batches.soon()
             return False
         try:
@@ -257,7 +261,10 @@ class OverlayDispatcher:
             raise failed
 
     def _tell_network(self, known: KnownOverlay) -> None:
+        is_urgent = self._dirty.is_urgent(known.network.id)
         self._settle(known, SETTLED_MAX if known.network.is_large else ALL)
+        if not is_urgent and self._waits_for_more(known):
+            return
         for node_id in self._take_out_who_left(known):
             self._tell_held(node_id)
         self._send_news(known)
@@ -270,7 +277,17 @@ class OverlayDispatcher:
         if known.is_nobodys:
             del self._networks[known.network.id]
 
+    def _waits_for_more(self, known: KnownOverlay) -> bool:
+        """Returns whether more is looked at before anything is told: for a while at most."""
+        if not known.network.is_large or known.network.id not in self._dirty:
+            return False
+        now = asyncio.get_running_loop().time()
+        if known.untold_since is None:
+            known.untold_since = now
+        return now - known.untold_since < TOLD_S
+
     def _send_news(self, known: KnownOverlay) -> None:
+        known.untold_since = None
         news = known.take_news()
         self._batches.sent(sum(self._send(frames, node_id) for node_id, frames in news.items()))
 

@@ -1,21 +1,26 @@
-"""What a change of one task on an overlay network costs: the leader, all nodes' lines together, and one node.
+"""What an overlay network costs: the leader, all nodes' lines together, and one node.
 
-    .venv/bin/python bench/overlay_change.py [--tasks 1000] [--nodes 100]
+    .venv/bin/python bench/overlay_change.py [--tasks 1000] [--nodes 100] [--grow]
 
-All in this process: the leader's dispatcher with recorded lines, then what a node wants in its kernel and
-which names it knows; the kernel itself is not asked. Each figure is the median of some changes.
+One service, and every node asks for it, where it is not told of it anyway. All in this process: the leader's
+dispatcher with recorded lines, then what a node wants in its kernel and which names it knows; the kernel
+itself is not asked. CPU time; of changes the median of some. With `--grow` the network is just large,
+and the other tasks come, a thousand at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.mesh import Mesh
 from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay
@@ -25,7 +30,7 @@ from skep.network.diff import after, diff
 from skep.network.host import Host
 from skep.network.names import Names
 from skep.rpc import messages
-from skep.rpc.messages import OVERLAY, Register
+from skep.rpc.messages import OVERLAY, RESOLVE, OverlayAsk, Register
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -34,6 +39,7 @@ from tests.unit.builders import add_cluster, add_node, add_service, add_task  # 
 from tests.unit.overlays import Line, Swarm  # noqa: E402
 
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec  # noqa: E402
+from skep.model.service import RemovedService  # noqa: E402
 from skep.model.task import Task, TaskAddress, TaskStatus  # noqa: E402
 from skep.store.view import View  # noqa: E402
 
@@ -60,55 +66,147 @@ class Counting(Line):
             super().send(frame)
 
 
+class Measured:
+    """A swarm, its lines, and how long the leader's loop was held by each batch of what it told."""
+
+    def __init__(self, view: View, nodes: int) -> None:
+        gc.freeze()  # as skepd does with what lives (`runtime.garbage`)
+        self.view = view
+        began = time.process_time()
+        self.swarm = Swarm(view)
+        self.lines = [Counting(f"n{number}", view.nodes[f"n{number}"].addr) for number in range(nodes)]
+        self.lines[0].decodes = self.lines[0].is_asking = True
+        for line in self.lines:
+            self._say(line, Register(NodeDescription(hostname="h"), "", [OVERLAY, RESOLVE]))
+        self.begin_s, self.begin_bytes = time.process_time() - began, self.size
+        gc.freeze()
+        self.holds_s: list[float] = []
+        batches = self.swarm.dispatcher._batches
+        batches._tell = self._timed(batches._tell)
+
+    @property
+    def size(self) -> int:
+        return sum(each.size for each in self.lines)
+
+    def ask(self) -> float:
+        """All nodes ask for the service. Returns how much time the leader took, in seconds."""
+        began = time.process_time()
+        for line in self.lines:
+            self._say(line, OverlayAsk(1, "net", names=["name-s"]))
+        return time.process_time() - began
+
+    def _say(self, line: Line, said: messages.FromAgent) -> None:
+        self.swarm.sessions.open(line).frame(messages.encode(said))
+
+    def _timed(self, tell: Callable[[], None]) -> Callable[[], None]:
+        def timed() -> None:
+            began = time.process_time()
+            tell()
+            self.holds_s.append(time.process_time() - began)
+
+        return timed
+
+
 def address(number: int) -> str:
     return f"10.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
-def filled(tasks: int, nodes: int) -> tuple[View, list[Task]]:
+def filled(nodes: int) -> View:
     view = View()
     add_cluster(view)
     view.put_network(NET)
     for number in range(nodes):
         add_node(view, f"n{number}", addr=f"192.{number >> 8}.{number & 255}.1")
     add_service(view)
+    return view
+
+
+def add(view: View, numbers: range) -> list[Task]:
     made = []
-    for number in range(tasks):
-        task = add_task(view, f"t{number}", f"n{number % nodes}", number + 1, observed=RUNNING)
+    for number in numbers:
+        node_id = f"n{number % len(view.nodes)}"
+        task = add_task(view, f"t{number:024}", node_id, number + 1, observed=RUNNING)
         task = replace(task, addresses=(TaskAddress("net", f"{address(number + 256)}/10", ""),))
         view.put_task(task)
         made.append(task)
-    return view, made
+    return made
 
 
 async def measure(tasks: int, nodes: int) -> None:
-    view, made = filled(tasks, nodes)
-    swarm = Swarm(view)
-    lines = []
-    began = time.process_time()
-    for number in range(nodes):
-        line = Counting(f"n{number}", view.nodes[f"n{number}"].addr)
-        line.decodes = number == 0
-        lines.append(line)
-        said = Register(NodeDescription(hostname="h"), "", [OVERLAY])
-        swarm.sessions.open(line).frame(messages.encode(said))
-    begin_s, begin_bytes = time.process_time() - began, sum(each.size for each in lines)
-    await swarm.settle()
+    view = filled(nodes)
+    made = add(view, range(tasks))
+    one = Measured(view, nodes)
+    asked_s = one.ask()
+    most = max(each.size for each in one.lines)
     told, spent = [], []
+    await one.swarm.settle()
     for task in made[1 : TIMES + 1]:
-        before = sum(each.size for each in lines)
+        before = one.size
         view.put_status(task, TaskStatus(SHUTDOWN, 2.0))
-        swarm.dispatcher.reported(task, TaskStatus(SHUTDOWN, 2.0))
         began = time.process_time()
-        await swarm.settle()
+        one.swarm.dispatcher.reported(task, TaskStatus(SHUTDOWN, 2.0))
+        await one.swarm.settle()
         spent.append(time.process_time() - began)
-        told.append(sum(each.size for each in lines) - before)
+        told.append(one.size - before)
     click.echo(f"{tasks} tasks on {nodes} nodes of one network")
-    click.echo(f"  all sessions begin: {begin_s:.2f} s of the leader, {begin_bytes / 1e6:.1f} MB")
+    click.echo(f"  all sessions begin: {one.begin_s:.2f} s of the leader, {one.begin_bytes / 1e6:.1f} MB")
     click.echo(
-        f"  a task ends: {statistics.median(spent) * 1000:.0f} ms of the leader's process,"
-        f" {statistics.median(told) / 1e6:.2f} MB to all nodes"
+        f"  all have asked for the service: {asked_s:.2f} s, {one.size / 1e6:.1f} MB so far, at most"
+        f" {most / 1e3:.0f} kB to one node"
     )
-    node(lines[0].overlays["net"], {f"n{n}": view.nodes[f"n{n}"].addr for n in range(nodes)})
+    click.echo(
+        f"  a task ends: {statistics.median(spent) * 1000:.1f} ms of the leader's process,"
+        f" {statistics.median(told) / 1e3:.1f} kB to all nodes"
+    )
+    node(one.lines[0].overlays["net"], {f"n{n}": view.nodes[f"n{n}"].addr for n in range(nodes)})
+    await lost(one)
+
+
+async def lost(one: Measured) -> None:
+    """A node goes, then the service."""
+    for what, change in (("a node is lost", lose_node), ("the service is removed", remove_service)):
+        before, one.holds_s = one.size, []
+        change(one)
+        await one.swarm.settle()
+        held = max(one.holds_s) * 1000
+        click.echo(
+            f"  {what}: at most {held:.0f} ms at once, {(one.size - before) / 1e3:.0f} kB to all nodes"
+        )
+
+
+def lose_node(one: Measured) -> None:
+    one.view.drop_node("n1")
+    one.swarm.dispatcher.node_removed("n1")
+
+
+def remove_service(one: Measured) -> None:
+    service = one.view.services["s"]
+    one.view.remove_service(
+        RemovedService(id="s", name=service.spec.name, removed_at=0.0, templates=service.templates)
+    )
+    one.swarm.dispatcher.service_changed("s")
+
+
+async def grow(tasks: int, nodes: int) -> None:
+    view = filled(nodes)
+    few = max(nodes, Bounds().small_max + 1)
+    add(view, range(few))
+    one = Measured(view, nodes)
+    one.ask()
+    await one.swarm.settle()
+    began, before, one.holds_s = time.process_time(), one.size, []
+    for first in range(few, tasks, 1000):
+        changed: dict[str, tuple[list[Task], list[Task]]] = {}
+        for task in add(view, range(first, min(first + 1000, tasks))):
+            changed.setdefault(task.node_id, ([], []))[0].append(task)
+        one.swarm.dispatcher.publish(changed)
+        await one.swarm.settle()
+    click.echo(f"from {few} to {tasks} tasks on {nodes} nodes that hear of them")
+    click.echo(
+        f"  {time.process_time() - began:.1f} s of the leader's process, at most"
+        f" {max(one.holds_s) * 1000:.0f} ms at once, {(one.size - before) / 1e6:.1f} MB, at most"
+        f" {max(each.size for each in one.lines) / 1e3:.0f} kB to one node"
+    )
 
 
 def node(overlay: Overlay, nodes: dict[str, str]) -> None:
@@ -141,8 +239,9 @@ def node(overlay: Overlay, nodes: dict[str, str]) -> None:
 @click.command()
 @click.option("--tasks", default=1000, show_default=True)
 @click.option("--nodes", default=100, show_default=True)
-def main(tasks: int, nodes: int) -> None:
-    asyncio.run(measure(tasks, nodes))
+@click.option("--grow", "grows", is_flag=True)
+def main(tasks: int, nodes: int, grows: bool) -> None:
+    asyncio.run(grow(tasks, nodes) if grows else measure(tasks, nodes))
 
 
 if __name__ == "__main__":

@@ -88,9 +88,7 @@ stop() {
         pkill -9 -P "$pid" 2>/dev/null || true # a shim's container
         kill -9 "$pid" 2>/dev/null || true
     done
-    for mount in $(awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do
-        umount -l "$mount" 2>/dev/null || true
-    done
+    unmount_below "$dir"
     if [ -s "$dir/bridge" ]; then
         local bridge subnet
         read -r bridge subnet <"$dir/bridge"

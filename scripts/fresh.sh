@@ -61,6 +61,8 @@ cp /usr/local/share/ca-certificates/*.crt "$dir/root/usr/local/share/ca-certific
 # And how it reaches Debian's packages: a proxy, or a mirror that stands still.
 apt-config dump | grep -E '^Acquire::(Check-(Valid-Until|Date)|https?::Proxy|Retries)' >"$dir/root/etc/apt/apt.conf.d/99machine" || true
 cp /etc/resolv.conf "$dir/root/etc/resolv.conf"
+# What is thrown away in the end need not survive a power failure: packages are unpacked without waiting for the disk.
+echo force-unsafe-io >"$dir/root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 
 # shellcheck disable=SC2016  # for the shell inside
 inside='

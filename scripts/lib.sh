@@ -103,3 +103,10 @@ end_below() { # DIR: kills them
     local pid
     for pid in $(pids_below "$1"); do kill -9 "$pid" 2>/dev/null || true; done
 }
+
+unmount_below() { # DIR: what is mounted below it, the deepest first
+    local mounted
+    for mounted in $(awk -v dir="$1/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do
+        umount -l "$mounted" 2>/dev/null || true
+    done
+}

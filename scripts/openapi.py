@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from skep.api.engine import LocalEngine
 from skep.api.openapi import openapi
-from skep.daemon.main import make_routes
 from skep.daemon.node import SkepNode
+from skep.daemon.serving import make_routes
 from skep.runtime.settings import Settings
 from skep.runtime.stall import StallWatch
 

@@ -19,7 +19,7 @@ from skep.api.forward import LeaderForward
 from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest
 from skep.daemon import words
 from skep.daemon.founding import first_txns, found_swarm
-from skep.daemon.main import make_api
+from skep.daemon.serving import make_api
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub, Feed
 from skep.manager.leader import Leader

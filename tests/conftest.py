@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.images import IMAGE, busybox_tar
-from tests.lane import machine, own_network, run_directory
+from tests.lane import Machine, own_network, run_directory
 
 ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
 KEPT = "f"  # begins the names of directories that stay
 LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+MACHINE = pytest.StashKey[Machine]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,15 +25,35 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["SKEP_TEST_NETNS"] = f"{os.environ.get('SKEP_TEST_NETNS', 'skt')}{'abcdefgh'[int(LANE)]}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that are alone come last in their folder: they wait for what a whole ./check does beside
+    its first tests."""
+    last = {item.path for item in items if _is_alone(item)}
+    items.sort(key=lambda item: (str(item.path.parent), item.path in last))
+
+
 @pytest.hookimpl(
     wrapper=True, tryfirst=True
 )  # around pytest-timeout: waiting for the machine is not the test's time
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
     run = run_directory()
     if run is None:
         return (yield)
-    with machine(run, alone=item.get_closest_marker("alone") is not None):
+    alone = _is_alone(item)
+    machine = item.config.stash.setdefault(MACHINE, Machine(run))
+    machine.take(alone)
+    try:
         return (yield)
+    finally:
+        # Several such tests, one after the other, wait for the other lanes once.
+        if not (alone and nextitem is not None and _is_alone(nextitem)):
+            machine.give_back()
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,13 +6,12 @@ for the others, and end with it.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 _CLONE_NEWNET = 0x40000000  # unshare(2); os.unshare() comes with Python 3.12
 
@@ -28,15 +27,27 @@ def own_network() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
-@contextlib.contextmanager
-def machine(directory: Path, alone: bool) -> Iterator[None]:
-    """Waits until the machine is free: for one test `alone`, or for one of each lane."""
-    with (directory / "turn").open("w") as turn, (directory / "machine").open("w") as room:
-        # Who waits for the machine keeps the turn, so that other lanes' next tests wait behind it.
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(turn, fcntl.LOCK_UN)
-        yield  # closing a file gives up its lock
+class Machine:
+    """What one test `alone` has, or one of each lane."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._room: TextIO | None = None
+
+    def take(self, alone: bool) -> None:
+        """Waits until it is free. Who has it all to itself keeps it."""
+        if self._room is not None:
+            return
+        with (self._directory / "turn").open("w") as turn:
+            # Who waits for the machine keeps the turn, so that other lanes' next tests wait behind it.
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self._room = (self._directory / "machine").open("w")
+            fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+
+    def give_back(self) -> None:
+        assert self._room is not None
+        self._room.close()  # gives up its lock
+        self._room = None
 
 
 def run_directory() -> Path | None:

@@ -1,4 +1,4 @@
-"""The image of `mesh_server.py`: Debian's own Python and what it loads, nothing else. Nothing is downloaded."""
+"""The image of `mesh_server.py` and `web_server.py`: Debian's own Python and what it loads, nothing else. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 IMAGE = "skep-test/mesh:latest"
 PYTHON = Path("/usr/bin/python3")
 SERVER = Path(__file__).with_name("mesh_server.py")
+WEB_SERVER = Path(__file__).with_name("web_server.py")
 # Run as it will be in a container, it says what it has loaded by then.
 LOADED = "import _socket, _thread, sys; print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', 0)))"
 
@@ -31,6 +32,7 @@ def mesh_tar() -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         archive.add(PYTHON, "usr/bin/python3")
         archive.add(SERVER, "server.py")
+        archive.add(WEB_SERVER, "web.py")
         archive.add("/bin/busybox", "bin/sh")
         for file in sorted({*files, *LANDMARKS}):
             archive.add(file, file.lstrip("/"))

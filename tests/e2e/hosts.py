@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,19 @@ class Host:
     def start(
         self, environment: dict[str, str] | None = None, wait_for: tuple[str, ...] = ("version",)
     ) -> Host:
+        return self.launch(environment).wait_up(wait_for)
+
+    def launch(self, environment: dict[str, str] | None = None) -> Host:
+        """Starts it and does not wait until it answers."""
         command = [*self.prefix, str(SKEPD), "--name", self.name, "--state-dir", str(self.state_dir)]
         command += ["--host", self.url, "--engine", self._engine, *self.options]
         with (self._directory / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
             )
+        return self
+
+    def wait_up(self, wait_for: tuple[str, ...] = ("version",)) -> Host:
         wait_until(f"{self.name} answers: {self.log()}", lambda: self._answers(wait_for), START_S)
         return self
 
@@ -176,14 +184,44 @@ class Host:
         lines = self.docker("service", "ps", "--no-trunc", "--format", "{{json .}}", *options, service)
         return [json.loads(line) for line in lines.splitlines()]
 
+    def get(self, path: str, **filters: str) -> Any:
+        """Returns what the API says. What is asked until something comes true is asked so: a docker client is a
+        process and several requests each time. Errors: `AssertionError` where it refuses, `OSError`."""
+        connection = UnixConnection(self.socket)
+        query = {"filters": json.dumps({name: [value] for name, value in filters.items()})} if filters else {}
+        try:
+            connection.request("GET", f"{path}?{urllib.parse.urlencode(query)}")
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise AssertionError(f"{self.name} says to GET {path}: {content.decode()}\n{self.log()}")
+        return json.loads(content)
+
     def running(self, service: str) -> list[dict[str, str]]:
-        rows = self.tasks(service, "desired-state=running")
-        return [row for row in rows if row["CurrentState"].startswith("Running")]
+        """Returns the service's tasks that run, as rows of `docker service ps`."""
+        tasks = self.get("/tasks", service=service, **{"desired-state": "running"})
+        names = {node["ID"]: node["Description"]["Hostname"] for node in self.get("/nodes")} if tasks else {}
+        return [
+            {
+                "ID": task["ID"],
+                "Name": f"{service}.{task.get('Slot') or task['NodeID']}",
+                "Image": task["Spec"]["ContainerSpec"]["Image"],
+                "Node": names.get(task["NodeID"], task["NodeID"]),
+            }
+            for task in tasks
+            if task["Status"]["State"] == "running"
+        ]
 
     def _answers(self, command: tuple[str, ...]) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"{self.name} ended: {self.log()}")
-        return self.run(*command, check=False).returncode == 0
+        return self._listens() and self.run(*command, check=False).returncode == 0
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
 
 class Lines:
@@ -207,6 +245,38 @@ class Lines:
         return str(wait_until(text, lambda: next((line for line in self.seen if text in line), "")))
 
 
+def start_all(hosts: Sequence[Host]) -> None:
+    """Starts them at the same time."""
+    for host in hosts:
+        host.launch()
+    for host in hosts:
+        host.wait_up()
+
+
+def stop_all(hosts: Sequence[Host]) -> None:
+    """Ends them at the same time."""
+    for host in hosts:
+        if host.process is not None:
+            host.process.terminate()
+    for host in hosts:
+        if host.process is not None:
+            host.process.wait(15)
+            host.process = None
+
+
+def nodes_of(manager: Host) -> dict[str, tuple[str, str]]:
+    """Returns host name -> (status, manager status), as `docker node ls` shows them."""
+    return {
+        node["Description"]["Hostname"]: (node["Status"]["State"].capitalize(), _manager_status(node))
+        for node in manager.get("/nodes")
+    }
+
+
+def _manager_status(node: Any) -> str:
+    status = node.get("ManagerStatus") or {}
+    return "Leader" if status.get("Leader") else str(status.get("Reachability", "")).capitalize()
+
+
 class Swarm:
     """A manager `mg0` and workers `w0`, `w1`, … of one swarm."""
 
@@ -225,8 +295,7 @@ class Swarm:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> Swarm:
-        for host in self.hosts:
-            host.start()
+        start_all(self.hosts)
         self.manager.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", self.address)
         for worker in self.workers:
             self.join(worker)
@@ -241,14 +310,13 @@ class Swarm:
 
     def stop(self) -> None:
         for host in reversed(self.hosts):
-            if host.process is not None:
-                host.run("swarm", "leave", "--force", check=False)
-            host.stop()
+            if host.process is not None and self.engine != "simulated":
+                host.run("swarm", "leave", "--force", check=False)  # with its containers
+        stop_all(self.hosts)
 
     def nodes(self) -> dict[str, str]:
         """Returns host name -> status."""
-        lines = self.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}")
-        return dict(line.split() for line in lines.splitlines())
+        return {name: status for name, (status, _) in nodes_of(self.manager).items()}
 
 
 def containers(engine_socket: str, label: str) -> Iterator[dict[str, str]]:

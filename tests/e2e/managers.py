@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
-from .hosts import Host, free_port, wait_until
+from .hosts import Host, free_port, nodes_of, start_all, wait_until
 
 FORM_S = 60.0  # etcd takes another manager only when all have been connected for five seconds
 
@@ -40,13 +42,14 @@ class Managers:
         return next(host for host in self.hosts if host.name == name)
 
     def start(self) -> Managers:
-        for host in self.hosts:
-            host.start()
+        start_all(self.hosts)
         self.first.docker("swarm", "init", *self._listen(self.first))
-        for manager in self.managers[1:]:
+        for manager in self.managers[1:2]:
             self.join(manager, "manager")
-        for worker in self.workers:
+        for worker in self.workers:  # before etcd takes a third one
             self.join(worker, "worker")
+        for manager in self.managers[2:]:
+            self.join(manager, "manager")
         self.wait_reachable(len(self.managers))
         return self
 
@@ -72,15 +75,13 @@ class Managers:
     def nodes(self, by: Host | None = None) -> dict[str, tuple[str, str]]:
         """Returns host name -> (status, manager status), as a manager says; as the first that answers where
         none is given, empty where nobody answers."""
-        form = "{{.Hostname}}|{{.Status}}|{{.ManagerStatus}}"
-        command = ("node", "ls", "--format", form)
-        alive = [host for host in self.managers if host.process is not None]
-        answers = (
-            [by.run(*command)] if by is not None else (host.run(*command, check=False) for host in alive)
-        )
-        lines = next((done.stdout for done in answers if done.returncode == 0), "")
-        rows = (line.split("|") for line in lines.splitlines())
-        return {name: (status, manager) for name, status, manager in rows}
+        if by is not None:
+            return nodes_of(by)
+        for host in self.managers:
+            if host.process is not None:
+                with contextlib.suppress(AssertionError, OSError, http.client.HTTPException):
+                    return nodes_of(host)
+        return {}
 
     def alive(self) -> Host:
         return next(host for host in self.managers if host.process is not None)

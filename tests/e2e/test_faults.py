@@ -22,17 +22,30 @@ HEARTBEAT_S = 1.0
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def own_swarm(engine_socket: str, busybox_image: str, short_dir: Path) -> Iterator[Swarm]:
-    """A manager and two workers for one test, with short heartbeats."""
-    made = Swarm(short_dir, f"unix://{engine_socket}", workers=2)
+@pytest.fixture(scope="module")
+def formed(
+    engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Swarm]:
+    """A manager and two workers with short heartbeats."""
+    made = Swarm(tmp_path_factory.mktemp("a"), f"unix://{engine_socket}", workers=2)
     try:
         made.start()
         made.manager.docker("swarm", "update", "--dispatcher-heartbeat", f"{HEARTBEAT_S:g}s")
         yield made
     finally:
-        made.manager.run("service", "rm", "s", check=False)
         made.stop()
+
+
+@pytest.fixture
+def own_swarm(formed: Swarm) -> Iterator[Swarm]:
+    """The swarm, whole and empty again after each test."""
+    yield formed
+    for host in formed.hosts:
+        if host.process is None:
+            host.start()
+    formed.manager.run("service", "rm", "s", check=False)
+    wait_until("its containers are gone", lambda: not started(formed), 30)
+    wait_until("all are ready", lambda: list(formed.nodes().values()) == ["Ready"] * 3)
 
 
 def create(swarm: Swarm | Managers, image: str, replicas: int, *options: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from tests.mesh_image import IMAGE
 
 from .hosts import wait_until
 from .mesh import CLIENT, MeshSwarm, steady
-from .skep_cli import skep_ok
+from .skep_cli import skep, skep_ok
 
 NAME = "t{{.Task.Slot}}-{{.Node.Hostname}}"  # answers are known from errors by their hyphen
 
@@ -58,6 +59,26 @@ def test_a_port_answers_on_every_host_from_everywhere(mesh: MeshSwarm, web: str)
             for address in ("127.0.0.1", host.address):
                 answers = Counter(a.split()[0] for a in host.ask(address, 8080, 4, kind))
                 assert sorted(answers.values()) == [2, 2], (host.name, address, kind, answers)
+
+
+def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
+    told = skep_ok("net", "trace", "web:8080/udp", "--from", mesh.manager.name, on=mesh.manager)
+    for worker in mesh.workers:
+        assert f"on {worker.name}: by tunnel skv4096 to {worker.address}, UDP port 4789" in told
+    inside = skep_ok("net", "trace", "web:80", "--from", "web.1", on=mesh.manager)
+    assert "no network across hosts in common" in inside
+    own = json.loads(skep_ok("net", "inspect", mesh.workers[0].name, "--json", on=mesh.manager))
+    assert [(each["Port"], each["Running"]) for each in own["Ports"]] == [("8080/tcp", 2), ("8080/udp", 2)]
+    for wrong, said in (
+        (("web:80800", "--from", "web.1"), "port '80800' is none: 8080, or 53/udp"),
+        (("web:80/icmp", "--from", "web.1"), "protocol 'icmp' is none of tcp, udp, sctp"),
+        (("web:80", "--from", "nowhere"), "there is no node and no task nowhere"),
+        (("none:80", "--from", "web.1"), "service none not found"),
+        (("web", "--from", "web.1"), "name a service and a port: web:8080, dns:53/udp"),
+    ):
+        done = skep("net", "trace", *wrong, on=mesh.manager)
+        assert done.returncode != 0
+        assert said in done.stderr
 
 
 def test_containers_reach_it_by_any_hosts_address(mesh: MeshSwarm, web: str) -> None:
@@ -108,6 +129,8 @@ def test_a_port_that_somebody_has_is_said_with_his_name(mesh: MeshSwarm) -> None
         wait_until("the node says so", lambda: said[:60] in _message(mesh, worker.name))
         assert f"(process {his.pid})" in _message(mesh, worker.name)
         assert f"1 node ({worker.name}): {said[:60]}" in skep_ok("explain", "taken", on=mesh.manager)
+        for command in (("trace", "taken:8082", "--from", worker.name), ("inspect", worker.name)):
+            assert said[:60] in skep_ok("net", *command, on=mesh.manager)
         assert "8082/tcp of service taken" in worker.log()
         assert mesh.ask(worker, 8082) == [f"his {CLIENT}"]
         wait_until("others serve it", lambda: "-" in mesh.ask(mesh.workers[1], 8082)[0])

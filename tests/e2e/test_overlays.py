@@ -3,7 +3,6 @@ and by name, wherever they are."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 
@@ -12,54 +11,10 @@ import pytest
 from tests.mesh_image import IMAGE
 
 from .hosts import wait_until
-from .mesh import MeshHost, MeshSwarm
+from .mesh import MeshSwarm
+from .overlay_tasks import REVERSE, Task, tasks_of, vip_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
-
-# Within a container of the image: all addresses of a name; what a server there says, and how long that took.
-RESOLVE = """
-import _socket as s
-try:
-    print(*sorted({found[4][0] for found in s.getaddrinfo(b"%s", 80, s.AF_INET, s.SOCK_STREAM)}))
-except s.gaierror as error:
-    print("error", error.args[1])
-"""
-ASK = """
-import _socket as s
-c = s.socket()
-c.settimeout(3)
-try:
-    c.connect((s.getaddrinfo(b"%s", %d, s.AF_INET)[0][4][0], %d))
-    print(c.recv(99).decode().strip())
-except OSError as error:
-    print("error", error)
-"""
-REVERSE = """
-import _socket as s
-print(s.getnameinfo(("%s", 80), s.NI_NAMEREQD)[0])
-"""
-
-
-class Task:
-    """A running task of a service, or a single container, on its host."""
-
-    def __init__(self, host: MeshHost, container: str, network: str) -> None:
-        self.host = host
-        self.container = container
-        (found,) = json.loads(host.docker("inspect", container))
-        self.name = found["Name"].removeprefix("/")
-        self.address = found["NetworkSettings"]["Networks"][network]["IPAddress"]
-
-    def python(self, program: str) -> str:
-        """Returns what it prints within the container; by the engine itself, which goes on without skepd."""
-        command = ["exec", self.container, "/usr/bin/python3", "-I", "-S", "-c", program]
-        return self.host.on_engine(*command)
-
-    def resolve(self, name: str) -> set[str]:
-        return set(self.python(RESOLVE % name).split())
-
-    def ask(self, name: str, port: int = 80) -> str:
-        return self.python(ASK % (name, port, port))
 
 
 @pytest.fixture(scope="module")
@@ -78,34 +33,9 @@ def _create(swarm: MeshSwarm, name: str, *options: str, network: str = "back") -
     swarm.manager.docker(*create, *options, IMAGE, "-", "80")
 
 
-def _tasks(swarm: MeshSwarm, service: str, count: int, network: str = "back") -> list[Task]:
-    """Returns the service's running tasks; it waits until there are so many."""
-    label = f"label=com.docker.swarm.service.name={service}"
-
-    def found() -> list[tuple[MeshHost, str]]:
-        return [
-            (host, container)
-            for host in swarm.hosts
-            for container in host.docker("ps", "-q", "--filter", label).split()
-        ]
-
-    def run() -> bool:
-        return len(swarm.manager.running(service)) == count == len(found())
-
-    wait_until(f"{count} tasks of {service} run", run, 60)
-    return [Task(host, container, network) for host, container in found()]
-
-
 def _wait_resolves(task: Task, name: str, addresses: set[str], within_s: float = 30) -> None:
     what = f"{name} is {addresses} on {task.host.name}"
     wait_until(what, lambda: task.resolve(name) == addresses, within_s)
-
-
-def _vip(swarm: MeshSwarm, service: str, network: str = "back") -> str:
-    (found,) = swarm.manager.json("service", "inspect", service)
-    (network_id,) = [each["Id"] for each in swarm.manager.json("network", "inspect", network)]
-    vips = {each["NetworkID"]: each["Addr"] for each in found["Endpoint"]["VirtualIPs"]}
-    return str(vips[network_id]).partition("/")[0]
 
 
 def _wait_gone(task: Task, name: str) -> None:
@@ -131,10 +61,10 @@ def _remove(swarm: MeshSwarm, *services: str) -> None:
 def web(swarm: MeshSwarm) -> Iterator[list[Task]]:
     """A task on each host, which says the address of who connects."""
     _create(swarm, "web", "--mode", "global", "--label", "of=overlays")
-    tasks = _tasks(swarm, "web", 3)
+    tasks = tasks_of(swarm, "web", 3)
     for each in tasks:
         _wait_resolves(each, "tasks.web", {each.address for each in tasks})
-        _wait_resolves(each, "web", {_vip(swarm, "web")})
+        _wait_resolves(each, "web", {vip_of(swarm, "web")})
     yield tasks
     _remove(swarm, "web")
 
@@ -150,7 +80,7 @@ def test_names_lead_to_tasks_of_all_hosts(swarm: MeshSwarm, web: list[Task]) -> 
     for one in web:
         assert one.resolve("tasks.web") == addresses, one.host.name
         for name in ("web", "WEB", "web.back"):
-            assert one.resolve(name) == {_vip(swarm, "web")}, (one.host.name, name)
+            assert one.resolve(name) == {vip_of(swarm, "web")}, (one.host.name, name)
         for other in web:
             assert one.resolve(other.name) == {other.address}
             assert other.ask(one.name).split()[1] == other.address
@@ -170,7 +100,8 @@ def test_a_services_own_address_leads_to_its_tasks_in_turn(swarm: MeshSwarm, web
 
 def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, web: list[Task]) -> None:
     for host in swarm.hosts:
-        run = ["run", "-d", "--rm", "--network", "back", "--entrypoint", "/usr/bin/python3", IMAGE]
+        named = ["--name", f"lone-{host.name}", "--network-alias", f"alias.{host.name}"]
+        run = ["run", "-d", "--rm", "--network", "back", *named, "--entrypoint", "/usr/bin/python3", IMAGE]
         container = host.docker(*run, "-I", "-S", "/server.py", "single", "80")
         try:
             single = Task(host, container, "back")
@@ -179,17 +110,26 @@ def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, 
             for each in web:
                 assert single.ask(each.name).split()[1] == single.address
                 _wait_answers(each, single.address, "single")
+                for name in (
+                    f"lone-{host.name}",
+                    f"lone-{host.name}.back",
+                    f"alias.{host.name}",
+                    container[:12],
+                ):
+                    _wait_resolves(each, name, {single.address})
         finally:
             host.docker("kill", container)
+        for each in web:
+            _wait_gone(each, f"lone-{host.name}")
 
 
 def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[Task]) -> None:
     _create(swarm, "moving", "--replicas", "1", "--stop-grace-period", "1s")
     try:
-        _tasks(swarm, "moving", 1)
+        tasks_of(swarm, "moving", 1)
         for count in (3, 1, 4):
             swarm.manager.docker("service", "scale", "-d", f"moving={count}")
-            tasks = _tasks(swarm, "moving", count)
+            tasks = tasks_of(swarm, "moving", count)
             began = time.monotonic()
             addresses = {each.address for each in tasks}
             for each in web:
@@ -207,7 +147,7 @@ def test_another_network_is_another_world(swarm: MeshSwarm, web: list[Task]) -> 
     swarm.manager.docker("network", "create", "-d", "overlay", "--internal", "other")
     _create(swarm, "apart", "--mode", "global", network="other")
     try:
-        tasks = _tasks(swarm, "apart", 3, "other")
+        tasks = tasks_of(swarm, "apart", 3, "other")
         addresses = {each.address for each in tasks}
         for each in tasks:
             _wait_resolves(each, "tasks.apart", addresses)
@@ -229,14 +169,14 @@ def test_a_service_on_two_networks_with_an_alias_answers_on_both(swarm: MeshSwar
     _create(swarm, "both", *networks, "--mode", "global", network="name=back,alias=room")
     _create(swarm, "guest", "--replicas", "1", "--dns", "127.0.0.1", network="front")
     try:
-        tasks = _tasks(swarm, "both", 3)
-        (guest,) = _tasks(swarm, "guest", 1, "front")
+        tasks = tasks_of(swarm, "both", 3)
+        (guest,) = tasks_of(swarm, "guest", 1, "front")
         inside = {each.address for each in tasks}
         outside = {Task(each.host, each.container, "front").address for each in tasks}
         _wait_resolves(guest, "tasks.both", outside)
         _wait_resolves(web[0], "tasks.both", inside)
-        _wait_resolves(guest, "door", {_vip(swarm, "both", "front")})
-        _wait_resolves(web[0], "room", {_vip(swarm, "both")})
+        _wait_resolves(guest, "door", {vip_of(swarm, "both", "front")})
+        _wait_resolves(web[0], "room", {vip_of(swarm, "both")})
         assert "error" in guest.resolve("room")
         assert guest.ask("both").split()[1] == guest.address
         swarm.wait_answers(8090, 3)  # the routing mesh beside
@@ -270,8 +210,14 @@ def test_nothing_is_left_when_nobody_is_on_a_network(swarm: MeshSwarm) -> None:
     before = [host.rules() for host in swarm.hosts]
     swarm.manager.docker("network", "create", "-d", "overlay", "short")
     _create(swarm, "brief", "--mode", "global", "--stop-grace-period", "1s", network="short")
-    _tasks(swarm, "brief", 3, "short")
+    tasks_of(swarm, "brief", 3, "short")
     assert all(now != then for now, then in zip([h.rules() for h in swarm.hosts], before, strict=True))
     _remove(swarm, "brief")
-    wait_until("devices are gone", lambda: [host.rules() for host in swarm.hosts] == before, 60)
+
+    def left() -> list[set[str]]:
+        """What was of networks that were removed a moment before may have gone meanwhile."""
+        pairs = zip(swarm.hosts, before, strict=True)
+        return [set(host.rules().split()) - set(then.split()) for host, then in pairs]
+
+    wait_until("devices are gone", lambda: not any(left()), 60)
     swarm.manager.docker("network", "rm", "short")

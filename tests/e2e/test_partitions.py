@@ -42,6 +42,29 @@ def leader_and_others(swarm: Network) -> tuple[NetworkHost, list[NetworkHost]]:
     return leader, [m for m in swarm.managers if m is not leader]
 
 
+# First, that the swarm is there before the machine is waited for.
+def test_two_managers_that_do_not_hear_each_other_follow_the_third(swarm: Network) -> None:
+    first, second, third = swarm.managers
+    first.deaf_to(second)
+    second.deaf_to(first)
+    created = []
+    for n in range(12):
+        name = f"split{n}"
+        done = third.run(
+            *("service", "create", "-q", "-d", "--no-resolve-image", "--name", name, "image"), check=False
+        )
+        if done.returncode == 0:
+            created.append(name)
+        time.sleep(0.5)
+    assert len(created) >= 6
+    first.heal()
+    second.heal()
+    swarm.wait_reachable(3, third)
+    for manager in swarm.managers:
+        assert set(created) <= set(manager.docker("service", "ls", "--format", "{{.Name}}").split())
+    third.docker("service", "rm", *created)
+
+
 @pytest.mark.alone
 def test_the_leaders_machine_loses_power(swarm: Network) -> None:
     leader, (other, _) = leader_and_others(swarm)
@@ -93,25 +116,3 @@ def test_a_leader_that_hears_nobody(swarm: Network) -> None:
     swarm.wait_reachable(3, others[0])
     assert "anyway" in leader.docker("service", "ls", "--format", "{{.Name}}")
     others[0].docker("service", "rm", "anyway")
-
-
-def test_two_managers_that_do_not_hear_each_other_follow_the_third(swarm: Network) -> None:
-    first, second, third = swarm.managers
-    first.deaf_to(second)
-    second.deaf_to(first)
-    created = []
-    for n in range(12):
-        name = f"split{n}"
-        done = third.run(
-            *("service", "create", "-q", "-d", "--no-resolve-image", "--name", name, "image"), check=False
-        )
-        if done.returncode == 0:
-            created.append(name)
-        time.sleep(0.5)
-    assert len(created) >= 6
-    first.heal()
-    second.heal()
-    swarm.wait_reachable(3, third)
-    for manager in swarm.managers:
-        assert set(created) <= set(manager.docker("service", "ls", "--format", "{{.Name}}").split())
-    third.docker("service", "rm", *created)

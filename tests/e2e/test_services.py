@@ -84,7 +84,7 @@ def test_a_container_that_dies_is_replaced(swarm: Swarm, service: str, busybox_i
     rows = {row["ID"]: row for row in manager.tasks(service)}
     assert rows[task["ID"]]["DesiredState"] == "Shutdown"
     assert rows[task["ID"]]["Error"] == '"task: non-zero exit (137)"'
-    assert second["DesiredState"] == "Running"
+    assert rows[second["ID"]]["DesiredState"] == "Running"
 
 
 def test_scaling_up_and_down_and_removal_leave_nothing(

@@ -45,6 +45,36 @@ print(kinds)
 ANSWERED, UNANSWERED = "[0]", "['TimeoutError']"
 
 
+# In a namespace: says something by one flow each time it is told to, and what is answered.
+FLOW = """
+import socket, sys
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.settimeout(1)
+made.connect((sys.argv[1], 80))
+for line in sys.stdin:
+    try:
+        made.send(b"x")
+        print(made.recv(100).decode().strip(), flush=True)
+    except OSError as error:
+        print("error", type(error).__name__, flush=True)
+"""
+
+
+class Flow:
+    """One that `Member.flow` has begun."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def say(self) -> str:
+        """Returns what is answered, `NAME CLIENT`; an error where nothing is within a second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+
 def gateway(host: MeshHost, network: OverlayNetwork) -> str:
     return f"{network.subnet.rpartition('.')[0]}.25{host.node_id[-1]}"
 
@@ -80,6 +110,17 @@ class Member(Namespace):
 
     def ping(self, to: str, size: int = 100) -> str:
         return self.run(sys.executable, "-c", PING, to, str(size)).strip()
+
+    @contextlib.contextmanager
+    def flow(self, to: str) -> Iterator[Flow]:
+        """Yields one flow of UDP from here."""
+        command = [*self.prefix, sys.executable, "-c", FLOW, to]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            yield Flow(process)
+        finally:
+            process.kill()
+            process.wait(5)
 
     def end(self) -> None:
         """The container goes. The kernel takes its devices away a little later."""

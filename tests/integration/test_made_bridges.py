@@ -16,7 +16,7 @@ import sys
 from skep.network.netlink import make_bridge
 from skep.runtime.errors import Conflict
 try:
-    make_bridge("skb9", 1400, *sys.argv[1:])
+    make_bridge("skb9", 1400, *sys.argv[1:3], is_new=sys.argv[3:] == ["new"])
 except Conflict as error:
     print(error)
 """
@@ -46,6 +46,19 @@ def test_one_that_is_gone_has_its_address_again_and_one_that_is_there_keeps_what
     assert "mtu 1400" in shown
     assert _make(space, "10.9.0.0/24", "10.9.0.3/24") == ""
     assert "10.9.0.3" not in space.run("ip", "addr", "show", "skb9")
+
+
+def test_one_with_another_address_has_the_new_one_and_keeps_its_ways(space: Namespace) -> None:
+    """As an engine would not: it takes the old address away first, and the kernel all neighbours with it."""
+    assert _make(space, "10.9.0.0/24", "10.9.0.2/24", "new") == ""
+    neighbour = ["neigh", "replace", "10.9.0.77", "dev", "skb9", "lladdr", "02:6e:0a:00:00:07", "nud"]
+    space.run("ip", *neighbour, "permanent")
+    for address in ("10.9.0.5/24", "10.9.0.9/24", "10.9.0.2/24"):
+        assert _make(space, "10.9.0.0/24", address, "new") == ""
+        (shown,) = space.run("ip", "-4", "-o", "addr", "show", "skb9").splitlines()
+        assert f"inet {address}" in shown
+        assert "secondary" not in shown
+        assert "PERMANENT" in space.run("ip", "neigh", "show", "10.9.0.77", "dev", "skb9")
 
 
 def test_another_networks_is_not_taken(space: Namespace) -> None:

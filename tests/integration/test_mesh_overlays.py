@@ -61,6 +61,7 @@ def test_each_reaches_each_by_address_with_its_own(overlays: Overlays) -> None:
             "changed": 0,
             "lingers": False,
             "vips": [],
+            "unsure": [],
         }
 
 
@@ -145,6 +146,19 @@ def test_what_somebody_did_to_it_is_repaired(overlays: Overlays, damage: list[st
     overlays.members[0].run("ip", "neigh", "flush", "all")
     overlays.assert_all_reach_all(("tcp",))
     assert [told["changed"] for told in overlays.tell()] == [0, 0, 0]
+
+
+def test_a_tunnel_of_before_that_says_nothing_of_misses_is_made_anew(overlays: Overlays) -> None:
+    overlays.serving()
+    host = overlays.hosts[0]
+    assert " l3miss " in host.run("ip", "-d", "link", "show", TUNNEL)
+    host.run("ip", "link", "del", TUNNEL)
+    own = ("id", str(BACK.vni), "local", host.address, "dstport", "4789", "nolearning", "proxy")
+    host.run("ip", "link", "add", TUNNEL, "mtu", str(BACK.mtu), "type", "vxlan", *own)
+    host.run("ip", "link", "set", TUNNEL, "master", BRIDGE, "up")
+    overlays.tell()
+    assert " l3miss " in host.run("ip", "-d", "link", "show", TUNNEL)
+    overlays.assert_all_reach_all(("tcp",))
 
 
 @pytest.mark.parametrize("to", [2, 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -47,12 +47,12 @@ def test_all_on_a_network_know_the_same_and_nobody_leads_to_who_is_to_stop(first
 
 
 def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = overlay_views.live_tasks
+    right = overlay_views.takes_connections
 
-    def for_ever(view: View, service_id: str, deaf: Collection[str]) -> Iterator[tuple[Task, bool]]:
-        return ((task, True) for task, _ in right(view, service_id, deaf))
+    def for_ever(view: View, task: Task, deaf: Collection[str]) -> bool | None:
+        return None if right(view, task, deaf) is None else True
 
-    monkeypatch.setattr(overlay_views, "live_tasks", for_ever)
+    monkeypatch.setattr(overlay_views, "takes_connections", for_ever)
     with pytest.raises(Violation, match="was told to stop"):
         run_all(range(7000, 7010))
 

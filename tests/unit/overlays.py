@@ -7,6 +7,7 @@ import asyncio
 from msgspec.structs import replace
 
 from skep.manager.dispatcher.batches import BATCH_S
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.model.attachment import Attachment
@@ -16,7 +17,15 @@ from skep.model.overlay import Overlay
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
-from skep.rpc.messages import OVERLAY, OverlaysHeld, OverlayTold, Register
+from skep.rpc.messages import (
+    OVERLAY,
+    RESOLVE,
+    OverlayAnswered,
+    OverlayAsk,
+    OverlaysHeld,
+    OverlayTold,
+    Register,
+)
 from skep.rpc.port import Identity
 from skep.store.view import View
 
@@ -74,9 +83,13 @@ def add_attachment(view: View, attachment_id: str, node_id: str, address: str) -
     return attachment
 
 
+BATCHES_MAX = 50  # that a question waits for here; one of its own in time
+
+
 class Line:
     """A node: `heard` is what it was told, in order, `overlays` what it makes of it. What is told of a network
-    that it has not, or does not begin with all of it, is a mistake."""
+    that it has not, or does not begin with all of it, is a mistake; so is what is told of a large one that is
+    not the node's own, and that it neither has nor asks for."""
 
     local_host = "192.0.2.99"
 
@@ -85,6 +98,7 @@ class Line:
         self.remote_host = remote_host
         self.heard: list[messages.FromManager] = []
         self.overlays: dict[str, Overlay] = {}
+        self.is_asking = False
 
     @property
     def sent(self) -> list[OverlayTold | OverlaysHeld]:
@@ -99,21 +113,48 @@ class Line:
         elif isinstance(said, OverlayTold):
             network_id = said.network.id
             before = Overlay(said.network) if said.complete else self.overlays[network_id]
-            self.overlays[network_id] = before.told(
-                said.nodes, said.gone_nodes, said.services, said.gone_services
+            if said.network.is_large and not said.complete and not self.is_asking:
+                self._check_news(said, before)
+            told = self.overlays[network_id] = before.told(
+                said.nodes,
+                said.gone_nodes,
+                said.services,
+                said.gone_services,
+                said.endpoints,
+                said.gone_endpoints,
             )
+            if not said.more:
+                _check_addresses(told)
+
+    def _check_news(self, said: OverlayTold, before: Overlay) -> None:
+        assert self.identity is not None
+        assert {each.id for each in said.services} <= before.services.keys()
+        others = {each.address for each in said.endpoints if each.node_id != self.identity.node_id}
+        assert others <= before.endpoints.keys()
+        told = [*said.endpoints, *(e for s in said.services for e in s.endpoints)]
+        assert {node_id for node_id, _ in said.nodes} <= {each.node_id for each in told}
 
     def close(self) -> None: ...
+
+
+def _check_addresses(known: Overlay) -> None:
+    """Nobody else has somebody's address."""
+    found = [each for service in known.services.values() for each in service.endpoints]
+    by_address = {each.address: each for each in found}
+    assert len(by_address) == len(found)
+    assert all(by_address.get(a, each).node_id == each.node_id for a, each in known.endpoints.items())
+    assert known.nodes.keys() >= {each.node_id for each in known.everyone()}
 
 
 class Swarm:
     """A dispatcher whose nodes have said that they know overlays."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, bounds: Bounds = Bounds()) -> None:
         self.view = view
         self.sessions = Sessions(view, [], lambda node_id: None)
-        self.dispatcher = OverlayDispatcher(view, self.sessions)
+        self.dispatcher = OverlayDispatcher(view, self.sessions, bounds)
         self.sessions.on(Register, self.dispatcher.began)
+        self.sessions.on(OverlayAsk, self.dispatcher.asked)
         self.dispatcher.begin()
         self.lines: dict[str, Line] = {}
 
@@ -122,9 +163,32 @@ class Swarm:
         line = self.lines[node_id] = Line(node_id, self.view.nodes[node_id].addr)
         if has is not None:
             line.overlays[has.network.id] = has
-        said = Register(NodeDescription(hostname="h"), "", list(features or (OVERLAY,)), data_addr=data_addr)
+        said = Register(
+            NodeDescription(hostname="h"), "", list(features or (OVERLAY, RESOLVE)), data_addr=data_addr
+        )
         self.sessions.open(line).frame(messages.encode(said))
         return line
+
+    def ask(self, node_id: str, asked: OverlayAsk) -> OverlayAnswered | None:
+        """A node asks. Returns the answer, however many batches it waits for; None: there is none."""
+        line = self.lines[node_id]
+        count = len(line.heard)
+        line.is_asking = True
+        self.sessions.open(line).frame(messages.encode(asked))
+        questions, loop = self.dispatcher._questions, asyncio.get_running_loop()
+        for _ in range(BATCHES_MAX):
+            if questions._queue:
+                questions._take_turn(loop)
+            elif questions._waiting:
+                self.dispatcher._batches._flush()
+        late = [replace(each, until=0.0) for each in (*questions._queue, *questions._waiting)]
+        questions._waiting.clear()
+        questions._queue.clear()
+        questions._queue.extend(late)
+        questions._take_turn(loop)
+        line.is_asking = False
+        answers = (each for each in line.heard[count:] if isinstance(each, OverlayAnswered))
+        return next((each for each in answers if each.number == asked.number), None)
 
     def publish(self, *put: Task, dropped: tuple[Task, ...] = ()) -> None:
         """Does what a commit does: the tasks are in the view, then the nodes hear of them."""

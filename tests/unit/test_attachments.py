@@ -171,3 +171,20 @@ def test_no_address_is_anybodys_twice(steps: list[tuple[str, int, bool]]) -> Non
         assert len({*given, *gateways.values()}) == len(given) + len(gateways) == len(book.holders)
         assert all(each.address.gateway == gateways[each.node_id] for each in mine)
     assert addresses.take(book, "n9", "t") is None or book.free >= 0
+
+
+def test_names_are_those_that_the_node_said_last() -> None:
+    view = View()
+    net = network(view)
+    one, two = (attach(view, net, "n1", each) for each in ("a1", "a2"))
+    both, names = (one.address, two.address), [("one", "alias"), ("two",)]
+    changed = attachments.renamed(view, "n1", both, names)
+    assert {each.id: each.names for each in changed} == {"a1": ("one", "alias"), "a2": ("two",)}
+    for each in changed:
+        view.put_attachment(each)
+    assert attachments.renamed(view, "n1", both, names) == []
+    assert attachments.renamed(view, "n2", both, names) == []
+    # An earlier agent says none, and of what it does not name it is told apart.
+    (other,) = attachments.renamed(view, "n1", [two.address], [("two",)])
+    assert (other.id, other.names) == ("a1", ())
+    assert len(attachments.renamed(view, "n1", both, [])) == 2

@@ -80,7 +80,7 @@ async def test_a_configuration_that_is_not_on_the_node_is_named() -> None:
 async def test_a_network_of_before_gets_the_meshs_bridge_once_nobody_is_on_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", lambda name, mtu, subnet, address: None)
+    monkeypatch.setattr("skep.agent.executor.bridges.make_bridge", lambda *arguments: None)
     engine = Engine()
     network = TaskNetwork("id1", "ingress", "overlay", subnet="198.18.9.0/24")
     made = bridges(engine)
@@ -99,17 +99,20 @@ async def test_a_network_of_before_gets_the_meshs_bridge_once_nobody_is_on_it(
 async def test_a_bridge_that_is_gone_from_under_an_engines_network_is_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    had: list[tuple[str, str, str]] = []
+    had: list[tuple[str, str, str, bool]] = []
     monkeypatch.setattr(
         "skep.agent.executor.bridges.make_bridge",
-        lambda name, mtu, subnet, address: had.append((name, subnet, address)),
+        lambda name, mtu, subnet, address, is_new: had.append((name, subnet, address, is_new)),
     )
     engine = Engine()
     network = TaskNetwork("id1", "net", "overlay", subnet="198.18.9.0/24", bridge="skb4098")
     made = bridges(engine)
     await made.ensure(network, "198.18.9.2/24")
     await made.ensure(network, "198.18.9.7/24")
-    assert had == [("skb4098", "198.18.9.0/24", ""), ("skb4098", "198.18.9.0/24", "198.18.9.2/24")]
+    assert had == [
+        ("skb4098", "198.18.9.0/24", "198.18.9.2/24", True),
+        ("skb4098", "198.18.9.0/24", "198.18.9.2/24", False),
+    ]
 
 
 async def test_where_another_swarm_has_the_bridge_the_engine_names_one(

@@ -27,6 +27,7 @@ from skep.rpc.certificates import new_key_and_request
 from skep.rpc.checking import (
     _CHECKS,
     IN_USE_MAX,
+    NAMES_MAX_BYTES,
     REQUEST_MAX_BYTES,
     check,
     check_enrolment,
@@ -78,6 +79,10 @@ def named(value: str) -> GenericResource:
     return GenericResource(named_resource_spec=NamedGenericResource(kind="gpu", value=value))
 
 
+def called(*names: str, of: int = 1) -> messages.HasAddresses:
+    return messages.HasAddresses([TaskAddress("n", "10.0.1.7/24", "10.0.1.2/24")] * of, [names])
+
+
 def in_use(address: str, gateway: str = "10.0.1.2/24", network: str = "n") -> messages.HasAddresses:
     return messages.HasAddresses([TaskAddress(network, address, gateway)])
 
@@ -95,6 +100,10 @@ SAID_BY_OURS: list[messages.FromAgent] = [
     in_use("10.0.1.7/24"),
     in_use("fd00::7/64", "fd00::2/64"),
     messages.HasAddresses([]),
+    messages.OverlayAsk(7, "n", ["web", "web.1.t", "ä b"], ["10.0.1.7", "fd00::7"], ["s"]),
+    messages.OverlayAsk(0, "n", [f"name-{n}" for n in range(256)]),
+    called("one", "0123456789ab", "a wéb"),
+    called("a" * (NAMES_MAX_BYTES - 1)),
 ]
 
 
@@ -154,6 +163,19 @@ WRONG: dict[str, tuple[messages.FromAgent, str]] = {
     "a network of two lines": (messages.Attach(1, "a\nb"), "network it asks for"),
     "an endless network": (messages.Attach(1, "a" * 300), "network it asks for has 300 bytes"),
     "an endless address": (messages.Attach(1, "n", "1" * 400), "address it asks for"),
+    "a question before the first of a network": (messages.OverlayAsk(-1, "n"), "number -1"),
+    "a question about an odd network": (messages.OverlayAsk(1, "a b"), "a network's id"),
+    "a question for too much": (
+        messages.OverlayAsk(1, "n", ["a"] * 100, ["10.0.0.1"] * 100, ["s"] * 57),
+        "257 things of a network at once, 256 may be",
+    ),
+    "a question for an endless name": (messages.OverlayAsk(1, "n", ["a" * 256]), "name that it asks for"),
+    "a question for a name of two lines": (messages.OverlayAsk(1, "n", ["a\nb"]), "control characters"),
+    "a question for no address": (messages.OverlayAsk(1, "n", [], ["10.0.0.1/24"]), "'10.0.0.1/24', which"),
+    "a question for an odd service": (messages.OverlayAsk(1, "n", [], [], ["a b"]), "the id of a service"),
+    "a name of two lines": (called("a\nb"), "a name of a single container holds control characters"),
+    "names without end": (called(*["a" * 63] * 9), "a single container has names of 576 bytes, 512 may be"),
+    "names of others": (called("a", of=2), "it says names of 1 single containers, and has 2"),
     "an address that is none": (in_use("nowhere/24"), "'nowhere/24' is in use, which is none"),
     "an address without its length": (in_use("10.0.1.7"), "is in use, which is none"),
     "an address of too many bits": (in_use("10.0.1.7/33"), "is in use, which is none"),

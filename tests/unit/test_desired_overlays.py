@@ -27,6 +27,7 @@ from skep.network.objects import (
     Sysctl,
     Table,
     Tunnel,
+    VipJump,
 )
 from skep.network.ruleset import transaction
 from skep.network.ways import mac_of
@@ -69,7 +70,7 @@ def test_a_node_with_somebody_on_it_has_the_network_and_the_ways_to_others() -> 
     assert made.failures == ()
     assert set(made.objects) - set(_of(made.objects, Chain)) == {
         Bridge("skb4098", OWN, 1400),
-        Tunnel("skv4098", "skb4098", 4098, "192.0.2.1", 4789, 1400),
+        Tunnel("skv4098", "skb4098", 4098, "192.0.2.1", 4789, 1400, tells_misses=True),
         Sysctl("ipv4/ip_forward", "1"),
         Sysctl("ipv4/conf/skb4098/rp_filter", "2"),
         Sysctl("ipv4/conf/skb4098/arp_ignore", "1"),
@@ -98,6 +99,37 @@ def test_its_rules_let_in_its_own_nodes_only_and_no_redirects_out() -> None:
     assert chains["quiet"] == 'oifname "skb*" icmp type redirect drop'
     alone = _chains(desired(_mesh(HERE, nodes={"n1": NODES["n1"]}), "n1", _host()).objects)
     assert alone["early"] == f"{frames} drop"
+
+
+def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
+    large = replace(BACK, is_large=True)
+    web = OverlayService("w", "web", vip="10.1.0.99", endpoints=(THERE,))
+    asked = OverlayEndpoint("10.1.0.13", "n3")
+    overlay = Overlay(large, NODES, {"w": web}, {each.address: each for each in (HERE, asked)})
+    made = desired(Mesh(nodes=NODES, overlays={large.id: overlay}), "n1", _host())
+    on_bridge = {each.address: each.mac for each in _of(made.objects, Neighbour) if each.device == "skb4098"}
+    assert on_bridge == {"10.1.0.12": OTHER, "10.1.0.13": THIRD}
+    assert [each.address for each in _of(made.objects, VipJump)] == ["10.1.0.99"]
+    taken = replace(overlay, endpoints={**overlay.endpoints, "10.1.0.99": OverlayEndpoint("10.1.0.99", "n3")})
+    objects = desired(Mesh(nodes=NODES, overlays={large.id: taken}), "n1", _host()).objects
+    assert _of(objects, VipJump) == [], "a single endpoint has that address"
+
+
+def test_of_a_large_network_it_takes_what_comes_from_hosts_it_knows_nothing_of() -> None:
+    """A task's first packet to one of this node's: what is answered is to be asked for."""
+    large = replace(BACK, is_large=True)
+    frames = "udp dport 4789 @th,96,24 4098 fib daddr type local"
+    mesh = Mesh(
+        nodes=NODES, overlays={large.id: Overlay(large, {"n1": NODES["n1"]}, {}, {HERE.address: HERE})}
+    )
+    assert _chains(desired(mesh, "n1", _host()).objects)["early"].splitlines() == [
+        f'{frames} meta iifkind "bridge" iifname != {{ "eth0" }} drop',
+        f"{frames} fib saddr type local drop",
+        f"{frames} meta mark set 0x5a010000",
+    ]
+    assert desired(mesh, "n1", _host()).failures == ()
+    (said,) = desired(mesh, "n1", replace(_host(), addresses=frozenset({"10.9.9.9"}))).failures
+    assert "none of this host's" in said, "there are others, known or not"
 
 
 def test_a_node_with_nobody_on_it_has_the_bridge_while_it_is_told_of_it() -> None:

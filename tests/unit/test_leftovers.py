@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from skep.daemon import leftovers
 from skep.daemon.leftovers import FORMER_MAX, Leftovers
 from skep.daemon.state import FORMER, StateDir
 from skep.model.mesh import Mesh
-from skep.network.plane import Applied
+from skep.network.applied import Applied
 
 pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
 
@@ -44,7 +44,7 @@ class Plane:
     def __init__(self) -> None:
         self.cleared = 0
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         return Applied()
 
     def clear(self) -> tuple[str, ...]:

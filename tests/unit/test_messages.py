@@ -38,6 +38,8 @@ from skep.rpc.messages import (
     MeshTold,
     NotAttached,
     NotNow,
+    OverlayAnswered,
+    OverlayAsk,
     OverlaysHeld,
     OverlayTold,
     ReadLogs,
@@ -178,6 +180,23 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
             ["t"],
         ),
         b"\x87\xa4type\xa7overlay\xa7network\x96\xa1n\xab10.0.1.0/24\xcd\x10\x02\xcd\x12\xb5\xa4back\xcd\x05x\xa8complete\xc3\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\xa3www\xa0\x91\x94\xa810.0.1.7\xa1a\xa7web.1.t\xc3\xadgone_services\x91\xa1t",
+    ),
+    (
+        OverlayTold(
+            OverlayNetwork("n", "10.0.0.0/16", 4099, 4789, "big", 1450, True),
+            nodes=[("a", "192.0.2.1")],
+            endpoints=[OverlayEndpoint("10.0.1.7", "a", "web.1.t")],
+            gone_endpoints=["10.0.1.8"],
+        ),
+        b"\x85\xa4type\xa7overlay\xa7network\x97\xa1n\xab10.0.0.0/16\xcd\x10\x03\xcd\x12\xb5\xa3big\xcd\x05\xaa\xc3\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xa9endpoints\x91\x94\xa810.0.1.7\xa1a\xa7web.1.t\xc3\xaegone_endpoints\x91\xa810.0.1.8",
+    ),
+    (
+        OverlayAsk(7, "n", ["web"], ["10.0.1.9"], ["s"]),
+        b"\x86\xa4type\xaboverlay-ask\xa6number\x07\xaanetwork_id\xa1n\xa5names\x91\xa3web\xa9addresses\x91\xa810.0.1.9\xa8services\x91\xa1s",
+    ),
+    (
+        OverlayAnswered(7, ["web"], ["10.0.1.9"], ["s"]),
+        b"\x85\xa4type\xb0overlay-answered\xa6number\x07\xadunknown_names\x91\xa3web\xb1unknown_addresses\x91\xa810.0.1.9\xb0unknown_services\x91\xa1s",
     ),
     (
         OverlaysHeld(["n"]),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network.names import Answer, Names, find
+from skep.network.names import Answer, Names, Unknown, find, unknown
 
 
 def overlay(name: str, *services: OverlayService, subnet: str = "10.0.1.0/24") -> Overlay:
@@ -112,8 +112,8 @@ def test_an_address_has_the_name_of_its_container() -> None:
     assert ask("6.1.0.10.IN-ADDR.ARPA", "TXT") == Answer()
     assert ask("9.2.0.10.in-addr.arpa", "PTR") is None, "of a network that the asker is not on"
     assert ask("9.2.0.10.in-addr.arpa", "PTR", asker="10.0.1.5") == Answer(name="cache.1.t1.back")
-    for unknown in ("77.1.0.10", "40.1.0.10", "1.0.10", "x.1.0.10", "6.1.0.10.1", "256.1.0.10", ""):
-        assert ask(f"{unknown}.in-addr.arpa", "PTR") is None
+    for nobodys in ("77.1.0.10", "40.1.0.10", "1.0.10", "x.1.0.10", "6.1.0.10.1", "256.1.0.10", ""):
+        assert ask(f"{nobodys}.in-addr.arpa", "PTR") is None
 
 
 def test_what_is_new_of_one_network_is_not_paid_for_by_others() -> None:
@@ -126,6 +126,65 @@ def test_what_is_new_of_one_network_is_not_paid_for_by_others() -> None:
     assert find(names.networks_of("10.0.1.5"), "db", "A", 0) is None
     names.told({"id-back": BACK})
     assert names.networks_of("10.0.1.5") == ()
+
+
+# Large networks: a node knows its own containers, and what it asked for.
+
+OWN = OverlayEndpoint("10.1.0.5", "n1", "Web.1.t1")
+LARGE = Overlay(
+    OverlayNetwork("id-large", "10.1.0.0/16", 4099, 4789, "Large", is_large=True),
+    {},
+    {"id-db": replace(DB, endpoints=(OverlayEndpoint("10.1.0.8", "n2", "db.1.t1"),))},
+    {OWN.address: OWN, "10.1.0.8": OverlayEndpoint("10.1.0.8", "n2", "db.1.t1")},
+)
+
+
+def large(name: str, kind: str = "A", asker: str = OWN.address) -> Answer | None:
+    names = Names()
+    names.told({**ALL, LARGE.network.id: LARGE})
+    return find(names.networks_of(asker), name, kind, 0)
+
+
+def test_a_containers_own_name_is_known_and_not_that_of_its_service() -> None:
+    assert large("web.1.t1.large") == Answer((OWN.address,))
+    assert large("5.0.1.10.in-addr.arpa", "PTR") == Answer(name="Web.1.t1.Large")
+    assert large("web.large") is None, "nobody asked for it: others may be its tasks, too"
+    assert large("db.large") == large("db.1.t1.large") == Answer(("10.1.0.8",))
+    assert large("8.0.1.10.in-addr.arpa", "PTR") == Answer(name="db.1.t1.Large")
+
+
+def test_the_same_container_is_known_on_small_networks_where_its_service_is_told() -> None:
+    assert large("cache") == Answer(("10.0.2.9",))
+    assert large("db.large", asker="10.0.2.5") == Answer(("10.1.0.8",))
+    assert large("db.large", asker="10.0.2.9") is None
+
+
+def test_what_is_not_known_is_to_be_asked_for_of_the_askers_large_networks() -> None:
+    names = Names()
+    names.told({**ALL, LARGE.network.id: LARGE})
+    on_it, not_on_it = names.networks_of(OWN.address), names.networks_of("10.0.2.9")
+    for name, asked in (
+        ("Shop", ("shop",)),
+        ("tasks.Shop", ("shop",)),
+        ("tasks.shop.LARGE", ("shop.large", "shop")),
+        ("shop.1.t9.large", ("shop.1.t9.large", "shop.1.t9")),
+        ("example.com", ("example.com",)),
+    ):
+        assert unknown(on_it, name) == (Unknown("id-large", asked),), name
+        assert unknown(not_on_it, name) == ()
+    assert unknown(on_it, "9.0.1.10.in-addr.arpa") == (Unknown("id-large", address="10.1.0.9"),)
+    for name in (
+        "9.0.2.10.in-addr.arpa",
+        "x.in-addr.arpa",
+        "a b",
+        "caf\xe9",
+        "\n",
+        "",
+        ".\0",
+        "tasks.",
+        "x" * 256,
+    ):
+        assert unknown(on_it, name) == (), name
 
 
 # Networks of a few services that share names, of tasks that are on several.
@@ -151,6 +210,11 @@ def overlays(draw: st.DrawFn) -> dict[str, Overlay]:
             aliases = tuple(draw(st.lists(LABELS, max_size=2)))
             services.append(OverlayService(f"s{place}", draw(LABELS), aliases, "", endpoints))
         made = overlay(f"n{number}", *services, subnet=f"10.0.{number}.0/24")
+        if draw(st.booleans()):  # a large network: of some only the single endpoints are known
+            alone = {i for i in made.services if draw(st.booleans())}
+            endpoints = {e.address: e for e in made.everyone()}
+            left = {i: each for i, each in made.services.items() if i not in alone}
+            made = replace(made, services=left, endpoints=endpoints)
         found[made.network.id] = made
     return found
 
@@ -159,14 +223,8 @@ def _is_on(overlay: Overlay, others: dict[str, Overlay], asker: str) -> bool:
     """By the words of the rule, slowly."""
     if ipaddress.ip_address(asker) in ipaddress.ip_network(overlay.network.subnet):
         return True
-    who = {
-        (service.id, endpoint.name)
-        for each in others.values()
-        for service in each.services.values()
-        for endpoint in service.endpoints
-        if endpoint.address == asker
-    }
-    return any((s.id, e.name) in who for s in overlay.services.values() for e in s.endpoints)
+    who = {e.name for each in others.values() for e in each.everyone() if e.address == asker and e.name}
+    return any(e.name in who for e in overlay.everyone())
 
 
 @given(
@@ -186,6 +244,6 @@ def test_nobody_is_led_where_he_is_not_or_to_who_takes_nothing_new(
                 if ipaddress.ip_address(address) in ipaddress.ip_network(each.network.subnet)
             ]
             assert _is_on(there, told, asker)
-            (found,) = [e for s in there.services.values() for e in s.endpoints if e.address == address]
+            (found,) = [e for e in there.everyone() if e.address == address]
             own = (found.name, f"{found.name}.{there.network.name}")
             assert found.takes_new or name in own, "a service's name, and the task takes nothing new"

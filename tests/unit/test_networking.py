@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -21,16 +22,20 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
-from skep.network.plane import Applied
+from skep.network.applied import Applied
+from skep.network.names import Unknown
 from skep.rpc import messages
 from skep.rpc.checking import FAILURES_MAX, check
 from skep.rpc.messages import (
     MESH,
+    RESOLVE,
     Assign,
     AssignedTask,
     FromManager,
     MeshApplied,
     MeshTold,
+    OverlayAnswered,
+    OverlayAsk,
     OverlaysHeld,
     OverlayTold,
     Registered,
@@ -62,9 +67,11 @@ class Kernel:
         self.seen: list[tuple[Mesh, bool]] = []  # without the managers
         self.managers: tuple[str, ...] = ()
         self.answer: Callable[[], Applied] = Applied
+        self.gone: set[str] = set()
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         self.seen.append((replace(mesh, managers=()), look))
+        self.gone |= set(gone)
         self.managers = mesh.managers
         return self.answer()
 
@@ -172,6 +179,91 @@ async def test_what_the_kernel_says_may_be_anything() -> None:
     await asyncio.sleep(0.5)
     check(node.said[0])
     assert await node.networking.clear() == ["left"]
+
+
+LARGE = replace(BACK, is_large=True)
+OWN, FAR = OverlayEndpoint("10.1.0.1", "a", "x.1.t"), OverlayEndpoint("10.1.0.2", "b", "y.1.t")
+
+
+async def large_node() -> Node:
+    """A node on a large network, with a manager that it may ask."""
+    node = Node()
+    node.hears(Registered(5.0, [], features=[MESH, RESOLVE]))
+    node.hears(OverlayTold(LARGE, True, [("a", "192.0.2.1")], endpoints=[OWN]))
+    node.hears(OverlaysHeld(["back"]))
+    node.hears(MeshTold(True))
+    await node.settle()
+    return node
+
+
+async def test_a_name_is_answered_when_the_kernel_has_what_it_leads_to() -> None:
+    node = await large_node()
+    asked: list[OverlayAsk] = []
+
+    async def ask(said: OverlayAsk, answer: type) -> OverlayAnswered:
+        asked.append(said)
+        node.hears(OverlayTold(LARGE, nodes=[("b", "192.0.2.2")], services=[replace(DB, endpoints=(FAR,))]))
+        return OverlayAnswered(said.number)
+
+    node.session.ask = ask  # type: ignore[method-assign,assignment]
+    before = len(node.kernel.seen)
+    await node.networking.resolve([Unknown("back", ("db.back", "db"))])
+    assert [(each.network_id, each.names) for each in asked] == [("back", ["db.back", "db"])]
+    ((seen, _),) = node.kernel.seen[before:]
+    assert seen.overlays["back"] == Overlay(
+        LARGE,
+        {"a": "192.0.2.1", "b": "192.0.2.2"},
+        {"d": replace(DB, endpoints=(FAR,))},
+        {OWN.address: OWN},
+    )
+    await node.networking.close()
+
+
+async def test_a_name_waits_for_a_slow_kernel_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networking, "SETTLE_S", 0.1)
+    node = await large_node()
+
+    async def ask(said: OverlayAsk, answer: type) -> OverlayAnswered:
+        node.hears(OverlayTold(LARGE, endpoints=[FAR]))
+        return OverlayAnswered(said.number)
+
+    def slow() -> Applied:
+        time.sleep(0.5)
+        return Applied()
+
+    node.session.ask, node.kernel.answer = ask, slow  # type: ignore[method-assign,assignment]
+    began = asyncio.get_running_loop().time()
+    await node.networking.resolve([Unknown("back", ("y.1.t",))])
+    assert 0.1 <= asyncio.get_running_loop().time() - began < 0.4
+    await node.networking.close()
+
+
+async def test_what_was_asked_for_outlives_a_change_of_leader_and_goes_where_nobody_has_it() -> None:
+    node = await large_node()
+    node.hears(OverlayTold(LARGE, nodes=[("b", "192.0.2.2")], services=[DB], endpoints=[FAR]))
+    await node.settle()
+    whole = node.kernel.seen[-1][0]
+    node.kernel.answer = lambda: Applied(unsure=frozenset({FAR.address}))
+    asked: list[OverlayAsk] = []
+
+    async def ask(said: OverlayAsk, answer: type) -> OverlayAnswered:
+        asked.append(said)
+        await asyncio.sleep(0.5)
+        return OverlayAnswered(said.number, [], said.addresses, said.services)
+
+    node.session.ask = ask  # type: ignore[method-assign,assignment]
+    node.hears(Registered(5.0, [], features=[MESH, RESOLVE]))
+    node.hears(OverlayTold(LARGE, True, [("a", "192.0.2.1")], endpoints=[OWN]))
+    node.hears(OverlaysHeld(["back"]))
+    node.hears(MeshTold(True))
+    await node.settle()
+    assert node.kernel.seen[-1][0] == whole
+    assert [(each.services, each.addresses) for each in asked] == [(["d"], [FAR.address])]
+    await asyncio.sleep(0.5)
+    left = Overlay(LARGE, {"a": "192.0.2.1"}, {}, {OWN.address: OWN})
+    assert node.kernel.seen[-1][0].overlays == {"back": left}
+    assert node.kernel.gone == {FAR.address}, "connections to it are to be forgotten"
+    await node.networking.close()
 
 
 async def test_overlay_networks_are_programmed_once_the_mesh_is_told() -> None:
@@ -355,7 +447,7 @@ async def test_names_hear_at_once_of_what_is_told_as_a_whole_and_what_they_lack_
     assert names.told_of == [], "nor now"
     names.failures = ["port 53 there is taken"]
     node.hears(MeshTold())
-    assert names.told_of == [node.networking._mesh.overlays]
+    assert names.told_of == [node.networking._overlays.all]
     await node.settle()
     assert node.said == [MeshApplied(["port 53 there is taken"])]
     names.failures = []

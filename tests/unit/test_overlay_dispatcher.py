@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.dispatcher import batches, overlay_news, overlays
+from skep.manager.dispatcher import batches, overlay_touched, overlays, told_frames
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlay_views import overlay_network
-from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, ForHearers, overlay_parts
+from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, overlay_parts
 from skep.model.aside import Unreadable
 from skep.model.network import VXLAN_OPTION
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
@@ -20,7 +21,7 @@ from skep.rpc import messages
 from skep.rpc.messages import MESH, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
-from .builders import add_node, add_service, add_task
+from .builders import add_service, add_task
 from .overlays import NET, Line, Swarm, add_attachment, add_on_net, overlay_view
 
 
@@ -189,7 +190,7 @@ async def test_a_service_that_has_gone_is_gone_with_its_network() -> None:
     await swarm.settle()
     assert a.overlays == {}
     assert swarm.dispatcher._networks == {}
-    assert swarm.dispatcher._dirty == {}
+    assert not swarm.dispatcher._dirty
 
 
 async def test_an_address_that_another_task_got_is_at_no_time_told_of_two() -> None:
@@ -292,7 +293,7 @@ async def test_a_single_container_is_on_its_network_as_a_task_is() -> None:
     await swarm.settle()
     assert b.overlays == {}
     assert list(a.overlays["net"].services) == ["s"]
-    assert swarm.dispatcher._attached == {}
+    assert not swarm.dispatcher._dirty
 
 
 async def test_nothing_is_kept_of_single_containers_on_networks_that_nodes_are_not_told_of() -> None:
@@ -306,7 +307,7 @@ async def test_nothing_is_kept_of_single_containers_on_networks_that_nodes_are_n
     swarm.dispatcher.attachments_changed([attachment])
     await swarm.settle()
     assert a.sent == [OverlaysHeld([])]
-    assert swarm.dispatcher._attached == {}
+    assert not swarm.dispatcher._dirty
 
 
 async def test_nothing_is_kept_of_single_containers_of_an_earlier_node_that_is_removed() -> None:
@@ -318,7 +319,7 @@ async def test_nothing_is_kept_of_single_containers_of_an_earlier_node_that_is_r
     view.drop_node("b")
     swarm.dispatcher.node_removed("b")
     await swarm.settle()
-    assert swarm.dispatcher._attached == {}
+    assert not swarm.dispatcher._dirty
 
 
 async def test_a_new_leader_knows_who_is_where() -> None:
@@ -381,7 +382,7 @@ async def test_tasks_of_the_mesh_alone_are_told_to_nobody() -> None:
     swarm.publish(replace(task, desired_state=SHUTDOWN))
     await swarm.settle()
     assert line.sent == [OverlaysHeld([])]
-    assert swarm.dispatcher._dirty == {}
+    assert not swarm.dispatcher._dirty
 
 
 async def test_one_service_that_cannot_be_told_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,27 +390,27 @@ async def test_one_service_that_cannot_be_told_costs_no_other(monkeypatch: pytes
     add_service(view, "s2")
     add_on_net(view, "t1", "a", 1)
     add_on_net(view, "u1", "a", 2, service_id="s2")
-    right = overlays.overlay_service
+    right = overlay_touched.overlay_task
 
-    def broken(view: View, service_id: str, network_id: str, deaf: set[str]) -> OverlayService | None:
-        if service_id == "s":
+    def broken(view: View, task: Task, network_id: str, deaf: set[str]) -> OverlayEndpoint | None:
+        if task.service_id == "s":
             raise RuntimeError
-        return right(view, service_id, network_id, deaf)
+        return right(view, task, network_id, deaf)
 
-    monkeypatch.setattr(overlays, "overlay_service", broken)
+    monkeypatch.setattr(overlay_touched, "overlay_task", broken)
     a = Swarm(view).come("a")
     assert list(a.overlays["net"].services) == ["s2"]
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told next of a network cannot be made."""
-    right = ForHearers.frames
+    right = told_frames.encode
 
-    def broken(*args: object) -> None:
-        monkeypatch.setattr(ForHearers, "frames", right)
+    def broken(told: object) -> bytes:
+        monkeypatch.setattr(told_frames, "encode", right)
         raise RuntimeError
 
-    monkeypatch.setattr(ForHearers, "frames", broken)
+    monkeypatch.setattr(told_frames, "encode", broken)
 
 
 async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
@@ -426,67 +427,15 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     assert len(_serving(a)) == 2
     await asyncio.sleep(0.3)
     assert _serving(a) == _serving(b) == ["10.0.9.102"]
-    monkeypatch.setattr(swarm.dispatcher, "_touch", None)
+    monkeypatch.setattr(swarm.dispatcher, "_dirty", None)
     swarm.publish(task)
-
-
-def _large(monkeypatch: pytest.MonkeyPatch) -> tuple[Swarm, list[Task]]:
-    monkeypatch.setattr(overlay_news, "OVERLAY_ENDPOINTS_MAX", 20)
-    view = overlay_view("a", "b")
-    add_node(view, "c", addr="192.0.2.3")
-    tasks = [add_on_net(view, f"t{n}", "abc"[n % 3], n) for n in range(1, 61)]
-    return Swarm(view), tasks
-
-
-async def test_of_a_large_network_each_node_hears_some_of_all_and_all_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    swarm, tasks = _large(monkeypatch)
-    lines = {each: swarm.come(each) for each in "abc"}
-
-    def check() -> None:
-        shared = set.intersection(*(set(_endpoints(line)) for line in lines.values()))
-        for node_id, line in lines.items():
-            told = line.overlays["net"].services["s"].endpoints
-            own = {e.address for e in told if e.node_id == node_id}
-            assert own == {t.addresses[0].address[:-3] for t in swarm.view.tasks_of_node(node_id)}
-            assert len(told) <= 20 + len(own)
-            assert len(set(told)) == len(told)
-            assert set(line.overlays["net"].nodes) == {"a", "b", "c"}
-        assert 10 <= len(shared) <= 20
-
-    check()
-    swarm.publish(dropped=(tasks[0],))
-    await swarm.settle()
-    check()
-
-
-async def test_a_network_that_becomes_small_is_told_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    swarm, tasks = _large(monkeypatch)
-    a, b = swarm.come("a"), swarm.come("b")
-    swarm.publish(dropped=tuple(tasks[6:]))
-    await swarm.settle()
-    assert len(_endpoints(a)) == 6
-    assert a.overlays == b.overlays
-
-
-async def test_a_small_network_that_becomes_large_is_thinned_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay_news, "OVERLAY_ENDPOINTS_MAX", 20)
-    view = overlay_view("a", "b")
-    add_on_net(view, "t1", "a", 1)
-    swarm = Swarm(view)
-    a = swarm.come("a")
-    swarm.publish(*(add_on_net(view, f"t{n}", "b", n) for n in range(2, 62)))
-    await swarm.settle()
-    assert 10 <= len(_endpoints(a)) <= 21
-    assert "10.0.9.101" in _endpoints(a)
 
 
 def test_a_message_has_no_more_than_a_line_takes() -> None:
     network = OverlayNetwork("n", "10.0.0.0/8", 4098, 4789)
     endpoints = tuple(
         OverlayEndpoint(f"10.100.{n >> 8}.{n & 255}", f"{n:025}", f"{'x' * 63}.{n}.{n:025}")
-        for n in range(overlay_news.OVERLAY_ENDPOINTS_MAX)
+        for n in range(Bounds().small_max)
     )
     services = [OverlayService(f"{n:025}", '"' * 63, ("a" * 63,) * 20, "", endpoints) for n in range(10)]
     whole = OverlayTold(network, True, [("a", "192.0.2.1")], services=services, gone_services=["s"])

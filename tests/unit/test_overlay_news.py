@@ -1,4 +1,4 @@
-"""What is told of a service on an overlay network: all, what has changed, a share."""
+"""What is told of a service on an overlay network: all, or what has changed."""
 
 from __future__ import annotations
 
@@ -6,91 +6,53 @@ import random
 
 from msgspec.structs import replace
 
-from skep.manager.dispatcher.overlay_news import (
-    OVERLAY_ENDPOINTS_MAX,
-    SERVICE_ENDPOINTS_MIN,
-    News,
-    changes,
-    stride_for,
-    thinned,
-    whole,
-)
-from skep.manager.dispatcher.overlay_state import KnownOverlay
+from skep.manager.dispatcher.overlay_bounds import Bounds
+from skep.manager.dispatcher.overlay_news import changed, moved, whole
+from skep.manager.dispatcher.overlay_state import KnownService, part_of
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.rpc import messages
 
 NETWORK = OverlayNetwork("net", "10.0.0.0/16", 4098, 4789)
+WORDS = OverlayService("s", "web")
 
 
-def _service(count: int) -> OverlayService:
+def _endpoints(count: int) -> dict[str, OverlayEndpoint]:
     found = (OverlayEndpoint(f"10.0.{n >> 8}.{n & 255}", f"n{n % 100}") for n in range(count))
-    return OverlayService("s", "web", endpoints=tuple(found))
+    return {each.address: each for each in found}
 
 
-def test_of_very_many_endpoints_some_are_told_from_all_of_them() -> None:
-    whole = _service(4 * OVERLAY_ENDPOINTS_MAX)
-    stride = stride_for(len(whole.endpoints), 1)
-    told = thinned(whole, stride)
-    assert stride == 4
-    assert len(set(told.endpoints)) == OVERLAY_ENDPOINTS_MAX
-    per_node = [sum(e.node_id == f"n{n}" for e in told.endpoints) for n in range(100)]
-    assert min(per_node) > 10, "spread over all nodes: 30 each, of 120"
-
-
-def test_those_that_are_told_stay_the_same_as_others_come_and_go() -> None:
-    whole = _service(2 * OVERLAY_ENDPOINTS_MAX)
-    told = set(thinned(whole, 2).endpoints)
-    left = replace(whole, endpoints=whole.endpoints[50:])
-    still = set(thinned(left, 2).endpoints)
-    assert len(told - still - set(whole.endpoints[:50])) <= 30
-
-
-def test_of_a_small_service_on_a_large_network_some_are_told() -> None:
-    assert len(thinned(_service(10), 64).endpoints) == SERVICE_ENDPOINTS_MIN
-    assert thinned(_service(3), 64) == _service(3)
-    assert thinned(_service(OVERLAY_ENDPOINTS_MAX), 1) == _service(OVERLAY_ENDPOINTS_MAX)
-
-
-def test_a_network_at_a_border_is_not_told_anew_with_each_task() -> None:
-    border = OVERLAY_ENDPOINTS_MAX
-    assert stride_for(border, 1) == 1
-    assert stride_for(border + 1, 1) == 2
-    assert stride_for(border, 2) == 2
-    assert stride_for(border // 2, 2) == 1
-    assert stride_for(0, 1) == 1
+def _known(*told: OverlayService) -> dict[str, OverlayEndpoint]:
+    """Returns what a node makes of it."""
+    known = Overlay(NETWORK)
+    for each in told:
+        known = known.told([], [], [each], [])
+    return {each.address: each for each in known.services["s"].endpoints}
 
 
 def test_a_change_of_one_endpoint_is_told_as_that() -> None:
-    before = _service(1000)
-    leaving, *rest = before.endpoints
-    now = replace(
-        before, endpoints=(*rest[1:], replace(leaving, takes_new=False), OverlayEndpoint("10.0.9.9", "n1"))
-    )
-    told = changes(before, now, 1)
-    assert told == News(
-        OverlayService(
-            "s",
-            "web",
-            endpoints=(replace(leaving, takes_new=False), OverlayEndpoint("10.0.9.9", "n1")),
-            gone=(rest[0].address,),
-        )
-    )
+    before = _endpoints(1000)
+    leaving, gone, *_ = before.values()
+    now = {a: each for a, each in before.items() if each != gone}
+    now[leaving.address] = replace(leaving, takes_new=False)
+    now["10.0.9.9"] = OverlayEndpoint("10.0.9.9", "n1")
+    told = changed(WORDS, [leaving.address, gone.address, "10.0.9.9"], now)
+    assert told == replace(WORDS, endpoints=(now[leaving.address], now["10.0.9.9"]), gone=(gone.address,))
     assert len(messages.encode(told)) < 200
+    assert _known(whole(WORDS, before.values()), told) == now
 
 
 def test_a_change_of_most_is_told_whole() -> None:
-    before = _service(4)
-    now = replace(before, endpoints=tuple(replace(each, takes_new=False) for each in before.endpoints))
-    assert changes(before, now, 1) == whole(now, 1) == News(now)
+    now = _endpoints(4)
+    assert changed(WORDS, list(now)[:3], now) == whole(WORDS, now.values())
+    assert changed(WORDS, [f"10.1.0.{n}" for n in range(200)], now) == whole(WORDS, now.values())
 
 
-def test_a_change_of_names_alone_is_told() -> None:
-    before = _service(10)
-    now = replace(before, aliases=("www",), vip="10.0.0.5")
-    told = changes(before, now, 1).shared
+def test_a_change_of_names_alone_is_told_without_endpoints() -> None:
+    words = replace(WORDS, aliases=("www",), vip="10.0.0.5")
+    told = changed(words, (), _endpoints(10))
     assert told == OverlayService("s", "web", ("www",), "10.0.0.5", (), ())
-    known = Overlay(NETWORK).told([], [], [before], []).told([], [], [told], [])
-    assert known.services["s"] == now
+    known = Overlay(NETWORK).told([], [], [whole(WORDS, _endpoints(10).values()), told], [])
+    assert known.services["s"] == whole(words, _endpoints(10).values())
 
 
 def test_what_has_changed_of_a_service_that_is_not_known_is_what_is_known_of_it() -> None:
@@ -99,43 +61,70 @@ def test_what_has_changed_of_a_service_that_is_not_known_is_what_is_known_of_it(
     assert told.services["s"] == OverlayService("s", endpoints=(endpoint,))
 
 
-def test_all_nodes_know_a_share_and_their_own_whatever_changes() -> None:
-    """By chance, with each share: who was told all changes knows the same as who comes now."""
+def test_who_hears_of_another_part_knows_it_whatever_has_changed_meanwhile() -> None:
+    """By chance, from one number of parts to another."""
     rng = random.Random(1)
-    nodes = [f"n{n}" for n in range(12)]
-    for stride in (1, 2, 4, 64):
-        service = OverlayService("s", "web")
-        known = {each: Overlay(NETWORK) for each in nodes}
-        for _ in range(60):
-            before = service
-            found = {each.address: each for each in service.endpoints}
-            for _ in range(rng.choice((1, 1, 2, 40))):
-                address = f"10.0.0.{rng.randrange(120)}"
-                node_id = (
-                    found[address].node_id if address in found and rng.random() < 0.9 else rng.choice(nodes)
-                )
-                found[address] = OverlayEndpoint(address, node_id, takes_new=rng.random() < 0.5)
-                for gone in rng.sample(sorted(found), min(len(found), rng.choice((0, 0, 1)))):
-                    del found[gone]
-            service = replace(service, endpoints=tuple(found.values()))
-            news = changes(before, service, stride)
-            for node_id in nodes:
-                told = news.own.get(node_id, news.shared)
-                known[node_id] = known[node_id].told([], [], [told], [])
-                want = set(thinned(service, stride).endpoints)
-                want |= {each for each in service.endpoints if each.node_id == node_id}
-                assert set(known[node_id].services["s"].endpoints) == want
-                all_of_it = whole(service, stride)
-                assert set(all_of_it.own.get(node_id, all_of_it.shared).endpoints) == want
+    for _ in range(300):
+        some, count, new = rng.randrange(1, 60), rng.choice((1, 2, 4, 8)), rng.choice((1, 2, 4, 8))
+        service = KnownService(WORDS)
+        for each in _endpoints(some).values():
+            service.put(each)
+        before = service.cut(count) and [dict(part) for part in service.parts]
+        changes: dict[str, None] = {}
+        for _ in range(rng.choice((0, 1, 5, 40))):
+            address = f"10.0.0.{rng.randrange(80)}"
+            changes[address] = None
+            if any(address in part for part in service.parts):
+                service.drop(address)
+            if rng.random() < 0.6:
+                service.put(OverlayEndpoint(address, "other", takes_new=rng.random() < 0.5))
+        old = service.cut(new)
+        for was in range(count):
+            for part in range(was % new, new, min(count, new)):
+                of_was = [each for each in changes if part_of(each, count) == was]
+                told = moved(WORDS, of_was, old[was], service.parts[part])
+                assert _known(whole(WORDS, before[was].values()), told) == service.parts[part]
 
 
-def test_what_has_changed_twice_is_told_as_from_what_is_known() -> None:
-    known, service = KnownOverlay(NETWORK), _service(10)
-    known.put("s", service)
-    known.hearers.add("n1")
-    known.put("s", replace(service, endpoints=service.endpoints[1:]))
-    known.put("s", replace(service, endpoints=service.endpoints[2:]))
-    news = known.take_news(lambda node_ids: [], None)
-    assert news is not None
-    assert [each.gone for each in news.told.services] == [("10.0.0.0", "10.0.0.1")]
-    assert known.take_news(lambda node_ids: [], None) is None
+def test_of_a_service_that_is_cut_in_two_a_node_hears_only_what_is_gone() -> None:
+    service = KnownService(WORDS)
+    for each in _endpoints(400).values():
+        service.put(each)
+    service.cut(2)
+    old = service.cut(4)
+    told = moved(WORDS, (), old[1], service.parts[3])
+    assert told.endpoints == ()
+    assert told.gone is not None
+    assert set(told.gone) == set(service.parts[1])
+
+
+def test_a_network_at_a_border_is_not_told_anew_with_each_task() -> None:
+    bounds = Bounds()
+    assert not bounds.is_large(3000, before=False)
+    assert bounds.is_large(3001, before=False)
+    assert bounds.is_large(1500, before=True)
+    assert not bounds.is_large(1499, before=True)
+
+
+def test_a_service_is_told_in_parts_that_stay_as_a_few_come_and_go() -> None:
+    bounds = Bounds()
+    assert [bounds.parts(each, 1) for each in (0, 256, 257, 100_000)] == [1, 1, 4, 1024]
+    assert bounds.parts(256, 4) == 4
+    assert bounds.parts(129, 4) == 4
+    assert bounds.parts(128, 4) == 1
+    assert bounds.parts(513, 4) == 8
+    assert bounds.parts(512, 8) == 8
+    assert bounds.parts(0, 1024) == 1
+    for count in range(257, 20_000, 7):
+        parts = bounds.parts(count, 1)
+        assert 32 <= count / parts <= 128
+
+
+def test_the_parts_of_a_service_are_about_as_large_as_each_other() -> None:
+    service = KnownService(WORDS)
+    for each in _endpoints(8192).values():
+        service.put(each)
+    service.cut(64)
+    sizes = [len(part) for part in service.parts]
+    assert sum(sizes) == 8192
+    assert 80 < min(sizes) <= max(sizes) < 180, "128 each"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from msgspec.structs import replace
 
 from skep.manager.dispatcher.overlay_views import (
     networks_of_node,
-    networks_of_service,
     overlay_attachment,
     overlay_network,
-    overlay_service,
+    overlay_task,
+    overlay_words,
 )
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.network import IPAMConfig, Network, NetworkSpec
@@ -23,6 +25,15 @@ from skep.model.task import TaskStatus
 from skep.store.view import View
 
 from .overlays import NET, add_attachment, add_on_net, overlay_view
+
+
+def overlay_service(
+    view: View, service_id: str, network_id: str, deaf: Collection[str] = ()
+) -> OverlayService | None:
+    """Returns the service with all its tasks."""
+    told = (overlay_task(view, each, network_id, deaf) for each in view.tasks_of_service(service_id))
+    endpoints = tuple(each for each in told if each is not None)
+    return replace(overlay_words(view, service_id, network_id), endpoints=endpoints) if endpoints else None
 
 
 def test_a_network_is_told_with_what_a_tunnel_needs() -> None:
@@ -81,7 +92,6 @@ def test_a_task_is_told_of_until_it_ends_and_takes_new_connections_while_it_runs
         OverlayEndpoint("10.0.9.109", "b", "name-s.9.t9", False),
     }
     assert overlay_service(view, "s", "other") is None
-    assert networks_of_service(view, "s") == {"net"}
     assert networks_of_node(view, "a") == {"net"}
 
 
@@ -203,5 +213,4 @@ def test_an_ended_task_keeps_no_node_on_a_network() -> None:
 def test_what_is_in_no_view_is_on_no_network() -> None:
     view = View()
     assert overlay_service(view, "s", "net") is None
-    assert networks_of_service(view, "s") == set()
     assert networks_of_node(view, "a") == set()

@@ -31,13 +31,23 @@ FAILURES = [
 ]
 
 
+CONTEXT = click.Context(skep)
+
+
 def commands(group: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
     """Yields the words of every command that does something."""
     if not isinstance(group, click.Group):
         yield path
         return
-    for name, command in group.commands.items():
-        yield from commands(command, *path, name)
+    for name in group.list_commands(CONTEXT):
+        yield from commands(command_of(group, name), *path, name)
+
+
+def command_of(group: click.Command, name: str) -> click.Command:
+    assert isinstance(group, click.Group)
+    command = group.get_command(CONTEXT, name)
+    assert command is not None
+    return command
 
 
 COMMANDS = list(commands(skep))
@@ -45,6 +55,7 @@ COMMANDS = list(commands(skep))
 NEEDED = {
     "simulate": ("-n", "1", "--join", "127.0.0.1:1", "--token", "x"),
     "explain": ("web",),
+    "trace": ("web:80", "--from", "w"),
     "upgrade-managers": ("--run", "true"),
     "set": ("allow-devices=on",),
     "create": ("FILE",),
@@ -55,14 +66,13 @@ NEEDED = {
     "rm": ("KEY",),
 }
 # upgrade-managers is none: it waits a minute for a manager to come.
-HOSTED = ("explain", "reconnect", "settings", "set", "create", "restore")
+HOSTED = ("explain", "trace", "reconnect", "settings", "set", "create", "restore")
 
 
 def leaf(words: tuple[str, ...]) -> click.Command:
     found: click.Command = skep
     for word in words:
-        assert isinstance(found, click.Group)
-        found = found.commands[word]
+        found = command_of(found, word)
     return found
 
 

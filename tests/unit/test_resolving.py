@@ -74,7 +74,7 @@ class Node:
         self.bridges = Bridges(self.engine, calls, self.later.append, lambda: "n1", self.resolving)  # type: ignore[arg-type]
         self.single = SingleContainers(self.engine, calls, self.bridges, self.resolving, lambda: "n1")  # type: ignore[arg-type]
 
-    def _make_bridge(self, name: str, mtu: int, subnet: str, address: str) -> None:
+    def _make_bridge(self, name: str, mtu: int, subnet: str, address: str, is_new: bool) -> None:
         self.mtus[name] = mtu
 
     async def create(self, *networks: TaskNetwork, dns: DNSConfig | None = None) -> Json:
@@ -239,7 +239,7 @@ async def test_a_single_container_asks_its_node_and_is_known_again(
     node.resolving.use(again)
     node.engine.living = [{"Id": "c1", "Labels": {}}]
     monkeypatch.setattr(node.engine, "inspect", inspect, raising=False)
-    assert [each.address for each in await node.single.in_use()] == ["10.0.1.9/24"]
+    assert [each.address.address for each in await node.single.in_use()] == ["10.0.1.9/24"]
     assert (again.served, again.named) == ({"app": ("10.0.1.2", False)}, {"10.0.1.9": ["192.0.2.1"]})
     assert (await node.single.prepare(OLD, ADDRESSES["app"])).nameservers == ()
 

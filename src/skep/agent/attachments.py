@@ -160,8 +160,9 @@ class Attachments:
         try:
             in_use = await self._containers.in_use()
             self._has_any = bool(in_use)
-            self._containers.hold(frozenset(each.network_id for each in in_use))
+            addresses = [each.address for each in in_use]
+            self._containers.hold(frozenset(each.network_id for each in addresses))
             if self._session.manager_knows(messages.ATTACH):
-                self._session.send(messages.HasAddresses(in_use))
+                self._session.send(messages.HasAddresses(addresses, [each.names for each in in_use]))
         except SkepError as error:
             log.warning("attachments.not_told", error=str(error))

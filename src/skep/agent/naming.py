@@ -16,7 +16,7 @@ import structlog
 from skep.model.overlay import Overlay
 from skep.network import iptables
 from skep.network.dns_forward import may_be_asked
-from skep.network.dns_server import DnsServer, why_not
+from skep.network.dns_server import DnsServer, Resolve, why_not
 from skep.network.names import Names
 from skep.runtime.errors import SkepError
 from skep.runtime.works import end, in_thread, lasting
@@ -62,6 +62,10 @@ class Naming:
         except SkepError as error:
             return [str(error)]
         return []
+
+    def resolve_with(self, resolve: Resolve) -> None:
+        """Has this be asked of large networks what nobody has told of yet."""
+        self._server.resolve_with(resolve)
 
     def told(self, overlays: dict[str, Overlay], vips: frozenset[str]) -> None:
         """These are the networks that this node has somebody on, as a manager knows them, and the services'

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
-import structlog
 from msgspec.structs import replace
 
+from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
+from skep.agent.keeping import KnownOverlays
+from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
-from skep.network.plane import Applied
+from skep.network.applied import Applied
+from skep.network.names import Unknown
 from skep.rpc import messages
-from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
-from skep.runtime.errors import SkepError
 from skep.runtime.works import in_thread, lasting
-
-log = structlog.get_logger()
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
@@ -33,13 +33,16 @@ AGAIN_S = 1.0
 # From when a task's node hears that it is to end until it is told: all nodes hear of it in the same moment,
 # and have it out of their rules in a twentieth of a second; hosts that have much to do, in half of one.
 LEAVE_S = 1.0
+# How long a name's answer waits for the kernel to have what it leads to: a twentieth of a second, and longer
+# where much has changed. Without that the first connection waits for ARP.
+SETTLE_S = 0.5
 _MESH = ""  # no network's id
 
 
 class Plane(Protocol):
     """`network.plane.DataPlane`, or a test's."""
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied: ...
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied: ...
     def clear(self) -> tuple[str, ...]: ...
     def close(self) -> None: ...
 
@@ -59,17 +62,22 @@ class Networking:
         self._session = session
         self._plane = plane
         self._naming = naming
-        self._mesh = Mesh()
+        self._mesh = Mesh()  # but for its overlays
+        self._overlays = KnownOverlays()
         self._is_told = False  # a manager has said all
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
         self._lingers = False
+        self._unsure: frozenset[str] = frozenset()  # addresses that somebody had, and may have still
+        self._gone: set[str] = set()  # of those, by a manager's word
+        self._told_count, self._done_count = 0, 0  # of what was told, and of that in the kernel
+        self._done = asyncio.Event()  # set for a moment when that is more
         self._vips: frozenset[str] = frozenset()  # services' own addresses that the kernel knows
         self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
-        self._failures: list[str] = []  # as they were said last in this session
-        self._logged: list[str] = []
+        self._failures = Failures(session)
         self._failed_count = 0  # in a row
         self._work: asyncio.Task[None] | None = None
+        self._asking = Asking(session, self._answered)
         session.on(messages.Registered, lambda said: self._session_began())
         session.on(messages.MeshTold, self._told, messages.MESH)
         session.on(messages.OverlayTold, self._overlay_told, messages.OVERLAY)
@@ -88,44 +96,61 @@ class Networking:
         await self._end()
         return await cleared(self._plane)
 
+    async def resolve(self, unknown: Collection[Unknown]) -> None:
+        """Has what a manager knows of these be known here, and be in the kernel, if this takes no longer than
+        `ASK_S` and `SETTLE_S`."""
+        asked = (self._asking.ask(each.network_id, _items(each)) for each in unknown)
+        if any(await asyncio.gather(*asked)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await self._settled()
+
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
         network = self._mesh.network
-        known = {*self._mesh.overlays, *([network.id] if network is not None else ())}
+        known = {*self._overlays.all, *([network.id] if network is not None else ())}
         return LEAVE_S if known & network_ids else 0.0
 
     # Inside
 
     def _told(self, said: messages.MeshTold) -> None:
-        before = Mesh(overlays=self._mesh.overlays) if said.complete else self._mesh
+        before = Mesh() if said.complete else self._mesh
         self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
         if said.complete and not self._says_held:
-            self._hold(frozenset())  # an earlier manager, who tells of none
+            self._hold([])  # an earlier manager, who tells of none
         self._is_told = self._is_told or said.complete
         self._heard(_MESH, said.more)
 
     def _overlay_told(self, said: messages.OverlayTold) -> None:
-        id = said.network.id
-        known = None if said.complete else self._mesh.overlays.get(id)
-        before = replace(known, network=said.network) if known is not None else Overlay(said.network)
-        overlay = before.told(said.nodes, said.gone_nodes, said.services, said.gone_services)
-        self._mesh = replace(self._mesh, overlays={**self._mesh.overlays, id: overlay})
-        self._heard(id, said.more)
+        kept = self._overlays.told(said)
+        self._heard(said.network.id, said.more)
+        again = [(SERVICE, each) for each in sorted(kept.services)]
+        again += [(ADDRESS, each) for each in sorted(kept.addresses)]
+        self._asking.ask_again(said.network.id, again)
+
+    def _answered(self, network_id: str, said: messages.OverlayAnswered) -> None:
+        gone = self._unsure.intersection(said.unknown_addresses)
+        self._gone |= gone
+        if self._overlays.answered(network_id, said) or gone:
+            self._changed()
 
     def _overlays_held(self, said: messages.OverlaysHeld) -> None:
         self._says_held = True
-        self._hold(frozenset(said.network_ids))
-        self._tell_names()
-        self._news.set()
+        self._hold(said.network_ids)
+        self._changed()
 
-    def _hold(self, network_ids: frozenset[str]) -> None:
+    def _hold(self, network_ids: Collection[str]) -> None:
         """Forgets all other overlay networks."""
-        held = {id: each for id, each in self._mesh.overlays.items() if id in network_ids}
-        self._mesh = replace(self._mesh, overlays=held)
+        self._overlays.hold(network_ids)
         self._unfinished &= {_MESH, *network_ids}
 
     def _heard(self, what: str, has_more: bool) -> None:
         (self._unfinished.add if has_more else self._unfinished.discard)(what)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._told_count += 1
+        self._asking.told(self._overlays.all)
         self._tell_names()
         self._news.set()
 
@@ -133,10 +158,10 @@ class Networking:
         """At once, and not when the kernel has it: a task that is to end gets no more connections, and one
         that is new got its ways when it was not serving yet."""
         if self._naming is not None and self._is_told and not self._unfinished:
-            self._naming.told(self._mesh.overlays, self._vips)
+            self._naming.told(self._overlays.all, self._vips)
 
     def _session_began(self) -> None:
-        self._failures = []  # what the manager takes for so
+        self._failures.session_began()
         self._says_held = False
 
     async def _run(self) -> None:
@@ -160,40 +185,39 @@ class Networking:
                 await self._news.wait()
 
     def _has_something(self) -> bool:
-        return bool(self._mesh.services or self._mesh.overlays)
+        return bool(self._mesh.services or self._overlays.all)
 
     async def _apply(self, look: bool) -> bool:
         """Returns whether all went well: else the next time begins with a look."""
         try:
             managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
-            applied = await in_thread(self._plane.apply, replace(self._mesh, managers=managers), look)
+            mesh = replace(self._mesh, managers=managers, overlays=self._overlays.all)
+            count, gone, self._gone = self._told_count, self._gone, set()
+            applied = await in_thread(self._plane.apply, mesh, look, gone)
             failures = list(applied.failures)
-            self._lingers = applied.lingers
+            self._lingers, self._unsure = applied.lingers, applied.unsure
             if applied.vips != self._vips:
                 self._vips = applied.vips
                 self._tell_names()
+            self._done_count = count
+            self._done.set()
+            self._done.clear()
         except Exception as error:
-            failures = [_said(error)]
+            failures = [in_words(error)]
         self._failed_count = self._failed_count + 1 if failures else 0
         if self._failed_count != 1:
-            self._say(failures)
+            of_names = self._naming.failures if self._naming is not None else []
+            self._failures.say([*failures, *of_names, *self._asking.failures])
         return not failures
 
-    def _say(self, failures: list[str]) -> None:
-        """Tells the manager what is new of that; users see it with the node."""
-        failures = [*failures, *(self._naming.failures if self._naming is not None else ())]
-        shown = [_cut(text) for text in failures[:FAILURES_MAX]]
-        if len(failures) > FAILURES_MAX:
-            shown[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"
-        if shown != self._logged:
-            self._logged = shown
-            for text in failures:
-                log.warning("mesh.failed", reason=text)
-        if shown != self._failures and self._session.manager_knows(messages.MESH):
-            self._session.send(messages.MeshApplied(shown))
-            self._failures = shown
+    async def _settled(self) -> None:
+        """Returns once the kernel has what was told until now."""
+        wanted = self._told_count
+        while self._done_count < wanted:
+            await self._done.wait()
 
     async def _end(self) -> None:
+        await self._asking.close()
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
@@ -205,22 +229,15 @@ async def cleared(plane: Plane) -> list[str]:
     try:
         return list(await in_thread(plane.clear))
     except Exception as error:
-        return [_said(error)]
+        return [in_words(error)]
+
+
+def _items(unknown: Unknown) -> Iterator[Item]:
+    yield from ((NAME, each) for each in unknown.names)
+    if unknown.address:
+        yield ADDRESS, unknown.address
 
 
 def again_s(failed_count: int) -> float:
     """Returns how long to wait after so many failures in a row."""
     return min(AGAIN_S * 2.0 ** min(failed_count - 1, 10), LOOK_S)
-
-
-def _said(error: Exception) -> str:
-    """Returns what went wrong, for people; one that nobody thought of has its traceback in the log."""
-    if isinstance(error, SkepError):
-        return str(error)
-    log.error("mesh.error", exc_info=error)
-    return f"the routing mesh failed in a way that nobody thought of (skepd's log has more): {error!r}"
-
-
-def _cut(text: str) -> str:
-    printable = "".join(each if each.isprintable() else " " for each in text)
-    return printable.encode()[:FAILURE_MAX_BYTES].decode(errors="ignore")

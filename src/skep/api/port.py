@@ -194,6 +194,14 @@ class Manager(Protocol):
         """Returns what keeps the service from being as it is wanted."""
         ...
 
+    def inspect_net(self, node: Node) -> Struct:
+        """Returns what a node has of the swarm's networks (`manager.net_inspect`)."""
+        ...
+
+    def trace(self, service: Service, port: int, protocol: str, start: Node | Task) -> Struct:
+        """Returns the way of a connection to the service, from a node or a task (`manager.net_trace`)."""
+        ...
+
 
 class Place(Protocol):
     """Where a single container is to be: the name of the engine's network, its address there, and whom it is

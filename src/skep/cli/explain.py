@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
+import click
+import msgspec
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from skep.cli.client import ApiClient, ApiError
+from skep.cli.client import ApiClient, ApiError, default_host
 from skep.runtime.errors import Invalid
 
 _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected": "red", "pending": "yellow"}
+
+
+@click.command("explain")
+@click.argument("name", metavar="SERVICE|TASK")
+@click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")
+def explain_command(name: str, host: str | None, as_json: bool) -> None:
+    """Says why a task is where it is or nowhere, filter by filter and node by node, and what a service lacks.
+
+    A task is named by its id, or by its place: web.3; a global service's by its node: agent.worker7.
+    """
+    kind, said = asyncio.run(ask(host or default_host(), name))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
+    else:
+        show(Console(highlight=False), kind, said)
 
 
 async def ask(url: str, name: str) -> tuple[str, Any]:

@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.cli.simulated_overlays import KnownByNodes, SimulatedOverlays
 from skep.daemon.addresses import parse_address
 from skep.daemon.agent_part import AgentPart
 from skep.model.generic import resource_text
@@ -43,6 +44,7 @@ class Plan(Struct, frozen=True):
     engine: SimulatedSettings
     seed: int
     report: str = ""  # where to write a `Report` on SIGUSR1
+    knows_overlays: bool = False  # whether they take in what managers say of overlay networks
 
 
 class Report(Struct, frozen=True):
@@ -51,6 +53,7 @@ class Report(Struct, frozen=True):
     running: list[str]  # task ids, one for each container that runs
     started: int  # containers that ever came to run
     joins_s: list[float]  # from a node's first try until its session stood
+    known: KnownByNodes = msgspec.field(default_factory=KnownByNodes)  # of overlay networks
 
 
 async def simulate(plan: Plan, announce: bool = True) -> None:
@@ -64,18 +67,24 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     garbage.start()
     agents: list[AgentPart] = []
     executors: list[SimulatedExecutor] = []
+    overlays: list[SimulatedOverlays] = []
     joins_s: list[float] = []
 
     def report() -> None:
         running = [task_id for executor in executors for task_id in executor.running]
-        _write_report(plan, Report(running, sum(executor.started for executor in executors), joins_s))
+        known = KnownByNodes()
+        for each in overlays:
+            known.add(each.known())
+        started = sum(executor.started for executor in executors)
+        _write_report(plan, Report(running, started, joins_s, known))
 
     async def one(number: int) -> None:
         async with gate:
             began = loop.time()
-            executor, agent = await _join(plan, number)
+            executor, agent, knows = await _join(plan, number)
             executors.append(executor)
             agents.append(agent)
+            overlays.extend(knows)
             await agent.session.ready.wait()
             joins_s.append(round(loop.time() - began, 3))
 
@@ -107,7 +116,7 @@ def _write_report(plan: Plan, report: Report) -> None:
     part.rename(plan.report)
 
 
-async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart]:
+async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart, list[SimulatedOverlays]]:
     """Enrols one node, however often it takes while the manager is busy."""
     clock = SystemClock()
     rng = random.Random(plan.seed * 1_000_003 + number)
@@ -137,9 +146,10 @@ async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart]:
         lambda managers: None,
         lambda message: None,
     )
+    knows = [SimulatedOverlays(enrolment.node_id, agent.session)] if plan.knows_overlays else []
     agent.start()
     agent.renew(line, _keep_nothing)
-    return executor, agent
+    return executor, agent, knows
 
 
 async def _keep_nothing(keys: NodeKeys) -> None:
@@ -202,4 +212,5 @@ def command_of(plan: Plan, first: int, count: int) -> list[str]:
         f"--crash-rate={engine.crash_rate_per_hour}",
         *(f"--generic-resource={resource_text(each)}" for each in engine.generic),
         *(f"--label={name}={value}" for name, value in engine.labels),
+        *(["--overlay"] if plan.knows_overlays else []),
     ]

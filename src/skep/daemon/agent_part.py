@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -14,7 +14,6 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
-from skep.agent.naming import Naming
 from skep.agent.networking import Networking, Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
@@ -32,6 +31,9 @@ from skep.rpc.tls import client_context
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.works import end, lasting
+
+if TYPE_CHECKING:
+    from skep.agent.naming import Naming
 
 log = structlog.get_logger()
 
@@ -86,10 +88,12 @@ class AgentPart:
             fence=fence,
             data_addr=data_addr,
         )
-        self._naming = Naming() if plane is not None else None
+        self._naming = _make_naming() if plane is not None else None
         if self._naming is not None:
             executor.use_names(self._naming)
         self._networking = Networking(self.session, plane, self._naming) if plane is not None else None
+        if self._naming is not None and self._networking is not None:
+            self._naming.resolve_with(self._networking.resolve)
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
@@ -261,6 +265,13 @@ class AgentPart:
     def _goodbye(self, said: messages.Goodbye) -> None:
         if said.kind == messages.REMOVED:
             self._on_removed(said.message)
+
+
+def _make_naming() -> Naming:
+    """It comes with DNS's library, which only nodes with networks need."""
+    from skep.agent.naming import Naming
+
+    return Naming()
 
 
 class Line(Protocol):

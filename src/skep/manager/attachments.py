@@ -169,7 +169,10 @@ class AttachmentKeeper:
                 self._view.drop_attachment(each)
             for each in missing:
                 self._view.put_attachment(each)
-            self._changed([*unused, *missing])
+            named = attachments.renamed(self._view, node_id, said.in_use, said.names)
+            for each in named:
+                self._view.put_attachment(each)
+            self._changed([*unused, *missing, *named])
         heard = self._asked.pop(node_id, None)
         if heard is not None:
             heard.set()

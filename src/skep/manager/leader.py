@@ -34,6 +34,8 @@ from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_se
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
 from skep.manager.membership import Membership
+from skep.manager.net_inspect import NodeNet, inspect_net
+from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage
 from skep.manager.reachability import Reachability
@@ -42,7 +44,7 @@ from skep.manager.task_events import TaskEvents
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
-from skep.model.node import DOWN, READY
+from skep.model.node import DOWN, READY, Node
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -50,6 +52,7 @@ from skep.rpc.messages import (
     ATTACH,
     DATA_KEYS,
     MESH,
+    RESOLVE,
     SELF_REPORTED,
     Attach,
     Described,
@@ -60,6 +63,7 @@ from skep.rpc.messages import (
     Lead,
     Manage,
     MeshApplied,
+    OverlayAsk,
     Register,
     Renew,
 )
@@ -114,7 +118,7 @@ class Leader:
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
-        self.overlays = OverlayDispatcher(view, self.sessions)
+        self.overlays = OverlayDispatcher(view, self.sessions, team.overlay_bounds)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -198,6 +202,7 @@ class Leader:
         on(Attach, self.attachments.said, ATTACH)
         on(HasAddresses, self.attachments.said, ATTACH)
         on(MeshApplied, self.mesh.applied, MESH)
+        on(OverlayAsk, self.overlays.asked, RESOLVE)
 
     @classmethod
     async def start(
@@ -251,6 +256,7 @@ class Leader:
             log.exception("leader.no_ingress")
         self.mesh.begin()
         self.overlays.begin()
+        await self.overlays.look_at_all()
         self.sessions.start(grace_until)
         self.reconciler.mark_everything()
 
@@ -376,6 +382,14 @@ class Leader:
     def explain_service(self, service: Service) -> ServiceExplanation:
         """Returns what keeps the service from being as it is wanted."""
         return explain_service(self.view, service, self._clock.now(), self.reconciler.failures)
+
+    def inspect_net(self, node: Node) -> NodeNet:
+        """Returns what a node has of the swarm's networks."""
+        return inspect_net(self.view, node)
+
+    def trace(self, service: Service, port: int, protocol: str, start: Node | Task) -> NetTrace:
+        """Returns the way of a connection to the service."""
+        return trace(self.view, service, port, protocol, start)
 
     def _others(self) -> Collection[str]:
         """Returns the other managers that answer."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from msgspec import Struct
 
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.evictor import Seen
 from skep.manager.membership import Probe
 from skep.manager.resealing import HeldKeys
@@ -41,6 +42,7 @@ class Team(Struct, frozen=True):
     seen: Seen = says_nothing
     doubt: Callable[[], str] = str
     handed_over_at: float | None = None
+    overlay_bounds: Bounds = Bounds()
     refused_by: Collection[str] = ()  # managers (node ids) that say that this one is none of their swarm
 
     def __repr__(self) -> str:

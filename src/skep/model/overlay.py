@@ -19,7 +19,8 @@ def mtu_of(options: Mapping[str, str]) -> int:
 
 
 class OverlayNetwork(Struct, frozen=True, array_like=True):
-    """Its subnet, its number on the wire, the UDP port of the tunnels, and what a packet in it may have."""
+    """Its subnet, its number on the wire, the UDP port of the tunnels, and what a packet in it may have. Of
+    one that `is_large` a node is told its own endpoints, and what it asks for."""
 
     id: str
     subnet: str
@@ -27,6 +28,7 @@ class OverlayNetwork(Struct, frozen=True, array_like=True):
     data_port: int
     name: str = ""
     mtu: int = MTU
+    is_large: bool = False
 
 
 class OverlayEndpoint(Struct, frozen=True, array_like=True):
@@ -56,11 +58,13 @@ class OverlayService(Struct, frozen=True, array_like=True, omit_defaults=True):
 
 class Overlay(Struct, frozen=True):
     """All that a node was told of one network. `nodes` are where the tunnels of nodes with somebody on it
-    end, by node id."""
+    end, by node id. `endpoints` are, in a large network, the node's own and those whose addresses it asked
+    for, by address: of their services nothing else is known, unless they are among the `services`, too."""
 
     network: OverlayNetwork
     nodes: dict[str, str] = {}
     services: dict[str, OverlayService] = {}
+    endpoints: dict[str, OverlayEndpoint] = {}
 
     def told(
         self,
@@ -68,9 +72,13 @@ class Overlay(Struct, frozen=True):
         gone_nodes: Iterable[str],
         services: Iterable[OverlayService],
         gone_services: Iterable[str],
+        endpoints: Iterable[OverlayEndpoint] = (),
+        gone_endpoints: Iterable[str] = (),
     ) -> Overlay:
-        """Returns the network with what has changed."""
+        """Returns the network with what has changed. In a large one nobody says that a node is gone: it goes
+        with the last endpoint there."""
         all_nodes, all_services = dict(self.nodes), dict(self.services)
+        all_endpoints = dict(self.endpoints)
         all_nodes.update(nodes)
         for service in services:
             all_services[service.id] = _whole(all_services.get(service.id), service)
@@ -78,7 +86,21 @@ class Overlay(Struct, frozen=True):
             all_nodes.pop(node_id, None)
         for service_id in gone_services:
             all_services.pop(service_id, None)
-        return replace(self, nodes=all_nodes, services=all_services)
+        for address in gone_endpoints:
+            all_endpoints.pop(address, None)
+        all_endpoints.update((each.address, each) for each in endpoints)
+        made = replace(self, nodes=all_nodes, services=all_services, endpoints=all_endpoints)
+        if self.network.is_large:
+            known = {each.node_id for each in made.everyone()}
+            made = replace(made, nodes={n: a for n, a in all_nodes.items() if n in known})
+        return made
+
+    def everyone(self) -> Iterable[OverlayEndpoint]:
+        """Returns all endpoints, each once."""
+        found = dict(self.endpoints)
+        for service in self.services.values():
+            found.update((each.address, each) for each in service.endpoints)
+        return found.values()
 
 
 def _whole(before: OverlayService | None, told: OverlayService) -> OverlayService:

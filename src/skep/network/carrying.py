@@ -1,4 +1,8 @@
-"""Changes, carried out: devices and ways first, then rules, then what goes. Blocking."""
+"""Changes, carried out: devices and ways first, then rules, then what goes. Blocking.
+
+Who asks for a service's own address is answered when there are rules for it, and not before: a connection
+that begins without them goes on without.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,13 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
     """Does what can be done; what cannot is said, and tried again with the next look."""
     if changes:
         log.info("mesh.changes", puts=len(changes.puts), drops=len(changes.drops))
-    failures = _puts(netlink, changes.puts)
+    vips = {each.address for each in changes.puts if isinstance(each, VipJump)}
+    answers = {each for each in changes.puts if isinstance(each, Neighbour) and each.address in vips}
+    failures = _puts(netlink, [each for each in changes.puts if each not in answers])
     try:
         if text := transaction(changes):
             nftables.run(text)
+        failures += _puts(netlink, answers)
     except SkepError as error:
         failures.append(str(error))
         # Without rules a tunnel is open to anybody.

@@ -33,6 +33,19 @@ def forget_tasks(addresses: Collection[str]) -> int:
         return sum(_forget(known, entry) for entry in found if _way(entry, "REPLY").saddr in gone)
 
 
+def forget_untranslated(vips: Collection[str]) -> int:
+    """Forgets connections to services' own addresses that began when there was no rule for them, as where
+    this daemon has begun anew: they would go on without. Returns how many there were. Errors:
+    `Unavailable`."""
+    with _flows() as known:
+        if len(vips) <= FEW:
+            asked = [NFCTAttrTuple(daddr=address) for address in vips]
+            found = [entry for each in asked for entry in known.dump(tuple_orig=each)]
+        else:
+            found = list(known.dump())
+        return sum(_forget(known, entry) for entry in found if _answerer(entry) in vips)
+
+
 def forget_udp(port: int, host: Collection[str], tasks: Collection[str]) -> int:
     """Forgets flows to a port of the host's addresses, but those to these tasks. Returns how many there were.
     Errors: `Unavailable`."""
@@ -56,6 +69,12 @@ def _flows() -> Iterator[NFCTSocket]:
 
 def _way(entry: Any, name: str) -> NFCTAttrTuple:
     return NFCTAttrTuple.from_netlink(socket.AF_INET, entry.get_attr(f"CTA_TUPLE_{name}"))
+
+
+def _answerer(entry: Any) -> str | None:
+    """Returns who is to answer, where that is whom the connection is to: nothing of it is translated."""
+    to, by = _way(entry, "ORIG").daddr, _way(entry, "REPLY").saddr
+    return to if to == by else None
 
 
 def _forget(known: NFCTSocket, entry: Any) -> bool:

@@ -108,7 +108,7 @@ def desired(
         return Desired(failures=tuple(dict.fromkeys(failures)), is_unknown=True)
     if used:
         objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
-        objects += [Table(), *shared_chains(used), *vip_objects(used, node_id, host)]
+        objects += [Table(), *shared_chains(used, host), *vip_objects(used, node_id, host)]
     for segment in used:
         objects += objects_of(segment)
         objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()

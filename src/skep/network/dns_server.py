@@ -1,7 +1,7 @@
 """Containers' questions for names, at the addresses of the bridges that they are on: UDP and TCP, port 53.
 
-What is known here is answered at once, the rest by others. Nothing is logged of single questions: they are
-containers', and any container may ask as much as it likes.
+What is known here is answered at once, the rest by others: of large networks a manager is asked first.
+Nothing is logged of single questions: they are containers', and any container may ask as much as it likes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 
 from skep.network import dns
-from skep.network.dns_forward import PORT, Forwarder, framed
+from skep.network.dns_forward import (
+    ASKER_UNDER_WAY_MAX,
+    LISTENER_UNDER_WAY_MAX,
+    PORT,
+    UNDER_WAY_MAX,
+    Forwarder,
+    framed,
+)
 from skep.network.host import RESOLV_CONF
-from skep.network.names import Names, NetworkNames, find
+from skep.network.names import Answer, Names, NetworkNames, Unknown, find, unknown
 from skep.network.ports import who_has
 from skep.network.quota import Quota
 
@@ -35,6 +42,8 @@ _ELSEWHERE = ""  # no listener's address
 _FREEBIND = 15  # IP_FREEBIND, which Python does not name
 
 OnSocket = Callable[[socket.socket, str], None]  # the listener's, at this address
+# Has what a manager knows of these be known to `Names`; it takes some seconds at most.
+Resolve = Callable[[Collection[Unknown]], Awaitable[None]]
 
 
 class DnsServer:
@@ -48,6 +57,9 @@ class DnsServer:
         self._slice_began = 0.0
         self._asked = Quota(SLICE_MAX, LISTENER_SLICE_MAX, ASKER_SLICE_MAX)  # in this slice
         self._connections = Quota(CONNECTIONS_MAX, LISTENER_CONNECTIONS_MAX, ASKER_CONNECTIONS_MAX)
+        self._resolve: Resolve | None = None
+        # Beside those that wait for servers elsewhere: either may be silent.
+        self._resolving = Quota(UNDER_WAY_MAX, LISTENER_UNDER_WAY_MAX, ASKER_UNDER_WAY_MAX)
         self._works: set[asyncio.Task[None]] = set()
         self._turn = 0
 
@@ -76,6 +88,10 @@ class DnsServer:
             while len(self._servers) > NAMED_MAX:  # of containers that are gone long ago
                 del self._servers[next(iter(self._servers))]
 
+    def resolve_with(self, resolve: Resolve) -> None:
+        """Has this be asked of large networks what is not known here."""
+        self._resolve = resolve
+
     async def close(self) -> None:
         for network_id in list(self._listeners):
             self.stop(network_id)
@@ -102,12 +118,12 @@ class DnsServer:
         if isinstance(said, bytes):
             _send(udp, said, asker, port)
         elif said is not None:
-            self._begin(self._forward_datagram(udp, at, said, asker, port))
+            self._begin(self._ask_for_datagram(udp, at, said, asker, port))
 
-    async def _forward_datagram(
+    async def _ask_for_datagram(
         self, udp: socket.socket, at: str, question: dns.Question, asker: str, port: int
     ) -> None:
-        _send(udp, await self._forwarded(question, at, asker, over_tcp=False), asker, port)
+        _send(udp, await self._ask_others(question, at, asker, over_tcp=False), asker, port)
 
     def _accept(self, tcp: socket.socket, at: str) -> None:
         try:
@@ -145,7 +161,7 @@ class DnsServer:
                 wire = await reader.readexactly(length)
             said = self._known(wire, asker, over_tcp=True) if self._may_ask(at, asker) else None
             if isinstance(said, dns.Question):
-                said = await self._forwarded(said, at, asker, over_tcp=True)
+                said = await self._ask_others(said, at, asker, over_tcp=True)
             if said is None:
                 return
             async with asyncio.timeout(IDLE_S):
@@ -162,14 +178,38 @@ class DnsServer:
             return question
         if question.is_wrong:
             return question.empty
-        self._turn += 1
-        answer = find(networks, question.name, question.kind, self._turn)
+        answer = self._found(networks, question)
         if answer is not None:
-            max_bytes = dns.MESSAGE_MAX_BYTES if over_tcp else question.udp_max_bytes
-            return dns.answered(question, answer, max_bytes)
-        if not self._leads_outside(networks, asker):
+            return _answered(question, answer, over_tcp)
+        if not self._leads_outside(networks, asker) and not self._unknown(networks, question):
             return dns.refused(question, dns.REFUSED)
         return question
+
+    def _found(self, networks: tuple[NetworkNames, ...], question: dns.Question) -> Answer | None:
+        self._turn += 1
+        return find(networks, question.name, question.kind, self._turn)
+
+    def _unknown(self, networks: tuple[NetworkNames, ...], question: dns.Question) -> tuple[Unknown, ...]:
+        return unknown(networks, question.name) if self._resolve is not None else ()
+
+    async def _ask_others(self, question: dns.Question, at: str, asker: str, over_tcp: bool) -> bytes:
+        """Returns what others say to what is not known here: a manager, then servers elsewhere."""
+        networks = self._names.networks_of(asker)
+        if asked := self._unknown(networks, question):
+            if not self._resolving.take(at, asker):
+                return dns.refused(question, dns.SERVFAIL)
+            try:
+                assert self._resolve is not None
+                await self._resolve(asked)
+            finally:
+                self._resolving.give_back(at, asker)
+            networks = self._names.networks_of(asker)
+            answer = self._found(networks, question)
+            if answer is not None:
+                return _answered(question, answer, over_tcp)
+        if not self._leads_outside(networks, asker):
+            return dns.refused(question, dns.REFUSED)
+        return await self._forwarded(question, at, asker, over_tcp)
 
     def _leads_outside(self, networks: tuple[NetworkNames, ...], asker: str) -> bool:
         """False for who is on internal networks only: with names that he makes up he could tell the world
@@ -202,6 +242,10 @@ class DnsServer:
         task = asyncio.ensure_future(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
+
+
+def _answered(question: dns.Question, answer: Answer, over_tcp: bool) -> bytes:
+    return dns.answered(question, answer, dns.MESSAGE_MAX_BYTES if over_tcp else question.udp_max_bytes)
 
 
 class _Listener:

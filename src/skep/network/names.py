@@ -1,12 +1,14 @@
 """Which names lead where on a swarm's overlay networks, and who may know of them. Pure.
 
 A name is of a network, and who is not on that network does not hear of it. Each network has an index of its
-own: a question costs what it is answered with, what is new of a network costs that network.
+own: a question costs what it is answered with, what is new of a network costs that network. Of a large one a
+node knows its own containers, by their own names, and what was asked for: the rest is to be asked for.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
@@ -16,8 +18,7 @@ from skep.model.overlay import Overlay, OverlayService
 A, ANY, PTR = "A", "ANY", "PTR"  # the types of questions that have an answer here; to others there is none
 TASKS = "tasks."  # before a service's name: its tasks, whatever the service's own name leads to
 _REVERSE = ".in-addr.arpa"
-
-Container = tuple[str, str]  # a service's id, and the name of its container
+_ASKED_FOR = re.compile("[a-z0-9_.-]{1,255}")  # managers take no others; what it leaves out is no host's name
 
 
 class Answer(Struct, frozen=True):
@@ -26,6 +27,14 @@ class Answer(Struct, frozen=True):
 
     addresses: tuple[str, ...] = ()
     name: str = ""
+
+
+class Unknown(Struct, frozen=True):
+    """What may be known of a large network to who is asked for it: names, or an address."""
+
+    network_id: str
+    names: tuple[str, ...] = ()
+    address: str = ""
 
 
 class NetworkNames:
@@ -38,16 +47,15 @@ class NetworkNames:
         self.id = overlay.network.id
         self.name = overlay.network.name.lower()
         self._subnet = ipaddress.IPv4Network(overlay.network.subnet, strict=False)
-        self._at: dict[str, Container] = {}  # by address
-        self._containers: set[Container] = set()
+        self._at: dict[str, str] = {}  # containers' names by address
         self._addresses: dict[str, tuple[str, ...]] = {}  # by name, in small letters
         found: dict[str, dict[str, None]] = {}
+        for endpoint in overlay.everyone():
+            self._at[endpoint.address] = endpoint.name
+            if endpoint.name:
+                found.setdefault(endpoint.name.lower(), {})[endpoint.address] = None
+        self._containers = frozenset(self._at.values()) - {""}
         for service in overlay.services.values():
-            for endpoint in service.endpoints:
-                self._at[endpoint.address] = (service.id, endpoint.name)
-                self._containers.add((service.id, endpoint.name))
-                if endpoint.name:
-                    found.setdefault(endpoint.name.lower(), {})[endpoint.address] = None
             serving = dict.fromkeys(each.address for each in service.endpoints if each.takes_new)
             own = {service.vip: None} if service.vip in vips else serving
             if service.name:
@@ -55,19 +63,20 @@ class NetworkNames:
             for name in _names_of(service):
                 found.setdefault(name, {}).update(own)
             if service.vip in vips:
-                self._at[service.vip] = (service.id, service.name)
+                self._at[service.vip] = service.name
         self._addresses = {name: tuple(addresses) for name, addresses in found.items()}
 
     def may_have(self, address: str) -> bool:
         """True where the address is one of the network's, whether anybody is known to have it or not."""
         return ipaddress.IPv4Address(address) in self._subnet
 
-    def container_at(self, address: str) -> Container | None:
-        """Returns who has an address; None where nobody does, as far as this node was told."""
+    def container_at(self, address: str) -> str | None:
+        """Returns the name of who has an address, which may be empty; None where nobody does, as far as this
+        node was told."""
         return self._at.get(address)
 
-    def has_container(self, container: Container) -> bool:
-        return container in self._containers
+    def has_container(self, name: str) -> bool:
+        return name in self._containers
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
         """Returns what a name, in small letters, leads to; None where there is no such name."""
@@ -97,14 +106,14 @@ class Names:
 
     def networks_of(self, asker: str) -> tuple[NetworkNames, ...]:
         """Returns the networks that who has this address is on, first the one that the address is of; none
-        for a stranger. The same container is known on others by its name and its service."""
+        for a stranger. The same container is known on others by its name, which has its task's id."""
         networks = self._networks.values()
         first = next((each for each in networks if each.container_at(asker) is not None), None)
         if first is None:
             # A single container may ask before the manager has said that it is there.
             return tuple(each for each in networks if each.may_have(asker))[:1]
         container = first.container_at(asker)
-        if container is None or not container[1]:
+        if not container:
             return (first,)
         also = [each for each in networks if each is not first and each.has_container(container)]
         return (first, *sorted(also, key=lambda each: each.name))
@@ -123,6 +132,29 @@ def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> A
     if kind not in (A, ANY):
         return Answer()
     return Answer(_rotated(next(filter(None, found), ()), turn))
+
+
+def unknown(networks: Iterable[NetworkNames], name: str) -> tuple[Unknown, ...]:
+    """Returns what is to be asked for of an asker's large networks, where nothing is known of a name."""
+    name = name.lower()
+    address = _reversed(name)
+    found = []
+    for each in networks:
+        if not each.overlay.network.is_large:
+            continue
+        if address and each.may_have(address):
+            found.append(Unknown(each.id, address=address))
+        elif not address and (names := tuple(_asked_for(each, name))):
+            found.append(Unknown(each.id, names))
+    return tuple(found)
+
+
+def _asked_for(network: NetworkNames, name: str) -> Iterator[str]:
+    """Yields the names of services and containers that a name may stand for."""
+    for each in dict.fromkeys((name, name.removesuffix("." + network.name))):
+        plain = each.removeprefix(TASKS)
+        if _ASKED_FOR.fullmatch(plain) and not plain.endswith(_REVERSE):
+            yield plain
 
 
 def _names_of(service: OverlayService) -> Iterator[str]:
@@ -149,8 +181,8 @@ def _known(networks: Iterable[NetworkNames], name: str) -> Iterator[tuple[str, .
 def _name_of(networks: Iterable[NetworkNames], address: str, kind: str) -> Answer | None:
     for each in networks:
         container = each.container_at(address)
-        if container is not None and container[1]:
-            return Answer(name=f"{container[1]}.{each.overlay.network.name}" if kind in (PTR, ANY) else "")
+        if container:
+            return Answer(name=f"{container}.{each.overlay.network.name}" if kind in (PTR, ANY) else "")
     return None
 
 

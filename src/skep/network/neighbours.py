@@ -40,22 +40,29 @@ class Entry(Struct, frozen=True):
     mac: str
 
 
+class Found(Struct, frozen=True):
+    """A neighbour of IPv4 as the kernel has it, or looks for it: then without a MAC address."""
+
+    device: int
+    address: str
+    mac: str
+    state: int
+
+
 def permanent() -> Iterator[Entry]:
     """Yields those of all devices. Errors: `OSError`."""
     with _opened() as line:
         body = _NEIGHBOUR.pack(socket.AF_INET, 0, 0, 0, 0)
         line.send(_message(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, 1, body))
         while True:
-            for kind, data in _messages(line.recv(_READ_BYTES)):
+            for kind, data in messages(line.recv(_READ_BYTES)):
                 if kind == NLMSG_DONE:
                     return
                 if kind == NLMSG_ERROR:
                     raise _refused(struct.unpack_from("=i", data)[0])
-                family, device, state, _, _ = _NEIGHBOUR.unpack_from(data)
-                attributes = dict(_attributes(data[_NEIGHBOUR.size :]))
-                if family == socket.AF_INET and state == NUD_PERMANENT and _LLADDR in attributes:
-                    mac = attributes[_LLADDR].hex(":")
-                    yield Entry(device, socket.inet_ntoa(attributes[_DST]), mac)
+                found = read(data)
+                if found is not None and found.state == NUD_PERMANENT and found.mac:
+                    yield Entry(found.device, found.address, found.mac)
 
 
 def put(entries: Sequence[Entry]) -> list[int]:
@@ -117,7 +124,7 @@ def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     return _MESSAGE.pack(_MESSAGE.size + len(body), kind, flags, number, 0) + body
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yields each message's type and body."""
     while data:
         length, kind, _, _, _ = _MESSAGE.unpack_from(data)
@@ -125,9 +132,18 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[-(-length // 4) * 4 :]
 
 
+def read(body: bytes) -> Found | None:
+    """Returns the neighbour that a message is about; None where it is of something else."""
+    family, device, state, _, _ = _NEIGHBOUR.unpack_from(body)
+    attributes = dict(_attributes(body[_NEIGHBOUR.size :]))
+    if family != socket.AF_INET or _DST not in attributes:
+        return None
+    return Found(device, socket.inet_ntoa(attributes[_DST]), attributes.get(_LLADDR, b"").hex(":"), state)
+
+
 def _acknowledged(data: bytes) -> Iterator[tuple[int, int]]:
     """Yields the number of each message that is answered, and its error, below 0, or 0."""
-    for kind, body in _messages(data):
+    for kind, body in messages(data):
         if kind == NLMSG_ERROR:
             (error,) = struct.unpack_from("=i", body)
             yield _MESSAGE.unpack_from(body, 4)[3], error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -42,10 +42,11 @@ _SCOPE_LINK = 253
 _NO_DEVICE = -1  # the kernel says that there is none
 
 
-def make_bridge(name: str, mtu: int, subnet: str, address: str = "") -> None:
+def make_bridge(name: str, mtu: int, subnet: str, address: str = "", is_new: bool = False) -> None:
     """Makes a bridge that is not there, for an engine that is about to use it: one that the engine makes goes
-    with the engine's network. `address`, with its prefix length, is what an engine's network that is there
-    already has given it; a bridge that has none gets it again. The rest of it is `Netlink`'s.
+    with the engine's network. `address`, with its prefix length, is what the engine's network has given it,
+    and a bridge that has none gets it again; or, where that network `is_new`, what it will, and the bridge
+    has no other from now on. The rest of it is `Netlink`'s.
 
     Errors: `Conflict` for one that has another subnet's addresses, `Unavailable`.
     """
@@ -58,9 +59,10 @@ def make_bridge(name: str, mtu: int, subnet: str, address: str = "") -> None:
                 f"bridge {name} of this host has address {others[0]} of another network, perhaps of another"
                 f" swarm's: this one is {subnet}. Give each swarm hosts (or network namespaces) of its own"
             )
-        if address and not there:
+        if address and (is_new or not there):
             netlink.put(Gateway(name, address))
             netlink.bring_up(name)
+            netlink.drop_addresses(name, [each for each in there if each != address])
 
 
 def _is_of(address: str, subnet: str) -> bool:
@@ -177,6 +179,19 @@ class Netlink(Seen):
         except (NetlinkError, LookupError) as error:
             raise Unavailable(f"{name} could not be brought up: {error}") from error
 
+    def drop_addresses(self, name: str, addresses: Iterable[str]) -> None:
+        """Takes addresses from a device that has another one: without any, for a moment only, it would lose
+        all its neighbours and routes, permanent ones too. Errors: `Unavailable`."""
+        _set(Sysctl(f"ipv4/conf/{name}/promote_secondaries", "1"))
+        for each in addresses:
+            address, _, length = each.partition("/")
+            index = self._indexes[name]
+            try:
+                self._ip.addr("del", index=index, address=address, prefixlen=int(length))
+            except NetlinkError as error:
+                if error.code not in _GONE:
+                    raise Unavailable(f"{name} keeps its address {each}: {error}") from error
+
     def _put_bridge(self, each: Bridge) -> None:
         self.make_bridge(each.name, each.mtu)
         index = self._indexes[each.name]
@@ -199,6 +214,7 @@ class Netlink(Seen):
             vxlan_port=each.data_port,
             vxlan_learning=False,
             vxlan_proxy=True,
+            vxlan_l3miss=each.tells_misses,
             mtu=each.mtu,
             master=self._indexes[each.bridge],
         )

@@ -29,7 +29,8 @@ class Bridge(Struct, frozen=True):
 
 
 class Tunnel(Struct, frozen=True):
-    """A network's VXLAN device, a port of its bridge."""
+    """A network's VXLAN device, a port of its bridge. `tells_misses`: the kernel says which addresses are
+    asked for in vain (`misses`)."""
 
     name: str
     bridge: str
@@ -38,6 +39,7 @@ class Tunnel(Struct, frozen=True):
     data_port: int
     mtu: int
     is_up: bool = True
+    tells_misses: bool = False
 
     @property
     def key(self) -> str:

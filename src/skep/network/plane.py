@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.mesh import BRIDGE_PREFIX, UDP, Mesh, bridge_name, not_published, tunnel_name
+from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
 from skep.network import iptables
+from skep.network.applied import Applied
 from skep.network.carrying import carry_out
-from skep.network.conntrack import forget_tasks, forget_udp
 from skep.network.desired import desired, is_used, ports_of, settings_of
-from skep.network.diff import Changes, after, diff
+from skep.network.diff import after, diff
+from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Chain, Object, ReturnRoute, Sysctl, VipJump
+from skep.network.objects import Object, ReturnRoute, Sysctl, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
 from skep.network.segment import is_published
@@ -38,17 +38,6 @@ NOT_OF_THE_OTHER = (
     "network {} ends at this host: another skepd here, of the same swarm, has its networks in hand, and no"
     " task on this one. Give each node a host (or network namespace) of its own"
 )
-
-
-class Applied(Struct, frozen=True):
-    """`failures` are sentences for people; none where all is as it should be. `lingers`: something that
-    nobody needs any more is still there, and goes at a later look. `vips` are services' own addresses that
-    the kernel leads to their tasks."""
-
-    failures: tuple[str, ...] = ()
-    changed: int = 0  # objects
-    lingers: bool = False
-    vips: frozenset[str] = frozenset()
 
 
 class DataPlane:
@@ -64,11 +53,12 @@ class DataPlane:
         self._nftables: Nftables | None = None
         self._host = Host()
         self._lingering = Lingering()
-        self._tasks: set[str] = set()  # addresses of those that there were
+        self._flows = Flows()
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
 
-    def apply(self, mesh: Mesh, look: bool = True) -> Applied:
-        """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known."""
+    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
+        """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known.
+        `gone` are addresses of large networks that nobody has."""
         ports = ports_of(mesh)
         try:
             others = self._turn.take(self._swarm_id)
@@ -100,13 +90,14 @@ class DataPlane:
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
             self._known = None
-        self._forget_flows(host, mesh, changes)
+        self._flows.forget(host, mesh, changes, gone)
         failures += wanted.failures
         failures += tuple(
             f"{not_published(port, protocol, ports[protocol, port].name)}: it is taken by {who}"
             for (protocol, port), who in sorted(refused.items())
         )
-        return Applied(failures, len(changes.drops) + len(changes.puts), bool(lingering), vips)
+        changed = len(changes.drops) + len(changes.puts)
+        return Applied(failures, changed, bool(lingering), vips, self._flows.unsure)
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""
@@ -116,7 +107,8 @@ class DataPlane:
         return tuple(
             NOT_OF_THE_OTHER.format(overlay.network.name)
             for _, overlay in sorted(mesh.overlays.items())
-            if any(each != own for each in overlay.nodes.values()) and not _is_there(overlay)
+            if (overlay.network.is_large or any(each != own for each in overlay.nodes.values()))
+            and not _is_there(overlay)
         )
 
     def clear(self) -> tuple[str, ...]:
@@ -187,24 +179,6 @@ class DataPlane:
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
-
-    def _forget_flows(self, host: Host, mesh: Mesh, changes: Changes) -> None:
-        """Of UDP's ports whose tasks are others now, and all that went to tasks that are gone."""
-        names = {each.name for each in (*changes.puts, *changes.drops) if isinstance(each, Chain)}
-        tasks: dict[int, set[str]] = {
-            int(name.removeprefix("udp-")): set() for name in names if name.startswith("udp-")
-        }
-        for (protocol, port), service in ports_of(mesh).items():
-            if protocol == UDP and port in tasks:
-                tasks[port] = {each.address for each in service.endpoints if each.takes_new}
-        for port, addresses in tasks.items():
-            forget_udp(port, host.addresses, addresses)
-        now = {each.address for service in mesh.services.values() for each in service.endpoints}
-        on_overlays = (service for overlay in mesh.overlays.values() for service in overlay.services.values())
-        now |= {each.address for service in on_overlays for each in service.endpoints}
-        before, self._tasks = self._tasks, now
-        if before - now:
-            forget_tasks(before - now)
 
 
 def _is_there(overlay: Overlay) -> bool:

@@ -177,6 +177,7 @@ class Seen:
             int(of(data, "IFLA_VXLAN_PORT")),
             int(of(link, "IFLA_MTU")),
             _is_up(link),
+            bool(of(data, "IFLA_VXLAN_L3MISS")),
         )
 
     def _neighbours(self) -> Iterator[Neighbour]:

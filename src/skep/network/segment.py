@@ -3,18 +3,19 @@
 Each is a bridge, with a tunnel to the bridges of other nodes. Endpoints of other nodes are reached by *their
 nodes' bridges*, at layer 3, so nobody has to know of a container's MAC address, and each host's firewall sees
 both directions. On an overlay network containers ask for each other by ARP: the tunnel answers them itself,
-from its own table of neighbours, with the MAC address of this node's own bridge, and nothing is flooded.
+from its own table of neighbours, with the MAC address of this node's own bridge, and nothing is flooded. What
+is not in that table the kernel says (`misses`): of a large network a node is told what it asks for.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
 
 from skep.model.mesh import Mesh, bridge_name, tunnel_name
-from skep.model.overlay import OverlayNetwork, OverlayService
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network.clash import clash
 from skep.network.host import Host
 from skep.network.objects import (
@@ -42,8 +43,9 @@ _REMEDY = (
 
 
 class Segment(Struct, frozen=True):
-    """`own` is where this node's tunnels end. One that is not used has nothing but its bridge, where that is
-    there: an engine's network may be on it for a while, or about to be."""
+    """`own` is where this node's tunnels end, `addresses` those that somebody is known to have. One that is
+    not used has nothing but its bridge, where that is there: an engine's network may be on it for a while, or
+    about to be."""
 
     network: OverlayNetwork
     subnet: ipaddress.IPv4Network
@@ -52,6 +54,7 @@ class Segment(Struct, frozen=True):
     is_mesh: bool
     is_used: bool
     services: tuple[OverlayService, ...] = ()
+    addresses: frozenset[str] = frozenset()
 
     @property
     def bridge(self) -> str:
@@ -85,12 +88,19 @@ def segments_of(mesh: Mesh, node_id: str, host: Host) -> Iterator[Segment]:
         ways = Ways(subnet, mesh.nodes, endpoints, own, host)
         yield Segment(mesh.network, subnet, own, ways, True, is_published(mesh))
     for _, overlay in sorted(mesh.overlays.items()):
-        on_it = (each for service in overlay.services.values() for each in service.endpoints)
+        on_it = _told(overlay)
         own_there = overlay.nodes.get(node_id, own)
         subnet = subnet_of(overlay.network)
         services = tuple(each for _, each in sorted(overlay.services.items()))
         ways = Ways(subnet, overlay.nodes, on_it, own_there, host)
-        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local), services)
+        addresses = frozenset(each.address for each in on_it)
+        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local), services, addresses)
+
+
+def _told(overlay: Overlay) -> Collection[OverlayEndpoint]:
+    """Returns all endpoints, two with one address where one of them has moved: `Ways` knows which it is."""
+    services = (each for service in overlay.services.values() for each in service.endpoints)
+    return dict.fromkeys((*overlay.endpoints.values(), *services)).keys()
 
 
 def subnet_of(network: OverlayNetwork) -> ipaddress.IPv4Network:
@@ -115,7 +125,8 @@ def objects_of(segment: Segment) -> Iterable[Object]:
     network, bridge, tunnel, ways = segment.network, segment.bridge, segment.tunnel, segment.ways
     yield segment.bridge_object()
     if segment.has_tunnel:
-        yield Tunnel(tunnel, bridge, network.vni, segment.own, network.data_port, network.mtu)
+        own, port, mtu = segment.own, network.data_port, network.mtu
+        yield Tunnel(tunnel, bridge, network.vni, own, port, mtu, tells_misses=not segment.is_mesh)
     yield from settings(network, segment.is_mesh)
     yield SubnetRoute(str(segment.subnet), bridge)
     nodes = {ways.address_of(each) for each in ways.remote} | set(ways.others if ways.local else ())
@@ -144,7 +155,7 @@ def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:
 
 def failures_of(segment: Segment, host: Host) -> Iterable[str]:
     """Yields what of a network that is used does not work here, and why, for people."""
-    yield from segment.ways.failures()
+    yield from segment.ways.failures(has_others=segment.network.is_large)
     yield from _inside(segment)
     yield from _beside(segment, host)
 

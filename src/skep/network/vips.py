@@ -47,11 +47,10 @@ def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iter
 
 def vip_services(segment: Segment) -> list[OverlayService]:
     """Returns the services with an address of the network's that nobody else has."""
-    taken = {each.address for service in segment.services for each in service.endpoints}
     return [
         each
         for each in segment.services
-        if each.vip and each.vip not in taken and is_in(each.vip, segment.subnet)
+        if each.vip and each.vip not in segment.addresses and is_in(each.vip, segment.subnet)
     ]
 
 

@@ -72,9 +72,9 @@ class Ways:
         found = {each.address for each in endpoints if each.takes_new} & self._reached
         return sorted(found, key=ipaddress.IPv4Address)
 
-    def failures(self) -> Iterable[str]:
-        """Yields what keeps this node from tasks of others."""
-        if all(each == self.own for each in self._nodes.values()):
+    def failures(self, has_others: bool = False) -> Iterable[str]:
+        """Yields what keeps this node from tasks of others. `has_others`: there are some, known or not."""
+        if not has_others and all(each == self.own for each in self._nodes.values()):
             return
         if is_loopback(self.own):
             yield (

@@ -24,7 +24,7 @@ from skep.model.mesh import is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
-from skep.model.task import TIME_MAX_S, TaskAddress, TaskStatus
+from skep.model.task import TIME_MAX_S, TaskStatus
 from skep.rpc import enrolment_messages, messages
 from skep.runtime.errors import Invalid
 from skep.runtime.ids import is_hostname
@@ -40,11 +40,14 @@ VERSION_MAX_BYTES = 128  # `24.0.5-0ubuntu1~20.04.1` is a long one
 PLUGINS_MAX, PLUGIN_MAX_BYTES = 256, 255  # an engine has some fifteen; a plugin's name is that of an image
 KINDS_MAX, KIND_MAX_BYTES = 1024, 255  # generic resources: a GPU is 50 bytes, sixteen of them are many
 NETWORK_MAX_BYTES = 255  # a name or an id
+NAMES_MAX_BYTES = 512  # of one single container: DNS has names of 253, most have 20, and one or two aliases
 IN_USE_MAX = 1000  # single containers of one node: a Linux bridge has 1,024 ports
 REQUEST_MAX_BYTES = 8 << 10  # a certificate request is 400 bytes; with RSA's longest key 6 kB
 DIGEST_MAX_BYTES = 128
 DATA_KEYS_MAX, DATA_KEY_DIGEST_BYTES = 8, 32  # SHA-256 of two keys while the data key is changed, else of one
 TOKEN_MAX_BYTES = 256  # a join token has 85
+# Of one question about an overlay network. A name of DNS has 253 characters at most, an id 25.
+ASKED_MAX, NAME_MAX_BYTES, ID_MAX_BYTES = 256, 255, 64
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
@@ -163,8 +166,9 @@ def check_request(request_pem: bytes) -> None:
         )
 
 
-def check_in_use(in_use: list[TaskAddress]) -> None:
+def check_in_use(said: messages.HasAddresses) -> None:
     """Checks that what a node's containers have are addresses; of which network, is for the allocator."""
+    in_use = said.in_use
     if len(in_use) > IN_USE_MAX:
         raise Invalid(f"it has {len(in_use)} single containers on networks, {IN_USE_MAX} may be")
     for each in in_use:
@@ -172,6 +176,20 @@ def check_in_use(in_use: list[TaskAddress]) -> None:
         for text in (each.address, each.gateway):
             if not _is_interface(text):
                 raise Invalid(f"it says that address {shown(text)} is in use, which is none")
+    if said.names and len(said.names) != len(in_use):
+        raise Invalid(f"it says names of {len(said.names)} single containers, and has {len(in_use)}")
+    for names in said.names:
+        for name in names:
+            _text("a name of a single container", name, NAMES_MAX_BYTES)
+        if names_bytes(names) > NAMES_MAX_BYTES:
+            raise Invalid(
+                f"a single container has names of {names_bytes(names)} bytes, {NAMES_MAX_BYTES} may be"
+            )
+
+
+def names_bytes(names: Iterable[str]) -> int:
+    """Returns how long names are together, each with what divides it from the next."""
+    return sum(len(each.encode()) + 1 for each in names)
 
 
 def check_applied(said: messages.MeshApplied) -> None:
@@ -210,6 +228,22 @@ def _check_attach(asked: messages.Attach) -> None:
         raise Invalid(f"its question has the number {asked.number}")
     _text("the network it asks for", asked.network, NETWORK_MAX_BYTES)
     _match("the address it asks for", asked.address, _WORD, ADDRESS_MAX_BYTES)
+
+
+def _check_overlay_ask(asked: messages.OverlayAsk) -> None:
+    if not 0 <= asked.number <= NUMBER_MAX:
+        raise Invalid(f"its question has the number {asked.number}")
+    _match("a network's id", asked.network_id, _ID, NETWORK_MAX_BYTES)
+    count = len(asked.names) + len(asked.addresses) + len(asked.services)
+    if count > ASKED_MAX:
+        raise Invalid(f"it asks for {count} things of a network at once, {ASKED_MAX} may be")
+    for name in asked.names:
+        _text("a name that it asks for", name, NAME_MAX_BYTES)
+    for address in asked.addresses:
+        if not is_host_address(address):
+            raise Invalid(f"it asks for the address {shown(address)}, which is none of a host")
+    for service_id in asked.services:
+        _match("the id of a service", service_id, _ID, ID_MAX_BYTES)
 
 
 def _check_features(features: list[str]) -> None:
@@ -301,5 +335,6 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
     messages.MeshApplied: check_applied,
-    messages.HasAddresses: lambda said: check_in_use(said.in_use),
+    messages.OverlayAsk: _check_overlay_ask,
+    messages.HasAddresses: check_in_use,
 }

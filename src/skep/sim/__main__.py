@@ -29,6 +29,7 @@ from skep.sim.violation import Violation
 @click.option("--seals", is_flag=True, help="The store is sealed, and the data key changed.")
 @click.option("--follows", is_flag=True, help="Somebody follows logs all the time.")
 @click.option("--overlays", is_flag=True, help="Agents are told who is on their overlay networks.")
+@click.option("--large-overlays", is_flag=True, help="… of which many are large, and asked for.")
 @click.option("--keep-going", "-k", is_flag=True, help="Try the other seeds after one that fails.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the cluster's own logs.")
 def main(seed: int, runs: int, keep_going: bool, verbose: bool, **drawn: Any) -> None:

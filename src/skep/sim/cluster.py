@@ -26,7 +26,7 @@ from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
-from skep.sim.overlays import Overlays
+from skep.sim.overlays import FEW, Overlays
 from skep.sim.picture import Picture
 from skep.sim.sealing import FIRST_KEY, Seals
 from skep.sim.troubles import Troubles
@@ -63,6 +63,7 @@ class Options(Struct, frozen=True):
     seals: bool = False  # what may hold secrets is sealed, and the data key changed
     follows: bool = False  # somebody follows logs all the time; costs as much again
     overlays: bool = False  # agents are told who is on their overlay networks
+    large_overlays: bool = False  # … of which many are large
 
 
 class Result(Struct, frozen=True):
@@ -104,6 +105,8 @@ class Simulation:
         self._seals = Seals(self._world.etcd, self._world.hosts) if options.seals else None
         if options.overlays:
             self._world.overlays = Overlays(self._world, self._troubles.troubled)
+        if options.large_overlays:
+            self._world.overlay_bounds = FEW
         self._trace: list[str] = []
         self._picture = Picture(self._world.etcd.state)
 

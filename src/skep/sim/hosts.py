@@ -145,7 +145,7 @@ class Host:
             self._data_keys_told,
         )
         if self._world.overlays is not None:
-            self._agent.told = ToldOverlays(self._agent.session)
+            self._agent.told = ToldOverlays(self.node_id, self._agent.session)
         self._agent.start()
 
     async def crash_daemon(self) -> None:

@@ -137,6 +137,7 @@ class SimManager:
                 data_keys=held,
                 seen=self._seen_by,
                 doubt=self._doubt,
+                overlay_bounds=self._world.overlay_bounds,
             ),
         )
         await self._candidate.run()

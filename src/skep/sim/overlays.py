@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from skep.agent.executor.port import Action, TaskContext
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.network import VXLAN_OPTION
 from skep.model.overlay import Overlay, OverlayEndpoint
 from skep.model.states import RUNNING
@@ -16,6 +17,9 @@ from skep.sim.told import ToldOverlays, endpoints_of
 from skep.sim.troubles import UNNOTICED_S
 from skep.sim.violation import Violation
 from skep.sim.world import World
+
+# So few make a network large, and are told of a service, where that is what is tried.
+FEW = Bounds(small_max=6, small_again=3, whole_max=4, part_max=3, services_max=50, addresses_max=6)
 
 
 class Overlays:
@@ -69,7 +73,8 @@ class Overlays:
             if known.keys() != wanted:
                 return f"{host.name} knows of networks {sorted(known)}, and is on {sorted(wanted)}"
             for network_id, overlay in known.items():
-                wrong = _differs(overlay, on[network_id], vips[network_id])
+                differs = _part_differs if overlay.network.is_large else _differs
+                wrong = differs(overlay, on[network_id], vips[network_id], host.node_id)
                 if wrong:
                     return f"{host.name} knows of network {network_id} {wrong}"
         return ""
@@ -108,11 +113,44 @@ def _is_across_hosts(picture: Picture, network_id: str) -> bool:
     return network is not None and not network.spec.ingress and bool(network.options.get(VXLAN_OPTION))
 
 
-def _differs(overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, str]) -> str:
+def _differs(overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, str], node_id: str) -> str:
     found = endpoints_of(overlay)
     if len(found) != len(endpoints) or set(found) != endpoints:
-        return f"{sorted(e.name for e in found)}, and on it are {sorted(e.name for e in endpoints)}"
+        return f"{_names(found)}, and on it are {_names(endpoints)}"
     if overlay.nodes.keys() != {each.node_id for each in endpoints}:
         return f"nodes {sorted(overlay.nodes)}, which are not those of its tasks"
     known = {each.name: each.vip for each in overlay.services.values()}
     return "" if known == vips else f"services {known}, and on it are {vips}"
+
+
+def _part_differs(
+    overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, str], node_id: str
+) -> str:
+    """Of a large network a node knows its own, and the services of its own: small ones whole."""
+    everyone = list(overlay.everyone())
+    others = set(everyone) - endpoints
+    if others:
+        return f"{_names(others)} on it, or otherwise than they are"
+    own = {each for each in endpoints if each.node_id == node_id}
+    if not own <= set(overlay.endpoints.values()):
+        return f"{_names(everyone)}, and {_names(own)} are its own"
+    if overlay.nodes.keys() != {each.node_id for each in everyone}:
+        return f"nodes {sorted(overlay.nodes)}, which are not those of the tasks that it knows"
+    known = {each.name: each for each in overlay.services.values()}
+    missing = {_service(each) for each in own} - known.keys()
+    if missing:
+        return f"services {sorted(known)}, and not {sorted(missing)}, which it asked for"
+    for name, service in known.items():
+        there = {each for each in endpoints if _service(each) == name}
+        is_whole = len(there) > FEW.whole_max or there == set(service.endpoints)
+        if service.vip != vips.get(name) or not is_whole or len(service.endpoints) > len(there):
+            return f"{_names(service.endpoints)} of service {name} ({service.vip}), which has {_names(there)}"
+    return ""
+
+
+def _service(endpoint: OverlayEndpoint) -> str:
+    return endpoint.name.partition(".")[0]
+
+
+def _names(endpoints: Iterable[OverlayEndpoint]) -> list[str]:
+    return sorted(each.name for each in endpoints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.leader import Leader
 from skep.model.node import Node
 from skep.sim.etcd import Etcd
@@ -30,6 +31,7 @@ class World:
         self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
         self.seals: Seals | None = None  # None: nothing is sealed
+        self.overlay_bounds = Bounds()
         self.overlays: Overlays | None = None  # None: agents are told nothing of overlay networks
 
     def host(self, node_id: str) -> Host:

@@ -180,13 +180,15 @@ class Bridges:
         if address:
             await self._have_bridge(network, f"{address}/{length}")
 
-    async def _have_bridge(self, network: TaskNetwork, address: str = "") -> bool:
-        """Returns False where the network is to be on a bridge that the engine names: another swarm's on this
-        host has ours. Its containers reach those of this host then, as the mesh says (`network.turn`)."""
+    async def _have_bridge(self, network: TaskNetwork, address: str = "", is_new: bool = False) -> bool:
+        """As `make_bridge`. Returns False where the network is to be on a bridge that the engine names:
+        another swarm's on this host has ours. Its containers reach those of this host then, as the mesh says
+        (`network.turn`)."""
         if not network.bridge:
             return True
         try:
-            await in_thread(make_bridge, network.bridge, mtu_of(network.options), network.subnet, address)
+            mtu = mtu_of(network.options)
+            await in_thread(make_bridge, network.bridge, mtu, network.subnet, address, is_new)
         except Conflict as error:
             log.warning("bridge.anothers", network=network.name, error=str(error))
             return False
@@ -199,7 +201,9 @@ class Bridges:
             clash = await in_thread(clash_with_host, network.subnet)
             if clash:
                 raise EngineError(403, _clash(network, network.subnet, clash))
-        if not await self._have_bridge(network):
+        # An engine that gives a bridge another address takes the one it has away first, and with it the ways
+        # to all other nodes (seen with 20.10): it finds the one that it wants there.
+        if not await self._have_bridge(network, gateway, is_new=True):
             network = replace(network, bridge="")
         body = _body(network, gateway)
         if network.config_from:

@@ -74,6 +74,13 @@ class Prepared(Struct, frozen=True):
     nameservers: tuple[str, ...] = ()
 
 
+class InUse(Struct, frozen=True):
+    """What a single container has on a network. `names` are its own and its aliases there."""
+
+    address: TaskAddress
+    names: tuple[str, ...] = ()
+
+
 class Containers(Protocol):
     """Single containers of the node on the swarm's networks. Errors: as the engine's client's."""
 
@@ -82,8 +89,8 @@ class Containers(Protocol):
         `hold` no longer names it."""
         ...
 
-    async def in_use(self) -> list[TaskAddress]:
-        """Returns the addresses that they have, whether they run or not."""
+    async def in_use(self) -> list[InUse]:
+        """Returns what they have, whether they run or not."""
         ...
 
     def hold(self, network_ids: frozenset[str]) -> None:

@@ -13,11 +13,14 @@ from skep.agent.executor.bridges import Bridges, endpoint_on, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
-from skep.agent.executor.port import Prepared
+from skep.agent.executor.port import InUse, Prepared
 from skep.agent.executor.resolving import Resolving
 from skep.model.network import COPY_LABEL
 from skep.model.task import TaskAddress
+from skep.rpc.checking import NAMES_MAX_BYTES, names_bytes
 from skep.rpc.messages import TaskNetwork
+
+SHORT_ID = 12  # characters, as the docker client shows it
 
 
 class SingleContainers:
@@ -42,20 +45,20 @@ class SingleContainers:
         name = await self._bridges.ensure(network, address.gateway)
         return Prepared(name, self._resolving.place_single(network))
 
-    async def in_use(self) -> list[TaskAddress]:
+    async def in_use(self) -> list[InUse]:
         found = []
         for copy in await self._bridges.listed():
             for listed in await self._calls.look(lambda copy=copy: self._engine.containers_on(copy)):  # type: ignore[misc]
                 if TASK_LABEL not in (listed.get("Labels") or {}):
-                    address = await self._address(copy, str(listed["Id"]))
-                    if address is not None:
-                        found.append(address)
+                    has = await self._has(copy, str(listed["Id"]))
+                    if has is not None:
+                        found.append(has)
         return found
 
     def hold(self, network_ids: frozenset[str]) -> None:
         self._bridges.hold_only(network_ids)
 
-    async def _address(self, copy: Json, container: str) -> TaskAddress | None:
+    async def _has(self, copy: Json, container: str) -> InUse | None:
         inspected = await self._calls.look(lambda: self._engine.inspect(container))
         if node_of(copy, inspected) != self._node_id():
             return None
@@ -68,4 +71,16 @@ class SingleContainers:
             self._resolving.adopt(inspected)
         pool = copy["IPAM"]["Config"][0]
         length = ipaddress.ip_network(pool["Subnet"]).prefixlen
-        return TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")
+        address = TaskAddress(copy["Labels"][COPY_LABEL], f"{text}/{length}", f"{pool['Gateway']}/{length}")
+        return InUse(address, _names(inspected or {}, endpoint))
+
+
+def _names(inspected: Json, endpoint: Json) -> tuple[str, ...]:
+    """Returns what leads to a container on a network, as the engine's own DNS has it: its name, its id's
+    begin, its aliases there."""
+    own = [str(inspected.get("Name", "")).removeprefix("/"), str(inspected.get("Id", ""))[:SHORT_ID]]
+    found = dict.fromkeys(own + [str(each) for each in endpoint.get("Aliases") or ()])
+    names = [each for each in found if each and each.isprintable()]
+    while names_bytes(names) > NAMES_MAX_BYTES:  # no manager takes more
+        names.pop()
+    return tuple(names)

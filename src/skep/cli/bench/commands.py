@@ -25,6 +25,9 @@ def bench() -> None:
     help="With several managers: kill the leader in the middle of a second scale-up.",
 )
 @click.option("--lost", default=100, help="Nodes to lose in the middle.", show_default=True)
+@click.option(
+    "--overlay", is_flag=True, help="The service is on an overlay network, and its nodes ask for it."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw running tasks over time.")
 @click.option("--etcd", default="etcd", help="The etcd to use.")
@@ -34,6 +37,7 @@ def swarm2k_command(
     managers: str,
     kill_leader: bool,
     lost: int,
+    overlay: bool,
     json_file: Path | None,
     plot_file: Path | None,
     etcd: str,
@@ -50,6 +54,7 @@ def swarm2k_command(
         etcd=etcd,
         managers=count,
         kills_leader=kill_leader and count > 1,
+        overlay=overlay,
     )
     if plot_file is not None:
         report.check_can_plot()

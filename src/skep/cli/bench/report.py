@@ -23,6 +23,18 @@ class Wanted(Struct, frozen=True):
     etcd: str = "etcd"
     managers: int = 1
     kills_leader: bool = False
+    overlay: bool = False
+
+
+class OverlayUse(Struct):
+    """What nodes were told of the service's network until all tasks ran and each knew its part of them, and
+    how long after the loss of nodes was seen nobody knew anything of them any more."""
+
+    told_mb: float = 0.0
+    told_node_max_kb: float = 0.0
+    objects_node_max: int = 0  # of the kernel's, for endpoints of other nodes
+    all_know_s: float = 0.0  # from the creation
+    lost_unknown_s: float = 0.0
 
 
 class Usage(Struct):
@@ -89,6 +101,7 @@ class Figures(Struct):
     loop_stall_max_s: float = 0.0
     managers: list[Usage] = []
     failover: Failover | None = None
+    overlay: OverlayUse | None = None
     stalls_s: dict[str, float] = {}
     curve: list[tuple[float, int]] = []
 
@@ -105,6 +118,9 @@ def show(figures: Figures, wanted: Wanted) -> None:
     if figures.failover is not None:
         for name, value in msgspec.structs.asdict(figures.failover).items():
             table.add_row(f"failover: {name}", f"{value:g}")
+    if figures.overlay is not None:
+        for name, value in msgspec.structs.asdict(figures.overlay).items():
+            table.add_row(f"overlay: {name}", f"{value:g}")
     for text, stall in figures.stalls_s.items():
         table.add_row(f"longest stall: {text} (s)", f"{stall:g}")
     Console().print(table)

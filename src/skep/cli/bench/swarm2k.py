@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.bench.failover import LeaderKill
+from skep.cli.bench.overlay import NETWORK, OverlayNetworkOfRun
 from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
 from skep.cli.bench.report import Figures, Wanted
 from skep.cli.client import ApiError
@@ -41,6 +42,7 @@ class Swarm2k:
         self.managers = Managers(directory, wanted.managers, wanted.etcd)
         self.agents = Agents(directory)
         self.plan: Plan | None = None
+        self._overlay = OverlayNetworkOfRun(self) if wanted.overlay else None
         self._leader: Manager | None = None  # the first one, whose figures are reported
         self._victims: asyncio.subprocess.Process | None = None
         self._began = 0.0
@@ -81,7 +83,11 @@ class Swarm2k:
         await self.managers.start()
         self._leader = await self.managers.leader()
         self._leader.used.led = True
-        self.plan = Plan(0, 0, tuple(self.managers.addresses), self.managers.token, SimulatedSettings(), 1)
+        addresses, token = tuple(self.managers.addresses), self.managers.token
+        settings, knows = SimulatedSettings(), self._wanted.overlay
+        self.plan = Plan(0, 0, addresses, token, settings, 1, knows_overlays=knows)
+        if self._overlay is not None:
+            await self._overlay.create()
         self._began = time.monotonic()
 
     async def _join(self) -> None:
@@ -111,12 +117,18 @@ class Swarm2k:
         await self.until("all tasks run", lambda s: s["running"] >= replicas)
         self.figures.create_to_running_s = round(time.monotonic() - began, 3)
         self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
+        if self._overlay is not None:
+            await self._overlay.wait_known(began)
+            self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
 
     async def create(self) -> None:
         """Asks for the service. Errors: `ApiError`, `Unavailable`."""
         body = {
             "Name": SERVICE,
-            "TaskTemplate": {"ContainerSpec": {"Image": "alpine:latest", "Args": ["sleep", "1d"]}},
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": "alpine:latest", "Args": ["sleep", "1d"]},
+                "Networks": [{"Target": NETWORK}] if self._wanted.overlay else [],
+            },
             "Mode": {"Replicated": {"Replicas": self._wanted.replicas}},
         }
         await self.managers.json("POST", "/services/create", body)
@@ -141,6 +153,8 @@ class Swarm2k:
         )
         self.figures.detect_s = round(detected - began, 3)
         self.figures.replace_s = round(time.monotonic() - detected, 3)
+        if self._overlay is not None:
+            await self._overlay.wait_lost_unknown(detected)
 
     async def remove(self) -> None:
         """Removes the service and waits until its tasks are gone; the last removal is the one reported."""

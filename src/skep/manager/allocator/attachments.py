@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from skep.manager.allocator.tasks import no_address, take
 from skep.model.attachment import Attachment
 from skep.model.network import Network
@@ -105,6 +107,17 @@ def recount(
             counts[network_id] += 1
             missing.append(Attachment(new_id(), node_id, each, now))
     return unused, missing
+
+
+def renamed(
+    view: View, node_id: str, in_use: Iterable[TaskAddress], names: Iterable[tuple[str, ...]]
+) -> list[Attachment]:
+    """Returns the node's attachments that have other names than they had; `names` are in the order of
+    `in_use`, or fewer."""
+    said = dict(zip(map(_key, in_use), names, strict=False))
+    held = view.attached.get(node_id, {}).values()
+    now = (replace(each, names=said.get(_key(each.address), ())) for each in held)
+    return [each for each, before in zip(now, held, strict=True) if each != before]
 
 
 def _key(address: TaskAddress) -> tuple[str, str]:

@@ -63,6 +63,9 @@ class Batches:
             self._tell()
             pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
             self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
+            if self._timer is not None:  # there is more to tell, after the pause
+                self.stop()
+                self.soon()
         except Exception:
             log.exception(f"{self._name}.not_told")
             self._not_before = loop.time() + AGAIN_S

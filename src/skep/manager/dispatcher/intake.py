@@ -16,11 +16,11 @@ from skep.rpc.checking import check
 from skep.rpc.trimming import trimmed
 from skep.runtime.errors import Invalid
 
-# All but reports; ten heartbeats count as one, for many come at once to a leader that stood still. A node
-# with many containers on networks says two things for each that is made; the largest, a description, costs a
-# millisecond.
+# All but reports; ten heartbeats count as one, for many come at once to a leader that stood still, and ten
+# questions about overlay networks, of which too many have no answer (`overlays`). A node with many containers
+# on networks says two things for each that is made; the largest, a description, costs a millisecond.
 MESSAGES_BURST, MESSAGES_PER_S = 200, 20
-HEARTBEAT = 0.1
+LITTLE = 0.1
 # Of statuses: 100,000 tasks of one node are 15 MB, said at once when a session begins. Some thousand tasks
 # that go through their states in a second are 1 MB; to take in 2 MB costs a tenth of the leader's time.
 STATUSES_BURST_BYTES, STATUSES_BYTES_PER_S = 32 << 20, 2 << 20
@@ -42,7 +42,8 @@ class Intake:
                 raise Invalid(f"it reports more than {STATUSES_BYTES_PER_S >> 20} MB a second of its tasks")
             return None, ""
         message = messages.decode_from_agent(frame)
-        count = HEARTBEAT if isinstance(message, messages.Heartbeat) else 1.0
+        is_little = isinstance(message, messages.Heartbeat | messages.OverlayAsk)
+        count = LITTLE if is_little else 1.0
         if not self._messages.take(node_id, now, count):
             raise Invalid(f"it says more than {MESSAGES_PER_S} things a second")
         left_out = ""

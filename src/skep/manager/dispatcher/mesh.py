@@ -66,14 +66,22 @@ def node_address(view: View, node_id: str) -> str:
 
 
 def live_tasks(view: View, service_id: str, deaf: Collection[str]) -> Iterator[tuple[Task, bool]]:
-    """Yields the tasks that have not ended, but for those of nodes that are `deaf` or gone, and whether each
-    takes new connections: it runs, and is to."""
+    """Yields the tasks of the service that are told of, and whether each takes new connections."""
     for task in view.tasks_of_service(service_id):
-        status = view.status_of(task)
-        if status is not None and is_terminal(status.state):
-            continue
-        if task.node_id in view.nodes and task.node_id not in deaf:
-            yield task, view.desired_of(task) <= RUNNING and _runs(view, task, status)
+        takes_new = takes_connections(view, task, deaf)
+        if takes_new is not None:
+            yield task, takes_new
+
+
+def takes_connections(view: View, task: Task, deaf: Collection[str]) -> bool | None:
+    """Returns whether the task takes new connections: it runs, and is to. None: nobody is told of it, as it
+    has ended, or its node is gone, or `deaf`."""
+    status = view.status_of(task)
+    if status is not None and is_terminal(status.state):
+        return None
+    if task.node_id not in view.nodes or task.node_id in deaf:
+        return None
+    return view.desired_of(task) <= RUNNING and _runs(view, task, status)
 
 
 def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:

@@ -1,128 +1,236 @@
-"""One overlay network: who is on it, as the view had it last, and which nodes hear of it. No I/O."""
+"""One overlay network as the view had it last: who is on it, and what has changed of it since that was told.
+
+By task, not by service: a change costs what has changed, however many tasks the service has. Pure.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from zlib import crc32
 
-from skep.model.overlay import OverlayNetwork, OverlayService
-from skep.rpc.messages import Lead, OverlayTold
+from msgspec import Struct
 
-from .overlay_news import News, changes, stride_for, whole
-from .told_frames import ForHearers
+from skep.model.overlay import OverlayEndpoint, OverlayService
 
-Located = Callable[[Iterable[str]], list[tuple[str, str]]]  # nodes -> where their tunnels end
+from .overlay_index import Index
+from .told_frames import Frame
 
 
-class KnownOverlay:
-    """`services` have all their endpoints; what nodes are told may be less (`overlay_news`)."""
+class Held(Struct, frozen=True, gc=False):
+    """An address, and whose it is: the holder is a task, or a single container, which is its own service."""
 
-    def __init__(self, network: OverlayNetwork) -> None:
-        self.network = network
-        self.services: dict[str, OverlayService] = {}
-        self.hosts: Counter[str] = Counter()  # nodes with somebody on it: how many
-        self.hearers: set[str] = set()  # nodes that were told all of it, and hear what changes
-        # Nodes that were told that they are on it, and are told all of it next.
-        self.newcomers: set[str] = set()
-        self._stride = 1
-        # Services that are others since hearers were told last, as those know them.
-        self._changed: dict[str, OverlayService | None] = {}
-        self._came: set[str] = set()  # nodes that those know not, or elsewhere
-        self._gone: set[str] = set()
-        self._all: ForHearers | None = None  # what a newcomer is told
+    holder_id: str
+    service_id: str
+    endpoint: OverlayEndpoint
+
+
+def part_of(address: str, parts: int) -> int:
+    """Returns which of so many parts of a service has the address: it stays there as others come and go."""
+    return crc32(address.encode()) % parts if parts > 1 else 0
+
+
+class KnownService:
+    """`words` are its names and its own address; `parts` its endpoints by address, cut by those. `frames` are
+    what is told of parts, whole, as long as they are as they were."""
+
+    __slots__ = ("frames", "is_removed", "parts", "size", "words")
+
+    def __init__(self, words: OverlayService) -> None:
+        self.words = words
+        self.is_removed = False
+        self.parts: list[dict[str, OverlayEndpoint]] = [{}]
+        self.size = 0
+        self.frames: dict[int, Frame] = {}
+
+    def part_of(self, address: str) -> int:
+        return part_of(address, len(self.parts))
+
+    def endpoints(self) -> Iterator[OverlayEndpoint]:
+        return chain.from_iterable(part.values() for part in self.parts)
+
+    def put(self, endpoint: OverlayEndpoint) -> None:
+        """Takes an endpoint that is new, or another one."""
+        number = part_of(endpoint.address, len(self.parts))
+        part = self.parts[number]
+        self.size += endpoint.address not in part
+        part[endpoint.address] = endpoint
+        self.frames.pop(number, None)
+
+    def drop(self, address: str) -> None:
+        part = self.part_of(address)
+        del self.parts[part][address]
+        self.frames.pop(part, None)
+        self.size -= 1
+
+    def cut(self, count: int) -> list[dict[str, OverlayEndpoint]]:
+        """Cuts it into so many parts. Returns those of before. Cost: its endpoints."""
+        before, self.parts = self.parts, [{} for _ in range(count)]
+        self.frames.clear()
+        for each in chain.from_iterable(part.values() for part in before):
+            self.parts[self.part_of(each.address)][each.address] = each
+        return before
+
+
+def _is_same(held: Held, now: Held) -> bool:
+    """True for a task that is where it was, as it was or not."""
+    is_there = held.endpoint.node_id == now.endpoint.node_id and held.service_id == now.service_id
+    return is_there and held.holder_id == now.holder_id
+
+
+class Change:
+    """What may be another than it was told of a service: whether its words are, and which addresses."""
+
+    __slots__ = ("addresses", "words")
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, None] = {}
+        self.words = False
+
+
+class Changes:
+    """`services` are by id. `left` says, by address, of which nodes it was in between, and is no more;
+    `hosts`, by node, whether it had somebody on the network; `moved` are nodes that are elsewhere."""
+
+    __slots__ = ("hosts", "left", "moved", "services")
+
+    def __init__(self) -> None:
+        self.services: dict[str, Change] = {}
+        self.left: dict[str, dict[str, None]] = {}
+        self.hosts: dict[str, bool] = {}
+        self.moved: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.services or self.moved)
+
+    def of(self, service_id: str) -> Change:
+        change = self.services.get(service_id)
+        if change is None:
+            change = self.services[service_id] = Change()
+        return change
+
+
+class OverlayState:
+    """`services` are by id; one without endpoints is there until that is told. `hosts` are the nodes with
+    somebody on the network, with their addresses. `version` is another one after each change."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.services: dict[str, KnownService] = {}
+        self.hosts: dict[str, dict[str, None]] = {}
+        self.changes = Changes()
+        self._held: dict[str, Held] = {}  # by address
+        self._holders: dict[str, str] = {}  # holder -> its address
+        self._index = Index()
 
     @property
-    def is_nobodys(self) -> bool:
-        return not (self.hosts or self.hearers or self.newcomers)
+    def size(self) -> int:
+        """Returns how many endpoints there are."""
+        return len(self._held)
 
-    def put(self, service_id: str, now: OverlayService | None) -> None:
-        """Takes a service, or a single container, as it is now."""
-        before = self.services.get(service_id)
-        if now == before:
+    # Changing
+
+    def put_words(self, words: OverlayService) -> None:
+        """Takes what a service is called now."""
+        service = self.services.get(words.id)
+        if service is None:
+            self.services[words.id] = KnownService(words)
+        elif service.words != words:
+            self._index.drop(service.words)
+            service.words = words
+            service.frames.clear()
+            self.version += 1
+            self.changes.of(words.id).words = True
+        self._index.add(words)
+
+    def put(self, holder_id: str, service_id: str, endpoint: OverlayEndpoint) -> None:
+        """Takes a task of a service that is known as it is now. Who had its address has it no more."""
+        address = endpoint.address
+        held, had = self._held.get(address), self._holders.get(holder_id)
+        now = Held(holder_id, service_id, endpoint)
+        if held is not None and _is_same(held, now):
+            if held.endpoint != endpoint:
+                self._take(address, now)
             return
-        self._all = None
-        if now is None:
-            del self.services[service_id]
-        else:
-            self.services[service_id] = now
-        left = self._count(before, -1)
-        came = self._count(now, +1)
-        left, came = left - came, came - left
-        if self.hearers:  # what nobody was told is no news
-            self._changed.setdefault(service_id, before)
-            self._came = (self._came | came) - left
-            self._gone = (self._gone | left) - came
+        if held is not None:
+            self.drop(held.holder_id)
+        if had is not None and had != address:
+            self.drop(holder_id)
+        self._take(address, now)
+        self._holders[holder_id] = address
+        of_node = self.hosts.get(endpoint.node_id)
+        if of_node is None:
+            self.changes.hosts.setdefault(endpoint.node_id, False)
+            of_node = self.hosts[endpoint.node_id] = {}
+        of_node[address] = None
+
+    def _take(self, address: str, now: Held) -> None:
+        self.version += 1
+        self._held[address] = now
+        self.services[now.service_id].put(now.endpoint)
+        self.changes.of(now.service_id).addresses[address] = None
+
+    def drop(self, holder_id: str) -> None:
+        """A task, or a single container, is no more on the network, if it was."""
+        address = self._holders.pop(holder_id, None)
+        if address is None:
+            return
+        self.version += 1
+        held = self._held.pop(address)
+        self.services[held.service_id].drop(address)
+        self.changes.of(held.service_id).addresses[address] = None
+        node_id = held.endpoint.node_id
+        self.changes.left.setdefault(address, {})[node_id] = None
+        of_node = self.hosts[node_id]
+        del of_node[address]
+        if not of_node:
+            del self.hosts[node_id]
+            self.changes.hosts.setdefault(node_id, True)
 
     def moved(self, node_id: str) -> None:
-        """A node that has somebody on it is elsewhere."""
-        self._all = None
-        self._came.add(node_id)
+        """A node that has somebody on the network is elsewhere."""
+        self.version += 1
+        self.changes.moved.add(node_id)
+        for each in self.held(self.hosts[node_id]):
+            self.services[each.service_id].frames.clear()  # they say where it was
 
-    def hears(self, node_id: str) -> None:
-        """The node is told all now, and from now on what changes."""
-        if not self.hearers:  # what changed while nobody heard is no news
-            self._forget_news()
-        self.hearers.add(node_id)
+    def take_changes(self) -> Changes:
+        """Returns what is to be told, and forgets it, with the services that have nobody there any more."""
+        taken, self.changes = self.changes, Changes()
+        for service_id in taken.services:
+            service = self.services[service_id]
+            if not service.size:
+                self._index.drop(service.words)
+                del self.services[service_id]
+        return taken
 
-    def tell_anew(self) -> None:
-        """Nobody knows what was told: all are told all."""
-        self.newcomers |= self.hearers
-        self.hearers.clear()
+    # Finding
 
-    def settle_stride(self) -> None:
-        """Where there are many more than before, or less, all are told another share of them."""
-        stride = stride_for(self.hosts.total(), self._stride)
-        if stride != self._stride:
-            self._stride = stride
-            self._all = None
-            self.tell_anew()
+    def at(self, address: str) -> OverlayEndpoint | None:
+        """Returns who has the address."""
+        held = self._held.get(address)
+        return held.endpoint if held is not None else None
 
-    def take_news(self, located: Located, lead: Lead | None) -> ForHearers | None:
-        """Returns what hearers do not know yet; None where they know all. They are taken to be told."""
-        changed, came, gone = self._changed, self._came, self._gone
-        self._forget_news()
-        if not (changed or came or gone) or not self.hearers:
-            return None
-        told = OverlayTold(
-            self.network,
-            nodes=located(came),
-            gone_nodes=sorted(gone),
-            gone_services=[each for each in changed if each not in self.services],
-            lead=lead,
-        )
-        news = (self._news_of(each, before) for each, before in changed.items() if each in self.services)
-        return ForHearers(told, list(news))
+    def service(self, service_id: str) -> KnownService | None:
+        """Returns the service, where it has somebody there."""
+        service = self.services.get(service_id)
+        return service if service is not None and service.size else None
 
-    def all(self, is_whole: bool, located: Located, lead: Lead | None) -> ForHearers:
-        """Returns all of it; made once for all that come until it changes. `is_whole`: it is known that there
-        is nothing else."""
-        if self._all is None or self._all.told.complete != is_whole:
-            told = OverlayTold(self.network, is_whole, located(self.hosts), lead=lead)
-            self._all = ForHearers(told, [whole(each, self._stride) for each in self.services.values()])
-        return self._all
+    def named(self, name: str) -> list[str]:
+        """Returns the services with a name or an alias, in small letters, by id."""
+        return [each for each in self._index.named(name) if self.services[each].size]
 
-    def on_node(self, node_id: str) -> list[str]:
-        """Returns the services and single containers that have somebody there. Cost: all endpoints."""
-        if node_id not in self.hosts:
-            return []
-        return [i for i, s in self.services.items() if any(e.node_id == node_id for e in s.endpoints)]
+    def with_vip(self, address: str) -> str:
+        """Returns the service whose own address it is, by id; an empty text: nobody's."""
+        found = self._index.with_vip(address)
+        return found if found and self.services[found].size else ""
 
-    def _forget_news(self) -> None:
-        self._changed, self._came, self._gone = {}, set(), set()
+    def container(self, name: str) -> OverlayEndpoint | None:
+        """Returns the task whose container has the name, in small letters: it ends with the task's id."""
+        address = self._holders.get(name.rpartition(".")[2])
+        found = self.at(address) if address is not None else None
+        return found if found is not None and found.name.lower() == name else None
 
-    def _news_of(self, service_id: str, before: OverlayService | None) -> News:
-        now = self.services[service_id]
-        return whole(now, self._stride) if before is None else changes(before, now, self._stride)
-
-    def _count(self, service: OverlayService | None, sign: int) -> set[str]:
-        """Returns the nodes that have somebody on the network, or have nobody any more, since."""
-        changed = set()
-        for each in service.endpoints if service is not None else ():
-            count = self.hosts[each.node_id] + sign
-            if count:
-                self.hosts[each.node_id] = count
-            else:
-                del self.hosts[each.node_id]
-            if count == (1 if sign > 0 else 0):
-                changed.add(each.node_id)
-        return changed
+    def held(self, addresses: Iterable[str]) -> Iterator[Held]:
+        """Yields whose the addresses are, where they are somebody's."""
+        return (held for each in addresses if (held := self._held.get(each)) is not None)

@@ -9,10 +9,10 @@ from skep.model.node import DOWN
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, mtu_of
 from skep.model.service import Service
 from skep.model.states import is_terminal
-from skep.model.task import container_name
+from skep.model.task import Task, container_name
 from skep.store.view import View
 
-from .mesh import data_port, live_tasks, vni_of
+from .mesh import data_port, takes_connections, vni_of
 
 
 def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
@@ -27,27 +27,36 @@ def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
     )
 
 
-def overlay_service(
-    view: View, service_id: str, network_id: str, deaf: Collection[str] = ()
-) -> OverlayService | None:
-    """Returns the service with all its tasks on the network that have not ended. None: it has none there.
+def overlay_words(view: View, service_id: str, network_id: str) -> OverlayService:
+    """Returns what the service is called on the network, without its tasks."""
+    service = view.services.get(service_id)
+    if service is None:
+        return OverlayService(service_id, _name(view, service_id))
+    return OverlayService(
+        service_id, service.spec.name, _aliases(service, network_id), _vip(service, network_id)
+    )
 
-    Those of a node that is down are told of, and take no new connections: who reaches them still does. Nodes
-    that are `deaf` know no overlays: nobody reaches their tasks. Cost: the tasks of the service.
+
+def overlay_task(
+    view: View, task: Task, network_id: str, deaf: Collection[str] = ()
+) -> OverlayEndpoint | None:
+    """Returns the task as the network has it. None: it is not there, or has ended.
+
+    One of a node that is down is told of, and takes no new connections: who reaches it still does. Nodes that
+    are `deaf` know no overlays: nobody reaches their tasks.
     """
-    service, removed = view.services.get(service_id), view.removed.get(service_id)
-    name = service.spec.name if service is not None else removed.name if removed is not None else ""
-    found: list[OverlayEndpoint] = []
-    for task, takes_new in live_tasks(view, service_id, deaf):
-        for given in task.addresses:
-            if given.network_id == network_id:
-                own = container_name(name, view.shown_slot(task), task.node_id, task.id) if name else ""
-                takes_new = takes_new and view.node_state(task.node_id).state != DOWN
-                found.append(OverlayEndpoint(_plain(given.address), task.node_id, own, takes_new))
-    if not found:
+    for given in task.addresses:
+        if given.network_id == network_id:
+            break
+    else:
         return None
-    aliases = _aliases(service, network_id) if service is not None else ()
-    return OverlayService(service_id, name, aliases, _vip(service, network_id), tuple(found))
+    takes_new = takes_connections(view, task, deaf)
+    if takes_new is None:
+        return None
+    name = _name(view, task.service_id)
+    own = container_name(name, view.shown_slot(task), task.node_id, task.id) if name else ""
+    takes_new = takes_new and view.node_state(task.node_id).state != DOWN
+    return OverlayEndpoint(_plain(given.address), task.node_id, own, takes_new)
 
 
 def overlay_attachment(
@@ -59,12 +68,7 @@ def overlay_attachment(
     if not is_there or node_id in deaf:
         return None
     endpoint = OverlayEndpoint(_plain(attachment.address.address), node_id)
-    return OverlayService(attachment.id, endpoints=(endpoint,))
-
-
-def networks_of_service(view: View, service_id: str) -> set[str]:
-    """Returns the networks that tasks of the service have addresses on. Cost: its tasks."""
-    return {given.network_id for task in view.tasks_of_service(service_id) for given in task.addresses}
+    return OverlayService(attachment.id, aliases=attachment.names, endpoints=(endpoint,))
 
 
 def networks_of_node(view: View, node_id: str) -> set[str]:
@@ -77,6 +81,14 @@ def networks_of_node(view: View, node_id: str) -> set[str]:
     return found
 
 
+def _name(view: View, service_id: str) -> str:
+    service = view.services.get(service_id)
+    if service is not None:
+        return service.spec.name
+    removed = view.removed.get(service_id)
+    return removed.name if removed is not None else ""  # one that cannot be read
+
+
 def _plain(address: str) -> str:
     return address.partition("/")[0]
 
@@ -86,8 +98,8 @@ def _aliases(service: Service, network_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a for each in attached if each.target == network_id for a in each.aliases))
 
 
-def _vip(service: Service | None, network_id: str) -> str:
-    if service is None or service.endpoint is None:
+def _vip(service: Service, network_id: str) -> str:
+    if service.endpoint is None:
         return ""
     mode = service.spec.endpoint_spec.mode if service.spec.endpoint_spec is not None else ""
     if mode == "dnsrr":

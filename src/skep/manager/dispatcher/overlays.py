@@ -1,81 +1,105 @@
 """Overlay networks to the nodes that have somebody on them, as they change.
 
 In: what was committed and reported of tasks and single containers. Out: to a node's first one on a network
-all of it, before the node is told of the task; to all on the network what has changed, in frames made once;
-and to who has nobody there any more, which ones it still has. What changes within a moment is told together.
-A task that is to end is told of at once, before its own node is told to end it.
+all that it needs, before the node is told of the task; to those on the network what has changed, in frames
+made once; and to who has nobody there any more, which ones it still has. What changes within a moment is told
+together. A task that is to end is told of at once, before its own node is told to end it. Of a large network
+a node is told what it asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
 
 import structlog
 
+from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
-from skep.model.overlay import OverlayService
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
-from skep.rpc.messages import OVERLAY, OverlaysHeld, OverlayTold
+from skep.rpc.messages import OVERLAY, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
 from .batches import Batches
-from .overlay_state import KnownOverlay
-from .overlay_views import (
-    networks_of_node,
-    networks_of_service,
-    overlay_attachment,
-    overlay_network,
-    overlay_service,
-)
+from .overlay_asks import all_unknown
+from .overlay_bounds import Bounds
+from .overlay_known import KnownOverlay
+from .overlay_questions import Question, Questions
+from .overlay_touched import Dirty, settle
+from .overlay_views import networks_of_node, overlay_network
 from .sessions import Sessions
-from .told_frames import ForHearers
 from .tunnel_ends import TunnelEnds
 
 log = structlog.get_logger()
 
 # How far ahead of the lines all is told to nodes that come to networks; the others are told a moment later.
 AHEAD_MAX_S = 1.0
+# How many are told so at once: of a large network to each something else, in 0.1 ms.
+NEWCOMERS_MAX = 200
+# How many tasks of a large network are looked at before others have their turn: 20 ms of the leader's time.
+# Those that are to end do not wait.
+SETTLED_MAX, ALL = 2500, 1 << 60
+# While more has changed than is looked at, it is told so often: each of a thousand parts of a service is a
+# message for its nodes, however many of its endpoints are others.
+TOLD_S = 0.5
+# A node asks one question after the other on each of its networks, of up to 256 names or addresses. One that
+# is not answered is asked again. What is told counts, too: a service's part has 15 kB.
+ASKS_BURST, ASKS_PER_S = 100, 50
+ASK_BYTES = 64 << 10
 
 
 class OverlayDispatcher:
     """Nodes that are `deaf`, of an earlier skep, hear nothing, and nobody hears of their tasks."""
 
-    def __init__(self, view: View, sessions: Sessions) -> None:
+    def __init__(self, view: View, sessions: Sessions, bounds: Bounds = Bounds()) -> None:
         self._view = view
         self._sessions = sessions
+        self._bounds = bounds
         self._networks: dict[str, KnownOverlay] = {}
-        # Network -> services and single containers that may be others than it is known.
-        self._dirty: dict[str, set[str]] = {}
-        self._attached: dict[str, Attachment] = {}  # the single containers of those, by id
+        self._dirty = Dirty()  # what may be another than it is known
         self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
+        self._asks = Rates(ASKS_BURST, ASKS_PER_S)
+        self._questions = Questions(self._answer)
         sessions.on_end(self._ended)
 
     def begin(self) -> None:
-        """A leader has read everything; it is looked at once the first node wants to know."""
+        """A leader has read everything. It is looked at by `look_at_all`, or once the first node wants to
+        know."""
         self._ends.begin()
-        for service_id in self._view.slots:
-            for network_id in networks_of_service(self._view, service_id):
-                self._touch(network_id, service_id)
+        for task in self._view.tasks.values():
+            self._dirty.touch_task(task)
         for of_node in self._view.attached.values():
-            self._take_attachments(of_node.values())
+            self._dirty.touch_attachments(of_node.values())
+
+    async def look_at_all(self) -> None:
+        """Takes everything as it is, before the first node comes; others have their turn meanwhile."""
+        for network_id in self._dirty:
+            try:
+                known = self._known(network_id)
+                while known is not None and self._settle(known, SETTLED_MAX):
+                    await asyncio.sleep(0)
+                    known = self._known(network_id)  # who finds nobody there forgets it meanwhile
+            except Exception:  # it keeps nobody from leading
+                log.exception("overlays.look_failed", network_id=network_id)
 
     def stop(self) -> None:
         self._batches.stop()
+        self._questions.stop()
 
-    # What has changed
+    # What nodes say
 
     def began(self, node_id: str, said: messages.Register) -> None:
         """A session has begun: the node is told all of its networks."""
         if self._ends.heard(node_id, said):
             for network in self._networks.values():
-                if node_id in network.hosts:
-                    network.moved(node_id)
-                    self._touch(network.network.id)
+                if node_id in network.state.hosts:
+                    network.state.moved(node_id)
+                    self._dirty.touch(network.network.id)
         is_deaf = not self._sessions.understands(node_id, OVERLAY)
         if is_deaf != (node_id in self._deaf):
             self._deaf ^= {node_id}
@@ -89,11 +113,50 @@ class OverlayDispatcher:
             known = self._known(network_id)
             if known is not None:
                 if not known.hearers:  # nobody else waits for what has changed …
-                    self._settle(known)
+                    self._settle(known, ALL)
                     if known.newcomers:  # … but those are still to be told all
-                        self._touch(network_id)
+                        self._dirty.touch(network_id)
                 self._tell_all(known, node_id)
         self._tell_held(node_id)
+
+    def asked(self, node_id: str, asked: OverlayAsk) -> None:
+        """A node asks who somebody on a large network is. One that asks too much has no answer."""
+        if self._asks.take(node_id, asyncio.get_running_loop().time()):
+            self._questions.put(node_id, asked)
+
+    def _answer(self, question: Question, is_late: bool) -> bool:
+        """Answers by what all others have been told so far; what is not known may be among what has changed
+        since, and waits for that. Returns whether it is answered."""
+        node_id, asked = question.node_id, question.asked
+        known = self._networks.get(asked.network_id)
+        if known is None or asked.network_id not in self._held.get(node_id, ()):
+            self._sessions.send(node_id, all_unknown(asked))
+            return True
+        found = known.find(asked)
+        is_old = known.untold_since is not None or (found.misses_some and asked.network_id in self._dirty)
+        if is_old and not is_late:
+            self._batches.soon()
+            return False
+        try:
+            size = self._tell_all(known, node_id) if node_id not in known.hearers else 0
+            size += self._send(known.answer(node_id, found), node_id)
+        except Exception:  # nobody knows what it was told: it is told all again, and asks again
+            known.leaves(node_id)
+            known.newcomers.add(node_id)
+            self._dirty.touch(asked.network_id)
+            self._batches.soon()
+            raise
+        self._asks.spend(node_id, asyncio.get_running_loop().time(), size / ASK_BYTES)
+        self._sessions.send(node_id, found.answered)
+        return True
+
+    def _ended(self, node_id: str) -> None:
+        for network_id in self._held.pop(node_id, ()):
+            known = self._networks.get(network_id)
+            if known is not None:
+                known.leaves(node_id)
+
+    # What has changed
 
     def publish(self, changed: dict[str, tuple[list[Task], list[Task]]]) -> None:
         """Hears of what was committed, before the nodes do: node id -> (tasks put, tasks dropped). They are
@@ -107,12 +170,13 @@ class OverlayDispatcher:
         is_urgent = False
         came: dict[tuple[str, str], None] = {}  # (node, network)
         for node_id, (put, dropped) in changed.items():
-            for task in (*put, *dropped):
-                for given in task.addresses:
-                    self._touch(given.network_id, task.service_id)
+            for task in dropped:
+                self._dirty.touch_task(task)
             for task in put:
+                is_to_end = task.result is None and task.desired_state > RUNNING
+                self._dirty.touch_task(task, is_to_end)
                 if task.addresses and task.result is None:
-                    is_urgent = is_urgent or task.desired_state > RUNNING
+                    is_urgent = is_urgent or is_to_end
                     came.update(((node_id, given.network_id), None) for given in task.addresses)
         self._tell(came, is_urgent)
 
@@ -120,7 +184,7 @@ class OverlayDispatcher:
         """Single containers come, or went: before their nodes are told so."""
         try:
             changed = list(changed)
-            self._take_attachments(changed)
+            self._dirty.touch_attachments(changed)
             there = [each for each in changed if each.id in self._view.attached.get(each.node_id, {})]
             self._tell({(each.node_id, each.address.network_id): None for each in there}, is_urgent=False)
         except Exception:
@@ -129,50 +193,32 @@ class OverlayDispatcher:
     def reported(self, task: Task, status: TaskStatus) -> None:
         """What is seen of a task has changed."""
         if status.state >= RUNNING and task.addresses:
-            for given in task.addresses:
-                self._touch(given.network_id, task.service_id)
+            self._dirty.touch_task(task)
             self._batches.soon()
 
     def service_changed(self, service_id: str) -> None:
         """A service was made, changed or removed."""
-        for network_id in networks_of_service(self._view, service_id):
-            if network_id in self._networks:
-                self._touch(network_id, service_id)
+        for network_id, known in self._networks.items():
+            if service_id in known.state.services:
+                self._dirty.touch(network_id).services[service_id] = None
         self._tell({}, is_urgent=service_id in self._view.removed)
 
     def node_changed(self, node_id: str) -> None:
         """A node came, or is down."""
-        for service_id, bucket in self._view.buckets.get(node_id, {}).items():
-            for task in bucket.values():
-                for given in task.addresses:
-                    self._touch(given.network_id, service_id)
-        self._take_attachments(self._view.attached.get(node_id, {}).values())
+        for task in self._view.tasks_of_node(node_id):
+            self._dirty.touch_task(task)
+        self._dirty.touch_attachments(self._view.attached.get(node_id, {}).values())
         if self._dirty:
             self._batches.soon()
 
     def node_removed(self, node_id: str) -> None:
         self._deaf.discard(node_id)
         self._ends.forget(node_id)
-        for known in self._networks.values():
-            for service_id in known.on_node(node_id):
-                self._touch(known.network.id, service_id)
+        for network_id, known in self._networks.items():
+            for each in known.state.held(known.state.hosts.get(node_id, ())):
+                self._dirty.touch(network_id).tasks[each.holder_id] = each.service_id
         if self._dirty:
             self._batches.soon()
-
-    def _ended(self, node_id: str) -> None:
-        for network_id in self._held.pop(node_id, ()):
-            known = self._networks.get(network_id)
-            if known is not None:
-                known.hearers.discard(node_id)
-                known.newcomers.discard(node_id)
-
-    def _take_attachments(self, attachments: Iterable[Attachment]) -> None:
-        for each in attachments:
-            self._attached[each.id] = each
-            self._touch(each.address.network_id, each.id)
-
-    def _touch(self, network_id: str, *ids: str) -> None:
-        self._dirty.setdefault(network_id, set()).update(ids)
 
     # Telling
 
@@ -194,43 +240,60 @@ class OverlayDispatcher:
             return False
         held.add(network_id)
         known.newcomers.add(node_id)
-        self._touch(network_id)
-        self._sessions.send(node_id, OverlayTold(known.network, self._is_whole, lead=self._lead))
+        self._dirty.touch(network_id)
+        self._sessions.send(node_id, OverlayTold(known.network, self._is_whole, lead=self._sessions.lead))
         return True
 
     def _tell_news(self) -> None:
         failed: Exception | None = None
-        for network_id in list(self._dirty):
+        for network_id in self._dirty:
             known = self._known(network_id)
             if known is None:
-                for each in self._dirty.pop(network_id):
-                    self._attached.pop(each, None)
+                self._dirty.take(network_id)
                 continue
             try:
                 self._tell_network(known)
             except Exception as error:  # of one network only
-                known.tell_anew()
-                self._touch(network_id)
+                self._tell_anew(known)
                 failed = error
+        self._questions.looked()
         if failed is not None:
             raise failed
 
     def _tell_network(self, known: KnownOverlay) -> None:
-        self._settle(known)
+        is_urgent = self._dirty.is_urgent(known.network.id)
+        self._settle(known, SETTLED_MAX if known.network.is_large else ALL)
+        if not is_urgent and self._waits_for_more(known):
+            return
         for node_id in self._take_out_who_left(known):
             self._tell_held(node_id)
-        news = known.take_news(self._ends.of, self._lead)
-        if news is not None:
-            self._batches.sent(sum(self._send(news, node_id) for node_id in known.hearers))
-        for node_id in sorted(known.newcomers):
-            if self._batches.wait_s > AHEAD_MAX_S:
-                self._touch(known.network.id)
+        self._send_news(known)
+        for number, node_id in enumerate(sorted(known.newcomers)):
+            if self._batches.wait_s > AHEAD_MAX_S or number == NEWCOMERS_MAX:
+                self._dirty.touch(known.network.id)
                 self._batches.soon()
                 break
-            known.newcomers.discard(node_id)
             self._batches.sent(self._tell_all(known, node_id))
         if known.is_nobodys:
             del self._networks[known.network.id]
+
+    def _waits_for_more(self, known: KnownOverlay) -> bool:
+        """Returns whether more is looked at before anything is told: for a while at most."""
+        if not known.network.is_large or known.network.id not in self._dirty:
+            return False
+        now = asyncio.get_running_loop().time()
+        if known.untold_since is None:
+            known.untold_since = now
+        return now - known.untold_since < TOLD_S
+
+    def _send_news(self, known: KnownOverlay) -> None:
+        known.untold_since = None
+        news = known.take_news()
+        self._batches.sent(sum(self._send(frames, node_id) for node_id, frames in news.items()))
+
+    def _tell_anew(self, known: KnownOverlay) -> None:
+        known.tell_anew()
+        self._dirty.touch(known.network.id)
 
     def _take_out_who_left(self, known: KnownOverlay) -> list[str]:
         """Returns the nodes that have nobody on the network any more: they hear nothing more of it."""
@@ -238,29 +301,29 @@ class OverlayDispatcher:
         hearers = known.hearers | known.newcomers
         left = [
             each
-            for each in sorted(hearers - known.hosts.keys())
+            for each in sorted(hearers - known.state.hosts.keys())
             if network_id not in networks_of_node(self._view, each)
         ]
         for node_id in left:
-            known.hearers.discard(node_id)
-            known.newcomers.discard(node_id)
+            known.leaves(node_id)
             self._held[node_id].discard(network_id)
         return left
 
-    def _settle(self, known: KnownOverlay) -> None:
-        """Takes what may have changed as it is now. A service that cannot be understood costs nobody else."""
-        for each in sorted(self._dirty.pop(known.network.id, ())):
-            try:
-                known.put(each, self._now(each, known.network.id))
-            except Exception:
-                log.exception("overlays.service_failed", network_id=known.network.id, service_id=each)
-        known.settle_stride()
-
-    def _now(self, each: str, network_id: str) -> OverlayService | None:
-        attachment = self._attached.pop(each, None)
-        if attachment is None:  # or a single container of a node that was removed, which is no service
-            return overlay_service(self._view, each, network_id, self._deaf)
-        return overlay_attachment(self._view, attachment, self._deaf)
+    def _settle(self, known: KnownOverlay, most: int) -> bool:
+        """Takes what may have changed as it is now, of tasks at most so many. Returns whether there was
+        anything."""
+        network_id = known.network.id
+        touched = self._dirty.take(network_id)
+        if touched is None:
+            return False
+        failed = settle(self._view, network_id, known.state, touched, self._deaf, most)
+        if touched:
+            self._dirty.keep(network_id, touched)
+            self._batches.soon()
+        for service_id, error in failed.items():
+            log.error("overlays.service_failed", network_id=network_id, service_id=service_id, exc_info=error)
+        known.settle_size()
+        return True
 
     def _known(self, network_id: str) -> KnownOverlay | None:
         """Returns the network; None where nodes are told nothing of it."""
@@ -268,23 +331,23 @@ class OverlayDispatcher:
         if known is None:
             network = overlay_network(self._view, network_id)
             if network is not None:
-                known = self._networks[network_id] = KnownOverlay(network)
+                known = KnownOverlay(network, self._ends.of, self._sessions.lead, self._bounds)
+                self._networks[network_id] = known
         return known
 
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
-        known.hears(node_id)
+        known.newcomers.discard(node_id)
         self._held[node_id].add(known.network.id)
-        return self._send(known.all(self._is_whole, self._ends.of, self._lead), node_id)
+        return self._send(known.hears(node_id, self._is_whole), node_id)
 
     def _tell_held(self, node_id: str) -> None:
         """Where not all can be read from the store, what the node has besides is not to go."""
         held = self._held.get(node_id)
         if held is not None and self._is_whole:
-            self._sessions.send(node_id, OverlaysHeld(sorted(held), self._lead))
+            self._sessions.send(node_id, OverlaysHeld(sorted(held), self._sessions.lead))
 
-    def _send(self, told: ForHearers, node_id: str) -> int:
-        frames = told.frames(node_id)
+    def _send(self, frames: Sequence[bytes], node_id: str) -> int:
         for frame in frames:
             self._sessions.send_frame(node_id, frame)
         return sum(map(len, frames))
@@ -292,7 +355,3 @@ class OverlayDispatcher:
     @property
     def _is_whole(self) -> bool:
         return not self._view.quarantine
-
-    @property
-    def _lead(self) -> messages.Lead | None:
-        return self._sessions.lead

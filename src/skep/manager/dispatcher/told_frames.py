@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -11,13 +11,12 @@ from skep.model.mesh import MeshService
 from skep.model.overlay import OverlayService
 from skep.rpc.messages import MeshTold, OverlayTold, encode
 
-from .overlay_news import News
-
 # Of services in one message, as encoded: the largest one, of 3,000 tasks, has a third of it. A line takes
 # sixteen times as much.
 SERVICES_MAX_BYTES = 1 << 20
 
 Service = TypeVar("Service", MeshService, OverlayService)
+Located = Callable[[Iterable[str]], list[tuple[str, str]]]  # nodes -> where their tunnels end
 
 
 def mesh_parts(told: MeshTold) -> Iterator[MeshTold]:
@@ -29,33 +28,49 @@ def mesh_parts(told: MeshTold) -> Iterator[MeshTold]:
 
 
 def overlay_parts(told: OverlayTold) -> Iterator[OverlayTold]:
-    """The same of one network."""
+    """The same of one network that is told whole."""
     cut = list(_cut(told.services))
     yield replace(told, services=cut[0], more=len(cut) > 1)
     for n, services in enumerate(cut[1:], 2):
         yield OverlayTold(told.network, services=services, lead=told.lead, more=n < len(cut))
 
 
-class ForHearers:
-    """What all nodes of a network are told, encoded once, and those to which something else is told."""
+def whole_frames(told: OverlayTold) -> list[bytes]:
+    """Returns the same as it is sent."""
+    return [encode(each) for each in overlay_parts(told)]
 
-    def __init__(self, told: OverlayTold, news: list[News]) -> None:
-        self.told = replace(told, services=[each.shared for each in news])
-        self._frames: list[bytes] = []
-        self._own: dict[str, dict[str, OverlayService]] = {}  # node -> service -> what it is told of it
-        for each in news:
-            for node_id, own in each.own.items():
-                self._own.setdefault(node_id, {})[own.id] = own
 
-    def frames(self, node_id: str) -> Sequence[bytes]:
-        """Returns the messages for one node."""
-        own = self._own.get(node_id)
-        if own is not None:
-            services = [own.get(each.id, each) for each in self.told.services]
-            return [encode(each) for each in overlay_parts(replace(self.told, services=services))]
-        if not self._frames:
-            self._frames = [encode(each) for each in overlay_parts(self.told)]
-        return self._frames
+class Frame:
+    """A message to several nodes, encoded once; and once more where for some another one follows."""
+
+    def __init__(self, told: OverlayTold) -> None:
+        self._told = told
+        self._encoded: dict[bool, bytes] = {}
+
+    def bytes(self, more: bool) -> bytes:
+        """Returns the message. `more`: another one follows, and nothing is done before."""
+        frame = self._encoded.get(more)
+        if frame is None:
+            frame = self._encoded[more] = encode(replace(self._told, more=more))
+        return frame
+
+
+class Frames:
+    """What each of some nodes is told at once."""
+
+    def __init__(self) -> None:
+        self._of_node: dict[str, list[Frame]] = {}
+
+    def add(self, frame: Frame, nodes: Iterable[str]) -> None:
+        for node_id in nodes:
+            self._of_node.setdefault(node_id, []).append(frame)
+
+    def encoded(self) -> dict[str, Sequence[bytes]]:
+        """Returns the messages for each node."""
+        return {
+            node_id: [each.bytes(n < len(frames)) for n, each in enumerate(frames, 1)]
+            for node_id, frames in self._of_node.items()
+        }
 
 
 def _cut(services: list[Service]) -> Iterator[list[Service]]:

@@ -43,7 +43,14 @@ from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
 from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
-from skep.rpc.messages.overlays import OVERLAY, OverlaysHeld, OverlayTold
+from skep.rpc.messages.overlays import (
+    OVERLAY,
+    RESOLVE,
+    OverlayAnswered,
+    OverlayAsk,
+    OverlaysHeld,
+    OverlayTold,
+)
 from skep.rpc.messages.session import (
     NOT_LEADER,
     REFUSED,
@@ -73,6 +80,7 @@ __all__ = [
     "REFUSED",
     "REMOVED",
     "REPLACED",
+    "RESOLVE",
     "SELF_REPORTED",
     "UNREADABLE",
     "Assign",
@@ -96,6 +104,8 @@ __all__ = [
     "MeshTold",
     "NotAttached",
     "NotNow",
+    "OverlayAnswered",
+    "OverlayAsk",
     "OverlayTold",
     "OverlaysHeld",
     "ReadLogs",
@@ -128,6 +138,7 @@ FromAgent = (
     | Attach
     | HasAddresses
     | MeshApplied
+    | OverlayAsk
 )
 FromManager = (
     Registered
@@ -146,10 +157,11 @@ FromManager = (
     | MeshTold
     | OverlayTold
     | OverlaysHeld
+    | OverlayAnswered
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -51,7 +51,9 @@ class SayAddresses(Struct, frozen=True, tag="say-addresses"):
     """The node is to say which addresses of single containers are in use."""
 
 
-class HasAddresses(Struct, frozen=True, tag="has-addresses"):
-    """What single containers of the node have; they have no others."""
+class HasAddresses(Struct, frozen=True, tag="has-addresses", omit_defaults=True):
+    """What single containers of the node have; they have no others. `names` are those that lead to each, in
+    the same order; an earlier agent says none."""
 
     in_use: list[TaskAddress]
+    names: list[tuple[str, ...]] = []

@@ -1,0 +1,34 @@
+# Takes away what a ./check has left: its run directory, and all that was started or mounted below it. Sourced by bash,
+# after lib.sh, in the directory of this tree.
+
+sweep() { # ends and removes all of one run directory
+    local run=$1
+    [ -d "$run" ] || return 0
+    local engine
+    remove_fresh "$run"
+    # The lanes' engines and those of single tests, each a directory of scripts/engine.sh: before their shims end, which
+    # would leave the containers.
+    for engine in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -type d -name exec -printf '%h\n' 2>/dev/null); do
+        scripts/engine.sh stop "$engine" >/dev/null 2>&1 || true
+    done
+    end_below "$run"
+    for namespace in $(ip netns list 2>/dev/null | grep -o "^skn${run##*.}[a-z][a-z0-9]*" || true); do
+        ip netns del "$namespace" || true
+    done
+    # Where /run is no tmpfs, skepd mounts one for tasks' secrets, which outlives it. This run's is empty by now.
+    if [ ! -e "$run/had-task-files" ] && [ -z "$(find /run/skep-tasks -type f 2>/dev/null | head -n 1)" ]; then
+        umount /run/skep-tasks 2>/dev/null || true
+        find /run/skep-tasks -depth -type d -empty -delete 2>/dev/null || true
+    fi
+    unmount_below "$run" # of engines whose shims were ended, too, before anybody could stop them
+    rm -rf --one-file-system "$run" || say "$run could not be removed whole"
+}
+
+remove_fresh() { # a run's fresh root, with what it left in this machine's network
+    local root=$1/fresh/root
+    [ -d "$root" ] || return 0
+    end_below "$1/fresh" # its first process, and so all of its
+    scripts/engine.sh stop "$root/var/lib/skep-quickstart/engine" >/dev/null 2>&1 || true
+    # Who was killed may take a moment to let go of its files.
+    rm -rf --one-file-system "$1/fresh" 2>/dev/null || { sleep 2; rm -rf --one-file-system "$1/fresh"; }
+}

@@ -1,0 +1,86 @@
+"""`skep net`: the swarm's networks as the leader knows them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+import msgspec
+
+from skep.cli.client import ApiClient, default_host
+
+_HOST = click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")
+
+
+@click.group()
+def net() -> None:
+    """Shows the swarm's networks: what a node has of them, which way a connection takes."""
+
+
+@net.command("inspect")
+@click.argument("node")
+@_HOST
+@_JSON
+def inspect_command(node: str, host: str | None, as_json: bool) -> None:
+    """Says which networks and published ports a node has, who there is on them, and what does not work there.
+
+    With `nft list table ip skep` and `ip -d link` on the node itself you see the same in its kernel.
+    """
+    said = asyncio.run(_get(host, f"/skep/v1/nodes/{quote(node, safe='')}/net"))
+    if as_json:
+        _print_json(said)
+        return
+    ends = said["TunnelsEndAt"] or "no address that is known"
+    click.echo(f"node {said['Node']}: {said['State']}; its tunnels end at {ends}")
+    for each in said["Networks"]:
+        click.echo(
+            f"  network {each['Name']} ({each['Subnet']}): bridge {each['Bridge']}, tunnel {each['Tunnel']}"
+        )
+        for who, address in sorted(each["Here"].items()):
+            click.echo(f"    {address:<18} {who}")
+    for port in said["Ports"]:
+        running = "1 task runs" if port["Running"] == 1 else f"{port['Running']} tasks run"
+        click.echo(f"  port {port['Port']}: service {port['Service']}, its port {port['Target']}; {running}")
+    if not said["Networks"] and not said["Ports"]:
+        click.echo("  nobody there is on a network of the swarm, and no port is published")
+    for text in said["Says"]:
+        click.echo(f"  it says: {text}")
+
+
+@net.command("trace")
+@click.argument("target", metavar="SERVICE:PORT")
+@click.option("--from", "start", required=True, metavar="NODE|TASK", help="Where the connection begins.")
+@_HOST
+@_JSON
+def trace_command(target: str, start: str, host: str | None, as_json: bool) -> None:
+    """Says which way a connection to a service takes, hop by hop, and why not to all of its tasks.
+
+    From a node: as a client comes to a published port there (skep net trace web:8080 --from worker1). From a
+    task: as one that asks for the service's name (skep net trace db:5432 --from web.3). For UDP: dns:53/udp.
+    """
+    service, colon, port = target.rpartition(":")
+    if not colon or not service:
+        raise click.BadParameter("name a service and a port: web:8080, dns:53/udp", param_hint="SERVICE:PORT")
+    query = urlencode({"port": port, "from": start})
+    said = asyncio.run(_get(host, f"/skep/v1/services/{quote(service, safe='')}/trace?{query}"))
+    if as_json:
+        _print_json(said)
+        return
+    for text in (said["Begin"], *said["Hops"], *said["Troubles"]):
+        click.echo(text)
+
+
+async def _get(host: str | None, path: str) -> Any:
+    """Errors: `ApiError`, `Unavailable`."""
+    client = ApiClient(host or default_host())
+    try:
+        return await client.json("GET", path)
+    finally:
+        await client.close()
+
+
+def _print_json(said: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(said)).decode())

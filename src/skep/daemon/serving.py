@@ -1,0 +1,198 @@
+"""The daemon at work: what it is made of, and what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from skep import __version__
+from skep.agent.executor.port import Executor
+from skep.agent.networking import Plane
+from skep.api.engine import LocalEngine
+from skep.api.forward import LeaderForward
+from skep.api.openapi import OpenApiRoutes
+from skep.api.routes.attachments import AttachmentRoutes
+from skep.api.routes.backup import BackupRoutes
+from skep.api.routes.events import EventRoutes
+from skep.api.routes.logs import LogRoutes
+from skep.api.routes.materials import MaterialRoutes
+from skep.api.routes.net import NetRoutes
+from skep.api.routes.networks import NetworkRoutes
+from skep.api.routes.nodes import NodeRoutes
+from skep.api.routes.own import OwnRoutes
+from skep.api.routes.services import ServiceRoutes
+from skep.api.routes.swarm import SwarmRoutes
+from skep.api.routes.system import SystemRoutes
+from skep.api.routes.tasks import TaskRoutes
+from skep.api.routes.volumes import VolumeRoutes
+from skep.api.server import ApiServer, Route
+from skep.api.tls import server_context
+from skep.daemon.addresses import parse_address
+from skep.daemon.given_socket import GivenSocket
+from skep.daemon.node import SkepNode
+from skep.daemon.state import StateDir
+from skep.model.docker_socket import Given, no_socket
+from skep.rpc import streams
+from skep.runtime.clock import SystemClock
+from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.garbage import SetAside
+from skep.runtime.ids import system_rng
+from skep.runtime.settings import Settings
+from skep.runtime.stall import StallWatch
+from skep.runtime.works import end
+
+log = structlog.get_logger()
+
+API_PORT = 2376
+SETTLE_S = 3.0  # a manager that is started again is led by then; a request waits for a leader by itself
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def load(settings: Settings) -> None:
+    """Loads what real containers need, a fifth of a second's work: once the loop runs, others would wait."""
+    if settings.engine_socket is not None:
+        for name in ("agent.executor.docker", "agent.naming", "network.plane"):
+            importlib.import_module(f"skep.{name}")
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Errors: `Invalid`, `Corrupt`, `Unavailable` at the start."""
+    clock, rng = SystemClock(), system_rng()
+    state = StateDir(Path(settings.state_dir))
+    engine = LocalEngine(settings.engine_socket)
+    given = GivenSocket(settings)
+    executor = partial(make_executor, settings, rng, given.current)
+    node = SkepNode(
+        state,
+        settings.hostname,
+        settings.etcd,
+        clock,
+        rng,
+        executor,
+        safe_mode=settings.safe_mode,
+        # Simulated containers have no addresses to lead to.
+        make_plane=make_plane if settings.engine_socket is not None else None,
+    )
+    garbage, stall = SetAside(), StallWatch()
+    garbage.start()
+    stall.start()
+    api = make_api(settings, node, engine, stall, LeaderForward(node), given.current)
+    internal = make_api(settings, node, engine, stall, None)
+    renewing: asyncio.Future[None] | None = None
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await api.start()
+        await internal.start()
+        await internal.listen_bound(node.sockets.bind(streams.API))
+        # Before tasks are started, which may need it; who connects by now is answered when all is there.
+        bound = given.bind(node.sockets)
+        await node.start()
+        await node.wait_settled(SETTLE_S)
+        await listen(api, settings)
+        if bound is not None:
+            await api.listen_bound(bound)
+            renewing = asyncio.ensure_future(given.renew_mounts())
+        if settings.safe_mode:
+            log.warning("skepd.safe_mode", meaning="nothing is decided while this manager leads")
+        log.info("skepd.started", version=__version__, name=settings.hostname, hosts=settings.host)
+        await stopped.wait()
+        log.info("skepd.stopping")
+    finally:
+        await end(renewing)
+        stall.stop()
+        garbage.stop()
+        await api.close()
+        await internal.close()
+        with contextlib.suppress(SkepError):
+            await node.stop()
+        await engine.close()
+
+
+def make_executor(settings: Settings, rng: random.Random, given: Given) -> Executor:
+    """Returns what runs this node's tasks. Each kind has libraries that the other does not need."""
+    clock = SystemClock()
+    if settings.engine_socket is None:
+        from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+
+        return SimulatedExecutor(settings.hostname, SimulatedSettings(), rng, clock)
+    from skep.agent.executor.docker import DockerExecutor
+
+    return DockerExecutor(settings.engine_socket, settings.hostname, clock, docker_socket=given)
+
+
+def make_plane(node_id: str, swarm_id: str = "") -> Plane:
+    """Returns what programs this node's kernel: with netlink's library, which takes its time to load."""
+    from skep.network.plane import DataPlane
+
+    return DataPlane(node_id, swarm_id)
+
+
+def make_api(
+    settings: Settings,
+    node: SkepNode,
+    engine: LocalEngine,
+    stall: StallWatch,
+    forward: LeaderForward | None,
+    given: Given = no_socket,
+) -> ApiServer:
+    """Returns the API for users, or the one for other managers, which passes nothing on."""
+    routes = make_routes(settings, node, engine, stall, forward, given)
+    return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
+
+
+def make_routes(
+    settings: Settings,
+    node: SkepNode,
+    engine: LocalEngine,
+    stall: StallWatch,
+    forward: LeaderForward | None,
+    given: Given = no_socket,
+) -> list[Route]:
+    """Returns every route there is, those for other managers only too."""
+    networks = NetworkRoutes(node, engine, forward)
+    routes = [
+        *SystemRoutes(node, engine, settings.hostname).routes(),
+        *EventRoutes(node, engine).routes(),
+        *SwarmRoutes(node).routes(),
+        *NodeRoutes(node).routes(),
+        *ServiceRoutes(node, engine).routes(),
+        *TaskRoutes(node).routes(),
+        *networks.routes(),
+        *AttachmentRoutes(node, engine, networks, given).routes(),
+        *VolumeRoutes(engine).routes(),
+        *MaterialRoutes(node).routes(),
+        *LogRoutes(node).routes(),
+        *OwnRoutes(node, stall).routes(),
+        *NetRoutes(node).routes(),
+        *BackupRoutes(node).routes(),
+    ]
+    return [*routes, *OpenApiRoutes(routes).routes()]
+
+
+async def listen(api: ApiServer, settings: Settings) -> None:
+    """Opens every host. Errors: `Invalid`."""
+    for host in settings.host:
+        if host.startswith("unix://"):
+            await api.listen_unix(Path(host.removeprefix("unix://")))
+            continue
+        address, port = parse_address(host.removeprefix("tcp://"), API_PORT)
+        if not settings.tlsverify:
+            if address not in LOOPBACK:
+                raise Invalid(
+                    f"--host {host} without --tlsverify would give this machine to whoever reaches it:"
+                    " only loopback addresses may be served without TLS"
+                )
+            await api.listen_tcp(address, port, None)
+            continue
+        context = server_context(Path(settings.tlscacert), Path(settings.tlscert), Path(settings.tlskey))
+        await api.listen_tcp(address, port, context)

@@ -1,0 +1,38 @@
+"""When a network is large, and how much of a large one a node hears of. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Bounds(Struct, frozen=True):
+    """Counts; tests have smaller ones."""
+
+    # A small network is told whole, to all on it: 300 kB for each node, whose kernel has two neighbours for
+    # each endpoint. Back to small it is told whole again, so that comes late.
+    small_max: int = 3000
+    small_again: int = 1500
+    # Of a large network, a service up to here is told whole; of a larger one each node hears a part, of 33 to
+    # 128 endpoints: connections of one client are spread over no more hosts than that.
+    whole_max: int = 256
+    part_max: int = 128
+    # What one node may have asked for, of one network. Services: a host's containers speak to some tens of
+    # them. Single addresses: those of clients, whom the host answers; a bridge has 1,024 ports.
+    services_max: int = 256
+    addresses_max: int = 2048
+
+    def is_large(self, endpoints: int, before: bool) -> bool:
+        """Returns whether a network of so many is large; `before`: whether it was."""
+        return endpoints > self.small_max or (before and endpoints >= self.small_again)
+
+    def parts(self, endpoints: int, before: int) -> int:
+        """Returns in how many parts a service is told, a power of two; `before`: so far. A change of it has
+        all that hear of the service told anew: it comes late on the way back."""
+        if before > 1 and before * self.part_max // 4 < endpoints <= before * self.part_max:
+            return before
+        if endpoints <= self.whole_max:
+            return 1
+        parts = 1
+        while endpoints > parts * self.part_max:
+            parts *= 2
+        return parts

@@ -1,0 +1,84 @@
+"""One overlay network: who is on it, which nodes hear of it, and what they are told. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from skep.model.overlay import OverlayNetwork
+from skep.rpc.messages import Lead, OverlayAsk
+
+from .overlay_asks import Found
+from .overlay_bounds import Bounds
+from .overlay_large import LargeTeller
+from .overlay_small import SmallTeller
+from .overlay_state import OverlayState
+from .told_frames import Located
+
+
+class KnownOverlay:
+    """`state` is who is on it. A small one is told whole, of a large one each node hears what it needs."""
+
+    def __init__(self, network: OverlayNetwork, located: Located, lead: Lead | None, bounds: Bounds) -> None:
+        self.network = network
+        self.state = OverlayState()
+        self.hearers: set[str] = set()  # nodes that were told all there is for them, and hear what changes
+        # Nodes that were told that they are on it, and are told the rest next.
+        self.newcomers: set[str] = set()
+        self.untold_since: float | None = None  # loop time: hearers do not know all of what is known here
+        self._located = located
+        self._lead = lead
+        self._bounds = bounds
+        self._teller = self._make_teller()
+
+    @property
+    def is_nobodys(self) -> bool:
+        return not (self.state.size or self.hearers or self.newcomers)
+
+    def hears(self, node_id: str, is_whole: bool) -> Sequence[bytes]:
+        """The node hears from now on what changes. Returns what it is told first; `is_whole`: it is known
+        that there is nothing else."""
+        if not self.hearers:  # what changed while nobody heard is no news
+            self.state.take_changes()
+        self.hearers.add(node_id)
+        return self._teller.all(node_id, is_whole)
+
+    def leaves(self, node_id: str) -> None:
+        """The node hears nothing more."""
+        self.hearers.discard(node_id)
+        self.newcomers.discard(node_id)
+        self._teller.forget(node_id)
+
+    def tell_anew(self) -> None:
+        """Nobody knows what was told: all are told all, and ask again for the rest."""
+        self.newcomers |= self.hearers
+        self.hearers.clear()
+        self._teller = self._make_teller()
+
+    def settle_size(self) -> None:
+        """Where there are many more than before, or less, all are told in the other way."""
+        is_large = self._bounds.is_large(self.state.size, self.network.is_large)
+        if is_large != self.network.is_large:
+            self.network = replace(self.network, is_large=is_large)
+            for service in self.state.services.values():
+                service.cut(1)
+            self.tell_anew()
+
+    def take_news(self) -> Mapping[str, Sequence[bytes]]:
+        """Returns what hearers do not know yet, by node. They are taken to be told."""
+        changes = self.state.take_changes()
+        return self._teller.news(changes, self.hearers) if changes and self.hearers else {}
+
+    def find(self, asked: OverlayAsk) -> Found:
+        """Returns who there is of those that are asked for."""
+        return Found(self.state, asked, self._bounds)
+
+    def answer(self, node_id: str, found: Found) -> Sequence[bytes]:
+        """Returns what a node that hears of the network is told of what was found: as it is now."""
+        return self._teller.asked(node_id, found)
+
+    def _make_teller(self) -> SmallTeller | LargeTeller:
+        if self.network.is_large:
+            return LargeTeller(self.network, self.state, self._located, self._lead, self._bounds)
+        return SmallTeller(self.network, self.state, self._located, self._lead)

@@ -1,0 +1,138 @@
+"""A web service under constant load, through every host: updates, drains and scaling fail no request."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from tests.mesh_image import IMAGE
+
+from .hosts import wait_until
+from .mesh import MeshSwarm
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+LOAD = Path(__file__).with_name("load.py")
+PORT = 8085
+# In the container: whether the server takes connections.
+LISTENS = "/usr/bin/python3 -I -S -c 'import _socket as s; s.socket().connect((\"127.0.0.1\", 80))'"
+
+
+class Load(Struct):
+    """What became of a load, when it is over."""
+
+    requests: int = 0
+    failures: list[str] = []
+
+
+@contextlib.contextmanager
+def load(swarm: MeshSwarm) -> Iterator[Load]:
+    """Asks by each host's address all the time."""
+    addresses = [host.address for host in swarm.hosts]
+    command = [*swarm.client.prefix, sys.executable, str(LOAD), str(PORT), *addresses]
+    made = Load()
+    with tempfile.TemporaryFile("w+") as said:
+        asking = subprocess.Popen(command, stdout=said)
+        try:
+            time.sleep(1.0)
+            yield made
+            time.sleep(1.0)
+        finally:
+            asking.terminate()
+            asking.wait(30)
+            said.seek(0)
+            found = json.load(said)
+            made.requests, made.failures = found["requests"], found["failures"]
+    print(f"{made.requests} requests, {len(made.failures)} failed", *made.failures, sep="\n")
+    assert made.requests > 300
+    assert made.failures == []
+
+
+@pytest.fixture(scope="module")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
+    made = MeshSwarm(tmp_path_factory.mktemp("z"))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def web(swarm: MeshSwarm) -> Iterator[str]:
+    create = ["service", "create", "-d", "--no-resolve-image", "--name", "web", "--replicas", "3"]
+    options = ["-p", f"{PORT}:80", "--entrypoint", "/usr/bin/python3 -I -S /web.py"]
+    swarm.manager.docker(*create, *options, "--update-delay", "0s", IMAGE, "80")
+    _settled(swarm, 3)
+    yield "web"
+    swarm.manager.docker("service", "rm", "web")
+    wait_until("its tasks are gone", lambda: not any(_containers(swarm)), 30)
+
+
+def _containers(swarm: MeshSwarm) -> Iterator[str]:
+    for host in swarm.hosts:
+        yield from host.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split()
+
+
+def _settled(swarm: MeshSwarm, count: int) -> None:
+    """Waits until so many tasks run, and no other container of the service is left."""
+
+    def is_settled() -> bool:
+        return len(swarm.manager.running("web")) == count == len(list(_containers(swarm)))
+
+    wait_until(f"{count} tasks run", is_settled, 60)
+    time.sleep(1.0)  # their hosts know it
+
+
+def _update(swarm: MeshSwarm, *options: str) -> None:
+    """Updates the service, one task at a time, and waits until that is done."""
+    swarm.manager.docker("service", "update", "-d", "--no-resolve-image", *options, "web")
+
+    def is_done() -> bool:
+        (found,) = swarm.manager.json("service", "inspect", "web")
+        state = str(found.get("UpdateStatus", {}).get("State", ""))
+        assert state in ("", "updating", "completed"), found["UpdateStatus"]
+        return state == "completed"
+
+    wait_until("the update is completed", is_done, 90)
+
+
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+def test_a_rolling_update(swarm: MeshSwarm, web: str, order: str) -> None:
+    with load(swarm):
+        _update(swarm, "--update-order", order, "--env-add", "V=2")
+
+
+def test_an_update_to_a_server_that_begins_late_and_has_a_health_check(swarm: MeshSwarm, web: str) -> None:
+    checked = ["--health-cmd", LISTENS, "--health-interval", "300ms", "--health-retries", "20"]
+    with load(swarm):
+        _update(swarm, *checked, "--args", "80 3")
+
+
+def test_draining_a_node(swarm: MeshSwarm, web: str) -> None:
+    for worker in swarm.workers:
+        with load(swarm):
+            swarm.manager.docker("node", "update", "--availability", "drain", worker.name)
+            wait_until(
+                "it is drained",
+                lambda w=worker: (
+                    not w.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web")
+                ),
+                60,
+            )
+            _settled(swarm, 3)
+        swarm.manager.docker("node", "update", "--availability", "active", worker.name)
+
+
+def test_scaling_down_and_up(swarm: MeshSwarm, web: str) -> None:
+    with load(swarm):
+        for count in (1, 4, 2):
+            swarm.manager.docker("service", "scale", "-d", f"web={count}")
+            _settled(swarm, count)

@@ -529,7 +529,7 @@ async def test_one_that_asks_again_and_again_keeps_its_session() -> None:
     swarm = _large()
     swarm.come("a")
     answers = [swarm.ask("a", OverlayAsk(n, "net", names=["nobody"])) for n in range(300)]
-    assert 100 <= sum(each is not None for each in answers) < 200
+    assert 90 <= sum(each is not None for each in answers) < 200
     assert swarm.sessions.has("a")
 
 

@@ -122,9 +122,15 @@ def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox
         (network,) = manager.json("network", "inspect", "net")
         assert {c: e["IPv4Address"] for c, e in network["Containers"].items()} == given
         first = next(iter(given))
-        found = manager.docker("exec", first, "nslookup", "tasks.web")
-        assert all(address.partition("/")[0] in found for address in given.values())
-        assert "Address" in manager.docker("exec", first, "nslookup", "www").partition("\n\n")[2]
+
+        def finds(name: str) -> str:
+            return manager.run("exec", first, "nslookup", name, check=False).stdout
+
+        def finds_all() -> bool:
+            return all(address.partition("/")[0] in finds("tasks.web") for address in given.values())
+
+        wait_until("the service's names lead to its tasks", finds_all, 5)
+        assert "Address" in finds("www").partition("\n\n")[2]
         rows = manager.docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
         assert [row for row in rows if row.startswith(("net ", "ingress "))] == [
             "ingress overlay swarm",

@@ -19,7 +19,7 @@ from skep.agent.naming import Naming
 from skep.agent.networking import Networking
 from skep.agent.session import Session
 from skep.model.node import NodeDescription
-from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService, packed
 from skep.network.dns_server import DnsServer
 from skep.network.names import Names
 from skep.network.plane import DataPlane
@@ -135,8 +135,9 @@ class Manager:
         services = list(services)
         nodes = {each.node_id for each in (*endpoints, *(e for s in services for e in s.endpoints))}
         ends = sorted((n, a) for n, a in self.world.nodes.items() if n in nodes)
+        senders = packed(self.world.nodes.values()) if is_complete else b""
         return messages.OverlayTold(
-            self.world.network, is_complete, ends, services=services, endpoints=endpoints
+            self.world.network, is_complete, ends, services=services, endpoints=endpoints, senders=senders
         )
 
 

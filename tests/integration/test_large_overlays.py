@@ -26,7 +26,7 @@ from .mesh_hosts import Lan, MeshHost, three_hosts
 from .overlay_hosts import ANSWERED, BACK, Member, gateway, names_of
 from .test_mesh_tunnel import forged
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
 LARGE = replace(BACK, is_large=True)
 BRIDGE, TUNNEL = names_of(LARGE)

@@ -13,7 +13,7 @@ from skep.manager.dispatcher.sessions import Sessions
 from skep.model.attachment import Attachment
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.model.node import NodeDescription
-from skep.model.overlay import Overlay
+from skep.model.overlay import Overlay, unpacked
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
@@ -122,6 +122,8 @@ class Line:
                 said.gone_services,
                 said.endpoints,
                 said.gone_endpoints,
+                unpacked(said.senders),
+                unpacked(said.gone_senders),
             )
             if not said.more:
                 _check_addresses(told)

@@ -115,18 +115,19 @@ def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
     assert _of(objects, VipJump) == [], "a single endpoint has that address"
 
 
-def test_of_a_large_network_it_takes_what_comes_from_hosts_it_knows_nothing_of() -> None:
+def test_of_a_large_network_it_takes_what_comes_from_all_its_nodes_known_otherwise_or_not() -> None:
     """A task's first packet to one of this node's: what is answered is to be asked for."""
     large = replace(BACK, is_large=True)
     frames = "udp dport 4789 @th,96,24 4098 fib daddr type local"
-    mesh = Mesh(
-        nodes=NODES, overlays={large.id: Overlay(large, {"n1": NODES["n1"]}, {}, {HERE.address: HERE})}
-    )
+    wrong = {NODES["n1"], "127.0.0.1", "10.1.0.200", "0.0.0.0"}
+    overlay = Overlay(large, {"n1": NODES["n1"]}, {}, {HERE.address: HERE})
+    mesh = Mesh(nodes=NODES, overlays={large.id: replace(overlay, senders=frozenset({"192.0.2.7", *wrong}))})
     assert _chains(desired(mesh, "n1", _host()).objects)["early"].splitlines() == [
-        f'{frames} meta iifkind "bridge" iifname != {{ "eth0" }} drop',
-        f"{frames} fib saddr type local drop",
+        f"{frames} ip saddr != {{ 192.0.2.7 }} drop",
         f"{frames} meta mark set 0x5a010000",
     ]
+    alone = Mesh(nodes=NODES, overlays={large.id: overlay})
+    assert _chains(desired(alone, "n1", _host()).objects)["early"] == f"{frames} drop"
     assert desired(mesh, "n1", _host()).failures == ()
     (said,) = desired(mesh, "n1", replace(_host(), addresses=frozenset({"10.9.9.9"}))).failures
     assert "none of this host's" in said, "there are others, known or not"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network.names import Answer, Names, Unknown, find, unknown
+from skep.network.names import Answer, Names, NetworkNames, Unknown, find, unknown
 
 
 def overlay(name: str, *services: OverlayService, subnet: str = "10.0.1.0/24") -> Overlay:
@@ -247,3 +247,27 @@ def test_nobody_is_led_where_he_is_not_or_to_who_takes_nothing_new(
             (found,) = [e for e in there.everyone() if e.address == address]
             own = (found.name, f"{found.name}.{there.network.name}")
             assert found.takes_new or name in own, "a service's name, and the task takes nothing new"
+
+
+def test_a_single_container_has_no_name_that_a_service_or_a_task_has() -> None:
+    """Whoever may make a container chooses its names."""
+    task = OverlayEndpoint("10.0.1.7", "n1", "web.1.t1")
+    web = OverlayService("s1", "web", ("door",), endpoints=(task,))
+    names = ("web", "door", "web.back", "tasks.web", "web.1.t1", "own", "own.back")
+    lone = OverlayService("c1", aliases=names, endpoints=(OverlayEndpoint("10.0.1.66", "n2"),))
+    back = NetworkNames(
+        Overlay(OverlayNetwork("b", "10.0.1.0/24", 8, 9, "back"), services={"s1": web, "c1": lone})
+    )
+    for name in names[:5]:
+        found = find((back,), name, "A", 0)
+        assert found is not None
+        assert found.addresses == ("10.0.1.7",), name
+    for name in ("own", "own.back", "own.back.back"):
+        found = find((back,), name, "A", 0)
+        assert found is not None
+        assert found.addresses == ("10.0.1.66",), name
+    other = replace(lone, endpoints=(OverlayEndpoint("10.0.2.66", "n2"),))
+    front = NetworkNames(Overlay(OverlayNetwork("f", "10.0.2.0/24", 9, 9, "front"), services={"c1": other}))
+    found = find((front, back), "web", "A", 0)
+    assert found is not None
+    assert found.addresses == ("10.0.1.7",), "nor one of another network's"

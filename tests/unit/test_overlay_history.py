@@ -279,7 +279,8 @@ def _of_large(swarm: Swarm, node_id: str, want: Overlay) -> Overlay:
     endpoints = {e.address: e for e in want.everyone() if e.node_id == node_id or e.address in single}
     assert endpoints.keys() >= single.keys()
     network = replace(want.network, is_large=True)
-    made = Overlay(network, services=services, endpoints=endpoints)
+    senders = frozenset(want.nodes.values())
+    made = Overlay(network, services=services, endpoints=endpoints, senders=senders)
     return replace(made, nodes={each.node_id: want.nodes[each.node_id] for each in made.everyone()})
 
 

@@ -83,7 +83,8 @@ class Asking:
         if network is not None:
             for each in items:
                 network.kept.add(each)
-                self._put(network, each)
+                # Also what is being asked for: that answer may have been on its way before all was told anew.
+                self._put_next(network, each)
 
     def missed(self, tunnel: str, address: str) -> None:
         """Somebody on that tunnel's bridge does not know who has an address."""
@@ -125,7 +126,11 @@ class Asking:
         return None if asyncio.get_running_loop().time() < until else self._put(network, item)
 
     def _put(self, network: _Network, item: Item) -> asyncio.Future[bool]:
-        known = network.under_way.get(item) or network.waiting.get(item)
+        known = network.under_way.get(item)
+        return known if known is not None else self._put_next(network, item)
+
+    def _put_next(self, network: _Network, item: Item) -> asyncio.Future[bool]:
+        known = network.waiting.get(item)
         if known is None:
             known = network.waiting[item] = asyncio.get_running_loop().create_future()
             if network.work is None or network.work.done():
@@ -178,7 +183,7 @@ class Asking:
         again = network.kept & network.under_way.keys()
         network.under_way = {}
         if said is not None:
-            network.kept -= again
+            network.kept -= again - network.waiting.keys()
         elif again:
             asyncio.get_running_loop().call_later(ASK_S, self._again, network)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayService, unpacked
 from skep.rpc.messages import OverlayAnswered, OverlayTold
 
 # Of a network that was small: which of its services are used here nobody knows. They are some ten, and those
@@ -46,7 +46,8 @@ class KnownOverlays:
             known = None
         before = replace(known, network=said.network) if known is not None else Overlay(said.network)
         changed = (said.nodes, said.gone_nodes, said.services, said.gone_services)
-        now = Kept(before.told(*changed, said.endpoints, said.gone_endpoints))
+        senders = unpacked(said.senders), unpacked(said.gone_senders)
+        now = Kept(before.told(*changed, said.endpoints, said.gone_endpoints, *senders))
         self._confirm(id, [each.id for each in said.services], [each.address for each in said.endpoints])
         if not said.more and id in self._before:
             now = self._kept[id] = keep(self._before.pop(id), now.overlay)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.agent.session import Session
-from skep.model.overlay import Overlay, OverlayEndpoint
+from skep.model.overlay import Overlay, OverlayEndpoint, unpacked
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, RESOLVE, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.runtime.errors import SkepError
@@ -81,6 +81,8 @@ class SimulatedOverlays:
             said.gone_services,
             said.endpoints,
             said.gone_endpoints,
+            unpacked(said.senders),
+            unpacked(said.gone_senders),
         )
         self._overlays[network_id] = overlay
         if said.complete:

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 # Of one node, each about 300 bytes of the store: a machine starts some containers a second, and a store that
 # was restored is told of all of a node's within minutes.
 WRITES_BURST, WRITES_PER_S = 200, 5
+# Names of its containers, which all on their networks hear: all of them as a session begins.
+NAMES_BURST, NAMES_PER_S = 1_000, 10
 QUEUE_MAX = 10_000  # some for each node of a large swarm; a few kilobytes each at most
 ASK_S = 2.0  # a node looks at its engine and answers in some milliseconds
 
@@ -68,6 +70,7 @@ class AttachmentKeeper:
         self._changed = changed
         self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
         self._rates = Rates(WRITES_BURST, WRITES_PER_S)
+        self._name_rates = Rates(NAMES_BURST, NAMES_PER_S)
         self._asked: dict[str, asyncio.Event] = {}  # node -> set when it has said what is in use
 
     def said(self, node_id: str, said: Said) -> None:
@@ -170,6 +173,8 @@ class AttachmentKeeper:
             for each in missing:
                 self._view.put_attachment(each)
             named = attachments.renamed(self._view, node_id, said.in_use, said.names)
+            named = named[: int(max(0.0, self._name_rates.left(node_id, now_s)))]  # it says the rest again
+            self._name_rates.spend(node_id, now_s, len(named))
             for each in named:
                 self._view.put_attachment(each)
             self._changed([*unused, *missing, *named])

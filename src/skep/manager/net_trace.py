@@ -23,6 +23,7 @@ from skep.model.task import Task, assigned_status
 from skep.store.view import View
 
 TASKS_MAX = 10  # that are named one by one
+KNOWN_MAX = 256  # of one service, a node may know fewer than there are
 SCAN_MAX = 20_000  # tasks of a service that are looked at: 20 ms
 
 
@@ -118,6 +119,8 @@ def _led(view: View, service: Service, place: _Place, begins: str, port: int) ->
     else:
         count = "its one task" if len(serving) == 1 else f"one of {len(serving)} tasks, in turn"
         yield f"{begins} leads to {count}:"
+        if len(serving) > KNOWN_MAX:
+            yield "  (of so many a node knows a part: 3,000 of a published service, 100 on a large network)"
         serving.sort(key=lambda each: (each[0].node_id != place.node_id, each[0].slot))
         for task, address in islice(serving, TASKS_MAX):
             yield f"  {task_name(view, task)}, {address} port {port}, {_way(view, place, task)}."

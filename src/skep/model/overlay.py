@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -59,12 +61,14 @@ class OverlayService(Struct, frozen=True, array_like=True, omit_defaults=True):
 class Overlay(Struct, frozen=True):
     """All that a node was told of one network. `nodes` are where the tunnels of nodes with somebody on it
     end, by node id. `endpoints` are, in a large network, the node's own and those whose addresses it asked
-    for, by address: of their services nothing else is known, unless they are among the `services`, too."""
+    for, by address: of their services nothing else is known, unless they are among the `services`, too.
+    `senders` are, of a large network, where the tunnels of all nodes on it end: nobody else may use them."""
 
     network: OverlayNetwork
     nodes: dict[str, str] = {}
     services: dict[str, OverlayService] = {}
     endpoints: dict[str, OverlayEndpoint] = {}
+    senders: frozenset[str] = frozenset()
 
     def told(
         self,
@@ -74,6 +78,8 @@ class Overlay(Struct, frozen=True):
         gone_services: Iterable[str],
         endpoints: Iterable[OverlayEndpoint] = (),
         gone_endpoints: Iterable[str] = (),
+        senders: Iterable[str] = (),
+        gone_senders: Iterable[str] = (),
     ) -> Overlay:
         """Returns the network with what has changed. In a large one nobody says that a node is gone: it goes
         with the last endpoint there."""
@@ -89,7 +95,10 @@ class Overlay(Struct, frozen=True):
         for address in gone_endpoints:
             all_endpoints.pop(address, None)
         all_endpoints.update((each.address, each) for each in endpoints)
-        made = replace(self, nodes=all_nodes, services=all_services, endpoints=all_endpoints)
+        may_send = self.senders.difference(gone_senders).union(senders)
+        made = replace(
+            self, nodes=all_nodes, services=all_services, endpoints=all_endpoints, senders=may_send
+        )
         if self.network.is_large:
             known = {each.node_id for each in made.everyone()}
             made = replace(made, nodes={n: a for n, a in all_nodes.items() if n in known})
@@ -111,3 +120,23 @@ def _whole(before: OverlayService | None, told: OverlayService) -> OverlayServic
     for address in told.gone:
         known.pop(address, None)
     return replace(told, endpoints=tuple(known.values()), gone=None)
+
+
+def packed(addresses: Iterable[str]) -> bytes:
+    """Returns IPv4 addresses in four bytes each; tunnels have no others."""
+    found = (socket.inet_aton(each) for each in addresses if is_ipv4(each))
+    return b"".join(sorted(found))
+
+
+def unpacked(data: bytes) -> list[str]:
+    """Returns the addresses of `packed`."""
+    return [socket.inet_ntoa(data[n : n + 4]) for n in range(0, len(data) - 3, 4)]
+
+
+def is_ipv4(text: str) -> bool:
+    """True for an IPv4 address as everybody writes it."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True

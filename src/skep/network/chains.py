@@ -14,7 +14,7 @@ from skep.network.ways import is_loopback, mac_of
 
 def shared_chains(segments: Collection[Segment], host: Host) -> Iterable[Chain]:
     """Yields the chains that keep networks' tunnels and bridges to those whose they are."""
-    early = [rule for each in segments for rule in _outside(each, host)]
+    early = [rule for each in segments for rule in _outside(each)]
     yield chain("early", early, ("filter", "prerouting", -301))
     arrive = [rule for each in segments for rule in _arrive(each)]
     yield chain("arrive", arrive, ("filter", "prerouting", -199))  # -200: conntrack
@@ -41,21 +41,15 @@ def mesh_chains(segment: Segment, host: Host, mesh: Mesh, numbered: Mapping[str,
     yield chain("leave", _leave(segment, host, mesh), ("nat", "postrouting", 95))
 
 
-def _outside(segment: Segment, host: Host) -> Iterable[str]:
+def _outside(segment: Segment) -> Iterable[str]:
     """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
-    tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin. Of
-    a large network nobody says where all its nodes are, and the first packet of one that is not known yet
-    wants its answer: it takes what comes from any other host, and nothing from containers of this one."""
-    network, ways = segment.network, segment.ways
+    tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
+    network, senders = segment.network, segment.ways.senders
     if not segment.has_tunnel:
         return
     frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
-    if network.is_large and not is_loopback(ways.own):
-        yield f'{frames} meta iifkind "bridge" {_not_by(host.uplinks)}drop'
-        yield f"{frames} fib saddr type local drop"
-        yield f"{frames} meta mark set {TUNNELLED:#x}"
-    elif ways.others:
-        yield f"{frames} ip saddr != {elements(ways.others)} drop"
+    if senders:
+        yield f"{frames} ip saddr != {elements(senders)} drop"
         yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
     else:
         yield f"{frames} drop"

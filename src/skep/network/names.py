@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -49,6 +49,7 @@ class NetworkNames:
         self._subnet = ipaddress.IPv4Network(overlay.network.subnet, strict=False)
         self._at: dict[str, str] = {}  # containers' names by address
         self._addresses: dict[str, tuple[str, ...]] = {}  # by name, in small letters
+        self._singles: dict[str, dict[str, None]] = {}  # the same of single containers, who name themselves
         found: dict[str, dict[str, None]] = {}
         for endpoint in overlay.everyone():
             self._at[endpoint.address] = endpoint.name
@@ -57,9 +58,12 @@ class NetworkNames:
         self._containers = frozenset(self._at.values()) - {""}
         for service in overlay.services.values():
             serving = dict.fromkeys(each.address for each in service.endpoints if each.takes_new)
+            if not service.name:
+                for name in _names_of(service):
+                    self._singles.setdefault(name, {}).update(serving)
+                continue
             own = {service.vip: None} if service.vip in vips else serving
-            if service.name:
-                found.setdefault(TASKS + service.name.lower(), {}).update(serving)
+            found.setdefault(TASKS + service.name.lower(), {}).update(serving)
             for name in _names_of(service):
                 found.setdefault(name, {}).update(own)
             if service.vip in vips:
@@ -79,8 +83,17 @@ class NetworkNames:
         return name in self._containers
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
-        """Returns what a name, in small letters, leads to; None where there is no such name."""
+        """Returns what a service's or a task's name, in small letters, leads to; None where there is no such
+        name."""
         return self._addresses.get(name)
+
+    def single_addresses(self, name: str) -> tuple[str, ...] | None:
+        """Returns the same of a single container's: whoever may make one chooses its names."""
+        found = self._singles.get(name)
+        return tuple(found) if found is not None else None
+
+
+Addresses = Callable[[NetworkNames, str], tuple[str, ...] | None]
 
 
 class Names:
@@ -126,7 +139,9 @@ def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> A
     address = _reversed(name)
     if address:
         return _name_of(networks, address, kind)
-    found = [addresses for addresses in _known(networks, name) if addresses is not None]
+    networks = tuple(networks)
+    found = _known(networks, name, NetworkNames.addresses)
+    found = found or _known(networks, name, NetworkNames.single_addresses)
     if not found:
         return None
     if kind not in (A, ANY):
@@ -166,16 +181,13 @@ def _names_of(service: OverlayService) -> Iterator[str]:
         yield alias.lower()
 
 
-def _known(networks: Iterable[NetworkNames], name: str) -> Iterator[tuple[str, ...] | None]:
-    """Yields what a name leads to, network by network: as it is first, then with the network's name behind
-    it."""
-    networks = tuple(networks)
-    for each in networks:
-        yield each.addresses(name)
-    for each in networks:
-        short = name.removesuffix("." + each.name)
-        if short != name:
-            yield each.addresses(short)
+def _known(networks: Iterable[NetworkNames], name: str, of: Addresses) -> list[tuple[str, ...]]:
+    """Returns what a name leads to on the networks that know it: as it is first, then with the network's name
+    behind it."""
+    plain = [of(each, name) for each in networks]
+    on_it = (each for each in networks if name.endswith(f".{each.name}"))
+    short = [of(each, name.removesuffix(f".{each.name}")) for each in on_it]
+    return [each for each in (*plain, *short) if each is not None]
 
 
 def _name_of(networks: Iterable[NetworkNames], address: str, kind: str) -> Answer | None:

@@ -92,7 +92,7 @@ def segments_of(mesh: Mesh, node_id: str, host: Host) -> Iterator[Segment]:
         own_there = overlay.nodes.get(node_id, own)
         subnet = subnet_of(overlay.network)
         services = tuple(each for _, each in sorted(overlay.services.items()))
-        ways = Ways(subnet, overlay.nodes, on_it, own_there, host)
+        ways = Ways(subnet, overlay.nodes, on_it, own_there, host, overlay.senders)
         addresses = frozenset(each.address for each in on_it)
         yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local), services, addresses)
 

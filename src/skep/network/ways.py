@@ -43,6 +43,7 @@ class Ways:
         endpoints: Iterable[Endpoint],
         own: str,
         host: Host,
+        senders: Iterable[str] = (),
     ) -> None:
         self._nodes = nodes
         self.own = own
@@ -56,6 +57,10 @@ class Ways:
         wrong |= set(self.inside.values())
         found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
         self.others = sorted(found - wrong) if has_tunnel else []
+        # Nodes that a large network's packets may come from, known otherwise or not.
+        more = {each for each in senders if is_usable(each) and not is_loopback(each)}
+        more -= {each for each in more if is_in(each, subnet)}
+        self.senders = sorted((found | more) - wrong) if has_tunnel else []
         everyone = [each for each in endpoints if is_in(each.address, subnet)]
         self.local = [each for each in everyone if nodes.get(each.node_id) == own]
         others, here = set(self.others), {each.address for each in self.local}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from skep.model.overlay import OverlayEndpoint
 from skep.rpc.messages import OverlayAnswered, OverlayAsk
 
 from .overlay_bounds import Bounds
 from .overlay_state import KnownService, OverlayState
+
+NAMED_MAX = 32  # services, or single containers, that one name leads to: most lead to one
 
 
 class Found:
@@ -20,9 +24,9 @@ class Found:
         self.endpoints: dict[str, OverlayEndpoint] = {}
         self.answered = OverlayAnswered(
             asked.number,
-            [each for each in asked.names if not self._is_name(each)],
-            [each for each in asked.addresses if not self._is_address(each)],
-            [each for each in asked.services if not self._take_service(each)],
+            [each for each in dict.fromkeys(asked.names) if not self._is_name(each)],
+            [each for each in dict.fromkeys(asked.addresses) if not self._is_address(each)],
+            [each for each in dict.fromkeys(asked.services) if not self._take_service(each)],
         )
 
     @property
@@ -32,9 +36,17 @@ class Found:
         return bool(answered.unknown_names or answered.unknown_addresses or answered.unknown_services)
 
     def _is_name(self, name: str) -> bool:
+        """A service's name goes before a container's, and those before one that a single container has:
+        whoever may make one chooses it."""
         name = name.lower()
-        services = [self._take_service(each) for each in self._state.named(name)[: self._bounds.services_max]]
-        return any(services) or self._take(self._state.container(name))
+        return (
+            self._take_services(self._state.named(name))
+            or self._take(self._state.container(name))
+            or self._take_services(self._state.singles(name))
+        )
+
+    def _take_services(self, ids: Sequence[str]) -> bool:
+        return sum(self._take_service(each) for each in ids[:NAMED_MAX]) > 0  # all of them, not the first
 
     def _is_address(self, address: str) -> bool:
         service_id = self._state.with_vip(address)

@@ -41,6 +41,7 @@ class KnownOverlay:
         that there is nothing else."""
         if not self.hearers:  # what changed while nobody heard is no news
             self.state.take_changes()
+            self._teller.begin()
         self.hearers.add(node_id)
         return self._teller.all(node_id, is_whole)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
-from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
+from msgspec.structs import replace
+
+from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, packed
 from skep.rpc.messages import Lead, OverlayTold
 
 from .overlay_asks import Found
@@ -37,13 +39,19 @@ class LargeTeller:
         self._lead = lead
         self._bounds = bounds
         self._subscribers = Subscribers(bounds)
+        self._senders: frozenset[str] = frozenset()  # as hearers know them
+        self.begin()
+
+    def begin(self) -> None:
+        """Nobody has heard of what has changed so far. Cost: the nodes on the network."""
+        self._senders = self._all_senders()
 
     def all(self, node_id: str, is_whole: bool) -> Sequence[bytes]:
         """Returns what a node is told that comes: its own. `is_whole`: it is known that there is nothing
         else."""
         own = [each.endpoint for each in self._state.held(self._state.hosts.get(node_id, ()))]
-        nodes = self._located([node_id])
-        return [Frame(self._told(endpoints=own, is_whole=is_whole, nodes=nodes)).bytes(more=False)]
+        told = self._told(endpoints=own, is_whole=is_whole, nodes=self._located([node_id]))
+        return [Frame(replace(told, senders=packed(self._senders))).bytes(more=False)]
 
     def asked(self, node_id: str, found: Found) -> Sequence[bytes]:
         """Returns what was found; the node hears of it from now on."""
@@ -68,6 +76,8 @@ class LargeTeller:
         for node_id in changes.moved:
             self._say_again(node_id, changes)
         frames = Frames()
+        if changes.hosts or changes.moved:
+            self._sender_news(hearers, frames)
         for service_id, change in changes.services.items():
             if self._subscribers.parts(service_id):
                 self._service_news(service_id, change, frames)
@@ -85,6 +95,17 @@ class LargeTeller:
             told = self._told([whole(service.words, service.parts[part].values())])
             frame = service.frames[part] = Frame(told)
         return frame
+
+    def _all_senders(self) -> frozenset[str]:
+        """Returns where the tunnels of all nodes with somebody on the network end. Cost: those nodes."""
+        return frozenset(address for _, address in self._located(self._state.hosts))
+
+    def _sender_news(self, hearers: Collection[str], frames: Frames) -> None:
+        """Tells all from where packets may come from now on: four bytes for each node that came or went."""
+        before, self._senders = self._senders, self._all_senders()
+        came, gone = packed(self._senders - before), packed(before - self._senders)
+        if came or gone:
+            frames.add(Frame(replace(self._told(), senders=came, gone_senders=gone)), hearers)
 
     def _say_again(self, node_id: str, changes: Changes) -> None:
         """The node is elsewhere: that is said with its endpoints, to all that know of them."""

@@ -37,6 +37,9 @@ class SmallTeller:
             self._all = key, whole_frames(told)
         return self._all[1]
 
+    def begin(self) -> None:
+        """Nobody has heard of what has changed so far: nothing is kept of what others know."""
+
     def news(self, changes: Changes, hearers: Collection[str]) -> Mapping[str, Sequence[bytes]]:
         """Returns what each of those that hear of it is told of what has changed."""
         services, gone_services = list[OverlayService](), list[str]()

@@ -220,6 +220,10 @@ class OverlayState:
         """Returns the services with a name or an alias, in small letters, by id."""
         return [each for each in self._index.named(name) if self.services[each].size]
 
+    def singles(self, name: str) -> list[str]:
+        """Returns the single containers with a name, in small letters, by id."""
+        return [each for each in self._index.singles(name) if self.services[each].size]
+
     def with_vip(self, address: str) -> str:
         """Returns the service whose own address it is, by id; an empty text: nobody's."""
         found = self._index.with_vip(address)

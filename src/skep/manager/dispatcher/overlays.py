@@ -47,7 +47,7 @@ TOLD_S = 0.5
 # A node asks one question after the other on each of its networks, of up to 256 names or addresses. One that
 # is not answered is asked again. What is told counts, too: a service's part has 15 kB.
 ASKS_BURST, ASKS_PER_S = 100, 50
-ASK_BYTES = 64 << 10
+ASK_BYTES, ASK_ITEMS = 64 << 10, 64
 
 
 class OverlayDispatcher:
@@ -121,7 +121,8 @@ class OverlayDispatcher:
 
     def asked(self, node_id: str, asked: OverlayAsk) -> None:
         """A node asks who somebody on a large network is. One that asks too much has no answer."""
-        if self._asks.take(node_id, asyncio.get_running_loop().time()):
+        items = len(asked.names) + len(asked.addresses) + len(asked.services)
+        if self._asks.take(node_id, asyncio.get_running_loop().time(), 1 + items / ASK_ITEMS):
             self._questions.put(node_id, asked)
 
     def _answer(self, question: Question, is_late: bool) -> bool:

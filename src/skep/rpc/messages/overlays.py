@@ -16,7 +16,8 @@ class OverlayTold(Struct, frozen=True, tag="overlay", omit_defaults=True):
     """What is new of one network. `complete`: there is nothing else of it. `nodes` are where tunnels end, by
     node id, of all that have somebody on it, the node itself among them. A service comes whole, or
     what has changed of it. `more`: the next message belongs to it, and nothing is done before. `endpoints`
-    are, of a large network, the node's own and those it asked for, whatever is told of services."""
+    are, of a large network, the node's own and those it asked for, whatever is told of services, and
+    `senders` (`model.overlay.packed`) where the tunnels of all nodes on it end: those that are new."""
 
     network: OverlayNetwork
     complete: bool = False
@@ -28,6 +29,8 @@ class OverlayTold(Struct, frozen=True, tag="overlay", omit_defaults=True):
     more: bool = False
     endpoints: list[OverlayEndpoint] = []
     gone_endpoints: list[str] = []
+    senders: bytes = b""
+    gone_senders: bytes = b""
 
 
 class OverlaysHeld(Struct, frozen=True, tag="overlays-held"):

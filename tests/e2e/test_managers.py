@@ -160,9 +160,12 @@ def test_a_leader_that_is_demoted_hands_the_lead_over_first(swarm: Managers) -> 
     wait_until("it is a worker", lambda: swarm.nodes(follower)[leader.name][1] == "")
     assert swarm.leader(follower) is not leader
     wait_until("it knows", lambda: not info(leader)["ControlAvailable"])
-    told = follower.docker("events", "--since", "10m", "--until", "0s", "--filter", f"node={leader.name}")
-    assert "role.new=worker, role.old=manager" in told
-    assert "leader.new=false, leader.old=true" in told
+
+    def told() -> str:
+        return follower.docker("events", "--since", "10m", "--until", "0s", "--filter", f"node={leader.name}")
+
+    wait_until("it is told", lambda: "role.new=worker, role.old=manager" in told())
+    wait_until("it leads no more", lambda: "leader.new=false, leader.old=true" in told())
     follower.docker("node", "promote", leader.name)
     swarm.wait_reachable(3, follower)
 

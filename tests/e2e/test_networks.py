@@ -129,7 +129,8 @@ def test_tasks_have_the_addresses_that_the_swarm_gave_them(swarm: Swarm, busybox
         def finds_all() -> bool:
             return all(address.partition("/")[0] in finds("tasks.web") for address in given.values())
 
-        wait_until("the service's names lead to its tasks", finds_all, 5)
+        # One question that comes before the names do takes the engine some seconds.
+        wait_until("the service's names lead to its tasks", finds_all)
         assert "Address" in finds("www").partition("\n\n")[2]
         rows = manager.docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
         assert [row for row in rows if row.startswith(("net ", "ingress "))] == [

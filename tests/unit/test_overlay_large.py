@@ -391,6 +391,52 @@ async def test_the_oldest_service_that_a_node_asked_for_goes_and_it_is_told_so()
     assert list(a.overlays["net"].services) == ["web", "s"]
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "serving", "before", "parts"),
+    [
+        (256, 256, 1, 1),
+        (257, 257, 1, 4),
+        (1_000, 3, 1, 1),
+        (1_000, 1_000, 1, 8),
+        (1_000, 500, 8, 8),  # it comes late on the way back
+        (1_000, 256, 8, 1),
+        (100_000, 0, 1, 128),
+        (100_000, 1_000, 128, 128),
+        (100_000, 100_000, 128, 1024),
+        (60_000, 0, 128, 128),
+        (30_000, 0, 128, 32),
+    ],
+)
+def test_parts_are_by_those_that_serve_and_none_is_too_long(
+    endpoints: int, serving: int, before: int, parts: int
+) -> None:
+    assert Bounds().parts(endpoints, serving, before) == parts
+
+
+async def test_where_few_of_many_serve_all_nodes_hear_of_them() -> None:
+    swarm = _large()
+    tasks = [
+        add_on_net(swarm.view, f"w{n}", "abc"[n % 3], n, service_id="web", observed=None)
+        for n in range(20, 28)
+    ]
+    lines = [swarm.come(each) for each in "abc"]
+    swarm.publish(*tasks)
+    await swarm.settle()
+    for node_id in "abc":
+        swarm.ask(node_id, WEB)
+    known = swarm.dispatcher._networks["net"].state.services["web"]
+    assert (known.size, known.serving, len(known.parts)) == (11, 3, 1)
+    assert all(_serving(line) == ["101", "102", "103"] for line in lines)
+    for task in tasks:
+        swarm.report(task, RUNNING)
+    await swarm.settle()
+    assert (known.serving, len(known.parts)) == (11, 4)
+    for task in tasks:
+        swarm.publish(dropped=(task,))
+    await swarm.settle()
+    assert (known.size, known.serving, len(known.parts)) == (3, 3, 1)
+
+
 async def test_of_a_large_service_each_node_hears_a_part_and_all_together_hear_of_all() -> None:
     swarm = _large()
     lines = {each: swarm.come(each) for each in "abc"}

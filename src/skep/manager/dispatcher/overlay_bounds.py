@@ -12,10 +12,12 @@ class Bounds(Struct, frozen=True):
     # each endpoint. Back to small it is told whole again, so that comes late.
     small_max: int = 3000
     small_again: int = 1500
-    # Of a large network, a service up to here is told whole; of a larger one each node hears a part, of 33 to
-    # 128 endpoints: connections of one client are spread over no more hosts than that.
+    # Of a large network, a service of which so many serve is told whole; of a larger one each node hears a
+    # part, with 33 to 128 that serve: connections of one client are spread over no more hosts than that. In
+    # all a part has no more than a thousand, 50 kB: a service of very many may have few that serve.
     whole_max: int = 256
     part_max: int = 128
+    part_max_in_all: int = 1024
     # What one node may have asked for, of one network. Services: a host's containers speak to some tens of
     # them. Single addresses: those of clients, whom the host answers; a bridge has 1,024 ports.
     services_max: int = 256
@@ -25,14 +27,21 @@ class Bounds(Struct, frozen=True):
         """Returns whether a network of so many is large; `before`: whether it was."""
         return endpoints > self.small_max or (before and endpoints >= self.small_again)
 
-    def parts(self, endpoints: int, before: int) -> int:
-        """Returns in how many parts a service is told, a power of two; `before`: so far. A change of it has
-        all that hear of the service told anew: it comes late on the way back."""
-        if before > 1 and before * self.part_max // 4 < endpoints <= before * self.part_max:
-            return before
-        if endpoints <= self.whole_max:
-            return 1
-        parts = 1
-        while endpoints > parts * self.part_max:
-            parts *= 2
-        return parts
+    def parts(self, endpoints: int, serving: int, before: int) -> int:
+        """Returns in how many parts a service is told, a power of two: by those that take new connections, of
+        which each part is to have some, and so many that none is too long. `before`: so far. A change of it
+        has all that hear of the service told anew: it comes late on the way back."""
+        least = _power_of_two(endpoints, self.part_max_in_all)
+        if before > 1 and before * self.part_max // 4 < serving <= before * self.part_max:
+            wanted = before
+        else:
+            wanted = 1 if serving <= self.whole_max else _power_of_two(serving, self.part_max)
+        return before if wanted <= least <= before <= 2 * least else max(wanted, least)
+
+
+def _power_of_two(count: int, each_max: int) -> int:
+    """Returns the least one by which so many are divided into no more than `each_max`."""
+    parts = 1
+    while count > parts * each_max:
+        parts *= 2
+    return parts

@@ -138,7 +138,7 @@ class LargeTeller:
     def _fit(self, service: KnownService) -> list[dict[str, OverlayEndpoint]] | None:
         """Cuts the service anew, where it has many more endpoints than before, or less. Returns its parts of
         before. Cost: its endpoints, for as many of them that came or went."""
-        count = self._bounds.parts(service.size, len(service.parts))
+        count = self._bounds.parts(service.size, service.serving, len(service.parts))
         return service.cut(count) if count != len(service.parts) else None
 
     def _tell_moves(

@@ -34,13 +34,13 @@ class KnownService:
     """`words` are its names and its own address; `parts` its endpoints by address, cut by those. `frames` are
     what is told of parts, whole, as long as they are as they were."""
 
-    __slots__ = ("frames", "is_removed", "parts", "size", "words")
+    __slots__ = ("frames", "is_removed", "parts", "serving", "size", "words")
 
     def __init__(self, words: OverlayService) -> None:
         self.words = words
         self.is_removed = False
         self.parts: list[dict[str, OverlayEndpoint]] = [{}]
-        self.size = 0
+        self.size, self.serving = 0, 0  # endpoints, and those that take new connections
         self.frames: dict[int, Frame] = {}
 
     def part_of(self, address: str) -> int:
@@ -53,13 +53,15 @@ class KnownService:
         """Takes an endpoint that is new, or another one."""
         number = part_of(endpoint.address, len(self.parts))
         part = self.parts[number]
-        self.size += endpoint.address not in part
+        before = part.get(endpoint.address)
+        self.size += before is None
+        self.serving += endpoint.takes_new - (before is not None and before.takes_new)
         part[endpoint.address] = endpoint
         self.frames.pop(number, None)
 
     def drop(self, address: str) -> None:
         part = self.part_of(address)
-        del self.parts[part][address]
+        self.serving -= self.parts[part].pop(address).takes_new
         self.frames.pop(part, None)
         self.size -= 1
 

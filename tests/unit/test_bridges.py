@@ -115,6 +115,29 @@ async def test_a_bridge_that_is_gone_from_under_an_engines_network_is_made_again
     ]
 
 
+async def test_where_another_node_of_this_engine_is_faster_the_bridge_has_its_gateway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    had: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        "skep.agent.executor.bridges.make_bridge",
+        lambda name, mtu, subnet, address, is_new: had.append((address, is_new)),
+    )
+    engine = Engine()
+    network = TaskNetwork("id1", "net", "overlay", subnet="198.18.9.0/24", bridge="skb4098")
+    made = bridges(engine)
+    right = engine.create_network
+
+    async def create(body: Json) -> None:
+        body["IPAM"]["Config"][0]["Gateway"] = "198.18.9.2"  # the other one's comes first
+        await right(body)
+        raise EngineError(409, "network with name net already exists")
+
+    monkeypatch.setattr(engine, "create_network", create)
+    assert await made.ensure(network, "198.18.9.7/24") == "net"
+    assert had == [("198.18.9.7/24", True), ("198.18.9.2/24", True)]
+
+
 async def test_where_another_swarm_has_the_bridge_the_engine_names_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

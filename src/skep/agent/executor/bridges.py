@@ -169,16 +169,19 @@ class Bridges:
             if not copies:
                 await self._create(network, gateway)
                 copies = await self.listed(network.id)
+                if copies and gateway_of(copies[0]) != gateway.partition("/")[0]:
+                    # Another node that shares this engine was faster: what it was to be here it is not.
+                    await self._mend_bridge(network, copies[0], is_new=True)
             if not copies:
                 raise EngineError(500, f"the bridge of network {network.name} is gone again")
             return str(copies[0]["Name"])
 
-    async def _mend_bridge(self, network: TaskNetwork, copy: Json) -> None:
+    async def _mend_bridge(self, network: TaskNetwork, copy: Json, is_new: bool = False) -> None:
         """The engine does not look whether the bridge of its network is there, nor whether it has the address
         that containers lead their packets to: somebody may have deleted it meanwhile."""
         address, length = gateway_of(copy), network.subnet.rpartition("/")[2]
         if address:
-            await self._have_bridge(network, f"{address}/{length}")
+            await self._have_bridge(network, f"{address}/{length}", is_new)
 
     async def _have_bridge(self, network: TaskNetwork, address: str = "", is_new: bool = False) -> bool:
         """As `make_bridge`. Returns False where the network is to be on a bridge that the engine names:

@@ -114,7 +114,7 @@ class Trial:
             agent, took_s = None, JOIN_MAX_S
             try:
                 async with asyncio.timeout(JOIN_MAX_S):
-                    _, agent = await _join(plan, number)
+                    _, agent, _ = await _join(plan, number)
                     await agent.session.ready.wait()
                 took_s = time.monotonic() - began
             except (SkepError, TimeoutError) as error:

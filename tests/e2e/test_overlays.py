@@ -119,8 +119,8 @@ def test_single_containers_of_any_host_reach_services_by_name(swarm: MeshSwarm, 
                     _wait_resolves(each, name, {single.address})
         finally:
             host.docker("kill", container)
-        for each in web:
-            _wait_gone(each, f"lone-{host.name}")
+    # The last one is gone when its node looks again.
+    wait_until("it is gone", lambda: "error" in web[0].resolve(f"lone-{host.name}"))
 
 
 def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[Task]) -> None:

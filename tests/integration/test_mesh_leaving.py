@@ -20,6 +20,9 @@ def lan() -> Iterator[Lan]:
         yield made
 
 
+NOTHING = {"failures": [], "changed": 0, "lingers": False, "vips": [], "unsure": []}
+
+
 def _assert_nothing_is_left(host: MeshHost) -> None:
     for command in ("ip link", "ip rule", "ip route show table all", "ip neigh", "iptables-save"):
         left = host.run(*command.split())
@@ -41,7 +44,7 @@ def test_what_others_have_with_the_same_number_stays(lan: Lan) -> None:
     host = lan.hosts[2]
     host.run("ip", "route", "add", "198.51.100.0/24", "via", "10.214.0.254", "proto", "90")
     host.run("ip", "rule", "add", "fwmark", "7", "table", "77", "priority", "77", "protocol", "90")
-    assert host.told(lan.mesh(*lan.tasks)) == {"failures": [], "changed": 0, "lingers": False, "vips": []}
+    assert host.told(lan.mesh(*lan.tasks)) == NOTHING
     assert host.clear() == []
     assert "198.51.100.0/24" in host.run("ip", "route")
     assert "lookup 77" in host.run("ip", "rule")
@@ -78,10 +81,10 @@ def test_when_one_of_two_daemons_leaves_the_other_goes_on_with_it(lan: Lan) -> N
     second = first.fellow()
     try:
         mesh = lan.mesh(*lan.tasks)
-        assert second.told(mesh) == {"failures": [], "changed": 0, "lingers": False, "vips": []}
+        assert second.told(mesh) == NOTHING
         assert second.clear() == []  # the other one has it in hand
         lan.assert_all_answer()
-        assert second.told(mesh) == {"failures": [], "changed": 0, "lingers": False, "vips": []}
+        assert second.told(mesh) == NOTHING
         first.clear()
         assert second.told(mesh)["failures"] == []
         lan.assert_all_answer()

@@ -108,15 +108,15 @@ def test_a_network_at_a_border_is_not_told_anew_with_each_task() -> None:
 
 def test_a_service_is_told_in_parts_that_stay_as_a_few_come_and_go() -> None:
     bounds = Bounds()
-    assert [bounds.parts(each, 1) for each in (0, 256, 257, 100_000)] == [1, 1, 4, 1024]
-    assert bounds.parts(256, 4) == 4
-    assert bounds.parts(129, 4) == 4
-    assert bounds.parts(128, 4) == 1
-    assert bounds.parts(513, 4) == 8
-    assert bounds.parts(512, 8) == 8
-    assert bounds.parts(0, 1024) == 1
+    assert [bounds.parts(each, each, 1) for each in (0, 256, 257, 100_000)] == [1, 1, 4, 1024]
+    assert bounds.parts(256, 256, 4) == 4
+    assert bounds.parts(129, 129, 4) == 4
+    assert bounds.parts(128, 128, 4) == 1
+    assert bounds.parts(513, 513, 4) == 8
+    assert bounds.parts(512, 512, 8) == 8
+    assert bounds.parts(0, 0, 1024) == 1
     for count in range(257, 20_000, 7):
-        parts = bounds.parts(count, 1)
+        parts = bounds.parts(count, count, 1)
         assert 32 <= count / parts <= 128
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -124,13 +123,13 @@ def _whole(before: OverlayService | None, told: OverlayService) -> OverlayServic
 
 def packed(addresses: Iterable[str]) -> bytes:
     """Returns IPv4 addresses in four bytes each; tunnels have no others."""
-    found = (socket.inet_aton(each) for each in addresses if is_ipv4(each))
+    found = (ipaddress.IPv4Address(each).packed for each in addresses if is_ipv4(each))
     return b"".join(sorted(found))
 
 
 def unpacked(data: bytes) -> list[str]:
     """Returns the addresses of `packed`."""
-    return [socket.inet_ntoa(data[n : n + 4]) for n in range(0, len(data) - 3, 4)]
+    return [str(ipaddress.IPv4Address(data[n : n + 4])) for n in range(0, len(data) - 3, 4)]
 
 
 def is_ipv4(text: str) -> bool:

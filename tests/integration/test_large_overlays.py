@@ -293,8 +293,10 @@ def test_who_asks_for_all_addresses_keeps_nobody_from_his(large: Large) -> None:
     began = time.monotonic()
     assert large.ask("a1", "web").records == [VIP]
     assert Counter(large.members["a1"].ask(VIP, 80, 2)) == {"w2 10.1.0.11": 1, "w3 10.1.0.11": 1}
-    assert large.members["a3"].ask("10.1.0.11", 80) == ["a1 10.1.0.13"]
-    assert time.monotonic() - began < 4
+    # The kernel's words of what it misses are lost where there are too many, and said again a second later.
+    answers = [large.members["a3"].ask("10.1.0.11", 80) for _ in range(2)]
+    assert answers[-1] == ["a1 10.1.0.13"]
+    assert time.monotonic() - began < 6
     flooding.wait(20)
     asked = Counter(large.nodes[0].say("what?")["asked"])
     assert max(asked.values()) <= 8, "each once in a second"

@@ -126,7 +126,7 @@ def _differs(overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, 
 def _part_differs(
     overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, str], node_id: str
 ) -> str:
-    """Of a large network a node knows its own, and the services of its own: small ones whole."""
+    """Of a large network a node knows its own, and the services of its own: the smallest ones whole."""
     everyone = list(overlay.everyone())
     others = set(everyone) - endpoints
     if others:
@@ -142,7 +142,8 @@ def _part_differs(
         return f"services {sorted(known)}, and not {sorted(missing)}, which it asked for"
     for name, service in known.items():
         there = {each for each in endpoints if _service(each) == name}
-        is_whole = len(there) > FEW.whole_max or there == set(service.endpoints)
+        # One that was told in parts is so until it is much smaller.
+        is_whole = len(there) > FEW.part_max // 2 or there == set(service.endpoints)
         if service.vip != vips.get(name) or not is_whole or len(service.endpoints) > len(there):
             return f"{_names(service.endpoints)} of service {name} ({service.vip}), which has {_names(there)}"
     return ""

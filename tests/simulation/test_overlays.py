@@ -32,18 +32,25 @@ def of(seed: int) -> Options:
     return options if seed % 2 else replace(options, incidents=6, steps=60)
 
 
-def run_all(seeds: range) -> None:
+def run_all(seeds: range, is_large: bool = False) -> None:
     for seed in seeds:
+        options = replace(of(seed), large_overlays=is_large)
         try:
-            run(of(seed))
+            run(options)
         except (Violation, Stuck) as error:
-            error.add_note(repr(of(seed)))
+            error.add_note(repr(options))
             raise
 
 
 @pytest.mark.parametrize("first", range(7000, 7000 + SEEDS, CHUNK))
 def test_all_on_a_network_know_the_same_and_nobody_leads_to_who_is_to_stop(first: int) -> None:
     run_all(range(first, first + CHUNK))
+
+
+@pytest.mark.parametrize("first", range(7100, 7100 + SEEDS // 2, CHUNK))
+def test_so_it_is_on_large_networks_of_which_each_knows_a_part(first: int) -> None:
+    """7124: what a node kept from before a change of leader had an address that another service had by then."""
+    run_all(range(first, first + CHUNK), is_large=True)
 
 
 def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

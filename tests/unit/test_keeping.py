@@ -112,3 +112,19 @@ def test_a_network_that_is_not_held_is_forgotten_and_nothing_is_kept_of_it() -> 
     assert not made.answered("net", OverlayAnswered(1, unknown_services=["w"]))
     made.told(ANEW)
     assert made.all == {"net": Overlay(LARGE, {"n1": NODES["n1"]}, {}, {OWN.address: OWN})}
+
+
+def test_what_is_kept_has_no_address_that_others_have_by_now() -> None:
+    """Until it is answered for a connection would go to whoever had the address before."""
+    made = known()
+    made.told(ANEW)
+    theirs = [replace(each, node_id="n4", name=f"new.{n}.z") for n, each in enumerate((FAR, ASKED))]
+    new = OverlayService("s", "new", endpoints=tuple(theirs))
+    made.told(OverlayTold(LARGE, nodes=[("n4", "192.0.2.4")], services=[new]))
+    now = made.all["net"]
+    assert now.services == {"w": replace(WEB, endpoints=()), "s": new}
+    assert now.endpoints == {OWN.address: OWN}
+    assert now.nodes == {"n1": NODES["n1"], "n4": "192.0.2.4"}
+    # What a manager of now has said stays, whatever it says next.
+    made.told(OverlayTold(LARGE, services=[WEB]))
+    assert made.all["net"].services["w"] == WEB

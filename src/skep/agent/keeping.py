@@ -49,6 +49,8 @@ class KnownOverlays:
         senders = unpacked(said.senders), unpacked(said.gone_senders)
         now = Kept(before.told(*changed, said.endpoints, said.gone_endpoints, *senders))
         self._confirm(id, [each.id for each in said.services], [each.address for each in said.endpoints])
+        if (kept := self._kept.get(id)) is not None:
+            now = replace(now, overlay=_without_taken(now.overlay, kept, said))
         if not said.more and id in self._before:
             now = self._kept[id] = keep(self._before.pop(id), now.overlay)
         self.all = {**self.all, id: now.overlay}
@@ -101,13 +103,25 @@ def keep(before: Overlay, told: Overlay) -> Kept:
     return Kept(merged.told((), (), (), ()), frozenset(services), frozenset(endpoints))
 
 
+def _without_taken(overlay: Overlay, kept: Kept, said: OverlayTold) -> Overlay:
+    """Returns the network without what is kept of it and has an address that others have by now, by the word
+    of a manager of now."""
+    taken = {each.address: each for service in said.services for each in service.endpoints}
+    taken.update((each.address, each) for each in said.endpoints)
+    if not taken or not (kept.services or kept.addresses):
+        return overlay
+    services = {i: _less(each, taken) if i in kept.services else each for i, each in overlay.services.items()}
+    gone = [a for a in kept.addresses & taken.keys() if overlay.endpoints.get(a, taken[a]) != taken[a]]
+    return replace(overlay, services=services).told((), (), (), (), (), gone)
+
+
 def _foremost(services: Iterable[OverlayService]) -> dict[str, OverlayService]:
     named = sorted((each for each in services if each.name), key=lambda each: (not each.vip, each.id))
     return {each.id: each for each in named[:SERVICES_MAX]}
 
 
 def _less(service: OverlayService, own: Mapping[str, OverlayEndpoint]) -> OverlayService:
-    """Returns the service without whose addresses this node's containers have by now."""
+    """Returns the service without whose addresses others have by now."""
     left = tuple(e for e in service.endpoints if e.address not in own or own[e.address].name == e.name)
     return replace(service, endpoints=left)
 

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from skep.agent.keeping import KnownOverlays
 from skep.agent.session import Session
-from skep.model.overlay import Overlay, OverlayEndpoint, unpacked
+from skep.model.overlay import OverlayEndpoint
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, RESOLVE, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.runtime.errors import SkepError
@@ -51,7 +51,7 @@ class SimulatedOverlays:
     def __init__(self, node_id: str, session: Session) -> None:
         self._node_id = node_id
         self._session = session
-        self._overlays: dict[str, Overlay] = {}
+        self._overlays = KnownOverlays()
         self._asked: dict[str, set[str]] = {}  # by network: services, by name
         self._works: set[asyncio.Task[None]] = set()
         self._number = 0
@@ -64,27 +64,14 @@ class SimulatedOverlays:
 
     def known(self) -> KnownByNodes:
         found: Counter[str] = Counter()
-        for overlay in self._overlays.values():
+        for overlay in self._overlays.all.values():
             found.update(each.node_id for each in overlay.everyone() if each.takes_new)
         return KnownByNodes(self._bytes, self._bytes, self._largest_objects, len(self._works), dict(found))
 
     def _told(self, said: OverlayTold) -> None:
         self._bytes += len(messages.encode(said))
         network_id = said.network.id
-        known = self._overlays.get(network_id)
-        if known is None or said.complete:
-            known = Overlay(said.network)
-        overlay = replace(known, network=said.network).told(
-            said.nodes,
-            said.gone_nodes,
-            said.services,
-            said.gone_services,
-            said.endpoints,
-            said.gone_endpoints,
-            unpacked(said.senders),
-            unpacked(said.gone_senders),
-        )
-        self._overlays[network_id] = overlay
+        overlay = self._overlays.told(said).overlay
         if said.complete:
             self._asked.pop(network_id, None)
         if said.network.is_large:
@@ -94,11 +81,11 @@ class SimulatedOverlays:
 
     def _held(self, said: OverlaysHeld) -> None:
         self._bytes += len(messages.encode(said))
-        self._overlays = {i: each for i, each in self._overlays.items() if i in said.network_ids}
+        self._overlays.hold(said.network_ids)
 
     def _count_objects(self) -> None:
         objects = 0
-        for overlay in self._overlays.values():
+        for overlay in self._overlays.all.values():
             objects += OBJECTS_OF_ENDPOINT * _remote(overlay.everyone(), self._node_id)
             objects += OBJECTS_OF_NODE * len(overlay.nodes)
         self._largest_objects = max(self._largest_objects, objects)
@@ -112,10 +99,11 @@ class SimulatedOverlays:
             work.add_done_callback(self._works.discard)
 
     async def _ask_until_answered(self, network_id: str, names: list[str]) -> None:
-        while network_id in self._overlays:
+        while network_id in self._overlays.all:
             self._number += 1
             try:
-                await self._session.ask(OverlayAsk(self._number, network_id, names), OverlayAnswered)
+                asked = OverlayAsk(self._number, network_id, names)
+                self._overlays.answered(network_id, await self._session.ask(asked, OverlayAnswered))
             except SkepError:
                 await asyncio.sleep(AGAIN_S)
             else:

@@ -10,11 +10,9 @@ from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
 from skep.model.node import Node
 from skep.model.task import PendingTask, Task
+from skep.rpc.checking import PORT_MAX, PROTOCOLS
 from skep.runtime.errors import Invalid, NotFound
 from skep.store.view import View
-
-PROTOCOLS = ("tcp", "udp", "sctp")
-PORT_MAX = 65_535
 
 
 class NetRoutes:

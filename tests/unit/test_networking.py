@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,15 +13,15 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent import networking
-from skep.agent.executor.port import Action
-from skep.agent.networking import LEAVE_S, LOOK_S, Networking
+from skep.agent.executor.port import Action, Observation
+from skep.agent.networking import LEAVE_S, LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
-from skep.model.mesh import Mesh, MeshPort, MeshService
+from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.spec import TaskSpec
-from skep.model.states import RUNNING, SHUTDOWN
+from skep.model.states import READY, RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
 from skep.network.applied import Applied
 from skep.network.names import Unknown
@@ -367,7 +368,7 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -
         node.hears(OverlaysHeld(["net"]))
         node.hears(MeshTold(True))
     hands = Hands(found("web", RUNNING), found("other", RUNNING))
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking.leave_s)
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
     await worker.start()
     addresses = {"web": (TaskAddress("net", "10.0.0.7/24", "10.0.0.2/24"),), "other": ()}
     template = messages.ServiceTemplate("s", 1, "web", {}, TaskSpec(container_spec=ContainerSpec(image="x")))
@@ -378,6 +379,75 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -
     assert [(action, context.task.id) for action, context in hands.begun] == [(Action.STOP, "other")]
     await asyncio.sleep(LEAVE_S + 0.1)
     assert [(action, context.task.id) for action, context in hands.begun][1:] == [(Action.STOP, "web")]
+    await node.networking.close()
+
+
+@pytest.mark.parametrize("on", ["mesh", "overlay", "large overlay"])
+async def test_a_task_is_started_when_its_node_knows_it(on: str) -> None:
+    """Others lead to it as soon as it runs: its answers are to find back."""
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    hands = Hands()
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    await worker.start()
+    network = NETWORK if on == "mesh" else replace(BACK, is_large=on == "large overlay")
+    _begin(worker, address=TaskAddress(network.id, "10.1.0.7/24", "10.1.0.2/24"))
+    worker.observed(Observation("web", READY, 0.0))
+    await asyncio.sleep(0.1)
+    assert [action for action, _ in hands.begun] == [Action.PREPARE]
+    release = threading.Event()
+    node.kernel.answer = lambda: Applied() if release.wait(5) else Applied(("late",))
+    node.hears(_told_of(on, network))
+    await asyncio.sleep(0.1)
+    assert [action for action, _ in hands.begun] == [Action.PREPARE], "the kernel does not have it yet"
+    release.set()
+    await asyncio.sleep(0.1)
+    assert [action for action, _ in hands.begun] == [Action.PREPARE, Action.START]
+    await node.networking.close()
+
+
+def _begin(worker: Worker, address: TaskAddress) -> None:
+    template = messages.ServiceTemplate("s", 1, "web", {}, TaskSpec(container_spec=ContainerSpec(image="x")))
+    task = AssignedTask("web", "s", 1, 1, RUNNING, (), (address,))
+    worker.assign(Assign(complete=True, templates=[template], tasks=[task]))
+
+
+def _told_of(on: str, network: OverlayNetwork) -> FromManager:
+    if on == "mesh":
+        return MeshTold(services=[replace(WEB, endpoints=(MeshEndpoint("10.1.0.7", "n", False),))])
+    here = OverlayEndpoint("10.1.0.7", "n", "web.1.x", False)
+    if network.is_large:
+        return OverlayTold(network, True, endpoints=[here])
+    return OverlayTold(network, True, services=[OverlayService("s", "web", endpoints=(here,))])
+
+
+async def test_a_task_whose_node_is_not_told_of_it_is_started_all_the_same() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    hands = Hands()
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    await worker.start()
+    _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))
+    worker.observed(Observation("web", READY, 0.0))
+    await asyncio.sleep(SETTLE_S + 0.2)
+    assert [action for action, _ in hands.begun] == [Action.PREPARE, Action.START]
+    await node.networking.close()
+
+
+async def test_a_task_that_is_given_up_while_it_waits_is_not_started() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    hands = Hands()
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    await worker.start()
+    _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))
+    worker.observed(Observation("web", READY, 0.0))
+    worker.assign(Assign(dropped=["web"]))
+    await asyncio.sleep(SETTLE_S + 0.2)
+    assert Action.START not in [action for action, _ in hands.begun]
     await node.networking.close()
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from skep.agent.arriving import is_told
 from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
+from skep.model.task import TaskAddress
 from skep.network.applied import Applied
 from skep.network.names import Unknown
 from skep.rpc import messages
@@ -34,7 +36,9 @@ AGAIN_S = 1.0
 # and have it out of their rules in a twentieth of a second; hosts that have much to do, in half of one.
 LEAVE_S = 1.0
 # How long a name's answer waits for the kernel to have what it leads to: a twentieth of a second, and longer
-# where much has changed. Without that the first connection waits for ARP.
+# where much has changed. Without that the first connection waits for ARP. As long does a task that is to be
+# started, for the kernel to know it: other nodes lead to it as soon as it runs, and where an answer does not
+# find back its client tries again a second later.
 SETTLE_S = 0.5
 _MESH = ""  # no network's id
 
@@ -105,6 +109,13 @@ class Networking:
                 async with asyncio.timeout(SETTLE_S):
                     await self._settled()
 
+    def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when the kernel knows a task that is to be started here, or after `SETTLE_S`.
+        None: it does by now, or something fails anyway."""
+        if not self._is_told or self._failed_count or self._knows(service_id, addresses):
+            return None
+        return self._arrive(service_id, addresses)
+
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
         network = self._mesh.network
@@ -112,6 +123,16 @@ class Networking:
         return LEAVE_S if known & network_ids else 0.0
 
     # Inside
+
+    def _knows(self, service_id: str, addresses: Collection[TaskAddress]) -> bool:
+        is_done = self._done_count == self._told_count
+        return is_done and is_told(self._mesh, self._overlays.all, service_id, addresses)
+
+    async def _arrive(self, service_id: str, addresses: Collection[TaskAddress]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while not self._knows(service_id, addresses):
+                    await self._done.wait()
 
     def _told(self, said: messages.MeshTold) -> None:
         before = Mesh() if said.complete else self._mesh

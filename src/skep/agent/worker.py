@@ -7,7 +7,8 @@ statuses to the reporter. Each call costs the tasks it names, never all of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import Protocol
 
 import structlog
 
@@ -62,14 +63,20 @@ class _Record:
         self.generic: tuple[Claim, ...] = ()
 
 
-def at_once(network_ids: frozenset[str]) -> float:
-    """Where there is no mesh, a task need not leave it."""
-    return 0.0
+class Networks(Protocol):
+    """What leads connections to tasks of this node."""
+
+    def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when a task with these addresses may be started; None: at once."""
+        ...
+
+    def leave_s(self, network_ids: frozenset[str]) -> float:
+        """Returns how long before its end a task leaves these networks."""
+        ...
 
 
 class Worker:
-    """See the module's text. `report` gets every status that is news, and again at each session start;
-    `leave_s` says how long before its end a task of these networks leaves them."""
+    """See the module's text. `report` gets every status that is news, and again at each session start."""
 
     def __init__(
         self,
@@ -78,14 +85,15 @@ class Worker:
         executor: Executor,
         clock: Clock,
         report: Callable[[str, TaskStatus], None],
-        leave_s: Callable[[frozenset[str]], float] = at_once,
+        networks: Networks | None = None,
     ) -> None:
         self._node_id = node_id
         self._hostname = hostname
         self._executor = executor
         self._clock = clock
         self._report = report
-        self._leave_s = leave_s
+        self._networks = networks
+        self._starting: set[asyncio.Task[None]] = set()
         self._records: dict[str, _Record] = {}
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
@@ -239,23 +247,39 @@ class Worker:
             self._log_driver,
             self._materials_of(template) if action is Action.PREPARE else {},
         )
+        if action is Action.START and (arriving := self._arriving_of(record)) is not None:
+            starting = asyncio.ensure_future(self._start_late(arriving, record, context))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            return
         wait_s = self._wait_s(record) if action is Action.STOP else 0.0
         if wait_s > 0.0:
-            asyncio.get_running_loop().call_later(wait_s, self._stop_late, record, context)
+            asyncio.get_running_loop().call_later(wait_s, self._begin_late, Action.STOP, record, context)
             return
         self._executor.begin(action, context)
         if action is Action.REMOVE:
             self._forget(record)
 
+    def _arriving_of(self, record: _Record) -> Awaitable[None] | None:
+        """Others lead to a task as soon as it runs: this node is to know it by then."""
+        if not record.addresses or self._networks is None:
+            return None
+        return self._networks.arriving(record.service_id, record.addresses)
+
+    async def _start_late(self, arriving: Awaitable[None], record: _Record, context: TaskContext) -> None:
+        await arriving
+        self._begin_late(Action.START, record, context)
+
     def _wait_s(self, record: _Record) -> float:
         """Returns how long a task that serves others goes on after it was given up."""
-        if record.status.state != RUNNING or not record.addresses:
+        if record.status.state != RUNNING or not record.addresses or self._networks is None:
             return 0.0
-        return self._leave_s(frozenset(each.network_id for each in record.addresses))
+        return self._networks.leave_s(frozenset(each.network_id for each in record.addresses))
 
-    def _stop_late(self, record: _Record, context: TaskContext) -> None:
-        if record.under_way is Action.STOP and self._records.get(record.id) is record:
-            self._executor.begin(Action.STOP, context)
+    def _begin_late(self, action: Action, record: _Record, context: TaskContext) -> None:
+        """Begins it, unless something else is under way by now."""
+        if record.under_way is action and self._records.get(record.id) is record:
+            self._executor.begin(action, context)
 
     def _materials_of(self, template: ServiceTemplate) -> dict[str, Given]:
         asked = (each[1] for each in references(template.spec.container_spec))

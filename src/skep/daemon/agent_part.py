@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -22,6 +22,7 @@ from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
+from skep.model.task import TaskAddress
 from skep.rpc import messages
 from skep.rpc.certificates import NodeKeys, identity_of
 from skep.rpc.link import connect
@@ -98,7 +99,7 @@ class AgentPart:
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
         self._reporter = Reporter(self.session)
-        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, self.leave_s)
+        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, self)
         self._on_role = on_role
         self._on_data_keys = on_data_keys
         self._listen()
@@ -126,6 +127,10 @@ class AgentPart:
     def trouble(self) -> str:
         """Returns what keeps this node from a session, for people; empty where nothing is known to."""
         return self._no_start or self.session.trouble
+
+    def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when a task with these addresses may be started; None: at once."""
+        return self._networking.arriving(service_id, addresses) if self._networking is not None else None
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""

@@ -22,8 +22,11 @@ from .mesh import MeshSwarm
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 LOAD = Path(__file__).with_name("load.py")
 PORT = 8085
-# In the container: whether the server takes connections.
+# In the container: whether the server takes connections. Without such a check a task runs, and connections are led to
+# it, before its server listens: longest where a machine has much to do.
 LISTENS = "/usr/bin/python3 -I -S -c 'import _socket as s; s.socket().connect((\"127.0.0.1\", 80))'"
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 
 
 class Load(Struct):
@@ -69,11 +72,20 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
 def web(swarm: MeshSwarm) -> Iterator[str]:
     create = ["service", "create", "-d", "--no-resolve-image", "--name", "web", "--replicas", "3"]
     options = ["-p", f"{PORT}:80", "--entrypoint", "/usr/bin/python3 -I -S /web.py"]
-    swarm.manager.docker(*create, *options, "--update-delay", "0s", IMAGE, "80")
+    checked = ["--health-cmd", LISTENS, "--health-interval", "300ms", "--health-retries", "20"]
+    swarm.manager.docker(*create, *options, *checked, "--update-delay", "0s", IMAGE, "80")
     _settled(swarm, 3)
+    wait_until(
+        "each host leads to it", lambda: all(_answers(swarm, host.address) for host in swarm.hosts), 30
+    )
     yield "web"
     swarm.manager.docker("service", "rm", "web")
     wait_until("its tasks are gone", lambda: not any(_containers(swarm)), 30)
+
+
+def _answers(swarm: MeshSwarm, address: str) -> bool:
+    command = [*swarm.client.prefix, sys.executable, "-c", CONNECT, address, str(PORT)]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _containers(swarm: MeshSwarm) -> Iterator[str]:
@@ -110,10 +122,9 @@ def test_a_rolling_update(swarm: MeshSwarm, web: str, order: str) -> None:
         _update(swarm, "--update-order", order, "--env-add", "V=2")
 
 
-def test_an_update_to_a_server_that_begins_late_and_has_a_health_check(swarm: MeshSwarm, web: str) -> None:
-    checked = ["--health-cmd", LISTENS, "--health-interval", "300ms", "--health-retries", "20"]
+def test_an_update_to_a_server_that_begins_late(swarm: MeshSwarm, web: str) -> None:
     with load(swarm):
-        _update(swarm, *checked, "--args", "80 3")
+        _update(swarm, "--args", "80 3")
 
 
 def test_draining_a_node(swarm: MeshSwarm, web: str) -> None:

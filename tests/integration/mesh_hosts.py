@@ -34,6 +34,7 @@ CLIENT = "10.214.0.100"
 ASK = """
 import socket, sys
 kind, host, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+kept = []
 for _ in range(count):
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     made.settimeout(3)
@@ -44,7 +45,8 @@ for _ in range(count):
         print(made.recv(100).decode().strip())
     except OSError as error:
         print("error", type(error).__name__)
-    made.close()
+    # The kernel takes ports of UDP by chance: one that was used just now would be the same flow to the same task.
+    made.close() if kind == "tcp" else kept.append(made)
 """
 
 

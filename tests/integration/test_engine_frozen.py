@@ -15,7 +15,7 @@ from tests.api_process import Api, running_api
 
 pytestmark = pytest.mark.timeout(60)
 
-WITHIN_S = 1.1  # a second, and a tenth for a busy machine
+WITHIN_S = 1.8  # a second, and some for a busy machine: ten ask at once
 FIRST_S = 2.7  # who finds out that the engine hangs
 
 ANSWERS: dict[str, Any] = {

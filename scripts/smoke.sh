@@ -26,6 +26,11 @@ replicas() { docker service ls --format '{{.Name}} {{.Replicas}}' | sort | paste
 [ -n "$DOCKER_HOST" ] || fail "no quickstart swarm is here: run ./quickstart"
 expect "five nodes are ready" " 5 Ready" ready
 expect "three replicas run" "hello 3/3" replicas
+answers() { for n in 1 2 3; do curl -s -m 5 "http://$1:8080"; done | sed 's/ on .*//' | sort | paste -sd,; }
+for name in mg1 w1; do
+    address=$(scripts/lan.sh address "$home" $name)
+    expect "$name leads to all three" "hello from task 1,hello from task 2,hello from task 3" answers "$address"
+done
 docker service scale -d hello=5 >/dev/null
 expect "five replicas run" "hello 5/5" replicas
 docker service create -d --name big --replicas 2 --reserve-memory 1000g --no-resolve-image skep-quickstart sleep 1d >/dev/null
@@ -63,13 +68,23 @@ expect "all replicas are counted" "hello 5/5" replicas
 ./quickstart >/dev/null
 expect "the killed manager is back" " 5 Ready" ready
 
-bridge=$(cut -d' ' -f1 "$home/engine/bridge" 2>/dev/null || echo none) # of the engine that it started
+cut=$(scripts/lan.sh device "$home" w1)
+on_w1() { docker service ps -f desired-state=running --format '{{.Node}}' hello | grep -c w1; }
+ip link set "$cut" down
+expect "a host that is cut off has no task any more" 0 on_w1
+expect "all replicas run elsewhere" "hello 5/5" replicas
+ip link set "$cut" up
+expect "it is back" " 5 Ready" ready
+
+bridge=${cut%-w1}
 ./quickstart down >&2
 ! ip link show "$bridge" >/dev/null 2>&1 || fail "./quickstart down left the bridge $bridge"
 ! iptables-save 2>/dev/null | grep -w "$bridge" >&2 || fail "./quickstart down left rules (see above)"
 [ ! -e "$home" ] || fail "./quickstart down left $home"
 left=$(pids_below "$home")
 [ -z "$left" ] || fail "./quickstart down left processes: $(ps -o pid=,args= -p "$(paste -sd, <<<"$left")")"
+left=$(ip netns list | grep "^$bridge-" || true)
+[ -z "$left" ] || fail "./quickstart down left namespaces: $left"
 left=$(grep -F "$home" /proc/self/mounts || true)
 [ -z "$left" ] || fail "./quickstart down left mounts: $left"
 say "what the README says works, and nothing is left"

@@ -4,7 +4,7 @@
 sweep() { # ends and removes all of one run directory
     local run=$1
     [ -d "$run" ] || return 0
-    local engine
+    local engine lan
     remove_fresh "$run"
     # The lanes' engines and those of single tests, each a directory of scripts/engine.sh: before their shims end, which
     # would leave the containers.
@@ -12,6 +12,9 @@ sweep() { # ends and removes all of one run directory
         scripts/engine.sh stop "$engine" >/dev/null 2>&1 || true
     done
     end_below "$run"
+    for lan in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -type f -name lan -print 2>/dev/null); do
+        scripts/lan.sh down "${lan%/lan}" || true
+    done
     for namespace in $(ip netns list 2>/dev/null | grep -o "^skn${run##*.}[a-z][a-z0-9]*" || true); do
         ip netns del "$namespace" || true
     done
@@ -28,7 +31,7 @@ remove_fresh() { # a run's fresh root, with what it left in this machine's netwo
     local root=$1/fresh/root
     [ -d "$root" ] || return 0
     end_below "$1/fresh" # its first process, and so all of its
-    scripts/engine.sh stop "$root/var/lib/skep-quickstart/engine" >/dev/null 2>&1 || true
+    scripts/lan.sh down "$root/var/lib/skep-quickstart" || true
     # Who was killed may take a moment to let go of its files.
     rm -rf --one-file-system "$1/fresh" 2>/dev/null || { sleep 2; rm -rf --one-file-system "$1/fresh"; }
 }

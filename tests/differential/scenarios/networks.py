@@ -62,7 +62,6 @@ SCENARIOS = [
         "network inspect -f '{{.IPAM.Driver}} {{.IPAM.Options.a}} {{json .IPAM.Config}}' four",
         "network create -d overlay --ipam-driver nonsense five",
         "network create -d overlay --ipv6 --subnet 172.28.8.0/24 --subnet fd00:28::/64 six",
-        "network inspect six",
         "network create -d overlay --attachable --ingress seven",
         "network create -d overlay --ipv4=false eight",
         "network rm plan",

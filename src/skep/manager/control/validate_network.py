@@ -23,7 +23,8 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 def validate_network(spec: NetworkSpec) -> None:
-    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has, `Unsupported` for sealed tunnels."""
+    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has, `Unsupported` for sealed tunnels, and
+    for IPv6."""
     if not spec.name:
         raise Invalid("invalid name: name is empty")
     if spec.name in RESERVED:
@@ -47,6 +48,7 @@ def validate_network(spec: NetworkSpec) -> None:
             f" nodes would go unsealed. Leave out --opt {ENCRYPTED_OPTION}, and have the nodes on a network"
             " of their own, or seal what is between them (IPsec, WireGuard)"
         )
+    _check_family(spec)
     check_size("the network's spec", spec, NETWORK_MAX_BYTES // 2)  # its subnets are kept twice
     if spec.ipam is None:
         return
@@ -60,6 +62,16 @@ def validate_network(spec: NetworkSpec) -> None:
     if auxiliary > AUXILIARY_MAX:
         raise Invalid(f"a network has at most {AUXILIARY_MAX} auxiliary addresses, {auxiliary} are given")
     _check_pools(spec.ipam, spec.enable_ipv6)
+
+
+def _check_family(spec: NetworkSpec) -> None:
+    """Errors: `Unsupported`. Tunnels lead IPv4 only."""
+    subnets = spec.ipam.config if spec.ipam is not None else []
+    if spec.driver == OVERLAY and (spec.enable_ipv6 or any(":" in each.subnet for each in subnets)):
+        raise Unsupported(
+            "IPv6 is not supported on overlay networks yet: by it containers would not reach those of other"
+            " nodes. Leave out --ipv6 and subnets of IPv6 (enable_ipv6 in a stack file)"
+        )
 
 
 def _only_from_configuration(spec: NetworkSpec) -> None:

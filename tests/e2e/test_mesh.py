@@ -69,6 +69,13 @@ def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
     assert "no network across hosts in common" in inside
     own = json.loads(skep_ok("net", "inspect", mesh.workers[0].name, "--json", on=mesh.manager))
     assert [(each["Port"], each["Running"]) for each in own["Ports"]] == [("8080/tcp", 2), ("8080/udp", 2)]
+    mesh.ask(mesh.workers[0], 8080, 3)
+    own = json.loads(skep_ok("net", "inspect", mesh.workers[0].name, "--json", on=mesh.manager))
+    assert (own["Kernel"]["Missing"], own["Kernel"]["Surplus"], own["Kernel"]["Failures"]) == ([], [], [])
+    assert own["Kernel"]["Connections"]["8080/tcp"] >= 3
+    said = skep_ok("net", "inspect", mesh.workers[0].name, on=mesh.manager)
+    assert "connections from here" in said
+    assert "its kernel has: bridges 1, " in said
     for wrong, said in (
         (("web:80800", "--from", "web.1"), "port '80800' is none: 8080, or 53/udp"),
         (("web:80/icmp", "--from", "web.1"), "protocol 'icmp' is none of tcp, udp, sctp"),

@@ -127,6 +127,10 @@ class MeshHost(Namespace):
         """Has the node's data plane be as this mesh needs it. Returns what became of it."""
         return self._say(f"{how} {msgspec.json.encode(mesh).decode()}")
 
+    def seen(self, mesh: Mesh) -> dict[str, Any]:
+        """Returns what the kernel has, beside what this mesh needs."""
+        return self._say(f"seen {msgspec.json.encode(mesh).decode()}")
+
     def clear(self) -> Any:
         return self._say("clear")
 

@@ -20,6 +20,7 @@ from skep.network.objects import (
     Accept,
     Bridge,
     Chain,
+    Counter,
     Forward,
     Gateway,
     Neighbour,
@@ -420,26 +421,31 @@ def test_all_at_once_and_jumps_only_while_there_is_where_to() -> None:
     (jump,) = [n for n, line in enumerate(lines) if line.startswith("add element")]
     (made,) = [n for n, line in enumerate(lines) if line.startswith("add chain ip skep tcp-8080")]
     assert made < jump
+    counts = [n for n, line in enumerate(lines) if 'counter name "tcp-8080"' in line]
+    assert counts > [lines.index("add counter ip skep tcp-8080")]
     gone = transaction(diff(desired(_mesh(), "n1", _host(), refused={("tcp", 8080)}).objects, objects))
     assert gone.index("delete element") < gone.index("delete chain ip skep tcp-8080")
+    assert gone.index("delete chain ip skep tcp-8080") < gone.index("delete counter ip skep tcp-8080")
     assert transaction(diff((), objects)) == "delete table ip skep\n"
     assert transaction(Changes()) == ""
 
 
 def test_a_listing_shows_what_was_made() -> None:
     made = desired(_mesh(MeshEndpoint("10.0.0.7", "n1")), "n1", _host()).objects
-    rules = [each for each in made if isinstance(each, Table | Chain | PortJump)]
+    rules: list[Object] = [each for each in made if isinstance(each, Table | Chain | Counter | PortJump)]
     entries: list[object] = [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "ip", "name": "skep"}}]
     for each in rules:
         if isinstance(each, Chain):
             hook = {} if each.hook is None else dict(zip(("type", "hook", "prio"), each.hook, strict=True))
             entries.append({"chain": {"name": each.name, **hook}})
             entries += [{"rule": {"chain": each.name, "comment": stamp}} for stamp in each.stamps]
+    entries.append({"counter": {"name": "tcp-8080", "packets": 7, "bytes": 420}})
     jump = [{"concat": ["tcp", 8080]}, {"goto": {"target": "tcp-8080"}}]
     entries.append({"map": {"name": "ports", "elem": [jump]}})
     there = list(found(json.dumps({"nftables": entries})))
-    assert not diff(rules, there)
-    assert diff(rules, there[:-2]).puts
+    assert not diff(rules, there), "how much was counted is no difference"
+    assert Counter("tcp-8080", 7) in there
+    assert diff(rules, there[:-2]).puts == (Counter("tcp-8080"), PortJump("tcp", 8080, "tcp-8080"))
 
 
 def test_a_firewall_that_drops_what_is_forwarded_is_said() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from skep.model.cluster import TaskDefaults
 from skep.model.container import ContainerSpec
+from skep.model.kernel_net import KernelNet
 from skep.model.logs import LogOptions
 from skep.model.material import Given
 from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
@@ -35,6 +36,8 @@ from skep.rpc.messages import (
     Manage,
     Managing,
     MeshApplied,
+    MeshLook,
+    MeshSeen,
     MeshTold,
     NotAttached,
     NotNow,
@@ -205,6 +208,14 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         MeshApplied(["port 8080 is taken"]),
         b"\x82\xa4type\xacmesh-applied\xa8failures\x91\xb2port 8080 is taken",
+    ),
+    (MeshLook(3), b"\x82\xa4type\xa9mesh-look\xa6number\x03"),
+    (
+        MeshSeen(
+            3,
+            KernelNet({"bridges": 1}, ["tunnel skv1"], 1, ["chain x"], 1, {"8080/tcp": 7}, ["it fails"]),
+        ),
+        b"\x83\xa4type\xa9mesh-seen\xa6number\x03\xa4seen\x87\xa7Objects\x81\xa7bridges\x01\xa7Missing\x91\xabtunnel skv1\xacMissingCount\x01\xa7Surplus\x91\xa7chain x\xacSurplusCount\x01\xabConnections\x81\xa88080/tcp\x07\xa8Failures\x91\xa8it fails",
     ),
     (SayAddresses(), b"\x81\xa4type\xadsay-addresses"),
     (

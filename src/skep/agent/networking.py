@@ -18,8 +18,10 @@ from msgspec.structs import replace
 from skep.agent.arriving import is_told
 from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
+from skep.agent.looking import Looking
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
+from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
 from skep.model.task import TaskAddress
@@ -47,6 +49,7 @@ class Plane(Protocol):
     """`network.plane.DataPlane`, or a test's."""
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied: ...
+    def seen(self, mesh: Mesh) -> KernelNet: ...
     def clear(self) -> tuple[str, ...]: ...
     def close(self) -> None: ...
 
@@ -81,6 +84,8 @@ class Networking:
         self._failures = Failures(session)
         self._failed_count = 0  # in a row
         self._work: asyncio.Task[None] | None = None
+        self._at_work = asyncio.Lock()  # one thread at a time
+        self._looking = Looking(session, self._seen)
         self._asking = Asking(session, self._answered)
         session.on(messages.Registered, lambda said: self._session_began())
         session.on(messages.MeshTold, self._told, messages.MESH)
@@ -211,10 +216,9 @@ class Networking:
     async def _apply(self, look: bool) -> bool:
         """Returns whether all went well: else the next time begins with a look."""
         try:
-            managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
-            mesh = replace(self._mesh, managers=managers, overlays=self._overlays.all)
-            count, gone, self._gone = self._told_count, self._gone, set()
-            applied = await in_thread(self._plane.apply, mesh, look, gone)
+            async with self._at_work:
+                count, gone, self._gone = self._told_count, self._gone, set()
+                applied = await in_thread(self._plane.apply, self._all, look, gone)
             failures = list(applied.failures)
             self._lingers, self._unsure = applied.lingers, applied.unsure
             if applied.vips != self._vips:
@@ -231,6 +235,17 @@ class Networking:
             self._failures.say([*failures, *of_names, *self._asking.failures])
         return not failures
 
+    @property
+    def _all(self) -> Mesh:
+        managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
+        return replace(self._mesh, managers=managers, overlays=self._overlays.all)
+
+    async def _seen(self) -> KernelNet:
+        if not self._is_told:
+            return KernelNet(failures=["no manager has told this node yet what it is to have"])
+        async with self._at_work:
+            return await in_thread(self._plane.seen, self._all)
+
     async def _settled(self) -> None:
         """Returns once the kernel has what was told until now."""
         wanted = self._told_count
@@ -239,6 +254,7 @@ class Networking:
 
     async def _end(self) -> None:
         await self._asking.close()
+        await self._looking.close()
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)

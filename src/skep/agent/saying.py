@@ -25,16 +25,16 @@ class Failures:
 
     def say(self, failures: list[str]) -> None:
         """Tells what is new of that; all of it, where there is less than before."""
-        shown = [_cut(text) for text in failures[:FAILURES_MAX]]
+        said = [shown(text) for text in failures[:FAILURES_MAX]]
         if len(failures) > FAILURES_MAX:
-            shown[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"
-        if shown != self._logged:
-            self._logged = shown
+            said[-1] = f"and {len(failures) - FAILURES_MAX + 1} more: the log of skepd has them"
+        if said != self._logged:
+            self._logged = said
             for text in failures:
                 log.warning("mesh.failed", reason=text)
-        if shown != self._said and self._session.manager_knows(messages.MESH):
-            self._session.send(messages.MeshApplied(shown))
-            self._said = shown
+        if said != self._said and self._session.manager_knows(messages.MESH):
+            self._session.send(messages.MeshApplied(said))
+            self._said = said
 
 
 def in_words(error: Exception) -> str:
@@ -45,6 +45,7 @@ def in_words(error: Exception) -> str:
     return f"the routing mesh failed in a way that nobody thought of (skepd's log has more): {error!r}"
 
 
-def _cut(text: str) -> str:
+def shown(text: str) -> str:
+    """Returns a text as it may be said to a manager."""
     printable = "".join(each if each.isprintable() else " " for each in text)
     return printable.encode()[:FAILURE_MAX_BYTES].decode(errors="ignore")

@@ -194,8 +194,8 @@ class Manager(Protocol):
         """Returns what keeps the service from being as it is wanted."""
         ...
 
-    def inspect_net(self, node: Node) -> Struct:
-        """Returns what a node has of the swarm's networks (`manager.net_inspect`)."""
+    async def inspect_net(self, node: Node) -> Struct:
+        """Returns what a node has of the swarm's networks, and finds (`manager.net_inspect`)."""
         ...
 
     def trace(self, service: Service, port: int, protocol: str, start: Node | Task) -> Struct:

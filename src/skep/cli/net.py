@@ -1,8 +1,9 @@
-"""`skep net`: the swarm's networks as the leader knows them."""
+"""`skep net`: the swarm's networks as the leader knows them, and as nodes find them in their kernels."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -25,29 +26,59 @@ def net() -> None:
 @_HOST
 @_JSON
 def inspect_command(node: str, host: str | None, as_json: bool) -> None:
-    """Says which networks and published ports a node has, who there is on them, and what does not work there.
+    """Says which networks and published ports a node has, who there is on them, what of that its kernel has,
+    and how many connections it has led to tasks.
 
-    With `nft list table ip skep` and `ip -d link` on the node itself you see the same in its kernel.
+    What is missing is made within ten seconds; with `nft list table ip skep` and `ip -d link` you see it all.
     """
     said = asyncio.run(_get(host, f"/skep/v1/nodes/{quote(node, safe='')}/net"))
     if as_json:
         _print_json(said)
         return
+    for line in _inspected(said):
+        click.echo(line)
+
+
+def _inspected(said: Any) -> Iterator[str]:
+    kernel = said["Kernel"] or {"Connections": {}}
     ends = said["TunnelsEndAt"] or "no address that is known"
-    click.echo(f"node {said['Node']}: {said['State']}; its tunnels end at {ends}")
+    yield f"node {said['Node']}: {said['State']}; its tunnels end at {ends}"
     for each in said["Networks"]:
-        click.echo(
-            f"  network {each['Name']} ({each['Subnet']}): bridge {each['Bridge']}, tunnel {each['Tunnel']}"
-        )
+        yield f"  network {each['Name']} ({each['Subnet']}): bridge {each['Bridge']}, tunnel {each['Tunnel']}"
         for who, address in sorted(each["Here"].items()):
-            click.echo(f"    {address:<18} {who}")
+            yield f"    {address:<18} {who}"
+        for name, address in sorted(each["Services"].items()):
+            if address in kernel["Connections"]:
+                yield f"    {address:<18} service {name}{_led(kernel['Connections'][address])}"
     for port in said["Ports"]:
         running = "1 task runs" if port["Running"] == 1 else f"{port['Running']} tasks run"
-        click.echo(f"  port {port['Port']}: service {port['Service']}, its port {port['Target']}; {running}")
+        led = _led(kernel["Connections"][port["Port"]]) if port["Port"] in kernel["Connections"] else ""
+        yield f"  port {port['Port']}: service {port['Service']}, its port {port['Target']}; {running}{led}"
     if not said["Networks"] and not said["Ports"]:
-        click.echo("  nobody there is on a network of the swarm, and no port is published")
+        yield "  nobody there is on a network of the swarm, and no port is published"
     for text in said["Says"]:
-        click.echo(f"  it says: {text}")
+        yield f"  it says: {text}"
+    yield from _kernel(said["Kernel"], said["Unknown"])
+
+
+def _led(count: int) -> str:
+    return f"; {count} connection{'s' * (count != 1)} from here"
+
+
+def _kernel(kernel: Any, unknown: str) -> Iterator[str]:
+    if kernel is None:
+        yield f"  what its kernel has is not known: {unknown}"
+        return
+    there = ", ".join(f"{kind} {count}" for kind, count in kernel["Objects"].items())
+    if not kernel["Failures"] or there:
+        yield f"  its kernel has: {there or 'nothing of them'}"
+    for what, word in (("Missing", "missing there"), ("Surplus", "too much there")):
+        for text in kernel[what]:
+            yield f"  {word}: {text}"
+        if more := kernel[f"{what}Count"] - len(kernel[what]):
+            yield f"  {word}: {more} more"
+    for text in kernel["Failures"]:
+        yield f"  it finds: {text}"
 
 
 @net.command("trace")

@@ -22,6 +22,7 @@ from skep.manager.control.nodes import NodeControl
 from skep.manager.control.services import ServiceControl, service_changes
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.data_key import DataKeyChange
+from skep.manager.dispatcher.looks import Looks
 from skep.manager.dispatcher.networks import MeshDispatcher
 from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
@@ -51,6 +52,7 @@ from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
     DATA_KEYS,
+    LOOK,
     MESH,
     RESOLVE,
     SELF_REPORTED,
@@ -63,6 +65,7 @@ from skep.rpc.messages import (
     Lead,
     Manage,
     MeshApplied,
+    MeshSeen,
     OverlayAsk,
     Register,
     Renew,
@@ -119,6 +122,7 @@ class Leader:
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(view, self.sessions, team.overlay_bounds)
+        self.looks = Looks(self.sessions)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -202,6 +206,7 @@ class Leader:
         on(Attach, self.attachments.said, ATTACH)
         on(HasAddresses, self.attachments.said, ATTACH)
         on(MeshApplied, self.mesh.applied, MESH)
+        on(MeshSeen, self.looks.seen, LOOK)
         on(OverlayAsk, self.overlays.asked, RESOLVE)
 
     @classmethod
@@ -383,9 +388,13 @@ class Leader:
         """Returns what keeps the service from being as it is wanted."""
         return explain_service(self.view, service, self._clock.now(), self.reconciler.failures)
 
-    def inspect_net(self, node: Node) -> NodeNet:
-        """Returns what a node has of the swarm's networks."""
-        return inspect_net(self.view, node)
+    async def inspect_net(self, node: Node) -> NodeNet:
+        """Returns what a node should have of the swarm's networks, and what it finds in its kernel."""
+        try:
+            kernel, why = await self.looks.ask(node.id), ""
+        except Unavailable as error:
+            kernel, why = None, str(error)
+        return inspect_net(self.view, node, kernel, why)
 
     def trace(self, service: Service, port: int, protocol: str, start: Node | Task) -> NetTrace:
         """Returns the way of a connection to the service."""

@@ -10,6 +10,7 @@ from skep.manager.dispatcher.mesh import is_published, mesh_network, node_addres
 from skep.manager.dispatcher.overlay_views import networks_of_node, overlay_network
 from skep.manager.scheduler.nodewise import node_name
 from skep.manager.task_words import task_name
+from skep.model.kernel_net import KernelNet
 from skep.model.mesh import bridge_name, tunnel_name
 from skep.model.node import Node
 from skep.model.overlay import OverlayNetwork
@@ -17,7 +18,7 @@ from skep.store.view import View
 
 
 class NetworkOnNode(Struct, frozen=True, rename="pascal"):
-    """`here` are who is on it on this node, each with its address."""
+    """`here` are who is on it on this node, each with its address, `services` those with one of their own."""
 
     name: str
     id: str
@@ -25,6 +26,7 @@ class NetworkOnNode(Struct, frozen=True, rename="pascal"):
     bridge: str
     tunnel: str
     here: dict[str, str]
+    services: dict[str, str]
 
 
 class PublishedPort(Struct, frozen=True, rename="pascal"):
@@ -37,7 +39,8 @@ class PublishedPort(Struct, frozen=True, rename="pascal"):
 
 
 class NodeNet(Struct, frozen=True, rename="pascal"):
-    """`says` are the node's own words of what does not work there."""
+    """`says` are the node's own words of what does not work there, `kernel` what it finds when it is asked;
+    where it cannot be, `unknown` says why."""
 
     node: str
     state: str
@@ -45,9 +48,11 @@ class NodeNet(Struct, frozen=True, rename="pascal"):
     networks: list[NetworkOnNode]
     ports: list[PublishedPort]
     says: list[str]
+    kernel: KernelNet | None
+    unknown: str
 
 
-def inspect_net(view: View, node: Node) -> NodeNet:
+def inspect_net(view: View, node: Node, kernel: KernelNet | None = None, unknown: str = "") -> NodeNet:
     """Returns the networks that somebody on the node is on, and the ports that answer there. Cost: what it
     has, and all services."""
     networks = [overlay_network(view, each) for each in networks_of_node(view, node.id)]
@@ -63,6 +68,8 @@ def inspect_net(view: View, node: Node) -> NodeNet:
         sorted((_network(view, node, each) for each in found), key=lambda each: each.name),
         ports,
         list(view.node_state(node.id).mesh),
+        kernel,
+        unknown,
     )
 
 
@@ -77,7 +84,17 @@ def _network(view: View, node: Node, network: OverlayNetwork) -> NetworkOnNode:
             here[f"container {each.names[0] if each.names else each.id}"] = each.address.address
     name = view.networks[network.id].spec.name
     bridge, tunnel = bridge_name(network.vni), tunnel_name(network.vni)
-    return NetworkOnNode(name, network.id, network.subnet, bridge, tunnel, here)
+    return NetworkOnNode(name, network.id, network.subnet, bridge, tunnel, here, _services(view, network.id))
+
+
+def _services(view: View, network_id: str) -> dict[str, str]:
+    """Returns the services' own addresses on a network, by their names."""
+    return {
+        service.spec.name: given.addr.partition("/")[0]
+        for service in view.services.values()
+        for given in (service.endpoint.vips if service.endpoint is not None else ())
+        if given.network_id == network_id
+    }
 
 
 def _ports(view: View) -> list[PublishedPort]:

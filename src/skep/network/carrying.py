@@ -15,13 +15,13 @@ from skep.network import iptables
 from skep.network.diff import Changes
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Accept, Chain, Neighbour, Object, PortJump, Table, Tunnel, VipJump
+from skep.network.objects import Accept, Chain, Counter, Neighbour, Object, PortJump, Table, Tunnel, VipJump
 from skep.network.ruleset import transaction
 from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-_RULES = (Table, Chain, PortJump, VipJump)
+_RULES = (Table, Counter, Chain, PortJump, VipJump)
 
 
 def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:

@@ -137,11 +137,11 @@ def port_chain(port: MeshPort, addresses: list[str], node_id: str) -> Chain:
 
 def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id: str) -> Chain:
     """Returns the chain that leads connections to these in turn, each as a map of nftables' has it; where
-    there are none, it refuses them. The count begins anew with each change: not with the same task on all
-    nodes, nor always with the first."""
+    there are none, it refuses them. Each connection is counted, by the counter of the chain's name. The turn
+    begins anew with each change: not with the same task on all nodes, nor always with the first."""
     if not targets:
         return chain(name, refusal)
-    mark = f"ct mark set {OURS:#x}"
+    mark = f'counter name "{name}" ct mark set {OURS:#x}'
     if len(targets) == 1:
         return chain(name, [mark, f"{to} {targets[0].replace(' . ', ':')}"])
     first = sum(node_id.encode(), start=len(targets)) % len(targets)

@@ -21,6 +21,7 @@ from skep.network.host import Host
 from skep.network.marks import FLOW
 from skep.network.objects import (
     Accept,
+    Counter,
     Hairpin,
     Neighbour,
     Object,
@@ -142,6 +143,7 @@ def _mesh_objects(
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
         made = port_chain(port, ways.usable(service.endpoints), node_id)
         yield made
+        yield Counter(made.name)
         yield PortJump(protocol, published, made.name)
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from skep.network.objects import (
     Bridge,
     Chain,
+    Counter,
     Filtered,
     Forward,
     Gateway,
@@ -86,6 +87,8 @@ def is_same(wanted: Object, found: Object) -> bool:
     """True where the found object is as it is wanted."""
     if isinstance(wanted, Chain) and isinstance(found, Chain):
         return (wanted.hook, wanted.stamps) == (found.hook, found.stamps)
+    if isinstance(wanted, Counter):
+        return isinstance(found, Counter)
     return wanted == found
 
 

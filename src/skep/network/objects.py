@@ -192,6 +192,18 @@ class Table(Struct, frozen=True):
         return self.name
 
 
+class Counter(Struct, frozen=True):
+    """How many connections a chain has led to tasks. It has the chain's name, and outlives its rules:
+    `packets` are what is found, and nothing that is wanted."""
+
+    name: str
+    packets: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
 class Chain(Struct, frozen=True):
     """`hook` as nftables lists it (type, hook, priority); empty for one that others go to. `stamps` are
     comments of its rules, by which a rule that is found is known again: how nftables writes a rule differs
@@ -248,6 +260,7 @@ Object = (
     | ReturnRule
     | Accept
     | Table
+    | Counter
     | Chain
     | PortJump
     | VipJump

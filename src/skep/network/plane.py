@@ -13,13 +13,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
 from skep.network import iptables
 from skep.network.applied import Applied
 from skep.network.carrying import carry_out
 from skep.network.desired import desired, is_used, ports_of, settings_of
-from skep.network.diff import after, diff
+from skep.network.diff import Changes, after, diff
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
@@ -30,6 +31,7 @@ from skep.network.nftables import Nftables
 from skep.network.objects import Object, ReturnRoute, Sysctl, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
+from skep.network.seen_kernel import kernel_net
 from skep.network.segment import is_published
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
@@ -55,6 +57,7 @@ class DataPlane:
         self._lingering = Lingering()
         self._flows = Flows()
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
+        self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         """Has the kernel have what the mesh needs here. Without `look`, what it has is taken for known.
@@ -70,14 +73,13 @@ class DataPlane:
             if is_used(mesh):
                 raise
             return Applied()  # nothing is wanted of it
-        refused = self._held.hold(ports)
+        refused = self._refused = self._held.hold(ports)
         with Netlink() as netlink:
             if look or self._known is None:
                 self._host = self._see_host(netlink, nftables, mesh)
                 self._known = self._look(netlink, settings_of(mesh))
             host = self._host = self._see_devices(netlink)
-            numbers = {each.via: each.number for each in self._known if isinstance(each, ReturnRoute)}
-            wanted = desired(mesh, self._node_id, host, refused, numbers)
+            wanted = desired(mesh, self._node_id, host, refused, _numbers(self._known))
             if wanted.is_unknown:
                 self._known = None
                 return Applied(wanted.failures)
@@ -110,6 +112,24 @@ class DataPlane:
             if (overlay.network.is_large or any(each != own for each in overlay.nodes.values()))
             and not _is_there(overlay)
         )
+
+    def seen(self, mesh: Mesh) -> KernelNet:
+        """Returns what the kernel has beside what it should have; changes nothing. Errors: as `apply`."""
+        others = self._turn.take(self._swarm_id)
+        if others is not None:
+            return KernelNet(
+                failures=[others or "another skepd on this host has the swarm's networks in hand"]
+            )
+        nftables = self._nftables = self._nftables or Nftables()
+        with Netlink() as netlink:
+            self._host = self._see_host(netlink, nftables, mesh)
+            host = self._host = self._see_devices(netlink)
+            there = self._look(netlink, settings_of(mesh))
+        wanted = desired(mesh, self._node_id, host, self._refused, _numbers(there))
+        if wanted.is_unknown:
+            return kernel_net(there, Changes(), wanted.failures)
+        lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
+        return kernel_net(there, diff(wanted.objects, there, lingering), wanted.failures)
 
     def clear(self) -> tuple[str, ...]:
         """Takes all of it away, and lets the ports go; also what a process of before has made. Returns what
@@ -179,6 +199,11 @@ class DataPlane:
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
+
+
+def _numbers(known: Iterable[Object]) -> dict[str, int]:
+    """Returns the numbers of other nodes' addresses that are in use."""
+    return {each.via: each.number for each in known if isinstance(each, ReturnRoute)}
 
 
 def _is_there(overlay: Overlay) -> bool:

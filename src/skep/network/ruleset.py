@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from skep.network.diff import Changes
-from skep.network.objects import PORTS, TABLE, VIPS, Chain, Object, PortJump, Table, VipJump
+from skep.network.objects import PORTS, TABLE, VIPS, Chain, Counter, Object, PortJump, Table, VipJump
 from skep.runtime.errors import Corrupt
 
 LIST = f"list table ip {TABLE}"
@@ -27,7 +27,8 @@ def transaction(changes: Changes) -> str:
         return f"delete table ip {TABLE}\n"
     is_made = any(isinstance(each, Table) for each in changes.puts)
     lines: list[str] = []
-    # Who is jumped to must be there, and all chains before their rules.
+    # Who is jumped to must be there, and all chains before their rules, as what these count with.
+    lines += [f"add counter ip {TABLE} {each.name}" for each in changes.puts if isinstance(each, Counter)]
     lines += [line for each in changes.puts if isinstance(each, Chain) for line in _made(each)]
     lines += [
         f"delete element ip {TABLE} {_map(each)} {{ {_key(each)} }}"
@@ -39,6 +40,7 @@ def transaction(changes: Changes) -> str:
     for each in changes.drops:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
+    lines += [f"delete counter ip {TABLE} {each.name}" for each in changes.drops if isinstance(each, Counter)]
     # A table of an earlier skep has no map of the second kind.
     lines = [*_maps(), *lines] if lines or is_made else []
     return "".join(f"{line}\n" for line in lines)
@@ -79,15 +81,15 @@ def _key(jump: PortJump | VipJump) -> str:
 
 
 def found(listing: str) -> Iterable[Object]:
-    """Returns the table, chains and jumps of a JSON listing of our table. Errors: `Corrupt` for one that
-    cannot be understood, or is not ours."""
+    """Returns the table, chains, counters and jumps of a JSON listing of our table. Errors: `Corrupt` for
+    one that cannot be understood, or is not ours."""
     try:
         entries: list[dict[str, Any]] = msgspec.json.decode(listing)["nftables"]
         if not any(entry.get("map", {}).get("name") == PORTS for entry in entries):
             raise Corrupt(
                 f"the nftables table ip {TABLE} of this host is not skepd's, which needs that name: rename it"
             )
-        return [Table(), *_chains(entries), *_jumps(entries)]
+        return [Table(), *_chains(entries), *_counters(entries), *_jumps(entries)]
     except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
 
@@ -117,6 +119,12 @@ def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
         if (each := entry.get("chain")) is not None:
             hook = (each["type"], each["hook"], int(each["prio"])) if "hook" in each else None
             yield Chain(each["name"], hook, tuple(stamps.get(each["name"], ())))
+
+
+def _counters(entries: list[dict[str, Any]]) -> Iterator[Counter]:
+    for entry in entries:
+        if (each := entry.get("counter")) is not None:
+            yield Counter(str(each["name"]), int(each["packets"]))
 
 
 def _jumps(entries: list[dict[str, Any]]) -> Iterator[PortJump | VipJump]:

@@ -15,7 +15,7 @@ from skep.network.chains import elements, in_turn
 from skep.network.clash import is_in
 from skep.network.host import Host
 from skep.network.marks import FLOW
-from skep.network.objects import VIPS, Chain, Filtered, Neighbour, Object, VipJump, chain
+from skep.network.objects import VIPS, Chain, Counter, Filtered, Neighbour, Object, VipJump, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
@@ -39,6 +39,7 @@ def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iter
             yield Neighbour(segment.tunnel, service.vip, mac_of(segment.own))
             made = _vip_chain(service, segment, node_id)
             yield made
+            yield Counter(made.name)
             yield VipJump(service.vip, made.name)
     if serve:
         yield chain("serve", serve, ("nat", "prerouting", -106))

@@ -20,6 +20,7 @@ from skep.model.bounds import (
     NODE_LABELS_MAX_BYTES,
 )
 from skep.model.container import GenericResource
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX
 from skep.model.mesh import is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
@@ -49,6 +50,8 @@ TOKEN_MAX_BYTES = 256  # a join token has 85
 # Of one question about an overlay network. A name of DNS has 253 characters at most, an id 25.
 ASKED_MAX, NAME_MAX_BYTES, ID_MAX_BYTES = 256, 255, 64
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
+# What a node has in its kernel: some twenty kinds, each object's name with a device's and an address.
+OBJECT_KINDS_MAX, OBJECT_MAX_BYTES = 64, 200
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
@@ -200,6 +203,21 @@ def check_applied(said: messages.MeshApplied) -> None:
         _text("what it says of the mesh", text, FAILURE_MAX_BYTES)
 
 
+def _check_seen(said: messages.MeshSeen) -> None:
+    """Checks what a node says that its kernel has: users read it."""
+    seen = said.seen
+    counts = [seen.missing_count, seen.surplus_count, *seen.objects.values(), *seen.connections.values()]
+    if not 0 <= said.number <= NUMBER_MAX or not all(0 <= each <= NUMBER_MAX for each in counts):
+        raise Invalid("it counts what its kernel has in numbers that cannot be")
+    named = [*seen.missing, *seen.surplus]
+    kinds, counted = len(seen.objects), len(seen.connections)
+    if len(named) > 2 * NAMED_MAX or kinds > OBJECT_KINDS_MAX or counted > COUNTED_MAX:
+        raise Invalid(f"it says more of its kernel than may be: {len(named)}, {kinds} and {counted} things")
+    for text in (*named, *seen.objects, *seen.connections):
+        _text("what it says of its kernel", text, OBJECT_MAX_BYTES)
+    check_applied(messages.MeshApplied(seen.failures))
+
+
 def check_data_address(text: str) -> None:
     """Checks where a node says that its tunnels end; an empty text says nothing of it."""
     if text and not is_host_address(text):
@@ -335,6 +353,7 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.Manage: lambda asked: check_manager_address(asked.manager_addr),
     messages.Attach: _check_attach,
     messages.MeshApplied: check_applied,
+    messages.MeshSeen: _check_seen,
     messages.OverlayAsk: _check_overlay_ask,
     messages.HasAddresses: check_in_use,
 }

@@ -27,7 +27,7 @@ class NetRoutes:
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()
-        return reply(manager.inspect_net(find_node(manager.view, request.match_info["id"])))
+        return reply(await manager.inspect_net(find_node(manager.view, request.match_info["id"])))
 
     async def trace(self, request: web.Request) -> web.StreamResponse:
         manager = self._node.manager()

@@ -26,6 +26,8 @@
     HasAddresses ---------------------------> where that changed, and where it was asked
               <------------------------------ MeshTold(complete=True), then what changes: published ports
     MeshApplied  ---------------------------> what of that the node cannot do, as it changes
+              <------------------------------ MeshLook: somebody wants to know what there is
+    MeshSeen  ------------------------------>
               <------------------------------ ReadLogs: the node brings them over a connection of their own
                                               (`rpc.log_streams`)
 
@@ -42,7 +44,7 @@ from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses
 from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
-from skep.rpc.messages.mesh import MESH, MeshApplied, MeshTold
+from skep.rpc.messages.mesh import LOOK, MESH, MeshApplied, MeshLook, MeshSeen, MeshTold
 from skep.rpc.messages.overlays import (
     OVERLAY,
     RESOLVE,
@@ -74,6 +76,7 @@ __all__ = [
     "DATA_KEYS",
     "FEATURES",
     "LOGS",
+    "LOOK",
     "MESH",
     "NOT_LEADER",
     "OVERLAY",
@@ -101,6 +104,8 @@ __all__ = [
     "Manage",
     "Managing",
     "MeshApplied",
+    "MeshLook",
+    "MeshSeen",
     "MeshTold",
     "NotAttached",
     "NotNow",
@@ -138,6 +143,7 @@ FromAgent = (
     | Attach
     | HasAddresses
     | MeshApplied
+    | MeshSeen
     | OverlayAsk
 )
 FromManager = (
@@ -155,13 +161,14 @@ FromManager = (
     | NotAttached
     | SayAddresses
     | MeshTold
+    | MeshLook
     | OverlayTold
     | OverlaysHeld
     | OverlayAnswered
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from skep.model.kernel_net import KernelNet
 from skep.model.mesh import MeshService
 from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages.session import Lead
 
 MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshApplied`
+LOOK = "look"  # a feature: the node answers `MeshLook`
 
 
 class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
@@ -30,3 +32,16 @@ class MeshApplied(Struct, frozen=True, tag="mesh-applied"):
     """What of it is not so on the node, and why: sentences for people. None: all is."""
 
     failures: list[str] = []
+
+
+class MeshLook(Struct, frozen=True, tag="mesh-look"):
+    """The manager asks what the node's kernel has of the mesh and of its overlay networks."""
+
+    number: int
+
+
+class MeshSeen(Struct, frozen=True, tag="mesh-seen"):
+    """What the node found, when it was asked with that number."""
+
+    number: int
+    seen: KernelNet

@@ -1,0 +1,25 @@
+"""What a node's kernel has of the swarm's networks, as the node finds it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+# Objects that are named, and counts of connections: what people read, and 100 kB in a message. There are
+# thousands where something is very wrong, and a swarm has some hundred ports.
+NAMED_MAX, COUNTED_MAX = 50, 2000
+
+
+class KernelNet(Struct, frozen=True, rename="pascal"):
+    """`objects` are how many there are of each kind. `missing` is what should be there and is not, or is
+    otherwise, `surplus` what should not be there: `NAMED_MAX` of each at most, and how many there are.
+    `connections` are those that this node has led to tasks since it has rules for them: by published port,
+    as `8080/tcp`, and by services' own addresses on overlay networks. `failures` are sentences: what keeps
+    the node from more, or from looking."""
+
+    objects: dict[str, int] = {}
+    missing: list[str] = []
+    missing_count: int = 0
+    surplus: list[str] = []
+    surplus_count: int = 0
+    connections: dict[str, int] = {}
+    failures: list[str] = []

@@ -1,0 +1,100 @@
+"""What is found in a node's kernel beside what should be there, in words. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Iterable, Sequence
+
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, KernelNet
+from skep.network.diff import Changes
+from skep.network.objects import (
+    Accept,
+    Bridge,
+    Chain,
+    Counter,
+    Filtered,
+    Forward,
+    Gateway,
+    Hairpin,
+    Neighbour,
+    Object,
+    Port,
+    PortForward,
+    PortJump,
+    ReturnRoute,
+    ReturnRule,
+    SubnetRoute,
+    Sysctl,
+    Table,
+    Tunnel,
+    VipJump,
+)
+
+# As `ip`, `bridge` and `nft` call them.
+KINDS: dict[type[Object], tuple[str, str]] = {
+    Bridge: ("bridge", "bridges"),
+    Tunnel: ("tunnel", "tunnels"),
+    Port: ("container's port", "containers' ports"),
+    Gateway: ("bridge's address", "bridges' addresses"),
+    Hairpin: ("hairpin mode of port", "hairpin modes"),
+    Filtered: ("nf_call_iptables of bridge", "filtered bridges"),
+    Sysctl: ("sysctl", "sysctls"),
+    SubnetRoute: ("route", "routes"),
+    PortForward: ("bridge's fdb entry", "bridges' fdb entries"),
+    Forward: ("tunnel's fdb entry", "tunnels' fdb entries"),
+    Neighbour: ("neighbour", "neighbours"),
+    ReturnRoute: ("way back", "ways back"),
+    ReturnRule: ("rule of a way back", "rules of ways back"),
+    Accept: ("iptables' rule", "iptables' rules"),
+    Table: ("nftables' table", "nftables' tables"),
+    Counter: ("counter", "counters"),
+    Chain: ("chain", "chains"),
+    PortJump: ("published port", "published ports"),
+    VipJump: ("service's address", "services' addresses"),
+}
+
+
+def kernel_net(found: Iterable[Object], changes: Changes, failures: Sequence[str]) -> KernelNet:
+    """Returns what is there, and what `changes` would make otherwise."""
+    found = list(found)
+    put = {(type(each), each.key) for each in changes.puts}
+    # What is to be another is dropped first, where the kernel wants that: it is not too much.
+    surplus = [each for each in changes.drops if (type(each), each.key) not in put]
+    counts = Counts(KINDS[type(each)][1] for each in found)
+    connections = {each.name: each.packets for each in found if isinstance(each, Counter)}
+    busiest = sorted(connections, key=lambda name: (-connections[name], name))[:COUNTED_MAX]
+    return KernelNet(
+        dict(sorted(counts.items())),
+        [named(each) for each in changes.puts[:NAMED_MAX]],
+        len(changes.puts),
+        [named(each) for each in surplus[:NAMED_MAX]],
+        len(surplus),
+        {shown_name(name): connections[name] for name in sorted(busiest)},
+        list(failures),
+    )
+
+
+def named(each: Object) -> str:
+    """Returns what an object is called: `neighbour 10.0.0.3 on skb4097`."""
+    kind = KINDS[type(each)][0]
+    match each:
+        case Port() | Gateway():
+            return f"{kind} {each.name if isinstance(each, Port) else each.address} on {each.bridge}"
+        case Neighbour():
+            return f"{kind} {each.address} on {each.device}"
+        case Forward() | PortForward():
+            return f"{kind} {each.mac} on {each.tunnel}"
+        case Sysctl():
+            return f"{kind} {each.path} = {each.value}"
+        case PortJump():
+            return f"{kind} {each.port}/{each.protocol}"
+        case ReturnRoute():
+            return f"{kind} to {each.via} by {each.bridge}"
+        case _:
+            return f"{kind} {each.key}"
+
+
+def shown_name(counter: str) -> str:
+    """Returns what a chain's counter is of: `tcp-8080` is 8080/tcp, `vip-10-1-0-2` 10.1.0.2."""
+    kind, _, rest = counter.partition("-")
+    return rest.replace("-", ".") if kind == "vip" else f"{rest}/{kind}"

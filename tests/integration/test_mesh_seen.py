@@ -1,0 +1,63 @@
+"""What a node finds in its kernel: what is there, what somebody took away, and the connections that it has led."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .mesh_hosts import BRIDGE, TUNNEL, Lan, three_hosts
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def lan() -> Iterator[Lan]:
+    with three_hosts() as made:
+        made.serving()
+        yield made
+
+
+def test_connections_are_counted_also_over_changes_of_the_service(lan: Lan) -> None:
+    host = lan.hosts[2]
+    before = host.seen(lan.mesh(*lan.tasks))["Connections"]
+    assert set(before) == {"8080/tcp", "8080/udp"}
+    lan.client.ask(host.address, 8080, 5)
+    lan.client.ask(host.address, 8080, 3, "udp")
+    lan.tell(lan.mesh(*lan.tasks[:1]))
+    lan.client.ask(host.address, 8080, 2)
+    lan.tell(lan.mesh())
+    assert lan.client.ask(host.address, 8080, 1) == ["error ConnectionRefusedError"]
+    lan.tell(lan.mesh(*lan.tasks))
+    seen = host.seen(lan.mesh(*lan.tasks))["Connections"]
+    assert {port: seen[port] - before[port] for port in seen} == {"8080/tcp": 7, "8080/udp": 3}
+
+
+def test_what_is_missing_and_what_is_too_much_is_named(lan: Lan) -> None:
+    mesh = lan.mesh(*lan.tasks)
+    host = lan.hosts[0]
+    seen = host.seen(mesh)
+    assert (seen["Missing"], seen["Surplus"], seen["Failures"]) == ([], [], [])
+    assert (seen["Objects"]["bridges"], seen["Objects"]["tunnels"]) == (1, 1)
+    host.run("ip", "link", "del", TUNNEL)
+    host.run(
+        "ip", "neigh", "add", "10.0.0.99", "lladdr", "02:42:0a:00:00:63", "dev", BRIDGE, "nud", "permanent"
+    )
+    seen = host.seen(mesh)
+    assert f"tunnel {TUNNEL}" in seen["Missing"]
+    assert seen["MissingCount"] == len(seen["Missing"]) > 1, "what was on it is missing, too"
+    assert seen["Surplus"] == [f"neighbour 10.0.0.99 on {BRIDGE}"]
+    assert host.seen(mesh) == seen, "nothing is changed by looking"
+    assert host.told(mesh)["failures"] == []
+    seen = host.seen(mesh)
+    assert (seen["Missing"], seen["Surplus"]) == ([], [])
+
+
+def test_a_fellow_says_that_another_one_does_it(lan: Lan) -> None:
+    mesh = lan.mesh(*lan.tasks)
+    fellow = lan.hosts[0].fellow()
+    try:
+        (said,) = fellow.seen(mesh)["Failures"]
+        assert said == "another skepd on this host has the swarm's networks in hand"
+    finally:
+        fellow.die()

@@ -1,0 +1,194 @@
+"""What a node finds in its kernel, from the objects to who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, get_args
+
+import pytest
+
+from skep.agent.looking import Looking
+from skep.agent.session import Session
+from skep.manager.dispatcher import looks
+from skep.manager.dispatcher.looks import LOOKS_MAX, Looks
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, KernelNet
+from skep.network.diff import Changes
+from skep.network.objects import (
+    Bridge,
+    Chain,
+    Counter,
+    Gateway,
+    Neighbour,
+    Object,
+    Port,
+    PortJump,
+    ReturnRoute,
+    Sysctl,
+    Table,
+    Tunnel,
+    chain,
+)
+from skep.network.seen_kernel import KINDS, kernel_net, named
+from skep.rpc import messages
+from skep.rpc.checking import check
+from skep.rpc.messages import LOOK, FromManager, MeshLook, MeshSeen, Registered
+from skep.runtime.errors import Invalid, Unavailable
+
+WEB = chain("tcp-8080", ["x"])
+
+
+def test_what_is_there_what_is_missing_and_what_is_too_much() -> None:
+    found: list[Object] = [
+        Bridge("skb1", "m", 1450),
+        Table(),
+        Counter("tcp-8080", 7),
+        Counter("vip-10-1-0-2", 1),
+    ]
+    other = Chain("tcp-8080", None, ("another",))
+    jump = PortJump("tcp", 8080, "tcp-8080")
+    found += [other, Neighbour("skb1", "10.0.0.9", "m"), jump]
+    changes = Changes(
+        (Neighbour("skb1", "10.0.0.9", "m"), jump), (Neighbour("skb1", "10.0.0.8", "m"), WEB, jump)
+    )
+    seen = kernel_net(found, changes, ["it is so"])
+    assert seen.objects["bridges"] == 1
+    assert seen.objects["counters"] == 2
+    assert seen.missing == ["neighbour 10.0.0.8 on skb1", "chain tcp-8080", "published port 8080/tcp"]
+    assert seen.surplus == ["neighbour 10.0.0.9 on skb1"], "what is to be another is missing, and no more"
+    assert (seen.missing_count, seen.surplus_count) == (3, 1)
+    assert seen.connections == {"8080/tcp": 7, "10.1.0.2": 1}
+    assert seen.failures == ["it is so"]
+    assert kernel_net([], Changes(), []) == KernelNet()
+
+
+def test_no_more_is_named_than_may_be() -> None:
+    many = tuple(Neighbour("skb1", f"10.0.{n // 256}.{n % 256}", "m") for n in range(NAMED_MAX + 50))
+    counters = [Counter(f"tcp-{n}", n) for n in range(COUNTED_MAX + 3)]
+    seen = kernel_net(counters, Changes(many, many[:1]), [])
+    assert len(seen.surplus) == NAMED_MAX
+    assert seen.surplus_count == NAMED_MAX + 49
+    assert len(seen.connections) == COUNTED_MAX
+    assert "2/tcp" not in seen.connections, "the least used are left out"
+    check(MeshSeen(1, seen))
+
+
+def test_every_kind_has_a_name() -> None:
+    assert set(KINDS) == set(get_args(Object))
+    assert named(Port("veth1", "skb1")) == "container's port veth1 on skb1"
+    assert named(Gateway("skb1", "10.0.0.2/24")) == "bridge's address 10.0.0.2/24 on skb1"
+    assert named(Sysctl("ipv4/x", "1")) == "sysctl ipv4/x = 1"
+    assert named(ReturnRoute(3, "192.0.2.2", "skb1")) == "way back to 192.0.2.2 by skb1"
+    assert named(Tunnel("skv1", "skb1", 1, "192.0.2.1", 4789, 1450)) == "tunnel skv1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        KernelNet(missing=["x"] * (2 * NAMED_MAX + 1)),
+        KernelNet(missing=["a\x1b[2J"]),
+        KernelNet(surplus=["x" * 201]),
+        KernelNet(objects={"bridges": -1}),
+        KernelNet(connections={"8080/tcp": 1 << 63}),
+        KernelNet(connections={f"{n}/tcp": 1 for n in range(COUNTED_MAX + 1)}),
+        KernelNet(objects={f"kind {n}": 1 for n in range(65)}),
+        KernelNet(failures=["a\nb"]),
+        KernelNet(missing_count=-1),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: KernelNet) -> None:
+    with pytest.raises(Invalid):
+        check(MeshSeen(1, wrong))
+
+
+class Nodes:
+    """Fulfils `looks.Nodes`: knows who is here, and who is of an earlier skep."""
+
+    def __init__(self) -> None:
+        self.here, self.known = {"a", "b"}, {"a"}
+        self.told: list[tuple[str, int]] = []
+
+    def has(self, node_id: str) -> bool:
+        return node_id in self.here
+
+    def understands(self, node_id: str, feature: str) -> bool:
+        return feature == LOOK and node_id in self.known
+
+    def send(self, node_id: str, message: FromManager) -> None:
+        assert isinstance(message, MeshLook)
+        self.told.append((node_id, message.number))
+
+
+async def test_a_node_is_asked_once_for_all_who_ask_meanwhile() -> None:
+    nodes = Nodes()
+    asking = Looks(nodes)
+    first, second = (asyncio.ensure_future(asking.ask("a")) for _ in range(2))
+    await asyncio.sleep(0)
+    ((_, number),) = nodes.told
+    first.cancel()
+    await asyncio.sleep(0)
+    asking.seen("b", MeshSeen(number, KernelNet(failures=["of another"])))
+    asking.seen("a", MeshSeen(number + 7, KernelNet(failures=["of no question"])))
+    seen = KernelNet(objects={"bridges": 2})
+    asking.seen("a", MeshSeen(number, seen))
+    asking.seen("a", MeshSeen(number, KernelNet()))
+    assert await second == seen
+    third = asyncio.ensure_future(asking.ask("a"))
+    await asyncio.sleep(0)
+    assert len(nodes.told) == 2
+    third.cancel()
+
+
+async def test_it_is_said_why_a_node_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "ANSWER_S", 0.01)
+    nodes = Nodes()
+    asking = Looks(nodes)
+    for node_id, why in {"c": "no connection", "b": "too old to say", "a": "did not answer within"}.items():
+        with pytest.raises(Unavailable, match=why):
+            await asking.ask(node_id)
+    with pytest.raises(Unavailable, match="did not answer"):
+        await asking.ask("a")  # what was asked in vain does not count
+    assert len(nodes.told) == 2
+    monkeypatch.setattr(looks, "ANSWER_S", 5.0)
+    nodes.here = nodes.known = {f"n{n}" for n in range(LOOKS_MAX + 1)}
+    under_way = [asyncio.ensure_future(asking.ask(f"n{n}")) for n in range(LOOKS_MAX)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="are being asked already"):
+        await asking.ask(f"n{LOOKS_MAX}")
+    for each in under_way:
+        each.cancel()
+
+
+async def test_a_node_looks_once_at_a_time_and_says_what_fails() -> None:
+    async def connect(address: str, handler: Any) -> Any:
+        raise Unavailable("there is none")
+
+    session = Session(connect=connect, managers=["m:1"], rng=random.Random(1))
+    said: list[MeshSeen] = []
+    session.send = said.append  # type: ignore[method-assign,assignment]
+    answers: asyncio.Queue[KernelNet | Exception] = asyncio.Queue()
+    under_way = 0
+
+    async def look() -> KernelNet:
+        nonlocal under_way
+        under_way += 1
+        assert under_way == 1
+        found = await answers.get()
+        under_way -= 1
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    looking = Looking(session, look)
+    session.received(messages.encode(Registered(5.0, [], features=[LOOK])))
+    for number in (1, 2, 3):
+        session.received(messages.encode(MeshLook(number)))
+        await asyncio.sleep(0)
+    answers.put_nowait(KernelNet(missing=["bridge a\x1bb"]))
+    answers.put_nowait(Unavailable("nothing can be looked at"))
+    await asyncio.sleep(0.01)
+    assert said == [
+        MeshSeen(1, KernelNet(missing=["bridge a b"])),
+        MeshSeen(3, KernelNet(failures=["nothing can be looked at"])),
+    ]
+    await looking.close()

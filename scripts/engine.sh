@@ -27,6 +27,7 @@ start() {
     else
         make_bridge "$bridge" "10.231.$number.1/24"
         echo "$bridge 10.231.$number.0/24" >"$dir/bridge"
+        this_network >"$dir/network"
         nft list tables 2>/dev/null >"$dir/tables" || true
         ip link show docker_gwbridge >/dev/null 2>&1 && touch "$dir/gwbridge"
     fi
@@ -89,7 +90,8 @@ stop() {
         kill -9 "$pid" 2>/dev/null || true
     done
     unmount_below "$dir"
-    if [ -s "$dir/bridge" ]; then
+    # A network that it was in, and that is gone, took all that with it; in another one it is somebody else's.
+    if [ -s "$dir/bridge" ] && [ "$(cat "$dir/network" 2>/dev/null)" = "$(this_network)" ]; then
         local bridge subnet
         read -r bridge subnet <"$dir/bridge"
         ip link del "$bridge" 2>/dev/null || true

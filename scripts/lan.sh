@@ -12,47 +12,78 @@ usage() { echo "usage: lan.sh up DIR NAME ... | in DIR NAME COMMAND ... | addres
 dir=$2
 NETS=10.213 # 256 networks of it; a swarm's own come from elsewhere, and Docker's engines take none of these
 
-number() { sed -n 's/^number //p' "$dir/lan" 2>/dev/null; }
+said() { sed -n "s/^$1 //p" "$dir/lan" 2>/dev/null || true; }
+number() { said number; }
 bridge() { echo "skep$(number)"; }
 subnet() { echo "$NETS.$(number).0/24"; }
-names() { sed -n 's/^host //p' "$dir/lan" 2>/dev/null; }
+names() { said host; }
 path() { echo "/run/netns/$(bridge)-$1"; } # of NAME's namespace
 device() { echo "$(bridge)-$1"; }
 address() { # of NAME: the first is .1, and keeps that
     local place
-    place=$(names | grep -nxF -- "$1" | cut -d: -f1)
+    place=$(names | grep -nxF -- "$1" | cut -d: -f1) || true
     [ -n "$place" ] || fail "no host $1 is here"
     echo "$NETS.$(number).$place"
 }
-this_network() { stat -Lc %i /proc/self/ns/net; }
-is_there() { [ -e "$(path "$1")" ] && nsenter --net="$(path "$1")" true 2>/dev/null; }
+is_there() { # NAME: whole, not one whose making was interrupted
+    [ -e "$(path "$1")" ] && [ -n "$(ip -n "$(bridge)-$1" -4 route show default 2>/dev/null)" ]
+}
 
 is_free() { # NUMBER: neither used here, nor by another one that keeps its names with us but not its network
     ! ip link show "skep$1" >/dev/null 2>&1 && ! compgen -G "/run/netns/skep$1-*" >/dev/null &&
-        [ -z "$(ip -4 route show root "$NETS.$1.0/24")" ] &&
-        [ -z "$(ip -4 route show match "$NETS.$1.0/24" | grep -v '^default')" ]
+        [ -z "$(ip -4 route show root "$NETS.$1.0/24")" ] && ! is_routed "$1"
+}
+
+is_routed() { # NUMBER: by more than a route to half of the world, such as a VPN's, before which its own goes
+    local to _
+    while read -r to _; do
+        [ "$to" = default ] || [ "${to##*/}" -lt 16 ] || return 0
+    done < <(ip -4 route show match "$NETS.$1.0/24")
+    return 1
+}
+
+is_ours() { ip link show "$(bridge)" 2>/dev/null | grep -qxF "    alias $dir"; }
+
+is_cut() { # somebody took the bridge away, and its hosts are there
+    [ "$(said network)" = "$(this_network)" ] && ! ip link show "$(bridge)" >/dev/null 2>&1
+}
+
+choose() { # a number, for as long as DIR is there: who is on the hosts knows their addresses
+    local free
+    if [ -n "$(number)" ]; then
+        is_ours || is_free "$(number)" || is_cut || fail "somebody else has network $(subnet) by now, which $dir had: take that down"
+        return
+    fi
+    free=$(for free in $(seq 0 255); do is_free "$free" && echo "$free" && break; done) || true
+    [ -n "$free" ] || fail "no network of $NETS.0.0/16 is free: swarms of ./quickstart, or routes of this machine, have them"
+    echo "number $free" >"$dir/lan"
 }
 
 up() {
-    local name free
-    if [ -z "$(number)" ]; then
-        free=$(for free in $(seq 0 255); do is_free "$free" && echo "$free" && break; done)
-        [ -n "$free" ] || fail "no network of $NETS.0.0/16 is free: take the swarms down that have them"
-        { echo "number $free"; echo "network $(this_network)"; } >"$dir/lan"
-    fi
+    local name
+    exec 9>/run/skep-lan.lock
+    flock 9
+    choose
     for name in "$@"; do names | grep -qxF -- "$name" || echo "host $name" >>"$dir/lan"; done
     if ! ip link show "$(bridge)" >/dev/null 2>&1; then
         ip link add "$(bridge)" type bridge
         ip addr add "$NETS.$(number).254/24" dev "$(bridge)"
+        ip link set "$(bridge)" alias "$dir"
+        sed -i '/^network /d' "$dir/lan"
+        echo "network $(this_network)" >>"$dir/lan"
     fi
     ip link set "$(bridge)" up
     lead_outside
-    for name in $(names); do make_host "$name"; done
+    for name in $(names); do
+        is_there "$name" || make_host "$name"
+        ip link set "$(device "$name")" master "$(bridge)" up
+    done
+    exec 9>&-
 }
 
 make_host() {
     local inside
-    is_there "$1" && return
+    ip link del "$(device "$1")" 2>/dev/null || true
     ip netns del "$(bridge)-$1" 2>/dev/null || true
     ip netns add "$(bridge)-$1"
     inside=(ip -n "$(bridge)-$1")
@@ -61,8 +92,30 @@ make_host() {
     "${inside[@]}" addr add "$(address "$1")/24" dev eth0
     "${inside[@]}" link set lo up
     "${inside[@]}" link set eth0 up
+    names_outside "$1"
     "${inside[@]}" route add default via "$NETS.$(number).254"
 }
+
+names_outside() { # of NAME: a nameserver of this machine for itself alone is not there; whom it asks is
+    local own upstream command
+    own=$(nameservers /etc/resolv.conf)
+    [ -n "$own" ] && ! grep -qv '^127\.' <<<"$own" || return 0
+    upstream=$(nameservers /run/systemd/resolve/resolv.conf | grep -v '^127\.' | head -n 1) || true
+    if [ -z "$upstream" ]; then
+        say "this machine's nameserver ($own) answers itself alone: $1 knows no names of the world, and pulls no images"
+        return 0
+    fi
+    # shellcheck disable=SC2016  # for the shell inside
+    command='
+        for each in all eth0; do echo 1 >/proc/sys/net/ipv4/conf/$each/route_localnet; done
+        for kind in udp tcp; do
+            iptables -w -t nat -A OUTPUT -d 127.0.0.0/8 -p $kind --dport 53 -j DNAT --to-destination "$1"
+        done
+        iptables -w -t nat -A POSTROUTING -o eth0 -s 127.0.0.0/8 -j MASQUERADE'
+    nsenter --net="$(path "$1")" sh -ec "$command" sh "$upstream"
+}
+
+nameservers() { sed -n 's/^nameserver[[:space:]]*\([0-9.]*\).*/\1/p' "$1" 2>/dev/null || true; }
 
 rules() { # what leads the hosts outside; also where an engine of this machine drops what it does not know
     echo "-t nat POSTROUTING -s $(subnet) ! -o $(bridge) -j MASQUERADE"
@@ -82,13 +135,17 @@ lead_outside() {
 down() {
     local name
     [ -n "$(number)" ] || return 0
+    if [ "$(said network)" = "$(this_network)" ] && ip link show "$(bridge)" >/dev/null 2>&1 && ! is_ours; then
+        rm -f "$dir/lan" # by now it is somebody else's, as are hosts of that name
+        return
+    fi
     for name in $(names); do
-        is_there "$name" || continue
+        [ -e "$(path "$name")" ] || continue
         # The lock of who had its routing mesh, where that one was killed.
         rm -f "/run/skep-mesh/$(stat -Lc %i "$(path "$name")")"
         ip netns del "$(bridge)-$name" 2>/dev/null || true
     done
-    if [ "$(sed -n 's/^network //p' "$dir/lan")" = "$(this_network)" ]; then leave_network; fi # else another's has the name
+    if [ "$(said network)" = "$(this_network)" ]; then leave_network; fi # else another's has the name
     rm -f "$dir/lan"
 }
 

@@ -88,6 +88,8 @@ make_venv() {
     echo "$wanted" >>$stamp
 }
 
+this_network() { stat -Lc %i /proc/self/ns/net; }
+
 # pids_below DIR: the processes of this machine (not of a container or another root) that were started with a path
 # below DIR, ours apart.
 pids_below() {

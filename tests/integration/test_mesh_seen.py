@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -61,3 +62,18 @@ def test_a_fellow_says_that_another_one_does_it(lan: Lan) -> None:
         assert said == "another skepd on this host has the swarm's networks in hand"
     finally:
         fellow.die()
+
+
+def test_who_looks_and_has_nothing_keeps_nobody_from_it(lan: Lan) -> None:
+    """The turn is another swarm's who needs it."""
+    space = lan.client
+    program = (
+        "import os, pathlib\n"
+        "from skep.model.mesh import Mesh\n"
+        "from skep.network.plane import DataPlane\n"
+        "from skep.network.turn import Turn\n"
+        "made = DataPlane('n', 'one', pathlib.Path(os.devnull))\n"
+        "made.apply(Mesh())\n"
+        "print(made.seen(Mesh()).failures, Turn().take('two'))\n"
+    )
+    assert space.run(sys.executable, "-c", program) == "[] None\n"

@@ -41,3 +41,16 @@ def test_what_is_mounted_goes_too(run: Path) -> None:
     assert not run.exists()
     assert str(run) not in Path("/proc/self/mounts").read_text()
     assert beside.exists(), "only its own"
+
+
+@pytest.mark.parametrize("network", ["1", "$(stat -Lc %i /proc/self/ns/net)"], ids=["gone", "here"])
+def test_an_engine_takes_away_what_is_in_its_own_network_only(tmp_path: Path, network: str) -> None:
+    """In another one, where its own is gone, the bridge of Docker's swarm is somebody else's."""
+    made = tmp_path / "e"
+    (made / "exec").mkdir(parents=True)
+    (made / "bridge").write_text("skgone 10.231.9.0/24\n")
+    command = f'echo "{network}" >"$0/network"; ip link add docker_gwbridge type bridge; scripts/engine.sh stop "$0"; ip link'
+    words = ["unshare", "--net", "--", "bash", "-ec", command, str(made)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ("docker_gwbridge" in done.stdout) == (network == "1")
+    assert not made.exists()

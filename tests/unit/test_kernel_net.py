@@ -10,6 +10,7 @@ import pytest
 
 from skep.agent.looking import Looking
 from skep.agent.session import Session
+from skep.cli.net import _inspected
 from skep.manager.dispatcher import looks
 from skep.manager.dispatcher.looks import LOOKS_MAX, Looks
 from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, KernelNet
@@ -159,6 +160,40 @@ async def test_it_is_said_why_a_node_cannot_be_asked(monkeypatch: pytest.MonkeyP
         each.cancel()
 
 
+async def test_who_goes_away_leaves_no_question_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "ANSWER_S", 0.05)
+    nodes = Nodes()
+    nodes.here = nodes.known = {f"n{n}" for n in range(2 * LOOKS_MAX)}
+    asking = Looks(nodes)
+    for n in range(LOOKS_MAX):
+        gone = asyncio.ensure_future(asking.ask(f"n{n}"))
+        await asyncio.sleep(0)
+        gone.cancel()
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(looks, "ANSWER_S", 5.0)
+    after = asyncio.ensure_future(asking.ask("n0"))
+    await asyncio.sleep(0)
+    asking.seen("n0", MeshSeen(nodes.told[-1][1], KernelNet(objects={"bridges": 1})))
+    assert (await after).objects == {"bridges": 1}
+
+
+async def test_a_session_that_ends_ends_its_question() -> None:
+    """The node has another one soon, which has not heard it."""
+    nodes = Nodes()
+    asking = Looks(nodes)
+    before = asyncio.ensure_future(asking.ask("a"))
+    await asyncio.sleep(0)
+    asking.ended("a")
+    asking.ended("b")
+    with pytest.raises(Unavailable, match="did not answer"):
+        await before
+    after = asyncio.ensure_future(asking.ask("a"))
+    await asyncio.sleep(0)
+    asking.seen("a", MeshSeen(nodes.told[0][1], KernelNet(failures=["of before"])))
+    asking.seen("a", MeshSeen(nodes.told[1][1], KernelNet()))
+    assert await after == KernelNet()
+
+
 async def test_a_node_looks_once_at_a_time_and_says_what_fails() -> None:
     async def connect(address: str, handler: Any) -> Any:
         raise Unavailable("there is none")
@@ -184,11 +219,60 @@ async def test_a_node_looks_once_at_a_time_and_says_what_fails() -> None:
     for number in (1, 2, 3):
         session.received(messages.encode(MeshLook(number)))
         await asyncio.sleep(0)
-    answers.put_nowait(KernelNet(missing=["bridge a\x1bb"]))
+    long = KernelNet(missing=["bridge a\x1bb"], surplus=[f"chain {'x' * 300}"], connections={"é" * 300: 1})
+    answers.put_nowait(long)
     answers.put_nowait(Unavailable("nothing can be looked at"))
     await asyncio.sleep(0.01)
     assert said == [
-        MeshSeen(1, KernelNet(missing=["bridge a b"])),
+        MeshSeen(
+            1,
+            KernelNet(missing=["bridge a b"], surplus=[f"chain {'x' * 194}"], connections={"é" * 100: 1}),
+        ),
         MeshSeen(3, KernelNet(failures=["nothing can be looked at"])),
     ]
+    for each in said:
+        check(each)
+    session.received(messages.encode(Registered(5.0, [], features=[])))
+    session.received(messages.encode(MeshLook(4)))
+    answers.put_nowait(KernelNet())
+    await asyncio.sleep(0.01)
+    assert len(said) == 2, "the leader is one of an earlier skep now"
     await looking.close()
+
+
+def test_what_a_leader_of_an_earlier_skep_says_is_shown() -> None:
+    network = {"Name": "n", "Subnet": "s", "Bridge": "b", "Tunnel": "t", "Here": {}}
+    said = {"Node": "w", "State": "ready", "TunnelsEndAt": "", "Networks": [network], "Ports": [], "Says": []}
+    assert list(_inspected(said))[-1] == (
+        "  what its kernel has is not known: the leader's skep is too old to ask"
+    )
+
+
+def test_what_is_shown() -> None:
+    kernel = {
+        "Objects": {"bridges": 1, "chains": 9},
+        "Missing": ["tunnel skv1"],
+        "MissingCount": 3,
+        "Surplus": [],
+        "SurplusCount": 0,
+        "Connections": {"8080/tcp": 1, "10.1.0.2": 7},
+        "Failures": ["it is so"],
+    }
+    network = {"Name": "n", "Subnet": "10.1.0.0/24", "Bridge": "b", "Tunnel": "t", "Here": {}}
+    network["Services"] = {"web": "10.1.0.2", "unused": "10.1.0.3"}
+    port = {"Port": "8080/tcp", "Service": "web", "Target": 80, "Running": 2}
+    said = {
+        "Node": "w",
+        "State": "ready",
+        "TunnelsEndAt": "192.0.2.1",
+        "Networks": [network],
+        "Ports": [port],
+    }
+    assert list(_inspected({**said, "Says": [], "Kernel": kernel, "Unknown": ""}))[2:] == [
+        "    10.1.0.2           service web; 7 connections from here",
+        "  port 8080/tcp: service web, its port 80; 2 tasks run; 1 connection from here",
+        "  its kernel has: bridges 1, chains 9",
+        "  missing there: tunnel skv1",
+        "  missing there: 2 more",
+        "  it finds: it is so",
+    ]

@@ -18,6 +18,7 @@ from skep.agent.networking import LEAVE_S, LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
+from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.spec import TaskSpec
@@ -28,12 +29,15 @@ from skep.network.names import Unknown
 from skep.rpc import messages
 from skep.rpc.checking import FAILURES_MAX, check
 from skep.rpc.messages import (
+    LOOK,
     MESH,
     RESOLVE,
     Assign,
     AssignedTask,
     FromManager,
     MeshApplied,
+    MeshLook,
+    MeshSeen,
     MeshTold,
     OverlayAnswered,
     OverlayAsk,
@@ -65,16 +69,20 @@ class Kernel:
     """Fulfils `Plane`."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[Mesh, bool]] = []  # without the managers
+        self.applied: list[tuple[Mesh, bool]] = []  # without the managers
         self.managers: tuple[str, ...] = ()
         self.answer: Callable[[], Applied] = Applied
         self.gone: set[str] = set()
+        self.there = KernelNet()
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
-        self.seen.append((replace(mesh, managers=()), look))
+        self.applied.append((replace(mesh, managers=()), look))
         self.gone |= set(gone)
         self.managers = mesh.managers
         return self.answer()
+
+    def seen(self, mesh: Mesh) -> KernelNet:
+        return self.there
 
     def clear(self) -> tuple[str, ...]:
         return ("left",)
@@ -86,7 +94,7 @@ class Node:
     """A session that stands with a manager that knows the mesh, and what was said over it."""
 
     def __init__(self) -> None:
-        self.said: list[MeshApplied] = []
+        self.said: list[Any] = []
 
         async def connect(address: str, handler: Any) -> Any:
             raise Unavailable("there is none")
@@ -110,18 +118,18 @@ async def test_what_is_told_is_programmed() -> None:
     await node.settle()
     node.hears(MeshTold(network=NETWORK))
     await node.settle()
-    assert node.kernel.seen == []  # what stands from before stands until a manager has told all
+    assert node.kernel.applied == []  # what stands from before stands until a manager has told all
     node.hears(MeshTold(True, NETWORK, [("a", "192.0.2.1")], services=[WEB]))
     await node.settle()
     node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
     await node.settle()
-    first, second = node.kernel.seen
+    first, second = node.kernel.applied
     assert node.kernel.managers == ("m",)  # none of them may be within the mesh's own network
     assert first == (Mesh(NETWORK, {"a": "192.0.2.1"}, {"s": WEB}), True)  # somebody may have been at it
     assert second == (Mesh(NETWORK, {"a": "192.0.2.1", "b": "192.0.2.2"}, {"s": WEB}), False)
     node.hears(MeshTold(complete=True))
     await node.settle()
-    assert node.kernel.seen[-1][0] == Mesh()
+    assert node.kernel.applied[-1][0] == Mesh()
     assert node.said == []
     await node.networking.close()
 
@@ -131,10 +139,10 @@ async def test_what_is_told_in_parts_is_done_as_a_whole() -> None:
     other = MeshService("t", "db", ())
     node.hears(MeshTold(True, NETWORK, services=[WEB], more=True))
     await node.settle()
-    assert node.kernel.seen == []
+    assert node.kernel.applied == []
     node.hears(MeshTold(services=[other]))
     await node.settle()
-    assert [mesh.services for mesh, _ in node.kernel.seen] == [{"s": WEB, "t": other}]
+    assert [mesh.services for mesh, _ in node.kernel.applied] == [{"s": WEB, "t": other}]
     await node.networking.close()
 
 
@@ -143,7 +151,7 @@ async def test_it_looks_again_by_itself(monkeypatch: Any) -> None:
     node = Node()
     node.hears(MeshTold(True, NETWORK, services=[WEB]))
     await asyncio.sleep(0.3)
-    assert [look for _, look in node.kernel.seen[:3]] == [True, True, True]
+    assert [look for _, look in node.kernel.applied[:3]] == [True, True, True]
     await node.networking.close()
 
 
@@ -207,10 +215,10 @@ async def test_a_name_is_answered_when_the_kernel_has_what_it_leads_to() -> None
         return OverlayAnswered(said.number)
 
     node.session.ask = ask  # type: ignore[method-assign,assignment]
-    before = len(node.kernel.seen)
+    before = len(node.kernel.applied)
     await node.networking.resolve([Unknown("back", ("db.back", "db"))])
     assert [(each.network_id, each.names) for each in asked] == [("back", ["db.back", "db"])]
-    ((seen, _),) = node.kernel.seen[before:]
+    ((seen, _),) = node.kernel.applied[before:]
     assert seen.overlays["back"] == Overlay(
         LARGE,
         {"a": "192.0.2.1", "b": "192.0.2.2"},
@@ -243,7 +251,7 @@ async def test_what_was_asked_for_outlives_a_change_of_leader_and_goes_where_nob
     node = await large_node()
     node.hears(OverlayTold(LARGE, nodes=[("b", "192.0.2.2")], services=[DB], endpoints=[FAR]))
     await node.settle()
-    whole = node.kernel.seen[-1][0]
+    whole = node.kernel.applied[-1][0]
     node.kernel.answer = lambda: Applied(unsure=frozenset({FAR.address}))
     asked: list[OverlayAsk] = []
 
@@ -258,11 +266,11 @@ async def test_what_was_asked_for_outlives_a_change_of_leader_and_goes_where_nob
     node.hears(OverlaysHeld(["back"]))
     node.hears(MeshTold(True))
     await node.settle()
-    assert node.kernel.seen[-1][0] == whole
+    assert node.kernel.applied[-1][0] == whole
     assert [(each.services, each.addresses) for each in asked] == [(["d"], [FAR.address])]
     await asyncio.sleep(0.5)
     left = Overlay(LARGE, {"a": "192.0.2.1"}, {}, {OWN.address: OWN})
-    assert node.kernel.seen[-1][0].overlays == {"back": left}
+    assert node.kernel.applied[-1][0].overlays == {"back": left}
     assert node.kernel.gone == {FAR.address}, "connections to it are to be forgotten"
     await node.networking.close()
 
@@ -272,21 +280,21 @@ async def test_overlay_networks_are_programmed_once_the_mesh_is_told() -> None:
     node.hears(OverlayTold(BACK, True, [("a", "192.0.2.1")], services=[DB]))
     node.hears(OverlaysHeld(["back"]))
     await node.settle()
-    assert node.kernel.seen == []  # what stands from before stands until a manager has told all
+    assert node.kernel.applied == []  # what stands from before stands until a manager has told all
     node.hears(MeshTold(True))
     await node.settle()
     back = Overlay(BACK, {"a": "192.0.2.1"}, {"d": DB})
-    assert node.kernel.seen == [(Mesh(overlays={"back": back}), True)]
+    assert node.kernel.applied == [(Mesh(overlays={"back": back}), True)]
     node.hears(OverlayTold(BACK, nodes=[("b", "192.0.2.2")], services=[APP]))
     node.hears(OverlayTold(FRONT, True))
     await node.settle()
     both = Overlay(BACK, {"a": "192.0.2.1", "b": "192.0.2.2"}, {"d": DB, "p": APP})
-    assert node.kernel.seen[1:] == [(Mesh(overlays={"back": both, "front": Overlay(FRONT)}), False)]
+    assert node.kernel.applied[1:] == [(Mesh(overlays={"back": both, "front": Overlay(FRONT)}), False)]
     node.hears(OverlayTold(BACK, gone_nodes=["a"], gone_services=["d"]))
     node.hears(OverlaysHeld(["back"]))
     await node.settle()
     left = Overlay(BACK, {"b": "192.0.2.2"}, {"p": APP})
-    assert node.kernel.seen[-1] == (Mesh(overlays={"back": left}), False)
+    assert node.kernel.applied[-1] == (Mesh(overlays={"back": left}), False)
     await node.networking.close()
 
 
@@ -298,19 +306,19 @@ async def test_an_overlay_network_is_done_as_a_whole() -> None:
     node.hears(OverlayTold(BACK, True, services=[DB], more=True))
     node.hears(OverlayTold(FRONT, True))
     await node.settle()
-    assert [mesh.overlays for mesh, _ in node.kernel.seen] == [{}]
+    assert [mesh.overlays for mesh, _ in node.kernel.applied] == [{}]
     node.hears(OverlayTold(BACK, services=[APP]))
     await node.settle()
-    assert node.kernel.seen[-1][0].overlays["back"].services == {"d": DB, "p": APP}
+    assert node.kernel.applied[-1][0].overlays["back"].services == {"d": DB, "p": APP}
     # A session that ends in the middle of it, and the next one knows nothing of the network.
     node.hears(OverlayTold(BACK, True, more=True))
     node.hears(Registered(5.0, [], features=[MESH]))
     node.hears(OverlayTold(FRONT, True))
     await node.settle()
-    assert len(node.kernel.seen) == 2
+    assert len(node.kernel.applied) == 2
     node.hears(OverlaysHeld(["front"]))
     await node.settle()
-    assert node.kernel.seen[-1][0].overlays == {"front": Overlay(FRONT)}
+    assert node.kernel.applied[-1][0].overlays == {"front": Overlay(FRONT)}
     await node.networking.close()
 
 
@@ -323,16 +331,16 @@ async def test_a_new_session_costs_no_network_until_it_has_said_which_there_are(
     node.hears(Registered(5.0, [], features=[MESH]))
     node.hears(OverlayTold(FRONT, True))
     await node.settle()
-    assert sorted(node.kernel.seen[-1][0].overlays) == ["back", "front"]
+    assert sorted(node.kernel.applied[-1][0].overlays) == ["back", "front"]
     node.hears(OverlaysHeld(["front"]))
     node.hears(MeshTold(True))
     node.hears(MeshTold(True))
     await node.settle()
-    assert sorted(node.kernel.seen[-1][0].overlays) == ["front"]
+    assert sorted(node.kernel.applied[-1][0].overlays) == ["front"]
     node.hears(Registered(5.0, [], features=[MESH]))
     node.hears(MeshTold(True))  # of an earlier manager, who knows of none
     await node.settle()
-    assert node.kernel.seen[-1][0] == Mesh()
+    assert node.kernel.applied[-1][0] == Mesh()
     await node.networking.close()
 
 
@@ -343,18 +351,18 @@ async def test_it_looks_again_for_networks_and_for_what_lingers(monkeypatch: Any
     node.hears(OverlaysHeld(["back"]))
     node.hears(MeshTold(True))
     await asyncio.sleep(0.3)
-    assert [look for _, look in node.kernel.seen[:3]] == [True, True, True]
+    assert [look for _, look in node.kernel.applied[:3]] == [True, True, True]
     node.kernel.answer = lambda: Applied(lingers=True)
     node.hears(OverlaysHeld([]))
     await node.settle()
-    before = len(node.kernel.seen)
+    before = len(node.kernel.applied)
     await node.settle()
-    assert len(node.kernel.seen) > before
+    assert len(node.kernel.applied) > before
     node.kernel.answer = Applied
     await node.settle()
-    before = len(node.kernel.seen)
+    before = len(node.kernel.applied)
     await node.settle()
-    assert len(node.kernel.seen) == before
+    assert len(node.kernel.applied) == before
     await node.networking.close()
 
 
@@ -436,6 +444,64 @@ async def test_a_task_whose_node_is_not_told_of_it_is_started_all_the_same() -> 
     await node.networking.close()
 
 
+async def test_what_fails_for_long_lets_a_task_wait_all_the_same() -> None:
+    """A port that somebody else has is no matter of this task's; a kernel that cannot be asked is."""
+    node = Node()
+    node.kernel.answer = lambda: Applied(("port 80 is taken",))
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    address = TaskAddress("net", "10.0.0.7/24", "10.0.0.2/24")
+    waiting = node.networking.arriving("s", [address])
+    assert waiting is not None
+    await waiting
+    node.kernel.answer = _raises
+    node.hears(MeshTold(services=[WEB]))
+    await node.settle()
+    assert node.networking.arriving("s", [address]) is None
+    await node.networking.close()
+
+
+def _raises() -> Applied:
+    raise Unavailable("nothing can be looked at")
+
+
+async def test_who_asks_what_there_is_has_an_answer_and_what_is_missing_is_made() -> None:
+    node = Node()
+    node.hears(Registered(5.0, [], features=[MESH, LOOK]))
+    node.hears(MeshTold(True, NETWORK, services=[WEB], more=True))
+    node.hears(MeshLook(1))
+    await node.settle()
+    assert node.kernel.applied == [], "half of what is wanted is no measure of what there is"
+    node.hears(MeshTold())
+    await node.settle()
+    node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+    await node.settle()
+    assert [look for _, look in node.kernel.applied] == [True, False]
+    node.hears(MeshLook(2))
+    await node.settle()
+    assert [look for _, look in node.kernel.applied] == [True, False]
+    node.kernel.there = KernelNet(missing=["bridge skb1"], missing_count=1)
+    node.hears(MeshLook(3))
+    await node.settle()
+    assert [look for _, look in node.kernel.applied] == [True, False, True]
+    answers = [each for each in node.said if isinstance(each, MeshSeen)]
+    assert [each.number for each in answers] == [1, 2, 3]
+    assert answers[0].seen.failures == ["no manager has told this node yet all that it is to have"]
+    assert [each.seen.missing_count for each in answers] == [0, 0, 1]
+    await node.networking.close()
+
+
+async def test_it_looks_in_time_also_where_there_is_always_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networking, "LOOK_S", 0.3)
+    node = Node()
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    for number in range(20):
+        node.hears(MeshTold(nodes=[("b", f"192.0.2.{number}")]))
+        await asyncio.sleep(0.1)
+    assert 3 <= sum(look for _, look in node.kernel.applied) <= 8
+    await node.networking.close()
+
+
 async def test_a_task_that_is_given_up_while_it_waits_is_not_started() -> None:
     node = Node()
     node.hears(MeshTold(True, NETWORK))
@@ -459,7 +525,7 @@ async def test_what_fails_for_long_is_tried_ever_less_often(monkeypatch: pytest.
     node.kernel.answer = lambda: Applied(("for ever",))
     node.hears(MeshTold(True, NETWORK, services=[WEB]))
     await asyncio.sleep(1)
-    assert 2 <= len(node.kernel.seen) <= 6  # 0, 0.05, 0.15, 0.35, 0.75
+    assert 2 <= len(node.kernel.applied) <= 6  # 0, 0.05, 0.15, 0.35, 0.75
     node.kernel.answer = Applied
     node.hears(MeshTold(services=[WEB]))
     await node.settle()
@@ -492,7 +558,7 @@ async def test_what_fails_once_is_tried_again_and_not_said() -> None:
     node.kernel.answer = lambda: next(answers, Applied())
     node.hears(MeshTold(True, NETWORK, services=[WEB]))
     await node.settle()
-    assert [look for _, look in node.kernel.seen] == [True, True]
+    assert [look for _, look in node.kernel.applied] == [True, True]
     assert node.said == []
     await node.networking.close()
 

@@ -11,7 +11,7 @@ from skep.agent.saying import in_words, shown
 from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.rpc import messages
-from skep.rpc.checking import FAILURES_MAX
+from skep.rpc.checking import FAILURES_MAX, OBJECT_MAX_BYTES
 from skep.runtime.works import end
 
 
@@ -41,14 +41,16 @@ class Looking:
                 seen = await self._look()
             except Exception as error:
                 seen = KernelNet(failures=[in_words(error)])
-            self._session.send(messages.MeshSeen(number, _sayable(seen)))
+            if self._session.manager_knows(messages.LOOK):  # the leader may be another by now
+                self._session.send(messages.MeshSeen(number, _sayable(seen)))
 
 
 def _sayable(seen: KernelNet) -> KernelNet:
-    """Returns it with texts that may be said: names of devices are anybody's."""
+    """Returns it with texts that may be said: names of devices and rules are anybody's."""
     return replace(
         seen,
-        missing=[shown(text) for text in seen.missing],
-        surplus=[shown(text) for text in seen.surplus],
+        missing=[shown(text, OBJECT_MAX_BYTES) for text in seen.missing],
+        surplus=[shown(text, OBJECT_MAX_BYTES) for text in seen.surplus],
+        connections={shown(name, OBJECT_MAX_BYTES): count for name, count in seen.connections.items()},
         failures=[shown(text) for text in seen.failures[:FAILURES_MAX]],
     )

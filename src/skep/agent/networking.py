@@ -83,6 +83,8 @@ class Networking:
         self._news = asyncio.Event()
         self._failures = Failures(session)
         self._failed_count = 0  # in a row
+        self._is_blind = False  # nothing could be looked at, the last time
+        self._looked_at = -LOOK_S  # loop time
         self._work: asyncio.Task[None] | None = None
         self._at_work = asyncio.Lock()  # one thread at a time
         self._looking = Looking(session, self._seen)
@@ -116,8 +118,8 @@ class Networking:
 
     def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
         """Returns what ends when the kernel knows a task that is to be started here, or after `SETTLE_S`.
-        None: it does by now, or something fails anyway."""
-        if not self._is_told or self._failed_count or self._knows(service_id, addresses):
+        None: it does by now, or nothing can be done at all."""
+        if not self._is_told or self._is_blind or self._knows(service_id, addresses):
             return None
         return self._arrive(service_id, addresses)
 
@@ -195,7 +197,8 @@ class Networking:
         while True:
             await self._wait()
             # Of a bridge that was made for a task that never came, nobody told.
-            look = look or not self._news.is_set() or not self._has_something()
+            is_late = asyncio.get_running_loop().time() - self._looked_at >= LOOK_S
+            look = look or is_late or not self._news.is_set() or not self._has_something()
             self._news.clear()
             if not self._is_told or self._unfinished:
                 continue
@@ -216,6 +219,8 @@ class Networking:
     async def _apply(self, look: bool) -> bool:
         """Returns whether all went well: else the next time begins with a look."""
         try:
+            if look:
+                self._looked_at = asyncio.get_running_loop().time()
             async with self._at_work:
                 count, gone, self._gone = self._told_count, self._gone, set()
                 applied = await in_thread(self._plane.apply, self._all, look, gone)
@@ -224,10 +229,12 @@ class Networking:
             if applied.vips != self._vips:
                 self._vips = applied.vips
                 self._tell_names()
+            self._is_blind = False
             self._done_count = count
             self._done.set()
             self._done.clear()
         except Exception as error:
+            self._is_blind = True
             failures = [in_words(error)]
         self._failed_count = self._failed_count + 1 if failures else 0
         if self._failed_count != 1:
@@ -241,10 +248,14 @@ class Networking:
         return replace(self._mesh, managers=managers, overlays=self._overlays.all)
 
     async def _seen(self) -> KernelNet:
-        if not self._is_told:
-            return KernelNet(failures=["no manager has told this node yet what it is to have"])
+        if not self._is_told or self._unfinished:
+            return KernelNet(failures=["no manager has told this node yet all that it is to have"])
         async with self._at_work:
-            return await in_thread(self._plane.seen, self._all)
+            seen = await in_thread(self._plane.seen, self._all)
+        if seen.missing_count or seen.surplus_count:
+            self._looked_at = -LOOK_S  # what was found is mended
+            self._news.set()
+        return seen
 
     async def _settled(self) -> None:
         """Returns once the kernel has what was told until now."""

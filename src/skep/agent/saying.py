@@ -45,7 +45,7 @@ def in_words(error: Exception) -> str:
     return f"the routing mesh failed in a way that nobody thought of (skepd's log has more): {error!r}"
 
 
-def shown(text: str) -> str:
+def shown(text: str, max_bytes: int = FAILURE_MAX_BYTES) -> str:
     """Returns a text as it may be said to a manager."""
     printable = "".join(each if each.isprintable() else " " for each in text)
-    return printable.encode()[:FAILURE_MAX_BYTES].decode(errors="ignore")
+    return printable.encode()[:max_bytes].decode(errors="ignore")

@@ -29,7 +29,7 @@ def inspect_command(node: str, host: str | None, as_json: bool) -> None:
     """Says which networks and published ports a node has, who there is on them, what of that its kernel has,
     and how many connections it has led to tasks.
 
-    What is missing is made within ten seconds; with `nft list table ip skep` and `ip -d link` you see it all.
+    What is missing is made at once; with `nft list table ip skep` and `ip -d link` you see it all.
     """
     said = asyncio.run(_get(host, f"/skep/v1/nodes/{quote(node, safe='')}/net"))
     if as_json:
@@ -40,14 +40,15 @@ def inspect_command(node: str, host: str | None, as_json: bool) -> None:
 
 
 def _inspected(said: Any) -> Iterator[str]:
-    kernel = said["Kernel"] or {"Connections": {}}
+    # A leader of an earlier skep does not say what kernels have.
+    kernel = said.get("Kernel") or {"Connections": {}}
     ends = said["TunnelsEndAt"] or "no address that is known"
     yield f"node {said['Node']}: {said['State']}; its tunnels end at {ends}"
     for each in said["Networks"]:
         yield f"  network {each['Name']} ({each['Subnet']}): bridge {each['Bridge']}, tunnel {each['Tunnel']}"
         for who, address in sorted(each["Here"].items()):
             yield f"    {address:<18} {who}"
-        for name, address in sorted(each["Services"].items()):
+        for name, address in sorted(each.get("Services", {}).items()):
             if address in kernel["Connections"]:
                 yield f"    {address:<18} service {name}{_led(kernel['Connections'][address])}"
     for port in said["Ports"]:
@@ -58,7 +59,7 @@ def _inspected(said: Any) -> Iterator[str]:
         yield "  nobody there is on a network of the swarm, and no port is published"
     for text in said["Says"]:
         yield f"  it says: {text}"
-    yield from _kernel(said["Kernel"], said["Unknown"])
+    yield from _kernel(said.get("Kernel"), said.get("Unknown", "the leader's skep is too old to ask"))
 
 
 def _led(count: int) -> str:

@@ -123,6 +123,7 @@ class Leader:
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(view, self.sessions, team.overlay_bounds)
         self.looks = Looks(self.sessions)
+        self.sessions.on_end(self.looks.ended)
         self.certificates = Certificates(view, self.sessions, sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)

@@ -116,6 +116,13 @@ class DataPlane:
     def seen(self, mesh: Mesh) -> KernelNet:
         """Returns what the kernel has beside what it should have; changes nothing. Errors: as `apply`."""
         others = self._turn.take(self._swarm_id)
+        try:
+            return self._seen(mesh, others)
+        finally:
+            if not is_used(mesh):
+                self._turn.give_back()
+
+    def _seen(self, mesh: Mesh, others: str | None) -> KernelNet:
         if others is not None:
             return KernelNet(
                 failures=[others or "another skepd on this host has the swarm's networks in hand"]

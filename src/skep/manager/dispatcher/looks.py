@@ -21,13 +21,28 @@ class Nodes(Protocol):
     def send(self, node_id: str, message: FromManager) -> None: ...
 
 
+class _Question:
+    """One that a node was asked, for all who want to know meanwhile. Time ends it, whoever still waits."""
+
+    def __init__(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.number = number
+        self.answer: asyncio.Future[KernelNet | None] = loop.create_future()
+        self._end = loop.call_later(ANSWER_S, self.settle, None)
+
+    def settle(self, seen: KernelNet | None) -> None:
+        self._end.cancel()
+        if not self.answer.done():
+            self.answer.set_result(seen)
+
+
 class Looks:
     """Of one leader."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._number = 0
-        self._asked: dict[str, tuple[int, asyncio.Future[KernelNet]]] = {}
+        self._asked: dict[str, _Question] = {}
 
     async def ask(self, node_id: str) -> KernelNet:
         """Returns what the node finds. Errors: `Unavailable`, which says why it cannot be asked now."""
@@ -35,28 +50,30 @@ class Looks:
             raise Unavailable("it has no connection to this manager")
         if not self._nodes.understands(node_id, LOOK):
             raise Unavailable("its skep is too old to say, or it has no networks of the swarm's")
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await asyncio.shield(self._answer_of(node_id))  # others may wait for it, too
-        except TimeoutError as error:
-            self._asked.pop(node_id, None)
-            raise Unavailable(f"it did not answer within {ANSWER_S:g} s") from error
+        seen = await asyncio.shield(self._question(node_id).answer)
+        if seen is None:
+            raise Unavailable(f"it did not answer within {ANSWER_S:g} s")
+        return seen
 
     def seen(self, node_id: str, said: MeshSeen) -> None:
         """A node has answered; one that nobody waits for any more is not heard."""
-        number, answer = self._asked.get(node_id, (-1, None))
-        if answer is not None and number == said.number:
-            del self._asked[node_id]
-            answer.set_result(said.seen)
+        question = self._asked.get(node_id)
+        if question is not None and question.number == said.number:
+            question.settle(said.seen)
 
-    def _answer_of(self, node_id: str) -> asyncio.Future[KernelNet]:
+    def ended(self, node_id: str) -> None:
+        """The node's session is over: the next one has not heard the question."""
+        question = self._asked.get(node_id)
+        if question is not None:
+            question.settle(None)
+
+    def _question(self, node_id: str) -> _Question:
         """Errors: `Unavailable` where too many are asked."""
-        if node_id in self._asked:
-            return self._asked[node_id][1]
-        if len(self._asked) >= LOOKS_MAX:
-            raise Unavailable(f"{LOOKS_MAX} nodes are being asked already: try again")
-        self._number += 1
-        answer: asyncio.Future[KernelNet] = asyncio.get_running_loop().create_future()
-        self._asked[node_id] = self._number, answer
-        self._nodes.send(node_id, MeshLook(self._number))
-        return answer
+        self._asked = {id: each for id, each in self._asked.items() if not each.answer.done()}
+        if node_id not in self._asked:
+            if len(self._asked) >= LOOKS_MAX:
+                raise Unavailable(f"{LOOKS_MAX} nodes are being asked already: try again")
+            self._number += 1
+            self._asked[node_id] = _Question(self._number)
+            self._nodes.send(node_id, MeshLook(self._number))
+        return self._asked[node_id]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import OverlayNetwork
 from skep.network.desired import desired
-from skep.network.diff import ORDER, Changes, after, diff
+from skep.network.diff import ORDER, Changes, after, diff, settled
 from skep.network.host import Host, Route, nameservers
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
 from skep.network.objects import (
@@ -33,6 +33,7 @@ from skep.network.objects import (
     Sysctl,
     Table,
     Tunnel,
+    chain,
 )
 from skep.network.ruleset import dropping, found, transaction
 from skep.network.ways import RETURNS_MAX, mac_of, numbers
@@ -376,6 +377,23 @@ def test_what_is_done_makes_what_is_wanted(want: list[Object], have: list[Object
     }
     assert wanted <= made
     assert not diff(wanted, made)
+
+
+@given(st.lists(OBJECTS), st.lists(OBJECTS))
+def test_what_is_known_as_a_set_is_followed_as_any_other(want: list[Object], have: list[Object]) -> None:
+    """Where no device comes or goes, what is as it was is not looked at again."""
+    wanted, there = _keyed(want), _keyed(have)
+    changes = diff(wanted, there)
+    assert after(there, changes) == after(list(there), changes)
+    assert set(changes.replaced) <= there
+
+
+def test_what_is_found_as_it_is_wanted_is_taken_for_that() -> None:
+    wanted = chain("tcp-1", ["a rule"])
+    listed = Chain("tcp-1", None, wanted.stamps)
+    other = Chain("tcp-2", None, ("another",))
+    known = settled([listed, other, Counter("tcp-1", 7)], [wanted, chain("tcp-2", ["b"]), Counter("tcp-1")])
+    assert known == {wanted, other, Counter("tcp-1")}
 
 
 @given(st.lists(OBJECTS), st.lists(OBJECTS))

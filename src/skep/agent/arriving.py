@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from skep.model.ipv4 import is_ipv4
 from skep.model.mesh import ENDPOINTS_MAX, Mesh
-from skep.model.overlay import Overlay, is_ipv4
+from skep.model.overlay import Overlay
 from skep.model.task import TaskAddress
 
 

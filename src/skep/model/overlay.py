@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .ipv4 import is_ipv4, number_of
+
 MTU = 1450  # what a VXLAN tunnel leaves of an Ethernet frame
 MTU_OPTION = "com.docker.network.driver.mtu"
 MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
@@ -123,19 +125,10 @@ def _whole(before: OverlayService | None, told: OverlayService) -> OverlayServic
 
 def packed(addresses: Iterable[str]) -> bytes:
     """Returns IPv4 addresses in four bytes each; tunnels have no others."""
-    found = (ipaddress.IPv4Address(each).packed for each in addresses if is_ipv4(each))
+    found = (number_of(each).to_bytes(4, "big") for each in addresses if is_ipv4(each))
     return b"".join(sorted(found))
 
 
 def unpacked(data: bytes) -> list[str]:
     """Returns the addresses of `packed`."""
     return [str(ipaddress.IPv4Address(data[n : n + 4])) for n in range(0, len(data) - 3, 4)]
-
-
-def is_ipv4(text: str) -> bool:
-    """True for an IPv4 address as everybody writes it."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from skep.model.ipv4 import is_in
 from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.host import Host, Route
 
@@ -75,11 +76,3 @@ def nodes_inside(subnet: ipaddress.IPv4Network, nodes: Mapping[str, str], own: s
 
 def _is_engines(device: str, host: Host) -> bool:
     return device not in host.uplinks and bool(_ENGINES.fullmatch(device))
-
-
-def is_in(text: str, subnet: ipaddress.IPv4Network) -> bool:
-    """True for an address of the subnet."""
-    try:
-        return ipaddress.IPv4Address(text) in subnet
-    except ValueError:
-        return False  # none, a name, or of IPv6

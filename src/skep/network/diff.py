@@ -31,11 +31,12 @@ _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
 class Changes(Struct, frozen=True):
-    """`drops` are found objects that go, `puts` wanted ones that are missing or were found otherwise. First
-    the `drops`, then the `puts`."""
+    """`drops` are found objects that go, `puts` wanted ones that are missing or were found otherwise,
+    `replaced` what was found in their place. First the `drops`, then the `puts`."""
 
     drops: tuple[Object, ...] = ()
     puts: tuple[Object, ...] = ()
+    replaced: tuple[Object, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.drops or self.puts)
@@ -43,7 +44,17 @@ class Changes(Struct, frozen=True):
 
 def diff(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str] = ()) -> Changes:
     """Returns what makes the found objects the wanted ones. A bridge that containers are on stays, and so do
-    those that are `kept`. What goes with its device is not taken away by itself."""
+    those that are `kept`. What goes with its device is not taken away by itself. Where no device comes or
+    goes, what is as it was costs next to nothing."""
+    have = found if isinstance(found, frozenset) else frozenset(found)
+    want = list(wanted)
+    new, old = [each for each in want if each not in have], have.difference(want)
+    if any(isinstance(each, Bridge | Tunnel) for each in (*new, *old)):
+        return _between(want, have, kept)
+    return _between(new, old, kept)
+
+
+def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str]) -> Changes:
     want = {(type(each), each.key): each for each in wanted}
     have = {(type(each), each.key): each for each in found}
     gone = [each for key, each in have.items() if key not in want]
@@ -68,7 +79,8 @@ def diff(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
-    return Changes(tuple(drops), tuple(puts))
+    replaced = (have[key] for each in puts if (key := (type(each), each.key)) in have)
+    return Changes(tuple(drops), tuple(puts), tuple(replaced))
 
 
 def _names(objects: Iterable[Object]) -> frozenset[str]:
@@ -95,8 +107,21 @@ def is_same(wanted: Object, found: Object) -> bool:
 def after(found: Iterable[Object], changes: Changes) -> frozenset[Object]:
     """Returns the objects that there are once the changes are carried out."""
     gone = _names(changes.drops)
+    if not gone and isinstance(found, frozenset):
+        return found.difference(changes.drops, changes.replaced).union(changes.puts)
     have = {(type(each), each.key): each for each in found if _device(each) not in gone}
     for each in changes.drops:
         have.pop((type(each), each.key), None)
     have.update(((type(each), each.key), each) for each in changes.puts)
     return frozenset(have.values())
+
+
+def settled(found: Iterable[Object], wanted: Iterable[Object]) -> frozenset[Object]:
+    """Returns the found objects, those that are as they are wanted just as they are wanted: what is wanted
+    next is mostly the same, and need not be compared part by part."""
+    want = {(type(each), each.key): each for each in wanted}
+    return frozenset(_as(want.get((type(each), each.key)), each) for each in found)
+
+
+def _as(wanted: Object | None, found: Object) -> Object:
+    return wanted if wanted is not None and is_same(wanted, found) else found

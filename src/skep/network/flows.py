@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from skep.model.ipv4 import is_in
 from skep.model.mesh import UDP, Mesh
-from skep.network.clash import is_in
 from skep.network.conntrack import forget_tasks, forget_udp, forget_untranslated
 from skep.network.desired import ports_of
 from skep.network.diff import Changes

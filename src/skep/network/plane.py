@@ -20,7 +20,7 @@ from skep.network import iptables
 from skep.network.applied import Applied
 from skep.network.carrying import carry_out
 from skep.network.desired import desired, is_used, ports_of, settings_of
-from skep.network.diff import Changes, after, diff
+from skep.network.diff import Changes, after, diff, settled
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
@@ -75,7 +75,8 @@ class DataPlane:
             return Applied()  # nothing is wanted of it
         refused = self._refused = self._held.hold(ports)
         with Netlink() as netlink:
-            if look or self._known is None:
+            if self._known is None or look:
+                look = True
                 self._host = self._see_host(netlink, nftables, mesh)
                 self._known = self._look(netlink, settings_of(mesh))
             host = self._host = self._see_devices(netlink)
@@ -87,6 +88,8 @@ class DataPlane:
             changes = diff(wanted.objects, self._known, lingering)
             failures = carry_out(netlink, nftables, changes)
             known = self._known if failures else after(self._known, changes)
+            if look:
+                known = settled(known, wanted.objects)
             vips = frozenset(each.address for each in known if isinstance(each, VipJump))
             self._known = None if failures else known
         if not is_used(mesh) and not failures:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
-from skep.network.clash import is_in
 from skep.network.host import Host
 from skep.network.marks import FLOW
 from skep.network.objects import VIPS, Chain, Counter, Filtered, Neighbour, Object, VipJump, chain

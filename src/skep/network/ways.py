@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
+from skep.model.ipv4 import number_of
 from skep.model.mesh import MeshEndpoint, is_host_address
 from skep.model.overlay import OverlayEndpoint
-from skep.network.clash import is_in, nodes_inside
+from skep.network.clash import nodes_inside
 from skep.network.host import Host
 from skep.network.marks import NUMBER_MASK
 
@@ -59,9 +60,10 @@ class Ways:
         self.others = sorted(found - wrong) if has_tunnel else []
         # Nodes that a large network's packets may come from, known otherwise or not.
         more = {each for each in senders if is_usable(each) and not is_loopback(each)}
-        more -= {each for each in more if is_in(each, subnet)}
+        first, last = int(subnet.network_address), int(subnet.broadcast_address)
+        more -= {each for each in more if first <= number_of(each) <= last}
         self.senders = sorted((found | more) - wrong) if has_tunnel else []
-        everyone = [each for each in endpoints if is_in(each.address, subnet)]
+        everyone = [each for each in endpoints if first <= number_of(each.address) <= last]
         self.local = [each for each in everyone if nodes.get(each.node_id) == own]
         others, here = set(self.others), {each.address for each in self.local}
         # An address that one had elsewhere before is here from when it is said to be.
@@ -75,7 +77,7 @@ class Ways:
     def usable(self, endpoints: Iterable[Endpoint]) -> list[str]:
         """Returns the addresses of those that take new connections and can be reached, in one order."""
         found = {each.address for each in endpoints if each.takes_new} & self._reached
-        return sorted(found, key=ipaddress.IPv4Address)
+        return sorted(found, key=number_of)
 
     def failures(self, has_others: bool = False) -> Iterable[str]:
         """Yields what keeps this node from tasks of others. `has_others`: there are some, known or not."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Collection, Iterator
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -19,13 +18,12 @@ from skep.agent.arriving import is_told
 from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
 from skep.agent.looking import Looking
+from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
-from skep.model.overlay import Overlay
 from skep.model.task import TaskAddress
-from skep.network.applied import Applied
 from skep.network.names import Unknown
 from skep.rpc import messages
 from skep.runtime.works import in_thread, lasting
@@ -43,23 +41,6 @@ LEAVE_S = 1.0
 # find back its client tries again a second later.
 SETTLE_S = 0.5
 _MESH = ""  # no network's id
-
-
-class Plane(Protocol):
-    """`network.plane.DataPlane`, or a test's."""
-
-    def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied: ...
-    def seen(self, mesh: Mesh) -> KernelNet: ...
-    def clear(self) -> tuple[str, ...]: ...
-    def close(self) -> None: ...
-
-
-class Naming(Protocol):
-    """Who answers names as they are told here; `agent.naming`'s, or a test's."""
-
-    @property
-    def failures(self) -> list[str]: ...
-    def told(self, overlays: dict[str, Overlay], vips: frozenset[str]) -> None: ...
 
 
 class Networking:
@@ -270,14 +251,6 @@ class Networking:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
-
-
-async def cleared(plane: Plane) -> list[str]:
-    """Takes all of a node's mesh away. Returns what is still there, for people; raises nothing."""
-    try:
-        return list(await in_thread(plane.clear))
-    except Exception as error:
-        return [in_words(error)]
 
 
 def _items(unknown: Unknown) -> Iterator[Item]:

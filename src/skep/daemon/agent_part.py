@@ -14,7 +14,8 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
-from skep.agent.networking import Networking, Plane
+from skep.agent.networking import Networking
+from skep.agent.plane import Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter

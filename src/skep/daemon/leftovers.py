@@ -14,7 +14,7 @@ import structlog
 
 from skep.agent.executor.engine import CALL_S
 from skep.agent.executor.port import Executor
-from skep.agent.networking import Plane, cleared
+from skep.agent.plane import Plane, cleared
 from skep.daemon import words
 from skep.daemon.state import StateDir
 from skep.runtime.errors import SkepError

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skep.agent.executor.port import Executor
-from skep.agent.networking import Plane
+from skep.agent.plane import Plane
 from skep.api.port import EventFeed, InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
 from skep.daemon import words
 from skep.daemon.addresses import parse_address

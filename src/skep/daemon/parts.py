@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
-from skep.agent.networking import Plane
+from skep.agent.plane import Plane
 from skep.daemon import words
 from skep.daemon.addresses import given_host
 from skep.daemon.agent_part import AgentPart, TlsLine

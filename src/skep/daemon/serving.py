@@ -14,7 +14,7 @@ import structlog
 
 from skep import __version__
 from skep.agent.executor.port import Executor
-from skep.agent.networking import Plane
+from skep.agent.plane import Plane
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.openapi import OpenApiRoutes

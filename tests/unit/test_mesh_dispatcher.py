@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 
@@ -25,7 +26,7 @@ from skep.model.service import Endpoint, Service
 from skep.model.states import COMPLETE, FAILED, RUNNING, SHUTDOWN, STARTING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
-from skep.rpc.messages import MESH, MeshApplied, MeshTold, Register
+from skep.rpc.messages import MESH, MESH_CHANGES, MeshApplied, MeshTold, Register
 from skep.rpc.port import Identity
 from skep.store.view import View
 
@@ -168,6 +169,16 @@ def test_of_very_many_tasks_some_are_told_from_all_of_them() -> None:
     told = mesh_service(view, "s", "net")
     assert told is not None
     assert len(set(told.endpoints)) == ENDPOINTS_MAX
+    slots = [int(e.address.split(".")[2]) << 8 | int(e.address.split(".")[3]) for e in told.endpoints]
+    halves = sum(slot <= ENDPOINTS_MAX for slot in slots)
+    assert abs(halves - ENDPOINTS_MAX / 2) < 150, "of all of them"
+    left = next(
+        each for each in view.tasks_of_service("s") if each.addresses[0].address.startswith("10.0.3.7/")
+    )
+    view.put_task(replace(left, desired_state=SHUTDOWN))
+    after = mesh_service(view, "s", "net")
+    assert after is not None
+    assert len(set(after.endpoints) ^ set(told.endpoints)) <= 2, "the others are the same"
 
 
 def test_the_network_is_the_swarms_and_its_bridge_the_same_everywhere() -> None:
@@ -312,6 +323,73 @@ def test_the_data_path_is_no_port_of_the_mesh() -> None:
     assert service.ports == (MeshPort("tcp", 8080, 80),)
 
 
+async def test_of_a_service_is_told_what_has_changed() -> None:
+    """Of thousands of tasks each one that comes or goes is some bytes to each node; an earlier agent takes
+    each service whole."""
+    view = _view("a", "b", "c")
+    _published(view)
+    tasks = [_task(view, f"t{slot}", "a", slot) for slot in range(1, 201)]
+    swarm = Swarm(view)
+    now, earlier = swarm.come("b", MESH, MESH_CHANGES), swarm.come("c", MESH)
+    for task in tasks[:2]:
+        view.put_status(task, TaskStatus(FAILED, 2.0))
+        swarm.mesh.reported(task, TaskStatus(FAILED, 2.0))
+    view.put_task(replace(tasks[5], desired_state=SHUTDOWN))
+    swarm.mesh.publish({"a": ([view.tasks[tasks[5].id]], [])})
+    await swarm.settle()
+    (said,) = [service for told in now.sent[1:] for service in told.services]
+    assert [(e.address, e.takes_new) for e in said.endpoints] == [("10.0.1.6", False)]
+    assert set(said.gone or ()) == {"10.0.1.1", "10.0.1.2"}
+    assert [service.gone for told in earlier.sent for service in told.services] == [None, None]
+    assert _alike(now.mesh) == _alike(earlier.mesh)
+    assert len(now.mesh.services["s"].endpoints) == 198
+
+
+def _alike(mesh: Mesh) -> dict[str, MeshService]:
+    """Returns the services with their tasks in one order."""
+    return {i: replace(s, endpoints=tuple(sorted(s.endpoints, key=str))) for i, s in mesh.services.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whoever_comes_when_knows_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that heard everything, that came in between, and that take no changes; now and then telling fails."""
+    monkeypatch.setattr(batches, "AGAIN_S", 0.0)
+    rng = random.Random(seed)
+    view = _view("a", "b", "c", "d", "e")
+    _published(view)
+    swarm = Swarm(view)
+    lines = [swarm.come("a", MESH, MESH_CHANGES), swarm.come("b", MESH)]
+    here: dict[int, Task] = {}
+    send = swarm.sessions.broadcast_frame
+    for step in range(60):
+        slot = rng.randrange(1, 40)
+        if slot in here and rng.random() < 0.5:
+            task = here.pop(slot)
+            view.drop_task(task)
+            swarm.mesh.publish({"a": ([], [task])})
+        elif slot not in here:
+            task = here[slot] = _task(view, f"t{slot}-{step}", "a", slot)
+            swarm.mesh.publish({"a": ([task], [])})
+        if step in (20, 40):
+            lines.append(swarm.come("c" if step == 20 else "d", MESH, MESH_CHANGES))
+        fails = rng.random() < 0.15
+        monkeypatch.setattr(swarm.sessions, "broadcast_frame", _fails if fails else send)
+        if rng.random() < 0.5:
+            await asyncio.sleep(0)
+            swarm.mesh._batches._not_before = 0.0
+            swarm.mesh._batches._flush()
+    monkeypatch.setattr(swarm.sessions, "broadcast_frame", send)
+    swarm.mesh._batches._not_before = 0.0
+    swarm.mesh._batches._flush()
+    lines.append(swarm.come("e", MESH, MESH_CHANGES))
+    assert len(_alike(lines[-1].mesh)["s"].endpoints) == len(here)
+    assert all(_alike(line.mesh) == _alike(lines[-1].mesh) for line in lines)
+
+
+def _fails(frame: bytes, feature: str, without: str | None = None) -> int:
+    raise RuntimeError
+
+
 async def test_a_service_that_is_gone_is_gone() -> None:
     view = _view("a")
     _published(view)
@@ -364,7 +442,7 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     line = swarm.come("a")
     send = swarm.sessions.broadcast_frame
 
-    def broken(frame: bytes, feature: str) -> int:
+    def broken(frame: bytes, feature: str, without: str | None = None) -> int:
         monkeypatch.setattr(swarm.sessions, "broadcast_frame", send)
         raise RuntimeError
 

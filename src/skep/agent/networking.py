@@ -72,6 +72,7 @@ class Networking:
         self._asking = Asking(session, self._answered)
         session.on(messages.Registered, lambda said: self._session_began())
         session.on(messages.MeshTold, self._told, messages.MESH)
+        session.knows(messages.MESH_CHANGES)
         session.on(messages.OverlayTold, self._overlay_told, messages.OVERLAY)
         session.on(messages.OverlaysHeld, self._overlays_held)
 

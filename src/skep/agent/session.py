@@ -94,7 +94,12 @@ class Session:
     def on(self, kind: type[Message], take: Callable[[Message], None], feature: str = "") -> None:
         """Has `take` hear of messages of this type; managers are told of the feature, where it is one."""
         self._router.on(kind, take)
-        if feature and feature not in self._own_features:
+        if feature:
+            self.knows(feature)
+
+    def knows(self, feature: str) -> None:
+        """Has managers be told that this node understands what earlier ones did not."""
+        if feature not in self._own_features:
             self._own_features.append(feature)
 
     def send(self, message: messages.FromAgent) -> None:

@@ -71,13 +71,36 @@ class MeshEndpoint(Struct, frozen=True, array_like=True):
 
 
 class MeshService(Struct, frozen=True, array_like=True):
-    """`is_alone`: its tasks are on the mesh's network only, so that all they send leaves by it."""
+    """`is_alone`: its tasks are on the mesh's network only, so that all they send leaves by it.
+
+    It is told whole, or, with `gone`, what has changed of it: `endpoints` are those that are new or others,
+    `gone` the addresses of those that are no more; the rest of them is as it was."""
 
     id: str
     name: str
     ports: tuple[MeshPort, ...]
     endpoints: tuple[MeshEndpoint, ...] = ()
     is_alone: bool = True
+    gone: tuple[str, ...] | None = None
+
+    def since(self, before: MeshService) -> MeshService:
+        """Returns what has changed of it, or all of it, where that is shorter."""
+        known = {each.address: each for each in before.endpoints}
+        changed = tuple(each for each in self.endpoints if known.get(each.address) != each)
+        gone = tuple(known.keys() - {each.address for each in self.endpoints})
+        if 2 * (len(changed) + len(gone)) > len(self.endpoints):
+            return self
+        return replace(self, endpoints=changed, gone=gone)
+
+    def on(self, before: MeshService | None) -> MeshService:
+        """Returns all of a service of which this was told."""
+        if self.gone is None:
+            return self
+        known = {each.address: each for each in (before.endpoints if before is not None else ())}
+        known.update((each.address, each) for each in self.endpoints)
+        for address in self.gone:
+            known.pop(address, None)
+        return replace(self, endpoints=tuple(known.values()), gone=None)
 
 
 class Mesh(Struct, frozen=True):
@@ -102,7 +125,8 @@ class Mesh(Struct, frozen=True):
         """Returns the mesh with what has changed; no network: as before."""
         all_nodes, all_services = dict(self.nodes), dict(self.services)
         all_nodes.update(nodes)
-        all_services.update((service.id, service) for service in services)
+        for service in services:
+            all_services[service.id] = service.on(all_services.get(service.id))
         for node_id in gone_nodes:
             all_nodes.pop(node_id, None)
         for service_id in gone_services:

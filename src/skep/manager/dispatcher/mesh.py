@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterator
+from zlib import crc32
 
 from skep.model.mesh import ENDPOINTS_MAX, PROTOCOLS, MeshEndpoint, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, Network, ingress_of, is_encrypted
@@ -119,9 +121,9 @@ def _runs(view: View, task: Task, status: TaskStatus | None) -> bool:
 
 
 def _spread(found: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:
-    """Returns at most as many as may be told: evenly over all of them, the same each time."""
+    """Returns at most as many as may be told: here and there of all of them, and where one comes or goes the
+    same others as before."""
     if len(found) <= ENDPOINTS_MAX:
         return found
     serving = [each for each in found if each.takes_new] or found
-    count = min(len(serving), ENDPOINTS_MAX)
-    return tuple(serving[n * len(serving) // count] for n in range(count))
+    return tuple(heapq.nsmallest(ENDPOINTS_MAX, serving, key=lambda each: crc32(each.address.encode())))

@@ -1,4 +1,4 @@
-"""The routing mesh to the nodes, as it changes: every node hears of every published service, as a whole.
+"""The routing mesh to the nodes, as it changes: every node hears of every published service.
 
 In: what was committed and reported, for services that publish ports; nothing happens for others. Out: frames,
 made once for all nodes. What changes within a moment is told together; the longer, the larger it is. A task
@@ -18,7 +18,7 @@ from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
-from skep.rpc.messages import MESH, MeshTold
+from skep.rpc.messages import MESH, MESH_CHANGES, MeshTold
 from skep.store.view import View
 
 from .batches import Batches
@@ -40,7 +40,8 @@ class MeshDispatcher:
         self._sessions = sessions
         self._failed = failed
         self._network: OverlayNetwork | None = None
-        self._services: dict[str, MeshService] = {}  # as they were told last
+        self._services: dict[str, MeshService] = {}  # as they are
+        self._told: dict[str, MeshService] = {}  # as all who listen know them; what is missing is told whole
         self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
         self._ends = TunnelEnds(view, sessions)
         self._informed: set[str] = set()  # nodes that know all others
@@ -189,6 +190,7 @@ class MeshDispatcher:
 
     def _forget_untold(self) -> None:
         """What is told from now on is what changes from now on."""
+        self._told = dict(self._services)
         self._untold, self._untold_network = set(), None
         self._came, self._moved, self._gone = set(), set(), set()
 
@@ -196,6 +198,7 @@ class MeshDispatcher:
         if not self._listeners:
             return  # it costs nothing before somebody wants to know
         self._settle_all()
+        before, self._told = self._told, {}
         told = MeshTold(
             network=self._untold_network,
             nodes=self._ends.of(self._came | (self._moved & set(self._hosts))),
@@ -205,8 +208,7 @@ class MeshDispatcher:
             lead=self._lead,
         )
         if told != MeshTold(lead=self._lead):
-            for part in mesh_parts(told):
-                self._broadcast(part)
+            self._broadcast(told, before)
         if self._moved:
             self._tell_informed(MeshTold(nodes=self._ends.of(self._moved), lead=self._lead))
         came = sorted(self._came)
@@ -251,10 +253,18 @@ class MeshDispatcher:
         for node_id in self._informed:
             self._sessions.send_frame(node_id, frame)
 
-    def _broadcast(self, told: MeshTold) -> None:
-        frame = messages.encode(told)
-        count = self._sessions.broadcast_frame(frame, MESH)
-        self._batches.sent(count * len(frame))
+    def _broadcast(self, told: MeshTold, before: dict[str, MeshService]) -> None:
+        """Tells all what has changed since then; earlier agents each service whole."""
+        changes = [each.since(before[each.id]) if each.id in before else each for each in told.services]
+        self._send(replace(told, services=changes), MESH_CHANGES)
+        if self._sessions.knows_any(MESH, without=MESH_CHANGES):
+            self._send(told, MESH, without=MESH_CHANGES)
+
+    def _send(self, told: MeshTold, feature: str, without: str | None = None) -> None:
+        for part in mesh_parts(told):
+            frame = messages.encode(part)
+            count = self._sessions.broadcast_frame(frame, feature, without)
+            self._batches.sent(count * len(frame))
 
     @property
     def _lead(self) -> messages.Lead | None:

@@ -175,9 +175,16 @@ class Sessions:
         for session in self._sessions.values():
             session.connection.send(frame)
 
-    def broadcast_frame(self, frame: bytes, feature: str) -> int:
-        """Sends it to every node that is there and understands it. Returns how many they are."""
+    def knows_any(self, feature: str, without: str) -> bool:
+        """True where a node that is there understands `feature`, and not `without`."""
+        return any(feature in e.features and without not in e.features for e in self._sessions.values())
+
+    def broadcast_frame(self, frame: bytes, feature: str, without: str | None = None) -> int:
+        """Sends it to every node that is there and understands it, but those that understand `without`.
+        Returns how many they are."""
         found = [each for each in self._sessions.values() if feature in each.features]
+        if without is not None:
+            found = [each for each in found if without not in each.features]
         for session in found:
             session.connection.send(frame)
         return len(found)

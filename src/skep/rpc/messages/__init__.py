@@ -44,7 +44,7 @@ from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses
 from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
-from skep.rpc.messages.mesh import LOOK, MESH, MeshApplied, MeshLook, MeshSeen, MeshTold
+from skep.rpc.messages.mesh import LOOK, MESH, MESH_CHANGES, MeshApplied, MeshLook, MeshSeen, MeshTold
 from skep.rpc.messages.overlays import (
     OVERLAY,
     RESOLVE,
@@ -78,6 +78,7 @@ __all__ = [
     "LOGS",
     "LOOK",
     "MESH",
+    "MESH_CHANGES",
     "NOT_LEADER",
     "OVERLAY",
     "REFUSED",
@@ -168,7 +169,7 @@ FromManager = (
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -10,13 +10,15 @@ from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages.session import Lead
 
 MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshApplied`
+# A feature: the node takes what has changed of a service for that.
+MESH_CHANGES = "mesh-changes"
 LOOK = "look"  # a feature: the node answers `MeshLook`
 
 
 class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     """What is new. `complete`: there is nothing else. `nodes` are addresses of tunnels by node id: of the
     node itself, of those that have tasks in the mesh, and, for who has some, of all. A service comes
-    whole. `more`: the next message belongs to it, and nothing is done before."""
+    whole, or what has changed of it. `more`: the next message belongs to it, and nothing is done before."""
 
     complete: bool = False
     network: OverlayNetwork | None = None  # None: as before

@@ -20,6 +20,7 @@ start() {
     local bridge=$1 number=$((RANDOM % 200 + 20)) inside=()
     mkdir -p "$dir/exec"
     if running; then return; fi
+    forget_killed
     if [ "${2:-}" = --own-network ]; then
         inside=(unshare --net --)
         if mountpoint -q "$dir/net"; then inside=(nsenter "--net=$dir/net" --); fi
@@ -50,6 +51,14 @@ start() {
     echo "engine.sh: dockerd did not answer within 30 s; its log says:" >&2
     tail -n 15 "$dir/log" >&2
     return 1
+}
+
+forget_killed() { # what an engine that was killed has left keeps a new one from starting: numbers of processes, a containerd
+    local pid
+    for pid in $(pids_below "$dir/exec"); do
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != containerd ] || kill -9 "$pid" 2>/dev/null || true # its shims live on
+    done
+    rm -f "$dir/pid" "$dir/exec/containerd/containerd.pid"
 }
 
 make_bridge() {

@@ -76,6 +76,7 @@ up() {
     lead_outside
     for name in $(names); do
         is_there "$name" || make_host "$name"
+        ip -br link show up dev "$(device "$name")" | grep -q . || say "putting the cable of $name back"
         ip link set "$(device "$name")" master "$(bridge)" up
     done
     exec 9>&-

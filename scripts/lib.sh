@@ -1,6 +1,6 @@
 # Shared by check and quickstart: what this machine needs, said and installed. Sourced by bash.
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[1m==>\033[0m %s\n' "$*" >&2; else printf '==> %s\n' "$*" >&2; fi; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # Debian's own tools are in sbin, which not every root shell has in its PATH.

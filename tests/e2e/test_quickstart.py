@@ -89,8 +89,10 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(shor
         nodes = _stubborn_everywhere(hosts)
         for name in ("mg0", "w1"):
             os.kill(int((home / f"{name}.pid").read_text()), signal.SIGKILL)
+        os.kill(int((home / "e-w0/pid").read_text()), signal.SIGKILL)
         status = quickstart(home, "status")
         assert "skepd mg0 does not run" in status
+        assert "the Docker Engine of w0 does not answer" in status
         assert "service ls" in status, "another manager answers"
         assert status.splitlines()[-1] == f"export DOCKER_HOST=unix://{home}/mg1.sock"
     finally:
@@ -120,6 +122,20 @@ def _stubborn_everywhere(hosts: dict[str, Host]) -> list[str]:
     nodes = [host.docker("info", "-f", "{{.Swarm.NodeID}}") for host in hosts.values()]
     assert task_files(nodes[-1])
     return nodes
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "arguments", [("down", "--help"), ("down", "now"), ("status", "x"), ("",), ("downn",)]
+)
+def test_no_argument_is_taken_for_another(short_dir: Path, arguments: tuple[str, ...]) -> None:
+    home = short_dir / "q"
+    home.mkdir()
+    (home / "lan").write_text("number 250\n")
+    done = run(home, *arguments)
+    assert done.returncode == (0 if "--help" in arguments else 1), done.stderr
+    assert "finds what is there" in done.stdout or "unknown" in done.stderr
+    assert (home / "lan").exists()
 
 
 @pytest.mark.root

@@ -176,6 +176,18 @@ def test_a_running_task_is_explained_by_levels_and_counts() -> None:
     ]
 
 
+def test_of_a_task_from_before_this_leader_nobody_says_that_its_node_has_not_taken_it() -> None:
+    view = View()
+    add_node(view, "a")
+    add_service(view)
+    task = add_task(view, "t", "a", observed=None)
+    (said, *_) = explain_task(view, task, NOW, {}).sentences
+    assert said.endswith("which has not answered yet.")
+    view.led_since = task.updated_at + 1.0
+    (said, *_) = explain_task(view, task, NOW, {}).sentences
+    assert said.endswith("; host-a has not come to this leader yet: nobody can say what it does.")
+
+
 def test_what_a_task_waits_for() -> None:
     view = View()
     add_node(view, "a")

@@ -30,7 +30,8 @@ def task_name(view: View, task: Task | PendingTask) -> str:
 
 def of_state(view: View, task: Task, now: float) -> list[str]:
     """What it does, or what it waits for."""
-    status = view.status_of(task) or assigned_status(task)
+    heard = view.status_of(task)
+    status = heard or assigned_status(task)
     state, since = status.state, f"since {time_text(status.at)} ({ago_text(status.at, now)})"
     name = node_name(view.nodes.get(task.node_id), task.node_id)
     if is_terminal(state):
@@ -51,8 +52,11 @@ def of_state(view: View, task: Task, now: float) -> list[str]:
         waits = waits or ["It waits for its turn: it is let start when the manager looks next."]
     if state == READY:
         return [f"Its container is ready on {name} {since}.", *waits]
+    given = f"It was given to {name} at {time_text(task.updated_at)}"
+    if heard is None and task.updated_at < view.led_since:
+        return [f"{given}; {name} has not come to this leader yet: nobody can say what it does.", *waits]
     taken = "has taken it" if state >= ACCEPTED else "has not answered yet"
-    return [f"It was given to {name} at {time_text(task.updated_at)}, which {taken}.", *waits]
+    return [f"{given}, which {taken}.", *waits]
 
 
 def of_end(view: View, task: Task, now: float) -> list[str]:

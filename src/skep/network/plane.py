@@ -54,6 +54,7 @@ class DataPlane:
         self._held = HeldPorts()
         self._nftables: Nftables | None = None
         self._host = Host()
+        self._seen_for = (False, False)  # what of the host was looked at last depends on this
         self._lingering = Lingering()
         self._flows = Flows()
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
@@ -75,7 +76,7 @@ class DataPlane:
             return Applied()  # nothing is wanted of it
         refused = self._refused = self._held.hold(ports)
         with Netlink() as netlink:
-            if self._known is None or look:
+            if self._known is None or look or self._is_for_more(mesh):
                 look = True
                 self._host = self._see_host(netlink, nftables, mesh)
                 self._known = self._look(netlink, settings_of(mesh))
@@ -172,7 +173,12 @@ class DataPlane:
         self._turn.give_back()
         self._known = None
 
+    def _is_for_more(self, mesh: Mesh) -> bool:
+        """True where the host was not looked at yet with an eye to published ports, or to overlays."""
+        return any(now and not then for now, then in zip(_for(mesh), self._seen_for, strict=True))
+
     def _see_host(self, netlink: Netlink, nftables: Nftables, mesh: Mesh) -> Host:
+        self._seen_for = _for(mesh)
         addresses = netlink.addresses()
         own = addresses.get(mesh.nodes.get(self._node_id, ""), "")
         uplinks = {*netlink.default_devices(), own} - {""}
@@ -209,6 +215,10 @@ class DataPlane:
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
         return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
+
+
+def _for(mesh: Mesh) -> tuple[bool, bool]:
+    return is_published(mesh), bool(mesh.overlays)
 
 
 def _numbers(known: Iterable[Object]) -> dict[str, int]:

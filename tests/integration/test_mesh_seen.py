@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from .mesh_hosts import BRIDGE, TUNNEL, Lan, three_hosts
+from .test_mesh_vips import Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -77,3 +78,16 @@ def test_who_looks_and_has_nothing_keeps_nobody_from_it(lan: Lan) -> None:
         "print(made.seen(Mesh()).failures, Turn().take('two'))\n"
     )
     assert space.run(sys.executable, "-c", program) == "[] None\n"
+
+
+def test_a_first_overlay_is_whole_from_the_first_word_on(lan: Lan) -> None:
+    """What its bridge needs depends on the host, which was looked at for published ports only."""
+    made = Services(lan)
+    try:
+        made.add(1, "o", "10.1.0.11")
+        seen = lan.hosts[0].seen(made.for_host(lan.hosts[0]))
+        # That of the container, which came after the word, comes with the next.
+        assert [each for each in seen["Missing"] if not each.startswith("hairpin mode")] == []
+        assert seen["Surplus"] == []
+    finally:
+        made.stop()

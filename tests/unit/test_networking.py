@@ -502,6 +502,27 @@ async def test_it_looks_in_time_also_where_there_is_always_news(monkeypatch: pyt
     await node.networking.close()
 
 
+async def test_news_of_others_that_go_on_hold_up_no_task() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    node.hears(_told_of("mesh", NETWORK))
+    waiting = node.networking.arriving("s", [TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24")])
+    assert waiting is not None
+    began, arriving = time.monotonic(), asyncio.ensure_future(waiting)
+
+    def goes_on() -> Applied:
+        time.sleep(0.02)  # a kernel with much to do, and always more of it
+        return Applied()
+
+    node.kernel.answer = goes_on
+    while not arriving.done():
+        node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+        await asyncio.sleep(0.005)
+    assert time.monotonic() - began < SETTLE_S - 0.1
+    await node.networking.close()
+
+
 async def test_a_task_that_is_given_up_while_it_waits_is_not_started() -> None:
     node = Node()
     node.hears(MeshTold(True, NETWORK))

@@ -101,7 +101,8 @@ class Networking:
     def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
         """Returns what ends when the kernel knows a task that is to be started here, or after `SETTLE_S`.
         None: it does by now, or nothing can be done at all."""
-        if not self._is_told or self._is_blind or self._knows(service_id, addresses):
+        is_done = self._done_count == self._told_count and self._is_known(service_id, addresses)
+        if not self._is_told or self._is_blind or is_done:
             return None
         return self._arrive(service_id, addresses)
 
@@ -113,15 +114,15 @@ class Networking:
 
     # Inside
 
-    def _knows(self, service_id: str, addresses: Collection[TaskAddress]) -> bool:
-        is_done = self._done_count == self._told_count
-        return is_done and is_told(self._mesh, self._overlays.all, service_id, addresses)
+    def _is_known(self, service_id: str, addresses: Collection[TaskAddress]) -> bool:
+        return is_told(self._mesh, self._overlays.all, service_id, addresses)
 
     async def _arrive(self, service_id: str, addresses: Collection[TaskAddress]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
-                while not self._knows(service_id, addresses):
+                while not self._is_known(service_id, addresses):
                     await self._done.wait()
+                await self._settled()  # what is told after that is others'
 
     def _told(self, said: messages.MeshTold) -> None:
         before = Mesh() if said.complete else self._mesh

@@ -80,6 +80,7 @@ def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
         (("web:80800", "--from", "web.1"), "port '80800' is none: 8080, or 53/udp"),
         (("web:80/icmp", "--from", "web.1"), "protocol 'icmp' is none of tcp, udp, sctp"),
         (("web:80", "--from", "nowhere"), "there is no node and no task nowhere"),
+        (("web:80", "--from", "web"), "it is a service: name one of its tasks, web.1, or a node"),
         (("none:80", "--from", "web.1"), "service none not found"),
         (("web", "--from", "web.1"), "name a service and a port: web:8080, dns:53/udp"),
     ):

@@ -9,6 +9,7 @@ from skep.api.resolve import find_node, find_service, find_task_or_named
 from skep.api.routes.reply import reply
 from skep.api.server import Route, leaders
 from skep.model.node import Node
+from skep.model.service import Service
 from skep.model.task import PendingTask, Task
 from skep.rpc.checking import PORT_MAX, PROTOCOLS
 from skep.runtime.errors import Invalid, NotFound
@@ -50,6 +51,13 @@ def _port_of(text: str) -> tuple[int, str]:
     return int(number), protocol
 
 
+def _service(view: View, text: str) -> Service | None:
+    try:
+        return find_service(view, text)
+    except (NotFound, Invalid):
+        return None
+
+
 def _node_or_task(view: View, text: str) -> Node | Task:
     """Errors: `NotFound`, `Invalid`."""
     try:
@@ -59,7 +67,10 @@ def _node_or_task(view: View, text: str) -> Node | Task:
     try:
         found = find_task_or_named(view, text)
     except NotFound as error:
-        raise NotFound(f"there is no node and no task {text}") from error
+        why = f"there is no node and no task {text}"
+        if (service := _service(view, text)) is not None:
+            why += f"; it is a service: name one of its tasks, {service.spec.name}.1, or a node"
+        raise NotFound(why) from error
     if isinstance(found, PendingTask):
         raise Invalid(f"task {text} has no node yet, and so no network: skep explain {text}")
     return found

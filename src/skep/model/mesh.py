@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .overlay import Overlay, OverlayNetwork
+from .overlay import Overlay, OverlayNetwork, merged
 
 BRIDGE_PREFIX, TUNNEL_PREFIX = (
     "skb",
@@ -96,11 +96,8 @@ class MeshService(Struct, frozen=True, array_like=True):
         """Returns all of a service of which this was told."""
         if self.gone is None:
             return self
-        known = {each.address: each for each in (before.endpoints if before is not None else ())}
-        known.update((each.address, each) for each in self.endpoints)
-        for address in self.gone:
-            known.pop(address, None)
-        return replace(self, endpoints=tuple(known.values()), gone=None)
+        known = before.endpoints if before is not None else ()
+        return replace(self, endpoints=merged(known, self.endpoints, self.gone), gone=None)
 
 
 class Mesh(Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +20,16 @@ def mtu_of(options: Mapping[str, str]) -> int:
     """Returns what a packet in a network may have, as its user says it."""
     said = options.get(MTU_OPTION, "")
     return int(said) if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX else MTU
+
+
+class HasAddress(Protocol):
+    """An endpoint of an overlay network, or of the routing mesh."""
+
+    @property
+    def address(self) -> str: ...
+
+
+EndpointKind = TypeVar("EndpointKind", bound=HasAddress)
 
 
 class OverlayNetwork(Struct, frozen=True, array_like=True):
@@ -116,11 +127,18 @@ class Overlay(Struct, frozen=True):
 def _whole(before: OverlayService | None, told: OverlayService) -> OverlayService:
     if told.gone is None:
         return told
-    known = {each.address: each for each in (before.endpoints if before is not None else ())}
-    known.update((each.address, each) for each in told.endpoints)
-    for address in told.gone:
+    known = before.endpoints if before is not None else ()
+    return replace(told, endpoints=merged(known, told.endpoints, told.gone), gone=None)
+
+
+def merged(
+    before: Iterable[EndpointKind], changed: Iterable[EndpointKind], gone: Iterable[str]
+) -> tuple[EndpointKind, ...]:
+    """Returns the endpoints of a service of which was told what has changed; each address is there once."""
+    known = {each.address: each for each in (*before, *changed)}
+    for address in gone:
         known.pop(address, None)
-    return replace(told, endpoints=tuple(known.values()), gone=None)
+    return tuple(known.values())
 
 
 def packed(addresses: Iterable[str]) -> bytes:

@@ -393,12 +393,7 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -
 @pytest.mark.parametrize("on", ["mesh", "overlay", "large overlay"])
 async def test_a_task_is_started_when_its_node_knows_it(on: str) -> None:
     """Others lead to it as soon as it runs: its answers are to find back."""
-    node = Node()
-    node.hears(MeshTold(True, NETWORK))
-    await node.settle()
-    hands = Hands()
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
-    await worker.start()
+    node, hands, worker = await _working()
     network = NETWORK if on == "mesh" else replace(BACK, is_large=on == "large overlay")
     _begin(worker, address=TaskAddress(network.id, "10.1.0.7/24", "10.1.0.2/24"))
     worker.observed(Observation("web", READY, 0.0))
@@ -413,6 +408,16 @@ async def test_a_task_is_started_when_its_node_knows_it(on: str) -> None:
     await asyncio.sleep(0.1)
     assert [action for action, _ in hands.begun] == [Action.PREPARE, Action.START]
     await node.networking.close()
+
+
+async def _working() -> tuple[Node, Hands, Worker]:
+    """A node that was told of a network, and nothing of what is on it."""
+    node, hands = Node(), Hands()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    await worker.start()
+    return node, hands, worker
 
 
 def _begin(worker: Worker, address: TaskAddress) -> None:
@@ -431,12 +436,7 @@ def _told_of(on: str, network: OverlayNetwork) -> FromManager:
 
 
 async def test_a_task_whose_node_is_not_told_of_it_is_started_all_the_same() -> None:
-    node = Node()
-    node.hears(MeshTold(True, NETWORK))
-    await node.settle()
-    hands = Hands()
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
-    await worker.start()
+    node, hands, worker = await _working()
     _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))
     worker.observed(Observation("web", READY, 0.0))
     await asyncio.sleep(SETTLE_S + 0.2)
@@ -524,12 +524,7 @@ async def test_news_of_others_that_go_on_hold_up_no_task() -> None:
 
 
 async def test_a_task_that_is_given_up_while_it_waits_is_not_started() -> None:
-    node = Node()
-    node.hears(MeshTold(True, NETWORK))
-    await node.settle()
-    hands = Hands()
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
-    await worker.start()
+    node, hands, worker = await _working()
     _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))
     worker.observed(Observation("web", READY, 0.0))
     worker.assign(Assign(dropped=["web"]))

@@ -101,8 +101,9 @@ class Networking:
     def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
         """Returns what ends when the kernel knows a task that is to be started here, or after `SETTLE_S`.
         None: it does by now, or nothing can be done at all."""
-        is_done = self._done_count == self._told_count and self._is_known(service_id, addresses)
-        if not self._is_told or self._is_blind or is_done:
+        if not self._is_told or self._is_blind:
+            return None
+        if self._done_count == self._told_count and self._is_known(service_id, addresses):
             return None
         return self._arrive(service_id, addresses)
 

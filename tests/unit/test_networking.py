@@ -523,6 +523,17 @@ async def test_news_of_others_that_go_on_hold_up_no_task() -> None:
     await node.networking.close()
 
 
+async def test_who_leaves_the_swarm_starts_nothing_that_waited() -> None:
+    node, hands, worker = await _working()
+    _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))
+    worker.observed(Observation("web", READY, 0.0))
+    await asyncio.sleep(0.05)
+    worker.close()
+    await asyncio.sleep(SETTLE_S + 0.2)
+    assert [action for action, _ in hands.begun] == [Action.PREPARE]
+    await node.networking.close()
+
+
 async def test_a_task_that_is_given_up_while_it_waits_is_not_started() -> None:
     node, hands, worker = await _working()
     _begin(worker, address=TaskAddress("gone", "10.1.0.7/24", "10.1.0.2/24"))

@@ -118,6 +118,11 @@ class Worker:
         """Its manager tells everything: what an earlier one said and nobody did is over."""
         self._early.clear()
 
+    def close(self) -> None:
+        """Begins nothing more of what waits for its networks: the engine is another's matter from now on."""
+        for each in self._starting:
+            each.cancel()
+
     def everything(self) -> list[tuple[str, TaskStatus]]:
         """Returns the status of every task known here: the first report of a session."""
         return [(r.id, r.status) for r in self._records.values() if r.status.state > ASSIGNED]

@@ -177,6 +177,7 @@ class AgentPart:
         """Ends the session; containers run on."""
         await end(self._renewing)
         await end(self._work)
+        self._worker.close()
         if self._networking is not None:
             await self._networking.close()
         if self._naming is not None:
@@ -189,6 +190,7 @@ class AgentPart:
         """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
         people."""
         await end(self._work)  # the manager has no say any more
+        self._worker.close()
         late = await self.attachments.give_up()
         try:
             left = late + await self._executor.clear(self._node_id, sweeps=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from skep.model.attachment import Attachment
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay, unpacked
+from skep.model.overlay_keys import key_of
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
@@ -154,20 +156,28 @@ class Swarm:
     def __init__(self, view: View, bounds: Bounds = Bounds()) -> None:
         self.view = view
         self.sessions = Sessions(view, [], lambda node_id: None)
-        self.dispatcher = OverlayDispatcher(view, self.sessions, bounds)
+        self._numbers = itertools.count()
+        self.dispatcher = OverlayDispatcher(
+            view, self.sessions, lambda: key_of(str(next(self._numbers))), bounds
+        )
         self.sessions.on(Register, self.dispatcher.began)
         self.sessions.on(OverlayAsk, self.dispatcher.asked)
         self.dispatcher.begin()
         self.lines: dict[str, Line] = {}
 
-    def come(self, node_id: str, *features: str, data_addr: str = "", has: Overlay | None = None) -> Line:
+    def come(
+        self,
+        node_id: str,
+        *features: str,
+        data_addr: str = "",
+        has: Overlay | None = None,
+        description: NodeDescription = NodeDescription(hostname="h"),
+    ) -> Line:
         """A node begins a session; `has` is what it knows of before."""
         line = self.lines[node_id] = Line(node_id, self.view.nodes[node_id].addr)
         if has is not None:
             line.overlays[has.network.id] = has
-        said = Register(
-            NodeDescription(hostname="h"), "", list(features or (OVERLAY, RESOLVE)), data_addr=data_addr
-        )
+        said = Register(description, "", list(features or (OVERLAY, RESOLVE)), data_addr=data_addr)
         self.sessions.open(line).frame(messages.encode(said))
         return line
 

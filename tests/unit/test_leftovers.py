@@ -54,6 +54,9 @@ class Plane:
     def close(self) -> None:
         pass
 
+    def why_not_encrypted(self) -> str:
+        return "no IPsec"
+
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Leftovers]:

@@ -15,6 +15,7 @@ from skep.model.material import Given
 from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.model.overlay_keys import OverlayKey
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc.messages import (
@@ -43,6 +44,7 @@ from skep.rpc.messages import (
     NotNow,
     OverlayAnswered,
     OverlayAsk,
+    OverlayKeysTold,
     OverlaysHeld,
     OverlayTold,
     ReadLogs,
@@ -200,6 +202,10 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         OverlayAnswered(7, ["web"], ["10.0.1.9"], ["s"]),
         b"\x85\xa4type\xb0overlay-answered\xa6number\x07\xadunknown_names\x91\xa3web\xb1unknown_addresses\x91\xa810.0.1.9\xb0unknown_services\x91\xa1s",
+    ),
+    (
+        OverlayKeysTold([OverlayKey(1, b"s")], 1, ["192.0.2.1"]),
+        b"\x84\xa4type\xacoverlay-keys\xa4keys\x91\x92\x01\xc4\x01s\xa7sending\x01\xa6behind\x91\xa9192.0.2.1",
     ),
     (
         OverlaysHeld(["n"]),

@@ -74,6 +74,7 @@ class Kernel:
         self.answer: Callable[[], Applied] = Applied
         self.gone: set[str] = set()
         self.there = KernelNet()
+        self.why_not = "no IPsec"
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         self.applied.append((replace(mesh, managers=()), look))
@@ -88,6 +89,9 @@ class Kernel:
         return ("left",)
 
     def close(self) -> None: ...
+
+    def why_not_encrypted(self) -> str:
+        return self.why_not
 
 
 class Node:

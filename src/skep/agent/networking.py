@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Collection, Iterator
 
+import structlog
 from msgspec.structs import replace
 
 from skep.agent.arriving import is_told
@@ -23,10 +24,14 @@ from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
+from skep.model.node import NodeDescription
+from skep.model.overlay_keys import OverlayKeys, as_encrypting
 from skep.model.task import TaskAddress
 from skep.network.names import Unknown
 from skep.rpc import messages
 from skep.runtime.works import in_thread, lasting
+
+log = structlog.get_logger()
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
@@ -52,7 +57,9 @@ class Networking:
         self._naming = naming
         self._mesh = Mesh()  # but for its overlays
         self._overlays = KnownOverlays()
+        self._keys = OverlayKeys()  # of encrypted ones
         self._is_told = False  # a manager has said all
+        self._has_said_why = False  # it does not encrypt
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
         self._lingers = False
         self._unsure: frozenset[str] = frozenset()  # addresses that somebody had, and may have still
@@ -75,6 +82,7 @@ class Networking:
         session.knows(messages.MESH_CHANGES)
         session.on(messages.OverlayTold, self._overlay_told, messages.OVERLAY)
         session.on(messages.OverlaysHeld, self._overlays_held)
+        session.on(messages.OverlayKeysTold, self._keys_told)
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(lasting("mesh", self._run))
@@ -106,6 +114,14 @@ class Networking:
         if self._done_count == self._told_count and self._is_known(service_id, addresses):
             return None
         return self._arrive(service_id, addresses)
+
+    async def described(self, description: NodeDescription) -> NodeDescription:
+        """Returns what the node says of itself, with what its network can."""
+        why_not = await in_thread(self._plane.why_not_encrypted)
+        if why_not and not self._has_said_why:
+            log.info("encryption.unavailable", reason=why_not)
+        self._has_said_why = True
+        return description if why_not else as_encrypting(description)
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
@@ -146,6 +162,10 @@ class Networking:
         if self._overlays.answered(network_id, said) or gone:
             self._changed()
 
+    def _keys_told(self, said: messages.OverlayKeysTold) -> None:
+        self._keys = self._keys.told(said.keys, said.sending, said.behind)
+        self._changed()
+
     def _overlays_held(self, said: messages.OverlaysHeld) -> None:
         self._says_held = True
         self._hold(said.network_ids)
@@ -154,6 +174,8 @@ class Networking:
     def _hold(self, network_ids: Collection[str]) -> None:
         """Forgets all other overlay networks."""
         self._overlays.hold(network_ids)
+        if not any(each.network.is_encrypted for each in self._overlays.all.values()):
+            self._keys = OverlayKeys()
         self._unfinished &= {_MESH, *network_ids}
 
     def _heard(self, what: str, has_more: bool) -> None:
@@ -229,7 +251,7 @@ class Networking:
     @property
     def _all(self) -> Mesh:
         managers = tuple(sorted({each.rpartition(":")[0] for each in self._session.managers}))
-        return replace(self._mesh, managers=managers, overlays=self._overlays.all)
+        return replace(self._mesh, managers=managers, overlays=self._overlays.all, keys=self._keys)
 
     async def _seen(self) -> KernelNet:
         if not self._is_told or self._unfinished:

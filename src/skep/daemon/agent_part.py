@@ -235,20 +235,24 @@ class AgentPart:
             await asyncio.sleep(period_s)
             with contextlib.suppress(SkepError):
                 self.attachments.look_again()
-                description = await self._executor.describe()
+                description = await self._look_at_itself()
                 if self._learn(description):
                     self.session.send(messages.Described(description))
 
     async def _describe(self) -> NodeDescription:
         """An engine that is being restarted, or hangs, is no reason to stay away from the manager."""
         if self._described is None:
-            self._learn(await self._executor.describe())
+            self._learn(await self._look_at_itself())
         elif self._worker.is_started and not self._pulse.is_in_doubt:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(DESCRIBE_S):
-                    self._learn(await self._executor.describe())
+                    self._learn(await self._look_at_itself())
         assert self._described is not None
         return self._described
+
+    async def _look_at_itself(self) -> NodeDescription:
+        description = await self._executor.describe()
+        return description if self._networking is None else await self._networking.described(description)
 
     def _learn(self, description: NodeDescription) -> bool:
         """Returns whether it is news."""

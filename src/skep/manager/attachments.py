@@ -19,9 +19,11 @@ from skep.manager.dispatcher.assignments import as_before, task_network
 from skep.manager.durable import commit_known
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
+from skep.model.network import Network
+from skep.model.overlay_keys import can_encrypt
 from skep.rpc import messages
 from skep.runtime.clock import Clock
-from skep.runtime.errors import Deposed, SkepError, Unavailable
+from skep.runtime.errors import Denied, Deposed, SkepError, Unavailable
 from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
@@ -124,6 +126,7 @@ class AttachmentKeeper:
                     )
                 network = find_network(self._view, asked.network)
                 now, attachment_id = self._clock.now(), self._new_id()
+                self._check_encryption(node_id, network)
                 made = attachments.attach(self._view, node_id, network, asked.address, attachment_id, now)
                 await self._write(made)
             except Deposed:
@@ -137,6 +140,11 @@ class AttachmentKeeper:
         self._answer(node_id, messages.Attached(asked.number, told, made.address))
         if node_id not in self._view.nodes:  # it was removed while this was written
             await self._recount(node_id, messages.HasAddresses([]))
+
+    def _check_encryption(self, node_id: str, network: Network) -> None:
+        """Errors: `Denied`. What the container sends there must not leave its node plainly."""
+        if network.spec.is_encrypted and not can_encrypt(self._view.nodes[node_id].description):
+            raise Denied(f"network {network.spec.name} is encrypted, and this node cannot encrypt")
 
     async def _write(self, made: Attachment) -> None:
         put = Put(codec.attachment_key(made.node_id, made.id), codec.encode_object(made))

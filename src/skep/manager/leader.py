@@ -46,6 +46,7 @@ from skep.manager.team import ClusterChanged, Team, nothing_to_keep
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
 from skep.model.node import DOWN, READY, Node
+from skep.model.overlay_keys import key_of
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
@@ -121,7 +122,9 @@ class Leader:
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
-        self.overlays = OverlayDispatcher(view, self.sessions, team.overlay_bounds)
+        self.overlays = OverlayDispatcher(
+            view, self.sessions, lambda: key_of(new_secret()), team.overlay_bounds
+        )
         self.looks = Looks(self.sessions)
         self.sessions.on_end(self.looks.ended)
         self.certificates = Certificates(view, self.sessions, sign)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .overlay import Overlay, OverlayNetwork, merged
+from .overlay_keys import OverlayKeys
 
 BRIDGE_PREFIX, TUNNEL_PREFIX = (
     "skb",
@@ -103,13 +104,14 @@ class MeshService(Struct, frozen=True, array_like=True):
 class Mesh(Struct, frozen=True):
     """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
     hosts of managers that it knows: their addresses, or names. `overlays` are the networks that its own tasks
-    and containers are on, by id."""
+    and containers are on, by id, `keys` those by which encrypted ones are."""
 
     network: OverlayNetwork | None = None
     nodes: dict[str, str] = {}
     services: dict[str, MeshService] = {}
     managers: tuple[str, ...] = ()
     overlays: dict[str, Overlay] = {}
+    keys: OverlayKeys = OverlayKeys()
 
     def told(
         self,

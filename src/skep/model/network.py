@@ -10,7 +10,7 @@ from .wire import Wire
 
 OVERLAY = "overlay"
 VXLAN_OPTION = "com.docker.network.driver.overlay.vxlanid_list"  # one id per subnet, separated by commas
-ENCRYPTED_OPTION = "encrypted"  # there, whatever its value: packets between nodes are to be sealed
+ENCRYPTED_OPTION = "encrypted"  # there, whatever its value: packets between nodes are to be encrypted
 PREDEFINED_LABEL = "com.docker.swarm.predefined"
 # On an engine's network that stands for one of the swarm's: which one.
 COPY_LABEL = "com.docker.swarm.network.id"
@@ -54,6 +54,11 @@ class NetworkSpec(Wire, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 
+    @property
+    def is_encrypted(self) -> bool:
+        """True where what goes between nodes is to be encrypted."""
+        return self.driver == OVERLAY and ENCRYPTED_OPTION in self.options
+
 
 class Network(Struct, frozen=True, kw_only=True):
     """A network of the swarm as it is stored. `pools` are its subnets and `options` its driver's options as
@@ -76,11 +81,6 @@ class Network(Struct, frozen=True, kw_only=True):
     def is_predefined(self) -> bool:
         """True for the node's own networks, which a service can name as well."""
         return self.spec.labels.get(PREDEFINED_LABEL) == "true"
-
-
-def is_encrypted(spec: NetworkSpec) -> bool:
-    """True where what goes between nodes is to be sealed."""
-    return spec.driver == OVERLAY and ENCRYPTED_OPTION in spec.options
 
 
 def ingress_of(networks: Iterable[Network]) -> Network | None:

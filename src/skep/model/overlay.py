@@ -10,8 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .ipv4 import is_ipv4, number_of
+from .network import ENCRYPTED_OPTION
 
 MTU = 1450  # what a VXLAN tunnel leaves of an Ethernet frame
+# ESP has 8 bytes before what it encrypts, 8 of an IV, and 16 + 2 behind it, which is filled up to four bytes.
+ENCRYPTED_MTU = 1416
 MTU_OPTION = "com.docker.network.driver.mtu"
 MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
 
@@ -19,7 +22,9 @@ MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
 def mtu_of(options: Mapping[str, str]) -> int:
     """Returns what a packet in a network may have, as its user says it."""
     said = options.get(MTU_OPTION, "")
-    return int(said) if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX else MTU
+    if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX:
+        return int(said)
+    return ENCRYPTED_MTU if ENCRYPTED_OPTION in options else MTU
 
 
 class HasAddress(Protocol):
@@ -43,6 +48,7 @@ class OverlayNetwork(Struct, frozen=True, array_like=True):
     name: str = ""
     mtu: int = MTU
     is_large: bool = False
+    is_encrypted: bool = False
 
 
 class OverlayEndpoint(Struct, frozen=True, array_like=True):

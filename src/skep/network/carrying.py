@@ -11,11 +11,23 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import iptables
+from skep.network import iptables, xfrm
 from skep.network.diff import Changes
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Accept, Chain, Counter, Neighbour, Object, PortJump, Table, Tunnel, VipJump
+from skep.network.objects import (
+    Accept,
+    Chain,
+    Counter,
+    EspPolicy,
+    EspState,
+    Neighbour,
+    Object,
+    PortJump,
+    Table,
+    Tunnel,
+    VipJump,
+)
 from skep.network.ruleset import transaction
 from skep.runtime.errors import SkepError
 
@@ -44,11 +56,11 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put))
+    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put, xfrm.put))
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop))
+    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop, xfrm.drop))
 
 
 def _done(
@@ -56,6 +68,7 @@ def _done(
     one: Callable[[Object], None],
     neighbours: Callable[[Sequence[Neighbour]], Iterable[str]],
     accept: Callable[[Accept], None],
+    esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
 ) -> Iterator[str]:
     """Yields what fails, for people."""
     for kind, group in groupby(objects, type):
@@ -66,6 +79,9 @@ def _done(
                 yield from neighbours([each for each in group if isinstance(each, Neighbour)])
             except SkepError as error:
                 yield str(error)
+            continue
+        if kind is EspPolicy or kind is EspState:
+            yield from esp([each for each in group if isinstance(each, EspPolicy | EspState)])
             continue
         for each in group:
             try:

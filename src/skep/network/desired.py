@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshService
 from skep.network.chains import mesh_chains, port_chain, shared_chains
+from skep.network.esp import esp_chains, esp_failures, esp_objects
 from skep.network.host import Host
 from skep.network.marks import FLOW
 from skep.network.objects import (
@@ -110,6 +111,8 @@ def desired(
     if used:
         objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
         objects += [Table(), *shared_chains(used, host), *vip_objects(used, node_id, host)]
+        objects += [*esp_objects(used, mesh.keys), *esp_chains(used)]
+        failures += esp_failures(used, mesh.keys)
     for segment in used:
         objects += objects_of(segment)
         objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()

@@ -46,6 +46,37 @@ class Tunnel(Struct, frozen=True):
         return self.name
 
 
+class EspPolicy(Struct, frozen=True):
+    """That what this host sends from its address to the UDP port, or takes there (`direction`: out, in), goes
+    by ESP or not at all."""
+
+    direction: str
+    address: str
+    port: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.direction, self.address, self.port
+
+
+class EspState(Struct, frozen=True):
+    """A security association: how ESP packets of one host to another are encrypted. `spi` is its number on
+    the wire. The secret is what is wanted: of one that is found it is not read."""
+
+    source: str
+    to: str
+    spi: int
+    secret: bytes = b""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.source, self.to, self.spi
+
+    def __repr__(self) -> str:
+        """Whatever prints it (a log, a trace) shows no secret."""
+        return f"EspState({self.source} to {self.to}, {self.spi:#x})"
+
+
 class Port(Struct, frozen=True):
     """A container's place on a bridge. The engine puts it there and takes it away; who deletes a bridge
     leaves it nowhere."""
@@ -244,8 +275,11 @@ class VipJump(Struct, frozen=True):
 
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
 # last: no packet is sent where there is no way yet.
+# What encrypts comes before the tunnels whose packets must not leave plain.
 Object = (
-    Bridge
+    EspState
+    | EspPolicy
+    | Bridge
     | Tunnel
     | Port
     | Gateway

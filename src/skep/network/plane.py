@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
-from skep.network import iptables
+from skep.network import iptables, xfrm
 from skep.network.applied import Applied
 from skep.network.carrying import carry_out
 from skep.network.desired import desired, is_used, ports_of, settings_of
@@ -28,11 +28,11 @@ from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Object, ReturnRoute, Sysctl, VipJump
+from skep.network.objects import Object, ReturnRoute, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
 from skep.network.seen_kernel import kernel_net
-from skep.network.segment import is_published
+from skep.network.segment import is_encrypted, is_published
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
@@ -58,6 +58,7 @@ class DataPlane:
         self._lingering = Lingering()
         self._flows = Flows()
         self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
+        self._may_encrypt = True  # there may be what encrypts, also of a process before
         self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
@@ -79,7 +80,7 @@ class DataPlane:
             if self._known is None or look or self._is_for_more(mesh):
                 look = True
                 self._host = self._see_host(netlink, nftables, mesh)
-                self._known = self._look(netlink, settings_of(mesh))
+                self._known = self._look(netlink, mesh)
             host = self._host = self._see_devices(netlink)
             wanted = desired(mesh, self._node_id, host, refused, _numbers(self._known))
             if wanted.is_unknown:
@@ -135,7 +136,7 @@ class DataPlane:
         with Netlink() as netlink:
             self._host = self._see_host(netlink, nftables, mesh)
             host = self._host = self._see_devices(netlink)
-            there = self._look(netlink, settings_of(mesh))
+            there = self._look(netlink, mesh)
         wanted = desired(mesh, self._node_id, host, self._refused, _numbers(there))
         if wanted.is_unknown:
             return kernel_net(there, Changes(), wanted.failures)
@@ -160,12 +161,16 @@ class DataPlane:
             if self._turn.take("") is not None:
                 return ()
             nftables = self._nftables = self._nftables or Nftables()
-            there = self._look(netlink, ())
+            there = self._look(netlink, Mesh())
         except Unavailable:
             if netlink.bridges():
                 raise
             return ()  # a node without the library, or the right to use it, never had anything
         return carry_out(netlink, nftables, diff((), there))
+
+    def why_not_encrypted(self) -> str:
+        """Returns why this host cannot encrypt what goes to others, for people; empty where it can."""
+        return xfrm.why_not()
 
     def close(self) -> None:
         """Ends the work; what stands goes on."""
@@ -210,11 +215,14 @@ class DataPlane:
             tunnels=frozenset(netlink.tunnels()),
         )
 
-    def _look(self, netlink: Netlink, wanted: Iterable[Sysctl]) -> frozenset[Object]:
+    def _look(self, netlink: Netlink, mesh: Mesh) -> frozenset[Object]:
         assert self._nftables is not None
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
-        return frozenset([*netlink.found(wanted), *iptables.found(), *rules])
+        self._may_encrypt = self._may_encrypt or is_encrypted(mesh)
+        esp = xfrm.found() if self._may_encrypt else []
+        self._may_encrypt = bool(esp) or is_encrypted(mesh)
+        return frozenset([*netlink.found(settings_of(mesh)), *iptables.found(), *esp, *rules])
 
 
 def _for(mesh: Mesh) -> tuple[bool, bool]:

@@ -12,6 +12,8 @@ from skep.network.objects import (
     Bridge,
     Chain,
     Counter,
+    EspPolicy,
+    EspState,
     Filtered,
     Forward,
     Gateway,
@@ -34,6 +36,8 @@ from skep.network.objects import (
 KINDS: dict[type[Object], tuple[str, str]] = {
     Bridge: ("bridge", "bridges"),
     Tunnel: ("tunnel", "tunnels"),
+    EspState: ("security association", "security associations"),
+    EspPolicy: ("policy of encryption", "policies of encryption"),
     Port: ("container's port", "containers' ports"),
     Gateway: ("bridge's address", "bridges' addresses"),
     Hairpin: ("hairpin mode of port", "hairpin modes"),
@@ -86,6 +90,10 @@ def named(each: Object) -> str:
             return f"{kind} {each.mac} on {each.tunnel}"
         case Sysctl():
             return f"{kind} {each.path} = {each.value}"
+        case EspState():
+            return f"{kind} {each.source} to {each.to} ({each.spi:#x})"
+        case EspPolicy():
+            return f"{kind} {each.direction} of {each.address} port {each.port}"
         case PortJump():
             return f"{kind} {each.port}/{each.protocol}"
         case ReturnRoute():

@@ -65,6 +65,11 @@ class Segment(Struct, frozen=True):
         return tunnel_name(self.network.vni)
 
     @property
+    def is_encrypted(self) -> bool:
+        """True where what goes to other nodes is to be encrypted."""
+        return self.network.is_encrypted
+
+    @property
     def has_tunnel(self) -> bool:
         """True where a tunnel can begin here. One of an overlay network is wanted also where it leads
         nowhere: it answers who asks for a service's address."""
@@ -77,6 +82,11 @@ class Segment(Struct, frozen=True):
 def is_published(mesh: Mesh) -> bool:
     """True where something is published, or connections of before may go on."""
     return any(each.ports or each.endpoints for each in mesh.services.values())
+
+
+def is_encrypted(mesh: Mesh) -> bool:
+    """True where the node was told of an encrypted network."""
+    return any(each.network.is_encrypted for each in mesh.overlays.values())
 
 
 def segments_of(mesh: Mesh, node_id: str, host: Host) -> Iterator[Segment]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from msgspec.structs import replace
 
 from skep.manager.allocator import subnets
-from skep.manager.control.validate_network import validate_network
+from skep.manager.control.validate_network import check_encryption, validate_network
 from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.quarantine import is_unreadable_network
@@ -55,8 +55,9 @@ class NetworkControl:
 
     async def create(self, spec: NetworkSpec) -> Network:
         """Returns the stored network. Errors: `Invalid`, `Conflict` (name in use), `Denied` (its subnet is
-        another's), `NotFound` (no such driver)."""
+        another's), `NotFound` (no such driver), `Unsupported`."""
         validate_network(spec)
+        check_encryption(spec, self._view.nodes.values())
         async with self._lock:
             return await self._create(spec)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from skep.manager.control.validate import check_dns_name
 from skep.manager.control.validate_size import check_size
 from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
-from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec, is_encrypted
+from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec
+from skep.model.node import Node
+from skep.model.overlay_keys import can_encrypt
 from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 
 # Drivers of the node's own networks that the swarm may have a name for (`--scope swarm`).
@@ -23,8 +25,8 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 def validate_network(spec: NetworkSpec) -> None:
-    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has, `Unsupported` for sealed tunnels, and
-    for IPv6."""
+    """Errors: `Denied`, `Invalid`, `NotFound` for a driver nobody has, `Unsupported` for an
+    encrypted mesh, and for IPv6."""
     if not spec.name:
         raise Invalid("invalid name: name is empty")
     if spec.name in RESERVED:
@@ -42,11 +44,10 @@ def validate_network(spec: NetworkSpec) -> None:
         raise Invalid("IPv4 cannot be disabled in a Swarm scoped network")
     if spec.driver != OVERLAY and spec.driver not in NODE_LOCAL:
         raise NotFound(f'plugin "{spec.driver}" not found')
-    if is_encrypted(spec):
+    if spec.ingress and spec.is_encrypted:
         raise Unsupported(
-            "encrypted overlay networks are not supported yet: what containers of this network send to other"
-            f" nodes would go unsealed. Leave out --opt {ENCRYPTED_OPTION}, and have the nodes on a network"
-            " of their own, or seal what is between them (IPsec, WireGuard)"
+            "the routing mesh's own network cannot be encrypted: every node has a part in it, also those"
+            f" that cannot encrypt. Leave out --opt {ENCRYPTED_OPTION}"
         )
     _check_family(spec)
     check_size("the network's spec", spec, NETWORK_MAX_BYTES // 2)  # its subnets are kept twice
@@ -62,6 +63,17 @@ def validate_network(spec: NetworkSpec) -> None:
     if auxiliary > AUXILIARY_MAX:
         raise Invalid(f"a network has at most {AUXILIARY_MAX} auxiliary addresses, {auxiliary} are given")
     _check_pools(spec.ipam, spec.enable_ipv6)
+
+
+def check_encryption(spec: NetworkSpec, nodes: Iterable[Node]) -> None:
+    """Errors: `Unsupported`, where the network is to be encrypted, and no node can."""
+    if spec.is_encrypted and not any(can_encrypt(each.description) for each in nodes):
+        raise Unsupported(
+            "no node of this swarm can encrypt what it sends to others: that needs IPsec (ESP, AES-GCM) in"
+            " the kernel and the program ip; the log of each skepd says what is missing"
+            " (encryption.unavailable). Leave out --opt"
+            f" {ENCRYPTED_OPTION}, or have the nodes on a network of their own"
+        )
 
 
 def _check_family(spec: NetworkSpec) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from zlib import crc32
 
 from skep.model.mesh import ENDPOINTS_MAX, PROTOCOLS, MeshEndpoint, MeshPort, MeshService
-from skep.model.network import VXLAN_OPTION, Network, ingress_of, is_encrypted
+from skep.model.network import VXLAN_OPTION, Network, ingress_of
 from skep.model.node import DOWN
 from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING, is_terminal
@@ -21,7 +21,7 @@ def mesh_network(view: View) -> OverlayNetwork | None:
     """Returns the network that the mesh is on; None where users removed it."""
     network = ingress_of(view.networks.values())
     vni = vni_of(network) if network is not None else 0
-    if network is None or not vni:
+    if network is None or not vni or network.spec.is_encrypted:  # which an earlier skep took for the mesh's
         return None
     return OverlayNetwork(network.id, network.pools[0].subnet, vni, data_port(view))
 
@@ -32,10 +32,7 @@ def data_port(view: View) -> int:
 
 
 def vni_of(network: Network) -> int:
-    """Returns the number of a network on the wire; 0: it has none, or is not of IPv4, or what is sent between
-    nodes is to be sealed: one of an earlier skep, which nobody does yet."""
-    if is_encrypted(network.spec):
-        return 0
+    """Returns the number of a network on the wire; 0: it has none, or is not of IPv4."""
     text = network.options.get(VXLAN_OPTION, "").partition(",")[0]
     return int(text) if text.isdigit() and network.pools and ":" not in network.pools[0].subnet else 0
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from skep.model.attachment import Attachment
 from skep.model.node import DOWN
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, mtu_of
+from skep.model.overlay_keys import encrypted_port
 from skep.model.service import Service
 from skep.model.states import is_terminal
 from skep.model.task import Task, container_name
@@ -21,9 +22,16 @@ def overlay_network(view: View, network_id: str) -> OverlayNetwork | None:
     network = view.networks.get(network_id)
     if network is None or not network.is_overlay or network.spec.ingress or not vni_of(network):
         return None
-    subnet = network.pools[0].subnet
+    spec, port = network.spec, data_port(view)
+    is_encrypted = spec.is_encrypted
     return OverlayNetwork(
-        network.id, subnet, vni_of(network), data_port(view), network.spec.name, mtu_of(network.spec.options)
+        network.id,
+        network.pools[0].subnet,
+        vni_of(network),
+        encrypted_port(port) if is_encrypted else port,
+        spec.name,
+        mtu_of(spec.options),
+        is_encrypted=is_encrypted,
     )
 
 

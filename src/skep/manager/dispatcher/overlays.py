@@ -10,12 +10,13 @@ a node is told what it asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
 
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
+from skep.model.overlay_keys import OverlayKey, can_encrypt
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
@@ -25,6 +26,7 @@ from skep.store.view import View
 from .batches import Batches
 from .overlay_asks import all_unknown
 from .overlay_bounds import Bounds
+from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
 from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
@@ -53,7 +55,9 @@ ASK_BYTES, ASK_ITEMS = 64 << 10, 64
 class OverlayDispatcher:
     """Nodes that are `deaf`, of an earlier skep, hear nothing, and nobody hears of their tasks."""
 
-    def __init__(self, view: View, sessions: Sessions, bounds: Bounds = Bounds()) -> None:
+    def __init__(
+        self, view: View, sessions: Sessions, new_key: Callable[[], OverlayKey], bounds: Bounds = Bounds()
+    ) -> None:
         self._view = view
         self._sessions = sessions
         self._bounds = bounds
@@ -61,6 +65,8 @@ class OverlayDispatcher:
         self._dirty = Dirty()  # what may be another than it is known
         self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
+        self._encrypting: set[str] = set()  # nodes with a session that can
+        self._keyring = OverlayKeyring(sessions, self._encrypted_hosts, new_key)
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
@@ -90,6 +96,7 @@ class OverlayDispatcher:
     def stop(self) -> None:
         self._batches.stop()
         self._questions.stop()
+        self._keyring.stop()
 
     # What nodes say
 
@@ -109,9 +116,10 @@ class OverlayDispatcher:
         if is_deaf:
             return
         self._held[node_id] = set()
+        (self._encrypting.add if can_encrypt(said.description) else self._encrypting.discard)(node_id)
         for network_id in sorted(networks_of_node(self._view, node_id)):
             known = self._known(network_id)
-            if known is not None:
+            if known is not None and self._may_hear(node_id, known):
                 if not known.hearers:  # nobody else waits for what has changed …
                     self._settle(known, ALL)
                     if known.newcomers:  # … but those are still to be told all
@@ -152,6 +160,7 @@ class OverlayDispatcher:
         return True
 
     def _ended(self, node_id: str) -> None:
+        self._keyring.ended(node_id)
         for network_id in self._held.pop(node_id, ()):
             known = self._networks.get(network_id)
             if known is not None:
@@ -237,8 +246,9 @@ class OverlayDispatcher:
         may have to wait, where much is told."""
         held = self._held.get(node_id)
         known = self._known(network_id) if held is not None and network_id not in held else None
-        if held is None or known is None:
+        if held is None or known is None or not self._may_hear(node_id, known):
             return False
+        self._give_keys(known, node_id)
         held.add(network_id)
         known.newcomers.add(node_id)
         self._dirty.touch(network_id)
@@ -339,8 +349,23 @@ class OverlayDispatcher:
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
         known.newcomers.discard(node_id)
+        self._give_keys(known, node_id)
         self._held[node_id].add(known.network.id)
         return self._send(known.hears(node_id, self._is_whole), node_id)
+
+    def _may_hear(self, node_id: str, known: KnownOverlay) -> bool:
+        """False for a node that would send plainly what is to be encrypted: nothing is placed there, but for
+        what came before it was started with another kernel."""
+        return not known.network.is_encrypted or node_id in self._encrypting
+
+    def _give_keys(self, known: KnownOverlay, node_id: str) -> None:
+        if known.network.is_encrypted:
+            self._keyring.needed_by(node_id)
+
+    def _encrypted_hosts(self) -> Iterator[tuple[str, str]]:
+        """Yields the nodes with somebody on an encrypted network, and where their tunnels end."""
+        encrypted = (each for each in self._networks.values() if each.network.is_encrypted)
+        yield from self._ends.of({node_id for each in encrypted for node_id in each.state.hosts})
 
     def _tell_held(self, node_id: str) -> None:
         """Where not all can be read from the store, what the node has besides is not to go."""

@@ -11,6 +11,7 @@ from skep.model.aside import NODE
 from skep.model.constraint import matches, parse_constraint, platform_fits, spread_label
 from skep.model.generic import Claim, Stock, stock_of
 from skep.model.node import Node
+from skep.model.overlay_keys import ESP
 from skep.model.resources import as_summand
 from skep.model.spec import Placement, TaskSpec
 from skep.store.demand import Demand
@@ -199,7 +200,7 @@ EVERYWHERE = frozenset({"overlay", "bridge", "host", "null"})  # networks: of th
 
 def needed_plugins(spec: TaskSpec, view: View) -> frozenset[Plugin]:
     """Returns the plugins a task needs beyond what every engine has: volume and network drivers, its log
-    driver or the swarm's.
+    driver or the swarm's; and the node's encryption, where a network of its is encrypted.
 
     As in SwarmKit (manager/scheduler/filter.go), where the log driver `none` is none.
     """
@@ -217,6 +218,8 @@ def needed_plugins(spec: TaskSpec, view: View) -> frozenset[Plugin]:
         network = view.networks.get(attached.target)
         if network is not None and network.spec.driver not in EVERYWHERE:
             found.add(("Network", network.spec.driver))
+        if network is not None and network.spec.is_encrypted:
+            found.add((ESP.type, ESP.name))
     return frozenset(found)
 
 

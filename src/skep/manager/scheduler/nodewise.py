@@ -14,6 +14,7 @@ from msgspec import Struct
 from skep.model.constraint import matches, parse_constraint, value_of
 from skep.model.generic import NEVER, stock_of
 from skep.model.node import DOWN, Node
+from skep.model.overlay_keys import ESP
 from skep.model.service import TaskTemplate
 from skep.model.states import RUNNING, is_terminal
 from skep.store.demand import Demand
@@ -21,7 +22,7 @@ from skep.store.view import View
 
 from . import explain
 from .filters import Filters, most_per_node
-from .nodes import Mask, NodeTable, missing_plugins, needed_plugins
+from .nodes import Mask, NodeTable, Plugin, missing_plugins, needed_plugins
 
 NAMES_MAX = 5  # named of a group; more are no easier to read, and the count says the rest
 GROUPS_MAX = 30  # a screen; a swarm in which every node has a label value of its own would make thousands
@@ -126,7 +127,7 @@ class _Asking:
         missing = missing_plugins(
             self._table.nodes[row], needed_plugins(self._subject.template.spec, self._view)
         )
-        return f"no {' and no '.join(f'{kind.lower()} driver {name}' for kind, name in missing)}", ()
+        return f"no {' and no '.join(map(_plugin_text, missing))}", ()
 
     def _constraints(self, row: int) -> Because:
         placement, node = self._subject.template.spec.placement, self._table.nodes[row]
@@ -279,3 +280,10 @@ def _cut(groups: list[NodeGroup]) -> list[NodeGroup]:
     count = sum(each.count for each in rest)
     text = f"{count} nodes: refused for {len(rest)} other reasons"
     return [*kept, NodeGroup("other", count, [], text)]
+
+
+def _plugin_text(plugin: Plugin) -> str:
+    kind, name = plugin
+    if kind == ESP.type:
+        return "encryption of overlay networks (IPsec in its kernel: its log says why not)"
+    return f"{kind.lower()} driver {name}"

@@ -5,6 +5,7 @@
               <------------------------------ Registered
               <------------------------------ OverlayTold(complete=True) of each network that the node has
                                               somebody on, OverlaysHeld; then what changes of them
+              <------------------------------ OverlayKeysTold: where one of these is encrypted
               <------------------------------ Assign(complete=True): the node's whole set
     Statuses  ------------------------------> everything the agent knows, then what changes
               <------------------------------ Assign: differences, as they are committed
@@ -45,6 +46,7 @@ from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
 from skep.rpc.messages.mesh import LOOK, MESH, MESH_CHANGES, MeshApplied, MeshLook, MeshSeen, MeshTold
+from skep.rpc.messages.overlay_keys import OverlayKeysTold
 from skep.rpc.messages.overlays import (
     OVERLAY,
     RESOLVE,
@@ -112,6 +114,7 @@ __all__ = [
     "NotNow",
     "OverlayAnswered",
     "OverlayAsk",
+    "OverlayKeysTold",
     "OverlayTold",
     "OverlaysHeld",
     "ReadLogs",
@@ -165,6 +168,7 @@ FromManager = (
     | MeshLook
     | OverlayTold
     | OverlaysHeld
+    | OverlayKeysTold
     | OverlayAnswered
     | Goodbye
 )

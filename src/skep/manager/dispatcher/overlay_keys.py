@@ -1,0 +1,105 @@
+"""The keys of encrypted overlay networks: made by the leader, in its memory only, told to who needs them.
+
+A key is told first, and sent by a moment later, when all have it: nobody is sent what he cannot open. A new
+leader makes a new one, for it knows of none; nodes go on with what they have until then. To a node that was
+away when the key changed (a skepd that is down, while its containers run) the others send by the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from skep.model.overlay_keys import OverlayKey
+from skep.rpc.messages import OverlayKeysTold
+
+from .sessions import Sessions
+
+log = structlog.get_logger()
+
+# An association ends with its 2^32nd packet: within an hour more than a processor can encrypt for one node.
+KEY_S = 3600.0
+# From when a key is told until it is sent by: all nodes that there are have come to a new leader by then, and
+# have their kernels know it.
+SETTLE_S = 10.0
+NEWS_S = 1.0  # nodes that were away come together: the others are told of them together
+OF_LEADER_MAX = 2  # nodes keep one more (`model.overlay_keys.KEPT_MAX`)
+BEHIND_MAX = 64  # addresses in each message; were there more, that is no moment in which one is missing
+
+Located = Callable[[], Iterable[tuple[str, str]]]
+
+
+class OverlayKeyring:
+    """`located` are the nodes with somebody on an encrypted network: (node id, where its tunnels end)."""
+
+    def __init__(self, sessions: Sessions, located: Located, new_key: Callable[[], OverlayKey]) -> None:
+        self._sessions = sessions
+        self._located = located
+        self._new_key = new_key
+        self._keys: list[OverlayKey] = []  # the newest first
+        self._sending = 0
+        self._behind: dict[str, str] = {}  # node -> address
+        self._heard: set[str] = set()  # nodes with a session that were told all of this
+        self._switch_at: float | None = None  # loop time
+        self._rotate_at = 0.0
+        self._is_news = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def needed_by(self, node_id: str) -> None:
+        """The node is told of an encrypted network next."""
+        if node_id in self._heard:
+            return
+        if not self._keys:
+            self._make_key()
+        self._heard.add(node_id)
+        self._is_news |= self._behind.pop(node_id, None) is not None
+        self._sessions.send(node_id, self._told())
+        self._wait()
+
+    def ended(self, node_id: str) -> None:
+        """The node's session has ended."""
+        self._heard.discard(node_id)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _make_key(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._keys = [self._new_key(), *self._keys][:OF_LEADER_MAX]
+        self._switch_at, self._rotate_at = now + SETTLE_S, now + KEY_S
+        log.info("overlays.new_key", number=self._keys[0].number)
+
+    def _wait(self) -> None:
+        """Has a look taken when something is next to be done."""
+        self.stop()
+        loop = asyncio.get_running_loop()
+        at = min(self._rotate_at, self._switch_at or self._rotate_at)
+        at = min(at, loop.time() + NEWS_S) if self._is_news else at
+        self._timer = loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._heard:  # nobody to tell: whoever comes next begins it anew
+            self._keys, self._sending, self._behind, self._is_news = [], 0, {}, False
+            return
+        if now >= self._rotate_at:
+            self._make_key()
+            self._is_news = True
+        elif self._switch_at is not None and now >= self._switch_at:
+            self._switch_at, self._sending, self._is_news = None, self._keys[0].number, True
+            away = ((node, at) for node, at in self._located() if node not in self._heard)
+            self._behind = dict(sorted(away)[:BEHIND_MAX])
+        if self._is_news:
+            self._is_news = False
+            told = self._told()
+            for node_id in self._heard:
+                self._sessions.send(node_id, told)
+        self._wait()
+
+    def _told(self) -> OverlayKeysTold:
+        behind = sorted(self._behind.values())
+        return OverlayKeysTold(list(self._keys), self._sending, behind, self._sessions.lead)

@@ -1,0 +1,66 @@
+"""What goes between nodes on encrypted networks, as IPsec's ESP (RFC 4303) has it in the kernel. Pure.
+
+Encrypted networks' tunnels have a UDP port of their own, and the kernel's policies say of it: nothing leaves
+this host for that port, or is taken at it, but by ESP, in transport mode. One security association leads to
+each other node, and one from it for each key, as some may send by an earlier one still. All secrets come from
+the swarm's key, for each direction between two nodes another one: two nodes never encrypt by the same. Rules
+of nftables hold for what the policies would do, where somebody flushed these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection, Iterable, Iterator
+
+from skep.model.ipv4 import number_of
+from skep.model.overlay_keys import OverlayKey, OverlayKeys
+from skep.network.objects import Chain, EspPolicy, EspState, chain
+from skep.network.segment import Segment
+
+IN, OUT = "in", "out"
+_SPI_MIN = 256  # smaller ones have a meaning (RFC 4303, 2.1)
+_SECRET_BYTES = 20  # AES of 128 bits, and four bytes of salt (RFC 4106)
+
+
+def esp_objects(segments: Iterable[Segment], keys: OverlayKeys) -> Iterator[EspPolicy | EspState]:
+    """Yields what encrypts, where one of these networks is encrypted."""
+    encrypted = [each for each in segments if each.is_encrypted and each.has_tunnel]
+    own = {(each.own, each.network.data_port) for each in encrypted}
+    for address, port in sorted(own):
+        yield EspPolicy(OUT, address, port)
+        yield EspPolicy(IN, address, port)
+    pairs = {(each.own, other) for each in encrypted for other in each.ways.senders}
+    for address, other in sorted(pairs):
+        for key in keys.keys:
+            yield _state(other, address, key)
+        if (key_to := keys.to(other)) is not None:
+            yield _state(address, other, key_to)
+
+
+def esp_chains(segments: Collection[Segment]) -> Iterator[Chain]:
+    """Yields what drops all that is plain, whatever becomes of the policies."""
+    ports = sorted({each.network.data_port for each in segments if each.is_encrypted and each.has_tunnel})
+    if ports:
+        yield chain("sealed-out", [f"udp dport {p} rt ipsec missing drop" for p in ports], _hook("output"))
+        yield chain("sealed-in", [f"udp dport {p} meta ipsec missing drop" for p in ports], _hook("input"))
+
+
+def esp_failures(segments: Iterable[Segment], keys: OverlayKeys) -> Iterator[str]:
+    """Yields which networks lead nowhere, as nothing can be encrypted yet, for people."""
+    if not keys.keys:
+        for each in segments:
+            if each.is_encrypted and each.ways.others:
+                yield f"network {each.network.name} is encrypted, and no manager has told this node a key yet"
+
+
+def _state(source: str, to: str, key: OverlayKey) -> EspState:
+    """Who receives knows an association by its number (SPI) alone: it is another for each sender, and key."""
+    spi = number_of(source) ^ key.number
+    spi = spi if spi >= _SPI_MIN else spi | 1 << 31
+    secret = hmac.digest(key.secret, f"skep esp {source} {to}".encode(), hashlib.sha256)[:_SECRET_BYTES]
+    return EspState(source, to, spi, secret)
+
+
+def _hook(name: str) -> tuple[str, str, int]:
+    return "filter", name, -150

@@ -2,8 +2,8 @@
 
 Nothing is ever read of them: connections are led elsewhere before they come so far. Where somebody has a port
 already, it stays his, and it is said who he is. Connections are nobody in this: one that has ended keeps its
-port for a minute, and a client has one as long as it is connected; what comes for that is known to the kernel,
-and led nowhere else.
+port for a minute, and a client has one as long as it is connected. What comes for that is known to the
+kernel, and led nowhere else.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _bound(protocol: str, port: int, beside: bool = False) -> socket.socket:
 
 
 def _at(protocol: str, port: int) -> list[Connection]:
-    """Returns what can be seen of the host's sockets that have a port: none that is bound and does not listen,
-    by which another skepd holds its own."""
+    """Returns what can be seen of the host's sockets that have a port: none that is bound and does not
+    listen, by which another skepd holds its own."""
     return [each for each in psutil.net_connections(protocol) if each.laddr and each.laddr.port == port]
 
 

@@ -97,7 +97,10 @@ def test_a_full_network_lets_tasks_wait_and_says_so() -> None:
     placed, waiting = addresses.give(view, [task(f"t{n}", "s", slot=n) for n in range(1, 6)])
     assert [t.id for t in placed] == ["t1", "t2", "t3"]
     assert [t.id for t in waiting] == ["t4", "t5"]
-    assert waiting[0].reason == "network a has no free address: all 5 of 10.0.1.0/29 are in use"
+    assert waiting[0].reason == (
+        "network a has no free address: all 5 of 10.0.1.0/29 are in use. What helps: one with a larger subnet"
+        " (docker network create --subnet)"
+    )
     for each in placed:
         view.put_task(each)
     view.put_task(ended(placed[0]))

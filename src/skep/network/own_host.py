@@ -29,11 +29,12 @@ def look(resolv_conf: Path = RESOLV_CONF, routes: Path = ROUTES) -> list[HostNet
     try:
         with routes.open(errors="replace") as lines:
             found = routes_in(itertools.islice(lines, 1, 1 + ROUTES_MAX))
-    except OSError:
+        devices = psutil.net_if_addrs()
+    except (OSError, ValueError):
         return []
     addresses = {
         each.address: device
-        for device, given in psutil.net_if_addrs().items()
+        for device, given in devices.items()
         for each in given
         if each.family == socket.AF_INET
     }

@@ -12,6 +12,7 @@ from skep.manager.durable import commit_changed, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
+from skep.manager.scheduler.nodewise import NAMES_MAX, names_text
 from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
@@ -155,8 +156,8 @@ class NodeControl:
             )
 
     def _why_others_do_not_count(self, node_id: str) -> str:
-        """Returns what there is to say of others that `docker node ls` shows as managers, or as becoming
-        some; they are as many as managers."""
+        """Returns what there is to say of others that `docker node ls` shows as managers, or that are to
+        become some."""
         others = [n for n in self._view.nodes.values() if n.id != node_id]
         coming = [n for n in others if n.spec.role == "manager"]
         going = [n for n in others if n.spec.role != "manager" and self._view.is_member(n.id)]
@@ -203,4 +204,4 @@ class NodeControl:
 
 def _names(nodes: list[Node]) -> str:
     names = sorted(node.description.hostname or node.id for node in nodes)
-    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+    return f"{names_text(names[:NAMES_MAX], len(names))} {'is' if len(names) == 1 else 'are'}"

@@ -64,6 +64,9 @@ class MeshHost(Host):
 class MeshSwarm:
     """`m` leads, `w0` and `w1` work; `m` may, too."""
 
+    # Docker's own pool may hold this machine's nameserver, which namespaces ask as well.
+    pool: tuple[str, ...] = ("--default-addr-pool", "10.217.0.0/16")
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.spaces: list[Namespace] = []
@@ -93,9 +96,9 @@ class MeshSwarm:
             busybox_into(str(host.engine_socket))
             host.start()
         address = f"{self.manager.address}:{PORT}"
-        # Docker's own pool may hold this machine's nameserver, which namespaces ask as well.
-        pool = ("--default-addr-pool", "10.217.0.0/16")
-        self.manager.docker("swarm", "init", *pool, "--advertise-addr", address, "--listen-addr", address)
+        self.manager.docker(
+            "swarm", "init", *self.pool, "--advertise-addr", address, "--listen-addr", address
+        )
         for worker in self.workers:
             self.join(worker)
         return self

@@ -217,8 +217,12 @@ def test_the_last_manager_that_stays_is_not_demoted() -> None:
         control = NodeControl(
             store, Fence("/leader", 1), view, EventHub(clock), clock, writer, nothing, nothing
         )
-        with pytest.raises(Invalid, match="last manager"):
+        with pytest.raises(Invalid) as refused:
             await control.update("a", 0, NodeSpec(role="worker"))
+        assert str(refused.value).partition("desc = ")[2] == (
+            "attempting to demote the last manager of the swarm, of those that stay: b is demoted already; c is to"
+            " be a manager and not one yet: try again in some seconds"
+        )
 
     run(scenario)
 

@@ -22,7 +22,7 @@ from skep.runtime.errors import Invalid
 from skep.store import codec
 from skep.store.view import View
 
-from .builders import add_cluster, add_service
+from .builders import add_cluster, add_node, add_service
 
 
 def add_network(view: View, name: str, subnet: str, ingress: bool = False) -> Network:
@@ -97,7 +97,10 @@ def test_a_full_network_lets_tasks_wait_and_says_so() -> None:
     placed, waiting = addresses.give(view, [task(f"t{n}", "s", slot=n) for n in range(1, 6)])
     assert [t.id for t in placed] == ["t1", "t2", "t3"]
     assert [t.id for t in waiting] == ["t4", "t5"]
-    assert waiting[0].reason == "network a has no free address: all 5 of 10.0.1.0/29 are in use"
+    assert waiting[0].reason == (
+        "network a has no free address: all 5 of 10.0.1.0/29 are in use. What helps: one with a larger subnet"
+        " (docker network create --subnet)"
+    )
     for each in placed:
         view.put_task(each)
     view.put_task(ended(placed[0]))
@@ -274,6 +277,33 @@ def test_the_data_path_is_not_published() -> None:
     given = put_service(view, "y", ports=[ingress_port(80, 0, "udp"), ingress_port(81, 0, "udp")]).endpoint
     assert given is not None
     assert [port.published_port for port in given.ports] == [30000, 30002]
+
+
+def test_the_managers_own_port_is_not_published() -> None:
+    view = View()
+    add_network(view, "ingress", "10.0.0.0/24", ingress=True)
+    node = add_node(view, "m")
+    ports = [ingress_port(80, 2377)]
+    had = endpoints.decide(view, "before", spec_of("before", ports=ports), None)
+    view.claims.settle("before", None)
+    view.put_node(replace(node, manager_addr="10.0.0.7:2377", version=1))
+    with pytest.raises(Invalid) as refused:
+        endpoints.decide(view, "s", spec_of("s", ports=ports), None)
+    assert str(refused.value).partition("desc = ")[2] == (
+        "port '2377' is where the swarm's managers listen (host-m does): the routing mesh cannot publish it, as no"
+        " node could become a manager then. Publish another one"
+    )
+    assert not view.claims.ports
+    # An earlier skep let a service have it, which may be changed; and UDP is another matter.
+    for name, before, protocol in (("before", had, "tcp"), ("other", None, "udp")):
+        asked = spec_of(name, ports=[ingress_port(80, 2377, protocol)])
+        found = endpoints.decide(view, name, asked, before)
+        assert found is not None
+        assert [port.published_port for port in found.ports] == [2377]
+    view.put_node(replace(node, manager_addr="[fd00::1]:30000", version=2))
+    found = endpoints.decide(view, "s", spec_of("s", ports=[ingress_port(80)]), None)
+    assert found is not None
+    assert [port.published_port for port in found.ports] == [30001]
 
 
 def test_a_rollback_goes_without_a_port_that_another_has_taken_meanwhile() -> None:

@@ -18,6 +18,7 @@ from skep.manager.ca.authority import Authority, new_root
 from skep.model.bounds import NODE_DESCRIPTION_MAX_BYTES, NODE_LABELS_MAX_BYTES
 from skep.model.container import DiscreteGenericResource, GenericResource, NamedGenericResource
 from skep.model.generic import parse_resource
+from skep.model.host_network import HostNetwork
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, NodeResources
 from skep.model.spec import Platform
 from skep.model.states import ASSIGNED, COMPLETE, FAILED, ORPHANED, REMOVE, RUNNING
@@ -102,6 +103,10 @@ SAID_BY_OURS: list[messages.FromAgent] = [
     messages.HasAddresses([]),
     messages.OverlayAsk(7, "n", ["web", "web.1.t", "ä b"], ["10.0.1.7", "fd00::7"], ["s"]),
     messages.OverlayAsk(0, "n", [f"name-{n}" for n in range(256)]),
+    messages.HostNetworks([]),
+    messages.HostNetworks(
+        [HostNetwork("10.0.0.0/24", "eth0"), HostNetwork("10.8.0.1/32", "nameserver")] * 32
+    ),
     called("one", "0123456789ab", "a wéb"),
     called("a" * (NAMES_MAX_BYTES - 1)),
 ]
@@ -173,6 +178,15 @@ WRONG: dict[str, tuple[messages.FromAgent, str]] = {
     "a question for a name of two lines": (messages.OverlayAsk(1, "n", ["a\nb"]), "control characters"),
     "a question for no address": (messages.OverlayAsk(1, "n", [], ["10.0.0.1/24"]), "'10.0.0.1/24', which"),
     "a question for an odd service": (messages.OverlayAsk(1, "n", [], [], ["a b"]), "the id of a service"),
+    "many networks of a host": (messages.HostNetworks([HostNetwork("10.0.0.0/24", "")] * 65), "65 networks"),
+    "a host's network of two lines": (
+        messages.HostNetworks([HostNetwork("10.0.0.0/24", "a\nb")]),
+        "control characters",
+    ),
+    **{
+        f"a host's network {text!r}": (messages.HostNetworks([HostNetwork(text, "")]), "is none of IPv4")
+        for text in ("", "10.0.0.1/24", "10.0.0.0", "0.0.0.0/0", "128.0.0.0/1", "10.0.0.0/33", "fd00::/8")
+    },
     "a name of two lines": (called("a\nb"), "a name of a single container holds control characters"),
     "names without end": (called(*["a" * 63] * 9), "a single container has names of 576 bytes, 512 may be"),
     "names of others": (called("a", of=2), "it says names of 1 single containers, and has 2"),

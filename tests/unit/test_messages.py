@@ -9,6 +9,7 @@ import pytest
 
 from skep.model.cluster import TaskDefaults
 from skep.model.container import ContainerSpec
+from skep.model.host_network import HostNetwork
 from skep.model.kernel_net import KernelNet
 from skep.model.logs import LogOptions
 from skep.model.material import Given
@@ -33,6 +34,7 @@ from skep.rpc.messages import (
     HasTls,
     Heartbeat,
     HeartbeatAck,
+    HostNetworks,
     Lead,
     Manage,
     Managing,
@@ -222,6 +224,10 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
             KernelNet({"bridges": 1}, ["tunnel skv1"], 1, ["chain x"], 1, {"8080/tcp": 7}, ["it fails"]),
         ),
         b"\x83\xa4type\xa9mesh-seen\xa6number\x03\xa4seen\x87\xa7Objects\x81\xa7bridges\x01\xa7Missing\x91\xabtunnel skv1\xacMissingCount\x01\xa7Surplus\x91\xa7chain x\xacSurplusCount\x01\xabConnections\x81\xa88080/tcp\x07\xa8Failures\x91\xa8it fails",
+    ),
+    (
+        HostNetworks([HostNetwork("10.0.0.0/24", "eth0")]),
+        b"\x82\xa4type\xadhost-networks\xa8networks\x91\x92\xab10.0.0.0/24\xa4eth0",
     ),
     (SayAddresses(), b"\x81\xa4type\xadsay-addresses"),
     (

@@ -113,6 +113,27 @@ SERVICES: list[Row] = [
         service(EndpointSpec={"Ports": [port(), port(PublishMode="ingress")]}),
         INVALID + "EndpointSpec: duplicate published ports provided",
     ),
+    # skep's own words from here: Docker's API takes what no network can have.
+    *(
+        (
+            service(EndpointSpec={"Ports": [port(), port(**{which: number})]}),
+            f"invalid request body: {what} - at `$.EndpointSpec.Ports[1].{which}`",
+        )
+        for which in ("TargetPort", "PublishedPort")
+        for number, what in ((65536, "Expected `int` <= 65535"), (-1, "Expected `int` >= 0"))
+    ),
+    (
+        service(EndpointSpec={"Ports": [port(TargetPort=0, PublishMode="ingress")]}),
+        INVALID + "EndpointSpec: a port of the routing mesh has no target port (1 to 65535)",
+    ),
+    *(
+        (
+            service(task__Networks=[{"Target": "n", "Aliases": ["web", alias]}]),
+            INVALID + f"the alias {ascii(alias)[:100]} is no name that DNS can be asked for: at most"
+            " 253 bytes, 63 between dots, without blanks",
+        )
+        for alias in ("", "a b", "a\nb", "a..b", "a" * 64, "a." * 126 + "aa")
+    ),
     (service(container__Mounts=[{"Type": "Sideways"}]), 'invalid MountType: "Sideways"'),
     (
         service(container__Mounts=[{"Type": "BIND", "BindOptions": {"Propagation": "Sideways"}}]),

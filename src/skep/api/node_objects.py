@@ -8,6 +8,7 @@ from skep.api.objects import Version, reply_time
 from skep.model.aside import NODE
 from skep.model.node import READY, UNKNOWN, Node, NodeStatus, NodeTLSInfo
 from skep.model.wire import Wire
+from skep.store.overlaps import no_place_for
 from skep.store.view import View
 
 
@@ -49,6 +50,7 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
     aside = view.asides.get((NODE, node.id))
     if aside is not None:  # who is set aside is as good as unheard of: it takes no tasks
         state = NodeStatus(UNKNOWN if state.state == READY else state.state, aside.sentence)
+    sentences = [state.sentence, *no_place_for(view, node.id)]
     manager = None
     if view.is_member(node.id) or (node.spec.role == "manager" and state.state != READY):
         reachable = view.reachability_of(node.id) or "unreachable"
@@ -68,6 +70,6 @@ def node_json(view: View, node: Node, leader_id: str, tls: NodeTLSInfo | None) -
             engine=described.engine,
             tls_info=tls,
         ),
-        status=NodeStatusJson(state=state.state, message=state.sentence, addr=node.addr),
+        status=NodeStatusJson(state=state.state, message="; ".join(filter(None, sentences)), addr=node.addr),
         manager_status=manager,
     )

@@ -15,6 +15,7 @@ from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
 from skep.agent.networking import Networking
+from skep.agent.own_networks import OwnNetworks
 from skep.agent.plane import Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
@@ -22,6 +23,7 @@ from skep.agent.reporter import Reporter
 from skep.agent.session import Connect, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
+from skep.model.host_network import HostNetwork
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc import messages
@@ -96,6 +98,8 @@ class AgentPart:
         self._networking = Networking(self.session, plane, self._naming) if plane is not None else None
         if self._naming is not None and self._networking is not None:
             self._naming.resolve_with(self._networking.resolve)
+        # Without a plane no container here has a network of the swarm's that could be in the way of the host.
+        self._own_networks = OwnNetworks(self.session, look_at_host) if plane is not None else None
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._logs = LogSender(connect_logs or connect, executor)
@@ -143,6 +147,8 @@ class AgentPart:
             self._networking.start()
         if self._naming is not None:
             self._naming.start()
+        if self._own_networks is not None:
+            self._own_networks.start()
 
     def renew(self, line: Line, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
         """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
@@ -178,6 +184,8 @@ class AgentPart:
         await end(self._renewing)
         await end(self._work)
         self._worker.close()
+        if self._own_networks is not None:
+            await self._own_networks.close()
         if self._networking is not None:
             await self._networking.close()
         if self._naming is not None:
@@ -284,6 +292,13 @@ def _make_naming() -> Naming:
     from skep.agent.naming import Naming
 
     return Naming()
+
+
+def look_at_host() -> list[HostNetwork]:
+    """Returns the networks that this host has of its own. Blocking."""
+    from skep.network.own_host import look
+
+    return look()
 
 
 class Line(Protocol):

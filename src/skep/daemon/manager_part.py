@@ -33,6 +33,7 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.team import Team
 from skep.model.cluster import Cluster
+from skep.model.host_network import HostNetwork
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
@@ -63,7 +64,8 @@ VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 
 
 class ManagerPart:
-    """`moved` hears of the other managers' addresses."""
+    """`moved` hears of the other managers' addresses. `own_networks` looks at what this host has (blocking):
+    None where no container here is on a network of the swarm's."""
 
     def __init__(
         self,
@@ -78,8 +80,10 @@ class ManagerPart:
         moved: Callable[[dict[str, str]], None],
         key_files: KeyFiles,
         safe_mode: bool = False,
+        own_networks: Callable[[], list[HostNetwork]] | None = None,
     ) -> None:
         self._safe_mode = safe_mode
+        self._look_at_host = own_networks
         self._keys = keys
         self._key_files = key_files
         self._context = server_context(keys)
@@ -277,6 +281,7 @@ class ManagerPart:
             safe_mode=self._safe_mode,
             seen=self._seen_by,
             doubt=self._doubt,
+            own_networks=self._own_networks,
             refused_by=self.peers.refused_by,
         )
         self._candidate = Candidate(
@@ -320,6 +325,9 @@ class ManagerPart:
     async def _probe(self, node_id: str) -> bool:
         path = self.peers.api_socket(node_id)
         return path is not None and await self.leader_line.is_well(path)
+
+    async def _own_networks(self) -> list[HostNetwork]:
+        return await in_thread(self._look_at_host) if self._look_at_host is not None else []
 
     async def _seen_by(self, node_id: str) -> list[str]:
         """Errors: `Unavailable`, `NotFound` of an earlier skep."""

@@ -20,7 +20,7 @@ from skep.agent.lead_fence import LeadFence
 from skep.agent.plane import Plane
 from skep.daemon import words
 from skep.daemon.addresses import given_host
-from skep.daemon.agent_part import AgentPart, TlsLine
+from skep.daemon.agent_part import AgentPart, TlsLine, look_at_host
 from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
@@ -149,6 +149,7 @@ class Parts:
             self._peers_moved,
             self._keys,
             self._safe_mode,
+            look_at_host if self._make_plane is not None else None,
         )
 
     def start_agent(self, membership: Membership, keys: NodeKeys) -> None:

@@ -53,6 +53,7 @@ from skep.model.task import PendingTask, Task, TaskStatus
 from skep.rpc.messages import (
     ATTACH,
     DATA_KEYS,
+    HOST_NETWORKS,
     LOOK,
     MESH,
     RESOLVE,
@@ -63,6 +64,7 @@ from skep.rpc.messages import (
     HasDataKeys,
     HasTls,
     Heartbeat,
+    HostNetworks,
     Lead,
     Manage,
     MeshApplied,
@@ -77,6 +79,7 @@ from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
+from skep.store.overlaps import overlaps
 from skep.store.port import Store
 from skep.store.view import View, slot_key
 
@@ -212,6 +215,7 @@ class Leader:
         on(MeshApplied, self.mesh.applied, MESH)
         on(MeshSeen, self.looks.seen, LOOK)
         on(OverlayAsk, self.overlays.asked, RESOLVE)
+        on(HostNetworks, self._host_has, HOST_NETWORKS)
 
     @classmethod
     async def start(
@@ -256,6 +260,7 @@ class Leader:
 
     async def _begin(self, grace_until: float) -> None:
         """Begins to decide, and to wait for the nodes. Errors: `Denied`, `Unavailable`."""
+        self.view.hosts.put_node(self.node_id, await self._team.own_networks())
         try:
             if not quarantine.is_unreadable_network(self.view):  # one of those may be the routing mesh's
                 await self.networks.found_ingress()
@@ -348,6 +353,11 @@ class Leader:
 
     def _described(self, node_id: str, said: Described) -> None:
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
+
+    def _host_has(self, node_id: str, said: HostNetworks) -> None:
+        if node_id in self.view.nodes and self.view.hosts.put_node(node_id, said.networks):
+            log.warning("node.host_networks", node_id=node_id, overlaps=overlaps(self.view, node_id))
+            self.reconciler.mark_node(node_id)
 
     def _asked_to_manage(self, node_id: str, asked: Manage) -> None:
         known = self._asking.get(node_id)

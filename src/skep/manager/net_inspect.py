@@ -14,6 +14,7 @@ from skep.model.kernel_net import KernelNet
 from skep.model.mesh import bridge_name, tunnel_name
 from skep.model.node import Node
 from skep.model.overlay import OverlayNetwork
+from skep.store.overlaps import no_place_for
 from skep.store.view import View
 
 
@@ -39,8 +40,8 @@ class PublishedPort(Struct, frozen=True, rename="pascal"):
 
 
 class NodeNet(Struct, frozen=True, rename="pascal"):
-    """`says` are the node's own words of what does not work there, `kernel` what it finds when it is asked;
-    where it cannot be, `unknown` says why."""
+    """`says` are the node's own words of what does not work there, and for which networks its host has no
+    room, `kernel` what it finds when it is asked; where it cannot be, `unknown` says why."""
 
     node: str
     state: str
@@ -67,7 +68,7 @@ def inspect_net(view: View, node: Node, kernel: KernelNet | None = None, unknown
         node_address(view, node.id),
         sorted((_network(view, node, each) for each in found), key=lambda each: each.name),
         ports,
-        list(view.node_state(node.id).mesh),
+        [*view.node_state(node.id).mesh, *no_place_for(view, node.id)],
         kernel,
         unknown,
     )

@@ -11,12 +11,11 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from skep.model.host_network import WORLD_BITS
 from skep.model.ipv4 import is_in
 from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.host import Host, Route
 
-# Of a default route, and of the two halves that VPNs put before one: all of the world is no one's.
-_WORLD_BITS = 1
 # By their names: what is known of routes may be older by a moment than what is known of bridges.
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _ENGINES = re.compile("br-[0-9a-f]{12}")  # what an engine calls the bridges of its networks
@@ -34,7 +33,7 @@ def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
             continue
         to = ipaddress.IPv4Network(route.destination)
         by = ", ".join(route.devices) or "no device"
-        if to.prefixlen > _WORLD_BITS and to.overlaps(subnet):
+        if to.prefixlen > WORLD_BITS and to.overlaps(subnet):
             yield f"this host's route to {to} by {by}"
         for gateway in route.gateways:
             if is_in(gateway, subnet):
@@ -45,13 +44,13 @@ def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
     """True for what is ours, and for the network that an earlier skep had an engine make."""
     is_all_of_it = route.destination == str(subnet)
     return bool(route.devices) and all(
-        _OURS.fullmatch(device) or (is_all_of_it and _is_engines(device, host)) for device in route.devices
+        is_ours(device) or (is_all_of_it and is_engines(device, host)) for device in route.devices
     )
 
 
 def _of_addresses(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
     for address, device in sorted(host.devices.items()):
-        is_spared = _OURS.fullmatch(device) or _is_engines(device, host)
+        is_spared = is_ours(device) or is_engines(device, host)
         if not is_spared and is_in(address, subnet):
             yield f"this host's address {address} of device {device}"
 
@@ -74,5 +73,11 @@ def nodes_inside(subnet: ipaddress.IPv4Network, nodes: Mapping[str, str], own: s
     return {node: each for node, each in nodes.items() if each != own and is_in(each, subnet)}
 
 
-def _is_engines(device: str, host: Host) -> bool:
+def is_ours(device: str) -> bool:
+    """True for a bridge of the swarm's networks."""
+    return bool(_OURS.fullmatch(device))
+
+
+def is_engines(device: str, host: Host) -> bool:
+    """True for the bridge of an engine's network, which is not the host's way to others."""
     return device not in host.uplinks and bool(_ENGINES.fullmatch(device))

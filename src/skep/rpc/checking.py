@@ -20,6 +20,7 @@ from skep.model.bounds import (
     NODE_LABELS_MAX_BYTES,
 )
 from skep.model.container import GenericResource
+from skep.model.host_network import HOST_NETWORK_OF_MAX_BYTES, HOST_NETWORKS_MAX, WORLD_BITS
 from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX
 from skep.model.mesh import is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
@@ -218,6 +219,25 @@ def _check_seen(said: messages.MeshSeen) -> None:
     check_applied(messages.MeshApplied(seen.failures))
 
 
+def _check_host_networks(said: messages.HostNetworks) -> None:
+    """Checks what a node says of its host's own networks: no other network may be there."""
+    if len(said.networks) > HOST_NETWORKS_MAX:
+        raise Invalid(f"its host has {len(said.networks)} networks, {HOST_NETWORKS_MAX} may be")
+    for each in said.networks:
+        _text("what a network of its host's is of", each.of, HOST_NETWORK_OF_MAX_BYTES)
+        if not _is_network(each.prefix):
+            raise Invalid(f"its host's network {shown(each.prefix)} is none of IPv4, or all the world")
+
+
+def _is_network(text: str) -> bool:
+    """True for a network of IPv4 as everybody writes it, which is not all the world, or half of it."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return str(network) == text and network.prefixlen > WORLD_BITS
+
+
 def check_data_address(text: str) -> None:
     """Checks where a node says that its tunnels end; an empty text says nothing of it."""
     if text and not is_host_address(text):
@@ -356,4 +376,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.MeshSeen: _check_seen,
     messages.OverlayAsk: _check_overlay_ask,
     messages.HasAddresses: check_in_use,
+    messages.HostNetworks: _check_host_networks,
 }

@@ -14,6 +14,7 @@ from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.store.claims import Claims
 from skep.store.demand import Demand
+from skep.store.host_networks import HostNetworks
 from skep.store.port import Member
 
 
@@ -41,6 +42,7 @@ class Objects:
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.claims = Claims()  # addresses and ports that are given out
+        self.hosts = HostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self._demands: dict[tuple[str, int], Demand] = {}
         self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about
@@ -160,6 +162,7 @@ class Objects:
         self.nodes.pop(node_id, None)
         self.node_status.pop(node_id, None)
         self.node_tls.pop(node_id, None)
+        self.hosts.drop_node(node_id)
         for attachment in list(self.attached.get(node_id, {}).values()):
             self.drop_attachment(attachment)
 
@@ -199,10 +202,12 @@ class Objects:
             self.networks[network.id] = network
             self.network_ids[network.spec.name] = network.id
             self.claims.add_network(network)
+            self.hosts.put_network(network)
 
     def drop_network(self, network_id: str) -> None:
         network = self.networks.pop(network_id, None)
         self.claims.drop_network(network_id)
+        self.hosts.drop_network(network_id)
         if network is not None and self.network_ids.get(network.spec.name) == network_id:
             del self.network_ids[network.spec.name]
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from skep.manager.allocator.tasks import free_address, no_address
 from skep.model.container import PortConfig
 from skep.model.network import ingress_of
+from skep.model.node import Node
 from skep.model.service import Endpoint, Service, VirtualIP
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid
@@ -23,6 +24,10 @@ _IN_USE = "rpc error: code = InvalidArgument desc = port '{}' is already in use 
 _DATA_PATH = (
     "rpc error: code = InvalidArgument desc = port '{}/udp' is the swarm's own data path (docker swarm init"
     " --data-path-port): the routing mesh cannot publish it"
+)
+_MANAGERS = (
+    "rpc error: code = InvalidArgument desc = port '{}' is where the swarm's managers listen ({} does): the"
+    " routing mesh cannot publish it, as no node could become a manager then. Publish another one"
 )
 _NO_MESH = (
     "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is"
@@ -37,6 +42,7 @@ def decide(view: View, service_id: str, spec: ServiceSpec, before: Endpoint | No
     nothing is left; then nothing is claimed.
     """
     _check_ports(view, service_id, spec)
+    _check_managers(view, spec, before)
     _check_mesh(view, spec, before)
     return _decide(view, service_id, spec, before or Endpoint(), is_lenient=False)
 
@@ -62,6 +68,23 @@ def _check_ports(view: View, service_id: str, spec: ServiceSpec) -> None:
             name, holder_id, mode = holder
             what = "an ingress port" if mode == "ingress" else "a host-published port"
             raise Invalid(_IN_USE.format(port.published_port, name, holder_id, what))
+
+
+def _check_managers(view: View, spec: ServiceSpec, before: Endpoint | None) -> None:
+    """Errors: `Invalid` for a port of the routing mesh at which managers listen: each node would hold it,
+    also one that is to become a manager. A service that has it by an earlier skep may be changed."""
+    wanted = {p.published_port for p in _ports_of(spec) if (p.protocol, p.publish_mode) == ("tcp", "ingress")}
+    wanted -= {p.published_port for p in (before.ports if before is not None else ())}
+    for node in view.nodes.values() if wanted - {0} else ():
+        port = _manager_port(node)
+        if port in wanted:
+            raise Invalid(_MANAGERS.format(port, node.description.hostname or node.id))
+
+
+def _manager_port(node: Node) -> int:
+    """Returns at which port the node is reached as a manager; -1 where it is none."""
+    port = node.manager_addr.rpartition(":")[2]
+    return int(port) if port.isdecimal() else -1
 
 
 def _check_mesh(view: View, spec: ServiceSpec, before: Endpoint | None) -> None:
@@ -144,8 +167,11 @@ def _kept(port: PortConfig, kept: dict[tuple[str, str, int], list[int]], own: se
 
 def _free(view: View, protocol: str, own: set[PortKey]) -> Iterator[int]:
     """Yields the ports of the range that nobody publishes when they are asked for."""
+    managers = {_manager_port(node) for node in view.nodes.values()}
     for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
         if (protocol, number) in view.claims.ports or (protocol, number) in own:
+            continue
+        if protocol == "tcp" and number in managers:
             continue
         if view.cluster is None or not view.cluster.is_data_path(protocol, number):
             yield number

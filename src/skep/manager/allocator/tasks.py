@@ -86,7 +86,7 @@ def no_address(view: View, network_id: str) -> str:
     pool = network.pools[0]
     return (
         f"network {network.spec.name} has no free address: all {book.size} of {pool.ip_range or pool.subnet}"
-        " are in use"
+        " are in use. What helps: one with a larger subnet (docker network create --subnet)"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+import structlog
 from msgspec.structs import replace
 
 from skep.manager.allocator import subnets
@@ -19,8 +20,11 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
 from skep.runtime.ids import NewId
 from skep.store import codec
+from skep.store.host_networks import HostNetworks
 from skep.store.port import Delete, Fence, Put, Store
 from skep.store.view import View
+
+log = structlog.get_logger()
 
 INGRESS = "ingress"
 _IN_USE = "rpc error: code = FailedPrecondition desc ="
@@ -59,9 +63,9 @@ class NetworkControl:
         validate_network(spec)
         check_encryption(spec, self._view.nodes.values())
         async with self._lock:
-            return await self._create(spec)
+            return await self._create(spec, self._view.hosts)
 
-    async def _create(self, spec: NetworkSpec) -> Network:
+    async def _create(self, spec: NetworkSpec, hosts: HostNetworks) -> Network:
         if spec.name in self._view.network_ids:
             raise Conflict(f"network with name {spec.name} already exists")
         present = ingress_of(self._view.networks.values()) if spec.ingress else None
@@ -72,7 +76,7 @@ class NetworkControl:
         now = self._clock.now()
         network = Network(id=self._new_id(), spec=spec, created_at=now, updated_at=now)
         if network.is_overlay:
-            network = self._with_subnets(network)
+            network = self._with_subnets(network, hosts)
         new = Put(codec.network_key(network.id), codec.encode_object(network))
         name_key = codec.network_name_key(spec.name)
         try:
@@ -87,7 +91,7 @@ class NetworkControl:
         )  # Docker's subnets come a moment later
         return network
 
-    def _with_subnets(self, network: Network) -> Network:
+    def _with_subnets(self, network: Network, hosts: HostNetworks) -> Network:
         if is_unreadable_network(self._view):
             raise Conflict(
                 "a network's record in the store cannot be read, so that nobody knows which subnets are free"
@@ -96,7 +100,8 @@ class NetworkControl:
         cluster = self._view.cluster
         pools, size = (cluster.default_addr_pool, cluster.subnet_size) if cluster is not None else ([], 0)
         last = self._last_subnet, self._last_vxlan
-        given = subnets.give(network.spec, self._view.networks.values(), pools, size, *last)
+        networks = self._view.networks.values()
+        given = subnets.give(network.spec, networks, pools, size, *last, hosts, self._name_of)
         if VXLAN_OPTION not in network.spec.options:
             self._last_vxlan = subnets.ids_of(given.options[VXLAN_OPTION])[-1]
         if network.spec.ipam is None or not network.spec.ipam.config:
@@ -121,6 +126,10 @@ class NetworkControl:
             self._view.drop_network(network.id)
             self._hub.emit("network", "remove", network.id, name=network.spec.name)
 
+    def _name_of(self, node_id: str) -> str:
+        node = self._view.nodes.get(node_id)
+        return (node.description.hostname if node is not None else "") or node_id
+
     def _known(self, network_id: str) -> Network:
         """Errors: `NotFound`."""
         network = self._view.networks.get(network_id)
@@ -128,15 +137,24 @@ class NetworkControl:
             raise NotFound(f"network {network_id} not found")
         return network
 
+    async def _create_ingress(self, spec: NetworkSpec) -> None:
+        try:
+            await self._create(spec, self._view.hosts)
+        except Invalid as error:
+            log.warning("ingress.overlaps_host", reason=str(error))
+            await self._create(spec, HostNetworks())
+
     async def found_ingress(self) -> None:
-        """A swarm begins with a routing-mesh network; one that its users removed is not made again."""
+        """A swarm begins with a routing-mesh network; one that its users removed is not made again. Where the
+        first host has networks of its own in all of the pools, it gets one of those all the same: other nodes
+        may have room for it, and this one says that it has not."""
         cluster = self._view.cluster
         if cluster is None or cluster.has_had_ingress:
             return
         async with self._lock:
             if ingress_of(self._view.networks.values()) is None and INGRESS not in self._view.network_ids:
                 spec = NetworkSpec(name=INGRESS, driver=OVERLAY, scope="swarm", ingress=True)
-                await self._create(spec)
+                await self._create_ingress(spec)
             after = replace(cluster, has_had_ingress=True)
             put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
             revision = await commit_changed(self._store, self._fence, put, cluster.version)

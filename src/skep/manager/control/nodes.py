@@ -12,6 +12,7 @@ from skep.manager.durable import commit_changed, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
+from skep.manager.scheduler.nodewise import NAMES_MAX, names_text
 from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.clock import Clock
@@ -146,13 +147,24 @@ class NodeControl:
         if not any(m.node_id != node.id and is_to_manage(self._view, m.node_id) for m in voters(self._view)):
             raise Invalid(
                 "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the"
-                " swarm"
+                f" swarm{self._why_others_do_not_count(node.id)}"
             )
         if self._view.is_member(node.id) and not keeps_quorum_without(self._view, node.id):
             raise Invalid(
                 "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would"
                 " result in a loss of quorum"
             )
+
+    def _why_others_do_not_count(self, node_id: str) -> str:
+        """Returns what there is to say of others that `docker node ls` shows as managers, or that are to
+        become some."""
+        others = [n for n in self._view.nodes.values() if n.id != node_id]
+        coming = [n for n in others if n.spec.role == "manager"]
+        going = [n for n in others if n.spec.role != "manager" and self._view.is_member(n.id)]
+        said = f", of those that stay: {_names(going)} demoted already" if going else ""
+        if coming:
+            said += f"; {_names(coming)} to be a manager and not one yet: try again in some seconds"
+        return said
 
     def _known(self, node_id: str) -> Node:
         """Errors: `NotFound`."""
@@ -188,3 +200,8 @@ class NodeControl:
         self._view.drop_node(node_id)
         self._hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)
+
+
+def _names(nodes: list[Node]) -> str:
+    names = sorted(node.description.hostname or node.id for node in nodes)
+    return f"{names_text(names[:NAMES_MAX], len(names))} {'is' if len(names) == 1 else 'are'}"

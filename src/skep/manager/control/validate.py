@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from skep.manager.control.spec_bounds import check_bounds
 from skep.manager.control.validate_size import check_size
@@ -35,6 +36,8 @@ _IMAGE_ID = re.compile(r"[a-f0-9]{64}")  # no name, although it looks like one
 IMAGE_NAME_MAX = 255
 IMAGE_MAX = 1024  # with registry, tag and digest; what is longer is none
 NAME_MAX = 63
+ALIAS_MAX = 253  # of DNS
+SHOWN_MAX = 100  # characters of what was wrong that are repeated
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_HEALTH_NS = 1_000_000
@@ -71,6 +74,25 @@ def _networks(spec: ServiceSpec, before: ServiceSpec | None) -> None:
     most = max(SERVICE_NETWORKS_MAX, _networks_count(before) if before is not None else 0)
     if (count := _networks_count(spec)) > most:
         raise Invalid(f"a service has at most {SERVICE_NETWORKS_MAX} networks, {count} are asked for")
+    had = set(_aliases(before)) if before is not None else set()
+    for alias in _aliases(spec):
+        if alias not in had and not is_dns_question(alias):
+            raise _invalid(
+                f"the alias {ascii(alias)[:SHOWN_MAX]} is no name that DNS can be asked for: at most"
+                f" {ALIAS_MAX} bytes, {NAME_MAX} between dots, without blanks"
+            )
+
+
+def _aliases(spec: ServiceSpec) -> Iterator[str]:
+    for attached in (*spec.networks, *spec.task_template.networks):
+        yield from attached.aliases
+
+
+def is_dns_question(name: str) -> bool:
+    """True for what a resolver can ask for: more than a host's name may be, for Docker takes any alias."""
+    parts = name.encode().split(b".")
+    is_short = len(name.encode()) <= ALIAS_MAX and all(0 < len(part) <= NAME_MAX for part in parts)
+    return is_short and name.isprintable() and " " not in name
 
 
 def _networks_count(spec: ServiceSpec) -> int:
@@ -265,6 +287,8 @@ def _endpoint(endpoint: EndpointSpec) -> None:
             raise Invalid(f"invalid EndpointSpec: publish mode '{mode}' (ingress or host)")
         if port.protocol not in ("", "tcp", "udp", "sctp"):
             raise Invalid(f"invalid EndpointSpec: protocol '{port.protocol}' (tcp, udp or sctp)")
+        if not port.target_port and mode == "ingress":
+            raise _invalid("EndpointSpec: a port of the routing mesh has no target port (1 to 65535)")
         if port.protocol == "sctp" and mode == "ingress":
             raise _invalid(
                 f"EndpointSpec: port {port.target_port}/sctp cannot be published by the routing mesh, which"

@@ -11,6 +11,7 @@ PLUGINS = "missing plugin on {nodes}"
 CONSTRAINTS = "scheduling constraints not satisfied on {nodes}"
 PLATFORM = "unsupported platform on {nodes}"
 PORTS = "host-mode port already in use on {nodes}"
+HOST_NETWORKS = "a network of the task overlaps the host's own on {nodes}"
 MAX_REPLICAS = "max replicas per node limit exceed"
 
 

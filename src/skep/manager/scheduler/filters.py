@@ -33,6 +33,7 @@ class Filters:
             (explain.CONSTRAINTS, table.constraints(placement)),
             (explain.PLATFORM, table.platforms(placement)),
             (explain.PORTS, ports),
+            (explain.HOST_NETWORKS, table.networks_fit(demand.networks)),
             (explain.MAX_REPLICAS, left > 0),
         ]
 

@@ -115,6 +115,16 @@ class NodeTable:
             free &= ~self._taken(port)
         return free
 
+    def networks_fit(self, network_ids: tuple[str, ...]) -> Mask:
+        """Returns which nodes' hosts have no network of their own where one of these is."""
+        fit = np.ones(len(self.ids), dtype=bool)
+        for network_id in network_ids:
+            for node_id in self._view.hosts.clashing.get(network_id, ()):
+                row = self.rows.get(node_id)
+                if row is not None:
+                    fit[row] = False
+        return fit
+
     def constraints(self, placement: Placement | None) -> Mask:
         texts = tuple(placement.constraints) if placement is not None else ()
         return self._cached(("c", texts), lambda row: self._satisfies(row, texts), not texts)

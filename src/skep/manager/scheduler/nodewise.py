@@ -13,11 +13,13 @@ from msgspec import Struct
 
 from skep.model.constraint import matches, parse_constraint, value_of
 from skep.model.generic import NEVER, stock_of
+from skep.model.host_network import ELSEWHERE
 from skep.model.node import DOWN, Node
 from skep.model.overlay_keys import ESP
 from skep.model.service import TaskTemplate
 from skep.model.states import RUNNING, is_terminal
 from skep.store.demand import Demand
+from skep.store.overlaps import overlaps
 from skep.store.view import View
 
 from . import explain
@@ -36,6 +38,7 @@ _NAMES = {
     explain.CONSTRAINTS: "constraints",
     explain.PLATFORM: "platform",
     explain.PORTS: "host-ports",
+    explain.HOST_NETWORKS: "host-networks",
     explain.MAX_REPLICAS: "max-replicas",
 }
 
@@ -94,6 +97,7 @@ class _Asking:
             explain.CONSTRAINTS: self._constraints,
             explain.PLATFORM: self._platform,
             explain.PORTS: self._ports,
+            explain.HOST_NETWORKS: self._host_networks,
             explain.MAX_REPLICAS: self._max_replicas,
         }
 
@@ -151,6 +155,10 @@ class _Asking:
             f"port {number}/{protocol} is held by {taken[protocol, number]}" for protocol, number in held
         ]
         return "; ".join(parts) or "a port of its host is in use", ()
+
+    def _host_networks(self, row: int) -> Because:
+        node_id, wanted = self._table.ids[row], self._subject.demand.networks
+        return f"{'; '.join(overlaps(self._view, node_id, wanted))}. What helps: {ELSEWHERE}", ()
 
     def _held_ports(self, node_id: str) -> dict[tuple[str, int], str]:
         """Who holds which port of a node; looks at the services that have tasks there, not at all tasks."""

@@ -7,6 +7,7 @@
                                               somebody on, OverlaysHeld; then what changes of them
               <------------------------------ OverlayKeysTold: where one of these is encrypted
               <------------------------------ Assign(complete=True): the node's whole set
+    HostNetworks --------------------------> what the host has of its own, then when that changes
     Statuses  ------------------------------> everything the agent knows, then what changes
               <------------------------------ Assign: differences, as they are committed
     Described ------------------------------> where the node is not what it was
@@ -43,6 +44,7 @@ import msgspec
 from skep.model.task import TaskStatus
 from skep.rpc.messages.attachments import ATTACH, Attach, Attached, HasAddresses, NotAttached, SayAddresses
 from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
+from skep.rpc.messages.host_networks import HOST_NETWORKS, HostNetworks
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
 from skep.rpc.messages.mesh import LOOK, MESH, MESH_CHANGES, MeshApplied, MeshLook, MeshSeen, MeshTold
@@ -77,6 +79,7 @@ __all__ = [
     "ATTACH",
     "DATA_KEYS",
     "FEATURES",
+    "HOST_NETWORKS",
     "LOGS",
     "LOOK",
     "MESH",
@@ -103,6 +106,7 @@ __all__ = [
     "HasTls",
     "Heartbeat",
     "HeartbeatAck",
+    "HostNetworks",
     "Lead",
     "Manage",
     "Managing",
@@ -149,6 +153,7 @@ FromAgent = (
     | MeshApplied
     | MeshSeen
     | OverlayAsk
+    | HostNetworks
 )
 FromManager = (
     Registered
@@ -173,7 +178,7 @@ FromManager = (
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES)
+FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES, HOST_NETWORKS)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -30,6 +30,7 @@ def main(node_id: str) -> None:
             else:
                 quick, _, text = line.partition(" ")
                 answer = plane.apply(msgspec.json.decode(text, type=Mesh), look=quick == "look")
+                plane.forget()
         except SkepError as error:
             answer = {"failures": [str(error)], "changed": -1}
         print(msgspec.json.encode(answer).decode(), flush=True)

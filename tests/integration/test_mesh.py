@@ -209,6 +209,7 @@ def test_a_host_keeps_its_lan(lan: Lan, lan_of_its_own: list[str], said: str) ->
             "lingers": False,
             "vips": [],
             "unsure": [],
+            "has_lost": False,
         }  # it stays so
         assert lan.client.ask(host.address, 8080) == ["error ConnectionRefusedError"]
 

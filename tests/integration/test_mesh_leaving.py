@@ -20,7 +20,7 @@ def lan() -> Iterator[Lan]:
         yield made
 
 
-NOTHING = {"failures": [], "changed": 0, "lingers": False, "vips": [], "unsure": []}
+NOTHING = {"failures": [], "changed": 0, "lingers": False, "vips": [], "unsure": [], "has_lost": False}
 
 
 def _assert_nothing_is_left(host: MeshHost) -> None:

@@ -62,6 +62,7 @@ def test_each_reaches_each_by_address_with_its_own(overlays: Overlays) -> None:
             "lingers": False,
             "vips": [],
             "unsure": [],
+            "has_lost": False,
         }
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network.desired import desired, is_used, settings_of
-from skep.network.diff import after, diff
+from skep.network.diff import diff
 from skep.network.host import Host, Route
 from skep.network.lingering import LINGER_S, Lingering
 from skep.network.objects import (
@@ -32,6 +32,7 @@ from skep.network.objects import (
 from skep.network.ruleset import transaction
 from skep.network.ways import mac_of
 from skep.rpc.checking import FAILURE_MAX_BYTES
+from tests.unit.kernels import after
 
 INGRESS = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back", 1400)

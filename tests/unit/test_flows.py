@@ -35,6 +35,7 @@ class Kernel:
             overlays[network.id] = Overlay(network, {}, {"s": service})
         changes = Changes(puts=tuple(VipJump(each, "vip") for each in vips))
         self.flows.forget(Host(), Mesh(overlays=overlays), changes, gone)
+        self.flows.forget_lost()
 
 
 def test_of_a_large_network_only_those_whom_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:

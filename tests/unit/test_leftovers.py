@@ -47,6 +47,8 @@ class Plane:
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         return Applied()
 
+    def forget(self) -> None: ...
+
     def clear(self) -> tuple[str, ...]:
         self.cleared += 1
         return ("bridge x",)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network.names import Answer, Names, NetworkNames, Unknown, find, unknown
+from skep.network.names import Answer, Names, Unknown, find, unknown
+from skep.network.network_names import NetworkNames
 
 
 def overlay(name: str, *services: OverlayService, subnet: str = "10.0.1.0/24") -> Overlay:
@@ -271,3 +272,54 @@ def test_a_single_container_has_no_name_that_a_service_or_a_task_has() -> None:
     found = find((front, back), "web", "A", 0)
     assert found is not None
     assert found.addresses == ("10.0.1.7",), "nor one of another network's"
+
+
+ENDPOINTS = st.lists(
+    st.builds(
+        OverlayEndpoint,
+        st.sampled_from([f"10.0.1.{n}" for n in range(1, 6)]),
+        st.just("n1"),
+        st.sampled_from(["", "Web.1.t1", "db.1.t2"]),
+        st.booleans(),
+    ),
+    max_size=3,
+    unique_by=lambda each: each.address,
+).map(tuple)
+NAMED = st.sampled_from(["", "Web", "db"])
+ALIASES = st.lists(st.sampled_from(["web", "www", "Shop"]), max_size=2).map(tuple)
+VIPS = frozenset({"10.0.1.100"})
+
+
+@st.composite
+def overlays(draw: st.DrawFn) -> Overlay:
+    services = {
+        key: OverlayService(
+            key, draw(NAMED), draw(ALIASES), draw(st.sampled_from(["", *VIPS])), draw(ENDPOINTS)
+        )
+        for key in draw(st.sets(st.sampled_from(["a", "b", "c"])))
+    }
+    asked = {each.address: each for each in draw(ENDPOINTS)}
+    return replace(overlay("App", *services.values()), endpoints=asked)
+
+
+@given(st.lists(st.tuples(overlays(), st.sampled_from([frozenset(), VIPS])), min_size=1, max_size=5))
+def test_names_that_change_are_those_of_what_was_told_last(
+    told: list[tuple[Overlay, frozenset[str]]],
+) -> None:
+    """Whatever was told before; who has an address that two say is one of them."""
+    changed = NetworkNames(*told[0])
+    for each in told[1:]:
+        changed.told(*each)
+    last, vips = told[-1]
+    fresh = NetworkNames(last, vips)
+    for name in ("web", "tasks.web", "db", "tasks.db", "www", "shop", "web.1.t1", "db.1.t2", "nobody"):
+        for of in (NetworkNames.addresses, NetworkNames.single_addresses):
+            one, other = of(changed, name), of(fresh, name)
+            assert (None if one is None else set(one)) == (None if other is None else set(other))
+    for name in ("Web.1.t1", "db.1.t2", "Web"):
+        assert changed.has_container(name) == fresh.has_container(name)
+    everyone = [*last.endpoints.values(), *(each for s in last.services.values() for each in s.endpoints)]
+    for address in (f"10.0.1.{n}" for n in range(1, 6)):
+        said = {each.name for each in everyone if each.address == address}
+        assert changed.container_at(address) in (said or {None})
+        assert (changed.container_at(address) is None) == (fresh.container_at(address) is None)

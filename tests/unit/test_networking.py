@@ -75,12 +75,19 @@ class Kernel:
         self.gone: set[str] = set()
         self.there = KernelNet()
         self.why_not = "no IPsec"
+        self.forgot = 0
+        self.may_forget = threading.Event()
+        self.may_forget.set()
 
     def apply(self, mesh: Mesh, look: bool = True, gone: Collection[str] = ()) -> Applied:
         self.applied.append((replace(mesh, managers=()), look))
         self.gone |= set(gone)
         self.managers = mesh.managers
         return self.answer()
+
+    def forget(self) -> None:
+        self.may_forget.wait(5.0)
+        self.forgot += 1
 
     def seen(self, mesh: Mesh) -> KernelNet:
         return self.there
@@ -462,6 +469,25 @@ async def test_what_fails_for_long_lets_a_task_wait_all_the_same() -> None:
     node.hears(MeshTold(services=[WEB]))
     await node.settle()
     assert node.networking.arriving("s", [address]) is None
+    await node.networking.close()
+
+
+async def test_nobody_waits_for_connections_to_be_forgotten_that_lead_to_who_is_gone() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    node.kernel.answer = lambda: Applied(has_lost=True)
+    node.kernel.may_forget.clear()
+    node.hears(_told_of("mesh", NETWORK))
+    waiting = node.networking.arriving("s", [TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24")])
+    assert waiting is not None
+    began = time.monotonic()
+    await waiting
+    assert time.monotonic() - began < SETTLE_S - 0.1
+    assert (len(node.kernel.applied), node.kernel.forgot) == (2, 0)
+    node.kernel.may_forget.set()
+    await node.settle()
+    assert node.kernel.forgot == 1
     await node.networking.close()
 
 

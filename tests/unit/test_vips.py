@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.network import network_names
 from skep.network.desired import desired
 from skep.network.diff import diff
 from skep.network.host import Host, Route
@@ -130,12 +132,18 @@ def test_names_lead_to_it_once_the_kernel_does_and_to_tasks_before() -> None:
     assert answer(now, "100.0.1.10.in-addr.arpa", "PTR") == Answer(name="web.back")
 
 
-def test_only_a_network_whose_addresses_changed_is_made_anew() -> None:
-    made = names(frozenset())
-    overlay = Overlay(BACK, NODES, {"s": WEB})
+def test_only_names_of_a_service_whose_address_is_led_now_are_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, looked_at, of_one = names(frozenset()), [], network_names._named
+    monkeypatch.setattr(
+        network_names, "_named", lambda s, led: looked_at.append((s.id, led)) or of_one(s, led)
+    )
+    overlay = Overlay(BACK, NODES, {"s": WEB, "t": OverlayService("t", "db")})
     made.told({BACK.id: overlay}, frozenset({VIP}))
-    (first,) = made.networks_of("10.1.0.11")
+    assert looked_at == [("s", True), ("t", False)]
     made.told({BACK.id: overlay}, frozenset({VIP, "10.9.0.1"}))
-    assert made.networks_of("10.1.0.11") == (first,)
-    made.told({BACK.id: overlay}, frozenset())
-    assert made.networks_of("10.1.0.11") != (first,)
+    assert len(looked_at) == 2
+    made.told({BACK.id: replace(overlay)}, frozenset())
+    assert looked_at[2:] == [("s", False)]
+    assert answer(made, "web") == Answer(("10.1.0.11", "10.1.0.12"))

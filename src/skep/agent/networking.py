@@ -239,6 +239,9 @@ class Networking:
             self._done_count = count
             self._done.set()
             self._done.clear()
+            if applied.has_lost:
+                async with self._at_work:
+                    await in_thread(self._plane.forget)
         except Exception as error:
             self._is_blind = True
             failures = [in_words(error)]

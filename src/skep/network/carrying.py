@@ -13,7 +13,7 @@ import structlog
 
 from skep.network import iptables, xfrm
 from skep.network.diff import Changes
-from skep.network.netlink import Netlink
+from skep.network.netlink import Entry, Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import (
     Accept,
@@ -56,17 +56,17 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put, xfrm.put))
+    return list(_done(objects, netlink.put, netlink.put_entries, iptables.put, xfrm.put))
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop, xfrm.drop))
+    return list(_done(objects, netlink.drop, netlink.drop_entries, iptables.drop, xfrm.drop))
 
 
 def _done(
     objects: Iterable[Object],
     one: Callable[[Object], None],
-    neighbours: Callable[[Sequence[Neighbour]], Iterable[str]],
+    many: Callable[[Sequence[Entry]], Iterable[str]],
     accept: Callable[[Accept], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
 ) -> Iterator[str]:
@@ -74,9 +74,9 @@ def _done(
     for kind, group in groupby(objects, type):
         if kind in _RULES:
             continue
-        if kind is Neighbour:
+        if issubclass(kind, Entry):
             try:
-                yield from neighbours([each for each in group if isinstance(each, Neighbour)])
+                yield from many([each for each in group if isinstance(each, Entry)])
             except SkepError as error:
                 yield str(error)
             continue

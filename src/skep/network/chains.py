@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 
-from skep.model.mesh import BRIDGE_PREFIX, TCP, Mesh, MeshPort
-from skep.network.host import Host
+from skep.model.mesh import BRIDGE_PREFIX, TCP, MeshPort
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
-from skep.network.ways import is_loopback, mac_of
-
-# A node makes all that it wants anew with each change, of which most is as it was. A chain of ten tasks has a
-# kilobyte: 4 MB in all mostly, 16 at most.
-REMEMBERED, REMEMBERED_TASKS = 4096, 64
+from skep.network.ways import Reach, is_loopback, mac_of
 
 
-def shared_chains(segments: Collection[Segment], host: Host) -> Iterable[Chain]:
+def shared_chains(segments: Collection[Segment]) -> Iterable[Chain]:
     """Yields the chains that keep networks' tunnels and bridges to those whose they are."""
     early = [rule for each in segments for rule in _outside(each)]
     yield chain("early", early, ("filter", "prerouting", -301))
@@ -31,25 +25,35 @@ def shared_chains(segments: Collection[Segment], host: Host) -> Iterable[Chain]:
     yield chain("quiet", [quiet, *flows], ("filter", "output", -150))
 
 
-def mesh_chains(segment: Segment, host: Host, mesh: Mesh, numbered: Mapping[str, int]) -> Iterable[Chain]:
-    """Yields the chains that all ports share. `numbered` are the other nodes' numbers, by their addresses."""
+def mesh_chains(
+    bridge: str,
+    subnet: str,
+    whom: Reach,
+    uplinks: Collection[str],
+    shy: Collection[str],
+    numbered: Mapping[str, int],
+) -> tuple[Chain, ...]:
+    """Returns the chains that all ports share. `shy` are addresses of tasks here that are on other networks,
+    too, `numbered` the other nodes' numbers, by their addresses."""
     # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
-    inside = f'iifname "{segment.bridge}" ip daddr {segment.subnet}'
-    yield chain("zones", _zones(segment.bridge, inside, numbered), ("filter", "prerouting", -301))
-    yield chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150))
+    inside = f'iifname "{bridge}" ip daddr {subnet}'
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
-    yield chain("enter", [jump], ("nat", "prerouting", -105))  # before the engine's own, at -100
-    yield chain("begin", [jump], ("nat", "output", -105))
     # The tunnel's own packets look for their way with the mark of what they carry.
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
-    yield chain("unmark", [unmark], ("filter", "postrouting", -150))
-    yield chain("leave", _leave(segment, host, mesh), ("nat", "postrouting", 95))
+    return (
+        chain("zones", _zones(bridge, inside, numbered), ("filter", "prerouting", -301)),
+        chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150)),
+        chain("enter", [jump], ("nat", "prerouting", -105)),  # before the engine's own, at -100
+        chain("begin", [jump], ("nat", "output", -105)),
+        chain("unmark", [unmark], ("filter", "postrouting", -150)),
+        chain("leave", _leave(bridge, subnet, whom, uplinks, shy), ("nat", "postrouting", 95)),
+    )
 
 
 def _outside(segment: Segment) -> Iterable[str]:
     """Yields who may use the tunnel: a tunnel takes what anybody sends to its port and number. Others have
     tunnels at the same port, whose packets are told by their number: 24 bits, 12 bytes behind UDP's begin."""
-    network, senders = segment.network, segment.ways.senders
+    network, senders = segment.network, segment.ways.reach.senders
     if not segment.has_tunnel:
         return
     frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
@@ -103,26 +107,25 @@ def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
+def _leave(
+    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str]
+) -> list[str]:
     """Whose address is replaced where a connection leaves for a task."""
-    ways = segment.ways
-    out = f'oifname "{segment.bridge}" {FLOW}'
+    out = f'oifname "{bridge}" {FLOW}'
     rules = []
-    shy = {e.address for s in mesh.services.values() if not s.is_alone for e in s.endpoints}
-    shy &= {each.address for each in ways.local}
     if shy:
         # A task on several networks answers by the one that leads outside, and over UDP with that address.
         rules.append(f"{out} meta l4proto udp ip daddr {elements(shy)} masquerade")
         # To 127.0.0.1 an answer may come back by the mesh's bridge only.
         rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {elements(shy)} masquerade")
-    replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
+    replaced = "masquerade" if is_loopback(whom.own) else f"snat to {whom.own}"
     begun = f"{out} ct status dnat"
     rules.append(f"{begun} fib saddr type local {replaced}")
-    rules.append(f"{begun} ip saddr {segment.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
-    if ways.others:
-        rules.append(f"{begun} ip saddr {elements(ways.others)} {replaced}")
+    rules.append(f"{begun} ip saddr {subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
+    if whom.others:
+        rules.append(f"{begun} ip saddr {elements(whom.others)} {replaced}")
     # Containers of this host.
-    rules.append(f'{begun} meta iifkind "bridge" {_not_by(host.uplinks)}{replaced}')
+    rules.append(f'{begun} meta iifkind "bridge" {_not_by(uplinks)}{replaced}')
     return rules
 
 
@@ -133,20 +136,12 @@ def _not_by(uplinks: Collection[str]) -> str:
 
 
 def port_chain(port: MeshPort, addresses: Sequence[str], node_id: str) -> Chain:
-    """Returns the chain that leads connections to a published port on; a small service's is remembered."""
-    make = _port_chain if len(addresses) > REMEMBERED_TASKS else _remembered
-    return make(port, tuple(addresses), node_id)
-
-
-def _port_chain(port: MeshPort, addresses: tuple[str, ...], node_id: str) -> Chain:
+    """Returns the chain that leads connections to a published port on."""
     how = "tcp reset" if port.protocol == TCP else "icmp type port-unreachable"
     refusal = [f"meta l4proto {port.protocol} reject with {how}"]
     to = f"meta l4proto {port.protocol} dnat ip to"
     targets = [f"{address} . {port.target}" for address in addresses]
     return in_turn(f"{port.protocol}-{port.published}", to, targets, refusal, node_id)
-
-
-_remembered = lru_cache(maxsize=REMEMBERED)(_port_chain)
 
 
 def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id: str) -> Chain:

@@ -11,21 +11,25 @@ from its own. How endpoints of other nodes are reached is `segment`'s, and the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
-from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshService
+from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshPort, MeshService
 from skep.network.chains import mesh_chains, port_chain, shared_chains
-from skep.network.esp import esp_chains, esp_failures, esp_objects
+from skep.network.esp import ends_of, esp_failures, esp_objects
 from skep.network.host import Host
+from skep.network.making import Key, Made, Making, Objects
 from skep.network.marks import FLOW
 from skep.network.objects import (
     Accept,
     Counter,
+    Gateway,
     Hairpin,
     Neighbour,
     Object,
+    Port,
     PortJump,
     ReturnRoute,
     ReturnRule,
@@ -34,25 +38,34 @@ from skep.network.objects import (
 )
 from skep.network.segment import (
     Segment,
+    add_objects,
     clash_of,
     failures_of,
     is_published,
-    objects_of,
     segments_of,
     settings,
     unusable,
 )
-from skep.network.vips import vip_objects
+from skep.network.vips import add_vips
 from skep.network.ways import mac_of, numbers
 
 
 class Desired(Struct, frozen=True):
-    """`failures` are sentences for people: what of the mesh and its networks this node cannot do, and why.
-    `is_unknown`: it cannot be said what should be, so what there is stays."""
+    """`parts` are the objects that are wanted, what one service needs together, `vips` services' own
+    addresses that lead to their tasks, `numbers` those of other nodes' addresses in connections' marks.
+    `failures` are sentences for people: what of the mesh and its networks this node cannot do, and why.
+    `is_unknown`: it cannot be said what should be, so what there is stays. `made` is for the next time."""
 
-    objects: tuple[Object, ...] = ()
+    parts: dict[Key, Objects] = {}
+    vips: frozenset[str] = frozenset()
+    numbers: dict[str, int] = {}
     failures: tuple[str, ...] = ()
     is_unknown: bool = False
+    made: Made = {}
+
+    @property
+    def objects(self) -> Objects:
+        return tuple(chain.from_iterable(self.parts.values()))
 
 
 def ports_of(mesh: Mesh) -> dict[tuple[str, int], MeshService]:
@@ -84,17 +97,19 @@ def desired(
     host: Host,
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
+    before: Desired = Desired(),
 ) -> Desired:
     """Returns what this node should have: nothing of a network for which its host would lose its way to
     others. `refused` are ports that somebody else on the host has; `known` are numbers of other nodes that
-    connections may have in their marks. A swarm that publishes nothing, and whose last connections have ended
-    with their tasks, has nothing but the bridge, until it is left; another network nothing but that, until
-    the node is told that it has none of it any more."""
-    objects: list[Object] = []
+    connections may have in their marks; of what was wanted `before`, nothing that is the same is made anew. A
+    swarm that publishes nothing, and whose last connections have ended with their tasks, has nothing but the
+    bridge, until it is left; another network nothing but that, until the node is told that it has none of it
+    any more."""
+    making = Making(before.made)
     failures: list[str] = []
     used: list[Segment] = []
     is_unknown = False
-    for segment in segments_of(mesh, node_id, host):
+    for segment in segments_of(mesh, node_id, host, making):
         if not segment.is_used and segment.bridge not in host.bridges:
             continue
         if segment.is_used and (whose := clash_of(segment, mesh, host)):
@@ -105,49 +120,73 @@ def desired(
         elif segment.is_used:
             used.append(segment)
         else:
-            objects.append(segment.bridge_object())
+            making.parts["bridge", segment.network.id] = (segment.bridge_object(),)
     if is_unknown:
         return Desired(failures=tuple(dict.fromkeys(failures)), is_unknown=True)
+    vips: frozenset[str] = frozenset()
+    numbered: dict[str, int] = {}
     if used:
-        objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
-        objects += [Table(), *shared_chains(used, host), *vip_objects(used, node_id, host)]
-        objects += [*esp_objects(used, mesh.keys), *esp_chains(used)]
-        failures += esp_failures(used, mesh.keys)
+        making.add(("host",), _of_host, host.ports, host.gateways)
+        making.parts["chains",] = (Table(), *shared_chains(used))
+        vips = add_vips(making, used, node_id, host)
+        if ends := ends_of(used):
+            making.add(("esp",), esp_objects, ends, mesh.keys)
+            failures += esp_failures(used, mesh.keys)
     for segment in used:
-        objects += objects_of(segment)
-        objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()
+        add_objects(making, segment)
+        if segment.is_mesh:
+            numbered = numbers(known, segment.ways.reach.others) if segment.ways.here else {}
+            _add_mesh(making, segment, mesh, node_id, host, refused, numbered)
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
-    return Desired(tuple(objects), tuple(dict.fromkeys(failures)))
+    return Desired(making.parts, vips, numbered, tuple(dict.fromkeys(failures)), made=making.made)
 
 
-def _mesh_objects(
+def _of_host(ports: Collection[Port], gateways: Collection[Gateway]) -> Objects:
+    return (*ports, *gateways, *(Hairpin(port.name) for port in ports))
+
+
+def _add_mesh(
+    making: Making,
     segment: Segment,
     mesh: Mesh,
     node_id: str,
     host: Host,
     refused: Collection[tuple[str, int]],
-    known: Mapping[str, int],
-) -> Iterable[Object]:
-    """Yields what published ports need beside their network."""
-    ways = segment.ways
+    numbered: Mapping[str, int],
+) -> None:
+    """Adds what published ports need beside their network."""
+    bridge, subnet, ways = segment.bridge, str(segment.subnet), segment.ways
     if host.accept_in:
-        yield Accept(host.accept_in, str(segment.subnet))
-    # Answers of tasks go back by the node that their connection came by.
-    numbered = numbers(known, ways.others) if ways.local else {}
-    for node, number in numbered.items():
-        yield Neighbour(segment.bridge, node, mac_of(node))
-        yield ReturnRoute(number, node, segment.bridge)
-        yield ReturnRule(number)
-    yield from mesh_chains(segment, host, mesh, numbered)
+        making.parts["accept",] = (Accept(host.accept_in, subnet),)
+    making.add(("back",), _ways_back, bridge, numbered)
+    together = (each for service_id, each in ways.placed.items() if not mesh.services[service_id].is_alone)
+    shy = frozenset().union(*(each.here for each in together))
+    making.add(("mesh",), mesh_chains, bridge, subnet, ways.reach, host.uplinks, shy, numbered)
+    own: dict[str, tuple[MeshPort, ...]] = {}
     for (protocol, published), service in ports_of(mesh).items():
-        if (protocol, published) in refused:
-            continue
-        port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
-        made = port_chain(port, ways.usable(service.endpoints), node_id)
-        yield made
-        yield Counter(made.name)
-        yield PortJump(protocol, published, made.name)
+        if (protocol, published) not in refused:
+            port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
+            own[service.id] = (*own.get(service.id, ()), port)
+    for service_id, ports in own.items():
+        making.add(("ports", service_id), _ports, ports, ways.placed[service_id].serving, node_id)
+
+
+def _ways_back(bridge: str, numbered: Mapping[str, int]) -> Objects:
+    """Returns how answers of tasks go back by the node that their connection came by."""
+    made: list[Object] = []
+    for node, number in numbered.items():
+        made += Neighbour(bridge, node, mac_of(node)), ReturnRoute(number, node, bridge), ReturnRule(number)
+    return tuple(made)
+
+
+def _ports(ports: Collection[MeshPort], serving: Sequence[str], node_id: str) -> Objects:
+    """Returns what leads connections to a service's published ports to its tasks."""
+    made: list[Object] = []
+    for port in ports:
+        led = port_chain(port, serving, node_id)
+        made += led, Counter(led.name), PortJump(port.protocol, port.published, led.name)
+    return tuple(made)
 
 
 def _dropped(used: Collection[Segment], host: Host) -> Iterable[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import get_args
 
 from msgspec import Struct
 
+from skep.network.making import Key, Objects
 from skep.network.objects import (
     Bridge,
     Chain,
@@ -31,13 +33,24 @@ _STAYS = Sysctl | Hairpin | Filtered | Port | Gateway  # they go with what they 
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
+class Known(Struct, frozen=True):
+    """What there is: parts of what was wanted, and the `rest`."""
+
+    parts: Mapping[Key, Objects] = {}
+    rest: frozenset[Object] = frozenset()
+
+    @property
+    def objects(self) -> frozenset[Object]:
+        return self.rest.union(*self.parts.values())
+
+
 class Changes(Struct, frozen=True):
-    """`drops` are found objects that go, `puts` wanted ones that are missing or were found otherwise,
-    `replaced` what was found in their place. First the `drops`, then the `puts`."""
+    """`drops` are found objects that go, `puts` wanted ones that are missing or were found otherwise. First
+    the `drops`, then the `puts`. `stays` is what is not wanted, and does not go by itself."""
 
     drops: tuple[Object, ...] = ()
     puts: tuple[Object, ...] = ()
-    replaced: tuple[Object, ...] = ()
+    stays: tuple[Object, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.drops or self.puts)
@@ -45,13 +58,19 @@ class Changes(Struct, frozen=True):
 
 def diff(wanted: Iterable[Object], found: Iterable[Object], kept: Collection[str] = ()) -> Changes:
     """Returns what makes the found objects the wanted ones. A bridge that containers are on stays, and so do
-    those that are `kept`. What goes with its device is not taken away by itself. Where no device comes or
-    goes, what is as it was costs next to nothing."""
-    have = found if isinstance(found, frozenset) else frozenset(found)
-    want = list(wanted)
-    new, old = [each for each in want if each not in have], have.difference(want)
+    those that are `kept`. What goes with its device is not taken away by itself."""
+    return diff_parts({(): tuple(wanted)}, Known(rest=frozenset(found)), kept)
+
+
+def diff_parts(wanted: Mapping[Key, Objects], known: Known, kept: Collection[str] = ()) -> Changes:
+    """Returns the same for parts, no two of which have an object with the same key, but for settings. Where
+    no device comes or goes, a part that is the same object as before costs nothing."""
+    there = known.parts
+    came = [each for key, part in wanted.items() if there.get(key) is not part for each in part]
+    went = known.rest.union(*(part for key, part in there.items() if wanted.get(key) is not part))
+    new, old = [each for each in came if each not in went], went.difference(came)
     if any(isinstance(each, Bridge | Tunnel) for each in (*new, *old)):
-        return _between(want, have, kept)
+        return _between(chain.from_iterable(wanted.values()), known.objects, kept)
     return _between(new, old, kept)
 
 
@@ -64,7 +83,9 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     drops: list[Object] = [
         each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
     ]
-    going = _names(drops)
+    going = {each.name for each in drops if isinstance(each, Bridge | Tunnel)}
+    dropped = {(type(each), each.key) for each in drops}
+    stays = tuple(e for e in gone if (type(e), e.key) not in dropped and _device(e) not in going)
     drops = [each for each in drops if _device(each) not in going]
     made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
     puts = [
@@ -80,13 +101,7 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
-    replaced = (have[key] for each in puts if (key := (type(each), each.key)) in have)
-    return Changes(tuple(drops), tuple(puts), tuple(replaced))
-
-
-def _names(objects: Iterable[Object]) -> frozenset[str]:
-    """Returns the names of the devices among them."""
-    return frozenset(each.name for each in objects if isinstance(each, Bridge | Tunnel))
+    return Changes(tuple(drops), tuple(puts), stays)
 
 
 def _device(each: Object) -> str:
@@ -105,26 +120,3 @@ def is_same(wanted: Object, found: Object) -> bool:
     if isinstance(wanted, EspState):
         return isinstance(found, EspState)  # by its key: the secret of one that is found is not read
     return wanted == found
-
-
-def after(found: Iterable[Object], changes: Changes) -> frozenset[Object]:
-    """Returns the objects that there are once the changes are carried out."""
-    gone = _names(changes.drops)
-    if not gone and isinstance(found, frozenset):
-        return found.difference(changes.drops, changes.replaced).union(changes.puts)
-    have = {(type(each), each.key): each for each in found if _device(each) not in gone}
-    for each in changes.drops:
-        have.pop((type(each), each.key), None)
-    have.update(((type(each), each.key), each) for each in changes.puts)
-    return frozenset(have.values())
-
-
-def settled(found: Iterable[Object], wanted: Iterable[Object]) -> frozenset[Object]:
-    """Returns the found objects, those that are as they are wanted just as they are wanted: what is wanted
-    next is mostly the same, and need not be compared part by part."""
-    want = {(type(each), each.key): each for each in wanted}
-    return frozenset(_as(want.get((type(each), each.key)), each) for each in found)
-
-
-def _as(wanted: Object | None, found: Object) -> Object:
-    return wanted if wanted is not None and is_same(wanted, found) else found

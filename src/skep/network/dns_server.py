@@ -24,7 +24,8 @@ from skep.network.dns_forward import (
     framed,
 )
 from skep.network.host import RESOLV_CONF
-from skep.network.names import Answer, Names, NetworkNames, Unknown, find, unknown
+from skep.network.names import Answer, Names, Unknown, find, unknown
+from skep.network.network_names import NetworkNames
 from skep.network.ports import who_has
 from skep.network.quota import Quota
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
 
 from skep.model.ipv4 import number_of
 from skep.model.overlay_keys import OverlayKey, OverlayKeys
-from skep.network.objects import Chain, EspPolicy, EspState, chain
+from skep.network.objects import EspPolicy, EspState, Object, chain
 from skep.network.segment import Segment
 
 IN, OUT = "in", "out"
@@ -23,34 +25,40 @@ _SPI_MIN = 256  # smaller ones have a meaning (RFC 4303, 2.1)
 _SECRET_BYTES = 20  # AES of 128 bits, and four bytes of salt (RFC 4106)
 
 
-def esp_objects(segments: Iterable[Segment], keys: OverlayKeys) -> Iterator[EspPolicy | EspState]:
-    """Yields what encrypts, where one of these networks is encrypted."""
+class End(Struct, frozen=True):
+    """Where tunnels of encrypted networks end here, and the addresses of those that may send to it."""
+
+    own: str
+    port: int
+    others: frozenset[str]
+
+
+def ends_of(segments: Iterable[Segment]) -> tuple[End, ...]:
+    """Returns where what is to be encrypted leaves this host; none where nothing is."""
     encrypted = [each for each in segments if each.is_encrypted and each.has_tunnel]
-    own = {(each.own, each.network.data_port) for each in encrypted}
-    for address, port in sorted(own):
-        yield EspPolicy(OUT, address, port)
-        yield EspPolicy(IN, address, port)
-    pairs = {(each.own, other) for each in encrypted for other in each.ways.senders}
-    for address, other in sorted(pairs):
-        for key in keys.keys:
-            yield _state(other, address, key)
+    return tuple(End(each.own, each.network.data_port, each.ways.reach.senders) for each in encrypted)
+
+
+def esp_objects(ends: Sequence[End], keys: OverlayKeys) -> tuple[Object, ...]:
+    """Returns what encrypts, and what drops all that is plain, whatever becomes of that."""
+    made: dict[Object, None] = {}  # networks mostly have the same end, and the same nodes
+    for address, port in sorted({(each.own, each.port) for each in ends}):
+        made |= dict.fromkeys((EspPolicy(OUT, address, port), EspPolicy(IN, address, port)))
+    for address, other in sorted({(each.own, other) for each in ends for other in each.others}):
+        made |= dict.fromkeys(_state(other, address, key) for key in keys.keys)
         if (key_to := keys.to(other)) is not None:
-            yield _state(address, other, key_to)
-
-
-def esp_chains(segments: Collection[Segment]) -> Iterator[Chain]:
-    """Yields what drops all that is plain, whatever becomes of the policies."""
-    ports = sorted({each.network.data_port for each in segments if each.is_encrypted and each.has_tunnel})
-    if ports:
-        yield chain("sealed-out", [f"udp dport {p} rt ipsec missing drop" for p in ports], _hook("output"))
-        yield chain("sealed-in", [f"udp dport {p} meta ipsec missing drop" for p in ports], _hook("input"))
+            made[_state(address, other, key_to)] = None
+    ports = sorted({each.port for each in ends})
+    out = chain("sealed-out", [f"udp dport {p} rt ipsec missing drop" for p in ports], _hook("output"))
+    back = chain("sealed-in", [f"udp dport {p} meta ipsec missing drop" for p in ports], _hook("input"))
+    return (*made, out, back)
 
 
 def esp_failures(segments: Iterable[Segment], keys: OverlayKeys) -> Iterator[str]:
     """Yields which networks lead nowhere, as nothing can be encrypted yet, for people."""
     if not keys.keys:
         for each in segments:
-            if each.is_encrypted and each.ways.others:
+            if each.is_encrypted and each.ways.reach.others:
                 yield f"network {each.network.name} is encrypted, and no manager has told this node a key yet"
 
 

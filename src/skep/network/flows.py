@@ -26,6 +26,7 @@ class Flows:
 
     def __init__(self) -> None:
         self._tasks: set[str] = set()  # addresses of those that there were
+        self._lost: set[str] = set()  # of those, what nobody has any more, until it is forgotten
         self._unsure: dict[str, None] = {}
 
     @property
@@ -33,22 +34,33 @@ class Flows:
         """Returns addresses of large networks whose tasks are not known any more, and may be there still."""
         return frozenset(self._unsure)
 
+    @property
+    def has_lost(self) -> bool:
+        """True where connections to tasks that are gone are to be forgotten."""
+        return bool(self._lost)
+
+    def forget_lost(self) -> None:
+        """Forgets connections to tasks that are gone. The kernel goes through all its connections for that,
+        empty places too: 10 ms and more. Who waits for a change of rules does not wait for this."""
+        lost, self._lost = self._lost, set()
+        if lost:
+            forget_tasks(lost)
+
     def forget(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
-        """Forgets those of UDP's ports whose tasks are others now, those to tasks that are gone, and those to
-        services that there was no rule for before these changes. `gone` are addresses of large networks that
-        nobody has."""
+        """Forgets those of UDP's ports whose tasks are others now, and those to services that there was no
+        rule for before these changes. `gone` are addresses of large networks that nobody has."""
         for port, addresses in _changed_ports(mesh, changes).items():
             forget_udp(port, host.addresses, addresses)
         now = {each.address for service in mesh.services.values() for each in service.endpoints}
         now |= {each.address for overlay in mesh.overlays.values() for each in overlay.everyone()}
         before, self._tasks = self._tasks, now
-        if lost := self._lost(before - now, mesh, gone):
-            forget_tasks(lost)
+        self._lost |= self._nobodys(before - now, mesh, gone)
+        self._lost -= now
         # On a small network who asks for a service is answered only while there is a rule.
         if vips := _of_large(mesh, (each.address for each in changes.puts if isinstance(each, VipJump))):
             forget_untranslated(vips)
 
-    def _lost(self, left: set[str], mesh: Mesh, gone: Collection[str]) -> set[str]:
+    def _nobodys(self, left: set[str], mesh: Mesh, gone: Collection[str]) -> set[str]:
         """Returns which addresses are nobody's now."""
         unsure = _of_large(mesh, left)
         lost = (left - unsure) | (self._unsure.keys() & gone)
@@ -66,7 +78,7 @@ def _changed_ports(mesh: Mesh, changes: Changes) -> dict[int, set[str]]:
     tasks: dict[int, set[str]] = {
         int(name.removeprefix("udp-")): set() for name in names if name.startswith("udp-")
     }
-    for (protocol, port), service in ports_of(mesh).items():
+    for (protocol, port), service in ports_of(mesh).items() if tasks else ():
         if protocol == UDP and port in tasks:
             tasks[port] = {each.address for each in service.endpoints if each.takes_new}
     return tasks

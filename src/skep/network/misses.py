@@ -6,7 +6,7 @@ kernel say of others that they are missed: RTM_GETNEIGH, to who listens to neigh
 
 What the first packet costs: it waits where it was sent, up to a second per question and three questions long,
 and goes as soon as the neighbour is put: the host's own by that, a container's by the word of ARP that is
-said with it (`netlink.put_neighbours`). So a first packet is late by the question to the manager and by one
+said with it (`netlink.put_entries`). So a first packet is late by the question to the manager and by one
 change of the kernel, some 50 ms, and none is lost.
 """
 

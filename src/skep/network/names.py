@@ -1,8 +1,9 @@
 """Which names lead where on a swarm's overlay networks, and who may know of them. Pure.
 
 A name is of a network, and who is not on that network does not hear of it. Each network has an index of its
-own: a question costs what it is answered with, what is new of a network costs that network. Of a large one a
-node knows its own containers, by their own names, and what was asked for: the rest is to be asked for.
+own (`network_names`): a question costs what it is answered with, what is new of a service that service. Of a
+large one a node knows its own containers, by their own names, and what was asked for: the rest is to be asked
+for.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from skep.model.overlay import Overlay, OverlayService
+from skep.model.overlay import Overlay
+from skep.network.network_names import TASKS, NetworkNames
 
 A, ANY, PTR = "A", "ANY", "PTR"  # the types of questions that have an answer here; to others there is none
-TASKS = "tasks."  # before a service's name: its tasks, whatever the service's own name leads to
 _REVERSE = ".in-addr.arpa"
 _ASKED_FOR = re.compile("[a-z0-9_.-]{1,255}")  # managers take no others; what it leaves out is no host's name
 
@@ -37,62 +38,6 @@ class Unknown(Struct, frozen=True):
     address: str = ""
 
 
-class NetworkNames:
-    """The names of one network, as they were when it was made. `vips` are services' own addresses that this
-    node's kernel leads to their tasks."""
-
-    def __init__(self, overlay: Overlay, vips: frozenset[str] = frozenset()) -> None:
-        self.overlay = overlay
-        self.vips = vips
-        self.id = overlay.network.id
-        self.name = overlay.network.name.lower()
-        self._subnet = ipaddress.IPv4Network(overlay.network.subnet, strict=False)
-        self._at: dict[str, str] = {}  # containers' names by address
-        self._addresses: dict[str, tuple[str, ...]] = {}  # by name, in small letters
-        self._singles: dict[str, dict[str, None]] = {}  # the same of single containers, who name themselves
-        found: dict[str, dict[str, None]] = {}
-        for endpoint in overlay.everyone():
-            self._at[endpoint.address] = endpoint.name
-            if endpoint.name:
-                found.setdefault(endpoint.name.lower(), {})[endpoint.address] = None
-        self._containers = frozenset(self._at.values()) - {""}
-        for service in overlay.services.values():
-            serving = dict.fromkeys(each.address for each in service.endpoints if each.takes_new)
-            if not service.name:
-                for name in _names_of(service):
-                    self._singles.setdefault(name, {}).update(serving)
-                continue
-            own = {service.vip: None} if service.vip in vips else serving
-            found.setdefault(TASKS + service.name.lower(), {}).update(serving)
-            for name in _names_of(service):
-                found.setdefault(name, {}).update(own)
-            if service.vip in vips:
-                self._at[service.vip] = service.name
-        self._addresses = {name: tuple(addresses) for name, addresses in found.items()}
-
-    def may_have(self, address: str) -> bool:
-        """True where the address is one of the network's, whether anybody is known to have it or not."""
-        return ipaddress.IPv4Address(address) in self._subnet
-
-    def container_at(self, address: str) -> str | None:
-        """Returns the name of who has an address, which may be empty; None where nobody does, as far as this
-        node was told."""
-        return self._at.get(address)
-
-    def has_container(self, name: str) -> bool:
-        return name in self._containers
-
-    def addresses(self, name: str) -> tuple[str, ...] | None:
-        """Returns what a service's or a task's name, in small letters, leads to; None where there is no such
-        name."""
-        return self._addresses.get(name)
-
-    def single_addresses(self, name: str) -> tuple[str, ...] | None:
-        """Returns the same of a single container's: whoever may make one chooses its names."""
-        found = self._singles.get(name)
-        return tuple(found) if found is not None else None
-
-
 Addresses = Callable[[NetworkNames, str], tuple[str, ...] | None]
 
 
@@ -104,17 +49,16 @@ class Names:
         self._vips: frozenset[str] = frozenset()
 
     def told(self, overlays: dict[str, Overlay], vips: frozenset[str] = frozenset()) -> None:
-        """These are all the networks from now on, and the services' own addresses that the kernel knows. Of a
-        network that is the same object as before, nothing is made anew."""
+        """These are all the networks from now on, and the services' own addresses that the kernel knows. What
+        is the same object as before costs next to nothing."""
         for network_id in self._networks.keys() - overlays.keys():
             del self._networks[network_id]
         for network_id, overlay in overlays.items():
             known = self._networks.get(network_id)
-            if known is not None and known.overlay is overlay and vips == self._vips:
-                continue
-            own = vips & {each.vip for each in overlay.services.values()}
-            if known is None or known.overlay is not overlay or known.vips != own:
-                self._networks[network_id] = NetworkNames(overlay, own)
+            if known is None or known.overlay.network != overlay.network:
+                self._networks[network_id] = NetworkNames(overlay, vips)
+            elif known.overlay is not overlay or vips != self._vips:
+                known.told(overlay, vips)
         self._vips = vips
 
     def networks_of(self, asker: str) -> tuple[NetworkNames, ...]:
@@ -170,15 +114,6 @@ def _asked_for(network: NetworkNames, name: str) -> Iterator[str]:
         plain = each.removeprefix(TASKS)
         if _ASKED_FOR.fullmatch(plain) and not plain.endswith(_REVERSE):
             yield plain
-
-
-def _names_of(service: OverlayService) -> Iterator[str]:
-    """Yields the names that lead to a service: to its own address, or, where it has none, to its tasks. Of a
-    single container there are its aliases only."""
-    if service.name:
-        yield service.name.lower()
-    for alias in service.aliases:
-        yield alias.lower()
 
 
 def _known(networks: Iterable[NetworkNames], name: str, of: Addresses) -> list[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Many neighbours at once, in netlink's own words: a network of a thousand endpoints has two thousand, for
-each of which pyroute2 takes half a millisecond, and this a hundredth of that. And the one word of ARP by
-which containers hear that an address is somewhere else now.
+each of which pyroute2 takes a quarter of a millisecond, and this a twentieth of that. Entries of bridges' and
+tunnels' tables are neighbours to netlink, too. And the one word of ARP by which containers hear that an
+address is somewhere else now.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ _ARP_REPLY = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)  # Ethernet, IPv4; an ans
 
 
 class Entry(Struct, frozen=True):
-    """A neighbour of IPv4 that stays until it is taken away; `device` is a number."""
+    """A neighbour that stays until it is taken away; `device` is a number. Of a bridge's or a tunnel's table
+    (`AF_BRIDGE`, with a flag that says which) the address may be empty."""
 
     device: int
     address: str
     mac: str
+    family: int = socket.AF_INET
+    state: int = NUD_PERMANENT
+    flags: int = 0
 
 
 class Found(Struct, frozen=True):
@@ -112,8 +117,9 @@ def _done(kind: int, flags: int, entries: Sequence[Entry]) -> list[int]:
 
 def _body(entry: Entry) -> bytes:
     mac = bytes.fromhex(entry.mac.replace(":", ""))
-    head = _NEIGHBOUR.pack(socket.AF_INET, entry.device, NUD_PERMANENT, 0, 0)
-    return head + _attribute(_DST, socket.inet_aton(entry.address)) + _attribute(_LLADDR, mac)
+    head = _NEIGHBOUR.pack(entry.family, entry.device, entry.state, entry.flags, 0)
+    address = _attribute(_DST, socket.inet_aton(entry.address)) if entry.address else b""
+    return head + address + _attribute(_LLADDR, mac)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP, NUD_PERMANENT
+from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP
 
 from skep.network import neighbours
 from skep.network.marks import OURS
@@ -69,13 +70,12 @@ def _is_of(address: str, subnet: str) -> bool:
     return ipaddress.IPv4Interface(address).ip in ipaddress.IPv4Network(subnet, strict=False)
 
 
+Entry = Neighbour | PortForward | Forward
+
+
 class Netlink(Seen):
     """One look at the kernel, and what is done about it. Errors: `Unavailable`, where that is not allowed.
-    Neighbours are put and dropped many at once, all others one by one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._forwards_of: dict[int, list[Object]] = {}  # by tunnel, as they were at the first need
+    Entries of tables are put and dropped many at once, all others one by one."""
 
     def put(self, each: Object) -> None:
         """Makes an object, or has it as it is to be. Errors: `Unavailable`, with the kernel's words."""
@@ -85,13 +85,15 @@ class Netlink(Seen):
         """Takes an object away; that it is gone already is as well."""
         self._do(each, "removed", _GONE, self._drops()[type(each)])
 
-    def put_neighbours(self, wanted: Sequence[Neighbour]) -> Iterator[str]:
+    def put_entries(self, wanted: Sequence[Entry]) -> Iterator[str]:
         """Makes them, or has them as they are to be; containers that have another address in mind for one
         hear of it. Yields for people which could not be made. Errors: `Unavailable`."""
-        yield from self._neighbours_done(wanted, "made", neighbours.put, ())
+        others = list(self._elsewhere([each for each in wanted if isinstance(each, Forward)]))
+        yield from self._entries_done(others, "removed", neighbours.drop, _GONE)
+        yield from self._entries_done(wanted, "made", neighbours.put, ())
         told: dict[tuple[str, str], list[str]] = {}
         for each in wanted:
-            if (index := self._indexes.get(each.device)) is not None:
+            if isinstance(each, Neighbour) and (index := self._indexes.get(each.device)) is not None:
                 bridge = self._name(of(self._links[index], "IFLA_MASTER") or 0)  # of tunnels only
                 told.setdefault((bridge, each.mac), []).append(each.address)
         for (bridge, mac), addresses in told.items():
@@ -99,26 +101,42 @@ class Netlink(Seen):
                 if bridge:
                     neighbours.announce(bridge, mac, addresses)
 
-    def drop_neighbours(self, gone: Sequence[Neighbour]) -> Iterator[str]:
-        """Takes them away; that one is gone already is as well. Yields, errors as `put_neighbours`."""
-        yield from self._neighbours_done(gone, "removed", neighbours.drop, _GONE)
+    def drop_entries(self, gone: Sequence[Entry]) -> Iterator[str]:
+        """Takes them away; that one is gone already is as well. Yields, errors as `put_entries`."""
+        yield from self._entries_done(gone, "removed", neighbours.drop, _GONE)
 
-    def _neighbours_done(
+    def _elsewhere(self, wanted: Sequence[Forward]) -> Iterator[Forward]:
+        """Yields where else tunnels lead to the same MAC addresses: a second remote would be added to it."""
+        remotes = {(each.tunnel, each.mac): each.remote for each in wanted}
+        for tunnel in {each.tunnel for each in wanted} & self._indexes.keys():
+            for each in self._forwards(self._indexes[tunnel], tunnel):
+                if isinstance(each, Forward) and remotes.get(each.key, each.remote) != each.remote:
+                    yield each
+
+    def _entries_done(
         self,
-        those: Sequence[Neighbour],
+        those: Sequence[Entry],
         what: str,
         call: Callable[[Sequence[neighbours.Entry]], list[int]],
         passed: tuple[int, ...],
     ) -> Iterator[str]:
-        entries = [neighbours.Entry(self._indexes.get(o.device, _NO_DEVICE), o.address, o.mac) for o in those]
         try:
-            errors = call(entries)
+            errors = call([self._entry(each) for each in those]) if those else []
         except OSError as error:
             raise Unavailable(f"the kernel takes no neighbours: {error}") from error
         failed = [(o, code) for o, code in zip(those, errors, strict=True) if code and code not in passed]
         for each, code in failed[:1]:  # a device that is not there has thousands
             more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
             yield f"{_said(each)}{more} could not be {what}: {os.strerror(code)}"
+
+    def _entry(self, each: Entry) -> neighbours.Entry:
+        if isinstance(each, Neighbour):
+            return neighbours.Entry(self._indexes.get(each.device, _NO_DEVICE), each.address, each.mac)
+        device = self._indexes.get(each.tunnel, _NO_DEVICE)
+        # Without a flag the tunnel's own table is meant for some commands, and the bridge's for others.
+        if isinstance(each, Forward):
+            return neighbours.Entry(device, each.remote, each.mac, socket.AF_BRIDGE, flags=NTF_SELF)
+        return neighbours.Entry(device, "", each.mac, socket.AF_BRIDGE, NUD_NOARP, NTF_MASTER)
 
     def _do(self, each: Object, what: str, passed: tuple[int, ...], call: Callable[[Any], object]) -> None:
         try:
@@ -144,8 +162,6 @@ class Netlink(Seen):
             ),
             Sysctl: _set,
             SubnetRoute: self._put_subnet,
-            Forward: self._put_forward,
-            PortForward: lambda o: self._ip.fdb("replace", state=NUD_NOARP, **self._behind(o)),
             ReturnRoute: lambda o: self._ip.route("replace", **self._return(o)),
             ReturnRule: lambda o: self._ip.rule("add", **_rule(o)),
         }
@@ -155,8 +171,6 @@ class Netlink(Seen):
             Bridge: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             Tunnel: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             SubnetRoute: lambda o: self._ip.route("del", **self._subnet(o)),
-            Forward: lambda o: self._ip.fdb("del", dst=o.remote, **self._at_tunnel(o)),
-            PortForward: lambda o: self._ip.fdb("del", **self._behind(o)),
             ReturnRoute: lambda o: self._ip.route("del", **self._return(o)),
             ReturnRule: lambda o: self._ip.rule("del", **_rule(o)),
         }
@@ -236,16 +250,6 @@ class Netlink(Seen):
         index = self._indexes[each.bridge]
         self._ip.addr("replace", index=index, address=address, prefixlen=int(length))
 
-    def _put_forward(self, each: Forward) -> None:
-        # A second remote would be added beside the first.
-        index = self._indexes[each.tunnel]
-        if index not in self._forwards_of:  # many may be put, and a list of many takes long
-            self._forwards_of[index] = list(self._forwards(index, each.tunnel))
-        for known in self._forwards_of[index]:
-            if isinstance(known, Forward) and known.mac == each.mac and known.remote != each.remote:
-                self._ip.fdb("del", dst=known.remote, **self._at_tunnel(known))
-        self._ip.fdb("replace", dst=each.remote, state=NUD_PERMANENT, **self._at_tunnel(each))
-
     def _learn(self, name: str) -> None:
         (link,) = self._ip.get_links(ifname=name)
         self._links[link["index"]] = link
@@ -270,13 +274,6 @@ class Netlink(Seen):
             "proto": PROTOCOL,
             "flags": ["onlink"],
         }
-
-    def _at_tunnel(self, each: Forward) -> dict[str, Any]:
-        return {"ifindex": self._indexes[each.tunnel], "lladdr": each.mac, "flags": NTF_SELF}
-
-    def _behind(self, each: PortForward) -> dict[str, Any]:
-        # Without the flag the tunnel's own table is meant for some commands, and the bridge's for others.
-        return {"ifindex": self._indexes[each.tunnel], "lladdr": each.mac, "flags": NTF_MASTER}
 
 
 def _said(each: Object) -> str:

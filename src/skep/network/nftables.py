@@ -1,7 +1,7 @@
 """nftables by its library, in this process: 1 ms for a transaction where a program takes 60.
 
 `ctypes`, not Debian's Python binding: that one is for Debian's own Python only, this one for any with the
-library (package libnftables1), and it is these six functions. One context, used by one thread at a time.
+library (package libnftables1), and it is these six functions. Contexts, used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -44,35 +44,41 @@ class Nftables:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
-        self._context = library.nft_ctx_new(0)
-        library.nft_ctx_buffer_output(self._context)
-        library.nft_ctx_buffer_error(self._context)
+        self._context = self._opened()
 
     def close(self) -> None:
         self._library.nft_ctx_free(self._context)
 
     def run(self, text: str) -> None:
         """Carries out commands, all or none. Errors: `Unavailable`, with the library's words."""
-        error = self._run(text)[1]
+        error = self._run(self._context, text)[1]
         if error is not None:
             raise Unavailable(f"nftables did not take the rules: {error[:_SHOWN_MAX]}")
 
     def list(self, text: str) -> str | None:
         """Returns a listing as JSON; None where there is nothing of that name. Errors: `Unavailable`."""
-        self._library.nft_ctx_output_set_flags(self._context, _JSON)
+        # A context keeps what it has read, here all rules, until its next use, which would take long for it.
+        context = self._opened()
         try:
-            listing, error = self._run(text)
+            self._library.nft_ctx_output_set_flags(context, _JSON)
+            listing, error = self._run(context, text)
         finally:
-            self._library.nft_ctx_output_set_flags(self._context, 0)
+            self._library.nft_ctx_free(context)
         if error is None:
             return listing
         if "No such file or directory" in error:
             return None
         raise Unavailable(f"nftables does not say what there is: {error[:_SHOWN_MAX]}")
 
-    def _run(self, text: str) -> tuple[str, str | None]:
-        failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
+    def _opened(self) -> int:
+        context: int = self._library.nft_ctx_new(0)
+        self._library.nft_ctx_buffer_output(context)
+        self._library.nft_ctx_buffer_error(context)
+        return context
+
+    def _run(self, context: int, text: str) -> tuple[str, str | None]:
+        failed = self._library.nft_run_cmd_from_buffer(context, text.encode())
         # Both are emptied by being read.
-        listing = self._library.nft_ctx_get_output_buffer(self._context).decode()
-        error = self._library.nft_ctx_get_error_buffer(self._context).decode()
+        listing = self._library.nft_ctx_get_output_buffer(context).decode()
+        error = self._library.nft_ctx_get_error_buffer(context).decode()
         return listing, (error or "it does not say why") if failed else None

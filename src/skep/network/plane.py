@@ -19,8 +19,8 @@ from skep.model.overlay import Overlay
 from skep.network import iptables, xfrm
 from skep.network.applied import Applied
 from skep.network.carrying import carry_out
-from skep.network.desired import desired, is_used, ports_of, settings_of
-from skep.network.diff import Changes, after, diff, settled
+from skep.network.desired import Desired, desired, is_used, ports_of, settings_of
+from skep.network.diff import Changes, Known, diff, diff_parts
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.lingering import Lingering
@@ -57,7 +57,8 @@ class DataPlane:
         self._seen_for = (False, False)  # what of the host was looked at last depends on this
         self._lingering = Lingering()
         self._flows = Flows()
-        self._known: frozenset[Object] | None = None  # what there is, as far as this process did it
+        self._known: Known | None = None  # what there is, as far as this process did it
+        self._wanted = Desired()  # the last time
         self._may_encrypt = True  # there may be what encrypts, also of a process before
         self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
@@ -80,20 +81,22 @@ class DataPlane:
             if self._known is None or look or self._is_for_more(mesh):
                 look = True
                 self._host = self._see_host(netlink, nftables, mesh)
-                self._known = self._look(netlink, mesh)
+                self._known = Known(rest=self._look(netlink, mesh))
+            known, self._known = self._known, None  # until all of it is done
+            before = self._wanted
+            numbers = _numbers(known.rest) if look else before.numbers
             host = self._host = self._see_devices(netlink)
-            wanted = desired(mesh, self._node_id, host, refused, _numbers(self._known))
+            wanted = desired(mesh, self._node_id, host, refused, numbers, before)
             if wanted.is_unknown:
-                self._known = None
                 return Applied(wanted.failures)
             lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
-            changes = diff(wanted.objects, self._known, lingering)
+            changes = diff_parts(wanted.parts, known, lingering)
             failures = carry_out(netlink, nftables, changes)
-            known = self._known if failures else after(self._known, changes)
-            if look:
-                known = settled(known, wanted.objects)
-            vips = frozenset(each.address for each in known if isinstance(each, VipJump))
-            self._known = None if failures else known
+            self._wanted, vips = wanted, wanted.vips
+            if failures:
+                vips = frozenset(each.address for each in known.objects if isinstance(each, VipJump))
+            else:
+                self._known = Known(wanted.parts, frozenset(changes.stays))
         if not is_used(mesh) and not failures:
             self._turn.give_back()  # another swarm may have something
             self._known = None
@@ -104,7 +107,12 @@ class DataPlane:
             for (protocol, port), who in sorted(refused.items())
         )
         changed = len(changes.drops) + len(changes.puts)
-        return Applied(failures, changed, bool(lingering), vips, self._flows.unsure)
+        flows = self._flows
+        return Applied(failures, changed, bool(lingering), vips, flows.unsure, flows.has_lost)
+
+    def forget(self) -> None:
+        """Forgets connections to tasks that are gone; to be done after `apply`. Errors: `Unavailable`."""
+        self._flows.forget_lost()
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""
@@ -176,7 +184,7 @@ class DataPlane:
         """Ends the work; what stands goes on."""
         self._held.close()
         self._turn.give_back()
-        self._known = None
+        self._known, self._wanted = None, Desired()
 
     def _is_for_more(self, mesh: Mesh) -> bool:
         """True where the host was not looked at yet with an eye to published ports, or to overlays."""

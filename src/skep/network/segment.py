@@ -10,14 +10,15 @@ is not in that table the kernel says (`misses`): of a large network a node is to
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
 from skep.model.mesh import Mesh, bridge_name, tunnel_name
-from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.model.overlay import OverlayNetwork, OverlayService
 from skep.network.clash import clash
 from skep.network.host import Host
+from skep.network.making import Making, Objects
 from skep.network.objects import (
     Bridge,
     Forward,
@@ -28,8 +29,9 @@ from skep.network.objects import (
     Sysctl,
     Tunnel,
 )
-from skep.network.ways import Ways, is_loopback, is_usable, mac_of
+from skep.network.ways import Endpoint, Placed, Ways, is_loopback, is_usable, mac_of, place, reach, ways
 
+NO_SERVICE = ""  # whose those endpoints are that a node of a large network asked for by their addresses
 NAMED_MAX = 3  # nodes in a sentence: an id and an address have 43 characters, and it has 600
 
 _MESHS_REMEDY = (
@@ -43,9 +45,8 @@ _REMEDY = (
 
 
 class Segment(Struct, frozen=True):
-    """`own` is where this node's tunnels end, `addresses` those that somebody is known to have. One that is
-    not used has nothing but its bridge, where that is there: an engine's network may be on it for a while, or
-    about to be."""
+    """`own` is where this node's tunnels end. One that is not used has nothing but its bridge, where that is
+    there: an engine's network may be on it for a while, or about to be."""
 
     network: OverlayNetwork
     subnet: ipaddress.IPv4Network
@@ -54,7 +55,6 @@ class Segment(Struct, frozen=True):
     is_mesh: bool
     is_used: bool
     services: tuple[OverlayService, ...] = ()
-    addresses: frozenset[str] = frozenset()
 
     @property
     def bridge(self) -> str:
@@ -73,7 +73,7 @@ class Segment(Struct, frozen=True):
     def has_tunnel(self) -> bool:
         """True where a tunnel can begin here. One of an overlay network is wanted also where it leads
         nowhere: it answers who asks for a service's address."""
-        return self.ways.is_there and not (self.is_mesh and is_loopback(self.own))
+        return self.ways.reach.is_there and not (self.is_mesh and is_loopback(self.own))
 
     def bridge_object(self) -> Bridge:
         return Bridge(self.bridge, mac_of(self.own), self.network.mtu)
@@ -89,28 +89,40 @@ def is_encrypted(mesh: Mesh) -> bool:
     return any(each.network.is_encrypted for each in mesh.overlays.values())
 
 
-def segments_of(mesh: Mesh, node_id: str, host: Host) -> Iterator[Segment]:
+def segments_of(mesh: Mesh, node_id: str, host: Host, making: Making) -> Iterator[Segment]:
     """Yields the mesh's network, then the others that this node was told of, in one order."""
     own = mesh.nodes.get(node_id, "")
     if mesh.network is not None:
-        endpoints = (each for service in mesh.services.values() for each in service.endpoints)
+        told = {service_id: each.endpoints for service_id, each in mesh.services.items()}
+        ways = _ways(making, mesh.network, mesh.nodes, told, own, host)
         subnet = subnet_of(mesh.network)
-        ways = Ways(subnet, mesh.nodes, endpoints, own, host)
         yield Segment(mesh.network, subnet, own, ways, True, is_published(mesh))
     for _, overlay in sorted(mesh.overlays.items()):
-        on_it = _told(overlay)
         own_there = overlay.nodes.get(node_id, own)
-        subnet = subnet_of(overlay.network)
         services = tuple(each for _, each in sorted(overlay.services.items()))
-        ways = Ways(subnet, overlay.nodes, on_it, own_there, host, overlay.senders)
-        addresses = frozenset(each.address for each in on_it)
-        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.local), services, addresses)
+        on_it: dict[str, tuple[Endpoint, ...]] = {NO_SERVICE: tuple(overlay.endpoints.values())}
+        on_it |= {each.id: each.endpoints for each in services}
+        ways = _ways(making, overlay.network, overlay.nodes, on_it, own_there, host, overlay.senders)
+        subnet = subnet_of(overlay.network)
+        yield Segment(overlay.network, subnet, own_there, ways, False, bool(ways.here), services)
 
 
-def _told(overlay: Overlay) -> Collection[OverlayEndpoint]:
-    """Returns all endpoints, two with one address where one of them has moved: `Ways` knows which it is."""
-    services = (each for service in overlay.services.values() for each in service.endpoints)
-    return dict.fromkeys((*overlay.endpoints.values(), *services)).keys()
+def _ways(
+    making: Making,
+    network: OverlayNetwork,
+    nodes: dict[str, str],
+    told: Mapping[str, tuple[Endpoint, ...]],
+    own: str,
+    host: Host,
+    senders: Collection[str] = (),
+) -> Ways:
+    of_host = host.addresses, host.broadcasts, host.tunnels
+    whom = making.of(("reach", network.id), reach, subnet_of(network), nodes, own, *of_host, senders)
+    placed: dict[str, Placed] = {
+        service_id: making.of(("placed", network.id, service_id), place, endpoints, whom)
+        for service_id, endpoints in told.items()
+    }
+    return ways(whom, placed)
 
 
 def subnet_of(network: OverlayNetwork) -> ipaddress.IPv4Network:
@@ -130,25 +142,42 @@ def settings(network: OverlayNetwork, is_mesh: bool) -> Iterable[Sysctl]:
     yield Sysctl(f"ipv6/conf/{bridge}/disable_ipv6", "1")  # it would talk to itself on all nodes
 
 
-def objects_of(segment: Segment) -> Iterable[Object]:
-    """Yields the devices of one that is used, and the ways to others' endpoints."""
-    network, bridge, tunnel, ways = segment.network, segment.bridge, segment.tunnel, segment.ways
-    yield segment.bridge_object()
-    if segment.has_tunnel:
-        own, port, mtu = segment.own, network.data_port, network.mtu
-        yield Tunnel(tunnel, bridge, network.vni, own, port, mtu, tells_misses=not segment.is_mesh)
-    yield from settings(network, segment.is_mesh)
-    yield SubnetRoute(str(segment.subnet), bridge)
-    nodes = {ways.address_of(each) for each in ways.remote} | set(ways.others if ways.local else ())
-    macs = {node: mac_of(node) for node in nodes}
-    own_mac = mac_of(segment.own)
-    for node, mac in macs.items():
-        yield PortForward(tunnel, mac)
-        yield Forward(tunnel, mac, node)
-    for each in ways.remote:
-        yield Neighbour(bridge, each.address, macs[ways.address_of(each)])
-        if not segment.is_mesh:
-            yield Neighbour(tunnel, each.address, own_mac)  # what containers are answered
+def add_objects(making: Making, segment: Segment) -> None:
+    """Adds the devices of one that is used, and the ways to others' endpoints."""
+    ways, network, bridge = segment.ways, segment.network, segment.bridge
+    nodes = ways.nodes | (ways.reach.others if ways.here else frozenset())
+    making.add(("devices", network.id), _devices, network, segment.own, segment.has_tunnel, segment.is_mesh)
+    making.add(("nodes", network.id), _to_nodes, segment.tunnel, nodes)
+    tunnel, own_mac = ("", "") if segment.is_mesh else (segment.tunnel, mac_of(segment.own))
+    none: frozenset[str] = frozenset()
+    for service_id, placed in ways.placed.items():
+        key, lost = ("endpoints", network.id, service_id), ways.lost.get(service_id, none)
+        making.add(key, _to_endpoints, bridge, placed.there, lost, tunnel, own_mac)
+
+
+def _devices(network: OverlayNetwork, own: str, has_tunnel: bool, is_mesh: bool) -> Objects:
+    bridge, tunnel = bridge_name(network.vni), tunnel_name(network.vni)
+    made: list[Object] = [Bridge(bridge, mac_of(own), network.mtu)]
+    if has_tunnel:
+        port, mtu = network.data_port, network.mtu
+        made.append(Tunnel(tunnel, bridge, network.vni, own, port, mtu, tells_misses=not is_mesh))
+    return (*made, *settings(network, is_mesh), SubnetRoute(str(subnet_of(network)), bridge))
+
+
+def _to_nodes(tunnel: str, nodes: Collection[str]) -> Objects:
+    ends = [(mac_of(node), node) for node in sorted(nodes)]
+    return (*(PortForward(tunnel, mac) for mac, _ in ends), *(Forward(tunnel, *end) for end in ends))
+
+
+def _to_endpoints(
+    bridge: str, there: Mapping[str, str], lost: Collection[str], tunnel: str, own_mac: str
+) -> Objects:
+    """Returns the ways to a service's endpoints on other nodes, but to addresses that are another's now; with
+    a tunnel, also what containers are answered that ask for them."""
+    reached = [(address, node) for address, node in there.items() if address not in lost]
+    ways = [Neighbour(bridge, address, mac_of(node)) for address, node in reached]
+    answers = [Neighbour(tunnel, address, own_mac) for address, _ in reached] if tunnel else ()
+    return (*ways, *answers)
 
 
 def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:
@@ -165,14 +194,14 @@ def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:
 
 def failures_of(segment: Segment, host: Host) -> Iterable[str]:
     """Yields what of a network that is used does not work here, and why, for people."""
-    yield from segment.ways.failures(has_others=segment.network.is_large)
+    yield from segment.ways.reach.failures(has_others=segment.network.is_large)
     yield from _inside(segment)
     yield from _beside(segment, host)
 
 
 def _inside(segment: Segment) -> Iterable[str]:
     """Yields which nodes have no way, as theirs would be a task's."""
-    inside = segment.ways.inside
+    inside = segment.ways.reach.inside
     if not inside:
         return
     named = [f"{node} ({address})" for node, address in sorted(inside.items())]

@@ -8,24 +8,28 @@ back: there the bridge has the rules asked, or, where the kernel cannot, the cli
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
 from skep.network.host import Host
+from skep.network.making import Making, Objects
 from skep.network.marks import FLOW
-from skep.network.objects import VIPS, Chain, Counter, Filtered, Neighbour, Object, VipJump, chain
+from skep.network.objects import VIPS, Counter, Filtered, Neighbour, Object, VipJump, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
 
-def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iterable[Object]:
-    """Yields what leads connections from a network's containers to its services."""
+def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: Host) -> frozenset[str]:
+    """Adds what leads connections from a network's containers to its services. Returns the services' own
+    addresses that are led to their tasks."""
+    shared: list[Object] = []
     serve: list[str] = []
     back: list[str] = []
+    led: set[str] = set()
     for segment in segments:
-        services = vip_services(segment)
+        services = _services(segment, led)
         # Without a tunnel nobody would answer who asks for the address: names lead to tasks then.
         if not services or not segment.has_tunnel:
             continue
@@ -33,43 +37,44 @@ def vip_objects(segments: Collection[Segment], node_id: str, host: Host) -> Iter
         serve.append(f'iifname "{segment.bridge}" ip daddr {segment.subnet} ip daddr vmap @{VIPS}')
         back += _back(segment, services, host)
         if host.filters_bridges:
-            yield Filtered(segment.bridge)
-        for service in services:
-            # Who asks for it goes by this host.
-            yield Neighbour(segment.tunnel, service.vip, mac_of(segment.own))
-            made = _vip_chain(service, segment, node_id)
-            yield made
-            yield Counter(made.name)
-            yield VipJump(service.vip, made.name)
+            shared.append(Filtered(segment.bridge))
+        own_mac = mac_of(segment.own)
+        for vip, service in services.items():
+            serving = segment.ways.placed[service.id].serving
+            key = ("vip", segment.network.id, service.id)
+            making.add(key, _of_service, vip, segment.tunnel, own_mac, serving, node_id)
+        led |= services.keys()
     if serve:
-        yield chain("serve", serve, ("nat", "prerouting", -106))
-        yield chain("back", back, ("nat", "postrouting", 94))
+        shared += [chain("serve", serve, ("nat", "prerouting", -106))]
+        shared += [chain("back", back, ("nat", "postrouting", 94))]
+    making.parts["vips",] = tuple(shared)
+    return frozenset(led)
 
 
-def vip_services(segment: Segment) -> list[OverlayService]:
-    """Returns the services with an address of the network's that nobody else has."""
-    return [
-        each
-        for each in segment.services
-        if each.vip and each.vip not in segment.addresses and is_in(each.vip, segment.subnet)
-    ]
+def _services(segment: Segment, led: Collection[str]) -> dict[str, OverlayService]:
+    """Returns the services, by their own address, with one of the network's that nobody else has."""
+    with_vip = [each for each in segment.services if each.vip and is_in(each.vip, segment.subnet)]
+    taken = segment.ways.addresses if with_vip else ()
+    return {each.vip: each for each in with_vip if each.vip not in taken and each.vip not in led}
 
 
-def _vip_chain(service: OverlayService, segment: Segment, node_id: str) -> Chain:
+def _of_service(vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
-    addresses = segment.ways.usable(service.endpoints)
-    return in_turn(f"vip-{service.vip.replace('.', '-')}", "dnat to", addresses, refusal, node_id)
+    made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id)
+    # Who asks for it goes by this host.
+    return Neighbour(tunnel, vip, own_mac), made, Counter(made.name), VipJump(vip, made.name)
 
 
-def _back(segment: Segment, services: Collection[OverlayService], host: Host) -> Iterable[str]:
+def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:
     """Yields whose address is replaced, too, so that the answer comes back by the host."""
-    here = {each.address for each in segment.ways.local}
-    led_to = {each.address for service in services for each in service.endpoints} & here
+    placed = segment.ways.placed
+    led_to = frozenset().union(*(placed[each.id].here for each in services.values()))
     if not led_to:
         return
     begun = f'oifname "{segment.bridge}" {FLOW} ct status dnat'
     if not host.filters_bridges:
-        yield f"{begun} ip saddr {elements(here)} ip daddr {elements(led_to)} masquerade"
+        here = elements(segment.ways.here)
+        yield f"{begun} ip saddr {here} ip daddr {elements(led_to)} masquerade"
         return
     # A task that is led to itself takes nothing that comes from its own address.
     itself = elements(f"{address} . {address}" for address in led_to)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+
+from msgspec import Struct
 
 from skep.model.ipv4 import number_of
 from skep.model.mesh import MeshEndpoint, is_host_address
 from skep.model.overlay import OverlayEndpoint
 from skep.network.clash import nodes_inside
-from skep.network.host import Host
 from skep.network.marks import NUMBER_MASK
 
 RETURNS_MAX = 4000  # ways back to other nodes: each is a rule that packets with no route yet are held against
+_MACS = 4096  # nodes of a swarm, and some; 100 bytes each
 
 
+@lru_cache(maxsize=_MACS)  # each endpoint of another node has its node's
 def mac_of(address: str) -> str:
     """Returns the MAC address of the bridges of the node with that address: everybody can tell it."""
     return "02:6e:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
@@ -33,66 +37,131 @@ def numbers(known: Mapping[str, int], others: Iterable[str]) -> dict[str, int]:
 Endpoint = MeshEndpoint | OverlayEndpoint
 
 
-class Ways:
-    """Which endpoints of a network can be reached, and how. `nodes` are where tunnels end, by node id; `own`
-    is where this node's do."""
+class Reach(Struct, frozen=True):
+    """Which nodes this one can reach on a network. `nodes` are where tunnels end, by node id; `own` is where
+    this node's do, which it has (`is_here`), or had (`is_there`): a host may lose its address for a moment,
+    and what stands is not to go for that. `others` are the addresses that it reaches, `senders` those that a
+    large network's packets may come from, known otherwise or not, `inside` nodes whose address would be a
+    task's."""
 
-    def __init__(
-        self,
-        subnet: ipaddress.IPv4Network,
-        nodes: Mapping[str, str],
-        endpoints: Iterable[Endpoint],
-        own: str,
-        host: Host,
-        senders: Iterable[str] = (),
-    ) -> None:
-        self._nodes = nodes
-        self.own = own
-        self._host = host
-        # A host may lose its address for a moment: what stands is not to go for that.
-        self.is_there = own in host.addresses or own in host.tunnels
-        has_tunnel = self.is_there and not is_loopback(own)
-        # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
-        wrong = {own} | host.addresses | host.broadcasts
-        self.inside = nodes_inside(subnet, nodes, own)
-        wrong |= set(self.inside.values())
-        found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
-        self.others = sorted(found - wrong) if has_tunnel else []
-        # Nodes that a large network's packets may come from, known otherwise or not.
-        more = {each for each in senders if is_usable(each) and not is_loopback(each)}
-        first, last = int(subnet.network_address), int(subnet.broadcast_address)
-        more -= {each for each in more if first <= number_of(each) <= last}
-        self.senders = sorted((found | more) - wrong) if has_tunnel else []
-        everyone = [each for each in endpoints if first <= number_of(each.address) <= last]
-        self.local = [each for each in everyone if nodes.get(each.node_id) == own]
-        others, here = set(self.others), {each.address for each in self.local}
-        # An address that one had elsewhere before is here from when it is said to be.
-        self.remote = [e for e in everyone if nodes.get(e.node_id) in others and e.address not in here]
-        self._reached = here | {each.address for each in self.remote}
-
-    def address_of(self, endpoint: Endpoint) -> str:
-        """Returns the address of an endpoint's node."""
-        return self._nodes[endpoint.node_id]
-
-    def usable(self, endpoints: Iterable[Endpoint]) -> list[str]:
-        """Returns the addresses of those that take new connections and can be reached, in one order."""
-        found = {each.address for each in endpoints if each.takes_new} & self._reached
-        return sorted(found, key=number_of)
+    own: str
+    nodes: dict[str, str]
+    first: int  # of the network's addresses
+    last: int
+    is_here: bool
+    is_there: bool
+    others: frozenset[str]
+    senders: frozenset[str]
+    inside: dict[str, str]
 
     def failures(self, has_others: bool = False) -> Iterable[str]:
         """Yields what keeps this node from tasks of others. `has_others`: there are some, known or not."""
-        if not has_others and all(each == self.own for each in self._nodes.values()):
+        if not has_others and all(each == self.own for each in self.nodes.values()):
             return
         if is_loopback(self.own):
             yield (
                 f"its address {self.own} is for this host alone, and other nodes have others: tasks of"
                 " theirs are not reached from here. docker swarm leave, then join with --advertise-addr"
             )
-        elif self.own not in self._host.addresses:
+        elif not self.is_here:
             yield (
                 f"its address {self.own} is none of this host's: tunnels cannot begin there, and tasks of"
                 " other nodes are not reached from here. docker swarm leave, then join with --data-path-addr"
             )
+
+
+def reach(
+    subnet: ipaddress.IPv4Network,
+    nodes: dict[str, str],
+    own: str,
+    addresses: frozenset[str],
+    broadcasts: frozenset[str],
+    tunnels: frozenset[str],
+    senders: Collection[str],
+) -> Reach:
+    """Returns whom a node reaches whose host has these addresses, these that mean all hosts of a network, and
+    tunnels that end at these."""
+    is_here = own in addresses
+    is_there = is_here or own in tunnels
+    has_tunnel = is_there and not is_loopback(own)
+    # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
+    inside = nodes_inside(subnet, nodes, own)
+    wrong = {own} | addresses | broadcasts | set(inside.values())
+    found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
+    more = {each for each in senders if is_usable(each) and not is_loopback(each)}
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    more -= {each for each in more if first <= number_of(each) <= last}
+    others = frozenset(found - wrong if has_tunnel else ())
+    may_send = frozenset((found | more) - wrong if has_tunnel else ())
+    return Reach(own, nodes, first, last, is_here, is_there, others, may_send, inside)
+
+
+class Placed(Struct, frozen=True):
+    """Endpoints of one service. Of those that can be reached, `here` are the addresses of this node's,
+    `there` those of others, each with its node's address, and `serving` those that take new connections, in
+    one order. `addresses` are of all."""
+
+    addresses: frozenset[str]
+    here: frozenset[str]
+    there: dict[str, str]
+    serving: tuple[str, ...]
+
+
+def place(endpoints: Collection[Endpoint], whom: Reach) -> Placed:
+    """Returns where they are."""
+    within = [each for each in endpoints if whom.first <= number_of(each.address) <= whom.last]
+    node_of = whom.nodes.get
+    # An address that one had elsewhere before is here from when it is said to be.
+    here = frozenset(each.address for each in within if node_of(each.node_id) == whom.own)
+    there = {
+        each.address: node
+        for each in within
+        if (node := node_of(each.node_id)) in whom.others and node is not None and each.address not in here
+    }
+    serving = {each.address for each in within if each.takes_new} & (here | there.keys())
+    addresses = frozenset(each.address for each in endpoints)
+    return Placed(addresses, here, there, tuple(sorted(serving, key=number_of)))
+
+
+class Ways(Struct, frozen=True):
+    """Which endpoints of a network can be reached, and how: `placed` are they, by service, `lost`
+    addresses of a service that another one has as well, and keeps: mostly there are none."""
+
+    reach: Reach
+    placed: dict[str, Placed]
+    lost: dict[str, frozenset[str]]
+
+    @property
+    def here(self) -> frozenset[str]:
+        """Returns the addresses of this node's endpoints."""
+        return frozenset().union(*(each.here for each in self.placed.values()))
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Returns the addresses of other nodes that endpoints are on."""
+        return frozenset().union(*(each.there.values() for each in self.placed.values()))
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Returns those that somebody is known to have."""
+        return frozenset().union(*(each.addresses for each in self.placed.values()))
+
+
+def ways(whom: Reach, placed: dict[str, Placed]) -> Ways:
+    """Returns all of a network's. An address is on one node only: on this one, where anybody says so, else
+    where the last one says."""
+    here = frozenset().union(*(each.here for each in placed.values()))
+    last: dict[str, str] = {}
+    for service_id, each in placed.items():
+        last.update(dict.fromkeys(each.there, service_id))
+    told = sum(len(each.there) for each in placed.values())
+    if told == len(last) and here.isdisjoint(last):
+        return Ways(whom, placed, {})
+    lost = {
+        service_id: frozenset(a for a in each.there if a in here or last[a] != service_id)
+        for service_id, each in placed.items()
+    }
+    return Ways(whom, placed, {service_id: each for service_id, each in lost.items() if each})
 
 
 def is_usable(text: str) -> bool:

@@ -292,11 +292,9 @@ def _check_subscribers(swarm: Swarm) -> None:
             assert of._services.keys() | of._addresses.keys() <= known.hearers
             assert all(len(each) <= TINY.services_max for each in of._services.values())
             assert all(len(each) <= TINY.addresses_max for each in of._addresses.values())
-            by_part = {
-                (n, s, p) for s, parts in of._parts.items() for p, of_p in enumerate(parts) for n in of_p
-            }
+            by_part = {(n, s, p) for s in of._hearers for p, of_p in enumerate(of.parts(s)) for n in of_p}
             assert by_part == {(n, s, p) for n, of_n in of._services.items() for s, p in of_n.items()}
-            assert all(any(parts) for parts in of._parts.values())
+            assert all(any(each.parts) for each in of._hearers.values())
             singles = {(n, a) for a, nodes in of._singles.items() for n in nodes}
             assert singles == {(n, a) for n, of_n in of._addresses.items() for a in of_n}
             assert of._parts.keys() <= known.state.services.keys()

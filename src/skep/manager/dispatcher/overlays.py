@@ -28,7 +28,7 @@ from .overlay_bounds import Bounds
 from .overlay_known import KnownOverlay
 from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
-from .overlay_views import networks_of_node, overlay_network
+from .overlay_views import is_on, networks_of_node, overlay_network
 from .sessions import Sessions
 from .tunnel_ends import TunnelEnds
 
@@ -176,9 +176,10 @@ class OverlayDispatcher:
             for task in put:
                 is_to_end = task.result is None and task.desired_state > RUNNING
                 self._dirty.touch_task(task, is_to_end)
-                if task.addresses and task.result is None:
-                    is_urgent = is_urgent or is_to_end
-                    came.update(((node_id, given.network_id), None) for given in task.addresses)
+                if task.result is None:
+                    is_urgent = is_urgent or (is_to_end and bool(task.addresses))
+                    for given in task.addresses:
+                        came[node_id, given.network_id] = None
         self._tell(came, is_urgent)
 
     def attachments_changed(self, changed: Iterable[Attachment]) -> None:
@@ -303,7 +304,7 @@ class OverlayDispatcher:
         left = [
             each
             for each in sorted(hearers - known.state.hosts.keys())
-            if network_id not in networks_of_node(self._view, each)
+            if not is_on(self._view, each, network_id)
         ]
         for node_id in left:
             known.leaves(node_id)

@@ -39,9 +39,15 @@ class Batches:
 
     def soon(self) -> None:
         """Something is to be told, with what comes in the next moment."""
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(BATCH_S, self.wait_s), self._flush)
+        self.within(BATCH_S)
+
+    def within(self, delay_s: float) -> None:
+        """Something is to be told after so long, or before, with what else there is by then."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(delay_s, self.wait_s)
+        if self._timer is None or self._timer.when() > at:
+            self.stop()
+            self._timer = loop.call_at(at, self._flush)
 
     def at_once(self) -> None:
         """Something is to be told now, unless what was told last is still on its way."""
@@ -64,8 +70,9 @@ class Batches:
             pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
             self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
             if self._timer is not None:  # there is more to tell, after the pause
+                delay_s = self._timer.when() - loop.time()
                 self.stop()
-                self.soon()
+                self.within(delay_s)
         except Exception:
             log.exception(f"{self._name}.not_told")
             self._not_before = loop.time() + AGAIN_S

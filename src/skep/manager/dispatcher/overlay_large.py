@@ -12,7 +12,7 @@ from itertools import chain
 from msgspec.structs import replace
 
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, packed
-from skep.rpc.messages import Lead, OverlayTold, encode
+from skep.rpc.messages import Lead, OverlayTold
 
 from .overlay_asks import Found
 from .overlay_bounds import Bounds
@@ -52,7 +52,7 @@ class LargeTeller:
         else."""
         own = [each.endpoint for each in self._state.held(self._state.hosts.get(node_id, ()))]
         told = self._told(endpoints=own, is_whole=is_whole, nodes=self._located([node_id]))
-        return [encode(replace(told, senders=self._senders_packed))]
+        return [Frame(replace(told, senders=self._senders_packed)).bytes(more=False)]
 
     def asked(self, node_id: str, found: Found) -> Sequence[bytes]:
         """Returns what was found; the node hears of it from now on."""

@@ -22,7 +22,7 @@ from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
-from .batches import Batches
+from .batches import AGAIN_S, Batches
 from .overlay_asks import all_unknown
 from .overlay_bounds import Bounds
 from .overlay_known import KnownOverlay
@@ -63,6 +63,7 @@ class OverlayDispatcher:
         self._deaf: set[str] = set()
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
+        self._not_before: dict[str, float] = {}  # network that could not be told -> loop time of the next try
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
         self._questions = Questions(self._answer)
         sessions.on_end(self._ended)
@@ -247,20 +248,25 @@ class OverlayDispatcher:
         return True
 
     def _tell_news(self) -> None:
-        failed: Exception | None = None
+        now = asyncio.get_running_loop().time()
         for network_id in self._dirty:
+            rest_s = self._not_before.get(network_id, now) - now
+            if rest_s > 0.0:
+                self._batches.within(rest_s)
+                continue
+            self._not_before.pop(network_id, None)
             known = self._known(network_id)
             if known is None:
                 self._dirty.take(network_id)
                 continue
             try:
                 self._tell_network(known)
-            except Exception as error:  # of one network only
+            except Exception:  # of one network only: the others do not wait for it
+                log.exception("overlays.not_told", network_id=network_id)
                 self._tell_anew(known)
-                failed = error
+                self._not_before[network_id] = now + AGAIN_S
+                self._batches.within(AGAIN_S)
         self._questions.looked()
-        if failed is not None:
-            raise failed
 
     def _tell_network(self, known: KnownOverlay) -> None:
         is_urgent = self._dirty.is_urgent(known.network.id)

@@ -25,6 +25,7 @@ class Batches:
         self._name = name
         self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
+        self._is_soon = False  # as `soon` would have it
         self._not_before = 0.0  # loop time: what was told last is on its way by then
 
     @property
@@ -36,10 +37,12 @@ class Batches:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._is_soon = False
 
     def soon(self) -> None:
         """Something is to be told, with what comes in the next moment."""
-        self.within(BATCH_S)
+        if not self._is_soon:  # it is said for each task that is reported
+            self.within(BATCH_S)
 
     def within(self, delay_s: float) -> None:
         """Something is to be told after so long, or before, with what else there is by then."""
@@ -48,6 +51,7 @@ class Batches:
         if self._timer is None or self._timer.when() > at:
             self.stop()
             self._timer = loop.call_at(at, self._flush)
+            self._is_soon = delay_s <= BATCH_S
 
     def at_once(self) -> None:
         """Something is to be told now, unless what was told last is still on its way."""

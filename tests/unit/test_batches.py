@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from skep.manager.dispatcher.batches import BATCH_S, BYTES_PER_S, Batches
 from skep.sim.loop import VirtualLoop
 
@@ -28,3 +30,24 @@ def test_what_is_left_is_told_once_the_rest_is_on_its_way() -> None:
     assert first == 0.0
     assert 1.0 <= second <= 1.0 + BATCH_S
     assert 2.0 <= third <= 2.0 + 2 * BATCH_S
+
+
+def test_what_comes_meanwhile_does_not_wait_for_what_is_to_be_told_later() -> None:
+    async def run() -> list[float]:
+        loop, told_at = asyncio.get_running_loop(), list[float]()
+        began = loop.time()
+
+        def tell() -> None:
+            told_at.append(loop.time() - began)
+            if told_at[-1] < 5.0:
+                batches.within(5.0 - told_at[-1])
+
+        batches = Batches("test", tell)
+        batches.within(5.0)
+        await asyncio.sleep(1.0)
+        batches.soon()
+        await asyncio.sleep(9.0)
+        return told_at
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(run()) == pytest.approx([1.0 + BATCH_S, 5.0])

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.manager.dispatcher import batches, overlay_touched, overlays, told_frames
+from skep.manager.dispatcher.batches import BATCH_S
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlay_views import overlay_network
 from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, overlay_parts
@@ -29,8 +30,8 @@ def _endpoints(line: Line, service_id: str = "s") -> list[str]:
     return [each.address for each in line.overlays["net"].services[service_id].endpoints]
 
 
-def _serving(line: Line) -> list[str]:
-    found = line.overlays["net"].services.values()
+def _serving(line: Line, network_id: str = "net") -> list[str]:
+    found = line.overlays[network_id].services.values()
     return sorted(each.address for service in found for each in service.endpoints if each.takes_new)
 
 
@@ -416,7 +417,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batches, "AGAIN_S", 0.1)
+    monkeypatch.setattr(overlays, "AGAIN_S", 0.1)
     view = overlay_view("a", "b")
     task = add_on_net(view, "t1", "a", 1)
     add_on_net(view, "t2", "b", 2, networks=("net", "other"))
@@ -425,10 +426,33 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     _break_once(monkeypatch)
     swarm.publish(replace(task, desired_state=SHUTDOWN))
     assert len(_serving(a)) == 2
-    await asyncio.sleep(0.3)
+    await swarm.settle()
     assert _serving(a) == _serving(b) == ["10.0.9.102"]
     monkeypatch.setattr(swarm.dispatcher, "_dirty", None)
     swarm.publish(task)
+
+
+async def test_a_network_that_cannot_be_told_keeps_no_other_one_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlays, "AGAIN_S", 60.0)
+    view = overlay_view("a", "b")
+    tasks = [add_on_net(view, f"t{n}", "a", n, networks=(net,)) for n, net in enumerate(("net", "other"), 1)]
+    for n, net in enumerate(("net", "other"), 3):
+        add_on_net(view, f"t{n}", "b", n, networks=(net,))
+    swarm = Swarm(view)
+    b = swarm.come("b")
+    _break_once(monkeypatch)
+    swarm.publish(replace(tasks[0], desired_state=SHUTDOWN))
+    swarm.publish(replace(tasks[1], desired_state=SHUTDOWN))
+    async with asyncio.timeout(10.0):
+        while _serving(b, "other") != ["10.0.8.104"]:
+            await asyncio.sleep(BATCH_S)
+    assert _serving(b) == ["10.0.9.101", "10.0.9.103"]
+    swarm.dispatcher._not_before.clear()  # as if the time had come
+    swarm.dispatcher._batches.soon()
+    await swarm.settle()
+    assert _serving(b) == ["10.0.9.103"]
 
 
 def test_a_message_has_no_more_than_a_line_takes() -> None:
@@ -512,7 +536,7 @@ async def test_a_node_that_cannot_be_told_all_is_elsewhere_to_the_others_neverth
 async def test_a_node_that_has_left_is_told_so_though_the_others_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batches, "AGAIN_S", 0.1)
+    monkeypatch.setattr(overlays, "AGAIN_S", 0.1)
     view = overlay_view("a", "b")
     add_on_net(view, "t1", "a", 1)
     task = add_on_net(view, "t2", "b", 2)

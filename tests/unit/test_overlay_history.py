@@ -90,7 +90,8 @@ class History:
 
     def end(self) -> None:
         """Nobody leads to it any more when its own node is told of that, unless much else is being told."""
-        task, is_busy = self._task(), self.fails or self.swarm.dispatcher._batches.wait_s > 0
+        dispatcher = self.swarm.dispatcher
+        task, is_busy = self._task(), self.fails or dispatcher._batches.wait_s > 0 or dispatcher._not_before
         if task is not None:
             self.swarm.publish(replace(task, desired_state=SHUTDOWN))
             if not is_busy:
@@ -156,7 +157,8 @@ class History:
         unknown = [*answer.unknown_names, *answer.unknown_addresses, *answer.unknown_services]
         one = [*asked.names, *asked.addresses, *asked.services]
         known = self.swarm.lines[node_id].overlays.get(network_id)
-        is_latest = (is_latest or bool(unknown)) and not self.is_slow
+        rests = network_id in self.swarm.dispatcher._not_before  # it could not be told
+        is_latest = (is_latest or bool(unknown)) and not self.is_slow and not rests
         if len(one) == 1 and known is not None and known.network.is_large and is_latest:
             assert bool(unknown) != self._is_there(one[0], known), (one, unknown)
         elif known is None:
@@ -292,14 +294,12 @@ def _check_subscribers(swarm: Swarm) -> None:
             assert of._services.keys() | of._addresses.keys() <= known.hearers
             assert all(len(each) <= TINY.services_max for each in of._services.values())
             assert all(len(each) <= TINY.addresses_max for each in of._addresses.values())
-            by_part = {
-                (n, s, p) for s, parts in of._parts.items() for p, of_p in enumerate(parts) for n in of_p
-            }
+            by_part = {(n, s, p) for s in of._hearers for p, of_p in enumerate(of.parts(s)) for n in of_p}
             assert by_part == {(n, s, p) for n, of_n in of._services.items() for s, p in of_n.items()}
-            assert all(any(parts) for parts in of._parts.values())
+            assert all(any(each.parts) for each in of._hearers.values())
             singles = {(n, a) for a, nodes in of._singles.items() for n in nodes}
             assert singles == {(n, a) for n, of_n in of._addresses.items() for a in of_n}
-            assert of._parts.keys() <= known.state.services.keys()
+            assert of._hearers.keys() <= known.state.services.keys()
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -61,7 +61,7 @@ def test_of_who_has_gone_nothing_is_kept() -> None:
     assert not of.singles("1")
     assert not of._services
     assert not of._addresses
-    assert not of._parts
+    assert not of._hearers
     assert not of._singles
 
 

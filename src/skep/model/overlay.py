@@ -118,7 +118,9 @@ class Overlay(Struct, frozen=True):
             self, nodes=all_nodes, services=all_services, endpoints=all_endpoints, senders=may_send
         )
         if self.network.is_large:
-            known = {each.node_id for each in made.everyone()}
+            known = {each.node_id for each in all_endpoints.values()}
+            for service in all_services.values():
+                known.update([each.node_id for each in service.endpoints])
             made = replace(made, nodes={n: a for n, a in all_nodes.items() if n in known})
         return made
 

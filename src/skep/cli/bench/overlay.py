@@ -37,15 +37,20 @@ class OverlayNetworkOfRun:
         }
         await self._run.managers.json("POST", "/networks/create", body)
 
-    async def wait_known(self, began: float) -> None:
-        """Waits until all nodes have an answer and nothing more is told. Errors: `Unavailable`."""
-        told_bytes, last = 0, time.monotonic()
+    def went_without(self, running_s: float, manager_cpu_s: float) -> None:
+        """The same service on no network ran after so many seconds, for so much of the manager."""
+        self._use.without_running_s, self._use.without_manager_cpu_s = running_s, manager_cpu_s
+
+    async def wait_known(self, began: float) -> float:
+        """Waits until all nodes have an answer and nothing more is told. Returns what the manager had used
+        by then. Errors: `Unavailable`."""
+        told_bytes, last, used = 0, time.monotonic(), 0.0
         deadline = last + KNOWN_S
         while True:
             looked = time.monotonic()
             known = await self._known()
             if known.told_bytes != told_bytes or known.unanswered:
-                told_bytes, last = known.told_bytes, looked
+                told_bytes, last, used = known.told_bytes, looked, self._run.leader_cpu_s()
             elif looked - last > QUIET_S:
                 break
             self._check(deadline, f"questions without an answer: {known.unanswered}")
@@ -54,6 +59,7 @@ class OverlayNetworkOfRun:
         self._use.told_mb = round(known.told_bytes / 1e6, 1)
         self._use.told_node_max_kb = round(known.largest_bytes / 1e3, 1)
         self._use.objects_node_max = known.largest_objects
+        return used
 
     async def wait_lost_unknown(self, detected: float) -> None:
         """Waits until nobody leads to what ran on nodes that are down. Errors: as above, and `ApiError`."""

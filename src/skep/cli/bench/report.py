@@ -30,6 +30,8 @@ class OverlayUse(Struct):
     """What nodes were told of the service's network until all tasks ran and each knew its part of them, and
     how long after the loss of nodes was seen nobody knew anything of them any more."""
 
+    without_running_s: float = 0.0  # the same service on no network, before: `create_to_running_s`
+    without_manager_cpu_s: float = 0.0  # … `create_manager_cpu_s`
     told_mb: float = 0.0
     told_node_max_kb: float = 0.0
     objects_node_max: int = 0  # of the kernel's, for endpoints of other nodes

@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,13 @@ class Swarm2k:
             (f"losing {wanted.lost} nodes", self._lose),
             ("removing the service", self.remove),
         ]
+        if self._overlay is not None:
+            steps[3:3] = [
+                (f"creating {wanted.replicas} replicas without a network", self._create_without),
+                ("removing them", self.remove),
+            ]
         if wanted.kills_leader:
-            steps[5:5] = [
+            steps[-2:-2] = [
                 ("removing the service for a second one", self.remove),
                 ("killing the leader", LeaderKill(self, wanted).run),
             ]
@@ -106,28 +111,47 @@ class Swarm2k:
         self.figures.join_per_s = round(wanted.nodes / (time.monotonic() - max(began, self._first_join)), 1)
 
     async def _idle(self) -> None:
-        before, began = self._leader_cpu_s(), time.monotonic()
+        before, began = self.leader_cpu_s(), time.monotonic()
         await asyncio.sleep(IDLE_S)
-        used = self._leader_cpu_s() - before
+        used = self.leader_cpu_s() - before
         self.figures.idle_cores = round(used / (time.monotonic() - began), 3)
 
     async def _create(self) -> None:
-        replicas, before, began = self._wanted.replicas, self._leader_cpu_s(), time.monotonic()
-        await self.create()
-        await self.until("all tasks run", lambda s: s["running"] >= replicas)
-        self.figures.create_to_running_s = round(time.monotonic() - began, 3)
-        self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
+        before, began = self.leader_cpu_s(), time.monotonic()
+        self.figures.create_to_running_s = await self._create_until_running(self._networks)
+        used = self.leader_cpu_s()
         if self._overlay is not None:
-            await self._overlay.wait_known(began)
-            self.figures.create_manager_cpu_s = round(self._leader_cpu_s() - before, 2)
+            used = await self._overlay.wait_known(began)
+        self.figures.create_manager_cpu_s = round(used - before, 2)
+
+    async def _create_without(self) -> None:
+        """What the service takes without a network, in the same hour on the same nodes: what a run with one
+        is compared with."""
+        assert self._overlay is not None
+        before = self.leader_cpu_s()
+        running_s = await self._create_until_running(())
+        self._overlay.went_without(running_s, round(self.leader_cpu_s() - before, 2))
+
+    async def _create_until_running(self, networks: Sequence[str]) -> float:
+        replicas, began = self._wanted.replicas, time.monotonic()
+        await self._create_on(networks)
+        await self.until("all tasks run", lambda s: s["running"] >= replicas)
+        return round(time.monotonic() - began, 3)
 
     async def create(self) -> None:
         """Asks for the service. Errors: `ApiError`, `Unavailable`."""
+        await self._create_on(self._networks)
+
+    @property
+    def _networks(self) -> Sequence[str]:
+        return (NETWORK,) if self._wanted.overlay else ()
+
+    async def _create_on(self, networks: Sequence[str]) -> None:
         body = {
             "Name": SERVICE,
             "TaskTemplate": {
                 "ContainerSpec": {"Image": "alpine:latest", "Args": ["sleep", "1d"]},
-                "Networks": [{"Target": NETWORK}] if self._wanted.overlay else [],
+                "Networks": [{"Target": each} for each in networks],
             },
             "Mode": {"Replicated": {"Replicas": self._wanted.replicas}},
         }
@@ -148,13 +172,16 @@ class Swarm2k:
         await self._victims.wait()
         await self.until("all are down", lambda s: s["nodes"].get("down", 0) >= wanted.lost)
         detected = time.monotonic()
-        await self.until(
-            "all are placed again", lambda s: s["running"] >= wanted.replicas and not s["stranded"]
-        )
         self.figures.detect_s = round(detected - began, 3)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._wait_replaced(detected))
+            if self._overlay is not None:
+                group.create_task(self._overlay.wait_lost_unknown(detected))
+
+    async def _wait_replaced(self, detected: float) -> None:
+        replicas = self._wanted.replicas
+        await self.until("all are placed again", lambda s: s["running"] >= replicas and not s["stranded"])
         self.figures.replace_s = round(time.monotonic() - detected, 3)
-        if self._overlay is not None:
-            await self._overlay.wait_lost_unknown(detected)
 
     async def remove(self) -> None:
         """Removes the service and waits until its tasks are gone; the last removal is the one reported."""
@@ -182,6 +209,12 @@ class Swarm2k:
                 raise Unavailable(f"the benchmark waited {STEP_S:.0f} s until {what}; last: {last}")
             await asyncio.sleep(POLL_S)
 
+    def leader_cpu_s(self) -> float:
+        """Returns what the first leader has used so far."""
+        assert self._leader is not None
+        self._leader.sample()
+        return self._leader.used.cpu_s
+
     # Inside
 
     def _look(self, stats: dict[str, Any]) -> None:
@@ -198,11 +231,6 @@ class Swarm2k:
         if len(curve) > 1 and curve[-1][1] == curve[-2][1] == running:
             curve.pop()
         curve.append((moment, running))
-
-    def _leader_cpu_s(self) -> float:
-        assert self._leader is not None
-        self._leader.sample()
-        return self._leader.used.cpu_s
 
     async def _timed(self, path: str) -> tuple[float, int]:
         began = time.monotonic()

@@ -25,6 +25,7 @@ class Batches:
         self._name = name
         self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
+        self._is_soon = False  # as `soon` would have it
         self._not_before = 0.0  # loop time: what was told last is on its way by then
 
     @property
@@ -36,12 +37,21 @@ class Batches:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._is_soon = False
 
     def soon(self) -> None:
         """Something is to be told, with what comes in the next moment."""
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(BATCH_S, self.wait_s), self._flush)
+        if not self._is_soon:  # it is said for each task that is reported
+            self.within(BATCH_S)
+
+    def within(self, delay_s: float) -> None:
+        """Something is to be told after so long, or before, with what else there is by then."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(delay_s, self.wait_s)
+        if self._timer is None or self._timer.when() > at:
+            self.stop()
+            self._timer = loop.call_at(at, self._flush)
+            self._is_soon = delay_s <= BATCH_S
 
     def at_once(self) -> None:
         """Something is to be told now, unless what was told last is still on its way."""
@@ -64,8 +74,9 @@ class Batches:
             pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
             self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
             if self._timer is not None:  # there is more to tell, after the pause
+                delay_s = self._timer.when() - loop.time()
                 self.stop()
-                self.soon()
+                self.within(delay_s)
         except Exception:
             log.exception(f"{self._name}.not_told")
             self._not_before = loop.time() + AGAIN_S

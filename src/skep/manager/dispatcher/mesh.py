@@ -85,8 +85,8 @@ def takes_connections(view: View, task: Task, deaf: Collection[str]) -> bool | N
 
 def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
     service, cluster = view.services.get(service_id), view.cluster
-    if service is None or service.endpoint is None:
-        return ()
+    if service is None or service.endpoint is None or not service.endpoint.ports:
+        return ()  # asked for each task that is reported, and most publish nothing
     return tuple(
         MeshPort(port.protocol, port.published_port, port.target_port)
         for port in service.endpoint.ports

@@ -40,18 +40,19 @@ class LargeTeller:
         self._bounds = bounds
         self._subscribers = Subscribers(bounds)
         self._senders: frozenset[str] = frozenset()  # as hearers know them
+        self._senders_packed = b""  # the same as each node that comes is told it
         self.begin()
 
     def begin(self) -> None:
         """Nobody has heard of what has changed so far. Cost: the nodes on the network."""
-        self._senders = self._all_senders()
+        self._take_senders()
 
     def all(self, node_id: str, is_whole: bool) -> Sequence[bytes]:
         """Returns what a node is told that comes: its own. `is_whole`: it is known that there is nothing
         else."""
         own = [each.endpoint for each in self._state.held(self._state.hosts.get(node_id, ()))]
         told = self._told(endpoints=own, is_whole=is_whole, nodes=self._located([node_id]))
-        return [Frame(replace(told, senders=packed(self._senders))).bytes(more=False)]
+        return [Frame(replace(told, senders=self._senders_packed)).bytes(more=False)]
 
     def asked(self, node_id: str, found: Found) -> Sequence[bytes]:
         """Returns what was found; the node hears of it from now on."""
@@ -96,13 +97,17 @@ class LargeTeller:
             frame = service.frames[part] = Frame(told)
         return frame
 
-    def _all_senders(self) -> frozenset[str]:
-        """Returns where the tunnels of all nodes with somebody on the network end. Cost: those nodes."""
-        return frozenset(address for _, address in self._located(self._state.hosts))
+    def _take_senders(self) -> frozenset[str]:
+        """Takes where the tunnels of all nodes with somebody on the network end. Returns where they did
+        before. Cost: those nodes."""
+        before = self._senders
+        self._senders = frozenset(address for _, address in self._located(self._state.hosts))
+        self._senders_packed = packed(self._senders)
+        return before
 
     def _sender_news(self, hearers: Collection[str], frames: Frames) -> None:
         """Tells all from where packets may come from now on: four bytes for each node that came or went."""
-        before, self._senders = self._senders, self._all_senders()
+        before = self._take_senders()
         came, gone = packed(self._senders - before), packed(before - self._senders)
         if came or gone:
             frames.add(Frame(replace(self._told(), senders=came, gone_senders=gone)), hearers)

@@ -10,6 +10,38 @@ from .overlay_state import KnownService
 NOBODY: frozenset[str] = frozenset()
 
 
+class _Hearers:
+    """Who hears of each part of one service."""
+
+    __slots__ = ("_fewest", "_next", "parts")
+
+    def __init__(self, count: int) -> None:
+        self.parts: list[set[str]] = [set() for _ in range(count)]
+        self._next = 0  # where the search goes on
+        self._fewest = 0  # no part has less hearers
+
+    def join(self, node_id: str) -> int:
+        """The node hears of the part with the fewest hearers, which is returned. Cost: one step for each of
+        many that come, not all parts."""
+        while True:
+            for _ in self.parts:
+                number, self._next = self._next, (self._next + 1) % len(self.parts)
+                if len(self.parts[number]) <= self._fewest:
+                    self.parts[number].add(node_id)
+                    return number
+            self._fewest += 1
+
+    def join_one_of(self, numbers: range, node_id: str) -> int:
+        """The same of some parts only. Cost: those."""
+        number = min(numbers, key=lambda each: len(self.parts[each]))
+        self.parts[number].add(node_id)
+        return number
+
+    def leave(self, number: int, node_id: str) -> None:
+        self.parts[number].discard(node_id)
+        self._fewest = min(self._fewest, len(self.parts[number]))
+
+
 class Subscribers:
     """Where a node asks for more than it may have, the oldest goes. What is asked for again is new again."""
 
@@ -17,17 +49,18 @@ class Subscribers:
         self._bounds = bounds
         self._services: dict[str, dict[str, int]] = {}  # node -> service -> its part, the oldest first
         self._addresses: dict[str, dict[str, None]] = {}  # node -> addresses, the oldest first
-        self._parts: dict[str, list[set[str]]] = {}  # service -> for each of its parts, who hears of it
+        self._hearers: dict[str, _Hearers] = {}  # by service
         self._singles: dict[str, set[str]] = {}  # address -> who asked for it
 
     def parts(self, service_id: str) -> Sequence[Collection[str]]:
         """Returns who hears of a service, for each of its parts; nothing where nobody does."""
-        return self._parts.get(service_id, ())
+        hearers = self._hearers.get(service_id)
+        return hearers.parts if hearers is not None else ()
 
     def part(self, service_id: str, number: int) -> Collection[str]:
         """Returns who hears of this part of a service."""
-        parts = self._parts.get(service_id)
-        return parts[number] if parts is not None else NOBODY
+        hearers = self._hearers.get(service_id)
+        return hearers.parts[number] if hearers is not None else NOBODY
 
     def singles(self, address: str) -> Collection[str]:
         """Returns who asked for a single address."""
@@ -83,7 +116,8 @@ class Subscribers:
 
     def drop_service(self, service_id: str) -> list[str]:
         """Nobody hears of the service any more. Returns who did."""
-        nodes = [node_id for part in self._parts.pop(service_id, ()) for node_id in part]
+        nodes = [node_id for part in self.parts(service_id) for node_id in part]
+        self._hearers.pop(service_id, None)
         for node_id in nodes:
             del self._services[node_id][service_id]
         return nodes
@@ -91,32 +125,25 @@ class Subscribers:
     def cut(self, service_id: str, count: int) -> list[tuple[str, int, int]]:
         """The service has so many parts from now on. Returns who hears of which one, as (node, part before,
         part): each of what has become of its own, evenly."""
-        before = self._parts[service_id]
-        self._parts[service_id] = [set() for _ in range(count)]
+        before = self._hearers[service_id].parts
+        hearers = self._hearers[service_id] = _Hearers(count)
         moves = []
         for number, nodes in enumerate(before):
             for node_id in sorted(nodes):
-                part = self._least(service_id, range(number % count, count, min(len(before), count)))
-                self._parts[service_id][part].add(node_id)
+                own = range(number % count, count, min(len(before), count))
+                part = hearers.join_one_of(own, node_id)
                 self._services[node_id][service_id] = part
                 moves.append((node_id, number, part))
         return moves
 
     def _join(self, node_id: str, service: KnownService) -> int:
-        parts = self._parts.get(service.words.id)
-        if parts is None:
-            parts = self._parts[service.words.id] = [set() for _ in service.parts]
-        part = self._least(service.words.id, range(len(parts)))
-        parts[part].add(node_id)
-        return part
-
-    def _least(self, service_id: str, among: range) -> int:
-        """Returns the part with the fewest that hear of it."""
-        parts = self._parts[service_id]
-        return min(among, key=lambda each: len(parts[each]))
+        hearers = self._hearers.get(service.words.id)
+        if hearers is None:
+            hearers = self._hearers[service.words.id] = _Hearers(len(service.parts))
+        return hearers.join(node_id)
 
     def _leave(self, service_id: str, part: int, node_id: str) -> None:
-        parts = self._parts[service_id]
-        parts[part].discard(node_id)
-        if not any(parts):
-            del self._parts[service_id]
+        hearers = self._hearers[service_id]
+        hearers.leave(part, node_id)
+        if not any(hearers.parts):
+            del self._hearers[service_id]

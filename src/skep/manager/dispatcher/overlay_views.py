@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from skep.model.attachment import Attachment
 from skep.model.node import DOWN
@@ -81,12 +81,22 @@ def overlay_attachment(
 
 def networks_of_node(view: View, node_id: str) -> set[str]:
     """Returns the networks that tasks of the node that have not ended, and its single containers, are on."""
-    found = {each.address.network_id for each in view.attached.get(node_id, {}).values()}
+    return set(_networks_of(view, node_id))
+
+
+def is_on(view: View, node_id: str, network_id: str) -> bool:
+    """Returns whether the network is one of those. Cost: nearly nothing where it is."""
+    return any(each == network_id for each in _networks_of(view, node_id))
+
+
+def _networks_of(view: View, node_id: str) -> Iterator[str]:
+    for each in view.attached.get(node_id, {}).values():
+        yield each.address.network_id
     for task in view.tasks_of_node(node_id):
         status = view.status_of(task)
         if task.addresses and not (status is not None and is_terminal(status.state)):
-            found.update(each.network_id for each in task.addresses)
-    return found
+            for given in task.addresses:
+                yield given.network_id
 
 
 def _name(view: View, service_id: str) -> str:

@@ -23,14 +23,14 @@ from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
-from .batches import Batches
+from .batches import AGAIN_S, Batches
 from .overlay_asks import all_unknown
 from .overlay_bounds import Bounds
 from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
 from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
-from .overlay_views import networks_of_node, overlay_network
+from .overlay_views import is_on, networks_of_node, overlay_network
 from .sessions import Sessions
 from .tunnel_ends import TunnelEnds
 
@@ -69,6 +69,7 @@ class OverlayDispatcher:
         self._keyring = OverlayKeyring(sessions, self._encrypted_hosts, new_key)
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
+        self._not_before: dict[str, float] = {}  # network that could not be told -> loop time of the next try
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
         self._questions = Questions(self._answer)
         sessions.on_end(self._ended)
@@ -185,9 +186,10 @@ class OverlayDispatcher:
             for task in put:
                 is_to_end = task.result is None and task.desired_state > RUNNING
                 self._dirty.touch_task(task, is_to_end)
-                if task.addresses and task.result is None:
-                    is_urgent = is_urgent or is_to_end
-                    came.update(((node_id, given.network_id), None) for given in task.addresses)
+                if task.result is None:
+                    is_urgent = is_urgent or (is_to_end and bool(task.addresses))
+                    for given in task.addresses:
+                        came[node_id, given.network_id] = None
         self._tell(came, is_urgent)
 
     def attachments_changed(self, changed: Iterable[Attachment]) -> None:
@@ -256,20 +258,25 @@ class OverlayDispatcher:
         return True
 
     def _tell_news(self) -> None:
-        failed: Exception | None = None
+        now = asyncio.get_running_loop().time()
         for network_id in self._dirty:
+            rest_s = self._not_before.get(network_id, now) - now
+            if rest_s > 0.0:
+                self._batches.within(rest_s)
+                continue
+            self._not_before.pop(network_id, None)
             known = self._known(network_id)
             if known is None:
                 self._dirty.take(network_id)
                 continue
             try:
                 self._tell_network(known)
-            except Exception as error:  # of one network only
+            except Exception:  # of one network only: the others do not wait for it
+                log.exception("overlays.not_told", network_id=network_id)
                 self._tell_anew(known)
-                failed = error
+                self._not_before[network_id] = now + AGAIN_S
+                self._batches.within(AGAIN_S)
         self._questions.looked()
-        if failed is not None:
-            raise failed
 
     def _tell_network(self, known: KnownOverlay) -> None:
         is_urgent = self._dirty.is_urgent(known.network.id)
@@ -313,7 +320,7 @@ class OverlayDispatcher:
         left = [
             each
             for each in sorted(hearers - known.state.hosts.keys())
-            if network_id not in networks_of_node(self._view, each)
+            if not is_on(self._view, each, network_id)
         ]
         for node_id in left:
             known.leaves(node_id)

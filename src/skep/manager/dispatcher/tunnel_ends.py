@@ -38,5 +38,6 @@ class TunnelEnds:
 
     def of(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
         """Returns the addresses of those of the nodes that have one, in one order."""
-        found = ((each, self._addresses.get(each) or node_address(self._view, each)) for each in node_ids)
-        return sorted((node_id, address) for node_id, address in found if address)
+        known = self._addresses
+        found = [(each, known.get(each) or node_address(self._view, each)) for each in sorted(node_ids)]
+        return [each for each in found if each[1]]

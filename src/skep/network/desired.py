@@ -109,13 +109,20 @@ def desired(
         return Desired(failures=tuple(dict.fromkeys(failures)), is_unknown=True)
     if used:
         objects += [*host.ports, *host.gateways, *(Hairpin(port.name) for port in host.ports)]
-        objects += [Table(), *shared_chains(used, host), *vip_objects(used, node_id, host)]
+        numbered = _numbered(used, known)
+        objects += [Table(), *shared_chains(used, host, numbered), *vip_objects(used, node_id, host)]
     for segment in used:
         objects += objects_of(segment)
-        objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()
+        objects += _mesh_objects(segment, mesh, node_id, host, refused, numbered) if segment.is_mesh else ()
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
     return Desired(tuple(objects), tuple(dict.fromkeys(failures)))
+
+
+def _numbered(used: Iterable[Segment], known: Mapping[str, int]) -> dict[str, int]:
+    """Returns the other nodes' numbers: a task's answers go back by the node that the connection came by."""
+    ways = next((each.ways for each in used if each.is_mesh), None)
+    return numbers(known, ways.others) if ways is not None and ways.local else {}
 
 
 def _mesh_objects(
@@ -124,19 +131,17 @@ def _mesh_objects(
     node_id: str,
     host: Host,
     refused: Collection[tuple[str, int]],
-    known: Mapping[str, int],
+    numbered: Mapping[str, int],
 ) -> Iterable[Object]:
     """Yields what published ports need beside their network."""
     ways = segment.ways
     if host.accept_in:
         yield Accept(host.accept_in, str(segment.subnet))
-    # Answers of tasks go back by the node that their connection came by.
-    numbered = numbers(known, ways.others) if ways.local else {}
     for node, number in numbered.items():
         yield Neighbour(segment.bridge, node, mac_of(node))
         yield ReturnRoute(number, node, segment.bridge)
         yield ReturnRule(number)
-    yield from mesh_chains(segment, host, mesh, numbered)
+    yield from mesh_chains(segment, host, mesh)
     for (protocol, published), service in ports_of(mesh).items():
         if (protocol, published) in refused:
             continue

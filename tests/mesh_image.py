@@ -7,6 +7,7 @@ import re
 import subprocess
 import sysconfig
 import tarfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -22,12 +23,17 @@ LANDMARKS = (
 )  # by it Python finds its home
 
 
+def linked(program: Path, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Returns the libraries that a program is started with."""
+    done = subprocess.run(["ldd", program], check=True, capture_output=True, text=True, env=environment)
+    return re.findall(r"(/\S+) \(0x", done.stdout)
+
+
 @functools.cache
 def mesh_tar() -> bytes:
     flags = ["-I", "-S"]
-    linked = subprocess.run(["ldd", PYTHON], check=True, capture_output=True, text=True).stdout
     loaded = subprocess.run([PYTHON, *flags, "-c", LOADED], check=True, capture_output=True, text=True).stdout
-    files = {*re.findall(r"(/\S+) \(0x", linked), *loaded.split()}
+    files = {*linked(PYTHON), *loaded.split()}
     buffer = BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as archive:
         archive.add(PYTHON, "usr/bin/python3")

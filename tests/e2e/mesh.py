@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.integration.mesh_hosts import ASK, Namespace, ip
@@ -44,9 +44,12 @@ class MeshHost(Host):
         command = [*self.prefix, str(ENGINE_SH), "stop", str(self.engine_dir)]
         subprocess.run(command, capture_output=True, text=True)
 
+    def engine_command(self, *arguments: str) -> list[str]:
+        return [self.client, "-H", f"unix://{self.engine_socket}", *arguments]
+
     def on_engine(self, *arguments: str) -> str:
         """Returns what the docker client prints that speaks to the engine itself."""
-        command = [self.client, "-H", f"unix://{self.engine_socket}", *arguments]
+        command = self.engine_command(*arguments)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90)
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
         return done.stdout.strip()
@@ -67,8 +70,9 @@ class MeshSwarm:
     # Docker's own pool may hold this machine's nameserver, which namespaces ask as well.
     pool: tuple[str, ...] = ("--default-addr-pool", "10.217.0.0/16")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: Sequence[str] = ("m", "w0", "w1")) -> None:
         self._directory = directory
+        self._names = names
         self.spaces: list[Namespace] = []
         self.hosts: list[MeshHost] = []
 
@@ -78,22 +82,21 @@ class MeshSwarm:
         return made
 
     def _make(self) -> None:
-        lan = self._kept("elan")
-        ip("-n", lan.name, "link", "add", "lan", "type", "bridge")
-        ip("-n", lan.name, "link", "set", "lan", "up")
+        self.lan = self._kept("elan")
+        ip("-n", self.lan.name, "link", "add", "lan", "type", "bridge")
+        ip("-n", self.lan.name, "link", "set", "lan", "up")
         self.client = self._kept("eout")
-        self.client.cable(lan, "lan", "eth0", f"{CLIENT}/24")
-        for number, name in enumerate(("m", "w0", "w1"), 1):
+        self.client.cable(self.lan, "lan", "eth0", f"{CLIENT}/24")
+        for number, name in enumerate(self._names, 1):
             space = self._kept(f"e{name}")
-            self.hosts.append(MeshHost(self._directory, name, f"10.215.0.{number}", lan, space))
+            self.hosts.append(MeshHost(self._directory, name, f"10.215.0.{number}", self.lan, space))
         self.manager, *self.workers = self.hosts
 
     def start(self) -> MeshSwarm:
         self._make()
         for host in self.hosts:
             host.start_engine()
-            mesh_image_into(str(host.engine_socket))
-            busybox_into(str(host.engine_socket))
+            self._give_images(host)
             host.start()
         address = f"{self.manager.address}:{PORT}"
         self.manager.docker(
@@ -102,6 +105,10 @@ class MeshSwarm:
         for worker in self.workers:
             self.join(worker)
         return self
+
+    def _give_images(self, host: MeshHost) -> None:
+        mesh_image_into(str(host.engine_socket))
+        busybox_into(str(host.engine_socket))
 
     def join(self, worker: MeshHost) -> None:
         token = self.manager.docker("swarm", "join-token", "-q", "worker")

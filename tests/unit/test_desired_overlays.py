@@ -92,14 +92,23 @@ def test_a_node_with_somebody_on_it_has_the_network_and_the_ways_to_others() -> 
 
 def test_its_rules_let_in_its_own_nodes_only_and_no_redirects_out() -> None:
     chains = _chains(desired(_mesh(HERE, THERE), "n1", _host()).objects)
-    frames = "udp dport 4789 @th,96,24 4098 fib daddr type local"
-    assert sorted(chains) == ["arrive", "early", "quiet"]
-    assert chains["early"].splitlines()[0] == f"{frames} ip saddr != {{ 192.0.2.2, 192.0.2.3 }} drop"
-    assert 'iifname "skb4098" meta mark 0x5a010000 ct state new,invalid,untracked' in chains["arrive"]
-    assert "ip daddr != 10.1.0.0/24 drop" in chains["arrive"]
-    assert chains["quiet"] == 'oifname "skb*" icmp type redirect drop'
+    frames, here = "udp dport 4789 @th,96,24 4098", "fib daddr type local"
+    assert sorted(chains) == ["early", "quiet", "steer", "tunnelled"]
+    assert chains["early"].splitlines() == [
+        "meta l4proto != udp accept",
+        f"{frames} ip saddr {{ 192.0.2.2, 192.0.2.3 }} {here} meta mark set 0x5a010000 accept",
+        f"{frames} {here} drop",
+    ]
+    assert chains["steer"] == 'meta mark 0x5a010000 iifname "skb*" jump tunnelled'
+    assert chains["tunnelled"].splitlines() == [
+        "meta mark set 0",
+        "ct state established,related return",
+        'iifname "skb4098" ip daddr != 10.1.0.0/24 drop',
+        'iifname "skb4098" fib daddr type local drop',
+    ]
+    assert chains["quiet"] == 'icmp type redirect oifname "skb*" drop'
     alone = _chains(desired(_mesh(HERE, nodes={"n1": NODES["n1"]}), "n1", _host()).objects)
-    assert alone["early"] == f"{frames} drop"
+    assert alone["early"].splitlines()[1:] == [f"{frames} {here} drop"]
 
 
 def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
@@ -119,16 +128,17 @@ def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
 def test_of_a_large_network_it_takes_what_comes_from_all_its_nodes_known_otherwise_or_not() -> None:
     """A task's first packet to one of this node's: what is answered is to be asked for."""
     large = replace(BACK, is_large=True)
-    frames = "udp dport 4789 @th,96,24 4098 fib daddr type local"
+    frames, here = "udp dport 4789 @th,96,24 4098", "fib daddr type local"
     wrong = {NODES["n1"], "127.0.0.1", "10.1.0.200", "0.0.0.0"}
     overlay = Overlay(large, {"n1": NODES["n1"]}, {}, {HERE.address: HERE})
     mesh = Mesh(nodes=NODES, overlays={large.id: replace(overlay, senders=frozenset({"192.0.2.7", *wrong}))})
-    assert _chains(desired(mesh, "n1", _host()).objects)["early"].splitlines() == [
-        f"{frames} ip saddr != {{ 192.0.2.7 }} drop",
-        f"{frames} meta mark set 0x5a010000",
+    assert _chains(desired(mesh, "n1", _host()).objects)["early"].splitlines()[1:] == [
+        f"{frames} ip saddr {{ 192.0.2.7 }} {here} meta mark set 0x5a010000 accept",
+        f"{frames} {here} drop",
     ]
     alone = Mesh(nodes=NODES, overlays={large.id: overlay})
-    assert _chains(desired(alone, "n1", _host()).objects)["early"] == f"{frames} drop"
+    (_, *rules) = _chains(desired(alone, "n1", _host()).objects)["early"].splitlines()
+    assert rules == [f"{frames} {here} drop"]
     assert desired(mesh, "n1", _host()).failures == ()
     (said,) = desired(mesh, "n1", replace(_host(), addresses=frozenset({"10.9.9.9"}))).failures
     assert "none of this host's" in said, "there are others, known or not"
@@ -249,10 +259,14 @@ def test_the_mesh_and_networks_stand_beside_each_other() -> None:
     assert len(_of(objects, ReturnRule)) == 2
     assert _of(objects, PortJump) == [PortJump("tcp", 8080, "tcp-8080")]
     apart = _chains(objects)["apart"].splitlines()
-    assert apart[1:] == [
+    assert apart == [
+        'iifname != "skb*" accept',
+        'oifname != { "skb4097", "skb4098" } accept',
+        'iifname "skb4097" oifname "skb4097" accept',
+        'iifname "skb4098" oifname "skb4098" accept',
+        "ct mark and 0xff000000 == 0x5a000000 accept",
         "ct status dnat accept",
-        'oifname "skb4097" iifname "skb*" iifname != "skb4097" drop',
-        'oifname "skb4098" iifname "skb*" iifname != "skb4098" drop',
+        "drop",
     ]
     # … and part again: all of the network goes, and nothing else, with what is on its devices.
     changes = diff(alone, after((), diff(objects, ())))

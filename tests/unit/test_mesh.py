@@ -93,7 +93,7 @@ def test_a_node_with_tasks_has_a_way_back_to_every_other_node() -> None:
         (1, "192.0.2.2"),
         (2, "192.0.2.3"),
     }
-    assert "ether saddr map { 02:6e:c0:00:02:02 : 1, 02:6e:c0:00:02:03 : 2 }" in _chain(objects, "zones")
+    assert "ether saddr map { 02:6e:c0:00:02:02 : 1, 02:6e:c0:00:02:03 : 2 }" in _chain(objects, "early")
 
 
 def test_other_nodes_keep_their_numbers() -> None:
@@ -240,15 +240,16 @@ def test_nodes_that_have_no_way_are_named_as_far_as_there_is_room() -> None:
 
 def test_the_tunnel_is_the_nodes_own() -> None:
     """Also where a node has no tasks, and where it is the only one."""
-    frames = "udp dport 4789 @th,96,24 4097 fib daddr type local"
+    frames, here = "udp dport 4789 @th,96,24 4097", "fib daddr type local"
     objects = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", _host()).objects
-    assert f"{frames} ip saddr != {{ 192.0.2.2, 192.0.2.3 }} drop\n" in _chain(objects, "early")
-    assert "ct state new,invalid,untracked ip daddr != 10.0.0.0/24 drop" in _chain(objects, "arrive")
+    assert f"{frames} ip saddr {{ 192.0.2.2, 192.0.2.3 }} {here} meta mark" in _chain(objects, "early")
+    assert 'iifname "skb4097" ip daddr != 10.0.0.0/24 drop' in _chain(objects, "tunnelled")
     alone = desired(_mesh(nodes={"n1": NODES["n1"]}), "n1", _host()).objects
-    assert f"{frames} drop" == _chain(alone, "early")
+    assert f"{frames} {here} drop" == _chain(alone, "early").splitlines()[-1]
+    assert "accept" not in _chain(alone, "early").replace("meta l4proto != udp accept", "")
     shared = desired(_mesh(nodes=dict.fromkeys(NODES, "127.0.0.1")), "n1", _host()).objects
     assert "udp dport" not in _chain(shared, "early")
-    assert _chain(shared, "arrive") == ""
+    assert _chain(shared, "steer") == ""
 
 
 def test_the_tunnels_mark_is_no_nodes_number() -> None:

@@ -11,38 +11,42 @@ from skep.network.segment import Segment
 from skep.network.ways import Reach, is_loopback, mac_of
 
 
-def shared_chains(segments: Collection[Segment]) -> Iterable[Chain]:
-    """Yields the chains that keep networks' tunnels and bridges to those whose they are."""
-    early = [rule for each in segments for rule in _outside(each)]
+def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {}) -> Iterable[Chain]:
+    """Yields the chains that keep networks' tunnels and bridges to those whose they are. `numbered` are the
+    other nodes' numbers in the mesh, by their addresses.
+
+    Each packet passes them, the tunnels' own too, and a chain costs more than its rules: as few as possible,
+    and what they ask first is what most packets are not."""
+    meshs = next((each for each in segments if each.is_mesh), None)
+    early = _zones(meshs, numbered) if meshs else []
+    outside = [rule for each in segments for rule in _outside(each)]
+    early += ["meta l4proto != udp accept", *outside] if outside else []
     yield chain("early", early, ("filter", "prerouting", -301))
-    arrive = [rule for each in segments for rule in _arrive(each)]
-    yield chain("arrive", arrive, ("filter", "prerouting", -199))  # -200: conntrack
+    inside = [rule for each in segments for rule in _inside(each)]
+    steer = [f'meta mark {TUNNELLED:#x} iifname "{BRIDGE_PREFIX}*" jump tunnelled'] if inside else []
+    steer += _returns(numbered)
+    # After conntrack (-200), before users' own rules for marks (-150).
+    yield chain("steer", steer, ("filter", "prerouting", -151))
+    if inside:
+        begun = ["meta mark set 0", "ct state established,related return", *inside]
+        yield chain("tunnelled", [*begun, *(_marks(meshs, numbered) if meshs else [])])
     if len(segments) > 1:
         yield chain("apart", _apart(segments), ("filter", "forward", -150))
     # That a packet goes out by the bridge it came in by is no news for its sender.
-    quiet = f'oifname "{BRIDGE_PREFIX}*" icmp type redirect drop'
-    flows = [f"{FLOW} icmp type redirect drop"] if any(each.is_mesh for each in segments) else []
+    quiet = f'icmp type redirect oifname "{BRIDGE_PREFIX}*" drop'
+    flows = [f"icmp type redirect {FLOW} drop"] if any(each.is_mesh for each in segments) else []
     yield chain("quiet", [quiet, *flows], ("filter", "output", -150))
 
 
 def mesh_chains(
-    bridge: str,
-    subnet: str,
-    whom: Reach,
-    uplinks: Collection[str],
-    shy: Collection[str],
-    numbered: Mapping[str, int],
+    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str]
 ) -> tuple[Chain, ...]:
     """Returns the chains that all ports share. `shy` are addresses of tasks here that are on other networks,
-    too, `numbered` the other nodes' numbers, by their addresses."""
-    # Only who goes to a task comes by a node: any container may take a node's MAC address for its own.
-    inside = f'iifname "{bridge}" ip daddr {subnet}'
+    too."""
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     # The tunnel's own packets look for their way with the mark of what they carry.
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
     return (
-        chain("zones", _zones(bridge, inside, numbered), ("filter", "prerouting", -301)),
-        chain("marks", _marks(inside, numbered), ("filter", "prerouting", -150)),
         chain("enter", [jump], ("nat", "prerouting", -105)),  # before the engine's own, at -100
         chain("begin", [jump], ("nat", "output", -105)),
         chain("unmark", [unmark], ("filter", "postrouting", -150)),
@@ -56,55 +60,64 @@ def _outside(segment: Segment) -> Iterable[str]:
     network, senders = segment.network, segment.ways.reach.senders
     if not segment.has_tunnel:
         return
-    frames = f"udp dport {network.data_port} @th,96,24 {network.vni} fib daddr type local"
+    frames = f"udp dport {network.data_port} @th,96,24 {network.vni}"
+    here = "fib daddr type local"  # looked up: last, and once
     if senders:
-        yield f"{frames} ip saddr != {elements(senders)} drop"
-        yield f"{frames} meta mark set {TUNNELLED:#x}"  # what is in it keeps that
-    else:
-        yield f"{frames} drop"
+        # What is in it keeps the mark.
+        yield f"{frames} ip saddr {elements(senders)} {here} meta mark set {TUNNELLED:#x} accept"
+    yield f"{frames} {here} drop"
 
 
-def _arrive(segment: Segment) -> list[str]:
+def _inside(segment: Segment) -> Iterable[str]:
     """By the tunnel come connections to tasks, and answers: nothing new for this host or for others."""
-    if not segment.has_tunnel:
-        return []
-    tunnelled = f'iifname "{segment.bridge}" meta mark {TUNNELLED:#x}'
-    begun = f"{tunnelled} ct state new,invalid,untracked"
-    return [
-        f"{begun} ip daddr != {segment.subnet} drop",
-        f"{begun} fib daddr type local drop",  # the bridge's own address
-        f"{tunnelled} meta mark set 0",
-    ]
+    if segment.has_tunnel:
+        yield f'iifname "{segment.bridge}" ip daddr != {segment.subnet} drop'
+        yield f'iifname "{segment.bridge}" fib daddr type local drop'  # the bridge's own address
 
 
 def _apart(segments: Collection[Segment]) -> list[str]:
     """A host would lead from any of its bridges to any other: engines' rules mostly do not let it. Who goes
     by a published port, the mesh's or an engine's, may."""
-    kept = [
-        f'oifname "{each.bridge}" iifname "{BRIDGE_PREFIX}*" iifname != "{each.bridge}" drop'
-        for each in segments
+    bridges = [f'"{each.bridge}"' for each in segments]
+    return [
+        f'iifname != "{BRIDGE_PREFIX}*" accept',
+        f"oifname != {elements(bridges)} accept",
+        *(f"iifname {each} oifname {each} accept" for each in bridges),
+        f"{FLOW} accept",
+        "ct status dnat accept",
+        "drop",
     ]
-    return [f"{FLOW} accept", "ct status dnat accept", *kept]
 
 
-def _zones(bridge: str, inside: str, numbered: Mapping[str, int]) -> list[str]:
-    rules = [f'iifname "{bridge}" ip daddr 127.0.0.0/8 drop']  # route_localnet is for this host alone
+def _zones(segment: Segment, numbered: Mapping[str, int]) -> list[str]:
+    rules = [f'ip daddr 127.0.0.0/8 iifname "{segment.bridge}" drop']  # route_localnet is for this host alone
     if numbered:
         # One client port may come in by two nodes and reach one task: two connections all the same.
         zones = elements(f"{mac_of(node)} : {number}" for node, number in numbered.items())
-        rules.append(f"{inside} ct original zone set ether saddr map {zones}")
+        by_node = f"meta mark {TUNNELLED:#x} {_to_task(segment)}"
+        rules.append(f"{by_node} ct original zone set ether saddr map {zones}")
     return rules
 
 
-def _marks(inside: str, numbered: Mapping[str, int]) -> list[str]:
+def _marks(segment: Segment, numbered: Mapping[str, int]) -> list[str]:
+    """By which node a connection came."""
     if not numbered:
         return []
     marks = elements(f"{mac_of(node)} : {OURS | number:#x}" for node, number in numbered.items())
-    return [
-        f"{inside} ct state new ct mark set ether saddr map {marks}",
-        f"ct direction reply ct mark and {OURS_MASK | NUMBER_MASK:#x} > {OURS:#x} {FLOW}"
-        " meta mark set ct mark",
-    ]
+    return [f"ct state new {_to_task(segment)} ct mark set ether saddr map {marks}"]
+
+
+def _to_task(segment: Segment) -> str:
+    """Only who goes to a task comes by a node: any container may take a node's MAC address for its own."""
+    return f'iifname "{segment.bridge}" ip daddr {segment.subnet}'
+
+
+def _returns(numbered: Mapping[str, int]) -> list[str]:
+    """Answers go back by the node that their connection came by."""
+    if not numbered:
+        return []
+    of_node = f"ct mark and {OURS_MASK | NUMBER_MASK:#x} > {OURS:#x} {FLOW}"
+    return [f"ct direction reply {of_node} meta mark set ct mark"]
 
 
 def _leave(

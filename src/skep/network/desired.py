@@ -127,7 +127,8 @@ def desired(
     numbered: dict[str, int] = {}
     if used:
         making.add(("host",), _of_host, host.ports, host.gateways)
-        making.parts["chains",] = (Table(), *shared_chains(used))
+        numbered = _numbered(used, known)
+        making.parts["chains",] = (Table(), *shared_chains(used, numbered))
         vips = add_vips(making, used, node_id, host)
         if ends := ends_of(used):
             making.add(("esp",), esp_objects, ends, mesh.keys)
@@ -135,7 +136,6 @@ def desired(
     for segment in used:
         add_objects(making, segment)
         if segment.is_mesh:
-            numbered = numbers(known, segment.ways.reach.others) if segment.ways.here else {}
             _add_mesh(making, segment, mesh, node_id, host, refused, numbered)
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
@@ -144,6 +144,12 @@ def desired(
 
 def _of_host(ports: Collection[Port], gateways: Collection[Gateway]) -> Objects:
     return (*ports, *gateways, *(Hairpin(port.name) for port in ports))
+
+
+def _numbered(used: Iterable[Segment], known: Mapping[str, int]) -> dict[str, int]:
+    """Returns the other nodes' numbers: a task's answers go back by the node that the connection came by."""
+    ways = next((each.ways for each in used if each.is_mesh), None)
+    return numbers(known, ways.reach.others) if ways is not None and ways.here else {}
 
 
 def _add_mesh(
@@ -162,7 +168,7 @@ def _add_mesh(
     making.add(("back",), _ways_back, bridge, numbered)
     together = (each for service_id, each in ways.placed.items() if not mesh.services[service_id].is_alone)
     shy = frozenset().union(*(each.here for each in together))
-    making.add(("mesh",), mesh_chains, bridge, subnet, ways.reach, host.uplinks, shy, numbered)
+    making.add(("mesh",), mesh_chains, bridge, subnet, ways.reach, host.uplinks, shy)
     own: dict[str, tuple[MeshPort, ...]] = {}
     for (protocol, published), service in ports_of(mesh).items():
         if (protocol, published) not in refused:

@@ -1,0 +1,4 @@
+-- For wrk: each connection waits so many milliseconds before a request.
+function delay()
+   return 20
+end

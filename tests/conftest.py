@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.images import IMAGE, busybox_tar
 from tests.lane import Machine, own_network, run_directory
@@ -16,6 +17,11 @@ ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
 KEPT = "f"  # begins the names of directories that stay
 LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 MACHINE = pytest.StashKey[Machine]()
+
+
+# A test's time is the machine's, which others use as well.
+settings.register_profile("skep", deadline=None)
+settings.load_profile("skep")
 
 
 def pytest_configure(config: pytest.Config) -> None:

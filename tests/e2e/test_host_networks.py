@@ -18,13 +18,14 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
 class HomeSwarm(MeshSwarm):
-    """Its manager is at home, where the LAN has the first subnet of Docker's own pool."""
+    """All are at home, where the LAN has the first subnet of Docker's own pool."""
 
     pool = ()
 
     def _make(self) -> None:
         super()._make()
-        plug(self.manager, "home", "10.0.0.7/24")
+        for number, host in enumerate(self.hosts):
+            plug(host, "home", f"10.0.0.{7 + number}/24")
 
 
 def plug(host: MeshHost, device: str, address: str) -> None:
@@ -62,12 +63,13 @@ def test_networks_are_made_around_what_the_first_host_has(swarm: HomeSwarm) -> N
     assert subnet_of(swarm, "back") == "10.0.2.0/24"
 
 
-def test_a_subnet_that_a_host_has_is_refused_with_who_has_it(swarm: HomeSwarm) -> None:
+def test_a_subnet_that_all_hosts_have_is_refused_with_who_has_it(swarm: HomeSwarm) -> None:
     create = ("network", "create", "-d", "overlay", "--subnet", "10.0.0.128/25", "front")
     refused = swarm.manager.run(*create, check=False)
     assert refused.returncode != 0
     assert (
-        "10.0.0.128/25 overlaps hosts' own networks: 10.0.0.0/24 of node m (home). Containers there would take"
+        "10.0.0.128/25 overlaps hosts' own networks: 10.0.0.0/24 of node m (home), 10.0.0.0/24 of node"
+        " w0 (home), 10.0.0.0/24 of node w1 (home). Containers there would take"
         " away the host's ways to others. Choose another one (docker network create --subnet)"
     ) in refused.stderr
     assert "front" not in swarm.manager.docker("network", "ls", "--format", "{{.Name}}").split()

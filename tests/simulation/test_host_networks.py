@@ -117,6 +117,9 @@ def test_what_a_node_says_holds_for_new_networks_and_is_said_of_old_ones() -> No
         ]
         await create(leader, "front")
         assert subnet_of(leader, "front") == "10.0.4.0/24"
+        await create(leader, "aside", "10.0.2.128/25")  # the leader's own host has room
+        assert leader.view.hosts.clashing[leader.view.network_ids["aside"]].keys() == {"w"}
+        leader.view.hosts.put_node(leader.node_id, [HostNetwork("10.0.2.0/23", "vpn")])
         before = set(leader.view.networks)
         with pytest.raises(
             Denied, match=r"10\.0\.3\.0/24 overlaps hosts' own .* 10\.0\.2\.0/23 of node w \(vpn\)"
@@ -126,7 +129,7 @@ def test_what_a_node_says_holds_for_new_networks_and_is_said_of_old_ones() -> No
         handler.closed("its cable")  # its host comes back with the same networks
         with pytest.raises(Denied):
             await create(leader, "side", "10.0.3.0/24")
-        leader.view.drop_node("w")
+        leader.view.hosts.put_node(leader.node_id, [])
         await create(leader, "side", "10.0.3.0/24")
         leader.sessions.stop()
 

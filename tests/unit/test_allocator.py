@@ -276,7 +276,9 @@ def test_the_data_path_is_not_published() -> None:
     assert put_service(view, "tcp", ports=[ingress_port(80, 30001)]).endpoint is not None
     given = put_service(view, "y", ports=[ingress_port(80, 0, "udp"), ingress_port(81, 0, "udp")]).endpoint
     assert given is not None
-    assert [port.published_port for port in given.ports] == [30000, 30002]
+    assert [port.published_port for port in given.ports] == [30000, 30003], (
+        "nor is the port behind it, which encrypted networks have"
+    )
 
 
 def test_the_managers_own_port_is_not_published() -> None:
@@ -286,7 +288,11 @@ def test_the_managers_own_port_is_not_published() -> None:
     ports = [ingress_port(80, 2377)]
     had = endpoints.decide(view, "before", spec_of("before", ports=ports), None)
     view.claims.settle("before", None)
-    view.put_node(replace(node, manager_addr="10.0.0.7:2377", version=1))
+    said = replace(node, manager_addr="10.0.0.7:2377", version=1)
+    view.put_node(said)
+    assert endpoints.decide(view, "s", spec_of("s", ports=ports), None), "a worker's word is nobody's port"
+    view.claims.settle("s", None)
+    view.put_node(replace(said, spec=replace(node.spec, role="manager")))
     with pytest.raises(Invalid) as refused:
         endpoints.decide(view, "s", spec_of("s", ports=ports), None)
     assert str(refused.value).partition("desc = ")[2] == (
@@ -300,7 +306,8 @@ def test_the_managers_own_port_is_not_published() -> None:
         found = endpoints.decide(view, name, asked, before)
         assert found is not None
         assert [port.published_port for port in found.ports] == [2377]
-    view.put_node(replace(node, manager_addr="[fd00::1]:30000", version=2))
+    manager = replace(node.spec, role="manager")
+    view.put_node(replace(node, spec=manager, manager_addr="[fd00::1]:30000", version=2))
     found = endpoints.decide(view, "s", spec_of("s", ports=[ingress_port(80)]), None)
     assert found is not None
     assert [port.published_port for port in found.ports] == [30001]

@@ -53,8 +53,8 @@ def test_nothing_goes_plain_in_either_direction() -> None:
         EspPolicy("in", A, PORT),
     }
     rules = {each.name: each.rules for each in objects if isinstance(each, Chain)}
-    assert rules["sealed-out"] == (f"udp dport {PORT} rt ipsec missing drop",)
-    assert rules["sealed-in"] == (f"udp dport {PORT} meta ipsec missing drop",)
+    assert rules["sealed-out"] == (f"ip saddr {{ {A} }} udp dport {{ {PORT} }} rt ipsec missing drop",)
+    assert rules["sealed-in"] == (f"ip daddr {{ {A} }} udp dport {{ {PORT} }} meta ipsec missing drop",)
 
 
 def test_what_encrypts_is_there_before_the_tunnel_and_goes_after_it() -> None:
@@ -103,10 +103,54 @@ def test_a_new_leaders_key_does_not_take_away_by_which_others_send() -> None:
     assert OverlayKeys().told([NEW], 0, []).to(B) == NEW, "one that knows no other sends by it"
 
 
-def test_to_a_node_that_was_away_is_sent_by_the_key_that_it_has() -> None:
-    keys = OverlayKeys().told([OLD], OLD.number, []).told([NEW, OLD], NEW.number, [B])
+def test_to_a_node_that_is_away_is_sent_by_the_key_that_it_has_however_often_it_changes() -> None:
+    keys = OverlayKeys().told([OLD], OLD.number, []).told([NEW, OLD], OLD.number, [])
+    keys = keys.told([NEW, OLD], NEW.number, [B])
     assert (keys.to(B), keys.to("192.0.2.3")) == (OLD, NEW)
-    assert keys.told([NEW, OLD], NEW.number, []).to(B) == NEW
+    before = NEW
+    for number in range(1, 6):  # it is told of a key, then sends by it
+        key = OverlayKey(number, b"k")
+        keys = keys.told([key, before], before.number, [B])
+        assert (keys.to(B), keys.to("192.0.2.3")) == (OLD, before)
+        keys = keys.told([key, before], key.number, [B])
+        assert (keys.to(B), keys.to("192.0.2.3")) == (OLD, key)
+        before = key
+    of_new_leader = keys.told([OverlayKey(99, b"l")], 0, [])
+    assert (of_new_leader.to(B), of_new_leader.to("192.0.2.3")) == (OLD, before)
+    assert of_new_leader.told([OverlayKey(99, b"l")], 99, [B]).to(B) == OLD
+    assert of_new_leader.told([OverlayKey(99, b"l")], 99, []).to(B) == OverlayKey(99, b"l")
+
+
+def test_three_leaders_in_a_moment_do_not_change_what_is_sent_by() -> None:
+    keys = OverlayKeys().told([OLD], OLD.number, [])
+    for number in (1, 2, 3, 4, 5):
+        keys = keys.told([OverlayKey(number, b"")], 0, [])
+    assert keys.to(B) == OLD
+
+
+def test_a_new_process_leaves_what_the_one_before_had_until_the_leaders_next_key() -> None:
+    """It hears the new leader's key only, and the others go on with the one before."""
+    before = _states("n1", OverlayKeys().told([OLD], OLD.number, []))
+    found = frozenset(replace(each, secret=b"") for each in before)
+    host = Host(frozenset({A, "127.0.0.1"}), routes=frozenset({Route("192.0.2.0/24", ("eth0",))}), esp=found)
+
+    def keys_of(keys: OverlayKeys) -> tuple[set[int], set[int]]:
+        objects = desired(_mesh(keys), "n1", host).objects
+        states = [each for each in objects if isinstance(each, EspState)]
+        assert len({each.key for each in states}) == len(states)
+        sent = {each.spi for each in states if each.source == A}
+        return sent, {each.spi for each in states if each.source == B}
+
+    old_out, old_in = ({e.spi for e in before if e.source == each} for each in (A, B))
+    sent, received = keys_of(OverlayKeys().told([NEW], 0, []))
+    assert sent == old_out
+    assert received > old_in
+    sent, received = keys_of(OverlayKeys().told([NEW], NEW.number, []))
+    assert len(sent - old_out) == 1
+    assert old_out <= sent or not (sent & old_out)
+    assert received > old_in, "others may have heard of it a moment later"
+    later = OverlayKeys().told([NEW], NEW.number, []).told([OverlayKey(7, b"x"), NEW], 7, [])
+    assert not keys_of(later)[1] & old_in
 
 
 def test_keys_are_bounded_and_the_newest_stay() -> None:

@@ -15,7 +15,7 @@ from skep.manager.scheduler.nodes import missing_plugins, needed_plugins
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.network import NetworkSpec
 from skep.model.node import NodeDescription
-from skep.model.overlay_keys import ESP, as_encrypting, can_encrypt
+from skep.model.overlay_keys import ESP, OverlayKey, as_encrypting, can_encrypt
 from skep.model.spec import TaskSpec
 from skep.rpc.messages import OverlayKeysTold, OverlayTold
 from skep.runtime.errors import Denied, Unsupported
@@ -116,6 +116,40 @@ async def test_the_key_changes_and_the_one_before_stays_for_a_while(monkeypatch:
     assert (told.sending, told.keys[1]) == (first.sending, first.keys[0]), "told before it is sent by"
     assert all(len(each.keys) <= 2 for each in _keys(a))
     swarm.dispatcher.stop()
+
+
+async def test_who_comes_back_to_an_encrypted_network_is_told_the_key_again() -> None:
+    """A node forgets keys with its last encrypted network."""
+    view = _view("a", "b")
+    swarm = Swarm(view)
+    a = swarm.come("a", description=ABLE)
+    swarm.come("b", description=ABLE)
+    swarm.publish(dropped=(view.tasks["t1"],))
+    await swarm.settle()
+    assert "net" not in a.overlays
+    count = len(_keys(a))
+    swarm.publish(add_on_net(view, "t9", "a", 9, observed=None))
+    assert len(_keys(a)) == count + 1
+    swarm.dispatcher.stop()
+
+
+async def test_a_node_that_can_encrypt_by_now_is_told_of_its_networks() -> None:
+    swarm = Swarm(_view("a"))
+    a = swarm.come("a")
+    assert "net" not in a.overlays
+    swarm.dispatcher.described("a", ABLE)
+    await swarm.settle()
+    assert "net" in a.overlays
+    assert _keys(a)
+    swarm.dispatcher.stop()
+
+
+def test_a_key_that_would_mix_up_two_senders_is_not_taken() -> None:
+    one, other = OverlayKey(0x0A000001, b""), OverlayKey(0x0A000003, b"")
+    addresses = {0xC0000201, 0xC0000202}
+    assert not overlay_keys._is_mixed_up(one, other, {0xC0000201})
+    assert overlay_keys._is_mixed_up(one, other, {0xC0000201, 0xC0000203})
+    assert not overlay_keys._is_mixed_up(one, other, addresses)
 
 
 def test_a_task_on_an_encrypted_network_goes_to_who_can_encrypt() -> None:

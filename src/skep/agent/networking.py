@@ -45,6 +45,8 @@ LEAVE_S = 1.0
 # started, for the kernel to know it: other nodes lead to it as soon as it runs, and where an answer does not
 # find back its client tries again a second later.
 SETTLE_S = 0.5
+# Before it is tried again whether the kernel can encrypt: a module may have come, or the host was busy.
+TRY_AGAIN_S = 300.0
 _MESH = ""  # no network's id
 
 
@@ -59,7 +61,8 @@ class Networking:
         self._overlays = KnownOverlays()
         self._keys = OverlayKeys()  # of encrypted ones
         self._is_told = False  # a manager has said all
-        self._has_said_why = False  # it does not encrypt
+        self._why_not: str | None = None  # it does not encrypt; None: not tried yet
+        self._tried_at = 0.0  # loop time
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
         self._lingers = False
         self._unsure: frozenset[str] = frozenset()  # addresses that somebody had, and may have still
@@ -117,11 +120,13 @@ class Networking:
 
     async def described(self, description: NodeDescription) -> NodeDescription:
         """Returns what the node says of itself, with what its network can."""
-        why_not = await in_thread(self._plane.why_not_encrypted)
-        if why_not and not self._has_said_why:
-            log.info("encryption.unavailable", reason=why_not)
-        self._has_said_why = True
-        return description if why_not else as_encrypting(description)
+        now = asyncio.get_running_loop().time()
+        if self._why_not is None or (self._why_not and now - self._tried_at > TRY_AGAIN_S):
+            why_not, self._tried_at = await in_thread(self._plane.why_not_encrypted), now
+            if why_not and why_not != self._why_not:
+                log.info("encryption.unavailable", reason=why_not)
+            self._why_not = why_not
+        return as_encrypting(description, not self._why_not)
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""

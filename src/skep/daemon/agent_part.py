@@ -256,10 +256,12 @@ class AgentPart:
                 async with asyncio.timeout(DESCRIBE_S):
                     self._learn(await self._look_at_itself())
         assert self._described is not None
-        return self._described
+        return await self._with_network(self._described)  # a host may have been started with another kernel
 
     async def _look_at_itself(self) -> NodeDescription:
-        description = await self._executor.describe()
+        return await self._with_network(await self._executor.describe())
+
+    async def _with_network(self, description: NodeDescription) -> NodeDescription:
         return description if self._networking is None else await self._networking.described(description)
 
     def _learn(self, description: NodeDescription) -> bool:

@@ -260,8 +260,8 @@ class Leader:
 
     async def _begin(self, grace_until: float) -> None:
         """Begins to decide, and to wait for the nodes. Errors: `Denied`, `Unavailable`."""
-        self.view.hosts.put_node(self.node_id, await self._team.own_networks())
         try:
+            self.view.hosts.put_node(self.node_id, await self._team.own_networks())
             if not quarantine.is_unreadable_network(self.view):  # one of those may be the routing mesh's
                 await self.networks.found_ingress()
         except Exception as error:
@@ -352,6 +352,7 @@ class Leader:
         self._writer.describe(node_id, said.description, host, said.manager_addr, said.data_addr)
 
     def _described(self, node_id: str, said: Described) -> None:
+        self.overlays.described(node_id, said.description)
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
 
     def _host_has(self, node_id: str, said: HostNetworks) -> None:

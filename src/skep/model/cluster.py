@@ -6,6 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from .container import LogDriver
+from .overlay_keys import encrypted_port
 from .wire import Uint, Wire, always_empty_map, always_zero
 
 SECOND_NS = 1_000_000_000
@@ -129,9 +130,10 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return replace(self, data_key_wanted=self.data_key_wanted + 1)
 
     def is_data_path(self, protocol: str, port: int) -> bool:
-        """True for the port that carries networks between nodes: published by the routing mesh, it would
+        """True for the ports that carry networks between nodes: published by the routing mesh, they would
         lead the tunnels' own packets to a task."""
-        return protocol == "udp" and port == self.data_path_port
+        own = self.data_path_port, encrypted_port(self.data_path_port)
+        return protocol == "udp" and port in own
 
     def __repr__(self) -> str:
         """Whatever prints a cluster (a log, a trace) shows none of its keys."""

@@ -15,6 +15,7 @@ from .node import EnginePlugin, NodeDescription
 ESP = EnginePlugin(type="Encryption", name="esp")
 SECRET_BYTES = 32
 KEPT_MAX = 3  # keys that a node takes packets of: as Docker's, the last, this, and the next one
+KNOWN_MAX = 8  # with those by which is sent to nodes that are away for hours
 # The UDP port of encrypted networks' tunnels is the next one: by that alone the kernel knows what must not go
 # plain. It is seen by the two hosts only; what goes between them is ESP.
 _PORT_MAX = 49151  # of those that `--data-path-port` may be
@@ -33,27 +34,34 @@ class OverlayKey(Struct, frozen=True, array_like=True):
 
 class OverlayKeys(Struct, frozen=True):
     """All that a node was told of them, the newest first. `sending` is the number of the key that is sent by;
-    0: by the one by which was sent before. `behind` are addresses of nodes that have not heard of that one:
-    what goes to them is encrypted by the newest other one."""
+    0: none was named yet. `kept` are nodes (their addresses) that have not heard of that one, each with the
+    number of the key by which was sent to it before, and is still."""
 
     keys: tuple[OverlayKey, ...] = ()
     sending: int = 0
-    behind: frozenset[str] = frozenset()
+    kept: dict[str, int] = {}
 
     def told(self, keys: Iterable[OverlayKey], sending: int, behind: Iterable[str]) -> OverlayKeys:
-        """Returns those of a manager with the ones of before, by which others may send still."""
+        """Returns those of a manager with the ones of before, by which others may send still. No `sending`: a
+        new leader has named none yet, and all is sent as before; `behind` are nodes that have not heard of
+        the one that is named."""
+        if sending:
+            before = {address: self.kept.get(address, self.sending) for address in behind}
+            kept = {address: number for address, number in before.items() if number not in (0, sending)}
+        else:
+            sending, kept = self.sending, self.kept
         new = tuple(keys)
         numbers = {each.number for each in new}
-        kept = tuple(each for each in self.keys if each.number not in numbers)
-        return OverlayKeys((*new, *kept)[:KEPT_MAX], sending or self.sending, frozenset(behind))
+        all_known = (*new, *(each for each in self.keys if each.number not in numbers))
+        needed = {sending, *kept.values()}
+        known = [e for at, e in enumerate(all_known) if at < KEPT_MAX or e.number in needed]
+        return OverlayKeys(tuple(known[:KNOWN_MAX]), sending, kept)
 
     def to(self, address: str) -> OverlayKey | None:
         """Returns the key for what goes to a node; None: there is none."""
         by_number = {each.number: each for each in self.keys}
         usual = by_number.get(self.sending) or next(iter(self.keys), None)
-        if address not in self.behind:
-            return usual
-        return next((each for each in self.keys if each is not usual), usual)
+        return by_number.get(self.kept.get(address, 0), usual)
 
 
 def key_of(secret: str) -> OverlayKey:
@@ -73,7 +81,8 @@ def can_encrypt(description: NodeDescription) -> bool:
     return ESP in description.engine.plugins
 
 
-def as_encrypting(description: NodeDescription) -> NodeDescription:
-    """Returns what a node says of itself, with that it can encrypt."""
+def as_encrypting(description: NodeDescription, encrypts: bool = True) -> NodeDescription:
+    """Returns what a node says of itself, with whether it can encrypt, and not whether it could."""
     engine = description.engine
-    return replace(description, engine=replace(engine, plugins=[*engine.plugins, ESP]))
+    plugins = [each for each in engine.plugins if each != ESP]
+    return replace(description, engine=replace(engine, plugins=[*plugins, ESP] if encrypts else plugins))

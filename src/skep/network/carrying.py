@@ -13,6 +13,7 @@ import structlog
 
 from skep.network import iptables, xfrm
 from skep.network.diff import Changes
+from skep.network.esp import SEALED_IN, SEALED_OUT
 from skep.network.netlink import Entry, Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import (
@@ -40,6 +41,8 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
     """Does what can be done; what cannot is said, and tried again with the next look."""
     if changes:
         log.info("mesh.changes", puts=len(changes.puts), drops=len(changes.drops))
+    if failures := _seal(netlink, nftables, changes):
+        return tuple(failures)
     vips = {each.address for each in changes.puts if isinstance(each, VipJump)}
     answers = {each for each in changes.puts if isinstance(each, Neighbour) and each.address in vips}
     failures = _puts(netlink, [each for each in changes.puts if each not in answers])
@@ -53,6 +56,22 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
         failures += _drops(netlink, [each for each in changes.puts if isinstance(each, Tunnel)])
     failures += _drops(netlink, changes.drops)
     return tuple(failures)
+
+
+def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
+    """Does first what keeps encrypted networks' packets from going plain: rules that drop them are there
+    before their tunnels are, and go after these. Returns what fails: nothing else is done then."""
+    sealing = [
+        each for each in changes.puts if isinstance(each, Chain) and each.name in (SEALED_OUT, SEALED_IN)
+    ]
+    if sealing:
+        try:
+            nftables.run(transaction(Changes(puts=tuple(sealing))))
+        except SkepError as error:
+            return [str(error)]
+    if any(isinstance(each, EspPolicy) for each in changes.drops):
+        return _drops(netlink, [each for each in changes.drops if isinstance(each, Tunnel)])
+    return []
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:

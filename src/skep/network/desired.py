@@ -131,7 +131,7 @@ def desired(
         making.parts["chains",] = (Table(), *shared_chains(used, numbered))
         vips = add_vips(making, used, node_id, host)
         if ends := ends_of(used):
-            making.add(("esp",), esp_objects, ends, mesh.keys)
+            making.add(("esp",), esp_objects, ends, mesh.keys, host.esp)
             failures += esp_failures(used, mesh.keys)
     for segment in used:
         add_objects(making, segment)

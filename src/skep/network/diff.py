@@ -85,7 +85,8 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     ]
     going = {each.name for each in drops if isinstance(each, Bridge | Tunnel)}
     dropped = {(type(each), each.key) for each in drops}
-    stays = tuple(e for e in gone if (type(e), e.key) not in dropped and _device(e) not in going)
+    left = (each for each in gone if (type(each), each.key) not in dropped)
+    stays = tuple(each for each in left if not going.intersection(_lost_with(each)))
     drops = [each for each in drops if _device(each) not in going]
     made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
     puts = [
@@ -109,6 +110,17 @@ def _device(each: Object) -> str:
     if isinstance(each, Neighbour):
         return each.device
     return each.tunnel if isinstance(each, Forward | PortForward) else ""
+
+
+def _lost_with(each: Object) -> tuple[str, ...]:
+    """Returns the devices that an object goes with, of those that do not go by themselves as well."""
+    match each:
+        case Filtered() | Gateway():
+            return (each.bridge,)
+        case Sysctl():
+            return tuple(each.path.split("/"))  # ipv4/conf/skb4097/rp_filter
+        case _:
+            return (_device(each),)
 
 
 def is_same(wanted: Object, found: Object) -> bool:

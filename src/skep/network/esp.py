@@ -17,10 +17,12 @@ from msgspec import Struct
 
 from skep.model.ipv4 import number_of
 from skep.model.overlay_keys import OverlayKey, OverlayKeys
+from skep.network.chains import elements
 from skep.network.objects import EspPolicy, EspState, Object, chain
 from skep.network.segment import Segment
 
 IN, OUT = "in", "out"
+SEALED_OUT, SEALED_IN = "sealed-out", "sealed-in"
 _SPI_MIN = 256  # smaller ones have a meaning (RFC 4303, 2.1)
 _SECRET_BYTES = 20  # AES of 128 bits, and four bytes of salt (RFC 4106)
 
@@ -39,19 +41,30 @@ def ends_of(segments: Iterable[Segment]) -> tuple[End, ...]:
     return tuple(End(each.own, each.network.data_port, each.ways.reach.senders) for each in encrypted)
 
 
-def esp_objects(ends: Sequence[End], keys: OverlayKeys) -> tuple[Object, ...]:
-    """Returns what encrypts, and what drops all that is plain, whatever becomes of that."""
-    made: dict[Object, None] = {}  # networks mostly have the same end, and the same nodes
-    for address, port in sorted({(each.own, each.port) for each in ends}):
-        made |= dict.fromkeys((EspPolicy(OUT, address, port), EspPolicy(IN, address, port)))
-    for address, other in sorted({(each.own, other) for each in ends for other in each.others}):
-        made |= dict.fromkeys(_state(other, address, key) for key in keys.keys)
-        if (key_to := keys.to(other)) is not None:
-            made[_state(address, other, key_to)] = None
-    ports = sorted({each.port for each in ends})
-    out = chain("sealed-out", [f"udp dport {p} rt ipsec missing drop" for p in ports], _hook("output"))
-    back = chain("sealed-in", [f"udp dport {p} meta ipsec missing drop" for p in ports], _hook("input"))
-    return (*made, out, back)
+def esp_objects(
+    ends: Sequence[End], keys: OverlayKeys, found: frozenset[EspState] = frozenset()
+) -> tuple[Object, ...]:
+    """Returns what encrypts, and what drops all that is plain, whatever becomes of that. `found` are the
+    associations that the kernel has: of keys that this process may not have heard of, as it is new, and by
+    which others send until the leader's next key."""
+    policies = [EspPolicy(way, a, p) for a, p in sorted({(e.own, e.port) for e in ends}) for way in (OUT, IN)]
+    states: dict[object, EspState] = {}
+    if len(keys.keys) < 2:  # else it knows what there was before
+        owns = {each.own for each in ends}
+        states = {each.key: each for each in found if each.to in owns}
+    sent = {(each.source, each.to): each for each in found} if not keys.sending else {}
+    for own, other in sorted({(each.own, other) for each in ends for other in each.others}):
+        made = [_state(other, own, key) for key in keys.keys]
+        if (before := sent.get((own, other))) is not None:
+            made.append(before)
+        elif (key_to := keys.to(other)) is not None:
+            made.append(_state(own, other, key_to))
+        states.update((each.key, each) for each in made)
+    here = elements({each.own for each in ends})
+    ports = elements({str(each.port) for each in ends})
+    out = chain(SEALED_OUT, [f"ip saddr {here} udp dport {ports} rt ipsec missing drop"], _hook("output"))
+    back = chain(SEALED_IN, [f"ip daddr {here} udp dport {ports} meta ipsec missing drop"], _hook("input"))
+    return (*states.values(), *policies, out, back)
 
 
 def esp_failures(segments: Iterable[Segment], keys: OverlayKeys) -> Iterator[str]:

@@ -42,9 +42,9 @@ class Flows:
     def forget_lost(self) -> None:
         """Forgets connections to tasks that are gone. The kernel goes through all its connections for that,
         empty places too: 10 ms and more. Who waits for a change of rules does not wait for this."""
-        lost, self._lost = self._lost, set()
-        if lost:
-            forget_tasks(lost)
+        if self._lost:
+            forget_tasks(self._lost)
+            self._lost = set()
 
     def forget(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
         """Forgets those of UDP's ports whose tasks are others now, and those to services that there was no

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from skep.network.objects import Gateway, Port
+from skep.network.objects import EspState, Gateway, Port
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -26,7 +26,8 @@ class Host(Struct, frozen=True):
     accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
     `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
     have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
-    whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too."""
+    whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too. `esp`
+    are associations of IPsec that are ours."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
@@ -42,6 +43,7 @@ class Host(Struct, frozen=True):
     routes: frozenset[Route] = frozenset()
     nameservers: frozenset[str] = frozenset()
     filters_bridges: bool = False
+    esp: frozenset[EspState] = frozenset()
 
 
 def nameservers(resolv_conf: Path) -> tuple[str, ...]:

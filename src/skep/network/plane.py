@@ -28,7 +28,7 @@ from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import Object, ReturnRoute, VipJump
+from skep.network.objects import EspPolicy, EspState, Object, ReturnRoute, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
 from skep.network.seen_kernel import kernel_net
@@ -169,6 +169,7 @@ class DataPlane:
             if self._turn.take("") is not None:
                 return ()
             nftables = self._nftables = self._nftables or Nftables()
+            self._may_encrypt = True
             there = self._look(netlink, Mesh())
         except Unavailable:
             if netlink.bridges():
@@ -227,10 +228,23 @@ class DataPlane:
         assert self._nftables is not None
         listing = self._nftables.list(LIST)
         rules = found(listing) if listing is not None else ()
-        self._may_encrypt = self._may_encrypt or is_encrypted(mesh)
-        esp = xfrm.found() if self._may_encrypt else []
-        self._may_encrypt = bool(esp) or is_encrypted(mesh)
+        esp = self._look_at_esp(mesh)
+        self._host = replace(self._host, esp=frozenset(e for e in esp if isinstance(e, EspState)))
         return frozenset([*netlink.found(settings_of(mesh)), *iptables.found(), *esp, *rules])
+
+    def _look_at_esp(self, mesh: Mesh) -> list[EspPolicy | EspState]:
+        """Errors: `Unavailable`, where something is to be encrypted."""
+        if not (self._may_encrypt or is_encrypted(mesh)):
+            return []
+        self._may_encrypt = True  # until nothing of it is found
+        try:
+            found = xfrm.found()
+        except Unavailable:
+            if is_encrypted(mesh):
+                raise
+            return []
+        self._may_encrypt = bool(found) or is_encrypted(mesh)
+        return found
 
 
 def _for(mesh: Mesh) -> tuple[bool, bool]:

@@ -6,7 +6,7 @@ a policy and the associations that serve it share.
 
 from __future__ import annotations
 
-import functools
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ REQID = 0x5A5A
 _WAIT_S = 10  # ten thousand associations take half a second
 _AEAD, _ICV_BITS = "rfc4106(gcm(aes))", 128  # the IV is counted by the kernel, from a random begin
 # Of addresses for documentation (RFC 5737), which nobody has: where this can be made, ESP is there.
-_TRIAL = EspState("192.0.2.1", "192.0.2.2", 0x5A5A5A5A, bytes(20))
+_TRIAL = "192.0.2.1", "192.0.2.2"
 _STATE = re.compile(
     r"^src (?P<source>\S+) dst (?P<to>\S+)\n\s+proto esp spi (?P<spi>0x[0-9a-f]+).* reqid (?P<reqid>\d+)",
     re.M,
@@ -32,20 +32,28 @@ _POLICY = re.compile(
     re.M,
 )
 _KERNELS_WORDS = ("RTNETLINK answers:", "Error:")
+_OF_ARGUMENTS = ("Error: argument", "Error: either")  # iproute2's own, which repeats what it was given
 _GONE = ("RTNETLINK answers: No such process", "RTNETLINK answers: No such file or directory")
 _ANY, _HOST = "0.0.0.0/0", "/32"
 
 Esp = EspPolicy | EspState
 
 
-@functools.cache
 def why_not() -> str:
-    """Returns why this host cannot encrypt, for people; empty where it can. Tried once per process."""
+    """Returns why this host cannot encrypt, for people; empty where it can: it is tried."""
     if shutil.which("ip") is None:
-        return "the program ip is missing: apt-get install iproute2, then start skepd again"
-    list(drop([_TRIAL]))  # of a process that was killed in between
-    failures = [*put([_TRIAL]), *drop([_TRIAL])]
-    return f"its kernel does not take ESP (IPsec): {failures[0]}" if failures else ""
+        return "the program ip is missing: apt-get install iproute2"
+    trial = EspState(*_TRIAL, os.getpid() | 1 << 31, bytes(20))  # of this process: others try, too
+    list(drop([trial]))  # of one that was killed in between
+    failures = list(put([trial]))
+    try:
+        is_there = trial.key in {each.key for each in found()}
+    except Unavailable as error:
+        return str(error)
+    failures += drop([trial])
+    if failures or not is_there:
+        return f"its kernel does not take ESP (IPsec): {next(iter(failures), 'it was not there afterwards')}"
+    return ""
 
 
 def found() -> list[Esp]:
@@ -112,20 +120,25 @@ def _batch(those: Sequence[Esp], what: str, line: Callable[[Esp], str]) -> Itera
     except Unavailable as error:
         yield str(error)
         return
-    said = [each for each in _said(done.stderr) if what != "removed" or each not in _GONE]
+    all_said = _said(done.stderr)
+    said = [each for each in all_said if what != "removed" or each not in _GONE]
+    if done.returncode != 0 and not all_said:
+        said = ["the program ip (iproute2) cannot do it"]  # busybox's knows no xfrm
     if said:
         yield f"{named(those[0])} could not be {what}: {said[0]}"
 
 
 def _said(text: str) -> list[str]:
     """Returns the kernel's words without the command's, which may hold a secret."""
-    return [each for each in text.splitlines() if each.startswith(_KERNELS_WORDS)]
+    lines = (each for each in text.splitlines() if each.startswith(_KERNELS_WORDS))
+    return [each for each in lines if not each.startswith(_OF_ARGUMENTS)]
 
 
 def _listed(*arguments: str) -> str:
     done = _program("xfrm", *arguments)
     if done.returncode != 0:
-        return ""  # a kernel without IPsec has none
+        said = done.stderr.strip().splitlines()
+        raise Unavailable(f"the program ip does not list IPsec's associations: {said[0] if said else ''}")
     return done.stdout
 
 

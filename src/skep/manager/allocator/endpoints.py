@@ -75,10 +75,15 @@ def _check_managers(view: View, spec: ServiceSpec, before: Endpoint | None) -> N
     also one that is to become a manager. A service that has it by an earlier skep may be changed."""
     wanted = {p.published_port for p in _ports_of(spec) if (p.protocol, p.publish_mode) == ("tcp", "ingress")}
     wanted -= {p.published_port for p in (before.ports if before is not None else ())}
-    for node in view.nodes.values() if wanted - {0} else ():
+    for node in _managers(view) if wanted - {0} else ():
         port = _manager_port(node)
         if port in wanted:
             raise Invalid(_MANAGERS.format(port, node.description.hostname or node.id))
+
+
+def _managers(view: View) -> Iterator[Node]:
+    """Yields who is one, or is to be: what another node says of itself is nobody's."""
+    return (n for n in view.nodes.values() if n.spec.role == "manager" or view.is_member(n.id))
 
 
 def _manager_port(node: Node) -> int:
@@ -167,7 +172,7 @@ def _kept(port: PortConfig, kept: dict[tuple[str, str, int], list[int]], own: se
 
 def _free(view: View, protocol: str, own: set[PortKey]) -> Iterator[int]:
     """Yields the ports of the range that nobody publishes when they are asked for."""
-    managers = {_manager_port(node) for node in view.nodes.values()}
+    managers = {_manager_port(node) for node in _managers(view)}
     for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
         if (protocol, number) in view.claims.ports or (protocol, number) in own:
             continue

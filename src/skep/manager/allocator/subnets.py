@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,12 +48,14 @@ def give(
     after_vxlan: int = 0,
     hosts: HostNetworks | None = None,
     name_of: Callable[[str], str] = str,
+    nodes: Collection[str] = (),
 ) -> Given:
     """Returns subnets and options of a new overlay network; `after` is the subnet given out last, and
     `after_vxlan` the VXLAN id: containers of a network that was removed may be ending for a while yet.
-    `hosts` are the nodes', whose own networks it must not overlap, `name_of` says what a node is called.
+    `hosts` are the nodes', whose own networks it is not to overlap, `name_of` says what a node is called. A
+    subnet for which one of the `nodes` has room may be had all the same: tasks are placed there.
 
-    Errors: `Denied` for a subnet that another network has, or a host, `Invalid` where none is left.
+    Errors: `Denied` for a subnet that another network has, or all hosts, `Invalid` where none is left.
     """
     networks, hosts = list(networks), hosts or HostNetworks()
     taken = [(subnet_of(pool), network.spec.name) for network in networks for pool in network.pools]
@@ -64,18 +66,24 @@ def give(
         for each, name in taken:
             if subnet.version == each.version and subnet.overlaps(each):
                 raise Denied(f"{OVERLAP}: {subnet} overlaps {each} of network {name}")
-        if isinstance(subnet, ipaddress.IPv4Network) and (of_hosts := hosts.on(subnet)):
-            raise Denied(_of_hosts(subnet, of_hosts, name_of))
+        if isinstance(subnet, ipaddress.IPv4Network) and not _has_room(subnet, hosts, nodes):
+            raise Denied(_of_hosts(subnet, hosts.on(subnet), name_of))
         taken.append((subnet, spec.name))
         given.append(_with_gateway(config, subnet))
     if not given:
         pools, size = pools or DEFAULT_POOLS, size or DEFAULT_SIZE
         subnets = [subnet for subnet, _ in taken]
         found = next_subnet(subnets, pools, size, after, hosts.merged())
-        if found is None:
+        found = found or next_subnet(subnets, pools, size, after)
+        if found is None or not _has_room(found, hosts, nodes):
             raise Invalid(_full(subnets, pools, size, hosts, name_of))
         given.append(_with_gateway(IPAMConfig(subnet=str(found)), found))
     return Given(given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given), after_vxlan)})
+
+
+def _has_room(subnet: ipaddress.IPv4Network, hosts: HostNetworks, nodes: Collection[str]) -> bool:
+    of_hosts = hosts.on(subnet)
+    return not of_hosts or any(each not in of_hosts for each in nodes)
 
 
 def subnet_of(pool: IPAMConfig) -> Subnet:

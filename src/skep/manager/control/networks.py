@@ -14,6 +14,7 @@ from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.manager.quarantine import is_unreadable_network
 from skep.model.network import OVERLAY, VXLAN_OPTION, Network, NetworkSpec, ingress_of
+from skep.model.node import DOWN
 from skep.model.service import Service
 from skep.model.states import RUNNING
 from skep.runtime.clock import Clock
@@ -101,7 +102,8 @@ class NetworkControl:
         pools, size = (cluster.default_addr_pool, cluster.subnet_size) if cluster is not None else ([], 0)
         last = self._last_subnet, self._last_vxlan
         networks = self._view.networks.values()
-        given = subnets.give(network.spec, networks, pools, size, *last, hosts, self._name_of)
+        nodes = [each for each in self._view.nodes if self._view.node_state(each).state != DOWN]
+        given = subnets.give(network.spec, networks, pools, size, *last, hosts, self._name_of, nodes)
         if VXLAN_OPTION not in network.spec.options:
             self._last_vxlan = subnets.ids_of(given.options[VXLAN_OPTION])[-1]
         if network.spec.ipam is None or not network.spec.ipam.config:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from skep.model.ipv4 import number_of
 from skep.model.overlay_keys import OverlayKey
 from skep.rpc.messages import OverlayKeysTold
 
@@ -27,6 +28,8 @@ SETTLE_S = 10.0
 NEWS_S = 1.0  # nodes that were away come together: the others are told of them together
 OF_LEADER_MAX = 2  # nodes keep one more (`model.overlay_keys.KEPT_MAX`)
 BEHIND_MAX = 64  # addresses in each message; were there more, that is no moment in which one is missing
+
+TRIES_MAX = 8  # for a key whose associations' numbers are no other one's: once in 60,000 the first is none
 
 Located = Callable[[], Iterable[tuple[str, str]]]
 
@@ -58,8 +61,8 @@ class OverlayKeyring:
         self._sessions.send(node_id, self._told())
         self._wait()
 
-    def ended(self, node_id: str) -> None:
-        """The node's session has ended."""
+    def left(self, node_id: str) -> None:
+        """The node has nobody on an encrypted network any more, or its session has ended."""
         self._heard.discard(node_id)
 
     def stop(self) -> None:
@@ -69,7 +72,13 @@ class OverlayKeyring:
 
     def _make_key(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._keys = [self._new_key(), *self._keys][:OF_LEADER_MAX]
+        addresses = {number_of(address) for _, address in self._located()}
+        key = self._new_key()
+        for _ in range(TRIES_MAX):
+            if not any(_is_mixed_up(key, each, addresses) for each in self._keys):
+                break
+            key = self._new_key()
+        self._keys = [key, *self._keys][:OF_LEADER_MAX]
         self._switch_at, self._rotate_at = now + SETTLE_S, now + KEY_S
         log.info("overlays.new_key", number=self._keys[0].number)
 
@@ -103,3 +112,9 @@ class OverlayKeyring:
     def _told(self) -> OverlayKeysTold:
         behind = sorted(self._behind.values())
         return OverlayKeysTold(list(self._keys), self._sending, behind, self._sessions.lead)
+
+
+def _is_mixed_up(one: OverlayKey, other: OverlayKey, addresses: set[int]) -> bool:
+    """True where two senders would have one number for their associations, which is all that who receives
+    goes by (`network.esp`)."""
+    return not addresses.isdisjoint(each ^ one.number ^ other.number for each in addresses)

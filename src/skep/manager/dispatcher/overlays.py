@@ -16,6 +16,7 @@ import structlog
 
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
+from skep.model.node import NodeDescription
 from skep.model.overlay_keys import OverlayKey, can_encrypt
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
@@ -128,6 +129,14 @@ class OverlayDispatcher:
                 self._tell_all(known, node_id)
         self._tell_held(node_id)
 
+    def described(self, node_id: str, said: NodeDescription) -> None:
+        """A node is not what it was: where it can encrypt now, it is told of its encrypted networks."""
+        if not can_encrypt(said):
+            self._encrypting.discard(node_id)
+        elif node_id in self._held and node_id not in self._encrypting:
+            self._encrypting.add(node_id)
+            self._tell({(node_id, n): None for n in networks_of_node(self._view, node_id)}, is_urgent=False)
+
     def asked(self, node_id: str, asked: OverlayAsk) -> None:
         """A node asks who somebody on a large network is. One that asks too much has no answer."""
         items = len(asked.names) + len(asked.addresses) + len(asked.services)
@@ -161,7 +170,7 @@ class OverlayDispatcher:
         return True
 
     def _ended(self, node_id: str) -> None:
-        self._keyring.ended(node_id)
+        self._keyring.left(node_id)
         for network_id in self._held.pop(node_id, ()):
             known = self._networks.get(network_id)
             if known is not None:
@@ -325,6 +334,9 @@ class OverlayDispatcher:
         for node_id in left:
             known.leaves(node_id)
             self._held[node_id].discard(network_id)
+            others = (self._networks.get(each) for each in self._held[node_id])
+            if not any(each is not None and each.network.is_encrypted for each in others):
+                self._keyring.left(node_id)
         return left
 
     def _settle(self, known: KnownOverlay, most: int) -> bool:

@@ -116,9 +116,13 @@ class NodeTable:
         return free
 
     def networks_fit(self, network_ids: tuple[str, ...]) -> Mask:
-        """Returns which nodes' hosts have no network of their own where one of these is."""
+        """Returns which nodes' hosts have no network of their own where one of these is. Where that is the
+        mesh's, a node has no published ports, and its tasks are reached by the others'."""
         fit = np.ones(len(self.ids), dtype=bool)
         for network_id in network_ids:
+            network = self._view.networks.get(network_id)
+            if network is not None and network.spec.ingress:
+                continue
             for node_id in self._view.hosts.clashing.get(network_id, ()):
                 row = self.rows.get(node_id)
                 if row is not None:

@@ -22,6 +22,7 @@ from skep.agent.looking import Looking
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
+from skep.model.data_path import as_with_ipvs
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
 from skep.model.node import NodeDescription
@@ -121,7 +122,8 @@ class Networking:
         if why_not and not self._has_said_why:
             log.info("encryption.unavailable", reason=why_not)
         self._has_said_why = True
-        return description if why_not else as_encrypting(description)
+        description = description if why_not else as_encrypting(description)
+        return as_with_ipvs(description) if await in_thread(self._plane.may_have_ipvs) else description
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
@@ -143,7 +145,9 @@ class Networking:
 
     def _told(self, said: messages.MeshTold) -> None:
         before = Mesh() if said.complete else self._mesh
-        self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
+        self._mesh = before.told(
+            said.network, said.nodes, said.gone_nodes, said.services, said.gone_services, said.data_path
+        )
         if said.complete and not self._says_held:
             self._hold([])  # an earlier manager, who tells of none
         self._is_told = self._is_told or said.complete

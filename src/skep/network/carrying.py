@@ -11,7 +11,7 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import iptables, xfrm
+from skep.network import iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
@@ -21,19 +21,22 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
+    FirewallMark,
     Neighbour,
     Object,
     PortJump,
+    RealServer,
     Table,
     Tunnel,
     VipJump,
+    VirtualService,
 )
 from skep.network.ruleset import transaction
 from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-_RULES = (Table, Counter, Chain, PortJump, VipJump)
+_RULES = (Table, Counter, FirewallMark, Chain, PortJump, VipJump)
 
 
 def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
@@ -56,11 +59,11 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put, xfrm.put))
+    return list(_done(objects, netlink.put, netlink.put_neighbours, iptables.put, xfrm.put, ipvs.put))
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop, xfrm.drop))
+    return list(_done(objects, netlink.drop, netlink.drop_neighbours, iptables.drop, xfrm.drop, ipvs.drop))
 
 
 def _done(
@@ -69,6 +72,7 @@ def _done(
     neighbours: Callable[[Sequence[Neighbour]], Iterable[str]],
     accept: Callable[[Accept], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
+    servers: Callable[[Sequence[VirtualService | RealServer]], Iterable[str]],
 ) -> Iterator[str]:
     """Yields what fails, for people."""
     for kind, group in groupby(objects, type):
@@ -82,6 +86,9 @@ def _done(
             continue
         if kind is EspPolicy or kind is EspState:
             yield from esp([each for each in group if isinstance(each, EspPolicy | EspState)])
+            continue
+        if kind is VirtualService or kind is RealServer:
+            yield from servers([each for each in group if isinstance(each, VirtualService | RealServer)])
             continue
         for each in group:
             try:

@@ -7,9 +7,10 @@ from functools import lru_cache
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, Mesh, MeshPort
 from skep.network.host import Host
-from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
+from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, STEERED_FLOW, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
+from skep.network.steering import is_steered
 from skep.network.ways import is_loopback, mac_of
 
 # A node makes all that it wants anew with each change, of which most is as it was. A chain of ten tasks has a
@@ -116,13 +117,18 @@ def _leave(segment: Segment, host: Host, mesh: Mesh) -> list[str]:
         # To 127.0.0.1 an answer may come back by the mesh's bridge only.
         rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {elements(shy)} masquerade")
     replaced = "masquerade" if is_loopback(ways.own) else f"snat to {ways.own}"
-    begun = f"{out} ct status dnat"
-    rules.append(f"{begun} fib saddr type local {replaced}")
-    rules.append(f"{begun} ip saddr {segment.subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
-    if ways.others:
-        rules.append(f"{begun} ip saddr {elements(ways.others)} {replaced}")
-    # Containers of this host.
-    rules.append(f'{begun} meta iifkind "bridge" {_not_by(host.uplinks)}{replaced}')
+    led = [f"{out} ct status dnat"]
+    if is_steered(mesh, host):
+        led.append(f'oifname "{segment.bridge}" {STEERED_FLOW}')  # of which nftables has translated nothing
+    for begun in led:
+        rules.append(f"{begun} fib saddr type local {replaced}")
+        rules.append(
+            f"{begun} ip saddr {segment.subnet} {replaced}"
+        )  # tasks; by the bridge, where no `iif` is
+        if ways.others:
+            rules.append(f"{begun} ip saddr {elements(ways.others)} {replaced}")
+        # Containers of this host.
+        rules.append(f'{begun} meta iifkind "bridge" {_not_by(host.uplinks)}{replaced}')
     return rules
 
 

@@ -42,6 +42,16 @@ from skep.network.segment import (
     settings,
     unusable,
 )
+from skep.network.steering import (
+    PublishedPort,
+    fwmarks,
+    is_steered,
+    steered_chain,
+    steering_chains,
+    steering_failures,
+    steering_objects,
+    steering_settings,
+)
 from skep.network.vips import vip_objects
 from skep.network.ways import mac_of, numbers
 
@@ -84,12 +94,13 @@ def desired(
     host: Host,
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
+    marks: Mapping[PublishedPort, int] = {},
 ) -> Desired:
     """Returns what this node should have: nothing of a network for which its host would lose its way to
     others. `refused` are ports that somebody else on the host has; `known` are numbers of other nodes that
-    connections may have in their marks. A swarm that publishes nothing, and whose last connections have ended
-    with their tasks, has nothing but the bridge, until it is left; another network nothing but that, until
-    the node is told that it has none of it any more."""
+    connections may have in their marks, `marks` those by which IPVS knows ports. A swarm that publishes
+    nothing, and whose last connections have ended with their tasks, has nothing but the bridge, until it is
+    left; another network nothing but that, until the node is told that it has none of it any more."""
     objects: list[Object] = []
     failures: list[str] = []
     used: list[Segment] = []
@@ -115,7 +126,9 @@ def desired(
         failures += esp_failures(used, mesh.keys)
     for segment in used:
         objects += objects_of(segment)
-        objects += _mesh_objects(segment, mesh, node_id, host, refused, known) if segment.is_mesh else ()
+        if segment.is_mesh:
+            objects += _mesh_objects(segment, mesh, node_id, host, refused, known, marks)
+            failures += steering_failures(mesh, host)
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
     return Desired(tuple(objects), tuple(dict.fromkeys(failures)))
@@ -128,6 +141,7 @@ def _mesh_objects(
     host: Host,
     refused: Collection[tuple[str, int]],
     known: Mapping[str, int],
+    marks: Mapping[PublishedPort, int],
 ) -> Iterable[Object]:
     """Yields what published ports need beside their network."""
     ways = segment.ways
@@ -140,11 +154,19 @@ def _mesh_objects(
         yield ReturnRoute(number, node, segment.bridge)
         yield ReturnRule(number)
     yield from mesh_chains(segment, host, mesh, numbered)
-    for (protocol, published), service in ports_of(mesh).items():
-        if (protocol, published) in refused:
-            continue
+    ports = {each: service for each, service in ports_of(mesh).items() if each not in refused}
+    steered: Mapping[PublishedPort, int] = {}
+    if is_steered(mesh, host):
+        steered = fwmarks(marks, ports, host.fwmarks_taken)
+        yield from steering_settings()
+        yield from steering_chains()
+    for (protocol, published), service in ports.items():
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
-        made = port_chain(port, ways.usable(service.endpoints), node_id)
+        usable = ways.usable(service.endpoints)
+        made = port_chain(port, usable, node_id)
+        if (mark := steered.get((protocol, published))) is not None:
+            yield from steering_objects(service, port, ways, mark)
+            made = steered_chain(made) if usable else made
         yield made
         yield Counter(made.name)
         yield PortJump(protocol, published, made.name)

@@ -79,6 +79,10 @@ class Ways:
         found = {each.address for each in endpoints if each.takes_new} & self._reached
         return sorted(found, key=number_of)
 
+    def reached(self, endpoints: Iterable[Endpoint]) -> set[str]:
+        """Returns the addresses of those that can be reached, also by connections that they have only."""
+        return {each.address for each in endpoints} & self._reached
+
     def failures(self, has_others: bool = False) -> Iterable[str]:
         """Yields what keeps this node from tasks of others. `has_others`: there are some, known or not."""
         if not has_others and all(each == self.own for each in self._nodes.values()):

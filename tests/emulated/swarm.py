@@ -21,12 +21,7 @@ def start(machines: list[Machine], before: str = "") -> None:
         machine.until("the engine answers", _ENGINE[1])
         tar = ".venv/bin/python -c 'import sys; from tests.images import *; sys.stdout.buffer.write(busybox_tar())'"
         machine.run(f"{tar} | docker -H unix:///run/docker.sock import - {IMAGE}")
-        program = f"{before or 'pass'}; from skep.daemon.main import main; main()"
-        options = f"--name {machine.name} --state-dir /var/lib/skep --host unix:///run/skepd.sock"
-        options += " --engine unix:///run/docker.sock"
-        machine.run(
-            f'.venv/bin/python -c "{program}" {options} >/run/skepd.log 2>&1 & echo $! >/run/skepd.pid'
-        )
+        begin(machine, before)
     for machine in machines:
         machine.until("skepd answers", f"{DOCKER} version >/dev/null")
     first = machines[0]
@@ -37,6 +32,14 @@ def start(machines: list[Machine], before: str = "") -> None:
             f"{DOCKER} swarm join --advertise-addr {machine.address} --token {token} {first.address}:2377"
         )
     first.until("all nodes are ready", f"test $({DOCKER} node ls | grep -c Ready) = {len(machines)}")
+
+
+def begin(machine: Machine, before: str = "") -> None:
+    """Has a skepd begin."""
+    program = f"{before or 'pass'}; from skep.daemon.main import main; main()"
+    options = f"--name {machine.name} --state-dir /var/lib/skep --host unix:///run/skepd.sock"
+    options += " --engine unix:///run/docker.sock"
+    machine.run(f'.venv/bin/python -c "{program}" {options} >/run/skepd.log 2>&1 & echo $! >/run/skepd.pid')
 
 
 def container(machine: Machine, service: str) -> str:

@@ -11,7 +11,8 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.team import Team
 from skep.model.cluster import Cluster, SwarmSpec
-from skep.rpc.messages import ATTACH, LOGS, SELF_REPORTED, Register, encode
+from skep.model.data_path import IPVS, as_with_ipvs
+from skep.rpc.messages import ATTACH, DATA_PATH, LOGS, SELF_REPORTED, Register, encode
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Conflict
 from skep.sim.hosts import Host
@@ -82,6 +83,16 @@ def test_a_setting_that_an_earlier_manager_would_lose_is_refused() -> None:
         assert not cluster.allow_self_reported_constraints
         register(leader, "b", EARLIER)
         await leader.swarm.allow(None, True, False)  # it is so already
+        able = as_with_ipvs(leader.view.nodes["w"].description)
+        leader.view.put_node(replace(leader.view.nodes["w"], description=able))
+        with pytest.raises(
+            Conflict, match=r"data-path cannot be set to ipvs .* nftables again .*: b; update"
+        ):
+            await leader.swarm.allow(None, None, None, IPVS)
+        register(leader, "b", [*EARLIER, SELF_REPORTED, DATA_PATH])
+        assert (await leader.swarm.allow(None, None, None, IPVS)).data_path == IPVS
+        register(leader, "b", EARLIER)
+        assert (await leader.swarm.allow(None, None, None, "nftables")).data_path == "nftables"
         leader.sessions.stop()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

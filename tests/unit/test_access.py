@@ -112,13 +112,15 @@ def test_what_the_engine_gets() -> None:
 
 
 def test_settings_are_written_as_names_and_on_or_off() -> None:
-    assert parse_settings(("allow-devices=on", "allow-privileged=off")) == {
+    assert parse_settings(("allow-devices=on", "allow-privileged=off", "data-path=ipvs")) == {
         "AllowDevices": True,
         "AllowPrivileged": False,
+        "DataPath": "ipvs",
     }
     for text, words in (
         ("allow=on", "there is no setting 'allow'"),
         ("allow-devices=yes", "allow-devices=on or"),
+        ("data-path", "data-path=nftables or ipvs"),
     ):
         with pytest.raises(Invalid, match=words):
             parse_settings((text,))
@@ -163,6 +165,7 @@ async def test_a_service_of_before_runs_on_where_constraints_on_nodes_words_are_
             "AllowDevices": False,
             "AllowPrivileged": False,
             "AllowSelfReportedConstraints": False,
+            "DataPath": "nftables",
         }
         answer = await api.ask("POST", "/services/create", spec | {"Name": "y"})
         assert (answer.status, "'node.hostname==a'" in answer.message) == (403, True)

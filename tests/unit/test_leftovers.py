@@ -59,6 +59,9 @@ class Plane:
     def why_not_encrypted(self) -> str:
         return "no IPsec"
 
+    def may_have_ipvs(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Leftovers]:

@@ -80,7 +80,12 @@ class Line:
             self.sent.append(said)
             before = Mesh() if said.complete else self.mesh
             self.mesh = before.told(
-                said.network, said.nodes, said.gone_nodes, said.services, said.gone_services
+                said.network,
+                said.nodes,
+                said.gone_nodes,
+                said.services,
+                said.gone_services,
+                said.data_path,
             )
 
     def close(self) -> None: ...
@@ -211,6 +216,26 @@ async def test_every_node_hears_of_every_service() -> None:
         assert [e.address for e in line.mesh.services["s"].endpoints] == ["10.0.1.1"], node_id
     assert set(swarm.lines["a"].mesh.nodes) == {"a", "b"}
     assert set(swarm.lines["b"].mesh.nodes) == {"a", "b", "c"}  # connections come by any
+
+
+async def test_every_node_hears_what_leads_ports_on() -> None:
+    view = _view("a", "b")
+    _published(view)
+    _task(view, "t1", "a", 1)
+    swarm = Swarm(view)
+    line = swarm.come("a")
+    for data_path in ("ipvs", "nftables", "ipvs"):
+        assert view.cluster is not None
+        view.put_cluster(replace(view.cluster, data_path=data_path))
+        swarm.mesh.cluster_changed()
+        await swarm.settle()
+        assert line.mesh.data_path == data_path
+        assert len(line.mesh.services) == 1
+    told = len(line.sent)
+    swarm.mesh.cluster_changed()
+    await swarm.settle()
+    assert len(line.sent) == told, "that is no news"
+    assert swarm.come("b").mesh.data_path == "ipvs"
 
 
 async def test_a_node_that_comes_later_is_told_all_and_known_to_those_with_tasks() -> None:

@@ -178,6 +178,10 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
         b"\x87\xa4type\xa4mesh\xa8complete\xc3\xa7network\x94\xa1n\xab10.0.0.0/24\xcd\x10\x01\xcd\x12\xb5\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xadgone_services\x91\xa1t",
     ),
     (
+        MeshTold(True, data_path="ipvs"),
+        b"\x83\xa4type\xa4mesh\xa8complete\xc3\xa9data_path\xa4ipvs",
+    ),
+    (
         OverlayTold(
             OverlayNetwork("n", "10.0.1.0/24", 4098, 4789, "back", 1400),
             True,

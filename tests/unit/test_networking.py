@@ -18,8 +18,10 @@ from skep.agent.networking import LEAVE_S, LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
+from skep.model.data_path import has_ipvs
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
+from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.spec import TaskSpec
 from skep.model.states import READY, RUNNING, SHUTDOWN
@@ -75,6 +77,7 @@ class Kernel:
         self.gone: set[str] = set()
         self.there = KernelNet()
         self.why_not = "no IPsec"
+        self.has_ipvs = False
         self.forgot = 0
         self.may_forget = threading.Event()
         self.may_forget.set()
@@ -99,6 +102,9 @@ class Kernel:
 
     def why_not_encrypted(self) -> str:
         return self.why_not
+
+    def may_have_ipvs(self) -> bool:
+        return self.has_ipvs
 
 
 class Node:
@@ -142,6 +148,23 @@ async def test_what_is_told_is_programmed() -> None:
     await node.settle()
     assert node.kernel.applied[-1][0] == Mesh()
     assert node.said == []
+    await node.networking.close()
+
+
+async def test_a_node_says_that_its_kernel_has_ipvs_and_is_told_whether_to_use_it() -> None:
+    node = Node()
+    before = NodeDescription(hostname="h")
+    assert await node.networking.described(before) == before
+    node.kernel.has_ipvs = True
+    assert has_ipvs(await node.networking.described(before))
+    node.hears(MeshTold(True, NETWORK, services=[WEB], data_path="ipvs"))
+    await node.settle()
+    node.hears(MeshTold(gone_services=["s"]))
+    await node.settle()
+    assert node.kernel.applied[-1][0].data_path == "ipvs"
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))  # of an earlier manager
+    await node.settle()
+    assert node.kernel.applied[-1][0].data_path == "nftables"
     await node.networking.close()
 
 

@@ -22,6 +22,7 @@ from skep.agent.looking import Looking
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
+from skep.model.data_path import as_with_ipvs
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
 from skep.model.node import NodeDescription
@@ -126,7 +127,8 @@ class Networking:
             if why_not and why_not != self._why_not:
                 log.info("encryption.unavailable", reason=why_not)
             self._why_not = why_not
-        return as_encrypting(description, not self._why_not)
+        description = as_encrypting(description, not self._why_not)
+        return as_with_ipvs(description, await in_thread(self._plane.may_have_ipvs))
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
@@ -148,7 +150,9 @@ class Networking:
 
     def _told(self, said: messages.MeshTold) -> None:
         before = Mesh() if said.complete else self._mesh
-        self._mesh = before.told(said.network, said.nodes, said.gone_nodes, said.services, said.gone_services)
+        self._mesh = before.told(
+            said.network, said.nodes, said.gone_nodes, said.services, said.gone_services, said.data_path
+        )
         if said.complete and not self._says_held:
             self._hold([])  # an earlier manager, who tells of none
         self._is_told = self._is_told or said.complete

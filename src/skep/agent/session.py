@@ -64,7 +64,7 @@ class Session:
         self.manager_addr = manager_addr  # told at the next register
         self._data_addr = data_addr
         self._description: NodeDescription | None = None
-        self._own_features = [messages.SELF_REPORTED]
+        self._own_features = [messages.SELF_REPORTED, messages.DATA_PATH]
         self._router = Router[()]()
         self._questions = Questions()
         self.line: _Line | None = None  # the one that counts: what an earlier one brings is not heard

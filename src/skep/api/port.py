@@ -129,7 +129,11 @@ class Settings(Protocol):
         rotate_unlock_key: bool = False,
     ) -> Cluster: ...
     async def allow(
-        self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None
+        self,
+        devices: bool | None,
+        privileged: bool | None,
+        self_reported_constraints: bool | None,
+        data_path: str | None,
     ) -> Cluster: ...
     async def rotate_data_key(self) -> Cluster: ...
 

@@ -101,22 +101,24 @@ def reconnect(addresses: tuple[str, ...], advertise_addr: str, listen_addr: str,
 @cluster.command("settings")
 @_daemon
 def show_settings(host: str | None) -> None:
-    """Prints what this swarm allows."""
+    """Prints what this swarm allows, and what leads its published ports on."""
     for line in _run(settings(host or default_host())):
         click.echo(line)
 
 
 @cluster.command("set")
-@click.argument("changes", nargs=-1, required=True, metavar="NAME=on|off...")
+@click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
 @_daemon
 def change_settings(changes: tuple[str, ...], host: str | None) -> None:
-    """Changes what this swarm allows.
+    """Changes what this swarm allows (on, off), and what leads its published ports on.
 
     \b
     allow-devices      services may have devices and GPUs of their nodes (labels skep.device, skep.gpus)
     allow-privileged   services may run privileged: root of their nodes (label skep.privileged)
     allow-self-reported-constraints
                        services may be placed by nodes' own words: host name, platform, engine labels
+    data-path          what leads connections to published ports to tasks: nftables, or, on nodes whose
+                       kernels have it, ipvs
 
     Running tasks keep what they have.
     """

@@ -1,4 +1,5 @@
-"""`skep cluster settings` and `skep cluster set`: what the swarm allows, by Docker's API nowhere."""
+"""`skep cluster settings` and `skep cluster set`: what the swarm allows, and what leads its ports on, by
+Docker's API nowhere."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 
 from skep.cli.client import ApiClient, ApiError
 from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED, ALLOW_SELF_REPORTED
+from skep.model.data_path import DATA_PATHS
 from skep.runtime.errors import Invalid, Unavailable
 
 PATH = "/skep/v1/cluster/settings"
@@ -18,32 +20,40 @@ MEMBERS = {
     ALLOW_PRIVILEGED: "AllowPrivileged",
     ALLOW_SELF_REPORTED: "AllowSelfReportedConstraints",
 }
+DATA_PATH = "data-path"
+SAYING_MEMBERS = {DATA_PATH: "DataPath"}  # settings that are words
 _WORDS = {"on": True, "off": False}
 
 
-def parse_settings(texts: tuple[str, ...]) -> dict[str, bool]:
-    """Returns the API's members from NAME=on and NAME=off. Errors: `Invalid`."""
-    found = {}
+def parse_settings(texts: tuple[str, ...]) -> dict[str, bool | str]:
+    """Returns the API's members from NAME=on, NAME=off, and data-path=ipvs. Errors: `Invalid`."""
+    found: dict[str, bool | str] = {}
     for text in texts:
         name, _, word = text.partition("=")
-        if name not in MEMBERS:
-            raise Invalid(f"there is no setting '{name}': there are {', '.join(MEMBERS)}")
+        if name in SAYING_MEMBERS and word:
+            found[SAYING_MEMBERS[name]] = word
+            continue
+        if name not in MEMBERS and name not in SAYING_MEMBERS:
+            raise Invalid(f"there is no setting '{name}': there are {', '.join((*MEMBERS, *SAYING_MEMBERS))}")
+        if name in SAYING_MEMBERS:
+            raise Invalid(f"'{text}': this setting is {name}={' or '.join(DATA_PATHS)}")
         if word not in _WORDS:
             raise Invalid(f"'{text}': a setting is {name}=on or {name}=off")
         found[MEMBERS[name]] = _WORDS[word]
     return found
 
 
-async def settings(url: str, changes: dict[str, bool] | None = None) -> list[str]:
+async def settings(url: str, changes: dict[str, bool | str] | None = None) -> list[str]:
     """Changes what is to be changed; returns all settings as lines. Errors: `ApiError`, `Unavailable`."""
     client = ApiClient(url)
     try:
         answer = await client.json("POST" if changes else "GET", PATH, changes)
     finally:
         await client.close()
-    return [
+    lines = [
         f"{name}={'on' if answer[member] else 'off'}" for name, member in MEMBERS.items() if member in answer
     ]
+    return lines + [f"{name}={answer[each]}" for name, each in SAYING_MEMBERS.items() if each in answer]
 
 
 async def rotate_data_key(url: str, wait_s: float) -> str:

@@ -57,7 +57,6 @@ from skep.rpc.messages import (
     LOOK,
     MESH,
     RESOLVE,
-    SELF_REPORTED,
     Attach,
     Described,
     HasAddresses,
@@ -419,10 +418,10 @@ class Leader:
         """Returns the other managers that answer."""
         return self.view.reachable - {self._team.node_id}
 
-    def _forgetful(self) -> list[str]:
-        """Returns the other managers that do not say that they keep all of the cluster."""
+    def _forgetful(self, feature: str) -> list[str]:
+        """Returns the other managers that do not say that they keep this of the cluster."""
         others = (member.node_id for member in self.view.members if member.node_id != self._team.node_id)
-        return sorted(node_id for node_id in others if not self.sessions.understands(node_id, SELF_REPORTED))
+        return sorted(node_id for node_id in others if not self.sessions.understands(node_id, feature))
 
     def _give_the_lead_away(self) -> None:
         self.membership.hand_over.set()
@@ -463,6 +462,7 @@ class Leader:
         self.certificates.tell()
         self.rotation.look()
         self.data_key.look()
+        self.mesh.cluster_changed()
         self.reconciler.mark_everything()
         if self.view.cluster is not None:
             await self._tell_daemon(self.view.cluster)

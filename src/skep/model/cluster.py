@@ -6,6 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from .container import LogDriver
+from .data_path import NFTABLES
 from .overlay_keys import encrypted_port
 from .wire import Uint, Wire, always_empty_map, always_zero
 
@@ -122,6 +123,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     allow_devices: bool = False  # services may have devices and GPUs of their nodes (`model.access`)
     allow_privileged: bool = False  # services may have everything of their nodes
     allow_self_reported_constraints: bool = True  # services may be placed by what nodes say of themselves
+    data_path: str = NFTABLES  # what leads published ports on, where nodes can (`model.data_path`)
     data_key_wanted: int = 0  # how often another data key was wanted (`manager.data_key`)
     data_key_done: int = 0  # as far as that has come about
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .data_path import NFTABLES
 from .overlay import Overlay, OverlayNetwork, merged
 from .overlay_keys import OverlayKeys
 
@@ -104,7 +105,8 @@ class MeshService(Struct, frozen=True, array_like=True):
 class Mesh(Struct, frozen=True):
     """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
     hosts of managers that it knows: their addresses, or names. `overlays` are the networks that its own tasks
-    and containers are on, by id, `keys` those by which encrypted ones are."""
+    and containers are on, by id, `keys` those by which encrypted ones are, `data_path`
+    what leads connections to published ports on."""
 
     network: OverlayNetwork | None = None
     nodes: dict[str, str] = {}
@@ -112,6 +114,7 @@ class Mesh(Struct, frozen=True):
     managers: tuple[str, ...] = ()
     overlays: dict[str, Overlay] = {}
     keys: OverlayKeys = OverlayKeys()
+    data_path: str = NFTABLES
 
     def told(
         self,
@@ -120,8 +123,9 @@ class Mesh(Struct, frozen=True):
         gone_nodes: Iterable[str],
         services: Iterable[MeshService],
         gone_services: Iterable[str],
+        data_path: str = "",
     ) -> Mesh:
-        """Returns the mesh with what has changed; no network: as before."""
+        """Returns the mesh with what has changed; no network, no data path: as before."""
         all_nodes, all_services = dict(self.nodes), dict(self.services)
         all_nodes.update(nodes)
         for service in services:
@@ -130,4 +134,10 @@ class Mesh(Struct, frozen=True):
             all_nodes.pop(node_id, None)
         for service_id in gone_services:
             all_services.pop(service_id, None)
-        return replace(self, network=network or self.network, nodes=all_nodes, services=all_services)
+        return replace(
+            self,
+            network=network or self.network,
+            nodes=all_nodes,
+            services=all_services,
+            data_path=data_path or self.data_path,
+        )

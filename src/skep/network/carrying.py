@@ -11,7 +11,7 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import iptables, xfrm
+from skep.network import iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
 from skep.network.netlink import Entry, Netlink
@@ -22,19 +22,22 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
+    FirewallMark,
     Neighbour,
     Object,
     PortJump,
+    RealServer,
     Table,
     Tunnel,
     VipJump,
+    VirtualService,
 )
 from skep.network.ruleset import transaction
 from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-_RULES = (Table, Counter, Chain, PortJump, VipJump)
+_RULES = (Table, Counter, FirewallMark, Chain, PortJump, VipJump)
 
 
 def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
@@ -75,11 +78,11 @@ def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_entries, iptables.put, xfrm.put))
+    return list(_done(objects, netlink.put, netlink.put_entries, iptables.put, xfrm.put, ipvs.put))
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_entries, iptables.drop, xfrm.drop))
+    return list(_done(objects, netlink.drop, netlink.drop_entries, iptables.drop, xfrm.drop, ipvs.drop))
 
 
 def _done(
@@ -88,6 +91,7 @@ def _done(
     many: Callable[[Sequence[Entry]], Iterable[str]],
     accept: Callable[[Accept], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
+    servers: Callable[[Sequence[VirtualService | RealServer]], Iterable[str]],
 ) -> Iterator[str]:
     """Yields what fails, for people."""
     for kind, group in groupby(objects, type):
@@ -101,6 +105,9 @@ def _done(
             continue
         if kind is EspPolicy or kind is EspState:
             yield from esp([each for each in group if isinstance(each, EspPolicy | EspState)])
+            continue
+        if kind is VirtualService or kind is RealServer:
+            yield from servers([each for each in group if isinstance(each, VirtualService | RealServer)])
             continue
         for each in group:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, MeshPort
-from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
+from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, STEERED_FLOW, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
 from skep.network.ways import Reach, is_loopback, mac_of
@@ -39,10 +39,10 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
 
 
 def mesh_chains(
-    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str]
+    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str], steered: bool
 ) -> tuple[Chain, ...]:
     """Returns the chains that all ports share. `shy` are addresses of tasks here that are on other networks,
-    too."""
+    too; `steered`: IPVS leads connections."""
     jump = f"fib daddr type local meta l4proto . th dport vmap @{PORTS}"
     # The tunnel's own packets look for their way with the mark of what they carry.
     unmark = f"meta mark and {OURS_MASK:#x} == {OURS:#x} meta mark set 0"
@@ -50,7 +50,7 @@ def mesh_chains(
         chain("enter", [jump], ("nat", "prerouting", -105)),  # before the engine's own, at -100
         chain("begin", [jump], ("nat", "output", -105)),
         chain("unmark", [unmark], ("filter", "postrouting", -150)),
-        chain("leave", _leave(bridge, subnet, whom, uplinks, shy), ("nat", "postrouting", 95)),
+        chain("leave", _leave(bridge, subnet, whom, uplinks, shy, steered), ("nat", "postrouting", 95)),
     )
 
 
@@ -121,7 +121,7 @@ def _returns(numbered: Mapping[str, int]) -> list[str]:
 
 
 def _leave(
-    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str]
+    bridge: str, subnet: str, whom: Reach, uplinks: Collection[str], shy: Collection[str], steered: bool
 ) -> list[str]:
     """Whose address is replaced where a connection leaves for a task."""
     out = f'oifname "{bridge}" {FLOW}'
@@ -132,13 +132,15 @@ def _leave(
         # To 127.0.0.1 an answer may come back by the mesh's bridge only.
         rules.append(f"{out} ip saddr 127.0.0.0/8 ip daddr {elements(shy)} masquerade")
     replaced = "masquerade" if is_loopback(whom.own) else f"snat to {whom.own}"
-    begun = f"{out} ct status dnat"
-    rules.append(f"{begun} fib saddr type local {replaced}")
-    rules.append(f"{begun} ip saddr {subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
-    if whom.others:
-        rules.append(f"{begun} ip saddr {elements(whom.others)} {replaced}")
-    # Containers of this host.
-    rules.append(f'{begun} meta iifkind "bridge" {_not_by(uplinks)}{replaced}')
+    # Of what IPVS leads nftables has translated nothing.
+    led = [f"{out} ct status dnat", *([f'oifname "{bridge}" {STEERED_FLOW}'] if steered else [])]
+    for begun in led:
+        rules.append(f"{begun} fib saddr type local {replaced}")
+        rules.append(f"{begun} ip saddr {subnet} {replaced}")  # tasks; by the bridge, where no `iif` is
+        if whom.others:
+            rules.append(f"{begun} ip saddr {elements(whom.others)} {replaced}")
+        # Containers of this host.
+        rules.append(f'{begun} meta iifkind "bridge" {_not_by(uplinks)}{replaced}')
     return rules
 
 

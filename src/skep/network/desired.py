@@ -46,6 +46,16 @@ from skep.network.segment import (
     settings,
     unusable,
 )
+from skep.network.steering import (
+    PublishedPort,
+    fwmarks,
+    is_steered,
+    steered_chain,
+    steering_chains,
+    steering_failures,
+    steering_objects,
+    steering_settings,
+)
 from skep.network.vips import add_vips
 from skep.network.ways import mac_of, numbers
 
@@ -98,13 +108,14 @@ def desired(
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
     before: Desired = Desired(),
+    marks: Mapping[PublishedPort, int] = {},
 ) -> Desired:
     """Returns what this node should have: nothing of a network for which its host would lose its way to
     others. `refused` are ports that somebody else on the host has; `known` are numbers of other nodes that
-    connections may have in their marks; of what was wanted `before`, nothing that is the same is made anew. A
-    swarm that publishes nothing, and whose last connections have ended with their tasks, has nothing but the
-    bridge, until it is left; another network nothing but that, until the node is told that it has none of it
-    any more."""
+    connections may have in their marks, `marks` those by which IPVS knows ports; of what was wanted `before`,
+    nothing that is the same is made anew. A swarm that publishes nothing, and whose last connections have
+    ended with their tasks, has nothing but the bridge, until it is left; another network nothing but that,
+    until the node is told that it has none of it any more."""
     making = Making(before.made)
     failures: list[str] = []
     used: list[Segment] = []
@@ -136,7 +147,8 @@ def desired(
     for segment in used:
         add_objects(making, segment)
         if segment.is_mesh:
-            _add_mesh(making, segment, mesh, node_id, host, refused, numbered)
+            _add_mesh(making, segment, mesh, node_id, host, refused, numbered, marks)
+            failures += steering_failures(mesh, host)
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
     return Desired(making.parts, vips, numbered, tuple(dict.fromkeys(failures)), made=making.made)
@@ -160,22 +172,29 @@ def _add_mesh(
     host: Host,
     refused: Collection[tuple[str, int]],
     numbered: Mapping[str, int],
+    marks: Mapping[PublishedPort, int],
 ) -> None:
     """Adds what published ports need beside their network."""
     bridge, subnet, ways = segment.bridge, str(segment.subnet), segment.ways
     if host.accept_in:
         making.parts["accept",] = (Accept(host.accept_in, subnet),)
     making.add(("back",), _ways_back, bridge, numbered)
+    is_led = is_steered(mesh, host)
     together = (each for service_id, each in ways.placed.items() if not mesh.services[service_id].is_alone)
     shy = frozenset().union(*(each.here for each in together))
-    making.add(("mesh",), mesh_chains, bridge, subnet, ways.reach, host.uplinks, shy)
-    own: dict[str, tuple[MeshPort, ...]] = {}
-    for (protocol, published), service in ports_of(mesh).items():
-        if (protocol, published) not in refused:
-            port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
-            own[service.id] = (*own.get(service.id, ()), port)
-    for service_id, ports in own.items():
-        making.add(("ports", service_id), _ports, ports, ways.placed[service_id].serving, node_id)
+    making.add(("mesh",), mesh_chains, bridge, subnet, ways.reach, host.uplinks, shy, is_led)
+    ports = {each: service for each, service in ports_of(mesh).items() if each not in refused}
+    steered = fwmarks(marks, ports, host.fwmarks_taken) if is_led else {}
+    if is_led:
+        making.parts["steering",] = (*steering_settings(), *steering_chains())
+    own: dict[str, tuple[tuple[MeshPort, int], ...]] = {}
+    for (protocol, published), service in ports.items():
+        port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
+        own[service.id] = (*own.get(service.id, ()), (port, steered.get((protocol, published), 0)))
+    for service_id, marked in own.items():
+        placed = ways.placed[service_id]
+        reached = placed.here.union(placed.there) if is_led else frozenset()
+        making.add(("ports", service_id), _ports, marked, placed.serving, reached, node_id)
 
 
 def _ways_back(bridge: str, numbered: Mapping[str, int]) -> Objects:
@@ -186,11 +205,17 @@ def _ways_back(bridge: str, numbered: Mapping[str, int]) -> Objects:
     return tuple(made)
 
 
-def _ports(ports: Collection[MeshPort], serving: Sequence[str], node_id: str) -> Objects:
-    """Returns what leads connections to a service's published ports to its tasks."""
+def _ports(
+    marked: Collection[tuple[MeshPort, int]], serving: Sequence[str], reached: Collection[str], node_id: str
+) -> Objects:
+    """Returns what leads connections to a service's published ports to its tasks; ports with a mark are
+    IPVS's to lead."""
     made: list[Object] = []
-    for port in ports:
+    for port, mark in marked:
         led = port_chain(port, serving, node_id)
+        if mark:
+            made += steering_objects(port, serving, reached, mark)
+            led = steered_chain(led) if serving else led
         made += led, Counter(led.name), PortJump(port.protocol, port.published, led.name)
     return tuple(made)
 

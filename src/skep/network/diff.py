@@ -15,6 +15,7 @@ from skep.network.objects import (
     Counter,
     EspState,
     Filtered,
+    FirewallMark,
     Forward,
     Gateway,
     Hairpin,
@@ -94,11 +95,11 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
         for key, each in want.items()
         if key not in have or not is_same(each, have[key]) or _device(each) in made
     ]
-    # A jump has its chain as its value, and a map takes no second value for a key.
+    # A jump has its chain as its value, a port its mark, and a map takes no second value for a key.
     drops += [
         have[type(each), each.key]
         for each in puts
-        if isinstance(each, PortJump | VipJump) and (type(each), each.key) in have
+        if isinstance(each, PortJump | VipJump | FirewallMark) and (type(each), each.key) in have
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])

@@ -27,7 +27,8 @@ class Host(Struct, frozen=True):
     `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
     have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
     whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too. `esp`
-    are associations of IPsec that are ours."""
+    are associations of IPsec that are ours. `why_no_ipvs` is looked at where the swarm wants IPVS;
+    `fwmarks_taken` are marks of services of IPVS's that are not ours."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
@@ -44,6 +45,8 @@ class Host(Struct, frozen=True):
     nameservers: frozenset[str] = frozenset()
     filters_bridges: bool = False
     esp: frozenset[EspState] = frozenset()
+    why_no_ipvs: str = ""
+    fwmarks_taken: frozenset[int] = frozenset()
 
 
 def nameservers(resolv_conf: Path) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 
 from pyroute2.netlink.rtnl import RTM_GETNEIGH
 
-from skep.network.neighbours import messages, read
+from skep.network.neighbours import read
+from skep.network.netlink_wire import messages
 
 Missed = Callable[[str, str], None]  # (a device's name, an address)
 

@@ -20,19 +20,34 @@ def filters_bridges() -> bool:
     return BRIDGES.exists() or _load_filter()
 
 
+def load(module: str) -> bool:
+    """Returns whether the kernel has it now; one that is built in it has."""
+    return _modprobe(module)
+
+
+@functools.cache
+def is_module(module: str) -> bool:
+    """True where it could be loaded, or is: nothing is done."""
+    return _modprobe("--dry-run", module)
+
+
 @functools.cache
 def _load_filter() -> bool:
     """Tries it once per process: a kernel that has no such module, or forbids it, goes on to."""
-    if shutil.which("modprobe") is None:
-        return False
-    try:
-        done = subprocess.run(["modprobe", _FILTER], check=False, capture_output=True, timeout=_WAIT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    if done.returncode != 0 or not BRIDGES.exists():
+    if not load(_FILTER) or not BRIDGES.exists():
         return False
     leave_others_alone(BRIDGES)
     return True
+
+
+def _modprobe(*arguments: str) -> bool:
+    if shutil.which("modprobe") is None:
+        return False
+    try:
+        done = subprocess.run(["modprobe", *arguments], check=False, capture_output=True, timeout=_WAIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def leave_others_alone(bridges: Path) -> None:

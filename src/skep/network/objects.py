@@ -13,6 +13,7 @@ from msgspec import Struct
 TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
+FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
 
 
 class Bridge(Struct, frozen=True):
@@ -215,6 +216,31 @@ class Accept(Struct, frozen=True):
         return self.chain
 
 
+class VirtualService(Struct, frozen=True):
+    """A service of IPVS's: it takes packets by their firewall mark, and leads connections to its real servers
+    in turn."""
+
+    mark: int
+    scheduler: str = "rr"
+
+    @property
+    def key(self) -> int:
+        return self.mark
+
+
+class RealServer(Struct, frozen=True):
+    """A task that a service of IPVS's leads to. Of weight 0 it gets nothing new, and keeps what it has."""
+
+    mark: int
+    address: str
+    port: int
+    weight: int = 1
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        return self.mark, self.address, self.port
+
+
 class Table(Struct, frozen=True):
     name: str = TABLE
 
@@ -262,6 +288,18 @@ class PortJump(Struct, frozen=True):
         return self.protocol, self.port
 
 
+class FirewallMark(Struct, frozen=True):
+    """What packets to this port of the host are marked with, where IPVS leads their connections."""
+
+    protocol: str
+    port: int
+    mark: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.protocol, self.port
+
+
 class VipJump(Struct, frozen=True):
     """Connections to this address of a network go through that chain."""
 
@@ -293,8 +331,11 @@ Object = (
     | ReturnRoute
     | ReturnRule
     | Accept
+    | VirtualService
+    | RealServer
     | Table
     | Counter
+    | FirewallMark
     | Chain
     | PortJump
     | VipJump

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from skep.model.data_path import IPVS
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
@@ -23,6 +24,7 @@ from skep.network.desired import Desired, desired, is_used, ports_of, settings_o
 from skep.network.diff import Changes, Known, diff, diff_parts
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
+from skep.network.ipvs import Ipvs, is_likely
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
@@ -33,6 +35,7 @@ from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
 from skep.network.seen_kernel import kernel_net
 from skep.network.segment import is_encrypted, is_published
+from skep.network.steering import is_steered, steering_settings
 from skep.network.turn import Turn
 from skep.runtime.errors import SkepError, Unavailable
 
@@ -54,11 +57,12 @@ class DataPlane:
         self._held = HeldPorts()
         self._nftables: Nftables | None = None
         self._host = Host()
-        self._seen_for = (False, False)  # what of the host was looked at last depends on this
+        self._seen_for = (False, False, False)  # what of the host was looked at last depends on this
         self._lingering = Lingering()
         self._flows = Flows()
         self._known: Known | None = None  # what there is, as far as this process did it
         self._wanted = Desired()  # the last time
+        self._ipvs = Ipvs()
         self._may_encrypt = True  # there may be what encrypts, also of a process before
         self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
@@ -86,12 +90,13 @@ class DataPlane:
             before = self._wanted
             numbers = _numbers(known.rest) if look else before.numbers
             host = self._host = self._see_devices(netlink)
-            wanted = desired(mesh, self._node_id, host, refused, numbers, before)
+            wanted = desired(mesh, self._node_id, host, refused, numbers, before, self._ipvs.marks)
             if wanted.is_unknown:
                 return Applied(wanted.failures)
             lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
             changes = diff_parts(wanted.parts, known, lingering)
             failures = carry_out(netlink, nftables, changes)
+            self._ipvs.done(wanted.objects, is_whole=not failures)
             self._wanted, vips = wanted, wanted.vips
             if failures:
                 vips = frozenset(each.address for each in known.objects if isinstance(each, VipJump))
@@ -145,7 +150,7 @@ class DataPlane:
             self._host = self._see_host(netlink, nftables, mesh)
             host = self._host = self._see_devices(netlink)
             there = self._look(netlink, mesh)
-        wanted = desired(mesh, self._node_id, host, self._refused, _numbers(there))
+        wanted = desired(mesh, self._node_id, host, self._refused, _numbers(there), marks=self._ipvs.marks)
         if wanted.is_unknown:
             return kernel_net(there, Changes(), wanted.failures)
         lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
@@ -175,11 +180,17 @@ class DataPlane:
             if netlink.bridges():
                 raise
             return ()  # a node without the library, or the right to use it, never had anything
-        return carry_out(netlink, nftables, diff((), there))
+        failures = carry_out(netlink, nftables, diff((), there))
+        self._ipvs.done((), is_whole=not failures)
+        return failures
 
     def why_not_encrypted(self) -> str:
         """Returns why this host cannot encrypt what goes to others, for people; empty where it can."""
         return xfrm.why_not()
+
+    def may_have_ipvs(self) -> bool:
+        """True where this host's kernel has IPVS, as far as can be told before it is wanted."""
+        return is_likely()
 
     def close(self) -> None:
         """Ends the work; what stands goes on."""
@@ -207,6 +218,7 @@ class DataPlane:
             accept_in=iptables.accept_in(),
             firewalls=tuple(_firewalls(nftables, (str(OURS), BRIDGE_PREFIX))) if is_published(mesh) else (),
             filters_bridges=bool(mesh.overlays) and filters_bridges(),
+            why_no_ipvs=self._ipvs.why_not() if mesh.data_path == IPVS else "",
             overlay_firewalls=tuple(_firewalls(nftables, (BRIDGE_PREFIX,))) if mesh.overlays else (),
         )
 
@@ -222,15 +234,20 @@ class DataPlane:
             ports=frozenset(ports | lost),
             gateways=frozenset(gateways),
             tunnels=frozenset(netlink.tunnels()),
+            fwmarks_taken=self._ipvs.taken,
         )
 
     def _look(self, netlink: Netlink, mesh: Mesh) -> frozenset[Object]:
         assert self._nftables is not None
         listing = self._nftables.list(LIST)
-        rules = found(listing) if listing is not None else ()
+        rules = list(found(listing)) if listing is not None else []
+        settings = list(settings_of(mesh))
+        if is_wanted := is_published(mesh) and is_steered(mesh, self._host):
+            settings += steering_settings()
+        rules += self._ipvs.look(rules, is_wanted)
         esp = self._look_at_esp(mesh)
         self._host = replace(self._host, esp=frozenset(e for e in esp if isinstance(e, EspState)))
-        return frozenset([*netlink.found(settings_of(mesh)), *iptables.found(), *esp, *rules])
+        return frozenset([*netlink.found(settings), *iptables.found(), *esp, *rules])
 
     def _look_at_esp(self, mesh: Mesh) -> list[EspPolicy | EspState]:
         """Errors: `Unavailable`, where something is to be encrypted."""
@@ -247,8 +264,8 @@ class DataPlane:
         return found
 
 
-def _for(mesh: Mesh) -> tuple[bool, bool]:
-    return is_published(mesh), bool(mesh.overlays)
+def _for(mesh: Mesh) -> tuple[bool, bool, bool]:
+    return is_published(mesh), bool(mesh.overlays), mesh.data_path == IPVS
 
 
 def _numbers(known: Iterable[Object]) -> dict[str, int]:

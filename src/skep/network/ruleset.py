@@ -1,8 +1,8 @@
 """Chains and jumps as nftables' text, and back from its listing. Pure.
 
 Anonymous maps and sets only, within rules: what nft's releases write for named ones differs, and a listing
-of theirs does not load again. The two named maps lead from ports, and from services' addresses, to chains, so
-that a change of a service touches its own chain.
+of theirs does not load again. Two named maps lead from ports, and from services' addresses, to chains, so
+that a change of a service touches its own chain; the third has the marks of ports that IPVS leads on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,24 @@ from typing import Any
 import msgspec
 
 from skep.network.diff import Changes
-from skep.network.objects import PORTS, TABLE, VIPS, Chain, Counter, Object, PortJump, Table, VipJump
+from skep.network.objects import (
+    FWMARKS,
+    PORTS,
+    TABLE,
+    VIPS,
+    Chain,
+    Counter,
+    FirewallMark,
+    Object,
+    PortJump,
+    Table,
+    VipJump,
+)
 from skep.runtime.errors import Corrupt
 
 LIST = f"list table ip {TABLE}"
 LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
+Element = PortJump | VipJump | FirewallMark
 _IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
 
 
@@ -33,7 +46,7 @@ def transaction(changes: Changes) -> str:
     lines += [
         f"delete element ip {TABLE} {_map(each)} {{ {_key(each)} }}"
         for each in changes.drops
-        if isinstance(each, PortJump | VipJump)
+        if isinstance(each, Element)
     ]
     for each in changes.puts:
         lines += _filled(each)
@@ -41,7 +54,7 @@ def transaction(changes: Changes) -> str:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
     lines += [f"delete counter ip {TABLE} {each.name}" for each in changes.drops if isinstance(each, Counter)]
-    # A table of an earlier skep has no map of the second kind.
+    # A table of an earlier skep has no maps of the later kinds.
     lines = [*_maps(), *lines] if lines or is_made else []
     return "".join(f"{line}\n" for line in lines)
 
@@ -51,6 +64,7 @@ def _maps() -> list[str]:
         f"add table ip {TABLE}",
         f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}",
         f"add map ip {TABLE} {VIPS} {{ type ipv4_addr : verdict; }}",
+        f"add map ip {TABLE} {FWMARKS} {{ type inet_proto . inet_service : mark; }}",
     ]
 
 
@@ -67,29 +81,32 @@ def _filled(each: Object) -> Iterator[str]:
     if isinstance(each, Chain):
         for rule, stamp in zip(each.rules, each.stamps, strict=True):
             yield f'add rule ip {TABLE} {each.name} {rule} comment "{stamp}"'
-    elif isinstance(each, PortJump | VipJump):
+    elif isinstance(each, Element):
         # Whatever is there under the key: adding another value for it would fail, so it goes first.
-        yield f"add element ip {TABLE} {_map(each)} {{ {_key(each)} : goto {each.chain} }}"
+        value = each.mark if isinstance(each, FirewallMark) else f"goto {each.chain}"
+        yield f"add element ip {TABLE} {_map(each)} {{ {_key(each)} : {value} }}"
 
 
-def _map(jump: PortJump | VipJump) -> str:
-    return PORTS if isinstance(jump, PortJump) else VIPS
+def _map(element: Element) -> str:
+    if isinstance(element, FirewallMark):
+        return FWMARKS
+    return PORTS if isinstance(element, PortJump) else VIPS
 
 
-def _key(jump: PortJump | VipJump) -> str:
-    return f"{jump.protocol} . {jump.port}" if isinstance(jump, PortJump) else jump.address
+def _key(element: Element) -> str:
+    return element.address if isinstance(element, VipJump) else f"{element.protocol} . {element.port}"
 
 
 def found(listing: str) -> Iterable[Object]:
-    """Returns the table, chains, counters and jumps of a JSON listing of our table. Errors: `Corrupt` for
-    one that cannot be understood, or is not ours."""
+    """Returns the table, chains, counters, jumps and marks of a JSON listing of our table. Errors: `Corrupt`
+    for one that cannot be understood, or is not ours."""
     try:
         entries: list[dict[str, Any]] = msgspec.json.decode(listing)["nftables"]
         if not any(entry.get("map", {}).get("name") == PORTS for entry in entries):
             raise Corrupt(
                 f"the nftables table ip {TABLE} of this host is not skepd's, which needs that name: rename it"
             )
-        return [Table(), *_chains(entries), *_counters(entries), *_jumps(entries)]
+        return [Table(), *_chains(entries), *_counters(entries), *_elements(entries)]
     except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
 
@@ -127,15 +144,17 @@ def _counters(entries: list[dict[str, Any]]) -> Iterator[Counter]:
             yield Counter(str(each["name"]), int(each["packets"]))
 
 
-def _jumps(entries: list[dict[str, Any]]) -> Iterator[PortJump | VipJump]:
+def _elements(entries: list[dict[str, Any]]) -> Iterator[Element]:
     for entry in entries:
         each = entry.get("map")
-        if each is None or each["name"] not in (PORTS, VIPS):
+        if each is None or each["name"] not in (PORTS, VIPS, FWMARKS):
             continue
-        for key, verdict in each.get("elem", ()):
-            chain = str(verdict["goto"]["target"])
+        for key, value in each.get("elem", ()):
             if each["name"] == VIPS:
-                yield VipJump(str(key), chain)
+                yield VipJump(str(key), str(value["goto"]["target"]))
                 continue
             protocol, port = key["concat"]
-            yield PortJump(str(protocol), int(port), chain)
+            if each["name"] == FWMARKS:
+                yield FirewallMark(str(protocol), int(port), int(value))
+            else:
+                yield PortJump(str(protocol), int(port), str(value["goto"]["target"]))

@@ -15,6 +15,7 @@ from skep.network.objects import (
     EspPolicy,
     EspState,
     Filtered,
+    FirewallMark,
     Forward,
     Gateway,
     Hairpin,
@@ -23,6 +24,7 @@ from skep.network.objects import (
     Port,
     PortForward,
     PortJump,
+    RealServer,
     ReturnRoute,
     ReturnRule,
     SubnetRoute,
@@ -30,6 +32,7 @@ from skep.network.objects import (
     Table,
     Tunnel,
     VipJump,
+    VirtualService,
 )
 
 # As `ip`, `bridge` and `nft` call them.
@@ -50,9 +53,12 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     ReturnRoute: ("way back", "ways back"),
     ReturnRule: ("rule of a way back", "rules of ways back"),
     Accept: ("iptables' rule", "iptables' rules"),
+    VirtualService: ("IPVS service", "IPVS services"),
+    RealServer: ("real server of IPVS", "real servers of IPVS"),
     Table: ("nftables' table", "nftables' tables"),
     Counter: ("counter", "counters"),
     Chain: ("chain", "chains"),
+    FirewallMark: ("firewall mark of port", "firewall marks of ports"),
     PortJump: ("published port", "published ports"),
     VipJump: ("service's address", "services' addresses"),
 }
@@ -94,8 +100,12 @@ def named(each: Object) -> str:
             return f"{kind} {each.source} to {each.to} ({each.spi:#x})"
         case EspPolicy():
             return f"{kind} {each.direction} of {each.address} port {each.port}"
-        case PortJump():
+        case PortJump() | FirewallMark():
             return f"{kind} {each.port}/{each.protocol}"
+        case VirtualService():
+            return f"{kind} FWM {each.mark}"
+        case RealServer():
+            return f"{kind} {each.address}:{each.port} of FWM {each.mark}"
         case ReturnRoute():
             return f"{kind} to {each.via} by {each.bridge}"
         case _:

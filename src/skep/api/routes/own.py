@@ -38,11 +38,13 @@ class Stats(Struct):
 
 
 class ClusterSettings(Wire, frozen=True, kw_only=True):
-    """What services may have of their nodes, and be placed by; what a request leaves out stays as it is."""
+    """What services may have of their nodes, and be placed by, and what leads connections to published ports
+    (`nftables`, `ipvs`); what a request leaves out stays as it is."""
 
     allow_devices: bool | None = None
     allow_privileged: bool | None = None
     allow_self_reported_constraints: bool | None = None
+    data_path: str | None = None
 
 
 class DataKeyJson(Wire, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ def _settings(cluster: Cluster) -> ClusterSettings:
         allow_devices=cluster.allow_devices,
         allow_privileged=cluster.allow_privileged,
         allow_self_reported_constraints=cluster.allow_self_reported_constraints,
+        data_path=cluster.data_path,
     )
 
 
@@ -162,7 +165,10 @@ class OwnRoutes:
         if unknown:
             raise Invalid(f"the swarm has no setting {', '.join(sorted(unknown))}")
         cluster = await manager.swarm.allow(
-            asked.allow_devices, asked.allow_privileged, asked.allow_self_reported_constraints
+            asked.allow_devices,
+            asked.allow_privileged,
+            asked.allow_self_reported_constraints,
+            asked.data_path,
         )
         return reply(_settings(cluster))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -15,6 +15,9 @@ from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed
 from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
+from skep.model.data_path import DATA_PATHS, IPVS, NFTABLES, has_ipvs
+from skep.model.node import Node
+from skep.rpc.messages import DATA_PATH, SELF_REPORTED
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
 from skep.store import codec
@@ -74,6 +77,17 @@ def validate_swarm(spec: SwarmSpec) -> None:
         raise Unsupported("external CAs are not supported by this version of skep yet")
 
 
+def check_data_path(data_path: str, nodes: Iterable[Node]) -> None:
+    """Errors: `Invalid`; `Unsupported`, where it is IPVS, and no node has that."""
+    if data_path not in DATA_PATHS:
+        raise Invalid(f"there is no data path '{data_path}': there are {', '.join(DATA_PATHS)}")
+    if data_path == IPVS and not any(has_ipvs(each.description) for each in nodes):
+        raise Unsupported(
+            "no node of this swarm has IPVS: that needs the kernel's modules ip_vs and ip_vs_rr, and the"
+            f" program modprobe. Leave data-path at {NFTABLES}, which leads published ports on all of them"
+        )
+
+
 def _whole(spec: SwarmSpec) -> SwarmSpec:
     """Returns what an update makes of a spec: as in Docker it replaces the one before, and a history limit
     that is left out is 0. (Where others are left out, or 0, their defaults are in force.)"""
@@ -88,7 +102,7 @@ def _validate_name(spec: SwarmSpec) -> None:
 
 class SwarmControl:
     """`changed` is called after the swarm's spec was written. `forgetful` gives the ids of managers that may
-    lose `allow_self_reported_constraints` when they lead."""
+    lose what earlier ones did not know when they lead, by the feature that says that they keep it."""
 
     def __init__(
         self,
@@ -99,7 +113,7 @@ class SwarmControl:
         new_secret: Callable[[], str],
         changed: Callable[[], Awaitable[None]],
         random_bytes: Callable[[int], bytes] = os.urandom,
-        forgetful: Callable[[], list[str]] = list,
+        forgetful: Callable[[str], list[str]] = lambda feature: [],
     ) -> None:
         self._store = store
         self._fence = fence
@@ -150,18 +164,27 @@ class SwarmControl:
         return await self._write(cluster, replace(cluster.wanting_data_key(), updated_at=self._clock.now()))
 
     async def allow(
-        self, devices: bool | None, privileged: bool | None, self_reported_constraints: bool | None = None
+        self,
+        devices: bool | None,
+        privileged: bool | None,
+        self_reported_constraints: bool | None = None,
+        data_path: str | None = None,
     ) -> Cluster:
         """Says what services may have of their nodes, and be placed by (`model.access`); None: as it is.
-        Running tasks keep what they have, and stay where they are.
+        Running tasks keep what they have, and stay where they are. And what leads connections to published
+        ports.
 
         Errors: `StaleVersion` where the cluster is being changed by somebody else; `Conflict` where a manager
-        would lose the setting."""
+        would lose the setting; `Invalid`, `Unsupported` for a data path that nobody has."""
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
         if self_reported_constraints is False and cluster.allow_self_reported_constraints:
-            self._check_managers_keep_it()
+            self._check_managers_keep(SELF_REPORTED, "allow-self-reported-constraints", "off", "on")
+        if data_path not in (None, cluster.data_path):
+            check_data_path(data_path, self._view.nodes.values())
+            if data_path != NFTABLES:
+                self._check_managers_keep(DATA_PATH, "data-path", data_path, NFTABLES)
         after = replace(
             cluster,
             allow_devices=cluster.allow_devices if devices is None else devices,
@@ -171,17 +194,18 @@ class SwarmControl:
                 if self_reported_constraints is None
                 else self_reported_constraints
             ),
+            data_path=cluster.data_path if data_path is None else data_path,
             updated_at=self._clock.now(),
         )
         return await self._write(cluster, after)
 
-    def _check_managers_keep_it(self) -> None:
+    def _check_managers_keep(self, feature: str, name: str, wanted: str, default: str) -> None:
         """Errors: `Conflict`."""
-        forgetful = self._forgetful()
+        forgetful = self._forgetful(feature)
         if forgetful:
             raise Conflict(
-                "allow-self-reported-constraints cannot be set to off while a manager has an earlier skep,"
-                " which would set it to on again when it leads, or is not there to say:"
+                f"{name} cannot be set to {wanted} while a manager has an earlier skep, which would set it to"
+                f" {default} again when it leads, or is not there to say:"
                 f" {', '.join(forgetful)}; update skep on it, start it, or demote it (docker node demote)"
             )
 

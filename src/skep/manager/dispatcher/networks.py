@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 from msgspec.structs import replace
 
+from skep.model.data_path import NFTABLES
 from skep.model.mesh import MeshService
 from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING
@@ -40,6 +41,7 @@ class MeshDispatcher:
         self._sessions = sessions
         self._failed = failed
         self._network: OverlayNetwork | None = None
+        self._data_path = NFTABLES
         self._services: dict[str, MeshService] = {}  # as they are
         self._told: dict[str, MeshService] = {}  # as all who listen know them; what is missing is told whole
         self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
@@ -50,6 +52,7 @@ class MeshDispatcher:
         self._dirty: set[str] = set()
         self._untold: set[str] = set()  # services that are others since they were told last
         self._untold_network: OverlayNetwork | None = None
+        self._untold_data_path = ""
         self._came: set[str] = set()  # nodes that have tasks in the mesh since then
         # What each node is told when it comes, but for its own address, and whether that is all there is.
         self._all: tuple[bool, list[bytes]] | None = None
@@ -100,13 +103,15 @@ class MeshDispatcher:
         # Where not all can be read from the store, what the node has besides is not to go.
         is_whole = not self._view.quarantine
         if not self._services:
-            self._sessions.send(node_id, MeshTold(is_whole, self._network, own, lead=self._lead))
+            told = MeshTold(is_whole, self._network, own, lead=self._lead, data_path=self._data_path)
+            self._sessions.send(node_id, told)
             return
         if self._all is None or self._all[0] != is_whole:
             services = list(self._services.values())
             nodes = self._ends.of(self._hosts)
-            told = mesh_parts(MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead))
-            self._all = is_whole, [messages.encode(replace(part, more=True)) for part in told]
+            told = MeshTold(is_whole, self._network, nodes, services=services, lead=self._lead)
+            told = replace(told, data_path=self._data_path)
+            self._all = is_whole, [messages.encode(replace(part, more=True)) for part in mesh_parts(told)]
         for frame in self._all[1]:
             self._sessions.send_frame(node_id, frame)
         self._sessions.send(node_id, MeshTold(nodes=own, lead=self._lead))
@@ -147,6 +152,11 @@ class MeshDispatcher:
             self._dirty.add(service_id)
             self._tell(service_id in self._view.removed)
 
+    def cluster_changed(self) -> None:
+        """The swarm's settings may be others."""
+        if _data_path(self._view) != self._data_path:
+            self._batches.soon()
+
     def node_changed(self, node_id: str) -> None:
         """A node came, or is down."""
         found = [each for each in self._view.buckets.get(node_id, ()) if self._concerns(each)]
@@ -182,6 +192,9 @@ class MeshDispatcher:
             self._all = None
             self._network = self._untold_network = network
             dirty.update(self._services)
+        if (data_path := _data_path(self._view)) != self._data_path:
+            self._all = None
+            self._data_path = self._untold_data_path = data_path
         before = set(self._hosts)
         self._untold.update(each for each in sorted(dirty) if self._is_news(each))
         self._came |= set(self._hosts) - before
@@ -191,7 +204,7 @@ class MeshDispatcher:
     def _forget_untold(self) -> None:
         """What is told from now on is what changes from now on."""
         self._told = dict(self._services)
-        self._untold, self._untold_network = set(), None
+        self._untold, self._untold_network, self._untold_data_path = set(), None, ""
         self._came, self._moved, self._gone = set(), set(), set()
 
     def _tell_news(self) -> None:
@@ -206,6 +219,7 @@ class MeshDispatcher:
             services=[self._services[each] for each in sorted(self._untold) if each in self._services],
             gone_services=[each for each in sorted(self._untold) if each not in self._services],
             lead=self._lead,
+            data_path=self._untold_data_path,
         )
         if told != MeshTold(lead=self._lead):
             self._broadcast(told, before)
@@ -269,3 +283,7 @@ class MeshDispatcher:
     @property
     def _lead(self) -> messages.Lead | None:
         return self._sessions.lead
+
+
+def _data_path(view: View) -> str:
+    return view.cluster.data_path if view.cluster is not None else NFTABLES

@@ -58,6 +58,7 @@ from skep.rpc.messages.overlays import (
     OverlayTold,
 )
 from skep.rpc.messages.session import (
+    DATA_PATH,
     NOT_LEADER,
     REFUSED,
     REMOVED,
@@ -78,6 +79,7 @@ from skep.runtime.errors import Invalid
 __all__ = [
     "ATTACH",
     "DATA_KEYS",
+    "DATA_PATH",
     "FEATURES",
     "HOST_NETWORKS",
     "LOGS",
@@ -178,7 +180,10 @@ FromManager = (
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
-FEATURES = (LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES, HOST_NETWORKS)
+FEATURES = (
+    *(LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES, HOST_NETWORKS),
+    DATA_PATH,
+)
 
 encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in

@@ -28,6 +28,7 @@ class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     gone_services: list[str] = []
     lead: Lead | None = None
     more: bool = False
+    data_path: str = ""  # empty: as before, with `complete` nftables
 
 
 class MeshApplied(Struct, frozen=True, tag="mesh-applied"):

@@ -16,6 +16,7 @@ REFUSED = "refused"  # what the node said cannot be taken: not at once again
 # A feature that a node has as a manager: it keeps the cluster's `allow_self_reported_constraints`. An earlier
 # one that leads writes the cluster back without it, and so with what it is by default.
 SELF_REPORTED = "self-reported-constraints"
+DATA_PATH = "data-path"  # the same of its `data_path`
 
 
 class Lead(Struct, frozen=True, array_like=True):

@@ -17,7 +17,9 @@ MAKE_S = 900  # a Debian with an engine: a minute and a half where its packages 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns where the machines' kernel and disk are."""
-    directory = tmp_path_factory.mktemp("emulated")
+    directory = tmp_path_factory.mktemp(
+        "f-emulated"
+    )  # which stays from one file to the next: tests/conftest.py
     done = subprocess.run([SCRIPT, directory], check=False, capture_output=True, text=True, timeout=MAKE_S)
     assert done.returncode == 0, done.stderr
     return directory

@@ -40,11 +40,15 @@ def pair(machines: list[Machine]) -> list[Machine]:
 
 def _ask(machine: Machine, name: str, other: Machine) -> str:
     """Returns what the other machine's task of the service says to this one's."""
-    there = container(other, name)
-    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
-    address = other.run(f"docker -H unix:///run/docker.sock inspect -f '{form}' {there}").split()[-1]
     here = container(machine, name)
-    return within(machine, here, f"sh -c 'nc -w 20 {address} 7000 </dev/null'")
+    return within(machine, here, f"sh -c 'nc -w 20 {_address(other, name)} 7000 </dev/null'")
+
+
+def _address(machine: Machine, name: str) -> str:
+    """Returns the address of the machine's task of the service."""
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    engine = "docker -H unix:///run/docker.sock"
+    return machine.run(f"{engine} inspect -f '{form}' {container(machine, name)}").split()[-1]
 
 
 def _on_the_wire(packets: Path, since: int = 0) -> tuple[bytes, Counter[tuple[int, int]]]:
@@ -88,11 +92,9 @@ def test_a_packet_of_the_networks_mtu_passes(pair: list[Machine]) -> None:
     link = within(pair[0], here, "ls /sys/class/net")
     mtus = [within(pair[0], here, f"cat /sys/class/net/{each}/mtu").strip() for each in link.split()]
     assert "1416" in mtus
-    # From the host itself, which is on the bridge too: 28 bytes of the packet are headers.
-    there = container(pair[1], "secret")
-    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
-    address = pair[1].run(f"docker -H unix:///run/docker.sock inspect -f '{form}' {there}").split()[-1]
-    pair[0].run(f"ping -c 3 -W 10 -M do -s {1416 - 28} {address}")
+    # 28 bytes of the packet are headers.
+    said = within(pair[0], here, f"busybox ping -c 3 -W 10 -s {1416 - 28} {_address(pair[1], 'secret')}")
+    assert "3 packets received" in said
 
 
 def test_nothing_goes_plain_where_somebody_flushes_policies_and_all_is_mended(pair: list[Machine]) -> None:
@@ -113,24 +115,23 @@ def test_nothing_goes_plain_where_somebody_flushes_policies_and_all_is_mended(pa
 
 def test_what_comes_plain_is_not_taken(pair: list[Machine]) -> None:
     first, second = pair
-    before = _blocked(second)
-    first.run("nft delete chain ip skep sealed-out 2>/dev/null; ip xfrm policy flush")
+    before, since = _blocked(second), first.packets.stat().st_size
+    second.run("nft delete chain ip skep sealed-in")  # of the two that drop it, the policy is left
+    first.run("nft delete chain ip skep sealed-out; ip xfrm policy flush")
     first.run(f"for n in 1 2 3; do echo plain | nc -u -w 1 -p 5000 {second.address} 4790; done", check=False)
+    assert _on_the_wire(first.packets, since)[1][UDP, 4790], "else this test could not fail"
     assert _blocked(second) > before
+    second.until("its rule is there again", "nft list chain ip skep sealed-in", 120)
     first.until("what encrypts is there again", "ip xfrm policy | grep -q 'dport 4790'", 120)
     assert "MARK-secret-MARK" in _ask(first, "secret", second)
 
 
 def test_keys_change_and_no_packet_is_lost(pair: list[Machine]) -> None:
     first, second = pair
-    here, there = container(first, "secret"), container(second, "secret")
-    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
-    address = second.run(f"docker -H unix:///run/docker.sock inspect -f '{form}' {there}").split()[-1]
-    before = _outbound(first, second)
-    seconds = 3 * KEY_S
-    said = first.run(f"ping -i 0.2 -c {5 * seconds} -W 10 {address}", timeout_s=2 * seconds + 120)
-    assert here
-    assert re.search(rf"{5 * seconds} packets transmitted, {5 * seconds} received", said), said[-300:]
+    before, count = _outbound(first, second), 5 * 3 * KEY_S
+    ping = f"docker -H unix:///run/docker.sock exec {container(first, 'secret')} busybox ping"
+    said = first.run(f"{ping} -i 0.2 -c {count} -W 10 {_address(second, 'secret')}", timeout_s=count)
+    assert re.search(rf"{count} packets transmitted, {count} packets received", said), said[-300:]
     assert _outbound(first, second) != before
     assert int(first.run("ip xfrm state list nokeys | grep -c 'proto esp'")) <= 4, "one out, three in"
 

@@ -275,6 +275,7 @@ def test_devices_and_privileges_only_where_the_swarm_gives_them(
 
     assert skep_ok("cluster", "settings", on=lone.manager).split() == [
         *("allow-devices=off", "allow-privileged=off", "allow-self-reported-constraints=on"),
+        "data-path=nftables",
     ]
     assert "allow-devices=on" in skep_ok("cluster", "set", "allow-devices=on", on=lone.manager)
     lone.manager.docker(*create, *labels, *what)

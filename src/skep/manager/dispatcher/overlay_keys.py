@@ -2,7 +2,7 @@
 
 A key is told first, and sent by a moment later, when all have it: nobody is sent what he cannot open. A new
 leader makes a new one, for it knows of none; nodes go on with what they have until then. To a node that was
-away when the key changed (a skepd that is down, while its containers run) the others send by the one before.
+away when the key changed (a skepd that is down, while its containers run) the others send by the one it has.
 """
 
 from __future__ import annotations

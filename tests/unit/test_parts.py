@@ -86,7 +86,7 @@ def test_a_change_of_one_service_touches_nothing_else() -> None:
     now = replace(mesh, nodes=dict(mesh.nodes), services={**services, "s4": _web(4, 14, 24)})
     wanted = desired(now, "n1", replace(HOST), before=before)
     others = {key for key, part in wanted.parts.items() if part is not before.parts.get(key)}
-    assert others == {("endpoints", "net", "s4"), ("ports", "s4"), ("chains",)}
+    assert others == {("endpoints", "net", "s4"), ("ports", "s4")}
     changes = diff_parts(wanted.parts, Known(before.parts))
     assert [type(each) for each in changes.puts] == [Chain]
     assert [each.key for each in changes.drops] == [("skb4097", "10.0.0.34")]

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshPort, MeshService
 from skep.network.chains import mesh_chains, port_chain, shared_chains
@@ -139,7 +140,7 @@ def desired(
     if used:
         making.add(("host",), _of_host, host.ports, host.gateways)
         numbered = _numbered(used, known)
-        making.parts["chains",] = (Table(), *shared_chains(used, numbered))
+        making.add(("chains",), _shared, tuple(map(_without_tasks, used)), numbered)
         vips = add_vips(making, used, node_id, host)
         if ends := ends_of(used):
             making.add(("esp",), esp_objects, ends, mesh.keys, host.esp)
@@ -152,6 +153,16 @@ def desired(
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
     return Desired(making.parts, vips, numbered, tuple(dict.fromkeys(failures)), made=making.made)
+
+
+def _shared(segments: Collection[Segment], numbered: Mapping[str, int]) -> Objects:
+    return (Table(), *shared_chains(segments, numbered))
+
+
+def _without_tasks(segment: Segment) -> Segment:
+    """Returns what the chains that all share are made of: no service's change is one of theirs."""
+    ways = replace(segment.ways, placed={}, lost={})
+    return replace(segment, ways=ways, services=())
 
 
 def _of_host(ports: Collection[Port], gateways: Collection[Gateway]) -> Objects:

@@ -11,7 +11,7 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.team import Team
 from skep.model.cluster import Cluster, SwarmSpec
-from skep.model.data_path import IPVS, as_with_ipvs
+from skep.model.data_path import HAS_IPVS, IPVS
 from skep.rpc.messages import ATTACH, DATA_PATH, LOGS, SELF_REPORTED, Register, encode
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Conflict
@@ -83,7 +83,7 @@ def test_a_setting_that_an_earlier_manager_would_lose_is_refused() -> None:
         assert not cluster.allow_self_reported_constraints
         register(leader, "b", EARLIER)
         await leader.swarm.allow(None, True, False)  # it is so already
-        able = as_with_ipvs(leader.view.nodes["w"].description)
+        able = leader.view.nodes["w"].description.having(HAS_IPVS)
         leader.view.put_node(replace(leader.view.nodes["w"], description=able))
         with pytest.raises(
             Conflict, match=r"data-path cannot be set to ipvs .* nftables again .*: b; update"

@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from skep.agent import networking
+from skep.agent import abilities, networking
+from skep.agent.abilities import Abilities
 from skep.agent.executor.port import Action, Observation
 from skep.agent.networking import LEAVE_S, LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
-from skep.model.data_path import has_ipvs
+from skep.model.data_path import HAS_IPVS
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
+from skep.model.overlay_keys import ESP
 from skep.model.spec import TaskSpec
 from skep.model.states import READY, RUNNING, SHUTDOWN
 from skep.model.task import TaskAddress
@@ -151,12 +153,23 @@ async def test_what_is_told_is_programmed() -> None:
     await node.networking.close()
 
 
-async def test_a_node_says_that_its_kernel_has_ipvs_and_is_told_whether_to_use_it() -> None:
-    node = Node()
+async def test_a_node_says_what_its_kernel_can_do_and_not_what_it_could(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = Kernel()
+    able = Abilities(kernel)
     before = NodeDescription(hostname="h")
-    assert await node.networking.described(before) == before
-    node.kernel.has_ipvs = True
-    assert has_ipvs(await node.networking.described(before))
+    assert await able.described(before.having(ESP).having(HAS_IPVS)) == before, "with another kernel"
+    kernel.has_ipvs, kernel.why_not = True, ""
+    assert (await able.described(before)) == before.having(HAS_IPVS), "it is not tried each time"
+    monkeypatch.setattr(abilities, "TRY_AGAIN_S", -1.0)
+    assert await able.described(before) == before.having(ESP).having(HAS_IPVS)
+    kernel.why_not = "busy"
+    assert (await able.described(before)).has(ESP), "what could be done once can be"
+
+
+async def test_a_node_is_told_whether_to_use_ipvs() -> None:
+    node = Node()
     node.hears(MeshTold(True, NETWORK, services=[WEB], data_path="ipvs"))
     await node.settle()
     node.hears(MeshTold(gone_services=["s"]))

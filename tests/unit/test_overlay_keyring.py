@@ -15,7 +15,7 @@ from skep.manager.scheduler.nodes import missing_plugins, needed_plugins
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.network import NetworkSpec
 from skep.model.node import NodeDescription
-from skep.model.overlay_keys import ESP, OverlayKey, as_encrypting, can_encrypt
+from skep.model.overlay_keys import ESP, OverlayKey
 from skep.model.spec import TaskSpec
 from skep.rpc.messages import OverlayKeysTold, OverlayTold
 from skep.runtime.errors import Denied, Unsupported
@@ -24,7 +24,7 @@ from skep.store.view import View
 from .overlays import NET, Line, Swarm, add_on_net, overlay_view
 
 SPEC = replace(NET.spec, options={"encrypted": ""})
-ABLE = as_encrypting(NodeDescription(hostname="h"))
+ABLE = NodeDescription(hostname="h").having(ESP)
 
 
 @pytest.fixture(autouse=True)
@@ -182,4 +182,4 @@ def test_a_container_comes_to_no_encrypted_network_on_a_node_that_cannot() -> No
     keeper._view = view
     with pytest.raises(Denied, match="this node cannot encrypt"):
         keeper._check_encryption("a", view.networks["net"])
-    assert not can_encrypt(view.nodes["a"].description)
+    assert not view.nodes["a"].description.has(ESP)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.manager.control.swarm import check_data_path
-from skep.model.data_path import IPVS, as_with_ipvs, has_ipvs
+from skep.model.data_path import HAS_IPVS, IPVS
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import OverlayNetwork
@@ -194,8 +194,8 @@ def test_a_swarm_without_ipvs_refuses_it_with_the_reason() -> None:
     with pytest.raises(Unsupported, match=r"no node of this swarm has IPVS: .* ip_vs and ip_vs_rr"):
         check_data_path(IPVS, view.nodes.values())
     check_data_path("nftables", ())
-    able = as_with_ipvs(NodeDescription(hostname="h"))
-    assert has_ipvs(able)
+    able = NodeDescription(hostname="h").having(HAS_IPVS)
+    assert able.has(HAS_IPVS)
     add_node(view, "b")
     view.put_node(replace(view.nodes["b"], description=able))
     check_data_path(IPVS, view.nodes.values())

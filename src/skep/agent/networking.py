@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Collection, Iterator
 
-import structlog
 from msgspec.structs import replace
 
 from skep.agent.arriving import is_told
@@ -22,17 +21,13 @@ from skep.agent.looking import Looking
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
-from skep.model.data_path import as_with_ipvs
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
-from skep.model.node import NodeDescription
-from skep.model.overlay_keys import OverlayKeys, as_encrypting
+from skep.model.overlay_keys import OverlayKeys
 from skep.model.task import TaskAddress
 from skep.network.names import Unknown
 from skep.rpc import messages
 from skep.runtime.works import in_thread, lasting
-
-log = structlog.get_logger()
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
@@ -46,8 +41,6 @@ LEAVE_S = 1.0
 # started, for the kernel to know it: other nodes lead to it as soon as it runs, and where an answer does not
 # find back its client tries again a second later.
 SETTLE_S = 0.5
-# Before it is tried again whether the kernel can encrypt: a module may have come, or the host was busy.
-TRY_AGAIN_S = 300.0
 _MESH = ""  # no network's id
 
 
@@ -62,8 +55,6 @@ class Networking:
         self._overlays = KnownOverlays()
         self._keys = OverlayKeys()  # of encrypted ones
         self._is_told = False  # a manager has said all
-        self._why_not: str | None = None  # it does not encrypt; None: not tried yet
-        self._tried_at = 0.0  # loop time
         self._unfinished: set[str] = set()  # networks of which there is more to come, or the mesh
         self._lingers = False
         self._unsure: frozenset[str] = frozenset()  # addresses that somebody had, and may have still
@@ -118,17 +109,6 @@ class Networking:
         if self._done_count == self._told_count and self._is_known(service_id, addresses):
             return None
         return self._arrive(service_id, addresses)
-
-    async def described(self, description: NodeDescription) -> NodeDescription:
-        """Returns what the node says of itself, with what its network can."""
-        now = asyncio.get_running_loop().time()
-        if self._why_not is None or (self._why_not and now - self._tried_at > TRY_AGAIN_S):
-            why_not, self._tried_at = await in_thread(self._plane.why_not_encrypted), now
-            if why_not and why_not != self._why_not:
-                log.info("encryption.unavailable", reason=why_not)
-            self._why_not = why_not
-        description = as_encrypting(description, not self._why_not)
-        return as_with_ipvs(description, await in_thread(self._plane.may_have_ipvs))
 
     def leave_s(self, network_ids: frozenset[str]) -> float:
         """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from skep.agent.abilities import Abilities
 from skep.agent.attachments import Attachments
 from skep.agent.executor.port import Executor
 from skep.agent.lead_fence import LeadFence
@@ -98,6 +99,7 @@ class AgentPart:
         self._networking = Networking(self.session, plane, self._naming) if plane is not None else None
         if self._naming is not None and self._networking is not None:
             self._naming.resolve_with(self._networking.resolve)
+        self._abilities = Abilities(plane) if plane is not None else None
         # Without a plane no container here has a network of the swarm's that could be in the way of the host.
         self._own_networks = OwnNetworks(self.session, look_at_host) if plane is not None else None
         self._renewal: Renewal | None = None
@@ -256,13 +258,13 @@ class AgentPart:
                 async with asyncio.timeout(DESCRIBE_S):
                     self._learn(await self._look_at_itself())
         assert self._described is not None
-        return await self._with_network(self._described)  # a host may have been started with another kernel
+        return await self._with_abilities(self._described)  # a host may have been started with another kernel
 
     async def _look_at_itself(self) -> NodeDescription:
-        return await self._with_network(await self._executor.describe())
+        return await self._with_abilities(await self._executor.describe())
 
-    async def _with_network(self, description: NodeDescription) -> NodeDescription:
-        return description if self._networking is None else await self._networking.described(description)
+    async def _with_abilities(self, description: NodeDescription) -> NodeDescription:
+        return description if self._abilities is None else await self._abilities.described(description)
 
     def _learn(self, description: NodeDescription) -> bool:
         """Returns whether it is news."""

@@ -20,7 +20,7 @@ from skep.manager.durable import commit_known
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
 from skep.model.network import Network
-from skep.model.overlay_keys import can_encrypt
+from skep.model.overlay_keys import ESP
 from skep.rpc import messages
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Denied, Deposed, SkepError, Unavailable
@@ -143,7 +143,7 @@ class AttachmentKeeper:
 
     def _check_encryption(self, node_id: str, network: Network) -> None:
         """Errors: `Denied`. What the container sends there must not leave its node plainly."""
-        if network.spec.is_encrypted and not can_encrypt(self._view.nodes[node_id].description):
+        if network.spec.is_encrypted and not self._view.nodes[node_id].description.has(ESP):
             raise Denied(f"network {network.spec.name} is encrypted, and this node cannot encrypt")
 
     async def _write(self, made: Attachment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .container import GenericResource
 from .spec import Platform
@@ -56,6 +57,16 @@ class NodeDescription(Wire, frozen=True, kw_only=True):
     platform: Platform = Platform()
     resources: NodeResources = NodeResources()
     engine: EngineDescription = EngineDescription()
+
+    def has(self, plugin: EnginePlugin) -> bool:
+        """True where the node says that it has it: a plugin of its engine, or what its kernel can do."""
+        return plugin in self.engine.plugins
+
+    def having(self, plugin: EnginePlugin, has: bool = True) -> NodeDescription:
+        """Returns what the node says of itself, with whether it has that, and not whether it had."""
+        others = [each for each in self.engine.plugins if each != plugin]
+        plugins = [*others, plugin] if has else others
+        return replace(self, engine=replace(self.engine, plugins=plugins))
 
 
 class Node(Struct, frozen=True, kw_only=True):

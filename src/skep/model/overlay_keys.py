@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from .node import EnginePlugin, NodeDescription
+from .node import EnginePlugin
 
 # What a node says that it has, beside its engine's plugins, where its kernel can encrypt: tasks on encrypted
 # networks are placed on such nodes only.
@@ -74,15 +73,3 @@ def key_of(secret: str) -> OverlayKey:
 def encrypted_port(data_port: int) -> int:
     """Returns the UDP port of encrypted networks' tunnels, by that of all others."""
     return data_port + 1 if data_port < _PORT_MAX else data_port - 1
-
-
-def can_encrypt(description: NodeDescription) -> bool:
-    """True for a node whose kernel can encrypt, and whose agent knows how."""
-    return ESP in description.engine.plugins
-
-
-def as_encrypting(description: NodeDescription, encrypts: bool = True) -> NodeDescription:
-    """Returns what a node says of itself, with whether it can encrypt, and not whether it could."""
-    engine = description.engine
-    plugins = [each for each in engine.plugins if each != ESP]
-    return replace(description, engine=replace(engine, plugins=[*plugins, ESP] if encrypts else plugins))

@@ -15,7 +15,7 @@ from skep.manager.control.validate_size import check_size
 from skep.manager.durable import commit_changed
 from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
-from skep.model.data_path import DATA_PATHS, IPVS, NFTABLES, has_ipvs
+from skep.model.data_path import DATA_PATHS, HAS_IPVS, IPVS, NFTABLES
 from skep.model.node import Node
 from skep.rpc.messages import DATA_PATH, SELF_REPORTED
 from skep.runtime.clock import Clock
@@ -81,7 +81,7 @@ def check_data_path(data_path: str, nodes: Iterable[Node]) -> None:
     """Errors: `Invalid`; `Unsupported`, where it is IPVS, and no node has that."""
     if data_path not in DATA_PATHS:
         raise Invalid(f"there is no data path '{data_path}': there are {', '.join(DATA_PATHS)}")
-    if data_path == IPVS and not any(has_ipvs(each.description) for each in nodes):
+    if data_path == IPVS and not any(each.description.has(HAS_IPVS) for each in nodes):
         raise Unsupported(
             "no node of this swarm has IPVS: that needs the kernel's modules ip_vs and ip_vs_rr, and the"
             f" program modprobe. Leave data-path at {NFTABLES}, which leads published ports on all of them"

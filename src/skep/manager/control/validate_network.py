@@ -11,7 +11,7 @@ from skep.manager.control.validate_size import check_size
 from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
 from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.model.node import Node
-from skep.model.overlay_keys import can_encrypt
+from skep.model.overlay_keys import ESP
 from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 
 # Drivers of the node's own networks that the swarm may have a name for (`--scope swarm`).
@@ -67,7 +67,7 @@ def validate_network(spec: NetworkSpec) -> None:
 
 def check_encryption(spec: NetworkSpec, nodes: Iterable[Node]) -> None:
     """Errors: `Unsupported`, where the network is to be encrypted, and no node can."""
-    if spec.is_encrypted and not any(can_encrypt(each.description) for each in nodes):
+    if spec.is_encrypted and not any(each.description.has(ESP) for each in nodes):
         raise Unsupported(
             "no node of this swarm can encrypt what it sends to others: that needs IPsec (ESP, AES-GCM) in"
             " the kernel and the program ip; the log of each skepd says what is missing"

@@ -17,7 +17,7 @@ import structlog
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
 from skep.model.node import NodeDescription
-from skep.model.overlay_keys import OverlayKey, can_encrypt
+from skep.model.overlay_keys import ESP, OverlayKey
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
@@ -118,7 +118,7 @@ class OverlayDispatcher:
         if is_deaf:
             return
         self._held[node_id] = set()
-        (self._encrypting.add if can_encrypt(said.description) else self._encrypting.discard)(node_id)
+        (self._encrypting.add if said.description.has(ESP) else self._encrypting.discard)(node_id)
         for network_id in sorted(networks_of_node(self._view, node_id)):
             known = self._known(network_id)
             if known is not None and self._may_hear(node_id, known):
@@ -131,7 +131,7 @@ class OverlayDispatcher:
 
     def described(self, node_id: str, said: NodeDescription) -> None:
         """A node is not what it was: where it can encrypt now, it is told of its encrypted networks."""
-        if not can_encrypt(said):
+        if not said.has(ESP):
             self._encrypting.discard(node_id)
         elif node_id in self._held and node_id not in self._encrypting:
             self._encrypting.add(node_id)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from skep.model.ipv4 import number_of
-from skep.model.overlay_keys import OverlayKey
+from skep.model.node import NodeDescription
+from skep.model.overlay import OverlayNetwork
+from skep.model.overlay_keys import ESP, OverlayKey
 from skep.rpc.messages import OverlayKeysTold
 
 from .sessions import Sessions
@@ -44,15 +46,27 @@ class OverlayKeyring:
         self._keys: list[OverlayKey] = []  # the newest first
         self._sending = 0
         self._behind: dict[str, str] = {}  # node -> address
+        self._able: set[str] = set()  # nodes with a session that can encrypt
         self._heard: set[str] = set()  # nodes with a session that were told all of this
         self._switch_at: float | None = None  # loop time
         self._rotate_at = 0.0
         self._is_news = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def needed_by(self, node_id: str) -> None:
-        """The node is told of an encrypted network next."""
-        if node_id in self._heard:
+    def described(self, node_id: str, said: NodeDescription) -> bool:
+        """A node with a session has said what it can. Returns whether it can encrypt, and could not before."""
+        could = node_id in self._able
+        (self._able.add if said.has(ESP) else self._able.discard)(node_id)
+        return said.has(ESP) and not could
+
+    def admits(self, node_id: str, network: OverlayNetwork) -> bool:
+        """False for a node that would send plainly what is to be encrypted: nothing is placed there, but for
+        what came before it was started with another kernel."""
+        return not network.is_encrypted or node_id in self._able
+
+    def comes(self, node_id: str, network: OverlayNetwork) -> None:
+        """The node is told of the network next: first of the keys, where it needs them."""
+        if not network.is_encrypted or node_id in self._heard:
             return
         if not self._keys:
             self._make_key()
@@ -62,8 +76,13 @@ class OverlayKeyring:
         self._wait()
 
     def left(self, node_id: str) -> None:
-        """The node has nobody on an encrypted network any more, or its session has ended."""
+        """The node has nobody on an encrypted network any more."""
         self._heard.discard(node_id)
+
+    def ended(self, node_id: str) -> None:
+        """The node's session has ended."""
+        self._heard.discard(node_id)
+        self._able.discard(node_id)
 
     def stop(self) -> None:
         if self._timer is not None:

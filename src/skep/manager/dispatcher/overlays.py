@@ -17,7 +17,7 @@ import structlog
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
 from skep.model.node import NodeDescription
-from skep.model.overlay_keys import ESP, OverlayKey
+from skep.model.overlay_keys import OverlayKey
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
@@ -66,7 +66,6 @@ class OverlayDispatcher:
         self._dirty = Dirty()  # what may be another than it is known
         self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
         self._deaf: set[str] = set()
-        self._encrypting: set[str] = set()  # nodes with a session that can
         self._keyring = OverlayKeyring(sessions, self._encrypted_hosts, new_key)
         self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
@@ -118,10 +117,10 @@ class OverlayDispatcher:
         if is_deaf:
             return
         self._held[node_id] = set()
-        (self._encrypting.add if said.description.has(ESP) else self._encrypting.discard)(node_id)
+        self._keyring.described(node_id, said.description)
         for network_id in sorted(networks_of_node(self._view, node_id)):
             known = self._known(network_id)
-            if known is not None and self._may_hear(node_id, known):
+            if known is not None and self._keyring.admits(node_id, known.network):
                 if not known.hearers:  # nobody else waits for what has changed …
                     self._settle(known, ALL)
                     if known.newcomers:  # … but those are still to be told all
@@ -131,10 +130,7 @@ class OverlayDispatcher:
 
     def described(self, node_id: str, said: NodeDescription) -> None:
         """A node is not what it was: where it can encrypt now, it is told of its encrypted networks."""
-        if not said.has(ESP):
-            self._encrypting.discard(node_id)
-        elif node_id in self._held and node_id not in self._encrypting:
-            self._encrypting.add(node_id)
+        if node_id in self._held and self._keyring.described(node_id, said):
             self._tell({(node_id, n): None for n in networks_of_node(self._view, node_id)}, is_urgent=False)
 
     def asked(self, node_id: str, asked: OverlayAsk) -> None:
@@ -170,7 +166,7 @@ class OverlayDispatcher:
         return True
 
     def _ended(self, node_id: str) -> None:
-        self._keyring.left(node_id)
+        self._keyring.ended(node_id)
         for network_id in self._held.pop(node_id, ()):
             known = self._networks.get(network_id)
             if known is not None:
@@ -257,9 +253,9 @@ class OverlayDispatcher:
         may have to wait, where much is told."""
         held = self._held.get(node_id)
         known = self._known(network_id) if held is not None and network_id not in held else None
-        if held is None or known is None or not self._may_hear(node_id, known):
+        if held is None or known is None or not self._keyring.admits(node_id, known.network):
             return False
-        self._give_keys(known, node_id)
+        self._keyring.comes(node_id, known.network)
         held.add(network_id)
         known.newcomers.add(node_id)
         self._dirty.touch(network_id)
@@ -368,18 +364,9 @@ class OverlayDispatcher:
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
         known.newcomers.discard(node_id)
-        self._give_keys(known, node_id)
+        self._keyring.comes(node_id, known.network)
         self._held[node_id].add(known.network.id)
         return self._send(known.hears(node_id, self._is_whole), node_id)
-
-    def _may_hear(self, node_id: str, known: KnownOverlay) -> bool:
-        """False for a node that would send plainly what is to be encrypted: nothing is placed there, but for
-        what came before it was started with another kernel."""
-        return not known.network.is_encrypted or node_id in self._encrypting
-
-    def _give_keys(self, known: KnownOverlay, node_id: str) -> None:
-        if known.network.is_encrypted:
-            self._keyring.needed_by(node_id)
 
     def _encrypted_hosts(self) -> Iterator[tuple[str, str]]:
         """Yields the nodes with somebody on an encrypted network, and where their tunnels end."""

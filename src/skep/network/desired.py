@@ -197,7 +197,7 @@ def _add_mesh(
     ports = {each: service for each, service in ports_of(mesh).items() if each not in refused}
     steered = fwmarks(marks, ports, host.fwmarks_taken) if is_led else {}
     if is_led:
-        making.parts["steering",] = (*steering_settings(), *steering_chains())
+        making.add(("steering",), _steering)
     own: dict[str, tuple[tuple[MeshPort, int], ...]] = {}
     for (protocol, published), service in ports.items():
         port = next(p for p in service.ports if (p.protocol, p.published) == (protocol, published))
@@ -206,6 +206,10 @@ def _add_mesh(
         placed = ways.placed[service_id]
         reached = placed.here.union(placed.there) if is_led else frozenset()
         making.add(("ports", service_id), _ports, marked, placed.serving, reached, node_id)
+
+
+def _steering() -> Objects:
+    return (*steering_settings(), *steering_chains())
 
 
 def _ways_back(bridge: str, numbered: Mapping[str, int]) -> Objects:

@@ -31,6 +31,7 @@ from skep.network.objects import (
     Tunnel,
 )
 from skep.network.seen import MASK, PRIORITY, PROTOCOL, SYSCTLS, TABLES, Seen, of, setting
+from skep.network.seen_kernel import named
 from skep.runtime.errors import Conflict, Unavailable
 
 # Behind the route that the kernel makes of the bridge's own address, and nobody else's: those of DHCP clients
@@ -127,7 +128,7 @@ class Netlink(Seen):
         failed = [(o, code) for o, code in zip(those, errors, strict=True) if code and code not in passed]
         for each, code in failed[:1]:  # a device that is not there has thousands
             more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-            yield f"{_said(each)}{more} could not be {what}: {os.strerror(code)}"
+            yield f"{named(each)}{more} could not be {what}: {os.strerror(code)}"
 
     def _entry(self, each: Entry) -> neighbours.Entry:
         if isinstance(each, Neighbour):
@@ -143,10 +144,10 @@ class Netlink(Seen):
             call(each)
         except NetlinkError as error:
             if error.code not in passed:
-                raise Unavailable(f"{_said(each)} could not be {what}: {error}") from error
+                raise Unavailable(f"{named(each)} could not be {what}: {error}") from error
         except (OSError, LookupError) as error:
             if what != "removed":  # what is on a device that is gone is gone
-                raise Unavailable(f"{_said(each)} could not be {what}: {error!r}") from error
+                raise Unavailable(f"{named(each)} could not be {what}: {error!r}") from error
 
     def _puts(self) -> dict[type, Callable[[Any], object]]:
         return {
@@ -274,11 +275,6 @@ class Netlink(Seen):
             "proto": PROTOCOL,
             "flags": ["onlink"],
         }
-
-
-def _said(each: Object) -> str:
-    """Returns an object as people are told of it."""
-    return f"of the routing mesh, {type(each).__name__} {each.key}"
 
 
 def _rule(each: ReturnRule) -> dict[str, Any]:

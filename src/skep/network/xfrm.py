@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from skep.network.esp import IN, OUT
 from skep.network.objects import EspPolicy, EspState
@@ -112,11 +112,10 @@ def _selector(each: EspPolicy) -> str:
 
 
 def _batch(those: Sequence[Esp], what: str, line: Callable[[Esp], str]) -> Iterator[str]:
-    lines: Iterable[str] = (f"{line(each)}\n" for each in those)
     if not those:
         return
     try:
-        done = _program("-force", "-batch", "-", given="".join(lines))
+        done = _program("-force", "-batch", "-", given="".join(f"{line(each)}\n" for each in those))
     except Unavailable as error:
         yield str(error)
         return

@@ -54,7 +54,7 @@ class OverlayKeyring:
         self._timer: asyncio.TimerHandle | None = None
 
     def described(self, node_id: str, said: NodeDescription) -> bool:
-        """A node with a session has said what it can. Returns whether it can encrypt, and could not before."""
+        """A node with a session says what it can. Returns whether it can encrypt, and could not before."""
         could = node_id in self._able
         (self._able.add if said.has(ESP) else self._able.discard)(node_id)
         return said.has(ESP) and not could

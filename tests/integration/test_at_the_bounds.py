@@ -28,7 +28,6 @@ from skep.model.bounds import (
     SERVICE_SPEC_MAX_BYTES,
     SHARES,
 )
-from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.material import ConfigSpec, Material
 from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -48,6 +47,7 @@ from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
+from tests.clusters import new_cluster
 
 new_id = id_source(random.Random(3))
 LOAD_S = 60.0  # on a busy machine; alone it is 6
@@ -113,18 +113,7 @@ async def fill(store: BoundedStore, make: Callable[[], Put]) -> int:
 
 
 def cluster() -> bytes:
-    return codec.encode_object(
-        Cluster(
-            id="c",
-            spec=SwarmSpec(),
-            created_at=0,
-            updated_at=0,
-            ca_cert_pem=b"",
-            ca_key_pem=b"",
-            worker_token_secret="",
-            manager_token_secret="",
-        )
-    )
+    return codec.encode_object(new_cluster())
 
 
 def config() -> Put:

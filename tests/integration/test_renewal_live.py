@@ -24,6 +24,7 @@ from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Put
+from tests.clusters import new_cluster
 
 EXPIRY_S = 6.0
 
@@ -91,15 +92,8 @@ async def test_a_node_renews_over_its_session() -> None:
 async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
     clock, new_id = SystemClock(), id_source(random.Random(2))
     state = MemoryState()
-    cluster = Cluster(
-        id="c",
-        spec=SwarmSpec(ca_config=CAConfig(node_cert_expiry=int(EXPIRY_S * SECOND_NS))),
-        created_at=0,
-        updated_at=0,
-        ca_cert_pem=ca,
-        ca_key_pem=b"",
-        worker_token_secret="",
-        manager_token_secret="",
+    cluster = new_cluster(
+        spec=SwarmSpec(ca_config=CAConfig(node_cert_expiry=int(EXPIRY_S * SECOND_NS))), ca_cert_pem=ca
     )
     node = Node(
         id=node_id,

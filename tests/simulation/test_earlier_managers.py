@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.team import Team
-from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.data_path import HAS_IPVS, IPVS
 from skep.rpc.messages import ATTACH, DATA_PATH, LOGS, SELF_REPORTED, Register, encode
 from skep.runtime.clock import LoopClock
@@ -21,21 +20,13 @@ from skep.store import codec
 from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Member, Put
+from tests.clusters import new_cluster
 from tests.simulation.test_cut_off_leader import Story, play
 from tests.simulation.test_leader_parts import Line, new_node
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-CLUSTER = Cluster(
-    id="c",
-    spec=SwarmSpec(),
-    created_at=0,
-    updated_at=0,
-    ca_cert_pem=b"",
-    ca_key_pem=b"",
-    worker_token_secret="w",
-    manager_token_secret="m",
-)
+CLUSTER = new_cluster()
 EARLIER = [LOGS, ATTACH]
 
 

@@ -11,7 +11,6 @@ import pytest
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.team import Team
-from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.host_network import HostNetwork
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.rpc.messages import HOST_NETWORKS, HostNetworks, Register, Registered, encode
@@ -23,20 +22,12 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.overlaps import overlaps
 from skep.store.port import Member, Put
+from tests.clusters import new_cluster
 
 from .test_leader_parts import Line, new_node
 
 LAN = HostNetwork("10.0.0.0/24", "eth0")
-CLUSTER = Cluster(
-    id="c",
-    spec=SwarmSpec(),
-    created_at=0,
-    updated_at=0,
-    ca_cert_pem=b"",
-    ca_key_pem=b"",
-    worker_token_secret="",
-    manager_token_secret="",
-)
+CLUSTER = new_cluster()
 
 
 async def lead(own: Sequence[HostNetwork] = ()) -> Leader:

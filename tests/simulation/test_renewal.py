@@ -14,13 +14,14 @@ from skep.agent.renewal import EARLIEST, LATEST, Renewal, check_renewed, renew_a
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.ca.rotation import finished, signer, wanted_tls
 from skep.manager.ca.wanted import with_root_wanted
-from skep.model.cluster import CAConfig, Cluster, SwarmSpec
+from skep.model.cluster import CAConfig
 from skep.rpc.certificates import BACKDATE_S, NodeKeys, identity_of, new_key_and_request, validity_of
 from skep.rpc.messages import HasTls, Renewed, WantedTls
 from skep.rpc.trust import has_tls, issuer_digest
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Denied, Invalid, Unavailable
 from skep.sim.loop import VirtualLoop
+from tests.clusters import new_cluster
 
 EPOCH_S = 1_700_000_000.0
 DAY_S = 86400.0
@@ -104,16 +105,7 @@ class Rotating:
         self.asked: list[float] = []
         self.said: list[HasTls] = []
         self.refusals = 0
-        self.cluster = Cluster(
-            id="c" * 25,
-            spec=SwarmSpec(),
-            created_at=0,
-            updated_at=0,
-            ca_cert_pem=cert,
-            ca_key_pem=key,
-            worker_token_secret="w",
-            manager_token_secret="m",
-        )
+        self.cluster = new_cluster(id="c" * 25, ca_cert_pem=cert, ca_key_pem=key)
 
     def sign(self, request_pem: bytes, node_id: str) -> bytes:
         signs, expiry_s = signer(self.cluster), self.cluster.spec.node_cert_expiry_s

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from skep.model.change import DropTask, PutTask
-from skep.model.cluster import Cluster, OrchestrationConfig, SwarmSpec
+from skep.model.cluster import OrchestrationConfig, SwarmSpec
 from skep.model.container import ContainerSpec, PortConfig, Reservation, ResourceRequirements, RestartPolicy
 from skep.model.generic import parse_resource
 from skep.model.node import (
@@ -36,6 +36,7 @@ from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.runtime.ids import NewId, id_source
 from skep.store.view import View
+from tests.clusters import new_cluster
 
 CPU = 1_000_000_000
 GIB = 1 << 30
@@ -129,18 +130,7 @@ def add_service(
 
 def add_cluster(view: View, history_limit: int = 5) -> None:
     spec = SwarmSpec(orchestration=OrchestrationConfig(task_history_retention_limit=history_limit))
-    view.put_cluster(
-        Cluster(
-            id="c",
-            spec=spec,
-            created_at=0,
-            updated_at=0,
-            ca_cert_pem=b"",
-            ca_key_pem=b"",
-            worker_token_secret="",
-            manager_token_secret="",
-        )
-    )
+    view.put_cluster(new_cluster(spec=spec))
 
 
 def add_task(

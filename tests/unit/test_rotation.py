@@ -32,6 +32,7 @@ from skep.rpc.tls import client_context, server_context
 from skep.rpc.trust import chain_of, has_tls, is_wanted, issuer_digest
 from skep.runtime.errors import Denied, Invalid
 from skep.store import codec
+from tests import clusters
 
 DAY_S = 86400.0
 YEAR = datetime.timedelta(days=365)
@@ -41,16 +42,7 @@ ROTATE = CAConfig(force_rotate=1)
 
 def new_cluster() -> Cluster:
     cert, key = new_root(NOW)
-    return Cluster(
-        id="c",
-        spec=SwarmSpec(),
-        created_at=0,
-        updated_at=0,
-        ca_cert_pem=cert,
-        ca_key_pem=key,
-        worker_token_secret="w",
-        manager_token_secret="m",
-    )
+    return clusters.new_cluster(ca_cert_pem=cert, ca_key_pem=key)
 
 
 def issue(cluster: Cluster, role: str = "worker", root: bytes | None = None) -> NodeKeys:

@@ -9,17 +9,14 @@ from hypothesis import strategies as st
 from skep.manager.control.autolock import parse_unlock_key, unlock_key, unlock_key_after
 from skep.model.cluster import Cluster, EncryptionConfig, SwarmSpec
 from skep.runtime.errors import Invalid
+from tests.clusters import new_cluster
 
 OFF, ON = SwarmSpec(), SwarmSpec(encryption_config=EncryptionConfig(auto_lock_managers=True))
 
 
 def cluster(key: str) -> Cluster:
-    return Cluster(
-        id="c",
+    return new_cluster(
         spec=ON if key else OFF,
-        created_at=0,
-        updated_at=0,
-        ca_cert_pem=b"",
         ca_key_pem=b"the-ca-key",
         worker_token_secret="the-worker-secret",
         manager_token_secret="the-manager-secret",

@@ -220,7 +220,7 @@ def test_a_route_of_somebody_else_is_never_replaced(lan: Lan) -> None:
     host = lan.hosts[2]
     host.run("ip", "route", "del", "10.0.0.0/24", "dev", BRIDGE)
     host.run("ip", "route", "add", "10.0.0.0/24", "dev", "eth0", "metric", str(METRIC))
-    assert "SubnetRoute 10.0.0.0/24 could not be made: " in host.run(sys.executable, "-c", PUT)
+    assert "route 10.0.0.0/24 could not be made: " in host.run(sys.executable, "-c", PUT)
     assert f"10.0.0.0/24 dev eth0 scope link metric {METRIC}" in host.run("ip", "route")
 
 

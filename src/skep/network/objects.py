@@ -14,6 +14,8 @@ TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
+FAST_TABLE = "skep"  # nftables' table of family netdev; all in it is ours
+LED_ADDRESSES = "services"  # its set: services' own addresses
 
 
 class Bridge(Struct, frozen=True):
@@ -311,6 +313,39 @@ class VipJump(Struct, frozen=True):
         return self.address
 
 
+class FastTable(Struct, frozen=True):
+    """What the fast path between containers needs beside its devices."""
+
+    name: str = FAST_TABLE
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class LedAddress(Struct, frozen=True):
+    """A service's own address: what is for it takes no fast path."""
+
+    address: str
+
+    @property
+    def key(self) -> str:
+        return self.address
+
+
+class FastPath(Struct, frozen=True):
+    """A device whose packets may take the fast path of its network. `chain` is named by its rules, which are
+    known again by that; `rules` are the texts, of a wanted one only."""
+
+    device: str
+    chain: str
+    rules: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.device
+
+
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
 # last: no packet is sent where there is no way yet.
 # What encrypts comes before the tunnels whose packets must not leave plain.
@@ -339,6 +374,9 @@ Object = (
     | Chain
     | PortJump
     | VipJump
+    | FastTable
+    | LedAddress
+    | FastPath
 )
 
 

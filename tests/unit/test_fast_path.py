@@ -13,7 +13,7 @@ from skep.network import fast_path_rules
 from skep.network.desired import desired
 from skep.network.diff import Changes, diff
 from skep.network.host import Host, Route
-from skep.network.objects import FastPath, FastTable, LedAddress, Object, Port, Tunnel
+from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, Tunnel
 
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("front-id", "10.2.0.0/24", 4099, 4789, "front")
@@ -136,6 +136,24 @@ def test_services_are_known_before_they_are_asked_for_and_the_table_goes_whole()
     )
     assert whole == "add table netdev skep\ndelete table netdev skep\n"
     assert fast_path_rules.begun(Changes()) == ""
+
+
+def test_connections_are_looked_at_anew_when_a_service_comes() -> None:
+    """Of a large network it is heard of when somebody has sent to its address."""
+    came = fast_path_rules.begun(Changes(puts=(LedAddress("10.1.0.100"),)))
+    assert came.endswith("{ 10.1.0.100 }\nflush set netdev skep direct\n")
+    assert "flush" not in fast_path_rules.begun(Changes(puts=(FastTable(),)))
+
+
+def test_a_services_address_stays_led_until_somebody_else_has_it() -> None:
+    """Connections to it go on, also where the service is not known any more."""
+    led, table = LedAddress("10.1.0.100"), FastTable()
+    gone = diff([table], [table, led])
+    assert not gone
+    assert gone.stays == (led,)
+    somebodys = Neighbour("skb4098", led.address, "02:6e:c0:00:02:02")
+    assert diff([table, somebodys], [table, led]).drops == (led,)
+    assert set(diff([], [table, led]).drops) == {table, led}, "with the table all of it goes"
 
 
 def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:

@@ -15,11 +15,13 @@ from skep.network.objects import (
     Counter,
     EspState,
     FastPath,
+    FastTable,
     Filtered,
     FirewallMark,
     Forward,
     Gateway,
     Hairpin,
+    LedAddress,
     Neighbour,
     Object,
     Port,
@@ -80,8 +82,11 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     want = {(type(each), each.key): each for each in wanted}
     have = {(type(each), each.key): each for each in found}
     gone = [each for key, each in have.items() if key not in want]
-    held = {(Bridge, each.bridge) for each in have.values() if isinstance(each, Port)}
+    held: set[tuple[type[Object], object]] = {
+        (Bridge, each.bridge) for each in have.values() if isinstance(each, Port)
+    }
     held |= {(Bridge, name) for name in kept}
+    held |= {(LedAddress, each.address) for each in _still_led(gone, want.values())}
     drops: list[Object] = [
         each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
     ]
@@ -106,6 +111,16 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
     return Changes(tuple(drops), tuple(puts), stays)
+
+
+def _still_led(gone: Collection[Object], wanted: Collection[Object]) -> Iterable[LedAddress]:
+    """Yields services' addresses that nobody has now: connections to one may go on when the service is not
+    known any more, and that an address is kept from the fast path is in nobody's way. The networks' addresses
+    bound them."""
+    if not any(isinstance(each, FastTable) for each in gone):
+        reached = {each.address for each in wanted if isinstance(each, Neighbour)}
+        led = (each for each in gone if isinstance(each, LedAddress))
+        yield from (each for each in led if each.address not in reached)
 
 
 def _device(each: Object) -> str:

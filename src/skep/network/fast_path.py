@@ -36,6 +36,7 @@ KNOWN_S = 60
 CONNECTIONS_MAX = 1 << 17
 HOMES_MAX = 1 << 14  # containers of one node, and those of before, a minute long
 _NAME = re.compile(r"[\w.-]+", re.ASCII)  # of a device that a chain can be named by; engines give no others
+DIRECT = "direct"  # the set of connections
 _WHOLE = "ip frag-off & 0x3fff == 0"  # of parts only the first says of which connection they are
 _SENT = "ip saddr . ip daddr . tcp sport . tcp dport"
 _CAME = "ip daddr . ip saddr . tcp dport . tcp sport"
@@ -47,7 +48,7 @@ def sets(table: str = FAST_TABLE) -> Iterator[str]:
     dynamic = f"flags dynamic,timeout; timeout {KNOWN_S}s; size"
     connection = "ipv4_addr . ipv4_addr . inet_service . inet_service"
     yield f"add set netdev {table} {LED_ADDRESSES} {{ type ipv4_addr; }}"
-    yield f"add set netdev {table} direct {{ type {connection}; {dynamic} {CONNECTIONS_MAX}; }}"
+    yield f"add set netdev {table} {DIRECT} {{ type {connection}; {dynamic} {CONNECTIONS_MAX}; }}"
     yield f"add set netdev {table} led {{ type ipv4_addr . inet_service; {dynamic} {CONNECTIONS_MAX}; }}"
     yield f"add set netdev {table} homes {{ type ipv4_addr; {dynamic} {HOMES_MAX}; }}"
 
@@ -70,16 +71,16 @@ def of_network(
     hand_on = f'fwd ip to ip daddr device "{bridge}"'
     came = _hook(
         tunnel,
-        f"{_WHOLE} {_CAME} @direct ip daddr . tcp dport != @led {hand_on}",
+        f"{_WHOLE} {_CAME} @{DIRECT} ip daddr . tcp dport != @led {hand_on}",
         f"{_WHOLE} {_BEGINS} ip daddr @homes {hand_on}",
     )
     elsewhere = f"ether daddr {mac} ip saddr {subnet} ip daddr {subnet}"
     sent = (
-        f"{_WHOLE} {_SENT} @direct ip saddr . tcp sport != @led {hand_on}",
+        f"{_WHOLE} {_SENT} @{DIRECT} ip saddr . tcp sport != @led {hand_on}",
         f"{_BEGINS} ip daddr @{LED_ADDRESSES} update @led {{ ip saddr . tcp sport }}",
         f"{_WHOLE} {elsewhere} ip daddr != @{LED_ADDRESSES} ip saddr . tcp sport != @led"
         " fib daddr type != local"  # this node's own address there
-        f" add @homes {{ ip saddr }} add @direct {{ {_SENT} }} {hand_on}",
+        f" add @homes {{ ip saddr }} add @{DIRECT} {{ {_SENT} }} {hand_on}",
     )
     return (came, *(_hook(port.name, *sent) for port in sorted(ports, key=lambda each: each.name)))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from skep.network.diff import Changes
-from skep.network.fast_path import of_network, sets
+from skep.network.fast_path import DIRECT, of_network, sets
 from skep.network.objects import FAST_TABLE, LED_ADDRESSES, FastPath, FastTable, LedAddress, Object, Port
 from skep.runtime.errors import Corrupt
 
@@ -32,7 +32,10 @@ def begun(changes: Changes) -> str:
         if isinstance(each, FastPath):
             lines += [f"{verb} chain netdev {FAST_TABLE} {each.chain}" for verb in ("add", "delete")]
     lines += [_element("delete", each) for each in changes.drops if isinstance(each, LedAddress)]
-    lines += [_element("add", each) for each in changes.puts if isinstance(each, LedAddress)]
+    led = [_element("add", each) for each in changes.puts if isinstance(each, LedAddress)]
+    # What was sent to one while nobody knew of it is no connection to a container: of a large network a node
+    # hears of an address when somebody has sent to it. Others are known again with their next packet.
+    lines += [*led, f"flush set netdev {FAST_TABLE} {DIRECT}"] if led else []
     is_made = any(isinstance(each, FastTable) for each in changes.puts)
     return _text([f"add table netdev {FAST_TABLE}", *sets(), *lines]) if lines or is_made else ""
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from skep.agent import abilities, networking
+from skep.agent import abilities, leaving, networking
 from skep.agent.abilities import Abilities
 from skep.agent.executor.port import Action, Observation
-from skep.agent.networking import LEAVE_S, LOOK_S, SETTLE_S, Networking
+from skep.agent.leaving import LEAVE_S
+from skep.agent.networking import LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
@@ -69,6 +70,20 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networking, "AGAIN_S", 0.02)
 
 
+class Connections:
+    """Those that begin to a task. Fulfils `Arrivals`."""
+
+    def __init__(self) -> None:
+        self.begin = False
+        self.is_closed = False
+
+    def came(self) -> bool:
+        return self.begin
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
 class Kernel:
     """Fulfils `Plane`."""
 
@@ -81,6 +96,9 @@ class Kernel:
         self.why_not = "no IPsec"
         self.has_ipvs = False
         self.forgot = 0
+        self.watched: list[list[str]] = []  # addresses to which connections were looked at
+        self.connections = Connections()
+        self.why_not_forgotten = ""
         self.may_forget = threading.Event()
         self.may_forget.set()
 
@@ -92,6 +110,8 @@ class Kernel:
 
     def forget(self) -> None:
         self.may_forget.wait(5.0)
+        if self.why_not_forgotten:
+            raise Unavailable(self.why_not_forgotten)
         self.forgot += 1
 
     def seen(self, mesh: Mesh) -> KernelNet:
@@ -101,6 +121,10 @@ class Kernel:
         return ("left",)
 
     def close(self) -> None: ...
+
+    def arrivals(self, addresses: Collection[str]) -> Connections:
+        self.watched.append(list(addresses))
+        return self.connections
 
     def why_not_encrypted(self) -> str:
         return self.why_not
@@ -432,8 +456,65 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -
     ending = [AssignedTask(name, "s", 1, 1, SHUTDOWN, (), given) for name, given in addresses.items()]
     worker.assign(Assign(tasks=ending))
     assert [(action, context.task.id) for action, context in hands.begun] == [(Action.STOP, "other")]
-    await asyncio.sleep(LEAVE_S + 0.1)
+    await asyncio.sleep(LEAVE_S + 2 * leaving.LOOK_S)
     assert [(action, context.task.id) for action, context in hands.begun][1:] == [(Action.STOP, "web")]
+    assert node.kernel.watched == [["10.0.0.7"]]
+    assert node.kernel.connections.is_closed
+    await node.networking.close()
+
+
+@pytest.mark.parametrize("network", [NETWORK, BACK, replace(BACK, is_large=True)])
+async def test_a_task_is_told_to_end_when_its_own_node_has_let_it_go(
+    monkeypatch: pytest.MonkeyPatch, network: OverlayNetwork
+) -> None:
+    monkeypatch.setattr(leaving, "LEAVE_S", 0.1)
+    monkeypatch.setattr(leaving, "LOOK_S", 0.01)
+    node = Node()
+    ends = TaskAddress(network.id, "10.1.0.7/24", "10.1.0.2/24")
+    node.hears(_told_with(network, takes_new=True))
+    node.hears(OverlaysHeld([BACK.id]))
+    node.hears(MeshTold(True, NETWORK, services=_services(network, takes_new=True)))
+    await node.settle()
+    left = node.networking.leaving("s", [ends])
+    assert left is not None
+    waiting = asyncio.ensure_future(left)
+    await node.settle()
+    assert not waiting.done(), "nobody was told"
+    release = threading.Event()
+    node.kernel.answer = lambda: Applied() if release.wait(5) else Applied(("late",))
+    node.hears(_told_with(network, takes_new=False))
+    node.hears(MeshTold(services=_services(network, takes_new=False)))
+    await node.settle()
+    assert not waiting.done(), "its kernel leads there"
+    release.set()
+    await node.settle()
+    assert waiting.done()
+    await node.networking.close()
+
+
+def _services(network: OverlayNetwork, takes_new: bool) -> list[MeshService]:
+    ends = (MeshEndpoint("10.1.0.7", "a", takes_new),)
+    return [replace(WEB, endpoints=ends)] if network is NETWORK else []
+
+
+def _told_with(network: OverlayNetwork, takes_new: bool) -> OverlayTold:
+    """Returns what is told of overlay networks."""
+    ends = OverlayEndpoint("10.1.0.7", "a", takes_new=takes_new)
+    if network.is_large:
+        return OverlayTold(network, True, [("a", "192.0.2.1")], endpoints=[ends])
+    on_it = [replace(DB, id="s", endpoints=(ends,))] if network is not NETWORK else []
+    return OverlayTold(BACK, True, [("a", "192.0.2.1")], services=on_it)
+
+
+async def test_a_node_that_can_do_nothing_holds_no_task_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "LEAVE_S", 0.1)
+    node = Node()
+    node.kernel.answer = _raises
+    node.hears(MeshTold(True, NETWORK, services=_services(NETWORK, takes_new=True)))
+    await node.settle()
+    left = node.networking.leaving("s", [TaskAddress(NETWORK.id, "10.1.0.7/24", "10.1.0.2/24")])
+    assert left is not None
+    await asyncio.wait_for(left, 2.0)
     await node.networking.close()
 
 
@@ -521,9 +602,34 @@ async def test_nobody_waits_for_connections_to_be_forgotten_that_lead_to_who_is_
     await waiting
     assert time.monotonic() - began < SETTLE_S - 0.1
     assert (len(node.kernel.applied), node.kernel.forgot) == (2, 0)
+    node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+    await node.settle()
+    assert (len(node.kernel.applied), node.kernel.forgot) == (3, 0), "rules do not wait for it either"
+    node.kernel.answer = Applied
     node.kernel.may_forget.set()
     await node.settle()
-    assert node.kernel.forgot == 1
+    assert node.kernel.forgot == 2, "also what was lost meanwhile"
+    await node.networking.close()
+
+
+async def test_that_connections_are_not_forgotten_is_said_and_it_is_tried_again() -> None:
+    node = Node()
+    node.hears(MeshTold(True, NETWORK))
+    await node.settle()
+    node.kernel.answer = lambda: Applied(has_lost=True)
+    node.kernel.why_not_forgotten = "the kernel does not say"
+    node.hears(_told_of("mesh", NETWORK))
+    node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
+    await node.settle()
+    node.hears(MeshTold(nodes=[("c", "192.0.2.3")]))
+    await node.settle()
+    assert MeshApplied(["the kernel does not say"]) in node.said
+    node.kernel.why_not_forgotten = ""
+    await node.settle()
+    assert node.kernel.forgot > 0
+    node.kernel.answer = Applied
+    await node.settle()
+    assert node.said[-1] == MeshApplied([])
     await node.networking.close()
 
 

@@ -1,9 +1,9 @@
 """The routing mesh and overlay networks on this node: what the manager tells goes to the kernel, what cannot
 be done back to it.
 
-One thread at a time works at the kernel; what is told meanwhile waits, and is done together. Nothing is
-touched before a manager has told all: what stood before this daemon stands until then, and without it. The
-mesh is what is told last.
+One thread at a time works at the kernel, and one beside it where connections are to be forgotten; what is
+told meanwhile waits, and is done together. Nothing is touched before a manager has told all: what stood
+before this daemon stands until then, and without it. The mesh is what is told last.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Collection, Iterator
 
 from msgspec.structs import replace
 
-from skep.agent.arriving import is_told
+from skep.agent.arriving import is_serving, is_told
 from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
+from skep.agent.leaving import Leaving
 from skep.agent.looking import Looking
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
@@ -33,9 +34,6 @@ LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a de
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
 # long each time after that, until it is a look as any other.
 AGAIN_S = 1.0
-# From when a task's node hears that it is to end until it is told: all nodes hear of it in the same moment,
-# and have it out of their rules in a twentieth of a second; hosts that have much to do, in half of one.
-LEAVE_S = 1.0
 # How long a name's answer waits for the kernel to have what it leads to: a twentieth of a second, and longer
 # where much has changed. Without that the first connection waits for ARP. As long does a task that is to be
 # started, for the kernel to know it: other nodes lead to it as soon as it runs, and where an answer does not
@@ -60,7 +58,7 @@ class Networking:
         self._unsure: frozenset[str] = frozenset()  # addresses that somebody had, and may have still
         self._gone: set[str] = set()  # of those, by a manager's word
         self._told_count, self._done_count = 0, 0  # of what was told, and of that in the kernel
-        self._done = asyncio.Event()  # set for a moment when that is more
+        self._done = asyncio.Event()  # set for a moment when that is more, or nothing can be done
         self._vips: frozenset[str] = frozenset()  # services' own addresses that the kernel knows
         self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
@@ -69,7 +67,11 @@ class Networking:
         self._is_blind = False  # nothing could be looked at, the last time
         self._looked_at = -LOOK_S  # loop time
         self._work: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[None] | None = None
+        self._has_lost = False  # something is to be forgotten
+        self._why_not_forgotten = ""
         self._at_work = asyncio.Lock()  # one thread at a time
+        self._leaving = Leaving(plane.arrivals)
         self._looking = Looking(session, self._seen)
         self._asking = Asking(session, self._answered)
         session.on(messages.Registered, lambda said: self._session_began())
@@ -110,11 +112,14 @@ class Networking:
             return None
         return self._arrive(service_id, addresses)
 
-    def leave_s(self, network_ids: frozenset[str]) -> float:
-        """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
+    def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when a task of this node may be told to end (`agent.leaving`). None: nobody
+        leads to it."""
         network = self._mesh.network
         known = {*self._overlays.all, *([network.id] if network is not None else ())}
-        return LEAVE_S if known & network_ids else 0.0
+        if known.isdisjoint(each.network_id for each in addresses):
+            return None
+        return self._leave(service_id, addresses)
 
     # Inside
 
@@ -127,6 +132,17 @@ class Networking:
                 while not self._is_known(service_id, addresses):
                     await self._done.wait()
                 await self._settled()  # what is told after that is others'
+
+    async def _leave(self, service_id: str, addresses: Collection[TaskAddress]) -> None:
+        let_go: int | None = None  # what was told when it served no more
+
+        def is_led() -> bool:
+            nonlocal let_go
+            if let_go is None and not is_serving(self._mesh, self._overlays.all, service_id, addresses):
+                let_go = self._told_count
+            return not self._is_blind and (let_go is None or self._done_count < let_go)
+
+        await self._leaving.left([each.address.partition("/")[0] for each in addresses], is_led)
 
     def _told(self, said: messages.MeshTold) -> None:
         before = Mesh() if said.complete else self._mesh
@@ -219,26 +235,40 @@ class Networking:
             async with self._at_work:
                 count, gone, self._gone = self._told_count, self._gone, set()
                 applied = await in_thread(self._plane.apply, self._all, look, gone)
-            failures = list(applied.failures)
+            failures = [*applied.failures, *([self._why_not_forgotten] if self._why_not_forgotten else [])]
             self._lingers, self._unsure = applied.lingers, applied.unsure
             if applied.vips != self._vips:
                 self._vips = applied.vips
                 self._tell_names()
             self._is_blind = False
             self._done_count = count
-            self._done.set()
-            self._done.clear()
-            if applied.has_lost:
-                async with self._at_work:
-                    await in_thread(self._plane.forget)
+            self._wake()
+            self._has_lost = self._has_lost or applied.has_lost
+            if self._has_lost and self._forgetting is None:
+                self._forgetting = asyncio.ensure_future(self._forget())
         except Exception as error:
             self._is_blind = True
+            self._wake()
             failures = [in_words(error)]
         self._failed_count = self._failed_count + 1 if failures else 0
         if self._failed_count != 1:
             of_names = self._naming.failures if self._naming is not None else []
             self._failures.say([*failures, *of_names, *self._asking.failures])
         return not failures
+
+    async def _forget(self) -> None:
+        """Connections to tasks that are gone take a while to be forgotten where there are many, or other
+        tables are large: rules change meanwhile. What fails is said, and tried again, with the next change
+        or look."""
+        try:
+            while self._has_lost:
+                self._has_lost = False
+                await in_thread(self._plane.forget)
+            self._why_not_forgotten = ""
+        except Exception as error:
+            self._why_not_forgotten = in_words(error)
+        finally:
+            self._forgetting = None
 
     @property
     def _all(self) -> Mesh:
@@ -256,10 +286,14 @@ class Networking:
         return seen
 
     async def _settled(self) -> None:
-        """Returns once the kernel has what was told until now."""
+        """Returns once the kernel has what was told until now, or nothing can be done at all."""
         wanted = self._told_count
-        while self._done_count < wanted:
+        while self._done_count < wanted and not self._is_blind:
             await self._done.wait()
+
+    def _wake(self) -> None:
+        self._done.set()
+        self._done.clear()
 
     async def _end(self) -> None:
         await self._asking.close()
@@ -268,6 +302,8 @@ class Networking:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
             self._work = None
+        if self._forgetting is not None:
+            await asyncio.gather(self._forgetting, return_exceptions=True)
 
 
 def _items(unknown: Unknown) -> Iterator[Item]:

@@ -70,8 +70,8 @@ class Networks(Protocol):
         """Returns what ends when a task with these addresses may be started; None: at once."""
         ...
 
-    def leave_s(self, network_ids: frozenset[str]) -> float:
-        """Returns how long before its end a task leaves these networks."""
+    def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when a task that serves others may be stopped; None: at once."""
         ...
 
 
@@ -93,7 +93,7 @@ class Worker:
         self._clock = clock
         self._report = report
         self._networks = networks
-        self._starting: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._records: dict[str, _Record] = {}
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
@@ -120,7 +120,7 @@ class Worker:
 
     def close(self) -> None:
         """Begins nothing more of what waits for its networks: the engine is another's matter from now on."""
-        for each in self._starting:
+        for each in self._waiting:
             each.cancel()
 
     def everything(self) -> list[tuple[str, TaskStatus]]:
@@ -252,37 +252,31 @@ class Worker:
             self._log_driver,
             self._materials_of(template) if action is Action.PREPARE else {},
         )
-        if action is Action.START and (arriving := self._arriving_of(record)) is not None:
-            starting = asyncio.ensure_future(self._start_late(arriving, record, context))
-            self._starting.add(starting)
-            starting.add_done_callback(self._starting.discard)
-            return
-        wait_s = self._wait_s(record) if action is Action.STOP else 0.0
-        if wait_s > 0.0:
-            asyncio.get_running_loop().call_later(wait_s, self._begin_late, Action.STOP, record, context)
+        if (awaited := self._awaited(action, record)) is not None:
+            waiting = asyncio.ensure_future(self._begin_late(awaited, action, record, context))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
             return
         self._executor.begin(action, context)
         if action is Action.REMOVE:
             self._forget(record)
 
-    def _arriving_of(self, record: _Record) -> Awaitable[None] | None:
-        """Others lead to a task as soon as it runs: this node is to know it by then."""
+    def _awaited(self, action: Action, record: _Record) -> Awaitable[None] | None:
+        """Returns what the action waits for. Others lead to a task as soon as it runs, and until they hear
+        that it is to end: this node is to know it by then, and to have let it go."""
         if not record.addresses or self._networks is None:
             return None
-        return self._networks.arriving(record.service_id, record.addresses)
+        if action is Action.START:
+            return self._networks.arriving(record.service_id, record.addresses)
+        if action is Action.STOP and record.status.state == RUNNING:
+            return self._networks.leaving(record.service_id, record.addresses)
+        return None
 
-    async def _start_late(self, arriving: Awaitable[None], record: _Record, context: TaskContext) -> None:
-        await arriving
-        self._begin_late(Action.START, record, context)
-
-    def _wait_s(self, record: _Record) -> float:
-        """Returns how long a task that serves others goes on after it was given up."""
-        if record.status.state != RUNNING or not record.addresses or self._networks is None:
-            return 0.0
-        return self._networks.leave_s(frozenset(each.network_id for each in record.addresses))
-
-    def _begin_late(self, action: Action, record: _Record, context: TaskContext) -> None:
-        """Begins it, unless something else is under way by now."""
+    async def _begin_late(
+        self, awaited: Awaitable[None], action: Action, record: _Record, context: TaskContext
+    ) -> None:
+        """Begins it, unless something else is under way by then."""
+        await awaited
         if record.under_way is action and self._records.get(record.id) is record:
             self._executor.begin(action, context)
 

@@ -139,9 +139,9 @@ class AgentPart:
         """Returns what ends when a task with these addresses may be started; None: at once."""
         return self._networking.arriving(service_id, addresses) if self._networking is not None else None
 
-    def leave_s(self, network_ids: frozenset[str]) -> float:
-        """Returns how long a task on these networks is not told to end, so that nobody leads to it then."""
-        return self._networking.leave_s(network_ids) if self._networking is not None else 0.0
+    def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """Returns what ends when a task with these addresses may be told to end; None: at once."""
+        return self._networking.leaving(service_id, addresses) if self._networking is not None else None
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())

@@ -7,6 +7,7 @@ parts, and a manager makes room. Whether he is shows when the next of their pack
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable
 
 from skep.model.ipv4 import is_in
@@ -22,11 +23,13 @@ UNSURE_MAX = 4096  # twice as many as a manager keeps of what a node asked for o
 
 
 class Flows:
-    """Of one node. Errors: `Unavailable`."""
+    """Of one node. Errors: `Unavailable`. `forget_lost` may be done in a thread beside the others."""
 
     def __init__(self) -> None:
         self._tasks: set[str] = set()  # addresses of those that there were
         self._lost: set[str] = set()  # of those, what nobody has any more, until it is forgotten
+        self._forgetting: set[str] = set()  # of what was lost, while that is done
+        self._turn = threading.Lock()  # of these two
         self._unsure: dict[str, None] = {}
 
     @property
@@ -40,11 +43,18 @@ class Flows:
         return bool(self._lost)
 
     def forget_lost(self) -> None:
-        """Forgets connections to tasks that are gone. The kernel goes through all its connections for that,
-        empty places too: 10 ms and more. Who waits for a change of rules does not wait for this."""
-        if self._lost:
-            forget_tasks(self._lost)
-            self._lost = set()
+        """Forgets connections to tasks that are gone; of who is back meanwhile no more. The kernel goes
+        through all its connections for that, empty places too: 10 ms and more, and 20 us for each that is
+        found. Who changes rules does not wait for it. Not to be done twice at a time."""
+        with self._turn:
+            self._forgetting, self._lost = self._lost, set()
+        if self._forgetting:
+            try:
+                forget_tasks(self._forgetting)
+            except Exception:
+                with self._turn:
+                    self._lost |= self._forgetting - self._tasks
+                raise
 
     def forget(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
         """Forgets those of UDP's ports whose tasks are others now, and those to services that there was no
@@ -54,8 +64,11 @@ class Flows:
         now = {each.address for service in mesh.services.values() for each in service.endpoints}
         now |= {each.address for overlay in mesh.overlays.values() for each in overlay.everyone()}
         before, self._tasks = self._tasks, now
-        self._lost |= self._nobodys(before - now, mesh, gone)
-        self._lost -= now
+        lost = self._nobodys(before - now, mesh, gone)
+        with self._turn:
+            self._lost |= lost
+            self._lost -= now
+            self._forgetting -= now
         # On a small network who asks for a service is answered only while there is a rule.
         if vips := _of_large(mesh, (each.address for each in changes.puts if isinstance(each, VipJump))):
             forget_untranslated(vips)

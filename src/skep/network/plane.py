@@ -1,7 +1,8 @@
 """The node's part of the mesh and its networks in its kernel: found, compared with what should be, repaired.
 
-Blocking, one call at a time, in a thread of its own. What stands goes on without this process; whatever was
-done to it meanwhile, by whomever, the next look finds. Between looks a change costs what it changes.
+Blocking, one call at a time, and `forget` beside it, in threads. What stands goes on without this process;
+whatever was done to it meanwhile, by whomever, the next look finds. Between looks a change costs what it
+changes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tun
 from skep.model.overlay import Overlay
 from skep.network import fast_path_kernel, iptables, xfrm
 from skep.network.applied import Applied
+from skep.network.arrivals import Arrivals
 from skep.network.carrying import carry_out
 from skep.network.desired import Desired, desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, Known, diff, diff_parts
@@ -117,8 +119,13 @@ class DataPlane:
         return Applied(failures, changed, bool(lingering), vips, flows.unsure, flows.has_lost)
 
     def forget(self) -> None:
-        """Forgets connections to tasks that are gone; to be done after `apply`. Errors: `Unavailable`."""
+        """Forgets connections to tasks that are gone; to be done after `apply`, also beside the next one.
+        Errors: `Unavailable`."""
         self._flows.forget_lost()
+
+    def arrivals(self, addresses: Collection[str]) -> Arrivals:
+        """Returns which connections begin to these addresses from now on. Does not block."""
+        return Arrivals(addresses)
 
     def _left_to_another(self, others: str, mesh: Mesh) -> tuple[str, ...]:
         """Returns what of this node's is not done by the skepd that works here, for people."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
 from skep.model.node import NodeDescription
+from skep.model.task import TaskAddress
 from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.rpc.messages.data_keys import digests_of
 from skep.rpc.port import Connection, Handler, Identity
@@ -285,8 +286,8 @@ class _Agent(AgentPart):
 
     told: ToldOverlays | None = None
 
-    def leave_s(self, network_ids: frozenset[str]) -> float:
-        return self.told.leave_s(network_ids) if self.told is not None else 0.0
+    def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        return self.told.leaving(addresses) if self.told is not None else None
 
     @property
     def held(self) -> frozenset[str]:

@@ -4,13 +4,14 @@ and some single addresses."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from zlib import crc32
 
 from skep.agent.keeping import KnownOverlays
-from skep.agent.networking import LEAVE_S
+from skep.agent.leaving import LEAVE_S
 from skep.agent.session import Session
 from skep.model.overlay import Overlay, OverlayEndpoint
+from skep.model.task import TaskAddress
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, RESOLVE, Lead, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.runtime.errors import SkepError
@@ -44,9 +45,10 @@ class ToldOverlays:
     def overlays(self) -> dict[str, Overlay]:
         return self._known.all
 
-    def leave_s(self, network_ids: frozenset[str]) -> float:
-        """As `agent.networking`."""
-        return LEAVE_S if network_ids & self.overlays.keys() else 0.0
+    def leaving(self, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
+        """As `agent.networking`; what is told is done at once."""
+        is_known = any(each.network_id in self.overlays for each in addresses)
+        return asyncio.sleep(LEAVE_S) if is_known else None
 
     def serving(self) -> set[str]:
         """Returns the addresses, each with its network's id, that names lead to."""

@@ -169,9 +169,9 @@ def test_services_whose_marks_nftables_does_not_have_are_others(monkeypatch: pyt
     assert known.look([mark], is_wanted=True) == [VirtualService(257), RealServer(257, "10.0.0.7", 80)]
     assert known.taken == {300}
     assert known.look([], is_wanted=True), "somebody has flushed the rules: this process knows it still"
-    known.done([], is_whole=False)
+    known.done({}, is_whole=False)
     assert known.marks
-    known.done([], is_whole=True)
+    known.done({}, is_whole=True)
     assert known.look([], is_wanted=True) == []
     assert known.taken == {257, 300}
 

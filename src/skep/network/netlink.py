@@ -94,13 +94,17 @@ class Netlink(Seen):
         yield from self._entries_done(wanted, "made", neighbours.put, ())
         told: dict[tuple[str, str], list[str]] = {}
         for each in wanted:
-            if isinstance(each, Neighbour) and (index := self._indexes.get(each.device)) is not None:
-                bridge = self._name(of(self._links[index], "IFLA_MASTER") or 0)  # of tunnels only
-                told.setdefault((bridge, each.mac), []).append(each.address)
-        for (bridge, mac), addresses in told.items():
+            if isinstance(each, Neighbour):
+                told.setdefault((each.device, each.mac), []).append(each.address)
+        for (device, mac), addresses in told.items():
+            bridge = self._bridge_of(device)  # of tunnels only
             with contextlib.suppress(OSError):  # a kernel without packet sockets, or a bridge that is down
                 if bridge:
                     neighbours.announce(bridge, mac, addresses)
+
+    def _bridge_of(self, device: str) -> str:
+        index = self._indexes.get(device)
+        return "" if index is None else self._name(of(self._links[index], "IFLA_MASTER") or 0)
 
     def drop_entries(self, gone: Sequence[Entry]) -> Iterator[str]:
         """Takes them away; that one is gone already is as well. Yields, errors as `put_entries`."""

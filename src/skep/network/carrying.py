@@ -28,6 +28,7 @@ from skep.network.objects import (
     PortJump,
     RealServer,
     Table,
+    Traffic,
     Tunnel,
     VipJump,
     VirtualService,
@@ -37,7 +38,7 @@ from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-_RULES = (Table, Counter, FirewallMark, Chain, PortJump, VipJump)
+_RULES = (Table, Counter, Traffic, FirewallMark, Chain, PortJump, VipJump)
 
 
 def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:

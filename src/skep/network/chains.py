@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, MeshPort
+from skep.network.counting import COUNTED, counting_chains, is_counted
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, STEERED_FLOW, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
@@ -25,6 +26,9 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
     inside = [rule for each in segments for rule in _inside(each)]
     steer = [f'meta mark {TUNNELLED:#x} iifname "{BRIDGE_PREFIX}*" jump tunnelled'] if inside else []
     steer += _returns(numbered)
+    if counted := is_counted(segments):
+        yield from counting_chains(segments)
+        steer.append(COUNTED)
     # After conntrack (-200), before users' own rules for marks (-150).
     yield chain("steer", steer, ("filter", "prerouting", -151))
     if inside:
@@ -34,8 +38,9 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
         yield chain("apart", _apart(segments), ("filter", "forward", -150))
     # That a packet goes out by the bridge it came in by is no news for its sender.
     quiet = f'icmp type redirect oifname "{BRIDGE_PREFIX}*" drop'
-    flows = [f"icmp type redirect {FLOW} drop"] if any(each.is_mesh for each in segments) else []
-    yield chain("quiet", [quiet, *flows], ("filter", "output", -150))
+    flows = [f"icmp type redirect {FLOW} drop"] if meshs else []
+    own = [COUNTED] if meshs and counted else []  # what the host itself sends to a published port
+    yield chain("quiet", [quiet, *flows, *own], ("filter", "output", -150))
 
 
 def mesh_chains(

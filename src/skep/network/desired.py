@@ -36,6 +36,7 @@ from skep.network.objects import (
     ReturnRule,
     Sysctl,
     Table,
+    Traffic,
 )
 from skep.network.segment import (
     Segment,
@@ -236,7 +237,8 @@ def _ports(
         if mark:
             made += steering_objects(port, serving, reached, mark)
             led = steered_chain(led) if serving else led
-        made += led, Counter(led.name), PortJump(port.protocol, port.published, led.name)
+        made += led, Counter(led.name), Traffic(port.protocol, str(port.published))
+        made.append(PortJump(port.protocol, port.published, led.name))
     return tuple(made)
 
 

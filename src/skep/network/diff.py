@@ -25,6 +25,7 @@ from skep.network.objects import (
     PortForward,
     PortJump,
     Sysctl,
+    Traffic,
     Tunnel,
     VipJump,
 )
@@ -130,6 +131,8 @@ def is_same(wanted: Object, found: Object) -> bool:
         return (wanted.hook, wanted.stamps) == (found.hook, found.stamps)
     if isinstance(wanted, Counter):
         return isinstance(found, Counter)
+    if isinstance(wanted, Traffic):
+        return isinstance(found, Traffic) and found.is_whole
     if isinstance(wanted, EspState):
         return isinstance(found, EspState)  # by its key: the secret of one that is found is not read
     return wanted == found

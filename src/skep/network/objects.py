@@ -16,6 +16,7 @@ TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
+PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of: its sets `tcp-in`, `tcp-out` and so on
 
 
 class Bridge(Struct, frozen=True, gc=False):
@@ -253,14 +254,33 @@ class Table(Struct, frozen=True, gc=False):
 
 class Counter(Struct, frozen=True, gc=False):
     """How many connections a chain has led to tasks. It has the chain's name, and outlives its rules:
-    `packets` are what is found, and nothing that is wanted."""
+    `packets`, the first ones of connections, and their `octets` are what is found, and nothing that is
+    wanted."""
 
     name: str
     packets: int = 0
+    octets: int = 0
 
     @property
     def key(self) -> str:
         return self.name
+
+
+class Traffic(Struct, frozen=True, gc=False):
+    """How many bytes came from clients, after connections' first packets, and how many went to them. `kind`
+    is a protocol, and `of` a published port; or `VIP`, and a service's own address. An element in two of
+    nftables' sets, which outlives rules: it `is_whole` where it is in both. What was counted is found, and
+    nothing that is wanted."""
+
+    kind: str
+    of: str
+    received: int = 0
+    sent: int = 0
+    is_whole: bool = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.of
 
 
 class Chain(Struct, frozen=True, gc=False):
@@ -337,6 +357,7 @@ Object = (
     | RealServer
     | Table
     | Counter
+    | Traffic
     | FirewallMark
     | Chain
     | PortJump

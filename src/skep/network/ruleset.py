@@ -2,12 +2,13 @@
 
 Anonymous maps and sets only, within rules: what nft's releases write for named ones differs, and a listing
 of theirs does not load again. Two named maps lead from ports, and from services' addresses, to chains, so
-that a change of a service touches its own chain; the third has the marks of ports that IPVS leads on.
+that a change of a service touches its own chain; the third has the marks of ports that IPVS leads on. Named
+sets have ports and addresses as elements that count bytes (`counting`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ import msgspec
 from skep.network.diff import Changes
 from skep.network.objects import (
     FWMARKS,
+    PORT_KINDS,
     PORTS,
     TABLE,
+    VIP,
     VIPS,
     Chain,
     Counter,
@@ -24,6 +27,7 @@ from skep.network.objects import (
     Object,
     PortJump,
     Table,
+    Traffic,
     VipJump,
 )
 from skep.runtime.errors import Corrupt
@@ -31,6 +35,8 @@ from skep.runtime.errors import Corrupt
 LIST = f"list table ip {TABLE}"
 LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
 Element = PortJump | VipJump | FirewallMark
+_COUNTED = (*((kind, "inet_service") for kind in PORT_KINDS), (VIP, "ipv4_addr"))
+_WAYS = ("in", "out")  # of `Traffic`, a set for each
 _IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
 
 
@@ -42,6 +48,7 @@ def transaction(changes: Changes) -> str:
     lines: list[str] = []
     # Who is jumped to must be there, and all chains before their rules, as what these count with.
     lines += [f"add counter ip {TABLE} {each.name}" for each in changes.puts if isinstance(each, Counter)]
+    lines += _traffic("add", [each for each in changes.puts if isinstance(each, Traffic)])
     lines += [line for each in changes.puts if isinstance(each, Chain) for line in _made(each)]
     lines += [
         f"delete element ip {TABLE} {_map(each)} {{ {_key(each)} }}"
@@ -54,6 +61,9 @@ def transaction(changes: Changes) -> str:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
     lines += [f"delete counter ip {TABLE} {each.name}" for each in changes.drops if isinstance(each, Counter)]
+    uncounted = [each for each in changes.drops if isinstance(each, Traffic)]
+    lines += _traffic("add", [each for each in uncounted if not each.is_whole])  # what is not there cannot go
+    lines += _traffic("delete", uncounted)
     # A table of an earlier skep has no maps of the later kinds.
     lines = [*_maps(), *lines] if lines or is_made else []
     return "".join(f"{line}\n" for line in lines)
@@ -65,7 +75,19 @@ def _maps() -> list[str]:
         f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}",
         f"add map ip {TABLE} {VIPS} {{ type ipv4_addr : verdict; }}",
         f"add map ip {TABLE} {FWMARKS} {{ type inet_proto . inet_service : mark; }}",
+        *(
+            f"add set ip {TABLE} {kind}-{way} {{ type {of}; counter; }}"
+            for kind, of in _COUNTED
+            for way in _WAYS
+        ),
     ]
+
+
+def _traffic(verb: str, those: Sequence[Traffic]) -> Iterator[str]:
+    """Yields one command for all elements of a set. What is there already stays, and goes on counting."""
+    for kind in sorted({each.kind for each in those}):
+        named = ", ".join(each.of for each in those if each.kind == kind)
+        yield from (f"{verb} element ip {TABLE} {kind}-{way} {{ {named} }}" for way in _WAYS)
 
 
 def _made(each: Chain) -> Iterator[str]:
@@ -98,15 +120,15 @@ def _key(element: Element) -> str:
 
 
 def found(listing: str) -> Iterable[Object]:
-    """Returns the table, chains, counters, jumps and marks of a JSON listing of our table. Errors: `Corrupt`
-    for one that cannot be understood, or is not ours."""
+    """Returns the table, chains, counters, counted bytes, jumps and marks of a JSON listing of our table.
+    Errors: `Corrupt` for one that cannot be understood, or is not ours."""
     try:
         entries: list[dict[str, Any]] = msgspec.json.decode(listing)["nftables"]
         if not any(entry.get("map", {}).get("name") == PORTS for entry in entries):
             raise Corrupt(
                 f"the nftables table ip {TABLE} of this host is not skepd's, which needs that name: rename it"
             )
-        return [Table(), *_chains(entries), *_counters(entries), *_elements(entries)]
+        return [Table(), *_chains(entries), *_counters(entries), *_counted(entries), *_elements(entries)]
     except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
 
@@ -141,7 +163,27 @@ def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
 def _counters(entries: list[dict[str, Any]]) -> Iterator[Counter]:
     for entry in entries:
         if (each := entry.get("counter")) is not None:
-            yield Counter(str(each["name"]), int(each["packets"]))
+            yield Counter(str(each["name"]), int(each["packets"]), int(each["bytes"]))
+
+
+def _counted(entries: list[dict[str, Any]]) -> Iterator[Traffic]:
+    listed = {
+        each["name"]: each.get("elem", ()) for entry in entries if (each := entry.get("set")) is not None
+    }
+    for kind, _ in _COUNTED:
+        received, sent = (
+            {_of(each): _octets(each) for each in listed.get(f"{kind}-{way}", ())} for way in _WAYS
+        )
+        for of in received.keys() | sent.keys():
+            yield Traffic(kind, of, received.get(of, 0), sent.get(of, 0), of in received and of in sent)
+
+
+def _of(element: Any) -> str:
+    return str(element["elem"]["val"])
+
+
+def _octets(element: Any) -> int:
+    return int(element["elem"]["counter"]["bytes"])
 
 
 def _elements(entries: list[dict[str, Any]]) -> Iterator[Element]:

@@ -16,7 +16,7 @@ from skep.network.chains import elements, in_turn
 from skep.network.host import Host
 from skep.network.making import Making, Objects
 from skep.network.marks import FLOW
-from skep.network.objects import VIPS, Counter, Filtered, Neighbour, Object, VipJump, chain
+from skep.network.objects import VIP, VIPS, Counter, Filtered, Neighbour, Object, Traffic, VipJump, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
@@ -62,7 +62,8 @@ def _of_service(vip: str, tunnel: str, own_mac: str, serving: Sequence[str], nod
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
     made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id)
     # Who asks for it goes by this host.
-    return Neighbour(tunnel, vip, own_mac), made, Counter(made.name), VipJump(vip, made.name)
+    counts = Counter(made.name), Traffic(VIP, vip)
+    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name)
 
 
 def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:

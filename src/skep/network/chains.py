@@ -172,11 +172,11 @@ def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id:
         return chain(name, refusal)
     mark = f'counter name "{name}" ct mark set {OURS:#x}'
     if len(targets) == 1:
-        return chain(name, [mark, f"{to} {targets[0].replace(' . ', ':')}"])
+        return chain(name, [f"{mark} {to} {targets[0].replace(' . ', ':')}"])
     first = sum(node_id.encode(), start=len(targets)) % len(targets)
     turned = targets[first:] + targets[:first]
     numbered = elements(f"{n} : {target}" for n, target in enumerate(turned))
-    return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {numbered}"])
+    return chain(name, [f"{mark} {to} numgen inc mod {len(turned)} map {numbered}"])
 
 
 def elements(texts: Iterable[str]) -> str:

@@ -40,8 +40,10 @@ _WAYS = ("in", "out")  # of `Traffic`, a set for each
 _IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
 
 
-def transaction(changes: Changes) -> str:
-    """Returns what carries out the changes of chains and jumps, all at once; an empty text for none."""
+def transaction(changes: Changes, with_rules: bool = False) -> str:
+    """Returns what carries out the changes of chains and jumps, all at once; an empty text for none.
+    `with_rules`: the library takes chains with their rules (`Nftables.takes_rules`), which costs a service's
+    change 1 ms, where it reads all chains and sets before it adds a rule, 4 ms with 1,000 services."""
     if any(isinstance(each, Table) for each in changes.drops):
         return f"delete table ip {TABLE}\n"
     is_made = any(isinstance(each, Table) for each in changes.puts)
@@ -56,7 +58,7 @@ def transaction(changes: Changes) -> str:
         if isinstance(each, Element)
     ]
     for each in changes.puts:
-        lines += _filled(each)
+        lines += _filled(each, with_rules)
     for each in changes.drops:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
@@ -91,18 +93,24 @@ def _traffic(verb: str, those: Sequence[Traffic]) -> Iterator[str]:
 
 
 def _made(each: Chain) -> Iterator[str]:
-    hook = ""
-    if each.hook is not None:
-        kind, where, priority = each.hook
-        hook = f" {{ type {kind} hook {where} priority {priority}; policy accept; }}"
-    yield f"add chain ip {TABLE} {each.name}{hook}"
+    yield f"add chain ip {TABLE} {each.name} {{ {_hook(each)}}}"
     yield f"flush chain ip {TABLE} {each.name}"
 
 
-def _filled(each: Object) -> Iterator[str]:
+def _hook(each: Chain) -> str:
+    if each.hook is None:
+        return ""
+    kind, where, priority = each.hook
+    return f"type {kind} hook {where} priority {priority}; policy accept; "
+
+
+def _filled(each: Object, with_rules: bool) -> Iterator[str]:
     if isinstance(each, Chain):
-        for rule, stamp in zip(each.rules, each.stamps, strict=True):
-            yield f'add rule ip {TABLE} {each.name} {rule} comment "{stamp}"'
+        rules = [f'{rule} comment "{stamp}"' for rule, stamp in zip(each.rules, each.stamps, strict=True)]
+        if with_rules and rules:
+            yield f"add chain ip {TABLE} {each.name} {{ {_hook(each)}{'; '.join(rules)}; }}"
+        else:
+            yield from (f"add rule ip {TABLE} {each.name} {rule}" for rule in rules)
     elif isinstance(each, Element):
         # Whatever is there under the key: adding another value for it would fail, so it goes first.
         value = each.mark if isinstance(each, FirewallMark) else f"goto {each.chain}"

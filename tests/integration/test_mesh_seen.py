@@ -101,10 +101,9 @@ def test_bytes_are_counted_once_on_the_node_that_was_asked(lan: Lan, kind: str) 
 
 def test_what_counts_bytes_is_mended(lan: Lan) -> None:
     host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
-    program = (
-        "from skep.network.nftables import Nftables\n"
-        "Nftables().run('delete element ip skep tcp-out { 8080 }; delete element ip skep udp-in { 8080 }')\n"
-    )
+    halves = ("tcp-bytes { reply . 8080 }", "udp-bytes { original . 8080 }")
+    broken = "; ".join(f"delete element ip skep {half}" for half in halves)
+    program = f"from skep.network.nftables import Nftables; Nftables().run({broken!r})"
     before = host.seen(mesh)["Bytes"]["8080/tcp"]
     host.run(sys.executable, "-c", program)
     missing = host.seen(mesh)["Missing"]

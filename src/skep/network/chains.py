@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, MeshPort
-from skep.network.counting import COUNTED, counting_chains, is_counted
+from skep.network.counting import counting, counting_chains
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, STEERED_FLOW, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
@@ -26,9 +26,8 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
     inside = [rule for each in segments for rule in _inside(each)]
     steer = [f'meta mark {TUNNELLED:#x} iifname "{BRIDGE_PREFIX}*" jump tunnelled'] if inside else []
     steer += _returns(numbered)
-    if counted := is_counted(segments):
-        yield from counting_chains(segments)
-        steer.append(COUNTED)
+    yield from counting_chains(segments)
+    steer += counting(segments)
     # After conntrack (-200), before users' own rules for marks (-150).
     yield chain("steer", steer, ("filter", "prerouting", -151))
     if inside:
@@ -39,7 +38,7 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
     # That a packet goes out by the bridge it came in by is no news for its sender.
     quiet = f'icmp type redirect oifname "{BRIDGE_PREFIX}*" drop'
     flows = [f"icmp type redirect {FLOW} drop"] if meshs else []
-    own = [COUNTED] if meshs and counted else []  # what the host itself sends to a published port
+    own = counting([meshs]) if meshs else []  # what the host itself sends to a published port
     yield chain("quiet", [quiet, *flows, *own], ("filter", "output", -150))
 
 
@@ -164,13 +163,16 @@ def port_chain(port: MeshPort, addresses: Sequence[str], node_id: str) -> Chain:
     return in_turn(f"{port.protocol}-{port.published}", to, targets, refusal, node_id)
 
 
-def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id: str) -> Chain:
+def in_turn(
+    name: str, to: str, targets: list[str], refusal: list[str], node_id: str, ours: int = OURS
+) -> Chain:
     """Returns the chain that leads connections to these in turn, each as a map of nftables' has it; where
-    there are none, it refuses them. Each connection is counted, by the counter of the chain's name. The turn
-    begins anew with each change: not with the same task on all nodes, nor always with the first."""
+    there are none, it refuses them. Each connection gets the mark `ours`, and is counted, by the counter of
+    the chain's name. The turn begins anew with each change: not with the same task on all nodes, nor always
+    with the first."""
     if not targets:
         return chain(name, refusal)
-    mark = f'counter name "{name}" ct mark set {OURS:#x}'
+    mark = f'counter name "{name}" ct mark set {ours:#x}'
     if len(targets) == 1:
         return chain(name, [f"{mark} {to} {targets[0].replace(' . ', ':')}"])
     first = sum(node_id.encode(), start=len(targets)) % len(targets)

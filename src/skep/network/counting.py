@@ -12,31 +12,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
-from skep.network.objects import PORT_KINDS, VIP, Chain, chain
+from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, SERVED
+from skep.network.objects import BYTES, PORT_KINDS, VIP, Chain, chain
 from skep.network.segment import Segment
 
-# Of this node's own leading: IPVS's too; one that came by another node has that one's number, and is counted
-# there.
-_LED_HERE = f"ct mark and {OURS_MASK | NUMBER_MASK:#x} == {OURS:#x}"
-COUNTED = f"{_LED_HERE} goto received"  # in a chain that each packet passes once, after conntrack
+_CHAIN = "port-bytes"
+# Of this node's own leading, IPVS's too: one that came by another node has that one's number in its mark, and
+# is counted there.
+_LED_HERE = f"ct mark and {OURS_MASK | NUMBER_MASK | SERVED & ~OURS:#x} =="
 
 
-def is_counted(segments: Collection[Segment]) -> bool:
-    """True where this node may lead connections."""
-    return any(each.is_mesh or each.has_tunnel for each in segments)
+def counting(segments: Collection[Segment]) -> list[str]:
+    """Returns the rules that count: the last of a chain that each packet passes once, after conntrack."""
+    rules = []
+    if any(each.is_mesh for each in segments):
+        rules.append(f"{_LED_HERE} {OURS:#x} goto {_CHAIN}")
+    if any(not each.is_mesh and each.has_tunnel for each in segments):
+        rules.append(f"{_LED_HERE} {SERVED:#x} ct direction . ct original ip daddr @{BYTES[VIP]}")
+    return rules
 
 
 def counting_chains(segments: Collection[Segment]) -> Iterator[Chain]:
-    """Yields what counts a packet of a connection that is led here."""
-    yield chain("received", ["ct direction reply goto sent", *_of("in", segments)])
-    yield chain("sent", [*_of("out", segments)])
-
-
-def _of(way: str, segments: Collection[Segment]) -> Iterator[str]:
-    # By the address first: a service's own one may be asked at a port that is published, too.
-    if any(not each.is_mesh for each in segments):
-        yield f"ct original ip daddr @{VIP}-{way} accept"
+    """Yields what these rules go to."""
     if any(each.is_mesh for each in segments):
-        for kind in PORT_KINDS:
-            yield f"meta l4proto {kind} ct original proto-dst @{kind}-{way} accept"
+        # nftables knows only behind a protocol that its ports are ports.
+        to = "ct direction . ct original proto-dst"
+        yield chain(_CHAIN, [f"meta l4proto {kind} {to} @{BYTES[kind]} accept" for kind in PORT_KINDS])

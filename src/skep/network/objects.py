@@ -16,7 +16,8 @@ TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
-PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of: its sets `tcp-in`, `tcp-out` and so on
+PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
+BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
 
 
 class Bridge(Struct, frozen=True, gc=False):
@@ -268,8 +269,8 @@ class Counter(Struct, frozen=True, gc=False):
 
 class Traffic(Struct, frozen=True, gc=False):
     """How many bytes came from clients, after connections' first packets, and how many went to them. `kind`
-    is a protocol, and `of` a published port; or `VIP`, and a service's own address. An element in two of
-    nftables' sets, which outlives rules: it `is_whole` where it is in both. What was counted is found, and
+    is a protocol, and `of` a published port; or `VIP`, and a service's own address. Two elements of one of
+    nftables' sets, which outlive rules: it `is_whole` where both are there. What was counted is found, and
     nothing that is wanted."""
 
     kind: str

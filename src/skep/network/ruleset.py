@@ -15,6 +15,7 @@ import msgspec
 
 from skep.network.diff import Changes
 from skep.network.objects import (
+    BYTES,
     FWMARKS,
     PORT_KINDS,
     PORTS,
@@ -36,7 +37,7 @@ LIST = f"list table ip {TABLE}"
 LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
 Element = PortJump | VipJump | FirewallMark
 _COUNTED = (*((kind, "inet_service") for kind in PORT_KINDS), (VIP, "ipv4_addr"))
-_WAYS = ("in", "out")  # of `Traffic`, a set for each
+_WAYS = ("original", "reply")  # of `Traffic`, as conntrack calls them
 _IPTABLES = ("ip", "filter")  # iptables' own, in nftables: `network.iptables` sees to it
 
 
@@ -77,19 +78,15 @@ def _maps() -> list[str]:
         f"add map ip {TABLE} {PORTS} {{ type inet_proto . inet_service : verdict; }}",
         f"add map ip {TABLE} {VIPS} {{ type ipv4_addr : verdict; }}",
         f"add map ip {TABLE} {FWMARKS} {{ type inet_proto . inet_service : mark; }}",
-        *(
-            f"add set ip {TABLE} {kind}-{way} {{ type {of}; counter; }}"
-            for kind, of in _COUNTED
-            for way in _WAYS
-        ),
+        *(f"add set ip {TABLE} {BYTES[kind]} {{ type ct_dir . {of}; counter; }}" for kind, of in _COUNTED),
     ]
 
 
 def _traffic(verb: str, those: Sequence[Traffic]) -> Iterator[str]:
     """Yields one command for all elements of a set. What is there already stays, and goes on counting."""
     for kind in sorted({each.kind for each in those}):
-        named = ", ".join(each.of for each in those if each.kind == kind)
-        yield from (f"{verb} element ip {TABLE} {kind}-{way} {{ {named} }}" for way in _WAYS)
+        named = ", ".join(f"{way} . {each.of}" for each in those if each.kind == kind for way in _WAYS)
+        yield f"{verb} element ip {TABLE} {BYTES[kind]} {{ {named} }}"
 
 
 def _made(each: Chain) -> Iterator[str]:
@@ -178,20 +175,14 @@ def _counted(entries: list[dict[str, Any]]) -> Iterator[Traffic]:
     listed = {
         each["name"]: each.get("elem", ()) for entry in entries if (each := entry.get("set")) is not None
     }
-    for kind, _ in _COUNTED:
-        received, sent = (
-            {_of(each): _octets(each) for each in listed.get(f"{kind}-{way}", ())} for way in _WAYS
-        )
-        for of in received.keys() | sent.keys():
-            yield Traffic(kind, of, received.get(of, 0), sent.get(of, 0), of in received and of in sent)
-
-
-def _of(element: Any) -> str:
-    return str(element["elem"]["val"])
-
-
-def _octets(element: Any) -> int:
-    return int(element["elem"]["counter"]["bytes"])
+    for kind, name in BYTES.items():
+        octets: dict[str, dict[str, int]] = {}
+        for element in listed.get(name, ()):
+            way, of = element["elem"]["val"]["concat"]
+            octets.setdefault(str(of), {})[str(way)] = int(element["elem"]["counter"]["bytes"])
+        for of, each in octets.items():
+            received, sent = (each.get(way, 0) for way in _WAYS)
+            yield Traffic(kind, of, received, sent, len(each) == len(_WAYS))
 
 
 def _elements(entries: list[dict[str, Any]]) -> Iterator[Element]:

@@ -344,12 +344,12 @@ def test_a_firewall_that_lets_nothing_pass_is_said_with_the_rule_that_it_lacks(o
     a, b, _ = overlays.serving().members
     host = overlays.hosts[0]
     host.run(sys.executable, "-c", FIREWALL)
-    assert a.ask(b.address, 80) == ["error TimeoutError"]
+    assert a.ask(b.address, 80, kind="udp") == ["error TimeoutError"]
     (said,) = host.told(overlays.for_host(host))["failures"]
     assert "table inet fw drops what is forwarded, and has no rule for overlay networks" in said
     host.run(sys.executable, "-c", RULE % said.rpartition(": ")[2])
     assert host.told(overlays.for_host(host))["failures"] == []
-    overlays.assert_all_reach_all(("tcp",))
+    overlays.assert_all_reach_all()
 
 
 def test_a_second_daemon_says_which_networks_the_first_one_has_not(overlays: Overlays) -> None:

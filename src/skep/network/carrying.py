@@ -11,7 +11,7 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import iptables, ipvs, xfrm
+from skep.network import fast_path_kernel, iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
 from skep.network.netlink import Entry, Netlink, Return
@@ -22,7 +22,10 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
+    FastPath,
+    FastTable,
     FirewallMark,
+    LedAddress,
     Neighbour,
     Object,
     PortJump,
@@ -38,7 +41,18 @@ from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
 
-_RULES = (Table, Counter, Traffic, FirewallMark, Chain, PortJump, VipJump)
+_RULES = (
+    Table,
+    Counter,
+    Traffic,
+    FirewallMark,
+    Chain,
+    PortJump,
+    VipJump,
+    FastTable,
+    LedAddress,
+    FastPath,
+)
 
 
 def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
@@ -53,6 +67,7 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
     try:
         if text := transaction(changes, nftables.takes_rules):
             nftables.run(text)
+        failures += fast_path_kernel.carry_out(nftables, changes)
         failures += _puts(netlink, answers)
     except SkepError as error:
         failures.append(str(error))

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshPort, MeshService
 from skep.network.chains import mesh_chains, port_chain, shared_chains
 from skep.network.esp import ends_of, esp_failures, esp_objects
+from skep.network.fast_path import add_fast_paths
 from skep.network.host import Host
 from skep.network.making import Key, Made, Making, Objects
 from skep.network.marks import FLOW
@@ -146,6 +147,8 @@ def desired(
         numbered = _numbered(used, known)
         making.add(("chains",), _shared, tuple(map(_without_tasks, used)), numbered)
         vips = add_vips(making, used, node_id, host)
+        if host.has_fast_path:
+            add_fast_paths(making, used, host.ports)
         if ends := ends_of(used):
             making.add(("esp",), esp_objects, ends, mesh.keys, host.esp)
             failures += esp_failures(used, mesh.keys)

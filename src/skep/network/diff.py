@@ -14,6 +14,7 @@ from skep.network.objects import (
     Chain,
     Counter,
     EspState,
+    FastPath,
     Filtered,
     FirewallMark,
     Forward,
@@ -89,7 +90,7 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     dropped = {(type(each), each.key) for each in drops}
     left = (each for each in gone if (type(each), each.key) not in dropped)
     stays = tuple(each for each in left if not going.intersection(_lost_with(each)))
-    drops = [each for each in drops if _device(each) not in going]
+    drops = [each for each in drops if _device(each) not in going or isinstance(each, FastPath)]
     made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
     puts = [
         each
@@ -97,10 +98,11 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
         if key not in have or not is_same(each, have[key]) or _device(each) in made
     ]
     # A jump has its chain as its value, a port its mark, and a map takes no second value for a key.
+    # A device's chain is another where its rules are.
     drops += [
         have[type(each), each.key]
         for each in puts
-        if isinstance(each, PortJump | VipJump | FirewallMark) and (type(each), each.key) in have
+        if isinstance(each, PortJump | VipJump | FirewallMark | FastPath) and (type(each), each.key) in have
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
@@ -109,7 +111,7 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
 
 def _device(each: Object) -> str:
     """Returns the device that an object is lost with when it is made anew, or has another MAC address."""
-    if isinstance(each, Neighbour):
+    if isinstance(each, Neighbour | FastPath):
         return each.device
     return each.tunnel if isinstance(each, Forward | PortForward) else ""
 
@@ -133,6 +135,8 @@ def is_same(wanted: Object, found: Object) -> bool:
         return isinstance(found, Counter)
     if isinstance(wanted, Traffic):
         return isinstance(found, Traffic) and found.is_whole
+    if isinstance(wanted, FastPath) and isinstance(found, FastPath):
+        return wanted.chain == found.chain
     if isinstance(wanted, EspState):
         return isinstance(found, EspState)  # by its key: the secret of one that is found is not read
     return wanted == found

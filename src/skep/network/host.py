@@ -26,7 +26,8 @@ class Host(Struct, frozen=True):
     accepted. `broadcasts` are addresses that mean all hosts of a network of this one's,
     `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
     have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
-    whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too. `esp`
+    whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too.
+    `has_fast_path`: devices can have rules of their own. `esp`
     are associations of IPsec that are ours. `why_no_ipvs` is looked at where the swarm wants IPVS;
     `fwmarks_taken` are marks of services of IPVS's that are not ours."""
 
@@ -44,6 +45,7 @@ class Host(Struct, frozen=True):
     routes: frozenset[Route] = frozenset()
     nameservers: frozenset[str] = frozenset()
     filters_bridges: bool = False
+    has_fast_path: bool = False
     esp: frozenset[EspState] = frozenset()
     why_no_ipvs: str = ""
     fwmarks_taken: frozenset[int] = frozenset()

@@ -18,6 +18,8 @@ VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
 PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
 BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
+FAST_TABLE = "skep"  # nftables' table of family netdev; all in it is ours
+LED_ADDRESSES = "services"  # its set: services' own addresses
 
 
 class Bridge(Struct, frozen=True, gc=False):
@@ -334,6 +336,39 @@ class VipJump(Struct, frozen=True, gc=False):
         return self.address
 
 
+class FastTable(Struct, frozen=True, gc=False):
+    """What the fast path between containers needs beside its devices."""
+
+    name: str = FAST_TABLE
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class LedAddress(Struct, frozen=True, gc=False):
+    """A service's own address: what is for it takes no fast path."""
+
+    address: str
+
+    @property
+    def key(self) -> str:
+        return self.address
+
+
+class FastPath(Struct, frozen=True, gc=False):
+    """A device whose packets may take the fast path of its network. `chain` is named by its rules, which are
+    known again by that; `rules` are the texts, of a wanted one only."""
+
+    device: str
+    chain: str
+    rules: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.device
+
+
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
 # last: no packet is sent where there is no way yet.
 # What encrypts comes before the tunnels whose packets must not leave plain.
@@ -363,6 +398,9 @@ Object = (
     | Chain
     | PortJump
     | VipJump
+    | FastTable
+    | LedAddress
+    | FastPath
 )
 
 

@@ -17,7 +17,7 @@ from skep.model.data_path import IPVS
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
-from skep.network import iptables, xfrm
+from skep.network import fast_path_kernel, iptables, xfrm
 from skep.network.applied import Applied
 from skep.network.carrying import carry_out
 from skep.network.desired import Desired, desired, is_used, ports_of, settings_of
@@ -63,6 +63,7 @@ class DataPlane:
         self._known: Known | None = None  # what there is, as far as this process did it
         self._wanted = Desired()  # the last time
         self._ipvs = Ipvs()
+        self._has_fast_path: bool | None = None  # not tried yet
         self._may_encrypt = True  # there may be what encrypts, also of a process before
         self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
@@ -218,9 +219,15 @@ class DataPlane:
             accept_in=iptables.accept_in(),
             firewalls=tuple(_firewalls(nftables, (str(OURS), BRIDGE_PREFIX))) if is_published(mesh) else (),
             filters_bridges=bool(mesh.overlays) and filters_bridges(),
+            has_fast_path=bool(mesh.overlays) and self._may_take_fast_path(nftables),
             why_no_ipvs=self._ipvs.why_not() if mesh.data_path == IPVS else "",
             overlay_firewalls=tuple(_firewalls(nftables, (BRIDGE_PREFIX,))) if mesh.overlays else (),
         )
+
+    def _may_take_fast_path(self, nftables: Nftables) -> bool:
+        if self._has_fast_path is None:
+            self._has_fast_path = fast_path_kernel.is_possible(nftables)
+        return self._has_fast_path
 
     def _see_devices(self, netlink: Netlink) -> Host:
         """Returns the host with our devices as they are. Whose bridge somebody deleted is put back on it."""
@@ -245,6 +252,7 @@ class DataPlane:
         if is_wanted := is_published(mesh) and is_steered(mesh, self._host):
             settings += steering_settings()
         rules += self._ipvs.look(rules, is_wanted)
+        rules += fast_path_kernel.found(self._nftables)
         esp = self._look_at_esp(mesh)
         self._host = replace(self._host, esp=frozenset(e for e in esp if isinstance(e, EspState)))
         return frozenset([*netlink.found(settings), *iptables.found(), *esp, *rules])

@@ -15,11 +15,14 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
+    FastPath,
+    FastTable,
     Filtered,
     FirewallMark,
     Forward,
     Gateway,
     Hairpin,
+    LedAddress,
     Neighbour,
     Object,
     Port,
@@ -64,6 +67,12 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     FirewallMark: ("firewall mark of port", "firewall marks of ports"),
     PortJump: ("published port", "published ports"),
     VipJump: ("service's address", "services' addresses"),
+    FastTable: ("fast path's table", "fast path's tables"),
+    LedAddress: (
+        "service's address, kept from the fast path:",
+        "services' addresses kept from the fast path",
+    ),
+    FastPath: ("fast path of device", "devices with a fast path"),
 }
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
-from .mesh_hosts import BRIDGE, PREFIX, TUNNEL, Lan, three_hosts
-from .test_mesh_vips import Services
+from skep.model.mesh import Mesh, MeshPort
+
+from .mesh_hosts import BRIDGE, PREFIX, TUNNEL, Lan, MeshHost, Namespace, three_hosts
+from .test_mesh_vips import VIP, Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+
+Counts = Callable[[], dict[str, int]]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,77 @@ def test_connections_are_counted_also_over_changes_of_the_service(lan: Lan) -> N
     lan.tell(lan.mesh(*lan.tasks))
     seen = host.seen(lan.mesh(*lan.tasks))["Connections"]
     assert {port: seen[port] - before[port] for port in seen} == {"8080/tcp": 7, "8080/udp": 3}
+
+
+COUNTED = ["-m", "conntrack", "--ctorigdstport"]
+WAYS = {"Received": ("OUTPUT", "ORIGINAL"), "Sent": ("INPUT", "REPLY")}
+
+
+@contextlib.contextmanager
+def counted(client: Namespace, kind: str, port: int) -> Iterator[Callable[[], dict[str, int]]]:
+    """Yields what says how many bytes the client has sent there and got from there, as its iptables counts."""
+    its = {
+        way: [chain, "-p", kind, *COUNTED, str(port), "--ctdir", direction]
+        for way, (chain, direction) in WAYS.items()
+    }
+
+    def count() -> dict[str, int]:
+        said = client.run("iptables", "-w", "-vxnL").splitlines()
+        rows = [line.split() for line in said if f"ctorigdstport {port}" in line]
+        return {way: int(row[1]) for row in rows for way in WAYS if f"ctdir {WAYS[way][1]}" in " ".join(row)}
+
+    for rule in its.values():
+        client.run("iptables", "-w", "-A", *rule)
+    try:
+        yield count
+    finally:
+        for rule in its.values():
+            client.run("iptables", "-w", "-D", *rule)
+
+
+def assert_counts(host: MeshHost, mesh: Mesh, of: str, before: dict[str, int], count: Counts) -> None:
+    """What a connection says last may still be on its way."""
+    deadline = time.monotonic() + 5
+    while True:
+        seen = host.seen(mesh)["Bytes"][of]
+        found = {way: seen[way] - before[way] for way in WAYS}
+        if found == (expected := count()) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert found == expected
+    assert min(found.values()) > 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_bytes_are_counted_once_on_the_node_that_was_asked(lan: Lan, kind: str) -> None:
+    """From outside, with a task on the asked node and without, and from a host itself; also over a change."""
+    mesh, of = lan.mesh(*lan.tasks), f"8080/{kind}"
+    for host in lan.hosts:
+        others = {each: each.seen(mesh)["Bytes"][of] for each in lan.hosts if each is not host}
+        for client in (lan.client, host):
+            before = host.seen(mesh)["Bytes"][of]
+            with counted(client, kind, 8080) as count:
+                client.ask(host.address, 8080, 4, kind)
+                lan.tell(lan.mesh(*lan.tasks[:1]))
+                lan.tell(mesh)
+                client.ask(host.address, 8080, 3, kind)
+                assert_counts(host, mesh, of, before, count)
+        assert {each: each.seen(mesh)["Bytes"][of] for each in others} == others, host.label
+
+
+def test_what_counts_bytes_is_mended(lan: Lan) -> None:
+    host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
+    halves = ("tcp-bytes { reply . 8080 }", "udp-bytes { original . 8080 }")
+    broken = "; ".join(f"delete element ip skep {half}" for half in halves)
+    program = f"from skep.network.nftables import Nftables; Nftables().run({broken!r})"
+    before = host.seen(mesh)["Bytes"]["8080/tcp"]
+    host.run(sys.executable, "-c", program)
+    missing = host.seen(mesh)["Missing"]
+    assert sorted(missing) == ["counter of bytes 8080/tcp", "counter of bytes 8080/udp"]
+    assert host.told(mesh)["failures"] == []
+    seen = host.seen(mesh)
+    assert (seen["Missing"], seen["Surplus"]) == ([], [])
+    assert seen["Bytes"]["8080/tcp"] == {**before, "Sent": 0}
 
 
 def test_what_is_missing_and_what_is_too_much_is_named(lan: Lan) -> None:
@@ -92,3 +171,24 @@ def test_a_first_overlay_is_whole_from_the_first_word_on(lan: Lan) -> None:
         assert seen["Surplus"] == []
     finally:
         made.stop()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_bytes_of_services_own_addresses_are_counted_on_the_clients_host(lan: Lan, kind: str) -> None:
+    """With tasks there and elsewhere; at a port that is published, too, whose bytes these are not."""
+    made = Services(lan)
+    try:
+        made.serving()
+        client = made.client(1, "x1", "10.1.0.21")
+        host, mesh = lan.hosts[0], made.for_host(lan.hosts[0])
+        mesh = replace(lan.mesh(*lan.tasks, ports=(MeshPort(kind, 80, 80),)), overlays=mesh.overlays)
+        assert host.told(mesh)["failures"] == []
+        seen = host.seen(mesh)["Bytes"]
+        with counted(client, kind, 80) as count:
+            assert len({each.split()[0] for each in client.ask(VIP, 80, 8, kind)}) > 1
+            assert_counts(host, mesh, VIP, seen[VIP], count)
+        assert host.seen(mesh)["Bytes"][f"80/{kind}"] == seen[f"80/{kind}"]
+    finally:
+        made.stop()
+        made.members.clear()
+        made.tell()

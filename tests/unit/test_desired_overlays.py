@@ -99,7 +99,10 @@ def test_its_rules_let_in_its_own_nodes_only_and_no_redirects_out() -> None:
         f"{frames} ip saddr {{ 192.0.2.2, 192.0.2.3 }} {here} meta mark set 0x5a010000 accept",
         f"{frames} {here} drop",
     ]
-    assert chains["steer"] == 'meta mark 0x5a010000 iifname "skb*" jump tunnelled'
+    assert chains["steer"].splitlines() == [
+        'meta mark 0x5a010000 iifname "skb*" jump tunnelled',
+        "ct mark and 0xff04ffff == 0x5a040000 ct direction . ct original ip daddr @vip-bytes",
+    ]
     assert chains["tunnelled"].splitlines() == [
         "meta mark set 0",
         "ct state established,related return",

@@ -5,11 +5,27 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skep.model.ipv4 import NONE, is_in, is_ipv4, number_of
 
 NET = ipaddress.IPv4Network("10.1.0.0/24")
-WRONG = ["", "10.1", "10.1.0.256", "010.1.0.1", "::1", "10.1.0.1/24", "name", "10.1.0.1 "]
+WRONG = [
+    "",
+    "10.1",
+    "10.1.0.256",
+    "010.1.0.1",
+    "::1",
+    "10.1.0.1/24",
+    "name",
+    "10.1.0.1 ",
+    "+1.1.0.1",
+    "1_0.1.0.1",
+    "10.1.0.１",
+    "10.1.0.-1",
+    "9" * 5000,
+]
 
 
 @pytest.mark.parametrize("text", WRONG)
@@ -18,6 +34,15 @@ def test_what_is_no_address_has_no_number_and_is_nowhere(text: str) -> None:
     assert not is_ipv4(text)
     assert not is_in(text, NET)
     assert not is_in(text, ipaddress.IPv4Network("0.0.0.0/0"))
+
+
+@given(st.one_of(st.text("0123456789.", max_size=16), st.text(max_size=16), st.ip_addresses(v=4).map(str)))
+def test_it_is_read_as_pythons_own_library_reads_it(text: str) -> None:
+    try:
+        expected = int(ipaddress.IPv4Address(text))
+    except ValueError:
+        expected = NONE
+    assert number_of(text) == expected
 
 
 def test_an_address_is_of_its_network_from_the_first_to_the_last() -> None:

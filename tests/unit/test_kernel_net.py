@@ -10,10 +10,10 @@ import pytest
 
 from skep.agent.looking import Looking
 from skep.agent.session import Session
-from skep.cli.net import _inspected
+from skep.cli.net import _inspected, _size
 from skep.manager.dispatcher import looks
 from skep.manager.dispatcher.looks import LOOKS_MAX, Looks
-from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, KernelNet
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, Bytes, KernelNet
 from skep.network.diff import Changes
 from skep.network.objects import (
     Bridge,
@@ -27,6 +27,7 @@ from skep.network.objects import (
     ReturnRoute,
     Sysctl,
     Table,
+    Traffic,
     Tunnel,
     chain,
 )
@@ -43,8 +44,11 @@ def test_what_is_there_what_is_missing_and_what_is_too_much() -> None:
     found: list[Object] = [
         Bridge("skb1", "m", 1450),
         Table(),
-        Counter("tcp-8080", 7),
-        Counter("vip-10-1-0-2", 1),
+        Counter("tcp-8080", 7, 420),
+        Counter("vip-10-1-0-2", 1, 60),
+        Traffic("tcp", "8080", 1000, 20_000),
+        Traffic("vip", "10.1.0.2", 1, 2),
+        Traffic("udp", "53", 3, 4),  # nobody knows any more of what
     ]
     other = Chain("tcp-8080", None, ("another",))
     jump = PortJump("tcp", 8080, "tcp-8080")
@@ -59,14 +63,17 @@ def test_what_is_there_what_is_missing_and_what_is_too_much() -> None:
     assert seen.surplus == ["neighbour 10.0.0.9 on skb1"], "what is to be another is missing, and no more"
     assert (seen.missing_count, seen.surplus_count) == (3, 1)
     assert seen.connections == {"8080/tcp": 7, "10.1.0.2": 1}
+    assert seen.bytes == {"8080/tcp": Bytes(1420, 20_000), "10.1.0.2": Bytes(61, 2)}
     assert seen.failures == ["it is so"]
     assert kernel_net([], Changes(), []) == KernelNet()
 
 
 def test_no_more_is_named_than_may_be() -> None:
     many = tuple(Neighbour("skb1", f"10.0.{n // 256}.{n % 256}", "m") for n in range(NAMED_MAX + 50))
-    counters = [Counter(f"tcp-{n}", n) for n in range(COUNTED_MAX + 3)]
+    counters: list[Object] = [Counter(f"tcp-{n}", n) for n in range(COUNTED_MAX + 3)]
+    counters += [Traffic("tcp", f"{n}", 1 << 40, 1 << 40) for n in range(COUNTED_MAX + 3)]
     seen = kernel_net(counters, Changes(many, many[:1]), [])
+    assert seen.bytes.keys() == seen.connections.keys()
     assert len(seen.surplus) == NAMED_MAX
     assert seen.surplus_count == NAMED_MAX + 49
     assert len(seen.connections) == COUNTED_MAX
@@ -80,6 +87,7 @@ def test_every_kind_has_a_name() -> None:
     assert named(Gateway("skb1", "10.0.0.2/24")) == "bridge's address 10.0.0.2/24 on skb1"
     assert named(Sysctl("ipv4/x", "1")) == "sysctl ipv4/x = 1"
     assert named(ReturnRoute(3, "192.0.2.2", "skb1")) == "way back to 192.0.2.2 by skb1"
+    assert named(Traffic("tcp", "8080")) == "counter of bytes 8080/tcp"
     assert named(Tunnel("skv1", "skb1", 1, "192.0.2.1", 4789, 1450)) == "tunnel skv1"
 
 
@@ -92,6 +100,11 @@ def test_every_kind_has_a_name() -> None:
         KernelNet(objects={"bridges": -1}),
         KernelNet(connections={"8080/tcp": 1 << 63}),
         KernelNet(connections={f"{n}/tcp": 1 for n in range(COUNTED_MAX + 1)}),
+        KernelNet(bytes={"8080/tcp": Bytes(-1, 0)}),
+        KernelNet(bytes={"8080/tcp": Bytes(0, 1 << 63)}),
+        KernelNet(bytes={"x" * 16: Bytes()}),
+        KernelNet(bytes={"a\nb": Bytes()}),
+        KernelNet(bytes={f"{n}/tcp": Bytes() for n in range(COUNTED_MAX + 1)}),
         KernelNet(objects={f"kind {n}": 1 for n in range(65)}),
         KernelNet(failures=["a\nb"]),
         KernelNet(missing_count=-1),
@@ -248,6 +261,12 @@ def test_what_a_leader_of_an_earlier_skep_says_is_shown() -> None:
     )
 
 
+def test_bytes_are_shown_with_their_unit() -> None:
+    shown = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_960: "1.0 MB", 5_300_000_000: "5.3 GB"}
+    assert {octets: _size(octets) for octets in shown} == shown
+    assert _size((1 << 63) - 1) == "9223.4 PB"
+
+
 def test_what_is_shown() -> None:
     kernel = {
         "Objects": {"bridges": 1, "chains": 9},
@@ -257,6 +276,7 @@ def test_what_is_shown() -> None:
         "SurplusCount": 0,
         "Connections": {"8080/tcp": 1, "10.1.0.2": 7},
         "Failures": ["it is so"],
+        "Bytes": {"8080/tcp": {"Received": 999, "Sent": 1_250_000}},
     }
     network = {"Name": "n", "Subnet": "10.1.0.0/24", "Bridge": "b", "Tunnel": "t", "Here": {}}
     network["Services"] = {"web": "10.1.0.2", "unused": "10.1.0.3"}
@@ -270,7 +290,8 @@ def test_what_is_shown() -> None:
     }
     assert list(_inspected({**said, "Says": [], "Kernel": kernel, "Unknown": ""}))[2:] == [
         "    10.1.0.2           service web; 7 connections from here",
-        "  port 8080/tcp: service web, its port 80; 2 tasks run; 1 connection from here",
+        "  port 8080/tcp: service web, its port 80; 2 tasks run; 1 connection from here, 999 B received,"
+        " 1.2 MB sent",
         "  its kernel has: bridges 1, chains 9",
         "  missing there: tunnel skv1",
         "  missing there: 2 more",

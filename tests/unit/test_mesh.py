@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
-from skep.model.overlay import OverlayNetwork
+from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork
 from skep.network.desired import desired
 from skep.network.diff import ORDER, Changes, diff
 from skep.network.host import Host, Route, nameservers
-from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, TUNNELLED
+from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, SERVED, STEERED, TUNNELLED
 from skep.network.objects import (
     Accept,
     Bridge,
@@ -32,6 +32,7 @@ from skep.network.objects import (
     ReturnRule,
     Sysctl,
     Table,
+    Traffic,
     Tunnel,
 )
 from skep.network.ruleset import dropping, found, transaction
@@ -249,7 +250,8 @@ def test_the_tunnel_is_the_nodes_own() -> None:
     assert "accept" not in _chain(alone, "early").replace("meta l4proto != udp accept", "")
     shared = desired(_mesh(nodes=dict.fromkeys(NODES, "127.0.0.1")), "n1", _host()).objects
     assert "udp dport" not in _chain(shared, "early")
-    assert _chain(shared, "steer") == ""
+    counted = f"ct mark and {OURS_MASK | NUMBER_MASK | 0x40000:#x} == {OURS:#x} goto port-bytes"
+    assert _chain(shared, "steer") == counted
 
 
 def test_the_tunnels_mark_is_no_nodes_number() -> None:
@@ -420,21 +422,30 @@ def test_all_at_once_and_jumps_only_while_there_is_where_to() -> None:
     objects = desired(_mesh(MeshEndpoint("10.0.0.7", "n1")), "n1", _host()).objects
     lines = transaction(diff(objects, ())).splitlines()
     assert lines[0] == "add table ip skep"
-    (jump,) = [n for n, line in enumerate(lines) if line.startswith("add element")]
+    jump = lines.index("add element ip skep ports { tcp . 8080 : goto tcp-8080 }")
     (made,) = [n for n, line in enumerate(lines) if line.startswith("add chain ip skep tcp-8080")]
     assert made < jump
     counts = [n for n, line in enumerate(lines) if 'counter name "tcp-8080"' in line]
     assert counts > [lines.index("add counter ip skep tcp-8080")]
+    made = lines.index("add set ip skep tcp-bytes { type ct_dir . inet_service; counter; }")
+    assert made < lines.index("add element ip skep tcp-bytes { original . 8080, reply . 8080 }")
     gone = transaction(diff(desired(_mesh(), "n1", _host(), refused={("tcp", 8080)}).objects, objects))
-    assert gone.index("delete element") < gone.index("delete chain ip skep tcp-8080")
+    assert "delete element ip skep tcp-bytes { original . 8080, reply . 8080 }" in gone
+    assert gone.index("delete element ip skep ports") < gone.index("delete chain ip skep tcp-8080")
     assert gone.index("delete chain ip skep tcp-8080") < gone.index("delete counter ip skep tcp-8080")
     assert transaction(diff((), objects)) == "delete table ip skep\n"
     assert transaction(Changes()) == ""
 
 
+def _element(way: str, of: int, octets: int) -> dict[str, object]:
+    return {"elem": {"val": {"concat": [way, of]}, "counter": {"packets": 9, "bytes": octets}}}
+
+
 def test_a_listing_shows_what_was_made() -> None:
     made = desired(_mesh(MeshEndpoint("10.0.0.7", "n1")), "n1", _host()).objects
-    rules: list[Object] = [each for each in made if isinstance(each, Table | Chain | Counter | PortJump)]
+    rules: list[Object] = [
+        each for each in made if isinstance(each, Table | Chain | Counter | Traffic | PortJump)
+    ]
     entries: list[object] = [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "ip", "name": "skep"}}]
     for each in rules:
         if isinstance(each, Chain):
@@ -442,12 +453,47 @@ def test_a_listing_shows_what_was_made() -> None:
             entries.append({"chain": {"name": each.name, **hook}})
             entries += [{"rule": {"chain": each.name, "comment": stamp}} for stamp in each.stamps]
     entries.append({"counter": {"name": "tcp-8080", "packets": 7, "bytes": 420}})
+    elements = [_element("original", 8080, 1000), _element("reply", 8080, 20_000)]
+    entries.append({"set": {"name": "tcp-bytes", "elem": elements}})
+    entries.append({"set": {"name": "udp-bytes", "stmt": [{"counter": None}]}})
     jump = [{"concat": ["tcp", 8080]}, {"goto": {"target": "tcp-8080"}}]
     entries.append({"map": {"name": "ports", "elem": [jump]}})
     there = list(found(json.dumps({"nftables": entries})))
     assert not diff(rules, there), "how much was counted is no difference"
-    assert Counter("tcp-8080", 7) in there
-    assert diff(rules, there[:-2]).puts == (Counter("tcp-8080"), PortJump("tcp", 8080, "tcp-8080"))
+    assert Counter("tcp-8080", 7, 420) in there
+    assert Traffic("tcp", "8080", 1000, 20_000) in there
+    jump_only = PortJump("tcp", 8080, "tcp-8080")
+    assert diff(rules, there[:-3]).puts == (Counter("tcp-8080"), Traffic("tcp", "8080"), jump_only)
+
+
+def test_half_of_what_counts_bytes_is_made_whole_or_taken_away() -> None:
+    elements = [_element("original", 8080, 1000)]
+    entries = [{"map": {"name": "ports"}}, {"set": {"name": "tcp-bytes", "elem": elements}}]
+    (half,) = (each for each in found(json.dumps({"nftables": entries})) if isinstance(each, Traffic))
+    assert not half.is_whole
+    both = "{ original . 8080, reply . 8080 }"
+    assert f"add element ip skep tcp-bytes {both}" in transaction(diff([Traffic("tcp", "8080")], [half]))
+    away = transaction(diff((), [half])).splitlines()
+    assert away[-2:] == [f"{verb} element ip skep tcp-bytes {both}" for verb in ("add", "delete")]
+
+
+def test_bytes_are_counted_by_where_clients_went() -> None:
+    objects = desired(_mesh(MeshEndpoint("10.0.0.7", "n1")), "n1", _host()).objects
+    assert _of(objects, Traffic) == [Traffic("tcp", "8080")]
+    assert _chain(objects, "quiet").splitlines()[-1] == _chain(objects, "steer").splitlines()[-1]
+    to = "ct direction . ct original proto-dst"
+    assert _chain(objects, "port-bytes").splitlines() == [
+        f"meta l4proto {kind} {to} @{kind}-bytes accept" for kind in ("tcp", "udp")
+    ]
+    back = Overlay(OverlayNetwork("b", "10.1.0.0/24", 4098, 4789, "b"), NODES, {}, endpoints={})
+    here = {"x": OverlayEndpoint("10.1.0.7", "n1")}
+    both = replace(_mesh(MeshEndpoint("10.0.0.7", "n1")), overlays={"b": replace(back, endpoints=here)})
+    objects = desired(both, "n1", _host()).objects
+    ports, vips = _chain(objects, "steer").splitlines()[-2:]
+    assert ports == _chain(objects, "quiet").splitlines()[-1]
+    assert vips == "ct mark and 0xff04ffff == 0x5a040000 ct direction . ct original ip daddr @vip-bytes"
+    for mark, is_port in ((OURS, True), (STEERED, True), (SERVED, False), (OURS | 3, None)):
+        assert (mark & 0xFF04FFFF == OURS, mark & 0xFF04FFFF == SERVED) == (is_port is True, is_port is False)
 
 
 def test_a_firewall_that_drops_what_is_forwarded_is_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 from skep.model.cluster import TaskDefaults
 from skep.model.container import ContainerSpec
 from skep.model.host_network import HostNetwork
-from skep.model.kernel_net import KernelNet
+from skep.model.kernel_net import Bytes, KernelNet
 from skep.model.logs import LogOptions
 from skep.model.material import Given
 from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
@@ -225,9 +225,18 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         MeshSeen(
             3,
-            KernelNet({"bridges": 1}, ["tunnel skv1"], 1, ["chain x"], 1, {"8080/tcp": 7}, ["it fails"]),
+            KernelNet(
+                {"bridges": 1},
+                ["tunnel skv1"],
+                1,
+                ["chain x"],
+                1,
+                {"8080/tcp": 7},
+                ["it fails"],
+                {"8080/tcp": Bytes(5, 6)},
+            ),
         ),
-        b"\x83\xa4type\xa9mesh-seen\xa6number\x03\xa4seen\x87\xa7Objects\x81\xa7bridges\x01\xa7Missing\x91\xabtunnel skv1\xacMissingCount\x01\xa7Surplus\x91\xa7chain x\xacSurplusCount\x01\xabConnections\x81\xa88080/tcp\x07\xa8Failures\x91\xa8it fails",
+        b"\x83\xa4type\xa9mesh-seen\xa6number\x03\xa4seen\x88\xa7Objects\x81\xa7bridges\x01\xa7Missing\x91\xabtunnel skv1\xacMissingCount\x01\xa7Surplus\x91\xa7chain x\xacSurplusCount\x01\xabConnections\x81\xa88080/tcp\x07\xa8Failures\x91\xa8it fails\xa5Bytes\x81\xa88080/tcp\x82\xa8Received\x05\xa4Sent\x06",
     ),
     (
         HostNetworks([HostNetwork("10.0.0.0/24", "eth0")]),

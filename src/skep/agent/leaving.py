@@ -14,8 +14,8 @@ from typing import Protocol
 
 # At least, from when the node hears that the task is to end: some seldom have a new connection.
 LEAVE_S = 1.0
-# … and from the last one that has begun. From a node that is late, and leads three a second there, about one in
-# four hundred pauses is as long.
+# … and from the last one that has begun. A node that is late, and leads three a second there, pauses as long
+# about once in four hundred times.
 QUIET_S = 2.0
 # At most: some client may have learnt the address long ago, and go on. A container's own grace is as long.
 LEAVE_MAX_S = 10.0

@@ -11,7 +11,7 @@ from skep.agent.saying import in_words, shown
 from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.rpc import messages
-from skep.rpc.checking import FAILURES_MAX, OBJECT_MAX_BYTES
+from skep.rpc.checking import COUNTED_OF_MAX_BYTES, FAILURES_MAX, OBJECT_MAX_BYTES
 from skep.runtime.works import end
 
 
@@ -53,4 +53,5 @@ def _sayable(seen: KernelNet) -> KernelNet:
         surplus=[shown(text, OBJECT_MAX_BYTES) for text in seen.surplus],
         connections={shown(name, OBJECT_MAX_BYTES): count for name, count in seen.connections.items()},
         failures=[shown(text) for text in seen.failures[:FAILURES_MAX]],
+        bytes={shown(name, COUNTED_OF_MAX_BYTES): each for name, each in seen.bytes.items()},
     )

@@ -27,7 +27,7 @@ def net() -> None:
 @_JSON
 def inspect_command(node: str, host: str | None, as_json: bool) -> None:
     """Says which networks and published ports a node has, who there is on them, what of that its kernel has,
-    and how many connections it has led to tasks.
+    and how many connections it has led to tasks, with the bytes that these have carried.
 
     What is missing is made at once; with `nft list table ip skep` and `ip -d link` you see it all.
     """
@@ -42,6 +42,7 @@ def inspect_command(node: str, host: str | None, as_json: bool) -> None:
 def _inspected(said: Any) -> Iterator[str]:
     # A leader of an earlier skep does not say what kernels have.
     kernel = said.get("Kernel") or {"Connections": {}}
+    led = {of: _led(count, kernel.get("Bytes", {}).get(of)) for of, count in kernel["Connections"].items()}
     ends = said["TunnelsEndAt"] or "no address that is known"
     yield f"node {said['Node']}: {said['State']}; its tunnels end at {ends}"
     for each in said["Networks"]:
@@ -49,12 +50,12 @@ def _inspected(said: Any) -> Iterator[str]:
         for who, address in sorted(each["Here"].items()):
             yield f"    {address:<18} {who}"
         for name, address in sorted(each.get("Services", {}).items()):
-            if address in kernel["Connections"]:
-                yield f"    {address:<18} service {name}{_led(kernel['Connections'][address])}"
+            if address in led:
+                yield f"    {address:<18} service {name}{led[address]}"
     for port in said["Ports"]:
         running = "1 task runs" if port["Running"] == 1 else f"{port['Running']} tasks run"
-        led = _led(kernel["Connections"][port["Port"]]) if port["Port"] in kernel["Connections"] else ""
-        yield f"  port {port['Port']}: service {port['Service']}, its port {port['Target']}; {running}{led}"
+        its = f"service {port['Service']}, its port {port['Target']}"
+        yield f"  port {port['Port']}: {its}; {running}{led.get(port['Port'], '')}"
     if not said["Networks"] and not said["Ports"]:
         yield "  nobody there is on a network of the swarm, and no port is published"
     for text in said["Says"]:
@@ -62,8 +63,21 @@ def _inspected(said: Any) -> Iterator[str]:
     yield from _kernel(said.get("Kernel"), said.get("Unknown", "the leader's skep is too old to ask"))
 
 
-def _led(count: int) -> str:
-    return f"; {count} connection{'s' * (count != 1)} from here"
+def _led(count: int, carried: Any) -> str:
+    """`carried` is None where the node's skep is too old to count bytes."""
+    connections = f"; {count} connection{'s' * (count != 1)} from here"
+    if carried is None:
+        return connections
+    return f"{connections}, {_size(carried['Received'])} received, {_size(carried['Sent'])} sent"
+
+
+def _size(octets: int) -> str:
+    """Returns a number of bytes with its unit, as Docker writes it: 1.2 MB are 1,200,000."""
+    size, units = float(octets), ["B", "kB", "MB", "GB", "TB", "PB"]
+    while round(size, 1) >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.{int(units[0] != 'B')}f} {units[0]}"
 
 
 def _kernel(kernel: Any, unknown: str) -> Iterator[str]:

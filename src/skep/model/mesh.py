@@ -63,7 +63,7 @@ class MeshPort(Struct, frozen=True, array_like=True):
     target: int
 
 
-class MeshEndpoint(Struct, frozen=True, array_like=True):
+class MeshEndpoint(Struct, frozen=True, array_like=True, gc=False):
     """A task's address on the mesh's network, without a prefix length. One that takes no new connections is
     about to end, or has not begun to serve: those that it has go on."""
 

@@ -14,7 +14,7 @@ import structlog
 from skep.network import fast_path_kernel, iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
-from skep.network.netlink import Entry, Netlink
+from skep.network.netlink import Entry, Netlink, Return
 from skep.network.nftables import Nftables
 from skep.network.objects import (
     Accept,
@@ -31,6 +31,7 @@ from skep.network.objects import (
     PortJump,
     RealServer,
     Table,
+    Traffic,
     Tunnel,
     VipJump,
     VirtualService,
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 _RULES = (
     Table,
     Counter,
+    Traffic,
     FirewallMark,
     Chain,
     PortJump,
@@ -63,7 +65,7 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
     answers = {each for each in changes.puts if isinstance(each, Neighbour) and each.address in vips}
     failures = _puts(netlink, [each for each in changes.puts if each not in answers])
     try:
-        if text := transaction(changes):
+        if text := transaction(changes, nftables.takes_rules):
             nftables.run(text)
         failures += fast_path_kernel.carry_out(nftables, changes)
         failures += _puts(netlink, answers)
@@ -83,7 +85,7 @@ def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
     ]
     if sealing:
         try:
-            nftables.run(transaction(Changes(puts=tuple(sealing))))
+            nftables.run(transaction(Changes(puts=tuple(sealing)), nftables.takes_rules))
         except SkepError as error:
             return [str(error)]
     if any(isinstance(each, EspPolicy) for each in changes.drops):
@@ -92,17 +94,24 @@ def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_entries, iptables.put, xfrm.put, ipvs.put))
+    done = _done(
+        objects, netlink.put, netlink.put_entries, netlink.put_returns, iptables.put, xfrm.put, ipvs.put
+    )
+    return list(done)
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_entries, iptables.drop, xfrm.drop, ipvs.drop))
+    done = _done(
+        objects, netlink.drop, netlink.drop_entries, netlink.drop_returns, iptables.drop, xfrm.drop, ipvs.drop
+    )
+    return list(done)
 
 
 def _done(
     objects: Iterable[Object],
     one: Callable[[Object], None],
     many: Callable[[Sequence[Entry]], Iterable[str]],
+    ways_back: Callable[[Sequence[Return]], Iterable[str]],
     accept: Callable[[Accept], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
     servers: Callable[[Sequence[VirtualService | RealServer]], Iterable[str]],
@@ -111,9 +120,11 @@ def _done(
     for kind, group in groupby(objects, type):
         if kind in _RULES:
             continue
-        if issubclass(kind, Entry):
+        if issubclass(kind, Entry | Return):
+            those = list(group)
             try:
-                yield from many([each for each in group if isinstance(each, Entry)])
+                yield from many([each for each in those if isinstance(each, Entry)])
+                yield from ways_back([each for each in those if isinstance(each, Return)])
             except SkepError as error:
                 yield str(error)
             continue

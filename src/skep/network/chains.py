@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from skep.model.mesh import BRIDGE_PREFIX, TCP, MeshPort
+from skep.network.counting import counting, counting_chains
 from skep.network.marks import FLOW, NUMBER_MASK, OURS, OURS_MASK, STEERED_FLOW, TUNNELLED
 from skep.network.objects import PORTS, Chain, chain
 from skep.network.segment import Segment
@@ -25,6 +26,8 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
     inside = [rule for each in segments for rule in _inside(each)]
     steer = [f'meta mark {TUNNELLED:#x} iifname "{BRIDGE_PREFIX}*" jump tunnelled'] if inside else []
     steer += _returns(numbered)
+    yield from counting_chains(segments)
+    steer += counting(segments)
     # After conntrack (-200), before users' own rules for marks (-150).
     yield chain("steer", steer, ("filter", "prerouting", -151))
     if inside:
@@ -34,8 +37,9 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
         yield chain("apart", _apart(segments), ("filter", "forward", -150))
     # That a packet goes out by the bridge it came in by is no news for its sender.
     quiet = f'icmp type redirect oifname "{BRIDGE_PREFIX}*" drop'
-    flows = [f"icmp type redirect {FLOW} drop"] if any(each.is_mesh for each in segments) else []
-    yield chain("quiet", [quiet, *flows], ("filter", "output", -150))
+    flows = [f"icmp type redirect {FLOW} drop"] if meshs else []
+    own = counting([meshs]) if meshs else []  # what the host itself sends to a published port
+    yield chain("quiet", [quiet, *flows, *own], ("filter", "output", -150))
 
 
 def mesh_chains(
@@ -159,19 +163,22 @@ def port_chain(port: MeshPort, addresses: Sequence[str], node_id: str) -> Chain:
     return in_turn(f"{port.protocol}-{port.published}", to, targets, refusal, node_id)
 
 
-def in_turn(name: str, to: str, targets: list[str], refusal: list[str], node_id: str) -> Chain:
+def in_turn(
+    name: str, to: str, targets: list[str], refusal: list[str], node_id: str, ours: int = OURS
+) -> Chain:
     """Returns the chain that leads connections to these in turn, each as a map of nftables' has it; where
-    there are none, it refuses them. Each connection is counted, by the counter of the chain's name. The turn
-    begins anew with each change: not with the same task on all nodes, nor always with the first."""
+    there are none, it refuses them. Each connection gets the mark `ours`, and is counted, by the counter of
+    the chain's name. The turn begins anew with each change: not with the same task on all nodes, nor always
+    with the first."""
     if not targets:
         return chain(name, refusal)
-    mark = f'counter name "{name}" ct mark set {OURS:#x}'
+    mark = f'counter name "{name}" ct mark set {ours:#x}'
     if len(targets) == 1:
-        return chain(name, [mark, f"{to} {targets[0].replace(' . ', ':')}"])
+        return chain(name, [f"{mark} {to} {targets[0].replace(' . ', ':')}"])
     first = sum(node_id.encode(), start=len(targets)) % len(targets)
     turned = targets[first:] + targets[:first]
     numbered = elements(f"{n} : {target}" for n, target in enumerate(turned))
-    return chain(name, [mark, f"{to} numgen inc mod {len(turned)} map {numbered}"])
+    return chain(name, [f"{mark} {to} numgen inc mod {len(turned)} map {numbered}"])
 
 
 def elements(texts: Iterable[str]) -> str:

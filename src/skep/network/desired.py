@@ -37,6 +37,7 @@ from skep.network.objects import (
     ReturnRule,
     Sysctl,
     Table,
+    Traffic,
 )
 from skep.network.segment import (
     Segment,
@@ -64,13 +65,15 @@ from skep.network.ways import mac_of, numbers
 
 class Desired(Struct, frozen=True):
     """`parts` are the objects that are wanted, what one service needs together, `vips` services' own
-    addresses that lead to their tasks, `numbers` those of other nodes' addresses in connections' marks.
+    addresses that lead to their tasks, `numbers` those of other nodes' addresses in connections' marks,
+    `fwmarks` those by which IPVS knows ports.
     `failures` are sentences for people: what of the mesh and its networks this node cannot do, and why.
     `is_unknown`: it cannot be said what should be, so what there is stays. `made` is for the next time."""
 
     parts: dict[Key, Objects] = {}
     vips: frozenset[str] = frozenset()
     numbers: dict[str, int] = {}
+    fwmarks: dict[PublishedPort, int] = {}
     failures: tuple[str, ...] = ()
     is_unknown: bool = False
     made: Made = {}
@@ -138,6 +141,7 @@ def desired(
         return Desired(failures=tuple(dict.fromkeys(failures)), is_unknown=True)
     vips: frozenset[str] = frozenset()
     numbered: dict[str, int] = {}
+    steered: dict[PublishedPort, int] = {}
     if used:
         making.add(("host",), _of_host, host.ports, host.gateways)
         numbered = _numbered(used, known)
@@ -151,11 +155,12 @@ def desired(
     for segment in used:
         add_objects(making, segment)
         if segment.is_mesh:
-            _add_mesh(making, segment, mesh, node_id, host, refused, numbered, marks)
+            steered = _add_mesh(making, segment, mesh, node_id, host, refused, numbered, marks)
             failures += steering_failures(mesh, host)
         failures += failures_of(segment, host)
     failures += _dropped(used, host)
-    return Desired(making.parts, vips, numbered, tuple(dict.fromkeys(failures)), made=making.made)
+    said = tuple(dict.fromkeys(failures))
+    return Desired(making.parts, vips, numbered, steered, said, made=making.made)
 
 
 def _shared(segments: Collection[Segment], numbered: Mapping[str, int]) -> Objects:
@@ -187,8 +192,8 @@ def _add_mesh(
     refused: Collection[tuple[str, int]],
     numbered: Mapping[str, int],
     marks: Mapping[PublishedPort, int],
-) -> None:
-    """Adds what published ports need beside their network."""
+) -> dict[PublishedPort, int]:
+    """Adds what published ports need beside their network. Returns the marks of those that IPVS leads."""
     bridge, subnet, ways = segment.bridge, str(segment.subnet), segment.ways
     if host.accept_in:
         making.parts["accept",] = (Accept(host.accept_in, subnet),)
@@ -209,6 +214,7 @@ def _add_mesh(
         placed = ways.placed[service_id]
         reached = placed.here.union(placed.there) if is_led else frozenset()
         making.add(("ports", service_id), _ports, marked, placed.serving, reached, node_id)
+    return steered
 
 
 def _steering() -> Objects:
@@ -234,7 +240,8 @@ def _ports(
         if mark:
             made += steering_objects(port, serving, reached, mark)
             led = steered_chain(led) if serving else led
-        made += led, Counter(led.name), PortJump(port.protocol, port.published, led.name)
+        made += led, Counter(led.name), Traffic(port.protocol, str(port.published))
+        made.append(PortJump(port.protocol, port.published, led.name))
     return tuple(made)
 
 

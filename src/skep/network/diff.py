@@ -28,6 +28,7 @@ from skep.network.objects import (
     PortForward,
     PortJump,
     Sysctl,
+    Traffic,
     Tunnel,
     VipJump,
 )
@@ -147,6 +148,8 @@ def is_same(wanted: Object, found: Object) -> bool:
         return (wanted.hook, wanted.stamps) == (found.hook, found.stamps)
     if isinstance(wanted, Counter):
         return isinstance(found, Counter)
+    if isinstance(wanted, Traffic):
+        return isinstance(found, Traffic) and found.is_whole
     if isinstance(wanted, FastPath) and isinstance(found, FastPath):
         return wanted.chain == found.chain
     if isinstance(wanted, EspState):

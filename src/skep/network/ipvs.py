@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
@@ -73,10 +73,9 @@ class Ipvs:
         except OSError as error:
             raise Unavailable(f"the kernel does not say what IPVS has: {error}") from error
 
-    def done(self, wanted: Iterable[Object], is_whole: bool) -> None:
-        """Hears what there is by now; with `is_whole` nothing else of ours."""
-        now = {(each.protocol, each.port): each.mark for each in wanted if isinstance(each, FirewallMark)}
-        self.marks = now if is_whole else self.marks | now
+    def done(self, marks: Mapping[PublishedPort, int], is_whole: bool) -> None:
+        """Hears which ports have a mark by now; with `is_whole` there is nothing else of ours."""
+        self.marks = dict(marks) if is_whole else {**self.marks, **marks}
 
     def _found(self) -> Iterator[Object]:
         ours = frozenset(self.marks.values())

@@ -10,5 +10,6 @@ TUNNELLED = OURS | 0x0001_0000  # a packet's: it came by the tunnel. No node's n
 # A connection's that IPVS leads to a task. Packets' own marks, by which IPVS knows its services, are small
 # numbers, and none of these (`steering`).
 STEERED = OURS | 0x0002_0000
+SERVED = OURS | 0x0004_0000  # a connection's to a service's own address, not to a published port
 FLOW = f"ct mark and {OURS_MASK:#x} == {OURS:#x}"  # nftables: of the mesh's connections
 STEERED_FLOW = f"ct mark and {OURS_MASK | STEERED:#x} == {STEERED:#x}"  # … and of those IPVS's

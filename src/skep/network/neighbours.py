@@ -23,7 +23,7 @@ _ARP = 0x0806
 _ARP_REPLY = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)  # Ethernet, IPv4; an answer that nobody asked for
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A neighbour that stays until it is taken away; `device` is a number. Of a bridge's or a tunnel's table
     (`AF_BRIDGE`, with a flag that says which) the address may be empty."""
 
@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True):
     flags: int = 0
 
 
-class Found(Struct, frozen=True):
+class Found(Struct, frozen=True, gc=False):
     """A neighbour of IPv4 as the kernel has it, or looks for it: then without a MAC address."""
 
     device: int

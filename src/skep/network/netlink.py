@@ -12,8 +12,7 @@ from typing import Any
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NTF_SELF, NUD_NOARP
 
-from skep.network import neighbours
-from skep.network.marks import OURS
+from skep.network import neighbours, returns
 from skep.network.objects import (
     Bridge,
     Filtered,
@@ -30,7 +29,7 @@ from skep.network.objects import (
     Sysctl,
     Tunnel,
 )
-from skep.network.seen import MASK, PRIORITY, PROTOCOL, SYSCTLS, TABLES, Seen, of, setting
+from skep.network.seen import PROTOCOL, SYSCTLS, Seen, of, setting
 from skep.network.seen_kernel import named
 from skep.runtime.errors import Conflict, Unavailable
 
@@ -39,7 +38,7 @@ from skep.runtime.errors import Conflict, Unavailable
 METRIC = 7791
 # ENOENT, ESRCH, ENODEV, EOPNOTSUPP (a tunnel whose bridge is gone), EADDRNOTAVAIL; EEXIST
 _GONE, _THERE = (2, 3, 19, 95, 99), (17,)
-_PASSED: dict[type, tuple[int, ...]] = {ReturnRule: _THERE, Hairpin: _GONE}  # a container may just have ended
+_PASSED: dict[type, tuple[int, ...]] = {Hairpin: _GONE}  # a container may just have ended
 _SCOPE_LINK = 253
 _NO_DEVICE = -1  # the kernel says that there is none
 
@@ -72,11 +71,12 @@ def _is_of(address: str, subnet: str) -> bool:
 
 
 Entry = Neighbour | PortForward | Forward
+Return = ReturnRoute | ReturnRule
 
 
 class Netlink(Seen):
     """One look at the kernel, and what is done about it. Errors: `Unavailable`, where that is not allowed.
-    Entries of tables are put and dropped many at once, all others one by one."""
+    Entries of tables, and ways back, are put and dropped many at once, all others one by one."""
 
     def put(self, each: Object) -> None:
         """Makes an object, or has it as it is to be. Errors: `Unavailable`, with the kernel's words."""
@@ -90,21 +90,33 @@ class Netlink(Seen):
         """Makes them, or has them as they are to be; containers that have another address in mind for one
         hear of it. Yields for people which could not be made. Errors: `Unavailable`."""
         others = list(self._elsewhere([each for each in wanted if isinstance(each, Forward)]))
-        yield from self._entries_done(others, "removed", neighbours.drop, _GONE)
-        yield from self._entries_done(wanted, "made", neighbours.put, ())
+        yield from _done_at_once(others, "removed", lambda: neighbours.drop(self._entries(others)), _GONE)
+        yield from _done_at_once(wanted, "made", lambda: neighbours.put(self._entries(wanted)), ())
         told: dict[tuple[str, str], list[str]] = {}
         for each in wanted:
-            if isinstance(each, Neighbour) and (index := self._indexes.get(each.device)) is not None:
-                bridge = self._name(of(self._links[index], "IFLA_MASTER") or 0)  # of tunnels only
-                told.setdefault((bridge, each.mac), []).append(each.address)
-        for (bridge, mac), addresses in told.items():
+            if isinstance(each, Neighbour):
+                told.setdefault((each.device, each.mac), []).append(each.address)
+        for (device, mac), addresses in told.items():
+            bridge = self._bridge_of(device)  # of tunnels only
             with contextlib.suppress(OSError):  # a kernel without packet sockets, or a bridge that is down
                 if bridge:
                     neighbours.announce(bridge, mac, addresses)
 
+    def _bridge_of(self, device: str) -> str:
+        index = self._indexes.get(device)
+        return "" if index is None else self._name(of(self._links[index], "IFLA_MASTER") or 0)
+
     def drop_entries(self, gone: Sequence[Entry]) -> Iterator[str]:
         """Takes them away; that one is gone already is as well. Yields, errors as `put_entries`."""
-        yield from self._entries_done(gone, "removed", neighbours.drop, _GONE)
+        yield from _done_at_once(gone, "removed", lambda: neighbours.drop(self._entries(gone)), _GONE)
+
+    def put_returns(self, wanted: Sequence[Return]) -> Iterator[str]:
+        """Makes ways back. Yields, errors as `put_entries`."""
+        yield from _done_at_once(wanted, "made", lambda: returns.put(wanted, self._indexes), _THERE)
+
+    def drop_returns(self, gone: Sequence[Return]) -> Iterator[str]:
+        """Takes them away; that one is gone already is as well. Yields, errors as `put_entries`."""
+        yield from _done_at_once(gone, "removed", lambda: returns.drop(gone, self._indexes), _GONE)
 
     def _elsewhere(self, wanted: Sequence[Forward]) -> Iterator[Forward]:
         """Yields where else tunnels lead to the same MAC addresses: a second remote would be added to it."""
@@ -114,21 +126,8 @@ class Netlink(Seen):
                 if isinstance(each, Forward) and remotes.get(each.key, each.remote) != each.remote:
                     yield each
 
-    def _entries_done(
-        self,
-        those: Sequence[Entry],
-        what: str,
-        call: Callable[[Sequence[neighbours.Entry]], list[int]],
-        passed: tuple[int, ...],
-    ) -> Iterator[str]:
-        try:
-            errors = call([self._entry(each) for each in those]) if those else []
-        except OSError as error:
-            raise Unavailable(f"the kernel takes no neighbours: {error}") from error
-        failed = [(o, code) for o, code in zip(those, errors, strict=True) if code and code not in passed]
-        for each, code in failed[:1]:  # a device that is not there has thousands
-            more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-            yield f"{named(each)}{more} could not be {what}: {os.strerror(code)}"
+    def _entries(self, those: Sequence[Entry]) -> list[neighbours.Entry]:
+        return [self._entry(each) for each in those]
 
     def _entry(self, each: Entry) -> neighbours.Entry:
         if isinstance(each, Neighbour):
@@ -163,8 +162,6 @@ class Netlink(Seen):
             ),
             Sysctl: _set,
             SubnetRoute: self._put_subnet,
-            ReturnRoute: lambda o: self._ip.route("replace", **self._return(o)),
-            ReturnRule: lambda o: self._ip.rule("add", **_rule(o)),
         }
 
     def _drops(self) -> dict[type, Callable[[Any], object]]:
@@ -172,8 +169,6 @@ class Netlink(Seen):
             Bridge: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             Tunnel: lambda o: self._ip.link("del", index=self._indexes[o.name]),
             SubnetRoute: lambda o: self._ip.route("del", **self._subnet(o)),
-            ReturnRoute: lambda o: self._ip.route("del", **self._return(o)),
-            ReturnRule: lambda o: self._ip.rule("del", **_rule(o)),
         }
 
     def make_bridge(self, name: str, mtu: int) -> None:
@@ -266,25 +261,19 @@ class Netlink(Seen):
             "scope": _SCOPE_LINK,
         }
 
-    def _return(self, each: ReturnRoute) -> dict[str, Any]:
-        return {
-            "dst": "default",
-            "gateway": each.via,
-            "oif": self._indexes[each.bridge],
-            "table": TABLES + each.number,
-            "proto": PROTOCOL,
-            "flags": ["onlink"],
-        }
 
-
-def _rule(each: ReturnRule) -> dict[str, Any]:
-    return {
-        "priority": PRIORITY,
-        "fwmark": OURS | each.number,
-        "fwmask": MASK,
-        "table": TABLES + each.number,
-        "protocol": PROTOCOL,
-    }
+def _done_at_once(
+    those: Sequence[Object], what: str, call: Callable[[], list[int]], passed: tuple[int, ...]
+) -> Iterator[str]:
+    """Yields what fails, for people. `call` returns an error's number for each, or 0."""
+    try:
+        errors = call() if those else []
+    except OSError as error:
+        raise Unavailable(f"{named(those[0])} could not be {what}: {error}") from error
+    failed = [(o, code) for o, code in zip(those, errors, strict=True) if code and code not in passed]
+    for each, code in failed[:1]:  # a device that is not there has thousands
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        yield f"{named(each)}{more} could not be {what}: {os.strerror(code)}"
 
 
 def _set(each: Sysctl) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
+from functools import cached_property
 
 from skep.runtime.errors import Unavailable
 
@@ -15,6 +16,9 @@ LIBRARY = "libnftables.so.1"
 _NETFILTER = 12  # NETLINK_NETFILTER
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 _SHOWN_MAX = 500  # characters of what the library says that are repeated
+# Makes nothing in any case: the table goes with the transaction in which it comes.
+_TRIAL = "add table ip skep-trial\nadd chain ip skep-trial rules {{ {} }}\ndelete table ip skep-trial\n"
+_REFUSED = 'counter name "none-of-this-name";'  # a rule that the kernel must refuse
 
 MISSING = (
     f"{LIBRARY} is missing: published ports do not answer on this node, and its overlay networks"
@@ -45,6 +49,13 @@ class Nftables:
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
         self._context = self._opened()
+
+    @cached_property
+    def takes_rules(self) -> bool:
+        """True where chains may be added with their rules. Libraries before Debian's 1.0.6-2+deb12u2 make
+        the chain, and leave the rules out without a word."""
+        without, refused = (self._run(self._context, _TRIAL.format(rule))[1] for rule in ("", _REFUSED))
+        return without is None and refused is not None
 
     def close(self) -> None:
         self._library.nft_ctx_free(self._context)

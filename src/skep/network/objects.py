@@ -2,6 +2,8 @@
 are compared.
 
 `key` names an object among those of its kind: what is wanted under a key replaces what is found there.
+None refers to another one, so that the garbage collector need not look through them (`gc`): a node has
+thousands, and with them it took a tenth of what making them all does.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
+PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
+BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
 FAST_TABLE = "skep"  # nftables' table of family netdev; all in it is ours
 LED_ADDRESSES = "services"  # its set: services' own addresses
 
 
-class Bridge(Struct, frozen=True):
+class Bridge(Struct, frozen=True, gc=False):
     """A network's bridge on this node. The engine's network of the same name uses it."""
 
     name: str
@@ -31,7 +35,7 @@ class Bridge(Struct, frozen=True):
         return self.name
 
 
-class Tunnel(Struct, frozen=True):
+class Tunnel(Struct, frozen=True, gc=False):
     """A network's VXLAN device, a port of its bridge. `tells_misses`: the kernel says which addresses are
     asked for in vain (`misses`)."""
 
@@ -49,7 +53,7 @@ class Tunnel(Struct, frozen=True):
         return self.name
 
 
-class EspPolicy(Struct, frozen=True):
+class EspPolicy(Struct, frozen=True, gc=False):
     """That what this host sends from its address to the UDP port, or takes there (`direction`: out, in), goes
     by ESP or not at all."""
 
@@ -62,7 +66,7 @@ class EspPolicy(Struct, frozen=True):
         return self.direction, self.address, self.port
 
 
-class EspState(Struct, frozen=True):
+class EspState(Struct, frozen=True, gc=False):
     """A security association: how ESP packets of one host to another are encrypted. `spi` is its number on
     the wire. The secret is what is wanted: of one that is found it is not read."""
 
@@ -80,7 +84,7 @@ class EspState(Struct, frozen=True):
         return f"EspState({self.source} to {self.to}, {self.spi:#x})"
 
 
-class Port(Struct, frozen=True):
+class Port(Struct, frozen=True, gc=False):
     """A container's place on a bridge. The engine puts it there and takes it away; who deletes a bridge
     leaves it nowhere."""
 
@@ -92,7 +96,7 @@ class Port(Struct, frozen=True):
         return self.name
 
 
-class Gateway(Struct, frozen=True):
+class Gateway(Struct, frozen=True, gc=False):
     """An address that the engine gave a bridge, with its prefix length; lost with the bridge."""
 
     bridge: str
@@ -103,7 +107,7 @@ class Gateway(Struct, frozen=True):
         return self.bridge, self.address
 
 
-class Hairpin(Struct, frozen=True):
+class Hairpin(Struct, frozen=True, gc=False):
     """That a bridge's port sends back to it what comes from it: a task may be led to itself. `br_netfilter`
     has the bridge look for the task where else this host does. Goes with its port."""
 
@@ -114,7 +118,7 @@ class Hairpin(Struct, frozen=True):
         return self.port
 
 
-class Filtered(Struct, frozen=True):
+class Filtered(Struct, frozen=True, gc=False):
     """That what goes from port to port of a bridge passes the rules of IPv4, too: with `br_netfilter`. Goes
     with its bridge."""
 
@@ -125,7 +129,7 @@ class Filtered(Struct, frozen=True):
         return self.bridge
 
 
-class Sysctl(Struct, frozen=True):
+class Sysctl(Struct, frozen=True, gc=False):
     """`path` is below /proc/sys/net. Never taken back: a device's go with it."""
 
     path: str
@@ -136,7 +140,7 @@ class Sysctl(Struct, frozen=True):
         return self.path
 
 
-class SubnetRoute(Struct, frozen=True):
+class SubnetRoute(Struct, frozen=True, gc=False):
     """The way to a network's addresses, also where the bridge has no address of its own."""
 
     subnet: str
@@ -147,7 +151,7 @@ class SubnetRoute(Struct, frozen=True):
         return self.subnet
 
 
-class Neighbour(Struct, frozen=True):
+class Neighbour(Struct, frozen=True, gc=False):
     """Who has an address. On a bridge: whom this host hands packets for it. On a tunnel: what containers are
     answered that ask who has it."""
 
@@ -160,7 +164,7 @@ class Neighbour(Struct, frozen=True):
         return self.device, self.address
 
 
-class Forward(Struct, frozen=True):
+class Forward(Struct, frozen=True, gc=False):
     """At which node a tunnel leads to a MAC address: the tunnel's own table."""
 
     tunnel: str
@@ -172,7 +176,7 @@ class Forward(Struct, frozen=True):
         return self.tunnel, self.mac
 
 
-class PortForward(Struct, frozen=True):
+class PortForward(Struct, frozen=True, gc=False):
     """That a MAC address is behind the tunnel: the bridge's table."""
 
     tunnel: str
@@ -183,7 +187,7 @@ class PortForward(Struct, frozen=True):
         return self.tunnel, self.mac
 
 
-class ReturnRoute(Struct, frozen=True):
+class ReturnRoute(Struct, frozen=True, gc=False):
     """Where answers go whose connection came in by another node: `number` names that node in marks, here
     only; its table has this one route."""
 
@@ -196,7 +200,7 @@ class ReturnRoute(Struct, frozen=True):
         return self.number
 
 
-class ReturnRule(Struct, frozen=True):
+class ReturnRule(Struct, frozen=True, gc=False):
     """Packets with the node's mark take its table."""
 
     number: int
@@ -206,7 +210,7 @@ class ReturnRule(Struct, frozen=True):
         return self.number
 
 
-class Accept(Struct, frozen=True):
+class Accept(Struct, frozen=True, gc=False):
     """The one rule of ours in iptables: in this chain, packets of connections to the mesh's tasks are
     accepted. A verdict of our own table cannot keep the engine's rules from dropping them."""
 
@@ -218,7 +222,7 @@ class Accept(Struct, frozen=True):
         return self.chain
 
 
-class VirtualService(Struct, frozen=True):
+class VirtualService(Struct, frozen=True, gc=False):
     """A service of IPVS's: it takes packets by their firewall mark, and leads connections to its real servers
     in turn."""
 
@@ -230,7 +234,7 @@ class VirtualService(Struct, frozen=True):
         return self.mark
 
 
-class RealServer(Struct, frozen=True):
+class RealServer(Struct, frozen=True, gc=False):
     """A task that a service of IPVS's leads to. Of weight 0 it gets nothing new, and keeps what it has."""
 
     mark: int
@@ -243,7 +247,7 @@ class RealServer(Struct, frozen=True):
         return self.mark, self.address, self.port
 
 
-class Table(Struct, frozen=True):
+class Table(Struct, frozen=True, gc=False):
     name: str = TABLE
 
     @property
@@ -251,19 +255,38 @@ class Table(Struct, frozen=True):
         return self.name
 
 
-class Counter(Struct, frozen=True):
+class Counter(Struct, frozen=True, gc=False):
     """How many connections a chain has led to tasks. It has the chain's name, and outlives its rules:
-    `packets` are what is found, and nothing that is wanted."""
+    `packets`, the first ones of connections, and their `octets` are what is found, and nothing that is
+    wanted."""
 
     name: str
     packets: int = 0
+    octets: int = 0
 
     @property
     def key(self) -> str:
         return self.name
 
 
-class Chain(Struct, frozen=True):
+class Traffic(Struct, frozen=True, gc=False):
+    """How many bytes came from clients, after connections' first packets, and how many went to them. `kind`
+    is a protocol, and `of` a published port; or `VIP`, and a service's own address. Two elements of one of
+    nftables' sets, which outlive rules: it `is_whole` where both are there. What was counted is found, and
+    nothing that is wanted."""
+
+    kind: str
+    of: str
+    received: int = 0
+    sent: int = 0
+    is_whole: bool = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.of
+
+
+class Chain(Struct, frozen=True, gc=False):
     """`hook` as nftables lists it (type, hook, priority); empty for one that others go to. `stamps` are
     comments of its rules, by which a rule that is found is known again: how nftables writes a rule differs
     from release to release. `rules` are the texts, of wanted ones only."""
@@ -278,7 +301,7 @@ class Chain(Struct, frozen=True):
         return self.name
 
 
-class PortJump(Struct, frozen=True):
+class PortJump(Struct, frozen=True, gc=False):
     """Connections to this port of the host go through that chain."""
 
     protocol: str
@@ -290,7 +313,7 @@ class PortJump(Struct, frozen=True):
         return self.protocol, self.port
 
 
-class FirewallMark(Struct, frozen=True):
+class FirewallMark(Struct, frozen=True, gc=False):
     """What packets to this port of the host are marked with, where IPVS leads their connections."""
 
     protocol: str
@@ -302,7 +325,7 @@ class FirewallMark(Struct, frozen=True):
         return self.protocol, self.port
 
 
-class VipJump(Struct, frozen=True):
+class VipJump(Struct, frozen=True, gc=False):
     """Connections to this address of a network go through that chain."""
 
     address: str
@@ -313,7 +336,7 @@ class VipJump(Struct, frozen=True):
         return self.address
 
 
-class FastTable(Struct, frozen=True):
+class FastTable(Struct, frozen=True, gc=False):
     """What the fast path between containers needs beside its devices."""
 
     name: str = FAST_TABLE
@@ -323,7 +346,7 @@ class FastTable(Struct, frozen=True):
         return self.name
 
 
-class LedAddress(Struct, frozen=True):
+class LedAddress(Struct, frozen=True, gc=False):
     """A service's own address: what is for it takes no fast path."""
 
     address: str
@@ -333,7 +356,7 @@ class LedAddress(Struct, frozen=True):
         return self.address
 
 
-class FastPath(Struct, frozen=True):
+class FastPath(Struct, frozen=True, gc=False):
     """A device whose packets may take the fast path of its network. `chain` is named by its rules, which are
     known again by that; `rules` are the texts, of a wanted one only."""
 
@@ -370,6 +393,7 @@ Object = (
     | RealServer
     | Table
     | Counter
+    | Traffic
     | FirewallMark
     | Chain
     | PortJump

@@ -99,7 +99,7 @@ class DataPlane:
             lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
             changes = diff_parts(wanted.parts, known, lingering)
             failures = carry_out(netlink, nftables, changes)
-            self._ipvs.done(wanted.objects, is_whole=not failures)
+            self._ipvs.done(wanted.fwmarks, is_whole=not failures)
             self._wanted, vips = wanted, wanted.vips
             if failures:
                 vips = frozenset(each.address for each in known.objects if isinstance(each, VipJump))
@@ -189,7 +189,7 @@ class DataPlane:
                 raise
             return ()  # a node without the library, or the right to use it, never had anything
         failures = carry_out(netlink, nftables, diff((), there))
-        self._ipvs.done((), is_whole=not failures)
+        self._ipvs.done({}, is_whole=not failures)
         return failures
 
     def why_not_encrypted(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 
-from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, KernelNet
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, Bytes, KernelNet
 from skep.network.diff import Changes
 from skep.network.objects import (
+    VIP,
     Accept,
     Bridge,
     Chain,
@@ -33,6 +34,7 @@ from skep.network.objects import (
     SubnetRoute,
     Sysctl,
     Table,
+    Traffic,
     Tunnel,
     VipJump,
     VirtualService,
@@ -60,6 +62,7 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     RealServer: ("real server of IPVS", "real servers of IPVS"),
     Table: ("nftables' table", "nftables' tables"),
     Counter: ("counter", "counters"),
+    Traffic: ("counter of bytes", "counters of bytes"),
     Chain: ("chain", "chains"),
     FirewallMark: ("firewall mark of port", "firewall marks of ports"),
     PortJump: ("published port", "published ports"),
@@ -80,16 +83,19 @@ def kernel_net(found: Iterable[Object], changes: Changes, failures: Sequence[str
     # What is to be another is dropped first, where the kernel wants that: it is not too much.
     surplus = [each for each in changes.drops if (type(each), each.key) not in put]
     counts = Counts(KINDS[type(each)][1] for each in found)
-    connections = {each.name: each.packets for each in found if isinstance(each, Counter)}
-    busiest = sorted(connections, key=lambda name: (-connections[name], name))[:COUNTED_MAX]
+    counters = {shown_name(each.name): each for each in found if isinstance(each, Counter)}
+    busiest = sorted(counters, key=lambda name: (-counters[name].packets, name))[:COUNTED_MAX]
+    traffic = {_of(each): each for each in found if isinstance(each, Traffic)}
+    counted = sorted(traffic.keys() & set(busiest))
     return KernelNet(
         dict(sorted(counts.items())),
         [named(each) for each in changes.puts[:NAMED_MAX]],
         len(changes.puts),
         [named(each) for each in surplus[:NAMED_MAX]],
         len(surplus),
-        {shown_name(name): connections[name] for name in sorted(busiest)},
+        {name: counters[name].packets for name in sorted(busiest)},
         list(failures),
+        {of: Bytes(counters[of].octets + traffic[of].received, traffic[of].sent) for of in counted},
     )
 
 
@@ -109,6 +115,8 @@ def named(each: Object) -> str:
             return f"{kind} {each.source} to {each.to} ({each.spi:#x})"
         case EspPolicy():
             return f"{kind} {each.direction} of {each.address} port {each.port}"
+        case Traffic():
+            return f"{kind} {_of(each)}"
         case PortJump() | FirewallMark():
             return f"{kind} {each.port}/{each.protocol}"
         case VirtualService():
@@ -119,6 +127,10 @@ def named(each: Object) -> str:
             return f"{kind} to {each.via} by {each.bridge}"
         case _:
             return f"{kind} {each.key}"
+
+
+def _of(each: Traffic) -> str:
+    return each.of if each.kind == VIP else f"{each.of}/{each.kind}"
 
 
 def shown_name(counter: str) -> str:

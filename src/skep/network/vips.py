@@ -15,8 +15,19 @@ from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
 from skep.network.host import Host
 from skep.network.making import Making, Objects
-from skep.network.marks import FLOW
-from skep.network.objects import VIPS, Counter, Filtered, LedAddress, Neighbour, Object, VipJump, chain
+from skep.network.marks import FLOW, SERVED
+from skep.network.objects import (
+    VIP,
+    VIPS,
+    Counter,
+    Filtered,
+    LedAddress,
+    Neighbour,
+    Object,
+    Traffic,
+    VipJump,
+    chain,
+)
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
@@ -62,10 +73,11 @@ def _of_service(
     vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str, has_fast_path: bool
 ) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
-    made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id)
+    made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id, SERVED)
     # Who asks for it goes by this host, and by its rules.
     slow = (LedAddress(vip),) if has_fast_path else ()
-    return Neighbour(tunnel, vip, own_mac), made, Counter(made.name), VipJump(vip, made.name), *slow
+    counts = Counter(made.name), Traffic(VIP, vip)
+    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *slow
 
 
 def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:

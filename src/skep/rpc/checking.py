@@ -53,6 +53,7 @@ ASKED_MAX, NAME_MAX_BYTES, ID_MAX_BYTES = 256, 255, 64
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 # What a node has in its kernel: some twenty kinds, each object's name with a device's and an address.
 OBJECT_KINDS_MAX, OBJECT_MAX_BYTES = 64, 200
+COUNTED_OF_MAX_BYTES = 15  # what bytes are counted of: 255.255.255.255, or 65535/tcp
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
@@ -208,14 +209,17 @@ def _check_seen(said: messages.MeshSeen) -> None:
     """Checks what a node says that its kernel has: users read it."""
     seen = said.seen
     counts = [seen.missing_count, seen.surplus_count, *seen.objects.values(), *seen.connections.values()]
+    counts += [count for each in seen.bytes.values() for count in (each.received, each.sent)]
     if not 0 <= said.number <= NUMBER_MAX or not all(0 <= each <= NUMBER_MAX for each in counts):
         raise Invalid("it counts what its kernel has in numbers that cannot be")
     named = [*seen.missing, *seen.surplus]
-    kinds, counted = len(seen.objects), len(seen.connections)
+    kinds, counted = len(seen.objects), max(len(seen.connections), len(seen.bytes))
     if len(named) > 2 * NAMED_MAX or kinds > OBJECT_KINDS_MAX or counted > COUNTED_MAX:
         raise Invalid(f"it says more of its kernel than may be: {len(named)}, {kinds} and {counted} things")
     for text in (*named, *seen.objects, *seen.connections):
         _text("what it says of its kernel", text, OBJECT_MAX_BYTES)
+    for text in seen.bytes:
+        _text("what its kernel counts bytes of", text, COUNTED_OF_MAX_BYTES)
     check_applied(messages.MeshApplied(seen.failures))
 
 

@@ -10,7 +10,7 @@ from skep.rpc.messages import LOOK, FromManager, MeshLook, MeshSeen
 from skep.runtime.errors import Unavailable
 
 ANSWER_S = 5.0  # a look takes some 10 ms, and waits for what is being done, half a second with 1,000 services
-LOOKS_MAX = 64  # under way at once: 450 kB each where a node says all that it may, 29 MB in all
+LOOKS_MAX = 64  # under way at once: 550 kB each where a node says all that it may, 35 MB in all
 
 
 class Nodes(Protocol):

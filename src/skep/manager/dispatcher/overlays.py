@@ -31,7 +31,7 @@ from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
 from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
-from .overlay_views import is_on, networks_of_node, overlay_network
+from .overlay_views import is_on, networks_of_node, overlay_network, replicas_wanted
 from .sessions import Sessions
 from .tunnel_ends import TunnelEnds
 
@@ -342,13 +342,15 @@ class OverlayDispatcher:
         touched = self._dirty.take(network_id)
         if touched is None:
             return False
+        changed = list(touched.services)
         failed = settle(self._view, network_id, known.state, touched, self._deaf, most)
+        changed += known.state.changes.services
         if touched:
             self._dirty.keep(network_id, touched)
             self._batches.soon()
         for service_id, error in failed.items():
             log.error("overlays.service_failed", network_id=network_id, service_id=service_id, exc_info=error)
-        known.settle_size()
+        known.settle_size({each: replicas_wanted(self._view, each) for each in changed})
         return True
 
     def _known(self, network_id: str) -> KnownOverlay | None:

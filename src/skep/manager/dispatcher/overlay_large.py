@@ -173,10 +173,11 @@ class LargeTeller:
         for address in changes.singles:
             now = self._state.at(address)
             owner = now.node_id if now is not None else ""
-            if owner:
+            if owner in self._subscribers.singles(address):
                 self._subscribers.leave_address(owner, address)  # its own it hears of in any case
             asked = sorted(self._subscribers.singles(address))
-            for node_id in dict.fromkeys((owner, *asked, *changes.left.get(address, ()))):
+            others = (*asked, *changes.left.get(address, ()))  # mostly nobody
+            for node_id in dict.fromkeys((owner, *others)) if others else (owner,):
                 if node_id not in hearers:
                     continue
                 endpoints, gone = news.setdefault(node_id, ([], []))

@@ -37,7 +37,7 @@ class KnownService:
 
     __slots__ = ("frames", "is_removed", "lists_all", "parts", "serving", "size", "waiting", "words")
 
-    def __init__(self, words: OverlayService, lists_all: bool) -> None:
+    def __init__(self, words: OverlayService, lists_all: bool = True) -> None:
         self.words = words
         self.is_removed = False
         self.lists_all = lists_all

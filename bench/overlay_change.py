@@ -1,11 +1,12 @@
 """What an overlay network costs: the leader, all nodes' lines together, and one node.
 
-    .venv/bin/python bench/overlay_change.py [--tasks 1000] [--nodes 100] [--grow]
+    .venv/bin/python bench/overlay_change.py [--tasks 1000] [--nodes 100] [--grow | --create]
 
 One service, and every node asks for it, where it is not told of it anyway. All in this process: the leader's
 dispatcher with recorded lines, then what a node wants in its kernel and which names it knows; the kernel
 itself is not asked. CPU time; of changes the median of some. With `--grow` the network is just large,
-and the other tasks come, a thousand at once.
+and the other tasks come, a thousand at once. With `--create` nobody is there yet: all tasks are placed,
+a thousand at once, begin to run a little later, and each node asks as soon as it hears of the network.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import click
 
 from skep.manager.dispatcher.overlay_bounds import Bounds
+from skep.manager.dispatcher.overlay_large import LargeTeller
 from skep.model.mesh import Mesh
 from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay
@@ -40,10 +42,12 @@ from tests.unit.overlays import Line, Swarm  # noqa: E402
 
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec  # noqa: E402
 from skep.model.service import RemovedService  # noqa: E402
+from skep.model.spec import ReplicatedMode, ServiceMode  # noqa: E402
 from skep.model.task import Task, TaskAddress, TaskStatus  # noqa: E402
 from skep.store.view import View  # noqa: E402
 
 TIMES = 7
+PLACED_EVERY_S, STARTS_IN = 0.02, 10  # a thousand so often, and so many thousands later they run
 NET = Network(
     id="net",
     spec=NetworkSpec(name="net", driver="overlay"),
@@ -57,13 +61,20 @@ NET = Network(
 class Counting(Line):
     """Counts bytes; only the first one decodes what it is told."""
 
-    size = 0
+    size = most = 0
     decodes = False
+
+    @property
+    def node_id(self) -> str:
+        assert self.identity is not None
+        return self.identity.node_id
 
     def send(self, frame: bytes) -> None:
         self.size += len(frame)
         if self.decodes:
             super().send(frame)
+            if "net" in self.overlays:
+                self.most = max(self.most, len(list(self.overlays["net"].everyone())))
 
 
 class Measured:
@@ -80,6 +91,7 @@ class Measured:
             self._say(line, Register(NodeDescription(hostname="h"), "", [OVERLAY, RESOLVE]))
         self.begin_s, self.begin_bytes = time.process_time() - began, self.size
         gc.freeze()
+        self._asked: set[str] = set()
         self.holds_s: list[float] = []
         batches = self.swarm.dispatcher._batches
         batches._tell = self._timed(batches._tell)
@@ -94,6 +106,17 @@ class Measured:
         for line in self.lines:
             self._say(line, OverlayAsk(1, "net", names=["name-s"]))
         return time.process_time() - began
+
+    def ask_once(self) -> None:
+        """Those nodes ask that were told that the network is large, since it is."""
+        known = self.swarm.dispatcher._networks["net"]
+        if not isinstance(known._teller, LargeTeller):
+            self._asked.clear()
+            return
+        for line in self.lines:
+            if line.node_id in known.hearers and line.node_id not in self._asked:
+                self._asked.add(line.node_id)
+                self._say(line, OverlayAsk(1, "net", names=["name-s"]))
 
     def _say(self, line: Line, said: messages.FromAgent) -> None:
         self.swarm.sessions.open(line).frame(messages.encode(said))
@@ -121,11 +144,11 @@ def filled(nodes: int) -> View:
     return view
 
 
-def add(view: View, numbers: range) -> list[Task]:
+def add(view: View, numbers: range, observed: int | None = RUNNING) -> list[Task]:
     made = []
     for number in numbers:
         node_id = f"n{number % len(view.nodes)}"
-        task = add_task(view, f"t{number:024}", node_id, number + 1, observed=RUNNING)
+        task = add_task(view, f"t{number:024}", node_id, number + 1, observed=observed)
         task = replace(task, addresses=(TaskAddress("net", f"{address(number + 256)}/10", ""),))
         view.put_task(task)
         made.append(task)
@@ -209,6 +232,37 @@ async def grow(tasks: int, nodes: int) -> None:
     )
 
 
+async def create(tasks: int, nodes: int) -> None:
+    view = filled(nodes)
+    service = view.services["s"]
+    mode = ServiceMode(replicated=ReplicatedMode(replicas=tasks))
+    view.put_service(replace(service, spec=replace(service.spec, mode=mode), version=1))
+    one = Measured(view, nodes)
+    began, placed = time.process_time(), list[list[Task]]()
+    for first in range(0, tasks + STARTS_IN * 1000, 1000):
+        if first < tasks:
+            placed.append(add(view, range(first, min(first + 1000, tasks)), observed=None))
+            changed: dict[str, tuple[list[Task], list[Task]]] = {}
+            for task in placed[-1]:
+                changed.setdefault(task.node_id, ([], []))[0].append(task)
+            one.swarm.dispatcher.publish(changed)
+        await asyncio.sleep(PLACED_EVERY_S)
+        one.ask_once()
+        if placed and first >= STARTS_IN * 1000:
+            for task in placed.pop(0):
+                view.put_status(task, TaskStatus(RUNNING, 1.0))
+                one.swarm.dispatcher.reported(task, TaskStatus(RUNNING, 1.0))
+    await one.swarm.settle()
+    spent_s = time.process_time() - began
+    (known,) = one.lines[0].overlays["net"].services.values()
+    click.echo(
+        f"{tasks} tasks created on {nodes} nodes: {spent_s:.2f} s of the leader's process, at most"
+        f" {max(one.holds_s) * 1000:.0f} ms at once, {one.size / 1e6:.1f} MB, at most"
+        f" {max(each.size for each in one.lines) / 1e3:.0f} kB to one node; the first one knew at most"
+        f" {one.lines[0].most} endpoints, and knows {len(known.endpoints)} of the service"
+    )
+
+
 def node(overlay: Overlay, nodes: dict[str, str]) -> None:
     """What the first node makes of it."""
     host = Host(frozenset({nodes["n0"], "127.0.0.1"}), filters_bridges=True)
@@ -240,8 +294,9 @@ def node(overlay: Overlay, nodes: dict[str, str]) -> None:
 @click.option("--tasks", default=1000, show_default=True)
 @click.option("--nodes", default=100, show_default=True)
 @click.option("--grow", "grows", is_flag=True)
-def main(tasks: int, nodes: int, grows: bool) -> None:
-    asyncio.run(grow(tasks, nodes) if grows else measure(tasks, nodes))
+@click.option("--create", "creates", is_flag=True)
+def main(tasks: int, nodes: int, grows: bool, creates: bool) -> None:
+    asyncio.run((create if creates else grow if grows else measure)(tasks, nodes))
 
 
 if __name__ == "__main__":

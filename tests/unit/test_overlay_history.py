@@ -274,8 +274,11 @@ def _of_large(swarm: Swarm, node_id: str, want: Overlay) -> Overlay:
     subscribers = known._teller._subscribers
     services = {}
     for service_id, part in subscribers._services.get(node_id, {}).items():
-        whole, parts = want.services[service_id], len(known.state.services[service_id].parts)
-        endpoints = tuple(each for each in whole.endpoints if part_of(each.address, parts) == part)
+        whole, service = want.services[service_id], known.state.services[service_id]
+        parts, waiting = len(service.parts), service.waiting
+        assert not any(each.takes_new for each in whole.endpoints if each.address in waiting)
+        listed = (each for each in whole.endpoints if each.address not in waiting)
+        endpoints = tuple(each for each in listed if part_of(each.address, parts) == part)
         services[service_id] = replace(whole, endpoints=endpoints)
     single = subscribers._addresses.get(node_id, {})
     endpoints = {e.address: e for e in want.everyone() if e.node_id == node_id or e.address in single}
@@ -284,6 +287,14 @@ def _of_large(swarm: Swarm, node_id: str, want: Overlay) -> Overlay:
     senders = frozenset(want.nodes.values())
     made = Overlay(network, services=services, endpoints=endpoints, senders=senders)
     return replace(made, nodes={each.node_id: want.nodes[each.node_id] for each in made.everyone()})
+
+
+def _serving(told: Overlay, want: Overlay) -> Overlay:
+    """Returns the same, with those that began to serve as if their own nodes, and who asked for them alone,
+    had been told so: no name leads there by that."""
+    began = {a: each for a, each in want.endpoints.items() if each.takes_new and a in told.endpoints}
+    same = (a for a, each in began.items() if replace(told.endpoints[a], takes_new=True) == each)
+    return replace(told, endpoints={**told.endpoints, **{a: began[a] for a in same}})
 
 
 def _check_subscribers(swarm: Swarm) -> None:
@@ -350,4 +361,5 @@ def check(history: History, node_id: str, line: Line) -> None:
     for network_id, told in known.items():
         if told.network.is_large:
             want[network_id] = _in_order(_of_large(history.swarm, node_id, want[network_id]))
+            known[network_id] = _serving(told, want[network_id])
     assert known == want, node_id

@@ -13,9 +13,12 @@ from skep.manager.rates import Rates
 from skep.model.container import NetworkAttachmentConfig
 from skep.model.overlay import OverlayEndpoint, packed
 from skep.model.service import Endpoint, RemovedService, VirtualIP
+from skep.model.spec import ReplicatedMode, ServiceMode
 from skep.model.states import COMPLETE, RUNNING, SHUTDOWN
+from skep.model.task import PendingTask
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
+from skep.store.view import View
 
 from .builders import add_service
 from .overlays import Line, Swarm, add_attachment, add_on_net, overlay_view
@@ -36,6 +39,12 @@ def _large(bounds: Bounds = FEW) -> Swarm:
     add_on_net(view, "t11", "a", 11)
     add_on_net(view, "t12", "b", 12)
     return Swarm(view, bounds)
+
+
+def _scale(view: View, service_id: str, replicas: int) -> None:
+    service = view.services[service_id]
+    spec = replace(service.spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+    view.put_service(replace(service, spec=spec, version=service.version + 1))
 
 
 def _told(line: Line, service_id: str = "web") -> list[str]:
@@ -631,3 +640,90 @@ async def test_what_cannot_be_told_to_who_asks_costs_the_others_nothing(
     assert list(b.overlays["net"].services) == ["web"]
     swarm.ask("b", WEB)
     assert "109" in _told(b)
+
+
+async def test_a_task_is_told_of_in_its_service_once_it_serves_and_to_its_own_node_before() -> None:
+    swarm = _large()
+    a, b = swarm.come("a"), swarm.come("b")
+    swarm.ask("a", WEB)
+    count = len(a.sent)
+    task = add_on_net(swarm.view, "w9", "b", 9, observed=None, service_id="web")
+    swarm.publish(task)
+    await swarm.settle()
+    assert len(a.sent) == count, "nobody is led there yet"
+    assert not b.overlays["net"].endpoints["10.0.9.109"].takes_new
+    assert swarm.ask("a", OverlayAsk(2, "net", names=["web.9.w9"])) == OverlayAnswered(2)
+    assert not a.overlays["net"].endpoints["10.0.9.109"].takes_new
+    count = len(b.sent)
+    swarm.report(task, RUNNING)
+    await swarm.settle()
+    assert _serving(a) == ["101", "102", "103", "109"]
+    assert len(b.sent) == count, "it knows that by itself, and has not asked for the service"
+    swarm.publish(replace(task, desired_state=SHUTDOWN))
+    assert _serving(a) == ["101", "102", "103"]
+    assert _told(a) == ["101", "102", "103", "109"], "connections that are open go on"
+    assert swarm.ask("b", WEB) == OverlayAnswered(1)
+    assert _told(b) == ["101", "102", "103", "109"]
+
+
+async def test_a_service_of_which_nobody_serves_is_known_and_has_nobody() -> None:
+    swarm = _large()
+    add_service(swarm.view, "new")
+    add_on_net(swarm.view, "n1", "c", 20, observed=None, service_id="new")
+    swarm.publish(swarm.view.tasks["n1"])
+    a = swarm.come("a")
+    assert swarm.ask("a", OverlayAsk(1, "net", services=["new"])) == OverlayAnswered(1)
+    assert _told(a, "new") == []
+    swarm.report(swarm.view.tasks["n1"], COMPLETE)
+    await swarm.settle()
+    assert "new" not in a.overlays["net"].services
+
+
+async def test_when_a_network_is_small_again_those_that_wait_are_told_to_all() -> None:
+    swarm = _large()
+    a = swarm.come("a")
+    _scale(swarm.view, "s", 0)
+    _scale(swarm.view, "web", 1)
+    add_on_net(swarm.view, "w9", "a", 9, observed=None, service_id="web")
+    dropped = tuple(swarm.view.tasks[each] for each in ("w1", "w2", "w3", "t11", "t12"))
+    swarm.publish(swarm.view.tasks["w9"], dropped=dropped)
+    await swarm.settle()
+    assert not a.overlays["net"].network.is_large
+    assert (_told(a), _serving(a)) == (["109"], [])
+
+
+@pytest.mark.parametrize(("replicas", "pending", "is_large"), [(4, 0, True), (3, 0, False), (5, 2, False)])
+async def test_what_is_to_grow_large_is_told_so_from_the_beginning(
+    replicas: int, pending: int, is_large: bool
+) -> None:
+    view = overlay_view("a", "b")
+    _scale(view, "s", replicas)
+    for slot in range(pending):
+        view.put_pending(PendingTask(f"p{slot}", "s", 50 + slot, 1, 0.0, "no room"))
+    swarm = Swarm(view, replace(FEW, small_again=3))
+    a = swarm.come("a")
+    swarm.publish(add_on_net(view, "t1", "a", 1))
+    await swarm.settle()
+    assert a.overlays["net"].network.is_large == is_large
+    _scale(view, "s", 1)
+    swarm.dispatcher.service_changed("s")
+    await swarm.settle()
+    assert not a.overlays["net"].network.is_large
+
+
+async def test_what_is_found_does_not_wait_for_what_is_not() -> None:
+    """A node may have kept from an earlier leader who is about to end by now."""
+    swarm = _large()
+    a = swarm.come("a")
+    swarm.dispatcher._dirty.touch_task(swarm.view.tasks["t12"])
+    asked = OverlayAsk(1, "net", names=["nobody"], services=["web"])
+    line = swarm.lines["a"]
+    line.is_asking = True
+    swarm.sessions.open(line).frame(messages.encode(asked))
+    assert _told(a) == ["101", "102", "103"]
+    assert not any(isinstance(each, OverlayAnswered) for each in a.heard)
+    count = len(a.heard)
+    swarm.dispatcher._questions.looked()
+    assert len(a.heard) == count, "it is told once"
+    await swarm.settle()
+    assert a.heard[-1] == OverlayAnswered(1, ["nobody"])

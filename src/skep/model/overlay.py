@@ -51,7 +51,7 @@ class OverlayNetwork(Struct, frozen=True, array_like=True):
     is_encrypted: bool = False
 
 
-class OverlayEndpoint(Struct, frozen=True, array_like=True, gc=False):
+class OverlayEndpoint(Struct, frozen=True, array_like=True, gc=False):  # there are 100,000
     """A container's address on the network, without a prefix length, and its name. One that takes no new
     connections is about to end, or has not begun to serve: the service's names do not lead to it."""
 

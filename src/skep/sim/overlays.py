@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from skep.agent.executor.port import Action, TaskContext
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.network import VXLAN_OPTION
@@ -126,13 +128,16 @@ def _differs(overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, 
 def _part_differs(
     overlay: Overlay, endpoints: set[OverlayEndpoint], vips: dict[str, str], node_id: str
 ) -> str:
-    """Of a large network a node knows its own, and the services of its own: the smallest ones whole."""
+    """Of a large network a node knows its own, and the services of its own: of the smallest ones all that
+    serve. By their addresses it knows some that it believes not to serve yet: that leads nobody there."""
     everyone = list(overlay.everyone())
-    others = set(everyone) - endpoints
+    of_services = {each for service in overlay.services.values() for each in service.endpoints}
+    singles = set(overlay.endpoints.values())
+    others = (of_services - endpoints) | (singles - endpoints - _waiting(endpoints))
     if others:
         return f"{_names(others)} on it, or otherwise than they are"
     own = {each for each in endpoints if each.node_id == node_id}
-    if not own <= set(overlay.endpoints.values()):
+    if not _waiting(own) <= _waiting(singles):
         return f"{_names(everyone)}, and {_names(own)} are its own"
     if overlay.nodes.keys() != {each.node_id for each in everyone}:
         return f"nodes {sorted(overlay.nodes)}, which are not those of the tasks that it knows"
@@ -142,11 +147,17 @@ def _part_differs(
         return f"services {sorted(known)}, and not {sorted(missing)}, which it asked for"
     for name, service in known.items():
         there = {each for each in endpoints if _service(each) == name}
+        serving = {each for each in there if each.takes_new}
         # One that was told in parts is so until it is much smaller.
-        is_whole = len(there) > FEW.part_max // 2 or there == set(service.endpoints)
+        is_whole = len(serving) > FEW.part_max // 2 or serving <= set(service.endpoints)
         if service.vip != vips.get(name) or not is_whole or len(service.endpoints) > len(there):
             return f"{_names(service.endpoints)} of service {name} ({service.vip}), which has {_names(there)}"
     return ""
+
+
+def _waiting(endpoints: Iterable[OverlayEndpoint]) -> set[OverlayEndpoint]:
+    """Returns the same as they are before they serve."""
+    return {replace(each, takes_new=False) for each in endpoints}
 
 
 def _service(endpoint: OverlayEndpoint) -> str:

@@ -31,6 +31,7 @@ class KnownOverlay:
         self._lead = lead
         self._bounds = bounds
         self._teller = self._make_teller()
+        self._growing: dict[str, int] = {}  # services that are to have more endpoints: so many
 
     @property
     def is_nobodys(self) -> bool:
@@ -57,13 +58,19 @@ class KnownOverlay:
         self.hearers.clear()
         self._teller = self._make_teller()
 
-    def settle_size(self) -> None:
-        """Where there are many more than before, or less, all are told in the other way."""
-        is_large = self._bounds.is_large(self.state.size, self.network.is_large)
+    def settle_size(self, wanted: Mapping[str, int]) -> None:
+        """Where there are many more than before, or less, all are told in the other way. So many endpoints
+        the services are to have that have changed: what grows large is told so from the beginning, else each
+        of its nodes would be told thousands of endpoints first, which it is to forget a moment later."""
+        self._growing.update(wanted)
+        services = self.state.services
+        missing = {i: n - services[i].size for i, n in self._growing.items() if i in services}
+        self._growing = {i: self._growing[i] for i, count in missing.items() if count > 0}
+        there = self.state.size + sum(missing[each] for each in self._growing)
+        is_large = self._bounds.is_large(there, self.network.is_large)
         if is_large != self.network.is_large:
             self.network = replace(self.network, is_large=is_large)
-            for service in self.state.services.values():
-                service.cut(1)
+            self.state.become(is_large)
             self.tell_anew()
 
     def take_news(self) -> Mapping[str, Sequence[bytes]]:

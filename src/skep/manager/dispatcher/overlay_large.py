@@ -115,7 +115,10 @@ class LargeTeller:
     def _say_again(self, node_id: str, changes: Changes) -> None:
         """The node is elsewhere: that is said with its endpoints, to all that know of them."""
         for each in self._state.held(self._state.hosts.get(node_id, ())):
-            changes.of(each.service_id).addresses[each.endpoint.address] = None
+            address, service = each.endpoint.address, self._state.services[each.service_id]
+            changes.singles[address] = None
+            if service.lists(address):
+                changes.of(each.service_id).addresses[address] = None
 
     def _service_news(self, service_id: str, change: Change, frames: Frames) -> None:
         service = self._state.services.get(service_id)
@@ -143,7 +146,7 @@ class LargeTeller:
     def _fit(self, service: KnownService) -> list[dict[str, OverlayEndpoint]] | None:
         """Cuts the service anew, where it has many more endpoints than before, or less. Returns its parts of
         before. Cost: its endpoints, for as many of them that came or went."""
-        count = self._bounds.parts(service.size, service.serving, len(service.parts))
+        count = self._bounds.parts(service.listed, service.serving, len(service.parts))
         return service.cut(count) if count != len(service.parts) else None
 
     def _tell_moves(
@@ -167,14 +170,14 @@ class LargeTeller:
     def _single_news(self, changes: Changes, hearers: Collection[str], frames: Frames) -> None:
         """Tells each node of its own endpoints, and of single ones that it asked for."""
         news: dict[str, tuple[list[OverlayEndpoint], list[str]]] = {}
-        every = chain.from_iterable(change.addresses for change in changes.services.values())
-        for address in dict.fromkeys(every):
+        for address in changes.singles:
             now = self._state.at(address)
             owner = now.node_id if now is not None else ""
-            if owner:
+            if owner in self._subscribers.singles(address):
                 self._subscribers.leave_address(owner, address)  # its own it hears of in any case
             asked = sorted(self._subscribers.singles(address))
-            for node_id in dict.fromkeys((owner, *asked, *changes.left.get(address, ()))):
+            others = (*asked, *changes.left.get(address, ()))  # mostly nobody
+            for node_id in dict.fromkeys((owner, *others)) if others else (owner,):
                 if node_id not in hearers:
                     continue
                 endpoints, gone = news.setdefault(node_id, ([], []))

@@ -19,18 +19,19 @@ LATE_S = 1.0  # that a question waits for what has changed to be looked at; a no
 
 
 class Question(Struct, frozen=True):
-    """`until` (loop time) it may wait for what has changed."""
+    """`until` (loop time) it may wait for what has changed. `is_told`: the node was told what was found."""
 
     node_id: str
     asked: OverlayAsk
     until: float
+    is_told: bool = False
 
 
 class Questions:
-    """`answer` answers a question, and returns whether it did: it may wait for what has changed to be looked
-    at, unless it `is_late`."""
+    """`answer` answers a question, or returns it, as it is then: it may wait for what has changed to be
+    looked at, unless it `is_late`."""
 
-    def __init__(self, answer: Callable[[Question, bool], bool]) -> None:
+    def __init__(self, answer: Callable[[Question, bool], Question | None]) -> None:
         self._answer = answer
         self._queue: deque[Question] = deque()
         self._waiting: list[Question] = []
@@ -66,9 +67,9 @@ class Questions:
         while self._queue and loop.time() < until:
             question = self._queue.popleft()
             try:
-                is_answered = self._answer(question, loop.time() >= question.until)
+                waits = self._answer(question, loop.time() >= question.until)
             except Exception:  # of this one only
                 log.exception("overlays.not_answered", node_id=question.node_id)
             else:
-                if not is_answered:
-                    self._waiting.append(question)
+                if waits is not None:
+                    self._waiting.append(waits)

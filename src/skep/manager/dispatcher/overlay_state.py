@@ -32,16 +32,24 @@ def part_of(address: str, parts: int) -> int:
 
 class KnownService:
     """`words` are its names and its own address; `parts` its endpoints by address, cut by those. `frames` are
-    what is told of parts, whole, as long as they are as they were."""
+    what is told of parts, whole, as long as they are as they were. Of a large network `waiting` are those
+    that have not begun to serve, and are in no part: whoever hears of the service has no use for them."""
 
-    __slots__ = ("frames", "is_removed", "parts", "serving", "size", "words")
+    __slots__ = ("frames", "is_removed", "lists_all", "parts", "serving", "size", "waiting", "words")
 
-    def __init__(self, words: OverlayService) -> None:
+    def __init__(self, words: OverlayService, lists_all: bool = True) -> None:
         self.words = words
         self.is_removed = False
+        self.lists_all = lists_all
         self.parts: list[dict[str, OverlayEndpoint]] = [{}]
+        self.waiting: dict[str, OverlayEndpoint] = {}
         self.size, self.serving = 0, 0  # endpoints, and those that take new connections
         self.frames: dict[int, Frame] = {}
+
+    @property
+    def listed(self) -> int:
+        """Returns how many there are in all parts."""
+        return self.size - len(self.waiting)
 
     def part_of(self, address: str) -> int:
         return part_of(address, len(self.parts))
@@ -49,21 +57,46 @@ class KnownService:
     def endpoints(self) -> Iterator[OverlayEndpoint]:
         return chain.from_iterable(part.values() for part in self.parts)
 
-    def put(self, endpoint: OverlayEndpoint) -> None:
-        """Takes an endpoint that is new, or another one."""
-        number = part_of(endpoint.address, len(self.parts))
-        part = self.parts[number]
-        before = part.get(endpoint.address)
-        self.size += before is None
-        self.serving += endpoint.takes_new - (before is not None and before.takes_new)
-        part[endpoint.address] = endpoint
-        self.frames.pop(number, None)
+    def lists(self, address: str) -> bool:
+        """Returns whether the address is in one of the parts."""
+        return address in self.parts[part_of(address, len(self.parts))]
 
-    def drop(self, address: str) -> None:
+    def put(self, endpoint: OverlayEndpoint) -> bool:
+        """Takes an endpoint that is new, or another one. Returns whether it is in a part: one that has served
+        stays there until it goes, as others may still have connections with it."""
+        address = endpoint.address
+        number = part_of(address, len(self.parts))
+        part = self.parts[number]
+        before = part.get(address)
+        if before is None:
+            self.size += self.waiting.pop(address, None) is None
+            if not (endpoint.takes_new or self.lists_all):
+                self.waiting[address] = endpoint
+                return False
+        self.serving += endpoint.takes_new - (before is not None and before.takes_new)
+        part[address] = endpoint
+        self.frames.pop(number, None)
+        return True
+
+    def drop(self, address: str) -> bool:
+        """Returns whether it was in a part."""
+        self.size -= 1
+        if self.waiting.pop(address, None) is not None:
+            return False
         part = self.part_of(address)
         self.serving -= self.parts[part].pop(address).takes_new
         self.frames.pop(part, None)
-        self.size -= 1
+        return True
+
+    def list_all(self, lists_all: bool) -> None:
+        """It is one part again, with those that wait in it or not. Who has served by then nobody remembers.
+        Cost: its endpoints."""
+        everyone = [*self.endpoints(), *self.waiting.values()]
+        self.lists_all, self.waiting, self.parts = lists_all, {}, [{}]
+        self.size = self.serving = 0
+        self.frames.clear()
+        for each in everyone:
+            self.put(each)
 
     def cut(self, count: int) -> list[dict[str, OverlayEndpoint]]:
         """Cuts it into so many parts. Returns those of before. Cost: its endpoints."""
@@ -81,7 +114,8 @@ def _is_same(held: Held, now: Held) -> bool:
 
 
 class Change:
-    """What may be another than it was told of a service: whether its words are, and which addresses."""
+    """What may be another than it was told of a service: whether its words are, and which addresses of its
+    parts."""
 
     __slots__ = ("addresses", "words")
 
@@ -91,13 +125,16 @@ class Change:
 
 
 class Changes:
-    """`services` are by id. `left` says, by address, of which nodes it was in between, and is no more;
+    """`services` are by id. `singles` are the addresses that are another's than they were, or take nothing
+    new any more: that one begins to serve matters to who hears of its service, and not to its own node or
+    who asked for it alone. `left` says, by address, of which nodes it was in between, and is no more;
     `hosts`, by node, whether it had somebody on the network; `moved` are nodes that are elsewhere."""
 
-    __slots__ = ("hosts", "left", "moved", "services")
+    __slots__ = ("hosts", "left", "moved", "services", "singles")
 
     def __init__(self) -> None:
         self.services: dict[str, Change] = {}
+        self.singles: dict[str, None] = {}
         self.left: dict[str, dict[str, None]] = {}
         self.hosts: dict[str, bool] = {}
         self.moved: set[str] = set()
@@ -118,6 +155,7 @@ class OverlayState:
 
     def __init__(self) -> None:
         self.version = 0
+        self.is_large = False
         self.services: dict[str, KnownService] = {}
         self.hosts: dict[str, dict[str, None]] = {}
         self.changes = Changes()
@@ -132,11 +170,17 @@ class OverlayState:
 
     # Changing
 
+    def become(self, is_large: bool) -> None:
+        """The network is large from now on, or small. Cost: its endpoints."""
+        self.is_large = is_large
+        for service in self.services.values():
+            service.list_all(not is_large)
+
     def put_words(self, words: OverlayService) -> None:
         """Takes what a service is called now."""
         service = self.services.get(words.id)
         if service is None:
-            self.services[words.id] = KnownService(words)
+            self.services[words.id] = KnownService(words, not self.is_large)
         elif service.words != words:
             self._index.drop(service.words)
             service.words = words
@@ -153,12 +197,15 @@ class OverlayState:
         if held is not None and _is_same(held, now):
             if held.endpoint != endpoint:
                 self._take(address, now)
+                if not endpoint.takes_new or held.endpoint.name != endpoint.name:
+                    self.changes.singles[address] = None
             return
         if held is not None:
             self.drop(held.holder_id)
         if had is not None and had != address:
             self.drop(holder_id)
         self._take(address, now)
+        self.changes.singles[address] = None
         self._holders[holder_id] = address
         of_node = self.hosts.get(endpoint.node_id)
         if of_node is None:
@@ -169,8 +216,9 @@ class OverlayState:
     def _take(self, address: str, now: Held) -> None:
         self.version += 1
         self._held[address] = now
-        self.services[now.service_id].put(now.endpoint)
-        self.changes.of(now.service_id).addresses[address] = None
+        change = self.changes.of(now.service_id)
+        if self.services[now.service_id].put(now.endpoint):
+            change.addresses[address] = None
 
     def drop(self, holder_id: str) -> None:
         """A task, or a single container, is no more on the network, if it was."""
@@ -179,8 +227,10 @@ class OverlayState:
             return
         self.version += 1
         held = self._held.pop(address)
-        self.services[held.service_id].drop(address)
-        self.changes.of(held.service_id).addresses[address] = None
+        change = self.changes.of(held.service_id)
+        if self.services[held.service_id].drop(address):
+            change.addresses[address] = None
+        self.changes.singles[address] = None
         node_id = held.endpoint.node_id
         self.changes.left.setdefault(address, {})[node_id] = None
         of_node = self.hosts[node_id]

@@ -120,8 +120,8 @@ def _settle_service(
     words, is_removed = overlay_words(view, service_id, network_id), service_id in view.removed
     if words.name != service.words.name or is_removed != service.is_removed:
         # Its tasks are called another name by now, or none of them takes new connections.
-        for part in service.parts:
-            touched.addresses.extend(part)
+        for addresses in (*service.parts, service.waiting):
+            touched.addresses.extend(addresses)
     state.put_words(words)
     service.is_removed = is_removed
 

@@ -45,6 +45,13 @@ def overlay_words(view: View, service_id: str, network_id: str) -> OverlayServic
     )
 
 
+def replicas_wanted(view: View, service_id: str) -> int:
+    """Returns how many tasks a replicated service is to have: but for those that no node has room for."""
+    service = view.services.get(service_id)
+    wanted = service.spec.replicas or 0 if service is not None else 0
+    return max(0, wanted - len(view.pending.get(service_id, ())))
+
+
 def overlay_task(
     view: View, task: Task, network_id: str, deaf: Collection[str] = ()
 ) -> OverlayEndpoint | None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from skep.manager.rates import Rates
 from skep.model.attachment import Attachment
@@ -25,13 +26,13 @@ from skep.rpc.messages import OVERLAY, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
 from .batches import AGAIN_S, Batches
-from .overlay_asks import all_unknown
+from .overlay_asks import Found, all_unknown
 from .overlay_bounds import Bounds
 from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
 from .overlay_questions import Question, Questions
 from .overlay_touched import Dirty, settle
-from .overlay_views import is_on, networks_of_node, overlay_network
+from .overlay_views import is_on, networks_of_node, overlay_network, replicas_wanted
 from .sessions import Sessions
 from .tunnel_ends import TunnelEnds
 
@@ -139,31 +140,38 @@ class OverlayDispatcher:
         if self._asks.take(node_id, asyncio.get_running_loop().time(), 1 + items / ASK_ITEMS):
             self._questions.put(node_id, asked)
 
-    def _answer(self, question: Question, is_late: bool) -> bool:
+    def _answer(self, question: Question, is_late: bool) -> Question | None:
         """Answers by what all others have been told so far; what is not known may be among what has changed
-        since, and waits for that. Returns whether it is answered."""
+        since, and waits for that, not so what is found. Returns the question where it waits."""
         node_id, asked = question.node_id, question.asked
         known = self._networks.get(asked.network_id)
         if known is None or asked.network_id not in self._held.get(node_id, ()):
             self._sessions.send(node_id, all_unknown(asked))
-            return True
+            return None
         found = known.find(asked)
-        is_old = known.untold_since is not None or (found.misses_some and asked.network_id in self._dirty)
-        if is_old and not is_late:
+        is_open = known.untold_since is not None
+        waits = not is_late and (is_open or (found.misses_some and asked.network_id in self._dirty))
+        if not waits or not (is_open or question.is_told):
+            self._tell_found(known, node_id, found)
+        if waits:
             self._batches.soon()
-            return False
+            return replace(question, is_told=question.is_told or not is_open)
+        self._sessions.send(node_id, found.answered)
+        return None
+
+    def _tell_found(self, known: KnownOverlay, node_id: str, found: Found) -> None:
+        """Tells what there is of what was asked for: what a node kept from an earlier leader may lead to who
+        is about to end."""
         try:
             size = self._tell_all(known, node_id) if node_id not in known.hearers else 0
             size += self._send(known.answer(node_id, found), node_id)
         except Exception:  # nobody knows what it was told: it is told all again, and asks again
             known.leaves(node_id)
             known.newcomers.add(node_id)
-            self._dirty.touch(asked.network_id)
+            self._dirty.touch(known.network.id)
             self._batches.soon()
             raise
         self._asks.spend(node_id, asyncio.get_running_loop().time(), size / ASK_BYTES)
-        self._sessions.send(node_id, found.answered)
-        return True
 
     def _ended(self, node_id: str) -> None:
         self._keyring.ended(node_id)
@@ -342,13 +350,15 @@ class OverlayDispatcher:
         touched = self._dirty.take(network_id)
         if touched is None:
             return False
+        changed = list(touched.services)
         failed = settle(self._view, network_id, known.state, touched, self._deaf, most)
+        changed += known.state.changes.services
         if touched:
             self._dirty.keep(network_id, touched)
             self._batches.soon()
         for service_id, error in failed.items():
             log.error("overlays.service_failed", network_id=network_id, service_id=service_id, exc_info=error)
-        known.settle_size()
+        known.settle_size({each: replicas_wanted(self._view, each) for each in changed})
         return True
 
     def _known(self, network_id: str) -> KnownOverlay | None:

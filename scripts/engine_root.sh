@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Engines of other releases: `engine_root.sh RELEASE` prints where a root of Debian RELEASE (13 or testing) is that has
+# Engines of other releases: `engine_root.sh RELEASE` prints where a root of Debian RELEASE (12, 13 or testing) is that has
 # that release's Docker Engine and Podman, for `engine.sh start DIR BRIDGE --root ROOT`.
 #
 # It is made by fresh.sh once and kept in SKEP_FRESH_CACHE (/var/cache/skep) beside the roots without anything, and as
@@ -11,9 +11,10 @@ cd "$(dirname "$0")/.."
 KEPT_DAYS=14 # as in fresh.sh
 
 case ${1:-} in
+    12 | bookworm) release=bookworm ;;
     13 | trixie) release=trixie ;;
     testing) release=testing ;;
-    *) echo "usage: engine_root.sh 13 | testing" >&2; exit 2 ;;
+    *) echo "usage: engine_root.sh 12 | 13 | testing" >&2; exit 2 ;;
 esac
 kept=${SKEP_FRESH_CACHE:-/var/cache/skep}/engines/$release
 

@@ -133,8 +133,7 @@ def _lone(host: MeshHost) -> Task:
 def test_single_containers_of_every_engine_are_on_the_network(swarm: MeshSwarm, web: list[Task]) -> None:
     singles: list[Task] = []
     try:
-        for host in swarm.hosts:
-            singles.append(_lone(host))
+        singles += [_lone(host) for host in swarm.hosts]
         for single in singles:
             assert single.resolve("tasks.web") == {each.address for each in web}
             assert "-" in single.ask("web").split()[0]

@@ -25,7 +25,7 @@ export DEBIAN_FRONTEND=noninteractive
 printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d # nothing is started here
 apt-get -q update
 apt-get -q install -y --no-install-recommends -o Dpkg::Use-Pty=0 docker.io iptables nftables \
-    podman netavark aardvark-dns crun conmon
+    podman netavark aardvark-dns crun conmon catatonit
 rm -rf /skep/* /skep/.[!.]* /var/lib/apt/lists/*
 '
 need_root "$0"

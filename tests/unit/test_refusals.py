@@ -31,6 +31,7 @@ OVERLAP_28 = EngineError(
 BRIDGES = EngineError(
     403, "cannot create network 1 (br-1): conflicts with network 2 (br-2): networks have overlapping IPv4"
 )
+OVERLAP_PODMAN = EngineError(500, "subnet 10.0.1.0/24 is already used on the host or by another config")
 NO_NETWORK = EngineError(404, "network web not found")
 NO_NETWORK_28 = EngineError(404, "failed to set up container networking: network web not found")
 NO_BRIDGE = EngineError(500, "could not find bridge skb4098: route ip+net: no such network interface")
@@ -58,13 +59,24 @@ ALL = [value for value in vars().values() if isinstance(value, EngineError)]
         (refusals.is_on_network, [ON_IT]),
         (refusals.is_being_removed, [GOING, DEAD]),
         (refusals.is_name_taken, [NAME, NETWORK_NAME]),
-        (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, SAME_BRIDGE]),
+        (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, OVERLAP_PODMAN, SAME_BRIDGE]),
         (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28, NO_BRIDGE, NO_BRIDGE_28]),
         (refusals.is_absent, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER]),
         (refusals.is_not_connected, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER, OFF_IT]),
         (
             refusals.may_pass,
-            [GOING, DEAD, NOT_KILLED, NAME, NETWORK_NAME, PORT, NO_BRIDGE, NO_BRIDGE_28, OFF_IT],
+            [
+                GOING,
+                DEAD,
+                NOT_KILLED,
+                NAME,
+                NETWORK_NAME,
+                PORT,
+                OVERLAP_PODMAN,
+                NO_BRIDGE,
+                NO_BRIDGE_28,
+                OFF_IT,
+            ],
         ),
     ],
 )

@@ -65,7 +65,9 @@ def is_not_connected(error: EngineError) -> bool:
 
 def is_overlap(error: EngineError) -> bool:
     """Returns whether another network of the engine has addresses, or the bridge, of the one that was to be
-    made."""
+    made. Podman says it of the host's own, too, as a trouble of its own."""
+    if error.status == 500 and "is already used on the host or by another config" in str(error):
+        return True
     return error.status in (400, 403) and any(words in str(error).lower() for words in _OVERLAPS)
 
 

@@ -132,6 +132,42 @@ def test_logs_exec_and_exits_are_seen(swarm: MeshSwarm, podman: MeshHost) -> Non
         swarm.manager.docker("service", "rm", "brief")
 
 
+def test_what_a_service_says_is_so_inside(swarm: MeshSwarm, podman: MeshHost) -> None:
+    mounts = ["type=volume,source=skep-podman,target=/kept", "type=tmpfs,target=/small,tmpfs-size=1048576"]
+    options = [part for each in mounts for part in ("--mount", each)]
+    options += ["--limit-memory", "64m", "--limit-cpu", "0.5", "--init", "--read-only", "--user", "1234"]
+    options += ["--env", "A=b c", "--hostname", "{{.Service.Name}}", "--cap-drop", "CAP_CHOWN"]
+    _on_podman(swarm, "inside", *options, BUSYBOX, "sleep", "600")
+    try:
+        (task,) = wait_until("it runs", lambda: swarm.manager.running("inside"))
+        name = f"inside.1.{task['ID']}"
+        script = "id -u; hostname; echo $A; head -c 40 /proc/1/cmdline; echo; cat /proc/mounts"
+        said = podman.docker("exec", name, "sh", "-c", script).splitlines()
+        assert said[:3] == ["1234", "inside", "b c"]
+        assert "init" in said[3]
+        assert any(" /kept " in line for line in said)
+        assert any(" /small tmpfs " in line for line in said)
+        assert podman.run("exec", name, "touch", "/new", check=False).returncode != 0
+        (found,) = podman.json("inspect", name)
+        assert found["HostConfig"]["Memory"] == 64 << 20
+        assert found["HostConfig"]["NanoCpus"] == 5 * 10**8
+        assert "CAP_CHOWN" in found["HostConfig"]["CapDrop"]
+    finally:
+        swarm.manager.docker("service", "rm", "inside")
+
+
+def test_a_job_runs_to_its_end(swarm: MeshSwarm) -> None:
+    _on_podman(swarm, "job", "--mode", "replicated-job", "--replicas", "2", BUSYBOX, "true")
+    try:
+        wait_until("both are complete", lambda: _states(swarm, "job") == ["complete", "complete"])
+    finally:
+        swarm.manager.docker("service", "rm", "job")
+
+
+def _states(swarm: MeshSwarm, service: str) -> list[str]:
+    return [task["Status"]["State"] for task in swarm.manager.get("/tasks", service=service)]
+
+
 def test_a_port_of_the_host_itself(swarm: MeshSwarm, podman: MeshHost) -> None:
     _on_podman(swarm, "own", "-p", "mode=host,published=8090,target=80", IMAGE, "here", "80")
     try:

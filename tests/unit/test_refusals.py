@@ -19,6 +19,11 @@ NAME = EngineError(
     'Conflict. The container name "/web.1.x" is already in use by container "d46c". You have to remove (or'
     " rename) that container to be able to reuse that name.",
 )
+NAME_PODMAN = EngineError(
+    500,
+    'container create: creating container storage: the container name "aa" is already in use by 96f1. You have to'
+    " remove that container to be able to reuse that name: that name is already in use",
+)
 NETWORK_NAME = EngineError(409, "network with name web already exists")
 PORT = EngineError(
     500,
@@ -58,7 +63,7 @@ ALL = [value for value in vars().values() if isinstance(value, EngineError)]
     [
         (refusals.is_on_network, [ON_IT]),
         (refusals.is_being_removed, [GOING, DEAD]),
-        (refusals.is_name_taken, [NAME, NETWORK_NAME]),
+        (refusals.is_name_taken, [NAME, NAME_PODMAN, NETWORK_NAME]),
         (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, OVERLAP_PODMAN, SAME_BRIDGE]),
         (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28, NO_BRIDGE, NO_BRIDGE_28]),
         (refusals.is_absent, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER]),
@@ -70,6 +75,7 @@ ALL = [value for value in vars().values() if isinstance(value, EngineError)]
                 DEAD,
                 NOT_KILLED,
                 NAME,
+                NAME_PODMAN,
                 NETWORK_NAME,
                 PORT,
                 OVERLAP_PODMAN,

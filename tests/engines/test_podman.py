@@ -151,7 +151,7 @@ def test_what_a_service_says_is_so_inside(swarm: MeshSwarm, podman: MeshHost) ->
         (found,) = podman.json("inspect", name)
         assert found["HostConfig"]["Memory"] == 64 << 20
         assert found["HostConfig"]["NanoCpus"] == 5 * 10**8
-        assert "CAP_CHOWN" in found["HostConfig"]["CapDrop"]
+        assert found["HostConfig"]["CapDrop"] == ["CHOWN"]  # Podman leaves out the prefix
     finally:
         swarm.manager.docker("service", "rm", "inside")
 

@@ -3,8 +3,8 @@
 Its endpoint for Docker's clients makes networks that it manages, with rules and names of its own, on bridges
 that it removes with their last container. Its own endpoint makes networks on bridges that it leaves alone
 (`mode=unmanaged`): these are what a network of the swarm needs. All else is asked by Docker's API. What it
-would leave out without a word is refused here. Tried with 5.4, which refuses a subnet that the host has there,
-too, and with 5.8, which does not.
+would leave out without a word is refused here. Tried with 5.4, which refuses a subnet that the host has also
+there, and with 5.8, which does not.
 """
 
 from __future__ import annotations

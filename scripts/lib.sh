@@ -90,13 +90,14 @@ make_venv() {
 
 this_network() { stat -Lc %i /proc/self/ns/net; }
 
-# pids_below DIR: the processes of this machine (not of a container or another root) that were started with a path
-# below DIR, ours apart.
+# pids_below DIR [ROOT]: the processes of this machine, or of that root (not of a container or another one), that were
+# started with a path below DIR, ours apart.
 pids_below() {
     local process
     for process in /proc/[0-9]*; do
         [ "$process" != "/proc/$$" ] && [ "$process" != "/proc/$BASHPID" ] || continue
-        grep -qsaF -- "$1/" "$process/cmdline" && [ "$process/root" -ef / ] && echo "${process#/proc/}"
+        grep -qsaF -- "$1/" "$process/cmdline" || continue
+        if [ "$process/root" -ef / ] || { [ -n "${2:-}" ] && [ "$process/root" -ef "$2" ]; }; then echo "${process#/proc/}"; fi
     done
     return 0
 }

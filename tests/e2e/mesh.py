@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.integration.mesh_hosts import ASK, Namespace, ip
 from tests.mesh_image import mesh_image_into
 
+from .engine_roots import wanted
 from .hosts import Host, busybox_into, wait_until
 
 ENGINE_SH = Path(__file__).parents[2] / "scripts/engine.sh"
@@ -23,8 +24,18 @@ PORT = 2377
 class MeshHost(Host):
     """A daemon, and its engine, in a network namespace."""
 
-    def __init__(self, directory: Path, name: str, address: str, lan: Namespace, space: Namespace) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        address: str,
+        lan: Namespace,
+        space: Namespace,
+        engine: Sequence[str] = (),
+    ) -> None:
+        """`engine` are options of `scripts/engine.sh`."""
         self.space = space
+        self.engine_options = engine
         self.space.cable(lan, "lan", "eth0", f"{address}/24")
         self.space.run("ip", "route", "add", "default", "via", "10.215.0.254")
         self.address = address
@@ -38,7 +49,7 @@ class MeshHost(Host):
 
     def start_engine(self) -> None:
         command = [*self.prefix, str(ENGINE_SH), "start", str(self.engine_dir), "engine0"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run([*command, *self.engine_options], check=True, capture_output=True, text=True)
 
     def stop_engine(self) -> None:
         command = [*self.prefix, str(ENGINE_SH), "stop", str(self.engine_dir)]
@@ -70,9 +81,16 @@ class MeshSwarm:
     # Docker's own pool may hold this machine's nameserver, which namespaces ask as well.
     pool: tuple[str, ...] = ("--default-addr-pool", "10.217.0.0/16")
 
-    def __init__(self, directory: Path, names: Sequence[str] = ("m", "w0", "w1")) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str] = ("m", "w0", "w1"),
+        engines: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """`engines` are the hosts' (options of `scripts/engine.sh`), in turn; this machine's where nothing is said."""
         self._directory = directory
         self._names = names
+        self._engines = wanted() if engines is None else engines
         self.spaces: list[Namespace] = []
         self.hosts: list[MeshHost] = []
 
@@ -89,7 +107,9 @@ class MeshSwarm:
         self.client.cable(self.lan, "lan", "eth0", f"{CLIENT}/24")
         for number, name in enumerate(self._names, 1):
             space = self._kept(f"e{name}")
-            self.hosts.append(MeshHost(self._directory, name, f"10.215.0.{number}", self.lan, space))
+            engine = self._engines[(number - 1) % len(self._engines)]
+            address = f"10.215.0.{number}"
+            self.hosts.append(MeshHost(self._directory, name, address, self.lan, space, engine))
         self.manager, *self.workers = self.hosts
 
     def start(self) -> MeshSwarm:

@@ -33,8 +33,12 @@ class Engine:
 
     def __init__(self) -> None:
         self.made: list[Json] = []
+        self.podman = False
 
         self.living: list[Json] = []
+
+    async def is_podman(self) -> bool:
+        return self.podman
 
     async def networks(self, label: str) -> list[Json]:
         name, _, value = label.partition("=")
@@ -113,6 +117,29 @@ async def test_a_bridge_that_is_gone_from_under_an_engines_network_is_made_again
         ("skb4098", "198.18.9.0/24", "198.18.9.2/24", True),
         ("skb4098", "198.18.9.0/24", "198.18.9.2/24", False),
     ]
+
+
+async def test_podman_finds_no_address_on_the_bridge_and_the_bridge_has_one_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    did: list[str] = []
+    module = "skep.agent.executor.bridges"
+    monkeypatch.setattr(
+        f"{module}.make_bridge", lambda name, mtu, subnet, address, is_new: did.append(address)
+    )
+    monkeypatch.setattr(f"{module}.make_bare_bridge", lambda name: did.append("bare"))
+    engine = Engine()
+    engine.podman = True
+    right = engine.create_network
+
+    async def create(body: Json) -> None:
+        did.append("create")
+        await right(body)
+
+    engine.create_network = create  # type: ignore[method-assign]
+    network = TaskNetwork("id1", "net", "overlay", subnet="198.18.9.0/24", bridge="skb4098")
+    await bridges(engine).ensure(network, "198.18.9.2/24")
+    assert did[-3:] == ["bare", "create", "198.18.9.2/24"]
 
 
 async def test_where_another_node_of_this_engine_is_faster_the_bridge_has_its_gateway(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.manager.logs.lines import LineWriter, Origin, Style, after, context, stamp, warning
-from skep.rpc.log_frames import FrameCutter
+from skep.rpc.log_frames import FrameCutter, with_empty_details
 from skep.runtime.errors import Invalid
 
 ORIGIN = Origin("node1", "service1", "task1")
@@ -61,6 +61,13 @@ def test_a_terminals_endless_line_is_cut_and_keeps_its_time() -> None:
     first = TIME + b" a=b " + b"x" * 70_000
     assert cutter.take(first) == [frame(first)]
     assert cutter.take(b"y\n") == [frame(TIME + b" a=b y\n")]
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=9))
+def test_lines_of_an_engine_without_details_are_read_as_such(texts: list[tuple[int, bytes]]) -> None:
+    told = with_empty_details(b"".join(frame(TIME + b" " + text, stream) for stream, text in texts))
+    said = LineWriter(ORIGIN, Style(details=True)).write(told)
+    assert said == b"".join(frame(CONTEXT + b" " + text, stream) for stream, text in texts)
 
 
 def test_what_is_no_frame_is_refused() -> None:

@@ -19,6 +19,11 @@ NAME = EngineError(
     'Conflict. The container name "/web.1.x" is already in use by container "d46c". You have to remove (or'
     " rename) that container to be able to reuse that name.",
 )
+NAME_PODMAN = EngineError(
+    500,
+    'container create: creating container storage: the container name "aa" is already in use by 96f1. You have to'
+    " remove that container to be able to reuse that name: that name is already in use",
+)
 NETWORK_NAME = EngineError(409, "network with name web already exists")
 PORT = EngineError(
     500,
@@ -31,6 +36,7 @@ OVERLAP_28 = EngineError(
 BRIDGES = EngineError(
     403, "cannot create network 1 (br-1): conflicts with network 2 (br-2): networks have overlapping IPv4"
 )
+OVERLAP_PODMAN = EngineError(500, "subnet 10.0.1.0/24 is already used on the host or by another config")
 NO_NETWORK = EngineError(404, "network web not found")
 NO_NETWORK_28 = EngineError(404, "failed to set up container networking: network web not found")
 NO_BRIDGE = EngineError(500, "could not find bridge skb4098: route ip+net: no such network interface")
@@ -57,14 +63,26 @@ ALL = [value for value in vars().values() if isinstance(value, EngineError)]
     [
         (refusals.is_on_network, [ON_IT]),
         (refusals.is_being_removed, [GOING, DEAD]),
-        (refusals.is_name_taken, [NAME, NETWORK_NAME]),
-        (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, SAME_BRIDGE]),
+        (refusals.is_name_taken, [NAME, NAME_PODMAN, NETWORK_NAME]),
+        (refusals.is_overlap, [OVERLAP, OVERLAP_28, BRIDGES, OVERLAP_PODMAN, SAME_BRIDGE]),
         (refusals.is_network_gone, [NO_NETWORK, NO_NETWORK_28, NO_BRIDGE, NO_BRIDGE_28]),
         (refusals.is_absent, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER]),
         (refusals.is_not_connected, [NO_NETWORK, NO_NETWORK_28, NO_CONTAINER, OFF_IT]),
         (
             refusals.may_pass,
-            [GOING, DEAD, NOT_KILLED, NAME, NETWORK_NAME, PORT, NO_BRIDGE, NO_BRIDGE_28, OFF_IT],
+            [
+                GOING,
+                DEAD,
+                NOT_KILLED,
+                NAME,
+                NAME_PODMAN,
+                NETWORK_NAME,
+                PORT,
+                OVERLAP_PODMAN,
+                NO_BRIDGE,
+                NO_BRIDGE_28,
+                OFF_IT,
+            ],
         ),
     ],
 )

@@ -66,6 +66,15 @@ def make_bridge(name: str, mtu: int, subnet: str, address: str = "", is_new: boo
             netlink.drop_addresses(name, [each for each in there if each != address])
 
 
+def make_bare_bridge(name: str) -> None:
+    """Takes all addresses from a bridge, for an engine that makes no network of one that the host has. With
+    the last one its ways to other nodes go, until the next look. Errors: `Unavailable`."""
+    with Netlink() as netlink:
+        there = [each.address for each in netlink.gateways() if each.bridge == name]
+        if there:
+            netlink.drop_addresses(name, there)
+
+
 def _is_of(address: str, subnet: str) -> bool:
     return ipaddress.IPv4Interface(address).ip in ipaddress.IPv4Network(subnet, strict=False)
 

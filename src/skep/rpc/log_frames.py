@@ -13,6 +13,19 @@ FRAME_MAX_BYTES = 1 << 20  # log drivers cut a line into messages of 16 kB; `loc
 TTY_LINE_BYTES = 64 << 10  # a line of a terminal that is longer is passed on in pieces
 
 
+def with_empty_details(frames: bytes) -> bytes:
+    """Returns whole frames of lines with a time, each with details that say nothing."""
+    parts, at = [], 0
+    while at < len(frames):
+        stream, length = HEADER.unpack_from(frames, at)
+        start = at + HEADER.size
+        at = start + length
+        time, space, text = frames[start:at].partition(b" ")
+        line = time + space + space + text
+        parts.append(HEADER.pack(stream, len(line)) + line)
+    return b"".join(parts)
+
+
 class FrameCutter:
     """`take` gives pieces of whole frames, `limit` bytes at most where no single frame is longer."""
 

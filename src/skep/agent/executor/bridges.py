@@ -27,7 +27,7 @@ from skep.agent.executor.routes import clash_with_host
 from skep.model.attachment import NODE_OPTION
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY
 from skep.model.overlay import MTU_OPTION, mtu_of
-from skep.network.netlink import make_bridge
+from skep.network.netlink import make_bare_bridge, make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import Conflict, SkepError
 from skep.runtime.works import in_thread
@@ -208,6 +208,16 @@ class Bridges:
         # to all other nodes (seen with 20.10): it finds the one that it wants there.
         if not await self._have_bridge(network, gateway, is_new=True):
             network = replace(network, bridge="")
+        is_podman = bool(network.bridge) and await self._calls.look(self._engine.is_podman)
+        if is_podman:  # 5.4 makes no network of addresses that the host has: the bridge has none until then
+            await in_thread(make_bare_bridge, network.bridge)
+        try:
+            await self._create_on(network, gateway)
+        finally:
+            if is_podman:
+                await self._have_bridge(network, gateway, is_new=True)
+
+    async def _create_on(self, network: TaskNetwork, gateway: str) -> None:
         body = _body(network, gateway)
         if network.config_from:
             body.update(_configured(network, await self._configuration(network.config_from)))

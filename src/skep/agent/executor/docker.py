@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from skep.agent.executor import podman
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.by_version import ApiVersion
 from skep.agent.executor.calls import EngineCalls
@@ -42,12 +43,14 @@ from skep.model.spec import Platform
 from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTDOWN, STARTING
 from skep.model.template_use import has_templates
 from skep.runtime.clock import Clock
-from skep.runtime.errors import SkepError
+from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.works import in_thread
 
 log = structlog.get_logger()
 
 STOP_GRACE_S = 10.0  # Docker's default
 CLOSE_S = 15.0  # for leftovers to go: the default grace and some
+SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 LOOKS_AGAIN_S = 20.0  # SwarmKit: how soon another engine version, label or resource is noticed
 
 
@@ -241,6 +244,9 @@ class DockerExecutor:
         version = await self._calls.look(self._engine.api_version)
         body = await self._body(context, version)
         place_socket(body, context, self._docker_socket())
+        if await self._calls.look(self._engine.is_podman):
+            podman.check_supported(context, SYSTEMD.is_dir())
+            await in_thread(_require_sources, podman.needed_sources(body))
         body["HostConfig"]["Mounts"] += await self._files.write(context, self._platform)
         body["Image"] = await self._images.ensure(body["Image"], context.template.registry_auth)
         networks = await self._bridges.prepare(context)
@@ -341,3 +347,10 @@ class DockerExecutor:
         self._files.drop(task_id)
         self._watch.forget(task_id)
         self._bridges.leave(task_id)
+
+
+def _require_sources(paths: list[str]) -> None:
+    """Errors: `Invalid`, in Docker's words, for one that is not there."""
+    for path in paths:
+        if not Path(path).exists():
+            raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {path}')

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from skep.agent.executor import podman
 from skep.agent.executor.by_version import NEWEST, OLDEST, ApiVersion
 from skep.agent.executor.refusals import (
     EngineError,
@@ -55,20 +56,27 @@ class EngineClient:
         self._socket_path = socket_path
         self._session: aiohttp.ClientSession | None = None
         self._version: ApiVersion | None = None
+        self._is_podman = False  # as the version's answer said
 
     async def api_version(self) -> ApiVersion:
         """Returns what is spoken with this engine: its own version, or ours where that is lower."""
         if self._version is None:
             async with await self._request("GET", "/_ping", is_versioned=False) as answer:
-                said = answer.headers.get("Api-Version", "")
-                if is_skepds(answer.headers.get("Server", "")):
+                said, server = answer.headers.get("Api-Version", ""), answer.headers.get("Server", "")
+                if is_skepds(server):
                     raise Unavailable(
                         f"unix://{self._socket_path} (--engine) is a skepd's socket, not a Docker Engine's"
                     )
             found = _VERSION.fullmatch(said)
             spoken = (int(found[1]), int(found[2])) if found is not None else OLDEST
+            self._is_podman = podman.is_podmans(server)
             self._version = min(max(spoken, OLDEST), NEWEST)
         return self._version
+
+    async def is_podman(self) -> bool:
+        """Returns whether it is Podman's service for Docker's clients."""
+        await self.api_version()
+        return self._is_podman
 
     async def ping(self, wait_s: float) -> None:
         """Asks over a connection of its own, which no other call holds up. Errors: `Unavailable` where the
@@ -95,7 +103,7 @@ class EngineClient:
         also where it does not say all: one that is just starting may, a moment later."""
         info = await self._call("GET", "/info")
         try:
-            return _description(info, hostname)
+            return _description(info, hostname, "Podman" if await self.is_podman() else "")
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise Unavailable(
                 f"the Docker Engine at unix://{self._socket_path} does not describe its machine as it should:"
@@ -187,6 +195,9 @@ class EngineClient:
 
     async def networks(self, label: str) -> list[Json]:
         """Returns the networks that have the label (`name` or `name=value`)."""
+        if await self.is_podman():
+            found = await self._list(f"{podman.API}/networks/json", {"label": [label]})
+            return [podman.network_of(each) for each in found]
         return await self._list("/networks", {"label": [label]})
 
     async def configuration(self, name: str) -> Json | None:
@@ -195,6 +206,9 @@ class EngineClient:
         return next((each for each in own if each["Name"] == name and each.get("ConfigOnly")), None)
 
     async def create_network(self, body: Json) -> None:
+        if await self.is_podman() and podman.is_unmanaged(body):
+            await self._call("POST", f"{podman.API}/networks/create", body=podman.network_body(body))
+            return
         await self._call("POST", "/networks/create", body=body)
 
     async def remove_network(self, network: str) -> None:
@@ -280,7 +294,7 @@ class EngineClient:
         buffer: int = LINE_MAX_BYTES,
         is_versioned: bool = True,
     ) -> aiohttp.ClientResponse:
-        if is_versioned:
+        if is_versioned and not path.startswith(podman.API):
             major, minor = await self.api_version()
             path = f"/v{major}.{minor}{path}"
         data = None if body is None else _encode(body)  # what is wrong with it is not the engine's doing
@@ -345,7 +359,8 @@ def _decode(raw: bytes) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _description(info: Json, hostname: str) -> NodeDescription:
+def _description(info: Json, hostname: str, product: str) -> NodeDescription:
+    version = f"{info['ServerVersion']} ({product})" if product else info["ServerVersion"]
     plugins = [
         EnginePlugin(type=kind, name=name)
         for kind in ("Log", "Network", "Volume")
@@ -360,5 +375,5 @@ def _description(info: Json, hostname: str) -> NodeDescription:
             memory_bytes=int(info["MemTotal"]),
             generic_resources=msgspec.convert(info.get("GenericResources") or [], list[GenericResource]),
         ),
-        engine=EngineDescription(engine_version=info["ServerVersion"], labels=labels, plugins=plugins),
+        engine=EngineDescription(engine_version=version, labels=labels, plugins=plugins),
     )

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from skep.agent.executor.engine import EngineClient, Json
 from skep.agent.executor.refusals import EngineError
 from skep.model.logs import LogOptions
-from skep.rpc.log_frames import FrameCutter
+from skep.rpc.log_frames import FrameCutter, with_empty_details
 
 STARTED_POLL_S = 0.2  # a container that is about to start; a follower waits for it
 
@@ -23,11 +23,12 @@ async def task_logs(
         inspected = await _container(engine, labels)
     if inspected is None:
         return
+    adds_details = options.details and await engine.is_podman()  # which says none where they are asked for
     wanted = {
         "follow": options.follow,
         "stdout": options.stdout,
         "stderr": options.stderr,
-        "details": options.details,
+        "details": options.details and not adds_details,
         "timestamps": True,
     }
     parameters = {name: "1" for name, is_wanted in wanted.items() if is_wanted}
@@ -35,15 +36,17 @@ async def task_logs(
         parameters["tail"] = str(options.tail)
     if since:
         parameters["since"] = since
-    cutter = FrameCutter(is_tty=bool(inspected["Config"]["Tty"]), details=options.details, limit=limit)
+    cutter = FrameCutter(
+        is_tty=bool(inspected["Config"]["Tty"]), details=bool(wanted["details"]), limit=limit
+    )
     try:
         async for data in engine.logs(str(inspected["Id"]), parameters):
             for piece in cutter.take(data):
-                yield piece
+                yield with_empty_details(piece) if adds_details else piece
     except ValueError as error:
         raise EngineError(500, str(error)) from error
     for piece in cutter.rest():
-        yield piece
+        yield with_empty_details(piece) if adds_details else piece
 
 
 async def _container(engine: EngineClient, labels: tuple[str, ...]) -> Json | None:

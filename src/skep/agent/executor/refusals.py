@@ -41,7 +41,10 @@ def is_being_removed(error: EngineError) -> bool:
 
 
 def is_name_taken(error: EngineError) -> bool:
-    """Returns whether a container or network that was to be made has the name of another one."""
+    """Returns whether a container or network that was to be made has the name of another one. Podman says it
+    of containers as a trouble of its own."""
+    if error.status == 500 and "that name is already in use" in str(error):
+        return True
     return error.status == 409 and any(words in str(error) for words in _NAME_TAKEN)
 
 
@@ -65,7 +68,9 @@ def is_not_connected(error: EngineError) -> bool:
 
 def is_overlap(error: EngineError) -> bool:
     """Returns whether another network of the engine has addresses, or the bridge, of the one that was to be
-    made."""
+    made. Podman says it of the host's own, too, as a trouble of its own."""
+    if error.status == 500 and "is already used on the host or by another config" in str(error):
+        return True
     return error.status in (400, 403) and any(words in str(error).lower() for words in _OVERLAPS)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from skep.agent.executor import podman
 from skep.agent.executor.bridges import Bridges, endpoint_on, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
@@ -41,6 +42,8 @@ class SingleContainers:
         self._node_id = node_id
 
     async def prepare(self, network: TaskNetwork, address: TaskAddress) -> Prepared:
+        if await self._calls.look(self._engine.is_podman):
+            podman.refuse_single(network.name)
         self._bridges.hold(network.id)
         name = await self._bridges.ensure(network, address.gateway)
         return Prepared(name, self._resolving.place_single(network))

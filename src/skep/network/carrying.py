@@ -11,7 +11,7 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import iptables, ipvs, xfrm
+from skep.network import firewalld, iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
 from skep.network.netlink import Entry, Netlink
@@ -28,6 +28,7 @@ from skep.network.objects import (
     PortJump,
     RealServer,
     Table,
+    Trusted,
     Tunnel,
     VipJump,
     VirtualService,
@@ -78,18 +79,26 @@ def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
 
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.put, netlink.put_entries, iptables.put, xfrm.put, ipvs.put))
+    return list(_done(objects, netlink.put, netlink.put_entries, _put_rule, xfrm.put, ipvs.put))
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
-    return list(_done(objects, netlink.drop, netlink.drop_entries, iptables.drop, xfrm.drop, ipvs.drop))
+    return list(_done(objects, netlink.drop, netlink.drop_entries, _drop_rule, xfrm.drop, ipvs.drop))
+
+
+def _put_rule(each: Accept | Trusted) -> None:
+    iptables.put(each) if isinstance(each, Accept) else firewalld.put(each)
+
+
+def _drop_rule(each: Accept | Trusted) -> None:
+    iptables.drop(each) if isinstance(each, Accept) else firewalld.drop(each)
 
 
 def _done(
     objects: Iterable[Object],
     one: Callable[[Object], None],
     many: Callable[[Sequence[Entry]], Iterable[str]],
-    accept: Callable[[Accept], None],
+    rule: Callable[[Accept | Trusted], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
     servers: Callable[[Sequence[VirtualService | RealServer]], Iterable[str]],
 ) -> Iterator[str]:
@@ -111,6 +120,6 @@ def _done(
             continue
         for each in group:
             try:
-                accept(each) if isinstance(each, Accept) else one(each)
+                rule(each) if isinstance(each, Accept | Trusted) else one(each)
             except SkepError as error:
                 yield str(error)

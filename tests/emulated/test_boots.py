@@ -86,7 +86,7 @@ def _until_whole(machines: list[Machine]) -> None:
         same = (
             f"{SKEP} net inspect {machine.name} --json | grep -v '^ *$' >/run/seen &&"
             ' .venv/bin/python -c \'import json; k = json.load(open("/run/seen"))["Kernel"];'
-            ' assert k["Counts"] and not k["Missing"] + k["Surplus"] + k["Failures"], k\''
+            ' assert k["Objects"] and not k["Missing"] + k["Surplus"] + k["Failures"], k\''
         )
         first.until(f"{machine.name}'s kernel is as it should be", same, SETTLE_S)
 

@@ -3,7 +3,9 @@
 # cloud kernel), DIR/initrd (which finds the disk) and DIR/root.ext4, with this tree in /skep, its libraries, an engine
 # and etcd. What the kernel of the machine at hand lacks, as IPsec and IPVS, can be tried there: tests/emulated.
 #
-# A shell of the machine is at its second serial line: what is said there is done, as root.
+# A shell of the machine is at its second serial line: what is said there is done, as root. It is all that a machine
+# runs; with the kernel's word system=systemd the first process is systemd, which starts what Debian's packages have it
+# start (an engine, Debian's own etcd), and firewalld where somebody enables it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -24,7 +26,10 @@ apt-get -qq update
 printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d # nothing is started here
 apt-get -qq install --no-install-recommends -o Dpkg::Use-Pty=0 python3 python3-venv etcd-server docker.io iptables \
     libnftables1 nftables busybox-static iproute2 procps curl openssl ca-certificates kmod tcpdump ipvsadm \
-    iputils-ping netcat-openbsd >/dev/null
+    iputils-ping netcat-openbsd systemd-sysv dbus firewalld >/dev/null
+systemctl -q disable firewalld
+# Whether a terminal is there is said by udev, which is not: systemd would wait for it.
+systemctl -q mask serial-getty@ttyS0.service getty@tty1.service
 make_venv dev
 # The kernel without what makes an initrd: ours has to find one disk only.
 cd /tmp
@@ -57,14 +62,34 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 modprobe virtio_net
 ip link set lo up
 address=$(sed 's/.*address=\([^ ]*\).*/\1/' /proc/cmdline)
-hostname "$(sed 's/.*name=\([^ ]*\).*/\1/' /proc/cmdline)"
+sed 's/.*name=\([^ ]*\).*/\1/' /proc/cmdline >/etc/hostname
+hostname -F /etc/hostname
 ip addr add "$address" dev eth0
 ip link set eth0 up
+! grep -q system=systemd /proc/cmdline || exec /sbin/init
+exec /sbin/emulated-shell
+EOF
+cat >"$root/sbin/emulated-shell" <<'EOF'
+#!/bin/bash
+export HOME=/root LANG=C.UTF-8
 cd /skep
 stty -F /dev/ttyS1 raw -echo # no echo, and lines of any length
 while :; do setsid dash </dev/ttyS1 >/dev/ttyS1 2>&1; sleep 0.2; done
 EOF
-chmod +x "$root/sbin/emulated"
+chmod +x "$root/sbin/emulated" "$root/sbin/emulated-shell"
+mkdir -p "$root/etc/systemd/system/sysinit.target.wants"
+cat >"$root/etc/systemd/system/emulated-shell.service" <<'EOF'
+[Unit]
+Description=a shell at the second serial line
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+[Service]
+ExecStart=/sbin/emulated-shell
+# A shell at a terminal ignores SIGTERM.
+KillSignal=SIGKILL
+EOF
+ln -sf ../emulated-shell.service "$root/etc/systemd/system/sysinit.target.wants/"
 
 first=$dir/first # of the machine's life: loads what its disk needs, and goes on there
 rm -rf "$first"

@@ -396,6 +396,12 @@ def test_a_host_that_drops_what_it_does_not_know_lets_questions_in(host: DnsHost
         found = host.space.run("iptables", "-w", "-S", "INPUT").splitlines()
         return {each for each in found if "--dport 53" in each}
 
+    def iptables(*arguments: str) -> None:
+        host.space.run("iptables", "-w", *arguments)
+
+    def forwarded() -> list[str]:
+        return host.space.run("iptables", "-w", "-S", "FORWARD").splitlines()
+
     for each in host.servers:
         if each is not host.server:
             each.stop()
@@ -415,9 +421,19 @@ def test_a_host_that_drops_what_it_does_not_know_lets_questions_in(host: DnsHost
         wait_until("they are let in", lambda: len(rules()) == 2)
         # Another daemon may have had the same thought in the same moment.
         host.space.run("iptables", "-w", "-I", *min(rules()).split()[1:])
+        # An engine's rules that somebody flushed, and not what they stood against.
+        between = "-A FORWARD -i skb+ -o skb+ -j ACCEPT"
+        iptables("-P", "FORWARD", "DROP")
+        wait_until("what goes between containers is let through", lambda: between in forwarded())
+        iptables("-N", "DOCKER-USER")
+        wait_until("the engine has its own again", lambda: between not in forwarded())
+        iptables("-X", "DOCKER-USER")
+        wait_until("what goes between containers is let through", lambda: between in forwarded())
         host.server.say("clear")
         assert rules() == set()
+        assert between not in forwarded()
     finally:
+        iptables("-P", "FORWARD", "ACCEPT")
         host.space.run("iptables", "-w", "-P", "INPUT", "ACCEPT")
         host.server.stop()
         host.server = host.begin()

@@ -58,7 +58,7 @@ class Naming:
         """Takes what is the swarm's out of the host's rules, too. Returns what is still there, for people."""
         await self.close()
         try:
-            await in_thread(iptables.dismiss_names)
+            await in_thread(iptables.dismiss)
         except SkepError as error:
             return [str(error)]
         return []
@@ -116,7 +116,7 @@ class Naming:
     async def _admit(self) -> None:
         """Looked at again and again: firewalls are loaded anew at any time."""
         try:
-            await in_thread(iptables.admit_names)
+            await in_thread(iptables.admit)
         except SkepError as error:
             self._failures[_FIREWALL] = f"containers' questions for names may not come in here: {error}"
         else:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import fast_path_kernel, iptables, ipvs, xfrm
+from skep.network import fast_path_kernel, firewalld, iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
 from skep.network.netlink import Entry, Netlink, Return
@@ -32,6 +32,7 @@ from skep.network.objects import (
     RealServer,
     Table,
     Traffic,
+    Trusted,
     Tunnel,
     VipJump,
     VirtualService,
@@ -95,16 +96,24 @@ def _seal(netlink: Netlink, nftables: Nftables, changes: Changes) -> list[str]:
 
 def _puts(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
     done = _done(
-        objects, netlink.put, netlink.put_entries, netlink.put_returns, iptables.put, xfrm.put, ipvs.put
+        objects, netlink.put, netlink.put_entries, netlink.put_returns, _put_rule, xfrm.put, ipvs.put
     )
     return list(done)
 
 
 def _drops(netlink: Netlink, objects: Iterable[Object]) -> list[str]:
     done = _done(
-        objects, netlink.drop, netlink.drop_entries, netlink.drop_returns, iptables.drop, xfrm.drop, ipvs.drop
+        objects, netlink.drop, netlink.drop_entries, netlink.drop_returns, _drop_rule, xfrm.drop, ipvs.drop
     )
     return list(done)
+
+
+def _put_rule(each: Accept | Trusted) -> None:
+    iptables.put(each) if isinstance(each, Accept) else firewalld.put(each)
+
+
+def _drop_rule(each: Accept | Trusted) -> None:
+    iptables.drop(each) if isinstance(each, Accept) else firewalld.drop(each)
 
 
 def _done(
@@ -112,7 +121,7 @@ def _done(
     one: Callable[[Object], None],
     many: Callable[[Sequence[Entry]], Iterable[str]],
     ways_back: Callable[[Sequence[Return]], Iterable[str]],
-    accept: Callable[[Accept], None],
+    rule: Callable[[Accept | Trusted], None],
     esp: Callable[[Sequence[EspPolicy | EspState]], Iterable[str]],
     servers: Callable[[Sequence[VirtualService | RealServer]], Iterable[str]],
 ) -> Iterator[str]:
@@ -136,6 +145,6 @@ def _done(
             continue
         for each in group:
             try:
-                accept(each) if isinstance(each, Accept) else one(each)
+                rule(each) if isinstance(each, Accept | Trusted) else one(each)
             except SkepError as error:
                 yield str(error)

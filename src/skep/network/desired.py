@@ -38,6 +38,7 @@ from skep.network.objects import (
     Sysctl,
     Table,
     Traffic,
+    Trusted,
 )
 from skep.network.segment import (
     Segment,
@@ -144,6 +145,8 @@ def desired(
     steered: dict[PublishedPort, int] = {}
     if used:
         making.add(("host",), _of_host, host.ports, host.gateways)
+        if host.has_firewalld:
+            making.parts["trusted",] = (Trusted(),)
         numbered = _numbered(used, known)
         making.add(("chains",), _shared, tuple(map(_without_tasks, used)), numbered)
         vips = add_vips(making, used, node_id, host)
@@ -253,6 +256,13 @@ def _dropped(used: Collection[Segment], host: Host) -> Iterable[str]:
         yield (
             f"the nftables table {table} drops what is forwarded, and has no rule for the routing mesh:"
             f" published ports do not answer here. Add to its forward chain: {FLOW} accept"
+        )
+    port = next((each.network.data_port for each in used if not each.network.is_encrypted), 0)
+    if host.shut_zone and port:
+        yield (
+            f"firewalld keeps other nodes' tunnels out (zone {host.shut_zone}): tasks here are not reached"
+            " from other nodes, nor those there from here. Type: firewall-cmd --permanent"
+            f" --zone={host.shut_zone} --add-port={port}/udp; firewall-cmd --reload"
         )
     ours = f'"{BRIDGE_PREFIX}*"'
     for table in for_overlays:

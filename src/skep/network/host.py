@@ -29,7 +29,8 @@ class Host(Struct, frozen=True):
     whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too.
     `has_fast_path`: devices can have rules of their own. `esp`
     are associations of IPsec that are ours. `why_no_ipvs` is looked at where the swarm wants IPVS;
-    `fwmarks_taken` are marks of services of IPVS's that are not ours."""
+    `fwmarks_taken` are marks of services of IPVS's that are not ours. `shut_zone` is the one of firewalld's
+    that keeps other nodes' tunnels out."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
@@ -49,6 +50,8 @@ class Host(Struct, frozen=True):
     esp: frozenset[EspState] = frozenset()
     why_no_ipvs: str = ""
     fwmarks_taken: frozenset[int] = frozenset()
+    has_firewalld: bool = False
+    shut_zone: str = ""
 
 
 def nameservers(resolv_conf: Path) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ _AT_GATEWAY = "-m addrtype --dst-type LOCAL --limit-iface-in"
 _NAMES = [
     f"-i {BRIDGE_PREFIX}+ -p {kind} -m {kind} --dport 53 {_AT_GATEWAY} -j ACCEPT" for kind in ("udp", "tcp")
 ]
+_BETWEEN = f"-i {BRIDGE_PREFIX}+ -o {BRIDGE_PREFIX}+ -j ACCEPT"  # of one network: our own table sees to that
 
 
 def accept_in() -> str:
@@ -66,10 +67,20 @@ def drop(each: Accept) -> None:
             _run("-D", *rule.split()[1:])
 
 
-def admit_names() -> None:
+def admit() -> None:
     """Has containers' questions for names come in where the host has rules for what comes: those of ufw, and
-    many users' own, drop what they do not know. Errors: `Unavailable`."""
-    rules = _listed(INPUT) if shutil.which("iptables") is not None else None
+    many users' own, drop what they do not know. What goes between containers the engine's rules accept; where
+    somebody has flushed those, and left what they stood against (a firewalld that starts after the engine
+    does), ours do. Errors: `Unavailable`."""
+    if shutil.which("iptables") is None:
+        return
+    forwarded = _listed(FORWARD) or []
+    is_wanted = f"-P {FORWARD} DROP" in forwarded and _listed(USERS) is None
+    if not is_wanted:
+        _dismiss(FORWARD, _BETWEEN, forwarded)
+    elif f"-A {FORWARD} {_BETWEEN}" not in forwarded:
+        _run("-I", FORWARD, "1", *_BETWEEN.split())
+    rules = _listed(INPUT)
     if rules is None or rules == [f"-P {INPUT} ACCEPT"]:
         return
     for rule in _NAMES:
@@ -77,14 +88,19 @@ def admit_names() -> None:
             _run("-I", INPUT, "1", *rule.split())
 
 
-def dismiss_names() -> None:
+def dismiss() -> None:
     """Takes those rules away. Errors: `Unavailable`."""
-    rules = _listed(INPUT) if shutil.which("iptables") is not None else None
+    if shutil.which("iptables") is None:
+        return
+    _dismiss(FORWARD, _BETWEEN, _listed(FORWARD) or [])
+    rules = _listed(INPUT) or []
     for rule in _NAMES:
-        for _ in range(
-            (rules or []).count(f"-A {INPUT} {rule}")
-        ):  # daemons of one host may have been as fast
-            _run("-D", INPUT, *rule.split())
+        _dismiss(INPUT, rule, rules)
+
+
+def _dismiss(chain: str, rule: str, rules: list[str]) -> None:
+    for _ in range(rules.count(f"-A {chain} {rule}")):  # daemons of one host may have been as fast
+        _run("-D", chain, *rule.split())
 
 
 def _is_ours(rule: str) -> bool:

@@ -12,6 +12,8 @@ import hashlib
 
 from msgspec import Struct
 
+from skep.model.mesh import BRIDGE_PREFIX
+
 TABLE = "skep"  # nftables' table, of family ip; all in it is ours
 PORTS = "ports"  # its map: (protocol, port) -> the service's chain
 VIPS = "vips"  # its map: a service's own address on a network -> its chain
@@ -222,6 +224,14 @@ class Accept(Struct, frozen=True, gc=False):
         return self.chain
 
 
+class Trusted(Struct, frozen=True, gc=False):
+    """That firewalld lets pass what comes from our bridges, all of them: they are in a zone."""
+
+    @property
+    def key(self) -> str:
+        return f"{BRIDGE_PREFIX}+"
+
+
 class VirtualService(Struct, frozen=True, gc=False):
     """A service of IPVS's: it takes packets by their firewall mark, and leads connections to its real servers
     in turn."""
@@ -389,6 +399,7 @@ Object = (
     | ReturnRoute
     | ReturnRule
     | Accept
+    | Trusted
     | VirtualService
     | RealServer
     | Table

@@ -7,6 +7,7 @@ changes.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -18,7 +19,7 @@ from skep.model.data_path import IPVS
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
-from skep.network import fast_path_kernel, iptables, xfrm
+from skep.network import fast_path_kernel, iptables, xfrm, zones
 from skep.network.applied import Applied
 from skep.network.arrivals import Arrivals
 from skep.network.carrying import carry_out
@@ -32,9 +33,9 @@ from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import EspPolicy, EspState, Object, ReturnRoute, VipJump
+from skep.network.objects import EspPolicy, EspState, Object, ReturnRoute, Trusted, VipJump
 from skep.network.ports import HeldPorts
-from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found
+from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, has_chains
 from skep.network.seen_kernel import kernel_net
 from skep.network.segment import is_encrypted, is_published
 from skep.network.steering import is_steered, steering_settings
@@ -262,7 +263,20 @@ class DataPlane:
         rules += fast_path_kernel.found(self._nftables)
         esp = self._look_at_esp(mesh)
         self._host = replace(self._host, esp=frozenset(e for e in esp if isinstance(e, EspState)))
-        return frozenset([*netlink.found(settings), *iptables.found(), *esp, *rules])
+        trusted = self._look_at_firewalld(self._nftables, mesh)
+        return frozenset([*netlink.found(settings), *iptables.found(), *trusted, *esp, *rules])
+
+    def _look_at_firewalld(self, nftables: Nftables, mesh: Mesh) -> list[Trusted]:
+        """Without firewalld this costs a listing of chains."""
+        listing = None
+        if has_chains(nftables.list(LIST_CHAINS) or EMPTY, zones.TABLE):
+            with contextlib.suppress(Unavailable):  # of a newer nft, which this library cannot read
+                listing = nftables.list(zones.LIST)
+        own, shut = mesh.nodes.get(self._node_id, ""), ""
+        if listing is not None and _has_others(mesh, own):
+            shut = zones.keeps_out(listing, self._host.devices.get(own, ""), _data_port(mesh))
+        self._host = replace(self._host, has_firewalld=listing is not None, shut_zone=shut)
+        return [Trusted()] if listing is not None and zones.is_bound(listing) else []
 
     def _look_at_esp(self, mesh: Mesh) -> list[EspPolicy | EspState]:
         """Errors: `Unavailable`, where something is to be encrypted."""
@@ -281,6 +295,19 @@ class DataPlane:
 
 def _for(mesh: Mesh) -> tuple[bool, bool, bool]:
     return is_published(mesh), bool(mesh.overlays), mesh.data_path == IPVS
+
+
+def _has_others(mesh: Mesh, own: str) -> bool:
+    """True where this node has tunnels."""
+    told = [mesh.nodes, *(each.nodes for each in mesh.overlays.values())]
+    return any(each != own for nodes in told for each in nodes.values())
+
+
+def _data_port(mesh: Mesh) -> int:
+    """Returns the UDP port of tunnels that are not encrypted, the same for all; 0 where there are none."""
+    networks = [each.network for each in mesh.overlays.values() if not each.network.is_encrypted]
+    networks += [mesh.network] if mesh.network is not None else []
+    return networks[-1].data_port if networks else 0
 
 
 def _numbers(known: Iterable[Object]) -> dict[str, int]:

@@ -154,6 +154,15 @@ def dropping(listing: str) -> list[str]:
     return [" ".join(each) for each in sorted(of_ipv4)]
 
 
+def has_chains(listing: str, table: tuple[str, str]) -> bool:
+    """Returns whether a JSON listing of all chains has some of the table's. Errors: `Corrupt`."""
+    try:
+        entries = msgspec.json.decode(listing)["nftables"]
+        return any((e["chain"]["family"], e["chain"]["table"]) == table for e in entries if "chain" in e)
+    except (msgspec.MsgspecError, LookupError, TypeError) as error:
+        raise Corrupt(f"what nftables lists of chains cannot be understood: {error!r}") from error
+
+
 def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
     stamps: dict[str, list[str]] = {}
     for entry in entries:

@@ -14,7 +14,7 @@ from skep.model.container import NetworkAttachmentConfig
 from skep.model.overlay import OverlayEndpoint, packed
 from skep.model.service import Endpoint, RemovedService, VirtualIP
 from skep.model.spec import ReplicatedMode, ServiceMode
-from skep.model.states import COMPLETE, RUNNING, SHUTDOWN
+from skep.model.states import COMPLETE, RUNNING, SHUTDOWN, STARTING
 from skep.model.task import PendingTask
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, OverlayAnswered, OverlayAsk, OverlaysHeld, OverlayTold
@@ -709,6 +709,21 @@ async def test_what_is_to_grow_large_is_told_so_from_the_beginning(
     swarm.dispatcher.service_changed("s")
     await swarm.settle()
     assert not a.overlays["net"].network.is_large
+
+
+async def test_a_task_of_before_that_says_that_it_does_not_serve_yet_is_led_to_no_more() -> None:
+    """A new leader takes it to serve until its node says what it does."""
+    swarm = _large()
+    swarm.view.led_since = 100.0
+    task = add_on_net(swarm.view, "w9", "c", 9, service_id="web", observed=None)
+    swarm.publish(task)
+    a = swarm.come("a")
+    await swarm.settle()
+    swarm.ask("a", WEB)
+    assert "109" in _serving(a)
+    swarm.report(task, STARTING)
+    await swarm.settle()
+    assert "109" not in _serving(a)
 
 
 async def test_what_is_found_does_not_wait_for_what_is_not() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Collection
+from typing import cast
 
 from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
-from skep.agent.worker import Worker
+from skep.agent.worker import Worker, _Record
 from skep.manager.dispatcher.assignments import frames
 from skep.model.container import ContainerSpec
 from skep.model.logs import LogOptions
 from skep.model.node import NodeDescription
 from skep.model.spec import TaskSpec
 from skep.model.states import COMPLETE, RUNNING
-from skep.model.task import TaskStatus
+from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, decode_from_manager
 from skep.runtime.clock import SystemClock
 
@@ -70,6 +71,32 @@ async def test_what_had_ended_before_the_agent_began_goes_when_the_manager_drops
         assert hands.removed == ["dropped"]
     worker.assign(Assign(complete=True, kept=["kept", "dropped"]))
     assert (hands.removed, reported) == (["dropped"], {})
+
+
+class Faulty:
+    """Networks of which nobody can say anything."""
+
+    async def _fails(self) -> None:
+        raise MemoryError
+
+    def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None]:
+        return self._fails()
+
+    def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None]:
+        return self._fails()
+
+
+async def test_what_it_waits_for_may_fail_and_it_is_begun_all_the_same() -> None:
+    hands = Hands()
+    worker = Worker("n", "host", hands, SystemClock(), lambda task_id, status: None, Faulty())
+    record = _Record("t", "s", TaskStatus(RUNNING, 1.0))
+    record.addresses = (TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24"),)
+    worker._records["t"] = record
+    waits = worker._awaited(Action.STOP, record)
+    assert waits is not None
+    record.under_way = Action.STOP
+    await worker._begin_late(waits, Action.STOP, record, cast("TaskContext", None))
+    assert [action for action, _ in hands.begun] == [Action.STOP]
 
 
 async def test_what_ran_and_is_no_longer_wanted_goes() -> None:

@@ -276,7 +276,10 @@ class Worker:
         self, awaited: Awaitable[None], action: Action, record: _Record, context: TaskContext
     ) -> None:
         """Begins it, unless something else is under way by then."""
-        await awaited
+        try:
+            await awaited
+        except Exception:  # a fault there is to keep no task from being begun, or from being ended
+            log.exception("task.wait_failed", task_id=record.id)
         if record.under_way is action and self._records.get(record.id) is record:
             self._executor.begin(action, context)
 

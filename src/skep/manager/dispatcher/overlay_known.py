@@ -31,7 +31,7 @@ class KnownOverlay:
         self._lead = lead
         self._bounds = bounds
         self._teller = self._make_teller()
-        self._growing: dict[str, int] = {}  # services that are to have more endpoints: so many
+        self.growing: dict[str, int] = {}  # services that are to have more endpoints: so many
 
     @property
     def is_nobodys(self) -> bool:
@@ -62,11 +62,11 @@ class KnownOverlay:
         """Where there are many more than before, or less, all are told in the other way. So many endpoints
         the services are to have that have changed: what grows large is told so from the beginning, else each
         of its nodes would be told thousands of endpoints first, which it is to forget a moment later."""
-        self._growing.update(wanted)
+        self.growing.update(wanted)
         services = self.state.services
-        missing = {i: n - services[i].size for i, n in self._growing.items() if i in services}
-        self._growing = {i: self._growing[i] for i, count in missing.items() if count > 0}
-        there = self.state.size + sum(missing[each] for each in self._growing)
+        missing = {i: n - services[i].size for i, n in self.growing.items() if i in services}
+        self.growing = {i: self.growing[i] for i, count in missing.items() if count > 0}
+        there = self.state.size + sum(missing[each] for each in self.growing)
         is_large = self._bounds.is_large(there, self.network.is_large)
         if is_large != self.network.is_large:
             self.network = replace(self.network, is_large=is_large)

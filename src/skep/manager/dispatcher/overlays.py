@@ -216,8 +216,9 @@ class OverlayDispatcher:
             log.exception("overlays.attachments_failed")
 
     def reported(self, task: Task, status: TaskStatus) -> None:
-        """What is seen of a task has changed."""
-        if status.state >= RUNNING and task.addresses:
+        """What is seen of a task has changed. One of before this lead was taken to serve until now."""
+        is_old = task.updated_at < self._view.led_since
+        if (status.state >= RUNNING or is_old) and task.addresses:
             self._dirty.touch_task(task)
             self._batches.soon()
 
@@ -358,7 +359,8 @@ class OverlayDispatcher:
             self._batches.soon()
         for service_id, error in failed.items():
             log.error("overlays.service_failed", network_id=network_id, service_id=service_id, exc_info=error)
-        known.settle_size({each: replicas_wanted(self._view, each) for each in changed})
+        # Of those that grow some may have found no room meanwhile.
+        known.settle_size({each: replicas_wanted(self._view, each) for each in {*changed, *known.growing}})
         return True
 
     def _known(self, network_id: str) -> KnownOverlay | None:

@@ -9,16 +9,15 @@ from typing import Any, cast
 
 from skep.api.engine import LocalEngine
 from skep.api.openapi import openapi
-from skep.daemon.node import SkepNode
-from skep.daemon.serving import make_routes
-from skep.runtime.settings import Settings
+from skep.api.port import SwarmNode
+from skep.api.routes import ApiContext, all_routes
 from skep.runtime.stall import StallWatch
 
 
 def document() -> dict[str, Any]:
     """Returns the document; the routes are only looked at, so no node is behind them."""
-    settings, nobody = Settings(name="x", engine="simulated"), cast("SkepNode", None)
-    return openapi(make_routes(settings, nobody, LocalEngine(None), StallWatch(), None))
+    nobody = cast("SwarmNode", None)
+    return openapi(all_routes(ApiContext(nobody, LocalEngine(None), "x", StallWatch())))
 
 
 def text() -> str:

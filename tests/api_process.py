@@ -17,6 +17,7 @@ from yarl import URL
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest
+from skep.api.routes import ApiContext
 from skep.daemon import words
 from skep.daemon.founding import first_txns, found_swarm
 from skep.daemon.serving import make_api
@@ -29,7 +30,6 @@ from skep.model.event import Event
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Conflict, NotManager, Unavailable
 from skep.runtime.ids import id_source
-from skep.runtime.settings import Settings
 from skep.runtime.stall import StallWatch
 from skep.store import codec
 from skep.store.election import Campaign
@@ -193,7 +193,7 @@ async def running_api(
     )
     leading = asyncio.ensure_future(leader.run())
     node, engine = LoneManager(leader, hub), LocalEngine(engine_socket)
-    api = make_api(Settings(name="mg0", engine="simulated"), node, engine, StallWatch(), LeaderForward(node))  # type: ignore[arg-type]
+    api = make_api(ApiContext(node, engine, "mg0", StallWatch(), LeaderForward(node)))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(prefix="skt") as directory:
         socket = str(Path(directory) / "api.sock")
         await api.start()

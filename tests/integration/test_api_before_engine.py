@@ -14,7 +14,8 @@ from aiohttp import ClientSession, UnixConnector, web
 
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
-from skep.api.server import ApiServer, Route, leaders
+from skep.api.route import LeaderRoute, Route
+from skep.api.server import ApiServer
 from tests.api_process import running_api
 
 pytestmark = pytest.mark.timeout(30)
@@ -104,7 +105,7 @@ async def test_managers_among_themselves_ask_no_engine(engine: Engine, short_dir
         return web.Response(text="OK")
 
     local = LocalEngine(str(short_dir / "engine.sock"))
-    routes = [Route("GET", "/skep/v1/health", well, is_internal=True), leaders("GET", "/nodes", well)]
+    routes = [Route("GET", "/skep/v1/health", well, is_internal=True), LeaderRoute("GET", "/nodes", well)]
     api = ApiServer(local, routes, "skep", None)
     await api.start()
     await api.listen_unix(short_dir / "api.sock")

@@ -12,7 +12,8 @@ from aiohttp import ClientSession, UnixConnector, web
 from skep.api.engine import LocalEngine
 from skep.api.errors import NO_LEADER
 from skep.api.forward import LOST, LeaderForward
-from skep.api.server import ApiServer, leaders
+from skep.api.route import LeaderRoute
+from skep.api.server import ApiServer
 from skep.manager.durable import commit_known
 from skep.manager.leader import Leader
 from skep.runtime.errors import Deposed, NoLeader
@@ -87,7 +88,7 @@ async def test_what_was_written_is_not_begun_again(short_dir: Path, forwards: bo
 
     engine = LocalEngine(None)
     forward = LeaderForward(cast("Any", Node())) if forwards else None
-    server = ApiServer(engine, [leaders("POST", "/write", write)], "skep", forward)
+    server = ApiServer(engine, [LeaderRoute("POST", "/write", write)], "skep", forward)
     await server.start()
     await server.listen_unix(short_dir / "api.sock")
     try:

@@ -15,18 +15,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.node_objects import NodeJson
-from skep.api.objects import TaskJson, encode
-from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, UnlockRequest
-from skep.api.routes import materials, networks, nodes, own, services, swarm, tasks
-from skep.api.server import Route
-from skep.api.service_objects import ServiceJson
+from skep.api.objects import encode
+from skep.api.route import Route
 from skep.api.versions import MAX_VERSION, MIN_VERSION, show_version
-from skep.model.cluster import SwarmSpec
-from skep.model.material import ConfigSpec, SecretSpec
-from skep.model.network import NetworkSpec
-from skep.model.node import NodeSpec
-from skep.model.spec import ServiceSpec
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -39,68 +30,6 @@ class Message(Struct):
     """The body of every error."""
 
     message: str
-
-
-class Operation(Struct, frozen=True):
-    """What the table of routes does not say of one. `answer` is a type, or a list of one."""
-
-    body: type | None = None
-    answer: Any = None
-    ok: int = 200
-    query: tuple[str, ...] = ()
-    filters: frozenset[str] = frozenset()
-
-
-_SERVICE_LOGS = ("details", "follow", "stdout", "stderr", "since", "timestamps", "tail")
-_OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("GET", "/swarm"): Operation(answer=swarm.ClusterJson),
-    ("POST", "/swarm/init"): Operation(InitRequest, answer=str),
-    ("POST", "/swarm/join"): Operation(JoinRequest),
-    ("POST", "/swarm/leave"): Operation(query=("force",)),
-    ("POST", "/swarm/update"): Operation(
-        SwarmSpec, query=("version", "rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
-    ),
-    ("POST", "/swarm/unlock"): Operation(UnlockRequest),
-    ("GET", "/nodes"): Operation(answer=list[NodeJson], filters=nodes.FILTERS),
-    ("GET", "/nodes/{id}"): Operation(answer=NodeJson),
-    ("DELETE", "/nodes/{id}"): Operation(query=("force",)),
-    ("POST", "/nodes/{id}/update"): Operation(NodeSpec, query=("version",)),
-    ("GET", "/services"): Operation(answer=list[ServiceJson], query=("status",), filters=services.FILTERS),
-    ("POST", "/services/create"): Operation(ServiceSpec, answer=services.Created, ok=201),
-    ("GET", "/services/{id}"): Operation(answer=ServiceJson, query=("insertDefaults",)),
-    ("POST", "/services/{id}/update"): Operation(
-        ServiceSpec, answer=services.Updated, query=("version", "rollback", "registryAuthFrom")
-    ),
-    ("GET", "/services/{id}/logs"): Operation(query=_SERVICE_LOGS),
-    ("GET", "/tasks"): Operation(answer=list[TaskJson], filters=tasks.FILTERS),
-    ("GET", "/tasks/{id}"): Operation(answer=TaskJson),
-    ("GET", "/tasks/{id}/logs"): Operation(query=_SERVICE_LOGS),
-    ("GET", "/networks"): Operation(filters=networks.FILTERS),
-    ("POST", "/networks/create"): Operation(NetworkSpec, ok=201),
-    ("POST", "/networks/prune"): Operation(filters=networks.PRUNE_FILTERS),
-    ("GET", "/networks/{id}"): Operation(query=("verbose", "scope")),
-    ("DELETE", "/networks/{id}"): Operation(ok=204),
-    ("GET", "/secrets"): Operation(answer=list[materials.MaterialJson], filters=materials.FILTERS["secret"]),
-    ("POST", "/secrets/create"): Operation(SecretSpec, answer=materials.Created, ok=201),
-    ("GET", "/secrets/{id}"): Operation(answer=materials.MaterialJson),
-    ("DELETE", "/secrets/{id}"): Operation(ok=204),
-    ("POST", "/secrets/{id}/update"): Operation(SecretSpec, query=("version",)),
-    ("GET", "/configs"): Operation(answer=list[materials.MaterialJson], filters=materials.FILTERS["config"]),
-    ("POST", "/configs/create"): Operation(ConfigSpec, answer=materials.Created, ok=201),
-    ("GET", "/configs/{id}"): Operation(answer=materials.MaterialJson),
-    ("DELETE", "/configs/{id}"): Operation(ok=204),
-    ("POST", "/configs/{id}/update"): Operation(ConfigSpec, query=("version",)),
-    ("GET", "/events"): Operation(
-        query=("since", "until"), filters=frozenset({"event", "label", "scope", "type", "service", "node"})
-    ),
-    ("GET", "/skep/v1/stats"): Operation(answer=own.Stats),
-    ("GET", "/skep/v1/asides"): Operation(answer=own.AsidesJson),
-    ("GET", "/skep/v1/cluster/settings"): Operation(answer=own.ClusterSettings),
-    ("GET", "/skep/v1/cluster/data-key"): Operation(answer=own.DataKeyJson),
-    ("POST", "/skep/v1/cluster/data-key/rotate"): Operation(answer=own.DataKeyJson),
-    ("POST", "/skep/v1/cluster/settings"): Operation(own.ClusterSettings, answer=own.ClusterSettings),
-    ("POST", "/skep/v1/reconnect"): Operation(ReconnectRequest),
-}
 
 
 class OpenApiRoutes:
@@ -122,15 +51,14 @@ class OpenApiRoutes:
 
 def openapi(routes: Iterable[Route]) -> Schema:
     """Returns the document for the routes that are not only for other managers."""
-    users = sorted({(r.path, r.method) for r in routes if not r.is_internal})
-    types = [t for operation in _OPERATIONS.values() for t in (operation.body, operation.answer) if t]
+    users = sorted((r for r in routes if not r.is_internal), key=lambda each: (each.path, each.method))
+    types = [kind for route in users for kind in (route.body, route.answer) if kind]
     types = list(dict.fromkeys([*types, Message]))
     schemas, components = msgspec.json.schema_components(types, schema_hook=_any, ref_template=_REF)
     schema_of = dict(zip(map(repr, types), schemas, strict=True))
     paths: Schema = {}
-    for path, method in users:
-        operation = _OPERATIONS.get((method, path), Operation())
-        paths.setdefault(path, {})[method.lower()] = _operation(path, operation, schema_of)
+    for route in users:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -152,19 +80,19 @@ def _dedented(schema: Schema) -> Schema:
     return schema | {"description": inspect.cleandoc(schema["description"])}
 
 
-def _operation(path: str, operation: Operation, schema_of: dict[str, Schema]) -> Schema:
+def _operation(route: Route, schema_of: dict[str, Schema]) -> Schema:
     ok: Schema = {"description": "done"}
-    if operation.answer is not None:
-        ok["content"] = {"application/json": {"schema": schema_of[repr(operation.answer)]}}
+    if route.answer is not None:
+        ok["content"] = {"application/json": {"schema": schema_of[repr(route.answer)]}}
     wrong = {"application/json": {"schema": schema_of[repr(Message)]}}
     found: Schema = {
-        "responses": {str(operation.ok): ok, "default": {"description": "an error", "content": wrong}}
+        "responses": {str(route.ok): ok, "default": {"description": "an error", "content": wrong}}
     }
-    parameters = [*_path_parameters(path), *_query_parameters(operation)]
+    parameters = [*_path_parameters(route.path), *_query_parameters(route)]
     if parameters:
         found["parameters"] = parameters
-    if operation.body is not None:
-        body = {"application/json": {"schema": schema_of[repr(operation.body)]}}
+    if route.body is not None:
+        body = {"application/json": {"schema": schema_of[repr(route.body)]}}
         found["requestBody"] = {"required": True, "content": body}
     return found
 
@@ -183,13 +111,13 @@ def _path_parameters(path: str) -> Iterable[Schema]:
             }
 
 
-def _query_parameters(operation: Operation) -> Iterable[Schema]:
-    for name in operation.query:
+def _query_parameters(route: Route) -> Iterable[Schema]:
+    for name in route.query:
         schema = _PARAMETERS.get(name, {"type": "string" if name in _TEXTS else "boolean"})
         required = {"required": True} if name == "version" else {}
         yield {"name": name, "in": "query", **required, "schema": schema}
-    if operation.filters:
-        names = ", ".join(sorted(operation.filters))
+    if route.filters:
+        names = ", ".join(sorted(route.filters))
         says = f'JSON: {{"name": ["value"]}} or {{"name": {{"value": true}}}}; names: {names}'
         yield {"name": "filters", "in": "query", "description": says, "schema": {"type": "string"}}
 

@@ -8,20 +8,20 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from msgspec import Struct
 
 from skep.api.decode import API_VERSION
 from skep.api.engine import LocalEngine
 from skep.api.errors import answer_errors
 from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
+from skep.api.route import Handler, Route
 from skep.api.tls import HalfCloseTls
 from skep.api.versions import MAX_VERSION, PREFIX, TooOld, Version, check_version, parse_version, show_version
 from skep.runtime import attempt
@@ -29,26 +29,8 @@ from skep.runtime.errors import Invalid
 
 log = structlog.get_logger()
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SOCKET_PATH_MAX = 107  # unix(7)
 CLOSE_S = 5.0  # for requests under way when the daemon ends; streams are ended at once
-
-
-class Route(Struct, frozen=True):
-    """One route of the API; the path without its version. `is_leaders`: only a leader can answer it, other
-    managers pass it on. `is_internal`: only managers may ask it of each other. `is_endless`: its answer ends
-    when the daemon does."""
-
-    method: str
-    path: str
-    handler: Handler
-    is_leaders: bool = False
-    is_internal: bool = False
-    is_endless: bool = False
-
-
-def leaders(method: str, path: str, handler: Handler, is_endless: bool = False) -> Route:
-    return Route(method, path, handler, is_leaders=True, is_endless=is_endless)
 
 
 class ApiServer:

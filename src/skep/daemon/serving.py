@@ -11,34 +11,21 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from skep import __version__
 from skep.agent.executor.port import Executor
 from skep.agent.plane import Plane
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
-from skep.api.openapi import OpenApiRoutes
-from skep.api.routes.attachments import AttachmentRoutes
-from skep.api.routes.backup import BackupRoutes
-from skep.api.routes.events import EventRoutes
-from skep.api.routes.logs import LogRoutes
-from skep.api.routes.materials import MaterialRoutes
-from skep.api.routes.net import NetRoutes
-from skep.api.routes.networks import NetworkRoutes
-from skep.api.routes.nodes import NodeRoutes
-from skep.api.routes.own import OwnRoutes
-from skep.api.routes.services import ServiceRoutes
-from skep.api.routes.swarm import SwarmRoutes
-from skep.api.routes.system import SystemRoutes
-from skep.api.routes.tasks import TaskRoutes
-from skep.api.routes.volumes import VolumeRoutes
-from skep.api.server import ApiServer, Route
+from skep.api.routes import ApiContext, all_routes
+from skep.api.server import ApiServer
 from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
 from skep.daemon.given_socket import GivenSocket
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
-from skep.model.docker_socket import Given, no_socket
+from skep.model.docker_socket import Given
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
@@ -83,8 +70,9 @@ async def serve(settings: Settings) -> None:
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
     stall.start()
-    api = make_api(settings, node, engine, stall, LeaderForward(node), given.current)
-    internal = make_api(settings, node, engine, stall, None)
+    internal_context = ApiContext(node, engine, settings.hostname, stall)
+    internal = make_api(internal_context)
+    api = make_api(replace(internal_context, forward=LeaderForward(node), given=given.current))
     renewing: asyncio.Future[None] | None = None
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -137,46 +125,10 @@ def make_plane(node_id: str, swarm_id: str = "") -> Plane:
     return DataPlane(node_id, swarm_id)
 
 
-def make_api(
-    settings: Settings,
-    node: SkepNode,
-    engine: LocalEngine,
-    stall: StallWatch,
-    forward: LeaderForward | None,
-    given: Given = no_socket,
-) -> ApiServer:
+def make_api(context: ApiContext) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
-    routes = make_routes(settings, node, engine, stall, forward, given)
-    return ApiServer(engine, routes, f"skep/{__version__} (linux)", forward)
-
-
-def make_routes(
-    settings: Settings,
-    node: SkepNode,
-    engine: LocalEngine,
-    stall: StallWatch,
-    forward: LeaderForward | None,
-    given: Given = no_socket,
-) -> list[Route]:
-    """Returns every route there is, those for other managers only too."""
-    networks = NetworkRoutes(node, engine, forward)
-    routes = [
-        *SystemRoutes(node, engine, settings.hostname).routes(),
-        *EventRoutes(node, engine).routes(),
-        *SwarmRoutes(node).routes(),
-        *NodeRoutes(node).routes(),
-        *ServiceRoutes(node, engine).routes(),
-        *TaskRoutes(node).routes(),
-        *networks.routes(),
-        *AttachmentRoutes(node, engine, networks, given).routes(),
-        *VolumeRoutes(engine).routes(),
-        *MaterialRoutes(node).routes(),
-        *LogRoutes(node).routes(),
-        *OwnRoutes(node, stall).routes(),
-        *NetRoutes(node).routes(),
-        *BackupRoutes(node).routes(),
-    ]
-    return [*routes, *OpenApiRoutes(routes).routes()]
+    header = f"skep/{__version__} (linux)"
+    return ApiServer(context.engine, all_routes(context), header, context.forward)
 
 
 async def listen(api: ApiServer, settings: Settings) -> None:

@@ -19,8 +19,8 @@ from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.passthrough import Passthrough
 from skep.api.port import Attachments, Place, SwarmNode
+from skep.api.route import Route
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
-from skep.api.server import Route
 from skep.model.attachment import NODE_OPTION
 from skep.model.bounds import CONTAINER_BODY_MAX_BYTES, CONTAINER_ELEMENTS_MAX
 from skep.model.container import NAMESERVERS_LABEL

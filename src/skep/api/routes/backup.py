@@ -8,8 +8,8 @@ from aiohttp import web
 
 from skep.api.decode import check_plain, read_body
 from skep.api.port import ReconnectRequest, RestoreRequest, SwarmNode
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
-from skep.api.server import Route, leaders
 
 CHUNK_BYTES = 256 << 10
 UNLOCK_KEY = "Skep-Unlock-Key"  # a header: addresses are logged
@@ -21,9 +21,9 @@ class BackupRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/skep/v1/backup", self.backup),
+            LeaderRoute("GET", "/skep/v1/backup", self.backup),
             Route("POST", "/skep/v1/restore", self.restore),
-            Route("POST", "/skep/v1/reconnect", self.reconnect),
+            Route("POST", "/skep/v1/reconnect", self.reconnect, body=ReconnectRequest),
         ]
 
     async def backup(self, request: web.Request) -> web.StreamResponse:

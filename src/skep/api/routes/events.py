@@ -21,7 +21,7 @@ from skep.api.event_filter import parse_time, passes, show_time, wants_tasks
 from skep.api.filters import Filters, parse_filters
 from skep.api.objects import encode
 from skep.api.port import EventFeed, SwarmNode
-from skep.api.server import Route
+from skep.api.route import Route
 from skep.api.versions import show_version
 from skep.model.event import TASK, Event
 from skep.runtime.errors import Invalid, Unavailable
@@ -31,6 +31,9 @@ REPLAY_MAX_BYTES = 8 << 20  # of the engine's history: it keeps 256 events
 LINE_MAX_BYTES = 1 << 20  # of one event: it carries its container's labels
 SLICE = 100  # events held against a filter before the loop goes round; one takes 0.1 ms with the longest
 AGAIN_S = 1.0  # before the engine is asked again after its stream broke
+_FILTERS = frozenset(
+    {"event", "label", "scope", "type", "service", "node"}
+)  # of the swarm's own; engines have more
 
 
 class EventRoutes:
@@ -40,7 +43,7 @@ class EventRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/events", self.events, is_endless=True),
+            Route("GET", "/events", self.events, is_endless=True, query=("since", "until"), filters=_FILTERS),
             Route("GET", "/skep/v1/events", self.swarm_events, is_internal=True, is_endless=True),
         ]
 

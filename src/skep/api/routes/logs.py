@@ -11,7 +11,7 @@ from skep.api.event_filter import parse_time, show_time
 from skep.api.filters import BadFilterValue
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_service, find_task
-from skep.api.server import Route, leaders
+from skep.api.route import LeaderRoute, Route
 from skep.model.logs import LogOptions, LogSelection
 from skep.model.service import TaskTemplate
 from skep.runtime.errors import SkepError
@@ -24,6 +24,9 @@ class BadLogOption(SkepError):
     """A parameter is wrong: Docker's own 500, in its words."""
 
 
+_QUERY = ("details", "follow", "stdout", "stderr", "since", "timestamps", "tail")
+
+
 class LogRoutes:
     """Lines are passed on as they come; a client that does not read holds back the nodes, and nobody else."""
 
@@ -32,8 +35,8 @@ class LogRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/services/{id}/logs", self.of_service, is_endless=True),
-            leaders("GET", "/tasks/{id}/logs", self.of_task, is_endless=True),
+            LeaderRoute("GET", "/services/{id}/logs", self.of_service, is_endless=True, query=_QUERY),
+            LeaderRoute("GET", "/tasks/{id}/logs", self.of_task, is_endless=True, query=_QUERY),
         ]
 
     async def of_service(self, request: web.Request) -> web.StreamResponse:

@@ -11,8 +11,8 @@ from skep.api.filters import matches_any, matches_labels, parse_filters, spec_la
 from skep.api.objects import Version, reply_time
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_material
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route, leaders
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec
 from skep.runtime.errors import Invalid
 
@@ -57,11 +57,17 @@ class MaterialRoutes:
         found: list[Route] = []
         for kind in KINDS:
             found += [
-                leaders("GET", f"/{kind}s", self.list_all),
-                leaders("POST", f"/{kind}s/create", self.create),
-                leaders("GET", f"/{kind}s/{{id}}", self.inspect),
-                leaders("DELETE", f"/{kind}s/{{id}}", self.remove),
-                leaders("POST", f"/{kind}s/{{id}}/update", self.update),
+                LeaderRoute(
+                    "GET", f"/{kind}s", self.list_all, answer=list[MaterialJson], filters=FILTERS[kind]
+                ),
+                LeaderRoute(
+                    "POST", f"/{kind}s/create", self.create, body=_SPECS[kind], answer=Created, ok=201
+                ),
+                LeaderRoute("GET", f"/{kind}s/{{id}}", self.inspect, answer=MaterialJson),
+                LeaderRoute("DELETE", f"/{kind}s/{{id}}", self.remove, ok=204),
+                LeaderRoute(
+                    "POST", f"/{kind}s/{{id}}/update", self.update, body=_SPECS[kind], query=("version",)
+                ),
             ]
         return found
 

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task_or_named
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
-from skep.api.server import Route, leaders
 from skep.model.node import Node
 from skep.model.service import Service
 from skep.model.task import PendingTask, Task
@@ -22,8 +22,8 @@ class NetRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/skep/v1/nodes/{id}/net", self.inspect),
-            leaders("GET", "/skep/v1/services/{id}/trace", self.trace),
+            LeaderRoute("GET", "/skep/v1/nodes/{id}/net", self.inspect),
+            LeaderRoute("GET", "/skep/v1/services/{id}/trace", self.trace),
         ]
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:

@@ -21,8 +21,8 @@ from skep.api.network_objects import Json, network_json
 from skep.api.passthrough import Passthrough
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_network
+from skep.api.route import Route
 from skep.api.routes.reply import reply
-from skep.api.server import Route
 from skep.model.network import COPY_LABEL, COPY_NAME_LABEL, OVERLAY, NetworkSpec
 from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, NotManager, Unavailable
 
@@ -41,11 +41,11 @@ class NetworkRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/networks", self.list_all),
-            Route("POST", "/networks/create", self.create),
-            Route("POST", "/networks/prune", self.prune),
-            Route("GET", "/networks/{id}", self.inspect),
-            Route("DELETE", "/networks/{id}", self.remove),
+            Route("GET", "/networks", self.list_all, filters=FILTERS),
+            Route("POST", "/networks/create", self.create, body=NetworkSpec, ok=201),
+            Route("POST", "/networks/prune", self.prune, filters=PRUNE_FILTERS),
+            Route("GET", "/networks/{id}", self.inspect, query=("verbose", "scope")),
+            Route("DELETE", "/networks/{id}", self.remove, ok=204),
             Route("GET", "/networks", self.list_swarm, is_internal=True),
             Route("POST", "/networks/create", self.create_swarm, is_internal=True),
             Route("POST", "/networks/prune", self.prune_swarm, is_internal=True),

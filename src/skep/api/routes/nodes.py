@@ -10,8 +10,8 @@ from skep.api.filters import known_values, matches_any, matches_labels, parse_fi
 from skep.api.node_objects import NodeJson, node_json
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route, leaders
 from skep.api.spelling import as_stored
 from skep.api.tls_info import node_tls_info
 from skep.model.node import Node, NodeSpec
@@ -36,10 +36,10 @@ class NodeRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/nodes", self.list_all),
-            leaders("GET", "/nodes/{id}", self.inspect),
-            leaders("DELETE", "/nodes/{id}", self.remove),
-            leaders("POST", "/nodes/{id}/update", self.update),
+            LeaderRoute("GET", "/nodes", self.list_all, answer=list[NodeJson], filters=FILTERS),
+            LeaderRoute("GET", "/nodes/{id}", self.inspect, answer=NodeJson),
+            LeaderRoute("DELETE", "/nodes/{id}", self.remove, query=("force",)),
+            LeaderRoute("POST", "/nodes/{id}/update", self.update, body=NodeSpec, query=("version",)),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

@@ -11,8 +11,8 @@ from skep.api.decode import read_body
 from skep.api.objects import reply_time
 from skep.api.port import Manager, SwarmNode
 from skep.api.resolve import find_service, find_task_or_named
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
-from skep.api.server import Route, leaders
 from skep.model.aside import NODE, Aside, Unreadable
 from skep.model.cluster import Cluster
 from skep.model.node import DOWN
@@ -113,14 +113,20 @@ class OwnRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/skep/v1/stats", self.stats),
-            leaders("GET", "/skep/v1/tasks/{id}/explain", self.explain_task),
-            leaders("GET", "/skep/v1/services/{id}/explain", self.explain_service),
-            leaders("GET", "/skep/v1/asides", self.asides),
-            leaders("GET", "/skep/v1/cluster/settings", self.settings),
-            leaders("POST", "/skep/v1/cluster/settings", self.change_settings),
-            leaders("GET", "/skep/v1/cluster/data-key", self.data_key),
-            leaders("POST", "/skep/v1/cluster/data-key/rotate", self.rotate_data_key),
+            LeaderRoute("GET", "/skep/v1/stats", self.stats, answer=Stats),
+            LeaderRoute("GET", "/skep/v1/tasks/{id}/explain", self.explain_task),
+            LeaderRoute("GET", "/skep/v1/services/{id}/explain", self.explain_service),
+            LeaderRoute("GET", "/skep/v1/asides", self.asides, answer=AsidesJson),
+            LeaderRoute("GET", "/skep/v1/cluster/settings", self.settings, answer=ClusterSettings),
+            LeaderRoute(
+                "POST",
+                "/skep/v1/cluster/settings",
+                self.change_settings,
+                body=ClusterSettings,
+                answer=ClusterSettings,
+            ),
+            LeaderRoute("GET", "/skep/v1/cluster/data-key", self.data_key, answer=DataKeyJson),
+            LeaderRoute("POST", "/skep/v1/cluster/data-key/rotate", self.rotate_data_key, answer=DataKeyJson),
             Route("POST", "/skep/v1/stats/reset", self.reset),
         ]
 

@@ -13,10 +13,10 @@ from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
 from skep.api.port import Services, SwarmNode
 from skep.api.resolve import find_service
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route, leaders
-from skep.api.service_objects import service_json
+from skep.api.service_objects import ServiceJson, service_json
 from skep.api.since import as_of
 from skep.api.spelling import in_lower_case
 from skep.model.service import RegistryAuth, Service
@@ -57,11 +57,25 @@ class ServiceRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/services", self.list_all),
-            leaders("POST", "/services/create", self.create),
-            leaders("GET", "/services/{id}", self.inspect),
-            leaders("DELETE", "/services/{id}", self.remove),
-            leaders("POST", "/services/{id}/update", self.update),
+            LeaderRoute(
+                "GET",
+                "/services",
+                self.list_all,
+                answer=list[ServiceJson],
+                query=("status",),
+                filters=FILTERS,
+            ),
+            LeaderRoute("POST", "/services/create", self.create, body=ServiceSpec, answer=Created, ok=201),
+            LeaderRoute("GET", "/services/{id}", self.inspect, answer=ServiceJson, query=("insertDefaults",)),
+            LeaderRoute("DELETE", "/services/{id}", self.remove),
+            LeaderRoute(
+                "POST",
+                "/services/{id}/update",
+                self.update,
+                body=ServiceSpec,
+                answer=Updated,
+                query=("version", "rollback", "registryAuthFrom"),
+            ),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from skep.api.decode import query_bool, query_parsed_bool, query_version, read_body
 from skep.api.objects import Version, reply_time
 from skep.api.port import InitRequest, JoinRequest, SwarmNode, UnlockRequest
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
-from skep.api.server import Route, leaders
 from skep.api.tls_info import tls_info
 from skep.model.cluster import (
     HEARTBEAT_NS,
@@ -24,6 +24,8 @@ from skep.model.cluster import (
 )
 from skep.model.node import NodeTLSInfo
 from skep.model.wire import Wire
+
+_UPDATE = ("version", "rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
 
 
 class JoinTokens(Struct, rename="pascal"):
@@ -96,13 +98,13 @@ class SwarmRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/swarm", self.inspect),
-            Route("POST", "/swarm/init", self.init),
-            Route("POST", "/swarm/join", self.join),
-            Route("POST", "/swarm/leave", self.leave),
-            leaders("POST", "/swarm/update", self.update),
-            leaders("GET", "/swarm/unlockkey", self.unlock_key),
-            Route("POST", "/swarm/unlock", self.unlock),
+            LeaderRoute("GET", "/swarm", self.inspect, answer=ClusterJson),
+            Route("POST", "/swarm/init", self.init, body=InitRequest, answer=str),
+            Route("POST", "/swarm/join", self.join, body=JoinRequest),
+            Route("POST", "/swarm/leave", self.leave, query=("force",)),
+            LeaderRoute("POST", "/swarm/update", self.update, body=SwarmSpec, query=_UPDATE),
+            LeaderRoute("GET", "/swarm/unlockkey", self.unlock_key),
+            Route("POST", "/swarm/unlock", self.unlock, body=UnlockRequest),
         ]
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:

@@ -12,9 +12,9 @@ from skep import __version__
 from skep.api.decode import read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.port import SwarmNode
+from skep.api.route import Route
 from skep.api.routes.reply import reply
 from skep.api.routes.swarm import cluster_json
-from skep.api.server import Route
 from skep.api.versions import MIN_VERSION, show_version
 from skep.model.aside import NODE, SERVICE
 from skep.model.node import Node

@@ -11,8 +11,8 @@ from skep.api.filters import Filters, known_values, matches_any, matches_labels,
 from skep.api.objects import TaskJson, TaskWriter
 from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
+from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list
-from skep.api.server import Route, leaders
 from skep.model.aside import SERVICE
 from skep.model.states import RUNNING, STATE_NAMES
 from skep.model.task import PendingTask, Task
@@ -41,8 +41,8 @@ class TaskRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            leaders("GET", "/tasks", self.list_all),
-            leaders("GET", "/tasks/{id}", self.inspect),
+            LeaderRoute("GET", "/tasks", self.list_all, answer=list[TaskJson], filters=FILTERS),
+            LeaderRoute("GET", "/tasks/{id}", self.inspect, answer=TaskJson),
         ]
 
     async def list_all(self, request: web.Request) -> web.StreamResponse:

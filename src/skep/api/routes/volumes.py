@@ -13,7 +13,7 @@ from aiohttp import web
 from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.passthrough import Passthrough
-from skep.api.server import Route
+from skep.api.route import Route
 from skep.model.wire import Wire
 from skep.runtime.errors import Invalid, Unsupported
 

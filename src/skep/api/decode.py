@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from skep.api.versions import Version
 from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
+from skep.model.since import ApiVersion
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
 
@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Struct)
 # What is kept with a request: its body, which may be asked for again or passed on to the leader, and the
 # API's version that it is answered in.
 BODY = web.RequestKey("body", bytes)
-API_VERSION: web.RequestKey[Version] = web.RequestKey("api_version")
+API_VERSION: web.RequestKey[ApiVersion] = web.RequestKey("api_version")
 VERSION_DIGITS_MAX = 20  # of 2**64
 
 

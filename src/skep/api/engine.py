@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector
 from yarl import URL
 
-from skep.api.versions import MAX_VERSION, Version, parse_version
+from skep.api.versions import MAX_VERSION, parse_version
+from skep.model.since import ApiVersion
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, SkepError, Unavailable, cause_of
 
 CONNECT_S = 5.0
@@ -39,7 +40,7 @@ class LocalEngine:
     def __init__(self, socket_path: str | None) -> None:
         self.socket_path = socket_path
         self._session: ClientSession | None = None
-        self._version: Version | None = None
+        self._version: ApiVersion | None = None
         self._asking: asyncio.Task[None] | None = None  # for its version; one at a time
         self._asked_at = 0.0
         self._pings = True  # as far as it was asked
@@ -68,7 +69,7 @@ class LocalEngine:
         if self._session is not None:
             await self._session.close()
 
-    async def max_version(self, patience_s: float = VERSION_S) -> Version:
+    async def max_version(self, patience_s: float = VERSION_S) -> ApiVersion:
         """Returns the highest API version to speak: the engine's, or ours where that is lower or unknown.
 
         An engine that hangs is asked once in ten seconds, and waited for until it was asked for `patience_s`:

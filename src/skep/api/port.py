@@ -15,6 +15,7 @@ from skep.model.material import ConfigSpec, Material
 from skep.model.network import Network, NetworkSpec
 from skep.model.node import Node, NodeSpec
 from skep.model.service import RegistryAuth, Service
+from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
 from skep.model.wire import Wire
@@ -85,9 +86,16 @@ class LocalNode(Struct, frozen=True):
 class Services(Protocol):
     """Orders about services; see `manager.control.services`."""
 
-    async def create(self, spec: ServiceSpec, auth: RegistryAuth | None = None) -> Service: ...
+    async def create(
+        self, spec: ServiceSpec, auth: RegistryAuth | None = None, api: ApiVersion | None = None
+    ) -> Service: ...
     async def update(
-        self, service_id: str, version: int, spec: ServiceSpec, auth: RegistryAuth | None = None
+        self,
+        service_id: str,
+        version: int,
+        spec: ServiceSpec,
+        auth: RegistryAuth | None = None,
+        api: ApiVersion | None = None,
     ) -> Service: ...
     def auth_for(self, service_id: str, given: str, taken_from: str) -> RegistryAuth | None: ...
     async def roll_back(self, service_id: str, version: int) -> Service: ...

@@ -23,7 +23,8 @@ from skep.api.forward import LeaderForward
 from skep.api.passthrough import Passthrough
 from skep.api.route import Handler, Route
 from skep.api.tls import HalfCloseTls
-from skep.api.versions import MAX_VERSION, PREFIX, TooOld, Version, check_version, parse_version, show_version
+from skep.api.versions import MAX_VERSION, PREFIX, TooOld, check_version, parse_version, show_version
+from skep.model.since import ApiVersion
 from skep.runtime import attempt
 from skep.runtime.errors import Invalid
 
@@ -186,7 +187,7 @@ class ApiServer:
             request[API_VERSION] = version
         return await handler(request)
 
-    async def _max_version(self) -> Version:
+    async def _max_version(self) -> ApiVersion:
         """Managers among themselves ask no engine: one that hangs must not make its manager unreachable."""
         return MAX_VERSION if self._forward is None else await self._engine.max_version()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
+from skep.model.since import ApiVersion
 from skep.runtime.errors import Invalid
 
-Version = tuple[int, int]
-
-MIN_VERSION: Version = (1, 24)
-MAX_VERSION: Version = (1, 51)
+MIN_VERSION: ApiVersion = (1, 24)
+MAX_VERSION: ApiVersion = (1, 51)
 PREFIX = r"/v{version:[0-9.]+}"  # as the engine's own: what matches there must not get past ours
 _PREFIXED = re.compile(r"^/v([0-9.]+)(/.*)$")
 _VERSION = re.compile(r"([0-9]{1,5})(?:\.([0-9]{1,5}))?(?:\.[0-9]{1,5}){0,2}")
@@ -20,7 +19,7 @@ class TooOld(Invalid):
     age know no other errors."""
 
 
-def parse_version(text: str) -> Version:
+def parse_version(text: str) -> ApiVersion:
     """Errors: `Invalid`."""
     found = _VERSION.fullmatch(text)
     if found is None:
@@ -28,11 +27,11 @@ def parse_version(text: str) -> Version:
     return int(found[1]), int(found[2] or 0)
 
 
-def show_version(version: Version) -> str:
+def show_version(version: ApiVersion) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def check_version(version: Version, maximum: Version) -> None:
+def check_version(version: ApiVersion, maximum: ApiVersion) -> None:
     """Errors: `Invalid` and `TooOld`, in Docker's words."""
     if version > maximum:
         raise Invalid(
@@ -47,7 +46,7 @@ def check_version(version: Version, maximum: Version) -> None:
         )
 
 
-def split_path(raw_path: str) -> tuple[Version | None, str]:
+def split_path(raw_path: str) -> tuple[ApiVersion | None, str]:
     """Returns the version in a path and the path without it. Errors: `Invalid`."""
     found = _PREFIXED.match(raw_path)
     if found is None:

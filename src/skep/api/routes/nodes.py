@@ -12,9 +12,9 @@ from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list
-from skep.api.spelling import as_stored
 from skep.api.tls_info import node_tls_info
 from skep.model.node import Node, NodeSpec
+from skep.model.normal_form import lower_case
 from skep.store.view import View
 
 FILTERS = frozenset({"id", "label", "node.label", "membership", "name", "role"})
@@ -81,8 +81,8 @@ class NodeRoutes:
         node = find_node(manager.view, request.match_info["id"])
         spec = msgspec.structs.replace(
             spec,
-            role=as_stored(spec.role, _ROLES),
-            availability=as_stored(spec.availability, _AVAILABILITIES),
+            role=lower_case(spec.role, _ROLES),
+            availability=lower_case(spec.availability, _AVAILABILITIES),
         )
         await manager.nodes.update(node.id, version, NodeSpec(**msgspec.structs.asdict(spec)))
         return web.Response()

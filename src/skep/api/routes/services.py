@@ -17,8 +17,6 @@ from skep.api.route import LeaderRoute, Route
 from skep.api.routes.defaults import with_defaults
 from skep.api.routes.reply import reply, reply_list
 from skep.api.service_objects import ServiceJson, service_json
-from skep.api.since import as_of
-from skep.api.spelling import in_lower_case
 from skep.model.service import RegistryAuth, Service
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Denied, Invalid, NotFound, Unavailable
@@ -102,15 +100,15 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         spec, unknown = await read_body(request, ServiceSpec)
         services = self._node.manager().services
-        spec = in_lower_case(as_of(spec, request[API_VERSION]))
         given = _auth_header(request)
         spec, unpinned = await self._pinned(request, spec, given)
         try:
-            service = await services.create(spec, RegistryAuth(given) if given else None)
+            auth = RegistryAuth(given) if given else None
+            service = await services.create(spec, auth, request[API_VERSION])
         except NotFound:
             await self._refuse_local_networks(spec)
             raise
-        return reply(Created(service.id, _warnings(services, spec, unknown, unpinned)), 201)
+        return reply(Created(service.id, _warnings(services, service, unknown, unpinned)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
@@ -137,11 +135,10 @@ class ServiceRoutes:
             return reply(Updated())
         if rollback:
             raise Invalid(f"unrecognized rollback option {rollback}")
-        spec = in_lower_case(as_of(spec, request[API_VERSION]))
         auth = manager.services.auth_for(service.id, _auth_header(request), taken_from)
         spec, unpinned = await self._pinned(request, spec, auth.encoded if auth is not None else "")
-        await manager.services.update(service.id, version, spec, auth)
-        return reply(Updated(_warnings(manager.services, spec, unknown, unpinned)))
+        service = await manager.services.update(service.id, version, spec, auth, request[API_VERSION])
+        return reply(Updated(_warnings(manager.services, service, unknown, unpinned)))
 
     async def _pinned(
         self, request: web.Request, spec: ServiceSpec, auth: str
@@ -166,14 +163,14 @@ class ServiceRoutes:
 
 
 def _warnings(
-    services: Services, spec: ServiceSpec, unknown: list[str], unpinned: list[str]
+    services: Services, service: Service, unknown: list[str], unpinned: list[str]
 ) -> list[str] | None:
     warnings = unpinned + [
         f"{name}: this field is not known to skep and was ignored"
         for name in unknown
         if name.lower() not in BESIDE_SPEC
     ]
-    return (warnings + services.warnings(spec)) or None
+    return (warnings + services.warnings(service.spec)) or None
 
 
 def _auth_header(request: web.Request) -> str:

@@ -19,6 +19,7 @@ from skep.manager.durable import commit_changed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.access import access_of, check_allowed, check_constraints
 from skep.model.bounds import SERVICE_MAX_BYTES, SERVICE_SPEC_MAX_BYTES
+from skep.model.normal_form import normalise
 from skep.model.service import (
     KEPT_MIN,
     RegistryAuth,
@@ -28,7 +29,8 @@ from skep.model.service import (
     first_template,
     with_template,
 )
-from skep.model.spec import EndpointSpec, ReplicatedJobMode, ReplicatedMode, ServiceMode, ServiceSpec
+from skep.model.since import ApiVersion
+from skep.model.spec import ServiceSpec
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.runtime.ids import NewId
@@ -65,18 +67,22 @@ class ServiceControl:
         self._removed = removed
         self._lock = lock or asyncio.Lock()
 
-    async def create(self, spec: ServiceSpec, auth: RegistryAuth | None = None) -> Service:
-        """Returns the stored service. `auth` is for pulling its image.
+    async def create(
+        self, spec: ServiceSpec, auth: RegistryAuth | None = None, api: ApiVersion | None = None
+    ) -> Service:
+        """Returns the stored service. `auth` is for pulling its image; `api` the version of the API that the
+        spec is of (None: the newest).
 
         Errors: `Invalid`, `Unsupported`, `Denied`, `Conflict` (name in use).
         """
+        spec = normalise(spec, api)
         service_id = self._new_id()
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
         validate_references(spec)
         async with self._using(spec):
-            return await self._create(service_id, with_network_ids(self._view, _settled(spec)), auth)
+            return await self._create(service_id, with_network_ids(self._view, spec), auth)
 
     async def _create(self, service_id: str, spec: ServiceSpec, auth: RegistryAuth | None) -> Service:
         taken = Conflict(
@@ -114,16 +120,22 @@ class ServiceControl:
         return service
 
     async def update(
-        self, service_id: str, version: int, spec: ServiceSpec, auth: RegistryAuth | None = None
+        self,
+        service_id: str,
+        version: int,
+        spec: ServiceSpec,
+        auth: RegistryAuth | None = None,
+        api: ApiVersion | None = None,
     ) -> Service:
         """Replaces the spec, and what pulls the image (`auth_for`); that alone needs no new tasks, as in
         Docker's swarm. Errors: `Invalid`, `NotFound`, `StaleVersion`, `Unsupported`."""
+        spec = normalise(spec, api)
         known = self._view.services.get(service_id)
         before = None if known is None else known.spec
         validate_service(spec if spec.name or before is None else replace(spec, name=before.name), before)
         validate_references(spec)
         async with self._using(spec, spec if known is None else known.spec):
-            spec = with_network_ids(self._view, _settled(spec))
+            spec = with_network_ids(self._view, spec)
             if known is not None and spec.name != known.spec.name:
                 raise Unsupported("rpc error: code = Unimplemented desc = renaming services is not supported")
             if known is not None and spec.mode_name != known.spec.mode_name:
@@ -309,41 +321,3 @@ def service_changes(before: Service, after: Service) -> dict[str, str]:
         if state_before:
             attributes["updatestate__old"] = state_before
     return attributes
-
-
-def _settled(spec: ServiceSpec) -> ServiceSpec:
-    """Docker's default mode is replicated with one replica. What it shows for unset (`shown_spec`) is unset:
-    clients send it back, and that is no change."""
-    task = spec.task_template
-    container = task.container_spec
-    if container is not None:
-        isolation = "" if container.isolation == "default" else container.isolation
-        mounts = [replace(mount, type=mount.type or "bind") for mount in container.mounts]
-        container = replace(container, isolation=isolation, mounts=mounts)
-    runtime = "" if task.runtime == "container" else task.runtime
-    spec = replace(
-        spec,
-        task_template=replace(task, container_spec=container, runtime=runtime),
-        endpoint_spec=_endpoint_settled(spec.endpoint_spec),
-    )
-    given = spec.mode.replicated
-    job = spec.mode.replicated_job
-    if job is not None:
-        concurrent = 1 if job.max_concurrent is None else job.max_concurrent
-        total = concurrent if job.total_completions is None else job.total_completions
-        settled = ReplicatedJobMode(max_concurrent=concurrent, total_completions=total)
-        return replace(spec, mode=ServiceMode(replicated_job=settled))
-    if spec.mode_name == "replicated" and (given is None or given.replicas is None):
-        return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=1)))
-    return spec
-
-
-def _endpoint_settled(endpoint: EndpointSpec | None) -> EndpointSpec | None:
-    """With the words that Docker stores for unset: clients send them back, and that is no change."""
-    if endpoint is None:
-        return None
-    ports = [
-        replace(port, protocol=port.protocol or "tcp", publish_mode=port.publish_mode or "ingress")
-        for port in endpoint.ports
-    ]
-    return replace(endpoint, mode=endpoint.mode or "vip", ports=ports)

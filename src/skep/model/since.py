@@ -1,16 +1,17 @@
 """What a service's spec may say in an older version of the API: fields that came later are blanked, as Docker
-does it (moby's adjustForAPIVersion), for a client that sends them does not know what it says."""
+does it (moby's adjustForAPIApiVersion), for a client that sends them does not know what it says."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.api.versions import Version
 from skep.model.container import ContainerSpec, HealthConfig, Mount, Privileges
 from skep.model.spec import ServiceMode, ServiceSpec, TaskSpec
 
+ApiVersion = tuple[int, int]
 
-def as_of(spec: ServiceSpec, version: Version) -> ServiceSpec:
+
+def as_of(spec: ServiceSpec, version: ApiVersion) -> ServiceSpec:
     """Returns the spec with only what that version of the API has."""
     if version >= (1, 46):
         return spec
@@ -20,7 +21,7 @@ def as_of(spec: ServiceSpec, version: Version) -> ServiceSpec:
     return spec
 
 
-def _task(task: TaskSpec, version: Version) -> TaskSpec:
+def _task(task: TaskSpec, version: ApiVersion) -> TaskSpec:
     if version < (1, 41) and task.resources is not None and task.resources.limits is not None:
         limits = replace(task.resources.limits, pids=0)
         task = replace(task, resources=replace(task.resources, limits=limits))
@@ -31,7 +32,7 @@ def _task(task: TaskSpec, version: Version) -> TaskSpec:
     return task
 
 
-def _container(container: ContainerSpec, version: Version) -> ContainerSpec:
+def _container(container: ContainerSpec, version: ApiVersion) -> ContainerSpec:
     container = replace(container, oom_score_adj=0, mounts=[_mount(m, version) for m in container.mounts])
     if version < (1, 44):
         container = replace(
@@ -61,7 +62,7 @@ def _privileges(privileges: Privileges | None) -> Privileges | None:
     return replace(privileges, seccomp=None, app_armor=None, no_new_privileges=False)
 
 
-def _mount(mount: Mount, version: Version) -> Mount:
+def _mount(mount: Mount, version: ApiVersion) -> Mount:
     if mount.tmpfs_options is not None:
         mount = replace(mount, tmpfs_options=replace(mount.tmpfs_options, options=[]))
     if version < (1, 45) and mount.volume_options is not None:

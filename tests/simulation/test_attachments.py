@@ -14,7 +14,6 @@ from skep.manager.loading import load
 from skep.model.network import OVERLAY, IPAMConfig, Network, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc import messages
-from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Deposed
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
@@ -22,7 +21,7 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Delete, Fence, Put, Txn
 from skep.store.view import View
-from tests.unit.builders import new_ids
+from tests.terms import term_of
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -44,11 +43,7 @@ class Desk:
         self.view = view
         self.told: list[messages.FromManager] = []
         self.keeper = AttachmentKeeper(
-            self.store,
-            fence,
-            view,
-            LoopClock(0),
-            new_ids(),
+            term_of(self.store, fence, view),
             asyncio.Lock(),
             lambda node_id, message: self.told.append(message),
             lambda node_id, feature: True,

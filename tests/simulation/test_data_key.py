@@ -14,13 +14,11 @@ from skep.manager.control.nodes import NodeControl
 from skep.manager.data_key import REST_S, Act, DataKeyChange, decide
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
 from skep.manager.durable import commit_changed
-from skep.manager.events import EventHub
 from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
 from skep.model.node import UPGRADE_LABEL, NodeSpec
 from skep.rpc.messages import DATA_KEYS, SELF_REPORTED, DataKeys, HasDataKeys, Register, encode
 from skep.rpc.messages.data_keys import digests_of
-from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Conflict, Corrupt, Invalid, StaleVersion
 from skep.store import codec
 from skep.store.memory import MemoryState, MemoryStore
@@ -28,6 +26,7 @@ from skep.store.port import Fence, Member, Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.view import View
+from tests.terms import term_of
 from tests.unit.test_unlock_key import cluster
 
 from .test_leader_parts import Line, new_node, run
@@ -85,7 +84,9 @@ class Stage:
         revision = await self.store.commit(Txn(first))
         self.fence = Fence(codec.LEADER_KEY, revision)
         self.view.put_cluster(replace(self.cluster, version=revision))
-        self.change = DataKeyChange(self.held, self.view, self.fence, self.sessions, "a", self.random)
+        self.change = DataKeyChange(
+            self.held, term_of(self.store, self.fence, self.view), self.sessions, "a", self.random
+        )
         self.sessions.on(Register, self.change.began)
         self.sessions.on(HasDataKeys, self.change.has)
         return asyncio.ensure_future(self.change.run())
@@ -184,11 +185,7 @@ async def nodes_of(stage: Stage) -> NodeControl:
         stage.view.put_node(replace(node, version=revision))
     stage.view.reachable = frozenset(stage.view.nodes)
     return NodeControl(
-        stage.store,
-        stage.fence,
-        stage.view,
-        EventHub(LoopClock(0)),
-        LoopClock(0),
+        term_of(stage.store, stage.fence, stage.view),
         None,  # type: ignore[arg-type] # who writes descriptions
         lambda node_id: None,
         lambda node_id: None,

@@ -20,6 +20,7 @@ from skep.store import codec
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
 from skep.store.view import View
+from tests.terms import term_of
 from tests.unit.builders import add_task
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -143,7 +144,9 @@ def test_a_bucket_that_is_written_late_takes_nothing_back() -> None:
 
     async def scenario() -> None:
         view, store = View(), Troubled(["lost-late"], [])
-        committer = Committer(store, store.fence, view, lambda changed: None, lambda before, after: None)
+        committer = Committer(
+            term_of(store, store.fence, view), lambda changed: None, lambda before, after: None
+        )
         first = add_task(View(), "t1", "n", observed=None)
         second = add_task(View(), "t2", "n", slot=2, observed=None)
         await committer.commit([PutTask(first)])

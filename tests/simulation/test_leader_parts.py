@@ -44,6 +44,7 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Fence, Member, Put
 from skep.store.view import View
+from tests.terms import term_of
 from tests.unit.builders import add_service, add_task
 
 
@@ -148,7 +149,7 @@ def test_who_adds_a_node_hears_that_the_leader_is_gone() -> None:
     async def scenario() -> None:
         store = MemoryStore(MemoryState())
         store.isolate()
-        writer = NodeWriter(store, Fence("/leader", 1), View(), lambda node_id: None)
+        writer = NodeWriter(term_of(store, Fence("/leader", 1), View()), lambda node_id: None)
         running = asyncio.ensure_future(writer.run())
         adding = asyncio.ensure_future(writer.add(new_node("a")))
         await asyncio.sleep(1)
@@ -169,7 +170,7 @@ def test_a_node_that_asks_to_manage_stays_as_it_described_itself() -> None:
         state, view = MemoryState(), View()
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(store, fence, view, lambda node_id: None)
+        writer = NodeWriter(term_of(store, fence, view), lambda node_id: None)
         running = asyncio.ensure_future(writer.run())
         await writer.add(new_node("a"))
         said = NodeDescription(hostname="a", resources=NodeResources(nano_cpus=1))
@@ -191,7 +192,7 @@ def test_a_node_that_is_again_what_it_was_is_written_so() -> None:
         state, view = MemoryState(), View()
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(store, fence, view, lambda node_id: None)
+        writer = NodeWriter(term_of(store, fence, view), lambda node_id: None)
         running = asyncio.ensure_future(writer.run())
         first = (await writer.add(new_node("a"))).description
         writer.describe("a", replace(first, hostname="other"), "")
@@ -212,11 +213,9 @@ def test_the_last_manager_that_stays_is_not_demoted() -> None:
             view.put_node(replace(new_node(node_id), spec=NodeSpec(role=role)))
         view.members = (Member(1, "a", False), Member(2, "b", False), Member(3, "c", True))
         view.reachable = frozenset("abc")
-        store, clock, nothing = MemoryStore(MemoryState()), LoopClock(0), lambda node_id: None
-        writer = NodeWriter(store, Fence("/leader", 1), view, nothing)
-        control = NodeControl(
-            store, Fence("/leader", 1), view, EventHub(clock), clock, writer, nothing, nothing
-        )
+        store, nothing = MemoryStore(MemoryState()), lambda node_id: None
+        term = term_of(store, Fence("/leader", 1), view)
+        control = NodeControl(term, NodeWriter(term, nothing), nothing, nothing)
         with pytest.raises(Invalid) as refused:
             await control.update("a", 0, NodeSpec(role="worker"))
         assert str(refused.value).partition("desc = ")[2] == (
@@ -234,9 +233,9 @@ def test_a_held_node_is_removed_as_one_that_is_down() -> None:
         view, state, clock, nothing = View(), MemoryState(), LoopClock(0), lambda node_id: None
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(store, fence, view, nothing)
+        writer = NodeWriter(term_of(store, fence, view), nothing)
         running = asyncio.ensure_future(writer.run())
-        control = NodeControl(store, fence, view, EventHub(clock), clock, writer, nothing, nothing)
+        control = NodeControl(term_of(store, fence, view), writer, nothing, nothing)
         states = NodeStates(view, clock, lambda node_id, before: None)
         for node_id in ("ready", "unknown", "held", "held by a new leader", "back"):
             await writer.add(new_node(node_id))

@@ -23,6 +23,7 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryState, MemoryStore
 from skep.store.port import Delete, Fence, KeyValue, Put, Txn
 from skep.store.view import View
+from tests.terms import term_of
 from tests.unit.builders import add_service, add_task
 
 
@@ -57,7 +58,7 @@ def test_a_node_that_was_removed_from_the_store_ends_the_lead() -> None:
     async def scenario() -> None:
         state, view = MemoryState(), View()
         store = Counted(state)
-        writer = NodeWriter(store, await fence_of(state), view, lambda node_id: None)
+        writer = NodeWriter(term_of(store, await fence_of(state), view), lambda node_id: None)
         running = asyncio.ensure_future(writer.run())
         await writer.add(described("a"))
         await MemoryStore(state).commit(Txn((Delete(codec.node_key("a")),)))
@@ -89,7 +90,7 @@ def test_a_node_that_the_api_writes_at_the_same_time_does_not() -> None:
     async def scenario() -> None:
         state = MemoryState()
         store = Late(state)
-        writer = NodeWriter(store, await fence_of(state), view, lambda node_id: None)
+        writer = NodeWriter(term_of(store, await fence_of(state), view), lambda node_id: None)
         running = asyncio.ensure_future(writer.run())
         node = await writer.add(described("a"))
         store.revision = await MemoryStore(state).commit(
@@ -110,9 +111,7 @@ def test_tasks_and_services_that_were_removed_from_the_store_end_the_lead() -> N
     async def scenario() -> None:
         state, view = MemoryState(), View()
         committer = Committer(
-            Counted(state),
-            await fence_of(state),
-            view,
+            term_of(Counted(state), await fence_of(state), view),
             lambda changed: None,
             lambda before, after: None,
             asides=Asides(view, LoopClock(0)),

@@ -16,19 +16,16 @@ import structlog
 from skep.manager.allocator import attachments
 from skep.manager.control.attachments import find_network
 from skep.manager.dispatcher.assignments import as_before, task_network
-from skep.manager.durable import commit_known
 from skep.manager.rates import Rates
+from skep.manager.term import Term
 from skep.model.attachment import Attachment
 from skep.model.network import Network
 from skep.model.overlay_keys import ESP
 from skep.rpc import messages
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Denied, Deposed, SkepError, Unavailable
-from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import Compare, Delete, Put
 from skep.store.sizes import cut
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -51,21 +48,14 @@ class AttachmentKeeper:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        clock: Clock,
-        new_id: NewId,
+        term: Term,
         lock: asyncio.Lock,
         answer: Answer,
         understands: Callable[[str, str], bool],
         changed: Callable[[list[Attachment]], None] = lambda attachments: None,
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._clock = clock
-        self._new_id = new_id
+        self._term = term
+        self._view = term.view
         self._lock = lock
         self._answer = answer
         self._understands = understands
@@ -125,7 +115,7 @@ class AttachmentKeeper:
                         f"this node asks for more than {WRITES_PER_S} addresses a second: try again later"
                     )
                 network = find_network(self._view, asked.network)
-                now, attachment_id = self._clock.now(), self._new_id()
+                now, attachment_id = self._term.clock.now(), self._term.new_id()
                 self._check_encryption(node_id, network)
                 made = attachments.attach(self._view, node_id, network, asked.address, attachment_id, now)
                 await self._write(made)
@@ -149,8 +139,7 @@ class AttachmentKeeper:
     async def _write(self, made: Attachment) -> None:
         put = Put(codec.attachment_key(made.node_id, made.id), codec.encode_object(made))
         try:
-            free = (Compare(put.key, 0),)
-            await commit_known(self._store, Txn((put,), compares=free, fence=self._fence))
+            await self._term.commit([put], [Compare(put.key, 0)])
         except SkepError:
             self._view.claims.release(made.address, made)
             raise
@@ -159,9 +148,11 @@ class AttachmentKeeper:
 
     async def _recount(self, node_id: str, said: messages.HasAddresses) -> None:
         async with self._lock:
-            now, now_s = self._clock.now(), asyncio.get_running_loop().time()
+            now, now_s = self._term.clock.now(), asyncio.get_running_loop().time()
             most = int(self._rates.left(node_id, now_s))  # the node says the rest again
-            unused, missing = attachments.recount(self._view, node_id, said.in_use, self._new_id, now, most)
+            unused, missing = attachments.recount(
+                self._view, node_id, said.in_use, self._term.new_id, now, most
+            )
             self._rates.spend(node_id, now_s, len(missing))
             ops: list[Put | Delete] = [Delete(codec.attachment_key(node_id, each.id)) for each in unused]
             ops += [
@@ -169,8 +160,7 @@ class AttachmentKeeper:
             ]
             try:
                 for part in cut(ops):
-                    free = tuple(Compare(op.key, 0) for op in part if isinstance(op, Put))
-                    await commit_known(self._store, Txn(tuple(part), compares=free, fence=self._fence))
+                    await self._term.commit(part, [Compare(op.key, 0) for op in part if isinstance(op, Put)])
             except Deposed:
                 raise
             except SkepError as error:

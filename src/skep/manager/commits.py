@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from skep.manager.asides import Asides, costs_lead
 from skep.manager.durable import check_picture, commit_known
 from skep.manager.task_events import TaskEvents
+from skep.manager.term import Term
 from skep.model.aside import SERVICE
 from skep.model.bounds import BUCKET_MAX_BYTES, TXN_CUT_BYTES
 from skep.model.change import Change, DropRemoved, DropTask, PutService, PutTask
@@ -25,9 +26,8 @@ from skep.model.task import Task
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge
 from skep.store import codec
 from skep.store.buckets import fitted
-from skep.store.port import OPS_MAX, Compare, Delete, Fence, Put, Store, Txn
+from skep.store.port import OPS_MAX, Compare, Delete, Put, Txn
 from skep.store.sizes import op_bytes
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -57,17 +57,14 @@ class Committer:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
+        term: Term,
         publish: Callable[[PerNode], None],
         service_changed: Callable[[Service | None, Service], None],
         task_events: TaskEvents | None = None,
         asides: Asides | None = None,
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
+        self._term = term
+        self._view = term.view
         self._publish = publish
         self._service_changed = service_changed
         self._task_events = task_events
@@ -100,7 +97,7 @@ class Committer:
                 await self._gate.acquire()
                 group.create_task(self._write_service(put.service, conflicts))
         for drop in removed:
-            await self._retried(Txn((Delete(codec.removed_key(drop.service.id)),), fence=self._fence))
+            await self._retried(Txn((Delete(codec.removed_key(drop.service.id)),), fence=self._term.fence))
             self._view.drop_removed(drop.service.id)
         return conflicts
 
@@ -140,7 +137,7 @@ class Committer:
         try:
             ops = tuple(op for _, op in piece)
             compares = tuple(self._as_it_was(bucket) for bucket, _ in piece)
-            revision = await self._retried(Txn(ops, compares, self._fence))
+            revision = await self._retried(Txn(ops, compares, self._term.fence))
         except TooLarge as error:
             if len(piece) == 1:  # left as it was: what is too much must not keep all else from being written
                 bucket = piece[0][0]
@@ -178,7 +175,7 @@ class Committer:
         """Errors: `Deposed` where the bucket is not as the view has it. One that cannot be read never is."""
         key = codec.bucket_key(bucket.node_id, bucket.service_id)
         if key not in self._view.quarantine:
-            await check_picture(self._store, key, lambda: self._written_at(bucket))
+            await check_picture(self._term.store, key, lambda: self._written_at(bucket))
 
     def _op(self, bucket: _Bucket) -> Put | Delete:
         after = dict(self._view.bucket(bucket.node_id, bucket.service_id))
@@ -236,9 +233,9 @@ class Committer:
         key = codec.service_key(service.id)
         try:
             put, known = Put(key, codec.encode_object(service)), Compare(key, service.version)
-            revision = await self._retried(Txn((put,), compares=(known,), fence=self._fence))
+            revision = await self._retried(Txn((put,), compares=(known,), fence=self._term.fence))
         except Conflict:
-            await check_picture(self._store, key, lambda: self._version_of(service.id))
+            await check_picture(self._term.store, key, lambda: self._version_of(service.id))
             conflicts.append(service.id)
             return
         except TooLarge as error:
@@ -263,6 +260,6 @@ class Committer:
         """For as long as this manager leads: who cannot write leads no more anyway, and the view must not be
         less than the store. Errors: `Conflict`, `TooLarge`, `Deposed`."""
         try:
-            return await commit_known(self._store, txn, patience_s=math.inf, doubt_s=math.inf)
+            return await commit_known(self._term.store, txn, patience_s=math.inf, doubt_s=math.inf)
         except OutcomeUnknown as error:
             raise Deposed() from error

@@ -26,11 +26,12 @@ from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.durable import commit_changed
 from skep.manager.quorum import is_to_manage
 from skep.manager.resealing import HeldKeys
+from skep.manager.term import Term
 from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, Register
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.errors import Conflict, Corrupt, Invalid, OutcomeUnknown, Unavailable
 from skep.store import codec
-from skep.store.port import Fence, Put
+from skep.store.port import Put
 from skep.store.seal import KEY_BYTES, Sealer
 from skep.store.view import View
 
@@ -113,8 +114,7 @@ class DataKeyChange:
     def __init__(
         self,
         held: HeldKeys | None,
-        view: View,
-        fence: Fence,
+        term: Term,
         sessions: Sessions,
         own_id: str,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -122,8 +122,8 @@ class DataKeyChange:
         self._held = held
         # What the lead began with: whatever else there is was made in it.
         self._settled = held.keys if held is not None else ()
-        self._view = view
-        self._fence = fence
+        self._view = term.view
+        self._fence = term.fence
         self._sessions = sessions
         self._own_id = own_id
         self._random_bytes = random_bytes

@@ -43,6 +43,7 @@ from skep.manager.reachability import Reachability
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.manager.team import ClusterChanged, Team, nothing_to_keep
+from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
 from skep.model.node import DOWN, READY, Node
@@ -80,7 +81,7 @@ from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
 from skep.store.overlaps import overlaps
 from skep.store.port import Store
-from skep.store.view import View, slot_key
+from skep.store.view import slot_key
 
 log = structlog.get_logger()
 
@@ -95,24 +96,19 @@ class Leader:
 
     def __init__(
         self,
-        view: View,
-        store: Store,
+        term: Term,
         leadership: Leadership,
-        clock: Clock,
-        new_id: NewId,
         new_secret: Callable[[], str],
-        hub: EventHub,
         managers: list[str],
         sign: Sign,
         team: Team,
         cluster_changed: ClusterChanged = nothing_to_keep,
     ) -> None:
-        fence = self.fence = leadership.fence
-        self.view = view
-        self._store = store
+        fence, clock, hub = term.fence, term.clock, term.hub
+        self.fence = fence
+        view = self.view = term.view
+        self._term = term
         self._leadership = leadership
-        self._hub = hub
-        self._clock = clock
         self._tell_daemon = cluster_changed
         lead = Lead(view.incarnation, fence.create_revision)
         self.evictor = Evictor(
@@ -133,13 +129,11 @@ class Leader:
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         self._asides = Asides(view, clock)
-        committer = Committer(
-            store, fence, view, self._publish, self._service_written, self._task_events, self._asides
-        )
-        self.reconciler = Reconciler(view, committer, clock, new_id, self._task_events, self._asides)
-        self._writer = NodeWriter(store, fence, view, self._node_written, self.reconciler.mark_node)
+        committer = Committer(term, self._publish, self._service_written, self._task_events, self._asides)
+        self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
+        self._writer = NodeWriter(term, self._node_written, self.reconciler.mark_node)
         self._team = team
-        self.data_key = DataKeyChange(team.data_keys, view, fence, self.sessions, team.node_id)
+        self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
         self.membership = Membership(
             view,
             team.members,
@@ -147,46 +141,27 @@ class Leader:
             team.probe,
             self.data_key.for_new,
             self,
-            lambda: confirm_lead(store, fence),
+            lambda: confirm_lead(term.store, fence),
         )
         self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
         self._reachability = Reachability(view, hub)
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
-            store,
-            fence,
-            view,
-            clock,
-            new_id,
+            term,
             networks_lock,
             self.sessions.send,
             self.sessions.understands,
             self.overlays.attachments_changed,
         )
-        self.networks = NetworkControl(
-            store, fence, view, hub, clock, new_id, networks_lock, self.attachments.refresh
-        )
+        self.networks = NetworkControl(term, networks_lock, self.attachments.refresh)
         references = References(view)
-        self.materials = MaterialControl(store, fence, view, hub, clock, new_id, references)
+        self.materials = MaterialControl(term, references)
         self.services = ServiceControl(
-            store,
-            fence,
-            view,
-            hub,
-            clock,
-            new_id,
-            self._service_marked,
-            self._service_removed,
-            references,
-            networks_lock,
+            term, self._service_marked, self._service_removed, references, networks_lock
         )
-        self.nodes = NodeControl(
-            store, fence, view, hub, clock, self._writer, self._node_changed, self._node_removed
-        )
-        self.rotation = RotationKeeper(store, fence, view, clock, new_secret, self.certificates.tell)
-        self.swarm = SwarmControl(
-            store, fence, view, clock, new_secret, self._cluster_changed, forgetful=self._forgetful
-        )
+        self.nodes = NodeControl(term, self._writer, self._node_changed, self._node_removed)
+        self.rotation = RotationKeeper(term, new_secret, self.certificates.tell)
+        self.swarm = SwarmControl(term, new_secret, self._cluster_changed, forgetful=self._forgetful)
         self._listen()
 
     def _listen(self) -> None:
@@ -241,9 +216,8 @@ class Leader:
         view.reachable = frozenset({team.node_id})
         # All of them from the first word on: who knows this one only is lost with it.
         managers = list(dict.fromkeys([*managers, *view.manager_addresses(team.node_id)]))
-        leader = cls(
-            view, store, leadership, clock, new_id, new_secret, hub, managers, sign, team, cluster_changed
-        )
+        term = Term(store, leadership.fence, view, clock, new_id, hub)
+        leader = cls(term, leadership, new_secret, managers, sign, team, cluster_changed)
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)
@@ -334,7 +308,7 @@ class Leader:
     def _state_changed(self, node_id: str, before: str) -> None:
         node = self.view.nodes[node_id]
         state = self.view.node_state(node_id).state
-        self._hub.emit(
+        self._term.hub.emit(
             "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
         )
         self.reconciler.mark_node(node_id)
@@ -396,11 +370,11 @@ class Leader:
 
     def explain_task(self, task: Task | PendingTask) -> TaskExplanation:
         """Returns why the task is where it is, or nowhere."""
-        return explain_task(self.view, task, self._clock.now(), self.reconciler.failures)
+        return explain_task(self.view, task, self._term.clock.now(), self.reconciler.failures)
 
     def explain_service(self, service: Service) -> ServiceExplanation:
         """Returns what keeps the service from being as it is wanted."""
-        return explain_service(self.view, service, self._clock.now(), self.reconciler.failures)
+        return explain_service(self.view, service, self._term.clock.now(), self.reconciler.failures)
 
     async def inspect_net(self, node: Node) -> NodeNet:
         """Returns what a node should have of the swarm's networks, and what it finds in its kernel."""
@@ -430,7 +404,7 @@ class Leader:
     async def _is_removed(self, node_id: str) -> bool:
         """Asks the store, by its quorum: what this manager remembers may be old. Errors: `Unavailable`."""
         key = codec.node_key(node_id)
-        pairs, _ = await self._store.load(key)
+        pairs, _ = await self._term.store.load(key)
         return all(pair.key != key for pair in pairs)
 
     @property
@@ -505,6 +479,6 @@ class Leader:
         update = service.update
         attributes = service_changes(before or service, service)
         if len(attributes) > 1:  # more than its name
-            self._hub.emit("service", "update", service.id, **attributes)
+            self._term.hub.emit("service", "update", service.id, **attributes)
         if update is None or update.state != "updating":
             self.reconciler.mark_service(service.id)

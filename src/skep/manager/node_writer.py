@@ -11,15 +11,15 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.manager.durable import check_picture, commit_known
+from skep.manager.durable import check_picture
 from skep.manager.rates import Rates
+from skep.manager.term import Term, put_of
 from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
 from skep.runtime.errors import Conflict, Deposed, Invalid, OutcomeUnknown, SkepError, TooLarge, Unavailable
 from skep.store import codec
-from skep.store.port import Compare, Fence, Put, Store, Txn
+from skep.store.port import Compare
 from skep.store.sizes import cut
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -55,15 +55,12 @@ class NodeWriter:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
+        term: Term,
         moved: Callable[[str], None],
         redescribed: Callable[[str], None] = lambda node_id: None,
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
+        self._term = term
+        self._view = term.view
         self._moved = moved
         self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
@@ -223,7 +220,9 @@ class NodeWriter:
             stored = await self._commit(nodes[: _fitting(nodes)])
         except Conflict:  # the control API changed one meanwhile; the view has it when we come round again
             for node in nodes:
-                await check_picture(self._store, codec.node_key(node.id), partial(self._version_of, node.id))
+                await check_picture(
+                    self._term.store, codec.node_key(node.id), partial(self._version_of, node.id)
+                )
             return
         now = asyncio.get_running_loop().time()
         for node in stored:
@@ -242,24 +241,14 @@ class NodeWriter:
         return node.version if node is not None else 0
 
     async def _commit(self, nodes: list[Node]) -> list[Node]:
-        revision = await commit_known(
-            self._store,
-            Txn(
-                tuple(map(_put, nodes)),
-                compares=tuple(Compare(codec.node_key(n.id), n.version) for n in nodes),
-                fence=self._fence,
-            ),
-        )
+        compares = [Compare(codec.node_key(n.id), n.version) for n in nodes]
+        revision = await self._term.commit([put_of(each) for each in nodes], compares)
         return [replace(n, version=revision) for n in nodes]
-
-
-def _put(node: Node) -> Put:
-    return Put(codec.node_key(node.id), codec.encode_object(node))
 
 
 def _fitting(nodes: list[Node]) -> int:
     """Returns how many of them, from the first on, are one transaction: one, where some cannot be encoded."""
     try:
-        return len(next(cut(map(_put, nodes)), ()))
+        return len(next(cut(map(put_of, nodes)), ()))
     except Exception:  # who it is turns out when each is written alone
         return 1

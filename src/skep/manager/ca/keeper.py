@@ -6,15 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from msgspec.structs import replace
 
 from skep.manager.ca import rotation
-from skep.manager.durable import commit_changed
-from skep.runtime.clock import Clock
+from skep.manager.term import Term
 from skep.runtime.errors import Conflict, Unavailable
-from skep.store import codec
-from skep.store.port import Fence, Put, Store
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -28,17 +23,12 @@ class RotationKeeper:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        clock: Clock,
+        term: Term,
         new_secret: Callable[[], str],
         changed: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._clock = clock
+        self._term = term
+        self._view = term.view
         self._new_secret = new_secret
         self._changed = changed
         self._wake = asyncio.Event()
@@ -69,10 +59,8 @@ class RotationKeeper:
         if isinstance(state, rotation.Waiting):
             self._remind(state.nodes)
         elif isinstance(state, rotation.Finished):
-            after = rotation.finished(cluster, self._clock.now(), self._new_secret(), self._new_secret())
-            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
-            revision = await commit_changed(self._store, self._fence, put, cluster.version)
-            self._view.put_cluster(replace(after, version=revision))
+            after = rotation.finished(cluster, self._term.clock.now(), self._new_secret(), self._new_secret())
+            await self._term.update(cluster, after)
             log.info("ca.rotated", nodes=len(self._view.nodes))
             self._changed()
 

@@ -11,17 +11,14 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from skep.manager.durable import commit_changed, commit_new, commit_removed
-from skep.manager.events import EventHub
+from skep.manager.term import Term
 from skep.model.bounds import CONFIG_DATA_MAX_BYTES, SECRET_DATA_MAX_BYTES
 from skep.model.container import ConfigReference, ContainerSpec, FileTarget, SecretReference
 from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, SecretSpec, references
 from skep.model.spec import ServiceSpec
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, SkepError, StaleVersion
-from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store
+from skep.store.port import Delete
 from skep.store.view import View
 
 # Of all together: `bounds.SHARES`.
@@ -59,20 +56,11 @@ class MaterialControl:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        hub: EventHub,
-        clock: Clock,
-        new_id: NewId,
+        term: Term,
         used: References,
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._hub = hub
-        self._clock = clock
-        self._new_id = new_id
+        self._term = term
+        self._view = term.view
         self._references = used
 
     async def create(self, kind: str, spec: ConfigSpec) -> Material:
@@ -81,18 +69,14 @@ class MaterialControl:
         taken = Conflict(f"rpc error: code = AlreadyExists desc = {kind} {spec.name} already exists")
         if spec.name.lower() in self._view.material_ids[kind]:
             raise taken
-        now = self._clock.now()
+        now = self._term.clock.now()
         spec = ConfigSpec(name=spec.name, labels=spec.labels, data=spec.data, templating=spec.templating)
-        material = Material(kind=kind, id=self._new_id(), spec=spec, created_at=now, updated_at=now)
-        new = Put(codec.material_key(kind, material.id), codec.encode_object(material))
-        name_key = codec.material_name_key(kind, spec.name)
+        material = Material(kind=kind, id=self._term.new_id(), spec=spec, created_at=now, updated_at=now)
         try:
-            revision = await commit_new(self._store, self._fence, new, name_key, material.id)
+            material = await self._term.create(material, codec.material_name_key(kind, spec.name))
         except Conflict as error:
             raise taken from error
-        material = replace(material, version=revision)
-        self._view.put_material(material)
-        self._hub.emit(kind, "create", material.id, name=spec.name)
+        self._term.hub.emit(kind, "create", material.id, name=spec.name)
         return material
 
     async def update(self, material_id: str, version: int, spec: ConfigSpec) -> Material:
@@ -106,13 +90,10 @@ class MaterialControl:
             if version != known.version:
                 raise StaleVersion()
             changed = replace(
-                known, spec=replace(known.spec, labels=spec.labels), updated_at=self._clock.now()
+                known, spec=replace(known.spec, labels=spec.labels), updated_at=self._term.clock.now()
             )
-            put = Put(codec.material_key(known.kind, known.id), codec.encode_object(changed))
-            revision = await commit_changed(self._store, self._fence, put, known.version)
-            changed = replace(changed, version=revision)
-            self._view.put_material(changed)
-        self._hub.emit(known.kind, "update", known.id, name=known.spec.name)
+            changed = await self._term.update(known, changed)
+        self._term.hub.emit(known.kind, "update", known.id, name=known.spec.name)
         return changed
 
     async def remove(self, material_id: str) -> None:
@@ -130,9 +111,9 @@ class MaterialControl:
                 raise _invalid(f"{what} is in use by the following {word}: {', '.join(users)}")
             key = codec.material_key(known.kind, known.id)
             gone = (Delete(key), Delete(codec.material_name_key(known.kind, known.spec.name)))
-            await commit_removed(self._store, self._fence, key, lambda: self._known(known.id), lambda _: gone)
+            await self._term.remove(key, lambda: self._known(known.id), lambda _: gone)
             self._view.drop_material(known.id)
-        self._hub.emit(known.kind, "remove", known.id, name=known.spec.name)
+        self._term.hub.emit(known.kind, "remove", known.id, name=known.spec.name)
 
     def _known(self, material_id: str) -> Material:
         known = self._view.materials.get(material_id)

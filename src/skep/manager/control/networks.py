@@ -10,19 +10,16 @@ from msgspec.structs import replace
 
 from skep.manager.allocator import subnets
 from skep.manager.control.validate_network import check_encryption, validate_network
-from skep.manager.durable import commit_changed, commit_new, commit_removed
-from skep.manager.events import EventHub
 from skep.manager.quarantine import is_unreadable_network
+from skep.manager.term import Term
 from skep.model.network import OVERLAY, VXLAN_OPTION, Network, NetworkSpec, ingress_of
 from skep.model.node import DOWN
 from skep.model.service import Service
 from skep.model.states import RUNNING
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
-from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.host_networks import HostNetworks
-from skep.store.port import Delete, Fence, Put, Store
+from skep.store.port import Delete
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -38,21 +35,12 @@ class NetworkControl:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        hub: EventHub,
-        clock: Clock,
-        new_id: NewId,
+        term: Term,
         lock: asyncio.Lock,
         refresh: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._hub = hub
-        self._clock = clock
-        self._new_id = new_id
+        self._term = term
+        self._view = term.view
         self._lock = lock
         self._refresh = refresh
         self._last_subnet = ""  # of the pools; soft: a new leader begins anew
@@ -74,20 +62,16 @@ class NetworkControl:
             raise Conflict(
                 f"rpc error: code = AlreadyExists desc = ingress network ({present.id}) is already present"
             )
-        now = self._clock.now()
-        network = Network(id=self._new_id(), spec=spec, created_at=now, updated_at=now)
+        now = self._term.clock.now()
+        network = Network(id=self._term.new_id(), spec=spec, created_at=now, updated_at=now)
         if network.is_overlay:
             network = self._with_subnets(network, hosts)
-        new = Put(codec.network_key(network.id), codec.encode_object(network))
-        name_key = codec.network_name_key(spec.name)
         try:
-            revision = await commit_new(self._store, self._fence, new, name_key, network.id)
+            network = await self._term.create(network, codec.network_name_key(spec.name))
         except Conflict as error:
             raise Conflict(f"network with name {spec.name} already exists") from error
-        network = replace(network, version=revision)
-        self._view.put_network(network)
-        self._hub.emit("network", "create", network.id, name=spec.name)
-        self._hub.emit(
+        self._term.hub.emit("network", "create", network.id, name=spec.name)
+        self._term.hub.emit(
             "network", "update", network.id, name=spec.name
         )  # Docker's subnets come a moment later
         return network
@@ -122,11 +106,9 @@ class NetworkControl:
                 raise Invalid(in_use)
             key = codec.network_key(network.id)
             gone = (Delete(key), Delete(codec.network_name_key(network.spec.name)))
-            await commit_removed(
-                self._store, self._fence, key, lambda: self._known(network_id), lambda _: gone
-            )
+            await self._term.remove(key, lambda: self._known(network_id), lambda _: gone)
             self._view.drop_network(network.id)
-            self._hub.emit("network", "remove", network.id, name=network.spec.name)
+            self._term.hub.emit("network", "remove", network.id, name=network.spec.name)
 
     def _name_of(self, node_id: str) -> str:
         node = self._view.nodes.get(node_id)
@@ -157,10 +139,7 @@ class NetworkControl:
             if ingress_of(self._view.networks.values()) is None and INGRESS not in self._view.network_ids:
                 spec = NetworkSpec(name=INGRESS, driver=OVERLAY, scope="swarm", ingress=True)
                 await self._create_ingress(spec)
-            after = replace(cluster, has_had_ingress=True)
-            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
-            revision = await commit_changed(self._store, self._fence, put, cluster.version)
-            self._view.put_cluster(replace(after, version=revision))
+            await self._term.update(cluster, replace(cluster, has_had_ingress=True))
 
 
 def networks_of(service: Service) -> Iterable[str]:

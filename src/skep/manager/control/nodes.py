@@ -8,18 +8,16 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from skep.manager.control.validate_size import check_size
-from skep.manager.durable import commit_changed, commit_removed
-from skep.manager.events import EventHub
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
 from skep.manager.scheduler.nodewise import NAMES_MAX, names_text
+from skep.manager.term import Term, put_of
 from skep.model.bounds import LABELS_MAX_BYTES
+from skep.model.cluster import Cluster
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store
-from skep.store.view import View
+from skep.store.port import Delete, Put
 
 CLUSTER_TRIES = 20  # where others of this leader write the cluster's record: a second
 CLUSTER_RETRY_S = 0.05
@@ -32,20 +30,13 @@ class NodeControl:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        hub: EventHub,
-        clock: Clock,
+        term: Term,
         writer: NodeWriter,
         changed: Callable[[str], None],
         removed: Callable[[str], None],
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._hub = hub
-        self._clock = clock
+        self._term = term
+        self._view = term.view
         self._writer = writer
         self._changed = changed
         self._removed = removed
@@ -56,7 +47,7 @@ class NodeControl:
         """Takes in an enrolled node. Errors: `Invalid`, `Unavailable`."""
         if availability not in _AVAILABILITIES:
             raise Invalid(f"invalid availability: '{availability}' (active, pause or drain)")
-        now = self._clock.now()
+        now = self._term.clock.now()
         node = Node(
             id=node_id,
             spec=NodeSpec(role=role, availability=availability),
@@ -66,7 +57,7 @@ class NodeControl:
             addr=addr,
         )
         node = await self._writer.add(node)
-        self._hub.emit("node", "create", node_id, name=description.hostname)
+        self._term.hub.emit("node", "create", node_id, name=description.hostname)
         self._changed(node_id)
         return node
 
@@ -91,54 +82,48 @@ class NodeControl:
         is_demotion = node.spec.role == "manager" and spec.role == "worker"
         if is_demotion:
             self._check_demotion(node)
-        after = replace(node, spec=spec, updated_at=self._clock.now())
-        is_let_go = node.spec.may_know_data_key and not spec.may_know_data_key
-        revision = await self._write(after, version, is_let_go)
-        after = replace(after, version=revision)
-        self._view.put_node(after)
+        after = await self._write(node, replace(node, spec=spec, updated_at=self._term.clock.now()))
         attributes = {"name": node.description.hostname}
         if spec.availability != node.spec.availability:
             attributes.update(availability__old=node.spec.availability, availability__new=spec.availability)
         if spec.role != node.spec.role:
             attributes.update(role__old=node.spec.role, role__new=spec.role)
-        self._hub.emit("node", "update", node_id, **attributes)
+        self._term.hub.emit("node", "update", node_id, **attributes)
         self._changed(node_id)
         return after
 
-    async def _write(self, node: Node, version: int, is_let_go: bool) -> int:
-        """Returns the revision. Who was a manager knows the data key: that another is wanted is written with
-        the role, for it must not be handed to the node, nor be forgotten. Not while it is upgraded: the lead
-        would end with each manager of the upgrade."""
-        put = Put(codec.node_key(node.id), codec.encode_object(node))
+    async def _write(self, before: Node, after: Node) -> Node:
+        """Returns the node as stored. Who was a manager knows the data key: that another is wanted is written
+        with the role, for it must not be handed to the node, nor be forgotten. Not while it is upgraded: the
+        lead would end with each manager of the upgrade."""
+        is_let_go = before.spec.may_know_data_key and not after.spec.may_know_data_key
         if not is_let_go or self._view.cluster is None:
-            return await commit_changed(self._store, self._fence, put, version)
+            return await self._term.update(before, after)
 
         def check() -> None:
-            known = self._known(node.id)
-            if known.version != version:
+            known = self._known(before.id)
+            if known.version != before.version:
                 raise StaleVersion()
             if known.spec.role == "manager":
                 self._check_demotion(known)
 
-        return await self._want_data_key(check, (put, version))
+        cluster = await self._want_data_key(check, (put_of(after), before.version))
+        after = replace(after, version=cluster.version)  # written with it
+        self._view.put_node(after)
+        return after
 
-    async def _want_data_key(self, check: Callable[[], object], *also: tuple[Put, int]) -> int:
-        """Writes that another data key is wanted, and `also` with it (`commit_changed`). The cluster's record
+    async def _want_data_key(self, check: Callable[[], object], *also: tuple[Put, int]) -> Cluster:
+        """Writes that another data key is wanted, and `also` with it (`Term.update`). The cluster's record
         is written by other parts too: it is tried again as long as `check`, which raises, lets it. Returns
-        the revision. Errors: `StaleVersion` where the record is written without end; as `commit_changed`."""
+        the record. Errors: `StaleVersion` where it is written without end; as `Term.update`."""
         for _ in range(CLUSTER_TRIES):
             check()
             cluster = self._view.cluster
             assert cluster is not None
-            after = cluster.wanting_data_key()
-            put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
             try:
-                revision = await commit_changed(self._store, self._fence, put, cluster.version, *also)
+                return await self._term.update(cluster, cluster.wanting_data_key(), *also)
             except StaleVersion:
                 await asyncio.sleep(CLUSTER_RETRY_S)
-                continue
-            self._view.put_cluster(replace(after, version=revision))
-            return revision
         raise StaleVersion()
 
     def _check_demotion(self, node: Node) -> None:
@@ -196,9 +181,9 @@ class NodeControl:
         key = codec.node_key(node_id)
         attached = self._view.attached.get(node_id, ())
         gone = (Delete(key), *(Delete(codec.attachment_key(node_id, each)) for each in attached))
-        await commit_removed(self._store, self._fence, key, lambda: self._known(node_id), lambda _: gone)
+        await self._term.remove(key, lambda: self._known(node_id), lambda _: gone)
         self._view.drop_node(node_id)
-        self._hub.emit("node", "remove", node_id, name=node.description.hostname)
+        self._term.hub.emit("node", "remove", node_id, name=node.description.hostname)
         self._removed(node_id)
 
 

@@ -15,8 +15,7 @@ from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.control.validate_size import check_replicas
-from skep.manager.durable import commit_changed, commit_new, commit_removed
-from skep.manager.events import EventHub
+from skep.manager.term import Term
 from skep.model.access import access_of, check_allowed, check_constraints
 from skep.model.bounds import SERVICE_MAX_BYTES, SERVICE_SPEC_MAX_BYTES
 from skep.model.normal_form import normalise
@@ -31,12 +30,9 @@ from skep.model.service import (
 )
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
-from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Delete, Fence, Put, Store
-from skep.store.view import View
+from skep.store.port import Delete, Put
 
 
 class ServiceControl:
@@ -45,24 +41,15 @@ class ServiceControl:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        hub: EventHub,
-        clock: Clock,
-        new_id: NewId,
+        term: Term,
         changed: Callable[[str], None],
         removed: Callable[[str], None],
         references: References,
         lock: asyncio.Lock | None = None,
     ) -> None:
         self._references = references
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._hub = hub
-        self._clock = clock
-        self._new_id = new_id
+        self._term = term
+        self._view = term.view
         self._changed = changed
         self._removed = removed
         self._lock = lock or asyncio.Lock()
@@ -76,7 +63,7 @@ class ServiceControl:
         Errors: `Invalid`, `Unsupported`, `Denied`, `Conflict` (name in use).
         """
         spec = normalise(spec, api)
-        service_id = self._new_id()
+        service_id = self._term.new_id()
         if not spec.name:
             spec = replace(spec, name=f"service-{service_id[:8]}")  # Docker makes one up too
         validate_service(spec)
@@ -91,7 +78,7 @@ class ServiceControl:
         )
         if spec.name.lower() in self._view.service_names:  # also one that is stored as it was written
             raise taken
-        now = self._clock.now()
+        now = self._term.clock.now()
         template = first_template(spec)
         self._check_access(spec, None)
         check_replicas(spec, self._view.tasks_wanted)
@@ -105,17 +92,13 @@ class ServiceControl:
             last_execution_at=now if spec.is_job else 0.0,
             endpoint=endpoints.decide(self._view, service_id, spec, None),
         )
-        new = Put(codec.service_key(service.id), codec.encode_object(service))
-        name_key = codec.service_name_key(spec.name)
         with self._claimed(service.id):
             async with self._references.held(service.spec):
                 try:
-                    revision = await commit_new(self._store, self._fence, new, name_key, service.id)
+                    service = await self._term.create(service, codec.service_name_key(spec.name))
                 except Conflict as error:
                     raise taken from error
-                service = replace(service, version=revision)
-                self._view.put_service(service)
-        self._hub.emit("service", "create", service.id, name=spec.name)
+        self._term.hub.emit("service", "create", service.id, name=spec.name)
         self._changed(service.id)
         return service
 
@@ -173,7 +156,7 @@ class ServiceControl:
         if previous is None:
             text = f"service {service_id} does not have a previous spec"
             raise Invalid(f"rpc error: code = FailedPrecondition desc = {text}")
-        now = self._clock.now()
+        now = self._term.clock.now()
         started_at = self._view.later_than_tasks(service_id, now)
         update = UpdateStatus(
             state="rollback_started", started_at=started_at, message="manually requested rollback"
@@ -201,7 +184,7 @@ class ServiceControl:
     def _changed_to(self, service: Service, spec: ServiceSpec, update: UpdateStatus | None) -> Service:
         """Returns the service with another spec. The one it had is what a rollback goes back to, also after
         a rollback: the second one undoes the first."""
-        now = self._clock.now()
+        now = self._term.clock.now()
         in_use: set[int] | None = None
         if len(service.templates) > KEPT_MIN or len(codec.encode_object(service)) > SERVICE_MAX_BYTES // 2:
             in_use = {task.spec_version for task in self._view.tasks_of_service(service.id)}
@@ -221,7 +204,7 @@ class ServiceControl:
 
     async def remove(self, service_id: str) -> None:
         """The service is gone at once; its tasks follow. Errors: `NotFound`."""
-        now = self._clock.now()
+        now = self._term.clock.now()
 
         def ops(service: Service) -> tuple[Put | Delete, ...]:
             removed = _removed(service, now)
@@ -229,12 +212,11 @@ class ServiceControl:
             marker = Put(codec.removed_key(service.id), codec.encode_object(removed))
             return (Delete(codec.service_key(service.id)), *names, marker)
 
-        service, revision = await commit_removed(
-            self._store, self._fence, codec.service_key(service_id), lambda: self._known(service_id), ops
-        )
+        key = codec.service_key(service_id)
+        service, revision = await self._term.remove(key, lambda: self._known(service_id), ops)
         removed = _removed(service, now)
         self._view.remove_service(replace(removed, version=revision))
-        self._hub.emit("service", "remove", service.id, name=service.spec.name)
+        self._term.hub.emit("service", "remove", service.id, name=service.spec.name)
         self._removed(service.id)
 
     def warnings(self, spec: ServiceSpec) -> list[str]:
@@ -282,13 +264,10 @@ class ServiceControl:
             raise
 
     async def _write(self, before: Service, after: Service) -> Service:
-        put = Put(codec.service_key(after.id), codec.encode_object(after))
         with self._claimed(after.id):
             async with self._references.held(after.spec):
-                revision = await commit_changed(self._store, self._fence, put, before.version)
-                after = replace(after, version=revision)
-                self._view.put_service(after)
-        self._hub.emit("service", "update", after.id, **service_changes(before, after))
+                after = await self._term.update(before, after)
+        self._term.hub.emit("service", "update", after.id, **service_changes(before, after))
         self._changed(after.id)
         return after
 

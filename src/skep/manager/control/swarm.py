@@ -12,17 +12,13 @@ from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
 from skep.manager.control.validate_size import check_size
-from skep.manager.durable import commit_changed
+from skep.manager.term import Term
 from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
 from skep.model.data_path import DATA_PATHS, HAS_IPVS, IPVS, NFTABLES
 from skep.model.node import Node
 from skep.rpc.messages import DATA_PATH, SELF_REPORTED
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
-from skep.store import codec
-from skep.store.port import Fence, Put, Store
-from skep.store.view import View
 
 CERT_EXPIRY_MIN_NS = 3600 * SECOND_NS  # Docker's own minimum
 HEARTBEAT_MIN_NS = SECOND_NS // 5  # below this nodes flap on a busy machine
@@ -106,19 +102,14 @@ class SwarmControl:
 
     def __init__(
         self,
-        store: Store,
-        fence: Fence,
-        view: View,
-        clock: Clock,
+        term: Term,
         new_secret: Callable[[], str],
         changed: Callable[[], Awaitable[None]],
         random_bytes: Callable[[int], bytes] = os.urandom,
         forgetful: Callable[[str], list[str]] = lambda feature: [],
     ) -> None:
-        self._store = store
-        self._fence = fence
-        self._view = view
-        self._clock = clock
+        self._term = term
+        self._view = term.view
         self._new_secret = new_secret
         self._changed = changed
         self._random_bytes = random_bytes
@@ -142,7 +133,7 @@ class SwarmControl:
         validate_swarm(spec)  # before the version, as Docker does
         if cluster.version != version:
             raise StaleVersion()
-        now = self._clock.now()
+        now = self._term.clock.now()
         after = with_root_wanted(cluster, spec.ca_config, now)
         after = replace(after, spec=replace(_whole(without_root(spec)), name="default"), updated_at=now)
         if rotate_worker:
@@ -161,7 +152,9 @@ class SwarmControl:
         cluster = self._view.cluster
         if cluster is None:
             raise NotFound("this store holds no swarm")
-        return await self._write(cluster, replace(cluster.wanting_data_key(), updated_at=self._clock.now()))
+        return await self._write(
+            cluster, replace(cluster.wanting_data_key(), updated_at=self._term.clock.now())
+        )
 
     async def allow(
         self,
@@ -195,7 +188,7 @@ class SwarmControl:
                 else self_reported_constraints
             ),
             data_path=cluster.data_path if data_path is None else data_path,
-            updated_at=self._clock.now(),
+            updated_at=self._term.clock.now(),
         )
         return await self._write(cluster, after)
 
@@ -210,9 +203,6 @@ class SwarmControl:
             )
 
     async def _write(self, before: Cluster, after: Cluster) -> Cluster:
-        put = Put(codec.CLUSTER_KEY, codec.encode_object(after))
-        revision = await commit_changed(self._store, self._fence, put, before.version)
-        after = replace(after, version=revision)
-        self._view.put_cluster(after)
+        after = await self._term.update(before, after)
         await self._changed()
         return after

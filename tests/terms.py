@@ -1,0 +1,15 @@
+"""A term of a leader's for what is tried alone."""
+
+from __future__ import annotations
+
+from skep.manager.events import EventHub
+from skep.manager.term import Term
+from skep.runtime.clock import LoopClock
+from skep.store.port import Fence, Store
+from skep.store.view import View
+from tests.unit.builders import new_ids
+
+
+def term_of(store: Store, fence: Fence, view: View) -> Term:
+    clock = LoopClock(0)
+    return Term(store, fence, view, clock, new_ids(), EventHub(clock))

@@ -187,8 +187,6 @@ async def nodes_of(stage: Stage) -> NodeControl:
     return NodeControl(
         term_of(stage.store, stage.fence, stage.view),
         None,  # type: ignore[arg-type] # who writes descriptions
-        lambda node_id: None,
-        lambda node_id: None,
     )
 
 

@@ -144,9 +144,7 @@ def test_a_bucket_that_is_written_late_takes_nothing_back() -> None:
 
     async def scenario() -> None:
         view, store = View(), Troubled(["lost-late"], [])
-        committer = Committer(
-            term_of(store, store.fence, view), lambda changed: None, lambda before, after: None
-        )
+        committer = Committer(term_of(store, store.fence, view))
         first = add_task(View(), "t1", "n", observed=None)
         second = add_task(View(), "t2", "n", slot=2, observed=None)
         await committer.commit([PutTask(first)])

@@ -20,7 +20,8 @@ from skep.store import codec
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Fence, Member, Put
 from skep.store.view import View
-from tests.simulation.test_leader_parts import NoListener, new_node
+from tests.simulation.test_leader_parts import new_node
+from tests.terms import term_for
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -61,7 +62,7 @@ def test_members_are_not_changed_by_who_leads_no_more(change: str) -> None:
             await confirm_lead(store, fence)
 
         members = MemoryMembers(store, state)
-        membership = Membership(view, members, "a", probe, lambda node_id: (), NoListener(), confirm)
+        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), confirm)
         if change == "add":
             assert isinstance(await membership.add("d"), NotNow)
         else:

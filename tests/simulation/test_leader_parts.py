@@ -44,7 +44,7 @@ from skep.store.election import Campaign
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.port import Fence, Member, Put
 from skep.store.view import View
-from tests.terms import term_of
+from tests.terms import term_for, term_of
 from tests.unit.builders import add_service, add_task
 
 
@@ -65,12 +65,6 @@ def new_node(node_id: str) -> Node:
 
 async def nobody_else_leads() -> None:
     """The store says that this manager leads."""
-
-
-class NoListener:
-    """Hears of changes of the managers, and does nothing (fulfils `membership.Listener`)."""
-
-    def members_changed(self, node_ids: set[str]) -> None: ...
 
 
 class Line:
@@ -96,7 +90,7 @@ class Desk:
     """The leader's side of sessions, and nobody who decides."""
 
     def __init__(self, view: View) -> None:
-        states = NodeStates(view, LoopClock(0), lambda node_id, before: None)
+        states = NodeStates(term_for(view))
         self.sessions = Sessions(view, [], states.gone)
         self.tasks = TaskDispatcher(view, self.sessions, lambda task, status, news: None)
         self.sessions.on(Register, self.tasks.began)
@@ -149,7 +143,7 @@ def test_who_adds_a_node_hears_that_the_leader_is_gone() -> None:
     async def scenario() -> None:
         store = MemoryStore(MemoryState())
         store.isolate()
-        writer = NodeWriter(term_of(store, Fence("/leader", 1), View()), lambda node_id: None)
+        writer = NodeWriter(term_of(store, Fence("/leader", 1), View()))
         running = asyncio.ensure_future(writer.run())
         adding = asyncio.ensure_future(writer.add(new_node("a")))
         await asyncio.sleep(1)
@@ -170,7 +164,7 @@ def test_a_node_that_asks_to_manage_stays_as_it_described_itself() -> None:
         state, view = MemoryState(), View()
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(term_of(store, fence, view), lambda node_id: None)
+        writer = NodeWriter(term_of(store, fence, view))
         running = asyncio.ensure_future(writer.run())
         await writer.add(new_node("a"))
         said = NodeDescription(hostname="a", resources=NodeResources(nano_cpus=1))
@@ -192,7 +186,7 @@ def test_a_node_that_is_again_what_it_was_is_written_so() -> None:
         state, view = MemoryState(), View()
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(term_of(store, fence, view), lambda node_id: None)
+        writer = NodeWriter(term_of(store, fence, view))
         running = asyncio.ensure_future(writer.run())
         first = (await writer.add(new_node("a"))).description
         writer.describe("a", replace(first, hostname="other"), "")
@@ -213,9 +207,9 @@ def test_the_last_manager_that_stays_is_not_demoted() -> None:
             view.put_node(replace(new_node(node_id), spec=NodeSpec(role=role)))
         view.members = (Member(1, "a", False), Member(2, "b", False), Member(3, "c", True))
         view.reachable = frozenset("abc")
-        store, nothing = MemoryStore(MemoryState()), lambda node_id: None
+        store = MemoryStore(MemoryState())
         term = term_of(store, Fence("/leader", 1), view)
-        control = NodeControl(term, NodeWriter(term, nothing), nothing, nothing)
+        control = NodeControl(term, NodeWriter(term))
         with pytest.raises(Invalid) as refused:
             await control.update("a", 0, NodeSpec(role="worker"))
         assert str(refused.value).partition("desc = ")[2] == (
@@ -230,13 +224,14 @@ def test_a_held_node_is_removed_as_one_that_is_down() -> None:
     """Its machine is gone, and who knows that, an autoscaler's hook, does not wait until the leader is sure."""
 
     async def scenario() -> None:
-        view, state, clock, nothing = View(), MemoryState(), LoopClock(0), lambda node_id: None
+        view, state = View(), MemoryState()
         store = MemoryStore(state)
         fence = (await Campaign(store, "/leader", "b").win()).fence
-        writer = NodeWriter(term_of(store, fence, view), nothing)
+        term = term_of(store, fence, view)
+        writer = NodeWriter(term)
         running = asyncio.ensure_future(writer.run())
-        control = NodeControl(term_of(store, fence, view), writer, nothing, nothing)
-        states = NodeStates(view, clock, lambda node_id, before: None)
+        control = NodeControl(term, writer)
+        states = NodeStates(term)
         for node_id in ("ready", "unknown", "held", "held by a new leader", "back"):
             await writer.add(new_node(node_id))
         for node_id in ("ready", "held", "back"):
@@ -323,9 +318,7 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
             return True
 
         members = Leading(MemoryStore(state), state)
-        membership = Membership(
-            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
-        )
+        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads)
         running = asyncio.ensure_future(membership.run())
         for _ in range(2):
             members.looks = 0
@@ -363,7 +356,7 @@ def test_a_node_that_is_demoted_while_it_is_taken_in_is_handed_no_key() -> None:
 
         members = MemoryMembers(MemoryStore(state), state)
         membership = Membership(
-            view, members, "a", probe, lambda node_id: (b"k" * 32,), NoListener(), nobody_else_leads
+            term_for(view), members, "a", probe, lambda node_id: (b"k" * 32,), nobody_else_leads
         )
         taken_in = asyncio.ensure_future(membership.add("b"))
         while "b" not in state.members:
@@ -389,9 +382,7 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
             return True
 
         members = MemoryMembers(MemoryStore(state), state)
-        membership = Membership(
-            view, members, "a", probe, lambda node_id: (), NoListener(), nobody_else_leads
-        )
+        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads)
         place = Place()
         looking = place.run(asyncio.ensure_future, membership.look())
         await asyncio.sleep(0.2)

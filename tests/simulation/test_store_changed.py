@@ -58,7 +58,7 @@ def test_a_node_that_was_removed_from_the_store_ends_the_lead() -> None:
     async def scenario() -> None:
         state, view = MemoryState(), View()
         store = Counted(state)
-        writer = NodeWriter(term_of(store, await fence_of(state), view), lambda node_id: None)
+        writer = NodeWriter(term_of(store, await fence_of(state), view))
         running = asyncio.ensure_future(writer.run())
         await writer.add(described("a"))
         await MemoryStore(state).commit(Txn((Delete(codec.node_key("a")),)))
@@ -90,7 +90,7 @@ def test_a_node_that_the_api_writes_at_the_same_time_does_not() -> None:
     async def scenario() -> None:
         state = MemoryState()
         store = Late(state)
-        writer = NodeWriter(term_of(store, await fence_of(state), view), lambda node_id: None)
+        writer = NodeWriter(term_of(store, await fence_of(state), view))
         running = asyncio.ensure_future(writer.run())
         node = await writer.add(described("a"))
         store.revision = await MemoryStore(state).commit(
@@ -112,8 +112,6 @@ def test_tasks_and_services_that_were_removed_from_the_store_end_the_lead() -> N
         state, view = MemoryState(), View()
         committer = Committer(
             term_of(Counted(state), await fence_of(state), view),
-            lambda changed: None,
-            lambda before, after: None,
             asides=Asides(view, LoopClock(0)),
         )
         service = add_service(view, "s", replicas=1)

@@ -64,8 +64,6 @@ def test_tasks_that_are_too_many_for_one_value_keep_no_others_from_being_written
         state, view = MemoryState(), View()
         committer = Committer(
             term_of(SmallStore(state), await fence_of(state), view),
-            lambda changed: None,
-            lambda before, after: None,
         )
         changes = [
             task("a", "n1"),
@@ -87,7 +85,7 @@ def test_tasks_that_are_too_many_for_one_value_keep_no_others_from_being_written
 def test_nodes_that_say_too_much_keep_no_others_from_being_written() -> None:
     async def scenario() -> None:
         state, view = MemoryState(), View()
-        writer = NodeWriter(term_of(SmallStore(state), await fence_of(state), view), lambda node_id: None)
+        writer = NodeWriter(term_of(SmallStore(state), await fence_of(state), view))
         running = asyncio.ensure_future(writer.run())
         for n in range(20):
             await writer.add(new_node(f"n{n}"))
@@ -122,9 +120,7 @@ def test_tasks_are_written_in_transactions_of_so_many_bytes() -> None:
         state, view = MemoryState(), View()
         store = Measured(state)
         store.sizes = []
-        committer = Committer(
-            term_of(store, await fence_of(state), view), lambda changed: None, lambda b, a: None
-        )
+        committer = Committer(term_of(store, await fence_of(state), view))
         await committer.commit([task(f"t{n}", f"n{n % 100}", "E" * 8000) for n in range(600)])
         assert len(view.tasks) == 600
         assert len(store.sizes) == 5
@@ -140,7 +136,7 @@ def test_nodes_that_come_together_and_say_much_are_all_taken_in() -> None:
         state, view = MemoryState(), View()
         store = Measured(state)
         store.sizes = []
-        writer = NodeWriter(term_of(store, await fence_of(state), view), lambda node_id: None)
+        writer = NodeWriter(term_of(store, await fence_of(state), view))
         running = asyncio.ensure_future(writer.run())
         large = NodeDescription(hostname="h" * 30_000)
         await asyncio.gather(*(writer.add(replace(new_node(f"n{n}"), description=large)) for n in range(128)))

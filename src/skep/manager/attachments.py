@@ -17,6 +17,7 @@ from skep.manager.allocator import attachments
 from skep.manager.control.attachments import find_network
 from skep.manager.dispatcher.assignments import as_before, task_network
 from skep.manager.rates import Rates
+from skep.manager.signals import AttachmentsChanged
 from skep.manager.term import Term
 from skep.model.attachment import Attachment
 from skep.model.network import Network
@@ -43,8 +44,7 @@ Answer = Callable[[str, messages.FromManager], None]
 
 class AttachmentKeeper:
     """`lock` is held by whoever writes networks; `answer` sends a node something, `understands` is true for
-    a node that is there and knows what belongs to a feature. `changed` hears of those that came or went,
-    before their nodes do."""
+    a node that is there and knows what belongs to a feature."""
 
     def __init__(
         self,
@@ -52,14 +52,12 @@ class AttachmentKeeper:
         lock: asyncio.Lock,
         answer: Answer,
         understands: Callable[[str, str], bool],
-        changed: Callable[[list[Attachment]], None] = lambda attachments: None,
     ) -> None:
         self._term = term
         self._view = term.view
         self._lock = lock
         self._answer = answer
         self._understands = understands
-        self._changed = changed
         self._queue: asyncio.Queue[tuple[str, Said]] = asyncio.Queue(QUEUE_MAX)
         self._rates = Rates(WRITES_BURST, WRITES_PER_S)
         self._name_rates = Rates(NAMES_BURST, NAMES_PER_S)
@@ -144,7 +142,7 @@ class AttachmentKeeper:
             self._view.claims.release(made.address, made)
             raise
         self._view.put_attachment(made)
-        self._changed([made])
+        self._term.tell(AttachmentsChanged([made]))
 
     async def _recount(self, node_id: str, said: messages.HasAddresses) -> None:
         async with self._lock:
@@ -175,7 +173,7 @@ class AttachmentKeeper:
             self._name_rates.spend(node_id, now_s, len(named))
             for each in named:
                 self._view.put_attachment(each)
-            self._changed([*unused, *missing, *named])
+            self._term.tell(AttachmentsChanged([*unused, *missing, *named]))
         heard = self._asked.pop(node_id, None)
         if heard is not None:
             heard.set()

@@ -13,7 +13,7 @@ from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
-from skep.manager.team import ClusterChanged, Team, nothing_to_keep
+from skep.manager.team import KeepCluster, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
 from skep.runtime.clock import Clock
@@ -42,7 +42,7 @@ class Candidate:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = nothing_to_keep,
+        cluster_changed: KeepCluster = nothing_to_keep,
     ) -> None:
         self._store = store
         self._clock = clock

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 from msgspec.structs import replace
 
 from skep.manager.asides import Asides, costs_lead
 from skep.manager.durable import check_picture, commit_known
+from skep.manager.signals import PerNode, ServiceDecided, TasksCommitted
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
 from skep.model.aside import SERVICE
@@ -36,7 +37,6 @@ IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, 
 TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply; bytes: `sizes`
 
 Piece = list[tuple["_Bucket", Put | Delete]]
-PerNode = dict[str, tuple[list[Task], list[Task]]]  # node -> (put, dropped)
 
 
 class _Bucket:
@@ -52,21 +52,14 @@ class _Bucket:
 
 
 class Committer:
-    """`publish` hears what a transaction changed, per node; `service_changed` of services (before, after);
-    both after it is durable and in the view."""
-
     def __init__(
         self,
         term: Term,
-        publish: Callable[[PerNode], None],
-        service_changed: Callable[[Service | None, Service], None],
         task_events: TaskEvents | None = None,
         asides: Asides | None = None,
     ) -> None:
         self._term = term
         self._view = term.view
-        self._publish = publish
-        self._service_changed = service_changed
         self._task_events = task_events
         self._asides = asides
         self._gate = asyncio.Semaphore(IN_FLIGHT)
@@ -196,7 +189,7 @@ class Committer:
                 self._apply_bucket(bucket, revision, per_node, events)
             except Exception as error:
                 self._set_aside(bucket.service_id, error)
-        self._publish(changed)
+        self._term.tell(TasksCommitted(changed))
 
     def _set_aside(self, service_id: str, error: Exception) -> None:
         """What is decided for the service cannot be written. Errors: the error where it costs the lead."""
@@ -250,7 +243,7 @@ class Committer:
         stored = replace(service, version=revision)
         before = self._view.services.get(service.id)
         self._view.put_service(stored)
-        self._service_changed(before, stored)
+        self._term.tell(ServiceDecided(before, stored))
 
     def _version_of(self, service_id: str) -> int:
         service = self._view.services.get(service_id)

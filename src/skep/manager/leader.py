@@ -15,7 +15,7 @@ from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates, Sign
-from skep.manager.commits import Committer, PerNode
+from skep.manager.commits import Committer
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
@@ -41,8 +41,22 @@ from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage
 from skep.manager.reachability import Reachability
 from skep.manager.reconcile import Reconciler
+from skep.manager.signals import (
+    AttachmentsChanged,
+    ClusterChanged,
+    MembersChanged,
+    NodeChanged,
+    NodeDescribed,
+    NodeRemoved,
+    NodeStateChanged,
+    RootChanged,
+    ServiceChanged,
+    ServiceDecided,
+    ServiceRemoved,
+    TasksCommitted,
+)
 from skep.manager.task_events import TaskEvents
-from skep.manager.team import ClusterChanged, Team, nothing_to_keep
+from skep.manager.team import KeepCluster, Team, nothing_to_keep
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
@@ -102,19 +116,18 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = nothing_to_keep,
+        keep: KeepCluster = nothing_to_keep,
     ) -> None:
         fence, clock, hub = term.fence, term.clock, term.hub
         self.fence = fence
         view = self.view = term.view
         self._term = term
         self._leadership = leadership
-        self._tell_daemon = cluster_changed
         lead = Lead(view.incarnation, fence.create_revision)
         self.evictor = Evictor(
             team.seen, self._others, team.doubt, self._give_the_lead_away, team.handed_over_at
         )
-        self._states = NodeStates(view, clock, self._state_changed)
+        self._states = NodeStates(term)
         self.sessions = Sessions(
             view, managers, self._states.gone, lead, self._is_removed, self.evictor, self._states.held
         )
@@ -129,40 +142,34 @@ class Leader:
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         self._asides = Asides(view, clock)
-        committer = Committer(term, self._publish, self._service_written, self._task_events, self._asides)
+        committer = Committer(term, self._task_events, self._asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
-        self._writer = NodeWriter(term, self._node_written, self.reconciler.mark_node)
+        self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
         self.membership = Membership(
-            view,
+            term,
             team.members,
             team.node_id,
             team.probe,
             self.data_key.for_new,
-            self,
             lambda: confirm_lead(term.store, fence),
         )
         self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
         self._reachability = Reachability(view, hub)
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
-            term,
-            networks_lock,
-            self.sessions.send,
-            self.sessions.understands,
-            self.overlays.attachments_changed,
+            term, networks_lock, self.sessions.send, self.sessions.understands
         )
         self.networks = NetworkControl(term, networks_lock, self.attachments.refresh)
         references = References(view)
         self.materials = MaterialControl(term, references)
-        self.services = ServiceControl(
-            term, self._service_marked, self._service_removed, references, networks_lock
-        )
-        self.nodes = NodeControl(term, self._writer, self._node_changed, self._node_removed)
-        self.rotation = RotationKeeper(term, new_secret, self.certificates.tell)
-        self.swarm = SwarmControl(term, new_secret, self._cluster_changed, forgetful=self._forgetful)
+        self.services = ServiceControl(term, references, networks_lock)
+        self.nodes = NodeControl(term, self._writer)
+        self.rotation = RotationKeeper(term, new_secret)
+        self.swarm = SwarmControl(term, new_secret, keep, forgetful=self._forgetful)
         self._listen()
+        self._watch()
 
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
@@ -191,6 +198,22 @@ class Leader:
         on(OverlayAsk, self.overlays.asked, RESOLVE)
         on(HostNetworks, self._host_has, HOST_NETWORKS)
 
+    def _watch(self) -> None:
+        """Who hears of what changes, each in the order of its text: there is no other such list."""
+        on = self._term.signals.on
+        on(TasksCommitted, self._committed)
+        on(ServiceChanged, self._service_changed)
+        on(ServiceDecided, self._service_decided)
+        on(ServiceRemoved, self._service_removed)
+        on(NodeChanged, self._node_changed)
+        on(NodeRemoved, self._node_removed)
+        on(NodeDescribed, self._node_described)
+        on(NodeStateChanged, self._state_changed)
+        on(ClusterChanged, self._cluster_changed)
+        on(RootChanged, lambda said: self.certificates.tell())
+        on(MembersChanged, self._members_changed)
+        on(AttachmentsChanged, lambda said: self.overlays.attachments_changed(said.attachments))
+
     @classmethod
     async def start(
         cls,
@@ -203,7 +226,7 @@ class Leader:
         managers: list[str],
         sign: Sign,
         team: Team,
-        cluster_changed: ClusterChanged = nothing_to_keep,
+        keep: KeepCluster = nothing_to_keep,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
@@ -217,13 +240,13 @@ class Leader:
         # All of them from the first word on: who knows this one only is lost with it.
         managers = list(dict.fromkeys([*managers, *view.manager_addresses(team.node_id)]))
         term = Term(store, leadership.fence, view, clock, new_id, hub)
-        leader = cls(term, leadership, new_secret, managers, sign, team, cluster_changed)
+        leader = cls(term, leadership, new_secret, managers, sign, team, keep)
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)
         if view.cluster is not None:
             try:
-                await cluster_changed(view.cluster)  # it may have changed while this manager did not look
+                await keep(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
         if team.safe_mode:
@@ -292,33 +315,7 @@ class Leader:
         """True where this leader decides nothing: users' orders are written, and that is all."""
         return self._team.safe_mode
 
-    def _publish(self, changed: PerNode) -> None:
-        """Tells the nodes what was committed; one that cannot be told is told all of it in a new session."""
-        self.overlays.publish(changed)
-        self.mesh.publish(changed)
-        for node_id, tasks in changed.items():
-            try:
-                self.tasks.publish({node_id: tasks})
-            except Exception as error:
-                self._asides.put(NODE, node_id, error)
-                self.sessions.refuse(node_id, error)
-
     # What nodes say, and what is seen of them
-
-    def _state_changed(self, node_id: str, before: str) -> None:
-        node = self.view.nodes[node_id]
-        state = self.view.node_state(node_id).state
-        self._term.hub.emit(
-            "node", "update", node_id, name=node.description.hostname, state__old=before, state__new=state
-        )
-        self.reconciler.mark_node(node_id)
-        self.mesh.node_changed(node_id)
-        if DOWN in (before, state):
-            self.overlays.node_changed(node_id)
-        if state == READY:
-            self.logs.node_came(node_id)
-        elif not self.logs.may_come(node_id):
-            self.logs.node_down(node_id)
 
     def _registered(self, node_id: str, said: Register) -> None:
         host = self.sessions.remote_host(node_id)
@@ -344,19 +341,6 @@ class Leader:
         if node is not None and is_to_manage(self.view, node_id) and node.manager_addr != manager_addr:
             self._writer.manages(node_id, manager_addr)
         self.sessions.send(node_id, await self.membership.add(node_id))
-
-    def _node_written(self, node_id: str) -> None:
-        self._tell_managers()
-
-    # What the membership tells (membership.Listener)
-
-    def members_changed(self, node_ids: set[str]) -> None:
-        for node_id in sorted(node_ids):
-            node = self.view.nodes.get(node_id)
-            if node is not None:
-                self.sessions.tell_role(node_id)
-        self._reachability.tell()
-        self._tell_managers()
 
     @property
     def is_sure(self) -> bool:
@@ -429,40 +413,36 @@ class Leader:
             if self.view.pending:
                 self.reconciler.mark_room()
 
-    # What the control API tells
+    # What has changed
 
-    async def _cluster_changed(self) -> None:
-        self.sessions.tell_heartbeat()
-        self.certificates.tell()
-        self.rotation.look()
-        self.data_key.look()
-        self.mesh.cluster_changed()
-        self.reconciler.mark_everything()
-        if self.view.cluster is not None:
-            await self._tell_daemon(self.view.cluster)
+    def _committed(self, said: TasksCommitted) -> None:
+        """Tells the nodes; one that cannot be told is told all of it in a new session."""
+        self.overlays.publish(said.changed)
+        self.mesh.publish(said.changed)
+        for node_id, tasks in said.changed.items():
+            try:
+                self.tasks.publish({node_id: tasks})
+            except Exception as error:
+                self._asides.put(NODE, node_id, error)
+                self.sessions.refuse(node_id, error)
 
-    def _node_changed(self, node_id: str) -> None:
-        self.sessions.node_added(node_id)
-        self.sessions.tell_role(node_id)
-        self.membership.wake()
-        self.reconciler.mark_node(node_id)
+    def _service_changed(self, said: ServiceChanged) -> None:
+        self.reconciler.mark_service(said.service_id)
+        self.mesh.service_changed(said.service_id)
+        self.overlays.service_changed(said.service_id)
 
-    def _node_removed(self, node_id: str) -> None:
-        self._asides.forget(NODE, node_id)
-        quarantine.forget_node(self.view, node_id)
-        self.sessions.node_removed(node_id)
-        self.mesh.node_removed(node_id)
-        self.overlays.node_removed(node_id)
-        self.rotation.look()
-        self.reconciler.mark_node(node_id)
-        self.logs.node_down(node_id)
+    def _service_decided(self, said: ServiceDecided) -> None:
+        before, service = said.before, said.service
+        self.mesh.service_changed(service.id)
+        self.overlays.service_changed(service.id)
+        attributes = service_changes(before or service, service)
+        if len(attributes) > 1:  # more than its name
+            self._term.hub.emit("service", "update", service.id, **attributes)
+        if service.update is None or service.update.state != "updating":
+            self.reconciler.mark_service(service.id)
 
-    def _service_marked(self, service_id: str) -> None:
-        self.reconciler.mark_service(service_id)
-        self.mesh.service_changed(service_id)
-        self.overlays.service_changed(service_id)
-
-    def _service_removed(self, service_id: str) -> None:
+    def _service_removed(self, said: ServiceRemoved) -> None:
+        service_id = said.service_id
         self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
         nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
         nodes |= self.view.half_known  # perhaps it has tasks there, too
@@ -472,13 +452,52 @@ class Leader:
         self.reconciler.mark_removed(service_id)
         self.logs.service_removed(service_id)
 
-    def _service_written(self, before: Service | None, service: Service) -> None:
-        """The updater changed a service's own record."""
-        self.mesh.service_changed(service.id)
-        self.overlays.service_changed(service.id)
-        update = service.update
-        attributes = service_changes(before or service, service)
-        if len(attributes) > 1:  # more than its name
-            self._term.hub.emit("service", "update", service.id, **attributes)
-        if update is None or update.state != "updating":
-            self.reconciler.mark_service(service.id)
+    def _node_changed(self, said: NodeChanged) -> None:
+        self.sessions.node_added(said.node_id)
+        self.sessions.tell_role(said.node_id)
+        self.membership.wake()
+        self.reconciler.mark_node(said.node_id)
+
+    def _node_removed(self, said: NodeRemoved) -> None:
+        node_id = said.node_id
+        self._asides.forget(NODE, node_id)
+        quarantine.forget_node(self.view, node_id)
+        self.sessions.node_removed(node_id)
+        self.mesh.node_removed(node_id)
+        self.overlays.node_removed(node_id)
+        self.rotation.look()
+        self.reconciler.mark_node(node_id)
+        self.logs.node_down(node_id)
+
+    def _node_described(self, said: NodeDescribed) -> None:
+        if said.is_moved:
+            self._tell_managers()
+        self.reconciler.mark_node(said.node_id)
+
+    def _state_changed(self, said: NodeStateChanged) -> None:
+        node_id, before = said.node_id, said.before
+        name, state = self.view.nodes[node_id].description.hostname, self.view.node_state(node_id).state
+        self._term.hub.emit("node", "update", node_id, name=name, state__old=before, state__new=state)
+        self.reconciler.mark_node(node_id)
+        self.mesh.node_changed(node_id)
+        if DOWN in (before, state):
+            self.overlays.node_changed(node_id)
+        if state == READY:
+            self.logs.node_came(node_id)
+        elif not self.logs.may_come(node_id):
+            self.logs.node_down(node_id)
+
+    def _cluster_changed(self, said: ClusterChanged) -> None:
+        self.sessions.tell_heartbeat()
+        self.certificates.tell()
+        self.rotation.look()
+        self.data_key.look()
+        self.mesh.cluster_changed()
+        self.reconciler.mark_everything()
+
+    def _members_changed(self, said: MembersChanged) -> None:
+        for node_id in sorted(said.node_ids):
+            if node_id in self.view.nodes:
+                self.sessions.tell_role(node_id)
+        self._reachability.tell()
+        self._tell_managers()

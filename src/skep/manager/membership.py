@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 import structlog
 
 from skep.manager import quorum
+from skep.manager.signals import MembersChanged
+from skep.manager.term import Term
 from skep.model.node import Node
 from skep.rpc.messages import Managing, NotNow
 from skep.runtime.errors import Conflict, SkepError, Unavailable
 from skep.store.port import Member, Members
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -25,13 +25,6 @@ FRESH_S = 5.0  # for as long it counts that somebody has answered: who stood sti
 DEFERRED_MAX = 5  # looks at a member that leads etcd before it is removed all the same
 
 Probe = Callable[[str], Awaitable[bool]]  # a node id -> its manager answers, its store too
-
-
-class Listener(Protocol):
-    """Who hears of changes."""
-
-    def members_changed(self, node_ids: set[str]) -> None:
-        """These nodes came to hold the store, let go of it, answer again or do not."""
 
 
 class Membership:
@@ -48,20 +41,19 @@ class Membership:
 
     def __init__(
         self,
-        view: View,
+        term: Term,
         members: Members,
         node_id: str,
         probe: Probe,
         data_keys: Callable[[str], Sequence[bytes]],
-        listener: Listener,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
-        self._view = view
+        self._term = term
+        self._view = term.view
         self._members = members
         self._node_id = node_id
         self._probe = probe
         self._data_keys = data_keys
-        self._listener = listener
         self._confirm = confirm
         self._wake = asyncio.Event()
         # A look that began before a change must not end after it: who is told that it is no member, while it
@@ -210,7 +202,7 @@ class Membership:
         view.members, view.reachable = members, reachable
         changed = {node_id for node_id, *_ in before ^ after}
         if changed:
-            self._listener.members_changed(changed)
+            self._term.tell(MembersChanged(frozenset(changed)))
 
     async def _do(self, step: quorum.Step) -> bool:
         """Takes a step; returns whether something changed."""

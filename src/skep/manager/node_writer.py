@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from skep.manager.durable import check_picture
 from skep.manager.rates import Rates
+from skep.manager.signals import NodeDescribed
 from skep.manager.term import Term, put_of
 from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
@@ -50,19 +50,14 @@ class _Said(Struct, frozen=True):
 
 
 class NodeWriter:
-    """`add` waits until its node is durable; what nodes say is remembered until it can be written. `moved`
-    hears of managers whose address was written, `redescribed` of nodes that are not what they were."""
+    """`add` waits until its node is durable; what nodes say is remembered until it can be written."""
 
     def __init__(
         self,
         term: Term,
-        moved: Callable[[str], None],
-        redescribed: Callable[[str], None] = lambda node_id: None,
     ) -> None:
         self._term = term
         self._view = term.view
-        self._moved = moved
-        self._redescribed = redescribed
         self._new: list[tuple[Node, asyncio.Future[Node]]] = []
         self._said: dict[str, _Said] = {}
         self._tried: list[str] = []  # nodes whose words were to be written last
@@ -229,10 +224,9 @@ class NodeWriter:
             self._rates.spend(node.id, now)
             before = self._view.nodes.get(node.id)
             self._view.put_node(node)
-            if before is None or before.manager_addr != node.manager_addr:
-                self._moved(node.id)
-            if before is not None and before.description != node.description:
-                self._redescribed(node.id)
+            is_moved = before is None or before.manager_addr != node.manager_addr
+            if is_moved or (before is not None and before.description != node.description):
+                self._term.tell(NodeDescribed(node.id, is_moved))
             if self._said.get(node.id) == said[node.id]:
                 del self._said[node.id]
 

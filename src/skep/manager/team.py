@@ -26,7 +26,7 @@ async def has_none() -> Collection[HostNetwork]:
     return ()
 
 
-ClusterChanged = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
+KeepCluster = Callable[[Cluster], Awaitable[None]]  # what the daemon keeps of the cluster on its own disk
 
 
 async def nothing_to_keep(cluster: Cluster) -> None:

@@ -19,6 +19,7 @@ from skep.model.material import Material
 from skep.model.network import Network
 from skep.model.node import Node
 from skep.model.service import Service
+from skep.rpc.router import Router
 from skep.runtime.clock import Clock
 from skep.runtime.ids import NewId
 from skep.store import codec
@@ -45,10 +46,10 @@ _KINDS: dict[type, _Kind] = {
 
 
 class Term:
-    """The leader is the only writer of its keys, by `fence`; `view` is the latest, `hub` what users see of
-    changes as they come. Errors of all that is written: as `durable.commit_known`."""
+    """The leader is the only writer of its keys, by `fence`; `view` is the latest. `hub` tells users of
+    changes, `signals` the leader's own parts. Errors of all that is written: as `durable.commit_known`."""
 
-    __slots__ = ("clock", "fence", "hub", "new_id", "store", "view")
+    __slots__ = ("clock", "fence", "hub", "new_id", "signals", "store", "tell", "view")
 
     def __init__(
         self, store: Store, fence: Fence, view: View, clock: Clock, new_id: NewId, hub: EventHub
@@ -59,6 +60,8 @@ class Term:
         self.clock = clock
         self.new_id = new_id
         self.hub = hub
+        self.signals = Router[()]()
+        self.tell = self.signals.route  # what has changed, one of `signals`
 
     async def commit(self, ops: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
         """Returns the revision. Errors: `Conflict`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.ca import rotation
+from skep.manager.signals import RootChanged
 from skep.manager.term import Term
 from skep.runtime.errors import Conflict, Unavailable
 
@@ -19,18 +20,16 @@ REMIND_S = 60.0  # how often the log says which nodes are missing
 
 
 class RotationKeeper:
-    """`changed` is called when the new root was written. What to do is in the store: any leader goes on."""
+    """What to do is in the store: any leader goes on."""
 
     def __init__(
         self,
         term: Term,
         new_secret: Callable[[], str],
-        changed: Callable[[], None],
     ) -> None:
         self._term = term
         self._view = term.view
         self._new_secret = new_secret
-        self._changed = changed
         self._wake = asyncio.Event()
         self._wake.set()
         self._remind_at = 0.0
@@ -62,7 +61,7 @@ class RotationKeeper:
             after = rotation.finished(cluster, self._term.clock.now(), self._new_secret(), self._new_secret())
             await self._term.update(cluster, after)
             log.info("ca.rotated", nodes=len(self._view.nodes))
-            self._changed()
+            self._term.tell(RootChanged())
 
     def _remind(self, nodes: tuple[str, ...]) -> None:
         now = asyncio.get_running_loop().time()

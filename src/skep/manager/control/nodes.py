@@ -11,6 +11,7 @@ from skep.manager.control.validate_size import check_size
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
 from skep.manager.scheduler.nodewise import NAMES_MAX, names_text
+from skep.manager.signals import NodeChanged, NodeRemoved
 from skep.manager.term import Term, put_of
 from skep.model.bounds import LABELS_MAX_BYTES
 from skep.model.cluster import Cluster
@@ -26,20 +27,14 @@ _AVAILABILITIES = ("active", "pause", "drain")
 
 
 class NodeControl:
-    """`changed` hears the id of every node that was added or changed, `removed` of those that went."""
-
     def __init__(
         self,
         term: Term,
         writer: NodeWriter,
-        changed: Callable[[str], None],
-        removed: Callable[[str], None],
     ) -> None:
         self._term = term
         self._view = term.view
         self._writer = writer
-        self._changed = changed
-        self._removed = removed
 
     async def add(
         self, node_id: str, role: str, availability: str, description: NodeDescription, addr: str
@@ -58,7 +53,7 @@ class NodeControl:
         )
         node = await self._writer.add(node)
         self._term.hub.emit("node", "create", node_id, name=description.hostname)
-        self._changed(node_id)
+        self._term.tell(NodeChanged(node_id))
         return node
 
     async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node:
@@ -89,7 +84,7 @@ class NodeControl:
         if spec.role != node.spec.role:
             attributes.update(role__old=node.spec.role, role__new=spec.role)
         self._term.hub.emit("node", "update", node_id, **attributes)
-        self._changed(node_id)
+        self._term.tell(NodeChanged(node_id))
         return after
 
     async def _write(self, before: Node, after: Node) -> Node:
@@ -184,7 +179,7 @@ class NodeControl:
         await self._term.remove(key, lambda: self._known(node_id), lambda _: gone)
         self._view.drop_node(node_id)
         self._term.hub.emit("node", "remove", node_id, name=node.description.hostname)
-        self._removed(node_id)
+        self._term.tell(NodeRemoved(node_id))
 
 
 def _names(nodes: list[Node]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from skep.manager.control.materials import References, validate_references
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.control.validate_size import check_replicas
+from skep.manager.signals import ServiceChanged, ServiceRemoved
 from skep.manager.term import Term
 from skep.model.access import access_of, check_allowed, check_constraints
 from skep.model.bounds import SERVICE_MAX_BYTES, SERVICE_SPEC_MAX_BYTES
@@ -36,22 +37,17 @@ from skep.store.port import Delete, Put
 
 
 class ServiceControl:
-    """`lock` is the one of `NetworkControl`. `changed` hears the id of every service whose record was
-    written; `removed` of those that went."""
+    """`lock` is the one of `NetworkControl`."""
 
     def __init__(
         self,
         term: Term,
-        changed: Callable[[str], None],
-        removed: Callable[[str], None],
         references: References,
         lock: asyncio.Lock | None = None,
     ) -> None:
         self._references = references
         self._term = term
         self._view = term.view
-        self._changed = changed
-        self._removed = removed
         self._lock = lock or asyncio.Lock()
 
     async def create(
@@ -99,7 +95,7 @@ class ServiceControl:
                 except Conflict as error:
                     raise taken from error
         self._term.hub.emit("service", "create", service.id, name=spec.name)
-        self._changed(service.id)
+        self._term.tell(ServiceChanged(service.id))
         return service
 
     async def update(
@@ -217,7 +213,7 @@ class ServiceControl:
         removed = _removed(service, now)
         self._view.remove_service(replace(removed, version=revision))
         self._term.hub.emit("service", "remove", service.id, name=service.spec.name)
-        self._removed(service.id)
+        self._term.tell(ServiceRemoved(service.id))
 
     def warnings(self, spec: ServiceSpec) -> list[str]:
         """Returns a sentence for each field that is set and not acted on."""
@@ -268,7 +264,7 @@ class ServiceControl:
             async with self._references.held(after.spec):
                 after = await self._term.update(before, after)
         self._term.hub.emit("service", "update", after.id, **service_changes(before, after))
-        self._changed(after.id)
+        self._term.tell(ServiceChanged(after.id))
         return after
 
 

@@ -12,6 +12,7 @@ from skep.manager.allocator.subnets import DEFAULT_SIZE
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.manager.control.autolock import unlock_key_after
 from skep.manager.control.validate_size import check_size
+from skep.manager.signals import ClusterChanged
 from skep.manager.term import Term
 from skep.model.bounds import SWARM_SPEC_MAX_BYTES
 from skep.model.cluster import SECOND_NS, Cluster, OrchestrationConfig, SwarmSpec
@@ -97,21 +98,21 @@ def _validate_name(spec: SwarmSpec) -> None:
 
 
 class SwarmControl:
-    """`changed` is called after the swarm's spec was written. `forgetful` gives the ids of managers that may
-    lose what earlier ones did not know when they lead, by the feature that says that they keep it."""
+    """`keep` is given what was written, before who asked hears of it. `forgetful` gives the ids of managers
+    that may lose what earlier ones did not know when they lead, by the feature that says they keep it."""
 
     def __init__(
         self,
         term: Term,
         new_secret: Callable[[], str],
-        changed: Callable[[], Awaitable[None]],
+        keep: Callable[[Cluster], Awaitable[None]],
         random_bytes: Callable[[int], bytes] = os.urandom,
         forgetful: Callable[[str], list[str]] = lambda feature: [],
     ) -> None:
         self._term = term
         self._view = term.view
         self._new_secret = new_secret
-        self._changed = changed
+        self._keep = keep
         self._random_bytes = random_bytes
         self._forgetful = forgetful
 
@@ -204,5 +205,6 @@ class SwarmControl:
 
     async def _write(self, before: Cluster, after: Cluster) -> Cluster:
         after = await self._term.update(before, after)
-        await self._changed()
+        self._term.tell(ClusterChanged())
+        await self._keep(after)
         return after

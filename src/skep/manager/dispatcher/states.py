@@ -3,15 +3,13 @@ how long it is waited, `presence` says; for its engine, the node itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 from msgspec.structs import replace
 
+from skep.manager.signals import NodeStateChanged
+from skep.manager.term import Term
 from skep.model.node import DOWN, ENGINE_SILENT, HELD, READY, UNKNOWN, Node, NodeStatus
 from skep.rpc.messages import Heartbeat
-from skep.runtime.clock import Clock
-from skep.store.view import View
 
 log = structlog.get_logger()
 
@@ -20,12 +18,12 @@ REFUSED = "what the node said was refused, and its session ended: "
 
 
 class NodeStates:
-    """`changed(node id, state before)` hears of a node that became ready or down."""
+    """See the module's text."""
 
-    def __init__(self, view: View, clock: Clock, changed: Callable[[str, str], None]) -> None:
-        self._view = view
-        self._clock = clock
-        self._changed = changed
+    def __init__(self, term: Term) -> None:
+        self._term = term
+        self._view = term.view
+        self._clock = term.clock
         self._in_doubt: set[str] = set()  # nodes whose engine did not answer just now
 
     def heard(self, node_id: str, said: Heartbeat) -> None:
@@ -108,4 +106,4 @@ class NodeStates:
         before = self._view.node_state(node_id)
         self._view.put_node_status(node_id, replace(status, left_out=before.left_out, mesh=before.mesh))
         if before.state != status.state:
-            self._changed(node_id, before.state)
+            self._term.tell(NodeStateChanged(node_id, before.state))

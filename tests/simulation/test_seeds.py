@@ -196,7 +196,7 @@ def test_checkers_see_an_acknowledged_change_that_is_lost(monkeypatch: pytest.Mo
         writing.add_done_callback(lambda done: done.exception())
         return 1 << 40
 
-    monkeypatch.setattr("skep.manager.control.nodes.commit_changed", hasty)
+    monkeypatch.setattr("skep.manager.term.commit_changed", hasty)
     with pytest.raises(Violation, match="acknowledged"):
         run_all(range(1000, 1010))
 

@@ -175,7 +175,7 @@ async def test_a_removal_and_a_new_user_at_once_leave_no_dangling_reference() ->
 async def test_a_new_leader_has_them() -> None:
     async with running_api() as api:
         one = await made(api, "secret", "s1")
-        store = api.leader.materials._store
+        store = api.leader.materials._term.store
         view = await load(store)
         assert view.materials[one].spec.data == b"hello"
         assert view.material_ids["secret"] == {"s1": one}

@@ -34,12 +34,11 @@ from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
+from skep.manager.manager_roles import ManagerRoles
 from skep.manager.membership import Membership
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
-from skep.manager.quorum import is_to_manage
-from skep.manager.reachability import Reachability
 from skep.manager.reconcile import Reconciler
 from skep.manager.signals import (
     AttachmentsChanged,
@@ -155,8 +154,7 @@ class Leader:
             self.data_key.for_new,
             lambda: confirm_lead(term.store, fence),
         )
-        self._asking: dict[str, asyncio.Task[None]] = {}  # nodes that ask for a copy of the store
-        self._reachability = Reachability(view, hub)
+        self._roles = ManagerRoles(term, self.sessions, self.membership, self._writer, team.node_id)
         networks_lock = asyncio.Lock()
         self.attachments = AttachmentKeeper(
             term, networks_lock, self.sessions.send, self.sessions.understands
@@ -167,7 +165,7 @@ class Leader:
         self.services = ServiceControl(term, references, networks_lock)
         self.nodes = NodeControl(term, self._writer)
         self.rotation = RotationKeeper(term, new_secret)
-        self.swarm = SwarmControl(term, new_secret, keep, forgetful=self._forgetful)
+        self.swarm = SwarmControl(term, new_secret, keep, forgetful=self._roles.forgetful)
         self._listen()
         self._watch()
 
@@ -190,7 +188,7 @@ class Leader:
         on(Renew, self.certificates.renew)
         on(HasTls, self.certificates.has)
         on(HasTls, lambda node_id, said: self.rotation.look())
-        on(Manage, self._asked_to_manage)
+        on(Manage, self._roles.asked)
         on(Attach, self.attachments.said, ATTACH)
         on(HasAddresses, self.attachments.said, ATTACH)
         on(MeshApplied, self.mesh.applied, MESH)
@@ -207,11 +205,12 @@ class Leader:
         on(ServiceRemoved, self._service_removed)
         on(NodeChanged, self._node_changed)
         on(NodeRemoved, self._node_removed)
-        on(NodeDescribed, self._node_described)
+        on(NodeDescribed, self._roles.described)
+        on(NodeDescribed, lambda said: self.reconciler.mark_node(said.node_id))
         on(NodeStateChanged, self._state_changed)
         on(ClusterChanged, self._cluster_changed)
         on(RootChanged, lambda said: self.certificates.tell())
-        on(MembersChanged, self._members_changed)
+        on(MembersChanged, self._roles.members_changed)
         on(AttachmentsChanged, lambda said: self.overlays.attachments_changed(said.attachments))
 
     @classmethod
@@ -297,9 +296,10 @@ class Leader:
                 if error is not None and not costs_lead(error):
                     raise error
         finally:
-            for work in (*works, *self._asking.values()):
+            for work in works:
                 work.cancel()
-            await asyncio.gather(*works, *self._asking.values(), return_exceptions=True)
+            await asyncio.gather(*works, return_exceptions=True)
+            await self._roles.stop()
             self.logs.stop()
             self.tasks.stop()
             self.mesh.stop()
@@ -329,18 +329,6 @@ class Leader:
         if node_id in self.view.nodes and self.view.hosts.put_node(node_id, said.networks):
             log.warning("node.host_networks", node_id=node_id, overlaps=overlaps(self.view, node_id))
             self.reconciler.mark_node(node_id)
-
-    def _asked_to_manage(self, node_id: str, asked: Manage) -> None:
-        known = self._asking.get(node_id)
-        if known is not None and not known.done():
-            return  # it is answered soon, and asks again where its address is another meanwhile
-        self._asking[node_id] = asyncio.ensure_future(self._let_manage(node_id, asked.manager_addr))
-
-    async def _let_manage(self, node_id: str, manager_addr: str) -> None:
-        node = self.view.nodes.get(node_id)
-        if node is not None and is_to_manage(self.view, node_id) and node.manager_addr != manager_addr:
-            self._writer.manages(node_id, manager_addr)
-        self.sessions.send(node_id, await self.membership.add(node_id))
 
     @property
     def is_sure(self) -> bool:
@@ -376,11 +364,6 @@ class Leader:
         """Returns the other managers that answer."""
         return self.view.reachable - {self._team.node_id}
 
-    def _forgetful(self, feature: str) -> list[str]:
-        """Returns the other managers that do not say that they keep this of the cluster."""
-        others = (member.node_id for member in self.view.members if member.node_id != self._team.node_id)
-        return sorted(node_id for node_id in others if not self.sessions.understands(node_id, feature))
-
     def _give_the_lead_away(self) -> None:
         self.membership.hand_over.set()
         self.membership.wake()
@@ -395,9 +378,6 @@ class Leader:
     def hands_over(self) -> bool:
         """True where another manager is to lead: this one is demoted, or cut off from most nodes."""
         return self.membership.hand_over.is_set()
-
-    def _tell_managers(self) -> None:
-        self.sessions.set_managers(self.view.manager_addresses(self._team.node_id))
 
     def _task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
@@ -469,11 +449,6 @@ class Leader:
         self.reconciler.mark_node(node_id)
         self.logs.node_down(node_id)
 
-    def _node_described(self, said: NodeDescribed) -> None:
-        if said.is_moved:
-            self._tell_managers()
-        self.reconciler.mark_node(said.node_id)
-
     def _state_changed(self, said: NodeStateChanged) -> None:
         node_id, before = said.node_id, said.before
         name, state = self.view.nodes[node_id].description.hostname, self.view.node_state(node_id).state
@@ -494,10 +469,3 @@ class Leader:
         self.data_key.look()
         self.mesh.cluster_changed()
         self.reconciler.mark_everything()
-
-    def _members_changed(self, said: MembersChanged) -> None:
-        for node_id in sorted(said.node_ids):
-            if node_id in self.view.nodes:
-                self.sessions.tell_role(node_id)
-        self._reachability.tell()
-        self._tell_managers()

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from skep.manager.dispatcher import overlay_views
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.leader import Leader
+from skep.manager.signals import TasksCommitted
 from skep.model.task import Task
 from skep.rpc import messages
 from skep.rpc.messages import OverlaysHeld, OverlayTold
@@ -67,11 +68,11 @@ def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.Mon
 def test_checkers_see_a_task_that_is_assigned_before_its_network_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def late(self: Leader, changed: dict[str, Any]) -> None:
-        self.tasks.publish(changed)
-        self.overlays.publish(changed)
+    def late(self: Leader, said: TasksCommitted) -> None:
+        self.tasks.publish(said.changed)
+        self.overlays.publish(said.changed)
 
-    monkeypatch.setattr(Leader, "_publish", late)
+    monkeypatch.setattr(Leader, "_committed", late)
     with pytest.raises(Violation, match="knows nothing of"):
         run_all(range(7000, 7010))
 

@@ -13,7 +13,7 @@ from skep.network import fast_path_rules
 from skep.network.desired import desired
 from skep.network.diff import Changes, diff
 from skep.network.host import Host, Route
-from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, Tunnel
+from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, SubnetRoute, Tunnel
 
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("front-id", "10.2.0.0/24", 4099, 4789, "front")
@@ -154,6 +154,15 @@ def test_a_services_address_stays_led_until_somebody_else_has_it() -> None:
     somebodys = Neighbour("skb4098", led.address, "02:6e:c0:00:02:02")
     assert diff([table, somebodys], [table, led]).drops == (led,)
     assert set(diff([], [table, led]).drops) == {table, led}, "with the table all of it goes"
+
+
+def test_with_a_network_its_services_addresses_go() -> None:
+    """Networks come and go, each with addresses of its own: what stays of them would never end."""
+    table, led, others = FastTable(), LedAddress("10.1.0.100"), LedAddress("10.2.0.100")
+    back, front = SubnetRoute("10.1.0.0/24", "skb4098"), SubnetRoute("10.2.0.0/24", "skb4099")
+    gone = diff([table, front], [table, back, front, led, others])
+    assert set(gone.drops) == {back, led}
+    assert gone.stays == (others,)
 
 
 def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Network
 from itertools import chain
 from typing import get_args
 
 from msgspec import Struct
 
+from skep.model.ipv4 import is_in
 from skep.network.making import Key, Objects
 from skep.network.objects import (
     Bridge,
@@ -27,6 +29,7 @@ from skep.network.objects import (
     Port,
     PortForward,
     PortJump,
+    SubnetRoute,
     Sysctl,
     Traffic,
     Tunnel,
@@ -117,11 +120,14 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
 def _still_led(gone: Collection[Object], wanted: Collection[Object]) -> Iterable[LedAddress]:
     """Yields services' addresses that nobody has now: connections to one may go on when the service is not
     known any more, and that an address is kept from the fast path is in nobody's way. The networks' addresses
-    bound them."""
-    if not any(isinstance(each, FastTable) for each in gone):
+    bound them: with a network its own go, for the next one has others."""
+    led = [each for each in gone if isinstance(each, LedAddress)]
+    if led and not any(isinstance(each, FastTable) for each in gone):
         reached = {each.address for each in wanted if isinstance(each, Neighbour)}
-        led = (each for each in gone if isinstance(each, LedAddress))
-        yield from (each for each in led if each.address not in reached)
+        over = [IPv4Network(each.subnet) for each in gone if isinstance(each, SubnetRoute)]
+        for each in led:
+            if each.address not in reached and not any(is_in(each.address, subnet) for subnet in over):
+                yield each
 
 
 def _device(each: Object) -> str:

@@ -42,6 +42,6 @@ def test_rules_do_not_wait_for_firewalld(monkeypatch: pytest.MonkeyPatch) -> Non
     new = Bridge("skb4097", "02:6e:c0:00:02:01", 1450)
     puts = (new, Trusted(), chain("tcp-80", ["accept"]), PortJump("tcp", 80, "tcp-80"))
     drops = (Bridge("skb4098", "02:6e:c0:00:02:01", 1450),)
-    said = carry_out(cast(Netlink, kernel), cast(Nftables, kernel), Changes(drops, puts))
+    said = carry_out(cast("Netlink", kernel), cast("Nftables", kernel), Changes(drops, puts))
     assert said == ()
     assert kernel.done == ["put Bridge", "rules", "drop Bridge", "firewalld"]

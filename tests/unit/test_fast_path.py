@@ -11,7 +11,7 @@ from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network import fast_path_rules
 from skep.network.desired import desired
-from skep.network.diff import Changes, diff
+from skep.network.diff import STILL_LED_MAX, Changes, diff
 from skep.network.host import Host, Route
 from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, SubnetRoute, Tunnel
 
@@ -63,12 +63,16 @@ def test_only_what_both_ends_need_no_rules_for_takes_it() -> None:
     assert "@direct" in known
     assert "!= @led" in known
     assert led == "tcp flags & (syn | ack) == syn ip daddr @services update @led { ip saddr . tcp sport }"
-    for kept in ("ip daddr != @services", "!= @led", "fib daddr type != local", "ip saddr 10.1.0.0/24"):
+    for kept in ("ip daddr != @services", "!= @led", "fib daddr type unicast", "ip saddr 10.1.0.0/24"):
         assert kept in new
     assert "ether daddr 02:6e:c0:00:02:01 " in new, "what is for a container here goes straight to it"
     came, begins = found["skv4098"].rules
     assert "!= @led" in came, "what answers for a service is translated"
     assert "ip daddr @homes" in begins, "its answer is to be known, too"
+    for rule in (known, new, came, begins):
+        assert "ip ttl > 1" in rule, "its sender hears of it from the host"
+    for rule in (new, begins):
+        assert "fib saddr type unicast" in rule, "nobody sends as the host"
 
 
 def test_a_device_that_no_chain_can_be_named_by_is_left_out() -> None:
@@ -163,6 +167,15 @@ def test_with_a_network_its_services_addresses_go() -> None:
     gone = diff([table, front], [table, back, front, led, others])
     assert set(gone.drops) == {back, led}
     assert gone.stays == (others,)
+
+
+def test_not_all_services_addresses_that_were_stay_for_ever() -> None:
+    table, route = FastTable(), SubnetRoute("10.1.0.0/16", "skb4098")
+    led = [LedAddress(f"10.1.{n >> 8}.{n & 255}") for n in range(STILL_LED_MAX + 10)]
+    gone = diff([table, route], [table, route, *led])
+    assert len(gone.stays) == STILL_LED_MAX
+    assert {*gone.stays, *gone.drops} == {*led}
+    assert not diff([table, route], [table, route, *gone.stays])
 
 
 def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:

@@ -38,6 +38,9 @@ from skep.network.objects import (
 
 ORDER: tuple[type[Object], ...] = get_args(Object)
 _STAYS = Sysctl | Hairpin | Filtered | Port | Gateway  # they go with what they are of
+# Services' addresses that stay when their services go: each change is compared with them, 4 µs each, and each
+# look lists them. A /16 on which services come and go would come to tens of thousands.
+STILL_LED_MAX = 1024
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
@@ -118,16 +121,17 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
 
 
 def _still_led(gone: Collection[Object], wanted: Collection[Object]) -> Iterable[LedAddress]:
-    """Yields services' addresses that nobody has now: connections to one may go on when the service is not
-    known any more, and that an address is kept from the fast path is in nobody's way. The networks' addresses
-    bound them: with a network its own go, for the next one has others."""
+    """Returns services' addresses that nobody has now: connections to one may go on when the service is not
+    known any more, and that an address is kept from the fast path is in nobody's way. With a network its own
+    go, for the next one has others; and of a large one's some, where there are very many."""
     led = [each for each in gone if isinstance(each, LedAddress)]
-    if led and not any(isinstance(each, FastTable) for each in gone):
-        reached = {each.address for each in wanted if isinstance(each, Neighbour)}
-        over = [IPv4Network(each.subnet) for each in gone if isinstance(each, SubnetRoute)]
-        for each in led:
-            if each.address not in reached and not any(is_in(each.address, subnet) for subnet in over):
-                yield each
+    if not led or any(isinstance(each, FastTable) for each in gone):
+        return []
+    reached = {each.address for each in wanted if isinstance(each, Neighbour)}
+    over = [IPv4Network(each.subnet) for each in gone if isinstance(each, SubnetRoute)]
+    left = [each for each in led if each.address not in reached]
+    left = [each for each in left if not any(is_in(each.address, subnet) for subnet in over)]
+    return sorted(left, key=lambda each: each.address)[:STILL_LED_MAX] if len(left) > STILL_LED_MAX else left
 
 
 def _device(each: Object) -> str:

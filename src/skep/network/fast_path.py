@@ -40,9 +40,9 @@ HOMES_MAX = 1 << 14  # containers of one node, and those of before, a minute lon
 _NAME = re.compile(r"[\w.-]+", re.ASCII)  # of a device that a chain can be named by; engines give no others
 _BEFORE_FIREWALLS = ("filter", "forward", -151)
 DIRECT = "direct"  # the set of connections
-# Of parts only the first says of which connection they are. Of a packet that is to go no further earlier kernels'
-# `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send it to and fro;
-# later ones drop it without a word to its sender.
+# Of parts only the first says of which connection they are. Of a packet that is to go no further earlier
+# kernels' `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send it
+# to and fro; later ones drop it without a word to its sender.
 _WHOLE = "ip frag-off & 0x3fff == 0 ip ttl > 1"
 _SENT = "ip saddr . ip daddr . tcp sport . tcp dport"
 _CAME = "ip daddr . ip saddr . tcp dport . tcp sport"

@@ -13,7 +13,17 @@ from skep.network import fast_path_rules
 from skep.network.desired import desired
 from skep.network.diff import STILL_LED_MAX, Changes, diff
 from skep.network.host import Host, Route
-from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, SubnetRoute, Tunnel
+from skep.network.objects import (
+    Chain,
+    FastPath,
+    FastTable,
+    LedAddress,
+    Neighbour,
+    Object,
+    Port,
+    SubnetRoute,
+    Tunnel,
+)
 
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("front-id", "10.2.0.0/24", 4099, 4789, "front")
@@ -73,6 +83,18 @@ def test_only_what_both_ends_need_no_rules_for_takes_it() -> None:
         assert "ip ttl > 1" in rule, "its sender hears of it from the host"
     for rule in (new, begins):
         assert "fib saddr type unicast" in rule, "nobody sends as the host"
+
+
+def test_half_of_a_connection_is_nothing_to_conntrack() -> None:
+    (found,) = [each for each in made() if isinstance(each, Chain) and each.name == "halves"]
+    assert found.hook is not None
+    assert found.hook[:2] == ("filter", "forward")
+    assert found.hook[2] < -150, "before users' rules"
+    (rule,) = found.rules
+    assert rule.startswith('iifname "skb*" oifname "skb*" ct state invalid ')
+    assert rule.endswith(" notrack")
+    without = made(replace(HOST, has_fast_path=False))
+    assert not [each for each in without if isinstance(each, Chain) and each.name == "halves"]
 
 
 def test_a_device_that_no_chain_can_be_named_by_is_left_out() -> None:
@@ -181,5 +203,6 @@ def test_not_all_services_addresses_that_were_stay_for_ever() -> None:
 def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:
     lines = fast_path_rules.trial().splitlines()
     assert lines[0] == "add table netdev skep-trial"
-    assert lines[-1] == "delete table netdev skep-trial"
-    assert all(re.search(r" netdev skep-trial( |$)", line) for line in lines)
+    assert lines[-2:] == ["delete table netdev skep-trial", "delete table ip skep-trial"]
+    assert all(re.search(r" (netdev|ip) skep-trial( |$)", line) for line in lines)
+    assert any("notrack" in line for line in lines), "it is refused with all other rules, where it is"

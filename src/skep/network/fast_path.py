@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.making import Making, Objects
-from skep.network.objects import FAST_TABLE, LED_ADDRESSES, FastPath, FastTable, Port, chain
+from skep.network.objects import FAST_TABLE, LED_ADDRESSES, Chain, FastPath, FastTable, Port, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
@@ -38,11 +38,10 @@ KNOWN_S = 60
 CONNECTIONS_MAX = 1 << 17
 HOMES_MAX = 1 << 14  # containers of one node, and those of before, a minute long
 _NAME = re.compile(r"[\w.-]+", re.ASCII)  # of a device that a chain can be named by; engines give no others
-_BEFORE_FIREWALLS = ("filter", "forward", -151)
 DIRECT = "direct"  # the set of connections
 # Of parts only the first says of which connection they are. Of a packet that is to go no further earlier
-# kernels' `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send it
-# to and fro; later ones drop it without a word to its sender.
+# kernels' `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send
+# it to and fro; later ones drop it without a word to its sender.
 _WHOLE = "ip frag-off & 0x3fff == 0 ip ttl > 1"
 _SENT = "ip saddr . ip daddr . tcp sport . tcp dport"
 _CAME = "ip daddr . ip saddr . tcp dport . tcp sport"
@@ -92,13 +91,19 @@ def of_network(
     return (came, *(_hook(port.name, *sent) for port in sorted(ports, key=lambda each: each.name)))
 
 
+def halves() -> Chain:
+    """Returns what has connections go on of which this host sees one direction only: it began by the rules,
+    and its answers take the fast path; a minute is over; the sets are full; a port has its chain a moment
+    later. Conntrack calls what comes by the rules then invalid, firewalls drop that, and the connection
+    stands still. Nobody's address is to be replaced in it: it is to be nothing to conntrack, and goes on. So
+    are errors (ICMP) about such packets."""
+    between = f'iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*"'
+    rule = f"{between} ct state invalid meta l4proto {{ icmp, tcp }} notrack"
+    return chain("halves", [rule], ("filter", "forward", -151))  # before firewalls'
+
+
 def _table() -> Objects:
-    """A host may see one direction of a connection only: it began by the rules, and its answers take the fast
-    path; a minute is over; the sets are full; a port has its chain a moment later. Conntrack calls what comes
-    by the rules then invalid, firewalls drop that, and the connection stands still. Nobody's address is to be
-    replaced in it: it is to be nothing to conntrack, and goes on. So are errors (ICMP) about such packets."""
-    halves = f'iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" ct state invalid'
-    return FastTable(), chain("halves", [f"{halves} meta l4proto {{ icmp, tcp }} notrack"], _BEFORE_FIREWALLS)
+    return FastTable(), halves()
 
 
 def _hook(device: str, *rules: str) -> FastPath:

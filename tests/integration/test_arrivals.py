@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_filter_has_an_end() -> None:
         assert max(if_so, if_not) < 256
         assert n + 1 + max(if_so, if_not) <= len(program)
     Arrivals([f"127.0.84.{n}" for n in range(200)]).close()
+
+
+def test_nobody_waits_for_the_kernel_to_close_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for all processors, 12 ms and more: several tasks that end at once would hold the loop up."""
+    may_close, is_closed = threading.Event(), threading.Event()
+
+    class Slow:
+        def close(self) -> None:
+            assert may_close.wait(10)
+            is_closed.set()
+
+    monkeypatch.setattr(arrivals, "_opened", lambda addresses: Slow())
+    Arrivals([OWN]).close()
+    assert not is_closed.is_set()
+    may_close.set()
+    assert is_closed.wait(10)
 
 
 def test_who_may_not_look_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,19 @@ from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network import fast_path_rules
 from skep.network.desired import desired
-from skep.network.diff import Changes, diff
+from skep.network.diff import STILL_LED_MAX, Changes, diff
 from skep.network.host import Host, Route
-from skep.network.objects import FastPath, FastTable, LedAddress, Neighbour, Object, Port, Tunnel
+from skep.network.objects import (
+    Chain,
+    FastPath,
+    FastTable,
+    LedAddress,
+    Neighbour,
+    Object,
+    Port,
+    SubnetRoute,
+    Tunnel,
+)
 
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("front-id", "10.2.0.0/24", 4099, 4789, "front")
@@ -63,12 +73,28 @@ def test_only_what_both_ends_need_no_rules_for_takes_it() -> None:
     assert "@direct" in known
     assert "!= @led" in known
     assert led == "tcp flags & (syn | ack) == syn ip daddr @services update @led { ip saddr . tcp sport }"
-    for kept in ("ip daddr != @services", "!= @led", "fib daddr type != local", "ip saddr 10.1.0.0/24"):
+    for kept in ("ip daddr != @services", "!= @led", "fib daddr type unicast", "ip saddr 10.1.0.0/24"):
         assert kept in new
     assert "ether daddr 02:6e:c0:00:02:01 " in new, "what is for a container here goes straight to it"
     came, begins = found["skv4098"].rules
     assert "!= @led" in came, "what answers for a service is translated"
     assert "ip daddr @homes" in begins, "its answer is to be known, too"
+    for rule in (known, new, came, begins):
+        assert "ip ttl > 1" in rule, "its sender hears of it from the host"
+    for rule in (new, begins):
+        assert "fib saddr type unicast" in rule, "nobody sends as the host"
+
+
+def test_half_of_a_connection_is_nothing_to_conntrack() -> None:
+    (found,) = [each for each in made() if isinstance(each, Chain) and each.name == "halves"]
+    assert found.hook is not None
+    assert found.hook[:2] == ("filter", "forward")
+    assert found.hook[2] < -150, "before users' rules"
+    (rule,) = found.rules
+    assert rule.startswith('iifname "skb*" oifname "skb*" ct state invalid ')
+    assert rule.endswith(" notrack")
+    without = made(replace(HOST, has_fast_path=False))
+    assert not [each for each in without if isinstance(each, Chain) and each.name == "halves"]
 
 
 def test_a_device_that_no_chain_can_be_named_by_is_left_out() -> None:
@@ -156,8 +182,27 @@ def test_a_services_address_stays_led_until_somebody_else_has_it() -> None:
     assert set(diff([], [table, led]).drops) == {table, led}, "with the table all of it goes"
 
 
+def test_with_a_network_its_services_addresses_go() -> None:
+    """Networks come and go, each with addresses of its own: what stays of them would never end."""
+    table, led, others = FastTable(), LedAddress("10.1.0.100"), LedAddress("10.2.0.100")
+    back, front = SubnetRoute("10.1.0.0/24", "skb4098"), SubnetRoute("10.2.0.0/24", "skb4099")
+    gone = diff([table, front], [table, back, front, led, others])
+    assert set(gone.drops) == {back, led}
+    assert gone.stays == (others,)
+
+
+def test_not_all_services_addresses_that_were_stay_for_ever() -> None:
+    table, route = FastTable(), SubnetRoute("10.1.0.0/16", "skb4098")
+    led = [LedAddress(f"10.1.{n >> 8}.{n & 255}") for n in range(STILL_LED_MAX + 10)]
+    gone = diff([table, route], [table, route, *led])
+    assert len(gone.stays) == STILL_LED_MAX
+    assert {*gone.stays, *gone.drops} == {*led}
+    assert not diff([table, route], [table, route, *gone.stays])
+
+
 def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:
     lines = fast_path_rules.trial().splitlines()
     assert lines[0] == "add table netdev skep-trial"
-    assert lines[-1] == "delete table netdev skep-trial"
-    assert all(re.search(r" netdev skep-trial( |$)", line) for line in lines)
+    assert lines[-2:] == ["delete table netdev skep-trial", "delete table ip skep-trial"]
+    assert all(re.search(r" (netdev|ip) skep-trial( |$)", line) for line in lines)
+    assert any("notrack" in line for line in lines), "it is refused with all other rules, where it is"

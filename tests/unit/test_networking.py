@@ -492,6 +492,32 @@ async def test_a_task_is_told_to_end_when_its_own_node_has_let_it_go(
     await node.networking.close()
 
 
+async def test_a_services_tasks_are_gone_through_when_something_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not ten times a second for each task that waits: a service has some thousand."""
+    monkeypatch.setattr(leaving, "LOOK_S", 0.01)
+    looks: list[str] = []
+
+    def looked(mesh: Mesh, overlays: object, service_id: str, addresses: object) -> bool:
+        looks.append(service_id)
+        return True
+
+    monkeypatch.setattr(networking, "is_serving", looked)
+    node = Node()
+    node.hears(MeshTold(True, NETWORK, services=_services(NETWORK, takes_new=True)))
+    left = node.networking.leaving("s", [TaskAddress(NETWORK.id, "10.1.0.7/24", "10.1.0.2/24")])
+    assert left is not None
+    waiting = asyncio.ensure_future(left)
+    for count in (1, 2):
+        await asyncio.sleep(0.2)
+        assert looks == ["s"] * count
+        node.hears(MeshTold(services=_services(NETWORK, takes_new=True)))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await node.networking.close()
+
+
 def _services(network: OverlayNetwork, takes_new: bool) -> list[MeshService]:
     ends = (MeshEndpoint("10.1.0.7", "a", takes_new),)
     return [replace(WEB, endpoints=ends)] if network is NETWORK else []

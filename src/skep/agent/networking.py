@@ -135,11 +135,14 @@ class Networking:
 
     async def _leave(self, service_id: str, addresses: Collection[TaskAddress]) -> None:
         let_go: int | None = None  # what was told when it served no more
+        looked_at = -1  # what was told when that was looked at: it costs all of the service's tasks
 
         def is_led() -> bool:
-            nonlocal let_go
-            if let_go is None and not is_serving(self._mesh, self._overlays.all, service_id, addresses):
-                let_go = self._told_count
+            nonlocal let_go, looked_at
+            if let_go is None and looked_at != self._told_count:
+                looked_at = self._told_count
+                if not is_serving(self._mesh, self._overlays.all, service_id, addresses):
+                    let_go = looked_at
             return not self._is_blind and (let_go is None or self._done_count < let_go)
 
         await self._leaving.left([each.address.partition("/")[0] for each in addresses], is_led)

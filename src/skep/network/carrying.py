@@ -64,7 +64,9 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
         return tuple(failures)
     vips = {each.address for each in changes.puts if isinstance(each, VipJump)}
     answers = {each for each in changes.puts if isinstance(each, Neighbour) and each.address in vips}
-    failures = _puts(netlink, [each for each in changes.puts if each not in answers])
+    # firewalld's program may wait for firewalld: rules do not wait for that.
+    late = {each for each in changes.puts if isinstance(each, Trusted)}
+    failures = _puts(netlink, [each for each in changes.puts if each not in answers and each not in late])
     try:
         if text := transaction(changes, nftables.takes_rules):
             nftables.run(text)
@@ -75,6 +77,7 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
         # Without rules a tunnel is open to anybody.
         failures += _drops(netlink, [each for each in changes.puts if isinstance(each, Tunnel)])
     failures += _drops(netlink, changes.drops)
+    failures += _puts(netlink, late)
     return tuple(failures)
 
 

@@ -14,7 +14,8 @@ netdev). That is done for both directions of a connection, or for none:
   client's port that has begun a connection to one (`led`) is left out altogether.
 
 What is not known takes the way through the host's rules, as it does where a kernel has none of this, and
-where one of two nodes has not: each host sees both directions, or neither.
+where one of two nodes has not: each host sees both directions, or neither; or half of one (`halves`), which
+its firewall is not to take for invalid.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.making import Making, Objects
-from skep.network.objects import FAST_TABLE, LED_ADDRESSES, FastPath, FastTable, Port
+from skep.network.objects import FAST_TABLE, LED_ADDRESSES, Chain, FastPath, FastTable, Port, chain
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
@@ -37,10 +39,14 @@ CONNECTIONS_MAX = 1 << 17
 HOMES_MAX = 1 << 14  # containers of one node, and those of before, a minute long
 _NAME = re.compile(r"[\w.-]+", re.ASCII)  # of a device that a chain can be named by; engines give no others
 DIRECT = "direct"  # the set of connections
-_WHOLE = "ip frag-off & 0x3fff == 0"  # of parts only the first says of which connection they are
+# Of parts only the first says of which connection they are. Of a packet that is to go no further earlier
+# kernels' `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send
+# it to and fro; later ones drop it without a word to its sender.
+_WHOLE = "ip frag-off & 0x3fff == 0 ip ttl > 1"
 _SENT = "ip saddr . ip daddr . tcp sport . tcp dport"
 _CAME = "ip daddr . ip saddr . tcp dport . tcp sport"
 _BEGINS = "tcp flags & (syn | ack) == syn"
+_NO_HOST = "fib saddr type unicast"  # who sends as this host, or as all: routing does not take that
 
 
 def sets(table: str = FAST_TABLE) -> Iterator[str]:
@@ -72,21 +78,32 @@ def of_network(
     came = _hook(
         tunnel,
         f"{_WHOLE} {_CAME} @{DIRECT} ip daddr . tcp dport != @led {hand_on}",
-        f"{_WHOLE} {_BEGINS} ip daddr @homes {hand_on}",
+        f"{_WHOLE} {_BEGINS} ip daddr @homes {_NO_HOST} {hand_on}",
     )
     elsewhere = f"ether daddr {mac} ip saddr {subnet} ip daddr {subnet}"
     sent = (
         f"{_WHOLE} {_SENT} @{DIRECT} ip saddr . tcp sport != @led {hand_on}",
         f"{_BEGINS} ip daddr @{LED_ADDRESSES} update @led {{ ip saddr . tcp sport }}",
         f"{_WHOLE} {elsewhere} ip daddr != @{LED_ADDRESSES} ip saddr . tcp sport != @led"
-        " fib daddr type != local"  # this node's own address there
+        f" fib daddr type unicast {_NO_HOST}"  # not to this node's own address there, nor to all
         f" add @homes {{ ip saddr }} add @{DIRECT} {{ {_SENT} }} {hand_on}",
     )
     return (came, *(_hook(port.name, *sent) for port in sorted(ports, key=lambda each: each.name)))
 
 
+def halves() -> Chain:
+    """Returns what has connections go on of which this host sees one direction only: it began by the rules,
+    and its answers take the fast path; a minute is over; the sets are full; a port has its chain a moment
+    later. Conntrack calls what comes by the rules then invalid, firewalls drop that, and the connection
+    stands still. Nobody's address is to be replaced in it: it is to be nothing to conntrack, and goes on. So
+    are errors (ICMP) about such packets."""
+    between = f'iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*"'
+    rule = f"{between} ct state invalid meta l4proto {{ icmp, tcp }} notrack"
+    return chain("halves", [rule], ("filter", "forward", -151))  # before firewalls'
+
+
 def _table() -> Objects:
-    return (FastTable(),)
+    return FastTable(), halves()
 
 
 def _hook(device: str, *rules: str) -> FastPath:

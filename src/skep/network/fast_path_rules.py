@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from skep.network.diff import Changes
-from skep.network.fast_path import DIRECT, of_network, sets
+from skep.network.fast_path import DIRECT, halves, of_network, sets
 from skep.network.objects import FAST_TABLE, LED_ADDRESSES, FastPath, FastTable, LedAddress, Object, Port
 from skep.runtime.errors import Corrupt
 
 LIST_CHAINS = "list chains netdev"
 LIST_LED = f"list set netdev {FAST_TABLE} {LED_ADDRESSES}"
 _PRIORITY = 0
-_TRIAL = "skep-trial"
+_TRIAL, _FORWARD = "skep-trial", "type filter hook forward priority 0;"
 
 
 def begun(changes: Changes) -> str:
@@ -56,7 +56,10 @@ def trial() -> str:
     """Returns what a kernel and a library that can do all of this take; it leaves nothing."""
     hooks = of_network("lo", "lo", "02:6e:c0:00:02:01", "192.0.2.0/24", [Port("lo", "lo")])
     begin = _text([f"add table netdev {_TRIAL}", *sets(_TRIAL)])
-    return begin + "".join(made(each, _TRIAL) for each in hooks) + f"delete table netdev {_TRIAL}\n"
+    beside = [f"add table ip {_TRIAL}", f"add chain ip {_TRIAL} x {{ {_FORWARD} }}"]
+    beside += [f"add rule ip {_TRIAL} x {rule}" for rule in halves().rules]
+    end = [f"delete table {family} {_TRIAL}" for family in ("netdev", "ip")]
+    return begin + "".join(made(each, _TRIAL) for each in hooks) + _text([*beside, *end])
 
 
 def found(chains: str, led: str | None) -> Iterator[Object]:

@@ -15,7 +15,9 @@ from skep.runtime.errors import Unavailable
 
 PROGRAM, ZONE = "firewall-cmd", "trusted"  # firewalld does not start without a zone of that name
 TYPED = f"{PROGRAM} --zone={ZONE} --add-interface={BRIDGE_PREFIX}+"  # what a user may type as well
-_WAIT_S = 30  # a second, and longer where firewalld has just been told to load all of it anew
+# A second, and longer where firewalld has just been told to load all of it anew: it goes on with what it was
+# asked for. The next change of rules waits as long.
+_WAIT_S = 5
 
 
 def put(each: Trusted) -> None:

@@ -167,7 +167,7 @@ class PartedService:
             self.coming = None
         if self.is_uneven and not all(self.serving[part] for part in self.cut.of_node.values()):
             self._take(leaving_empty(self.cut, self.serving_parts))
-        if self.coming is None and may_move and (self.is_uneven or count != self.cut.count):
+        if self.coming is None and (count != self.cut.count or (may_move and self.is_uneven)):
             self._plan(count, now + announce_s)
         return self.comes_at if self.coming is not None else None
 

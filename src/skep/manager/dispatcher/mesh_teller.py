@@ -37,7 +37,9 @@ class PartsTeller:
         self._send = send
         self._lead = lead
         self._said: dict[str, dict[str, tuple[int, int]]] = {}  # node -> service -> its part, by its own word
-        self._own: dict[tuple[str, str], MeshService] = {}  # node, service -> its tasks, as it was told
+        # node, service -> its tasks, as it was told; None: nobody knows what it was told.
+        self._own: dict[tuple[str, str], MeshService | None] = {}
+        self._removed: set[str] = set()  # services that were told in parts until now
         self._touched: set[str] = set()  # nodes whose tasks are no more, of services that are not told here
         self._returns: dict[
             str, tuple[bytes, bool]
@@ -52,6 +54,8 @@ class PartsTeller:
         for node_id in sorted(self.hearers):
             service.join(node_id, self._said.get(node_id, {}).get(id))
         service.moved.update(self.hearers)
+        if id in self._removed:  # nobody was told that
+            service.touched.update(node_id for node_id, of in self._own if of == id)
         return service
 
     def count_before(self, service_id: str) -> int:
@@ -62,9 +66,9 @@ class PartsTeller:
     def remove(self, service_id: str) -> None:
         """The service is not told in parts any more."""
         service = self.services.pop(service_id)
-        for node_id in service.own.keys() | service.touched:
-            self._own.pop((node_id, service_id), None)
-            self._touched.add(node_id)
+        self._touched.update(service.own.keys() | service.touched)
+        self._own.update((key, None) for key in list(self._own) if key[1] == service_id)
+        self._removed.add(service_id)
 
     def is_host(self, node_id: str) -> bool:
         return any(node_id in each.own for each in self.services.values())
@@ -134,11 +138,11 @@ class PartsTeller:
         try:
             self._tell()
         except Exception:
-            self._own.clear()
+            self._own = dict.fromkeys(self._own)
             self._returns.clear()
             for service in self.services.values():
                 service.moved.update(self.hearers)
-                service.touched.update(service.own)
+                service.touched.update(service.own, (node_id for node_id, _ in self._own))
             raise
 
     def _tell(self) -> None:
@@ -149,6 +153,9 @@ class PartsTeller:
         for service in self.services.values():
             service.touched.clear()
             self._tell_parts(service)
+        if self._removed:  # these are told whole, or that they are no more
+            gone, self._removed = self._removed - self.services.keys(), set()
+            self._own = {key: own for key, own in self._own.items() if key[1] not in gone}
 
     def inform(self, node_id: str) -> None:
         """The node does not know all ways back any more, or not from others: it is told those it needs."""
@@ -173,15 +180,16 @@ class PartsTeller:
                 continue
             key, now = (node_id, service_id), service.own_of(node_id)
             before = self._own.get(key)
-            if now != before and (now.endpoints or before is not None):
+            if now != before and (now.endpoints or key in self._own):
                 news.append(_news(now, before))
                 self._own[key] = now
-                if not now.endpoints:
-                    del self._own[key]
         returns = self._returns_of(node_id) if node_id not in self.informed else None
         if news or returns is not None:
             told = returns if returns is not None else MeshTold(lead=self._lead)
             self._send([node_id], encode(replace(told, own=news)))
+        for each in news:
+            if not each.endpoints and each.gone is None:
+                del self._own[node_id, each.id]
 
     def _returns_of(self, node_id: str) -> MeshTold | None:
         """Returns by which nodes connections come to one's tasks; None: it knows."""

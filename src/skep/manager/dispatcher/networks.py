@@ -431,22 +431,25 @@ class MeshDispatcher:
         """Tells a node that has tasks in the mesh where all others are: connections may come by any."""
         if node_id in self._informed or not self._sessions.understands(node_id, MESH):
             return
-        self._informed.add(node_id)
         if node_id in self._earlier:
             told = MeshTold(nodes=self._ends.of(self._view.nodes), lead=self._lead)
             self._sessions.send(node_id, told)
         else:
             self._send_to([node_id], self._all_ends())
+        self._informed.add(node_id)
 
     def _all_ends(self) -> bytes:
         """Returns where all nodes' tunnels end, as it is told: four bytes each."""
         if self._ends_frame is None:
-            ends = frozenset(address for _, address in self._ends.of(self._view.nodes))
+            ends = self._ends_now()
             if self._ends_told is None:
                 self._ends_told = ends
             told = MeshTold(returns=packed(ends), returns_whole=True, lead=self._lead)
             self._ends_frame = messages.encode(told)
         return self._ends_frame
+
+    def _ends_now(self) -> frozenset[str]:
+        return frozenset(address for _, address in self._ends.of(self._view.nodes))
 
     def _tell_informed(self) -> None:
         """Tells those who know where all nodes are which came, moved or went."""
@@ -454,25 +457,22 @@ class MeshDispatcher:
         if earlier and self._moved:
             told = MeshTold(nodes=self._ends.of(self._moved), lead=self._lead)
             self._send_to(earlier, messages.encode(told))
-        before = self._ends_told
-        self._ends_told, self._ends_frame = None, None
-        if len(self._informed) == len(earlier):
-            return
-        self._all_ends()
-        now: frozenset[str] = self._ends_told or frozenset()
-        known = now if before is None else before
-        came, gone = packed(now - known), packed(known - now)
-        if came or gone:
+        before, self._ends_frame = self._ends_told, None
+        now = self._ends_now() if len(self._informed) > len(earlier) else None
+        if before is not None and now is not None and before != now:
+            came, gone = packed(now - before), packed(before - now)
             told = MeshTold(returns=came, gone_returns=gone, lead=self._lead)
             self._send_to(self._informed - earlier, messages.encode(told))
+        self._ends_told = now
 
     def _forget_informed(self) -> None:
         """Who has no tasks any more of which all nodes are told needs to know only some of them."""
-        left, self._left = self._left & self._informed - self._earlier, set()
+        left = self._left & self._informed - self._earlier
         for node_id in sorted(left) if self._parts.services else ():
             if not self._needs_all(node_id):
                 self._informed.discard(node_id)
                 self._parts.inform(node_id)
+        self._left.clear()
 
     def _broadcast(self, told: MeshTold, before: dict[str, MeshService]) -> None:
         """Tells all what has changed since then; earlier agents each service whole."""

@@ -79,6 +79,9 @@ class Large(Swarm):
         self.mesh._batches._flush()
 
     def calm(self) -> None:
+        self.tell()
+        while self.mesh._dirty:
+            self.tell()
         for _ in range(3):  # what is announced comes with the next one
             self.tell()
 
@@ -100,28 +103,24 @@ class Large(Swarm):
 
     def check(self, is_calm: bool = True) -> None:
         """What must be so each time that something was told; `is_calm`: nothing is about to come."""
-        there = self.endpoints()
+        there, is_all = self.endpoints(), not self.mesh._dirty
         for node_id, line in self.lines.items():
             known = self.known(line)
-            assert known <= there, "as they are"
+            assert not is_all or known <= there, "as they are"
             assert len({each.address for each in known}) == len(known)
-            assert {each for each in there if each.node_id == node_id} <= known, "its own"
-            if any(each.takes_new for each in there):
+            assert not is_all or {each for each in there if each.node_id == node_id} <= known, "its own"
+            if is_all and any(each.takes_new for each in there):
                 assert any(each.takes_new for each in known), "nobody has none"
             for each in known:
-                assert each.node_id in line.mesh.nodes
+                assert each.node_id in line.mesh.nodes or each.node_id not in self.view.nodes
                 if each.node_id != node_id and each.node_id in self.lines:
                     host = self.lines[each.node_id].mesh
                     ways = host.returns.union(host.nodes.values())
                     assert self.address(node_id) in ways, "a way back, before"
         if is_calm:
-            self._check_even({each.address: each.node_id for each in there if each.takes_new})
+            self._check_even({each.address for each in there if each.takes_new})
 
-    def _check_even(self, serving: dict[str, str]) -> None:
-        led = Counter({each: 0 for each in serving})
-        for node_id, line in self.lines.items():
-            others = {each.address for each in self.known(line) if each.takes_new}
-            led.update(each for each in others if serving[each] != node_id or self.is_small(line))
+    def _check_even(self, serving: set[str]) -> None:
         counts = Counter[int]()
         for line in self.lines.values():
             counts.update(number for _, number, _ in line.known.parts)
@@ -131,10 +130,6 @@ class Large(Swarm):
             assert counts.keys() <= parts, "who leads to nothing has moved on"
             sizes = [counts[each] for each in parts]
             assert max(sizes) - min(sizes) <= 1
-
-    @staticmethod
-    def is_small(line: Line) -> bool:
-        return not line.known.parts
 
     def address(self, node_id: str) -> str:
         return self.lines[node_id].remote_host
@@ -302,7 +297,11 @@ async def test_of_a_removed_service_nothing_is_left() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_whatever_comes_and_goes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes with sessions anew, lost ones, new leaders and errors of ours among them; tasks are looked at some
+    at a time in every second run."""
     rng = random.Random(seed)
+    if seed % 2:
+        monkeypatch.setattr(networks, "SETTLED_AT_ONCE", 5)
     swarm = _swarm(*NODES[: rng.randrange(3, 17)])
     tasks: dict[str, Task] = {}
     send = swarm.sessions.send_frame
@@ -380,7 +379,7 @@ async def test_nobody_leads_by_a_node_that_is_down() -> None:
     line = swarm.lines.pop("n05")
     address = line.remote_host
     swarm.view.put_node_status("n05", NodeStatus("down"))
-    swarm.sessions.closed(line, "n05", "it is lost")  # type: ignore[arg-type]
+    swarm.sessions.closed(line, "n05", "it is lost")
     swarm.mesh.node_changed("n05")
     swarm.calm()
     assert not any("n05" in {e.node_id for e in swarm.known(each)} for each in swarm.lines.values())

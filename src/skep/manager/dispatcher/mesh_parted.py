@@ -18,8 +18,9 @@ from .mesh_cut import Cut, balanced, leaving_empty, part_of
 class PartedService:
     """`words` are all but its tasks. `cut` says who leads to which part, and `coming`, where it is one, who
     is about to: first the nodes of tasks hear by which others connections will come. `changed` are addresses
-    of which those that hear of their parts do not know, `touched` nodes that do not know their own tasks or
-    ways back, `moved` nodes that are to hear of another part from now on."""
+    of which those that hear of their parts do not know, `touched` nodes that do not know their own tasks,
+    `unaware` nodes that may not know by which nodes connections come to them,
+    `moved` nodes that are to hear of another part from now on."""
 
     def __init__(self, words: MeshService, count: int) -> None:
         self.words = words
@@ -32,6 +33,7 @@ class PartedService:
         self.frames: dict[int, bytes] = {}  # parts as they are told whole, while they are as they were
         self.changed: dict[str, None] = {}
         self.touched: set[str] = set()
+        self.unaware: set[str] = set()
         self.moved: set[str] = set()
         self.serving = [0] * count  # by part: tasks that take new connections
         self.is_uneven = False  # nodes may be spread otherwise than they should be
@@ -73,6 +75,8 @@ class PartedService:
         of_node = self.own.setdefault(node_id, {})
         if of_node.get(address) == endpoint:
             return
+        if address not in of_node:
+            self.unaware.add(node_id)
         of_node[address] = endpoint
         self._held[address], self._addresses[task_id] = (task_id, node_id), address
         self.touched.add(node_id)
@@ -93,6 +97,7 @@ class PartedService:
         if not self.own[node_id]:
             del self.own[node_id]
         self.touched.add(node_id)
+        self.unaware.add(node_id)
         number = part_of(address, len(self.parts))
         del self.places[number][address]
         before = self.parts[number].pop(address, None)
@@ -211,7 +216,7 @@ class PartedService:
     def _touch_moves(self, before: Cut, now: Cut) -> None:
         """The nodes of tasks hear by which nodes connections come."""
         if before.count != now.count:
-            self.touched.update(self.own)
+            self.unaware.update(self.own)
             return
         parts = set[int]()
         for node_id, part in now.of_node.items():
@@ -225,10 +230,10 @@ class PartedService:
     def _touch_parts(self, numbers: Iterable[int], count: int) -> None:
         """Touches the nodes of these parts' tasks, of those that do not serve yet, too. Cost: the parts."""
         if count != len(self.parts):  # for a moment, while it is cut anew
-            self.touched.update(self.own)
+            self.unaware.update(self.own)
             return
         for number in numbers:
-            self.touched.update(self.places[number].values())
+            self.unaware.update(self.places[number].values())
 
     def whole(self, number: int) -> MeshService:
         """Returns a part as it is."""

@@ -40,7 +40,7 @@ class PartsTeller:
         # node, service -> its tasks, as it was told; None: nobody knows what it was told.
         self._own: dict[tuple[str, str], MeshService | None] = {}
         self._removed: set[str] = set()  # services that were told in parts until now
-        self._touched: set[str] = set()  # nodes whose tasks are no more, of services that are not told here
+        self._unaware: set[str] = set()  # nodes whose tasks are no more, of services that are not told here
         self._returns: dict[
             str, tuple[bytes, bool]
         ] = {}  # by node, as it was told, and whether those are all
@@ -66,7 +66,7 @@ class PartsTeller:
     def remove(self, service_id: str) -> None:
         """The service is not told in parts any more."""
         service = self.services.pop(service_id)
-        self._touched.update(service.own.keys() | service.touched)
+        self._unaware.update(service.own.keys() | service.unaware)
         self._own.update((key, None) for key in list(self._own) if key[1] == service_id)
         self._removed.add(service_id)
 
@@ -88,6 +88,7 @@ class PartsTeller:
             service.join(node_id, self._said.get(node_id, {}).get(service_id))
             service.moved.discard(node_id)
             service.touched.discard(node_id)
+            service.unaware.discard(node_id)
 
     def leave(self, node_id: str) -> None:
         """The node is down, gone, or an earlier skep's by now."""
@@ -143,15 +144,17 @@ class PartsTeller:
             for service in self.services.values():
                 service.moved.update(self.hearers)
                 service.touched.update(service.own, (node_id for node_id, _ in self._own))
+                service.unaware.update(service.touched)
             raise
 
     def _tell(self) -> None:
-        touched = self._touched.union(*(each.touched for each in self.services.values()))
-        self._touched.clear()
-        for node_id in sorted(touched):
-            self._tell_own(node_id)
+        unaware = self._unaware.union(*(each.unaware for each in self.services.values()))
+        for node_id in sorted(unaware.union(*(each.touched for each in self.services.values()))):
+            self._tell_own(node_id, is_unaware=node_id in unaware)
+        self._unaware.clear()
         for service in self.services.values():
             service.touched.clear()
+            service.unaware.clear()
             self._tell_parts(service)
         if self._removed:  # these are told whole, or that they are no more
             gone, self._removed = self._removed - self.services.keys(), set()
@@ -169,9 +172,9 @@ class PartsTeller:
         self._said.clear()
         for service in self.services.values():
             service.is_uneven = True
-            service.touched.update(service.own)
+            service.unaware.update(service.own)
 
-    def _tell_own(self, node_id: str) -> None:
+    def _tell_own(self, node_id: str, is_unaware: bool) -> None:
         if node_id not in self.hearers:
             return
         news = []
@@ -183,7 +186,8 @@ class PartsTeller:
             if now != before and (now.endpoints or key in self._own):
                 news.append(_news(now, before))
                 self._own[key] = now
-        returns = self._returns_of(node_id) if node_id not in self.informed else None
+        is_unaware = is_unaware and node_id not in self.informed
+        returns = self._returns_of(node_id) if is_unaware else None
         if news or returns is not None:
             told = returns if returns is not None else MeshTold(lead=self._lead)
             self._send([node_id], encode(replace(told, own=news)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import structlog
 from msgspec.structs import replace
@@ -37,6 +38,9 @@ from .tunnel_ends import TunnelEnds
 
 log = structlog.get_logger()
 
+# Tasks of a service told in parts that are looked at in one go, but for those that are to end: a twentieth of
+# a second. The others wait for their turn.
+SETTLED_AT_ONCE = 5000
 # How long a leader leads before it takes who is not there for gone: nodes that are somebody's way to a task
 # come to a new leader within five heartbeats, of five seconds each.
 SETTLED_S = 30.0
@@ -70,6 +74,8 @@ class MeshDispatcher:
         self._dirty_tasks: dict[
             str, dict[str, None]
         ] = {}  # by service; of others more than tasks has changed
+        self._urgent_tasks: dict[str, dict[str, None]] = {}  # the same of those that are to end
+        self._most: int | None = None
         self._dirty_words: set[str] = set()
         self._untold: set[str] = set()  # services that are others since they were told last
         self._untold_network: OverlayNetwork | None = None
@@ -207,8 +213,9 @@ class MeshDispatcher:
         for put, dropped in changed.values():
             for task in (*put, *dropped):
                 if task.addresses and self._concerns(task.service_id):
-                    self._touch_task(task)
-                    is_urgent = is_urgent or task.desired_state > RUNNING
+                    is_to_end = task.desired_state > RUNNING
+                    self._touch_task(task, is_to_end)
+                    is_urgent = is_urgent or is_to_end
         self._tell(is_urgent)
 
     def reported(self, task: Task, status: TaskStatus) -> None:
@@ -256,10 +263,11 @@ class MeshDispatcher:
         is_known = service_id in self._services or service_id in self._parts.services
         return is_known or is_published(self._view, service_id)
 
-    def _touch_task(self, task: Task) -> None:
+    def _touch_task(self, task: Task, is_urgent: bool = False) -> None:
         self._dirty.add(task.service_id)
         if task.service_id in self._parts.services:
-            self._dirty_tasks.setdefault(task.service_id, {})[task.id] = None
+            found = self._urgent_tasks if is_urgent else self._dirty_tasks
+            found.setdefault(task.service_id, {})[task.id] = None
 
     def _touch_service(self, service_id: str) -> None:
         self._dirty.add(service_id)
@@ -272,9 +280,10 @@ class MeshDispatcher:
         elif self._dirty:
             self._batches.soon()
 
-    def _settle_all(self) -> None:
-        """Takes all that has changed as it is now."""
-        dirty, self._dirty = self._dirty, set()
+    def _settle_all(self, most: int | None = None) -> None:
+        """Takes all that has changed as it is now; of tasks of services that are told in parts no more than
+        so many, and those that cannot wait."""
+        dirty, self._dirty, self._most = self._dirty, set(), most
         network = mesh_network(self._view)
         if network != self._network:
             self._all.clear()
@@ -302,7 +311,7 @@ class MeshDispatcher:
     def _tell_news(self) -> None:
         if not self._listeners:
             return  # it costs nothing before somebody wants to know
-        self._settle_all()
+        self._settle_all(SETTLED_AT_ONCE)
         again_at = self._settle_parts()
         before, self._told = self._told, {}
         told = MeshTold(
@@ -323,7 +332,9 @@ class MeshDispatcher:
             self._tell_informed()
         self._forget_untold()
         self._forget_informed()
-        if again_at is not None:
+        if self._dirty:
+            self._batches.soon()
+        elif again_at is not None:
             self._batches.within(again_at - asyncio.get_running_loop().time())
 
     def _settle_parts(self) -> float | None:
@@ -370,7 +381,7 @@ class MeshDispatcher:
     def _now(self, service_id: str) -> MeshService | None:
         """Returns a service as all nodes are told of it; of one that is told in parts, what those are that
         know no parts. None: nothing."""
-        tasks, is_other = self._dirty_tasks.pop(service_id, {}), service_id in self._dirty_words
+        is_other = service_id in self._dirty_words
         self._dirty_words.discard(service_id)
         if self._network is None:
             if service_id in self._parts.services:
@@ -386,9 +397,11 @@ class MeshDispatcher:
             if count == 1:
                 return whole
             service, is_other = self._parts.add(mesh_words(self._view, service_id), count), True
-        self._settle_tasks(service, tasks, is_other)
+            self._most = None  # it was told whole, and is to be so
+        self._settle_tasks(service, is_other)
         is_nobodys = not service.size and not service.words.ports
-        if is_nobodys or self._count_of(service) == 1:
+        is_known = service_id not in self._dirty_tasks  # else more of it comes
+        if is_known and (is_nobodys or self._count_of(service) == 1):
             self._parts.remove(service_id)
             self._over.discard(service_id)
         elif not self._earlier:
@@ -399,8 +412,8 @@ class MeshDispatcher:
         """Returns in how many parts a service is to be told of which nobody knows here."""
         return parts_of(tasks, len(self._view.nodes), self._parts.count_before(service_id))
 
-    def _settle_tasks(self, service: PartedService, tasks: Iterable[str], is_other: bool) -> None:
-        """Takes tasks of the service as they are now; `is_other`: all of them."""
+    def _settle_tasks(self, service: PartedService, is_other: bool) -> None:
+        """Takes tasks of the service as they are now that may be others; `is_other`: all of them."""
         id = service.words.id
         assert self._network is not None
         # Tasks of nodes that know no parts, and which are not among those that they hear of, are led to by
@@ -412,11 +425,10 @@ class MeshDispatcher:
         deaf = self._deaf | self._earlier if is_over else self._deaf
         if is_other:
             service.put_words(mesh_words(self._view, id))
-            tasks = {
-                **dict.fromkeys(service.tasks()),
-                **{e.id: None for e in self._view.tasks_of_service(id)},
-            }
-        for task_id in tasks:
+            touched = self._dirty_tasks.setdefault(id, {})
+            touched.update(dict.fromkeys(service.tasks()))
+            touched.update((each.id, None) for each in self._view.tasks_of_service(id))
+        for task_id in self._take_tasks(id):
             task = self._view.tasks.get(task_id)
             endpoint = mesh_endpoint(self._view, task, self._network.id, deaf) if task is not None else None
             if task is None or endpoint is None:
@@ -426,6 +438,17 @@ class MeshDispatcher:
                 demand = self._view.demand(id, task.spec_version)
                 service.put_words(replace(service.words, is_alone=len(demand.networks) <= 1))
             service.put(task_id, endpoint)
+
+    def _take_tasks(self, service_id: str) -> dict[str, None]:
+        """Returns which tasks of the service are to be looked at now; what is left is dirty still."""
+        taken, left = self._urgent_tasks.pop(service_id, {}), self._dirty_tasks.pop(service_id, {})
+        if self._most is None or len(left) <= self._most:
+            return {**taken, **left}
+        for task_id in list(islice(left, self._most)):
+            taken[task_id] = left.pop(task_id)
+        self._dirty_tasks[service_id] = left
+        self._dirty.add(service_id)
+        return taken
 
     def _inform(self, node_id: str) -> None:
         """Tells a node that has tasks in the mesh where all others are: connections may come by any."""

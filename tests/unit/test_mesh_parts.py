@@ -12,12 +12,13 @@ from msgspec.structs import replace
 from skep.agent.arriving import is_serving, is_told
 from skep.agent.mesh_known import KnownMesh
 from skep.manager.dispatcher import batches, mesh_cut, mesh_teller, networks
-from skep.model.mesh import MeshEndpoint
+from skep.model.mesh import Mesh, MeshEndpoint, MeshPart, MeshPort, MeshService
 from skep.model.node import NodeStatus
+from skep.model.overlay import packed
 from skep.model.service import RemovedService
 from skep.model.states import FAILED, RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskStatus
-from skep.rpc.messages import MESH, MESH_CHANGES, MESH_PARTS
+from skep.rpc.messages import MESH, MESH_CHANGES, MESH_PARTS, MeshTold
 from skep.store.view import View
 
 from .builders import add_node
@@ -295,7 +296,7 @@ async def test_of_a_removed_service_nothing_is_left() -> None:
         assert (line.mesh.services, line.mesh.returns, line.known.parts) == ({}, frozenset(), [])
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(16))
 async def test_whatever_comes_and_goes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes with sessions anew, lost ones, new leaders and errors of ours among them; tasks are looked at some
     at a time in every second run."""
@@ -388,4 +389,30 @@ async def test_nobody_leads_by_a_node_that_is_down() -> None:
 
 
 def test_what_a_node_is_told_of_parts_it_puts_together() -> None:
-    assert KnownMesh().parts == []
+    known, own = KnownMesh(), MeshEndpoint("10.0.0.1", "a")
+    there, other = MeshEndpoint("10.0.0.2", "b"), MeshEndpoint("10.0.0.3", "c")
+    web = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
+    nodes = ("b", "192.0.2.2"), ("c", "192.0.2.3")
+    part = MeshPart(replace(web, endpoints=(own, there, other)), 3, 8, nodes)
+    known.told(MeshTold(True, nodes=[("a", "192.0.2.1")], parts=[part], more=True))
+    known.told(MeshTold(own=[replace(web, endpoints=(own,))], returns=packed(["192.0.2.9", "192.0.2.8"])))
+    assert known.parts == [("s", 3, 8)]
+    assert set(known.mesh.services["s"].endpoints) == {own, there, other}
+    assert known.mesh.nodes == {"a": "192.0.2.1", **dict(nodes)}
+    gone = replace(web, gone=("10.0.0.1", "10.0.0.2"))
+    known.told(MeshTold(parts=[MeshPart(gone, 3, 8)], gone_returns=packed(["192.0.2.8"])))
+    assert set(known.mesh.services["s"].endpoints) == {own, other}, "its own it is told of by itself"
+    assert known.mesh.nodes == {"a": "192.0.2.1", "c": "192.0.2.3"}, "nodes go with their tasks"
+    assert known.mesh.returns == {"192.0.2.9"}
+    kept = known.mesh.services["s"]
+    known.told(MeshTold(services=[replace(web, id="t")]))
+    assert known.mesh.services["s"] is kept, "what was not told is the same"
+    known.told(MeshTold(services=[replace(web, endpoints=(there,))]))
+    assert known.mesh.services["s"].endpoints == (there,)
+    assert known.parts == []
+    known.told(MeshTold(True), keeps_returns=True)
+    assert known.mesh == Mesh(returns=frozenset({"192.0.2.9"}))
+    known.told(MeshTold(True, returns=packed(["192.0.2.7"]), returns_whole=True), keeps_returns=True)
+    assert known.mesh.returns == {"192.0.2.7"}
+    known.told(MeshTold(True))
+    assert known.mesh == Mesh(), "an earlier manager says nothing of it"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from skep.model.mesh import Mesh, MeshPart, MeshService
+from skep.model.mesh import PARTS_SAID_MAX, Mesh, MeshPart, MeshService
 from skep.model.overlay import merged, unpacked
 from skep.rpc.messages import MeshTold
 
@@ -27,8 +27,9 @@ class KnownMesh:
 
     @property
     def parts(self) -> list[tuple[str, int, int]]:
-        """Returns of which services a part is known: (service id, number, count)."""
-        return [(service_id, each.number, each.count) for service_id, each in sorted(self._parts.items())]
+        """Returns of which services a part is known, and which: (service id, number, count)."""
+        found = sorted(self._parts.items())[:PARTS_SAID_MAX]  # a manager takes no more
+        return [(service_id, each.number, each.count) for service_id, each in found]
 
     def told(self, said: MeshTold, keeps_returns: bool = False) -> None:
         """Takes what a manager says. `keeps_returns`: one that says by itself when a way back is no more."""

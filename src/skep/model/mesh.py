@@ -22,6 +22,9 @@ PROTOCOLS = (TCP, UDP)  # SCTP's checksums and many addresses per end are no mat
 # rule 3,000 entries. Which ones is spread evenly.
 ENDPOINTS_MAX = 3000
 
+# Services of which a node says to a new leader to which part it leads: each has hundreds of tasks, or more.
+PARTS_SAID_MAX = 1024
+
 IP_MAX_BYTES = 45  # an IPv6 address that ends in an IPv4 one, written in full
 
 

@@ -26,7 +26,7 @@ from skep.rpc import messages
 from skep.rpc.messages import MESH, MESH_CHANGES, MESH_PARTS, MeshTold
 from skep.store.view import View
 
-from .batches import Batches
+from .batches import BATCH_S, Batches
 from .mesh import is_published, mesh_endpoint, mesh_network, mesh_service, mesh_words
 from .mesh_cut import parts_of
 from .mesh_parted import PartedService
@@ -335,7 +335,7 @@ class MeshDispatcher:
         if self._dirty:
             self._batches.soon()
         elif again_at is not None:
-            self._batches.within(again_at - asyncio.get_running_loop().time())
+            self._batches.within(max(BATCH_S, again_at - asyncio.get_running_loop().time()))
 
     def _settle_parts(self) -> float | None:
         """Decides which nodes lead to what of services that are told in parts. Returns when to come again."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
+from skep.agent.mesh_known import KnownMesh
 from skep.manager.dispatcher import batches, networks
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.batches import BATCH_S
@@ -72,21 +73,17 @@ class Line:
         self.identity: Identity | None = Identity(node_id, "worker", "c")
         self.remote_host = remote_host
         self.sent: list[MeshTold] = []
-        self.mesh = Mesh()
+        self.known = KnownMesh()
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.known.mesh
 
     def send(self, frame: bytes) -> None:
         said = messages.decode_from_manager(frame)
         if isinstance(said, MeshTold):
             self.sent.append(said)
-            before = Mesh() if said.complete else self.mesh
-            self.mesh = before.told(
-                said.network,
-                said.nodes,
-                said.gone_nodes,
-                said.services,
-                said.gone_services,
-                said.data_path,
-            )
+            self.known.told(said, keeps_returns=True)
 
     def close(self) -> None: ...
 
@@ -104,9 +101,12 @@ class Swarm:
         self.mesh.begin()
         self.lines: dict[str, Line] = {}
 
-    def come(self, node_id: str, *features: str, data_addr: str = "") -> Line:
+    def come(self, node_id: str, *features: str, data_addr: str = "", known: KnownMesh | None = None) -> Line:
+        """A session begins, of an agent that knows from before what it knows."""
         line = self.lines[node_id] = Line(node_id, self.view.nodes[node_id].addr)
+        line.known = known or line.known
         said = Register(NodeDescription(hostname="h"), "", list(features or (MESH,)), data_addr=data_addr)
+        said = replace(said, mesh_parts=line.known.parts)
         self.sessions.open(line).frame(messages.encode(said))
         return line
 

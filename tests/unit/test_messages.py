@@ -13,7 +13,7 @@ from skep.model.host_network import HostNetwork
 from skep.model.kernel_net import Bytes, KernelNet
 from skep.model.logs import LogOptions
 from skep.model.material import Given
-from skep.model.mesh import MeshEndpoint, MeshPort, MeshService
+from skep.model.mesh import MeshEndpoint, MeshPart, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.overlay_keys import OverlayKey
@@ -64,6 +64,8 @@ from skep.rpc.messages import (
     decode_from_manager,
     encode,
 )
+
+WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),), (MeshEndpoint("10.0.0.7", "a"),))
 
 LANDED = [  # each with its frame as skep wrote it before messages had a file per subject
     (
@@ -176,6 +178,16 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
             ["t"],
         ),
         b"\x87\xa4type\xa4mesh\xa8complete\xc3\xa7network\x94\xa1n\xab10.0.0.0/24\xcd\x10\x01\xcd\x12\xb5\xa5nodes\x91\x92\xa1a\xa9192.0.2.1\xaagone_nodes\x91\xa1b\xa8services\x91\x95\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xadgone_services\x91\xa1t",
+    ),
+    (
+        MeshTold(
+            parts=[MeshPart(WEB, 3, 8, (("a", "192.0.2.1"),))],
+            own=[WEB],
+            returns=b"\xc0\x00\x02\x01",
+            gone_returns=b"\xc0\x00\x02\x02",
+            returns_whole=True,
+        ),
+        b"\x86\xa4type\xa4mesh\xa5parts\x91\x94\x96\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xc0\x03\x08\x91\x92\xa1a\xa9192.0.2.1\xa3own\x91\x96\xa1s\xa3web\x91\x93\xa3tcp\xcd\x1f\x90P\x91\x93\xa810.0.0.7\xa1a\xc3\xc3\xc0\xa7returns\xc4\x04\xc0\x00\x02\x01\xacgone_returns\xc4\x04\xc0\x00\x02\x02\xadreturns_whole\xc3",
     ),
     (
         MeshTold(True, data_path="ipvs"),

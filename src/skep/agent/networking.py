@@ -19,6 +19,7 @@ from skep.agent.asking import ADDRESS, NAME, SERVICE, Asking, Item
 from skep.agent.keeping import KnownOverlays
 from skep.agent.leaving import Leaving
 from skep.agent.looking import Looking
+from skep.agent.mesh_known import KnownMesh
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import Failures, in_words
 from skep.agent.session import Session
@@ -49,7 +50,7 @@ class Networking:
         self._session = session
         self._plane = plane
         self._naming = naming
-        self._mesh = Mesh()  # but for its overlays
+        self._known = KnownMesh()
         self._overlays = KnownOverlays()
         self._keys = OverlayKeys()  # of encrypted ones
         self._is_told = False  # a manager has said all
@@ -77,6 +78,8 @@ class Networking:
         session.on(messages.Registered, lambda said: self._session_began())
         session.on(messages.MeshTold, self._told, messages.MESH)
         session.knows(messages.MESH_CHANGES)
+        session.knows(messages.MESH_PARTS)
+        session.says_parts(lambda: self._known.parts)
         session.on(messages.OverlayTold, self._overlay_told, messages.OVERLAY)
         session.on(messages.OverlaysHeld, self._overlays_held)
         session.on(messages.OverlayKeysTold, self._keys_told)
@@ -123,6 +126,11 @@ class Networking:
 
     # Inside
 
+    @property
+    def _mesh(self) -> Mesh:
+        """Returns what was told, but for overlays."""
+        return self._known.mesh
+
     def _is_known(self, service_id: str, addresses: Collection[TaskAddress]) -> bool:
         return is_told(self._mesh, self._overlays.all, service_id, addresses)
 
@@ -148,10 +156,7 @@ class Networking:
         await self._leaving.left([each.address.partition("/")[0] for each in addresses], is_led)
 
     def _told(self, said: messages.MeshTold) -> None:
-        before = Mesh() if said.complete else self._mesh
-        self._mesh = before.told(
-            said.network, said.nodes, said.gone_nodes, said.services, said.gone_services, said.data_path
-        )
+        self._known.told(said, keeps_returns=self._session.manager_knows(messages.MESH_PARTS))
         if said.complete and not self._says_held:
             self._hold([])  # an earlier manager, who tells of none
         self._is_told = self._is_told or said.complete

@@ -64,6 +64,7 @@ class Session:
         self.manager_addr = manager_addr  # told at the next register
         self._data_addr = data_addr
         self._description: NodeDescription | None = None
+        self._mesh_parts: Callable[[], list[tuple[str, int, int]]] = list
         self._own_features = [messages.SELF_REPORTED, messages.DATA_PATH]
         self._router = Router[()]()
         self._questions = Questions()
@@ -101,6 +102,10 @@ class Session:
         """Has managers be told that this node understands what earlier ones did not."""
         if feature not in self._own_features:
             self._own_features.append(feature)
+
+    def says_parts(self, parts: Callable[[], list[tuple[str, int, int]]]) -> None:
+        """Has each session begin with what `parts` returns then: `Register.mesh_parts`."""
+        self._mesh_parts = parts
 
     def send(self, message: messages.FromAgent) -> None:
         """Says something, if a session stands: what must not be lost, the next one begins with."""
@@ -213,6 +218,7 @@ class Session:
             self._own_features,
             self._engine_is_silent,
             self._data_addr,
+            self._mesh_parts(),
         )
         connection.send(messages.encode(register))
         self._heard_at = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ import structlog
 from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.cli.simulated_mesh import SimulatedMesh
 from skep.cli.simulated_overlays import KnownByNodes, SimulatedOverlays
 from skep.daemon.addresses import parse_address
 from skep.daemon.agent_part import AgentPart
@@ -45,6 +47,7 @@ class Plan(Struct, frozen=True):
     seed: int
     report: str = ""  # where to write a `Report` on SIGUSR1
     knows_overlays: bool = False  # whether they take in what managers say of overlay networks
+    knows_mesh: bool = False  # … and of published ports
 
 
 class Report(Struct, frozen=True):
@@ -53,7 +56,7 @@ class Report(Struct, frozen=True):
     running: list[str]  # task ids, one for each container that runs
     started: int  # containers that ever came to run
     joins_s: list[float]  # from a node's first try until its session stood
-    known: KnownByNodes = msgspec.field(default_factory=KnownByNodes)  # of overlay networks
+    known: KnownByNodes = msgspec.field(default_factory=KnownByNodes)  # of networks
 
 
 async def simulate(plan: Plan, announce: bool = True) -> None:
@@ -67,13 +70,13 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     garbage.start()
     agents: list[AgentPart] = []
     executors: list[SimulatedExecutor] = []
-    overlays: list[SimulatedOverlays] = []
+    networks: list[SimulatedOverlays | SimulatedMesh] = []
     joins_s: list[float] = []
 
     def report() -> None:
         running = [task_id for executor in executors for task_id in executor.running]
         known = KnownByNodes()
-        for each in overlays:
+        for each in networks:
             known.add(each.known())
         started = sum(executor.started for executor in executors)
         _write_report(plan, Report(running, started, joins_s, known))
@@ -84,7 +87,7 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
             executor, agent, knows = await _join(plan, number)
             executors.append(executor)
             agents.append(agent)
-            overlays.extend(knows)
+            networks.extend(knows)
             await agent.session.ready.wait()
             joins_s.append(round(loop.time() - began, 3))
 
@@ -116,7 +119,9 @@ def _write_report(plan: Plan, report: Report) -> None:
     part.rename(plan.report)
 
 
-async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart, list[SimulatedOverlays]]:
+async def _join(
+    plan: Plan, number: int
+) -> tuple[SimulatedExecutor, AgentPart, list[SimulatedOverlays | SimulatedMesh]]:
     """Enrols one node, however often it takes while the manager is busy."""
     clock = SystemClock()
     rng = random.Random(plan.seed * 1_000_003 + number)
@@ -145,11 +150,21 @@ async def _join(plan: Plan, number: int) -> tuple[SimulatedExecutor, AgentPart, 
         rng,
         lambda managers: None,
         lambda message: None,
+        data_addr=_data_address(number) if plan.knows_overlays or plan.knows_mesh else "",
     )
-    knows = [SimulatedOverlays(enrolment.node_id, agent.session)] if plan.knows_overlays else []
+    knows: list[SimulatedOverlays | SimulatedMesh] = []
+    if plan.knows_overlays:
+        knows.append(SimulatedOverlays(enrolment.node_id, agent.session))
+    if plan.knows_mesh:
+        knows.append(SimulatedMesh(enrolment.node_id, agent.session))
     agent.start()
     agent.renew(line, _keep_nothing)
     return executor, agent, knows
+
+
+def _data_address(number: int) -> str:
+    """Returns where a node's tunnels would end: all come from one host, and each has another's address."""
+    return str(ipaddress.IPv4Address(int(ipaddress.IPv4Address("100.64.0.1")) + number))
 
 
 async def _keep_nothing(keys: NodeKeys) -> None:
@@ -213,4 +228,5 @@ def command_of(plan: Plan, first: int, count: int) -> list[str]:
         *(f"--generic-resource={resource_text(each)}" for each in engine.generic),
         *(f"--label={name}={value}" for name, value in engine.labels),
         *(["--overlay"] if plan.knows_overlays else []),
+        *(["--publish"] if plan.knows_mesh else []),
     ]

@@ -41,6 +41,7 @@ NODES_PER_PROCESS = 1200  # simulated nodes a process carries well
 )
 @click.option("--label", multiple=True, help="NAME=VALUE that each node's engine has.")
 @click.option("--overlay", is_flag=True, help="Nodes take in what managers say of overlay networks, and ask.")
+@click.option("--publish", is_flag=True, help="Nodes take in what managers say of published ports.")
 @click.option("--seed", type=int, help="Replays the same latencies and failures.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
 @click.option("--report", hidden=True, default="", help="On SIGUSR1, write what the nodes run there.")
@@ -58,6 +59,7 @@ def simulate_command(
     generic_resource: tuple[str, ...],
     label: tuple[str, ...],
     overlay: bool,
+    publish: bool,
     seed: int | None,
     log_level: str,
     report: str,
@@ -82,7 +84,7 @@ def simulate_command(
         labels=tuple((name, value) for name, _, value in (each.partition("=") for each in label)),
     )
     chosen = random.randrange(1 << 30) if seed is None else seed
-    plan = Plan(nodes, first, join, token, engine, chosen, report, overlay)
+    plan = Plan(nodes, first, join, token, engine, chosen, report, overlay, publish)
     processes = procs or -(-nodes // NODES_PER_PROCESS)
     if processes == 1:
         uvloop.run(simulate(plan))

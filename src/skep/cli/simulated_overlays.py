@@ -25,8 +25,9 @@ OBJECTS_OF_ENDPOINT, OBJECTS_OF_NODE = 2, 2
 
 
 class KnownByNodes(Struct):
-    """What all simulated nodes of one process were told together; `largest_*` is one node's. `leads` counts,
-    by node, the endpoints there that others lead new connections to; `unanswered` are questions."""
+    """What all simulated nodes of one process were told together; `largest_*` is one node's, of overlay
+    networks or of published ports. `leads` counts, by node, the endpoints there that others lead new
+    connections to; `unanswered` are questions."""
 
     told_bytes: int = 0
     largest_bytes: int = 0

@@ -18,9 +18,12 @@ BRIDGE_PREFIX, TUNNEL_PREFIX = (
 )  # of devices' names: with a VNI of 24 bits they are no longer than may be
 TCP, UDP = "tcp", "udp"
 PROTOCOLS = (TCP, UDP)  # SCTP's checksums and many addresses per end are no matter of one rule
-# Of one service's tasks, so many are told: the message has 100 kB, a node's rule 3,000 entries. Which ones is
-# spread evenly; that each node gets some of its own is what is to come for more.
+# Of one service's tasks, so many are told to a node that knows no parts: the message has 100 kB, a node's
+# rule 3,000 entries. Which ones is spread evenly.
 ENDPOINTS_MAX = 3000
+
+# Services of which a node says to a new leader to which part it leads: each has hundreds of tasks, or more.
+PARTS_SAID_MAX = 1024
 
 IP_MAX_BYTES = 45  # an IPv6 address that ends in an IPv4 one, written in full
 
@@ -102,8 +105,28 @@ class MeshService(Struct, frozen=True, array_like=True):
         return replace(self, endpoints=merged(known, self.endpoints, self.gone), gone=None)
 
 
+class MeshPart(Struct, frozen=True, array_like=True):
+    """Of a service with very many tasks: part `number` of `count`, to which a node leads connections, and
+    where the tunnels of its tasks' nodes end. Told whole, or what has changed of it, as the service says."""
+
+    service: MeshService
+    number: int
+    count: int
+    nodes: tuple[tuple[str, str], ...] = ()
+
+    def on(self, before: MeshPart | None) -> MeshPart:
+        """Returns all of a part of which this was told, and of the nodes those that its tasks are on."""
+        is_whole = self.service.gone is None or before is None
+        service = self.service.on(None if before is None else before.service)
+        known = dict(self.nodes) if is_whole or before is None else dict((*before.nodes, *self.nodes))
+        on_it = dict.fromkeys(each.node_id for each in service.endpoints)
+        nodes = tuple((node_id, known[node_id]) for node_id in on_it if node_id in known)
+        return replace(self, service=service, nodes=nodes)
+
+
 class Mesh(Struct, frozen=True):
-    """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `managers`
+    """All that a node was told. `nodes` are the addresses that nodes' tunnels end at, by node id, `returns`
+    those of nodes by which connections to its tasks may come, whichever they are, `managers`
     hosts of managers that it knows: their addresses, or names. `overlays` are the networks that its own tasks
     and containers are on, by id, `keys` those by which encrypted ones are, `data_path`
     what leads connections to published ports on."""
@@ -111,6 +134,7 @@ class Mesh(Struct, frozen=True):
     network: OverlayNetwork | None = None
     nodes: dict[str, str] = {}
     services: dict[str, MeshService] = {}
+    returns: frozenset[str] = frozenset()
     managers: tuple[str, ...] = ()
     overlays: dict[str, Overlay] = {}
     keys: OverlayKeys = OverlayKeys()

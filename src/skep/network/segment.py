@@ -94,7 +94,7 @@ def segments_of(mesh: Mesh, node_id: str, host: Host, making: Making) -> Iterato
     own = mesh.nodes.get(node_id, "")
     if mesh.network is not None:
         told = {service_id: each.endpoints for service_id, each in mesh.services.items()}
-        ways = _ways(making, mesh.network, mesh.nodes, told, own, host)
+        ways = _ways(making, mesh.network, mesh.nodes, told, own, host, returns=mesh.returns)
         subnet = subnet_of(mesh.network)
         yield Segment(mesh.network, subnet, own, ways, True, is_published(mesh))
     for _, overlay in sorted(mesh.overlays.items()):
@@ -115,9 +115,11 @@ def _ways(
     own: str,
     host: Host,
     senders: Collection[str] = (),
+    returns: Collection[str] = (),
 ) -> Ways:
     of_host = host.addresses, host.broadcasts, host.tunnels
-    whom = making.of(("reach", network.id), reach, subnet_of(network), nodes, own, *of_host, senders)
+    key = "reach", network.id
+    whom = making.of(key, reach, subnet_of(network), nodes, own, *of_host, senders, returns)
     placed: dict[str, Placed] = {
         service_id: making.of(("placed", network.id, service_id), place, endpoints, whom)
         for service_id, endpoints in told.items()

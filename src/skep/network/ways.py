@@ -78,22 +78,29 @@ def reach(
     broadcasts: frozenset[str],
     tunnels: frozenset[str],
     senders: Collection[str],
+    returns: Collection[str] = (),
 ) -> Reach:
     """Returns whom a node reaches whose host has these addresses, these that mean all hosts of a network, and
-    tunnels that end at these."""
+    tunnels that end at these. `returns` are nodes that answers go to, known otherwise or not."""
     is_here = own in addresses
     is_there = is_here or own in tunnels
     has_tunnel = is_there and not is_loopback(own)
     # What another node says of itself may be wrong: no way leads there, and the kernel takes none.
     inside = nodes_inside(subnet, nodes, own)
     wrong = {own} | addresses | broadcasts | set(inside.values())
-    found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
-    more = {each for each in senders if is_usable(each) and not is_loopback(each)}
     first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    more -= {each for each in more if first <= number_of(each) <= last}
+    found = {each for each in nodes.values() if is_usable(each) and not is_loopback(each)}
+    found |= _outside(returns, first, last)
+    more = _outside(senders, first, last)
     others = frozenset(found - wrong if has_tunnel else ())
     may_send = frozenset((found | more) - wrong if has_tunnel else ())
     return Reach(own, nodes, first, last, is_here, is_there, others, may_send, inside)
+
+
+def _outside(addresses: Collection[str], first: int, last: int) -> set[str]:
+    """Returns those that tunnels may end at and that are none of the network's own."""
+    found = {each for each in addresses if is_usable(each) and not is_loopback(each)}
+    return found - {each for each in found if first <= number_of(each) <= last}
 
 
 class Placed(Struct, frozen=True):

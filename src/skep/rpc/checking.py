@@ -22,7 +22,7 @@ from skep.model.bounds import (
 from skep.model.container import GenericResource
 from skep.model.host_network import HOST_NETWORK_OF_MAX_BYTES, HOST_NETWORKS_MAX, WORLD_BITS
 from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX
-from skep.model.mesh import is_host_address
+from skep.model.mesh import PARTS_SAID_MAX, is_host_address
 from skep.model.node import EnginePlugin, NodeDescription, NodeResources
 from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
@@ -50,6 +50,7 @@ DATA_KEYS_MAX, DATA_KEY_DIGEST_BYTES = 8, 32  # SHA-256 of two keys while the da
 TOKEN_MAX_BYTES = 256  # a join token has 85
 # Of one question about an overlay network. A name of DNS has 253 characters at most, an id 25.
 ASKED_MAX, NAME_MAX_BYTES, ID_MAX_BYTES = 256, 255, 64
+PARTS_OF_SERVICE_MAX = 1 << 20  # of a published service: each has some hundred tasks
 FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, whatever fails
 # What a node has in its kernel: some twenty kinds, each object's name with a device's and an address.
 OBJECT_KINDS_MAX, OBJECT_MAX_BYTES = 64, 200
@@ -253,6 +254,16 @@ def _check_register(said: messages.Register) -> None:
     check_description(said.description)
     check_manager_address(said.manager_addr)
     _check_features(said.features)
+    _check_mesh_parts(said.mesh_parts)
+
+
+def _check_mesh_parts(parts: list[tuple[str, int, int]]) -> None:
+    if len(parts) > PARTS_SAID_MAX:
+        raise Invalid(f"it leads to parts of {len(parts)} services, {PARTS_SAID_MAX} may be")
+    for service_id, number, count in parts:
+        _match("the id of a service", service_id, _ID, ID_MAX_BYTES)
+        if not 0 <= number < count <= PARTS_OF_SERVICE_MAX:
+            raise Invalid(f"it leads to part {number} of {count} of a service, which cannot be")
 
 
 def _check_tls(has: messages.HasTls) -> None:

@@ -28,6 +28,7 @@ def bench() -> None:
 @click.option(
     "--overlay", is_flag=True, help="The service is on an overlay network, and its nodes ask for it."
 )
+@click.option("--publish", is_flag=True, help="The service publishes a port, of which all nodes are told.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw running tasks over time.")
 @click.option("--etcd", default="etcd", help="The etcd to use.")
@@ -38,6 +39,7 @@ def swarm2k_command(
     kill_leader: bool,
     lost: int,
     overlay: bool,
+    publish: bool,
     json_file: Path | None,
     plot_file: Path | None,
     etcd: str,
@@ -55,6 +57,7 @@ def swarm2k_command(
         managers=count,
         kills_leader=kill_leader and count > 1,
         overlay=overlay,
+        publish=publish,
     )
     if plot_file is not None:
         report.check_can_plot()

@@ -1,4 +1,4 @@
-"""The service's overlay network, in a run with one: what nodes are told of it, and how soon."""
+"""The service's network, overlay or the routing mesh's: what nodes are told of it, and how soon."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from skep.cli.bench.report import OverlayUse
+from skep.cli.bench.report import NetworkUse
 from skep.cli.simulated_overlays import KnownByNodes
 from skep.runtime.errors import Unavailable
 
@@ -14,26 +14,36 @@ if TYPE_CHECKING:
     from skep.cli.bench.swarm2k import Swarm2k
 
 NETWORK = "swarm2k"
-SUBNET = "10.64.0.0/10"  # room for four million tasks
+SUBNET, MESH_SUBNET = "10.64.0.0/10", "10.128.0.0/10"  # room for four million tasks
+MESH = "ingress"
 QUIET_S = 2.0  # without anything new: what is told together has pauses of half a second
 LOOK_S = 0.2  # each look has all simulated nodes write down what they know
 KNOWN_S = 120.0
 
 
-class OverlayNetworkOfRun:
+class NetworkOfRun:
     """Fills in the run's figures."""
 
     def __init__(self, run: Swarm2k) -> None:
         self._run = run
-        self._use = run.figures.overlay = OverlayUse()
+        self._use = run.figures.network = NetworkUse()
 
-    async def create(self) -> None:
-        """Errors: `ApiError`, `Unavailable`."""
+    async def create(self, is_overlay: bool, is_published: bool) -> None:
+        """Makes the overlay network, and the mesh's own one larger than it is. Errors: `ApiError`,
+        `Unavailable`."""
+        if is_overlay:
+            await self._create(NETWORK, SUBNET)
+        if is_published:
+            await self._run.managers.raw("DELETE", f"/networks/{MESH}")
+            await self._create(MESH, MESH_SUBNET, Ingress=True)
+
+    async def _create(self, name: str, subnet: str, **more: object) -> None:
         body = {
-            "Name": NETWORK,
+            "Name": name,
             "Driver": "overlay",
             "Scope": "swarm",
-            "IPAM": {"Driver": "default", "Config": [{"Subnet": SUBNET}]},
+            "IPAM": {"Driver": "default", "Config": [{"Subnet": subnet}]},
+            **more,
         }
         await self._run.managers.json("POST", "/networks/create", body)
 
@@ -82,4 +92,4 @@ class OverlayNetworkOfRun:
 
     def _check(self, deadline: float, text: str) -> None:
         if time.monotonic() > deadline:
-            raise Unavailable(f"after {KNOWN_S:.0f} s the nodes do not know the overlay network: {text}")
+            raise Unavailable(f"after {KNOWN_S:.0f} s the nodes do not know the network: {text}")

@@ -24,17 +24,23 @@ class Wanted(Struct, frozen=True):
     managers: int = 1
     kills_leader: bool = False
     overlay: bool = False
+    publish: bool = False
+
+    @property
+    def has_network(self) -> bool:
+        """True where nodes are told of the service's tasks."""
+        return self.overlay or self.publish
 
 
-class OverlayUse(Struct):
-    """What nodes were told of the service's network until all tasks ran and each knew its part of them, and
-    how long after the loss of nodes was seen nobody knew anything of them any more."""
+class NetworkUse(Struct):
+    """What nodes were told of the service's tasks until all ran and each knew its part of them, and how long
+    after the loss of nodes was seen nobody led to them any more."""
 
     without_running_s: float = 0.0  # the same service on no network, before: `create_to_running_s`
     without_manager_cpu_s: float = 0.0  # … `create_manager_cpu_s`
     told_mb: float = 0.0
     told_node_max_kb: float = 0.0
-    objects_node_max: int = 0  # of the kernel's, for endpoints of other nodes
+    objects_node_max: int = 0  # of the kernel's, for tasks of other nodes, and for ways back to nodes
     all_know_s: float = 0.0  # from the creation
     lost_unknown_s: float = 0.0
 
@@ -103,7 +109,7 @@ class Figures(Struct):
     loop_stall_max_s: float = 0.0
     managers: list[Usage] = []
     failover: Failover | None = None
-    overlay: OverlayUse | None = None
+    network: NetworkUse | None = None
     stalls_s: dict[str, float] = {}
     curve: list[tuple[float, int]] = []
 
@@ -120,9 +126,9 @@ def show(figures: Figures, wanted: Wanted) -> None:
     if figures.failover is not None:
         for name, value in msgspec.structs.asdict(figures.failover).items():
             table.add_row(f"failover: {name}", f"{value:g}")
-    if figures.overlay is not None:
-        for name, value in msgspec.structs.asdict(figures.overlay).items():
-            table.add_row(f"overlay: {name}", f"{value:g}")
+    if figures.network is not None:
+        for name, value in msgspec.structs.asdict(figures.network).items():
+            table.add_row(f"network: {name}", f"{value:g}")
     for text, stall in figures.stalls_s.items():
         table.add_row(f"longest stall: {text} (s)", f"{stall:g}")
     Console().print(table)

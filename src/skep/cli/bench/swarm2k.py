@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.bench.failover import LeaderKill
-from skep.cli.bench.overlay import NETWORK, OverlayNetworkOfRun
+from skep.cli.bench.overlay import NETWORK, NetworkOfRun
 from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
 from skep.cli.bench.report import Figures, Wanted
 from skep.cli.client import ApiError
@@ -30,6 +30,7 @@ STEP_S = 600.0  # a step that takes longer has failed
 JOINERS = 2  # processes for the nodes that stay: one core's worth, the manager has the other
 IDLE_S = 10.0  # how long the swarm is left alone to see what that costs
 SERVICE = "swarm2k"
+PORT = {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}
 
 
 class Swarm2k:
@@ -42,7 +43,7 @@ class Swarm2k:
         self.managers = Managers(directory, wanted.managers, wanted.etcd)
         self.agents = Agents(directory)
         self.plan: Plan | None = None
-        self._overlay = OverlayNetworkOfRun(self) if wanted.overlay else None
+        self._network = NetworkOfRun(self) if wanted.has_network else None
         self._leader: Manager | None = None  # the first one, whose figures are reported
         self._victims: asyncio.subprocess.Process | None = None
         self._began = 0.0
@@ -60,7 +61,7 @@ class Swarm2k:
             (f"losing {wanted.lost} nodes", self._lose),
             ("removing the service", self.remove),
         ]
-        if self._overlay is not None:
+        if self._network is not None:
             steps[3:3] = [
                 (f"creating {wanted.replicas} replicas without a network", self._create_without),
                 ("removing them", self.remove),
@@ -89,10 +90,19 @@ class Swarm2k:
         self._leader = await self.managers.leader()
         self._leader.used.led = True
         addresses, token = tuple(self.managers.addresses), self.managers.token
-        settings, knows = SimulatedSettings(), self._wanted.overlay
-        self.plan = Plan(0, 0, addresses, token, settings, 1, knows_overlays=knows)
-        if self._overlay is not None:
-            await self._overlay.create()
+        settings, wanted = SimulatedSettings(), self._wanted
+        self.plan = Plan(
+            0,
+            0,
+            addresses,
+            token,
+            settings,
+            1,
+            knows_overlays=wanted.overlay,
+            knows_mesh=wanted.publish,
+        )
+        if self._network is not None:
+            await self._network.create(wanted.overlay, wanted.publish)
         self._began = time.monotonic()
 
     async def _join(self) -> None:
@@ -118,35 +128,37 @@ class Swarm2k:
 
     async def _create(self) -> None:
         before, began = self.leader_cpu_s(), time.monotonic()
-        self.figures.create_to_running_s = await self._create_until_running(self._networks)
+        self.figures.create_to_running_s = await self._create_until_running(
+            self._networks, self._wanted.publish
+        )
         used = self.leader_cpu_s()
-        if self._overlay is not None:
-            used = await self._overlay.wait_known(began)
+        if self._network is not None:
+            used = await self._network.wait_known(began)
         self.figures.create_manager_cpu_s = round(used - before, 2)
 
     async def _create_without(self) -> None:
         """What the service takes without a network, in the same hour on the same nodes: what a run with one
         is compared with."""
-        assert self._overlay is not None
+        assert self._network is not None
         before = self.leader_cpu_s()
-        running_s = await self._create_until_running(())
-        self._overlay.went_without(running_s, round(self.leader_cpu_s() - before, 2))
+        running_s = await self._create_until_running((), is_published=False)
+        self._network.went_without(running_s, round(self.leader_cpu_s() - before, 2))
 
-    async def _create_until_running(self, networks: Sequence[str]) -> float:
+    async def _create_until_running(self, networks: Sequence[str], is_published: bool) -> float:
         replicas, began = self._wanted.replicas, time.monotonic()
-        await self._create_on(networks)
+        await self._create_on(networks, is_published)
         await self.until("all tasks run", lambda s: s["running"] >= replicas)
         return round(time.monotonic() - began, 3)
 
     async def create(self) -> None:
         """Asks for the service. Errors: `ApiError`, `Unavailable`."""
-        await self._create_on(self._networks)
+        await self._create_on(self._networks, self._wanted.publish)
 
     @property
     def _networks(self) -> Sequence[str]:
         return (NETWORK,) if self._wanted.overlay else ()
 
-    async def _create_on(self, networks: Sequence[str]) -> None:
+    async def _create_on(self, networks: Sequence[str], is_published: bool) -> None:
         body = {
             "Name": SERVICE,
             "TaskTemplate": {
@@ -154,6 +166,7 @@ class Swarm2k:
                 "Networks": [{"Target": each} for each in networks],
             },
             "Mode": {"Replicated": {"Replicas": self._wanted.replicas}},
+            "EndpointSpec": {"Ports": [PORT] if is_published else []},
         }
         await self.managers.json("POST", "/services/create", body)
 
@@ -175,8 +188,8 @@ class Swarm2k:
         self.figures.detect_s = round(detected - began, 3)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._wait_replaced(detected))
-            if self._overlay is not None:
-                group.create_task(self._overlay.wait_lost_unknown(detected))
+            if self._network is not None:
+                group.create_task(self._network.wait_lost_unknown(detected))
 
     async def _wait_replaced(self, detected: float) -> None:
         replicas = self._wanted.replicas

@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Collection, Iterator
 from zlib import crc32
 
+from msgspec.structs import replace
+
 from skep.model.mesh import ENDPOINTS_MAX, PROTOCOLS, MeshEndpoint, MeshPort, MeshService
 from skep.model.network import VXLAN_OPTION, Network, ingress_of
 from skep.model.node import DOWN
@@ -47,29 +49,36 @@ def mesh_service(
 ) -> MeshService | None:
     """Returns what nodes are told of a service: all of it that matters. None: nothing of it does. Nodes that
     are `deaf` know no mesh: nothing leads to their tasks. Cost: the tasks of the service."""
-    service, removed = view.services.get(service_id), view.removed.get(service_id)
-    ports = _ports(view, service_id)
+    words = mesh_words(view, service_id)
     found = tuple(_endpoints(view, service_id, network_id, deaf))
-    if not ports and not found:
+    if not words.ports and not found:
         return None
+    return replace(words, endpoints=spread(found))
+
+
+def mesh_words(view: View, service_id: str) -> MeshService:
+    """Returns the same without its tasks. Cost: the tasks of the service."""
+    service, removed = view.services.get(service_id), view.removed.get(service_id)
     name = service.spec.name if service is not None else removed.name if removed is not None else ""
     versions = {task.spec_version for task in view.tasks_of_service(service_id) if task.result is None}
     is_alone = all(len(view.demand(service_id, version).networks) <= 1 for version in versions)
-    return MeshService(service_id, name, ports, _spread(found), is_alone)
+    return MeshService(service_id, name, _ports(view, service_id), is_alone=is_alone)
+
+
+def mesh_endpoint(view: View, task: Task, network_id: str, deaf: Collection[str] = ()) -> MeshEndpoint | None:
+    """Returns a task as nodes are told of it. None: they are not."""
+    takes_new = takes_connections(view, task, deaf)
+    if takes_new is None or view.node_state(task.node_id).state == DOWN:
+        return None
+    found = (each for each in task.addresses if each.network_id == network_id)
+    given = next(found, None)
+    return MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new) if given else None
 
 
 def node_address(view: View, node_id: str) -> str:
     """Returns where a node's tunnels end; an empty text where it has not said and was not seen."""
     node = view.nodes.get(node_id)
     return (node.data_addr or node.addr) if node is not None else ""
-
-
-def live_tasks(view: View, service_id: str, deaf: Collection[str]) -> Iterator[tuple[Task, bool]]:
-    """Yields the tasks of the service that are told of, and whether each takes new connections."""
-    for task in view.tasks_of_service(service_id):
-        takes_new = takes_connections(view, task, deaf)
-        if takes_new is not None:
-            yield task, takes_new
 
 
 def takes_connections(view: View, task: Task, deaf: Collection[str]) -> bool | None:
@@ -101,12 +110,10 @@ def _ports(view: View, service_id: str) -> tuple[MeshPort, ...]:
 def _endpoints(view: View, service_id: str, network_id: str, deaf: Collection[str]) -> Iterator[MeshEndpoint]:
     """Yields also tasks that do not run yet: their nodes must know the ways back when the first connection
     comes."""
-    for task, takes_new in live_tasks(view, service_id, deaf):
-        if view.node_state(task.node_id).state == DOWN:
-            continue
-        for given in task.addresses:
-            if given.network_id == network_id:
-                yield MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new)
+    for task in view.tasks_of_service(service_id):
+        endpoint = mesh_endpoint(view, task, network_id, deaf)
+        if endpoint is not None:
+            yield endpoint
 
 
 def _runs(view: View, task: Task, status: TaskStatus | None) -> bool:
@@ -117,7 +124,7 @@ def _runs(view: View, task: Task, status: TaskStatus | None) -> bool:
     return status.state == RUNNING
 
 
-def _spread(found: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:
+def spread(found: tuple[MeshEndpoint, ...]) -> tuple[MeshEndpoint, ...]:
     """Returns at most as many as may be told: here and there of all of them, and where one comes or goes the
     same others as before."""
     if len(found) <= ENDPOINTS_MAX:

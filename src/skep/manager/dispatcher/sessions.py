@@ -125,7 +125,12 @@ class Sessions:
         """Has `take` hear (node id, message) of each message of this type; agents are told of the feature,
         where it is one. A message that cannot be taken raises: `Invalid`, with the reason."""
         self._router.on(kind, take)
-        if feature and feature not in self._own_features:
+        if feature:
+            self.says(feature)
+
+    def says(self, feature: str) -> None:
+        """Has agents be told that this manager understands what earlier ones did not."""
+        if feature not in self._own_features:
             self._own_features.append(feature)
 
     def on_statuses(self, take: Callable[[str, bytes], None]) -> None:

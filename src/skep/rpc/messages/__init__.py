@@ -47,7 +47,16 @@ from skep.rpc.messages.data_keys import DATA_KEYS, DataKeys, HasDataKeys
 from skep.rpc.messages.host_networks import HOST_NETWORKS, HostNetworks
 from skep.rpc.messages.logs import LOGS, ReadLogs
 from skep.rpc.messages.managers import Manage, Managing, NotNow, Role
-from skep.rpc.messages.mesh import LOOK, MESH, MESH_CHANGES, MeshApplied, MeshLook, MeshSeen, MeshTold
+from skep.rpc.messages.mesh import (
+    LOOK,
+    MESH,
+    MESH_CHANGES,
+    MESH_PARTS,
+    MeshApplied,
+    MeshLook,
+    MeshSeen,
+    MeshTold,
+)
 from skep.rpc.messages.overlay_keys import OverlayKeysTold
 from skep.rpc.messages.overlays import (
     OVERLAY,
@@ -86,6 +95,7 @@ __all__ = [
     "LOOK",
     "MESH",
     "MESH_CHANGES",
+    "MESH_PARTS",
     "NOT_LEADER",
     "OVERLAY",
     "REFUSED",
@@ -182,7 +192,7 @@ FromManager = (
 # What either end may say that it understands, and earlier ones did not.
 FEATURES = (
     *(LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES, HOST_NETWORKS),
-    DATA_PATH,
+    *(DATA_PATH, MESH_PARTS),
 )
 
 encode = msgspec.msgpack.Encoder().encode

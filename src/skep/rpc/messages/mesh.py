@@ -5,13 +5,15 @@ from __future__ import annotations
 from msgspec import Struct
 
 from skep.model.kernel_net import KernelNet
-from skep.model.mesh import MeshService
+from skep.model.mesh import MeshPart, MeshService
 from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages.session import Lead
 
 MESH = "mesh"  # a feature: the node understands `MeshTold`, the manager `MeshApplied`
 # A feature: the node takes what has changed of a service for that.
 MESH_CHANGES = "mesh-changes"
+# A feature: of a service with very many tasks the node takes a part, and its own; and ways back by address.
+MESH_PARTS = "mesh-parts"
 LOOK = "look"  # a feature: the node answers `MeshLook`
 
 
@@ -29,6 +31,11 @@ class MeshTold(Struct, frozen=True, tag="mesh", omit_defaults=True):
     lead: Lead | None = None
     more: bool = False
     data_path: str = ""  # empty: as before, with `complete` nftables
+    parts: list[MeshPart] = []
+    own: list[MeshService] = []
+    returns: bytes = b""
+    gone_returns: bytes = b""
+    returns_whole: bool = False
 
 
 class MeshApplied(Struct, frozen=True, tag="mesh-applied"):

@@ -30,13 +30,15 @@ class Lead(Struct, frozen=True, array_like=True):
 class Register(Struct, frozen=True, tag="register"):
     """Opens a session. The node is who its certificate says. `manager_addr`: where it is reached as a
     manager (host:port). `features`: what this agent understands that earlier ones did not.
-    `engine_is_silent`: as in heartbeats. `data_addr`: where its tunnels end, if it says."""
+    `engine_is_silent`: as in heartbeats. `data_addr`: where its tunnels end, if it says. `mesh_parts`: of
+    which services it leads to a part, as (service id, number, count): a new leader leaves it that one."""
 
     description: NodeDescription
     manager_addr: str = ""
     features: list[str] = []
     engine_is_silent: bool = False
     data_addr: str = ""
+    mesh_parts: list[tuple[str, int, int]] = []
 
 
 class Described(Struct, frozen=True, tag="described"):

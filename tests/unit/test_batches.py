@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from skep.manager.dispatcher.batches import BATCH_S, BYTES_PER_S, Batches
 from skep.sim.loop import VirtualLoop
@@ -51,3 +52,18 @@ def test_what_comes_meanwhile_does_not_wait_for_what_is_to_be_told_later() -> No
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         assert runner.run(run()) == pytest.approx([1.0 + BATCH_S, 5.0])
+
+
+def test_a_time_that_has_passed_is_no_trouble_for_what_comes_after() -> None:
+    """uvloop, which skepd runs on, gives a handle for it that does not say its time."""
+
+    async def run() -> list[int]:
+        told = list[int]()
+        batches = Batches("test", lambda: told.append(1))
+        batches.within(-1.0)
+        batches.soon()
+        batches.within(-1.0)
+        await asyncio.sleep(3 * BATCH_S)
+        return told
+
+    assert uvloop.run(run()) == [1]

@@ -24,7 +24,10 @@ class Batches:
     def __init__(self, name: str, tell: Callable[[], None]) -> None:
         self._name = name
         self._tell = tell
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._at = (
+            0.0  # loop time that it is set to: uvloop's handles of times that have passed do not say it
+        )
         self._is_soon = False  # as `soon` would have it
         self._not_before = 0.0  # loop time: what was told last is on its way by then
 
@@ -48,9 +51,9 @@ class Batches:
         """Something is to be told after so long, or before, with what else there is by then."""
         loop = asyncio.get_running_loop()
         at = loop.time() + max(delay_s, self.wait_s)
-        if self._timer is None or self._timer.when() > at:
+        if self._timer is None or self._at > at:
             self.stop()
-            self._timer = loop.call_at(at, self._flush)
+            self._timer, self._at = loop.call_at(at, self._flush), at
             self._is_soon = delay_s <= BATCH_S
 
     def at_once(self) -> None:
@@ -74,7 +77,7 @@ class Batches:
             pause_s = (loop.time() - begun_at) * (1 / SHARE - 1)
             self._not_before = max(self._not_before, loop.time() + min(pause_s, PAUSE_MAX_S))
             if self._timer is not None:  # there is more to tell, after the pause
-                delay_s = self._timer.when() - loop.time()
+                delay_s = self._at - loop.time()
                 self.stop()
                 self.within(delay_s)
         except Exception:

@@ -25,9 +25,7 @@ class Batches:
         self._name = name
         self._tell = tell
         self._timer: asyncio.Handle | None = None
-        self._at = (
-            0.0  # loop time that it is set to: uvloop's handles of times that have passed do not say it
-        )
+        self._at = 0.0  # loop time that it is set to, which uvloop's handles do not always say
         self._is_soon = False  # as `soon` would have it
         self._not_before = 0.0  # loop time: what was told last is on its way by then
 

@@ -110,6 +110,8 @@ inside() {
 # root ROOT COMMAND …: in a mount namespace, has ROOT for its root, and is the command.
 root() {
     local part
+    exec 9<"$1"
+    flock --shared 9 # the engine's, for as long as it runs: scripts/engine_root.sh
     mount --bind "$1" "$1" # pivot_root wants a mount
     mount -o remount,bind,ro "$1"
     for part in dev proc sys run tmp var/tmp; do mount --rbind "/$part" "$1/$part"; done

@@ -3,7 +3,8 @@
 # that release's Docker Engine and Podman, for `engine.sh start DIR BRIDGE --root ROOT`.
 #
 # It is made by fresh.sh once and kept in SKEP_FRESH_CACHE (/var/cache/skep) beside the roots without anything, and as
-# long as they. Nobody writes there afterwards: engines have it read-only, and any number of them share it.
+# long as they, and longer while it is in use: who uses it has a shared lock on it (engines, and a run of ./check).
+# Nobody writes there afterwards: engines have it read-only, and any number of them share it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -32,15 +33,18 @@ need_root "$0"
 mkdir -p "${kept%/*}"
 exec 9>"$kept.lock"
 flock 9
-if [ ! -e "$kept.made" ] || [ -n "$(find "$kept.made" -mtime +$KEPT_DAYS)" ]; then
+is_old() { # and nobody uses it, nor will before this script has ended
+    [ -n "$(find "$kept.made" -mtime +$KEPT_DAYS)" ] && exec 8<"$kept" && flock --exclusive --nonblock 8
+}
+if [ ! -d "$kept" ] || [ ! -e "$kept.made" ] || is_old; then
     say "making a root of Debian $release with its engines (kept in ${kept%/*})"
-    rm -rf "$kept.making" "$kept.made"
-    if ! scripts/fresh.sh "$release" "$kept.making" bash -c "$inside" >"$kept.log" 2>&1 </dev/null 9>&-; then
+    rm -rf "$kept.making"
+    if ! scripts/fresh.sh "$release" "$kept.making" bash -c "$inside" >"$kept.log" 2>&1 </dev/null 8<&- 9>&-; then
         tail -n 5 "$kept.log" >&2
         rm -rf "$kept.making"
         fail "it could not be made: see above, and $kept.log"
     fi
-    rm -rf "$kept"
+    rm -rf "$kept.made" "$kept"
     mv "$kept.making/root" "$kept"
     rm -rf "$kept.making"
     touch "$kept.made"

@@ -12,7 +12,7 @@ import pytest
 from skep.model.network import COPY_LABEL
 from tests.e2e.engine_roots import MIXED, root_of
 from tests.e2e.hosts import wait_until
-from tests.e2e.mesh import CLIENT, MeshHost, MeshSwarm
+from tests.e2e.mesh import CLIENT, MeshHost, MeshSwarm, steady
 from tests.e2e.overlay_tasks import Task, tasks_of, vip_of
 from tests.images import IMAGE as BUSYBOX
 from tests.mesh_image import IMAGE
@@ -111,10 +111,13 @@ def test_a_task_that_ends_is_replaced_and_its_network_may_go_and_come(
     assert len(_bridges(podman)) == 2  # the ingress network's, too
     swarm.manager.docker("service", "update", "-d", "--constraint-add", "node.hostname==docker", "web")
     wait_until("podman has no network of the swarm's", lambda: _bridges(podman) == [])
-    # Its bridge is there still, with an address, or has gone already: Podman refuses a subnet that the host has.
-    swarm.manager.docker("service", "update", "-d", "--constraint-rm", "node.hostname==docker", "web")
-    _wait_names(tasks_of(swarm, "web", 2))
-    swarm.wait_answers(PORT, 2)
+    # Its bridge is there still, with an address, or has gone already: Podman refuses a subnet that the host has. That
+    # of published ports is there, and leads on to the other host while Podman is made to take it.
+    with steady(swarm.client, podman.address, PORT) as answers:
+        swarm.manager.docker("service", "update", "-d", "--constraint-rm", "node.hostname==docker", "web")
+        _wait_names(tasks_of(swarm, "web", 2))
+        swarm.wait_answers(PORT, 2)
+    assert {each.split()[0] for each in answers} == {"docker", "podman"}, Counter(answers)
 
 
 def _bridges(host: MeshHost) -> list[str]:

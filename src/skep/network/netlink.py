@@ -29,7 +29,7 @@ from skep.network.objects import (
     Sysctl,
     Tunnel,
 )
-from skep.network.seen import PROTOCOL, SYSCTLS, Seen, of, setting
+from skep.network.seen import DUMMY, PROTOCOL, SYSCTLS, Seen, of, setting
 from skep.network.seen_kernel import named
 from skep.runtime.errors import Conflict, Unavailable
 
@@ -63,15 +63,16 @@ def make_bridge(name: str, mtu: int, subnet: str, address: str = "", is_new: boo
         if address and (is_new or not there):
             netlink.put(Gateway(name, address))
             netlink.bring_up(name)
-            netlink.drop_addresses(name, [each for each in there if each != address])
+            netlink.drop_addresses(name, [DUMMY, *(each for each in there if each != address)])
 
 
 def make_bare_bridge(name: str) -> None:
-    """Takes all addresses from a bridge, for an engine that makes no network of one that the host has. With
-    the last one its ways to other nodes go, until the next look. Errors: `Unavailable`."""
+    """Has a bridge that is there have no address but `DUMMY`, for an engine that makes no network of one that
+    the host has. `make_bridge` ends that. Errors: `Unavailable`."""
     with Netlink() as netlink:
         there = [each.address for each in netlink.gateways() if each.bridge == name]
         if there:
+            netlink.put(Gateway(name, DUMMY))
             netlink.drop_addresses(name, there)
 
 

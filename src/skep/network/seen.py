@@ -45,6 +45,9 @@ TABLES = 0x5A_0000  # the table of node 1 is one more; others use small numbers
 PRIORITY = 7700  # of rules: before the main table, 32766
 SYSCTLS = Path("/proc/sys/net")
 MASK = OURS_MASK | NUMBER_MASK  # of marks, in rules
+# IPv4's own dummy address (RFC 7600), a bridge's for the moment in which it is to have no other: with the
+# last one the kernel takes all neighbours and routes away.
+DUMMY = "192.0.0.8/32"
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _TUNNEL = re.compile(f"{TUNNEL_PREFIX}[0-9]+")
 _MAIN, _LOCAL = 254, 255
@@ -131,12 +134,12 @@ class Seen:
         return index is not None and of(self._links[index], "IFLA_MASTER") is None
 
     def gateways(self) -> set[Gateway]:
-        """Returns the addresses of our bridges."""
+        """Returns the addresses of our bridges, without `DUMMY`."""
         found = {
             Gateway(self._name(each["index"]), f"{of(each, 'IFA_ADDRESS')}/{each['prefixlen']}")
             for each in self._ip.get_addr(family=socket.AF_INET)
         }
-        return {each for each in found if _OURS.fullmatch(each.bridge)}
+        return {each for each in found if _OURS.fullmatch(each.bridge) and each.address != DUMMY}
 
     def tunnels(self) -> set[str]:
         """Returns the addresses at which our tunnels end here."""

@@ -209,7 +209,7 @@ class Bridges:
         if not await self._have_bridge(network, gateway, is_new=True):
             network = replace(network, bridge="")
         is_podman = bool(network.bridge) and await self._calls.look(self._engine.is_podman)
-        if is_podman:  # 5.4 makes no network of addresses that the host has: the bridge has none until then
+        if is_podman:  # 5.4 makes no network of addresses that the host has: until then the bridge has none
             await in_thread(make_bare_bridge, network.bridge)
         try:
             await self._create_on(network, gateway)

@@ -153,6 +153,7 @@ def test_nodes_do_not_choose_what_they_get_where_the_swarm_says_so() -> None:
             check_constraints(placed_by(text), placed_by(text + "b"))
 
 
+@pytest.mark.real_time  # the API answers at a socket
 async def test_a_service_of_before_runs_on_where_constraints_on_nodes_words_are_refused() -> None:
     spec = {
         "Name": "x",

@@ -15,8 +15,6 @@ from skep.network.misses import Misses
 from skep.rpc.messages import RESOLVE, OverlayAnswered, OverlayAsk
 from skep.runtime.errors import Unavailable
 
-pytestmark = pytest.mark.alone  # it waits for timers by the clock
-
 NET = OverlayNetwork("net", "10.1.0.0/16", 4098, 4789, "back", is_large=True)
 OWN = OverlayEndpoint("10.1.0.1", "n1", "own.1.a")
 WEB = OverlayService("w", "web", vip="10.1.9.9", endpoints=(OverlayEndpoint("10.1.0.2", "n2"),))

@@ -12,7 +12,8 @@ from skep.manager.dispatcher.states import NodeStates
 from skep.model.node import DOWN, READY
 from skep.rpc import messages
 from skep.rpc.port import Identity
-from skep.runtime.clock import SystemClock
+from skep.runtime.clock import LoopClock
+from skep.sim.loop import EPOCH_S
 from skep.store.view import View
 
 from .builders import add_node
@@ -46,7 +47,7 @@ def led(nodes: int) -> tuple[Sessions, View]:
     for n in range(nodes):
         add_node(view, f"n{n}")
         view.node_status.pop(f"n{n}", None)
-    states = NodeStates(view, SystemClock(), lambda node_id, before: None)
+    states = NodeStates(view, LoopClock(EPOCH_S), lambda node_id, before: None)
     made = Sessions(view, [], states.gone)
     made.on(messages.Register, lambda node_id, said: states.came(node_id))
     made.start()

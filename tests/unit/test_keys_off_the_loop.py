@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,8 +23,7 @@ from skep.store.seal import KEY_BYTES
 
 from .test_key_files import FIRST
 from .test_unlock_key import cluster
-
-pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
+from .virtual_time import spend
 
 FSYNC_S = 0.2
 
@@ -46,20 +45,21 @@ def node_keys() -> NodeKeys:
 
 async def longest_wait_s(work: Any) -> float:
     """Returns how long the loop was kept from others at most while the work was done."""
-    worst, doing = 0.0, asyncio.ensure_future(work)
+    worst, doing, now = 0.0, asyncio.ensure_future(work), asyncio.get_running_loop().time
     while not doing.done():
-        began = time.monotonic()
+        began = now()
         await asyncio.sleep(0.005)
-        worst = max(worst, time.monotonic() - began)
+        worst = max(worst, now() - began)
     await doing
     return worst
 
 
 async def test_a_slow_disk_holds_up_no_manager(files: KeyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.fsync
+    real, loops, threads = os.fsync, threading.get_ident(), set()
 
     def fsync(descriptor: int) -> None:
-        time.sleep(FSYNC_S)
+        threads.add(threading.get_ident())
+        spend(FSYNC_S)
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -71,6 +71,8 @@ async def test_a_slow_disk_holds_up_no_manager(files: KeyFiles, monkeypatch: pyt
     assert await longest_wait_s(ManagerPart._apply_unlock_key(manager, cluster(FIRST))) < FSYNC_S / 2
     assert files.is_sealed
     assert files.load() == new
+    assert threads, "the disk was written to"
+    assert loops not in threads
 
 
 async def test_files_that_are_right_are_not_read_again(
@@ -92,7 +94,7 @@ async def test_what_was_begun_in_a_thread_is_over_when_its_work_is_cancelled() -
     done: list[bool] = []
 
     def write() -> None:
-        time.sleep(0.2)
+        spend(0.2)
         done.append(True)
 
     work = asyncio.ensure_future(in_thread(write))

@@ -13,7 +13,8 @@ from skep.manager.commits import Committer
 from skep.manager.reconcile import Reconciler
 from skep.model.change import Change
 from skep.model.node import READY, NodeStatus
-from skep.runtime.clock import SystemClock
+from skep.runtime.clock import LoopClock
+from skep.sim.loop import EPOCH_S
 from skep.store.view import View
 
 from .builders import add_node, add_service, apply, new_ids
@@ -41,7 +42,7 @@ async def test_every_replica_is_pending_and_placed_when_a_node_comes(monkeypatch
     view = View()
     add_node(view, "n", state="unknown")
     add_service(view, replicas=1000)
-    made = Reconciler(view, cast("Committer", AtOnce(view)), SystemClock(), new_ids())
+    made = Reconciler(view, cast("Committer", AtOnce(view)), LoopClock(EPOCH_S), new_ids())
     made.mark_everything()
     work = asyncio.ensure_future(made.run())
     try:

@@ -19,7 +19,8 @@ from skep.daemon.parts import Parts
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import FORMER, Membership, StateDir
 from skep.manager.events import EventHub
-from skep.runtime.clock import SystemClock
+from skep.runtime.clock import LoopClock
+from skep.sim.loop import EPOCH_S
 
 NODE = "a" * 25
 
@@ -54,7 +55,7 @@ async def test_what_comes_after_everybody_has_given_up_is_not_forgotten(
     monkeypatch.setattr(docker, "GIVE_UP_S", 0.1)
     monkeypatch.setattr(docker, "CALL_S", 0.5)
     engine, after = Engine(), asyncio.Event()
-    executor = DockerExecutor("/none", "h", SystemClock(), tmp_path / "tasks")
+    executor = DockerExecutor("/none", "h", LoopClock(EPOCH_S), tmp_path / "tasks")
     monkeypatch.setattr(executor, "_engine", engine)
     monkeypatch.setattr(executor, "_node_id", NODE)
     engines_own = asyncio.ensure_future(engine.create(after))  # goes on, whatever becomes of the call
@@ -104,10 +105,10 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
         state,
         KeyFiles(state),
         sockets,
-        EventHub(SystemClock()),
+        EventHub(LoopClock(EPOCH_S)),
         "h",
         "etcd",
-        SystemClock(),
+        LoopClock(EPOCH_S),
         random.Random(1),
         executor,
     )

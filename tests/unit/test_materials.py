@@ -13,6 +13,8 @@ from skep.model.material import ConfigSpec, Given, Material
 from skep.store import codec
 from tests.api_process import Answer, Api, running_api
 
+pytestmark = pytest.mark.real_time  # the API answers at a socket
+
 DESC = "rpc error: code = InvalidArgument desc = "
 DATA = base64.b64encode(b"hello").decode()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +30,7 @@ from skep.rpc.port import Identity
 from skep.store.view import View
 
 from .builders import add_cluster, add_node, add_service, add_task
+from .virtual_time import spend
 
 INGRESS = Network(
     id="net",
@@ -528,7 +528,7 @@ async def test_a_service_of_many_tasks_takes_a_part_of_the_managers_time(
     made: list[None] = []
 
     def slow(view: View, service_id: str, network_id: str, deaf: set[str]) -> MeshService:
-        time.sleep(0.05)
+        spend(0.05)
         made.append(None)
         return MeshService(service_id, f"{len(made)}", ())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -50,12 +49,12 @@ from skep.rpc.messages import (
     OverlayTold,
     Registered,
 )
-from skep.runtime.clock import SystemClock
+from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unavailable
+from skep.sim.loop import EPOCH_S
 
 from .test_worker import Hands, found
-
-pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
+from .virtual_time import spend, wait_in_thread
 
 NETWORK = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 WEB = MeshService("s", "web", (MeshPort("tcp", 8080, 80),))
@@ -109,7 +108,7 @@ class Kernel:
         return self.answer()
 
     def forget(self) -> None:
-        self.may_forget.wait(5.0)
+        wait_in_thread(self.may_forget, 5.0)
         if self.why_not_forgotten:
             raise Unavailable(self.why_not_forgotten)
         self.forgot += 1
@@ -153,7 +152,7 @@ class Node:
         self.session.received(messages.encode(message))
 
     async def settle(self) -> None:
-        await asyncio.sleep(0.3)  # threads take a moment on a machine with much to do
+        await asyncio.sleep(0.3)
 
 
 async def test_what_is_told_is_programmed() -> None:
@@ -308,7 +307,7 @@ async def test_a_name_waits_for_a_slow_kernel_no_longer_than_it_may(monkeypatch:
         return OverlayAnswered(said.number)
 
     def slow() -> Applied:
-        time.sleep(0.5)
+        spend(0.5)
         return Applied()
 
     node.session.ask, node.kernel.answer = ask, slow  # type: ignore[method-assign,assignment]
@@ -447,7 +446,7 @@ async def test_a_task_of_the_mesh_is_told_to_end_after_all_have_heard(on: str) -
         node.hears(OverlaysHeld(["net"]))
         node.hears(MeshTold(True))
     hands = Hands(found("web", RUNNING), found("other", RUNNING))
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    worker = Worker("n", "host", hands, LoopClock(EPOCH_S), lambda *said: None, node.networking)
     await worker.start()
     addresses = {"web": (TaskAddress("net", "10.0.0.7/24", "10.0.0.2/24"),), "other": ()}
     template = messages.ServiceTemplate("s", 1, "web", {}, TaskSpec(container_spec=ContainerSpec(image="x")))
@@ -481,7 +480,7 @@ async def test_a_task_is_told_to_end_when_its_own_node_has_let_it_go(
     await node.settle()
     assert not waiting.done(), "nobody was told"
     release = threading.Event()
-    node.kernel.answer = lambda: Applied() if release.wait(5) else Applied(("late",))
+    node.kernel.answer = lambda: Applied() if wait_in_thread(release, 5.0) else Applied(("late",))
     node.hears(_told_with(network, takes_new=False))
     node.hears(MeshTold(services=_services(network, takes_new=False)))
     await node.settle()
@@ -554,7 +553,7 @@ async def test_a_task_is_started_when_its_node_knows_it(on: str) -> None:
     await asyncio.sleep(0.1)
     assert [action for action, _ in hands.begun] == [Action.PREPARE]
     release = threading.Event()
-    node.kernel.answer = lambda: Applied() if release.wait(5) else Applied(("late",))
+    node.kernel.answer = lambda: Applied() if wait_in_thread(release, 5.0) else Applied(("late",))
     node.hears(_told_of(on, network))
     await asyncio.sleep(0.1)
     assert [action for action, _ in hands.begun] == [Action.PREPARE], "the kernel does not have it yet"
@@ -569,7 +568,7 @@ async def _working() -> tuple[Node, Hands, Worker]:
     node, hands = Node(), Hands()
     node.hears(MeshTold(True, NETWORK))
     await node.settle()
-    worker = Worker("n", "host", hands, SystemClock(), lambda *said: None, node.networking)
+    worker = Worker("n", "host", hands, LoopClock(EPOCH_S), lambda *said: None, node.networking)
     await worker.start()
     return node, hands, worker
 
@@ -624,9 +623,9 @@ async def test_nobody_waits_for_connections_to_be_forgotten_that_lead_to_who_is_
     node.hears(_told_of("mesh", NETWORK))
     waiting = node.networking.arriving("s", [TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24")])
     assert waiting is not None
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     await waiting
-    assert time.monotonic() - began < SETTLE_S - 0.1
+    assert asyncio.get_running_loop().time() - began < SETTLE_S - 0.1
     assert (len(node.kernel.applied), node.kernel.forgot) == (2, 0)
     node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
     await node.settle()
@@ -707,17 +706,17 @@ async def test_news_of_others_that_go_on_hold_up_no_task() -> None:
     node.hears(_told_of("mesh", NETWORK))
     waiting = node.networking.arriving("s", [TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24")])
     assert waiting is not None
-    began, arriving = time.monotonic(), asyncio.ensure_future(waiting)
+    began, arriving = asyncio.get_running_loop().time(), asyncio.ensure_future(waiting)
 
     def goes_on() -> Applied:
-        time.sleep(0.02)  # a kernel with much to do, and always more of it
+        spend(0.02)  # a kernel with much to do, and always more of it
         return Applied()
 
     node.kernel.answer = goes_on
     while not arriving.done():
         node.hears(MeshTold(nodes=[("b", "192.0.2.2")]))
         await asyncio.sleep(0.005)
-    assert time.monotonic() - began < SETTLE_S - 0.1
+    assert asyncio.get_running_loop().time() - began < SETTLE_S - 0.1
     await node.networking.close()
 
 
@@ -767,7 +766,7 @@ async def test_what_nobody_thought_of_is_said_too() -> None:
     node.kernel.answer = fails
     node.kernel.clear = fails  # type: ignore[method-assign,assignment]
     node.hears(MeshTold(True, NETWORK, services=[WEB]))
-    async with asyncio.timeout(10):  # a log of a traceback takes long on a machine with much to do
+    async with asyncio.timeout(1):
         while not node.said:
             await asyncio.sleep(0.01)
     (said,) = node.said[0].failures

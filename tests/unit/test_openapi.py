@@ -6,6 +6,8 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
+
 from tests.api_process import running_api
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,7 @@ def test_every_reference_leads_somewhere() -> None:
     assert schemas["ServiceSpec"]["properties"]["TaskTemplate"]
 
 
+@pytest.mark.real_time  # the API answers at a socket
 async def test_a_daemon_gives_its_own() -> None:
     async with running_api() as api:
         answer = await api.ask("GET", "/skep/v1/openapi.json")

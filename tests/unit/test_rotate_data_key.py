@@ -12,6 +12,8 @@ from skep.cli import settings
 from skep.cli.settings import DATA_KEY_PATH, ROTATE_PATH, rotate_data_key
 from skep.runtime.errors import Unavailable
 
+pytestmark = pytest.mark.real_time  # its manager answers at a socket
+
 
 class Manager:
     """Answers each question with the next of `answers`, the last again and again; None: nobody leads."""

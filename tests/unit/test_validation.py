@@ -14,6 +14,8 @@ from skep.model.task import PendingTask
 from skep.runtime.errors import Invalid
 from tests.api_process import Answer, Api, running_api
 
+pytestmark = pytest.mark.real_time  # the API answers at a socket
+
 INVALID = "rpc error: code = InvalidArgument desc = "
 BEFORE = "rpc error: code = FailedPrecondition desc = "
 Row = tuple[dict[str, Any] | bytes, str]

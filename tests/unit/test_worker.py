@@ -15,7 +15,8 @@ from skep.model.spec import TaskSpec
 from skep.model.states import COMPLETE, RUNNING
 from skep.model.task import TaskAddress, TaskStatus
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, decode_from_manager
-from skep.runtime.clock import SystemClock
+from skep.runtime.clock import LoopClock
+from skep.sim.loop import EPOCH_S
 
 
 class Hands:
@@ -51,7 +52,7 @@ class Hands:
 
 async def started(hands: Hands) -> tuple[Worker, dict[str, TaskStatus]]:
     reported: dict[str, TaskStatus] = {}
-    worker = Worker("n", "host", hands, SystemClock(), reported.__setitem__)
+    worker = Worker("n", "host", hands, LoopClock(EPOCH_S), reported.__setitem__)
     await worker.start()
     return worker, reported
 
@@ -88,7 +89,7 @@ class Faulty:
 
 async def test_what_it_waits_for_may_fail_and_it_is_begun_all_the_same() -> None:
     hands = Hands()
-    worker = Worker("n", "host", hands, SystemClock(), lambda task_id, status: None, Faulty())
+    worker = Worker("n", "host", hands, LoopClock(EPOCH_S), lambda task_id, status: None, Faulty())
     record = _Record("t", "s", TaskStatus(RUNNING, 1.0))
     record.addresses = (TaskAddress("net", "10.1.0.7/24", "10.1.0.2/24"),)
     worker._records["t"] = record
@@ -131,7 +132,7 @@ async def test_templates_that_came_ahead_are_there_for_all_tasks() -> None:
 async def test_what_it_is_told_before_it_knows_what_runs_waits() -> None:
     """A task that runs here would be begun once more, or be told of as if it were new."""
     hands, reported = Hands(found("runs", RUNNING)), dict[str, TaskStatus]()
-    worker = Worker("n", "host", hands, SystemClock(), reported.__setitem__)
+    worker = Worker("n", "host", hands, LoopClock(EPOCH_S), reported.__setitem__)
     runs = AssignedTask("runs", "s", 1, 1, RUNNING)
     worker.assign(Assign(complete=True, tasks=[runs, AssignedTask("of before", "s", 1, 2, RUNNING)]))
     worker.session_began()

@@ -10,6 +10,7 @@ import pytest
 
 from skep.sim.loop import Stuck
 
+from .left_behind import left_behind
 from .virtual_time import UnitLoop, spend, wait_in_thread
 
 
@@ -95,3 +96,23 @@ def test_a_thread_that_waits_holds_up_no_end() -> None:
 @pytest.mark.real_time
 async def test_who_needs_real_time_has_it() -> None:
     assert not isinstance(asyncio.get_running_loop(), UnitLoop)
+
+
+async def test_a_task_that_goes_on_is_named_and_one_that_was_cancelled_is_not() -> None:
+    async def goes_on() -> None:
+        await asyncio.sleep(3600)
+
+    async def ends_slowly() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+
+    going, ending = asyncio.ensure_future(goes_on()), asyncio.ensure_future(ends_slowly())
+    await asyncio.sleep(0)
+    ending.cancel()
+    (named,) = await left_behind()
+    assert "goes_on" in named
+    assert __file__ in named
+    going.cancel()
+    assert await left_behind() == []

@@ -9,9 +9,8 @@ import time
 import pytest
 
 from skep.sim.loop import Stuck
-
-from .left_behind import left_behind
-from .virtual_time import UnitLoop, spend, wait_in_thread
+from tests.unit.left_behind import left_behind
+from tests.unit.virtual_time import UnitLoop, spend, wait_in_thread
 
 
 def now() -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.e2e.hosts import Host
 
-# Docker's own 500s (tests/unit/test_validation.py), what this node has not, and what skep has not yet.
+# Docker's own 500s (tests/unit/api/test_validation.py), what this node has not, and what skep has not yet.
 _MAY_BE: dict[int, str] = {
     500: r"rpc error: code = Unknown desc = update out of sequence|invalid [a-z-]+ filter.*|strconv\..*"
     r"|Bad parameters: you must choose.*|tail value must be.*|could not parse since.*|invalid value for.*",

@@ -30,8 +30,8 @@ from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.simulation.test_data_key import UNLOCK, Line, Stage, told
-from tests.unit.test_key_files import node_keys  # noqa: F401 # a fixture
-from tests.unit.test_unlock_key import cluster
+from tests.unit.daemon.test_key_files import node_keys  # noqa: F401 # a fixture
+from tests.unit.manager.control.test_unlock_key import cluster
 
 from .test_resealing import NEW, OLD, opened_by, sealed_state
 from .test_sealed_store import SECRET_KEY, fence_of

@@ -13,7 +13,7 @@ from skep.store.memory import MemoryState, MemoryStore, StoreFaults
 from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
-from tests.unit.test_unlock_key import cluster
+from tests.unit.manager.control.test_unlock_key import cluster
 
 from .test_sealed_store import FENCE_KEY, SECRET_KEY, CrashAt, PowerFails, fence_of
 

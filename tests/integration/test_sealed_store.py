@@ -14,7 +14,7 @@ from skep.store.memory import MemoryState, MemoryStore, StoreFaults
 from skep.store.port import Compare, Fence, Put, Txn
 from skep.store.seal import Sealer, is_sealed
 from skep.store.sealed import SealedStore
-from tests.unit.test_unlock_key import cluster
+from tests.unit.manager.control.test_unlock_key import cluster
 
 SECRETS = (b"the-ca-key", b"the-worker-secret", b"the-manager-secret", b"SWMKEY-1-xyz")
 FENCE_KEY = codec.LEADER_KEY

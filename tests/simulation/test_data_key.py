@@ -27,7 +27,7 @@ from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.view import View
 from tests.terms import term_of
-from tests.unit.test_unlock_key import cluster
+from tests.unit.manager.control.test_unlock_key import cluster
 
 from .test_leader_parts import Line, new_node, run
 

@@ -30,8 +30,7 @@ from skep.rpc.messages import (
 )
 from skep.rpc.port import Identity
 from skep.store.view import View
-
-from .builders import add_cluster, add_node, add_service, add_task
+from tests.unit.builders import add_cluster, add_node, add_service, add_task
 
 
 def network(network_id: str, third: int, vni: int) -> Network:

@@ -25,17 +25,19 @@ Send = Callable[[Iterable[str], bytes], None]  # to nodes, one and the same
 
 
 class PartsTeller:
-    """`located` says where nodes' tunnels end; `send` sends, to those that have a session. Nodes that know
-    all ways back are `informed` by others."""
+    """`located` says where nodes' tunnels end; `send` sends, to those that have a session; `is_informed` says
+    whether a node knows all ways back, from others."""
 
-    def __init__(self, located: Located, send: Send, lead: Lead | None) -> None:
+    def __init__(
+        self, located: Located, send: Send, lead: Lead | None, is_informed: Callable[[str], bool]
+    ) -> None:
         self.services: dict[str, PartedService] = {}
         self.hearers: set[str] = set()
-        self.informed: set[str] = set()
         self.is_settled = False  # all nodes that will come to this leader have come: others are not spared
         self._located = located
         self._send = send
         self._lead = lead
+        self._is_informed = is_informed
         self._said: dict[str, dict[str, tuple[int, int]]] = {}  # node -> service -> its part, by its own word
         # node, service -> its tasks, as it was told; None: nobody knows what it was told.
         self._own: dict[tuple[str, str], MeshService | None] = {}
@@ -186,7 +188,7 @@ class PartsTeller:
             if now != before and (now.endpoints or key in self._own):
                 news.append(_news(now, before))
                 self._own[key] = now
-        is_unaware = is_unaware and node_id not in self.informed
+        is_unaware = is_unaware and not self._is_informed(node_id)
         returns = self._returns_of(node_id) if is_unaware else None
         if news or returns is not None:
             told = returns if returns is not None else MeshTold(lead=self._lead)

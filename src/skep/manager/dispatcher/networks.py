@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from skep.model.data_path import NFTABLES
 from skep.model.mesh import ENDPOINTS_MAX, MeshService
 from skep.model.node import DOWN
-from skep.model.overlay import OverlayNetwork, packed
+from skep.model.overlay import OverlayNetwork
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
@@ -30,6 +30,7 @@ from .batches import BATCH_S, Batches
 from .mesh import is_published, mesh_endpoint, mesh_network, mesh_service, mesh_words
 from .mesh_cut import parts_of
 from .mesh_parted import PartedService
+from .mesh_returns import WaysBack
 from .mesh_teller import PartsTeller
 from .overlay_views import replicas_wanted
 from .sessions import Sessions
@@ -61,12 +62,6 @@ class MeshDispatcher:
         self._told: dict[str, MeshService] = {}  # as all who listen know them; what is missing is told whole
         self._hosts: Counter[str] = Counter()  # nodes that have tasks in the mesh: how many
         self._ends = TunnelEnds(view, sessions)
-        self._informed: set[str] = set()  # nodes that know all others
-        self._moved: set[str] = set()  # nodes of which those do not know yet where they are
-        self._gone: set[str] = set()
-        self._ends_told: frozenset[str] | None = None  # addresses of all nodes, as the informed know them
-        self._ends_frame: bytes | None = None  # the same as it is told
-        self._left: set[str] = set()  # nodes that have no tasks any more of which all nodes are told
         self._in_parts: set[str] = set()  # services that were told in parts, the last time
         self._over: set[str] = set()  # … of which earlier agents hear some tasks only
         self._began_at = 0.0  # loop time
@@ -86,8 +81,8 @@ class MeshDispatcher:
         self._listeners: set[str] = set()
         self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
         self._earlier: set[str] = set()  # nodes that know the mesh, and no parts
-        self._parts = PartsTeller(self._ends.of, self._send_to, sessions.lead)
-        self._parts.informed = self._informed
+        self._ways = WaysBack(view, sessions, self._ends, self._earlier, self._send_to)
+        self._parts = PartsTeller(self._ends.of, self._send_to, sessions.lead, self._ways.is_informed)
         self._settled_at: float | None = None  # loop time
         self._batches = Batches("mesh", self._tell_news)
         sessions.says(MESH_PARTS)
@@ -111,7 +106,7 @@ class MeshDispatcher:
         self._failed(node_id, [])  # else it says so again
         if self._ends.heard(node_id, said):
             self._all.clear()
-            self._moved.add(node_id)
+            self._ways.node_moved(node_id)
             self._parts.moved(node_id)
             if self._services or self._parts.services:
                 self._batches.soon()
@@ -131,7 +126,7 @@ class MeshDispatcher:
             self._parts.come(node_id)
         self._tell_all(node_id)
         if self._needs_all(node_id):
-            self._inform(node_id)
+            self._ways.inform(node_id)
         if self._parts.services:
             self._batches.soon()
 
@@ -150,6 +145,10 @@ class MeshDispatcher:
     def _needs_all(self, node_id: str) -> bool:
         """True where connections to the node's tasks may come by any node."""
         return node_id in self._hosts or (node_id in self._earlier and self._parts.is_host(node_id))
+
+    def _keeps_all(self, node_id: str) -> bool:
+        """True where a node that knows all ways back is to hear of all others still."""
+        return not self._parts.services or self._needs_all(node_id)
 
     def _hear_whether(self, node_id: str, is_deaf: bool) -> None:
         """Connections go to a node's tasks once it knows the mesh; to those of one that is not heard yet, as
@@ -186,7 +185,7 @@ class MeshDispatcher:
         return [messages.encode(replace(part, more=True)) for part in mesh_parts(told)]
 
     def _ended(self, node_id: str) -> None:
-        self._informed.discard(node_id)
+        self._ways.node_ended(node_id)
         self._listeners.discard(node_id)
         if self._view.node_state(node_id).state == DOWN:
             self._leave_parts(node_id)
@@ -253,7 +252,7 @@ class MeshDispatcher:
         self._all.clear()
         self._leave_parts(node_id)
         if self._ends.forget(node_id) and (self._services or self._parts.services):
-            self._gone.add(node_id)
+            self._ways.node_gone(node_id)
             self._batches.soon()
         self.node_changed(node_id)
 
@@ -297,8 +296,9 @@ class MeshDispatcher:
         before = set(self._hosts)
         self._untold.update(each for each in sorted(dirty) if self._is_news(each))
         self._came |= set(self._hosts) - before
-        self._left |= before - set(self._hosts)
-        self._came |= {each for each in self._earlier if self._parts.is_host(each)} - self._informed
+        self._ways.nodes_left(before - set(self._hosts))
+        hosts = {each for each in self._earlier if self._parts.is_host(each)}
+        self._came.update(each for each in hosts if not self._ways.is_informed(each))
         if not self._listeners:
             self._forget_untold()
 
@@ -306,7 +306,8 @@ class MeshDispatcher:
         """What is told from now on is what changes from now on."""
         self._told = dict(self._services)
         self._untold, self._untold_network, self._untold_data_path = set(), None, ""
-        self._came, self._moved, self._gone = set(), set(), set()
+        self._came = set()
+        self._ways.told()
 
     def _tell_news(self) -> None:
         if not self._listeners:
@@ -316,22 +317,21 @@ class MeshDispatcher:
         before, self._told = self._told, {}
         told = MeshTold(
             network=self._untold_network,
-            nodes=self._ends.of(self._came | (self._moved & set(self._hosts))),
-            gone_nodes=sorted(self._gone),
+            nodes=self._ends.of(self._came | (self._ways.moved & set(self._hosts))),
+            gone_nodes=sorted(self._ways.gone),
             services=[self._services[each] for each in sorted(self._untold) if each in self._services],
             gone_services=[each for each in sorted(self._untold) if each not in self._services],
             lead=self._lead,
             data_path=self._untold_data_path,
         )
         for node_id in sorted(self._came):  # before others lead to its tasks
-            self._inform(node_id)
+            self._ways.inform(node_id)
         self._parts.tell()
         if told != MeshTold(lead=self._lead):
             self._broadcast(told, before)
-        if self._moved or self._gone:
-            self._tell_informed()
+        self._ways.tell()
         self._forget_untold()
-        self._forget_informed()
+        self._ways.spare(self._keeps_all, self._parts.inform)
         if self._dirty:
             self._batches.soon()
         elif again_at is not None:
@@ -449,53 +449,6 @@ class MeshDispatcher:
         self._dirty_tasks[service_id] = left
         self._dirty.add(service_id)
         return taken
-
-    def _inform(self, node_id: str) -> None:
-        """Tells a node that has tasks in the mesh where all others are: connections may come by any."""
-        if node_id in self._informed or not self._sessions.understands(node_id, MESH):
-            return
-        if node_id in self._earlier:
-            told = MeshTold(nodes=self._ends.of(self._view.nodes), lead=self._lead)
-            self._sessions.send(node_id, told)
-        else:
-            self._send_to([node_id], self._all_ends())
-        self._informed.add(node_id)
-
-    def _all_ends(self) -> bytes:
-        """Returns where all nodes' tunnels end, as it is told: four bytes each."""
-        if self._ends_frame is None:
-            ends = self._ends_now()
-            if self._ends_told is None:
-                self._ends_told = ends
-            told = MeshTold(returns=packed(ends), returns_whole=True, lead=self._lead)
-            self._ends_frame = messages.encode(told)
-        return self._ends_frame
-
-    def _ends_now(self) -> frozenset[str]:
-        return frozenset(address for _, address in self._ends.of(self._view.nodes))
-
-    def _tell_informed(self) -> None:
-        """Tells those who know where all nodes are which came, moved or went."""
-        earlier = self._informed & self._earlier
-        if earlier and self._moved:
-            told = MeshTold(nodes=self._ends.of(self._moved), lead=self._lead)
-            self._send_to(earlier, messages.encode(told))
-        before, self._ends_frame = self._ends_told, None
-        now = self._ends_now() if len(self._informed) > len(earlier) else None
-        if before is not None and now is not None and before != now:
-            came, gone = packed(now - before), packed(before - now)
-            told = MeshTold(returns=came, gone_returns=gone, lead=self._lead)
-            self._send_to(self._informed - earlier, messages.encode(told))
-        self._ends_told = now
-
-    def _forget_informed(self) -> None:
-        """Who has no tasks any more of which all nodes are told needs to know only some of them."""
-        left = self._left & self._informed - self._earlier
-        for node_id in sorted(left) if self._parts.services else ():
-            if not self._needs_all(node_id):
-                self._informed.discard(node_id)
-                self._parts.inform(node_id)
-        self._left.clear()
 
     def _broadcast(self, told: MeshTold, before: dict[str, MeshService]) -> None:
         """Tells all what has changed since then; earlier agents each service whole."""

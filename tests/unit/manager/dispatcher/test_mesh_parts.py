@@ -20,8 +20,8 @@ from skep.model.states import FAILED, RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import MESH, MESH_CHANGES, MESH_PARTS, MeshTold
 from skep.store.view import View
+from tests.unit.builders import add_node
 
-from .builders import add_node
 from .test_mesh_dispatcher import Line, Swarm, _published, _task, _view
 
 NODES = [f"n{number:02}" for number in range(16)]

@@ -8,8 +8,8 @@ import sys
 from typing import Any, cast
 
 from skep.api.engine import LocalEngine
+from skep.api.interfaces import SwarmNode
 from skep.api.openapi import openapi
-from skep.api.port import SwarmNode
 from skep.api.routes import ApiContext, all_routes
 from skep.runtime.stall import StallWatch
 

@@ -16,15 +16,15 @@ from yarl import URL
 
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
-from skep.api.port import InitRequest, JoinRequest, LocalNode, ReconnectRequest
+from skep.api.interfaces import InitRequest, JoinRequest, LocalNode, ReconnectRequest
 from skep.api.routes import ApiContext
-from skep.daemon import words
+from skep.daemon import error_texts
 from skep.daemon.founding import first_txns, found_swarm
 from skep.daemon.serving import make_api
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub, Feed
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.event import Event
 from skep.runtime.clock import SystemClock
@@ -33,15 +33,15 @@ from skep.runtime.ids import id_source
 from skep.runtime.stall import StallWatch
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Member, Store
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Member, Store
 from tests.leads import win
 
 HOST = ("127.0.0.1", 2377)
 
 
 class LoneManager:
-    """A swarm's only manager (fulfils `api.port.SwarmNode`); what would touch files or a port it refuses."""
+    """A swarm's only manager (fulfils `api.interfaces.SwarmNode`); what would touch files or a port it refuses."""
 
     def __init__(self, leader: Leader, hub: EventHub) -> None:
         self.leader = leader
@@ -60,7 +60,7 @@ class LoneManager:
         return None
 
     async def leader_says(self) -> dict[str, Any]:
-        raise NotManager(words.WORKER)
+        raise NotManager(error_texts.WORKER)
 
     async def check_health(self) -> None: ...
 
@@ -68,16 +68,16 @@ class LoneManager:
         return []
 
     async def enrol_for(self, body: bytes) -> bytes:
-        raise NotManager(words.WORKER)
+        raise NotManager(error_texts.WORKER)
 
     def join_tokens(self, cluster: Cluster) -> tuple[str, str]:
         return join_token(cluster.ca_cert_pem, "w"), join_token(cluster.ca_cert_pem, "m")
 
     async def init(self, request: InitRequest) -> str:
-        raise Unavailable(words.IN_SWARM)
+        raise Unavailable(error_texts.IN_SWARM)
 
     async def join(self, request: JoinRequest) -> None:
-        raise Unavailable(words.IN_SWARM)
+        raise Unavailable(error_texts.IN_SWARM)
 
     async def leave(self, force: bool) -> None:
         raise Unavailable("this manager stays")
@@ -89,7 +89,7 @@ class LoneManager:
         raise Unavailable("no backups here")
 
     async def restore(self, request: Any, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
-        raise Unavailable(words.IN_SWARM)
+        raise Unavailable(error_texts.IN_SWARM)
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:
         return []
@@ -179,7 +179,9 @@ async def running_api(
         return True
 
     hub = EventHub(clock, "h")
-    team = Team(membership.node_id, MemoryMembers(MemoryStore(state), state), probe, safe_mode=safe_mode)
+    team = ManagerIdentity(
+        membership.node_id, MemoryMembers(MemoryStore(state), state), probe, safe_mode=safe_mode
+    )
     leader = await Leader.start(
         store,
         leadership,

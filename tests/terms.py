@@ -5,8 +5,8 @@ from __future__ import annotations
 from skep.manager.events import EventHub
 from skep.manager.term import Term
 from skep.runtime.clock import LoopClock
+from skep.store.interfaces import Fence, Store
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence, Store
 from skep.store.view import View
 from tests.unit.builders import new_ids
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import found_swarm
 from skep.store import codec
 from skep.store.backup import header_of, read, write
-from skep.store.port import KeyValue, Put
+from skep.store.interfaces import KeyValue, Put
 from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 

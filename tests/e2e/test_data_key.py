@@ -13,7 +13,7 @@ import pytest
 from skep.daemon.keys import sealer_of
 from skep.runtime.errors import Corrupt, Unavailable
 from skep.store import codec
-from skep.store.port import KeyValue
+from skep.store.interfaces import KeyValue
 
 from .hosts import Host, wait_until
 from .managers import Managers

@@ -12,7 +12,7 @@ import pytest
 
 from skep.cli.store_access import opened
 from skep.store import codec
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 
 from .hosts import Host, free_port, wait_until
 from .managers import Managers, create, wait_running

@@ -23,7 +23,7 @@ from skep.rpc.certificates import load_keys
 from skep.runtime.errors import Corrupt
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.leaks import leaks_below, leaks_in, private_key, readable_by_others

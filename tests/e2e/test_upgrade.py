@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import found_swarm
 from skep.daemon.state import StateDir
 from skep.model.cluster import Cluster
@@ -20,7 +20,7 @@ from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.seal import is_sealed
 
 from .hosts import Host, free_port, wait_until

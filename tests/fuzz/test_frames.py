@@ -19,8 +19,8 @@ from skep.model.node import NodeDescription
 from skep.rpc import enrolment_messages, messages
 from skep.rpc.certificates import new_key_and_request
 from skep.rpc.enrol import Enrolment, enrol
+from skep.rpc.interfaces import Connection
 from skep.rpc.link import FrameLink, connect
-from skep.rpc.port import Connection
 from skep.rpc.tls import client_context, enrolment_context
 from skep.runtime.errors import Invalid
 
@@ -36,7 +36,7 @@ ANSWER_S = 5.0
 
 
 class Line:
-    """One connection (fulfils `rpc.port.Handler`). `told` hears of each task that its node is given."""
+    """One connection (fulfils `rpc.interfaces.Handler`). `told` hears of each task that its node is given."""
 
     def __init__(self, told: Callable[[str], None] = lambda task_id: None) -> None:
         self.closed_by = asyncio.Event()

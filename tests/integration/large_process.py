@@ -24,7 +24,7 @@ from skep.network.dns_server import DnsServer
 from skep.network.names import Names
 from skep.network.plane import DataPlane
 from skep.rpc import messages
-from skep.rpc.port import Handler, Identity
+from skep.rpc.interfaces import Handler, Identity
 
 
 class Manager:

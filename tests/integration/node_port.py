@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from skep.daemon.reception import Reception
+from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.manager.ca.authority import Authority
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.rpc.interfaces import Connection
 from skep.rpc.link import FrameLink, connect
 from skep.rpc.link_server import LinkServer
 from skep.rpc.messages import (
@@ -23,16 +24,15 @@ from skep.rpc.messages import (
     decode_from_manager,
     encode,
 )
-from skep.rpc.port import Connection
 from skep.rpc.tls import client_context, server_context
-from skep.store.port import Store
+from skep.store.interfaces import Store
 from tests.api_process import Api, running_api
 
 WAIT_S = 10.0
 
 
 class Node:
-    """A worker with a certificate; `heard` is what it was told (fulfils `rpc.port.Handler`)."""
+    """A worker with a certificate; `heard` is what it was told (fulfils `rpc.interfaces.Handler`)."""
 
     def __init__(self, node_id: str, keys: NodeKeys, port: int) -> None:
         self.id = node_id
@@ -163,7 +163,7 @@ async def running_port(store: Store | None = None) -> AsyncIterator[Port]:
             "127.0.0.1",
             0,
             context,
-            lambda connection: Reception(connection, leader.sessions.open, None, leader.logs.accept),
+            lambda connection: ConnectionDispatch(connection, leader.sessions.open, None, leader.logs.accept),
         )
         try:
             yield port

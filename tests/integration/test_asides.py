@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from skep.manager import asides, quorum, reconcile
 from skep.manager.allocator import tasks as addresses
-from skep.manager.orchestrator import everywhere, replicated, slot
+from skep.manager.orchestrator import global_service, replicated, slot
+from skep.manager.rollouts import Rollouts
 from skep.manager.scheduler.place import Round
-from skep.manager.steps import Steps
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeStatus
 from skep.runtime.errors import Deposed, Unavailable
 from skep.store import buckets, codec
@@ -58,7 +58,7 @@ def ready(api: Api) -> None:
     resources = NodeResources(nano_cpus=8_000_000_000, memory_bytes=1 << 33)
     view.put_node(replace(node, description=replace(node.description, resources=resources)))
     view.put_node_status(node.id, NodeStatus(READY))
-    api.leader.reconciler.mark_node(node.id)
+    api.leader.reconciler.enqueue_node(node.id)
 
 
 async def create(api: Api, name: str, mode: dict[str, Any] | None = None) -> str:
@@ -94,7 +94,7 @@ def live(api: Api, service_id: str) -> int:
 
 DECIDERS = {
     "scale": (replicated, "decide_scale", lambda view, service, *_: {service.spec.name}),
-    "step": (Steps, "take", lambda steps, service, *_: {service.spec.name}),
+    "step": (Rollouts, "take", lambda steps, service, *_: {service.spec.name}),
     "slot": (slot, "decide_slot", lambda view, service, *_: {service.spec.name}),
     "scheduler": (
         Round,
@@ -116,7 +116,7 @@ async def test_a_service_that_a_decider_fails_on_is_set_aside_and_the_others_go_
     module, name, service_of = DECIDERS[decider]
     whole = getattr(module, name)
     monkeypatch.setattr(module, name, fails_for_bad(whole, service_of))
-    api.leader.reconciler.mark_room()
+    api.leader.reconciler.enqueue_room()
     first = await create(api, "first")
     bad = await create(api, BAD)
     last = await create(api, "last")
@@ -149,7 +149,7 @@ async def test_a_slot_that_fails_costs_its_service_only_and_its_tasks_stay(
     _, _, service_of = DECIDERS["slot"]
     monkeypatch.setattr(slot, "decide_slot", fails_for_bad(slot.decide_slot, service_of))
     (node_id,) = api.leader.view.nodes
-    api.leader.reconciler.mark_node(node_id)
+    api.leader.reconciler.enqueue_node(node_id)
     await until("the bad one is set aside", lambda: ("service", bad) in api.leader.view.asides)
     for name, replicas in ((BAD, 5), ("other", 5)):
         service = api.leader.view.services[api.leader.view.service_ids[name]]
@@ -206,12 +206,12 @@ async def test_a_removed_service_goes_though_it_was_set_aside(
     monkeypatch.setattr(
         replicated, "decide_scale", fails_for_bad(replicated.decide_scale, lambda v, s, *_: {s.spec.name})
     )
-    api.leader.reconciler.mark_service(bad)
+    api.leader.reconciler.enqueue_service(bad)
     await until("it is set aside", lambda: ("service", bad) in api.leader.view.asides)
     assert (await api.ask("DELETE", f"/v1.51/services/{BAD}")).status == 200
     for task in list(api.leader.view.tasks_of_service(bad)):
         api.leader.view.put_status(task, replace(slot_ended(), at=1.0))
-        api.leader.reconciler.mark_slot(bad, task.slot)
+        api.leader.reconciler.enqueue_slot(bad, task.slot)
     await until("its tasks go", lambda: not api.leader.view.slots.get(bad))
     assert not api.leader.view.asides
 
@@ -231,7 +231,7 @@ async def test_a_node_that_fails_alone_is_to_blame_and_not_the_services(api: Api
     resources = NodeResources(nano_cpus="many", memory_bytes=1 << 33)  # type: ignore[arg-type]
     view.put_node(replace(broken, description=replace(good.description, hostname="odd", resources=resources)))
     view.put_node_status("broken", NodeStatus(READY))
-    api.leader.reconciler.mark_node("broken")
+    api.leader.reconciler.enqueue_node("broken")
     web, everyone = await create(api, "web"), await create(api, "everyone", {"Global": {}})
     await until("both services have tasks", lambda: live(api, web) == 2 and live(api, everyone) == 1)
     assert list(view.asides) == [("node", "broken")]
@@ -243,7 +243,7 @@ async def test_a_node_that_fails_alone_is_to_blame_and_not_the_services(api: Api
     assert any("odd takes no tasks" in each for each in explained["Sentences"])
 
     view.put_node(replace(broken, version=good.version + 1))
-    api.leader.reconciler.mark_node("broken")
+    api.leader.reconciler.enqueue_node("broken")
     await until("it is a node like others", lambda: live(api, everyone) == 2)
     assert not view.asides
 
@@ -268,9 +268,9 @@ async def test_what_cannot_be_written_costs_nobody_else(api: Api, monkeypatch: p
 async def test_a_global_service_that_fails_costs_nobody_else(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = everywhere.wants
+    whole = global_service.wants
     monkeypatch.setattr(
-        everywhere, "wants", fails_for_bad(whole, lambda view, service, node: {service.spec.name})
+        global_service, "wants", fails_for_bad(whole, lambda view, service, node: {service.spec.name})
     )
     bad, other = await create(api, BAD, {"Global": {}}), await create(api, "other", {"Global": {}})
     await until("the other one goes on", lambda: live(api, other) == 1)

@@ -44,7 +44,7 @@ from skep.store.buckets import fitted
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.pages import MESSAGE_MAX_BYTES, Pages
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.clusters import new_cluster

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.executor.docker import DockerExecutor
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.naming import Naming
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.task import TaskAddress

@@ -14,7 +14,7 @@ import pytest
 from skep.agent.executor import watch
 from skep.agent.executor.docker import DockerExecutor
 from skep.agent.executor.engine import EngineClient, Json
-from skep.agent.executor.port import Action, Observation, TaskContext
+from skep.agent.executor.interfaces import Action, Observation, TaskContext
 from skep.model.container import ContainerSpec, HealthConfig, Mount
 from skep.model.spec import TaskSpec
 from skep.model.states import (

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import found_swarm
 from skep.daemon.keys import KeyFiles
-from skep.daemon.manager_part import ManagerPart
+from skep.daemon.manager_runner import ManagerRunner
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
 from skep.manager.events import EventHub
@@ -28,7 +28,7 @@ from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import FULL, commit_cured, maintain, turn
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.seal import KEY_BYTES
 
 from .etcd_members import members_of, until
@@ -176,13 +176,13 @@ async def until_true(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[ManagerPart]]]:
+async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[ManagerRunner]]]:
     """Starts a swarm's only manager, of what is there, or of nothing; it ends with the block."""
     state = StateDir(path)
     key_files, clock = KeyFiles(state), SystemClock()
-    parts: list[ManagerPart] = []
+    parts: list[ManagerRunner] = []
 
-    async def start(force_new_cluster: bool) -> ManagerPart:
+    async def start(force_new_cluster: bool) -> ManagerRunner:
         here = ("127.0.0.1", unused_port())
         ids = iter(("cluster", NODE_ID, "history"))
         membership, keys, first = found_swarm(InitRequest(), "m", here, here, clock.now(), lambda: next(ids))
@@ -193,7 +193,7 @@ async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[Man
             key_files.take(os.urandom(KEY_BYTES), "")
         key_files.save(keys)
         rng, sockets = random.Random(1), SocketDir(path / "run")
-        part = ManagerPart(
+        part = ManagerRunner(
             state,
             sockets,
             keys,

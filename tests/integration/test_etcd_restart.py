@@ -13,7 +13,7 @@ from pathlib import Path
 from skep.model.bounds import TXN_MAX_BYTES
 from skep.runtime.errors import SkepError
 from skep.store.etcd.client import EtcdStore
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 
 from .etcd_members import members_of, until
 

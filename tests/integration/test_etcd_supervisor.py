@@ -15,7 +15,7 @@ from skep.store.election import Campaign
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
 from skep.store.etcd.version import check_version
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from tests.leads import win
 
 

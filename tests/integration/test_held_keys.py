@@ -16,8 +16,8 @@ from skep.manager import data_key
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.loading import load
+from skep.manager.manager_identity import ManagerIdentity
 from skep.manager.resealing import go_by_record, settle
-from skep.manager.team import Team
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys
@@ -25,8 +25,8 @@ from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, encode
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.clock import LoopClock
 from skep.store import codec
+from skep.store.interfaces import Put, Txn
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.simulation.test_data_key import UNLOCK, Line, Stage, told
@@ -153,7 +153,7 @@ async def test_a_manager_without_the_key_takes_no_lead_and_says_what_to_do(files
     async def probe(node_id: str) -> bool:
         return True
 
-    team = Team("a", MemoryMembers(MemoryStore(state), state), probe, data_keys=held)
+    team = ManagerIdentity("a", MemoryMembers(MemoryStore(state), state), probe, data_keys=held)
     hub = EventHub(LoopClock(0))
     make_id = iter(map(str, range(1000))).__next__
     candidate = Candidate(held.store, LoopClock(0), make_id, make_id, hub, [], no_certificates, team)

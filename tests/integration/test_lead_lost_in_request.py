@@ -14,11 +14,11 @@ from skep.api.errors import NO_LEADER
 from skep.api.forward import LOST, LeaderForward
 from skep.api.route import LeaderRoute
 from skep.api.server import ApiServer
-from skep.manager.durable import commit_known
+from skep.manager.confirmed_commit import commit_confirmed
 from skep.manager.leader import Leader
 from skep.runtime.errors import Deposed, NoLeader
+from skep.store.interfaces import Delete, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Delete, Put, Txn
 from tests.api_process import Api, LoneManager, running_api
 
 pytestmark = pytest.mark.timeout(30)
@@ -78,7 +78,7 @@ async def test_what_was_written_is_not_begun_again(short_dir: Path, forwards: bo
 
     async def write(request: web.Request) -> web.StreamResponse:
         begun.append(request.path)
-        await commit_known(store, Txn((Put("k", b"v"),)))
+        await commit_confirmed(store, Txn((Put("k", b"v"),)))
         raise NoLeader("lost")
 
     class Node:

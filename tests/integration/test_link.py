@@ -14,9 +14,9 @@ import pytest
 
 from skep.manager.ca.authority import Authority, new_root
 from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.rpc.interfaces import FRAME_MAX_BYTES, Connection, Handler
 from skep.rpc.link import connect
 from skep.rpc.link_server import LinkServer
-from skep.rpc.port import FRAME_MAX_BYTES, Connection, Handler
 from skep.rpc.tls import ContextPool, client_context, enrolment_context, server_context
 from skep.runtime.errors import Denied, Unavailable
 from skep.runtime.ids import id_source
@@ -212,11 +212,11 @@ async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
     old, other = port.swarm, Swarm()
     standing = Recorder()
     link = await connect("127.0.0.1", port.server.port, client_context(old.keys("worker")), standing)
-    is_over = False
+    is_overcommitted = False
 
     async def come_and_go(node: NodeKeys) -> int:
         count = 0
-        while not is_over:
+        while not is_overcommitted:
             recorder = Recorder()
             made = await connect("127.0.0.1", port.server.port, client_context(node), recorder)
             made.send(b"hello")
@@ -229,7 +229,7 @@ async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
     for _ in range(20):
         await asyncio.sleep(0.03)
         await port.server.reopen(server_context(old.keys("manager")))
-    is_over = True
+    is_overcommitted = True
     assert sum(await asyncio.gather(*comers)) > 20
     await port.server.reopen(server_context(other.keys("manager")))
     await _refused(port, old.keys("worker"), Recorder(), known=len(port.accepted))

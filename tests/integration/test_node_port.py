@@ -311,7 +311,7 @@ async def test_one_node_cannot_have_a_whole_network(port: Port) -> None:
     )
     greedy.say(Attach(1, "n"))
     await until(lambda: any(isinstance(each, NotAttached) for each in greedy.heard), "it is refused")
-    book = view.claims.books[network_id]
+    book = view.allocations.books[network_id]
     assert len(view.attached[greedy.id]) == int(book.size * 0.75)
     assert book.holders[given.gateway] == other.id
     other.say(Attach(2, "n"))

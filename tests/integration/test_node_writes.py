@@ -16,7 +16,7 @@ from skep.rpc.messages import Attach, Attached, Described, HasAddresses, Manage
 from skep.runtime.errors import SkepError
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import KeyValue, Put, Txn
+from skep.store.interfaces import KeyValue, Put, Txn
 
 from .node_port import Node, running_port, until
 from .test_node_port import network
@@ -30,7 +30,7 @@ WRITTEN_MAX_BYTES = 8 * 16_000
 
 
 class Counting:
-    """An etcd that counts what is put into it (fulfils `store.port.Store`)."""
+    """An etcd that counts what is put into it (fulfils `store.interfaces.Store`)."""
 
     def __init__(self, store: EtcdStore) -> None:
         self._store = store

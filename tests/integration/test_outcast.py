@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import first_txns, found_swarm
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.runtime.clock import SystemClock
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.election import BEAT_S, POLL_S, Campaign
+from skep.store.interfaces import Member
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Member
 from tests.leads import win
 
 HOST = ("127.0.0.1", 2377)
@@ -55,7 +55,7 @@ async def running(state: MemoryState, refused_by: set[str]) -> AsyncIterator[Can
         EventHub(clock, "h"),
         [],
         lambda *asked: b"",
-        Team(node_id, MemoryMembers(store, state), probe, refused_by=refused_by),
+        ManagerIdentity(node_id, MemoryMembers(store, state), probe, refused_by=refused_by),
     )
     run = asyncio.ensure_future(candidate.run())
     try:

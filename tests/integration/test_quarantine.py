@@ -27,8 +27,8 @@ from skep.runtime.errors import Corrupt
 from skep.store import codec
 from skep.store.backup import header_of, read, write
 from skep.store.election import Campaign
+from skep.store.interfaces import Fence, KeyValue, Put
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence, KeyValue, Put
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.api_process import Api, running_api
@@ -258,7 +258,7 @@ def put_in(state: MemoryState, *puts: Put) -> None:
 async def decided(api: Api) -> None:
     """Waits until the leader has looked at everything, some times."""
     for _ in range(5):
-        api.leader.reconciler.mark_everything()
+        api.leader.reconciler.enqueue_everything()
         await asyncio.sleep(0.1)
 
 
@@ -356,7 +356,7 @@ async def test_a_service_of_which_a_part_cannot_be_read_can_be_removed() -> None
         view.put_node_status("n2", NodeStatus(READY))
         assert (await api.ask("DELETE", "/v1.51/services/one")).status == 200
         view.put_status(view.tasks["s1-n2"], TaskStatus(SHUTDOWN, 2.0))
-        api.leader.reconciler.mark_slot("s1", 1)
+        api.leader.reconciler.enqueue_slot("s1", 1)
         async with asyncio.timeout(10):
             while "s1-n2" in view.tasks or "s1" in view.removed:
                 await asyncio.sleep(0.02)

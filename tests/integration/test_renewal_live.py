@@ -7,23 +7,23 @@ import random
 import time
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.daemon.agent_part import AgentPart, TlsLine
+from skep.daemon.agent_runner import AgentRunner, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request, validity_of
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.link_server import LinkServer
-from skep.rpc.port import Connection, Handler, Identity
 from skep.rpc.tls import server_context
 from skep.runtime.clock import SystemClock
 from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Put
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Put
 from tests.clusters import new_cluster
 
 EXPIRY_S = 6.0
@@ -65,7 +65,7 @@ async def test_a_node_renews_over_its_session() -> None:
     first_end = validity_of(line.keys.certificate_pem)[1]
     executor = SimulatedExecutor("n", SimulatedSettings(), rng, clock)
     address = f"127.0.0.1:{server.port}"
-    agent = AgentPart(
+    agent = AgentRunner(
         node_id, "n", line.connect, [address], executor, clock, rng, lambda managers: None, lambda text: None
     )
 
@@ -112,7 +112,7 @@ async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
     store = MemoryStore(state)
     leadership = await Campaign(store, codec.LEADER_KEY, "m").win()
     assert callable(sign)
-    team = Team("m", MemoryMembers(store, state), probe)
+    team = ManagerIdentity("m", MemoryMembers(store, state), probe)
     return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign, team)
 
 

@@ -9,8 +9,8 @@ from skep.manager.resealing import reseal
 from skep.model.service import RemovedService
 from skep.runtime.errors import Corrupt
 from skep.store import codec
+from skep.store.interfaces import Put, Txn
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
-from skep.store.port import Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from tests.unit.manager.control.test_unlock_key import cluster

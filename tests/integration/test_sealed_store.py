@@ -10,8 +10,8 @@ from skep.manager.upgrade import upgrade
 from skep.model.service import RemovedService
 from skep.runtime.errors import Corrupt, Unavailable
 from skep.store import codec
+from skep.store.interfaces import Compare, Fence, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
-from skep.store.port import Compare, Fence, Put, Txn
 from skep.store.seal import Sealer, is_sealed
 from skep.store.sealed import SealedStore
 from tests.unit.manager.control.test_unlock_key import cluster

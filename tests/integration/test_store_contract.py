@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from skep.manager.durable import confirm_lead
+from skep.manager.confirmed_commit import confirm_lead
 from skep.model.bounds import ETCD_REQUEST_MAX_BYTES, TXN_MAX_BYTES
 from skep.runtime.errors import Conflict, Denied, TooLarge, Unavailable
 from skep.store.election import POLL_S, SILENCE_S, Campaign
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.pages import PAGE_BYTES, Pages
 from skep.store.etcd.supervisor import EtcdProcess
+from skep.store.interfaces import OPS_MAX, Compare, Delete, Put, Store, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import OPS_MAX, Compare, Delete, Put, Store, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.sizes import cut

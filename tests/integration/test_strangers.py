@@ -14,17 +14,17 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from skep.daemon import reception
-from skep.daemon.reception import Reception
+from skep.daemon import connection_dispatch
+from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.manager.ca.authority import Authority, join_token, new_root, role_of_token
 from skep.model.node import NodeDescription
 from skep.rpc import admission, enrol, half_received, link_server
 from skep.rpc import enrolment_messages as wire
 from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink, connect
 from skep.rpc.link_server import LinkServer
-from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import client_context, enrolment_context, server_context
 from skep.runtime.errors import Invalid
 from skep.runtime.ids import id_source
@@ -59,7 +59,7 @@ class Manager:
     def _handler(self, link: FrameLink) -> Handler:
         if link.identity is None:
             return EnrolHandler(link, self.ca, self)
-        return Reception(link, self._session, None, lambda link, brought: None)
+        return ConnectionDispatch(link, self._session, None, lambda link, brought: None)
 
     def _session(self, connection: Connection) -> Handler:
         self.sessions.append(Echo(connection))
@@ -211,7 +211,7 @@ async def test_a_connection_on_which_nothing_comes_is_closed(
 ) -> None:
     monkeypatch.setattr(admission, "SILENT_S", 0.3)
     monkeypatch.setattr(enrol, "TOKEN_S", 0.3)
-    monkeypatch.setattr(reception, "FIRST_FRAME_S", 0.3)
+    monkeypatch.setattr(connection_dispatch, "FIRST_FRAME_S", 0.3)
     plain, writer = await asyncio.open_connection("127.0.0.1", manager.server.port)
     assert await ends(plain) == b""
     writer.close()

@@ -11,7 +11,7 @@ import pytest
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import SERVICE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import LOOK_S, Json
-from skep.agent.executor.port import Adopted, Observation
+from skep.agent.executor.interfaces import Adopted, Observation
 from skep.agent.executor.refusals import EngineError
 from skep.agent.executor.watch import ADOPT_S, LOOK_AGAIN_S, ContainerWatch
 from skep.model.states import COMPLETE, FAILED, READY, RUNNING, STARTING

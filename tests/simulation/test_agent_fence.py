@@ -13,15 +13,16 @@ import pytest
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import INCARNATIONS_MAX, LeadFence
-from skep.daemon.agent_part import AgentPart
+from skep.daemon.agent_runner import AgentRunner
 from skep.daemon.keys import KeyFiles
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
 from skep.manager.dispatcher.sessions import CONFIRMING_MAX, Sessions
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import (
     DATA_KEYS,
     NOT_LEADER,
@@ -33,7 +34,6 @@ from skep.rpc.messages import (
     decode_from_manager,
     encode,
 )
-from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unavailable
 from skep.sim.loop import Place, VirtualLoop
@@ -90,7 +90,7 @@ class Node:
         self.removed: list[str] = []
 
     def start(self, managers: list[str]) -> None:
-        self.agent = AgentPart(
+        self.agent = AgentRunner(
             "n",
             "n",
             self._connect,
@@ -260,7 +260,9 @@ def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
         await asyncio.sleep(20)
         files, clock = KeyFiles(state), LoopClock(0)
         sockets, hub = SocketDir(tmp_path / "run"), EventHub(clock)
-        parts = Parts(state, files, sockets, hub, "n", "etcd", clock, random.Random(1), lambda: node.executor)
+        parts = NodeRunner(
+            state, files, sockets, hub, "n", "etcd", clock, random.Random(1), lambda: node.executor
+        )
         parts.running_agent = node.agent
         files.take(b"k" * 32, "")
         parts.data_keys.say()

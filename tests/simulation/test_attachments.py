@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skep.manager.attachments import ASK_S, AttachmentKeeper
-from skep.manager.durable import DOUBT_S
+from skep.manager.confirmed_commit import DOUBT_S
 from skep.manager.loading import load
 from skep.model.network import OVERLAY, IPAMConfig, Network, NetworkSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -18,8 +18,8 @@ from skep.runtime.errors import Deposed
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Delete, Fence, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Delete, Fence, Put, Txn
 from skep.store.view import View
 from tests.terms import term_of
 
@@ -109,7 +109,7 @@ def test_a_store_out_of_reach_gives_nothing_and_keeps_nothing() -> None:
         refused = await desk.ask("n1")
         assert isinstance(refused, messages.NotAttached)
         assert refused.kind == "OutcomeUnknown"
-        assert desk.view.claims.books["id-net"].holders == {}
+        assert desk.view.allocations.books["id-net"].holders == {}
         desk.store.reconnect()
         assert isinstance(await desk.ask("n1"), messages.Attached)
         desk.work.cancel()

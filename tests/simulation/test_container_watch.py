@@ -12,7 +12,7 @@ import pytest
 from skep.agent.executor.calls import STOP_TRIES, EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import Json
-from skep.agent.executor.port import Observation
+from skep.agent.executor.interfaces import Observation
 from skep.agent.executor.refusals import EngineError
 from skep.agent.executor.watch import LOOK_AGAIN_S, UNHEALTHY, UNHEALTHY_RETRY_S, ContainerWatch
 from skep.model.states import FAILED

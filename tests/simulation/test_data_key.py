@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from skep.manager.confirmed_commit import commit_changed
 from skep.manager.control.autolock import unlock_key
 from skep.manager.control.nodes import NodeControl
 from skep.manager.data_key import REST_S, Act, DataKeyChange, decide
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
-from skep.manager.durable import commit_changed
 from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
 from skep.model.node import UPGRADE_LABEL, NodeSpec
@@ -21,8 +21,8 @@ from skep.rpc.messages import DATA_KEYS, SELF_REPORTED, DataKeys, HasDataKeys, R
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.errors import Conflict, Corrupt, Invalid, StaleVersion
 from skep.store import codec
+from skep.store.interfaces import Fence, Member, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence, Member, Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.view import View

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.manager.commits import Committer
-from skep.manager.durable import commit_known
+from skep.manager.confirmed_commit import commit_confirmed
 from skep.model.change import DropTask, PutTask
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, Unavailable
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
+from skep.store.interfaces import Compare, Delete, Fence, KeyValue, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
 from skep.store.view import View
 from tests.terms import term_of
 from tests.unit.builders import add_task
@@ -123,7 +123,7 @@ async def _says_what_is(store: Troubled, kind: str) -> None:
     }
     began = asyncio.get_running_loop().time()
     try:
-        revision = await commit_known(store, by_kind[kind])
+        revision = await commit_confirmed(store, by_kind[kind])
         said = "done"
     except OutcomeUnknown:
         said = "unknown"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.data_path import HAS_IPVS, IPVS
 from skep.rpc.messages import ATTACH, DATA_PATH, LOGS, SELF_REPORTED, Register, encode
 from skep.runtime.clock import LoopClock
@@ -18,8 +18,8 @@ from skep.sim.hosts import Host
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Member, Put
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Member, Put
 from tests.clusters import new_cluster
 from tests.simulation.test_cut_off_leader import Story, play
 from tests.simulation.test_leader_parts import Line, new_node
@@ -47,7 +47,7 @@ async def lead() -> Leader:
     async def probe(node_id: str) -> bool:
         return True
 
-    team = Team("a", MemoryMembers(store, state), probe)
+    team = ManagerIdentity("a", MemoryMembers(store, state), probe)
     hub = EventHub(clock)
     return await Leader.start(
         store, leadership, clock, str, str, hub, ["10.0.0.0:1"], lambda *asked: b"", team

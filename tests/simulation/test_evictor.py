@@ -9,7 +9,7 @@ import pytest
 
 from skep.manager.eviction import EVICT_EVERY_S, HOLD_S
 from skep.manager.evictor import Evictor, Muster, Seen
-from skep.manager.team import says_nothing
+from skep.manager.manager_identity import says_nothing
 from skep.runtime.errors import NotFound
 from skep.sim.loop import VirtualLoop
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.durable import confirm_lead
+from skep.manager.confirmed_commit import confirm_lead
 from skep.manager.membership import LOOK_S, Membership
 from skep.manager.upgrade import incarnation
 from skep.model.node import NodeSpec
@@ -17,8 +17,8 @@ from skep.rpc.messages import NotNow
 from skep.runtime.errors import Deposed
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
+from skep.store.interfaces import Fence, Member, Put
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Fence, Member, Put
 from skep.store.view import View
 from tests.simulation.test_leader_parts import new_node
 from tests.terms import term_for

@@ -10,7 +10,7 @@ import pytest
 
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.host_network import HostNetwork
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.rpc.messages import HOST_NETWORKS, HostNetworks, Register, Registered, encode
@@ -19,9 +19,9 @@ from skep.runtime.errors import Denied
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Member, Put
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
 from skep.store.overlaps import overlaps
-from skep.store.port import Member, Put
 from tests.clusters import new_cluster
 
 from .test_leader_parts import Line, new_node
@@ -50,7 +50,7 @@ async def lead(own: Sequence[HostNetwork] = ()) -> Leader:
         return own
 
     names = (f"id{n}" for n in range(100))
-    team = Team("a", MemoryMembers(store, state), probe, own_networks=own_networks)
+    team = ManagerIdentity("a", MemoryMembers(store, state), probe, own_networks=own_networks)
     hub = EventHub(clock)
     return await Leader.start(
         store, leadership, clock, lambda: next(names), str, hub, ["10.0.0.1:1"], lambda *asked: b"", team

@@ -1,4 +1,4 @@
-"""Parts of a leader by themselves, under virtual time."""
+"""NodeRunner of a leader by themselves, under virtual time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from skep.manager.alarms import ALARM_MIN_S, Alarms
 from skep.manager.control.nodes import NodeControl
 from skep.manager.dispatcher.presence import MISSED_BEATS
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
@@ -17,14 +16,16 @@ from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.manager_identity import ManagerIdentity
 from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
 from skep.manager.node_writer import NodeWriter
-from skep.manager.team import Team
+from skep.manager.timers import ALARM_MIN_S, Timers
 from skep.model.container import ContainerSpec
 from skep.model.node import READY, Node, NodeDescription, NodeResources, NodeSpec
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
+from skep.rpc.interfaces import FRAME_MAX_BYTES, Identity
 from skep.rpc.messages import (
     Assign,
     FromManager,
@@ -35,14 +36,13 @@ from skep.rpc.messages import (
     decode_from_manager,
     encode,
 )
-from skep.rpc.port import FRAME_MAX_BYTES, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Deposed, Invalid, OutcomeUnknown, Unavailable
 from skep.sim.loop import Place, VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Fence, Member, Put
 from skep.store.memory import MemoryMembers, MemoryState, MemoryStore
-from skep.store.port import Fence, Member, Put
 from skep.store.view import View
 from tests.terms import term_for, term_of
 from tests.unit.builders import add_service, add_task
@@ -266,7 +266,7 @@ def test_a_new_leader_tells_of_all_managers_at_once() -> None:
         async def probe(node_id: str) -> bool:
             return True
 
-        team = Team("b", MemoryMembers(store, state), probe)
+        team = ManagerIdentity("b", MemoryMembers(store, state), probe)
         leader = await Leader.start(
             store, leadership, clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team
         )
@@ -284,7 +284,7 @@ def test_a_service_and_its_slots_may_be_due_at_one_time() -> None:
     """Found by the simulation's seed 95176 with a follower: the two could not be put in order, and the leader ended."""
 
     async def scenario() -> None:
-        alarms = Alarms(LoopClock(0))
+        alarms = Timers(LoopClock(0))
         keys = (None, 2, None, 1)
         for service_id in ("s", "s", "t"):
             for key in keys:
@@ -298,7 +298,7 @@ def test_a_service_and_its_slots_may_be_due_at_one_time() -> None:
 
 
 class Leading(MemoryMembers):
-    """One member has etcd's lead and keeps it (fulfils `store.port.Members`)."""
+    """One member has etcd's lead and keeps it (fulfils `store.interfaces.Members`)."""
 
     looks = 0
 

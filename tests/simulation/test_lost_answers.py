@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from skep.manager.durable import DOUBT_S, PATIENCE_S, commit_known
+from skep.manager.confirmed_commit import DOUBT_S, PATIENCE_S, commit_confirmed
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, Unavailable
 from skep.sim.loop import VirtualLoop
+from skep.store.interfaces import Compare, Delete, Fence, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore, StoreFaults
-from skep.store.port import Compare, Delete, Fence, Put, Txn
 
 
 class Losing(StoreFaults):
@@ -42,7 +42,7 @@ def test_a_commit_that_was_done_is_not_done_again() -> None:
         state = MemoryState()
         store = MemoryStore(state, Losing(1))
         txn = Txn((Put("/a", b"1"), Delete("/b")), compares=(Compare("/a", 0),))
-        revision = await commit_known(store, txn)
+        revision = await commit_confirmed(store, txn)
         assert state.entries["/a"].modified == revision
 
     run(scenario)
@@ -51,7 +51,7 @@ def test_a_commit_that_was_done_is_not_done_again() -> None:
 def test_a_commit_that_was_not_done_is_tried_again() -> None:
     async def scenario() -> None:
         store = MemoryStore(MemoryState(), Losing(0, refused=2))
-        await commit_known(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+        await commit_confirmed(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
         pairs, _ = await store.load("/a")
         assert [pair.value for pair in pairs] == [b"1"]
 
@@ -63,10 +63,10 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for() -> None:
         store = MemoryStore(MemoryState())
         store.isolate()
         asyncio.get_running_loop().call_later(PATIENCE_S / 2, store.reconnect)
-        await commit_known(store, Txn((Put("/a", b"1"),)))
+        await commit_confirmed(store, Txn((Put("/a", b"1"),)))
         store.isolate()
         with pytest.raises(Unavailable):
-            await commit_known(store, Txn((Put("/a", b"2"),)))
+            await commit_confirmed(store, Txn((Put("/a", b"2"),)))
 
     run(scenario)
 
@@ -85,7 +85,7 @@ def test_a_commit_that_was_done_although_the_store_was_said_to_be_away() -> None
     async def scenario() -> None:
         state = MemoryState()
         store = MemoryStore(state, Wrong())
-        revision = await commit_known(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+        revision = await commit_confirmed(store, Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
         assert state.entries["/a"].modified == revision
 
     run(scenario)
@@ -96,7 +96,7 @@ def test_a_conflict_is_still_a_conflict() -> None:
         state = MemoryState()
         await MemoryStore(state).commit(Txn((Put("/a", b"other"),)))
         with pytest.raises(Conflict):
-            await commit_known(MemoryStore(state), Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
+            await commit_confirmed(MemoryStore(state), Txn((Put("/a", b"1"),), compares=(Compare("/a", 0),)))
 
     run(scenario)
 
@@ -121,9 +121,9 @@ def test_who_was_in_doubt_and_leads_no_more_does_not_say_that_nothing_was_done()
 
     async def scenario() -> None:
         with pytest.raises(OutcomeUnknown):
-            await commit_known(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
+            await commit_confirmed(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
         with pytest.raises(Deposed):
-            await commit_known(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
+            await commit_confirmed(MemoryStore(state, Late()), Txn((Put("/a", b"1"),), fence=fence))
 
     run(scenario)
 
@@ -139,7 +139,7 @@ def test_doubt_ends_after_the_lease() -> None:
     async def scenario() -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(Unavailable):
-            await commit_known(store, Txn((Put("/a", b"1"),)))
+            await commit_confirmed(store, Txn((Put("/a", b"1"),)))
         assert DOUBT_S <= asyncio.get_running_loop().time() - began < DOUBT_S + 1
 
     run(scenario)

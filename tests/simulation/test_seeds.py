@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from skep.agent.worker import Worker
 from skep.manager.certificates import Certificates
+from skep.manager.confirmed_commit import commit_changed, commit_confirmed
 from skep.manager.dispatcher.tasks import TaskDispatcher
-from skep.manager.durable import commit_changed, commit_known
 from skep.manager.membership import Membership
 from skep.manager.orchestrator import slot, updater
 from skep.manager.orchestrator.updater import Stage
@@ -22,7 +22,7 @@ from skep.sim.cluster import Options, run
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
 from skep.sim.violation import Violation
-from skep.store.port import Fence, Put, Store, Txn
+from skep.store.interfaces import Fence, Put, Store, Txn
 from skep.store.view import SlotKey, View
 
 FOUND = {  # seeds that once failed, and what they found
@@ -159,9 +159,9 @@ def test_checkers_see_two_leaders_that_commit(monkeypatch: pytest.MonkeyPatch) -
 
 def test_checkers_see_a_write_without_a_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     async def careless(store: Store, txn: Txn) -> int:
-        return await commit_known(store, replace(txn, fence=None))
+        return await commit_confirmed(store, replace(txn, fence=None))
 
-    monkeypatch.setattr("skep.manager.durable.commit_known", careless)
+    monkeypatch.setattr("skep.manager.confirmed_commit.commit_confirmed", careless)
     with pytest.raises(Violation, match="without a fence"):
         run_all(range(1000, 1010))
 

@@ -10,6 +10,7 @@ import pytest
 from skep.agent.session import RETRY_MAX_S, Session
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import (
     Attach,
     Attached,
@@ -25,7 +26,6 @@ from skep.rpc.messages import (
     TaskNetwork,
     encode,
 )
-from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.errors import Conflict, Unavailable
 from skep.sim.loop import VirtualLoop
 

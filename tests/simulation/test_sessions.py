@@ -15,6 +15,7 @@ from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
+from skep.rpc.interfaces import Identity
 from skep.rpc.messages import (
     Described,
     FromManager,
@@ -25,7 +26,6 @@ from skep.rpc.messages import (
     Statuses,
     encode,
 )
-from skep.rpc.port import Identity
 from skep.runtime.errors import Invalid
 from skep.sim.loop import VirtualLoop
 from skep.store.view import View

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from skep.agent.executor.port import Action, Observation, TaskContext
+from skep.agent.executor.interfaces import Action, Observation, TaskContext
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.model.container import ContainerSpec
 from skep.model.spec import TaskSpec

@@ -20,8 +20,8 @@ from skep.runtime.errors import Deposed
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Delete, Fence, KeyValue, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Delete, Fence, KeyValue, Put, Txn
 from skep.store.view import View
 from tests.terms import term_of
 from tests.unit.builders import add_service, add_task

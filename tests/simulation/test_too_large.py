@@ -20,8 +20,8 @@ from skep.runtime.errors import TooLarge
 from skep.sim.loop import VirtualLoop
 from skep.store import codec
 from skep.store.election import Campaign
+from skep.store.interfaces import Fence, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Fence, Put, Txn
 from skep.store.sizes import txn_bytes
 from skep.store.view import View
 from tests.terms import term_of

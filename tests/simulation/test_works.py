@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from skep.daemon.role_keeper import RoleKeeper
 from skep.rpc.messages import Role
 from skep.runtime.errors import Unavailable
-from skep.runtime.works import AGAIN_S, end, lasting
+from skep.runtime.supervise import AGAIN_S, cancel_and_wait, run_forever
 from skep.sim.loop import VirtualLoop
 
 
@@ -30,7 +30,7 @@ def test_work_that_fails_is_begun_again() -> None:
             raise errors.pop(0)
 
     with capture_logs() as said:
-        run(lasting("x", work))
+        run(run_forever("x", work))
     assert [at - began[0] for at in began] == pytest.approx([0, AGAIN_S, 2 * AGAIN_S, 3 * AGAIN_S])
     assert [line["event"] for line in said] == ["work.again", "work.failed"], "the same is said once"
 
@@ -45,9 +45,9 @@ def test_work_that_had_failed_is_ended_like_any_other() -> None:
     async def scenario() -> None:
         for work in (asyncio.ensure_future(fails()), asyncio.ensure_future(goes_on())):
             await asyncio.sleep(0.1)
-            await end(work)
+            await cancel_and_wait(work)
             assert work.done()
-        await end(None)
+        await cancel_and_wait(None)
 
     run(scenario())
 

@@ -19,6 +19,7 @@ from skep.model.overlay_keys import key_of
 from skep.model.states import RUNNING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
+from skep.rpc.interfaces import Identity
 from skep.rpc.messages import (
     OVERLAY,
     RESOLVE,
@@ -28,7 +29,6 @@ from skep.rpc.messages import (
     OverlayTold,
     Register,
 )
-from skep.rpc.port import Identity
 from skep.store.view import View
 from tests.unit.builders import add_cluster, add_node, add_service, add_task
 

@@ -10,7 +10,7 @@ from skep.agent.plane import Plane
 from skep.model.data_path import HAS_IPVS
 from skep.model.node import NodeDescription
 from skep.model.overlay_keys import ESP
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 log = structlog.get_logger()
 

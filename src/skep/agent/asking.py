@@ -21,7 +21,7 @@ from skep.model.overlay import Overlay
 from skep.network.segment import subnet_of
 from skep.rpc import messages
 from skep.runtime.errors import SkepError
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 if TYPE_CHECKING:
     from skep.network.misses import Misses
@@ -99,7 +99,7 @@ class Asking:
             self._misses.end()
         for each in self._networks.values():
             each.give_up()
-            await end(each.work)
+            await cancel_and_wait(each.work)
         self._networks = {}
 
     # Inside

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import structlog
 from msgspec import Struct
 
-from skep.agent.executor.port import Containers
+from skep.agent.executor.interfaces import Containers
 from skep.agent.session import Session
 from skep.rpc import messages
 from skep.runtime.errors import Conflict, SkepError, Unavailable

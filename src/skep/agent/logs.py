@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.model.logs import LogOptions
 from skep.rpc.log_streams import LINES, RECORD_BYTES, TROUBLE, Connect, LogSink, open_sink
 from skep.rpc.messages import ReadLogs

@@ -12,7 +12,7 @@ from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.rpc import messages
 from skep.rpc.checking import COUNTED_OF_MAX_BYTES, FAILURES_MAX, OBJECT_MAX_BYTES
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 
 class Looking:
@@ -27,7 +27,7 @@ class Looking:
         session.on(messages.MeshLook, self._asked, messages.LOOK)
 
     async def close(self) -> None:
-        await end(self._work)
+        await cancel_and_wait(self._work)
 
     def _asked(self, asked: messages.MeshLook) -> None:
         self._number = asked.number

@@ -19,7 +19,7 @@ from skep.network.dns_forward import may_be_asked
 from skep.network.dns_server import DnsServer, Resolve, why_not
 from skep.network.names import Names
 from skep.runtime.errors import SkepError
-from skep.runtime.works import end, in_thread, lasting
+from skep.runtime.supervise import cancel_and_wait, in_thread, run_forever
 
 log = structlog.get_logger()
 
@@ -46,12 +46,12 @@ class Naming:
         return list(self._failures.values())
 
     def start(self) -> None:
-        self._work = asyncio.ensure_future(lasting("names", self._run))
+        self._work = asyncio.ensure_future(run_forever("names", self._run))
 
     async def close(self) -> None:
         """Ends the answers: containers go on without. Nothing begins any more."""
         self._is_over = True
-        await end(self._work)
+        await cancel_and_wait(self._work)
         await self._server.close()
 
     async def clear(self) -> list[str]:

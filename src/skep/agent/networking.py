@@ -29,7 +29,7 @@ from skep.model.overlay_keys import OverlayKeys
 from skep.model.task import TaskAddress
 from skep.network.names import Unknown
 from skep.rpc import messages
-from skep.runtime.works import in_thread, lasting
+from skep.runtime.supervise import in_thread, run_forever
 
 LOOK_S = 10.0  # how soon it is seen that somebody flushed rules or removed a device; a look takes some 10 ms
 # Before what failed is tried again, and said: it may have been a moment's clash with the engine. Twice as
@@ -85,7 +85,7 @@ class Networking:
         session.on(messages.OverlayKeysTold, self._keys_told)
 
     def start(self) -> None:
-        self._work = asyncio.ensure_future(lasting("mesh", self._run))
+        self._work = asyncio.ensure_future(run_forever("mesh", self._run))
 
     async def close(self) -> None:
         """Ends the work; what stands in the kernel goes on."""

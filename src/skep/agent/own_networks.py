@@ -11,7 +11,7 @@ from skep.agent.saying import shown
 from skep.agent.session import Session
 from skep.model.host_network import HOST_NETWORK_OF_MAX_BYTES, HostNetwork
 from skep.rpc import messages
-from skep.runtime.works import end, in_thread, lasting
+from skep.runtime.supervise import cancel_and_wait, in_thread, run_forever
 
 log = structlog.get_logger()
 
@@ -31,10 +31,10 @@ class OwnNetworks:
         session.on(messages.Registered, lambda said: self._session_began())
 
     def start(self) -> None:
-        self._work = asyncio.ensure_future(lasting("own-networks", self._run))
+        self._work = asyncio.ensure_future(run_forever("own-networks", self._run))
 
     async def close(self) -> None:
-        await end(self._work)
+        await cancel_and_wait(self._work)
 
     async def _run(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay
 from skep.network.applied import Applied
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 
 class Plane(Protocol):

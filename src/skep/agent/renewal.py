@@ -23,8 +23,8 @@ from skep.rpc.certificates import (
     validity_of,
     verify_issued_by,
 )
+from skep.rpc.interfaces import Identity
 from skep.rpc.messages import HasTls, Renewed, WantedTls
-from skep.rpc.port import Identity
 from skep.rpc.trust import chain_of, has_tls, is_wanted
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Denied, SkepError

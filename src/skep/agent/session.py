@@ -19,7 +19,7 @@ from skep.agent.lead_fence import LeadFence
 from skep.agent.managers import Managers
 from skep.model.node import NodeDescription
 from skep.rpc import messages
-from skep.rpc.port import Connection, Handler
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.questions import Questions, Refusal
 from skep.rpc.router import Router
 from skep.runtime.errors import SkepError, Unavailable

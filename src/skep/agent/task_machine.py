@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from skep.agent.executor.port import Action
+from skep.agent.executor.interfaces import Action
 from skep.model.states import ACCEPTED, READY, RUNNING, is_terminal
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from skep.agent.executor.port import Action, Adopted, Executor, Observation, TaskContext
+from skep.agent.executor.interfaces import Action, Adopted, Executor, Observation, TaskContext
 from skep.agent.task_machine import Fate, fate_of, next_action
 from skep.model.container import LogDriver
 from skep.model.generic import Claim

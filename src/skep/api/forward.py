@@ -16,7 +16,7 @@ from yarl import URL
 
 from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
-from skep.api.port import SwarmNode
+from skep.api.interfaces import SwarmNode
 from skep.api.relay import end_to_end, relay
 from skep.runtime import attempt
 from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable

@@ -19,12 +19,12 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.cli.simulated_mesh import SimulatedMesh
 from skep.cli.simulated_overlays import KnownByNodes, SimulatedOverlays
 from skep.daemon.addresses import parse_address
-from skep.daemon.agent_part import AgentPart
+from skep.daemon.agent_runner import AgentRunner
 from skep.model.generic import resource_text
 from skep.rpc.certificates import NodeKeys
 from skep.rpc.enrol import enrol
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import connect
-from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import ContextPool
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
@@ -68,7 +68,7 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
         loop.add_signal_handler(number, stopped.set)
     garbage = SetAside()
     garbage.start()
-    agents: list[AgentPart] = []
+    agents: list[AgentRunner] = []
     executors: list[SimulatedExecutor] = []
     networks: list[SimulatedOverlays | SimulatedMesh] = []
     joins_s: list[float] = []
@@ -121,7 +121,7 @@ def _write_report(plan: Plan, report: Report) -> None:
 
 async def _join(
     plan: Plan, number: int
-) -> tuple[SimulatedExecutor, AgentPart, list[SimulatedOverlays | SimulatedMesh]]:
+) -> tuple[SimulatedExecutor, AgentRunner, list[SimulatedOverlays | SimulatedMesh]]:
     """Enrols one node, however often it takes while the manager is busy."""
     clock = SystemClock()
     rng = random.Random(plan.seed * 1_000_003 + number)
@@ -140,7 +140,7 @@ async def _join(
             log.warning("simulate.join_failed", node=hostname, error=str(error))
             await asyncio.sleep(RETRY_S * (0.5 + rng.random()))
     line = _PooledLine(enrolment.keys)
-    agent = AgentPart(
+    agent = AgentRunner(
         enrolment.node_id,
         hostname,
         line.connect,

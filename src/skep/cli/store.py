@@ -18,7 +18,7 @@ from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.manager.loading import view_of
 from skep.runtime.errors import Corrupt, Invalid, NotFound
 from skep.store import codec
-from skep.store.port import Compare, Delete, KeyValue, Txn
+from skep.store.interfaces import Compare, Delete, KeyValue, Txn
 
 OPS_MAX = 500  # of one transaction: half of the store's, as compares count too
 KEPT = (codec.CLUSTER_KEY, codec.SCHEMA_KEY)

@@ -20,7 +20,7 @@ from skep.daemon.state import Membership, StateDir
 from skep.runtime.errors import Corrupt, Invalid, SkepError, WrongUnlockKey
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Store
+from skep.store.interfaces import Store
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 

@@ -11,7 +11,7 @@ from skep.daemon.keys import KeyFiles
 from skep.rpc.messages import DataKeys, HasDataKeys
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.errors import SkepError
-from skep.runtime.works import end, in_thread
+from skep.runtime.supervise import cancel_and_wait, in_thread
 from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class DataKeyKeeper:
     async def stop(self) -> None:
         """Nothing is written when this returns, and after it: the files may go."""
         self._is_stopped, self._told = True, None
-        await end(self._work)
+        await cancel_and_wait(self._work)
 
     async def _follow(self) -> None:
         while self._told is not None:

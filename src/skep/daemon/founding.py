@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.addresses import join_address
 from skep.daemon.state import Membership
 from skep.manager.allocator.subnets import DEFAULT_POOLS, DEFAULT_SIZE
@@ -18,7 +18,7 @@ from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.runtime.errors import Invalid, Unsupported
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Put, Txn
+from skep.store.interfaces import Compare, Put, Txn
 from skep.store.sizes import cut
 
 

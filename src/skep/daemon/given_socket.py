@@ -19,7 +19,7 @@ from skep.daemon.socket_dir import SocketDir
 from skep.model.docker_socket import DockerSocket, clean_path
 from skep.runtime.errors import Invalid, Unavailable
 from skep.runtime.settings import Settings
-from skep.runtime.works import lasting
+from skep.runtime.supervise import run_forever
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class GivenSocket:
             return
         client = EngineClient(self._engine_socket)
         try:
-            await lasting("docker_socket", SocketMounts(client, self._socket.path).renew, ENGINE_RETRY_S)
+            await run_forever("docker_socket", SocketMounts(client, self._socket.path).renew, ENGINE_RETRY_S)
         finally:
             await client.close()
 

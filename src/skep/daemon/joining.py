@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skep.agent.executor.port import Executor
-from skep.api.port import JoinRequest
+from skep.agent.executor.interfaces import Executor
+from skep.api.interfaces import JoinRequest
 from skep.daemon.addresses import parse_address
 from skep.model.node import NodeDescription
 from skep.rpc.enrol import Enrolment, enrol

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from skep.agent.executor.engine import CALL_S
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.agent.plane import Plane, cleared
-from skep.daemon import words
+from skep.daemon import error_texts
 from skep.daemon.state import StateDir
 from skep.runtime.errors import SkepError
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Leftovers:
             return [f"what node {node_id} has here: {str(error) or repr(error)}"]
 
     async def close(self) -> None:
-        await end(self._work)
+        await cancel_and_wait(self._work)
 
     async def _run(self) -> None:
         while self._former:
@@ -145,7 +145,7 @@ class Leftovers:
         if not left:
             log.info("leftovers.gone", node_id=node_id)
             self.forget(node_id)
-        elif self._said.get(node_id) != (text := words.listed(left)):
+        elif self._said.get(node_id) != (text := error_texts.listed(left)):
             log.warning("leftovers.stay", node_id=node_id, left=text)
             self._said[node_id] = text
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.api.port import ReconnectRequest
-from skep.daemon import words
+from skep.api.interfaces import ReconnectRequest
+from skep.daemon import error_texts
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
-from skep.daemon.agent_part import TlsLine
-from skep.daemon.parts import Parts
+from skep.daemon.agent_runner import TlsLine
+from skep.daemon.node_runner import NodeRunner
+from skep.rpc.interfaces import Connection
 from skep.rpc.link import FrameLink
-from skep.rpc.port import Connection
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 
 SESSION_S = 20.0  # as Docker waits for a node that joins
@@ -77,7 +77,7 @@ def new_place(listen: str, advertise: str, listen_before: str) -> tuple[tuple[st
 class Mover:
     """Works for one node."""
 
-    def __init__(self, node: Parts) -> None:
+    def __init__(self, node: NodeRunner) -> None:
         self._node = node
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:
@@ -94,7 +94,7 @@ class Mover:
         if manager is not None:
             strangers = {at: node_id for at, node_id in known.items() if node_id not in manager.members}
             known = {at: node_id for at, node_id in known.items() if at not in strangers}
-            warnings += (words.stranger(at, node_id) for at, node_id in strangers.items())
+            warnings += (error_texts.stranger(at, node_id) for at, node_id in strangers.items())
         if request.remote_addrs and not known:
             raise Unavailable("; ".join(warnings))
         if request.advertise_addr or request.listen_addr:

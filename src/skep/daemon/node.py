@@ -1,7 +1,7 @@
 """This host's part in a swarm, as the API sees it: what it is, what it knows of the swarm, what users order.
 
-Fulfils `api.port.SwarmNode`. What runs here is `parts`', how it comes to run `beginning`'s; what users order,
-`orders` carries out.
+Fulfils `api.interfaces.SwarmNode`. What runs here is `node_runner`'s, how it comes to run `bootstrap`'s; what
+users order, `swarm_commands` carries out.
 """
 
 from __future__ import annotations
@@ -10,17 +10,24 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.agent.plane import Plane
-from skep.api.port import EventFeed, InitRequest, JoinRequest, LocalNode, ReconnectRequest, RestoreRequest
-from skep.daemon import words
+from skep.api.interfaces import (
+    EventFeed,
+    InitRequest,
+    JoinRequest,
+    LocalNode,
+    ReconnectRequest,
+    RestoreRequest,
+)
+from skep.daemon import error_texts
 from skep.daemon.addresses import parse_address
-from skep.daemon.beginning import Beginning
+from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.keys import KeyFiles
-from skep.daemon.orders import Orders
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
+from skep.daemon.swarm_commands import SwarmCommands
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
@@ -31,12 +38,12 @@ from skep.runtime.ids import id_source
 
 if TYPE_CHECKING:
     from skep.agent.attachments import Attachments
-    from skep.daemon.manager_part import ManagerPart
+    from skep.daemon.manager_runner import ManagerRunner
     from skep.manager.leader import Leader
 
 
 class SkepNode:
-    """`make_executor` gives a new executor for each membership; `make_plane` as in `Parts`."""
+    """`make_executor` gives a new executor for each membership; `make_plane` as in `NodeRunner`."""
 
     def __init__(
         self,
@@ -55,7 +62,7 @@ class SkepNode:
         self.sockets = SocketDir(state.path / "run")
         self._hub = EventHub(clock, id_source(rng)())
         keys = KeyFiles(state)
-        self._parts = Parts(
+        self._runner = NodeRunner(
             state,
             keys,
             self.sockets,
@@ -68,8 +75,10 @@ class SkepNode:
             safe_mode,
             make_plane,
         )
-        self._beginning = Beginning(self._parts, state, keys, clock)
-        self._orders = Orders(self._parts, self._beginning, state.path, hostname, clock, rng, make_executor)
+        self._bootstrap = Bootstrap(self._runner, state, keys, clock)
+        self._commands = SwarmCommands(
+            self._runner, self._bootstrap, state.path, hostname, clock, rng, make_executor
+        )
 
     # Life of the daemon
 
@@ -78,28 +87,28 @@ class SkepNode:
 
         Errors: `Corrupt`, `Invalid`, `Unavailable`.
         """
-        await self._beginning.start()
+        await self._bootstrap.start()
 
     async def wait_settled(self, timeout_s: float) -> None:
         """Waits until a manager leads again: who asks it right after its start should get an answer."""
-        await self._parts.wait_settled(timeout_s)
+        await self._runner.wait_settled(timeout_s)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
-        await self._parts.stop()
-        await self._parts.leftovers.close()
+        await self._runner.stop()
+        await self._runner.leftovers.close()
         self.sockets.close()
         self._state.close()
 
     # What it is, and what it knows
 
     def local(self) -> LocalNode:
-        if not self._parts.is_in_swarm:
+        if not self._runner.is_in_swarm:
             return LocalNode("inactive")
-        if self._parts.is_locked:
-            return LocalNode("locked", error=words.LOCKED)
-        membership = self._parts.membership
-        manager, agent = self._parts.running_manager, self._parts.running_agent
+        if self._runner.is_locked:
+            return LocalNode("locked", error=error_texts.LOCKED)
+        membership = self._runner.membership
+        manager, agent = self._runner.running_manager, self._runner.running_agent
         is_manager = membership.role == "manager"
         managers: tuple[tuple[str, str], ...]
         if manager is not None:
@@ -108,9 +117,9 @@ class SkepNode:
             known = agent.session.managers if agent is not None else membership.managers
             managers = tuple(("", address) for address in known)
         addr = parse_address(membership.advertise)[0] if membership.advertise else ""
-        error = self._parts.error
-        if not error and self._parts.not_after < self._clock.now():
-            error = words.EXPIRED
+        error = self._runner.error
+        if not error and self._runner.not_after < self._clock.now():
+            error = error_texts.EXPIRED
         state = "error" if error else "active"
         if not error and not is_manager and agent is not None and not agent.session.has_stood:
             state, error = "pending", agent.trouble  # as Docker: active from the first session on
@@ -119,26 +128,26 @@ class SkepNode:
             error = manager.store_trouble
         if not error and manager is not None and not manager.is_led:
             error = self._no_leader()
-        error = error or self._parts.role.trouble
+        error = error or self._runner.role.trouble
         return LocalNode(
             state, membership.node_id, addr, is_manager, error, managers, etcd_pid, self._safe_mode
         )
 
     def manager(self) -> Leader:
-        why_not = self._parts.why_no_manager()
+        why_not = self._runner.why_no_manager()
         if why_not:
             raise NotManager(why_not)
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         if manager is None or manager.leader is None or not manager.leader.is_sure:
             raise NoLeader(self._no_leader())
         return manager.leader
 
     def attachments(self) -> Attachments | None:
-        agent = self._parts.running_agent
+        agent = self._runner.running_agent
         return agent.attachments if agent is not None and agent.attachments.has_engine else None
 
     def leader_socket(self) -> str | None:
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         return manager.leader_socket() if manager is not None else None
 
     async def leader_says(self) -> dict[str, Any]:
@@ -151,7 +160,7 @@ class SkepNode:
         await self._running().check_health()
 
     def seen_nodes(self) -> list[str]:
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         return manager.seen() if manager is not None else []
 
     async def enrol_for(self, body: bytes) -> bytes:
@@ -170,46 +179,46 @@ class SkepNode:
         return self._hub.subscribe(tasks)
 
     async def backup(self) -> Iterator[bytes]:
-        """Returns a backup of the swarm; see `ManagerPart.backup`. Errors: also `NotManager`."""
+        """Returns a backup of the swarm; see `ManagerRunner.backup`. Errors: also `NotManager`."""
         self.manager()
         return await self._running().backup()
 
-    def _running(self) -> ManagerPart:
+    def _running(self) -> ManagerRunner:
         """Errors: `NotManager`."""
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         if manager is None:
-            raise NotManager(words.WORKER)
+            raise NotManager(error_texts.WORKER)
         return manager
 
     def _no_leader(self) -> str:
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         if manager is None:
-            return words.NO_LEADER
+            return error_texts.NO_LEADER
         trouble = manager.etcd.trouble()
         if trouble:
-            return f"{words.NO_LEADER} This manager's etcd ended: {trouble}"
+            return f"{error_texts.NO_LEADER} This manager's etcd ended: {trouble}"
         if manager.is_led and manager.trouble:
-            return f"{words.NO_LEADER} This manager cannot lead: {manager.trouble}"
+            return f"{error_texts.NO_LEADER} This manager cannot lead: {manager.trouble}"
         if manager.is_led:
-            return words.NO_LEADER
-        return words.NO_LEADER + words.no_quorum(len(manager.members))
+            return error_texts.NO_LEADER
+        return error_texts.NO_LEADER + error_texts.no_quorum(len(manager.members))
 
     # What users order
 
     async def init(self, request: InitRequest) -> str:
-        return await self._orders.init(request)
+        return await self._commands.init(request)
 
     async def restore(self, request: RestoreRequest, content: AsyncIterator[bytes]) -> tuple[str, list[str]]:
-        return await self._orders.restore(request, content)
+        return await self._commands.restore(request, content)
 
     async def join(self, request: JoinRequest) -> None:
-        await self._orders.join(request)
+        await self._commands.join(request)
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:
-        return await self._orders.reconnect(request)
+        return await self._commands.reconnect(request)
 
     async def leave(self, force: bool) -> None:
-        await self._orders.leave(force)
+        await self._commands.leave(force)
 
     async def unlock(self, key: str) -> None:
-        await self._orders.unlock(key)
+        await self._commands.unlock(key)

@@ -20,7 +20,7 @@ from skep.rpc.certificates import NodeKeys, new_key_and_request
 from skep.runtime.errors import Corrupt, Invalid
 from skep.runtime.ids import NewId
 from skep.store import backup, codec
-from skep.store.port import Put
+from skep.store.interfaces import Put
 from skep.store.seal import Sealer, is_sealed
 
 SPOOL = "restore.new"

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from skep.daemon.addresses import join_address, resolve_advertise, resolve_listen
 from skep.rpc.messages import Managing, Role
 from skep.runtime.errors import SkepError, Unavailable
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 if TYPE_CHECKING:
     from skep.daemon.state import Membership
@@ -65,7 +65,7 @@ class Agent(Protocol):
 
 
 class Node(Protocol):
-    """What a node does for its role keeper; `daemon.parts.Parts` and a simulated host fulfil it."""
+    """What a node does for its role keeper; `node_runner.NodeRunner` and a simulated host fulfil it."""
 
     @property
     def membership(self) -> Membership: ...
@@ -127,7 +127,7 @@ class RoleKeeper:
 
     async def stop(self) -> None:
         self._told = None
-        await end(self._work)
+        await cancel_and_wait(self._work)
 
     async def demote(self, manager: Manager) -> None:
         """Has this manager demoted, and waits until the others have let go of it. Errors: `SkepError`."""

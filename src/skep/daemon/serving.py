@@ -14,7 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep import __version__
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.agent.plane import Plane
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
@@ -33,7 +33,7 @@ from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
 from skep.runtime.settings import Settings
 from skep.runtime.stall import StallWatch
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ async def serve(settings: Settings) -> None:
         await stopped.wait()
         log.info("skepd.stopping")
     finally:
-        await end(renewing)
+        await cancel_and_wait(renewing)
         stall.stop()
         garbage.stop()
         await api.close()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.messages import Goodbye, encode
-from skep.rpc.port import Connection, Handler
 
 POLL_S = 0.05
 ASK_S = 0.25  # before a leader that did not answer is asked for again: each time is a connection
@@ -114,7 +114,7 @@ class WaitingRoom:
 
 
 class Waiting:
-    """One node's connection; fulfils `rpc.port.Handler`."""
+    """One node's connection; fulfils `rpc.interfaces.Handler`."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from skep.model.overlay_keys import ESP
 from skep.rpc import messages
 from skep.runtime.errors import Denied, Deposed, SkepError, Unavailable
 from skep.store import codec
-from skep.store.port import Compare, Delete, Put
+from skep.store.interfaces import Compare, Delete, Put
 from skep.store.sizes import cut
 
 log = structlog.get_logger()
@@ -139,7 +139,7 @@ class AttachmentKeeper:
         try:
             await self._term.commit([put], [Compare(put.key, 0)])
         except SkepError:
-            self._view.claims.release(made.address, made)
+            self._view.allocations.release(made.address, made)
             raise
         self._view.put_attachment(made)
         self._term.tell(AttachmentsChanged([made]))

@@ -8,7 +8,7 @@ from skep import __version__
 from skep.runtime.errors import Unavailable
 from skep.store import codec
 from skep.store.backup import header_of, write
-from skep.store.port import Store
+from skep.store.interfaces import Store
 
 
 async def take(

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
-from skep.manager.team import KeepCluster, Team, nothing_to_keep
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
 from skep.runtime.clock import Clock
@@ -21,7 +21,7 @@ from skep.runtime.errors import SkepError
 from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.election import Campaign, Leadership
-from skep.store.port import Store
+from skep.store.interfaces import Store
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Candidate:
         hub: EventHub,
         managers: list[str],
         sign: Sign,
-        team: Team,
+        team: ManagerIdentity,
         cluster_changed: KeepCluster = nothing_to_keep,
     ) -> None:
         self._store = store

@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from skep.manager.asides import Asides, costs_lead
-from skep.manager.durable import check_picture, commit_known
+from skep.manager.confirmed_commit import check_picture, commit_confirmed
 from skep.manager.signals import PerNode, ServiceDecided, TasksCommitted
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
@@ -27,7 +27,7 @@ from skep.model.task import Task
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge
 from skep.store import codec
 from skep.store.buckets import fitted
-from skep.store.port import OPS_MAX, Compare, Delete, Put, Txn
+from skep.store.interfaces import OPS_MAX, Compare, Delete, Put, Txn
 from skep.store.sizes import op_bytes
 
 log = structlog.get_logger()
@@ -253,6 +253,6 @@ class Committer:
         """For as long as this manager leads: who cannot write leads no more anyway, and the view must not be
         less than the store. Errors: `Conflict`, `TooLarge`, `Deposed`."""
         try:
-            return await commit_known(self._term.store, txn, patience_s=math.inf, doubt_s=math.inf)
+            return await commit_confirmed(self._term.store, txn, patience_s=math.inf, doubt_s=math.inf)
         except OutcomeUnknown as error:
             raise Deposed() from error

@@ -22,8 +22,8 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from skep.manager.confirmed_commit import commit_changed
 from skep.manager.dispatcher.sessions import Sessions
-from skep.manager.durable import commit_changed
 from skep.manager.quorum import is_to_manage
 from skep.manager.resealing import HeldKeys
 from skep.manager.term import Term
@@ -31,7 +31,7 @@ from skep.rpc.messages import DATA_KEYS, DataKeys, HasDataKeys, Register
 from skep.rpc.messages.data_keys import digests_of
 from skep.runtime.errors import Conflict, Corrupt, Invalid, OutcomeUnknown, Unavailable
 from skep.store import codec
-from skep.store.port import Put
+from skep.store.interfaces import Put
 from skep.store.seal import KEY_BYTES, Sealer
 from skep.store.view import View
 

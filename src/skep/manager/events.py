@@ -1,8 +1,8 @@
 """Swarm events for `docker events`, as Docker emits them (Engine API 1.51 `/events`).
 
 Every manager has a hub. The leader's deciders and control emit into theirs; the other managers' follow it
-(`daemon.event_line`) and remember what they saw, so that history outlives a leader. What the leader emitted
-in its last moment and nobody heard is lost, and what all managers have forgotten since their start.
+(`daemon.leader_events`) and remember what they saw, so that history outlives a leader. What the leader
+emitted in its last moment and nobody heard is lost, and what all managers have forgotten since their start.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from itertools import islice
 
 from msgspec import Struct, field
 
-from skep.manager.port_words import of_ports
+from skep.manager.port_texts import of_ports
+from skep.manager.scheduler.explain_nodes import NodeGroup, Subject, look_at_nodes, names_text, node_name
 from skep.manager.scheduler.nodes import NodeTable
-from skep.manager.scheduler.nodewise import NodeGroup, Subject, look_at_nodes, names_text, node_name
 from skep.manager.scheduler.place import MAX_FAILURES
 from skep.manager.scheduler.where import why_there
-from skep.manager.task_words import (
+from skep.manager.task_texts import (
     ago_text,
     observed,
     of_delay,

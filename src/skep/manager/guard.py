@@ -86,7 +86,7 @@ class Guard:
 
     def release(self, ids: set[str]) -> None:
         """Tasks that will not be have no addresses: the allocator failed in the middle."""
-        for book in self._view.claims.books.values():
+        for book in self._view.allocations.books.values():
             for address, holder in list(book.holders.items()):
                 if holder in ids:
                     book.release(address, holder)
@@ -101,14 +101,14 @@ class Guard:
                 kept.append(change)
             elif isinstance(change, PutTask) and change.task.id not in self._view.tasks:
                 for address in change.task.addresses:
-                    self._view.claims.release(address, change.task)
+                    self._view.allocations.release(address, change.task)
             elif isinstance(change, PutService):
                 self._settle_claims(change.service.id)
         changes[:] = kept
 
     def _settle_claims(self, service_id: str) -> None:
         service = self._view.services.get(service_id)
-        self._view.claims.settle(service_id, service.endpoint if service is not None else None)
+        self._view.allocations.settle(service_id, service.endpoint if service is not None else None)
 
 
 def _service_of(change: Change) -> str:

@@ -16,6 +16,7 @@ from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates, Sign
 from skep.manager.commits import Committer
+from skep.manager.confirmed_commit import confirm_lead
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
@@ -28,12 +29,12 @@ from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
-from skep.manager.durable import confirm_lead
 from skep.manager.events import EventHub
 from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
+from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.manager_roles import ManagerRoles
 from skep.manager.membership import Membership
 from skep.manager.net_inspect import NodeNet, inspect_net
@@ -55,7 +56,6 @@ from skep.manager.signals import (
     TasksCommitted,
 )
 from skep.manager.task_events import TaskEvents
-from skep.manager.team import KeepCluster, Team, nothing_to_keep
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
 from skep.model.aside import NODE, SERVICE
@@ -92,8 +92,8 @@ from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
+from skep.store.interfaces import Store
 from skep.store.overlaps import overlaps
-from skep.store.port import Store
 from skep.store.view import slot_key
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ class Leader:
         new_secret: Callable[[], str],
         managers: list[str],
         sign: Sign,
-        team: Team,
+        team: ManagerIdentity,
         keep: KeepCluster = nothing_to_keep,
     ) -> None:
         fence, clock, hub = term.fence, term.clock, term.hub
@@ -206,7 +206,7 @@ class Leader:
         on(NodeChanged, self._node_changed)
         on(NodeRemoved, self._node_removed)
         on(NodeDescribed, self._roles.described)
-        on(NodeDescribed, lambda said: self.reconciler.mark_node(said.node_id))
+        on(NodeDescribed, lambda said: self.reconciler.enqueue_node(said.node_id))
         on(NodeStateChanged, self._state_changed)
         on(ClusterChanged, self._cluster_changed)
         on(RootChanged, lambda said: self.certificates.tell())
@@ -224,7 +224,7 @@ class Leader:
         hub: EventHub,
         managers: list[str],
         sign: Sign,
-        team: Team,
+        team: ManagerIdentity,
         keep: KeepCluster = nothing_to_keep,
     ) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
@@ -267,7 +267,7 @@ class Leader:
         self.overlays.begin()
         await self.overlays.look_at_all()
         self.sessions.start(grace_until)
-        self.reconciler.mark_everything()
+        self.reconciler.enqueue_everything()
 
     async def run(self) -> None:
         """Leads until the leadership is lost, another manager is to lead (`hands_over`), a new data key is in
@@ -328,7 +328,7 @@ class Leader:
     def _host_has(self, node_id: str, said: HostNetworks) -> None:
         if node_id in self.view.nodes and self.view.hosts.put_node(node_id, said.networks):
             log.warning("node.host_networks", node_id=node_id, overlaps=overlaps(self.view, node_id))
-            self.reconciler.mark_node(node_id)
+            self.reconciler.enqueue_node(node_id)
 
     @property
     def is_sure(self) -> bool:
@@ -386,12 +386,12 @@ class Leader:
         self.mesh.reported(task, status)
         self.overlays.reported(task, status)
         if news or self.reconciler.is_updating(task.service_id):
-            self.reconciler.mark_slot(task.service_id, slot_key(task))
+            self.reconciler.enqueue_slot(task.service_id, slot_key(task))
         if is_terminal(status.state):
             if status.state in (FAILED, REJECTED):
-                self.reconciler.mark_failure(task)
+                self.reconciler.enqueue_failure(task)
             if self.view.pending:
-                self.reconciler.mark_room()
+                self.reconciler.enqueue_room()
 
     # What has changed
 
@@ -407,7 +407,7 @@ class Leader:
                 self.sessions.refuse(node_id, error)
 
     def _service_changed(self, said: ServiceChanged) -> None:
-        self.reconciler.mark_service(said.service_id)
+        self.reconciler.enqueue_service(said.service_id)
         self.mesh.service_changed(said.service_id)
         self.overlays.service_changed(said.service_id)
 
@@ -419,7 +419,7 @@ class Leader:
         if len(attributes) > 1:  # more than its name
             self._term.hub.emit("service", "update", service.id, **attributes)
         if service.update is None or service.update.state != "updating":
-            self.reconciler.mark_service(service.id)
+            self.reconciler.enqueue_service(service.id)
 
     def _service_removed(self, said: ServiceRemoved) -> None:
         service_id = said.service_id
@@ -429,14 +429,14 @@ class Leader:
         self.mesh.service_changed(service_id)
         self.overlays.service_changed(service_id)
         self.tasks.publish_removing(service_id, nodes)
-        self.reconciler.mark_removed(service_id)
+        self.reconciler.enqueue_removed(service_id)
         self.logs.service_removed(service_id)
 
     def _node_changed(self, said: NodeChanged) -> None:
         self.sessions.node_added(said.node_id)
         self.sessions.tell_role(said.node_id)
         self.membership.wake()
-        self.reconciler.mark_node(said.node_id)
+        self.reconciler.enqueue_node(said.node_id)
 
     def _node_removed(self, said: NodeRemoved) -> None:
         node_id = said.node_id
@@ -446,14 +446,14 @@ class Leader:
         self.mesh.node_removed(node_id)
         self.overlays.node_removed(node_id)
         self.rotation.look()
-        self.reconciler.mark_node(node_id)
+        self.reconciler.enqueue_node(node_id)
         self.logs.node_down(node_id)
 
     def _state_changed(self, said: NodeStateChanged) -> None:
         node_id, before = said.node_id, said.before
         name, state = self.view.nodes[node_id].description.hostname, self.view.node_state(node_id).state
         self._term.hub.emit("node", "update", node_id, name=name, state__old=before, state__new=state)
-        self.reconciler.mark_node(node_id)
+        self.reconciler.enqueue_node(node_id)
         self.mesh.node_changed(node_id)
         if DOWN in (before, state):
             self.overlays.node_changed(node_id)
@@ -468,4 +468,4 @@ class Leader:
         self.rotation.look()
         self.data_key.look()
         self.mesh.cluster_changed()
-        self.reconciler.mark_everything()
+        self.reconciler.enqueue_everything()

@@ -19,7 +19,7 @@ from skep.model.node import Node
 from skep.model.service import RemovedService, Service
 from skep.runtime.errors import Corrupt
 from skep.store import codec
-from skep.store.port import KeyValue, Store
+from skep.store.interfaces import KeyValue, Store
 from skep.store.view import View
 
 Kind = TypeVar("Kind", Network, Node, Service, Material, Attachment, RemovedService)

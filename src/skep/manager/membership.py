@@ -13,7 +13,7 @@ from skep.manager.term import Term
 from skep.model.node import Node
 from skep.rpc.messages import Managing, NotNow
 from skep.runtime.errors import Conflict, SkepError, Unavailable
-from skep.store.port import Member, Members
+from skep.store.interfaces import Member, Members
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from skep.manager.dispatcher.mesh import is_published, mesh_network, node_address
 from skep.manager.dispatcher.overlay_views import networks_of_node, overlay_network
-from skep.manager.scheduler.nodewise import node_name
-from skep.manager.task_words import task_name
+from skep.manager.scheduler.explain_nodes import node_name
+from skep.manager.task_texts import task_name
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import bridge_name, tunnel_name
 from skep.model.node import Node

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from skep.manager.dispatcher.mesh import mesh_network, node_address
 from skep.manager.dispatcher.overlay_views import overlay_network
-from skep.manager.scheduler.nodewise import node_name
-from skep.manager.task_words import task_name
+from skep.manager.scheduler.explain_nodes import node_name
+from skep.manager.task_texts import task_name
 from skep.model.container import PortConfig
 from skep.model.mesh import bridge_name, concerns, tunnel_name
 from skep.model.node import DOWN, Node

@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from skep.manager.durable import check_picture
+from skep.manager.confirmed_commit import check_picture
 from skep.manager.rates import Rates
 from skep.manager.signals import NodeDescribed
 from skep.manager.term import Term, put_of
@@ -18,7 +18,7 @@ from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
 from skep.runtime.errors import Conflict, Deposed, Invalid, OutcomeUnknown, SkepError, TooLarge, Unavailable
 from skep.store import codec
-from skep.store.port import Compare
+from skep.store.interfaces import Compare
 from skep.store.sizes import cut
 
 log = structlog.get_logger()

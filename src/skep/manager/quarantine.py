@@ -122,7 +122,7 @@ def _forget_service(view: View, service_id: str) -> None:
     if service is not None:
         view.service_ids.pop(service.spec.name, None)
         view.service_names.pop(service.spec.name.lower(), None)
-        _undo(lambda each: view.claims.settle(each, None), service_id)
+        _undo(lambda each: view.allocations.settle(each, None), service_id)
 
 
 def _undo(undo: Callable[[T], None], what: T) -> None:

@@ -10,7 +10,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from skep.store.port import Member
+from skep.store.interfaces import Member
 from skep.store.view import View
 
 LEARN_S = 60.0  # a learner that was not reached for as long is let go of: it may ask again

@@ -11,16 +11,16 @@ import asyncio
 
 import structlog
 
-from skep.manager.alarms import Alarms
 from skep.manager.allocator import tasks as addresses
 from skep.manager.asides import AGAIN_MIN_S, PART_AGAIN_MAX_S, Asides, costs_lead
 from skep.manager.commits import Committer
 from skep.manager.failures import Failures
-from skep.manager.marks import PASS_MAX, Marks
-from skep.manager.orchestrator import everywhere, jobs, replicated, slot
+from skep.manager.orchestrator import global_service, jobs, replicated, slot
+from skep.manager.rollouts import Rollouts
 from skep.manager.scheduler.place import Round
-from skep.manager.steps import Steps
 from skep.manager.task_events import TaskEvents
+from skep.manager.timers import Timers
+from skep.manager.work_queue import PASS_MAX, WorkQueue
 from skep.model.aside import SERVICE, reason_of
 from skep.model.change import Change, DropRemoved, DropTask, NewTask, Plan, PutService, PutTask
 from skep.model.service import Service
@@ -38,8 +38,8 @@ LOOK_SLICE = 20_000  # changes that are looked at again before it does: 20 ms
 RETRY_PENDING_S = 0.5  # tasks without a node are tried again at most this often, however much changes
 
 
-class Reconciler(Marks):
-    """`mark_*` are called from anywhere on the loop and never wait."""
+class Reconciler(WorkQueue):
+    """`enqueue_*` are called from anywhere on the loop and never wait."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Reconciler(Marks):
         task_events: TaskEvents | None = None,
         asides: Asides | None = None,
     ) -> None:
-        super().__init__(view, Steps(view, new_id), asides or Asides(view, clock))
+        super().__init__(view, Rollouts(view, new_id), asides or Asides(view, clock))
         self._committer = committer
         self._clock = clock
         self._new_id = new_id
         self._task_events = task_events
-        self._alarms = Alarms(clock)
+        self._alarms = Timers(clock)
         self._failures = Failures()
         self._retried_at = 0.0
 
-    def mark_failure(self, task: Task) -> None:
+    def enqueue_failure(self, task: Task) -> None:
         """A task failed on its node: others are preferred for a while."""
         self._failures.add(task, self._clock.now())
 
@@ -85,7 +85,7 @@ class Reconciler(Marks):
                 log.exception("reconcile.pass_failed", again_in_s=again_s)
                 await asyncio.sleep(again_s)
                 again_s = min(again_s * 2, PART_AGAIN_MAX_S)
-                self.mark_everything()
+                self.enqueue_everything()
 
     async def _wait(self) -> None:
         """Returns when there is something to decide."""
@@ -108,9 +108,9 @@ class Reconciler(Marks):
     def _ring(self) -> None:
         for kind, object_id in self._asides.take_due():
             if kind == SERVICE:
-                self._mark_whole(object_id)
+                self._enqueue_whole(object_id)
             elif self._guard.try_node(object_id):
-                self.mark_node(object_id)
+                self.enqueue_node(object_id)
         for service_id, key in self._alarms.ring():
             if key is None:
                 self._steps[service_id] = None
@@ -153,7 +153,7 @@ class Reconciler(Marks):
         self._guard.sift(changes)
         if changes:
             for service_id in await self._committer.commit(changes):
-                self.mark_service(service_id)
+                self.enqueue_service(service_id)
             while changes:  # and let go of: freeing a hundred thousand tasks at once takes as long as a slice
                 self._look_again(changes[-LOOK_SLICE:])
                 del changes[-LOOK_SLICE:]
@@ -180,7 +180,7 @@ class Reconciler(Marks):
             return 0
         self._decide_step(service, now, round_, changes, decided)
         if service.spec.mode.global_ is not None:
-            for node_id in everywhere.nodes_to_look_at(view, service):
+            for node_id in global_service.nodes_to_look_at(view, service):
                 self._slots[service_id, node_id] = None
             return 0
         if service.spec.is_job:
@@ -191,7 +191,7 @@ class Reconciler(Marks):
         while more:
             room = min(SCALE_SLICE, PASS_MAX - wanted_before - wanted)
             if room <= 0:
-                self.mark_service(service_id)
+                self.enqueue_service(service_id)
                 break
             plan = replicated.decide_scale(view, service, now, self._new_id, room, after, placed)
             changes.extend(plan.changes)
@@ -321,14 +321,14 @@ class Reconciler(Marks):
         )
 
     def _look_again(self, changes: list[Change]) -> None:
-        """Marks what a commit has made due: tasks that wait for their turn, removed services that lost
+        """WorkQueue what a commit has made due: tasks that wait for their turn, removed services that lost
         their last task, updates that go on."""
         view = self._view
         for change in changes:
             if isinstance(change, PutTask):
                 task = change.task
                 if task.desired_state < RUNNING:
-                    self.mark_slot(task.service_id, slot_key(task))
+                    self.enqueue_slot(task.service_id, slot_key(task))
                 if task.addresses and task.result is not None and view.pending:
                     self._retry_pending = True  # its addresses are free
             elif isinstance(change, DropTask):

@@ -11,7 +11,7 @@ import structlog
 from skep.manager.upgrade import BATCH_OPS
 from skep.runtime.errors import Conflict, Corrupt, Invalid, TooLarge, Unavailable
 from skep.store import codec
-from skep.store.port import Compare, Fence, Put, Txn
+from skep.store.interfaces import Compare, Fence, Put, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 from skep.store.sizes import cut

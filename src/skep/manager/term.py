@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from skep.manager.durable import Stored, commit_changed, commit_known, commit_new, commit_removed
+from skep.manager.confirmed_commit import Stored, commit_changed, commit_confirmed, commit_new, commit_removed
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.material import Material
@@ -23,7 +23,7 @@ from skep.rpc.router import Router
 from skep.runtime.clock import Clock
 from skep.runtime.ids import NewId
 from skep.store import codec
-from skep.store.port import Compare, Delete, Fence, Put, Store, Txn
+from skep.store.interfaces import Compare, Delete, Fence, Put, Store, Txn
 from skep.store.view import View
 
 Named = TypeVar("Named", Service, Network, Material)
@@ -47,7 +47,7 @@ _KINDS: dict[type, _Kind] = {
 
 class Term:
     """The leader is the only writer of its keys, by `fence`; `view` is the latest. `hub` tells users of
-    changes, `signals` the leader's own parts. Errors of all that is written: as `durable.commit_known`."""
+    changes, `signals` the leader's own parts. Errors of all that is written: as `commit_confirmed`."""
 
     __slots__ = ("clock", "fence", "hub", "new_id", "signals", "store", "tell", "view")
 
@@ -65,7 +65,7 @@ class Term:
 
     async def commit(self, ops: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
         """Returns the revision. Errors: `Conflict`."""
-        return await commit_known(self.store, Txn(tuple(ops), compares=tuple(compares), fence=self.fence))
+        return await commit_confirmed(self.store, Txn(tuple(ops), compares=tuple(compares), fence=self.fence))
 
     async def create(self, new: Named, name_key: str) -> Named:
         """Returns the object as stored. Errors: `Conflict` where somebody has its name."""
@@ -81,7 +81,7 @@ class Term:
     async def remove(
         self, key: str, current: Callable[[], Removed], ops: Callable[[Removed], tuple[Put | Delete, ...]]
     ) -> tuple[Removed, int]:
-        """As `durable.commit_removed`; the view is the caller's to change."""
+        """As `confirmed_commit.commit_removed`; the view is the caller's to change."""
         return await commit_removed(self.store, self.fence, key, current, ops)
 
     def _took(self, written: Object, revision: int) -> Object:

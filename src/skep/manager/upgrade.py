@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from skep.manager.durable import commit_known
+from skep.manager.confirmed_commit import commit_confirmed
 from skep.runtime.errors import TooLarge
 from skep.store import codec
-from skep.store.port import Compare, Fence, KeyValue, Put, Store, Txn
+from skep.store.interfaces import Compare, Fence, KeyValue, Put, Store, Txn
 from skep.store.sizes import cut
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ async def upgrade(store: Store, fence: Fence) -> None:
     rewritten = [Put(p.key, p.value) for p in pairs if codec.is_sealed_key(p.key) and not p.trouble]
     try:
         for part in cut(rewritten, BATCH_OPS):
-            # Not `commit_known`: a value looks the same opened, sealed or not. Who is in doubt begins anew.
+            # Not `commit_confirmed`: a value looks the same opened, sealed or not. In doubt all begins anew.
             compares = tuple(Compare(op.key, known[op.key]) for op in part)
             await store.commit(Txn(tuple(part), compares=compares, fence=fence))
     except TooLarge as error:  # it was written by a skep that took more; all of it stays readable
@@ -51,7 +51,7 @@ async def incarnation(store: Store, fence: Fence, new_id: str) -> str:
     """Writes the store's incarnation, where an earlier skep made the store, and returns it. Errors:
     `Conflict`, `Denied`, `Unavailable`."""
     new = Put(codec.INCARNATION_KEY, new_id.encode())
-    await commit_known(store, Txn((new,), compares=(Compare(new.key, 0),), fence=fence))
+    await commit_confirmed(store, Txn((new,), compares=(Compare(new.key, 0),), fence=fence))
     return new_id
 
 

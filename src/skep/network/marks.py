@@ -1,4 +1,4 @@
-"""Marks of connections and packets, by which the mesh knows its own: what nftables, iptables, netlink and
+"""WorkQueue of connections and packets, by which the mesh knows its own: what nftables, iptables, netlink and
 conntrack are told of them."""
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class _Arrived(Struct):
 class _Place(Struct):
     host: str
     since: float
-    is_over: bool = False  # its connection is known, or gone
+    is_overcommitted: bool = False  # its connection is known, or gone
 
 
 class Admission:
@@ -120,9 +120,9 @@ class Admission:
             else:
                 return Turn(self._give(host, now))
             if oldest is not None:
-                is_over = self._places[oldest].is_over
+                is_overcommitted = self._places[oldest].is_overcommitted
                 self._free(oldest)
-                return Turn(self._give(host, now), True, None if is_over else oldest)
+                return Turn(self._give(host, now), True, None if is_overcommitted else oldest)
         return None
 
     def known(self, ticket: int, name: str, now: float) -> None:
@@ -133,14 +133,14 @@ class Admission:
             return
         place = self._places.get(ticket)
         if place is not None:
-            place.since, place.is_over = now + BEYOND_S - GRACE_S, True
+            place.since, place.is_overcommitted = now + BEYOND_S - GRACE_S, True
 
     def ended(self, ticket: int, now: float) -> None:
         """Its connection is gone; a place that is younger than `GRACE_S` stays taken until then."""
         place = self._places.get(ticket)
         if place is None:
             return
-        place.is_over = True
+        place.is_overcommitted = True
         if now - place.since >= GRACE_S:
             self._free(ticket)
 

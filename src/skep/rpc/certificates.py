@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
-from skep.rpc.port import Identity
+from skep.rpc.interfaces import Identity
 from skep.runtime.errors import Corrupt, Denied, Invalid
 
 ROLE_UNITS = {"swarm-worker": "worker", "swarm-manager": "manager"}

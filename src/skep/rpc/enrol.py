@@ -18,8 +18,8 @@ from skep.rpc.certificates import (
     parse_join_token,
     verify_issued_by,
 )
+from skep.rpc.interfaces import STRANGER_FRAME_MAX_BYTES, Connection
 from skep.rpc.link import FrameLink, connect
-from skep.rpc.port import STRANGER_FRAME_MAX_BYTES, Connection
 from skep.rpc.tls import enrolment_context
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, Unsupported
 from skep.runtime.ids import is_id

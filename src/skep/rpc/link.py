@@ -18,7 +18,7 @@ from typing import Any, cast
 import structlog
 
 from skep.rpc.certificates import identity_of
-from skep.rpc.port import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
+from skep.rpc.interfaces import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
 from skep.runtime.errors import Denied, Invalid, Unavailable
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class Watch:
 
 
 class FrameLink(asyncio.Protocol):
-    """One connection; fulfils `rpc.port.Connection`."""
+    """One connection; fulfils `rpc.interfaces.Connection`."""
 
     def __init__(
         self, make_handler: Callable[[FrameLink], Handler | None], watch: Watch | None = None

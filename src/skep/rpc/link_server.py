@@ -16,10 +16,10 @@ import structlog
 
 from skep.rpc.entrance import Entrance
 from skep.rpc.half_received import NODES_MAX_BYTES, STRANGERS_MAX_BYTES, HalfReceived
+from skep.rpc.interfaces import FRAME_MAX_BYTES, STRANGER_FRAME_MAX_BYTES, Handler
 from skep.rpc.link import HANDSHAKE_S, FrameLink, Watch
-from skep.rpc.port import FRAME_MAX_BYTES, STRANGER_FRAME_MAX_BYTES, Handler
 from skep.runtime.errors import NoAddress
-from skep.runtime.works import end
+from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class LinkServer(Watch):
 
     async def close(self) -> None:
         """Stops listening and ends all connections."""
-        await end(self._sweeping)
+        await cancel_and_wait(self._sweeping)
         await self._entrance.close()
         for link in list(self._links):
             link.close()

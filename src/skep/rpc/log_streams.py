@@ -20,9 +20,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from msgspec import Struct
 
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.messages import UNREADABLE
-from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OPEN_S, Answer, StreamOpened, StreamRefused
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol, TypeVar, cast
 
 from skep.rpc import messages
-from skep.rpc.port import Connection
+from skep.rpc.interfaces import Connection
 from skep.runtime.errors import SkepError, Unavailable
 
 ANSWER_S = 10.0  # a certificate is signed in a millisecond, a commit takes some, a busy leader some seconds

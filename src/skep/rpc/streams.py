@@ -19,9 +19,9 @@ from typing import cast
 import msgspec
 from msgspec import Struct
 
+from skep.rpc.interfaces import Connection
 from skep.rpc.link import FrameLink, connect
 from skep.rpc.messages import UNREADABLE
-from skep.rpc.port import Connection
 from skep.runtime.errors import Denied, NotAFellow, SkepError, Unavailable
 
 RAFT, API = "raft", "api"

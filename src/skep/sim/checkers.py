@@ -14,8 +14,8 @@ from skep.model.states import COMPLETE, FAILED, RUNNING, is_terminal
 from skep.model.task import Task
 from skep.sim.addresses import no_address_is_given_twice, no_port_is_published_twice, unaddressed
 from skep.sim.history import History
-from skep.sim.holding import Holding, what_is_held_otherwise
 from skep.sim.picture import Picture, running_on
+from skep.sim.secrets_checker import SecretsChecker, what_is_held_otherwise
 from skep.sim.specs import fails
 from skep.sim.updates import Updating, is_live
 from skep.sim.violation import Violation
@@ -36,7 +36,7 @@ class Never:
         self._history = history
         self._troubled = troubled  # host -> when its last incident ended (inf: not yet)
         self._updating = Updating(world, troubled)
-        self._holding = Holding(world, troubled)
+        self._holding = SecretsChecker(world, troubled)
         self._before: Picture | None = None
         self._ran: dict[str, str] = {}
 

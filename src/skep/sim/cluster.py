@@ -35,7 +35,7 @@ from skep.sim.violation import Violation
 from skep.sim.workload import Workload, value_of
 from skep.sim.world import World
 from skep.store import codec
-from skep.store.port import Put
+from skep.store.interfaces import Put
 
 CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other

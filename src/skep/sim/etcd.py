@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, Unavailable
 from skep.sim.loop import OUTSIDE, Place
 from skep.sim.net import Network
+from skep.store.interfaces import Member, Txn
 from skep.store.memory import MemoryState
-from skep.store.port import Member, Txn
 
 TICK_S = 0.1
 ELECTION_S = (1.0, 2.0)  # election timeout, stretched at random by as much again

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from skep.runtime.errors import OutcomeUnknown, Unavailable
 from skep.sim.etcd import Etcd, Peer, check_may_change
+from skep.store.interfaces import KeyValue, Member, Txn
 from skep.store.memory import MemoryStore, StoreFaults
-from skep.store.port import KeyValue, Member, Txn
 
 T = TypeVar("T")
 
 
 class EtcdLine(MemoryStore):
-    """Fulfils `store.port.Store`, `store.port.Members`, and what managers ask of `store.etcd.members`."""
+    """Fulfils `Store` and `Members` of `store.interfaces`, and what managers ask of `store.etcd.members`."""
 
     def __init__(self, etcd: Etcd, peer: Peer, faults: StoreFaults) -> None:
         super().__init__(etcd.state)

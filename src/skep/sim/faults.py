@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from skep.runtime.errors import Conflict, OutcomeUnknown, Unavailable
 from skep.store import codec
+from skep.store.interfaces import Compare, Txn
 from skep.store.memory import StoreFaults
-from skep.store.port import Compare, Txn
 
 KINDS = (
     "daemon",  # a daemon is killed and started again

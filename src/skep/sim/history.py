@@ -9,12 +9,12 @@ from msgspec import Struct
 
 class Attempt(Struct, eq=False):
     """One write of one object. `value` is what it is to be, None for gone; `is_guarded`: it is done only
-    where nobody has written the object since it was read. `is_over`: the swarm has undone it."""
+    where nobody has written the object since it was read. `is_overcommitted`: the swarm has undone it."""
 
     key: str
     value: Hashable | None
     is_guarded: bool
-    is_over: bool = False
+    is_overcommitted: bool = False
 
 
 class History:
@@ -35,7 +35,7 @@ class History:
     def done(self, attempt: Attempt) -> None:
         """It was acknowledged: what came before is over."""
         before = self._open[attempt.key]
-        if attempt.is_over:
+        if attempt.is_overcommitted:
             before.remove(attempt)
             return
         self._known[attempt.key] = attempt.value
@@ -52,7 +52,7 @@ class History:
     def rolled_back(self, key: str, before: Hashable, after: Hashable) -> None:
         """The swarm itself put another value in place of one, whose writer may not have been told yet."""
         for attempt in self._open.get(key, ()):
-            attempt.is_over = attempt.is_over or attempt.value == before
+            attempt.is_overcommitted = attempt.is_overcommitted or attempt.value == before
         self._known[key] = after
 
     def find_wrong(self, found: dict[str, Hashable]) -> str:

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from skep.agent.executor.port import Action, TaskContext
+from skep.agent.executor.interfaces import Action, TaskContext
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import LeadFence
-from skep.daemon.agent_part import AgentPart
-from skep.daemon.orders import DEMOTE_S
+from skep.daemon.agent_runner import AgentRunner
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
+from skep.daemon.swarm_commands import DEMOTE_S
 from skep.manager.leader import Leader
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.rpc.messages.data_keys import digests_of
-from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.ids import id_source
@@ -281,7 +281,7 @@ class Host:
         """A node that the swarm has removed; its containers end with its machine (`leave`)."""
 
 
-class _Agent(AgentPart):
+class _Agent(AgentRunner):
     """The simulated network knows its hosts by name: there are no certificates to renew."""
 
     told: ToldOverlays | None = None

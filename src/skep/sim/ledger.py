@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skep.sim.etcd import Etcd, Peer
 from skep.store import codec
-from skep.store.port import Txn
+from skep.store.interfaces import Txn
 
 
 class Ledger:

@@ -1,5 +1,5 @@
-"""A simulated manager: the product's own candidate and leader above the model of etcd (`daemon.manager_part`
-is the same above the real one)."""
+"""A simulated manager: the product's own candidate and leader above the model of etcd, as
+`daemon.manager_runner` is above the real one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from skep.daemon.reception import Reception
+from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.node import Node
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import PublishLogs, refuse_logs
-from skep.rpc.port import Connection, Handler
 from skep.runtime.errors import NoLeader, SkepError, Unavailable, Unsupported
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import EPOCH_S
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skep.sim.world import World
 
 CERTIFIED_S = EPOCH_S - 30 * 86400, EPOCH_S + 60 * 86400  # the middle of 90 days
-FOLLOW_S = 1.0  # as `daemon.manager_part`
+FOLLOW_S = 1.0  # as `daemon.manager_runner`
 VOTE_POLL_S = 0.2
 KNOCK_S = 3.0  # longer than the product waits for an answer
 
@@ -130,7 +130,7 @@ class SimManager:
             EventHub(host.clock),
             [host.address],
             _no_certificates,
-            Team(
+            ManagerIdentity(
                 host.node_id,
                 self._store,
                 self._probe,
@@ -185,7 +185,7 @@ class SimManager:
 
     def _receive(self, connection: Connection) -> Handler:
         """A connection of its own: log lines (sessions come by `_accept`)."""
-        return Reception(connection, self._waiting.enter, None, self._logs)
+        return ConnectionDispatch(connection, self._waiting.enter, None, self._logs)
 
     def _logs(self, link: FrameLink, brought: PublishLogs) -> None:
         if self.leader is None:

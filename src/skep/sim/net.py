@@ -1,4 +1,4 @@
-"""A network in memory: streams that deliver in order, late, or not at all; fulfils `rpc.port`.
+"""A network in memory: streams that deliver in order, late, or not at all; fulfils `rpc.interfaces`.
 
 A cut stops what goes from some hosts to others, one way: nothing arrives, nobody is told, and what was sent
 arrives after all when the cut heals, as TCP has it. A host that crashes loses its connections.
@@ -11,8 +11,8 @@ import random
 from collections import deque
 from collections.abc import Callable
 
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.link import FrameLink
-from skep.rpc.port import Connection, Handler, Identity
 from skep.runtime.errors import Unavailable
 from skep.sim.loop import Place
 from skep.sim.streams import Wire, link_of

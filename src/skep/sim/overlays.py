@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from skep.agent.executor.port import Action, TaskContext
+from skep.agent.executor.interfaces import Action, TaskContext
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.network import VXLAN_OPTION
 from skep.model.overlay import Overlay, OverlayEndpoint

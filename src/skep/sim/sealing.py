@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from skep.model.cluster import Cluster
 from skep.sim.etcd import Etcd, Peer
 from skep.store import codec
-from skep.store.port import KeyValue, Put, Store, Txn
+from skep.store.interfaces import KeyValue, Put, Store, Txn
 from skep.store.seal import Sealer
 from skep.store.sealed import SealedStore
 

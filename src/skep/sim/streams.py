@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import UNACKED_S, FrameLink
-from skep.rpc.port import Connection, Handler
 
 
 class Wire:
-    """One end of a connection as a transport; fulfils `rpc.port.Handler` towards the network."""
+    """One end of a connection as a transport; fulfils `rpc.interfaces.Handler` towards the network."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol

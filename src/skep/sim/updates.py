@@ -17,7 +17,7 @@ from skep.sim.violation import Violation
 from skep.sim.workload import value_of
 from skep.sim.world import World
 from skep.store import codec
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.view import SlotKey, slot_key
 
 MANUAL = "manually requested rollback"

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from skep.runtime.errors import Corrupt, Invalid, Unsupported
 from skep.store import codec
-from skep.store.port import KeyValue, Put
+from skep.store.interfaces import KeyValue, Put
 
 FORMAT = 1
 MAGIC = b"skep backup\n"

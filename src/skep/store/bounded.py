@@ -15,7 +15,7 @@ from msgspec import Struct
 from skep.model.bounds import SHARES
 from skep.runtime.errors import OutcomeUnknown, TooLarge
 from skep.store import codec
-from skep.store.port import Delete, KeyValue, Put, Store, Txn
+from skep.store.interfaces import Delete, KeyValue, Put, Store, Txn
 
 BREATH = 10_000  # keys counted before the loop goes round: 5 ms
 _SHARE_OF = {share.kind: share for share in SHARES}

@@ -21,7 +21,7 @@ class Usage:
         self.generic: dict[tuple[str, str], int] = {}  # see `generic.Held`
 
 
-class Demand:
+class ResourceRequest:
     """What one task of a template takes from a node: computed once per template."""
 
     __slots__ = ("generic", "memory_bytes", "nano_cpus", "networks", "ports", "stored_bytes")

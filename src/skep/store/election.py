@@ -16,7 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.runtime.errors import Conflict, Denied, SkepError, Unavailable
-from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Store, Txn
+from skep.store.interfaces import Compare, Delete, Fence, KeyValue, Put, Store, Txn
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from skep.model.bounds import BUCKET_MAX_BYTES, KIB, TXN_MAX_BYTES
 from skep.runtime.errors import Corrupt
 from skep.store import codec
 from skep.store.buckets import fitted
-from skep.store.port import Put
+from skep.store.interfaces import Put
 from skep.store.sizes import op_bytes
 
 ALONE_MAX_BYTES = TXN_MAX_BYTES - 1 * KIB  # beside it: a compare, and what sealing adds to the value

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from skep.runtime.errors import Conflict, Deposed, Unavailable
-from skep.store.port import Delete, KeyValue, Member, Put, Txn
+from skep.store.interfaces import Delete, KeyValue, Member, Put, Txn
 from skep.store.sizes import check_txn
 
 
@@ -47,7 +47,7 @@ class MemoryState:
 
 
 class MemoryMembers:
-    """Who holds a `MemoryState` (fulfils `store.port.Members`)."""
+    """Who holds a `MemoryState` (fulfils `store.interfaces.Members`)."""
 
     def __init__(self, store: MemoryStore, state: MemoryState) -> None:
         self._store = store

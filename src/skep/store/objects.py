@@ -12,10 +12,10 @@ from skep.model.material import KINDS, Material
 from skep.model.network import PREDEFINED, Network, ingress_of
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
-from skep.store.claims import Claims
-from skep.store.demand import Demand
+from skep.store.allocations import Allocations
+from skep.store.demand import ResourceRequest
 from skep.store.host_networks import HostNetworks
-from skep.store.port import Member
+from skep.store.interfaces import Member
 
 
 class Objects:
@@ -41,10 +41,10 @@ class Objects:
         self.materials: dict[str, Material] = {}  # secrets and configs
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
-        self.claims = Claims()  # addresses and ports that are given out
+        self.allocations = Allocations()  # addresses and ports that are given out
         self.hosts = HostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
-        self._demands: dict[tuple[str, int], Demand] = {}
+        self._demands: dict[tuple[str, int], ResourceRequest] = {}
         self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about
         self.quarantine: dict[str, Unreadable] = {}  # key -> what of the store cannot be read
         self.half_known: set[str] = set()  # nodes of whose tasks some cannot be read
@@ -124,13 +124,13 @@ class Objects:
         is_meant = found is not None and found.kind == kind and found.spec.name == name
         return found if is_meant else None
 
-    def demand(self, service_id: str, spec_version: int) -> Demand:
+    def demand(self, service_id: str, spec_version: int) -> ResourceRequest:
         """Returns what a task of that version takes, also while its service is being removed."""
         key = (service_id, spec_version)
         found = self._demands.get(key)
         if found is None:
             template = self.template(service_id, spec_version)
-            found = Demand(template, self._networks_of(template))
+            found = ResourceRequest(template, self._networks_of(template))
             if template is not None:
                 self._demands[key] = found
         return found
@@ -144,7 +144,7 @@ class Objects:
             if ingress is not None:
                 found[ingress.id] = None
         for attached in template.spec.networks or template.networks:
-            if attached.target in self.claims.books:
+            if attached.target in self.allocations.books:
                 found[attached.target] = None
         return tuple(found)
 
@@ -179,7 +179,7 @@ class Objects:
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
             self.service_names[service.spec.name.lower()] = service.id
-            self.claims.settle(service.id, service.endpoint)
+            self.allocations.settle(service.id, service.endpoint)
 
     def remove_service(self, removed: RemovedService) -> None:
         """The service is gone for users; its tasks are on their way out."""
@@ -188,7 +188,7 @@ class Objects:
             self.tasks_wanted -= service.spec.tasks_wanted
             self.service_ids.pop(service.spec.name, None)
             self.service_names.pop(service.spec.name.lower(), None)
-            self.claims.settle(service.id, None)
+            self.allocations.settle(service.id, None)
         self.removed[removed.id] = removed
 
     def drop_removed(self, service_id: str) -> None:
@@ -201,25 +201,25 @@ class Objects:
         if known is None or known.version <= network.version:
             self.networks[network.id] = network
             self.network_ids[network.spec.name] = network.id
-            self.claims.add_network(network)
+            self.allocations.add_network(network)
             self.hosts.put_network(network)
 
     def drop_network(self, network_id: str) -> None:
         network = self.networks.pop(network_id, None)
-        self.claims.drop_network(network_id)
+        self.allocations.drop_network(network_id)
         self.hosts.drop_network(network_id)
         if network is not None and self.network_ids.get(network.spec.name) == network_id:
             del self.network_ids[network.spec.name]
 
     def put_attachment(self, attachment: Attachment) -> None:
         self.attached.setdefault(attachment.node_id, {})[attachment.id] = attachment
-        self.claims.hold_attached(attachment)
+        self.allocations.hold_attached(attachment)
 
     def drop_attachment(self, attachment: Attachment) -> None:
         of_node = self.attached.get(attachment.node_id, {})
         if of_node.pop(attachment.id, None) is not None and not of_node:
             del self.attached[attachment.node_id]
-        self.claims.release(attachment.address, attachment)
+        self.allocations.release(attachment.address, attachment)
 
     def put_material(self, material: Material) -> None:
         known = self.materials.get(material.id)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from skep.runtime.errors import Corrupt
 from skep.store import codec
-from skep.store.port import Delete, KeyValue, Put, Store, Txn
+from skep.store.interfaces import Delete, KeyValue, Put, Store, Txn
 from skep.store.seal import Sealer, is_sealed
 
 _NOT_SEALED = (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from skep.model.bounds import OP_BYTES, TXN_CUT_BYTES, TXN_MAX_BYTES
 from skep.runtime.errors import TooLarge
-from skep.store.port import OPS_MAX, Delete, Put, Txn
+from skep.store.interfaces import OPS_MAX, Delete, Put, Txn
 
 
 def op_bytes(op: Put | Delete) -> int:

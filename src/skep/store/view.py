@@ -18,8 +18,8 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.demand import Usage
-from skep.store.excess import excess_of, is_over
 from skep.store.objects import Objects
+from skep.store.overcommit import is_overcommitted, tasks_to_evict
 
 K = TypeVar("K", bound=Hashable)
 
@@ -111,20 +111,20 @@ class View(Objects):
         return any(all(each not in of for of in known) for each in self.buckets.get(node_id, ()))
 
     def is_excess(self, task: Task) -> bool:
-        """True for a task that its node has no room for any more: it became smaller (`store.excess`). A node
-        that is paused keeps what it has."""
+        """True for a task that its node has no room for any more: it became smaller (`store.overcommit`). A
+        node that is paused keeps what it has."""
         node, usage = self.nodes.get(task.node_id), self.usage.get(task.node_id)
         if node is None or usage is None or node.spec.availability != "active":
             return False
         resources = node.description.resources
-        if not is_over(resources, usage.nano_cpus, usage.memory_bytes, usage.generic):
+        if not is_overcommitted(resources, usage.nano_cpus, usage.memory_bytes, usage.generic):
             return False
         held = (usage.tasks, usage.to_run, usage.nano_cpus, usage.memory_bytes, tuple(usage.generic.items()))
         key = (node.version, len(self.removed), held)
         known = self._excess.get(node.id)
         if known is None or known[0] != key:
             live = [t for t in self.tasks_of_node(node.id) if self._is_to_run(t)]
-            known = self._excess[node.id] = (key, excess_of(resources, live, self._needs))
+            known = self._excess[node.id] = (key, tasks_to_evict(resources, live, self._needs))
         return task.id in known[1]
 
     def _is_to_run(self, task: Task) -> bool:
@@ -167,7 +167,7 @@ class View(Objects):
         self._put_in_slot(task, old)
         self.buckets.setdefault(task.node_id, {}).setdefault(task.service_id, {})[task.id] = task
         if task.addresses:
-            self.claims.hold(task)
+            self.allocations.hold(task)
         if task.result is not None:
             self.status.pop(task.id, None)
         if old is None:
@@ -183,7 +183,7 @@ class View(Objects):
         self._count(old, old.result or self.status.get(old.id), -1)
         self.status.pop(old.id, None)
         for address in old.addresses:
-            self.claims.release(address, old)
+            self.allocations.release(address, old)
         self._drop_from_slot(old)
         buckets = self.buckets.get(old.node_id, {})
         bucket = buckets.get(old.service_id)

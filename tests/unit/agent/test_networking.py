@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from skep.agent import abilities, leaving, networking
 from skep.agent.abilities import Abilities
-from skep.agent.executor.port import Action, Observation
+from skep.agent.executor.interfaces import Action, Observation
 from skep.agent.leaving import LEAVE_S
 from skep.agent.networking import LOOK_S, SETTLE_S, Networking
 from skep.agent.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import cast
 
-from skep.agent.executor.port import Action, Adopted, Observation, Report, TaskContext
+from skep.agent.executor.interfaces import Action, Adopted, Observation, Report, TaskContext
 from skep.agent.worker import Worker, _Record
 from skep.manager.dispatcher.assignments import frames
 from skep.model.container import ContainerSpec

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skep.api.decode import decode_body
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.api.routes.swarm import cluster_json
 from skep.daemon.founding import found_swarm
 from skep.manager.allocator.subnets import give

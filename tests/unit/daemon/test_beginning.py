@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from skep.api.port import InitRequest
-from skep.daemon.beginning import Beginning
+from skep.api.interfaces import InitRequest
+from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.founding import found_swarm
 from skep.daemon.keys import KeyFiles
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.state import StateDir
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Unavailable
@@ -59,7 +59,7 @@ async def test_a_manager_that_cannot_begin_listens_no_more(tmp_path: Path, error
     manager = BrokenManager(error)
     parts, state = FewParts(manager), StateDir(tmp_path)
     keys = KeyFiles(state)
-    beginning = Beginning(cast("Parts", parts), state, keys, SystemClock())
+    beginning = Bootstrap(cast("NodeRunner", parts), state, keys, SystemClock())
     membership, node_keys, _ = found_swarm(InitRequest(), "mg0", HOST, HOST, 0.0, new_ids())
     with pytest.raises(type(error)):
         await beginning.found(membership, node_keys, (), "")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from skep.agent.executor.container_config import create_body, place_socket
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.api.decode import decode_body
 from skep.api.routes.attachments import ContainerCreate, one_of_each, with_socket
 from skep.daemon import engine_view

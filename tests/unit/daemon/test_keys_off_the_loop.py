@@ -13,12 +13,12 @@ import pytest
 
 from skep.daemon import keys as keys_module
 from skep.daemon.keys import KeyFiles
-from skep.daemon.manager_part import ManagerPart
-from skep.daemon.parts import Parts
+from skep.daemon.manager_runner import ManagerRunner
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.state import StateDir
 from skep.manager.ca.authority import Authority, new_root
 from skep.rpc.certificates import NodeKeys, new_key_and_request
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 from skep.store.seal import KEY_BYTES
 from tests.unit.daemon.test_key_files import FIRST
 from tests.unit.manager.control.test_unlock_key import cluster
@@ -64,10 +64,10 @@ async def test_a_slow_disk_holds_up_no_manager(files: KeyFiles, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", fsync)
     parts = SimpleNamespace(_keys=files, running_manager=None)
     new = node_keys()
-    assert await longest_wait_s(Parts._renewed(cast("Parts", parts), new)) < FSYNC_S / 2
+    assert await longest_wait_s(NodeRunner._renewed(cast("NodeRunner", parts), new)) < FSYNC_S / 2
     assert files.load() == new
-    manager = cast("ManagerPart", SimpleNamespace(_key_files=files))
-    assert await longest_wait_s(ManagerPart._apply_unlock_key(manager, cluster(FIRST))) < FSYNC_S / 2
+    manager = cast("ManagerRunner", SimpleNamespace(_key_files=files))
+    assert await longest_wait_s(ManagerRunner._apply_unlock_key(manager, cluster(FIRST))) < FSYNC_S / 2
     assert files.is_sealed
     assert files.load() == new
     assert threads, "the disk was written to"
@@ -78,14 +78,14 @@ async def test_files_that_are_right_are_not_read_again(
     files: KeyFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A manager looks every second whether its keys are to be sealed."""
-    manager = cast("ManagerPart", SimpleNamespace(_key_files=files))
-    await ManagerPart._apply_unlock_key(manager, cluster(FIRST))
+    manager = cast("ManagerRunner", SimpleNamespace(_key_files=files))
+    await ManagerRunner._apply_unlock_key(manager, cluster(FIRST))
 
     def load_keys(directory: Path) -> NodeKeys:
         raise AssertionError("the files were read")
 
     monkeypatch.setattr(keys_module, "load_keys", load_keys)
-    await ManagerPart._apply_unlock_key(manager, cluster(FIRST))
+    await ManagerRunner._apply_unlock_key(manager, cluster(FIRST))
 
 
 async def test_what_was_begun_in_a_thread_is_over_when_its_work_is_cancelled() -> None:

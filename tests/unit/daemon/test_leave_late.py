@@ -13,9 +13,9 @@ import pytest
 from skep.agent.executor import docker
 from skep.agent.executor.docker import DockerExecutor
 from skep.daemon import leftovers
-from skep.daemon.agent_part import AgentPart
+from skep.daemon.agent_runner import AgentRunner
 from skep.daemon.keys import KeyFiles
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import FORMER, Membership, StateDir
 from skep.manager.events import EventHub
@@ -95,13 +95,13 @@ class NoExecutor:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRunner:
     monkeypatch.setattr(leftovers, "AGAIN_S", 0.01)
     monkeypatch.setattr(leftovers, "KEPT_S", 0.1)
     state = StateDir(tmp_path)
     executor = cast("Callable[[], Any]", NoExecutor)
     sockets = SocketDir(tmp_path / "run")
-    made = Parts(
+    made = NodeRunner(
         state,
         KeyFiles(state),
         sockets,
@@ -115,26 +115,26 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     membership = Membership(node_id=NODE, cluster_id="c", role="worker", managers=[])
     state.save(membership)
     made.take(membership)
-    made.running_agent = cast("AgentPart", Agent())
+    made.running_agent = cast("AgentRunner", Agent())
     return made
 
 
-async def test_a_node_leaves_whatever_fails(parts: Parts, tmp_path: Path) -> None:
-    assert await parts.leave() == [f"what node {NODE} has here: nobody thought of it"]
-    assert (parts.is_in_swarm, parts.running_agent) == (False, None)
+async def test_a_node_leaves_whatever_fails(runner: NodeRunner, tmp_path: Path) -> None:
+    assert await runner.leave() == [f"what node {NODE} has here: nobody thought of it"]
+    assert (runner.is_in_swarm, runner.running_agent) == (False, None)
     assert not (tmp_path / "swarm.json").exists()
     assert (tmp_path / FORMER).exists(), "it is looked after"
     await asyncio.sleep(0.3)
     assert not (tmp_path / FORMER).exists()
-    await parts.leftovers.close()
+    await runner.leftovers.close()
 
 
 async def test_a_node_that_was_removed_is_looked_after_and_may_come_back(
-    parts: Parts, tmp_path: Path
+    runner: NodeRunner, tmp_path: Path
 ) -> None:
-    parts._removed("the swarm does not know it")
+    runner._removed("the swarm does not know it")
     await asyncio.sleep(0.05)
     assert NODE.encode() in (tmp_path / FORMER).read_bytes()
-    parts.running_agent = None
-    await parts.stop()
+    runner.running_agent = None
+    await runner.stop()
     assert not (tmp_path / FORMER).exists(), "it is a member still: nothing clears it behind its back"

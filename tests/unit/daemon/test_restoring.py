@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import first_txns, found_swarm
 from skep.daemon.moving import new_place
 from skep.daemon.restoring import opened, restored_swarm
@@ -20,8 +20,8 @@ from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import identity_of, verify_issued_by
 from skep.runtime.errors import Corrupt, Invalid, Unavailable
 from skep.store import backup, codec
+from skep.store.interfaces import OPS_MAX, KeyValue, Put
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import OPS_MAX, KeyValue, Put
 from skep.store.seal import Sealer
 
 NOW = 1_700_000_000.0

@@ -9,8 +9,8 @@ import pytest
 from skep.daemon import waiting_room
 from skep.daemon.waiting_room import FRAMES_MAX, PATIENCE_S, WaitingRoom
 from skep.rpc import messages
+from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import Goodbye
-from skep.rpc.port import Connection, Handler, Identity
 
 
 class Line:

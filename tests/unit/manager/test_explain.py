@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from skep.api.resolve import find_task_or_named
 from skep.manager.explain import explain_service, explain_task
-from skep.manager.scheduler.nodewise import GROUPS_MAX, NAMES_MAX, size_text
+from skep.manager.scheduler.explain_nodes import GROUPS_MAX, NAMES_MAX, size_text
 from skep.manager.scheduler.place import Round
 from skep.model.change import NewTask
 from skep.model.container import (

@@ -42,12 +42,12 @@ async def test_every_replica_is_pending_and_placed_when_a_node_comes(monkeypatch
     add_node(view, "n", state="unknown")
     add_service(view, replicas=1000)
     made = Reconciler(view, cast("Committer", AtOnce(view)), LoopClock(EPOCH_S), new_ids())
-    made.mark_everything()
+    made.enqueue_everything()
     work = asyncio.ensure_future(made.run())
     try:
         await until(1000, cast("dict[str, object]", view.pending_ids))
         view.put_node_status("n", NodeStatus(READY))
-        made.mark_node("n")
+        made.enqueue_node("n")
         await until(1000, cast("dict[str, object]", view.tasks))
         assert not view.pending_ids
     finally:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from skep.manager.quorum import LEARN_S, Act, decide, keeps_quorum_without, voters
 from skep.model.node import Node, NodeDescription, NodeSpec
-from skep.store.port import Member
+from skep.store.interfaces import Member
 from skep.store.view import View
 
 NAMES = ("a", "b", "c", "d", "e")

@@ -41,8 +41,8 @@ from skep.runtime.ids import id_source
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.buckets import fitted
+from skep.store.interfaces import Compare, Delete, Put, Txn
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Compare, Delete, Put, Txn
 from skep.store.sizes import cut, op_bytes
 from skep.store.view import View
 from tests.unit.builders import add_cluster, add_node, add_service, add_task, apply, new_ids

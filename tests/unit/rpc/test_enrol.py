@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skep.api.port import InitRequest
+from skep.api.interfaces import InitRequest
 from skep.daemon.founding import found_swarm
 from skep.rpc.enrol import _check
 from skep.rpc.enrolment_messages import Enrolled

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skep.runtime.errors import Corrupt, Invalid, SkepError, Unsupported
 from skep.store import backup, codec
-from skep.store.port import KeyValue, Put
+from skep.store.interfaces import KeyValue, Put
 
 CLUSTER = KeyValue(codec.CLUSTER_KEY, b"cluster", 3)
 SCHEMA = KeyValue(codec.SCHEMA_KEY, b"1", 1)

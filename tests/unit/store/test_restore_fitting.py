@@ -8,8 +8,8 @@ from skep.daemon.founding import first_txns
 from skep.model.bounds import BUCKET_MAX_BYTES, MIB, TXN_MAX_BYTES
 from skep.store import codec
 from skep.store.fitting import ALONE_MAX_BYTES, fitting
+from skep.store.interfaces import Put
 from skep.store.memory import MemoryState, MemoryStore
-from skep.store.port import Put
 from skep.store.sizes import op_bytes
 from tests.unit.model.test_bounds import ended_task
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import NODE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_overlap
 from skep.agent.executor.resolving import Resolving, gateway_of
 from skep.agent.executor.routes import clash_with_host
@@ -30,7 +30,7 @@ from skep.model.overlay import MTU_OPTION, mtu_of
 from skep.network.netlink import make_bare_bridge, make_bridge
 from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import Conflict, SkepError
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 log = structlog.get_logger()
 

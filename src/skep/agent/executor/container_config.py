@@ -6,8 +6,8 @@ from typing import Any
 
 from skep.agent.executor.by_version import NEWEST, ApiVersion, check_supported
 from skep.agent.executor.host_access import host_access_json
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.mounts import mount_json
-from skep.agent.executor.port import TaskContext
 from skep.agent.executor.security import security_options
 from skep.agent.executor.templates import container_name, task_values
 from skep.model import docker_socket

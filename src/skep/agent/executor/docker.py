@@ -28,8 +28,8 @@ from skep.agent.executor.container_config import (
 )
 from skep.agent.executor.engine import CALL_S, EngineClient, Json
 from skep.agent.executor.images import Images
+from skep.agent.executor.interfaces import Action, Adopted, NameServer, Report, TaskContext
 from skep.agent.executor.logs import task_logs
-from skep.agent.executor.port import Action, Adopted, NameServer, Report, TaskContext
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone
 from skep.agent.executor.resolving import Resolving
 from skep.agent.executor.single import SingleContainers
@@ -44,7 +44,7 @@ from skep.model.states import FAILED, PREPARING, READY, REJECTED, RUNNING, SHUTD
 from skep.model.template_use import has_templates
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, SkepError
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.model.network import OVERLAY
 from skep.runtime.errors import Invalid, Unsupported
 

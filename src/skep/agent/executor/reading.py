@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from skep.agent.executor.engine import Json
-from skep.agent.executor.port import Observation
+from skep.agent.executor.interfaces import Observation
 from skep.model.states import COMPLETE, FAILED, READY, RUNNING, STARTING
 
 _EXITED = re.compile(r"Exited \((\d+)\)")  # as the listing's status begins

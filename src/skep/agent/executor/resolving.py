@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from skep.agent.executor.port import NameServer, TaskContext
+from skep.agent.executor.interfaces import NameServer, TaskContext
 from skep.model.container import NAMESERVERS_LABEL
 from skep.model.network import COPY_LABEL, OVERLAY
 from skep.network.dns_forward import SERVERS_MAX, may_be_asked

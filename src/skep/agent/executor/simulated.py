@@ -15,7 +15,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from skep.agent.executor.port import Action, Adopted, NameServer, Observation, Report, TaskContext
+from skep.agent.executor.interfaces import Action, Adopted, NameServer, Observation, Report, TaskContext
 from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
 from skep.model.material import references

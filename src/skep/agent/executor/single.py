@@ -14,7 +14,7 @@ from skep.agent.executor.bridges import Bridges, endpoint_on, node_of
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
-from skep.agent.executor.port import InUse, Prepared
+from skep.agent.executor.interfaces import InUse, Prepared
 from skep.agent.executor.resolving import Resolving
 from skep.model.network import COPY_LABEL
 from skep.model.task import TaskAddress

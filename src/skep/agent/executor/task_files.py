@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from skep.agent.executor.in_memory import leave_memory, memory
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.templates import Wrong, expand, task_values
 from skep.model.container import ContainerSpec, FileTarget
 from skep.model.material import CONFIG, SECRET, Given

@@ -5,7 +5,7 @@ The language is in `model.template`; `expand(text, values, functions)` is its wa
 
 from __future__ import annotations
 
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.model.spec import Platform
 from skep.model.task import container_name as task_container_name
 from skep.model.template import Fields, Functions, Wrong, expand, template_values

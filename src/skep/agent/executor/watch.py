@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from skep.agent.executor.calls import RETRY_MAX_S, RETRY_MIN_S, EngineCalls
 from skep.agent.executor.container_config import SERVICE_LABEL, TASK_LABEL
 from skep.agent.executor.engine import EngineClient, Json
-from skep.agent.executor.port import Adopted, Observation, Report
+from skep.agent.executor.interfaces import Adopted, Observation, Report
 from skep.agent.executor.reading import ended, epoch_s, health_of, listed_observation_of, observation_of
 from skep.agent.executor.refusals import EngineError
 from skep.model.states import FAILED, READY, RUNNING

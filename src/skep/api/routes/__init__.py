@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
+from skep.api.interfaces import SwarmNode
 from skep.api.openapi import OpenApiRoutes
-from skep.api.port import SwarmNode
 from skep.api.route import Route
 from skep.api.routes.attachments import AttachmentRoutes
 from skep.api.routes.backup import BackupRoutes

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
+from skep.api.interfaces import Attachments, Place, SwarmNode
 from skep.api.passthrough import Passthrough
-from skep.api.port import Attachments, Place, SwarmNode
 from skep.api.route import Route
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
 from skep.model.attachment import NODE_OPTION
@@ -27,7 +27,7 @@ from skep.model.container import NAMESERVERS_LABEL
 from skep.model.docker_socket import DockerSocket, Given, no_socket, wants_engine
 from skep.model.wire import Wire
 from skep.runtime.errors import Conflict, Denied, NotFound
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 TASK_LABEL = "com.docker.swarm.task.id"
 _OWN_MODES = frozenset({"", "default", "bridge", "host", "none"})  # each engine's own: nobody is asked

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from skep.api.decode import check_plain, read_body
-from skep.api.port import ReconnectRequest, RestoreRequest, SwarmNode
+from skep.api.interfaces import ReconnectRequest, RestoreRequest, SwarmNode
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
 

@@ -19,8 +19,8 @@ from skep.api.decode import API_VERSION
 from skep.api.engine import ASK_S, LocalEngine
 from skep.api.event_filter import parse_time, passes, show_time, wants_tasks
 from skep.api.filters import Filters, parse_filters
+from skep.api.interfaces import EventFeed, SwarmNode
 from skep.api.objects import encode
-from skep.api.port import EventFeed, SwarmNode
 from skep.api.route import Route
 from skep.api.versions import show_version
 from skep.model.event import TASK, Event

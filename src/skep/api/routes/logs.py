@@ -9,7 +9,7 @@ from aiohttp import web
 from skep.api.decode import API_VERSION, query_bool
 from skep.api.event_filter import parse_time, show_time
 from skep.api.filters import BadFilterValue
-from skep.api.port import SwarmNode
+from skep.api.interfaces import SwarmNode
 from skep.api.resolve import find_service, find_task
 from skep.api.route import LeaderRoute, Route
 from skep.model.logs import LogOptions, LogSelection

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from skep.api.decode import query_version, read_body
 from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
+from skep.api.interfaces import SwarmNode
 from skep.api.objects import Version, reply_time
-from skep.api.port import SwarmNode
 from skep.api.resolve import find_material
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list

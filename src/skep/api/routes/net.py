@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from skep.api.port import SwarmNode
+from skep.api.interfaces import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task_or_named
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply

@@ -16,10 +16,10 @@ from skep.api.decode import decode_body, query_bool, read_bytes
 from skep.api.engine import LocalEngine
 from skep.api.filters import Filters, matches_labels, parse_filters
 from skep.api.forward import LeaderForward, patiently
+from skep.api.interfaces import SwarmNode
 from skep.api.network_filters import check_filters, fits, listed, until_of
 from skep.api.network_objects import Json, network_json
 from skep.api.passthrough import Passthrough
-from skep.api.port import SwarmNode
 from skep.api.resolve import find_network
 from skep.api.route import Route
 from skep.api.routes.reply import reply

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from skep.api.decode import query_bool, query_version, read_body
 from skep.api.filters import known_values, matches_any, matches_labels, parse_filters, spec_labels
+from skep.api.interfaces import SwarmNode
 from skep.api.node_objects import NodeJson, node_json
-from skep.api.port import SwarmNode
 from skep.api.resolve import find_node
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list

@@ -8,8 +8,8 @@ from aiohttp import web
 from msgspec import Struct, field
 
 from skep.api.decode import read_body
+from skep.api.interfaces import Manager, SwarmNode
 from skep.api.objects import reply_time
-from skep.api.port import Manager, SwarmNode
 from skep.api.resolve import find_service, find_task_or_named
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply

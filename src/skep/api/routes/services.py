@@ -11,7 +11,7 @@ from skep.api.decode import API_VERSION, query_parsed_bool, query_version, read_
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
-from skep.api.port import Services, SwarmNode
+from skep.api.interfaces import Services, SwarmNode
 from skep.api.resolve import find_service
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.defaults import with_defaults

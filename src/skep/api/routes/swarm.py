@@ -7,8 +7,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from skep.api.decode import query_bool, query_parsed_bool, query_version, read_body
+from skep.api.interfaces import InitRequest, JoinRequest, SwarmNode, UnlockRequest
 from skep.api.objects import Version, reply_time
-from skep.api.port import InitRequest, JoinRequest, SwarmNode, UnlockRequest
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
 from skep.api.tls_info import tls_info

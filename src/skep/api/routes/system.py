@@ -11,7 +11,7 @@ from aiohttp import web
 from skep import __version__
 from skep.api.decode import read_bytes
 from skep.api.engine import LocalEngine
-from skep.api.port import SwarmNode
+from skep.api.interfaces import SwarmNode
 from skep.api.route import Route
 from skep.api.routes.reply import reply
 from skep.api.routes.swarm import cluster_json

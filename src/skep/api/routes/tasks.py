@@ -8,8 +8,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from skep.api.filters import Filters, known_values, matches_any, matches_labels, parse_filters, spec_labels
+from skep.api.interfaces import SwarmNode
 from skep.api.objects import TaskJson, TaskWriter
-from skep.api.port import SwarmNode
 from skep.api.resolve import find_node, find_service, find_task
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply, reply_list

@@ -39,7 +39,7 @@ def attach(
     name = network.spec.name
     if not network.spec.attachable:
         raise Denied(f"rpc error: code = PermissionDenied desc = network {name} not manually attachable")
-    book = view.claims.books.get(network.id)
+    book = view.allocations.books.get(network.id)
     if book is None:
         raise Unsupported(
             f"network {name} is no overlay network: attaching single containers to it is not supported"
@@ -65,7 +65,7 @@ def check_in_use(view: View, in_use: Iterable[TaskAddress]) -> None:
     """
     subnets: dict[str, Subnet] = {}
     for each in in_use:
-        network, book = view.networks.get(each.network_id), view.claims.books.get(each.network_id)
+        network, book = view.networks.get(each.network_id), view.allocations.books.get(each.network_id)
         if network is None or book is None:
             continue
         if not network.spec.attachable:
@@ -98,7 +98,7 @@ def recount(
         if len(missing) >= most:
             break
         network_id = each.network_id
-        book = view.claims.books.get(network_id)
+        book = view.allocations.books.get(network_id)
         if book is None or not _is_free(book, node_id, each):
             continue
         if network_id not in counts:

@@ -15,7 +15,7 @@ from skep.model.node import Node
 from skep.model.service import Endpoint, Service, VirtualIP
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Invalid
-from skep.store.claims import PortKey
+from skep.store.allocations import PortKey
 from skep.store.view import View
 
 AUTOMATIC_FIRST, AUTOMATIC_LAST = 30000, 32767  # Docker's own range
@@ -129,7 +129,7 @@ def _decide(
     if not ports and not vips:
         return None
     endpoint = Endpoint(ports=ports, vips=vips)
-    view.claims.claim(service_id, endpoint)
+    view.allocations.claim(service_id, endpoint)
     return endpoint
 
 
@@ -143,7 +143,7 @@ def _other_holder(view: View, service_id: str, port: PortConfig) -> tuple[str, s
     """Returns (name, id, mode) of a service that has the port already. Several may have it on their hosts."""
     if not port.published_port:
         return None
-    for holder, mode in view.claims.ports.get((port.protocol, port.published_port), {}).items():
+    for holder, mode in view.allocations.ports.get((port.protocol, port.published_port), {}).items():
         if holder != service_id and "ingress" in (mode, port.publish_mode):
             service = view.services.get(holder)
             return service.spec.name if service is not None else holder, holder, mode
@@ -174,7 +174,7 @@ def _free(view: View, protocol: str, own: set[PortKey]) -> Iterator[int]:
     """Yields the ports of the range that nobody publishes when they are asked for."""
     managers = {_manager_port(node) for node in _managers(view)}
     for number in range(AUTOMATIC_FIRST, AUTOMATIC_LAST + 1):
-        if (protocol, number) in view.claims.ports or (protocol, number) in own:
+        if (protocol, number) in view.allocations.ports or (protocol, number) in own:
             continue
         if protocol == "tcp" and number in managers:
             continue
@@ -192,7 +192,7 @@ def _vips(
     found: list[VirtualIP] = []
     taken: list[VirtualIP] = []
     for network_id in _networks(view, spec):
-        book = view.claims.books.get(network_id)
+        book = view.allocations.books.get(network_id)
         if network_id in had:
             found.append(had[network_id])
         elif book is None:
@@ -204,7 +204,7 @@ def _vips(
             found.append(vip)
         elif not is_lenient:
             for vip in taken:
-                view.claims.books[vip.network_id].release(vip.addr, service_id)
+                view.allocations.books[vip.network_id].release(vip.addr, service_id)
             raise Invalid(f"rpc error: code = ResourceExhausted desc = {no_address(view, network_id)}")
     return found
 

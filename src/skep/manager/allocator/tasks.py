@@ -36,13 +36,13 @@ def _addresses(view: View, task: Task) -> tuple[TaskAddress, ...] | str:
     networks = view.demand(task.service_id, task.spec_version).networks
     found: list[TaskAddress] = []
     for network_id in networks:
-        book = view.claims.books.get(network_id)
+        book = view.allocations.books.get(network_id)
         if book is None:
             continue  # the routing mesh's network was removed; of others nobody could who is in use
         given = take(book, task.node_id, task.id)
         if given is None:
             for address in found:
-                view.claims.release(address, task)
+                view.allocations.release(address, task)
             return no_address(view, network_id)
         found.append(TaskAddress(network_id, *given))
     return tuple(found)
@@ -82,7 +82,7 @@ def free_address(book: AddressBook) -> str:
 
 def no_address(view: View, network_id: str) -> str:
     """Returns why somebody gets no address of a network."""
-    network, book = view.networks[network_id], view.claims.books[network_id]
+    network, book = view.networks[network_id], view.allocations.books[network_id]
     pool = network.pools[0]
     return (
         f"network {network.spec.name} has no free address: all {book.size} of {pool.ip_range or pool.subnet}"

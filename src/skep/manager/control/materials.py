@@ -18,7 +18,7 @@ from skep.model.material import CONFIG, KINDS, SECRET, ConfigSpec, Material, Sec
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Conflict, Invalid, NotFound, SkepError, StaleVersion
 from skep.store import codec
-from skep.store.port import Delete
+from skep.store.interfaces import Delete
 from skep.store.view import View
 
 # Of all together: `bounds.SHARES`.

@@ -19,7 +19,7 @@ from skep.model.states import RUNNING
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
 from skep.store import codec
 from skep.store.host_networks import HostNetworks
-from skep.store.port import Delete
+from skep.store.interfaces import Delete
 from skep.store.view import View
 
 log = structlog.get_logger()
@@ -155,7 +155,7 @@ def why_in_use(view: View, network: Network) -> str:
             return f"{_IN_USE} ingress network cannot be removed because service {service.id} depends on it"
         if network.id in networks_of(service):
             return f"{_IN_USE} network {network.id} is in use by service {service.id}"
-    book = view.claims.books.get(network.id)
+    book = view.allocations.books.get(network.id)
     for holder in book.holders.values() if book is not None else ():
         task = view.tasks.get(holder)
         if task is not None and task.result is None and view.desired_of(task) <= RUNNING:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from skep.manager.control.validate_size import check_size
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage, keeps_quorum_without, voters
-from skep.manager.scheduler.nodewise import NAMES_MAX, names_text
+from skep.manager.scheduler.explain_nodes import NAMES_MAX, names_text
 from skep.manager.signals import NodeChanged, NodeRemoved
 from skep.manager.term import Term, put_of
 from skep.model.bounds import LABELS_MAX_BYTES
@@ -18,7 +18,7 @@ from skep.model.cluster import Cluster
 from skep.model.node import DOWN, Node, NodeDescription, NodeSpec
 from skep.runtime.errors import Conflict, Invalid, NotFound, StaleVersion
 from skep.store import codec
-from skep.store.port import Delete, Put
+from skep.store.interfaces import Delete, Put
 
 CLUSTER_TRIES = 20  # where others of this leader write the cluster's record: a second
 CLUSTER_RETRY_S = 0.05

@@ -33,7 +33,7 @@ from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Conflict, Invalid, NoSuchAuth, NotFound, StaleVersion, Unsupported
 from skep.store import codec
-from skep.store.port import Delete, Put
+from skep.store.interfaces import Delete, Put
 
 
 class ServiceControl:
@@ -256,7 +256,7 @@ class ServiceControl:
             yield
         except BaseException:
             service = self._view.services.get(service_id)
-            self._view.claims.settle(service_id, service.endpoint if service is not None else None)
+            self._view.allocations.settle(service_id, service.endpoint if service is not None else None)
             raise
 
     async def _write(self, before: Service, after: Service) -> Service:

@@ -12,8 +12,8 @@ from skep.model.network import Network
 from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.states import is_terminal
 from skep.model.task import Task
+from skep.rpc.interfaces import FRAME_MAX_BYTES
 from skep.rpc.messages import Assign, AssignedTask, ServiceTemplate, TaskNetwork, encode
-from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 
 from .mesh import vni_of

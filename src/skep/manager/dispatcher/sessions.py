@@ -17,7 +17,7 @@ import structlog
 from skep.manager.evictor import Evictor
 from skep.model.states import RUNNING
 from skep.rpc import messages
-from skep.rpc.port import Connection
+from skep.rpc.interfaces import Connection
 from skep.rpc.router import Router
 from skep.runtime.errors import Invalid, SkepError
 from skep.store.view import View
@@ -372,7 +372,7 @@ class Sessions:
 
 
 class SessionHandler:
-    """Receives one connection's frames; fulfils `rpc.port.Handler`."""
+    """Receives one connection's frames; fulfils `rpc.interfaces.Handler`."""
 
     def __init__(self, sessions: Sessions, connection: Connection) -> None:
         assert connection.identity is not None

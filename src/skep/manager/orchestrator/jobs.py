@@ -68,7 +68,7 @@ class JobProgress:
             self.observe(view, service, key, now)
 
     @property
-    def is_over(self) -> bool:
+    def is_overcommitted(self) -> bool:
         return not self.busy and not self.waiting
 
     def observe(self, view: View, service: Service, key: SlotKey, now: float) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from skep.model.service import TaskTemplate
 from skep.model.spec import Placement
-from skep.store.demand import Demand
+from skep.store.demand import ResourceRequest
 
 from . import explain
 from .fill import UNLIMITED, Ints
@@ -16,7 +16,9 @@ from .nodes import Mask, NodeTable
 class Filters:
     """`steps` are in the order in which refusals are counted; `room` is how many tasks a node could take."""
 
-    def __init__(self, table: NodeTable, service_id: str, template: TaskTemplate, demand: Demand) -> None:
+    def __init__(
+        self, table: NodeTable, service_id: str, template: TaskTemplate, demand: ResourceRequest
+    ) -> None:
         placement = template.spec.placement
         limit = most_per_node(placement) or UNLIMITED
         self.room = table.resource_room(demand)

@@ -14,7 +14,7 @@ from skep.model.node import Node
 from skep.model.overlay_keys import ESP
 from skep.model.resources import as_summand
 from skep.model.spec import Placement, TaskSpec
-from skep.store.demand import Demand
+from skep.store.demand import ResourceRequest
 from skep.store.room import room_for, task_bytes
 from skep.store.view import View
 
@@ -85,7 +85,7 @@ class NodeTable:
             self._bucket_rooms[service_id] = found
         return found
 
-    def resource_room(self, demand: Demand) -> Ints:
+    def resource_room(self, demand: ResourceRequest) -> Ints:
         """Returns how many tasks of that demand fit on each node by its reservations."""
         room = np.full(len(self.ids), UNLIMITED, dtype=np.int64)
         for need, free in ((demand.nano_cpus, self.cpus), (demand.memory_bytes, self.memory)):
@@ -95,7 +95,7 @@ class NodeTable:
             room = np.minimum(room, np.maximum(self._stock(kind), 0) // count)
         return room
 
-    def claim(self, node_id: str, demand: Demand) -> tuple[Claim, ...]:
+    def claim(self, node_id: str, demand: ResourceRequest) -> tuple[Claim, ...]:
         """Returns the generic resources a task placed on the node is given: names where they have any."""
         claims: list[Claim] = []
         for kind, count in demand.generic:
@@ -151,7 +151,7 @@ class NodeTable:
             found = self._labels[descriptor] = [spread_label(descriptor, node) for node in self.nodes]
         return found
 
-    def take(self, service_id: str, demand: Demand, given: Ints) -> None:
+    def take(self, service_id: str, demand: ResourceRequest, given: Ints) -> None:
         """Notes what this pass has placed."""
         own = self.own(service_id)
         own += given

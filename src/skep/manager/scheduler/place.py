@@ -14,7 +14,7 @@ from skep.model.constraint import is_spread
 from skep.model.service import TaskTemplate
 from skep.model.spec import TaskSpec
 from skep.model.task import PendingTask, Task
-from skep.store.demand import Demand
+from skep.store.demand import ResourceRequest
 from skep.store.view import View
 
 from .fill import UNLIMITED, Ints, fill
@@ -61,7 +61,7 @@ class Round:
         node_id: str,
         tasks: list[NewTask],
         template: TaskTemplate,
-        demand: Demand,
+        demand: ResourceRequest,
         placed: list[Task],
         pending: list[PendingTask],
     ) -> None:
@@ -85,7 +85,7 @@ class Round:
         table: NodeTable,
         tasks: list[NewTask],
         template: TaskTemplate,
-        demand: Demand,
+        demand: ResourceRequest,
         avoid: str,
         placed: list[Task],
         pending: list[PendingTask],
@@ -120,7 +120,7 @@ class Round:
             mask[table.rows[avoid]] = True
         return mask
 
-    def _task(self, new: NewTask, node_id: str, demand: Demand) -> Task:
+    def _task(self, new: NewTask, node_id: str, demand: ResourceRequest) -> Task:
         return Task(
             new.id,
             new.service_id,

@@ -12,9 +12,9 @@ from skep.model.constraint import is_spread
 from skep.store.view import View
 
 from . import explain
+from .explain_nodes import Subject, fits_empty
 from .filters import Filters
 from .nodes import Mask, NodeTable
-from .nodewise import Subject, fits_empty
 
 BRANCHES_MAX = 8  # of a preference that are named; the fullest and the emptiest say most
 # What other tasks hold now was free, or not, when the task was placed: only lasting refusals are counted.

@@ -1,4 +1,4 @@
-"""`store.port.Store` on etcd's protocol (grpc.aio over the stubs that aetcd carries).
+"""`store.interfaces.Store` on etcd's protocol (grpc.aio over the stubs that aetcd carries).
 
 The stubs, not aetcd's client class: eight transactions of a thousand operations must be in flight at once
 and messages of megabytes pass.
@@ -17,7 +17,7 @@ from msgspec import Struct
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, TooLarge, Unavailable
 from skep.store.etcd.members import EtcdMembers
 from skep.store.etcd.pages import MESSAGE_MAX_BYTES, Pages
-from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Txn
+from skep.store.interfaces import Compare, Delete, Fence, KeyValue, Put, Txn
 from skep.store.sizes import check_txn
 
 COMPACT_S = 60.0  # as long as it takes to go through 8 GB

@@ -18,7 +18,7 @@ import structlog
 from skep.model.bounds import ETCD_QUOTA_BYTES
 from skep.runtime.errors import SkepError, Unavailable
 from skep.store.etcd.client import EtcdStatus, EtcdStore
-from skep.store.port import Store, Txn
+from skep.store.interfaces import Store, Txn
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Members of etcd's cluster: who holds the store (fulfils `store.port.Members`).
+"""Members of etcd's cluster: who holds the store (fulfils `store.interfaces.Members`).
 
 A member's peer address is the name of a unix socket that only its node's id is in: where a manager is
 reached is skepd's to know (`rpc.streams`), so a manager that moves stays the same member.
@@ -13,7 +13,7 @@ import grpc
 from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
 
 from skep.runtime.errors import Conflict, Unavailable
-from skep.store.port import Member
+from skep.store.interfaces import Member
 
 CALL_S = 5.0
 T = TypeVar("T")

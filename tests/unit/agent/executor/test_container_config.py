@@ -9,7 +9,7 @@ import pytest
 
 from skep.agent.executor.by_version import NEWEST, OLDEST
 from skep.agent.executor.container_config import create_body
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.manager.control.validate import validate_service
 from skep.model.container import (
     AppArmorOpts,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skep.agent.executor import podman
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.model.container import ContainerSpec, HealthConfig, PortConfig
 from skep.model.spec import TaskSpec
 from skep.model.states import RUNNING

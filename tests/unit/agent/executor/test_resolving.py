@@ -15,7 +15,7 @@ from skep.agent.attachments import Place
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import attach_to, create_body
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.resolving import Resolving
 from skep.agent.executor.single import SingleContainers
 from skep.api.decode import decode_body

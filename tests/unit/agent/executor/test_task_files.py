@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.executor import in_memory, task_files
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.task_files import TaskFiles
 from skep.manager.dispatcher.materials import GIVEN_MAX_BYTES, given, withdrawn
 from skep.model.container import ConfigReference, ContainerSpec, FileTarget, RuntimeTarget, SecretReference

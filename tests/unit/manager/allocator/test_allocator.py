@@ -113,10 +113,10 @@ def test_a_task_that_gets_no_address_of_one_network_keeps_none_of_another() -> N
     add_network(view, "a", "10.0.1.0/24")
     add_network(view, "b", "10.0.2.0/30")  # one address beside the gateway: the service's
     put_service(view, "s", "a", "b")
-    before = dict(view.claims.books["id-a"].holders)
+    before = dict(view.allocations.books["id-a"].holders)
     placed, waiting = addresses.give(view, [task("t1", "s")])
     assert (placed, len(waiting)) == ([], 1)
-    assert view.claims.books["id-a"].holders == before
+    assert view.allocations.books["id-a"].holders == before
 
 
 def test_addresses_survive_the_store_and_go_with_the_last_task_of_the_node() -> None:
@@ -132,10 +132,10 @@ def test_addresses_survive_the_store_and_go_with_the_last_task_of_the_node() -> 
         (read,) = codec.decode_bucket(codec.bucket_key(each.node_id, "s"), stored, 7)
         assert read.addresses == each.addresses
         again.put_task(read)
-    assert again.claims.books["id-a"].holders == view.claims.books["id-a"].holders
+    assert again.allocations.books["id-a"].holders == view.allocations.books["id-a"].holders
     for each in placed:
         again.drop_task(each)
-    assert list(again.claims.books["id-a"].holders.values()) == ["s"]
+    assert list(again.allocations.books["id-a"].holders.values()) == ["s"]
 
 
 acts = st.lists(
@@ -167,15 +167,15 @@ def test_no_address_is_given_twice_whatever_comes_and_goes(steps: list[tuple[str
         nodes = {t.node_id: t.addresses[0].gateway for t in live.values()}
         held = [*given_out, *nodes.values(), "10.0.1.2/28"]
         assert len(set(held)) == len(held)
-        assert set(view.claims.books["id-a"].holders) == set(held)
-        assert len(waits_when_full(view)) == 0 or view.claims.books["id-a"].free < 2
+        assert set(view.allocations.books["id-a"].holders) == set(held)
+        assert len(waits_when_full(view)) == 0 or view.allocations.books["id-a"].free < 2
 
 
 def waits_when_full(view: View) -> list[str]:
     probe = task("probe", "s", "n3", slot=99)
     placed, waiting = addresses.give(view, [probe])
     for each in placed:
-        view.claims.release(each.addresses[0], each)
+        view.allocations.release(each.addresses[0], each)
     return [each.reason for each in waiting]
 
 
@@ -214,8 +214,8 @@ def test_what_a_service_has_it_keeps_and_what_it_no_longer_asks_for_is_free() ->
     assert [p.published_port for p in after.ports] == [30001, 30000]
     assert [v.network_id for v in after.vips] == ["id-ingress"]
     assert after.vips[0] == before.vips[0]
-    assert not view.claims.books["id-a"].holders
-    assert set(view.claims.ports) == {("tcp", 30000), ("tcp", 30001)}
+    assert not view.allocations.books["id-a"].holders
+    assert set(view.allocations.ports) == {("tcp", 30000), ("tcp", 30001)}
 
 
 def test_ports_of_a_mesh_that_was_removed_are_kept_and_not_given() -> None:
@@ -262,7 +262,7 @@ def test_a_port_is_published_by_one_service_as_docker_says(
     number = mine.published_port
     with pytest.raises(Invalid, match=rf"port '{number}' is already in use by service 'w' \(w\) {refused}"):
         put_service(view, "x", ports=[mine])
-    assert "x" not in str(view.claims.ports)
+    assert "x" not in str(view.allocations.ports)
 
 
 def test_the_data_path_is_not_published() -> None:
@@ -286,11 +286,11 @@ def test_the_managers_own_port_is_not_published() -> None:
     node = add_node(view, "m")
     ports = [ingress_port(80, 2377)]
     had = endpoints.decide(view, "before", spec_of("before", ports=ports), None)
-    view.claims.settle("before", None)
+    view.allocations.settle("before", None)
     said = replace(node, manager_addr="10.0.0.7:2377", version=1)
     view.put_node(said)
     assert endpoints.decide(view, "s", spec_of("s", ports=ports), None), "a worker's word is nobody's port"
-    view.claims.settle("s", None)
+    view.allocations.settle("s", None)
     view.put_node(replace(said, spec=replace(node.spec, role="manager")))
     with pytest.raises(Invalid) as refused:
         endpoints.decide(view, "s", spec_of("s", ports=ports), None)
@@ -298,7 +298,7 @@ def test_the_managers_own_port_is_not_published() -> None:
         "port '2377' is where the swarm's managers listen (host-m does): the routing mesh cannot publish it, as no"
         " node could become a manager then. Publish another one"
     )
-    assert not view.claims.ports
+    assert not view.allocations.ports
     # An earlier skep let a service have it, which may be changed; and UDP is another matter.
     for name, before, protocol in (("before", had, "tcp"), ("other", None, "udp")):
         asked = spec_of(name, ports=[ingress_port(80, 2377, protocol)])
@@ -327,9 +327,9 @@ def test_a_claim_that_was_not_written_is_free_again() -> None:
     view = View()
     add_network(view, "a", "10.0.1.0/24")
     assert endpoints.decide(view, "s", spec_of("s", "a", ports=[ingress_port(80, 8080)]), None)
-    view.claims.settle("s", None)
-    assert not view.claims.ports
-    assert not view.claims.books["id-a"].holders
+    view.allocations.settle("s", None)
+    assert not view.allocations.ports
+    assert not view.allocations.books["id-a"].holders
 
 
 @settings(max_examples=60, deadline=None)
@@ -351,12 +351,12 @@ def test_ingress_ports_and_virtual_addresses_are_never_given_twice(
             put_service(view, name, *(["a"] if on_network else []), ports=[ingress_port(80, published)])
         except Invalid:
             after = view.services.get(name)
-            view.claims.settle(name, after.endpoint if after is not None else None)
+            view.allocations.settle(name, after.endpoint if after is not None else None)
             assert (after.endpoint if after is not None else None) == before
         found = [s.endpoint or Endpoint() for s in view.services.values()]
         ports = [p.published_port for endpoint in found for p in endpoint.ports]
         vips = [v.addr for endpoint in found for v in endpoint.vips]
         assert len(set(ports)) == len(ports)
         assert len(set(vips)) == len(vips)
-        assert {number for _, number in view.claims.ports} == set(ports)
-        assert set(view.claims.books["id-a"].holders) == set(vips)
+        assert {number for _, number in view.allocations.ports} == set(ports)
+        assert set(view.allocations.books["id-a"].holders) == set(vips)

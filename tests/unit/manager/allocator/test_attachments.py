@@ -59,7 +59,9 @@ def test_a_user_may_say_which() -> None:
     ):
         with pytest.raises(Invalid, match=text):
             attachments.attach(view, "n2", net, wrong, "b", 1.0)
-    assert set(view.claims.books["id-net"].holders.values()) == {"n1", "a"}, "who was refused holds nothing"
+    assert set(view.allocations.books["id-net"].holders.values()) == {"n1", "a"}, (
+        "who was refused holds nothing"
+    )
 
 
 def test_the_first_of_a_node_may_want_what_would_have_been_its_gateway() -> None:
@@ -93,7 +95,7 @@ def test_all_are_in_use() -> None:
 def test_what_is_outside_the_range_takes_no_room_in_it() -> None:
     view = View()
     net = network(view, within="10.0.9.128/29")
-    book = view.claims.books["id-net"]
+    book = view.allocations.books["id-net"]
     outside = [attach(view, net, "n1", f"o{n}", f"10.0.9.{10 + n}") for n in range(9)]
     assert book.free == 7, "the node's own address is of the range"
     inside = [attach(view, net, "n1", f"i{n}") for n in range(7)]
@@ -139,7 +141,7 @@ def test_a_removed_node_holds_nothing() -> None:
     attach(view, net, "n1", "a")
     view.drop_node("n1")
     assert view.attached == {}
-    assert view.claims.books["id-net"].holders == {}
+    assert view.allocations.books["id-net"].holders == {}
 
 
 def test_it_is_stored_and_read_again() -> None:
@@ -154,7 +156,7 @@ def test_no_address_is_anybodys_twice(steps: list[tuple[str, int, bool]]) -> Non
     """Containers come and go in any order on nodes with tasks, on a network that is nearly full."""
     view = View()
     net = network(view, "10.0.9.0/28")
-    book = view.claims.books["id-net"]
+    book = view.allocations.books["id-net"]
     for n, (node_id, which, comes) in enumerate(steps):
         held = list(view.attached.get(node_id, {}).values())
         if comes:

@@ -19,8 +19,8 @@ from skep.model.service import RegistryAuth, TaskTemplate
 from skep.model.spec import TaskSpec
 from skep.model.states import FAILED, RUNNING
 from skep.model.task import Task, TaskStatus
+from skep.rpc.interfaces import FRAME_MAX_BYTES
 from skep.rpc.messages import Assign, decode_from_manager, encode
-from skep.rpc.port import FRAME_MAX_BYTES
 from skep.store.view import View
 from tests.unit.builders import add_cluster, add_node, add_service, add_task
 from tests.unit.overlays import NET, add_on_net, overlay_view

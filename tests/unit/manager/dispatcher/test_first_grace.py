@@ -11,7 +11,7 @@ from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.model.node import DOWN, READY
 from skep.rpc import messages
-from skep.rpc.port import Identity
+from skep.rpc.interfaces import Identity
 from skep.store.view import View
 from tests.terms import term_for
 from tests.unit.builders import add_node

@@ -26,8 +26,8 @@ from skep.model.service import Endpoint, Service
 from skep.model.states import COMPLETE, FAILED, RUNNING, SHUTDOWN, STARTING
 from skep.model.task import Task, TaskAddress, TaskStatus
 from skep.rpc import messages
+from skep.rpc.interfaces import Identity
 from skep.rpc.messages import MESH, MESH_CHANGES, MeshApplied, MeshTold, Register
-from skep.rpc.port import Identity
 from skep.store.view import View
 from tests.unit.builders import add_cluster, add_node, add_service, add_task
 from tests.unit.virtual_time import spend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from skep.manager.orchestrator import everywhere, updater
+from skep.manager.orchestrator import global_service, updater
 from skep.manager.orchestrator.slot import decide_slot
 from skep.model.change import PutTask
 from skep.model.service import TaskTemplate, UpdateStatus
@@ -59,7 +59,7 @@ def test_nothing_is_started_there() -> None:
     view = View()
     paused(view)
     service = add_service(view, replicas=None)
-    assert everywhere.nodes_to_look_at(view, service) == ["b"]
+    assert global_service.nodes_to_look_at(view, service) == ["b"]
     assert decide_slot(view, service, "a", NOW, new_ids()).wanted == ()
 
 

@@ -10,7 +10,7 @@ from skep.manager.commits import Committer
 from skep.manager.orchestrator import updater
 from skep.manager.orchestrator.slot import decide_slot
 from skep.manager.reconcile import Reconciler
-from skep.manager.steps import Steps
+from skep.manager.rollouts import Rollouts
 from skep.model.change import PutService, PutTask
 from skep.model.container import RestartPolicy
 from skep.model.service import Service, TaskTemplate, UpdateStatus
@@ -339,7 +339,7 @@ def test_what_has_failed_is_written_with_what_follows_it() -> None:
     view = View()
     service = updated(view, UpdateConfig(order="start-first"), replicas=1)
     view.put_status(view.tasks["old1"], TaskStatus(FAILED, NOW))
-    first = Steps(view, new_ids(1)).take(service, NOW, 100)
+    first = Rollouts(view, new_ids(1)).take(service, NOW, 100)
     assert [w.slot for w in first.wanted] == [1]
     assert [(c.task.id, c.task.result) for c in first.changes if isinstance(c, PutTask)] == [
         ("old1", TaskStatus(FAILED, NOW))
@@ -352,10 +352,10 @@ def test_nothing_is_remembered_of_a_service_that_is_no_more() -> None:
     reconciler = Reconciler(view, cast("Committer", None), SystemClock(), new_ids())
     steps = reconciler._updating
     steps.take(service, NOW, 100)
-    reconciler.mark_slot("s", 1)
+    reconciler.enqueue_slot("s", 1)
     assert steps._touched == {"s": {1}}
-    reconciler.mark_removed("s")
-    reconciler.mark_slot("s", 2)  # its tasks end after it
+    reconciler.enqueue_removed("s")
+    reconciler.enqueue_slot("s", 2)  # its tasks end after it
     assert (steps._updates, steps._jobs, steps._touched) == ({}, {}, {})
 
 

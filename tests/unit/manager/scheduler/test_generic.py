@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skep.agent.executor.container_config import create_body
-from skep.agent.executor.port import TaskContext
+from skep.agent.executor.interfaces import TaskContext
 from skep.manager.control.unsupported import warnings_for
 from skep.manager.control.validate import validate_service
 from skep.manager.dispatcher.assignments import Sent, complete

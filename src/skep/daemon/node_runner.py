@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.plane import Plane
-from skep.daemon import words
+from skep.daemon import error_texts
 from skep.daemon.addresses import given_host
-from skep.daemon.agent_part import AgentPart, TlsLine, look_at_host
+from skep.daemon.agent_runner import AgentRunner, TlsLine, look_at_host
 from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
@@ -33,15 +33,15 @@ from skep.rpc.certificates import NodeKeys, validity_of
 from skep.rpc.messages import HasDataKeys
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Invalid, Unavailable
-from skep.runtime.works import in_thread
+from skep.runtime.supervise import in_thread
 
 if TYPE_CHECKING:
-    from skep.daemon.manager_part import ManagerPart
+    from skep.daemon.manager_runner import ManagerRunner
 
 log = structlog.get_logger()
 
 
-class Parts:
+class NodeRunner:
     """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
     of a node and of a cluster, None where nothing does. Fulfils `role_keeper.Node`."""
 
@@ -72,8 +72,8 @@ class Parts:
         self._make_plane = make_plane
         self.is_locked = False
         self._membership: Membership | None = None
-        self.running_manager: ManagerPart | None = None
-        self.running_agent: AgentPart | None = None
+        self.running_manager: ManagerRunner | None = None
+        self.running_agent: AgentRunner | None = None
         self._line: TlsLine | None = None
         self.role = RoleKeeper(self)
         self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
@@ -99,19 +99,19 @@ class Parts:
         return self._line
 
     @property
-    def agent(self) -> AgentPart:
+    def agent(self) -> AgentRunner:
         assert self.running_agent is not None
         return self.running_agent
 
     def why_no_manager(self) -> str:
         """Returns why this node takes no orders as a manager; an empty text where it does."""
         if self._membership is None:
-            return words.NOT_IN_SWARM
+            return error_texts.NOT_IN_SWARM
         if self.is_locked:
-            return words.LOCKED
+            return error_texts.LOCKED
         if self.error:
             return self.error
-        return words.WORKER if self._membership.role != "manager" else ""
+        return error_texts.WORKER if self._membership.role != "manager" else ""
 
     def other_managers(self) -> set[str]:
         """Returns the node ids of all managers but this one, as far as it knows."""
@@ -131,13 +131,13 @@ class Parts:
         """This node is in that swarm from now on."""
         self._membership = membership
 
-    async def make_manager(self, keys: NodeKeys, membership: Membership) -> ManagerPart:
+    async def make_manager(self, keys: NodeKeys, membership: Membership) -> ManagerRunner:
         """Returns a manager for this host, not started. Errors: `Invalid`, `Corrupt`."""
         # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
-        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_part")
-        from skep.daemon.manager_part import ManagerPart
+        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_runner")
+        from skep.daemon.manager_runner import ManagerRunner
 
-        return ManagerPart(
+        return ManagerRunner(
             self._state,
             self._sockets,
             keys,
@@ -159,7 +159,7 @@ class Parts:
         if self._make_plane is not None:
             plane = self._make_plane(membership.node_id, membership.cluster_id)
         self.not_after = validity_of(keys.certificate_pem)[1]
-        self.running_agent = AgentPart(
+        self.running_agent = AgentRunner(
             membership.node_id,
             self._hostname,
             line.connect,
@@ -315,7 +315,7 @@ class Parts:
             self.leftovers.take_over(self.membership.node_id, self.running_agent.clear)
 
 
-async def _stopped(part: AgentPart | ManagerPart | None) -> None:
+async def _stopped(part: AgentRunner | ManagerRunner | None) -> None:
     """Whatever keeps a part from ending well keeps the node from leaving no more."""
     try:
         if part is not None:

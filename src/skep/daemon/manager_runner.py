@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 import structlog
 from msgspec.structs import replace
 
-from skep.daemon import words
+from skep.daemon import error_texts
 from skep.daemon.addresses import parse_address
+from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.daemon.data_keys import StoreKeys
 from skep.daemon.enrolling import Enrolling
-from skep.daemon.event_line import follow_events
-from skep.daemon.fellows import Fellows
 from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
-from skep.daemon.leader_line import LeaderLine
-from skep.daemon.peers import Peers
-from skep.daemon.reception import Reception
+from skep.daemon.leader_client import LeaderClient
+from skep.daemon.leader_events import follow_events
+from skep.daemon.manager_directory import ManagerDirectory
+from skep.daemon.manager_links import ManagerLinks
 from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.daemon.waiting_room import WaitingRoom
@@ -31,29 +31,29 @@ from skep.manager.ca.issuer import Issuer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.manager.team import Team
+from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.host_network import HostNetwork
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.link_server import LinkServer
 from skep.rpc.log_streams import PublishLogs, refuse_logs
-from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import API, RAFT, StreamServer
 from skep.rpc.tls import load_chain, server_context
 from skep.rpc.trust import chain_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
-from skep.runtime.works import in_thread, lasting
+from skep.runtime.supervise import in_thread, run_forever
 from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 from skep.store.etcd.maintenance import commit_cured, maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.port import Put, Txn
+from skep.store.interfaces import Put, Txn
 from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ FOLLOW_S = 1.0  # how often a manager looks who the others are: two small reads 
 VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 
 
-class ManagerPart:
+class ManagerRunner:
     """`moved` hears of the other managers' addresses. `own_networks` looks at what this host has (blocking):
     None where no container here is on a network of the swarm's."""
 
@@ -97,7 +97,7 @@ class ManagerPart:
         self.etcd = EtcdProcess(state.path, etcd_binary, membership.node_id)
         self.etcd.prepare()
         self._etcd_sockets = SocketDir(self.etcd.run_dir)
-        self.peers = Peers(
+        self.peers = ManagerLinks(
             membership.node_id,
             membership.advertise,
             keys,
@@ -109,7 +109,7 @@ class ManagerPart:
         self._streams = StreamServer(
             {RAFT: self._etcd_sockets.path(peer_socket(membership.node_id)), API: sockets.path(API)}
         )
-        self.leader_line = LeaderLine(self.leader_socket)
+        self.leader_line = LeaderClient(self.leader_socket)
         self._issuer = Issuer(clock)
         self.enrolling = Enrolling(
             lambda: self.leader,
@@ -119,7 +119,7 @@ class ManagerPart:
             self._issuer,
             self._new_id,
         )
-        self._fellows = Fellows(
+        self._directory = ManagerDirectory(
             membership.node_id, membership.peers, self.peers, self._streams, lambda: self._store
         )
         self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
@@ -151,7 +151,7 @@ class ManagerPart:
     @property
     def members(self) -> frozenset[str]:
         """Node ids of all managers, as far as this one knows."""
-        return self._fellows.members
+        return self._directory.members
 
     def leader_socket(self) -> str | None:
         """Returns the socket of the leader's API; None where it is not known, or this manager itself."""
@@ -172,17 +172,17 @@ class ManagerPart:
             await self._sealed.commit(txn)
         store, sealed = self._store, self._sealed
         # First: a store that is full takes no write until this has cured it.
-        self._works = [asyncio.ensure_future(lasting("maintain", lambda: self._maintain(store)))]
+        self._works = [asyncio.ensure_future(run_forever("maintain", lambda: self._maintain(store)))]
         if force_new_cluster:
             # Before anybody can lead: it may lack what those had that are gone, and they may come back.
             anew = Txn((Put(codec.INCARNATION_KEY, self._new_id().encode()),))
             await commit_cured(store, sealed, anew)
         self._works += [
-            asyncio.ensure_future(lasting("follow", lambda: self._follow(store, sealed))),
+            asyncio.ensure_future(run_forever("follow", lambda: self._follow(store, sealed))),
             asyncio.ensure_future(
-                lasting("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
+                run_forever("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(lasting("campaign", lambda: self._campaign(store, sealed))),
+            asyncio.ensure_future(run_forever("campaign", lambda: self._campaign(store, sealed))),
         ]
 
     async def _maintain(self, store: EtcdStore) -> None:
@@ -232,7 +232,7 @@ class ManagerPart:
     async def stop(self) -> None:
         for work in self._works:
             work.cancel()
-        await asyncio.gather(*self._works, *self._fellows.close(), return_exceptions=True)
+        await asyncio.gather(*self._works, *self._directory.close(), return_exceptions=True)
         self._waiting.close()
         await self._server.close()
         self._streams.close()
@@ -272,7 +272,7 @@ class ManagerPart:
     async def _campaign(self, store: EtcdStore, sealed: SealedStore) -> None:
         await self.wait_voter()
         await store.cluster.take_name(self._node_id)
-        team = Team(
+        team = ManagerIdentity(
             self._node_id,
             store.cluster,
             self._probe,
@@ -302,7 +302,7 @@ class ManagerPart:
         while True:
             try:
                 self.is_led = await store.cluster.is_led()
-                await self._fellows.look(store)
+                await self._directory.look(store)
                 if self.leader_id:
                     await store.cluster.hold_lead(self.leader_id)
                     await self._keep_keys(sealed)
@@ -344,7 +344,7 @@ class ManagerPart:
         """Returns why this manager cannot judge whether nodes are there; as a rule an empty text."""
         if is_in_time(self._keys.certificate_pem, self._clock.now()):
             return ""
-        return words.CLOCK
+        return error_texts.CLOCK
 
     # The port
 
@@ -358,8 +358,8 @@ class ManagerPart:
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
             chain = chain_of(self._keys.certificate_pem)
             return EnrolHandler(connection, ca_pem, self.enrolling, chain)
-        stream = self._fellows.stream if connection.identity.role == "manager" else None
-        return Reception(connection, self._session, stream, self._logs)
+        stream = self._directory.stream if connection.identity.role == "manager" else None
+        return ConnectionDispatch(connection, self._session, stream, self._logs)
 
     def _session(self, connection: Connection) -> Handler:
         return self._serve(connection) or self._waiting.enter(connection)

@@ -18,7 +18,7 @@ from skep.model.node import DOWN, Node
 from skep.model.overlay_keys import ESP
 from skep.model.service import TaskTemplate
 from skep.model.states import RUNNING, is_terminal
-from skep.store.demand import Demand
+from skep.store.demand import ResourceRequest
 from skep.store.overlaps import overlaps
 from skep.store.view import View
 
@@ -61,7 +61,7 @@ class Subject(Struct, frozen=True):
 
     service_id: str
     template: TaskTemplate
-    demand: Demand
+    demand: ResourceRequest
 
 
 def look_at_nodes(
@@ -228,7 +228,7 @@ def names_text(names: Sequence[str], count: int) -> str:
     return ", ".join(names) + more
 
 
-def fits_empty(node: Node, demand: Demand) -> bool:
+def fits_empty(node: Node, demand: ResourceRequest) -> bool:
     """True where the node could take the task if it had no other."""
     have = node.description.resources
     enough = demand.nano_cpus <= have.nano_cpus and demand.memory_bytes <= have.memory_bytes

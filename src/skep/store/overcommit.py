@@ -15,7 +15,7 @@ from skep.model.task import Task
 Needs = Callable[[Task], tuple[int, int]]  # CPUs and memory that a task reserves
 
 
-def is_over(resources: NodeResources, nano_cpus: int, memory_bytes: int, held: Held) -> bool:
+def is_overcommitted(resources: NodeResources, nano_cpus: int, memory_bytes: int, held: Held) -> bool:
     """True where more is held than there is. Costs a few comparisons where nothing generic is held."""
     if nano_cpus > resources.nano_cpus or memory_bytes > resources.memory_bytes:
         return True
@@ -35,7 +35,7 @@ def is_over(resources: NodeResources, nano_cpus: int, memory_bytes: int, held: H
     return False
 
 
-def excess_of(resources: NodeResources, live: Iterable[Task], needs: Needs) -> frozenset[str]:
+def tasks_to_evict(resources: NodeResources, live: Iterable[Task], needs: Needs) -> frozenset[str]:
     """Returns the ids of tasks that do not fit beside older ones. `live` are those that are to run."""
     found: set[str] = set()
     nano_cpus = memory_bytes = 0
@@ -50,7 +50,7 @@ def excess_of(resources: NodeResources, live: Iterable[Task], needs: Needs) -> f
         own = after if task.generic else {}
         over_cpus = nano_cpus + cpus if cpus else 0
         over_memory = memory_bytes + memory if memory else 0
-        if (cpus or memory or own) and is_over(resources, over_cpus, over_memory, own):
+        if (cpus or memory or own) and is_overcommitted(resources, over_cpus, over_memory, own):
             found.add(task.id)
             continue
         nano_cpus, memory_bytes, held = nano_cpus + cpus, memory_bytes + memory, after

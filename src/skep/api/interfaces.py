@@ -84,7 +84,7 @@ class LocalNode(Struct, frozen=True):
 
 
 class Services(Protocol):
-    """Orders about services; see `manager.control.services`."""
+    """SwarmCommands about services; see `manager.control.services`."""
 
     async def create(
         self, spec: ServiceSpec, auth: RegistryAuth | None = None, api: ApiVersion | None = None
@@ -104,14 +104,14 @@ class Services(Protocol):
 
 
 class Networks(Protocol):
-    """Orders about networks; see `manager.control.networks`."""
+    """SwarmCommands about networks; see `manager.control.networks`."""
 
     async def create(self, spec: NetworkSpec) -> Network: ...
     async def remove(self, network_id: str) -> None: ...
 
 
 class Materials(Protocol):
-    """Orders about secrets and configs; see `manager.control.materials`."""
+    """SwarmCommands about secrets and configs; see `manager.control.materials`."""
 
     async def create(self, kind: str, spec: ConfigSpec) -> Material: ...
     async def update(self, material_id: str, version: int, spec: ConfigSpec) -> Material: ...
@@ -119,14 +119,14 @@ class Materials(Protocol):
 
 
 class Nodes(Protocol):
-    """Orders about nodes; see `manager.control.nodes`."""
+    """SwarmCommands about nodes; see `manager.control.nodes`."""
 
     async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node: ...
     async def remove(self, node_id: str, force: bool) -> None: ...
 
 
 class Settings(Protocol):
-    """Orders about the swarm itself; see `manager.control.swarm`."""
+    """SwarmCommands about the swarm itself; see `manager.control.swarm`."""
 
     async def update(
         self,

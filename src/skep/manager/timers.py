@@ -13,7 +13,7 @@ from skep.store.view import SlotKey
 ALARM_MIN_S = 0.001  # closer than that, a float of wall clock seconds may not see that time has passed
 
 
-class Alarms:
+class Timers:
     """An alarm is set by the wall clock and rings by the loop's time, which never jumps."""
 
     def __init__(self, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 """How a node comes to be in a swarm: it founds one, joins one, or takes up the one it was in before.
 
-Each way begins with what is on disk and ends with what runs (`parts`).
+Each way begins with what is on disk and ends with what runs (`node_runner`).
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from skep.daemon import words
+from skep.daemon import error_texts
 from skep.daemon.keys import KeyFiles
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Corrupt, Invalid, NoAddress, Unavailable
-from skep.store.port import Put
+from skep.store.interfaces import Put
 from skep.store.seal import KEY_BYTES
 
 if TYPE_CHECKING:
-    from skep.daemon.manager_part import ManagerPart
+    from skep.daemon.manager_runner import ManagerRunner
 
 log = structlog.get_logger()
 
 
-class Beginning:
+class Bootstrap:
     """Begins the parts of one node."""
 
-    def __init__(self, parts: Parts, state: StateDir, keys: KeyFiles, clock: Clock) -> None:
-        self._parts = parts
+    def __init__(self, runner: NodeRunner, state: StateDir, keys: KeyFiles, clock: Clock) -> None:
+        self._runner = runner
         self._state = state
         self._keys = keys
         self._clock = clock
@@ -49,11 +49,11 @@ class Beginning:
         """Starts the first manager of a swarm, whose store begins with `first`, under a new data key; nodes
         have `grace_s` at least to find it. Errors: `Invalid`, `Unavailable`, `Corrupt`; then it is forgotten.
         """
-        self._parts.forget()
-        manager: ManagerPart | None = None
+        self._runner.forget()
+        manager: ManagerRunner | None = None
         try:
             self._keys.take(os.urandom(KEY_BYTES), unlock_key)
-            manager = await self._parts.make_manager(keys, membership)
+            manager = await self._runner.make_manager(keys, membership)
             manager.grace_until = asyncio.get_running_loop().time() + grace_s
             self._keys.save(keys)
             await manager.start(first)
@@ -62,23 +62,23 @@ class Beginning:
         except BaseException:
             if manager is not None:
                 await manager.stop()
-            self._parts.forget()
+            self._runner.forget()
             raise
-        self._parts.running_manager = manager
-        self._parts.take(membership)
-        self._parts.start_agent(membership, keys)
+        self._runner.running_manager = manager
+        self._runner.take(membership)
+        self._runner.start_agent(membership, keys)
 
     def enter(self, membership: Membership, keys: NodeKeys) -> None:
         """Starts the agent of a node that has joined. Errors: `Invalid`."""
-        self._parts.forget()
+        self._runner.forget()
         try:
             self._keys.save(keys)
             self._state.save(membership)
         except BaseException:
-            self._parts.forget()
+            self._runner.forget()
             raise
-        self._parts.take(membership)
-        self._parts.start_agent(membership, keys)
+        self._runner.take(membership)
+        self._runner.start_agent(membership, keys)
 
     # Again
 
@@ -90,14 +90,14 @@ class Beginning:
         self._state.tighten()
         membership = self._state.load()
         if membership is not None:  # the daemon ended in the middle of a leave
-            self._parts.leftovers.forget(membership.node_id)
-        self._parts.leftovers.begin()
+            self._runner.leftovers.forget(membership.node_id)
+        self._runner.leftovers.begin()
         if membership is None:
             return
         if membership.role == "manager" and not self._keys.open():
-            self._parts.take(membership)
-            self._parts.is_locked = True
-            log.warning("swarm.locked", advice=words.LOCKED)
+            self._runner.take(membership)
+            self._runner.is_locked = True
+            log.warning("swarm.locked", advice=error_texts.LOCKED)
             return
         await self._resume(membership)
 
@@ -109,33 +109,33 @@ class Beginning:
         if not self._keys.open(key):
             raise Invalid("the unlock key is missing: give the one that `docker swarm unlock-key` printed")
         try:
-            await self._resume(self._parts.membership)
+            await self._resume(self._runner.membership)
         except BaseException:
-            manager, self._parts.running_manager = self._parts.running_manager, None
+            manager, self._runner.running_manager = self._runner.running_manager, None
             if manager is not None:
                 await manager.stop()
             self._keys.close()
             raise
-        self._parts.is_locked = False
+        self._runner.is_locked = False
         log.info("swarm.unlocked")
 
     async def start_alone(self, membership: Membership) -> None:
         """Starts this manager as the only one, with all that its store holds. Errors: `Invalid`,
         `Unavailable`, `Corrupt`."""
         keys = self._keys.load()
-        manager = await self._parts.make_manager(keys, membership)
+        manager = await self._runner.make_manager(keys, membership)
         try:
             await manager.start(force_new_cluster=True)
             await manager.wait_leading()
         except BaseException:
             await manager.stop()
             raise
-        self._parts.running_manager, self._parts.error = manager, ""
-        self._parts.take(membership)
+        self._runner.running_manager, self._runner.error = manager, ""
+        self._runner.take(membership)
         self._state.save(membership)
         if identity_of(keys.certificate_pem).not_after < self._clock.now():
             keys = await self._renew_own()
-        self._parts.start_agent(membership, keys)
+        self._runner.start_agent(membership, keys)
 
     async def _resume(self, membership: Membership) -> None:
         keys = self._keys.load()
@@ -145,24 +145,24 @@ class Beginning:
                 f"the certificate in {self._state.path} is of node {identity.node_id}, its swarm.json is of"
                 f" node {membership.node_id}: the directory was mixed up with another node's"
             )
-        self._parts.take(membership)
+        self._runner.take(membership)
         is_expired = identity.not_after < self._clock.now()
-        if is_expired and (membership.role != "manager" or self._parts.other_managers()):
-            self._parts.error = words.EXPIRED
+        if is_expired and (membership.role != "manager" or self._runner.other_managers()):
+            self._runner.error = error_texts.EXPIRED
             log.error("certificate.expired", node_id=membership.node_id)
             return
         if membership.role == "manager":
             await self._start_again(keys, membership)
-            if is_expired and self._parts.running_manager is not None:
+            if is_expired and self._runner.running_manager is not None:
                 keys = await self._renew_own()
-        self._parts.start_agent(membership, keys)
+        self._runner.start_agent(membership, keys)
 
     async def _start_again(self, keys: NodeKeys, membership: Membership) -> None:
         """Starts the manager of before. One of several that does not come up is told what to do by the
         others: the swarm may have let go of it meanwhile."""
-        manager = await self._parts.make_manager(keys, membership)
+        manager = await self._runner.make_manager(keys, membership)
         if not manager.etcd.has_data:
-            if not self._parts.other_managers():
+            if not self._runner.other_managers():
                 raise Corrupt(
                     f"this swarm's store is gone from {self._state.path}: restore a backup (skep backup"
                     " restore), or remove the directory to begin anew"
@@ -172,25 +172,25 @@ class Beginning:
             await manager.start()
         except NoAddress as error:
             await manager.stop()
-            self._parts.is_misplaced, self._parts.error = True, words.moved(str(error))
+            self._runner.is_misplaced, self._runner.error = True, error_texts.moved(str(error))
             log.error("manager.moved", error=str(error))
             return
         except Unavailable as error:
             await manager.stop()
-            if not self._parts.other_managers():
+            if not self._runner.other_managers():
                 raise
             log.error("manager.not_started", error=str(error))
             return
         except BaseException:
             await manager.stop()
             raise
-        self._parts.running_manager = manager
+        self._runner.running_manager = manager
 
     async def _renew_own(self) -> NodeKeys:
         """The CA is this lone manager's own: nobody else could renew its certificate, and nothing is lost."""
-        assert self._parts.running_manager is not None
-        await self._parts.running_manager.wait_leading()
-        keys = self._parts.running_manager.renew_own()
+        assert self._runner.running_manager is not None
+        await self._runner.running_manager.wait_leading()
+        keys = self._runner.running_manager.renew_own()
         self._keys.save(keys)
-        log.warning("certificate.was_expired", node_id=self._parts.membership.node_id)
+        log.warning("certificate.was_expired", node_id=self._runner.membership.node_id)
         return keys

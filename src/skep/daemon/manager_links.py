@@ -26,7 +26,7 @@ log = structlog.get_logger()
 STREAMS_MAX = 256  # per door: etcd keeps a handful open, the rest are calls of users
 
 
-class Peers:
+class ManagerLinks:
     """`moved` hears of every address that was learned, to keep it."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Peers:
 class _Door:
     """A listening unix socket; each connection to it becomes a stream to the manager behind it."""
 
-    def __init__(self, peers: Peers, node_id: str, kind: str, sockets: SocketDir, name: str) -> None:
+    def __init__(self, peers: ManagerLinks, node_id: str, kind: str, sockets: SocketDir, name: str) -> None:
         self._peers = peers
         self._node_id = node_id
         self._kind = kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skep.manager.scheduler.nodewise import NAMES_MAX, names_text, node_name
+from skep.manager.scheduler.explain_nodes import NAMES_MAX, names_text, node_name
 from skep.model.mesh import concerns
 from skep.model.service import Service
 from skep.store.view import View

@@ -13,7 +13,7 @@ from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
 from skep.model.host_network import HostNetwork
 from skep.runtime.errors import Unavailable
-from skep.store.port import Members
+from skep.store.interfaces import Members
 
 
 async def says_nothing(node_id: str) -> Collection[str]:
@@ -33,7 +33,7 @@ async def nothing_to_keep(cluster: Cluster) -> None:
     """For a manager without a disk of its own."""
 
 
-class Team(Struct, frozen=True):
+class ManagerIdentity(Struct, frozen=True):
     """A manager among managers: who it is, who holds the store, how the others are asked. Until `grace_until`
     (loop time) at least, nodes may take to find this leader. In `safe_mode` a leader decides nothing, and no
     node has a session with it. `seen`, `doubt`, `handed_over_at`: as in `manager.evictor`. `data_keys` is
@@ -55,4 +55,4 @@ class Team(Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) shows no key."""
-        return f"Team(node_id={self.node_id!r})"
+        return f"ManagerIdentity(node_id={self.node_id!r})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from skep.manager.scheduler.nodewise import availability, node_name, service_name
+from skep.manager.scheduler.explain_nodes import availability, node_name, service_name
 from skep.model.constraint import eligible
 from skep.model.node import DOWN
 from skep.model.states import (

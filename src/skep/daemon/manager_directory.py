@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
-from skep.daemon.peers import Peers
+from skep.daemon.manager_links import ManagerLinks
 from skep.model.node import Node
 from skep.rpc.checking import check_manager_address
 from skep.rpc.link import FrameLink
@@ -16,14 +16,14 @@ from skep.store import codec
 from skep.store.etcd.client import EtcdStore
 
 
-class Fellows:
+class ManagerDirectory:
     """`known` are those of before; `store` gives the store once it is open."""
 
     def __init__(
         self,
         node_id: str,
         known: Iterable[str],
-        peers: Peers,
+        peers: ManagerLinks,
         streams: StreamServer,
         store: Callable[[], EtcdStore | None],
     ) -> None:

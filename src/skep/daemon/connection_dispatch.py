@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import PublishLogs, logs_brought
-from skep.rpc.port import Connection, Handler
 from skep.rpc.streams import OpenStream, stream_asked_for
 
 FIRST_FRAME_S = 10.0  # a node says at once why it comes, however busy its machine is
 
 
-class Reception:
+class ConnectionDispatch:
     """The first frame of a connection says what it is: a stream (managers only), log lines, or a session."""
 
     def __init__(

@@ -14,7 +14,7 @@ from skep.sim.world import World
 TAKEN_BACK_S = 10.0  # a task's end is told, written, its node told; each again where the store stumbles
 
 
-class Holding:
+class SecretsChecker:
     """Looks at the agents of machines that have been well for a while: who is cut off keeps what it has."""
 
     def __init__(self, world: World, troubled: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ from skep.store.addresses import AddressBook
 PortKey = tuple[str, int]  # protocol, published port
 
 
-class Claims:
+class Allocations:
     """`books` are by network; `ports` say which services publish a port, and in which mode."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 AGAIN_S = 1.0  # before work that failed is begun again: what failed at once does not take all the time
 
 
-async def lasting(name: str, work: Callable[[], Awaitable[None]], again_s: float = AGAIN_S) -> None:
+async def run_forever(name: str, work: Callable[[], Awaitable[None]], again_s: float = AGAIN_S) -> None:
     """Does `work` to its end, again where it fails: a daemon must not go on without.
 
     What failed it is logged, once where it is always the same; what nobody thought of, with its trace.
@@ -48,7 +48,7 @@ async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
         raise
 
 
-async def end(work: asyncio.Future[None] | None) -> None:
+async def cancel_and_wait(work: asyncio.Future[None] | None) -> None:
     """Cancels work and waits for its end. What it failed of is logged: its end is not held up by it."""
     if work is None:
         return

@@ -30,7 +30,7 @@ class EnrolFor(msgspec.Struct, frozen=True):
     node_id: str
 
 
-class LeaderLine:
+class LeaderClient:
     """`socket_of_leader` says where the leader's API is; None where there is none but this manager."""
 
     def __init__(self, socket_of_leader: Callable[[], str | None]) -> None:

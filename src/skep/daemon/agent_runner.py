@@ -12,7 +12,7 @@ import structlog
 
 from skep.agent.abilities import Abilities
 from skep.agent.attachments import Attachments
-from skep.agent.executor.port import Executor
+from skep.agent.executor.interfaces import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
 from skep.agent.networking import Networking
@@ -29,13 +29,13 @@ from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc import messages
 from skep.rpc.certificates import NodeKeys, identity_of
+from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import connect
 from skep.rpc.messages import Role
-from skep.rpc.port import Connection, Handler
 from skep.rpc.tls import client_context
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError, Unavailable
-from skep.runtime.works import end, lasting
+from skep.runtime.supervise import cancel_and_wait, run_forever
 
 if TYPE_CHECKING:
     from skep.agent.naming import Naming
@@ -49,7 +49,7 @@ START_S = 1.0
 DESCRIBE_S = 2.0  # a leader waits for a node that comes again for five seconds; a busy engine takes one
 
 
-class AgentPart:
+class AgentRunner:
     """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node.
 
     `described` is what the node was when `on_described` heard of it last, before a restart: with it, the
@@ -160,7 +160,7 @@ class AgentPart:
             line.keys = keys
 
         self._renewal = Renewal(line.keys, self._ask_renewed, use, self._clock, self._rng, self.session.send)
-        self._renewing = asyncio.ensure_future(lasting("renewal", self._renewal.run))
+        self._renewing = asyncio.ensure_future(run_forever("renewal", self._renewal.run))
 
     async def renew_as(self, role: str) -> None:
         """Has a certificate of that role. Errors: `Unavailable` where the leader does not give one (yet)."""
@@ -183,8 +183,8 @@ class AgentPart:
 
     async def stop(self) -> None:
         """Ends the session; containers run on."""
-        await end(self._renewing)
-        await end(self._work)
+        await cancel_and_wait(self._renewing)
+        await cancel_and_wait(self._work)
         self._worker.close()
         if self._own_networks is not None:
             await self._own_networks.close()
@@ -199,7 +199,7 @@ class AgentPart:
     async def clear(self) -> list[str]:
         """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
         people."""
-        await end(self._work)  # the manager has no say any more
+        await cancel_and_wait(self._work)  # the manager has no say any more
         self._worker.close()
         late = await self.attachments.give_up()
         try:
@@ -210,18 +210,18 @@ class AgentPart:
         return left + left_of_mesh
 
     async def _run(self) -> None:
-        starting = asyncio.ensure_future(lasting("worker", self._start_worker, ENGINE_RETRY_S))
+        starting = asyncio.ensure_future(run_forever("worker", self._start_worker, ENGINE_RETRY_S))
         beside = [starting]
         try:
             may_wait = self._described is not None and self._executor.can_freeze
             await asyncio.wait([starting], timeout=START_S if may_wait else None)
-            beside.append(asyncio.ensure_future(lasting("look", self._look_again)))
+            beside.append(asyncio.ensure_future(run_forever("look", self._look_again)))
             if self._executor.can_freeze:
-                beside.append(asyncio.ensure_future(lasting("pulse", self._pulse.run)))
-            await lasting("session", lambda: self.session.run(self._describe))
+                beside.append(asyncio.ensure_future(run_forever("pulse", self._pulse.run)))
+            await run_forever("session", lambda: self.session.run(self._describe))
         finally:
             for work in beside:
-                await end(work)
+                await cancel_and_wait(work)
 
     async def _start_worker(self) -> None:
         try:

@@ -11,9 +11,9 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.port import Executor
-from skep.api.port import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
-from skep.daemon import words
+from skep.agent.executor.interfaces import Executor
+from skep.api.interfaces import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
+from skep.daemon import error_texts
 from skep.daemon.addresses import (
     join_address,
     parse_address,
@@ -22,11 +22,11 @@ from skep.daemon.addresses import (
     resolve_data_path,
     resolve_listen,
 )
-from skep.daemon.beginning import Beginning
+from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.moving import Mover
-from skep.daemon.parts import Parts
+from skep.daemon.node_runner import NodeRunner
 from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.state import Membership
 from skep.manager.control.autolock import unlock_key
@@ -46,28 +46,28 @@ RESTORE_GRACE_S = 300.0  # for nodes to find a restored swarm: somebody has to t
 DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others to let it go in good order
 
 
-class Orders:
+class SwarmCommands:
     """`directory` is where a backup that comes in is kept meanwhile; `make_executor` gives one that says what
     this host is."""
 
     def __init__(
         self,
-        parts: Parts,
-        beginning: Beginning,
+        runner: NodeRunner,
+        bootstrap: Bootstrap,
         directory: Path,
         hostname: str,
         clock: Clock,
         rng: random.Random,
         make_executor: Callable[[], Executor],
     ) -> None:
-        self._parts = parts
-        self._beginning = beginning
+        self._runner = runner
+        self._bootstrap = bootstrap
         self._directory = directory
         self._hostname = hostname
         self._clock = clock
         self._rng = rng
         self._make_executor = make_executor
-        self._mover = Mover(parts)
+        self._mover = Mover(runner)
         self._change = asyncio.Lock()
 
     async def unlock(self, key: str) -> None:
@@ -76,19 +76,19 @@ class Orders:
         Errors: `NotManager`, `Conflict` where it is not locked, `Invalid`, `WrongUnlockKey`, as `start`.
         """
         async with self._change:
-            if not self._parts.is_locked:
-                if not self._parts.is_in_swarm or self._parts.membership.role != "manager":
-                    raise NotManager(self._parts.why_no_manager())
+            if not self._runner.is_locked:
+                if not self._runner.is_in_swarm or self._runner.membership.role != "manager":
+                    raise NotManager(self._runner.why_no_manager())
                 raise Conflict("swarm is not locked")
-            await self._beginning.unlock(key)
-            await self._parts.wait_settled(UNLOCK_S)
+            await self._bootstrap.unlock(key)
+            await self._runner.wait_settled(UNLOCK_S)
 
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
         async with self._change:
-            if request.force_new_cluster and self._parts.is_locked:
-                raise NotManager(words.LOCKED)
-            if request.force_new_cluster and self._parts.is_in_swarm:
+            if request.force_new_cluster and self._runner.is_locked:
+                raise NotManager(error_texts.LOCKED)
+            if request.force_new_cluster and self._runner.is_in_swarm:
                 require_listen(request.listen_addr)
                 return await self._force_new_cluster(request)
             self._require_free()
@@ -101,12 +101,12 @@ class Orders:
             now, new_id = self._clock.now(), id_source(self._rng)
             autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
             key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
-            await self._parts.leftovers.clear_first()
+            await self._runner.leftovers.clear_first()
             membership, keys, first = found_swarm(
                 request, self._hostname, listen, advertise, now, new_id, key
             )
             membership = replace(membership, data_path=data_path)
-            await self._beginning.found(membership, keys, first, key)
+            await self._bootstrap.found(membership, keys, first, key)
             await self._wait_ready()
             return membership.node_id
 
@@ -129,23 +129,25 @@ class Orders:
             )
             first, left_out = fitting(first)
             for put in left_out:
-                log.warning("restore.left_out", key=put.key, bytes=len(put.value), reason=words.TOO_LARGE)
-            await self._parts.leftovers.clear_first()
-            await self._beginning.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
+                reason = error_texts.TOO_LARGE
+                log.warning("restore.left_out", key=put.key, bytes=len(put.value), reason=reason)
+            await self._runner.leftovers.clear_first()
+            await self._bootstrap.found(membership, keys, first, cluster.unlock_key, RESTORE_GRACE_S)
             await self._wait_ready()
             log.warning("manager.restored", node_id=membership.node_id, taken_at=contents.header.created_at)
-            return membership.node_id, [f"{put.key} was left out: {words.TOO_LARGE}" for put in left_out]
+            why = error_texts.TOO_LARGE
+            return membership.node_id, [f"{put.key} was left out: {why}" for put in left_out]
 
     async def _force_new_cluster(self, request: InitRequest) -> str:
         """Makes this manager the only one, with all that its store holds."""
-        before = self._parts.membership
+        before = self._runner.membership
         if before.role != "manager":
-            raise Unavailable(words.IN_SWARM)
+            raise Unavailable(error_texts.IN_SWARM)
         listen, advertise = parse_address(before.listen), before.advertise
         if request.advertise_addr:
             listen = resolve_listen(request.listen_addr)
             advertise = join_address(*resolve_advertise(request.advertise_addr, listen))
-        await self._parts.stop()
+        await self._runner.stop()
         membership = replace(
             before,
             listen=join_address(*listen),
@@ -153,7 +155,7 @@ class Orders:
             managers=[advertise],
             peers={before.node_id: advertise},
         )
-        await self._beginning.start_alone(membership)
+        await self._bootstrap.start_alone(membership)
         await self._wait_ready()
         log.warning("manager.forced_new_cluster", node_id=membership.node_id)
         return membership.node_id
@@ -184,64 +186,64 @@ class Orders:
                 advertise=join_address(*advertise),
                 data_path=data_path,
             )
-            await self._parts.leftovers.clear_first()
-            self._beginning.enter(membership, enrolment.keys)
+            await self._runner.leftovers.clear_first()
+            self._bootstrap.enter(membership, enrolment.keys)
             await self._wait_ready()
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:
         """Tells this node where managers are now, and others where this one is. Returns what did not go
         well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
         async with self._change:
-            if not self._parts.is_in_swarm or self._parts.running_agent is None:
-                locked = words.LOCKED if self._parts.is_locked else ""
-                raise Unavailable(self._parts.error or locked or "This node is not part of a swarm")
+            if not self._runner.is_in_swarm or self._runner.running_agent is None:
+                locked = error_texts.LOCKED if self._runner.is_locked else ""
+                raise Unavailable(self._runner.error or locked or "This node is not part of a swarm")
             return await self._mover.reconnect(request)
 
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force; `SkepError` says what could not
         be removed: the node has left all the same."""
         async with self._change:
-            if not self._parts.is_in_swarm:
+            if not self._runner.is_in_swarm:
                 raise Unavailable("This node is not part of a swarm")
-            if self._parts.is_locked and not force:
-                raise Unavailable(words.LOCKED_LEAVE)
-            if self._parts.membership.role == "manager":
+            if self._runner.is_locked and not force:
+                raise Unavailable(error_texts.LOCKED_LEAVE)
+            if self._runner.membership.role == "manager":
                 if not force:
                     raise Unavailable(await self._why_not_leave())
                 await self._demote_first()
-            left = await self._parts.leave()
+            left = await self._runner.leave()
             if left:
-                raise SkepError(words.left_behind(left))
+                raise SkepError(error_texts.left_behind(left))
 
     async def _why_not_leave(self) -> str:
-        manager = self._parts.running_manager
+        manager = self._runner.running_manager
         managers = len(manager.members) if manager is not None else 0
         if manager is not None and manager.leader is not None:
             view = manager.leader.view
-            return words.leaving_manager(len(view.reachable), len(view.members))
-        return words.leaving_manager(managers, managers if manager and manager.is_led else 0)
+            return error_texts.leaving_manager(len(view.reachable), len(view.members))
+        return error_texts.leaving_manager(managers, managers if manager and manager.is_led else 0)
 
     async def _demote_first(self) -> None:
         """Has the others let go of this manager; where they do not in time, it leaves all the same."""
-        manager = self._parts.running_manager
-        if manager is None or not self._parts.other_managers():
+        manager = self._runner.running_manager
+        if manager is None or not self._runner.other_managers():
             return
         try:
             async with asyncio.timeout(DEMOTE_S):
-                await self._parts.role.demote(manager)
+                await self._runner.role.demote(manager)
         except (SkepError, TimeoutError) as error:
             log.warning("manager.left_behind", reason=str(error) or "it took too long")
 
     def _require_free(self) -> None:
-        if self._parts.is_in_swarm:
-            raise Unavailable(words.IN_SWARM)
+        if self._runner.is_in_swarm:
+            raise Unavailable(error_texts.IN_SWARM)
 
     async def _wait_ready(self) -> None:
         """Waits until a session stands, and a manager has its vote. Errors: `Unavailable`."""
         try:
             async with asyncio.timeout(JOIN_S):
-                await self._parts.agent.session.ready.wait()
-                await self._parts.role.wait_settled()
+                await self._runner.agent.session.ready.wait()
+                await self._runner.role.wait_settled()
         except TimeoutError as error:
-            why = self._parts.role.trouble or self._parts.agent.trouble
-            raise Unavailable(f"{words.STILL_JOINING} {why}".strip()) from error
+            why = self._runner.role.trouble or self._runner.agent.trouble
+            raise Unavailable(f"{error_texts.STILL_JOINING} {why}".strip()) from error

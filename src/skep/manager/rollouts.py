@@ -28,7 +28,7 @@ class Step(Struct, frozen=True):
     more: bool = False  # another step is due at once
 
 
-class Steps:
+class Rollouts:
     """The updates and jobs of one leader."""
 
     def __init__(self, view: View, new_id: NewId) -> None:
@@ -86,7 +86,7 @@ class Steps:
             progress = self._jobs[service.id] = jobs.JobProgress(self._view, service, now)
         touched = self._touched.pop(service.id, set())
         wanted = jobs.decide_job(self._view, service, progress, touched, now, self._new_id, limit)
-        if len(wanted) < limit and progress.is_over:
+        if len(wanted) < limit and progress.is_overcommitted:
             del self._jobs[service.id]
         decided = tuple(new.slot for new in wanted)
         return Step(wanted=tuple(wanted), decided=decided, more=len(wanted) == limit)

@@ -16,7 +16,7 @@ import structlog
 
 from skep.runtime import attempt
 from skep.runtime.errors import Conflict, Deposed, OutcomeUnknown, SkepError, StaleVersion, Unavailable
-from skep.store.port import Compare, Delete, Fence, KeyValue, Put, Store, Txn
+from skep.store.interfaces import Compare, Delete, Fence, KeyValue, Put, Store, Txn
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ _DEPOSED = "this manager lost the lead: what was asked may have been done"
 MAYBE = "whether the change was made is not known. Look at what is there, then try again"
 
 
-async def commit_known(
+async def commit_confirmed(
     store: Store, txn: Txn, *, patience_s: float = PATIENCE_S, doubt_s: float = DOUBT_S
 ) -> int:
     """Commits `txn`; where the answer is lost, reads whether it was done, and tries again if it was not.
@@ -66,9 +66,9 @@ async def commit_known(
 
 async def commit_new(store: Store, fence: Fence, new: Put, name_key: str, object_id: str) -> int:
     """Writes an object that nobody has the name of. Returns the revision. Errors: `Conflict` where somebody
-    has; as `commit_known`."""
+    has; as `commit_confirmed`."""
     ops = (new, Put(name_key, object_id.encode()))
-    return await commit_known(store, Txn(ops, compares=(Compare(name_key, 0),), fence=fence))
+    return await commit_confirmed(store, Txn(ops, compares=(Compare(name_key, 0),), fence=fence))
 
 
 async def commit_changed(
@@ -76,12 +76,12 @@ async def commit_changed(
 ) -> int:
     """Writes an object again that was last written at `version`, and others with it, all or none. Returns
     the revision. Errors: `StaleVersion` where somebody else wrote one of them meanwhile; as
-    `commit_known`."""
+    `commit_confirmed`."""
     every = ((changed, version), *also)
     compares = tuple(Compare(put.key, at) for put, at in every)
     txn = Txn(tuple(put for put, _ in every), compares=compares, fence=fence)
     try:
-        return await commit_known(store, txn)
+        return await commit_confirmed(store, txn)
     except Conflict as error:
         raise StaleVersion() from error
 
@@ -97,13 +97,13 @@ async def commit_removed(
     parts may be writing it, and the removal is of what they have written.
 
     Returns what was removed, and the revision. Errors: `StaleVersion` where it is written without end;
-    `current`'s; as `commit_known`.
+    `current`'s; as `commit_confirmed`.
     """
     for _ in range(REMOVE_TRIES):
         known = current()
         try:
             txn = Txn(ops(known), compares=(Compare(key, known.version),), fence=fence)
-            return known, await commit_known(store, txn)
+            return known, await commit_confirmed(store, txn)
         except Conflict:
             await asyncio.sleep(REMOVE_RETRY_S)
     raise StaleVersion()

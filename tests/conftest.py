@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Generator, Iterator
@@ -17,6 +18,8 @@ ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
 KEPT = "f"  # begins the names of directories that stay
 LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 MACHINE = pytest.StashKey[Machine]()
+TIDY = ("unit", "simulation")  # folders whose tests close all they open
+WAS_TIDY = pytest.StashKey[bool]()  # whether the test before was in one of them
 
 
 # A test's time is the machine's, which others use as well.
@@ -36,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     its first tests."""
     last = {item.path for item in items if _is_alone(item)}
     items.sort(key=lambda item: (str(item.path.parent), item.path in last))
+    for item in filter(_is_tidy, items):
+        item.add_marker(pytest.mark.filterwarnings("error::ResourceWarning"))
 
 
 @pytest.hookimpl(
@@ -44,6 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
+    if _is_tidy(item) and not item.config.stash.get(WAS_TIDY, True):
+        gc.collect()  # what others left open is not this test's
+    item.config.stash[WAS_TIDY] = _is_tidy(item)
     run = run_directory()
     if run is None:
         return (yield)
@@ -56,6 +64,10 @@ def pytest_runtest_protocol(
         # Several such tests, one after the other, wait for the other lanes once.
         if not (alone and nextitem is not None and _is_alone(nextitem)):
             machine.give_back()
+
+
+def _is_tidy(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(tuple(f"tests/{each}/" for each in TIDY))
 
 
 def _is_alone(item: pytest.Item) -> bool:

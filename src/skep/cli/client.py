@@ -46,7 +46,10 @@ class ApiClient:
             connector = aiohttp.UnixConnector(url.removeprefix("unix://"))
         elif url.startswith("tcp://"):
             context = _tls_of(os.environ)
-            self._base = ("https://" if context else "http://") + url.removeprefix("tcp://").rstrip("/")
+            host = url.removeprefix("tcp://").rstrip("/")
+            if ":" not in host.rpartition("]")[2]:
+                host += ":2376" if context else ":2375"  # as the docker client has it
+            self._base = ("https://" if context else "http://") + host
             connector = aiohttp.TCPConnector(ssl=context or True)
         else:
             raise Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from skep.model.task import Task
 
 FAILURES_WINDOW_S = 300.0  # SwarmKit: a node's failures of a service count for five minutes
@@ -9,23 +11,32 @@ FAILURES_MAX = 10_000  # remembered (service, node) pairs; more means that every
 
 
 class Failures:
+    """Of the newest version of what a service's tasks run: what another one did says nothing of it, as in
+    SwarmKit (a mistyped image that was put right is spread over all nodes again)."""
+
     def __init__(self) -> None:
-        self._failures: dict[tuple[str, str], list[float]] = {}
+        self._failures: dict[tuple[str, str], tuple[int, list[float]]] = {}  # (version, when)
 
     def add(self, task: Task, now: float) -> None:
         """A task failed on its node."""
         key = (task.service_id, task.node_id)
-        if key in self._failures or len(self._failures) < FAILURES_MAX:
-            self._failures.setdefault(key, []).append(now)
+        version, times = self._failures.get(key, (task.spec_version, []))
+        if version < task.spec_version:
+            version, times = task.spec_version, []
+        if version == task.spec_version and (key in self._failures or len(self._failures) < FAILURES_MAX):
+            self._failures[key] = version, [*times, now]
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Returns how often tasks of a service failed on a node, by (service, node)."""
-        return {key: len(times) for key, times in self._failures.items()}
+    def counts(self, newest_of: Callable[[str], int | None]) -> dict[tuple[str, str], int]:
+        """Returns how often tasks of a service failed on a node, by (service, node). `newest_of` gives the
+        version that a service's tasks are to run; None: there is no such service."""
+        newest = {service_id: newest_of(service_id) for service_id, _ in self._failures}
+        found = self._failures.items()
+        return {key: len(times) for key, (version, times) in found if version == newest[key[0]]}
 
     def forget_old(self, now: float) -> None:
-        for key, times in list(self._failures.items()):
+        for key, (version, times) in list(self._failures.items()):
             recent = [t for t in times if t > now - FAILURES_WINDOW_S]
             if recent:
-                self._failures[key] = recent
+                self._failures[key] = version, recent
             else:
                 del self._failures[key]

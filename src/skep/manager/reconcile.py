@@ -66,7 +66,11 @@ class Reconciler(WorkQueue):
     @property
     def failures(self) -> dict[tuple[str, str], int]:
         """How often tasks of a service failed on a node lately, by (service, node)."""
-        return self._failures.counts()
+        return self._failures.counts(self._newest_of)
+
+    def _newest_of(self, service_id: str) -> int | None:
+        service = self._view.services.get(service_id)
+        return service.template.version if service is not None else None
 
     # The loop
 

@@ -127,8 +127,8 @@ def _named(service: OverlayService, is_led: bool) -> _Named:
     if not service.name:
         singles = dict.fromkeys((alias.lower() for alias in service.aliases), serving)
         return _Named(service, is_led, at, leads, singles, containers)
-    _add(leads, TASKS + service.name, serving)
     for name in (service.name, *service.aliases):
+        _add(leads, TASKS + name, serving)  # as in libnetwork; a stack's aliases are its short names
         _add(leads, name, (service.vip,) if is_led else serving)
     if is_led:
         at[service.vip] = service.name

@@ -55,6 +55,7 @@ def test_a_services_names_lead_to_its_tasks_that_take_new_connections(name: str)
 
 def test_an_alias_of_two_services_leads_to_both() -> None:
     assert ask("www") == Answer(("10.0.1.5", "10.0.1.7", "10.0.1.8"))
+    assert ask("tasks.www") == ask("www"), "a stack's services are known by such names to each other"
 
 
 def test_each_address_is_the_first_in_its_turn() -> None:

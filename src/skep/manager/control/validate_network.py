@@ -11,6 +11,7 @@ from skep.manager.control.validate_size import check_size
 from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
 from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.model.node import Node
+from skep.model.overlay import MTU_MAX, MTU_MIN, MTU_OPTION
 from skep.model.overlay_keys import ESP
 from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 
@@ -18,6 +19,13 @@ from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 NODE_LOCAL = ("bridge", "host", "ipvlan", "macvlan")
 RESERVED = ("none", "default")
 _PREFIX = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})")
+# Addresses that lead to no other machine: Docker takes them, and no task on them starts.
+_NOBODYS = {
+    "0.0.0.0/8": "these are addresses of this host",
+    "127.0.0.0/8": "these are each host's own addresses",
+    "169.254.0.0/16": "these are addresses of one link, where clouds have their metadata",
+    "224.0.0.0/3": "these are for multicast, or reserved",
+}
 SUBNETS_MAX = 64  # of one network; a bridge has one, and a body must not ask for thousands
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -50,6 +58,7 @@ def validate_network(spec: NetworkSpec) -> None:
             f" that cannot encrypt. Leave out --opt {ENCRYPTED_OPTION}"
         )
     _check_family(spec)
+    _check_mtu(spec)
     check_size("the network's spec", spec, NETWORK_MAX_BYTES // 2)  # its subnets are kept twice
     if spec.ipam is None:
         return
@@ -86,6 +95,14 @@ def _check_family(spec: NetworkSpec) -> None:
         )
 
 
+def _check_mtu(spec: NetworkSpec) -> None:
+    """Errors: `Invalid`. Docker finds it on each node, where tasks fail for it."""
+    text = spec.options.get(MTU_OPTION, "") if spec.driver == OVERLAY else ""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MTU_MAX))
+    if text and not (is_number and MTU_MIN <= int(text) <= MTU_MAX):
+        raise Invalid(f"invalid MTU value: {text[:100]} (a number from {MTU_MIN} to {MTU_MAX})")
+
+
 def _only_from_configuration(spec: NetworkSpec) -> None:
     """What a network takes from its configuration it does not have of its own (libnetwork's network.go)."""
     ipam = spec.ipam or IPAM()
@@ -115,6 +132,9 @@ def _wrong_in(config: IPAMConfig, is_ipv6: bool) -> Iterator[str]:
         return  # it is kept, and nothing is given out of it
     if interface.ip != subnet.network_address:
         yield f"invalid subnet {config.subnet}: it should be {subnet}"
+    for taken, whose in _NOBODYS.items():
+        if subnet.overlaps(ipaddress.ip_network(taken)):
+            yield f"invalid subnet {config.subnet}: {whose} ({taken}), and no container can have one"
     if config.ip_range:
         yield from _wrong_in_range(config, subnet)
     named = [(f"gateway {config.gateway}", config.gateway)]

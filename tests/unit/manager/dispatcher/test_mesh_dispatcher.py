@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.mesh_known import KnownMesh
-from skep.manager.dispatcher import batches, networks
+from skep.manager.dispatcher import batches, mesh_services, networks
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.batches import BATCH_S
 from skep.manager.dispatcher.mesh import mesh_network, mesh_service
@@ -478,7 +478,7 @@ async def test_what_cannot_be_told_keeps_no_task_from_its_node_and_is_told_later
     await asyncio.sleep(0.2)
     assert len(line.mesh.services["s"].endpoints) == 1
     assert "b" in line.mesh.nodes
-    monkeypatch.setattr(swarm.mesh, "_concerns", None)
+    monkeypatch.setattr(swarm.mesh._services, "concerns", None)
     swarm.mesh.publish({"a": ([leaving], [])})
 
 
@@ -505,7 +505,7 @@ async def test_while_nobody_listens_nothing_is_made_of_it(monkeypatch: pytest.Mo
         made.append(service_id)
         return mesh_service(view, service_id, network_id, deaf)
 
-    monkeypatch.setattr(networks, "mesh_service", counted)
+    monkeypatch.setattr(mesh_services, "mesh_service", counted)
     swarm = Swarm(view)
     swarm.come("a", "logs")
     swarm.mesh.reported(task, TaskStatus(RUNNING, 1.0))
@@ -531,7 +531,7 @@ async def test_a_service_of_many_tasks_takes_a_part_of_the_managers_time(
         made.append(None)
         return MeshService(service_id, f"{len(made)}", ())
 
-    monkeypatch.setattr(networks, "mesh_service", slow)
+    monkeypatch.setattr(mesh_services, "mesh_service", slow)
     for _ in range(60):
         swarm.mesh.reported(task, TaskStatus(RUNNING, 1.0))
         await asyncio.sleep(0.01)

@@ -81,7 +81,7 @@ class Large(Swarm):
 
     def calm(self) -> None:
         self.tell()
-        while self.mesh._dirty:
+        while self.mesh._services.is_dirty:
             self.tell()
         for _ in range(3):  # what is announced comes with the next one
             self.tell()
@@ -104,7 +104,7 @@ class Large(Swarm):
 
     def check(self, is_calm: bool = True) -> None:
         """What must be so each time that something was told; `is_calm`: nothing is about to come."""
-        there, is_all = self.endpoints(), not self.mesh._dirty
+        there, is_all = self.endpoints(), not self.mesh._services.is_dirty
         for node_id, line in self.lines.items():
             known = self.known(line)
             assert not is_all or known <= there, "as they are"

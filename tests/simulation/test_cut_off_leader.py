@@ -19,7 +19,7 @@ from skep.sim.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-# Not 5: it finds what docs/developing.md says of start-first updates that are rolled back on a held node.
+# Not 5: it finds what docs/open.md says of start-first updates that are rolled back on a held node.
 SEEDS = (1, 2, 3, 4, 6)
 
 

@@ -44,6 +44,7 @@ from skep.manager.reconcile import Reconciler
 from skep.manager.signals import (
     AttachmentsChanged,
     ClusterChanged,
+    ManagerMoved,
     MembersChanged,
     NodeChanged,
     NodeDescribed,
@@ -205,7 +206,7 @@ class Leader:
         on(ServiceRemoved, self._service_removed)
         on(NodeChanged, self._node_changed)
         on(NodeRemoved, self._node_removed)
-        on(NodeDescribed, self._roles.described)
+        on(ManagerMoved, self._roles.moved)
         on(NodeDescribed, lambda said: self.reconciler.enqueue_node(said.node_id))
         on(NodeStateChanged, self._state_changed)
         on(ClusterChanged, self._cluster_changed)

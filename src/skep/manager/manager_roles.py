@@ -9,7 +9,7 @@ from skep.manager.membership import Membership
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage
 from skep.manager.reachability import Reachability
-from skep.manager.signals import MembersChanged, NodeDescribed
+from skep.manager.signals import ManagerMoved, MembersChanged
 from skep.manager.term import Term
 from skep.rpc.messages import Manage
 
@@ -40,9 +40,8 @@ class ManagerRoles:
             work.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
 
-    def described(self, said: NodeDescribed) -> None:
-        if said.is_moved:
-            self._tell_managers()
+    def moved(self, said: ManagerMoved) -> None:
+        self._tell_managers()
 
     def members_changed(self, said: MembersChanged) -> None:
         for node_id in sorted(said.node_ids):

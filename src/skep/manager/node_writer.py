@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from skep.manager.confirmed_commit import check_picture
 from skep.manager.rates import Rates
-from skep.manager.signals import NodeDescribed
+from skep.manager.signals import ManagerMoved, NodeDescribed
 from skep.manager.term import Term, put_of
 from skep.model.aside import reason_of
 from skep.model.node import Node, NodeDescription
@@ -224,9 +224,10 @@ class NodeWriter:
             self._rates.spend(node.id, now)
             before = self._view.nodes.get(node.id)
             self._view.put_node(node)
-            is_moved = before is None or before.manager_addr != node.manager_addr
-            if is_moved or (before is not None and before.description != node.description):
-                self._term.tell(NodeDescribed(node.id, is_moved))
+            if before is None or before.manager_addr != node.manager_addr:
+                self._term.tell(ManagerMoved(node.id))
+            if before is not None and before.description != node.description:
+                self._term.tell(NodeDescribed(node.id))
             if self._said.get(node.id) == said[node.id]:
                 del self._said[node.id]
 

@@ -48,10 +48,15 @@ class NodeRemoved(Struct, frozen=True):
 
 
 class NodeDescribed(Struct, frozen=True):
-    """It says of itself what it did not before. `is_moved`: its manager has another address."""
+    """It says of itself what it did not before."""
 
     node_id: str
-    is_moved: bool
+
+
+class ManagerMoved(Struct, frozen=True):
+    """The node's manager has an address, or another one."""
+
+    node_id: str
 
 
 class NodeStateChanged(Struct, frozen=True):

@@ -36,7 +36,9 @@ class Bounds(Struct, frozen=True):
             wanted = before
         else:
             wanted = 1 if serving <= self.whole_max else _power_of_two(serving, self.part_max)
-        return before if wanted <= least <= before <= 2 * least else max(wanted, least)
+        # One part is long enough for all of most services: it is not late on the way back to that.
+        is_late = least > 1 and wanted <= least <= before <= 2 * least
+        return before if is_late else max(wanted, least)
 
 
 def _power_of_two(count: int, each_max: int) -> int:

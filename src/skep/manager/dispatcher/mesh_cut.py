@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from zlib import crc32
+
+from .cutting import power_of_two
 
 # A service of more tasks is told in parts, where there are nodes enough to lead to all of them: a part has 33
 # to 128, and each node leads to its own tasks besides. With 128 a node has some 1,000 objects in its kernel:
@@ -26,17 +27,7 @@ def _parts(tasks: int, nodes: int) -> int:
     if tasks <= WHOLE_MAX:
         return 1
     of_nodes = 1 << max(0, (nodes // HEARERS_MIN).bit_length() - 1)
-    return min(_power_of_two(tasks, PART_MAX), max(of_nodes, _power_of_two(tasks, PART_MAX_OF_FEW_NODES)))
-
-
-def _power_of_two(count: int, each_max: int) -> int:
-    """Returns the least one by which so many are divided into no more than `each_max`."""
-    return 1 << (-(-count // each_max) - 1).bit_length()
-
-
-def part_of(address: str, count: int) -> int:
-    """Returns in which of so many parts an address is: it stays there as others come and go."""
-    return crc32(address.encode()) % count if count > 1 else 0
+    return min(power_of_two(tasks, PART_MAX), max(of_nodes, power_of_two(tasks, PART_MAX_OF_FEW_NODES)))
 
 
 class Cut:

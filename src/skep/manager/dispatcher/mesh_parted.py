@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from skep.model.mesh import MeshEndpoint, MeshService
 
-from .mesh_cut import Cut, balanced, leaving_empty, part_of
+from .cutting import part_of
+from .mesh_cut import Cut, balanced, leaving_empty
 
 
 class PartedService:

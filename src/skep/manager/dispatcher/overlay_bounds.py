@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .cutting import power_of_two
+
 
 class Bounds(Struct, frozen=True):
     """Counts; tests have smaller ones."""
@@ -31,19 +33,11 @@ class Bounds(Struct, frozen=True):
         """Returns in how many parts a service is told, a power of two: by those that take new connections, of
         which each part is to have some, and so many that none is too long. `before`: so far. A change of it
         has all that hear of the service told anew: it comes late on the way back."""
-        least = _power_of_two(endpoints, self.part_max_in_all)
+        least = power_of_two(endpoints, self.part_max_in_all)
         if before > 1 and before * self.part_max // 4 < serving <= before * self.part_max:
             wanted = before
         else:
-            wanted = 1 if serving <= self.whole_max else _power_of_two(serving, self.part_max)
+            wanted = 1 if serving <= self.whole_max else power_of_two(serving, self.part_max)
         # One part is long enough for all of most services: it is not late on the way back to that.
         is_late = least > 1 and wanted <= least <= before <= 2 * least
         return before if is_late else max(wanted, least)
-
-
-def _power_of_two(count: int, each_max: int) -> int:
-    """Returns the least one by which so many are divided into no more than `each_max`."""
-    parts = 1
-    while count > parts * each_max:
-        parts *= 2
-    return parts

@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, packed
 from skep.rpc.messages import Lead, OverlayTold
 
+from .cutting import part_of
 from .overlay_asks import Found
 from .overlay_bounds import Bounds
 from .overlay_news import changed, moved, whole
-from .overlay_state import Change, Changes, KnownService, OverlayState, part_of
+from .overlay_state import Change, Changes, KnownService, OverlayState
 from .overlay_subscribers import Subscribers
 from .told_frames import Frame, Frames, Located
 

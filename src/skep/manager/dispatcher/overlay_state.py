@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from zlib import crc32
 
 from msgspec import Struct
 
 from skep.model.overlay import OverlayEndpoint, OverlayService
 
+from .cutting import part_of
 from .overlay_index import Index
 from .told_frames import Frame
 
@@ -23,11 +23,6 @@ class Held(Struct, frozen=True, gc=False):
     holder_id: str
     service_id: str
     endpoint: OverlayEndpoint
-
-
-def part_of(address: str, parts: int) -> int:
-    """Returns which of so many parts of a service has the address: it stays there as others come and go."""
-    return crc32(address.encode()) % parts if parts > 1 else 0
 
 
 class KnownService:

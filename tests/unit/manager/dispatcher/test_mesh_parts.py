@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from skep.agent.arriving import is_serving, is_told
 from skep.agent.mesh_known import KnownMesh
 from skep.manager.dispatcher import batches, mesh_cut, mesh_teller, networks
+from skep.manager.dispatcher.cutting import part_of
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPart, MeshPort, MeshService
 from skep.model.node import NodeStatus
 from skep.model.overlay import packed
@@ -127,7 +128,7 @@ class Large(Swarm):
             counts.update(number for _, number, _ in line.known.parts)
         if counts and serving:
             (count,) = {count for line in self.lines.values() for _, _, count in line.known.parts}
-            parts = {mesh_cut.part_of(address, count) for address in serving}
+            parts = {part_of(address, count) for address in serving}
             assert counts.keys() <= parts, "who leads to nothing has moved on"
             sizes = [counts[each] for each in parts]
             assert max(sizes) - min(sizes) <= 1

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from skep.manager.dispatcher import batches, overlays, told_frames
+from skep.manager.dispatcher.cutting import part_of
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlay_large import LargeTeller
-from skep.manager.dispatcher.overlay_state import part_of
 from skep.manager.dispatcher.overlay_views import (
     networks_of_node,
     overlay_attachment,

@@ -6,9 +6,10 @@ import random
 
 from msgspec.structs import replace
 
+from skep.manager.dispatcher.cutting import part_of
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlay_news import changed, moved, whole
-from skep.manager.dispatcher.overlay_state import KnownService, part_of
+from skep.manager.dispatcher.overlay_state import KnownService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.rpc import messages
 

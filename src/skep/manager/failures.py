@@ -20,11 +20,12 @@ class Failures:
     def add(self, task: Task, now: float) -> None:
         """A task failed on its node."""
         key = (task.service_id, task.node_id)
-        version, times = self._failures.get(key, (task.spec_version, []))
-        if version < task.spec_version:
-            version, times = task.spec_version, []
-        if version == task.spec_version and (key in self._failures or len(self._failures) < FAILURES_MAX):
-            self._failures[key] = version, [*times, now]
+        known = self._failures.get(key)
+        if known is not None and known[0] >= task.spec_version:
+            if known[0] == task.spec_version:
+                known[1].append(now)
+        elif known is not None or len(self._failures) < FAILURES_MAX:
+            self._failures[key] = task.spec_version, [now]
 
     def counts(self, newest_of: Callable[[str], int | None]) -> dict[tuple[str, str], int]:
         """Returns how often tasks of a service failed on a node, by (service, node). `newest_of` gives the

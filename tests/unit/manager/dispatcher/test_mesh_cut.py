@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skep.manager.dispatcher.cutting import part_of
 from skep.manager.dispatcher.mesh_cut import (
     PART_MAX,
     PART_MAX_OF_FEW_NODES,
@@ -12,7 +13,6 @@ from skep.manager.dispatcher.mesh_cut import (
     Cut,
     balanced,
     leaving_empty,
-    part_of,
     parts_of,
 )
 

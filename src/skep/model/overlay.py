@@ -19,10 +19,15 @@ MTU_OPTION = "com.docker.network.driver.mtu"
 MTU_MIN, MTU_MAX = 68, 65_535  # of IPv4
 
 
+def is_mtu(text: str) -> bool:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(MTU_MAX))
+    return is_number and MTU_MIN <= int(text) <= MTU_MAX
+
+
 def mtu_of(options: Mapping[str, str]) -> int:
     """Returns what a packet in a network may have, as its user says it."""
     said = options.get(MTU_OPTION, "")
-    if said.isdecimal() and MTU_MIN <= int(said) <= MTU_MAX:
+    if is_mtu(said):
         return int(said)
     return ENCRYPTED_MTU if ENCRYPTED_OPTION in options else MTU
 

@@ -11,7 +11,7 @@ from skep.manager.control.validate_size import check_size
 from skep.model.bounds import AUXILIARY_MAX, NETWORK_MAX_BYTES
 from skep.model.network import ENCRYPTED_OPTION, IPAM, OVERLAY, IPAMConfig, NetworkSpec
 from skep.model.node import Node
-from skep.model.overlay import MTU_MAX, MTU_MIN, MTU_OPTION
+from skep.model.overlay import MTU_MAX, MTU_MIN, MTU_OPTION, is_mtu
 from skep.model.overlay_keys import ESP
 from skep.runtime.errors import Denied, Invalid, NotFound, Unsupported
 
@@ -98,8 +98,7 @@ def _check_family(spec: NetworkSpec) -> None:
 def _check_mtu(spec: NetworkSpec) -> None:
     """Errors: `Invalid`. Docker finds it on each node, where tasks fail for it."""
     text = spec.options.get(MTU_OPTION, "") if spec.driver == OVERLAY else ""
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MTU_MAX))
-    if text and not (is_number and MTU_MIN <= int(text) <= MTU_MAX):
+    if text and not is_mtu(text):
         raise Invalid(f"invalid MTU value: {text[:100]} (a number from {MTU_MIN} to {MTU_MAX})")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fast_paths import devices, fast_path, said, talk
 from .mesh_hosts import PREFIX, Lan, MeshHost, three_hosts
 from .overlay_hosts import BACK, names_of
 from .test_mesh_vips import VIP, Services
@@ -127,8 +128,7 @@ def test_where_one_host_has_no_fast_path_both_ways_pass_its_rules(
     web: Services, rules: list[MeshHost]
 ) -> None:
     client, task = web.clients[0], web.members[1]
-    delete = "from skep.network.nftables import Nftables; Nftables().run('delete table netdev skep')"
-    rules[1].run(sys.executable, "-c", delete)
+    fast_path(rules[1], "detach", *devices(rules[1]))
     assert client.ask(task.address, 80, 5) == [f"b {client.address}"] * 5
     assert counted(rules[0]) == 0
     assert counted(rules[1]) > 5 * 6, "both directions"
@@ -145,25 +145,51 @@ def test_what_goes_leaves_nothing(web: Services) -> None:
     device = f"veth0{extra.name.removeprefix(PREFIX)}"
     listed = host.seen(web.for_host(host))
     assert listed["Missing"] == listed["Surplus"] == []
-    assert device in chains(host)
+    assert device in devices(host)
     web.remove(extra)
     web.tell("quick")
-    assert device not in chains(host)
+    assert device not in devices(host)
     listed = host.seen(web.for_host(host))
     assert listed["Missing"] == listed["Surplus"] == []
 
 
-def test_a_node_that_leaves_has_no_table_of_it(web: Services) -> None:
+def test_a_node_that_leaves_has_none_of_it(web: Services) -> None:
     host: MeshHost = web.hosts[2]
-    assert chains(host)
+    assert devices(host)
     for member in [each for each in web.members if each.host is host]:
         web.remove(member)
     host.clear()
-    assert chains(host) == ""
+    assert devices(host) == []
 
 
-def chains(host: MeshHost) -> str:
-    """Returns the fast path's chains, as nftables lists them."""
-    program = "from skep.network.nftables import Nftables; print(Nftables().list('list chains netdev'))"
-    listed = host.run(sys.executable, "-c", program)
-    return listed if "fast-" in listed else ""
+def test_a_tunnel_that_is_made_anew_is_what_ports_lead_to(web: Services) -> None:
+    """They know it by its number, which is another then."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80) == [f"b {client.address}"]
+    _, tunnel = names_of(BACK)
+    client.host.run("ip", "link", "del", tunnel)
+    web.tell()
+    assert tunnel in devices(client.host)
+    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
+
+
+def test_another_process_takes_over_with_all_connections(web: Services, rules: list[MeshHost]) -> None:
+    client, task = web.clients[0], web.members[1]
+    with talk(client, task.address) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        before, flows = counted(client.host), fast_path(client.host, "flows")
+        assert f" {task.address}:80" in flows
+        client.host.die()
+        web.tell()
+        assert fast_path(client.host, "flows") == flows
+        assert said(talking, "ask") == f"b {client.address}"
+        assert counted(client.host) == before
+        listed = client.host.seen(web.for_host(client.host))
+        assert listed["Missing"] == listed["Surplus"] == []
+
+
+def test_what_ended_is_forgotten(web: Services) -> None:
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
+    for host in (client.host, task.host):
+        assert f"{client.address}:" not in fast_path(host, "flows")

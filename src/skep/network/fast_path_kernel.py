@@ -1,64 +1,187 @@
-"""The fast path's table in the kernel, by nftables. Blocking.
+"""The fast path's program in the kernel, on devices, and what it knows of ports. Blocking.
 
-Nothing depends on it: packets take the way through the host's rules without it. So what fails takes all of it
-away rather than to leave half of it, and a device that has gone meanwhile is no failure.
+Nothing depends on it: packets take the way through the host's rules without it. So a device that has gone
+meanwhile is no failure, and what there is of a process before, or of another skep, is taken over where it is
+the same program, with the connections that it knows, and replaced where it is not.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+import socket
+import sys
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from importlib import resources
 
 import structlog
 
-from skep.network import fast_path_rules
+from skep.network.bpf import Bpf, Map, Program
 from skep.network.diff import Changes
+from skep.network.fast_path import packed, unpacked
 from skep.network.nftables import Nftables
-from skep.network.objects import FastPath, FastTable, Object
-from skep.runtime.errors import SkepError
+from skep.network.objects import FastPort, FastTunnel, Object, Port, Tunnel
+from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
-_DEVICES = Path("/sys/class/net")
+SENT, CAME = "skep_sent", "skep_came"  # the programs: of ports, of tunnels
+PORTS = "skep_ports"
+_LOOPBACK = 1  # its device's number, in every network namespace
+_GONE = "#"  # begins the name of a device that has none any more: its number follows
 
 
-def is_possible(nftables: Nftables) -> bool:
-    """True where this kernel, and this nftables, can do all of it."""
-    try:
-        nftables.run(fast_path_rules.trial())
-    except SkepError as error:
-        log.info("fast_path.unavailable", reason=str(error))
+class FastPaths:
+    """Of one host, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, int] = {}  # of ports that the program knows: also of those that went since
+        self._is_adopted = False
+
+    @cached_property
+    def is_possible(self) -> bool:
+        """True where this kernel can do all of it. Tries it on the loopback device, for a moment."""
+        try:
+            self._bpf.try_at(_LOOPBACK, self._programs[CAME])
+        except SkepError as error:
+            log.info("fast_path.unavailable", reason=str(error))
+            return False
+        return True
+
+    def found(self, tunnels: Collection[Tunnel], ports: Collection[Port]) -> Iterator[Object]:
+        """Yields what there is of it on these devices, and of others what the program still knows."""
+        self._indexes = {}
+        if not (tunnels or ports) or not self.is_possible:
+            return
+        names = [*(each.name for each in tunnels), *(each.name for each in ports)]
+        devices = {name: index for name in names if (index := _found(name)) is not None}
+        attached = {name: self._bpf.attached(index) for name, index in devices.items()}
+        self._adopt({number for number in attached.values() if number is not None})
+        for tunnel in tunnels:
+            if (number := attached.get(tunnel.name)) is not None:
+                yield FastTunnel(tunnel.name, number == self._programs[CAME].id)
+        known = dict(self._known())
+        for name in {*known, *(each.name for each in ports)}:
+            port, number = known.get(name), attached.get(name)
+            if port is not None and number == self._programs[SENT].id:
+                yield port
+            elif port is not None or number is not None:
+                yield FastPort(name, "", "", "", "")  # not as any is wanted
+
+    def carry_out(self, changes: Changes) -> list[str]:
+        """Does what is to be done of it; returns what fails, for people."""
+        try:
+            for gone in changes.drops:
+                if isinstance(gone, FastPort | FastTunnel):
+                    self._drop(gone)
+            for each in changes.puts:
+                if isinstance(each, FastPort | FastTunnel):
+                    self._put(each)
+        except SkepError as error:
+            return [f"the fast path between containers: {error}"]
+        return []
+
+    def close(self) -> None:
+        """Lets go of it; what is attached goes on."""
+        for each in self.__dict__.pop("_programs", {}).values():
+            each.close()
+        self._is_adopted = False
+
+    def _put(self, each: FastPort | FastTunnel) -> None:
+        name = _device(each)
+        try:
+            index = _index(name)
+            if isinstance(each, FastPort):
+                self._bpf.put(self._ports, _key(index), packed(each, _index))
+                self._indexes[name] = index
+            self._bpf.attach(index, self._programs[SENT if isinstance(each, FastPort) else CAME])
+        except Unavailable:
+            if _found(name) is not None:
+                raise
+
+    def _drop(self, each: FastPort | FastTunnel) -> None:
+        name = _device(each)
+        index = _found(name)
+        if index is not None:
+            self._bpf.detach(index)
+        if isinstance(each, FastPort):
+            for gone in (self._indexes.pop(name, None), index):
+                if gone is not None:
+                    self._bpf.drop(self._ports, _key(gone))
+
+    def _adopt(self, attached: Collection[int]) -> None:
+        """Takes over the programs of a process before, once: they know connections."""
+        if self._is_adopted:
+            return
+        self._is_adopted = True
+        there = [program for each in attached if (program := self._bpf.program(each)) is not None]
+        known = {each.name: each for each in there if is_alike(each, self._programs.get(each.name))}
+        if known.keys() == self._programs.keys() and known[SENT].map_ids == known[CAME].map_ids:
+            there += self._programs.values()
+            self._programs = known
+        for each in there:
+            if each not in self._programs.values():
+                each.close()
+
+    def _known(self) -> Iterator[tuple[str, FastPort]]:
+        for key in list(self._bpf.keys(self._ports)):
+            index = int.from_bytes(key, sys.byteorder)
+            name = _name(index) or f"{_GONE}{index}"
+            self._indexes[name] = index
+            if (value := self._bpf.get(self._ports, key)) is not None:
+                yield name, unpacked(name, value, _name)
+
+    @cached_property
+    def _bpf(self) -> Bpf:
+        return Bpf()
+
+    @cached_property
+    def _programs(self) -> dict[str, Program]:
+        image = resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
+        return self._bpf.load(image, (SENT, CAME))
+
+    @property
+    def _ports(self) -> Map:
+        return self._programs[SENT].maps[PORTS]
+
+
+def remove_earlier(nftables: Nftables) -> None:
+    """Takes away what an earlier skep had in the program's place: rules of nftables for devices."""
+    with contextlib.suppress(Unavailable):  # a kernel that knows no such tables has none
+        nftables.run("add table netdev skep\ndelete table netdev skep\n")
+
+
+def is_alike(found: Program, own: Program | None) -> bool:
+    """True for a program that is in every way what the own one is."""
+    if own is None or found.tag != own.tag or found.maps.keys() != own.maps.keys():
         return False
-    return True
+    return all(found.maps[name].shape == own.maps[name].shape for name in own.maps)
 
 
-def found(nftables: Nftables) -> list[Object]:
-    """Returns what there is of it. Errors: `Unavailable`, `Corrupt`."""
-    led = nftables.list(fast_path_rules.LIST_LED)
-    chains = nftables.list(fast_path_rules.LIST_CHAINS) if led is not None else None
-    return list(fast_path_rules.found(chains or "", led))
+def _device(each: FastPort | FastTunnel) -> str:
+    return each.port if isinstance(each, FastPort) else each.tunnel
 
 
-def carry_out(nftables: Nftables, changes: Changes) -> list[str]:
-    """Does what is to be done of it; returns what fails, for people."""
+def _found(name: str) -> int | None:
     try:
-        if text := fast_path_rules.begun(changes):
-            nftables.run(text)
-        hooks = [each for each in changes.puts if isinstance(each, FastPath)]
-        if hooks:
-            _make(nftables, hooks)
-    except SkepError as error:
-        nftables.run(fast_path_rules.begun(Changes(drops=(FastTable(),))))
-        return [f"the fast path between containers: {error}"]
-    return []
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
 
 
-def _make(nftables: Nftables, hooks: list[FastPath]) -> None:
+def _index(name: str) -> int:
+    index = _found(name)
+    if index is None:
+        raise Unavailable(f"there is no device {name}")
+    return index
+
+
+def _name(index: int) -> str:
     try:
-        nftables.run("".join(map(fast_path_rules.made, hooks)))
-    except SkepError:
-        for each in hooks:
-            try:
-                nftables.run(fast_path_rules.made(each))
-            except SkepError:
-                if (_DEVICES / each.device).exists():
-                    raise
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
+
+
+def _key(index: int) -> bytes:
+    return index.to_bytes(4, sys.byteorder)

@@ -20,8 +20,6 @@ VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
 PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
 BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
-FAST_TABLE = "skep"  # nftables' table of family netdev; all in it is ours
-LED_ADDRESSES = "services"  # its set: services' own addresses
 
 
 class Bridge(Struct, frozen=True, gc=False):
@@ -346,37 +344,31 @@ class VipJump(Struct, frozen=True, gc=False):
         return self.address
 
 
-class FastTable(Struct, frozen=True, gc=False):
-    """What the fast path between containers needs beside its devices."""
+class FastTunnel(Struct, frozen=True, gc=False):
+    """A tunnel whose packets may take the fast path. `is_known`: by this skep's program."""
 
-    name: str = FAST_TABLE
-
-    @property
-    def key(self) -> str:
-        return self.name
-
-
-class LedAddress(Struct, frozen=True, gc=False):
-    """A service's own address: what is for it takes no fast path."""
-
-    address: str
+    tunnel: str
+    is_known: bool = True
 
     @property
     def key(self) -> str:
-        return self.address
+        return self.tunnel
 
 
-class FastPath(Struct, frozen=True, gc=False):
-    """A device whose packets may take the fast path of its network. `chain` is named by its rules, which are
-    known again by that; `rules` are the texts, of a wanted one only."""
+class FastPort(Struct, frozen=True, gc=False):
+    """A container's port whose packets may take the fast path of its network: by this tunnel, to what is
+    elsewhere in the subnet. `mac` is the bridge's, `own` the host's address there; empty for none."""
 
-    device: str
-    chain: str
-    rules: tuple[str, ...] = ()
+    port: str
+    bridge: str
+    tunnel: str
+    mac: str
+    subnet: str
+    own: str = ""
 
     @property
     def key(self) -> str:
-        return self.device
+        return self.port
 
 
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
@@ -409,9 +401,8 @@ Object = (
     | Chain
     | PortJump
     | VipJump
-    | FastTable
-    | LedAddress
-    | FastPath
+    | FastTunnel
+    | FastPort
 )
 
 

@@ -21,7 +21,6 @@ from skep.network.objects import (
     VIPS,
     Counter,
     Filtered,
-    LedAddress,
     Neighbour,
     Object,
     Traffic,
@@ -53,7 +52,7 @@ def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: 
         for vip, service in services.items():
             serving = segment.ways.placed[service.id].serving
             key = ("vip", segment.network.id, service.id)
-            making.add(key, _of_service, vip, segment.tunnel, own_mac, serving, node_id, host.has_fast_path)
+            making.add(key, _of_service, vip, segment.tunnel, own_mac, serving, node_id)
         led |= services.keys()
     if serve:
         shared += [chain("serve", serve, ("nat", "prerouting", -106))]
@@ -69,15 +68,12 @@ def _services(segment: Segment, led: Collection[str]) -> dict[str, OverlayServic
     return {each.vip: each for each in with_vip if each.vip not in taken and each.vip not in led}
 
 
-def _of_service(
-    vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str, has_fast_path: bool
-) -> Objects:
+def _of_service(vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
     made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id, SERVED)
-    # Who asks for it goes by this host, and by its rules.
-    slow = (LedAddress(vip),) if has_fast_path else ()
     counts = Counter(made.name), Traffic(VIP, vip)
-    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *slow
+    # Who asks for it goes by this host, and by its rules.
+    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name)
 
 
 def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:

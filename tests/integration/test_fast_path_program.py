@@ -1,0 +1,208 @@
+"""What the fast path's program does with single packets: which it takes, and what it knows after that."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from skep.network.fast_path_kernel import CAME, SENT
+
+from .fast_path_packets import FAR_MAC, OWN_MAC, PORT
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+
+TAKEN, OTHER_WAY = 7, -1  # TC_ACT_REDIRECT, TC_ACT_UNSPEC
+NEAR_MAC = "02:00:00:00:00:aa"
+NEAR, FAR, OWN, NOBODY = "10.1.0.11", "10.1.0.12", "10.1.0.3", "10.1.0.99"
+SYN, ACK, FIN, RST = 2, 16, 1, 4
+
+
+def checksum(head: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def packet(source: str, to: str, flags: int, ports: tuple[int, int] = (5555, 80), **other: Any) -> bytes:
+    """Returns a frame of Ethernet; `other` says what is unusual of it."""
+    options = other.get("options", b"")
+    first = 0x45 + len(options) // 4
+    own, far = IPv4Address(source).packed, IPv4Address(to).packed
+    fields = [first, 0, 40 + len(options), 7, other.get("parts", 0), other.get("ttl", 64)]
+    head = struct.pack("!BBHHHBB", *fields, other.get("protocol", 6))
+    sum_of = checksum(head + bytes(2) + own + far + options)
+    tcp = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 1000, 0, 0)
+    macs = bytes.fromhex((other.get("mac", OWN_MAC) + NEAR_MAC).replace(":", ""))
+    return macs + b"\x08\x00" + head + struct.pack("!H", sum_of) + own + far + options + tcp
+
+
+class Host:
+    def __init__(self) -> None:
+        command = ["unshare", "--net", sys.executable, "-m", "tests.integration.fast_path_packets"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _ask(self, **what: object) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def fresh(self, *ports: int) -> None:
+        """Knows nothing but these ports."""
+        self._ask(do="fresh", ports=ports or (PORT,))
+
+    def home(self, address: str, port: int) -> None:
+        self._ask(do="home", address=IPv4Address(address).packed.hex(), port=port)
+
+    def sent(self, frame: bytes) -> dict[str, Any]:
+        said: dict[str, Any] = self._ask(do=SENT, packet=frame.hex())
+        return said
+
+    def came(self, frame: bytes) -> dict[str, Any]:
+        said: dict[str, Any] = self._ask(do=CAME, packet=frame.hex())
+        return said
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(5)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def host(made: Host) -> Host:
+    made.fresh()
+    return made
+
+
+def begun(host: Host) -> None:
+    assert host.sent(packet(NEAR, FAR, SYN))["verdict"] == TAKEN
+
+
+def test_a_first_packet_goes_one_hop_to_the_other_nodes_bridge(host: Host) -> None:
+    said = host.sent(packet(NEAR, FAR, SYN, ttl=64))
+    frame = bytes.fromhex(said["packet"])
+    assert (said["verdict"], said["flows"], said["homes"]) == (TAKEN, 1, 1)
+    assert frame[:12].hex(":") == f"{FAR_MAC}:{OWN_MAC}"
+    assert frame[22] == 63
+    assert checksum(frame[14:34]) == 0, "the header's sum is right"
+
+
+def test_all_that_follows_takes_the_same_way_and_so_do_answers(host: Host) -> None:
+    begun(host)
+    assert host.sent(packet(NEAR, FAR, ACK))["verdict"] == TAKEN
+    said = host.came(packet(FAR, NEAR, SYN | ACK, (80, 5555)))
+    frame = bytes.fromhex(said["packet"])
+    assert said["verdict"] == TAKEN
+    assert frame[:12].hex(":") == f"{NEAR_MAC}:{OWN_MAC}"
+    assert host.came(packet(FAR, NEAR, ACK, (81, 5555)))["verdict"] == OTHER_WAY, "another connection"
+
+
+def test_only_who_was_here_by_the_fast_path_before_is_begun_with(host: Host) -> None:
+    asks = packet(FAR, NEAR, SYN, (4444, 80))
+    assert host.came(asks)["verdict"] == OTHER_WAY
+    assert host.sent(packet(NEAR, FAR, SYN | ACK, (80, 4444)))["verdict"] == TAKEN
+    assert host.came(asks)["verdict"] == TAKEN
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(packet(NEAR, FAR, SYN, parts=0x2000), id="more parts follow"),
+        pytest.param(packet(NEAR, FAR, SYN, parts=1), id="a later part"),
+        pytest.param(packet(NEAR, FAR, SYN, ttl=1), id="its last hop"),
+        pytest.param(packet(NEAR, FAR, SYN, options=bytes([1, 1, 1, 0])), id="options"),
+        pytest.param(packet(NEAR, FAR, SYN, protocol=17), id="UDP"),
+        pytest.param(packet(NEAR, FAR, SYN, mac="02:00:00:00:00:77"), id="to a container here"),
+        pytest.param(packet("10.2.0.11", FAR, SYN), id="from elsewhere"),
+        pytest.param(packet(NEAR, "10.2.0.12", SYN), id="to elsewhere"),
+        pytest.param(packet(OWN, FAR, SYN), id="as the host"),
+        pytest.param(packet("10.1.0.255", FAR, SYN), id="as all"),
+        pytest.param(packet("10.1.0.0", FAR, SYN), id="as the network"),
+        pytest.param(packet(NEAR, OWN, SYN), id="to the host"),
+        pytest.param(packet(NEAR, "10.1.0.255", SYN), id="to all"),
+        pytest.param(packet(NEAR, FAR, ACK), id="in the middle of a connection"),
+        pytest.param(packet(NEAR, FAR, SYN)[:50], id="cut short"),
+        pytest.param(packet(NEAR, FAR, SYN)[:12] + b"\x86\xdd" + packet(NEAR, FAR, SYN)[14:], id="IPv6"),
+    ],
+)
+def test_what_it_is_not_for_goes_the_other_way_as_it_came(host: Host, frame: bytes) -> None:
+    said = host.sent(frame)
+    assert said["verdict"] == OTHER_WAY
+    assert bytes.fromhex(said["packet"]) == frame
+    assert (said["flows"], said["homes"]) == (0, 0)
+
+
+def test_the_tunnel_lets_nobody_in_as_the_host_or_from_elsewhere(host: Host) -> None:
+    begun(host)
+    for whose in (OWN, "10.2.0.12", "10.1.0.255"):
+        assert host.came(packet(whose, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY, whose
+
+
+def test_who_asks_for_a_services_address_has_left_the_fast_path(host: Host) -> None:
+    begun(host)
+    answers = packet(FAR, NEAR, ACK, (80, 5555))
+    assert host.came(answers)["verdict"] == TAKEN
+    said = host.sent(packet(NEAR, NOBODY, SYN))
+    assert (said["verdict"], said["led"]) == (OTHER_WAY, 1)
+    assert host.came(answers)["verdict"] == OTHER_WAY, "it answers for the service, from the same ports"
+    assert host.sent(packet(NEAR, FAR, SYN))["verdict"] == OTHER_WAY, "for a minute"
+    assert host.sent(packet(NEAR, FAR, SYN, (5556, 80)))["verdict"] == TAKEN
+
+
+@pytest.mark.parametrize("ends", ["near", "far"])
+def test_a_connection_that_both_ended_is_forgotten(host: Host, ends: str) -> None:
+    begun(host)
+    mine, other = (packet(NEAR, FAR, FIN | ACK), packet(FAR, NEAR, FIN | ACK, (80, 5555)))
+    steps = [(host.sent, mine), (host.came, other)]
+    for send, frame in steps if ends == "near" else reversed(steps):
+        said = send(frame)
+        assert (said["verdict"], said["flows"]) == (TAKEN, 1)
+    last = (
+        host.sent(packet(NEAR, FAR, ACK)) if ends == "near" else host.came(packet(FAR, NEAR, ACK, (80, 5555)))
+    )
+    assert (last["verdict"], last["flows"]) == (TAKEN, 0)
+
+
+@pytest.mark.parametrize("resets", ["near", "far"])
+def test_a_connection_that_one_resets_is_forgotten(host: Host, resets: str) -> None:
+    begun(host)
+    said = (
+        host.sent(packet(NEAR, FAR, RST))
+        if resets == "near"
+        else host.came(packet(FAR, NEAR, RST, (80, 5555)))
+    )
+    assert (said["verdict"], said["flows"]) == (TAKEN, 0)
+
+
+def test_nobody_takes_another_ones_address_as_long_as_that_ones_port_is_there(host: Host) -> None:
+    host.fresh(PORT, 7)
+    host.home(NEAR, 7)
+    said = host.sent(packet(NEAR, FAR, SYN))
+    assert (said["verdict"], said["flows"]) == (OTHER_WAY, 0)
+    host.fresh(PORT)
+    host.home(NEAR, 7)  # that one has gone
+    begun(host)
+
+
+def test_a_container_that_went_is_not_sent_to(host: Host) -> None:
+    begun(host)
+    host.home(NEAR, 7)  # by a port that is not known
+    assert host.came(packet(FAR, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY

@@ -12,13 +12,15 @@ import socket
 import subprocess
 import sys
 from importlib import resources
+from ipaddress import IPv4Address
 
 from skep.network.bpf import Bpf, Program
-from skep.network.fast_path import packed
+from skep.network.fast_path import packed, packed_service, unpacked_counts
 from skep.network.fast_path_kernel import CAME, SENT
-from skep.network.objects import FastPort
+from skep.network.objects import FastPort, FastService
 
-BRIDGE, OWN_MAC, FAR_MAC = "skb1", "02:00:00:00:00:01", "02:00:00:00:00:02"
+BRIDGE, OWN_MAC, FAR_MAC = "skb1", "02:6e:00:00:00:01", "02:6e:00:00:00:02"
+HERE_MAC = "02:42:00:00:00:14"  # a container's, of this host
 PORT = 1  # the loopback device
 _OUT_MAX = 256
 
@@ -62,6 +64,8 @@ def host() -> None:
         f"link set {BRIDGE} up",
         "link set lo up",
         f"neigh add 10.1.0.12 lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add 10.1.0.13 lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add 10.1.0.14 lladdr {HERE_MAC} dev {BRIDGE} nud permanent",
     ):
         subprocess.run(["ip", *line.split()], check=True)
     with open("/proc/sys/net/ipv4/ip_forward", "w") as setting:
@@ -86,9 +90,20 @@ def main() -> None:
                 bpf.put(maps["skep_ports"], number.to_bytes(4, sys.byteorder), port)
             answer: object = None
         elif asked["do"] == "home":
-            home = asked["port"].to_bytes(4, sys.byteorder) + bytes(8)
-            bpf.put(maps["skep_homes"], bytes.fromhex(asked["address"]), home)
+            home = asked["port"].to_bytes(4, sys.byteorder) + bytes.fromhex(asked["mac"]) + bytes(2)
+            bpf.put(maps["skep_homes"], IPv4Address(asked["address"]).packed, home)
             answer = None
+        elif asked["do"] == "serve":
+            vip = IPv4Address(asked["vip"]).packed
+            bpf.put(
+                maps["skep_services"], vip, packed_service(FastService(asked["vip"], tuple(asked["tasks"])))
+            )
+            bpf.put(maps["skep_counts"], vip, bytes(24))
+            answer = None
+        elif asked["do"] == "counts":
+            counted = bpf.get(maps["skep_counts"], IPv4Address(asked["vip"]).packed)
+            assert counted is not None
+            answer = unpacked_counts(counted)
         else:
             verdict, packet = ran(programs[asked["do"]], bytes.fromhex(asked["packet"]))
             counts = {name.removeprefix("skep_"): len(list(bpf.keys(each))) for name, each in maps.items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -65,6 +68,27 @@ def web(lan: Lan) -> Iterator[Services]:
         made.tell()
 
 
+def led(host: MeshHost, web: Services) -> tuple[int, int, int]:
+    """Returns the connections to the service that this host has led, and their bytes."""
+    seen = host.seen(web.for_host(host))
+    moved = seen["Bytes"][VIP]
+    return seen["Connections"][VIP], moved["Received"], moved["Sent"]
+
+
+@contextlib.contextmanager
+def forgotten(*hosts: MeshHost) -> Iterator[None]:
+    """Waits until no host knows of connections any more that were made meanwhile."""
+
+    def known() -> list[set[str]]:
+        return [set(fast_path(host, "flows").splitlines()) for host in hosts]
+
+    before, deadline = known(), time.monotonic() + 10
+    yield
+    while any(now - then for now, then in zip(known(), before, strict=True)):
+        assert time.monotonic() < deadline, known()
+        time.sleep(0.1)
+
+
 def counting(host: MeshHost) -> None:
     host.run(sys.executable, "-c", COUNT)
 
@@ -104,14 +128,70 @@ def test_connections_by_address_pass_no_rules_of_either_host(web: Services, rule
     assert [counted(host) for host in rules] == [0, before]
 
 
-def test_connections_by_a_services_address_pass_the_clients_host(
-    web: Services, rules: list[MeshHost]
-) -> None:
+def test_connections_by_a_services_address_pass_no_rules_either(web: Services, rules: list[MeshHost]) -> None:
+    """But for the first to a task of the client's own host, which the program has not seen yet."""
     client = web.clients[0]
-    answers = client.ask(VIP, 80, 30)
-    assert {each.split()[0] for each in answers} == set("abc")
+    web.meet()
+    before = [counted(host) for host in rules]
+    with forgotten(*rules):
+        answers = client.ask(VIP, 80, 30)
+    assert Counter(each.split()[0] for each in answers) == dict.fromkeys("abc", 10)
     assert {each.split()[1] for each in answers} == {client.address}
-    assert counted(rules[0]) > 0
+    assert [counted(host) for host in rules] == before
+
+
+def test_what_is_led_by_the_program_is_counted_as_what_rules_lead(web: Services) -> None:
+    client = web.clients[0]
+    before = led(client.host, web)
+    client.ask(VIP, 80, 30)
+    after = led(client.host, web)
+    assert after[0] - before[0] == 30
+    assert after[1] - before[1] > 30 * 40
+    assert after[2] - before[2] > 30 * 40
+
+
+def test_a_connection_to_a_service_goes_on_while_its_tasks_change(web: Services) -> None:
+    client, task = web.clients[0], web.members[1]
+    others = [each for each in web.members if each not in (client, task)]
+    web.leaving = others
+    web.tell()
+    with talk(client, VIP) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        web.leaving = [task]
+        web.tell()
+        assert {each.split()[0] for each in client.ask(VIP, 80, 10)} == {"a", "c"}
+        assert said(talking, "ask") == f"b {client.address}"
+
+
+def test_who_asks_a_service_whose_task_went_hears_that_it_is_over(web: Services) -> None:
+    client, task = web.clients[0], web.members[1]
+    web.leaving = [each for each in web.members if each not in (client, task)]
+    web.tell()
+    with talk(client, VIP) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        web.leaving = []
+        web.remove(task)
+        web.tell()
+        time.sleep(1)  # for which the program takes the task's node for known
+        assert said(talking, "ask") in ("", "error ConnectionResetError")
+
+
+def test_another_skeps_program_leaves_what_it_knows(web: Services, rules: list[MeshHost]) -> None:
+    client, task = web.clients[0], web.members[1]
+    web.leaving = [each for each in web.members if each not in (client, task)]
+    web.tell()
+    with talk(client, VIP) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        before, flows = counted(client.host), fast_path(client.host, "flows")
+        assert f"{client.address}:" in flows
+        client.host.die()
+        fast_path(client.host, "another")  # takes the place of all programs there
+        assert fast_path(client.host, "flows") == flows
+        assert said(talking, "ask") == f"b {client.address}"
+        web.tell()
+        assert fast_path(client.host, "flows") == flows
+        assert said(talking, "ask") == f"b {client.address}"
+        assert counted(client.host) == before
 
 
 def test_a_port_that_came_by_address_comes_by_the_services_address(web: Services) -> None:
@@ -190,6 +270,5 @@ def test_another_process_takes_over_with_all_connections(web: Services, rules: l
 
 def test_what_ended_is_forgotten(web: Services) -> None:
     client, task = web.clients[0], web.members[1]
-    assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
-    for host in (client.host, task.host):
-        assert f"{client.address}:" not in fast_path(host, "flows")
+    with forgotten(client.host, task.host):
+        assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20

@@ -14,13 +14,14 @@ import pytest
 
 from skep.network.fast_path_kernel import CAME, SENT
 
-from .fast_path_packets import FAR_MAC, OWN_MAC, PORT
+from .fast_path_packets import FAR_MAC, HERE_MAC, OWN_MAC, PORT
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 TAKEN, OTHER_WAY = 7, -1  # TC_ACT_REDIRECT, TC_ACT_UNSPEC
 NEAR_MAC = "02:00:00:00:00:aa"
 NEAR, FAR, OWN, NOBODY = "10.1.0.11", "10.1.0.12", "10.1.0.3", "10.1.0.99"
+OTHER, HERE, VIP = "10.1.0.13", "10.1.0.14", "10.1.0.100"  # FAR and OTHER are on another node
 SYN, ACK, FIN, RST = 2, 16, 1, 4
 
 
@@ -40,6 +41,8 @@ def packet(source: str, to: str, flags: int, ports: tuple[int, int] = (5555, 80)
     head = struct.pack("!BBHHHBB", *fields, other.get("protocol", 6))
     sum_of = checksum(head + bytes(2) + own + far + options)
     tcp = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 1000, 0, 0)
+    pseudo = own + far + struct.pack("!HH", 6, len(tcp))
+    tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
     macs = bytes.fromhex((other.get("mac", OWN_MAC) + NEAR_MAC).replace(":", ""))
     return macs + b"\x08\x00" + head + struct.pack("!H", sum_of) + own + far + options + tcp
 
@@ -60,8 +63,17 @@ class Host:
         """Knows nothing but these ports."""
         self._ask(do="fresh", ports=ports or (PORT,))
 
-    def home(self, address: str, port: int) -> None:
-        self._ask(do="home", address=IPv4Address(address).packed.hex(), port=port)
+    def home(self, address: str, port: int, mac: str = HERE_MAC) -> None:
+        self._ask(do="home", address=address, port=port, mac=mac.replace(":", ""))
+
+    def serve(self, *tasks: str) -> None:
+        """Has a service with the address `VIP` have these tasks."""
+        self._ask(do="serve", vip=VIP, tasks=tasks)
+
+    def counted(self) -> list[int]:
+        """Returns its connections, and the bytes of its clients and answers."""
+        found: list[int] = self._ask(do="counts", vip=VIP)
+        return found
 
     def sent(self, frame: bytes) -> dict[str, Any]:
         said: dict[str, Any] = self._ask(do=SENT, packet=frame.hex())
@@ -147,7 +159,7 @@ def test_what_it_is_not_for_goes_the_other_way_as_it_came(host: Host, frame: byt
     said = host.sent(frame)
     assert said["verdict"] == OTHER_WAY
     assert bytes.fromhex(said["packet"]) == frame
-    assert (said["flows"], said["homes"]) == (0, 0)
+    assert said["flows"] == 0
 
 
 def test_the_tunnel_lets_nobody_in_as_the_host_or_from_elsewhere(host: Host) -> None:
@@ -206,3 +218,117 @@ def test_a_container_that_went_is_not_sent_to(host: Host) -> None:
     begun(host)
     host.home(NEAR, 7)  # by a port that is not known
     assert host.came(packet(FAR, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY
+
+
+def addresses(said: dict[str, Any]) -> tuple[str, str]:
+    """Returns whom a packet is from and to, as it left; its sums are right."""
+    frame = bytes.fromhex(said["packet"])
+    assert checksum(frame[14:34]) == 0
+    assert checksum(frame[26:34] + struct.pack("!HH", 6, len(frame) - 34) + frame[34:]) == 0
+    return str(IPv4Address(frame[26:30])), str(IPv4Address(frame[30:34]))
+
+
+def macs(said: dict[str, Any]) -> str:
+    return bytes.fromhex(said["packet"])[:12].hex(":")
+
+
+def test_who_asks_for_a_service_gets_a_task_and_the_services_answers(host: Host) -> None:
+    host.serve(FAR)
+    said = host.sent(packet(NEAR, VIP, SYN))
+    assert (said["verdict"], said["flows"], said["led"]) == (TAKEN, 2, 0)
+    assert addresses(said) == (NEAR, FAR)
+    assert macs(said) == f"{FAR_MAC}:{OWN_MAC}"
+    said = host.came(packet(FAR, NEAR, SYN | ACK, (80, 5555)))
+    assert said["verdict"] == TAKEN
+    assert addresses(said) == (VIP, NEAR)
+    assert addresses(host.sent(packet(NEAR, VIP, ACK))) == (NEAR, FAR)
+    assert host.counted() == [1, 80, 40]
+
+
+def test_tasks_take_turns_and_a_connection_keeps_its_own(host: Host) -> None:
+    host.serve(FAR, OTHER)
+    led = [addresses(host.sent(packet(NEAR, VIP, SYN, (5000 + n, 80))))[1] for n in range(6)]
+    assert led == [FAR, OTHER] * 3
+    host.serve(OTHER)
+    assert [addresses(host.sent(packet(NEAR, VIP, ACK, (5000 + n, 80))))[1] for n in range(6)] == led
+
+
+@pytest.mark.parametrize(
+    "tasks", [(), (NOBODY,), (NEAR,), (HERE,)], ids=["none", "nobody", "itself", "not seen"]
+)
+def test_where_the_program_cannot_lead_the_rules_do(host: Host, tasks: tuple[str, ...]) -> None:
+    host.serve(*tasks)
+    frame = packet(NEAR, VIP, SYN)
+    said = host.sent(frame)
+    assert (said["verdict"], said["flows"], said["led"]) == (OTHER_WAY, 0, 1)
+    assert bytes.fromhex(said["packet"]) == frame
+    assert host.counted() == [0, 0, 0]
+
+
+def test_a_connection_before_from_the_same_port_is_in_nobodys_way(host: Host) -> None:
+    """Its packets would go to the task of then."""
+    host.serve(FAR)
+    host.sent(packet(NEAR, VIP, SYN))
+    host.serve(OTHER)
+    said = host.sent(packet(NEAR, VIP, SYN))
+    assert addresses(said) == (NEAR, OTHER)
+    assert said["flows"] == 2
+    assert host.came(packet(FAR, NEAR, SYN | ACK, (80, 5555)))["verdict"] == OTHER_WAY
+    host.serve()
+    assert host.sent(packet(NEAR, VIP, SYN))["flows"] == 0
+    assert host.sent(packet(NEAR, VIP, ACK))["verdict"] == OTHER_WAY
+
+
+def test_a_task_and_its_service_from_one_port_are_two(host: Host) -> None:
+    host.serve(FAR)
+    begun(host)
+    assert host.sent(packet(NEAR, VIP, SYN))["verdict"] == OTHER_WAY, "answers could not be told"
+    host.fresh()
+    host.serve(FAR)
+    assert host.sent(packet(NEAR, VIP, SYN))["verdict"] == TAKEN
+    for flags in (SYN, ACK):
+        assert host.sent(packet(NEAR, FAR, flags))["verdict"] == OTHER_WAY
+    assert addresses(host.came(packet(FAR, NEAR, ACK, (80, 5555)))) == (VIP, NEAR)
+
+
+@pytest.mark.parametrize("first", ["client", "task"])
+def test_a_connection_to_a_service_that_both_ended_is_forgotten(host: Host, first: str) -> None:
+    host.serve(FAR)
+    host.sent(packet(NEAR, VIP, SYN))
+    steps = [
+        (host.sent, packet(NEAR, VIP, FIN | ACK), packet(NEAR, VIP, ACK)),
+        (host.came, packet(FAR, NEAR, FIN | ACK, (80, 5555)), packet(FAR, NEAR, ACK, (80, 5555))),
+    ]
+    ordered = steps if first == "client" else steps[::-1]
+    for send, ends, _ in ordered:
+        assert send(ends)["flows"] == 2
+    send, _, last = ordered[0]
+    said = send(last)
+    assert (said["verdict"], said["flows"]) == (TAKEN, 0)
+
+
+def test_a_connection_to_a_service_that_is_reset_is_forgotten(host: Host) -> None:
+    host.serve(FAR)
+    for resets in (
+        lambda: host.sent(packet(NEAR, VIP, RST)),
+        lambda: host.came(packet(FAR, NEAR, RST | ACK, (80, 5555))),
+    ):
+        assert host.sent(packet(NEAR, VIP, SYN))["flows"] == 2
+        said = resets()
+        assert (said["verdict"], said["flows"]) == (TAKEN, 0)
+
+
+def test_a_task_of_this_host_is_led_to_where_it_was_seen(host: Host) -> None:
+    """Here all is on one port; the client's and the task's are two."""
+    host.fresh(PORT, 7)
+    host.serve(HERE)
+    host.home(HERE, 7)
+    said = host.sent(packet(NEAR, VIP, SYN))
+    assert (said["verdict"], said["flows"]) == (TAKEN, 2)
+    assert addresses(said) == (NEAR, HERE)
+    assert macs(said) == f"{HERE_MAC}:{OWN_MAC}"
+    assert host.came(packet(HERE, NEAR, ACK, (80, 5555)))["verdict"] == OTHER_WAY, "it comes by no tunnel"
+    host.fresh(PORT)
+    host.home(HERE, 7)  # its port has gone
+    host.serve(HERE)
+    assert host.sent(packet(NEAR, VIP, SYN))["verdict"] == OTHER_WAY

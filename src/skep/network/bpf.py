@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
@@ -124,16 +124,23 @@ class Bpf:
         library.bpf_object__load.argtypes = [ctypes.c_void_p]
         library.bpf_object__close.argtypes = [ctypes.c_void_p]
         library.bpf_object__close.restype = None
-        library.bpf_object__find_program_by_name.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-        library.bpf_object__find_program_by_name.restype = ctypes.c_void_p
+        for each in (library.bpf_object__find_program_by_name, library.bpf_object__find_map_by_name):
+            each.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+            each.restype = ctypes.c_void_p
+        library.bpf_map__reuse_fd.argtypes = [ctypes.c_void_p, ctypes.c_int]
         library.bpf_program__fd.argtypes = [ctypes.c_void_p]
 
-    def load(self, image: bytes, names: tuple[str, ...]) -> dict[str, Program]:
-        """Returns the programs of a compiled object, loaded, with maps that are new and which they share."""
+    def load(self, image: bytes, names: tuple[str, ...], maps: Mapping[str, Map] = {}) -> dict[str, Program]:
+        """Returns the programs of a compiled object, loaded, with the maps that they share: these, by name,
+        and new ones."""
         opened = self._library.bpf_object__open_mem(image, len(image), None)
         if not opened:
             raise Unavailable(f"the program cannot be read: {_why()}")
         try:
+            for name, each in maps.items():
+                known = self._library.bpf_object__find_map_by_name(opened, name.encode())
+                if not known or self._library.bpf_map__reuse_fd(known, each.fd) != 0:
+                    raise Unavailable(f"the program cannot use map {name}: {_why()}")
             if self._library.bpf_object__load(opened) != 0:
                 raise Unavailable(f"the kernel takes no such program: {_why()}")
             found = {}

@@ -24,6 +24,7 @@ from skep.network.objects import (
     EspPolicy,
     EspState,
     FastPort,
+    FastService,
     FastTunnel,
     FirewallMark,
     Neighbour,
@@ -52,6 +53,7 @@ _RULES = (
     VipJump,
     FastTunnel,
     FastPort,
+    FastService,
 )
 
 

@@ -1,44 +1,66 @@
-"""The fast path between containers of one overlay network, on different nodes, that address each other
-directly (TCP). Pure.
+"""The fast path of TCP between containers of one overlay network: to each other's own addresses, on different
+nodes, and to services' addresses, wherever their tasks are. Pure.
 
-Such a packet needs none of its hosts' rules: nobody's address is replaced, and both hosts' firewalls have
-accepted the network as a whole. It is taken where a device gives it to the host, before the bridge, the
-routing and conntrack, by a program of BPF (`fast_path.bpf.c`): from a container into the tunnel, and from the
-tunnel into the container. That is done for both directions of a connection, or for none:
+Such a packet needs none of its hosts' rules: both hosts' firewalls have accepted the network as a whole. It
+is taken where a device gives it to the host, before the bridge, the routing and conntrack, by a program of
+BPF (`fast_path.bpf.c`): from a container into the tunnel, from the tunnel into a container, and from one
+container of this node into another. That is done for both directions of a connection, or for none:
 
 - a first packet that a container sends to an address of its network that is on another node makes its
   connection known (`skep_flows`), and all its packets take the fast path from then on, in both directions,
   until both sides have ended it, or one has reset it;
-- a first packet that comes by the tunnel takes it where its container has begun or taken a connection by the
-  fast path before (`skep_homes`): what that one answers makes the connection known here;
-- what else a container asks for on its network is a service's own address, or nobody's: conntrack replaces
-  it. Nothing to one takes the fast path, and nothing that answers: what a client's port (`skep_led`) has had
-  of the fast path before it began such a connection is over, and for a minute it begins none there.
+- one to a service's own address (`skep_services`) gets the task whose turn it is, and what is answered the
+  service's address; both ways are known, and counted (`skep_counts`);
+- a first packet that comes by the tunnel takes it where its container has begun or taken a connection before
+  (`skep_homes`): what that one answers makes the connection known here;
+- where the program cannot lead to a task (one here that it has not seen yet, a client that asks itself, too
+  many tasks), the rules do, by conntrack. Nothing that answers to that takes the fast path: what the client's
+  port (`skep_led`) has had of it before it began such a connection is over, and for a minute it begins none.
 
 What is not known takes the way through the host's rules, as it does where a kernel has none of this, and
 where one of two nodes has not: each host sees both directions, or neither; or half of one (`halves`), which
 its firewall is not to take for invalid.
 
-The program's maps are bounded: 131,072 connections (2,000 new ones a second for a minute, 100 bytes each), as
-many clients' ports and homes as have begun any lately (65,536 and 16,384), 20 MB in all once there is an
-overlay network. Where one is full, what was used least lately goes, and takes the other way. Of ports 8,192:
-more containers than a host has.
+The program's maps are bounded: 131,072 connections (2,000 new ones a second for a minute; those to services
+are two each, 100 bytes), as many clients' ports and homes as have begun any lately (65,536 and 16,384), 20 MB
+in all once there is an overlay network. Where one is full, what was used least lately goes, and takes the
+other way; a connection to a service ends then. Of ports 8,192, more containers than a host has; of services
+16,384, as long as they are, 2 kB each.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.making import Making, Objects
-from skep.network.objects import Chain, FastPort, FastTunnel, Gateway, Port, chain
+from skep.network.objects import (
+    VIP,
+    Chain,
+    Counter,
+    FastPort,
+    FastService,
+    FastTunnel,
+    Gateway,
+    Object,
+    Port,
+    Traffic,
+    chain,
+    vip_chain,
+)
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
 # `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire.
 _PORT = struct.Struct("=4s4s4sII6sxx")
+TASKS_MAX = 512  # of a service: 2 kB in the kernel
+_SERVICE = struct.Struct(f"=II{4 * TASKS_MAX}s")
+_COUNTS = struct.Struct("=QQQ")
 _NOBODY = "0.0.0.0"
 
 
@@ -63,6 +85,12 @@ def of_network(
     containers send to what is not on their own node, `own` the host's address there."""
     names = sorted(port.name for port in ports)
     return FastTunnel(tunnel), *(FastPort(name, bridge, tunnel, mac, subnet, own) for name in names)
+
+
+def fast_service(vip: str, serving: Sequence[str], node_id: str) -> FastService:
+    """Returns what leads to a service by the fast path: not with the same task first on all nodes."""
+    tasks = tuple(serving) if len(serving) <= TASKS_MAX else ()
+    return FastService(vip, tasks, sum(node_id.encode()))
 
 
 def halves() -> Chain:
@@ -101,6 +129,43 @@ def unpacked(port: str, value: bytes, name: Callable[[int], str]) -> FastPort:
         f"{IPv4Address(address)}/{int.from_bytes(mask).bit_count()}",
         "" if here == _NOBODY else here,
     )
+
+
+def packed_service(service: FastService) -> bytes:
+    """Returns what the program's map has of a service."""
+    tasks = b"".join(IPv4Address(each).packed for each in service.tasks)
+    return _SERVICE.pack(len(service.tasks), service.first, tasks)
+
+
+def unpacked_service(vip: str, value: bytes) -> FastService:
+    count, first, packed_tasks = _SERVICE.unpack(value)
+    tasks = (packed_tasks[at : at + 4] for at in range(0, 4 * min(count, TASKS_MAX), 4))
+    return FastService(vip, tuple(str(IPv4Address(each)) for each in tasks), first)
+
+
+class Counts(NamedTuple):
+    """What was led to a service's address by the fast path: connections, and their bytes."""
+
+    begun: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+def unpacked_counts(value: bytes) -> Counts:
+    return Counts(*_COUNTS.unpack(value))
+
+
+def with_counts(found: Iterable[Object], counts: Mapping[str, Counts]) -> Iterator[Object]:
+    """Yields what rules have counted, with what the program has, by services' addresses."""
+    by_chain = {vip_chain(vip): each for vip, each in counts.items()}
+    for each in found:
+        if isinstance(each, Counter) and each.name in by_chain:
+            yield replace(each, packets=each.packets + by_chain[each.name].begun)
+        elif isinstance(each, Traffic) and each.kind == VIP and each.of in counts:
+            fast = counts[each.of]
+            yield replace(each, received=each.received + fast.received, sent=each.sent + fast.sent)
+        else:
+            yield each
 
 
 def _for_all() -> Objects:

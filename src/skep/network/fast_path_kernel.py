@@ -13,20 +13,28 @@ import sys
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from importlib import resources
+from ipaddress import IPv4Address
 
 import structlog
 
 from skep.network.bpf import Bpf, Map, Program
 from skep.network.diff import Changes
-from skep.network.fast_path import packed, unpacked
+from skep.network.fast_path import (
+    Counts,
+    packed,
+    packed_service,
+    unpacked,
+    unpacked_counts,
+    unpacked_service,
+)
 from skep.network.nftables import Nftables
-from skep.network.objects import FastPort, FastTunnel, Object, Port, Tunnel
+from skep.network.objects import FastPort, FastService, FastTunnel, Object, Port, Tunnel
 from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
 SENT, CAME = "skep_sent", "skep_came"  # the programs: of ports, of tunnels
-PORTS = "skep_ports"
+PORTS, SERVICES, COUNTS = "skep_ports", "skep_services", "skep_counts"
 _LOOPBACK = 1  # its device's number, in every network namespace
 _GONE = "#"  # begins the name of a device that has none any more: its number follows
 
@@ -67,6 +75,8 @@ class FastPaths:
                 yield port
             elif port is not None or number is not None:
                 yield FastPort(name, "", "", "", "")  # not as any is wanted
+        for key, value in self._items(SERVICES):
+            yield unpacked_service(str(IPv4Address(key)), value)
 
     def carry_out(self, changes: Changes) -> list[str]:
         """Does what is to be done of it; returns what fails, for people."""
@@ -74,12 +84,22 @@ class FastPaths:
             for gone in changes.drops:
                 if isinstance(gone, FastPort | FastTunnel):
                     self._drop(gone)
+                elif isinstance(gone, FastService):
+                    self._drop_service(gone)
             for each in changes.puts:
                 if isinstance(each, FastPort | FastTunnel):
                     self._put(each)
+                elif isinstance(each, FastService):
+                    self._put_service(each)
         except SkepError as error:
             return [f"the fast path between containers: {error}"]
         return []
+
+    def counts(self) -> dict[str, Counts]:
+        """Returns what was led to services' addresses."""
+        if "_programs" not in self.__dict__:
+            return {}
+        return {str(IPv4Address(key)): unpacked_counts(value) for key, value in self._items(COUNTS)}
 
     def close(self) -> None:
         """Lets go of it; what is attached goes on."""
@@ -91,10 +111,10 @@ class FastPaths:
         name = _device(each)
         try:
             index = _index(name)
-            if isinstance(each, FastPort):
-                self._bpf.put(self._ports, _key(index), packed(each, _index))
-                self._indexes[name] = index
             self._bpf.attach(index, self._programs[SENT if isinstance(each, FastPort) else CAME])
+            if isinstance(each, FastPort):  # others send to it from now on: what it answers is known
+                self._bpf.put(self._map(PORTS), _key(index), packed(each, _index))
+                self._indexes[name] = index
         except Unavailable:
             if _found(name) is not None:
                 raise
@@ -102,34 +122,51 @@ class FastPaths:
     def _drop(self, each: FastPort | FastTunnel) -> None:
         name = _device(each)
         index = _found(name)
-        if index is not None:
-            self._bpf.detach(index)
         if isinstance(each, FastPort):
             for gone in (self._indexes.pop(name, None), index):
                 if gone is not None:
-                    self._bpf.drop(self._ports, _key(gone))
+                    self._bpf.drop(self._map(PORTS), _key(gone))
+        if index is not None:
+            self._bpf.detach(index)
+
+    def _put_service(self, each: FastService) -> None:
+        key = IPv4Address(each.vip).packed
+        if self._bpf.get(self._map(COUNTS), key) is None:
+            self._bpf.put(self._map(COUNTS), key, bytes(self._map(COUNTS).value_size))
+        self._bpf.put(self._map(SERVICES), key, packed_service(each))
+
+    def _drop_service(self, each: FastService) -> None:
+        for name in (SERVICES, COUNTS):
+            self._bpf.drop(self._map(name), IPv4Address(each.vip).packed)
 
     def _adopt(self, attached: Collection[int]) -> None:
-        """Takes over the programs of a process before, once: they know connections."""
+        """Takes over, once, what a process before has: its programs; or the maps of another skep's, where
+        they are as ours. They know connections."""
         if self._is_adopted:
             return
         self._is_adopted = True
+        own = dict(self._programs)
         there = [program for each in attached if (program := self._bpf.program(each)) is not None]
-        known = {each.name: each for each in there if is_alike(each, self._programs.get(each.name))}
-        if known.keys() == self._programs.keys() and known[SENT].map_ids == known[CAME].map_ids:
-            there += self._programs.values()
-            self._programs = known
-        for each in there:
+        known = {each.name: each for each in there if shares(each, own.get(each.name))}
+        if known.keys() == own.keys() and known[CAME].map_ids.items() <= known[SENT].map_ids.items():
+            is_same = all(known[name].tag == own[name].tag for name in own)
+            self._programs = known if is_same else self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
+        for each in (*own.values(), *there):
             if each not in self._programs.values():
                 each.close()
 
     def _known(self) -> Iterator[tuple[str, FastPort]]:
-        for key in list(self._bpf.keys(self._ports)):
+        for key, value in self._items(PORTS):
             index = int.from_bytes(key, sys.byteorder)
             name = _name(index) or f"{_GONE}{index}"
             self._indexes[name] = index
-            if (value := self._bpf.get(self._ports, key)) is not None:
-                yield name, unpacked(name, value, _name)
+            yield name, unpacked(name, value, _name)
+
+    def _items(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        where = self._map(name)
+        for key in list(self._bpf.keys(where)):
+            if (value := self._bpf.get(where, key)) is not None:
+                yield key, value
 
     @cached_property
     def _bpf(self) -> Bpf:
@@ -137,12 +174,14 @@ class FastPaths:
 
     @cached_property
     def _programs(self) -> dict[str, Program]:
-        image = resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
-        return self._bpf.load(image, (SENT, CAME))
+        return self._bpf.load(self._image, (SENT, CAME))
 
     @property
-    def _ports(self) -> Map:
-        return self._programs[SENT].maps[PORTS]
+    def _image(self) -> bytes:
+        return resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
+
+    def _map(self, name: str) -> Map:
+        return self._programs[SENT].maps[name]
 
 
 def remove_earlier(nftables: Nftables) -> None:
@@ -151,9 +190,9 @@ def remove_earlier(nftables: Nftables) -> None:
         nftables.run("add table netdev skep\ndelete table netdev skep\n")
 
 
-def is_alike(found: Program, own: Program | None) -> bool:
-    """True for a program that is in every way what the own one is."""
-    if own is None or found.tag != own.tag or found.maps.keys() != own.maps.keys():
+def shares(found: Program, own: Program | None) -> bool:
+    """True for a program whose maps are the own one's in every way."""
+    if own is None or found.maps.keys() != own.maps.keys():
         return False
     return all(found.maps[name].shape == own.maps[name].shape for name in own.maps)
 

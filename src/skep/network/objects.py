@@ -309,6 +309,11 @@ class Chain(Struct, frozen=True, gc=False):
         return self.name
 
 
+def vip_chain(vip: str) -> str:
+    """Returns the name of the chain that leads to a service's own address, and of its counter."""
+    return f"vip-{vip.replace('.', '-')}"
+
+
 class PortJump(Struct, frozen=True, gc=False):
     """Connections to this port of the host go through that chain."""
 
@@ -371,6 +376,19 @@ class FastPort(Struct, frozen=True, gc=False):
         return self.port
 
 
+class FastService(Struct, frozen=True, gc=False):
+    """A service's own address, and the tasks to which the fast path leads who asks for it, in turn, from the
+    `first` on. None: the rules lead, or refuse."""
+
+    vip: str
+    tasks: tuple[str, ...]
+    first: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.vip
+
+
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
 # last: no packet is sent where there is no way yet.
 # What encrypts comes before the tunnels whose packets must not leave plain.
@@ -403,6 +421,7 @@ Object = (
     | VipJump
     | FastTunnel
     | FastPort
+    | FastService
 )
 
 

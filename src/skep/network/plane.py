@@ -25,6 +25,7 @@ from skep.network.arrivals import Arrivals
 from skep.network.carrying import carry_out
 from skep.network.desired import Desired, desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, Known, diff, diff_parts
+from skep.network.fast_path import with_counts
 from skep.network.fast_path_kernel import FastPaths, remove_earlier
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
@@ -269,8 +270,9 @@ class DataPlane:
         trusted = self._look_at_firewalld(self._nftables, mesh)
         devices = list(netlink.found(settings))
         tunnels = [each for each in devices if isinstance(each, Tunnel)]
-        fast = self._fast_paths.found(tunnels, [each for each in devices if isinstance(each, Port)])
-        return frozenset([*devices, *fast, *iptables.found(), *trusted, *esp, *rules])
+        fast = list(self._fast_paths.found(tunnels, [each for each in devices if isinstance(each, Port)]))
+        counted = with_counts(rules, self._fast_paths.counts())
+        return frozenset([*devices, *fast, *iptables.found(), *trusted, *esp, *counted])
 
     def _look_at_firewalld(self, nftables: Nftables, mesh: Mesh) -> list[Trusted]:
         """Without firewalld this costs a listing of chains."""

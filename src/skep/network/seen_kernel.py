@@ -16,6 +16,7 @@ from skep.network.objects import (
     EspPolicy,
     EspState,
     FastPort,
+    FastService,
     FastTunnel,
     Filtered,
     FirewallMark,
@@ -70,6 +71,7 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     VipJump: ("service's address", "services' addresses"),
     FastTunnel: ("fast path of tunnel", "tunnels with a fast path"),
     FastPort: ("fast path of port", "ports with a fast path"),
+    FastService: ("fast path to service's address", "services' addresses with a fast path"),
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
+from skep.network.fast_path import fast_service
 from skep.network.host import Host
 from skep.network.making import Making, Objects
 from skep.network.marks import FLOW, SERVED
@@ -26,6 +27,7 @@ from skep.network.objects import (
     Traffic,
     VipJump,
     chain,
+    vip_chain,
 )
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
@@ -52,7 +54,7 @@ def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: 
         for vip, service in services.items():
             serving = segment.ways.placed[service.id].serving
             key = ("vip", segment.network.id, service.id)
-            making.add(key, _of_service, vip, segment.tunnel, own_mac, serving, node_id)
+            making.add(key, _of_service, vip, segment.tunnel, own_mac, serving, node_id, host.has_fast_path)
         led |= services.keys()
     if serve:
         shared += [chain("serve", serve, ("nat", "prerouting", -106))]
@@ -68,12 +70,15 @@ def _services(segment: Segment, led: Collection[str]) -> dict[str, OverlayServic
     return {each.vip: each for each in with_vip if each.vip not in taken and each.vip not in led}
 
 
-def _of_service(vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str) -> Objects:
+def _of_service(
+    vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str, has_fast_path: bool
+) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
-    made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id, SERVED)
+    made = in_turn(vip_chain(vip), "dnat to", [*serving], refusal, node_id, SERVED)
     counts = Counter(made.name), Traffic(VIP, vip)
-    # Who asks for it goes by this host, and by its rules.
-    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name)
+    # Who asks for it goes by this host: by its rules, or the fast path.
+    fast = (fast_service(vip, serving, node_id),) if has_fast_path else ()
+    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *fast
 
 
 def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:

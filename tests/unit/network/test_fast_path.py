@@ -13,10 +13,31 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.network.bpf import Map, Program
 from skep.network.desired import desired
 from skep.network.diff import diff
-from skep.network.fast_path import packed, unpacked
-from skep.network.fast_path_kernel import is_alike
+from skep.network.fast_path import (
+    TASKS_MAX,
+    Counts,
+    fast_service,
+    packed,
+    packed_service,
+    unpacked,
+    unpacked_service,
+    with_counts,
+)
+from skep.network.fast_path_kernel import shares
 from skep.network.host import Host, Route
-from skep.network.objects import Chain, FastPort, FastTunnel, Gateway, Object, Port, Tunnel
+from skep.network.objects import (
+    VIP,
+    Chain,
+    Counter,
+    FastPort,
+    FastService,
+    FastTunnel,
+    Gateway,
+    Object,
+    Port,
+    Traffic,
+    Tunnel,
+)
 
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back")
 FRONT = OverlayNetwork("front-id", "10.2.0.0/24", 4099, 4789, "front")
@@ -119,12 +140,40 @@ def test_the_program_is_what_its_source_says() -> None:
     assert hashlib.sha256(source).hexdigest().encode() in image
 
 
-def test_a_program_is_taken_over_where_it_is_the_same_in_every_way() -> None:
+def test_a_programs_maps_are_taken_over_where_they_are_the_same_in_every_way() -> None:
     own = Program(3, 30, "skep_sent", b"tag", {"skep_flows": Map(4, 40, (9, 12, 32, 131072, 0))})
-    there = Program(5, 20, "skep_sent", b"tag", {"skep_flows": Map(6, 25, (9, 12, 32, 131072, 0))})
-    assert is_alike(there, own)
-    assert not is_alike(replace(there, tag=b"other"), own)
+    there = Program(5, 20, "skep_sent", b"other", {"skep_flows": Map(6, 25, (9, 12, 32, 131072, 0))})
+    assert shares(there, own)
     smaller = {"skep_flows": Map(6, 25, (9, 12, 32, 65536, 0))}
-    assert not is_alike(replace(there, maps=smaller), own)
-    assert not is_alike(replace(there, maps={}), own)
-    assert not is_alike(there, None)
+    assert not shares(replace(there, maps=smaller), own)
+    assert not shares(replace(there, maps={}), own)
+    assert not shares(there, None)
+
+
+def test_a_service_is_led_by_turns_that_begin_with_another_task_on_each_node() -> None:
+    (found,) = [each for each in made() if isinstance(each, FastService)]
+    assert found == FastService("10.1.0.100", ("10.1.0.11", "10.1.0.12"), sum(b"n1"))
+    assert not [e for e in made(replace(HOST, has_fast_path=False)) if isinstance(e, FastService)]
+    many = [f"10.1.{n >> 8}.{n & 255}" for n in range(TASKS_MAX + 1)]
+    assert fast_service("10.1.0.100", many, "n1").tasks == (), "the rules lead to so many"
+    assert len(fast_service("10.1.0.100", many[1:], "n1").tasks) == TASKS_MAX
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, TASKS_MAX])
+def test_what_the_program_is_told_of_a_service_is_read_again(count: int) -> None:
+    service = FastService("10.1.0.100", tuple(f"10.1.{n >> 8}.{n & 255}" for n in range(count)), 7)
+    value = packed_service(service)
+    assert len(value) == 8 + 4 * TASKS_MAX, "struct service of fast_path.bpf.c"
+    assert unpacked_service("10.1.0.100", value) == service
+
+
+def test_what_rules_and_the_program_count_is_one() -> None:
+    counted = [Counter("vip-10-1-0-100", 3, 180), Counter("tcp-80", 9), Traffic(VIP, "10.1.0.100", 10, 20)]
+    counted.append(Traffic("tcp", "80", 1, 2))
+    assert list(with_counts(counted, {"10.1.0.100": Counts(5, 100, 200)})) == [
+        Counter("vip-10-1-0-100", 8, 180),
+        Counter("tcp-80", 9),
+        Traffic(VIP, "10.1.0.100", 110, 220),
+        Traffic("tcp", "80", 1, 2),
+    ]
+    assert list(with_counts(counted, {})) == counted

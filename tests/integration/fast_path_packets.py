@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import socket
+import struct
 import subprocess
 import sys
 from importlib import resources
@@ -17,9 +18,12 @@ from skep.network.bpf import Bpf, Program
 from skep.network.fast_path import packed
 from skep.network.fast_path_kernel import CAME, SENT
 from skep.network.objects import FastPort
+from skep.network.ways import mac_of
 
-BRIDGE, OWN_MAC, FAR_MAC = "skb1", "02:00:00:00:00:01", "02:00:00:00:00:02"
+BRIDGE, OWN_MAC, FAR_MAC = "skb1", mac_of("192.0.2.1"), mac_of("192.0.2.2")
+NEAR_MAC = "02:00:00:00:00:aa"
 PORT = 1  # the loopback device
+LOCAL, UNANSWERED = "10.1.0.13", "10.1.0.14"  # a container of this host, and one that has no MAC address
 _OUT_MAX = 256
 
 
@@ -62,6 +66,8 @@ def host() -> None:
         f"link set {BRIDGE} up",
         "link set lo up",
         f"neigh add 10.1.0.12 lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add {LOCAL} lladdr 02:42:0a:01:00:0d dev {BRIDGE} nud permanent",
+        f"neigh add {UNANSWERED} lladdr 00:00:00:00:00:00 dev {BRIDGE} nud permanent",
     ):
         subprocess.run(["ip", *line.split()], check=True)
     with open("/proc/sys/net/ipv4/ip_forward", "w") as setting:
@@ -88,6 +94,16 @@ def main() -> None:
         elif asked["do"] == "home":
             home = asked["port"].to_bytes(4, sys.byteorder) + bytes(8)
             bpf.put(maps["skep_homes"], bytes.fromhex(asked["address"]), home)
+            answer = None
+        elif asked["do"] == "flow":
+            flow = struct.pack("=QQI", 0, 0, asked["port"]) + bytes.fromhex(
+                (NEAR_MAC + FAR_MAC).replace(":", "")
+            )
+            bpf.put(
+                maps["skep_flows"],
+                bytes.fromhex(asked["key"]),
+                flow.ljust(maps["skep_flows"].value_size, b"\0"),
+            )
             answer = None
         else:
             verdict, packet = ran(programs[asked["do"]], bytes.fromhex(asked["packet"]))

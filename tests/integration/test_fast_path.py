@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from .fast_paths import devices, fast_path, said, talk
 from .mesh_hosts import PREFIX, Lan, MeshHost, three_hosts
-from .overlay_hosts import BACK, names_of
+from .overlay_hosts import BACK, Member, names_of
 from .test_mesh_vips import VIP, Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -193,3 +194,40 @@ def test_what_ended_is_forgotten(web: Services) -> None:
     assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
     for host in (client.host, task.host):
         assert f"{client.address}:" not in fast_path(host, "flows")
+
+
+def test_a_container_that_comes_back_while_no_skepd_runs_is_reached(web: Services) -> None:
+    """With its address, by another port, of which nobody tells the program."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    task.host.die()
+    web.remove(task)
+    again = Member(task.host, "b", task.addresses)
+    web.members.insert(1, again)
+    again.start()
+    time.sleep(1.1)  # what is there is looked at once a second, where a connection goes on
+    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
+    with talk(client, task.address) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        assert said(talking, "ask") == f"b {client.address}"
+
+
+def test_an_address_that_comes_from_another_node_is_reached_where_it_is(web: Services) -> None:
+    """Others here may know it by the bridge's MAC address for a minute, and their host by its own."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    bridge = client.run("ip", "neigh", "show", task.address).split("lladdr ")[1].split()[0]
+    web.remove(task)
+    web.add(1, "b", task.address)
+    web.tell()
+    client.run("ip", "neigh", "replace", task.address, "lladdr", bridge, "dev", "eth0", "nud", "permanent")
+    client.host.ask(task.address, 80)  # its host has its MAC address now
+    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
+
+
+def test_a_refusal_is_heard_at_once(web: Services) -> None:
+    """The host of who refuses has seen neither what is refused nor anything of the connection."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    assert client.ask(task.address, 81, 3) == ["error ConnectionRefusedError"] * 3
+    assert "81" not in fast_path(client.host, "flows")

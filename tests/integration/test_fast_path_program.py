@@ -14,14 +14,15 @@ import pytest
 
 from skep.network.fast_path_kernel import CAME, SENT
 
-from .fast_path_packets import FAR_MAC, OWN_MAC, PORT
+from .fast_path_packets import FAR_MAC, LOCAL, NEAR_MAC, OWN_MAC, PORT, UNANSWERED
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 TAKEN, OTHER_WAY = 7, -1  # TC_ACT_REDIRECT, TC_ACT_UNSPEC
-NEAR_MAC = "02:00:00:00:00:aa"
+
 NEAR, FAR, OWN, NOBODY = "10.1.0.11", "10.1.0.12", "10.1.0.3", "10.1.0.99"
 SYN, ACK, FIN, RST = 2, 16, 1, 4
+NO_DEVICE = 7000
 
 
 def checksum(head: bytes) -> int:
@@ -62,6 +63,11 @@ class Host:
 
     def home(self, address: str, port: int) -> None:
         self._ask(do="home", address=IPv4Address(address).packed.hex(), port=port)
+
+    def flow(self, near: str, far: str, ports: tuple[int, int], port: int) -> None:
+        """Knows a connection that began long ago."""
+        key = struct.pack("!4s4sHH", IPv4Address(near).packed, IPv4Address(far).packed, *ports)
+        self._ask(do="flow", key=key.hex(), port=port)
 
     def sent(self, frame: bytes) -> dict[str, Any]:
         said: dict[str, Any] = self._ask(do=SENT, packet=frame.hex())
@@ -206,3 +212,23 @@ def test_a_container_that_went_is_not_sent_to(host: Host) -> None:
     begun(host)
     host.home(NEAR, 7)  # by a port that is not known
     assert host.came(packet(FAR, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY
+
+
+def test_where_a_port_has_gone_without_a_word_its_packets_go_the_other_way(host: Host) -> None:
+    """Its container may be back by another one: nobody says so where no skepd runs."""
+    host.fresh(PORT, NO_DEVICE)
+    host.home(NEAR, NO_DEVICE)
+    assert host.came(packet(FAR, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY
+    host.flow(NEAR, FAR, (5555, 80), NO_DEVICE)
+    assert host.came(packet(FAR, NEAR, ACK, (80, 5555)))["verdict"] == OTHER_WAY
+    host.flow(NEAR, FAR, (5555, 80), PORT)
+    assert host.came(packet(FAR, NEAR, ACK, (80, 5555)))["verdict"] == TAKEN
+
+
+@pytest.mark.parametrize("to", [LOCAL, UNANSWERED])
+def test_what_is_not_at_another_nodes_bridge_is_not_sent_there(host: Host, to: str) -> None:
+    """A container that came here from another node, whose address others here know by the bridge's MAC still:
+    the host has asked for it by ARP. Kernels before 6.3 also find who has not answered: without a MAC."""
+    assert host.sent(packet(NEAR, to, SYN))["verdict"] == OTHER_WAY
+    host.flow(NEAR, to, (5555, 80), PORT)
+    assert host.sent(packet(NEAR, to, ACK))["verdict"] == OTHER_WAY, "it was at another node's when it began"

@@ -32,6 +32,7 @@ struct port {
 	__u32 bridge, tunnel;
 	__u8 mac[ETH_ALEN]; /* the bridge's: containers send to it what is not on their own node */
 	__u16 unused;
+	__u64 there_ns; /* when its device was there last; the program's own */
 };
 
 /* A connection as its container on this host sees it. */
@@ -132,6 +133,14 @@ static __always_inline int is_of(const struct port *port, __u32 address)
 	return (address & port->mask) == port->subnet && rest != 0 && rest != ~port->mask && address != port->own;
 }
 
+/* True for what all nodes' bridges have, and no container (ways.py: mac_of). A container of this host that came
+ * from another node is sent to by the bridge's MAC as long as others here know it by that, and has its own. So
+ * has nobody who does not answer: before Linux 6.3 he is found all the same, without any. */
+static __always_inline int is_of_node(const __u8 *mac, const struct port *port)
+{
+	return mac[0] == port->mac[0] && mac[1] == port->mac[1] && !is_same(mac, port->mac);
+}
+
 /* Finds which node's bridge has an address, by this host's routes and neighbours; false where none has. */
 static __always_inline int finds(struct __sk_buff *skb, const struct port *port, const struct flow_id *id,
 				 __u8 *far_mac)
@@ -147,7 +156,23 @@ static __always_inline int finds(struct __sk_buff *skb, const struct port *port,
 	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) != BPF_FIB_LKUP_RET_SUCCESS)
 		return 0;
 	__builtin_memcpy(far_mac, way.dmac, ETH_ALEN);
-	return way.ifindex == port->bridge && !is_same(far_mac, port->mac);
+	return way.ifindex == port->bridge && is_of_node(far_mac, port);
+}
+
+/* True for a port whose device is there, by now or, for what goes on, a second ago. One that went without a word
+ * to the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to have. */
+static __always_inline int is_there(struct __sk_buff *skb, struct port *port, __u32 index, int is_first)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct bpf_fib_lookup way = { .family = AF_INET, .ifindex = index };
+
+	if (!is_first && now - port->there_ns <= SECOND_NS)
+		return 1;
+	/* Whatever the way: less than 0 where there is no such device. */
+	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) < 0)
+		return 0;
+	port->there_ns = now;
+	return 1;
 }
 
 /* Has the packet go one hop, as a router does. */
@@ -265,6 +290,8 @@ int skep_came(struct __sk_buff *skb)
 	}
 	struct port *port = bpf_map_lookup_elem(&skep_ports, &index);
 	if (!port || port->tunnel != skb->ifindex || !is_of(port, id.near) || !is_of(port, id.far))
+		return OTHER_WAY;
+	if (!is_there(skb, port, index, !flow))
 		return OTHER_WAY;
 	if (flow)
 		note_end(packet.tcp, &id, flow, FAR_ENDED);

@@ -37,8 +37,9 @@ from skep.network.objects import Chain, FastPort, FastTunnel, Gateway, Port, cha
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
-# `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire.
-_PORT = struct.Struct("=4s4s4sII6sxx")
+# `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire. The last is the
+# program's own.
+_PORT = struct.Struct("=4s4s4sII6sxx4xQ")
 _NOBODY = "0.0.0.0"
 
 
@@ -86,12 +87,13 @@ def packed(port: FastPort, index: Callable[[str], int]) -> bytes:
         index(port.bridge),
         index(port.tunnel),
         bytes.fromhex(port.mac.replace(":", "")),
+        0,
     )
 
 
 def unpacked(port: str, value: bytes, name: Callable[[int], str]) -> FastPort:
     """Returns what a port's entry says. `name` gives devices' names, empty for one that is gone."""
-    address, mask, own, bridge, tunnel, mac = _PORT.unpack(value)
+    address, mask, own, bridge, tunnel, mac, _ = _PORT.unpack(value)
     here = str(IPv4Address(own))
     return FastPort(
         port,

@@ -82,7 +82,7 @@ def test_what_the_program_is_told_of_a_port_is_read_again(own: str) -> None:
     numbers = {"skb4098": 7, "skv4098": 8}
     port = FastPort("veth1", "skb4098", "skv4098", "02:6e:c0:00:02:01", "10.1.0.0/24", own)
     value = packed(port, numbers.__getitem__)
-    assert len(value) == 28, "struct port of fast_path.bpf.c"
+    assert len(value) == 40, "struct port of fast_path.bpf.c"
     assert value[:8] == bytes([10, 1, 0, 0, 255, 255, 255, 0])
     assert unpacked("veth1", value, {7: "skb4098", 8: "skv4098"}.__getitem__) == port
     assert unpacked("veth1", value, {7: "skb4098", 8: ""}.__getitem__) != port, "its tunnel has gone"

@@ -231,3 +231,25 @@ def test_a_refusal_is_heard_at_once(web: Services) -> None:
     assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
     assert client.ask(task.address, 81, 3) == ["error ConnectionRefusedError"] * 3
     assert "81" not in fast_path(client.host, "flows")
+
+
+def test_a_device_that_takes_no_program_keeps_no_other_from_it(web: Services) -> None:
+    host = web.hosts[1]
+    made = [Member(host, name, {BACK: f"10.1.0.3{number}"}) for number, name in enumerate("efgh")]
+    web.members += made
+    web.tell("quick")
+    for member in made:
+        member.start()
+    ports = [f"veth0{member.name.removeprefix(PREFIX)}" for member in made]
+    for port in ports[:-1]:
+        host.run("tc", "qdisc", "add", "dev", port, "ingress_block", "22", "ingress")
+    (failure,) = host.told(web.for_host(host))["failures"]
+    assert failure.endswith("(and 2 more devices)")
+    assert ports[-1] in devices(host)
+    client = web.clients[0]
+    for member in made:
+        assert client.ask(member.address, 80, 2) == [f"{member.label} {client.address}"] * 2
+    for port in ports[:-1]:
+        host.run("tc", "qdisc", "del", "dev", port, "ingress_block", "22", "ingress")
+    assert host.told(web.for_host(host))["failures"] == []
+    assert set(ports) < set(devices(host))

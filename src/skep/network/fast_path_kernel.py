@@ -69,17 +69,20 @@ class FastPaths:
                 yield FastPort(name, "", "", "", "")  # not as any is wanted
 
     def carry_out(self, changes: Changes) -> list[str]:
-        """Does what is to be done of it; returns what fails, for people."""
-        try:
-            for gone in changes.drops:
-                if isinstance(gone, FastPort | FastTunnel):
-                    self._drop(gone)
-            for each in changes.puts:
+        """Does what is to be done of it; returns what fails, for people. One device that takes no program, as
+        it shares its filters with others, is no reason to leave out the rest."""
+        failed = {}
+        for do, those in ((self._drop, changes.drops), (self._put, changes.puts)):
+            for each in those:
                 if isinstance(each, FastPort | FastTunnel):
-                    self._put(each)
-        except SkepError as error:
-            return [f"the fast path between containers: {error}"]
-        return []
+                    try:
+                        do(each)
+                    except SkepError as error:
+                        failed[_device(each)] = f"{_device(each)}: {error}"
+        if not failed:
+            return []
+        more = f" (and {len(failed) - 1} more devices)" if len(failed) > 1 else ""
+        return [f"the fast path between containers: {next(iter(failed.values()))}{more}"]
 
     def close(self) -> None:
         """Lets go of it; what is attached goes on."""

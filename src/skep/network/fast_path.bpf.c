@@ -10,6 +10,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
@@ -297,6 +298,8 @@ int skep_came(struct __sk_buff *skb)
 		note_end(packet.tcp, &id, flow, FAR_ENDED);
 	hop(&packet, port->mac, near_mac);
 	skb->mark = 0;
+	/* It was for the bridge's MAC, not the tunnel's own: before Linux 6.15 the container would be told so. */
+	bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(index, 0);
 }
 

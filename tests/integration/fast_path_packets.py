@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import socket
+import struct
 import subprocess
 import sys
 from importlib import resources
@@ -18,10 +19,18 @@ from skep.network.bpf import Bpf, Program
 from skep.network.fast_path import packed, packed_service, unpacked_counts
 from skep.network.fast_path_kernel import CAME, SENT
 from skep.network.objects import FastPort, FastService
+from skep.network.ways import mac_of
 
-BRIDGE, OWN_MAC, FAR_MAC = "skb1", "02:6e:00:00:00:01", "02:6e:00:00:00:02"
-HERE_MAC = "02:42:00:00:00:14"  # a container's, of this host
+BRIDGE, OWN_MAC, FAR_MAC = "skb1", mac_of("192.0.2.1"), mac_of("192.0.2.2")
+NEAR_MAC, HERE_MAC = "02:00:00:00:00:aa", "02:42:0a:01:00:0d"
 PORT = 1  # the loopback device
+HERE, UNANSWERED, OTHER = (
+    "10.1.0.13",
+    "10.1.0.14",
+    "10.1.0.15",
+)  # of this host, without a MAC address, FAR's node's
+PORT = 1  # the loopback device
+LOCAL, UNANSWERED = "10.1.0.13", "10.1.0.14"  # a container of this host, and one that has no MAC address
 _OUT_MAX = 256
 
 
@@ -64,8 +73,9 @@ def host() -> None:
         f"link set {BRIDGE} up",
         "link set lo up",
         f"neigh add 10.1.0.12 lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
-        f"neigh add 10.1.0.13 lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
-        f"neigh add 10.1.0.14 lladdr {HERE_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add {OTHER} lladdr {FAR_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add {HERE} lladdr {HERE_MAC} dev {BRIDGE} nud permanent",
+        f"neigh add {UNANSWERED} lladdr 00:00:00:00:00:00 dev {BRIDGE} nud permanent",
     ):
         subprocess.run(["ip", *line.split()], check=True)
     with open("/proc/sys/net/ipv4/ip_forward", "w") as setting:
@@ -88,7 +98,7 @@ def main() -> None:
                     bpf.drop(each, key)
             for number in asked["ports"]:
                 bpf.put(maps["skep_ports"], number.to_bytes(4, sys.byteorder), port)
-            answer: object = None
+            answer: object = numbers[BRIDGE]
         elif asked["do"] == "home":
             home = asked["port"].to_bytes(4, sys.byteorder) + bytes.fromhex(asked["mac"]) + bytes(2)
             bpf.put(maps["skep_homes"], IPv4Address(asked["address"]).packed, home)
@@ -104,6 +114,12 @@ def main() -> None:
             counted = bpf.get(maps["skep_counts"], IPv4Address(asked["vip"]).packed)
             assert counted is not None
             answer = unpacked_counts(counted)
+        elif asked["do"] == "flow":
+            macs = bytes.fromhex((NEAR_MAC + FAR_MAC).replace(":", ""))
+            flow = struct.pack("=QQIII", 0, 0, asked["port"], 0, 0) + macs
+            flow = flow.ljust(maps["skep_flows"].value_size, b"\0")
+            bpf.put(maps["skep_flows"], bytes.fromhex(asked["key"]), flow)
+            answer = None
         else:
             verdict, packet = ran(programs[asked["do"]], bytes.fromhex(asked["packet"]))
             counts = {name.removeprefix("skep_"): len(list(bpf.keys(each))) for name, each in maps.items()}

@@ -12,7 +12,7 @@ import pytest
 
 from .fast_paths import devices, fast_path, said, talk
 from .mesh_hosts import PREFIX, Lan, MeshHost, three_hosts
-from .overlay_hosts import BACK, names_of
+from .overlay_hosts import BACK, Member, names_of
 from .test_mesh_vips import VIP, Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -272,3 +272,66 @@ def test_what_ended_is_forgotten(web: Services) -> None:
     client, task = web.clients[0], web.members[1]
     with forgotten(client.host, task.host):
         assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
+
+    assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
+    for host in (client.host, task.host):
+        assert f"{client.address}:" not in fast_path(host, "flows")
+
+
+def test_a_container_that_comes_back_while_no_skepd_runs_is_reached(web: Services) -> None:
+    """With its address, by another port, of which nobody tells the program."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    task.host.die()
+    web.remove(task)
+    again = Member(task.host, "b", task.addresses)
+    web.members.insert(1, again)
+    again.start()
+    time.sleep(1.1)  # what is there is looked at once a second, where a connection goes on
+    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
+    with talk(client, task.address) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        assert said(talking, "ask") == f"b {client.address}"
+
+
+def test_an_address_that_comes_from_another_node_is_reached_where_it_is(web: Services) -> None:
+    """Others here may know it by the bridge's MAC address for a minute, and their host by its own."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    bridge = client.run("ip", "neigh", "show", task.address).split("lladdr ")[1].split()[0]
+    web.remove(task)
+    web.add(1, "b", task.address)
+    web.tell()
+    client.run("ip", "neigh", "replace", task.address, "lladdr", bridge, "dev", "eth0", "nud", "permanent")
+    client.host.ask(task.address, 80)  # its host has its MAC address now
+    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
+
+
+def test_a_refusal_is_heard_at_once(web: Services) -> None:
+    """The host of who refuses has seen neither what is refused nor anything of the connection."""
+    client, task = web.clients[0], web.members[1]
+    assert client.ask(task.address, 80, 2) == [f"b {client.address}"] * 2
+    assert client.ask(task.address, 81, 3) == ["error ConnectionRefusedError"] * 3
+    assert "81" not in fast_path(client.host, "flows")
+
+
+def test_a_device_that_takes_no_program_keeps_no_other_from_it(web: Services) -> None:
+    host = web.hosts[1]
+    made = [Member(host, name, {BACK: f"10.1.0.3{number}"}) for number, name in enumerate("efgh")]
+    web.members += made
+    web.tell("quick")
+    for member in made:
+        member.start()
+    ports = [f"veth0{member.name.removeprefix(PREFIX)}" for member in made]
+    for port in ports[:-1]:
+        host.run("tc", "qdisc", "add", "dev", port, "ingress_block", "22", "ingress")
+    (failure,) = host.told(web.for_host(host))["failures"]
+    assert failure.endswith("(and 2 more devices)")
+    assert ports[-1] in devices(host)
+    client = web.clients[0]
+    for member in made:
+        assert client.ask(member.address, 80, 2) == [f"{member.label} {client.address}"] * 2
+    for port in ports[:-1]:
+        host.run("tc", "qdisc", "del", "dev", port, "ingress_block", "22", "ingress")
+    assert host.told(web.for_host(host))["failures"] == []
+    assert set(ports) < set(devices(host))

@@ -14,15 +14,16 @@ import pytest
 
 from skep.network.fast_path_kernel import CAME, SENT
 
-from .fast_path_packets import FAR_MAC, HERE_MAC, OWN_MAC, PORT
+from .fast_path_packets import FAR_MAC, HERE, HERE_MAC, NEAR_MAC, OTHER, OWN_MAC, PORT, UNANSWERED
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 TAKEN, OTHER_WAY = 7, -1  # TC_ACT_REDIRECT, TC_ACT_UNSPEC
-NEAR_MAC = "02:00:00:00:00:aa"
+
 NEAR, FAR, OWN, NOBODY = "10.1.0.11", "10.1.0.12", "10.1.0.3", "10.1.0.99"
-OTHER, HERE, VIP = "10.1.0.13", "10.1.0.14", "10.1.0.100"  # FAR and OTHER are on another node
+VIP = "10.1.0.100"
 SYN, ACK, FIN, RST = 2, 16, 1, 4
+NO_DEVICE = 7000
 
 
 def checksum(head: bytes) -> int:
@@ -59,9 +60,10 @@ class Host:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def fresh(self, *ports: int) -> None:
-        """Knows nothing but these ports."""
-        self._ask(do="fresh", ports=ports or (PORT,))
+    def fresh(self, *ports: int) -> int:
+        """Knows nothing but these ports. Returns another device's number."""
+        other: int = self._ask(do="fresh", ports=ports or (PORT,))
+        return other
 
     def home(self, address: str, port: int, mac: str = HERE_MAC) -> None:
         self._ask(do="home", address=address, port=port, mac=mac.replace(":", ""))
@@ -74,6 +76,11 @@ class Host:
         """Returns its connections, and the bytes of its clients and answers."""
         found: list[int] = self._ask(do="counts", vip=VIP)
         return found
+
+    def flow(self, near: str, far: str, ports: tuple[int, int], port: int) -> None:
+        """Knows a connection that began long ago."""
+        key = struct.pack("!4s4sHH", IPv4Address(near).packed, IPv4Address(far).packed, *ports)
+        self._ask(do="flow", key=key.hex(), port=port)
 
     def sent(self, frame: bytes) -> dict[str, Any]:
         said: dict[str, Any] = self._ask(do=SENT, packet=frame.hex())
@@ -320,15 +327,37 @@ def test_a_connection_to_a_service_that_is_reset_is_forgotten(host: Host) -> Non
 
 def test_a_task_of_this_host_is_led_to_where_it_was_seen(host: Host) -> None:
     """Here all is on one port; the client's and the task's are two."""
-    host.fresh(PORT, 7)
+    there = host.fresh()
+    host.fresh(PORT, there)
     host.serve(HERE)
-    host.home(HERE, 7)
+    host.home(HERE, there)
     said = host.sent(packet(NEAR, VIP, SYN))
     assert (said["verdict"], said["flows"]) == (TAKEN, 2)
     assert addresses(said) == (NEAR, HERE)
     assert macs(said) == f"{HERE_MAC}:{OWN_MAC}"
     assert host.came(packet(HERE, NEAR, ACK, (80, 5555)))["verdict"] == OTHER_WAY, "it comes by no tunnel"
-    host.fresh(PORT)
-    host.home(HERE, 7)  # its port has gone
-    host.serve(HERE)
-    assert host.sent(packet(NEAR, VIP, SYN))["verdict"] == OTHER_WAY
+    for ports, home in (((PORT,), there), ((PORT, NO_DEVICE), NO_DEVICE)):  # its port has gone
+        host.fresh(*ports)
+        host.home(HERE, home)
+        host.serve(HERE)
+        assert host.sent(packet(NEAR, VIP, SYN))["verdict"] == OTHER_WAY
+
+
+def test_where_a_port_has_gone_without_a_word_its_packets_go_the_other_way(host: Host) -> None:
+    """Its container may be back by another one: nobody says so where no skepd runs."""
+    host.fresh(PORT, NO_DEVICE)
+    host.home(NEAR, NO_DEVICE)
+    assert host.came(packet(FAR, NEAR, SYN, (4444, 80)))["verdict"] == OTHER_WAY
+    host.flow(NEAR, FAR, (5555, 80), NO_DEVICE)
+    assert host.came(packet(FAR, NEAR, ACK, (80, 5555)))["verdict"] == OTHER_WAY
+    host.flow(NEAR, FAR, (5555, 80), PORT)
+    assert host.came(packet(FAR, NEAR, ACK, (80, 5555)))["verdict"] == TAKEN
+
+
+@pytest.mark.parametrize("to", [HERE, UNANSWERED])
+def test_what_is_not_at_another_nodes_bridge_is_not_sent_there(host: Host, to: str) -> None:
+    """A container that came here from another node, whose address others here know by the bridge's MAC still:
+    the host has asked for it by ARP. Kernels before 6.3 also find who has not answered: without a MAC."""
+    assert host.sent(packet(NEAR, to, SYN))["verdict"] == OTHER_WAY
+    host.flow(NEAR, to, (5555, 80), PORT)
+    assert host.sent(packet(NEAR, to, ACK))["verdict"] == OTHER_WAY, "it was at another node's when it began"

@@ -16,7 +16,9 @@ from msgspec import Struct
 
 from skep.runtime.errors import Unavailable
 
-LIBRARIES = ("libbpf.so.1", "libbpf.so.0")  # what is used here is the same in both
+LIBRARIES = ("libbpf.so.1", "libbpf.so.0")  # what is used here is the same in both, from 0.4 on
+_NEWEST = ("bpf_tc_hook_create", "bpf_tc_hook_destroy", "bpf_tc_attach", "bpf_tc_detach", "bpf_tc_query")
+_ERRORS_MAX = 4095  # what libbpf 0 answers instead of an address: the number of an error, less than 0
 _INGRESS, _EGRESS = 1, 2  # BPF_TC_INGRESS, BPF_TC_EGRESS
 _REPLACE = 1  # BPF_TC_F_REPLACE
 # Our place among a device's filters: programs of others go before and after it.
@@ -134,7 +136,7 @@ class Bpf:
         """Returns the programs of a compiled object, loaded, with the maps that they share: these, by name,
         and new ones."""
         opened = self._library.bpf_object__open_mem(image, len(image), None)
-        if not opened:
+        if not opened or -_ERRORS_MAX <= ctypes.c_ssize_t(opened).value < 0:
             raise Unavailable(f"the program cannot be read: {_why()}")
         try:
             for name, each in maps.items():
@@ -239,9 +241,12 @@ class Bpf:
 def _opened() -> ctypes.CDLL:
     for name in LIBRARIES:
         try:
-            return ctypes.CDLL(name, use_errno=True)
+            library = ctypes.CDLL(name, use_errno=True)
         except OSError:
             continue
+        if missing := [each for each in _NEWEST if not hasattr(library, each)]:
+            raise Unavailable(f"{name} is too old: it has no {missing[0]}")
+        return library
     raise Unavailable(f"{LIBRARIES[0]} is missing (package libbpf1)")
 
 

@@ -10,6 +10,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/pkt_cls.h>
@@ -34,6 +35,7 @@ struct port {
 	__u32 bridge, tunnel;
 	__u8 mac[ETH_ALEN]; /* the bridge's: containers send to it what is not on their own node */
 	__u16 unused;
+	__u64 there_ns; /* when its device was there last; the program's own */
 };
 
 /* A service's tasks that take connections; its key is its own address. */
@@ -166,8 +168,15 @@ static __always_inline int is_of(const struct port *port, __u32 address)
 	return (address & port->mask) == port->subnet && rest != 0 && rest != ~port->mask && address != port->own;
 }
 
-/* Finds which node's bridge has an address, by this host's routes and neighbours; false where none has, or a
- * container here. Bridges' MAC addresses are 02:6e and their nodes' addresses (ways.py). */
+/* True for what all nodes' bridges have, and no container (ways.py: mac_of). A container of this host that came
+ * from another node is sent to by the bridge's MAC as long as others here know it by that, and has its own. So
+ * has nobody who does not answer: before Linux 6.3 he is found all the same, without any. */
+static __always_inline int is_of_node(const __u8 *mac, const struct port *port)
+{
+	return mac[0] == port->mac[0] && mac[1] == port->mac[1] && !is_same(mac, port->mac);
+}
+
+/* Finds which node's bridge has an address, by this host's routes and neighbours; false where none has. */
 static __always_inline int finds(struct __sk_buff *skb, const struct port *port, __u32 near, __u32 far, __u8 *far_mac)
 {
 	struct bpf_fib_lookup way = {
@@ -181,8 +190,33 @@ static __always_inline int finds(struct __sk_buff *skb, const struct port *port,
 	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) != BPF_FIB_LKUP_RET_SUCCESS)
 		return 0;
 	__builtin_memcpy(far_mac, way.dmac, ETH_ALEN);
-	return way.ifindex == port->bridge && far_mac[0] == 0x02 && far_mac[1] == 0x6e &&
-	       !is_same(far_mac, port->mac);
+	return way.ifindex == port->bridge && is_of_node(far_mac, port);
+}
+
+/* Returns a port whose device is there, by now or, for what goes on, a second ago; else none. One that went without
+ * a word to the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to
+ * have. */
+static __always_inline struct port *port_at(struct __sk_buff *skb, __u32 index, int is_first, __u64 now)
+{
+	struct port *port = bpf_map_lookup_elem(&skep_ports, &index);
+	struct bpf_fib_lookup way = { .family = AF_INET, .ifindex = index };
+
+	if (!port || (!is_first && now - port->there_ns <= SECOND_NS))
+		return port;
+	/* Whatever the way: less than 0 where there is no such device. */
+	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) < 0)
+		return 0;
+	port->there_ns = now;
+	return port;
+}
+
+/* Gives a packet to the container behind a port. It was for the bridge's MAC, not its device's own: before Linux
+ * 6.15 the container would take it for somebody else's. */
+static __always_inline int hand_over(struct __sk_buff *skb, __u32 index)
+{
+	skb->mark = 0;
+	bpf_skb_change_type(skb, PACKET_HOST);
+	return bpf_redirect_peer(index, 0);
 }
 
 /* Has the packet go one hop, as a router does. */
@@ -268,7 +302,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 	__u32 to = flow->to, other = flow->other, kind = flow->kind;
 
 	if (to) {
-		struct port *there = bpf_map_lookup_elem(&skep_ports, &to);
+		struct port *there = port_at(skb, to, packet->tcp->syn, now);
 
 		if (!there || there->tunnel != port->tunnel)
 			return OTHER_WAY;
@@ -294,7 +328,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 		count(skb, other, 1);
 		replace(skb, SOURCE_AT, id->near, other);
 	}
-	return to ? bpf_redirect_peer(to, 0) : bpf_redirect(port->tunnel, 0);
+	return to ? hand_over(skb, to) : bpf_redirect(port->tunnel, 0);
 }
 
 /* Where a container's address is: where it was seen first, as long as that port is there. Nobody takes another
@@ -335,7 +369,7 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 		struct home *home = bpf_map_lookup_elem(&skep_homes, &asks->other);
 		if (!home)
 			return 0;
-		struct port *there = bpf_map_lookup_elem(&skep_ports, &home->port);
+		struct port *there = port_at(skb, home->port, 1, asks->begun_ns);
 		if (!there || there->tunnel != port->tunnel)
 			return 0;
 		asks->to = home->port;
@@ -438,18 +472,17 @@ int skep_came(struct __sk_buff *skb)
 		other = flow->other;
 		__builtin_memcpy(near_mac, flow->near_mac, ETH_ALEN);
 	}
-	struct port *port = bpf_map_lookup_elem(&skep_ports, &index);
+	struct port *port = port_at(skb, index, !flow, bpf_ktime_get_ns());
 	if (!port || port->tunnel != skb->ifindex || !is_of(port, id.near) || !is_of(port, id.far))
 		return OTHER_WAY;
 	hop(&packet, port->mac, near_mac);
 	if (flow)
 		note_end(packet.tcp, &id, flow, SERVER_ENDED);
-	skb->mark = 0;
 	if (other) {
 		count(skb, other, 1);
 		replace(skb, SOURCE_AT, id.far, other);
 	}
-	return bpf_redirect_peer(index, 0);
+	return hand_over(skb, index);
 }
 
 /* The kernel asks: without it no program may ask for ways. */

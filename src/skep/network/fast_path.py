@@ -56,8 +56,9 @@ from skep.network.objects import (
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
-# `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire.
-_PORT = struct.Struct("=4s4s4sII6sxx")
+# `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire. The last is the
+# program's own.
+_PORT = struct.Struct("=4s4s4sII6sxx4xQ")
 TASKS_MAX = 512  # of a service: 2 kB in the kernel
 _SERVICE = struct.Struct(f"=II{4 * TASKS_MAX}s")
 _COUNTS = struct.Struct("=QQQ")
@@ -114,12 +115,13 @@ def packed(port: FastPort, index: Callable[[str], int]) -> bytes:
         index(port.bridge),
         index(port.tunnel),
         bytes.fromhex(port.mac.replace(":", "")),
+        0,
     )
 
 
 def unpacked(port: str, value: bytes, name: Callable[[int], str]) -> FastPort:
     """Returns what a port's entry says. `name` gives devices' names, empty for one that is gone."""
-    address, mask, own, bridge, tunnel, mac = _PORT.unpack(value)
+    address, mask, own, bridge, tunnel, mac, _ = _PORT.unpack(value)
     here = str(IPv4Address(own))
     return FastPort(
         port,

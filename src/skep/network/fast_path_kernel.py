@@ -79,21 +79,20 @@ class FastPaths:
             yield unpacked_service(str(IPv4Address(key)), value)
 
     def carry_out(self, changes: Changes) -> list[str]:
-        """Does what is to be done of it; returns what fails, for people."""
-        try:
-            for gone in changes.drops:
-                if isinstance(gone, FastPort | FastTunnel):
-                    self._drop(gone)
-                elif isinstance(gone, FastService):
-                    self._drop_service(gone)
-            for each in changes.puts:
-                if isinstance(each, FastPort | FastTunnel):
-                    self._put(each)
-                elif isinstance(each, FastService):
-                    self._put_service(each)
-        except SkepError as error:
-            return [f"the fast path between containers: {error}"]
-        return []
+        """Does what is to be done of it; returns what fails, for people. One device that takes no program, as
+        it shares its filters with others, is no reason to leave out the rest."""
+        failed = {}
+        for do, those in ((self._drop, changes.drops), (self._put, changes.puts)):
+            for each in those:
+                if isinstance(each, FastPort | FastTunnel | FastService):
+                    try:
+                        do(each)
+                    except SkepError as error:
+                        failed[each.key] = f"{each.key}: {error}"
+        if not failed:
+            return []
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return [f"the fast path between containers: {next(iter(failed.values()))}{more}"]
 
     def counts(self) -> dict[str, Counts]:
         """Returns what was led to services' addresses."""
@@ -107,8 +106,11 @@ class FastPaths:
             each.close()
         self._is_adopted = False
 
-    def _put(self, each: FastPort | FastTunnel) -> None:
-        name = _device(each)
+    def _put(self, each: FastPort | FastTunnel | FastService) -> None:
+        if isinstance(each, FastService):
+            self._put_service(each)
+            return
+        name = each.key
         try:
             index = _index(name)
             self._bpf.attach(index, self._programs[SENT if isinstance(each, FastPort) else CAME])
@@ -119,8 +121,11 @@ class FastPaths:
             if _found(name) is not None:
                 raise
 
-    def _drop(self, each: FastPort | FastTunnel) -> None:
-        name = _device(each)
+    def _drop(self, each: FastPort | FastTunnel | FastService) -> None:
+        if isinstance(each, FastService):
+            self._drop_service(each)
+            return
+        name = each.key
         index = _found(name)
         if isinstance(each, FastPort):
             for gone in (self._indexes.pop(name, None), index):
@@ -195,10 +200,6 @@ def shares(found: Program, own: Program | None) -> bool:
     if own is None or found.maps.keys() != own.maps.keys():
         return False
     return all(found.maps[name].shape == own.maps[name].shape for name in own.maps)
-
-
-def _device(each: FastPort | FastTunnel) -> str:
-    return each.port if isinstance(each, FastPort) else each.tunnel
 
 
 def _found(name: str) -> int | None:

@@ -68,25 +68,31 @@ class PartedService:
     def put(self, task_id: str, endpoint: MeshEndpoint) -> None:
         """Takes a task as it is now. Who had its address has it no more."""
         address, node_id = endpoint.address, endpoint.node_id
-        held = self._held.get(address)
-        if held is not None and held != (task_id, node_id):
-            self.drop(held[0])
-        if self._addresses.get(task_id, address) != address:
-            self.drop(task_id)
-        of_node = self.own.setdefault(node_id, {})
+        number = part_of(address, len(self.parts))
+        if self._addresses.get(task_id) != address or self._held[address][1] != node_id:
+            self._hold(task_id, address, node_id, number)
+        of_node = self.own[node_id]
         if of_node.get(address) == endpoint:
             return
-        if address not in of_node:
-            self.unaware.add(node_id)
         of_node[address] = endpoint
-        self._held[address], self._addresses[task_id] = (task_id, node_id), address
         self.touched.add(node_id)
-        number = part_of(address, len(self.parts))
-        self.places[number][address] = node_id
-        before = self.parts[number].get(address)
+        part = self.parts[number]
+        before = part.get(address)
         if before is not None or endpoint.takes_new:
-            self.parts[number][address] = endpoint
+            part[address] = endpoint
             self._changed(address, number, endpoint.takes_new - (before is not None and before.takes_new))
+
+    def _hold(self, task_id: str, address: str, node_id: str, number: int) -> None:
+        """The task is there from now on, and has the address."""
+        held = self._held.get(address)
+        if held is not None:
+            self.drop(held[0])
+        if task_id in self._addresses:
+            self.drop(task_id)
+        self._held[address], self._addresses[task_id] = (task_id, node_id), address
+        self.own.setdefault(node_id, {})
+        self.unaware.add(node_id)
+        self.places[number][address] = node_id
 
     def drop(self, task_id: str) -> None:
         """The task is not told of any more, if it was."""
@@ -145,6 +151,12 @@ class PartedService:
             self._touch_part(cut.of_node[node_id], cut.count)
         self.is_uneven = True
 
+    def join_all(self, said: Iterable[tuple[str, tuple[int, int] | None]]) -> None:
+        """The same of nodes that have no part yet, while nothing serves. Cost: the nodes."""
+        count = self.cut.count
+        self.cut.join_all((n, each[0] if each is not None and each[1] == count else None) for n, each in said)
+        self.is_uneven = True
+
     def leave(self, node_id: str) -> None:
         """The node hears of nothing any more."""
         for cut in self._cuts:
@@ -158,10 +170,10 @@ class PartedService:
     def leading_to(self, node_id: str) -> set[str]:
         """Returns the nodes by which connections may come to the tasks of one. Cost: its tasks, each with the
         nodes that lead to a part."""
-        found: set[str] = set()
-        for cut in self._cuts:
-            for address in self.own.get(node_id, ()):
-                found |= cut.hearers[part_of(address, cut.count)]
+        own, found = self.own.get(node_id, ()), set[str]()
+        for cut in self._cuts if own else ():
+            hearers, count = cut.hearers, cut.count
+            found.update(*[hearers[part_of(address, count)] for address in own])
         return found
 
     def settle(self, count: int, now: float, announce_s: float, may_move: bool) -> float | None:

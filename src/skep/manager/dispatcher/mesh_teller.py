@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from skep.model.mesh import MeshPart, MeshService
-from skep.model.overlay import packed
 from skep.rpc.messages import Lead, MeshTold, encode
 
 from .mesh_parted import PartedService
-from .told_frames import Located
+from .tunnel_ends import TunnelEnds
 
 # How long before a node is told of another part its tasks' nodes hear that connections will come by it: an
 # agent has what it is told in its kernel within half a second.
@@ -25,16 +24,16 @@ Send = Callable[[Iterable[str], bytes], None]  # to nodes, one and the same
 
 
 class PartsTeller:
-    """`located` says where nodes' tunnels end; `send` sends, to those that have a session; `is_informed` says
+    """`ends` says where nodes' tunnels end; `send` sends, to those that have a session; `is_informed` says
     whether a node knows all ways back, from others."""
 
     def __init__(
-        self, located: Located, send: Send, lead: Lead | None, is_informed: Callable[[str], bool]
+        self, ends: TunnelEnds, send: Send, lead: Lead | None, is_informed: Callable[[str], bool]
     ) -> None:
         self.services: dict[str, PartedService] = {}
         self.hearers: set[str] = set()
         self.is_settled = False  # all nodes that will come to this leader have come: others are not spared
-        self._located = located
+        self._ends = ends
         self._send = send
         self._lead = lead
         self._is_informed = is_informed
@@ -43,9 +42,8 @@ class PartsTeller:
         self._own: dict[tuple[str, str], MeshService | None] = {}
         self._removed: set[str] = set()  # services that were told in parts until now
         self._unaware: set[str] = set()  # nodes whose tasks are no more, of services that are not told here
-        self._returns: dict[
-            str, tuple[bytes, bool]
-        ] = {}  # by node, as it was told, and whether those are all
+        # By node, as it was told, and whether those are all.
+        self._returns: dict[str, tuple[bytes, bool]] = {}
 
     # Services
 
@@ -53,8 +51,7 @@ class PartsTeller:
         """Returns a service that is told in parts from now on: nobody has heard of it so."""
         id = words.id
         service = self.services[id] = PartedService(words, count)
-        for node_id in sorted(self.hearers):
-            service.join(node_id, self._said.get(node_id, {}).get(id))
+        service.join_all((each, self._said.get(each, {}).get(id)) for each in self.hearers)
         service.moved.update(self.hearers)
         if id in self._removed:  # nobody was told that
             service.touched.update(node_id for node_id, of in self._own if of == id)
@@ -199,8 +196,8 @@ class PartsTeller:
 
     def _returns_of(self, node_id: str) -> MeshTold | None:
         """Returns by which nodes connections come to one's tasks; None: it knows."""
-        leading = set().union(*(each.leading_to(node_id) for each in self.services.values()))
-        found = packed({address for _, address in self._located(leading)})
+        leading = set[str]().union(*[each.leading_to(node_id) for each in self.services.values()])
+        found = self._ends.packed_of(leading)
         now = found, self.is_settled
         if self._returns.get(node_id, (b"", not found and not self.is_settled)) == now:
             return None
@@ -231,7 +228,7 @@ class PartsTeller:
         return frame
 
     def _part(self, told: MeshService, number: int, count: int) -> MeshPart:
-        nodes = self._located({each.node_id for each in told.endpoints})
+        nodes = self._ends.of({each.node_id for each in told.endpoints})
         return MeshPart(told, number, count, tuple(nodes))
 
 

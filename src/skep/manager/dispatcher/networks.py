@@ -64,7 +64,7 @@ class MeshDispatcher:
         self._deaf: set[str] = set()  # nodes of an earlier skep, or without a mesh, by their latest word
         self._earlier: set[str] = set()  # nodes that know the mesh, and no parts
         self._ways = WaysBack(view, sessions, self._ends, self._earlier, self._send_to)
-        self._parts = PartsTeller(self._ends.of, self._send_to, sessions.lead, self._ways.is_informed)
+        self._parts = PartsTeller(self._ends, self._send_to, sessions.lead, self._ways.is_informed)
         self._services = MeshServices(view, self._parts, self._deaf, self._earlier)
         self._settled_at: float | None = None  # loop time
         self._batches = Batches("mesh", self._tell_news)

@@ -14,6 +14,7 @@ from skep.model.mesh import MeshPart, MeshService
 from skep.rpc.messages import Lead, MeshTold, encode
 
 from .mesh_parted import PartedService
+from .told_frames import Frame, Frames
 from .tunnel_ends import TunnelEnds
 
 # How long before a node is told of another part its tasks' nodes hear that connections will come by it: an
@@ -148,13 +149,22 @@ class PartsTeller:
 
     def _tell(self) -> None:
         unaware = self._unaware.union(*(each.unaware for each in self.services.values()))
+        frames, ended = Frames(), list[tuple[str, str]]()
         for node_id in sorted(unaware.union(*(each.touched for each in self.services.values()))):
-            self._tell_own(node_id, is_unaware=node_id in unaware)
+            told = self._own_news(node_id, is_unaware=node_id in unaware)
+            if told is not None:
+                frames.add(Frame(told), [node_id])
+                ended += [(node_id, each.id) for each in told.own if not each.endpoints and each.gone is None]
         self._unaware.clear()
         for service in self.services.values():
             service.touched.clear()
             service.unaware.clear()
-            self._tell_parts(service)
+            self._add_parts(service, frames)
+        for node_id, of_node in frames.encoded().items():
+            for frame in of_node:
+                self._send([node_id], frame)
+        for key in ended:  # their nodes know it now
+            del self._own[key]
         if self._removed:  # these are told whole, or that they are no more
             gone, self._removed = self._removed - self.services.keys(), set()
             self._own = {key: own for key, own in self._own.items() if key[1] not in gone}
@@ -173,9 +183,10 @@ class PartsTeller:
             service.is_uneven = True
             service.unaware.update(service.own)
 
-    def _tell_own(self, node_id: str, is_unaware: bool) -> None:
+    def _own_news(self, node_id: str, is_unaware: bool) -> MeshTold | None:
+        """Returns what the node does not know of its own tasks, and of its ways back."""
         if node_id not in self.hearers:
-            return
+            return None
         news = []
         for service_id, service in self.services.items():
             if node_id not in service.touched:
@@ -187,12 +198,9 @@ class PartsTeller:
                 self._own[key] = now
         is_unaware = is_unaware and not self._is_informed(node_id)
         returns = self._returns_of(node_id) if is_unaware else None
-        if news or returns is not None:
-            told = returns if returns is not None else MeshTold(lead=self._lead)
-            self._send([node_id], encode(replace(told, own=news)))
-        for each in news:
-            if not each.endpoints and each.gone is None:
-                del self._own[node_id, each.id]
+        if returns is not None:
+            return replace(returns, own=news) if news else returns
+        return MeshTold(own=news, lead=self._lead) if news else None
 
     def _returns_of(self, node_id: str) -> MeshTold | None:
         """Returns by which nodes connections come to one's tasks; None: it knows."""
@@ -204,19 +212,20 @@ class PartsTeller:
         self._returns[node_id] = now
         return MeshTold(returns=found, returns_whole=self.is_settled, lead=self._lead)
 
-    def _tell_parts(self, service: PartedService) -> None:
+    def _add_parts(self, service: PartedService, frames: Frames) -> None:
+        """Adds what those are told that hear of parts."""
         moved, service.moved = service.moved & self.hearers, set()
         for number, news in service.take_changes().items():
             nodes = service.cut.hearers[number] - moved
             if nodes:
                 part = self._part(news, number, service.cut.count)
-                self._send(nodes, encode(MeshTold(parts=[part], lead=self._lead)))
+                frames.add(Frame(MeshTold(parts=[part], lead=self._lead)), sorted(nodes))
         by_part: dict[int, list[str]] = {}
         for node_id in sorted(moved):
             by_part.setdefault(service.cut.of_node[node_id], []).append(node_id)
         for number, of_part in by_part.items():
             part = self._part(service.whole(number), number, service.cut.count)
-            self._send(of_part, encode(MeshTold(parts=[part], lead=self._lead)))
+            frames.add(Frame(MeshTold(parts=[part], lead=self._lead)), of_part)
 
     def _whole(self, service: PartedService, number: int) -> bytes:
         """Made once for all that come until it changes: after a new leader, all do."""

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 # Tasks of a service told in parts that are looked at in one go, but for those that are to end: a twentieth of
 # a second. The others wait for their turn.
 SETTLED_AT_ONCE = 5000
+# While more has changed than that, it is told so often: all nodes are told something else each time.
+TOLD_S = 0.5
 # How long a leader leads before it takes who is not there for gone: nodes that are somebody's way to a task
 # come to a new leader within five heartbeats, of five seconds each.
 SETTLED_S = 30.0
@@ -67,6 +69,8 @@ class MeshDispatcher:
         self._parts = PartsTeller(self._ends, self._send_to, sessions.lead, self._ways.is_informed)
         self._services = MeshServices(view, self._parts, self._deaf, self._earlier)
         self._settled_at: float | None = None  # loop time
+        self._untold_since: float | None = None  # loop time; None: nothing is held back
+        self._is_urgent = False  # what is to be told does not wait for more
         self._batches = Batches("mesh", self._tell_news)
         sessions.says(MESH_PARTS)
         sessions.on_end(self._ended)
@@ -111,6 +115,7 @@ class MeshDispatcher:
         if self._needs_all(node_id):
             self._ways.inform(node_id)
         if self._parts.services:
+            self._is_urgent = True  # it leads to all that is known here, told or not: their nodes are to know
             self._batches.soon()
 
     def _hear_whether_earlier(self, node_id: str, is_earlier: bool) -> None:
@@ -246,6 +251,7 @@ class MeshDispatcher:
     def _tell(self, is_urgent: bool) -> None:
         """Tells at once that tasks are to end: their own nodes are told next."""
         if is_urgent and self._services.is_dirty:
+            self._is_urgent = True
             self._batches.at_once()
         elif self._services.is_dirty:
             self._batches.soon()
@@ -279,6 +285,10 @@ class MeshDispatcher:
         if not self._listeners:
             return  # it costs nothing before somebody wants to know
         self._settle_all(SETTLED_AT_ONCE)
+        if self._waits_for_more():
+            self._batches.soon()
+            return
+        self._is_urgent = True  # also the next time, where it fails: somebody may have been told
         again_at = self._settle_parts()
         before, self._told = self._told, {}
         whole = self._services.whole
@@ -298,11 +308,21 @@ class MeshDispatcher:
             self._broadcast(told, before)
         self._ways.tell()
         self._forget_untold()
+        self._untold_since, self._is_urgent = None, False
         self._ways.spare(self._keeps_all, self._parts.inform)
         if self._services.is_dirty:
             self._batches.soon()
         elif again_at is not None:
             self._batches.within(max(BATCH_S, again_at - asyncio.get_running_loop().time()))
+
+    def _waits_for_more(self) -> bool:
+        """Returns whether more is looked at before anything is told: for a while at most."""
+        if self._is_urgent or not self._services.is_dirty:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._untold_since is None:
+            self._untold_since = now
+        return now - self._untold_since < TOLD_S
 
     def _settle_parts(self) -> float | None:
         """Decides which nodes lead to what of services that are told in parts. Returns when to come again."""
@@ -336,7 +356,7 @@ class MeshDispatcher:
     def _send_to(self, nodes: Iterable[str], frame: bytes) -> None:
         for node_id in nodes:
             self._sessions.send_frame(node_id, frame)
-            self._batches.sent(len(frame))
+            self._batches.sent(len(frame), 1)
 
     def _send(self, told: MeshTold, feature: str, without: str | None = None) -> None:
         for part in mesh_parts(told):

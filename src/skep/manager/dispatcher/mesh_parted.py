@@ -38,13 +38,13 @@ class PartedService:
         self.moved: set[str] = set()
         self.serving = [0] * count  # by part: tasks that take new connections
         self.is_uneven = False  # nodes may be spread otherwise than they should be
-        self._held: dict[str, tuple[str, str]] = {}  # address -> task, node
+        self._tasks: dict[str, str] = {}  # address -> task
         self._addresses: dict[str, str] = {}  # task -> address
 
     @property
     def size(self) -> int:
         """Returns how many tasks are told of."""
-        return len(self._held)
+        return len(self._tasks)
 
     @property
     def serving_parts(self) -> list[int]:
@@ -69,10 +69,11 @@ class PartedService:
         """Takes a task as it is now. Who had its address has it no more."""
         address, node_id = endpoint.address, endpoint.node_id
         number = part_of(address, len(self.parts))
-        if self._addresses.get(task_id) != address or self._held[address][1] != node_id:
+        if self._addresses.get(task_id) != address or self.places[number][address] != node_id:
             self._hold(task_id, address, node_id, number)
         of_node = self.own[node_id]
-        if of_node.get(address) == endpoint:
+        known = of_node.get(address)
+        if known is not None and known == endpoint:
             return
         of_node[address] = endpoint
         self.touched.add(node_id)
@@ -84,13 +85,13 @@ class PartedService:
 
     def _hold(self, task_id: str, address: str, node_id: str, number: int) -> None:
         """The task is there from now on, and has the address."""
-        held = self._held.get(address)
-        if held is not None:
-            self.drop(held[0])
+        if address in self._tasks:
+            self.drop(self._tasks[address])
         if task_id in self._addresses:
             self.drop(task_id)
-        self._held[address], self._addresses[task_id] = (task_id, node_id), address
-        self.own.setdefault(node_id, {})
+        self._tasks[address], self._addresses[task_id] = task_id, address
+        if node_id not in self.own:
+            self.own[node_id] = {}
         self.unaware.add(node_id)
         self.places[number][address] = node_id
 
@@ -99,14 +100,14 @@ class PartedService:
         address = self._addresses.pop(task_id, None)
         if address is None:
             return
-        _, node_id = self._held.pop(address)
+        number = part_of(address, len(self.parts))
+        node_id = self.places[number].pop(address)
+        del self._tasks[address]
         del self.own[node_id][address]
         if not self.own[node_id]:
             del self.own[node_id]
         self.touched.add(node_id)
         self.unaware.add(node_id)
-        number = part_of(address, len(self.parts))
-        del self.places[number][address]
         before = self.parts[number].pop(address, None)
         if before is not None:
             self._changed(address, number, -before.takes_new)
@@ -215,8 +216,8 @@ class PartedService:
         """Cost: the tasks."""
         listed = [each for part in self.parts for each in part.values()]
         self.parts, self.serving = [{} for _ in range(count)], [0] * count
-        self.places = [{} for _ in range(count)]
-        for address, (_, node_id) in self._held.items():
+        places, self.places = self.places, [{} for _ in range(count)]
+        for address, node_id in (each for of_part in places for each in of_part.items()):
             self.places[part_of(address, count)][address] = node_id
         self.frames.clear()
         self.changed.clear()  # all are told whole

@@ -33,9 +33,9 @@ from .tunnel_ends import TunnelEnds
 
 log = structlog.get_logger()
 
-# Tasks of a service told in parts that are looked at in one go, but for those that are to end: a twentieth of
+# Tasks of a service told in parts that are looked at in one go, but for those that are to end: a thirtieth of
 # a second. The others wait for their turn.
-SETTLED_AT_ONCE = 5000
+SETTLED_AT_ONCE = 10_000
 # While more has changed than that, it is told so often: all nodes are told something else each time.
 TOLD_S = 0.5
 # How long a leader leads before it takes who is not there for gone: nodes that are somebody's way to a task

@@ -37,6 +37,7 @@ class PartedService:
         self.unaware: set[str] = set()
         self.moved: set[str] = set()
         self.serving = [0] * count  # by part: tasks that take new connections
+        self.is_reworded = False  # nobody was told of the words
         self.is_uneven = False  # nodes may be spread otherwise than they should be
         self._tasks: dict[str, str] = {}  # address -> task
         self._addresses: dict[str, str] = {}  # task -> address
@@ -58,11 +59,11 @@ class PartedService:
     # Tasks
 
     def put_words(self, words: MeshService) -> None:
-        """Takes what is otherwise than its tasks: all that hear of it are told anew."""
+        """Takes what is otherwise than its tasks: all that hear of it are told that, and not of its tasks."""
         if words != self.words:
             self.words = words
             self.frames.clear()
-            self.moved.update(self.cut.of_node)
+            self.is_reworded = True
             self.touched.update(self.own)
 
     def put(self, task_id: str, endpoint: MeshEndpoint) -> None:
@@ -259,13 +260,14 @@ class PartedService:
 
     def take_changes(self) -> dict[int, MeshService]:
         """Returns what has changed of parts that somebody hears of, and forgets it."""
-        by_part: dict[int, list[str]] = {}
+        by_part: dict[int, list[str]] = {n: [] for n in range(len(self.parts))} if self.is_reworded else {}
+        self.is_reworded = False
         for address in self.changed:
             by_part.setdefault(part_of(address, len(self.parts)), []).append(address)
         self.changed.clear()
         return {n: self._since(self.parts[n], of) for n, of in by_part.items() if self.cut.hearers[n]}
 
     def _since(self, part: dict[str, MeshEndpoint], addresses: list[str]) -> MeshService:
-        now = tuple(part[each] for each in addresses if each in part)
-        gone = tuple(each for each in addresses if each not in part)
+        now = tuple([part[each] for each in addresses if each in part])
+        gone = () if len(now) == len(addresses) else tuple(each for each in addresses if each not in part)
         return replace(self.words, endpoints=now, gone=gone)

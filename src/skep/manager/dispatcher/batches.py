@@ -47,6 +47,7 @@ class Batches:
         """Something is to be told, with what comes in the next moment."""
         if not self._is_soon:  # it is said for each task that is reported
             self.within(BATCH_S)
+            self._is_soon = True  # also where something is to be told before
 
     def within(self, delay_s: float) -> None:
         """Something is to be told after so long, or before, with what else there is by then."""

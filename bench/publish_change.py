@@ -117,10 +117,14 @@ class Measured:
 
         return timed
 
+    @property
+    def is_behind(self) -> bool:
+        return self.mesh._services.is_dirty
+
     async def say(self, what: str) -> None:
         """Waits until all is told, and prints what it took since the last time."""
         told = -1
-        while told != (told := sum(each.frames for each in self.lines.values())):
+        while told != (told := sum(each.frames for each in self.lines.values())) or self.is_behind:
             await asyncio.sleep(QUIET_S)
         lines = self.lines.values()
         click.echo(

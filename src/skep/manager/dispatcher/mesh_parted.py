@@ -59,12 +59,12 @@ class PartedService:
     # Tasks
 
     def put_words(self, words: MeshService) -> None:
-        """Takes what is otherwise than its tasks: all that hear of it are told that, and not of its tasks."""
+        """Takes what is otherwise than its tasks. All that hear of it are told that with their part, and not
+        of its tasks; of what a node was told of its own tasks, the words do not count beside a part."""
         if words != self.words:
             self.words = words
             self.frames.clear()
             self.is_reworded = True
-            self.touched.update(self.own)
 
     def put(self, task_id: str, endpoint: MeshEndpoint) -> None:
         """Takes a task as it is now. Who had its address has it no more."""

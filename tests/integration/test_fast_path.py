@@ -268,6 +268,12 @@ def test_another_process_takes_over_with_all_connections(web: Services, rules: l
         assert listed["Missing"] == listed["Surplus"] == []
 
 
+def test_what_ended_is_forgotten(web: Services) -> None:
+    client, task = web.clients[0], web.members[1]
+    with forgotten(client.host, task.host):
+        assert client.ask(task.address, 80, 20) == [f"b {client.address}"] * 20
+
+
 def test_a_container_that_comes_back_while_no_skepd_runs_is_reached(web: Services) -> None:
     """With its address, by another port, of which nobody tells the program."""
     client, task = web.clients[0], web.members[1]

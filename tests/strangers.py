@@ -13,8 +13,8 @@ import psutil
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.bench.processes import Manager, Managers
-from skep.cli.client import ApiError
 from skep.cli.simulate import Plan, _join
+from skep.client.api import ApiError
 from skep.model.node import NodeDescription
 from skep.rpc.enrol import enrol
 from skep.runtime.errors import SkepError

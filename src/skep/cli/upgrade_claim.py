@@ -9,8 +9,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from skep.cli.hosts import Hosts, Spec
 from skep.cli.upgrade_plan import CLAIM, LABEL, PLANNED, Seat, seat_of
+from skep.client.hosts import Hosts, Spec
 from skep.runtime.errors import Conflict, SkepError
 
 POLL_S = 0.5

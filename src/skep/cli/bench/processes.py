@@ -15,8 +15,8 @@ import msgspec
 import psutil
 
 from skep.cli.bench.report import Usage
-from skep.cli.client import ApiClient, ApiError
 from skep.cli.simulate import Plan, Report, command_of
+from skep.client.api import ApiClient, ApiError
 from skep.runtime.errors import SkepError, Unavailable
 
 UP_S = 30.0  # until a daemon answers: one that comes back reads its store first

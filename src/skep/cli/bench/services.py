@@ -21,8 +21,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
-from skep.cli.client import ApiClient
 from skep.cli.simulate import Plan
+from skep.client.api import ApiClient
 from skep.runtime.errors import Unavailable
 
 STEP_S = 600.0  # a step that takes longer has failed

@@ -22,8 +22,8 @@ from skep.cli.bench.failover import LeaderKill
 from skep.cli.bench.overlay import NETWORK, NetworkOfRun
 from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
 from skep.cli.bench.report import Figures, Wanted
-from skep.cli.client import ApiError
 from skep.cli.simulate import Plan
+from skep.client.api import ApiError
 from skep.runtime.errors import Unavailable
 
 STEP_S = 600.0  # a step that takes longer has failed

@@ -19,6 +19,7 @@ from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
 from skep.model.wire import Wire
+from skep.runtime.metrics import Registry
 from skep.store.view import View
 
 
@@ -177,6 +178,8 @@ class Manager(Protocol):
     def safe_mode(self) -> bool: ...
     @property
     def view(self) -> View: ...
+    @property
+    def metrics(self) -> Registry: ...
     @property
     def services(self) -> Services: ...
     @property

@@ -37,6 +37,7 @@ from skep.manager.logs.broker import LogBroker
 from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.manager_roles import ManagerRoles
 from skep.manager.membership import Membership
+from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
@@ -90,6 +91,7 @@ from skep.rpc.messages import (
 from skep.runtime.clock import Clock, SteadyClock
 from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.ids import NewId
+from skep.runtime.metrics import Registry
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
@@ -144,6 +146,7 @@ class Leader:
         self._asides = Asides(view, clock)
         committer = Committer(term, self._task_events, self._asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
+        self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)

@@ -20,6 +20,7 @@ from skep.rpc import messages
 from skep.rpc.interfaces import Connection
 from skep.rpc.router import Router
 from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.metrics import Counter, Gauge, Metric
 from skep.store.view import View
 
 from .intake import Intake
@@ -89,6 +90,8 @@ class Sessions:
         self._failures = 0
         self._ack = b""
         self._ack_heartbeat_s = 0.0
+        self._opened = Counter("skep_sessions_opened_total", "Sessions that nodes have opened.")
+        self._refusals_total = Counter("skep_sessions_refused_total", "Words of nodes that were refused.")
         self.on(messages.Heartbeat, self._beat)
 
     @property
@@ -100,6 +103,14 @@ class Sessions:
     def failures(self) -> int:
         """Returns how often something of ours raised for a node, and only that node was the worse for it."""
         return self._failures + self._presence.failures
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Gauge("skep_sessions", "Nodes that have a session.", lambda: len(self._sessions)),
+            self._opened,
+            self._refusals_total,
+        )
 
     def start(self, grace_until: float = 0.0) -> None:
         """From now on every node has its grace to register before it is gone: `grace_until` at least, by the
@@ -279,6 +290,7 @@ class Sessions:
             return False
         self._end(node_id, messages.REPLACED, "another session of this node was opened")
         self._sessions[node_id] = _Session(connection, _features(said))
+        self._opened.add()
         self._presence.came(node_id)
         registered = messages.Registered(
             self.heartbeat_s,
@@ -330,6 +342,7 @@ class Sessions:
         return self._ack
 
     def _refuse(self, connection: Connection, node_id: str, error: Exception) -> None:
+        self._refusals_total.add()
         if isinstance(error, SkepError):
             log.warning("session.refused", node_id=node_id, error=str(error))
         else:

@@ -16,6 +16,7 @@ from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
 from skep.manager.node_writer import NodeWriter
@@ -268,7 +269,9 @@ def test_a_new_leader_tells_of_all_managers_at_once() -> None:
 
         team = ManagerIdentity("b", MemoryMembers(store, state), probe)
         leader = await Leader.start(
-            store, leadership, clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team
+            store,
+            leadership,
+            LeaderContext(clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team),
         )
         line = Line("a")
         register(leader.sessions, line)

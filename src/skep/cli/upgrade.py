@@ -243,7 +243,7 @@ class Upgrade:
                 return {**spec, "Labels": kept}
 
             if seat.id == self._claim.keeper:
-                self._claim.keeper = ""
+                self._claim.let_go()
             await self._hosts.change_node(seat.id, change)
 
 

@@ -47,6 +47,10 @@ class Claim:
         await self._hosts.change_node(keeper.id, change)
         self.keeper = keeper.id
 
+    def let_go(self) -> None:
+        """The node that carries it is about to carry it no more."""
+        self.keeper = ""
+
     def check(self, seats: Sequence[Seat]) -> None:
         """Errors: `Conflict` where it is another run's now."""
         keeper = next((seat for seat in seats if seat.id == self.keeper), None)

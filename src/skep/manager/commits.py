@@ -190,8 +190,7 @@ class Committer:
         return Put(key, fitted(after.values(), BUCKET_MAX_BYTES)) if after else Delete(key)
 
     def _apply(self, piece: list[_Bucket], revision: int) -> None:
-        view = self._view
-        view.revision = max(view.revision, revision)
+        self._view.saw_revision(revision)
         changed: PerNode = {}
         events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for bucket in piece:
@@ -251,7 +250,7 @@ class Committer:
             return
         finally:
             self._gate.release()
-        self._view.revision = max(self._view.revision, revision)
+        self._view.saw_revision(revision)
         stored = replace(service, version=revision)
         before = self._view.services.get(service.id)
         self._view.put_service(stored)

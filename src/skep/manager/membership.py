@@ -199,7 +199,7 @@ class Membership:
         view = self._view
         before = {(m.node_id, m.is_learner, m.node_id in view.reachable) for m in view.members}
         after = {(m.node_id, m.is_learner, m.node_id in reachable) for m in members}
-        view.members, view.reachable = members, reachable
+        view.put_members(members, reachable)
         changed = {node_id for node_id, *_ in before ^ after}
         if changed:
             self._term.tell(MembersChanged(frozenset(changed)))

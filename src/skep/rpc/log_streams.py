@@ -175,7 +175,7 @@ async def open_sink(connect: Connect, address: str, request_id: str, window: int
     try:
         if not isinstance(link, FrameLink):
             raise Unavailable("this connection carries no streams")
-        answer.link = link
+        answer.comes_over(link)
         link.send(_encode(PublishLogs(request_id)))
         await asyncio.wait_for(answer.opened, OPEN_S)
         return LogSink(end, window)

@@ -56,6 +56,10 @@ class TaskCounts:
         self.by_states = defaultdict[tuple[int, int], int](int)
         self.stranded = 0
 
+    def strand(self, count: int) -> None:
+        """So many more, or fewer, are to run on nodes that are down."""
+        self.stranded += count
+
     @property
     def running(self) -> int:
         """Returns how many are wanted and observed running."""

@@ -153,6 +153,22 @@ class Objects:
 
     # Changing: durable objects after their commit, and what nodes say
 
+    def begin(self, led_since: float, incarnation: str, own_id: str, members: tuple[Member, ...]) -> None:
+        """A leader begins with it. Of the members it knows only that it reaches itself."""
+        self.led_since, self.incarnation = led_since, incarnation
+        self.put_members(members, frozenset({own_id}))
+
+    def put_members(self, members: tuple[Member, ...], reachable: frozenset[str]) -> None:
+        """Who holds the store, and which of them answer."""
+        self.members, self.reachable = members, reachable
+
+    def put_incarnation(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+
+    def saw_revision(self, revision: int) -> None:
+        """The store has it, whatever was seen of it first."""
+        self.revision = max(self.revision, revision)
+
     def put_cluster(self, cluster: Cluster) -> None:
         self.cluster = cluster
 

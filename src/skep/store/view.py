@@ -261,7 +261,7 @@ class View(Objects):
             return
         self._count_state(task, status, sign)
         if self.node_counts.down and task.desired_state <= RUNNING and task.node_id in self.node_counts.down:
-            self.task_counts.stranded += sign
+            self.task_counts.strand(sign)
         if status is not None and is_terminal(status.state):
             if status.state == COMPLETE:
                 self._count_completed(task, sign)
@@ -300,7 +300,7 @@ class View(Objects):
         super()._count_node(node_id, sign)
         if node_id in self.nodes and self.node_state(node_id).state == DOWN:
             wanted = sum(1 for task in self.tasks_of_node(node_id) if task.desired_state <= RUNNING)
-            self.task_counts.stranded += sign * wanted
+            self.task_counts.strand(sign * wanted)
 
     def _count_completed(self, task: Task, sign: int) -> None:
         _add(self.completed.setdefault(task.service_id, {}), task.spec_version, sign)

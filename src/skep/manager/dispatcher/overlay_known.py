@@ -26,7 +26,7 @@ class KnownOverlay:
         self.hearers: set[str] = set()  # nodes that were told all there is for them, and hear what changes
         # Nodes that were told that they are on it, and are told the rest next.
         self.newcomers: set[str] = set()
-        self.untold_since: float | None = None  # loop time: hearers do not know all of what is known here
+        self._untold_since: float | None = None  # loop time: hearers do not know all of what is known here
         self._located = located
         self._lead = lead
         self._bounds = bounds
@@ -73,8 +73,20 @@ class KnownOverlay:
             self.state.become(is_large)
             self.tell_anew()
 
+    @property
+    def has_untold(self) -> bool:
+        """True while hearers have waited for news since `untold_s` was first asked."""
+        return self._untold_since is not None
+
+    def untold_s(self, now: float) -> float:
+        """Returns for how long there have been news that hearers do not know; `now` is the loop's time."""
+        if self._untold_since is None:
+            self._untold_since = now
+        return now - self._untold_since
+
     def take_news(self) -> Mapping[str, Sequence[bytes]]:
         """Returns what hearers do not know yet, by node. They are taken to be told."""
+        self._untold_since = None
         changes = self.state.take_changes()
         return self._teller.news(changes, self.hearers) if changes and self.hearers else {}
 

@@ -171,6 +171,10 @@ class OverlayState:
         for service in self.services.values():
             service.list_all(not is_large)
 
+    def set_removed(self, service_id: str, is_removed: bool) -> None:
+        """Whether users have removed a service that is known here."""
+        self.services[service_id].is_removed = is_removed
+
     def put_words(self, words: OverlayService) -> None:
         """Takes what a service is called now."""
         service = self.services.get(words.id)

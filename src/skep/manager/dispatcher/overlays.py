@@ -149,7 +149,7 @@ class OverlayDispatcher:
             self._sessions.send(node_id, all_unknown(asked))
             return None
         found = known.find(asked)
-        is_open = known.untold_since is not None
+        is_open = known.has_untold
         waits = not is_late and (is_open or (found.misses_some and asked.network_id in self._dirty))
         if not waits or not (is_open or question.is_told):
             self._tell_found(known, node_id, found)
@@ -313,13 +313,9 @@ class OverlayDispatcher:
         """Returns whether more is looked at before anything is told: for a while at most."""
         if not known.network.is_large or known.network.id not in self._dirty:
             return False
-        now = asyncio.get_running_loop().time()
-        if known.untold_since is None:
-            known.untold_since = now
-        return now - known.untold_since < TOLD_S
+        return known.untold_s(asyncio.get_running_loop().time()) < TOLD_S
 
     def _send_news(self, known: KnownOverlay) -> None:
-        known.untold_since = None
         news = known.take_news()
         self._batches.sent(sum(self._send(frames, node_id) for node_id, frames in news.items()))
 

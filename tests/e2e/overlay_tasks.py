@@ -62,7 +62,7 @@ def tasks_of(swarm: MeshSwarm, service: str, count: int, network: str = "back") 
         return [
             (host, container)
             for host in swarm.hosts
-            for container in host.docker("ps", "-q", "--filter", label).split()
+            for container in host.docker("ps -q --filter", label).split()
         ]
 
     def run() -> bool:
@@ -73,7 +73,7 @@ def tasks_of(swarm: MeshSwarm, service: str, count: int, network: str = "back") 
 
 
 def vip_of(swarm: MeshSwarm, service: str, network: str = "back") -> str:
-    (found,) = swarm.manager.json("service", "inspect", service)
-    (network_id,) = [each["Id"] for each in swarm.manager.json("network", "inspect", network)]
+    (found,) = swarm.manager.json("service inspect", service)
+    (network_id,) = [each["Id"] for each in swarm.manager.json("network inspect", network)]
     vips = {each["NetworkID"]: each["Addr"] for each in found["Endpoint"]["VirtualIPs"]}
     return str(vips[network_id]).partition("/")[0]

@@ -82,10 +82,10 @@ def test_all_managers_come_back_after_the_largest_writes(swarm: Managers, tmp_pa
 
 def looked_at(swarm: Managers, backup: Path) -> None:
     by = swarm.leader()
-    assert by.docker("service", "inspect", "large", "--format", "{{.Spec.Name}}") == "large"
+    assert by.docker("service inspect large --format {{.Spec.Name}}") == "large"
     create(by, backup.name, 2)
     wait_running(by, backup.name, 2)
-    skep_ok("backup", "create", backup, on=by)
+    skep_ok("backup create", backup, on=by)
     assert backup.stat().st_size > CONFIG_DATA_MAX_BYTES + SERVICE_SPEC_MAX_BYTES
 
 

@@ -52,15 +52,9 @@ def fill(host: Host) -> str:
     for n in range(400):
         label = f"n{n}=" + "x" * 100_000
         done = host.run(
-            "service",
-            "update",
-            "-q",
-            "-d",
-            "--label-add",
+            "service update -q -d --label-add {} --label-rm n{} before",
             label,
-            "--label-rm",
-            f"n{n - 1}",
-            "before",
+            n - 1,
             check=False,
         )
         if done.returncode != 0:
@@ -69,5 +63,5 @@ def fill(host: Host) -> str:
 
 
 def can_write(host: Host) -> bool:
-    done = host.run("service", "update", "-q", "-d", "--label-add", "is=cured", "before", check=False)
+    done = host.run("service update -q -d --label-add is=cured before", check=False)
     return done.returncode == 0

@@ -22,7 +22,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
     made = MeshSwarm(tmp_path_factory.mktemp("o"))
     try:
         made.start()
-        made.manager.docker("network", "create", "-d", "overlay", "--attachable", "back")
+        made.manager.docker("network create -d overlay --attachable back")
         yield made
     finally:
         made.stop()
@@ -48,13 +48,13 @@ def _wait_answers(task: Task, address: str, begin: str) -> None:
 
 def _remove_network(swarm: MeshSwarm, name: str) -> None:
     def is_gone() -> bool:
-        return swarm.manager.run("network", "rm", name, check=False).returncode == 0
+        return swarm.manager.run("network rm", name, check=False).returncode == 0
 
     wait_until(f"network {name} is in use no more", is_gone)
 
 
 def _remove(swarm: MeshSwarm, *services: str) -> None:
-    swarm.manager.docker("service", "rm", *services)
+    swarm.manager.docker("service rm", *services)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[
     try:
         tasks_of(swarm, "moving", 1)
         for count in (3, 1, 4):
-            swarm.manager.docker("service", "scale", "-d", f"moving={count}")
+            swarm.manager.docker("service scale -d moving={}", count)
             tasks = tasks_of(swarm, "moving", count)
             began = time.monotonic()
             addresses = {each.address for each in tasks}
@@ -144,7 +144,7 @@ def test_names_and_addresses_follow_within_a_second(swarm: MeshSwarm, web: list[
 
 
 def test_another_network_is_another_world(swarm: MeshSwarm, web: list[Task]) -> None:
-    swarm.manager.docker("network", "create", "-d", "overlay", "--internal", "other")
+    swarm.manager.docker("network create -d overlay --internal other")
     _create(swarm, "apart", "--mode", "global", network="other")
     try:
         tasks = tasks_of(swarm, "apart", 3, "other")
@@ -164,7 +164,7 @@ def test_another_network_is_another_world(swarm: MeshSwarm, web: list[Task]) -> 
 
 
 def test_a_service_on_two_networks_with_an_alias_answers_on_both(swarm: MeshSwarm, web: list[Task]) -> None:
-    swarm.manager.docker("network", "create", "-d", "overlay", "front")
+    swarm.manager.docker("network create -d overlay front")
     networks = ["--network", "name=front,alias=door", "-p", "8090:80"]
     _create(swarm, "both", *networks, "--mode", "global", network="name=back,alias=room")
     _create(swarm, "guest", "--replicas", "1", "--dns", "127.0.0.1", network="front")
@@ -208,7 +208,7 @@ def test_all_goes_on_without_the_daemons_and_is_the_same_after(swarm: MeshSwarm,
 
 def test_nothing_is_left_when_nobody_is_on_a_network(swarm: MeshSwarm) -> None:
     before = [host.rules() for host in swarm.hosts]
-    swarm.manager.docker("network", "create", "-d", "overlay", "short")
+    swarm.manager.docker("network create -d overlay short")
     _create(swarm, "brief", "--mode", "global", "--stop-grace-period", "1s", network="short")
     tasks_of(swarm, "brief", 3, "short")
     assert all(now != then for now, then in zip([h.rules() for h in swarm.hosts], before, strict=True))
@@ -220,4 +220,4 @@ def test_nothing_is_left_when_nobody_is_on_a_network(swarm: MeshSwarm) -> None:
         return [set(host.rules().split()) - set(then.split()) for host, then in pairs]
 
     wait_until("devices are gone", lambda: not any(left()), 60)
-    swarm.manager.docker("network", "rm", "short")
+    swarm.manager.docker("network rm short")

@@ -149,7 +149,7 @@ def test_fields_not_acted_on_are_stored_and_named(lone: Swarm) -> None:
 
 def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:
     wait_until("nothing of the tests before is left", lambda: ask(lone, "GET", "/tasks") == [])
-    lone.manager.docker("service", "create", "-q", "-d", "--name", "s", "--replicas", "4", "image")
+    lone.manager.docker("service create -q -d --name s --replicas 4 image")
     try:
         wait_until("four run", lambda: len(lone.manager.running("s")) == 4)
         service, tasks = ask(lone, "GET", "/services/s"), ask(lone, "GET", "/tasks")
@@ -172,24 +172,24 @@ def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:
         up_to_date = json.dumps({"_up-to-date": {"true": True}}).replace('"', "%22").replace(" ", "")
         assert len(ask(lone, "GET", f"/tasks?filters={up_to_date}")) == 4
     finally:
-        lone.manager.docker("service", "rm", "s")
+        lone.manager.docker("service rm s")
 
 
 def test_nodes_are_labelled_listed_and_removed(lone: Swarm) -> None:
     manager = lone.manager
-    manager.docker("node", "update", "--label-add", "disk=fast", "--label-add", "rack=1", "w0")
-    assert manager.json("node", "inspect", "w0")[0]["Spec"]["Labels"] == {"disk": "fast", "rack": "1"}
-    assert manager.docker("node", "ls", "-q", "--filter", "node.label=disk=fast").count("\n") == 0
-    manager.docker("node", "update", "--label-rm", "disk", "w0")
-    assert "disk" not in manager.docker("node", "inspect", "--pretty", "w0")
-    assert manager.docker("node", "ls", "--filter", "role=worker", "-q").count("\n") == 1
-    done = manager.run("node", "rm", "w1", check=False)
+    manager.docker("node update --label-add disk=fast --label-add rack=1 w0")
+    assert manager.json("node inspect w0")[0]["Spec"]["Labels"] == {"disk": "fast", "rack": "1"}
+    assert manager.docker("node ls -q --filter node.label=disk=fast").count("\n") == 0
+    manager.docker("node update --label-rm disk w0")
+    assert "disk" not in manager.docker("node inspect --pretty w0")
+    assert manager.docker("node ls --filter role=worker -q").count("\n") == 1
+    done = manager.run("node rm w1", check=False)
     assert "is not down and can't be removed" in done.stderr
-    manager.docker("node", "rm", "--force", "w1")
+    manager.docker("node rm --force w1")
     assert set(lone.nodes()) == {"mg0", "w0"}
     wait_until(
         "it knows that it is out",
-        lambda: lone.workers[1].docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "active",
+        lambda: lone.workers[1].docker("info --format {{.Swarm.LocalNodeState}}") != "active",
     )
 
 

@@ -14,7 +14,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
     made = MeshSwarm(tmp_path_factory.mktemp("x"), names=("d12", "d13", "testing"), engines=mixed())
     try:
         made.start()
-        made.manager.docker("network", "create", "-d", "overlay", "--attachable", "back")
+        made.manager.docker("network create -d overlay --attachable back")
         yield made
     finally:
         made.stop()

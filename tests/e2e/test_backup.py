@@ -21,6 +21,7 @@ from skep.store.interfaces import KeyValue, Put
 from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 
+from .fixtures import starting, swarm_fixture
 from .hosts import Host, UnixConnection, free_port, wait_until
 from .managers import Managers, create
 from .skep_cli import skep, skep_ok
@@ -33,23 +34,14 @@ ON_WORKER = ("--constraint", "node.hostname==w0")
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     """A swarm of two managers and a worker, with a service that runs."""
-    made = Managers(tmp_path_factory.mktemp("b"), 2, 1)
-    try:
-        manager = made.start().managers[0]
+    with starting(Managers(tmp_path_factory.mktemp("b"), 2, 1)) as made:
+        manager = made.managers[0]
         create(manager, "web", 30, *ON_WORKER)
         wait_until("it runs", lambda: len(manager.running("web")) == 30)
         yield made
-    finally:
-        made.stop()
 
 
-@pytest.fixture
-def fresh(short_dir: Path) -> Iterator[Host]:
-    host = Host(short_dir, "fresh", "simulated")
-    try:
-        yield host.start()
-    finally:
-        host.stop()
+fresh = swarm_fixture(lambda directory: Host(directory, "fresh", "simulated"), own=True)
 
 
 def restore(host: Host, file: Path, *options: str) -> str:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("b"), "simulated", workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=0))
 
 
 def ask(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from skep.manager.ca.authority import new_root
 from skep.rpc.certificates import load_keys, validity_of
 
+from .fixtures import swarm_fixture
 from .hosts import Host, Swarm, wait_until
 from .managers import Managers, end_leftovers
 from .test_simulate import simulate
@@ -19,32 +19,14 @@ from .test_simulate import simulate
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def swarm(short_dir: Path) -> Iterator[Swarm]:
-    made = Swarm(short_dir, "simulated", workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=2), own=True)
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """For tests that leave every node in its place."""
-    made = Swarm(tmp_path_factory.mktemp("r"), "simulated", workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+# For tests that leave every node in its place.
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=2))
 
 
-@pytest.fixture
-def newcomer(short_dir: Path) -> Iterator[Host]:
-    host = Host(short_dir, "new", "simulated")
-    try:
-        yield host.start()
-    finally:
-        host.stop()
+newcomer = swarm_fixture(lambda directory: Host(directory, "new", "simulated"), own=True)
 
 
 def root(swarm: Swarm) -> str:

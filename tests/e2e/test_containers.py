@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 from .skep_cli import skep_ok
 
@@ -17,13 +18,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 SECOND_NS = 10**9
 
 
-@pytest.fixture(scope="module")
-def lone(engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("c"), f"unix://{engine_socket}", workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory, engine: Swarm(directory, engine, workers=0), on_engine=True)
 
 
 @pytest.fixture

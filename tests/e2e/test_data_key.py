@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from skep.runtime.errors import Corrupt, Unavailable
 from skep.store import codec
 from skep.store.interfaces import KeyValue
 
+from .fixtures import swarm_fixture
 from .hosts import Host, wait_until
 from .managers import Managers
 from .skep_cli import skep_ok
@@ -27,13 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 CHANGE_S = 30.0  # three seconds of rest, a majority's disks, a new lead
 
 
-@pytest.fixture
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("k"), managers=3, workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+three = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=0), own=True)
 
 
 def key_file(host: Host) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,28 +18,17 @@ from skep.rpc.certificates import (
     validity_of,
 )
 
+from .fixtures import swarm_fixture
 from .hosts import Host, Swarm, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """A swarm of simulated engines: needs no root and no Docker Engine."""
-    made = Swarm(tmp_path_factory.mktemp("n"), "simulated", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+# A swarm of simulated engines: needs no root and no Docker Engine.
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=1))
 
 
-@pytest.fixture
-def newcomer(short_dir: Path) -> Iterator[Host]:
-    host = Host(short_dir, "new", "simulated")
-    try:
-        yield host.start()
-    finally:
-        host.stop()
+newcomer = swarm_fixture(lambda directory: Host(directory, "new", "simulated"), own=True)
 
 
 def join_error(host: Host, token: str, address: str) -> str:

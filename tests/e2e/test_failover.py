@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Host, wait_until
 from .managers import Managers, create, info, pause, pids, resume, wait_running
 
@@ -20,13 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 ANSWER_S, RUN_S = 5.0 * 1.5, 8.0 * 1.5
 
 
-@pytest.fixture(scope="module")
-def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("o"), managers=3, workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+formed = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=2))
 
 
 @pytest.fixture

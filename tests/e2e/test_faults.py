@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, Swarm, busybox_into, containers, wait_until
 from .managers import Managers
 
@@ -27,13 +28,9 @@ def formed(
     engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Swarm]:
     """A manager and two workers with short heartbeats."""
-    made = Swarm(tmp_path_factory.mktemp("a"), f"unix://{engine_socket}", workers=2)
-    try:
-        made.start()
+    with starting(Swarm(tmp_path_factory.mktemp("a"), f"unix://{engine_socket}", workers=2)) as made:
         made.manager.docker("swarm update --dispatcher-heartbeat", f"{HEARTBEAT_S:g}s")
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

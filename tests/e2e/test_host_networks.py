@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import MeshHost, MeshSwarm
 from .skep_cli import skep_ok
@@ -34,14 +34,7 @@ def plug(host: MeshHost, device: str, address: str) -> None:
     host.space.run("ip", "link", "set", device, "up")
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HomeSwarm]:
-    made = HomeSwarm(tmp_path_factory.mktemp("h"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+swarm = swarm_fixture(HomeSwarm)
 
 
 def subnet_of(swarm: HomeSwarm, network: str) -> str:

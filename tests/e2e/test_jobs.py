@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, wait_until
 
 pytestmark = [pytest.mark.timeout(120)]
 CREATE = ("service", "create", "--no-resolve-image", "--name")
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """A manager and two workers with simulated engines, which know `true`, `false` and `sleep N`."""
-    made = Swarm(tmp_path_factory.mktemp("j"), "simulated", workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+# A manager and two workers with simulated engines, which know `true`, `false` and `sleep N`.
+swarm = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=2))
 
 
 def listed(swarm: Swarm, name: str) -> str:

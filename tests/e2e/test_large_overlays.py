@@ -11,6 +11,7 @@ import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import starting
 from .hosts import wait_until
 from .mesh import PORT, MeshHost, MeshSwarm
 from .overlay_tasks import Task, tasks_of, vip_of
@@ -22,22 +23,21 @@ CROWD = 3100  # a network is large from 3,000 on
 
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("l"))
-    crowd: subprocess.Popen[bytes] | None = None
-    try:
-        made.start()
-        create = ["network", "create", "-d", "overlay", "--attachable", "--subnet", "10.218.0.0/16", "big"]
-        made.manager.docker(*create)
+    with starting(MeshSwarm(tmp_path_factory.mktemp("l"))) as made:
+        made.manager.docker("network create -d overlay --attachable --subnet 10.218.0.0/16 big")
         crowd = _simulate(made)
-        run = ["--replicas", str(CROWD), "--constraint", "engine.labels.sim==yes", "--network", "big"]
-        made.manager.docker("service create -d --no-resolve-image --name crowd", *run, IMAGE)
-        wait_until("the crowd runs", lambda: _running(made.manager, "crowd") == CROWD, 120)
-        yield made
-    finally:
-        if crowd is not None:
+        try:
+            made.manager.docker(
+                "service create -d --no-resolve-image --name crowd --replicas {}"
+                " --constraint engine.labels.sim==yes --network big {}",
+                CROWD,
+                IMAGE,
+            )
+            wait_until("the crowd runs", lambda: _running(made.manager, "crowd") == CROWD, 120)
+            yield made
+        finally:
             crowd.terminate()
             crowd.wait(30)
-        made.stop()
 
 
 def _simulate(swarm: MeshSwarm) -> subprocess.Popen[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from skep.model.bounds import (
     SWARM_SPEC_MAX_BYTES,
 )
 
+from .fixtures import swarm_fixture
 from .hosts import Host, UnixConnection, wait_until
 from .managers import Managers, create, wait_running
 from .skep_cli import skep_ok
@@ -27,13 +27,7 @@ from .skep_cli import skep_ok
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("l"), managers=3, workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=1), own=True)
 
 
 def ask(host: Host, method: str, path: str, body: object = None) -> tuple[int, Any]:

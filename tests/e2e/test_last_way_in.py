@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from skep.cli.store_access import opened
 from skep.store import codec
 from skep.store.interfaces import Put, Txn
 
+from .fixtures import swarm_fixture
 from .hosts import Host, free_port, wait_until
 from .managers import Managers, create, wait_running
 from .skep_cli import skep
@@ -23,13 +23,7 @@ pytestmark = pytest.mark.timeout(180)
 GARBAGE = b"\xc1 is nothing that msgpack has"
 
 
-@pytest.fixture
-def managers(short_dir: Path) -> Iterator[Managers]:
-    made = Managers(short_dir, managers=1, workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+managers = swarm_fixture(lambda directory: Managers(directory, managers=1, workers=1), own=True)
 
 
 def store(host: Host, *arguments: str) -> str:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Host, UnixConnection, free_port, wait_until
 from .managers import Managers, create, info, wait_running
 
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("m"), managers=3, workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=1))
 
 
 def refusal(host: Host, *arguments: str) -> str:

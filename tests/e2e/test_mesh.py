@@ -13,6 +13,7 @@ import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import CLIENT, MeshSwarm, steady
 from .skep_cli import skep, skep_ok
@@ -22,13 +23,7 @@ NAME = "t{{.Task.Slot}}-{{.Node.Hostname}}"  # answers are known from errors by 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("m"))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+mesh = swarm_fixture(MeshSwarm)
 
 
 def _create(mesh: MeshSwarm, name: str, *options: str, replicas: int = 2) -> None:

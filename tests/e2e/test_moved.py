@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Host, free_port, wait_until
 from .managers import Managers
 from .skep_cli import skep, skep_ok
@@ -16,13 +17,7 @@ from .skep_cli import skep, skep_ok
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("m"), 3, 1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+three = swarm_fixture(lambda directory: Managers(directory, 3, 1))
 
 
 @pytest.fixture

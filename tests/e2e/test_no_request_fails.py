@@ -22,6 +22,7 @@ from msgspec import Struct
 from tests import wrk
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import MeshSwarm
 
@@ -107,13 +108,7 @@ def busy() -> Iterator[None]:
             each.wait()
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("z"))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(MeshSwarm)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, wait_until
 from .managers import Managers, create, info, wait_running
 
@@ -27,10 +28,8 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     made = Managers(directory, managers=3, workers=0)
     for host in made.hosts:
         host.options = ("--etcd", str(etcd))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+    with starting(made):
+        yield made
 
 
 def test_a_full_etcd_is_said_and_cured(swarm: Managers) -> None:

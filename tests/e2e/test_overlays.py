@@ -10,6 +10,7 @@ import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import starting
 from .hosts import wait_until
 from .mesh import MeshSwarm
 from .overlay_tasks import REVERSE, Task, tasks_of, vip_of
@@ -19,13 +20,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("o"))
-    try:
-        made.start()
+    with starting(MeshSwarm(tmp_path_factory.mktemp("o"))) as made:
         made.manager.docker("network create -d overlay --attachable back")
         yield made
-    finally:
-        made.stop()
 
 
 def _create(swarm: MeshSwarm, name: str, *options: str, network: str = "back") -> None:

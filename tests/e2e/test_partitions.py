@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .managers import create, wait_running
 from .netns import Network, NetworkHost
@@ -15,13 +16,7 @@ from .test_failover import ANSWER_S, RUN_S
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
-def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    made = Network(tmp_path_factory.mktemp("p"), managers=3, workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+formed = swarm_fixture(lambda directory: Network(directory, managers=3, workers=2))
 
 
 @pytest.fixture

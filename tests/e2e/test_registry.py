@@ -13,18 +13,13 @@ import pytest
 
 from tests.registry import PASSWORD, USER, Registry, registry
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def pair(engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("r"), f"unix://{engine_socket}", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+pair = swarm_fixture(lambda directory, engine: Swarm(directory, engine, workers=1), on_engine=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 SKEP = Path(sys.executable).with_name("skep")
 
 
-@pytest.fixture
-def lone(short_dir: Path) -> Iterator[Swarm]:
-    made = Swarm(short_dir, "simulated", workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=0), own=True)
 
 
 def simulate(swarm: Swarm, *options: str) -> subprocess.Popen[bytes]:

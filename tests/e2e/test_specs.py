@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -111,13 +111,7 @@ FULL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("s"), "simulated", workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=2))
 
 
 def ask(swarm: Swarm, method: str, path: str, body: object = None) -> Any:

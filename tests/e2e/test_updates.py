@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, wait_until
 
 pytestmark = [pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("u"), "simulated", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=1))
 
 
 def create(swarm: Swarm, name: str, *options: str, command: tuple[str, ...] = ("sleep", "1d")) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, wait_until
 from .managers import Managers
 
@@ -24,12 +25,9 @@ AWAY = ("not a swarm manager", "Cannot connect to the Docker daemon", "error dur
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("u"), 3, 1)
-    try:
-        made.start().managers[0].docker("swarm update --dispatcher-heartbeat 2s")
+    with starting(Managers(tmp_path_factory.mktemp("u"), 3, 1)) as made:
+        made.managers[0].docker("swarm update --dispatcher-heartbeat 2s")
         yield made
-    finally:
-        made.stop()
 
 
 class Restarter(threading.Thread):

@@ -12,7 +12,7 @@ import pytest
 
 from skep.network.fast_path import CONNECTIONS_MAX
 
-from .mesh_hosts import PREFIX, Lan, MeshHost, Namespace, three_hosts
+from .mesh_hosts import PREFIX, Lan, MeshHost, Namespace
 from .overlay_hosts import BACK, Member, gateway
 from .test_fast_path import chains
 from .test_mesh_vips import Services
@@ -61,12 +61,6 @@ head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 7, 0, 64, 6, 0, own, to)
 made = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 made.sendto(head + struct.pack("!HHIIBBHHH", 4444, 80, 1, 0, 0x50, 2, 1000, 0, 0), (sys.argv[2], 0))
 """
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from skep.manager.leader_context import LeaderContext
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
 from skep.manager.manager_roles import ManagerRoles
-from skep.manager.membership import Membership
+from skep.manager.membership import MembershipKeeper
 from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
@@ -141,7 +141,7 @@ class Leader:
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
-        self.membership = Membership(
+        self.membership = MembershipKeeper(
             term,
             team.members,
             team.node_id,

@@ -27,7 +27,7 @@ DEFERRED_MAX = 5  # looks at a member that leads etcd before it is removed all t
 Probe = Callable[[str], Awaitable[bool]]  # a node id -> its manager answers, its store too
 
 
-class Membership:
+class MembershipKeeper:
     """`probe` asks another manager; `data_keys` says what a node is given that becomes one; `confirm` returns
     where this manager still leads, by the store's word. Errors of `data_keys`: `Conflict`, where the node is
     not to become one now; of `confirm`: `Deposed`, `Unavailable`.
@@ -204,7 +204,7 @@ class Membership:
         if changed:
             self._term.tell(MembersChanged(frozenset(changed)))
 
-    async def _do(self, step: quorum.Step) -> bool:
+    async def _do(self, step: quorum.MemberStep) -> bool:
         """Takes a step; returns whether something changed."""
         if step.why_not and step.why_not != self._why_not:
             log.warning("membership.waits", member=step.member, reason=step.why_not)

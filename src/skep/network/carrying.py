@@ -19,7 +19,7 @@ from skep.network.nftables import Nftables
 from skep.network.objects import (
     Accept,
     Chain,
-    Counter,
+    ChainCounter,
     EspPolicy,
     EspState,
     FastPath,
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 _RULES = (
     Table,
-    Counter,
+    ChainCounter,
     Traffic,
     FirewallMark,
     Chain,

@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterable, Sequence
 from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.making import Making, Objects
 from skep.network.marks import FLOW, SERVED
 from skep.network.objects import (
     VIP,
     VIPS,
-    Counter,
+    ChainCounter,
     Filtered,
     LedAddress,
     Neighbour,
@@ -32,7 +32,7 @@ from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
 
-def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: Host) -> frozenset[str]:
+def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: HostFacts) -> frozenset[str]:
     """Adds what leads connections from a network's containers to its services. Returns the services' own
     addresses that are led to their tasks."""
     shared: list[Object] = []
@@ -76,11 +76,11 @@ def _of_service(
     made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id, SERVED)
     # Who asks for it goes by this host, and by its rules.
     slow = (LedAddress(vip),) if has_fast_path else ()
-    counts = Counter(made.name), Traffic(VIP, vip)
+    counts = ChainCounter(made.name), Traffic(VIP, vip)
     return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *slow
 
 
-def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:
+def _back(segment: Segment, services: dict[str, OverlayService], host: HostFacts) -> Iterable[str]:
     """Yields whose address is replaced, too, so that the answer comes back by the host."""
     placed = segment.ways.placed
     led_to = frozenset().union(*(placed[each.id].here for each in services.values()))

@@ -121,7 +121,7 @@ class Pipe(asyncio.Protocol):
             self._transport.write(data)
 
 
-class Answer:
+class StreamAnswer:
     """Waits for the manager's word; the stream's bytes go on to `successor`."""
 
     def __init__(self, successor: asyncio.Protocol) -> None:
@@ -164,7 +164,7 @@ async def open_stream(
     Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses;
     `NotAFellow` where that is because this node is no manager of its swarm.
     """
-    answer = Answer(pipe)
+    answer = StreamAnswer(pipe)
     link = await connect(host, port, context, answer, timeout_s=OPEN_S)
     try:
         if link.identity is None or link.identity.node_id != node_id:

@@ -15,7 +15,7 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.store.allocations import Allocations
 from skep.store.counts import NodeCounts, ServiceCounts
 from skep.store.demand import ResourceRequest
-from skep.store.host_networks import HostNetworks
+from skep.store.host_networks import KnownHostNetworks
 from skep.store.interfaces import Member
 
 
@@ -45,7 +45,7 @@ class Objects:
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.allocations = Allocations()  # addresses and ports that are given out
-        self.hosts = HostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
+        self.hosts = KnownHostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self._demands: dict[tuple[str, int], ResourceRequest] = {}
         self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about

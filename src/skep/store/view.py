@@ -19,7 +19,7 @@ from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.model.states import ASSIGNED, COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
 from skep.store.counts import TaskCounts
-from skep.store.demand import Usage
+from skep.store.demand import Reserved
 from skep.store.objects import Objects
 from skep.store.overcommit import is_overcommitted, tasks_to_evict
 
@@ -47,7 +47,7 @@ class View(Objects):
         self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
         self.pending: dict[str, dict[SlotKey, PendingTask]] = {}  # service -> slot -> task
         self.pending_ids: dict[str, PendingTask] = {}
-        self.usage: dict[str, Usage] = {}
+        self.usage: dict[str, Reserved] = {}
         self.task_counts = TaskCounts()
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.stopping: dict[str, dict[str, int]] = {}  # service -> node -> tasks to end and observed running
@@ -268,7 +268,7 @@ class View(Objects):
             return
         usage = self.usage.get(task.node_id)
         if usage is None:
-            usage = self.usage[task.node_id] = Usage()
+            usage = self.usage[task.node_id] = Reserved()
         demand = self.demand(task.service_id, task.spec_version)
         usage.tasks += sign
         if demand.nano_cpus or demand.memory_bytes or demand.ports:

@@ -12,7 +12,7 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.network import fast_path_rules
 from skep.network.desired import desired
 from skep.network.diff import STILL_LED_MAX, Changes, diff
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 from skep.network.objects import (
     Chain,
     FastPath,
@@ -31,16 +31,16 @@ NODES = {"n1": "192.0.2.1", "n2": "192.0.2.2"}
 HERE, THERE = OverlayEndpoint("10.1.0.11", "n1", "web.1.a"), OverlayEndpoint("10.1.0.12", "n2", "web.2.b")
 WEB = OverlayService("s", "web", ("www",), "10.1.0.100", (HERE, THERE))
 PORTS = frozenset({Port("veth1", "skb4098"), Port("veth2", "skb4098"), Port("veth3", "skb4099")})
-HOST = Host(
+HOST = HostFacts(
     frozenset({NODES["n1"], "127.0.0.1"}),
-    routes=frozenset({Route("192.0.2.0/24", ("eth0",))}),
+    routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))}),
     bridges=frozenset({"skb4098"}),
     ports=PORTS,
     has_fast_path=True,
 )
 
 
-def made(host: Host = HOST, *services: OverlayService) -> list[Object]:
+def made(host: HostFacts = HOST, *services: OverlayService) -> list[Object]:
     overlay = Overlay(BACK, NODES, {each.id: each for each in services or (WEB,)})
     return list(desired(Mesh(nodes=NODES, overlays={BACK.id: overlay}), "n1", host).objects)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages import Lead, OverlayAsk
 
-from .overlay_asks import Found
+from .overlay_asks import FoundEndpoints
 from .overlay_bounds import Bounds
 from .overlay_large import LargeTeller
 from .overlay_small import SmallTeller
@@ -90,11 +90,11 @@ class KnownOverlay:
         changes = self.state.take_changes()
         return self._teller.news(changes, self.hearers) if changes and self.hearers else {}
 
-    def find(self, asked: OverlayAsk) -> Found:
+    def find(self, asked: OverlayAsk) -> FoundEndpoints:
         """Returns who there is of those that are asked for."""
-        return Found(self.state, asked, self._bounds)
+        return FoundEndpoints(self.state, asked, self._bounds)
 
-    def answer(self, node_id: str, found: Found) -> Sequence[bytes]:
+    def answer(self, node_id: str, found: FoundEndpoints) -> Sequence[bytes]:
         """Returns what a node that hears of the network is told of what was found: as it is now."""
         return self._teller.asked(node_id, found)
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration.mesh_hosts import ASK, Namespace, ip
@@ -115,7 +116,7 @@ class MeshSwarm:
 
     def start(self) -> MeshSwarm:
         self._make()
-        for host in self.hosts:
+        for host in self.hosts:  # not all at once: each has a deadline, and a start is work
             host.start_engine()
             self._give_images(host)
             host.start()
@@ -137,13 +138,15 @@ class MeshSwarm:
         )
 
     def stop(self) -> None:
-        for host in reversed(self.hosts):
-            if host.process is not None:
-                host.run("swarm leave --force", check=False)
-            host.stop()
-            host.stop_engine()
+        _each(self.hosts, self._stop)
         for space in self.spaces:
             space.remove()
+
+    def _stop(self, host: MeshHost) -> None:
+        if host.process is not None:
+            host.run("swarm leave --force", check=False)
+        host.stop()
+        host.stop_engine()
 
     def ask(self, host: MeshHost, port: int, count: int = 1, kind: str = "tcp") -> list[str]:
         """Returns what the client outside is told by the host's address."""
@@ -157,6 +160,15 @@ class MeshSwarm:
             return all(len(each - {"error"}) == names and "error" not in each for each in found)
 
         wait_until(f"{names} tasks answer at port {port} of every host", answers, 60)
+
+
+def _each(hosts: Sequence[MeshHost], do: Callable[[MeshHost], None]) -> None:
+    """Does it to all at the same time. The first error is raised when all are done."""
+    if hosts:
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            works = [pool.submit(do, host) for host in hosts]
+        for work in works:
+            work.result()
 
 
 @contextlib.contextmanager

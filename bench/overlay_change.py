@@ -29,7 +29,7 @@ from skep.model.overlay import Overlay
 from skep.model.states import RUNNING, SHUTDOWN
 from skep.network.desired import desired
 from skep.network.diff import Known, diff_parts
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.names import Names
 from skep.rpc import messages
 from skep.rpc.messages import OVERLAY, RESOLVE, OverlayAsk, Register
@@ -265,7 +265,7 @@ async def create(tasks: int, nodes: int) -> None:
 
 def node(overlay: Overlay, nodes: dict[str, str]) -> None:
     """What the first node makes of it."""
-    host = Host(frozenset({nodes["n0"], "127.0.0.1"}), filters_bridges=True)
+    host = HostFacts(frozenset({nodes["n0"], "127.0.0.1"}), filters_bridges=True)
     mesh = Mesh(nodes=nodes, overlays={"net": overlay})
     began = time.process_time()
     made = desired(mesh, "n0", host)

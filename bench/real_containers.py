@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from skep.cli.client import ApiClient
+from skep.client.api import ApiClient
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

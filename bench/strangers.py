@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from skep.cli.bench.processes import Managers
+from skep.cli.bench.processes import BenchManagers
 from skep.cli.files import raise_file_limit
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ CALM_S = 12.0  # between two kinds
 
 async def run(kinds: list[str], connections: int, time_s: float, hosts: int) -> None:
     directory = Path(tempfile.mkdtemp(prefix="skep-strangers-"))
-    managers = Managers(directory, 3, "etcd")
+    managers = BenchManagers(directory, 3, "etcd")
     try:
         await managers.start()
         keys = await insider(managers, await managers.leader(), directory)

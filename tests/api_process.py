@@ -24,6 +24,7 @@ from skep.daemon.serving import make_api
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub, Feed
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.event import Event
@@ -185,13 +186,7 @@ async def running_api(
     leader = await Leader.start(
         store,
         leadership,
-        clock,
-        new_id,
-        lambda: "secret",
-        hub,
-        [membership.advertise],
-        lambda *asked: b"",
-        team,
+        LeaderContext(clock, new_id, lambda: "secret", hub, [membership.advertise], lambda *asked: b"", team),
     )
     leading = asyncio.ensure_future(leader.run())
     node, engine = LoneManager(leader, hub), LocalEngine(engine_socket)

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from skep.agent.executor.simulated import SimulatedSettings
-from skep.cli.bench.processes import Manager, Managers
-from skep.cli.client import ApiError
-from skep.cli.simulate import Plan, _join
+from skep.cli.bench.processes import BenchManager, BenchManagers
+from skep.cli.simulate import SimulationPlan, _join
+from skep.client.api import ApiError
 from skep.model.node import NodeDescription
 from skep.rpc.enrol import enrol
 from skep.runtime.errors import SkepError
@@ -30,7 +30,7 @@ HEAD = "| kind | opened | lead | API p99 / max, ms | longest stall, ms | RSS, MB
 class Trial:
     """`managers` are attacked at their leader's port."""
 
-    def __init__(self, managers: Managers, leader: Manager, kind: str, first: int) -> None:
+    def __init__(self, managers: BenchManagers, leader: BenchManager, kind: str, first: int) -> None:
         self.managers, self.leader, self.kind = managers, leader, kind
         self.asked_s: list[float] = []
         self.failed: list[str] = []
@@ -110,7 +110,9 @@ class Trial:
         number = self._first
         while True:
             began = time.monotonic()
-            plan = Plan(1, number, (self.leader.address,), self.managers.token, SimulatedSettings(), 7)
+            plan = SimulationPlan(
+                1, number, (self.leader.address,), self.managers.token, SimulatedSettings(), 7
+            )
             agent, took_s = None, JOIN_MAX_S
             try:
                 async with asyncio.timeout(JOIN_MAX_S):
@@ -127,12 +129,12 @@ class Trial:
             await asyncio.sleep(max(0.0, JOIN_EVERY_S - (time.monotonic() - began)))
 
 
-async def lead_of(managers: Managers) -> str:
+async def lead_of(managers: BenchManagers) -> str:
     """Returns who leads."""
     return (await managers.leader()).used.name
 
 
-async def insider(managers: Managers, leader: Manager, directory: Path) -> Path:
+async def insider(managers: BenchManagers, leader: BenchManager, directory: Path) -> Path:
     """Enrols a node and returns the file with its certificate and key."""
     host, _, port = leader.address.rpartition(":")
     said = NodeDescription(hostname="insider")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.images import IMAGE, busybox_tar
+from tests.words import words
 
 START_S = 20.0
 SKEPD = Path(sys.executable).with_name("skepd")
@@ -133,9 +134,10 @@ class Host:
         return path.read_text()[-2000:] if path.exists() else ""
 
     def run(
-        self, *arguments: str, check: bool = True, data: bytes | None = None, timeout_s: float = 90
+        self, line: str, *values: object, check: bool = True, data: bytes | None = None, timeout_s: float = 90
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the docker client against this host."""
+        """Runs the docker client against this host; the command line is as in `tests.words`."""
+        arguments = words(line, *values)
         done = subprocess.run(
             [self.client, "-H", self.url, *arguments],
             input=None if data is None else data.decode(),
@@ -158,10 +160,10 @@ class Host:
             connection.close()
 
     @contextlib.contextmanager
-    def stream(self, *arguments: str, both: bool = False) -> Iterator[Lines]:
+    def stream(self, line: str, *values: object, both: bool = False) -> Iterator[Lines]:
         """Runs the docker client and gives what it prints as it comes; `both`: on stderr, too."""
         process = subprocess.Popen(
-            [self.client, "-H", self.url, *arguments],
+            [self.client, "-H", self.url, *words(line, *values)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if both else None,
             text=True,
@@ -172,16 +174,16 @@ class Host:
             process.kill()
             process.wait(5)
 
-    def docker(self, *arguments: str, data: bytes | None = None) -> str:
-        return self.run(*arguments, data=data).stdout.strip()
+    def docker(self, line: str, *values: object, data: bytes | None = None) -> str:
+        return self.run(line, *values, data=data).stdout.strip()
 
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.docker(*arguments))
+    def json(self, line: str, *values: object) -> Any:
+        return json.loads(self.docker(line, *values))
 
     def tasks(self, service: str, *filters: str) -> list[dict[str, str]]:
         """Returns `docker service ps` as rows."""
         options = [part for each in filters for part in ("--filter", each)]
-        lines = self.docker("service", "ps", "--no-trunc", "--format", "{{json .}}", *options, service)
+        lines = self.docker("service ps --no-trunc --format '{{json .}}'", *options, service)
         return [json.loads(line) for line in lines.splitlines()]
 
     def get(self, path: str, **filters: str) -> Any:
@@ -296,22 +298,22 @@ class Swarm:
 
     def start(self) -> Swarm:
         start_all(self.hosts)
-        self.manager.docker("swarm", "init", "--advertise-addr", self.address, "--listen-addr", self.address)
+        self.manager.docker("swarm init --advertise-addr {} --listen-addr {}", self.address, self.address)
         for worker in self.workers:
             self.join(worker)
         return self
 
     def join(self, worker: Host) -> None:
-        token = self.manager.docker("swarm", "join-token", "-q", "worker")
+        token = self.manager.docker("swarm join-token -q worker")
         own = f"127.0.0.1:{free_port()}"  # where it is a manager once it is promoted
         worker.docker(
-            "swarm", "join", "--token", token, "--advertise-addr", own, "--listen-addr", own, self.address
+            "swarm join --token {} --advertise-addr {} --listen-addr {} {}", token, own, own, self.address
         )
 
     def stop(self) -> None:
         for host in reversed(self.hosts):
             if host.process is not None and self.engine != "simulated":
-                host.run("swarm", "leave", "--force", check=False)  # with its containers
+                host.run("swarm leave --force", check=False)  # with its containers
         stop_all(self.hosts)
 
     def nodes(self) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Managers:
 
     def start(self) -> Managers:
         start_all(self.hosts)
-        self.first.docker("swarm", "init", *self._listen(self.first))
+        self.first.docker("swarm init", *self._listen(self.first))
         for manager in self.managers[1:2]:
             self.join(manager, "manager")
         for worker in self.workers:  # before etcd takes a third one
@@ -54,9 +54,9 @@ class Managers:
         return self
 
     def join(self, host: Host, role: str, by: Host | None = None) -> None:
-        token = self.first.docker("swarm", "join-token", "-q", role)
+        token = self.first.docker("swarm join-token -q", role)
         address = self.addresses[(by or self.first).name]
-        host.docker("swarm", "join", "--token", token, *self._listen(host), address)
+        host.docker("swarm join --token", token, *self._listen(host), address)
 
     def _listen(self, host: Host) -> tuple[str, ...]:
         address = self.addresses[host.name]
@@ -142,8 +142,11 @@ def end_leftovers(host: Host) -> None:
 
 def create(by: Host, name: str, replicas: int, *options: str) -> None:
     by.docker(
-        *("service", "create", "-q", "-d", "--no-resolve-image", "--name", name),
-        *("--replicas", str(replicas), *options, "image"),
+        "service create -q -d --no-resolve-image --name {} --replicas {}",
+        name,
+        replicas,
+        *options,
+        "image",
     )
 
 
@@ -152,4 +155,4 @@ def wait_running(by: Host, name: str, replicas: int, timeout_s: float = 30.0) ->
 
 
 def info(host: Host) -> dict[str, Any]:
-    return host.json("info", "--format", "{{json .Swarm}}")  # type: ignore[no-any-return]
+    return host.json("info --format '{{json .Swarm}}'")  # type: ignore[no-any-return]

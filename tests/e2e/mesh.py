@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration.mesh_hosts import ASK, Namespace, ip
 from tests.mesh_image import mesh_image_into
+from tests.words import words
 
 from .engine_roots import wanted
 from .hosts import Host, busybox_into, wait_until
@@ -55,14 +57,14 @@ class MeshHost(Host):
         command = [*self.prefix, str(ENGINE_SH), "stop", str(self.engine_dir)]
         subprocess.run(command, capture_output=True, text=True)
 
-    def engine_command(self, *arguments: str) -> list[str]:
-        return [self.client, "-H", f"unix://{self.engine_socket}", *arguments]
+    def engine_command(self, line: str, *values: object) -> list[str]:
+        return [self.client, "-H", f"unix://{self.engine_socket}", *words(line, *values)]
 
-    def on_engine(self, *arguments: str) -> str:
+    def on_engine(self, line: str, *values: object) -> str:
         """Returns what the docker client prints that speaks to the engine itself."""
-        command = self.engine_command(*arguments)
+        command = self.engine_command(line, *values)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90)
-        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout.strip()
 
     def ask(self, address: str, port: int, count: int = 1, kind: str = "tcp") -> list[str]:
@@ -114,14 +116,12 @@ class MeshSwarm:
 
     def start(self) -> MeshSwarm:
         self._make()
-        for host in self.hosts:
+        for host in self.hosts:  # not all at once: each has a deadline, and a start is work
             host.start_engine()
             self._give_images(host)
             host.start()
         address = f"{self.manager.address}:{PORT}"
-        self.manager.docker(
-            "swarm", "init", *self.pool, "--advertise-addr", address, "--listen-addr", address
-        )
+        self.manager.docker("swarm init", *self.pool, "--advertise-addr", address, "--listen-addr", address)
         for worker in self.workers:
             self.join(worker)
         return self
@@ -131,20 +131,22 @@ class MeshSwarm:
         busybox_into(str(host.engine_socket))
 
     def join(self, worker: MeshHost) -> None:
-        token = self.manager.docker("swarm", "join-token", "-q", "worker")
+        token = self.manager.docker("swarm join-token -q worker")
         own = f"{worker.address}:{PORT}"
         worker.docker(
-            "swarm", "join", "--token", token, "--advertise-addr", own, f"{self.manager.address}:{PORT}"
+            "swarm join --token {} --advertise-addr {} {}:{}", token, own, self.manager.address, PORT
         )
 
     def stop(self) -> None:
-        for host in reversed(self.hosts):
-            if host.process is not None:
-                host.run("swarm", "leave", "--force", check=False)
-            host.stop()
-            host.stop_engine()
+        _each(self.hosts, self._stop)
         for space in self.spaces:
             space.remove()
+
+    def _stop(self, host: MeshHost) -> None:
+        if host.process is not None:
+            host.run("swarm leave --force", check=False)
+        host.stop()
+        host.stop_engine()
 
     def ask(self, host: MeshHost, port: int, count: int = 1, kind: str = "tcp") -> list[str]:
         """Returns what the client outside is told by the host's address."""
@@ -158,6 +160,15 @@ class MeshSwarm:
             return all(len(each - {"error"}) == names and "error" not in each for each in found)
 
         wait_until(f"{names} tasks answer at port {port} of every host", answers, 60)
+
+
+def _each(hosts: Sequence[MeshHost], do: Callable[[MeshHost], None]) -> None:
+    """Does it to all at the same time. The first error is raised when all are done."""
+    if hosts:
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            works = [pool.submit(do, host) for host in hosts]
+        for work in works:
+            work.result()
 
 
 @contextlib.contextmanager

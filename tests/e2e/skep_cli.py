@@ -7,18 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.words import words
+
 from .hosts import Host
 
 SKEP = Path(sys.executable).with_name("skep")
 
 
 def skep(
-    *arguments: str | Path, on: Host | None = None, environment: dict[str, str] | None = None
+    line: str, *values: object, on: Host | None = None, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs it, with the API of a host; the caller looks at how it ended."""
+    """Runs it (`tests.words`), with the API of a host; the caller looks at how it ended."""
     host = ["--host", on.url] if on is not None else []
     return subprocess.run(
-        [SKEP, *arguments, *host],
+        [SKEP, *words(line, *values), *host],
         capture_output=True,
         text=True,
         timeout=120,
@@ -27,8 +29,8 @@ def skep(
     )
 
 
-def skep_ok(*arguments: str | Path, on: Host | None = None) -> str:
+def skep_ok(line: str, *values: object, on: Host | None = None) -> str:
     """Returns what it prints, once it succeeded."""
-    done = skep(*arguments, on=on)
-    assert done.returncode == 0, f"skep {arguments}: {done.stderr}"
+    done = skep(line, *values, on=on)
+    assert done.returncode == 0, f"{' '.join(map(str, done.args))}: {done.stderr}"
     return done.stdout

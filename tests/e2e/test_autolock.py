@@ -33,26 +33,26 @@ def host(short_dir: Path) -> Iterator[Host]:
         yield made
     finally:
         if made.process is not None:
-            made.run("swarm", "leave", "--force", check=False)
+            made.run("swarm leave --force", check=False)
         made.stop()
 
 
 def init(host: Host, *options: str) -> str:
     """Makes a swarm and returns what the client prints."""
     address = f"127.0.0.1:{free_port()}"
-    return host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address, *options)
+    return host.docker("swarm init --advertise-addr {} --listen-addr {}", address, address, *options)
 
 
 def key_of(host: Host) -> str:
-    return host.docker("swarm", "unlock-key", "-q")
+    return host.docker("swarm unlock-key -q")
 
 
 def state_of(host: Host) -> str:
-    return host.docker("info", "--format", "{{.Swarm.LocalNodeState}}")
+    return host.docker("info --format {{.Swarm.LocalNodeState}}")
 
 
 def unlock(host: Host, key: str) -> subprocess.CompletedProcess[str]:
-    return host.run("swarm", "unlock", check=False, data=f"{key}\n".encode())
+    return host.run("swarm unlock", check=False, data=f"{key}\n".encode())
 
 
 def restart(host: Host) -> None:
@@ -73,8 +73,8 @@ def test_a_restarted_manager_is_locked_until_it_is_unlocked(host: Host) -> None:
     said = init(host, "--autolock")
     (key,) = KEY.findall(said)
     assert key_of(host) == key
-    host.docker("service", "create", "-q", "-d", "--no-resolve-image", "--name", "s", "image")
-    node_id = host.docker("info", "--format", "{{.Swarm.NodeID}}")
+    host.docker("service create -q -d --no-resolve-image --name s image")
+    node_id = host.docker("info --format {{.Swarm.NodeID}}")
     restart(host)
 
     assert state_of(host) == host.pinged() == "locked"
@@ -104,7 +104,7 @@ def test_a_restarted_manager_is_locked_until_it_is_unlocked(host: Host) -> None:
     done = unlock(host, key)
     assert done.returncode == 0, done.stderr
     assert state_of(host) == "active"
-    assert host.docker("node", "ls", "--format", "{{.ID}}") == node_id
+    assert host.docker("node ls --format {{.ID}}") == node_id
     wait_until("its agent is back", lambda: len(host.running("s")) == 1)
     assert "swarm is not locked" in unlock(host, key).stderr
     assert http(host, "POST", "/swarm/unlock", f'{{"UnlockKey":"{key}"}}')[0] == 409
@@ -112,18 +112,18 @@ def test_a_restarted_manager_is_locked_until_it_is_unlocked(host: Host) -> None:
 
 def test_turning_it_on_rotating_and_turning_it_off(host: Host) -> None:
     init(host)
-    assert "no unlock key is set" in host.run("swarm", "unlock-key", check=False).stderr
-    assert "autolock is not turned on" in host.run("swarm", "unlock-key", "--rotate", check=False).stderr
+    assert "no unlock key is set" in host.run("swarm unlock-key", check=False).stderr
+    assert "autolock is not turned on" in host.run("swarm unlock-key --rotate", check=False).stderr
     restart(host)
     assert state_of(host) == "active", "off: nothing is locked"
 
-    (first,) = KEY.findall(host.docker("swarm", "update", "--autolock=true"))
+    (first,) = KEY.findall(host.docker("swarm update --autolock=true"))
     host.kill()
     host.start(wait_for=("info",))
     assert state_of(host) == "locked"
     assert unlock(host, first).returncode == 0
 
-    (second,) = KEY.findall(host.docker("swarm", "unlock-key", "--rotate"))
+    (second,) = KEY.findall(host.docker("swarm unlock-key --rotate"))
     assert second != first
     assert key_of(host) == second
     host.kill()
@@ -131,12 +131,12 @@ def test_turning_it_on_rotating_and_turning_it_off(host: Host) -> None:
     assert "invalid key provided" in unlock(host, first).stderr
     assert unlock(host, second).returncode == 0
 
-    host.docker("swarm", "update", "--autolock=false")
-    assert "no unlock key is set" in host.run("swarm", "unlock-key", check=False).stderr
+    host.docker("swarm update --autolock=false")
+    assert "no unlock key is set" in host.run("swarm unlock-key", check=False).stderr
     host.kill()
     host.start()
     assert state_of(host) == "active"
-    (third,) = KEY.findall(host.docker("swarm", "update", "--autolock=true"))
+    (third,) = KEY.findall(host.docker("swarm update --autolock=true"))
     assert third not in (first, second)
 
 
@@ -145,7 +145,7 @@ def test_a_manager_that_missed_a_rotation_opens_with_the_old_key_and_takes_the_n
     (first,) = KEY.findall(init(host, "--autolock"))
     file = host.state_dir / "keys" / "data-key"
     before = file.read_bytes()
-    host.docker("swarm", "unlock-key", "--rotate")
+    host.docker("swarm unlock-key --rotate")
     host.kill()
     file.write_bytes(before)
     host.start(wait_for=("info",))
@@ -160,9 +160,9 @@ def test_a_manager_that_missed_a_rotation_opens_with_the_old_key_and_takes_the_n
 def test_a_locked_manager_leaves_only_by_force(host: Host) -> None:
     init(host, "--autolock")
     restart(host)
-    done = host.run("swarm", "leave", check=False)
+    done = host.run("swarm leave", check=False)
     assert "Swarm is encrypted and locked. Please unlock it first or use `--force`" in done.stderr
-    host.docker("swarm", "leave", "--force")
+    host.docker("swarm leave --force")
     assert state_of(host) == "inactive"
     init(host)
     restart(host)
@@ -179,7 +179,7 @@ def test_a_lost_data_key_is_named(host: Host) -> None:
         host.start()
     file.write_bytes(whole)
     host.start()
-    assert host.docker("node", "ls", "-q")
+    assert host.docker("node ls -q")
 
 
 def test_unlocking_needs_a_locked_manager(host: Host) -> None:
@@ -195,12 +195,12 @@ def three(short_dir: Path) -> Iterator[list[Host]]:
     hosts = [Host(short_dir, f"m{n}", "simulated").start() for n in range(3)]
     try:
         address = f"127.0.0.1:{free_port()}"
-        hosts[0].docker("swarm", "init", "--autolock", "--advertise-addr", address, "--listen-addr", address)
-        token = hosts[0].docker("swarm", "join-token", "-q", "manager")
+        hosts[0].docker("swarm init --autolock --advertise-addr {} --listen-addr {}", address, address)
+        token = hosts[0].docker("swarm join-token -q manager")
         for host in hosts[1:]:
             own = f"127.0.0.1:{free_port()}"
             host.docker(
-                *("swarm", "join", "--advertise-addr", own, "--listen-addr", own, "--token", token, address)
+                "swarm join --advertise-addr {} --listen-addr {} --token {} {}", own, own, token, address
             )
         yield hosts
     finally:
@@ -231,34 +231,34 @@ def test_every_manager_locks_with_the_swarms_key(three: list[Host]) -> None:
     first = key_of(three[1])
     assert all(sealed_with(host, first) for host in three), "from the moment they are managers"
     assert len({data_key_of(host, first) for host in three}) == 1
-    second = KEY.findall(three[2].docker("swarm", "unlock-key", "--rotate"))[0]
+    second = KEY.findall(three[2].docker("swarm unlock-key --rotate"))[0]
     wait_until("all follow", lambda: all(sealed_with(host, second) for host in three), 10)
 
     restart(three[1])
     assert state_of(three[1]) == "locked"
-    assert LOCKED in three[1].run("node", "ls", check=False).stderr
-    third = KEY.findall(three[0].docker("swarm", "unlock-key", "--rotate"))[0]
+    assert LOCKED in three[1].run("node ls", check=False).stderr
+    third = KEY.findall(three[0].docker("swarm unlock-key --rotate"))[0]
     assert "invalid key provided" in unlock(three[1], third).stderr, "it was away"
     assert unlock(three[1], second).returncode == 0
-    assert three[1].docker("node", "ls", "-q").count("\n") == 2
+    assert three[1].docker("node ls -q").count("\n") == 2
     wait_until("it takes the new key", lambda: sealed_with(three[1], third), 10)
 
-    three[0].docker("swarm", "update", "--autolock=false")
+    three[0].docker("swarm update --autolock=false")
     wait_until("all are plain", lambda: all(data_key_of(host, third) is None for host in three), 10)
     restart(three[2])
     assert state_of(three[2]) == "active"
 
 
 def test_a_demoted_manager_keeps_no_key_of_the_swarm(three: list[Host]) -> None:
-    wait_until("all vote", lambda: three[0].docker("node", "ls").count("Reachable") == 2)
-    three[0].docker("node", "demote", "m2")
+    wait_until("all vote", lambda: three[0].docker("node ls").count("Reachable") == 2)
+    three[0].docker("node demote m2")
     wait_until("it is a worker", lambda: not (three[2].state_dir / "keys").exists(), 30)
     wait_until("it is active", lambda: state_of(three[2]) == "active")
     restart(three[2])
     wait_until(
         "workers are never locked", lambda: state_of(three[2]) == "active", 10
     )  # it is pending until it is heard
-    three[0].docker("node", "promote", "m2")
+    three[0].docker("node promote m2")
     wait_until("it is sealed again", lambda: sealed_with_if_there(three[2], key_of(three[0])), 30)
 
 

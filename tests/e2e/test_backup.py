@@ -21,6 +21,7 @@ from skep.store.interfaces import KeyValue, Put
 from tests.certificates import make_certificates
 from tests.leaks import leaks_in
 
+from .fixtures import starting, swarm_fixture
 from .hosts import Host, UnixConnection, free_port, wait_until
 from .managers import Managers, create
 from .skep_cli import skep, skep_ok
@@ -33,30 +34,21 @@ ON_WORKER = ("--constraint", "node.hostname==w0")
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     """A swarm of two managers and a worker, with a service that runs."""
-    made = Managers(tmp_path_factory.mktemp("b"), 2, 1)
-    try:
-        manager = made.start().managers[0]
+    with starting(Managers(tmp_path_factory.mktemp("b"), 2, 1)) as made:
+        manager = made.managers[0]
         create(manager, "web", 30, *ON_WORKER)
         wait_until("it runs", lambda: len(manager.running("web")) == 30)
         yield made
-    finally:
-        made.stop()
 
 
-@pytest.fixture
-def fresh(short_dir: Path) -> Iterator[Host]:
-    host = Host(short_dir, "fresh", "simulated")
-    try:
-        yield host.start()
-    finally:
-        host.stop()
+fresh = swarm_fixture(lambda directory: Host(directory, "fresh", "simulated"), own=True)
 
 
 def restore(host: Host, file: Path, *options: str) -> str:
     """Returns the address of the restored swarm's manager."""
     address = f"127.0.0.1:{free_port()}"
     where = ("--advertise-addr", address, "--listen-addr", address)
-    skep_ok("backup", "restore", file, *where, *options, on=host)
+    skep_ok("backup restore", file, *where, *options, on=host)
     return address
 
 
@@ -76,7 +68,7 @@ def test_what_is_no_whole_backup_is_refused_and_the_daemon_stays_usable(
     two: Managers, fresh: Host, tmp_path: Path
 ) -> None:
     file = tmp_path / "swarm.backup"
-    skep_ok("backup", "create", file, on=two.managers[0])
+    skep_ok("backup create", file, on=two.managers[0])
     data = file.read_bytes()
     middle = len(data) // 2
     cases = {
@@ -93,17 +85,17 @@ def test_what_is_no_whole_backup_is_refused_and_the_daemon_stays_usable(
         assert content != data
         bad.write_bytes(content)
         if text != "Install a newer skep":  # a right backup but for its header would need its own checksum
-            assert text in skep("backup", "inspect", bad).stderr
-            assert text in skep("backup", "restore", bad, on=fresh).stderr
+            assert text in skep("backup inspect", bad).stderr
+            assert text in skep("backup restore", bad, on=fresh).stderr
             assert text in send(fresh, content)
         assert "message" in send(fresh, content)
-        assert fresh.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+        assert fresh.docker("info --format {{.Swarm.LocalNodeState}}") == "inactive"
         assert sorted(path.name for path in fresh.state_dir.iterdir()) == ["lock", "run"]
-    assert "part of a swarm already" in skep("backup", "restore", file, on=two.workers[0]).stderr
+    assert "part of a swarm already" in skep("backup restore", file, on=two.workers[0]).stderr
     assert "already part of a swarm" in send(two.managers[0], data)
     address = restore(fresh, file)
-    assert fresh.docker("service", "ls", "--format", "{{.Name}}") == "web"
-    stranger = skep("cluster", "reconnect", address, on=two.managers[0])
+    assert fresh.docker("service ls --format {{.Name}}") == "web"
+    stranger = skep("cluster reconnect", address, on=two.managers[0])
     assert "none of the managers that this one knows" in stranger.stderr, "a manager keeps its own swarm"
     two.wait_reachable(2)
 
@@ -118,24 +110,24 @@ def test_one_of_an_earlier_skep_is_restored_without_what_is_too_large(fresh: Hos
     file = tmp_path / "swarm.backup"
     file.write_bytes(b"".join(write(header_of(pairs, "0.1", "cluster", now), pairs)))
     address = f"127.0.0.1:{free_port()}"
-    done = skep("backup", "restore", file, "--advertise-addr", address, "--listen-addr", address, on=fresh)
+    done = skep("backup restore {} --advertise-addr {} --listen-addr {}", file, address, address, on=fresh)
     assert done.returncode == 0, done.stderr
     for put in large:
         assert f"Warning: {put.key} was left out: this, or what it belongs to, is larger" in done.stderr
-    assert fresh.docker("node", "ls", "--format", "{{.Hostname}}").splitlines() != []
-    assert fresh.docker("service", "ls", "-q") == ""
+    assert fresh.docker("node ls --format {{.Hostname}}").splitlines() != []
+    assert fresh.docker("service ls -q") == ""
 
 
 def test_it_is_whole_or_not_there(two: Managers, tmp_path: Path) -> None:
     file = tmp_path / "swarm.backup"
-    assert "not a swarm manager" in skep("backup", "create", file, on=two.workers[0]).stderr
+    assert "not a swarm manager" in skep("backup create", file, on=two.workers[0]).stderr
     file.write_text("kept")
-    assert "exists already" in skep("backup", "create", file, on=two.managers[0]).stderr
+    assert "exists already" in skep("backup create", file, on=two.managers[0]).stderr
     assert file.read_text() == "kept"
-    skep_ok("backup", "create", "--force", file, on=two.managers[0])
+    skep_ok("backup create --force", file, on=two.managers[0])
     assert file.stat().st_mode & 0o777 == 0o600
     with BrokenManager(tmp_path / "s", file.read_bytes()[:-10]) as url:
-        done = skep("backup", "create", tmp_path / "other", "--host", url)
+        done = skep("backup create {} --host {}", tmp_path / "other", url)
         assert "ended too early" in done.stderr
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["swarm.backup"]
 
@@ -169,39 +161,39 @@ class BrokenManager:
 def test_one_of_a_swarm_that_locks_tells_nobody_anything(two: Managers, fresh: Host, tmp_path: Path) -> None:
     file = tmp_path / "swarm.backup"
     manager = two.first
-    skep_ok("backup", "create", file, on=manager)
-    assert "opens with  no other key" in skep_ok("backup", "inspect", file)
+    skep_ok("backup create", file, on=manager)
+    assert "opens with  no other key" in skep_ok("backup inspect", file)
     key = json.loads(keys_of(file))["key"]
-    manager.docker("swarm", "update", "--autolock=true")
-    unlock_key = manager.docker("swarm", "unlock-key", "-q")
+    manager.docker("swarm update --autolock=true")
+    unlock_key = manager.docker("swarm unlock-key -q")
     secrets = {
         "data key": base64.b64decode(key),
         "unlock key": unlock_key.removeprefix("SWMKEY-1-").encode(),
-        "join token": manager.docker("swarm", "join-token", "-q", "manager").split("-")[-1].encode(),
+        "join token": manager.docker("swarm join-token -q manager").split("-")[-1].encode(),
         "environment": b"a-password-in-a-service",
         "secret": b"what-only-tasks-may-know",
     }
     assert leaks_in(file.read_bytes(), secrets) == ["data key"], "what is looked for is found"
-    manager.docker("secret", "create", "known", "-", data=secrets["secret"])
+    manager.docker("secret create known -", data=secrets["secret"])
     create(manager, "secretive", 1, "--secret", "known", "--env", "P=a-password-in-a-service", *ON_WORKER)
-    skep_ok("backup", "create", "--force", file, on=manager)
+    skep_ok("backup create --force", file, on=manager)
     assert leaks_in(file.read_bytes(), secrets) == []
-    assert "opens with  the swarm's unlock key" in skep_ok("backup", "inspect", file)
+    assert "opens with  the swarm's unlock key" in skep_ok("backup inspect", file)
     assert "it takes its unlock key" in send(fresh, file.read_bytes())
     where = ("--advertise-addr", "127.0.0.1:1", "--listen-addr", "127.0.0.1:1")
-    wrong = skep("backup", "restore", file, *where, "--unlock-key", "SWMKEY-1-" + "A" * 43, on=fresh)
+    wrong = skep("backup restore", file, *where, "--unlock-key", "SWMKEY-1-" + "A" * 43, on=fresh)
     assert "invalid key provided" in wrong.stderr
-    assert fresh.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+    assert fresh.docker("info --format {{.Swarm.LocalNodeState}}") == "inactive"
     restore(fresh, file, "--unlock-key", unlock_key)
-    assert fresh.docker("swarm", "unlock-key", "-q") == unlock_key
+    assert fresh.docker("swarm unlock-key -q") == unlock_key
     fresh.stop()
     fresh.start()
-    assert fresh.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "locked"
-    fresh.run("swarm", "unlock", data=unlock_key.encode())
-    assert "secretive" in fresh.docker("service", "ls", "--format", "{{.Name}}").split()
-    manager.docker("service", "rm", "secretive")
-    manager.docker("secret", "rm", "known")
-    manager.docker("swarm", "update", "--autolock=false")
+    assert fresh.docker("info --format {{.Swarm.LocalNodeState}}") == "locked"
+    fresh.run("swarm unlock", data=unlock_key.encode())
+    assert "secretive" in fresh.docker("service ls --format {{.Name}}").split()
+    manager.docker("service rm secretive")
+    manager.docker("secret rm known")
+    manager.docker("swarm update --autolock=false")
 
 
 def without_version(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -222,15 +214,13 @@ def test_a_manager_is_asked_over_tls_as_the_docker_client_asks(short_dir: Path, 
     host = Host(short_dir, "tls", "simulated", *tls)
     try:
         at = f"127.0.0.1:{free_port()}"
-        host.start().docker("swarm", "init", "--advertise-addr", at, "--listen-addr", at)
+        host.start().docker("swarm init --advertise-addr {} --listen-addr {}", at, at)
         environment = {"DOCKER_HOST": f"tcp://{address}", "DOCKER_TLS_VERIFY": "1"}
         file = tmp_path / "swarm.backup"
-        done = skep("backup", "create", file, environment={**environment, "DOCKER_CERT_PATH": str(keys)})
+        done = skep("backup create", file, environment={**environment, "DOCKER_CERT_PATH": str(keys)})
         assert done.returncode == 0, done.stderr
         assert "nodes: 1" in done.stdout
-        none = skep(
-            "backup", "create", tmp_path / "b", environment={**environment, "DOCKER_CERT_PATH": "/none"}
-        )
+        none = skep("backup create", tmp_path / "b", environment={**environment, "DOCKER_CERT_PATH": "/none"})
         assert "the certificates in /none (DOCKER_CERT_PATH) cannot be used" in none.stderr
     finally:
         host.stop()
@@ -240,9 +230,9 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     """The last test of its swarm: the managers are lost."""
     file = tmp_path / "swarm.backup"
     manager, follower = two.managers
-    manager.docker("secret", "create", "pass", "-", data=b"word")
-    manager.docker("config", "create", "conf", "-", data=b"a = 1")
-    manager.docker("network", "create", "-d", "overlay", "net")
+    manager.docker("secret create pass -", data=b"word")
+    manager.docker("config create conf -", data=b"a = 1")
+    manager.docker("network create -d overlay net")
     create(manager, "with", 1, "--secret", "pass", "--config", "conf", "--network", "net", *ON_WORKER)
     wait_until("it runs", lambda: manager.running("with"))
     objects = [("secret", "pass"), ("config", "conf"), ("network", "net")]
@@ -261,7 +251,7 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     try:
         wait_until("it is written", lambda: len(acknowledged) > 3)
         before = list(acknowledged)
-        printed = skep_ok("backup", "create", file, on=follower)
+        printed = skep_ok("backup create", file, on=follower)
         after = list(acknowledged)
     finally:
         ended.set()
@@ -269,27 +259,27 @@ def test_a_swarm_comes_back_on_another_machine(two: Managers, fresh: Host, tmp_p
     with file.open("rb") as stream:
         header = read(stream).header
     assert f"services: {header.services}, tasks: {header.tasks}, nodes: 3" in printed
-    assert skep_ok("backup", "inspect", file) == printed
+    assert skep_ok("backup inspect", file) == printed
     assert len(before) < header.services <= len(after) + 3  # with `web` and `with`, and one under way
     running = sorted(row["ID"] for row in manager.running("web"))
     for lost in two.managers:
         lost.kill()
     address = restore(fresh, file)
     (worker,) = two.workers
-    assert skep("cluster", "reconnect", f"127.0.0.1:{free_port()}", on=worker).returncode == 1
-    skep_ok("cluster", "reconnect", address, on=worker)
+    assert skep("cluster reconnect 127.0.0.1:{}", free_port(), on=worker).returncode == 1
+    skep_ok("cluster reconnect", address, on=worker)
     form = "{{.Hostname}} {{.Status}} {{.ManagerStatus}}."
-    nodes = fresh.docker("node", "ls", "--format", form).splitlines()
+    nodes = fresh.docker("node ls --format", form).splitlines()
     assert sorted(nodes) == ["fresh Ready Leader.", "m0 Unknown .", "m1 Unknown .", "w0 Ready ."]
     wait_until("all is said again", lambda: len(fresh.running("web")) == 30)
     assert sorted(row["ID"] for row in fresh.running("web")) == running, "what runs was kept"
-    listed = set(fresh.docker("service", "ls", "--format", "{{.Name}}").split())
+    listed = set(fresh.docker("service ls --format {{.Name}}").split())
     assert set(before) < listed
     assert {kind: without_version(fresh.json(kind, "inspect", name)) for kind, name in objects} == were
-    fresh.docker("service", "scale", "-d", "with=2")
+    fresh.docker("service scale -d with=2")
     wait_until("secrets are given out as before", lambda: len(fresh.running("with")) == 2)
-    fresh.docker("node", "rm", "--force", "m0", "m1")
-    fresh.docker("service", "scale", "-d", "web=31")
+    fresh.docker("node rm --force m0 m1")
+    fresh.docker("service scale -d web=31")
     wait_until("it is a swarm as before", lambda: len(fresh.running("web")) == 31)
     fresh.stop()
     fresh.start()

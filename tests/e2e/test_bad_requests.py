@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("b"), "simulated", workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=0))
 
 
 def ask(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
@@ -57,7 +51,7 @@ def test_a_bad_body_is_a_400_that_says_where(lone: Swarm, body: bytes, says: str
     status, message = ask(lone, "POST", "/services/create", body)
     assert status == 400, message
     assert says in message
-    assert lone.manager.docker("service", "ls", "-q") == ""
+    assert lone.manager.docker("service ls -q") == ""
 
 
 def test_bad_versions_paths_and_filters(lone: Swarm) -> None:
@@ -83,13 +77,13 @@ def test_updates_need_the_objects_version(lone: Swarm) -> None:
         assert status == 409
         assert "already exists" in message
     finally:
-        lone.manager.docker("service", "rm", "v")
+        lone.manager.docker("service rm v")
 
 
 def test_unknown_fields_are_named_in_the_warnings(lone: Swarm) -> None:
     body = json.dumps({**CONTAINER, "Name": "w", "Sise": 3}).encode()
     created = json.loads(answer(lone, "POST", "/services/create", body))
-    lone.manager.docker("service", "rm", "w")
+    lone.manager.docker("service rm w")
     assert any("Sise" in warning for warning in created["Warnings"])
 
 
@@ -113,7 +107,7 @@ def test_what_clients_put_beside_a_spec_is_no_typo(lone: Swarm) -> None:
         [warning] = json.loads(answer(lone, "POST", path, body))["Warnings"]
         assert warning.startswith("TaskTemplate.version: ")  # there it would be a typo
     finally:
-        lone.manager.docker("service", "rm", "w")
+        lone.manager.docker("service rm w")
 
 
 def answer(swarm: Swarm, method: str, path: str, body: bytes | None = None) -> bytes:

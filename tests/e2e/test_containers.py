@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 from .skep_cli import skep_ok
 
@@ -17,20 +18,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 SECOND_NS = 10**9
 
 
-@pytest.fixture(scope="module")
-def lone(engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("c"), f"unix://{engine_socket}", workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory, engine: Swarm(directory, engine, workers=0), on_engine=True)
 
 
 @pytest.fixture
 def service(lone: Swarm, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.split("[")[0].replace("test_", "")[:50].strip("_").replace("_", "-")
     yield name
-    lone.manager.run("service", "rm", name, check=False)
+    lone.manager.run("service rm", name, check=False)
 
 
 def create(lone: Swarm, name: str, container: dict[str, Any], **task: Any) -> str:
@@ -69,7 +64,7 @@ class Running:
         self.inspected = lone.manager.json("inspect", self.id)[0]
 
     def sh(self, script: str) -> str:
-        return self._lone.manager.docker("exec", self.id, "/bin/sh", "-c", script)
+        return self._lone.manager.docker("exec {} /bin/sh -c {}", self.id, script)
 
 
 def test_every_field_is_so_inside(
@@ -78,8 +73,8 @@ def test_every_field_is_so_inside(
     tmp_path.chmod(0o755)  # for a user of the container
     (tmp_path / "here").write_text("from the host")
     volume = f"skep-{tmp_path.name}-1".lower()
-    request.addfinalizer(lambda: lone.manager.run("volume", "rm", "-f", volume, check=False))
-    request.addfinalizer(lambda: lone.manager.run("service", "rm", service, check=False))
+    request.addfinalizer(lambda: lone.manager.run("volume rm -f", volume, check=False))
+    request.addfinalizer(lambda: lone.manager.run("service rm", service, check=False))
     container = {
         "Image": busybox_image,
         "Labels": {"mine": "yes"},
@@ -152,15 +147,15 @@ def test_every_field_is_so_inside(
     assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (SECOND_NS // 2, 64 << 20, 50)
     assert host["MemorySwap"] == 64 << 20
     assert (host["CapDrop"], host["LogConfig"]["Type"]) == (["CAP_CHOWN"], "json-file")
-    labels = lone.manager.json("volume", "inspect", volume)[0]["Labels"]
+    labels = lone.manager.json("volume inspect", volume)[0]["Labels"]
     assert labels == {"of": service}
 
     anonymous = next(m["Name"] for m in found["Mounts"] if m["Destination"] == "/anonymous")
-    lone.manager.docker("service", "rm", service)
+    lone.manager.docker("service rm", service)
     wait_until("the container goes", lambda: lone.manager.run("inspect", task.id, check=False).returncode)
-    gone = lone.manager.run("volume", "inspect", anonymous, check=False)
+    gone = lone.manager.run("volume inspect", anonymous, check=False)
     assert "no such volume" in gone.stderr.lower()
-    lone.manager.docker("volume", "inspect", volume)  # a named one stays
+    lone.manager.docker("volume inspect", volume)  # a named one stays
 
 
 @pytest.mark.parametrize(
@@ -184,10 +179,10 @@ def test_a_part_of_a_volume_is_mounted_where_the_engine_knows_how(
     lone: Swarm, service: str, busybox_image: str
 ) -> None:
     """Engine 20.10 would mount the whole volume without a word."""
-    known = tuple(map(int, lone.manager.docker("version", "-f", "{{.Server.APIVersion}}").split(".")))
-    lone.manager.docker("volume", "create", "parts")
+    known = tuple(map(int, lone.manager.docker("version -f {{.Server.APIVersion}}").split(".")))
+    lone.manager.docker("volume create parts")
     filled = "mkdir /v/one && echo of one >/v/one/file"
-    lone.manager.docker("run", "--rm", "-v", "parts:/v", busybox_image, "sh", "-c", filled)
+    lone.manager.docker("run --rm -v parts:/v {} sh -c {}", busybox_image, filled)
     part = {"Type": "volume", "Source": "parts", "Target": "/x", "VolumeOptions": {"Subpath": "one"}}
     create(lone, service, {"Image": busybox_image, "Command": ["/bin/sleep", "1d"], "Mounts": [part]})
     try:
@@ -199,15 +194,15 @@ def test_a_part_of_a_volume_is_mounted_where_the_engine_knows_how(
         else:
             assert Running(lone, service).sh("cat /x/file") == "of one"
     finally:
-        lone.manager.docker("service", "rm", service)
+        lone.manager.docker("service rm", service)
         wait_until(
-            "the volume goes", lambda: lone.manager.run("volume", "rm", "parts", check=False).returncode == 0
+            "the volume goes", lambda: lone.manager.run("volume rm parts", check=False).returncode == 0
         )
 
 
 def without_check(lone: Swarm, name: str) -> dict[str, Any] | None:
     for row in lone.manager.running(name):
-        found: dict[str, Any] = lone.manager.json("inspect", f"{name}.1.{row['ID']}")[0]
+        found: dict[str, Any] = lone.manager.json("inspect {}.1.{}", name, row["ID"])[0]
         if found["Config"]["Healthcheck"]["Test"] == ["NONE"]:
             return found
     return None
@@ -218,8 +213,12 @@ def test_an_unhealthy_task_is_replaced_and_none_turns_the_check_off(
 ) -> None:
     health = ["--health-cmd", "test ! -e /tmp/ill", "--health-interval", "200ms", "--health-retries", "2"]
     lone.manager.docker(
-        *("service", "create", "-d", "--name", service, "--restart-delay", "0s", "--stop-grace-period", "0s"),
-        *(*health, busybox_image, "sleep", "1d"),
+        "service create -d --name {} --restart-delay 0s --stop-grace-period 0s",
+        service,
+        *health,
+        busybox_image,
+        "sleep",
+        "1d",
     )
     first = Running(lone, service)
     first.sh("touch /tmp/ill")
@@ -229,7 +228,7 @@ def test_an_unhealthy_task_is_replaced_and_none_turns_the_check_off(
     )
     failed = next(row for row in lone.manager.tasks(service) if first.id.endswith(row["ID"]))
     assert failed["Error"].strip('"').endswith("dockerexec: unhealthy container")
-    lone.manager.docker("service", "update", "-d", "--no-healthcheck", service)
+    lone.manager.docker("service update -d --no-healthcheck", service)
     without = wait_until("one without", lambda: without_check(lone, service))
     assert "Health" not in without["State"]
 
@@ -246,7 +245,7 @@ def test_the_swarms_log_driver_is_what_new_tasks_have(lone: Swarm, service: str,
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()
     answer.read()
-    lone.manager.docker("service", "rm", service)
+    lone.manager.docker("service rm", service)
     create(lone, service, {"Image": busybox_image, "Command": ["/bin/sleep", "1d"], "StopGracePeriod": 0})
     assert Running(lone, service).inspected["HostConfig"]["LogConfig"] == {
         "Type": "local",
@@ -256,7 +255,7 @@ def test_the_swarms_log_driver_is_what_new_tasks_have(lone: Swarm, service: str,
 
 def test_a_bad_template_is_refused_at_once(lone: Swarm, busybox_image: str) -> None:
     done: subprocess.CompletedProcess[str] = lone.manager.run(
-        *("service", "create", "-d", "--env", "A={{.Bad}}", busybox_image), check=False
+        "service create -d --env A={{.Bad}}", busybox_image, check=False
     )
     assert done.returncode == 1
     assert 'expanding env failed: expanding env "A={{.Bad}}": template: expansion:1' in done.stderr
@@ -271,13 +270,13 @@ def test_devices_and_privileges_only_where_the_swarm_gives_them(
     refused = lone.manager.run(*create, *labels, *what, check=False)
     assert "its setting allow-devices is off" in refused.stderr
     assert "`skep cluster set allow-devices=on`" in refused.stderr
-    assert not lone.manager.docker("service", "ls", "-q", "--filter", f"name={service}")
+    assert not lone.manager.docker("service ls -q --filter name={}", service)
 
-    assert skep_ok("cluster", "settings", on=lone.manager).split() == [
+    assert skep_ok("cluster settings", on=lone.manager).split() == [
         *("allow-devices=off", "allow-privileged=off", "allow-self-reported-constraints=on"),
         "data-path=nftables",
     ]
-    assert "allow-devices=on" in skep_ok("cluster", "set", "allow-devices=on", on=lone.manager)
+    assert "allow-devices=on" in skep_ok("cluster set allow-devices=on", on=lone.manager)
     lone.manager.docker(*create, *labels, *what)
     task = Running(lone, service)
     assert "No space left" in task.sh("echo x 2>&1 > /dev/mine || true")  # /dev/full's answer
@@ -287,15 +286,13 @@ def test_devices_and_privileges_only_where_the_swarm_gives_them(
     ]
     update = ["service", "update", "-d", "--label-add", "skep.privileged=true", service]
     assert "allow-privileged is off" in lone.manager.run(*update, check=False).stderr
-    skep_ok("cluster", "set", "allow-privileged=on", on=lone.manager)
+    skep_ok("cluster set allow-privileged=on", on=lone.manager)
     lone.manager.docker(*update)
     # Whether it then runs is the machine's to say: it needs every capability there is.
     wait_until("a privileged container is made", lambda: True in privileged(lone, service))
-    skep_ok("cluster", "set", "allow-devices=off", "allow-privileged=off", on=lone.manager)
-    assert "is off" in lone.manager.run("service", "scale", "-d", f"{service}=2", check=False).stderr
-    lone.manager.docker(
-        *("service", "update", "-d", "--label-rm", "skep.privileged", "--label-rm", "skep.device", service)
-    )
+    skep_ok("cluster set allow-devices=off allow-privileged=off", on=lone.manager)
+    assert "is off" in lone.manager.run("service scale -d {}=2", service, check=False).stderr
+    lone.manager.docker("service update -d --label-rm skep.privileged --label-rm skep.device", service)
     wait_until("one without runs", lambda: lone.manager.running(service))
     host = Running(lone, service).inspected["HostConfig"]
     assert not host["Privileged"]
@@ -304,5 +301,5 @@ def test_devices_and_privileges_only_where_the_swarm_gives_them(
 
 def privileged(lone: Swarm, name: str) -> list[bool]:
     """Returns whether the service's containers are, running or not."""
-    ids = lone.manager.docker("ps", "-aq", "--filter", f"label=com.docker.swarm.service.name={name}").split()
+    ids = lone.manager.docker("ps -aq --filter label=com.docker.swarm.service.name={}", name).split()
     return [each["HostConfig"]["Privileged"] for each in lone.manager.json("inspect", *ids)] if ids else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from skep.runtime.errors import Corrupt, Unavailable
 from skep.store import codec
 from skep.store.interfaces import KeyValue
 
+from .fixtures import swarm_fixture
 from .hosts import Host, wait_until
 from .managers import Managers
 from .skep_cli import skep_ok
@@ -27,13 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 CHANGE_S = 30.0  # three seconds of rest, a majority's disks, a new lead
 
 
-@pytest.fixture
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("k"), managers=3, workers=0)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+three = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=0), own=True)
 
 
 def key_file(host: Host) -> bytes:
@@ -67,11 +61,11 @@ def opened(host: Host, file: bytes, key: str = "") -> tuple[int, int]:
 
 
 def secret(by: Host, name: str, size: int = 10) -> None:
-    by.docker("secret", "create", name, "-", data=f"{name} ".encode() * (size // len(name)))
+    by.docker("secret create {} -", name, data=f"{name} ".encode() * (size // len(name)))
 
 
 def names(by: Host) -> set[str]:
-    return set(by.docker("secret", "ls", "--format", "{{.Name}}").split())
+    return set(by.docker("secret ls --format {{.Name}}").split())
 
 
 def wait_changed(hosts: list[Host], before: bytes, key: str = "") -> None:
@@ -94,7 +88,7 @@ def test_what_is_made_after_locking_does_not_open_with_the_file_of_before(three:
     secret(by, "before")
     plain = key_file(by)
     assert opened(by, plain)[1] == 0
-    (key,) = KEY.findall(by.docker("swarm", "update", "--autolock=true"))
+    (key,) = KEY.findall(by.docker("swarm update --autolock=true"))
     assert key_of(by) == key
     wait_changed(three.managers, plain, key)
     secret(by, "after")
@@ -102,7 +96,7 @@ def test_what_is_made_after_locking_does_not_open_with_the_file_of_before(three:
     assert names(by) == {"before", "after"}
 
     locked = key_file(by)
-    second = KEY.findall(by.docker("swarm", "unlock-key", "--rotate"))[0]
+    second = KEY.findall(by.docker("swarm unlock-key --rotate"))[0]
     wait_until("it is changed again", lambda: opened_by_copy(by, locked, key) == 0, CHANGE_S)
     for host in three.managers:
         host.kill()
@@ -123,18 +117,18 @@ def test_the_file_of_a_manager_that_was_removed_opens_nothing_of_later(
     first, _, gone = three.managers
     secret(first, "before")
     stolen = key_file(gone)
-    skep_ok("backup", "create", tmp_path / "before", on=first)
-    first.docker("node", "demote", gone.name)
+    skep_ok("backup create", tmp_path / "before", on=first)
+    first.docker("node demote", gone.name)
     wait_changed(three.managers[:2], stolen)
     secret(first, "after")
     assert opened(first, stolen)[0] == 0
     assert names(first) == {"before", "after"}
-    skep_ok("backup", "create", tmp_path / "after", on=first)
-    gone.docker("swarm", "leave")
+    skep_ok("backup create", tmp_path / "after", on=first)
+    gone.docker("swarm leave")
     for backup, kept in (("before", {"before"}), ("after", {"before", "after"})):
         restore(gone, tmp_path / backup)
         assert names(gone) == kept
-        gone.docker("swarm", "leave", "--force")
+        gone.docker("swarm leave --force")
 
 
 def test_a_manager_that_was_away_gets_the_key_and_can_lead(three: Managers) -> None:
@@ -142,7 +136,7 @@ def test_a_manager_that_was_away_gets_the_key_and_can_lead(three: Managers) -> N
     three.leader()
     stolen = key_file(away)
     away.kill()
-    assert "the data key is changed" in skep_ok("cluster", "rotate-data-key", on=first)
+    assert "the data key is changed" in skep_ok("cluster rotate-data-key", on=first)
     wait_changed([first, second], stolen)
     secret(first, "meanwhile")
     away.start()
@@ -163,7 +157,7 @@ def test_a_leader_that_is_killed_while_it_seals_anew_loses_nothing(three: Manage
         secret(by, f"secret{n}", 400_000)
     leader, stolen = three.leader(), key_file(by)
     log = Path(three.directory / f"{leader.name}.log")
-    skep_ok("cluster", "rotate-data-key", "--detach", on=by)
+    skep_ok("cluster rotate-data-key --detach", on=by)
     deadline = time.monotonic() + CHANGE_S
     while "data_key.changed" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.005)

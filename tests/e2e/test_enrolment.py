@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,40 +18,29 @@ from skep.rpc.certificates import (
     validity_of,
 )
 
+from .fixtures import swarm_fixture
 from .hosts import Host, Swarm, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    """A swarm of simulated engines: needs no root and no Docker Engine."""
-    made = Swarm(tmp_path_factory.mktemp("n"), "simulated", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+# A swarm of simulated engines: needs no root and no Docker Engine.
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=1))
 
 
-@pytest.fixture
-def newcomer(short_dir: Path) -> Iterator[Host]:
-    host = Host(short_dir, "new", "simulated")
-    try:
-        yield host.start()
-    finally:
-        host.stop()
+newcomer = swarm_fixture(lambda directory: Host(directory, "new", "simulated"), own=True)
 
 
 def join_error(host: Host, token: str, address: str) -> str:
     """Returns what the client prints, after making sure that the daemon is as before."""
-    done = host.run("swarm", "join", "--token", token, address, check=False)
+    done = host.run("swarm join --token", token, address, check=False)
     assert done.returncode == 1
-    assert host.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+    assert host.docker("info --format {{.Swarm.LocalNodeState}}") == "inactive"
     return done.stderr.strip()
 
 
 def worker_token(swarm: Swarm) -> str:
-    return swarm.manager.docker("swarm", "join-token", "-q", "worker")
+    return swarm.manager.docker("swarm join-token -q worker")
 
 
 def test_a_malformed_token_is_refused(lone: Swarm, newcomer: Host) -> None:
@@ -85,21 +73,21 @@ def test_a_manager_that_does_not_answer_is_named(lone: Swarm, newcomer: Host) ->
 
 def test_a_rotated_token_ends_the_old_one(lone: Swarm, newcomer: Host) -> None:
     old = worker_token(lone)
-    lone.manager.docker("swarm", "join-token", "--rotate", "-q", "worker")
+    lone.manager.docker("swarm join-token --rotate -q worker")
     assert worker_token(lone) != old
     assert "valid join token" in join_error(newcomer, old, lone.address)
-    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
-    newcomer.docker("swarm", "leave")
+    newcomer.docker("swarm join --token", worker_token(lone), lone.address)
+    newcomer.docker("swarm leave")
     wait_until("it is down", lambda: lone.nodes()["new"] == "Down")
-    lone.manager.docker("node", "rm", "new")
+    lone.manager.docker("node rm new")
     assert "new" not in lone.nodes()
 
 
 def test_a_member_cannot_join_again(lone: Swarm) -> None:
     (worker,) = lone.workers
-    done = worker.run("swarm", "join", "--token", worker_token(lone), lone.address, check=False)
+    done = worker.run("swarm join --token", worker_token(lone), lone.address, check=False)
     assert "This node is already part of a swarm" in done.stderr
-    done = worker.run("swarm", "init", check=False)
+    done = worker.run("swarm init", check=False)
     assert "This node is already part of a swarm" in done.stderr
 
 
@@ -111,60 +99,63 @@ def test_a_worker_cannot_answer_for_the_swarm(lone: Swarm) -> None:
 
 
 def test_a_node_of_no_swarm_says_so(newcomer: Host) -> None:
-    done = newcomer.run("node", "ls", check=False)
+    done = newcomer.run("node ls", check=False)
     assert "This node is not a swarm manager. Use" in done.stderr
-    done = newcomer.run("swarm", "leave", check=False)
+    done = newcomer.run("swarm leave", check=False)
     assert "This node is not part of a swarm" in done.stderr
 
 
 def test_the_last_manager_leaves_only_by_force(newcomer: Host) -> None:
     address = f"127.0.0.1:{free_port()}"
-    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
-    done = newcomer.run("swarm", "leave", check=False)
+    newcomer.docker("swarm init --advertise-addr {} --listen-addr {}", address, address)
+    done = newcomer.run("swarm leave", check=False)
     assert "Removing the last manager erases all current state of the swarm" in done.stderr
-    newcomer.docker("swarm", "leave", "--force")
-    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
-    assert newcomer.docker("node", "ls", "-q")
+    newcomer.docker("swarm leave --force")
+    newcomer.docker("swarm init --advertise-addr {} --listen-addr {}", address, address)
+    assert newcomer.docker("node ls -q")
 
 
 def test_init_keeps_what_it_was_told(newcomer: Host) -> None:
     address = f"127.0.0.1:{free_port()}"
     newcomer.docker(
-        *("swarm", "init", "--advertise-addr", address, "--listen-addr", address),
-        *("--availability", "drain", "--cert-expiry", "48h", "--task-history-limit", "2"),
-        *("--default-addr-pool", "10.77.0.0/16", "--default-addr-pool-mask-length", "26"),
-        *("--dispatcher-heartbeat", "7s"),
+        (
+            "swarm init --advertise-addr {} --listen-addr {} --availability drain --cert-expiry 48h"
+            " --task-history-limit 2 --default-addr-pool 10.77.0.0/16"
+            " --default-addr-pool-mask-length 26 --dispatcher-heartbeat 7s"
+        ),
+        address,
+        address,
     )
-    cluster = newcomer.json("info", "--format", "{{json .Swarm.Cluster}}")
+    cluster = newcomer.json("info --format '{{json .Swarm.Cluster}}'")
     assert cluster["DefaultAddrPool"] == ["10.77.0.0/16"]
     assert cluster["SubnetSize"] == 26
     assert cluster["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 2
     assert cluster["Spec"]["CAConfig"]["NodeCertExpiry"] == 48 * 3600 * 10**9
     assert cluster["Spec"]["Dispatcher"]["HeartbeatPeriod"] == 7 * 10**9
-    assert newcomer.docker("node", "ls", "--format", "{{.Availability}}") == "Drain"
-    newcomer.docker("swarm", "update", "--task-history-limit", "3")
-    assert newcomer.json("info", "--format", "{{json .Swarm.Cluster}}")["Spec"]["Orchestration"] == {
+    assert newcomer.docker("node ls --format {{.Availability}}") == "Drain"
+    newcomer.docker("swarm update --task-history-limit 3")
+    assert newcomer.json("info --format '{{json .Swarm.Cluster}}'")["Spec"]["Orchestration"] == {
         "TaskHistoryRetentionLimit": 3
     }
 
 
 def test_an_expired_certificate_says_so_and_the_node_can_join_again(lone: Swarm, newcomer: Host) -> None:
-    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
+    newcomer.docker("swarm join --token", worker_token(lone), lone.address)
     newcomer.stop()
     expire(newcomer)
     newcomer.start()
-    info = newcomer.json("info", "--format", "{{json .Swarm}}")
+    info = newcomer.json("info --format '{{json .Swarm}}'")
     assert info["LocalNodeState"] == newcomer.pinged() == "error"
     assert "Swarm certificates have expired" in info["Error"]
-    newcomer.docker("swarm", "leave", "--force")
-    newcomer.docker("swarm", "join", "--token", worker_token(lone), lone.address)
-    assert newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active"
+    newcomer.docker("swarm leave --force")
+    newcomer.docker("swarm join --token", worker_token(lone), lone.address)
+    assert newcomer.docker("info --format {{.Swarm.LocalNodeState}}") == "active"
 
 
 def test_a_join_that_cannot_go_on_is_refused_before_the_swarm_hears_of_it(
     lone: Swarm, newcomer: Host
 ) -> None:
-    before = lone.manager.docker("node", "ls", "-q")
+    before = lone.manager.docker("node ls -q")
     join = ("swarm", "join", "--token", worker_token(lone))
     for option, words in (
         ("--advertise-addr", "advertise address"),
@@ -172,7 +163,7 @@ def test_a_join_that_cannot_go_on_is_refused_before_the_swarm_hears_of_it(
     ):
         done = newcomer.run(*join, option, "nonsense", lone.address, check=False)
         assert f"{words} must be a non-zero IP address or network interface" in done.stderr
-    assert lone.manager.docker("node", "ls", "-q") == before
+    assert lone.manager.docker("node ls -q") == before
     newcomer.docker(*join, "--data-path-addr", "127.0.0.1", "--availability", "drain", lone.address)
     assert newcomer.pinged() == "active/worker"
 
@@ -188,15 +179,13 @@ def test_a_worker_that_has_not_found_a_manager_is_pending_and_says_why(
         manager.manager.kill()
         newcomer.start()
         wait_until(
-            "it has tried", lambda: manager.address in newcomer.docker("info", "--format", "{{.Swarm.Error}}")
+            "it has tried", lambda: manager.address in newcomer.docker("info --format {{.Swarm.Error}}")
         )
-        assert (
-            newcomer.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == newcomer.pinged() == "pending"
-        )
-        assert "Worker nodes can't be used" in newcomer.run("node", "ls", check=False).stderr
+        assert newcomer.docker("info --format {{.Swarm.LocalNodeState}}") == newcomer.pinged() == "pending"
+        assert "Worker nodes can't be used" in newcomer.run("node ls", check=False).stderr
         manager.manager.start()
         wait_until("it has a session", lambda: newcomer.pinged() == "active/worker")
-        assert newcomer.docker("info", "--format", "{{.Swarm.Error}}") == ""
+        assert newcomer.docker("info --format {{.Swarm.Error}}") == ""
         manager.manager.kill()
         assert newcomer.pinged() == "active/worker", "a session that broke is another matter"
         manager.manager.start()
@@ -207,12 +196,12 @@ def test_a_worker_that_has_not_found_a_manager_is_pending_and_says_why(
 def test_a_manager_that_slept_past_its_expiry_renews_itself(newcomer: Host) -> None:
     """The CA is its own: the swarm is not lost."""
     address = f"127.0.0.1:{free_port()}"
-    newcomer.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
-    newcomer.docker("service", "create", "-q", "-d", "--no-resolve-image", "--name", "s", "image")
+    newcomer.docker("swarm init --advertise-addr {} --listen-addr {}", address, address)
+    newcomer.docker("service create -q -d --no-resolve-image --name s image")
     newcomer.stop()
     expire(newcomer, is_ca_kept=True)
     newcomer.start()
-    assert newcomer.docker("service", "ls", "--format", "{{.Name}}") == "s"
+    assert newcomer.docker("service ls --format {{.Name}}") == "s"
     wait_until("its agent is back", lambda: len(newcomer.running("s")) == 1)
     _, not_after = validity_of(load_keys(newcomer.state_dir / "certificates").certificate_pem)
     assert not_after > time.time() + 80 * 24 * 3600

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Host, wait_until
 from .managers import Managers, create, info, pause, pids, resume, wait_running
 
@@ -20,13 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 ANSWER_S, RUN_S = 5.0 * 1.5, 8.0 * 1.5
 
 
-@pytest.fixture(scope="module")
-def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("o"), managers=3, workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+formed = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=2))
 
 
 @pytest.fixture
@@ -40,15 +35,15 @@ def swarm(formed: Managers) -> Iterator[Managers]:
             resume(host)
     formed.wait_reachable(3)
     wait_until_ready(formed, formed.leader(), formed.hosts)
-    services = formed.leader().docker("service", "ls", "-q").split()
+    services = formed.leader().docker("service ls -q").split()
     if services:
-        formed.leader().docker("service", "rm", *services)
+        formed.leader().docker("service rm", *services)
 
 
 def running_since(by: Host, service: str) -> dict[str, str]:
     """Returns task id -> when its container was started, as the tasks' statuses say."""
     ids = [row["ID"] for row in by.running(service)]
-    tasks = [by.json("inspect", "--type", "task", task)[0] for task in ids]
+    tasks = [by.json("inspect --type task", task)[0] for task in ids]
     return {task["ID"]: task["Status"]["Timestamp"] for task in tasks}
 
 
@@ -89,7 +84,7 @@ def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> Non
         since = running_since(other, "before")
         began = time.monotonic()
         leader.kill()
-        other.docker("node", "ls")
+        other.docker("node ls")
         answered_s = time.monotonic() - began
         create(other, f"after-{leader.name}", 5)
         wait_running(other, f"after-{leader.name}", 5)
@@ -120,19 +115,19 @@ def test_a_leader_that_hangs_is_deposed_and_writes_nothing_when_it_wakes(swarm: 
         text=True,
     )
     began = time.monotonic()
-    other.docker("service", "scale", "-d", "kept=6")
+    other.docker("service scale -d kept=6")
     assert time.monotonic() - began < ANSWER_S
     assert swarm.leader(other) is not leader
     create(other, "meanwhile", 2)
     resume(leader)
     output, _ = waiting.communicate(timeout=40)
-    replicas = other.docker("service", "inspect", "kept", "--format", "{{.Spec.Mode.Replicated.Replicas}}")
+    replicas = other.docker("service inspect kept --format {{.Spec.Mode.Replicated.Replicas}}")
     # Passed on to the new leader, it is done; else it was refused. A write of the old leader's own would
     # have gone past what was written meanwhile.
     assert replicas == ("9" if waiting.returncode == 0 else "6"), output
     swarm.wait_reachable(3, other)
     for manager in swarm.managers:
-        assert set(manager.docker("service", "ls", "--format", "{{.Name}}").split()) == {"kept", "meanwhile"}
+        assert set(manager.docker("service ls --format {{.Name}}").split()) == {"kept", "meanwhile"}
     wait_running(other, "kept", int(replicas))
 
 
@@ -165,7 +160,7 @@ def test_the_progress_of_an_update_goes_on_over_a_change_of_leader(swarm: Manage
     output, _ = update.communicate(timeout=120)
     assert update.returncode == 0, output
     assert "Service updated converged" in output or "Service converged" in output or "verify" in output
-    state = other.docker("service", "inspect", "updated", "--format", "{{.UpdateStatus.State}}")
+    state = other.docker("service inspect updated --format {{.UpdateStatus.State}}")
     assert state == "completed"
     assert len(other.running("updated")) == 12
 
@@ -177,7 +172,7 @@ def test_followed_logs_break_off_with_the_leader_and_are_whole_afterwards(
     create(swarm.first, "talks", 2, "--constraint", "node.role==worker")
     wait_running(swarm.first, "talks", 2)
     leader, other = swarm.leader(), swarm.followers()[0]
-    with other.stream("service", "logs", "-f", "--raw", "talks", both=True) as lines:
+    with other.stream("service logs -f --raw talks", both=True) as lines:
         wait_until("it has begun", lambda: len(lines.seen) > 2)
         if is_hanging:
             pause(leader)
@@ -189,7 +184,7 @@ def test_followed_logs_break_off_with_the_leader_and_are_whole_afterwards(
 
     def is_whole() -> bool:
         """Nodes that have not noticed yet are named, never left out."""
-        done = other.run("service", "logs", "--raw", "talks")
+        done = other.run("service logs --raw talks")
         is_there = set(said) <= set(done.stdout.splitlines())
         assert is_there or "no logs from node" in done.stderr, done
         return is_there
@@ -212,8 +207,8 @@ def test_clients_that_go_on_writing_lose_nothing(swarm: Managers) -> None:
                 return
             name = f"c{client}-{n}"
             done = other.run(
-                *("service", "create", "-q", "-d", "--no-resolve-image", "--name", name),
-                *("--replicas", "1", "image"),
+                "service create -q -d --no-resolve-image --name {} --replicas 1 image",
+                name,
                 check=False,
             )
             (acknowledged if done.returncode == 0 else unknown).add(name)
@@ -227,7 +222,7 @@ def test_clients_that_go_on_writing_lose_nothing(swarm: Managers) -> None:
     stopped.set()
     for writer in writers:
         writer.join()
-    there = set(other.docker("service", "ls", "--format", "{{.Name}}").split())
+    there = set(other.docker("service ls --format {{.Name}}").split())
     assert acknowledged <= there
     assert there <= acknowledged | unknown
     assert len(unknown) <= 3  # each client's one request that was under way
@@ -236,21 +231,21 @@ def test_clients_that_go_on_writing_lose_nothing(swarm: Managers) -> None:
 
 def test_a_node_joins_during_a_change_of_leader(swarm: Managers) -> None:
     leader, other = swarm.leader(), swarm.followers()[0]
-    token = other.docker("swarm", "join-token", "-q", "worker")
+    token = other.docker("swarm join-token -q worker")
     newcomer = Host(swarm.directory, "new", "simulated")
     try:
         newcomer.start()
         leader.kill()
-        newcomer.docker("swarm", "join", "--token", token, swarm.addresses[other.name])
+        newcomer.docker("swarm join --token", token, swarm.addresses[other.name])
         assert swarm.nodes(other)["new"][0] == "Ready"
     finally:
         newcomer.stop()
-        other.run("node", "rm", "--force", "new", check=False)
+        other.run("node rm --force new", check=False)
 
 
 def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(formed: Managers) -> None:
     """The last test of its swarm, which has two managers then."""
-    formed.first.docker("swarm", "update", "--dispatcher-heartbeat", "2s")
+    formed.first.docker("swarm update --dispatcher-heartbeat 2s")
     create(formed.first, "kept", 6)
     wait_running(formed.first, "kept", 6)
     survivor, *lost = formed.managers
@@ -258,18 +253,16 @@ def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(formed: Mana
     for manager in lost:
         manager.kill()
     time.sleep(7)
-    done = survivor.run("service", "ls", check=False)
+    done = survivor.run("service ls", check=False)
     assert done.returncode == 1
     assert "The swarm does not have a leader." in done.stderr
     assert "needs 2 of them" in done.stderr
     assert "docker swarm init --force-new-cluster" in done.stderr
     assert "The swarm does not have a leader." in info(survivor)["Error"]
-    refused = survivor.run(
-        "swarm", "init", "--force-new-cluster", "--advertise-addr", "nonsense", check=False
-    )
+    refused = survivor.run("swarm init --force-new-cluster --advertise-addr nonsense", check=False)
     assert "advertise address must be a non-zero IP address" in refused.stderr
     assert info(survivor)["LocalNodeState"] == "active", "what runs here was let alone"
-    survivor.docker("swarm", "init", "--force-new-cluster")
+    survivor.docker("swarm init --force-new-cluster")
     wait_until("workers follow", lambda: [formed.nodes()[n][0] for n in ("w0", "w1")] == ["Ready"] * 2)
     nodes = formed.nodes()
     assert nodes[survivor.name] == ("Ready", "Leader")
@@ -287,9 +280,9 @@ def test_a_lost_quorum_says_so_and_a_survivor_brings_the_swarm_back(formed: Mana
     formed.wait_reachable(3, by=survivor)
     for manager in formed.managers:
         assert formed.nodes(by=manager)[survivor.name][1] == "Leader", f"as {manager.name} says"
-    assert lost[0].docker("service", "ls", "--format", "{{.Name}}") == "kept"
+    assert lost[0].docker("service ls --format {{.Name}}") == "kept"
     lost[1].kill()
-    lost[0].docker("node", "demote", lost[1].name)
+    lost[0].docker("node demote", lost[1].name)
     removal = ("node", "rm", "--force", lost[1].name)
     wait_until("it is let go of", lambda: lost[0].run(*removal, check=False).returncode == 0)
     assert lost[1].name not in formed.nodes()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, Swarm, busybox_into, containers, wait_until
 from .managers import Managers
 
@@ -27,13 +28,9 @@ def formed(
     engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Swarm]:
     """A manager and two workers with short heartbeats."""
-    made = Swarm(tmp_path_factory.mktemp("a"), f"unix://{engine_socket}", workers=2)
-    try:
-        made.start()
-        made.manager.docker("swarm", "update", "--dispatcher-heartbeat", f"{HEARTBEAT_S:g}s")
+    with starting(Swarm(tmp_path_factory.mktemp("a"), f"unix://{engine_socket}", workers=2)) as made:
+        made.manager.docker("swarm update --dispatcher-heartbeat", f"{HEARTBEAT_S:g}s")
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
@@ -43,15 +40,19 @@ def own_swarm(formed: Swarm) -> Iterator[Swarm]:
     for host in formed.hosts:
         if host.process is None:
             host.start()
-    formed.manager.run("service", "rm", "s", check=False)
+    formed.manager.run("service rm s", check=False)
     wait_until("its containers are gone", lambda: not started(formed), 30)
     wait_until("all are ready", lambda: list(formed.nodes().values()) == ["Ready"] * 3)
 
 
 def create(swarm: Swarm | Managers, image: str, replicas: int, *options: str) -> None:
     swarm.manager.docker(
-        *("service", "create", "-q", "--no-resolve-image", "--name", "s"),
-        *("--replicas", str(replicas), "--stop-grace-period", "1s", *options, image, "sleep", "1d"),
+        "service create -q --no-resolve-image --name s --replicas {} --stop-grace-period 1s",
+        replicas,
+        *options,
+        image,
+        "sleep",
+        "1d",
     )
 
 
@@ -129,7 +130,7 @@ def test_a_killed_etcd_is_started_again_and_nothing_is_lost(own_swarm: Swarm, bu
     pid = etcd_pid(own_swarm.manager)
     os.kill(pid, signal.SIGKILL)
     wait_until("another etcd runs", lambda: etcd_pid(own_swarm.manager) not in (0, pid))
-    own_swarm.manager.docker("service", "scale", "s=4")
+    own_swarm.manager.docker("service scale s=4")
     assert len(own_swarm.manager.running("s")) == 4
     assert before.items() <= started(own_swarm).items()
 
@@ -149,12 +150,12 @@ def test_a_restarted_engine_is_reconciled(short_dir: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         wait_until("the engine has ended", lambda: not Path(f"/proc/{pid}").exists())
         assert swarm.manager.run("ps", check=False).returncode == 1
-        assert swarm.manager.docker("service", "ls", "-q"), "the swarm answers without its engine"
+        assert swarm.manager.docker("service ls -q"), "the swarm answers without its engine"
         subprocess.run([*engine, "start", str(directory), bridge], check=True)
         wait_until("all runs again", lambda: len(swarm.manager.running("s")) == 4, 60)
         wait_until("each once", lambda: len(started(swarm)) == 4)
         assert not before.keys() & started(swarm).keys()
-        swarm.manager.docker("service", "rm", "s")
+        swarm.manager.docker("service rm s")
         wait_until("all is gone", lambda: not started(swarm))
     finally:
         swarm.stop()
@@ -167,7 +168,7 @@ def three_managers(engine_socket: str, busybox_image: str, short_dir: Path) -> I
     try:
         yield made.start()
     finally:
-        made.alive().run("service", "rm", "s", check=False)
+        made.alive().run("service rm s", check=False)
         wait_until("its containers are gone", lambda: not started(made), 30)
         made.stop()
 
@@ -179,7 +180,7 @@ def test_the_leaders_death_touches_no_container(three_managers: Managers, busybo
     assert len(before) == 8
     leader, other = swarm.leader(), swarm.followers()[0]
     leader.kill()
-    other.docker("service", "scale", "-d", "s=12")
+    other.docker("service scale -d s=12")
     wait_until("12 run", lambda: len(started(swarm)) == 12)
     assert started(swarm).items() >= before.items()
     leader.start()

@@ -59,17 +59,17 @@ def swarm(engine_socket: str, busybox_image: str, own_engine: OwnEngine, short_d
     made.manager = Host(short_dir, "mg0", f"unix://{own_engine.socket}")
     try:
         made.start()
-        made.manager.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
+        made.manager.docker("swarm update --dispatcher-heartbeat 1s")
         yield made
     finally:
-        made.manager.run("service", "rm", "s", check=False)
+        made.manager.run("service rm s", check=False)
         made.stop()
 
 
 def create(swarm: Swarm, image: str) -> None:
     swarm.manager.docker(
-        *("service", "create", "-q", "--no-resolve-image", "--name", "s", "--replicas", "6"),
-        *("--stop-grace-period", "1s", image, "sleep", "1d"),
+        ("service create -q --no-resolve-image --name s --replicas 6 --stop-grace-period 1s {} sleep 1d"),
+        image,
     )
 
 
@@ -119,7 +119,7 @@ def test_a_frozen_engines_tasks_run_elsewhere_and_its_manager_manages(
         assert started(engine_socket).items() >= elsewhere.items()
         errors = {row["Error"].strip('"') for row in manager.tasks("s") if row["ID"] in left}
         assert errors == {WHY}
-        manager.docker("service", "scale", "-d", "s=8")
+        manager.docker("service scale -d s=8")
         wait_until("it still manages", lambda: len(started(engine_socket)) == 8)
         elsewhere = started(engine_socket)
     wait_until("it is ready again", lambda: swarm.nodes()["mg0"] == "Ready", 10)
@@ -140,7 +140,7 @@ def test_a_daemon_starts_while_its_engine_stands_still(
     with own_engine.frozen():
         manager.kill()
         manager.start()
-        wait_until("it says why", lambda: WHY in manager.docker("node", "inspect", "mg0"), DOWN_S)
+        wait_until("it says why", lambda: WHY in manager.docker("node inspect mg0"), DOWN_S)
     wait_until("it is ready again", lambda: swarm.nodes()["mg0"] == "Ready", 10)
     wait_until("its leftovers are stopped", lambda: not started(own_engine.socket))
     wait_until("six run elsewhere", lambda: len(manager.running("s")) == 6)

@@ -35,8 +35,8 @@ def lone(small_disk: Path) -> Iterator[Host]:
     host.start()
     try:
         address = f"127.0.0.1:{free_port()}"
-        host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
-        host.docker("service", "create", "-q", "-d", "--name", "before", "image")
+        host.docker("swarm init --advertise-addr {} --listen-addr {}", address, address)
+        host.docker("service create -q -d --name before image")
         yield host
     finally:
         host.stop()
@@ -53,7 +53,7 @@ def test_a_full_disk(lone: Host, small_disk: Path) -> None:
     wait_told(lone, name)
     (small_disk / "fill").unlink()
     wait_created(lone, name)
-    assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
+    assert "before" in lone.docker("service ls --format {{.Name}}").split()
 
 
 def test_a_daemon_that_starts_on_a_full_disk(lone: Host, small_disk: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_daemon_that_starts_on_a_full_disk(lone: Host, small_disk: Path) -> No
     wait_told(lone, name)
     (small_disk / "fill").unlink()
     wait_created(lone, name)
-    assert "before" in lone.docker("service", "ls", "--format", "{{.Name}}").split()
+    assert "before" in lone.docker("service ls --format {{.Name}}").split()
 
 
 def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_full_disk_of_the_leader_is_the_others_chance(short_dir: Path) -> None
         (leader.state_dir / "fill").unlink()
         swarm.wait_reachable(3, other)
         for manager in swarm.managers:
-            assert "before" in manager.docker("service", "ls", "--format", "{{.Name}}").split()
+            assert "before" in manager.docker("service ls --format {{.Name}}").split()
     finally:
         swarm.stop()
         for disk in disks:
@@ -130,16 +130,9 @@ def create(host: Host, name: str) -> str:
     """Returns the error; an empty text where it was created."""
     label = "x=" + "y" * 100_000  # etcd's database must grow
     done = host.run(
-        "service",
-        "create",
-        "-q",
-        "-d",
-        "--no-resolve-image",
-        "--name",
+        "service create -q -d --no-resolve-image --name {} --label {} image",
         name,
-        "--label",
         label,
-        "image",
         check=False,
     )
     return "" if done.returncode == 0 else done.stderr

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import MeshHost, MeshSwarm
 from .skep_cli import skep_ok
@@ -34,32 +34,25 @@ def plug(host: MeshHost, device: str, address: str) -> None:
     host.space.run("ip", "link", "set", device, "up")
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HomeSwarm]:
-    made = HomeSwarm(tmp_path_factory.mktemp("h"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+swarm = swarm_fixture(HomeSwarm)
 
 
 def subnet_of(swarm: HomeSwarm, network: str) -> str:
-    return swarm.manager.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", network)
+    return swarm.manager.docker("network inspect -f '{{(index .IPAM.Config 0).Subnet}}'", network)
 
 
 def message_of(swarm: HomeSwarm, node: str) -> str:
-    return swarm.manager.docker("node", "inspect", "-f", "{{.Status.Message}}", node)
+    return swarm.manager.docker("node inspect -f {{.Status.Message}}", node)
 
 
 def tasks_of(swarm: HomeSwarm, service: str) -> list[dict[str, Any]]:
-    listed = swarm.manager.docker("service", "ps", "--no-trunc", "--format", "{{json .}}", service)
+    listed = swarm.manager.docker("service ps --no-trunc --format '{{json .}}'", service)
     return [json.loads(line) for line in listed.splitlines()]
 
 
 def test_networks_are_made_around_what_the_first_host_has(swarm: HomeSwarm) -> None:
     assert subnet_of(swarm, "ingress") == "10.0.1.0/24"
-    swarm.manager.docker("network", "create", "-d", "overlay", "--attachable", "back")
+    swarm.manager.docker("network create -d overlay --attachable back")
     assert subnet_of(swarm, "back") == "10.0.2.0/24"
 
 
@@ -72,7 +65,7 @@ def test_a_subnet_that_all_hosts_have_is_refused_with_who_has_it(swarm: HomeSwar
         " w0 (home), 10.0.0.0/24 of node w1 (home). Containers there would take"
         " away the host's ways to others. Choose another one (docker network create --subnet)"
     ) in refused.stderr
-    assert "front" not in swarm.manager.docker("network", "ls", "--format", "{{.Name}}").split()
+    assert "front" not in swarm.manager.docker("network ls --format {{.Name}}").split()
 
 
 def test_a_node_that_gets_such_a_network_later_says_so_and_gets_no_tasks_of_it(swarm: HomeSwarm) -> None:
@@ -81,7 +74,7 @@ def test_a_node_that_gets_such_a_network_later_says_so_and_gets_no_tasks_of_it(s
     overlap = "network back (10.0.2.0/24) overlaps its host's own network 10.0.2.0/24 (late)"
     wait_until("w0 says so", lambda: overlap in message_of(swarm, "w0"), 15)
     assert "docker network create --subnet" in message_of(swarm, "w0")
-    assert overlap in skep_ok("net", "inspect", "w0", on=swarm.manager)
+    assert overlap in skep_ok("net inspect w0", on=swarm.manager)
     assert message_of(swarm, "w1") == ""
 
     create = ("service", "create", "-d", "--no-resolve-image", "--network", "back")
@@ -95,7 +88,7 @@ def test_a_node_that_gets_such_a_network_later_says_so_and_gets_no_tasks_of_it(s
         wait_until(f"{service} runs", lambda service=service: running(service) == {"m", "w1"}, 60)
     (pending,) = [t for t in tasks_of(swarm, "all") if t["CurrentState"].startswith("Pending")]
     assert "a network of the task overlaps the host's own on 1 node" in pending["Error"]
-    assert overlap in skep_ok("explain", "all", on=swarm.manager)
+    assert overlap in skep_ok("explain all", on=swarm.manager)
 
     w0.space.run("ip", "link", "del", "late")
     wait_until("its task runs on w0, too", lambda: running("all") == {"m", "w0", "w1"}, 60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from skep.model.bounds import (
     SWARM_SPEC_MAX_BYTES,
 )
 
+from .fixtures import swarm_fixture
 from .hosts import Host, UnixConnection, wait_until
 from .managers import Managers, create, wait_running
 from .skep_cli import skep_ok
@@ -27,13 +27,7 @@ from .skep_cli import skep_ok
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("l"), managers=3, workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Managers(directory, managers=3, workers=1), own=True)
 
 
 def ask(host: Host, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -82,10 +76,10 @@ def test_all_managers_come_back_after_the_largest_writes(swarm: Managers, tmp_pa
 
 def looked_at(swarm: Managers, backup: Path) -> None:
     by = swarm.leader()
-    assert by.docker("service", "inspect", "large", "--format", "{{.Spec.Name}}") == "large"
+    assert by.docker("service inspect large --format {{.Spec.Name}}") == "large"
     create(by, backup.name, 2)
     wait_running(by, backup.name, 2)
-    skep_ok("backup", "create", backup, on=by)
+    skep_ok("backup create", backup, on=by)
     assert backup.stat().st_size > CONFIG_DATA_MAX_BYTES + SERVICE_SPEC_MAX_BYTES
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from skep.cli.store_access import opened
 from skep.store import codec
 from skep.store.interfaces import Put, Txn
 
+from .fixtures import swarm_fixture
 from .hosts import Host, free_port, wait_until
 from .managers import Managers, create, wait_running
 from .skep_cli import skep
@@ -23,13 +23,7 @@ pytestmark = pytest.mark.timeout(180)
 GARBAGE = b"\xc1 is nothing that msgpack has"
 
 
-@pytest.fixture
-def managers(short_dir: Path) -> Iterator[Managers]:
-    made = Managers(short_dir, managers=1, workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+managers = swarm_fixture(lambda directory: Managers(directory, managers=1, workers=1), own=True)
 
 
 def store(host: Host, *arguments: str) -> str:
@@ -52,7 +46,7 @@ def write(host: Host, key: str, value: bytes) -> bytes:
 
 
 def id_of(host: Host, name: str) -> str:
-    return host.docker("service", "inspect", "--format", "{{.ID}}", name)
+    return host.docker("service inspect --format {{.ID}}", name)
 
 
 def running(host: Host, name: str) -> list[str]:
@@ -61,22 +55,18 @@ def running(host: Host, name: str) -> list[str]:
 
 def since(host: Host, name: str) -> str:
     """Returns since when its tasks on the worker, whose daemon is never stopped, run: not anew."""
-    ids = host.docker(
-        "service", "ps", "-q", "--no-trunc", "-f", "node=w0", "-f", "desired-state=running", name
-    )
-    return host.docker(
-        "inspect", "--type", "task", "--format", "{{.ID}} {{.Status.Timestamp}}", *sorted(ids.split())
-    )
+    ids = host.docker("service ps -q --no-trunc -f node=w0 -f desired-state=running", name)
+    return host.docker("inspect --type task --format '{{.ID}} {{.Status.Timestamp}}'", *sorted(ids.split()))
 
 
 def listed(host: Host) -> str:
     """Returns the services' names, or why they cannot be had."""
-    done = host.run("service", "ls", "--format", "{{.Name}}", check=False)
+    done = host.run("service ls --format {{.Name}}", check=False)
     return done.stdout.strip() or done.stderr.strip()
 
 
 def warnings(host: Host) -> str:
-    return "\n".join(json.loads(host.docker("info", "--format", "{{json .Warnings}}")) or [])
+    return "\n".join(json.loads(host.docker("info --format '{{json .Warnings}}'")) or [])
 
 
 def start_again(host: Host, *options: str) -> None:
@@ -107,10 +97,10 @@ def test_a_value_that_cannot_be_read_and_the_way_out(managers: Managers) -> None
     before = write(manager, codec.PREFIX + key, GARBAGE)
     start_again(manager)
     wait_running(manager, "web", 3)
-    assert manager.docker("service", "ls", "--format", "{{.Name}}") == "web"
+    assert manager.docker("service ls --format {{.Name}}") == "web"
     wait_until("it is said", lambda: "1 stored values cannot be read" in warnings(manager))
     assert f"/skep/{key}" in store(manager, "ls", "--quarantined")
-    taken = manager.run("service", "create", "-d", "--name", "broken", "image", check=False)
+    taken = manager.run("service create -d --name broken image", check=False)
     assert "already exists" in taken.stderr
     time.sleep(2)  # the worker is back, and has been told what it is to run
 
@@ -127,7 +117,7 @@ def test_a_value_that_cannot_be_read_and_the_way_out(managers: Managers) -> None
     # Removed, it is gone with its name and its tasks.
     manager.stop()
     write(manager, codec.PREFIX + key, GARBAGE)
-    asked = skep("store", "rm", key, "--state-dir", manager.state_dir)
+    asked = skep("store rm {} --state-dir {}", key, manager.state_dir)
     assert asked.returncode != 0
     assert "WARNING! This will remove" in asked.stderr
     assert f"/skep/{key}" in store(manager, "ls"), "nobody has said yes"
@@ -148,20 +138,20 @@ def test_safe_mode_decides_nothing_and_takes_orders(managers: Managers) -> None:
     create(manager, "other", 1)
     wait_running(manager, "web", 2)
     before = running(manager, "web")
-    manager.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
+    manager.docker("swarm update --dispatcher-heartbeat 1s")
     manager.stop()
     start_again(manager, "--safe-mode")
     assert "safe mode" in warnings(manager)
     assert "leader.safe_mode" in (managers.directory / f"{manager.name}.log").read_text()
 
-    manager.docker("service", "update", "-q", "-d", "--replicas", "5", "web")
+    manager.docker("service update -q -d --replicas 5 web")
     create(manager, "new", 1)
-    manager.docker("service", "rm", "other")
+    manager.docker("service rm other")
     time.sleep(8)  # longer than a node may be away before it counts as down, and its tasks move
-    assert len(manager.docker("service", "ps", "-q", "web").split()) == 2
-    assert not manager.docker("service", "ps", "-q", "new")
-    assert sorted(manager.docker("service", "ls", "--format", "{{.Name}}").split()) == ["new", "web"]
-    refused = skep("store", "rm", "cluster", "--force", "--state-dir", manager.state_dir)
+    assert len(manager.docker("service ps -q web").split()) == 2
+    assert not manager.docker("service ps -q new")
+    assert sorted(manager.docker("service ls --format {{.Name}}").split()) == ["new", "web"]
+    refused = skep("store rm cluster --force --state-dir", manager.state_dir)
     assert "without it there is no swarm" in refused.stderr
     key = f"services/{id_of(manager, 'new')}"
     assert f"Deleted: /skep/{key}\n" in store(manager, "rm", "-f", key), "online, too"
@@ -186,8 +176,8 @@ def test_a_store_of_a_swarm_that_locks_takes_its_key(short_dir: Path) -> None:
     host = Host(short_dir, "m", "simulated").start()
     try:
         address = f"127.0.0.1:{free_port()}"
-        host.docker("swarm", "init", "--autolock", "--advertise-addr", address, "--listen-addr", address)
-        key = host.docker("swarm", "unlock-key", "-q")
+        host.docker("swarm init --autolock --advertise-addr {} --listen-addr {}", address, address)
+        key = host.docker("swarm unlock-key -q")
         host.stop()
         command = ("store", "get", "cluster", "--state-dir", host.state_dir)
         assert key in skep(*command, environment={"SKEP_UNLOCK_KEY": key}).stdout, "opened with the data key"
@@ -208,13 +198,13 @@ def test_one_of_several_managers_does_not_remove_alone(short_dir: Path) -> None:
         for host in made.managers:
             host.stop()
         assert f"/skep/{key}" in store(made.first, "ls"), "it is looked at alone"
-        refused = skep("store", "rm", "-f", key, "--state-dir", made.first.state_dir)
+        refused = skep("store rm -f {} --state-dir {}", key, made.first.state_dir)
         assert refused.returncode != 0
         assert "skepd --safe-mode" in refused.stderr
         for host in made.managers:
             host.options = ("--safe-mode",)
             host.start(wait_for=("info",))
-        wait_until("somebody leads", lambda: "web" in made.first.run("service", "ls", check=False).stdout)
+        wait_until("somebody leads", lambda: "web" in made.first.run("service ls", check=False).stdout)
         wait_until("any manager says so", lambda: "safe mode" in warnings(made.managers[1]))
         assert f"Deleted: /skep/{key}\n" in store(made.managers[1], "rm", "-f", key)
         wait_until("whoever leads knows nothing of it", lambda: not listed(made.first))

@@ -47,19 +47,19 @@ class Machine:
     def init(self, host: Host, *options: str) -> str:
         """Returns the manager's address."""
         address = f"127.0.0.1:{free_port()}"
-        host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address, *options)
+        host.docker("swarm init --advertise-addr {} --listen-addr {}", address, address, *options)
         return address
 
     def join(self, host: Host, manager: Host, address: str, role: str = "worker") -> None:
-        token = manager.docker("swarm", "join-token", "-q", role)
+        token = manager.docker("swarm join-token -q", role)
         own = f"127.0.0.1:{free_port()}"
-        host.docker("swarm", "join", "--token", token, "--advertise-addr", own, "--listen-addr", own, address)
+        host.docker("swarm join --token {} --advertise-addr {} --listen-addr {} {}", token, own, own, address)
 
     def stop(self) -> None:
         self.line.mend()
         for host in reversed(self.hosts):
             if host.process is not None:
-                host.run("swarm", "leave", "--force", check=False)
+                host.run("swarm leave --force", check=False)
                 host.stop()
         self.line.cut()
 
@@ -74,11 +74,11 @@ def machine(engine_socket: str, busybox_image: str, short_dir: Path) -> Iterator
 
 
 def node_id(host: Host) -> str:
-    return host.docker("info", "--format", "{{.Swarm.NodeID}}")
+    return host.docker("info --format {{.Swarm.NodeID}}")
 
 
 def create(host: Host, *arguments: str) -> None:
-    host.docker("service", "create", "-d", "-q", "--no-resolve-image", *arguments)
+    host.docker("service create -d -q --no-resolve-image", *arguments)
 
 
 def stubborn(host: Host, image: str, *options: str, name: str = "stubborn", replicas: int = 2) -> None:
@@ -99,7 +99,7 @@ def stubborn(host: Host, image: str, *options: str, name: str = "stubborn", repl
 
 
 def left_of(host: Host, node: str) -> list[str]:
-    return host.docker("ps", "-aq", "--filter", f"label=com.docker.swarm.node.id={node}").split()
+    return host.docker("ps -aq --filter label=com.docker.swarm.node.id={}", node).split()
 
 
 def files_of(host: Host) -> set[str]:
@@ -121,8 +121,8 @@ def test_who_leaves_leaves_nothing(machine: Machine, busybox_image: str) -> None
     machine.init(host)
     assert machine.new()["sockets"]
     port = str(free_port())
-    host.docker("secret", "create", "s", "-", data=b"secret")
-    host.docker("network", "create", "-d", "overlay", "n")
+    host.docker("secret create s -", data=b"secret")
+    host.docker("network create -d overlay n")
     stubborn(host, busybox_image, "--network", "n", "--secret", "s", "--mount", "type=volume,target=/v")
     published = f"published={port},target=80,mode=host"
     stubborn(host, busybox_image, "--publish", published, name="port", replicas=1)
@@ -132,12 +132,12 @@ def test_who_leaves_leaves_nothing(machine: Machine, busybox_image: str) -> None
     node = node_id(host)
     assert task_files(node)
     began = time.monotonic()
-    host.docker("swarm", "leave", "--force")
+    host.docker("swarm leave --force")
     assert time.monotonic() - began < AT_ONCE_S + 8, "nobody waits for the grace"
     assert machine.new() == {}
     assert task_files(node) == []
-    host.docker("run", "-d", "--rm", "--name", "next", "-p", f"{port}:80", busybox_image, "sleep", "600")
-    host.docker("rm", "-f", "next")
+    host.docker("run -d --rm --name next -p {}:80 {} sleep 600", port, busybox_image)
+    host.docker("rm -f next")
 
 
 def test_a_node_that_leaves_leaves_what_others_have_on_its_engine(
@@ -146,24 +146,24 @@ def test_a_node_that_leaves_leaves_what_others_have_on_its_engine(
     manager, worker, other = machine.host("mg0"), machine.host("w0"), machine.host("x0")
     machine.join(worker, manager, machine.init(manager))
     machine.init(other)
-    other.docker("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.77.1.0/24", "o")
-    manager.docker("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.77.2.0/24", "n")
+    other.docker("network create -d overlay --attachable --subnet 10.77.1.0/24 o")
+    manager.docker("network create -d overlay --attachable --subnet 10.77.2.0/24 n")
     stubborn(other, busybox_image, "--network", "o", name="others", replicas=1)
     stubborn(manager, busybox_image, "--network", "n", replicas=4)
-    mine = manager.docker("run", "-d", "--network", "n", busybox_image, "sleep", "600")
+    mine = manager.docker("run -d --network n {} sleep 600", busybox_image)
     try:
         nodes = {host.name: node_id(host) for host in machine.hosts}
         had = {name: left_of(manager, node) for name, node in nodes.items()}
         assert [len(had[name]) for name in ("mg0", "w0", "x0")] == [2, 2, 1]
         machine.note()
-        worker.docker("swarm", "leave")
+        worker.docker("swarm leave")
         assert left_of(manager, nodes["w0"]) == []
         for name in ("mg0", "x0"):
             assert set(had[name]) <= set(left_of(manager, nodes[name]))
-        networks = manager.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", mine)
+        networks = manager.docker("inspect -f '{{json .NetworkSettings.Networks}}'", mine)
         assert json.loads(networks)["n"]["EndpointID"]
     finally:
-        manager.docker("rm", "-f", mine)
+        manager.docker("rm -f", mine)
 
 
 def test_the_next_swarm_may_have_the_last_ones_networks(machine: Machine, busybox_image: str) -> None:
@@ -171,21 +171,21 @@ def test_the_next_swarm_may_have_the_last_ones_networks(machine: Machine, busybo
     host = machine.host("mg0")
     subnet = ("--subnet", "10.78.0.0/16")
     machine.init(host)
-    host.docker("network", "create", "-d", "overlay", "--attachable", *subnet, "old")
+    host.docker("network create -d overlay --attachable", *subnet, "old")
     stubborn(host, busybox_image, "--network", "old", replicas=1)
     run = ("run", "-d", "--network", "old", busybox_image, "sleep", "600")
     mine, stopped = host.docker(*run), host.docker(*run)
     try:
-        host.docker("stop", "-t", "0", stopped)
-        host.docker("swarm", "leave", "--force")
+        host.docker("stop -t 0", stopped)
+        host.docker("swarm leave --force")
         form = "{{.State.Running}} {{json .NetworkSettings.Networks}}"
-        assert host.docker("inspect", "-f", form, mine) == "true {}"
-        assert host.docker("network", "ls", "-q", "--filter", "label=com.docker.swarm.network.id") == ""
+        assert host.docker("inspect -f", form, mine) == "true {}"
+        assert host.docker("network ls -q --filter label=com.docker.swarm.network.id") == ""
         machine.init(host)
-        host.docker("network", "create", "-d", "overlay", *subnet, "new")
+        host.docker("network create -d overlay", *subnet, "new")
         stubborn(host, busybox_image, "--network", "new", replicas=1)
     finally:
-        host.docker("rm", "-f", mine, stopped)
+        host.docker("rm -f", mine, stopped)
 
 
 def test_what_cannot_be_removed_is_said_and_goes_later(machine: Machine, busybox_image: str) -> None:
@@ -200,7 +200,7 @@ def test_what_cannot_be_removed_is_said_and_goes_later(machine: Machine, busybox
     stubborn(host, busybox_image)
     node = node_id(host)
     machine.line.cut()
-    done = host.run("swarm", "leave", "--force", check=False)
+    done = host.run("swarm leave --force", check=False)
     assert done.returncode == 1
     assert "This node has left the swarm, but some of what it had could not be removed" in done.stderr
     assert node in done.stderr
@@ -213,7 +213,7 @@ def test_what_cannot_be_removed_is_said_and_goes_later(machine: Machine, busybox
     wait_until("its containers are gone", lambda: not left_of(other, node), 20)
     wait_until("it is remembered no more", lambda: not (host.state_dir / "former-nodes.json").exists(), 20)
     assert len(other.running("others")) == 1
-    other.docker("swarm", "leave", "--force")
+    other.docker("swarm leave --force")
     assert machine.new() == {}
 
 
@@ -222,22 +222,22 @@ def test_leftovers_of_the_last_swarm_are_gone_when_the_next_begins(
 ) -> None:
     host = machine.host("mg0")
     machine.init(host)
-    host.docker("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.79.0.0/24", "old")
+    host.docker("network create -d overlay --attachable --subnet 10.79.0.0/24 old")
     published = f"published={free_port()},target=80,mode=host"
     stubborn(host, busybox_image, "--network", "old", "--publish", published, replicas=1)
-    mine = host.docker("run", "-d", "--network", "old", busybox_image, "sleep", "600")
+    mine = host.docker("run -d --network old {} sleep 600", busybox_image)
     node = node_id(host)
     try:
         machine.line.cut()
-        assert host.run("swarm", "leave", "--force", check=False).returncode == 1
+        assert host.run("swarm leave --force", check=False).returncode == 1
         machine.line.mend()
         machine.init(host)
         assert left_of(host, node) == []
-        host.docker("network", "create", "-d", "overlay", "--subnet", "10.79.0.0/24", "new")
+        host.docker("network create -d overlay --subnet 10.79.0.0/24 new")
         stubborn(host, busybox_image, "--network", "new", "--publish", published, replicas=1)
-        assert host.docker("inspect", "-f", "{{.State.Running}}", mine) == "true"
+        assert host.docker("inspect -f {{.State.Running}}", mine) == "true"
     finally:
-        host.docker("rm", "-f", mine)
+        host.docker("rm -f", mine)
 
 
 def test_a_node_that_was_removed_while_it_was_down_cleans_up(machine: Machine, busybox_image: str) -> None:
@@ -246,18 +246,18 @@ def test_a_node_that_was_removed_while_it_was_down_cleans_up(machine: Machine, b
     address = machine.init(manager)
     machine.join(worker, manager, address)
     node = node_id(worker)
-    manager.docker("network", "create", "-d", "overlay", "n")
+    manager.docker("network create -d overlay n")
     stubborn(manager, busybox_image, "--network", "n", replicas=4)
     # Two, but for a start that failed: what follows it avoids the node.
-    assert left_of(manager, node), manager.docker("service", "ps", "--no-trunc", "stubborn")
+    assert left_of(manager, node), manager.docker("service ps --no-trunc stubborn")
     worker.kill()
-    manager.docker("node", "rm", "--force", "w0")
+    manager.docker("node rm --force w0")
     worker.start()
     began = time.monotonic()
     wait_until("its containers are gone", lambda: not left_of(manager, node), 30)
     assert time.monotonic() - began < AT_ONCE_S
-    worker.docker("swarm", "leave")
-    manager.docker("swarm", "leave", "--force")
+    worker.docker("swarm leave")
+    manager.docker("swarm leave --force")
     assert machine.new() == {}
 
 
@@ -266,7 +266,7 @@ def test_a_live_node_that_is_removed_cleans_up(machine: Machine, busybox_image: 
     machine.join(worker, manager, machine.init(manager))
     node = node_id(worker)
     stubborn(manager, busybox_image, replicas=4)
-    manager.docker("node", "rm", "--force", "w0")
+    manager.docker("node rm --force w0")
     began = time.monotonic()
     wait_until("its containers are gone", lambda: not left_of(manager, node), 30)
     assert time.monotonic() - began < AT_ONCE_S
@@ -285,10 +285,10 @@ def test_a_stack_that_is_removed_leaves_nothing(
     service |= {"stop_grace_period": "1s", "volumes": ["/v"], "deploy": {"replicas": 2}}
     whole = {"version": "3.7", "services": {"a": service}, "networks": {"n": {}}}
     stack.write_text(json.dumps({**whole, "secrets": {"s": {"file": str(secret)}}}))
-    host.docker("stack", "deploy", "--resolve-image", "never", "-c", str(stack), "st")
+    host.docker("stack deploy --resolve-image never -c {} st", stack)
     wait_until("it runs", lambda: len(host.running("st_a")) == 2, 60)
     assert {"containers", "networks", "links"} <= set(machine.new())
-    host.docker("stack", "rm", "st")
+    host.docker("stack rm st")
     wait_until("all of it is gone", lambda: not {**machine.new(), "files": None}.keys() - {"files"}, 30)
     assert not [path for path in task_files(node) if not path.endswith(node)]
 
@@ -336,7 +336,7 @@ def test_an_init_that_fails_leaves_nothing(machine: Machine) -> None:
 
 
 def fails(machine: Machine, host: Host, *arguments: str) -> None:
-    assert host.run("swarm", "init", *arguments, check=False).returncode != 0, arguments
+    assert host.run("swarm init", *arguments, check=False).returncode != 0, arguments
     assert host.pinged() == "inactive", arguments
     wait_until("nothing is new", lambda: machine.new() == {}, 10)
 
@@ -345,7 +345,7 @@ def test_a_join_that_fails_leaves_nothing(machine: Machine) -> None:
     manager, worker = machine.host("mg0"), machine.host("w0")
     address = machine.init(manager)
     machine.note()
-    token = manager.docker("swarm", "join-token", "-q", "worker")
+    token = manager.docker("swarm join-token -q worker")
     wrong = token[:-3] + ("aaa" if not token.endswith("aaa") else "bbb")
     nobody = f"127.0.0.1:{free_port()}"
     for arguments in (
@@ -355,10 +355,10 @@ def test_a_join_that_fails_leaves_nothing(machine: Machine) -> None:
         ("--token", token, "--advertise-addr", "nonsense/9", address),
         ("--token", token, "--listen-addr", "nonsense/9", address),
     ):
-        assert worker.run("swarm", "join", *arguments, check=False).returncode != 0, arguments
+        assert worker.run("swarm join", *arguments, check=False).returncode != 0, arguments
         assert worker.pinged() == "inactive"
         assert machine.new() == {}, arguments
-    assert manager.docker("node", "ls", "-q").count("\n") == 0, "nobody was taken in"
+    assert manager.docker("node ls -q").count("\n") == 0, "nobody was taken in"
 
 
 def test_a_manager_that_leaves_leaves_nothing_and_the_others_go_on(
@@ -367,11 +367,11 @@ def test_a_manager_that_leaves_leaves_nothing_and_the_others_go_on(
     first, second = machine.host("mg0"), machine.host("mg1")
     address = machine.init(first)
     machine.join(second, first, address, "manager")
-    wait_until("both manage", lambda: second.run("node", "ls", check=False).returncode == 0, 60)
+    wait_until("both manage", lambda: second.run("node ls", check=False).returncode == 0, 60)
     node = node_id(second)
     stubborn(first, busybox_image, replicas=4)
     assert len(left_of(first, node)) == 2
-    second.docker("swarm", "leave", "--force")
+    second.docker("swarm leave --force")
     assert left_of(first, node) == []
     assert files_of(second) == {"lock"}
     assert processes(second) == []
@@ -384,21 +384,21 @@ def test_a_manager_that_was_removed_while_it_was_down_cleans_up(machine: Machine
     address = machine.init(first)
     for host in hosts[1:]:
         machine.join(host, first, address, "manager")
-        wait_until("it manages", lambda host=host: host.run("node", "ls", check=False).returncode == 0, 60)
+        wait_until("it manages", lambda host=host: host.run("node ls", check=False).returncode == 0, 60)
     node = node_id(last)
     create(first, "--name", "s", "--mode", "global", "--stop-grace-period", "60s", busybox_image, *STUBBORN)
     wait_until("it runs", lambda: len(first.running("s")) == 3, 60)
     last.kill()
-    wait_until("it is missed", lambda: "Unreachable" in first.docker("node", "ls"), 60)
-    first.docker("node", "demote", "mg2")
+    wait_until("it is missed", lambda: "Unreachable" in first.docker("node ls"), 60)
+    first.docker("node demote mg2")
     wait_until(
         "it is no manager any more",
-        lambda: first.run("node", "rm", "--force", "mg2", check=False).returncode == 0,
+        lambda: first.run("node rm --force mg2", check=False).returncode == 0,
     )
     assert len(left_of(first, node)) == 1
     last.start(wait_for=("info",))
     wait_until("its containers are gone", lambda: not left_of(first, node), 60)
-    last.docker("swarm", "leave", "--force")
+    last.docker("swarm leave --force")
     assert files_of(last) == {"lock"}
     assert processes(last) == []
 
@@ -406,11 +406,11 @@ def test_a_manager_that_was_removed_while_it_was_down_cleans_up(machine: Machine
 def test_a_manager_that_nobody_can_let_go_of_leaves_nothing(machine: Machine, busybox_image: str) -> None:
     first, second = machine.host("mg0"), machine.host("mg1")
     machine.join(second, first, machine.init(first), "manager")
-    wait_until("both manage", lambda: second.run("node", "ls", check=False).returncode == 0, 60)
+    wait_until("both manage", lambda: second.run("node ls", check=False).returncode == 0, 60)
     node = node_id(second)
     stubborn(first, busybox_image, replicas=4)
     first.kill()
-    second.docker("swarm", "leave", "--force")
+    second.docker("swarm leave --force")
     assert left_of(second, node) == []
     assert files_of(second) == {"lock"}
     assert processes(second) == []

@@ -30,20 +30,20 @@ BULK_BYTES = 50_000_000
 
 def create(swarm: Swarm, name: str, image: str, script: str, *options: str) -> None:
     options = ("--stop-grace-period", "0s", *options)
-    swarm.manager.docker("service", "create", "-d", "--name", name, *options, image, "sh", "-c", script)
+    swarm.manager.docker("service create -d --name", name, *options, image, "sh", "-c", script)
 
 
 @pytest.fixture(scope="module")
 def talkers(swarm: Swarm, busybox_image: str) -> Iterator[str]:
     """A service with a task on each node; each says three lines."""
-    swarm.manager.docker("swarm", "update", "--dispatcher-heartbeat", "1s")
+    swarm.manager.docker("swarm update --dispatcher-heartbeat 1s")
     create(swarm, "talk", busybox_image, TALK, "--replicas", "3", "--env", "SLOT={{.Task.Slot}}")
     expected = {
         f"{kind}-{slot}{end}" for slot in "123" for kind, end in (("out", "-a"), ("out", "-b"), ("err", ""))
     }
     wait_until("all said", lambda: expected == set(both(swarm.manager, "--raw", "talk")))
     yield "talk"
-    swarm.manager.run("service", "rm", "talk", check=False)
+    swarm.manager.run("service rm talk", check=False)
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def counters(swarm: Swarm, busybox_image: str, request: pytest.FixtureRequest) -
     name = request.node.name.replace("test_", "")[:30].strip("_").replace("_", "-")
     create(swarm, name, busybox_image, COUNT, "--replicas", "3")
     yield name
-    swarm.manager.run("service", "rm", name, check=False)
+    swarm.manager.run("service rm", name, check=False)
 
 
 def both(host: Host, *arguments: str) -> list[str]:
     """Returns the lines of stdout and stderr."""
-    done = host.run("service", "logs", *arguments)
+    done = host.run("service logs", *arguments)
     return (done.stdout + done.stderr).splitlines()
 
 
@@ -70,7 +70,7 @@ def get(host: Host, path: str) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_lines_of_all_nodes_with_where_they_come_from(swarm: Swarm, talkers: str) -> None:
-    done = swarm.manager.run("service", "logs", talkers)
+    done = swarm.manager.run("service logs", talkers)
     out = [PREFIX.fullmatch(line) for line in done.stdout.splitlines()]
     err = [PREFIX.fullmatch(line) for line in done.stderr.splitlines()]
     assert all(out)
@@ -148,11 +148,9 @@ def test_docker_py(swarm: Swarm, talkers: str) -> None:
 def test_a_terminals_service_is_raw(swarm: Swarm, busybox_image: str) -> None:
     create(swarm, "term", busybox_image, "echo out; echo err >&2; sleep 1d", "--tty")
     try:
-        refused = swarm.manager.run("service", "logs", "term", check=False)
+        refused = swarm.manager.run("service logs term", check=False)
         assert "tty service logs only supported with --raw" in refused.stderr
-        wait_until(
-            "both lines", lambda: swarm.manager.docker("service", "logs", "--raw", "term") == "out\nerr"
-        )
+        wait_until("both lines", lambda: swarm.manager.docker("service logs --raw term") == "out\nerr")
         code, headers, body = get(swarm.manager, "/services/term/logs?stdout=1&stderr=1")
         assert (code, headers["content-type"], body) == (
             200,
@@ -160,7 +158,7 @@ def test_a_terminals_service_is_raw(swarm: Swarm, busybox_image: str) -> None:
             b"out\r\nerr\r\n",
         )
     finally:
-        swarm.manager.docker("service", "rm", "term")
+        swarm.manager.docker("service rm term")
 
 
 def test_logs_that_cannot_be_read_say_so(swarm: Swarm, busybox_image: str) -> None:
@@ -170,22 +168,22 @@ def test_logs_that_cannot_be_read_say_so(swarm: Swarm, busybox_image: str) -> No
         assert "configured logging driver does not support reading" in line
         assert PREFIX.fullmatch(line.strip())
     finally:
-        swarm.manager.docker("service", "rm", "mute")
+        swarm.manager.docker("service rm mute")
 
 
 def test_a_follower_sees_new_tasks_and_ends_with_the_service(swarm: Swarm, counters: str) -> None:
     manager, engine = swarm.manager, swarm.engine.removeprefix("unix://")
-    with manager.stream("service", "logs", "-f", "--tail", "0", counters) as lines:
+    with manager.stream("service logs -f --tail 0", counters) as lines:
         for slot in "123":
             lines.first(f"{counters}.{slot}.")
-        manager.docker("service", "scale", "-d", f"{counters}=4")
+        manager.docker("service scale -d {}=4", counters)
         assert "tick-0-" in lines.first(f"{counters}.4."), "a new task is followed from its beginning"
         before = {row["ID"] for row in manager.tasks(counters)}
         victim = next(iter(containers(engine, f"com.docker.swarm.service.name={counters}")))
         subprocess.run(["docker", "-H", swarm.engine, "kill", victim["ID"]], check=True, capture_output=True)
         (new,) = wait_until("a new task", lambda: {row["ID"] for row in manager.running(counters)} - before)
         assert "tick-0-" in lines.first(new[:12])
-        manager.docker("service", "rm", counters)
+        manager.docker("service rm", counters)
         wait_until("the follower ends", lambda: lines.ended, 20)
 
 
@@ -199,7 +197,7 @@ def ticks(lines: Lines, node: str) -> list[int]:
 def test_a_node_that_hangs_delays_nobody_and_loses_nothing(swarm: Swarm, counters: str) -> None:
     manager, worker = swarm.manager, swarm.workers[0]
     assert worker.process is not None
-    with manager.stream("service", "logs", "-f", counters, both=True) as lines:
+    with manager.stream("service logs -f", counters, both=True) as lines:
         wait_until("lines of the worker", lambda: ticks(lines, "w0"))
         os.kill(worker.process.pid, signal.SIGSTOP)
         try:
@@ -221,7 +219,7 @@ def test_a_node_that_hangs_delays_nobody_and_loses_nothing(swarm: Swarm, counter
 
 
 def test_an_agent_that_starts_again_is_read_on(swarm: Swarm, counters: str) -> None:
-    with swarm.manager.stream("service", "logs", "-f", counters) as lines:
+    with swarm.manager.stream("service logs -f", counters) as lines:
         wait_until("lines of the worker", lambda: ticks(lines, "w1"))
         swarm.workers[1].kill()
         before = len(ticks(lines, "w1"))
@@ -262,17 +260,17 @@ def test_a_slow_reader_fills_nobodys_memory(swarm: Swarm, talkers: str, busybox_
     assert size > BULK_BYTES * 1008 / 1000, "every line, with its frame's header"
     grown = resident_mb(manager) - before[0], resident_mb(worker) - before[1]
     assert max(grown) < 30, grown
-    manager.docker("service", "rm", "bulk")
+    manager.docker("service rm bulk")
 
 
 def test_another_manager_passes_them_on(swarm: Swarm, talkers: str, counters: str) -> None:
     """Also when the client goes: nothing stays open on the leader."""
     other = swarm.workers[0]
-    swarm.manager.docker("node", "promote", other.name)
+    swarm.manager.docker("node promote", other.name)
     try:
-        wait_until("a manager", lambda: other.run("node", "ls", check=False).returncode == 0)
+        wait_until("a manager", lambda: other.run("node ls", check=False).returncode == 0)
         assert len(both(other, talkers)) >= 9
-        with other.stream("service", "logs", "-f", "--tail", "0", counters) as lines:
+        with other.stream("service logs -f --tail 0", counters) as lines:
             lines.first("@w1 ")
     finally:
-        swarm.manager.docker("node", "demote", other.name)
+        swarm.manager.docker("node demote", other.name)

@@ -25,15 +25,15 @@ def test_one_of_them_brings_the_swarm_back(tmp_path_factory: pytest.TempPathFact
             expire(manager, is_ca_kept=True)
         first = swarm.first.start()
         assert "Swarm certificates have expired" in info(first)["Error"]
-        done = first.run("service", "ls", check=False)
+        done = first.run("service ls", check=False)
         assert "Swarm certificates have expired" in done.stderr
-        first.docker("swarm", "init", "--force-new-cluster")
-        assert first.docker("service", "ls", "--format", "{{.Name}}") == "kept"
+        first.docker("swarm init --force-new-cluster")
+        assert first.docker("service ls --format {{.Name}}") == "kept"
         _, not_after = validity_of(load_keys(first.state_dir / "certificates").certificate_pem)
         assert not_after > time.time()
         wait_until("the worker follows", lambda: swarm.nodes(first)["w0"][0] == "Ready")
         second = swarm.managers[1].start()
-        second.docker("swarm", "leave", "--force")
+        second.docker("swarm leave --force")
         swarm.join(second, "manager")
         swarm.wait_reachable(2, first)
     finally:

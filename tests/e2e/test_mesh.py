@@ -13,6 +13,7 @@ import pytest
 
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import CLIENT, MeshSwarm, steady
 from .skep_cli import skep, skep_ok
@@ -22,13 +23,7 @@ NAME = "t{{.Task.Slot}}-{{.Node.Hostname}}"  # answers are known from errors by 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("m"))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+mesh = swarm_fixture(MeshSwarm)
 
 
 def _create(mesh: MeshSwarm, name: str, *options: str, replicas: int = 2) -> None:
@@ -37,7 +32,7 @@ def _create(mesh: MeshSwarm, name: str, *options: str, replicas: int = 2) -> Non
 
 
 def _remove(mesh: MeshSwarm, name: str) -> None:
-    mesh.manager.docker("service", "rm", name)
+    mesh.manager.docker("service rm", name)
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +57,18 @@ def test_a_port_answers_on_every_host_from_everywhere(mesh: MeshSwarm, web: str)
 
 
 def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
-    told = skep_ok("net", "trace", "web:8080/udp", "--from", mesh.manager.name, on=mesh.manager)
+    told = skep_ok("net trace web:8080/udp --from", mesh.manager.name, on=mesh.manager)
     for worker in mesh.workers:
         assert f"on {worker.name}: by tunnel skv4096 to {worker.address}, UDP port 4789" in told
-    inside = skep_ok("net", "trace", "web:80", "--from", "web.1", on=mesh.manager)
+    inside = skep_ok("net trace web:80 --from web.1", on=mesh.manager)
     assert "no network across hosts in common" in inside
-    own = json.loads(skep_ok("net", "inspect", mesh.workers[0].name, "--json", on=mesh.manager))
+    own = json.loads(skep_ok("net inspect {} --json", mesh.workers[0].name, on=mesh.manager))
     assert [(each["Port"], each["Running"]) for each in own["Ports"]] == [("8080/tcp", 2), ("8080/udp", 2)]
     mesh.ask(mesh.workers[0], 8080, 3)
-    own = json.loads(skep_ok("net", "inspect", mesh.workers[0].name, "--json", on=mesh.manager))
+    own = json.loads(skep_ok("net inspect {} --json", mesh.workers[0].name, on=mesh.manager))
     assert (own["Kernel"]["Missing"], own["Kernel"]["Surplus"], own["Kernel"]["Failures"]) == ([], [], [])
     assert own["Kernel"]["Connections"]["8080/tcp"] >= 3
-    said = skep_ok("net", "inspect", mesh.workers[0].name, on=mesh.manager)
+    said = skep_ok("net inspect", mesh.workers[0].name, on=mesh.manager)
     assert "connections from here" in said
     assert "its kernel has: bridges 1, " in said
     for wrong, said in (
@@ -84,7 +79,7 @@ def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
         (("none:80", "--from", "web.1"), "service none not found"),
         (("web", "--from", "web.1"), "name a service and a port: web:8080, dns:53/udp"),
     ):
-        done = skep("net", "trace", *wrong, on=mesh.manager)
+        done = skep("net trace", *wrong, on=mesh.manager)
         assert done.returncode != 0
         assert said in done.stderr
 
@@ -92,17 +87,15 @@ def test_the_way_is_told(mesh: MeshSwarm, web: str) -> None:
 def test_containers_reach_it_by_any_hosts_address(mesh: MeshSwarm, web: str) -> None:
     for host in mesh.hosts:
         for target in mesh.hosts:
-            said = host.docker(
-                "run", "--rm", "skep-test/busybox:latest", "nc", "-w", "3", target.address, "8080"
-            )
+            said = host.docker("run --rm skep-test/busybox:latest nc -w 3 {} 8080", target.address)
             assert "-w" in said, (host.name, target.name)
     for worker in mesh.workers:
-        (task, *_) = worker.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split()
+        (task, *_) = worker.docker("ps -q --filter label=com.docker.swarm.service.name=web").split()
         program = (
             f"import _socket as s; c = s.socket(); c.connect(('{worker.address}', 8080)); print(c.recv(99))"
         )
         for _ in range(2):  # one of them is the task itself
-            assert "-w" in worker.docker("exec", task, "/usr/bin/python3", "-I", "-S", "-c", program)
+            assert "-w" in worker.docker("exec {} /usr/bin/python3 -I -S -c {}", task, program)
 
 
 def test_it_is_even_over_3000_connections(mesh: MeshSwarm, web: str) -> None:
@@ -136,7 +129,7 @@ def test_a_port_that_somebody_has_is_said_with_his_name(mesh: MeshSwarm) -> None
         said = f"port 8082/tcp of service taken is not published here: it is taken by python3 (process {his.pid})"
         wait_until("the node says so", lambda: said[:60] in _message(mesh, worker.name))
         assert f"(process {his.pid})" in _message(mesh, worker.name)
-        assert f"1 node ({worker.name}): {said[:60]}" in skep_ok("explain", "taken", on=mesh.manager)
+        assert f"1 node ({worker.name}): {said[:60]}" in skep_ok("explain taken", on=mesh.manager)
         for command in (("trace", "taken:8082", "--from", worker.name), ("inspect", worker.name)):
             assert said[:60] in skep_ok("net", *command, on=mesh.manager)
         assert "8082/tcp of service taken" in worker.log()
@@ -151,12 +144,12 @@ def test_a_port_that_somebody_has_is_said_with_his_name(mesh: MeshSwarm) -> None
 
 
 def _message(mesh: MeshSwarm, node: str) -> str:
-    return mesh.manager.docker("node", "inspect", "--format", "{{.Status.Message}}", node)
+    return mesh.manager.docker("node inspect --format {{.Status.Message}}", node)
 
 
 def test_tasks_that_come_and_go_are_followed(mesh: MeshSwarm, web: str) -> None:
     for count in (4, 1, 2):
-        mesh.manager.docker("service", "scale", "-d", f"web={count}")
+        mesh.manager.docker("service scale -d web={}", count)
         mesh.wait_answers(8080, count)
     with steady(mesh.client, mesh.manager.address, 8080) as answers:
         time.sleep(2)
@@ -179,7 +172,7 @@ def test_it_stands_while_the_daemons_are_dead(mesh: MeshSwarm, web: str) -> None
 
 
 def _ready(mesh: MeshSwarm) -> int:
-    return mesh.manager.run("node", "ls", "--format", "{{.Status}}", check=False).stdout.count("Ready")
+    return mesh.manager.run("node ls --format {{.Status}}", check=False).stdout.count("Ready")
 
 
 def test_what_somebody_flushed_is_there_again(mesh: MeshSwarm, web: str) -> None:
@@ -192,7 +185,7 @@ def test_what_somebody_flushed_is_there_again(mesh: MeshSwarm, web: str) -> None
 
 
 def test_a_lost_node_is_led_to_no_more(mesh: MeshSwarm, web: str) -> None:
-    mesh.manager.docker("service", "update", "-d", "--constraint-rm", "node.role==worker", "web")
+    mesh.manager.docker("service update -d --constraint-rm node.role==worker web")
     mesh.wait_answers(8080, 2)
     lost = mesh.workers[1]
     lost.kill()
@@ -213,16 +206,14 @@ def test_a_lost_node_is_led_to_no_more(mesh: MeshSwarm, web: str) -> None:
 
 
 def test_sctp_is_refused_in_words(mesh: MeshSwarm) -> None:
-    refused = mesh.manager.run(
-        "service", "create", "-d", "--no-resolve-image", "-p", "90:90/sctp", IMAGE, check=False
-    )
+    refused = mesh.manager.run("service create -d --no-resolve-image -p 90:90/sctp", IMAGE, check=False)
     assert "port 90/sctp cannot be published by the routing mesh" in refused.stderr
 
 
 def test_leaving_takes_all_of_it_away(mesh: MeshSwarm, web: str) -> None:
     worker = mesh.workers[1]
     assert "skb" in worker.rules()
-    worker.docker("swarm", "leave")
+    worker.docker("swarm leave")
     assert worker.rules() == ""
     left = worker.space.run("iptables-save") + worker.space.run("ip", "rule")
     assert "0x5a000000" not in left
@@ -230,6 +221,6 @@ def test_leaving_takes_all_of_it_away(mesh: MeshSwarm, web: str) -> None:
     assert worker.space.run(sys.executable, "-c", listed).strip() == "None"
     assert mesh.ask(worker, 8080) == ["error ConnectionRefusedError"]
     wait_until("it is down", lambda: _ready(mesh) == 2, 60)
-    mesh.manager.docker("node", "rm", "--force", worker.name)
+    mesh.manager.docker("node rm --force", worker.name)
     mesh.join(worker)
     mesh.wait_answers(8080, 2)

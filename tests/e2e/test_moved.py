@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Host, free_port, wait_until
 from .managers import Managers
 from .skep_cli import skep, skep_ok
@@ -16,13 +17,7 @@ from .skep_cli import skep, skep_ok
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("m"), 3, 1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+three = swarm_fixture(lambda directory: Managers(directory, 3, 1))
 
 
 @pytest.fixture
@@ -52,19 +47,19 @@ def take(address: str) -> socket.socket:
 
 
 def error_of(host: Host) -> str:
-    return host.docker("info", "--format", "{{.Swarm.Error}}")
+    return host.docker("info --format {{.Swarm.Error}}")
 
 
 def test_what_makes_no_sense_is_refused(three: Managers) -> None:
     first, worker = three.managers[0], three.workers[0]
-    before = worker.docker("info", "--format", "{{.Swarm.RemoteManagers}}")
-    assert "at least one address" in skep("cluster", "reconnect", on=worker).stderr
+    before = worker.docker("info --format {{.Swarm.RemoteManagers}}")
+    assert "at least one address" in skep("cluster reconnect", on=worker).stderr
     nobody = f"127.0.0.1:{free_port()}"
-    done = skep("cluster", "reconnect", nobody, on=worker)
+    done = skep("cluster reconnect", nobody, on=worker)
     assert done.returncode == 1
     assert nobody in done.stderr
-    assert worker.docker("info", "--format", "{{.Swarm.RemoteManagers}}") == before
-    done = skep("cluster", "reconnect", nobody, three.addresses["m1"], on=worker)
+    assert worker.docker("info --format {{.Swarm.RemoteManagers}}") == before
+    done = skep("cluster reconnect", nobody, three.addresses["m1"], on=worker)
     assert done.returncode == 0
     assert (
         'Warning: rpc error: code = Unavailable desc = connection error: desc = "transport: Error while'
@@ -72,7 +67,7 @@ def test_what_makes_no_sense_is_refused(three: Managers) -> None:
     )
     with take("127.0.0.1:0") as held:
         port = held.getsockname()[1]
-        done = skep("cluster", "reconnect", "--advertise-addr", f"127.0.0.1:{port}", on=first)
+        done = skep("cluster reconnect --advertise-addr 127.0.0.1:{}", port, on=first)
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     three.wait_reachable(3)
 
@@ -82,12 +77,12 @@ def test_one_that_moves_while_it_runs(three: Managers) -> None:
     leader = three.leader()
     for manager in (*(m for m in three.managers if m is not leader), leader):
         moved = three.addresses[manager.name] = f"127.0.0.1:{free_port()}"
-        said = skep_ok("cluster", "reconnect", "--advertise-addr", moved, on=manager)
+        said = skep_ok("cluster reconnect --advertise-addr", moved, on=manager)
         assert said == "This node knows where managers are now.\n"
 
         def is_listed(name: str = manager.name, moved: str = moved) -> bool:
             form = "{{.ManagerStatus.Addr}} {{.ManagerStatus.Reachability}}"
-            said = three.leader().run("node", "inspect", "--format", form, name, check=False).stdout.strip()
+            said = three.leader().run("node inspect --format", form, name, check=False).stdout.strip()
             return said == f"{moved} reachable"
 
         wait_until(f"{manager.name} is reached where it is", is_listed)
@@ -98,7 +93,7 @@ def test_all_managers_moved(three: Managers, taken: list[socket.socket]) -> None
     first, second, third = three.managers
     (worker,) = three.workers
     options = ("--replicas", "10", "--constraint", "node.hostname==w0", "--no-resolve-image", "-q", "-d")
-    first.docker("service", "create", *options, "--name", "web", "image")
+    first.docker("service create", *options, "--name", "web", "image")
     wait_until("it runs", lambda: len(first.running("web")) == 10)
     running = sorted(row["ID"] for row in first.running("web"))
     for manager in three.managers:
@@ -110,12 +105,12 @@ def test_all_managers_moved(three: Managers, taken: list[socket.socket]) -> None
         manager.start()
         assert "skep cluster reconnect --advertise-addr" in error_of(manager)
     at = three.addresses
-    skep_ok("cluster", "reconnect", "--advertise-addr", at["m0"], on=first)
+    skep_ok("cluster reconnect --advertise-addr", at["m0"], on=first)
     assert "does not have a leader" in error_of(first)
-    skep_ok("cluster", "reconnect", at["m0"], "--advertise-addr", at["m1"], on=second)
+    skep_ok("cluster reconnect {} --advertise-addr {}", at["m0"], at["m1"], on=second)
     wait_until("two of three are a swarm", lambda: three.leader())
-    skep_ok("cluster", "reconnect", at["m0"], at["m1"], "--advertise-addr", at["m2"], on=third)
-    skep_ok("cluster", "reconnect", at["m1"], on=worker)
+    skep_ok("cluster reconnect {} {} --advertise-addr {}", at["m0"], at["m1"], at["m2"], on=third)
+    skep_ok("cluster reconnect", at["m1"], on=worker)
     three.wait_reachable(3)
     leader = three.leader()
     wait_until("what runs was kept", lambda: sorted(r["ID"] for r in leader.running("web")) == running)
@@ -123,8 +118,7 @@ def test_all_managers_moved(three: Managers, taken: list[socket.socket]) -> None
     wait_until(
         "all are listed where they are",
         lambda: (
-            leader.docker("node", "inspect", "--format", form, "m0", "m1", "m2").split()
-            == [at["m0"], at["m1"], at["m2"]]
+            leader.docker("node inspect --format {} m0 m1 m2", form).split() == [at["m0"], at["m1"], at["m2"]]
         ),
     )
     for manager in three.managers:

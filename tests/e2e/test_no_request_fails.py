@@ -22,6 +22,7 @@ from msgspec import Struct
 from tests import wrk
 from tests.mesh_image import IMAGE
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .mesh import MeshHost, MeshSwarm
 
@@ -109,18 +110,19 @@ def busy() -> Iterator[None]:
             each.wait()
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
-    made = MeshSwarm(tmp_path_factory.mktemp("z"))
-    try:
-        made.start()
-        made.manager.docker("network", "create", "-d", "overlay", "inner")
-        asker = ["--name", "asker", "--mode", "global", "--network", "inner"]
-        made.manager.docker("service", "create", "-d", "--no-resolve-image", *asker, IMAGE, "-", "80")
-        wait_until("there is who asks", lambda: len(made.manager.running("asker")) == len(made.hosts), WAIT_S)
-        yield made
-    finally:
-        made.stop()
+class Asked(MeshSwarm):
+    """With a container on each host that asks by an overlay network."""
+
+    def start(self) -> Asked:
+        super().start()
+        self.manager.docker("network create -d overlay inner")
+        create = "service create -d --no-resolve-image --name asker --mode global --network inner"
+        self.manager.docker(create, IMAGE, "-", "80")
+        wait_until("there is who asks", lambda: len(self.manager.running("asker")) == len(self.hosts), WAIT_S)
+        return self
+
+
+swarm = swarm_fixture(Asked)
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def web(swarm: MeshSwarm) -> Iterator[str]:
         "each host leads to it", lambda: all(_answers(swarm, host.address) for host in swarm.hosts), 30
     )
     yield "web"
-    swarm.manager.docker("service", "rm", "web")
+    swarm.manager.docker("service rm web")
     wait_until("its tasks are gone", lambda: not any(_containers(swarm)), 30)
 
 
@@ -160,7 +162,7 @@ def _answers(swarm: MeshSwarm, address: str) -> bool:
 
 def _containers(swarm: MeshSwarm) -> Iterator[str]:
     for host in swarm.hosts:
-        yield from host.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split()
+        yield from host.docker("ps -q --filter label=com.docker.swarm.service.name=web").split()
 
 
 def _settled(swarm: MeshSwarm, count: int) -> None:
@@ -175,10 +177,10 @@ def _settled(swarm: MeshSwarm, count: int) -> None:
 
 def _update(swarm: MeshSwarm, *options: str) -> None:
     """Updates the service, one task at a time, and waits until that is done."""
-    swarm.manager.docker("service", "update", "-d", "--no-resolve-image", *options, "web")
+    swarm.manager.docker("service update -d --no-resolve-image", *options, "web")
 
     def is_done() -> bool:
-        (found,) = swarm.manager.json("service", "inspect", "web")
+        (found,) = swarm.manager.json("service inspect web")
         state = str(found.get("UpdateStatus", {}).get("State", ""))
         assert state in ("", "updating", "completed"), found["UpdateStatus"]
         return state == "completed"
@@ -200,20 +202,18 @@ def test_an_update_to_a_server_that_begins_late(swarm: MeshSwarm, web: str) -> N
 def test_draining_a_node(swarm: MeshSwarm, web: str) -> None:
     for worker in swarm.workers:
         with load(swarm), wrk_load(swarm):
-            swarm.manager.docker("node", "update", "--availability", "drain", worker.name)
+            swarm.manager.docker("node update --availability drain", worker.name)
             wait_until(
                 "it is drained",
-                lambda w=worker: (
-                    not w.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web")
-                ),
+                lambda w=worker: not w.docker("ps -q --filter label=com.docker.swarm.service.name=web"),
                 WAIT_S,
             )
             _settled(swarm, 3)
-        swarm.manager.docker("node", "update", "--availability", "active", worker.name)
+        swarm.manager.docker("node update --availability active", worker.name)
 
 
 def test_scaling_down_and_up(swarm: MeshSwarm, web: str) -> None:
     with load(swarm):
         for count in (1, 4, 2):
-            swarm.manager.docker("service", "scale", "-d", f"web={count}")
+            swarm.manager.docker("service scale -d web={}", count)
             _settled(swarm, count)

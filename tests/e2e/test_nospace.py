@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, wait_until
 from .managers import Managers, create, info, wait_running
 
@@ -27,10 +28,8 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
     made = Managers(directory, managers=3, workers=0)
     for host in made.hosts:
         host.options = ("--etcd", str(etcd))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+    with starting(made):
+        yield made
 
 
 def test_a_full_etcd_is_said_and_cured(swarm: Managers) -> None:
@@ -52,15 +51,9 @@ def fill(host: Host) -> str:
     for n in range(400):
         label = f"n{n}=" + "x" * 100_000
         done = host.run(
-            "service",
-            "update",
-            "-q",
-            "-d",
-            "--label-add",
+            "service update -q -d --label-add {} --label-rm n{} before",
             label,
-            "--label-rm",
-            f"n{n - 1}",
-            "before",
+            n - 1,
             check=False,
         )
         if done.returncode != 0:
@@ -69,5 +62,5 @@ def fill(host: Host) -> str:
 
 
 def can_write(host: Host) -> bool:
-    done = host.run("service", "update", "-q", "-d", "--label-add", "is=cured", "before", check=False)
+    done = host.run("service update -q -d --label-add is=cured before", check=False)
     return done.returncode == 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import wait_until
 from .managers import create, wait_running
 from .netns import Network, NetworkHost
@@ -15,13 +16,7 @@ from .test_failover import ANSWER_S, RUN_S
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
-def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    made = Network(tmp_path_factory.mktemp("p"), managers=3, workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+formed = swarm_fixture(lambda directory: Network(directory, managers=3, workers=2))
 
 
 @pytest.fixture
@@ -50,9 +45,7 @@ def test_two_managers_that_do_not_hear_each_other_follow_the_third(swarm: Networ
     created = []
     for n in range(12):
         name = f"split{n}"
-        done = third.run(
-            *("service", "create", "-q", "-d", "--no-resolve-image", "--name", name, "image"), check=False
-        )
+        done = third.run("service create -q -d --no-resolve-image --name {} image", name, check=False)
         if done.returncode == 0:
             created.append(name)
         time.sleep(0.5)
@@ -61,8 +54,8 @@ def test_two_managers_that_do_not_hear_each_other_follow_the_third(swarm: Networ
     second.heal()
     swarm.wait_reachable(3, third)
     for manager in swarm.managers:
-        assert set(created) <= set(manager.docker("service", "ls", "--format", "{{.Name}}").split())
-    third.docker("service", "rm", *created)
+        assert set(created) <= set(manager.docker("service ls --format {{.Name}}").split())
+    third.docker("service rm", *created)
 
 
 @pytest.mark.alone
@@ -70,7 +63,7 @@ def test_the_leaders_machine_loses_power(swarm: Network) -> None:
     leader, (other, _) = leader_and_others(swarm)
     began = time.monotonic()
     leader.lose_power()
-    other.docker("node", "ls")
+    other.docker("node ls")
     answered_s = time.monotonic() - began
     create(other, "after", 5, "--constraint", f"node.hostname!={leader.name}")
     wait_running(other, "after", 5)
@@ -78,7 +71,7 @@ def test_the_leaders_machine_loses_power(swarm: Network) -> None:
     assert answered_s < ANSWER_S
     assert ran_s < RUN_S
     wait_until("it is seen", lambda: swarm.nodes(other)[leader.name][1] == "Unreachable", 10)
-    other.docker("service", "rm", "after")
+    other.docker("service rm after")
 
 
 @pytest.mark.alone
@@ -87,19 +80,19 @@ def test_the_leaders_cable_is_pulled_and_plugged_in_again(swarm: Network) -> Non
     create(other, "kept", 3)
     leader.unplug()
     began = time.monotonic()
-    other.docker("service", "scale", "-d", "kept=6")
+    other.docker("service scale -d kept=6")
     assert time.monotonic() - began < ANSWER_S
     # What the old leader is asked is not done behind the new one's back.
-    alone = leader.run("service", "scale", "-d", "kept=9", check=False, timeout_s=60)
+    alone = leader.run("service scale -d kept=9", check=False, timeout_s=60)
     assert alone.returncode == 1
     assert "leader" in alone.stderr or "may or may not have been made" in alone.stderr
     leader.plug()
     swarm.wait_reachable(3, other)
     for manager in swarm.managers:
         form = "{{.Spec.Mode.Replicated.Replicas}}"
-        assert manager.docker("service", "inspect", "kept", "--format", form) == "6"
+        assert manager.docker("service inspect kept --format", form) == "6"
     wait_running(other, "kept", 6)
-    other.docker("service", "rm", "kept")
+    other.docker("service rm kept")
 
 
 @pytest.mark.alone
@@ -114,5 +107,5 @@ def test_a_leader_that_hears_nobody(swarm: Network) -> None:
     assert swarm.leader(others[0]) is not leader
     leader.heal()
     swarm.wait_reachable(3, others[0])
-    assert "anyway" in leader.docker("service", "ls", "--format", "{{.Name}}")
-    others[0].docker("service", "rm", "anyway")
+    assert "anyway" in leader.docker("service ls --format {{.Name}}")
+    others[0].docker("service rm anyway")

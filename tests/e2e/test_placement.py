@@ -25,8 +25,8 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     nodes: list[subprocess.Popen[bytes]] = []
     try:
         made.start()
-        made.manager.docker("node", "update", "--availability", "drain", "mg0")
-        token = made.manager.docker("swarm", "join-token", "-q", "worker")
+        made.manager.docker("node update --availability drain mg0")
+        token = made.manager.docker("swarm join-token -q worker")
         join = [str(SKEP), "simulate", "--join", made.address, "--token", token]
         gpus = ["--generic-resource", "gpu=U1", "--generic-resource", "gpu=U2", "--label", "disk=ssd"]
         nodes.append(subprocess.Popen([*join, "--nodes", "3", *gpus]))
@@ -47,11 +47,11 @@ def service(swarm: Swarm, request: pytest.FixtureRequest) -> Iterator[str]:
     """A name for a service that is removed after the test."""
     name = request.node.name.removeprefix("test_")[:40].strip("_")
     yield name
-    swarm.manager.run("service", "rm", name, check=False)
+    swarm.manager.run("service rm", name, check=False)
 
 
 def create(swarm: Swarm, name: str, *options: str) -> None:
-    swarm.manager.docker("service", "create", "-q", "-d", "--name", name, *options, "image")
+    swarm.manager.docker("service create -q -d --name", name, *options, "image")
 
 
 def running(swarm: Swarm, name: str, count: int) -> Counter[str]:
@@ -67,14 +67,14 @@ def running(swarm: Swarm, name: str, count: int) -> Counter[str]:
 
 
 def explained(swarm: Swarm, name: str) -> Any:
-    return json.loads(skep_ok("explain", "--json", name, on=swarm.manager))
+    return json.loads(skep_ok("explain --json", name, on=swarm.manager))
 
 
 def test_named_resources_are_given_once_and_come_back(swarm: Swarm, service: str) -> None:
     manager = swarm.manager
     create(swarm, service, "--replicas", "7", "--generic-resource", "gpu=1")
     assert running(swarm, service, 6) == dict.fromkeys(GPU_NODES, 2)
-    tasks = manager.json("inspect", "--type", "task", *manager.docker("service", "ps", "-q", service).split())
+    tasks = manager.json("inspect", "--type", "task", *manager.docker("service ps -q", service).split())
     given = [
         (task["NodeID"], each["NamedResourceSpec"]["Value"])
         for task in tasks
@@ -87,11 +87,11 @@ def test_named_resources_are_given_once_and_come_back(swarm: Swarm, service: str
     assert "3 nodes (sim00000, sim00001, sim00002): 1 gpu reserved, 0 free" in texts
     assert "2 nodes (sim00010, sim00011): 1 gpu reserved, there is none" in texts
     assert "1 node (mg0): drained" in texts
-    manager.docker("service", "scale", "-d", f"{service}=2")
+    manager.docker("service scale -d {}=2", service)
     running(swarm, service, 2)
-    manager.docker("service", "scale", "-d", f"{service}=6")
+    manager.docker("service scale -d {}=6", service)
     assert running(swarm, service, 6) == dict.fromkeys(GPU_NODES, 2)
-    node = manager.json("node", "inspect", "sim00000")[0]["Description"]
+    node = manager.json("node inspect sim00000")[0]["Description"]
     assert node["Resources"]["GenericResources"][0] == {"NamedResourceSpec": {"Kind": "gpu", "Value": "U1"}}
     assert node["Engine"]["Labels"] == {"disk": "ssd"}
 
@@ -101,28 +101,26 @@ def test_counts_are_shared_by_all_services(swarm: Swarm, service: str) -> None:
     assert running(swarm, service, 4) == dict.fromkeys(SSD_NODES, 2)
     create(swarm, service + "2", "--replicas", "3", "--generic-resource", "ssd=1")
     assert running(swarm, service + "2", 2) == dict.fromkeys(SSD_NODES, 1)
-    swarm.manager.docker("service", "rm", service)
+    swarm.manager.docker("service rm", service)
     running(swarm, service + "2", 3)
-    swarm.manager.docker("service", "rm", service + "2")
+    swarm.manager.docker("service rm", service + "2")
 
 
 def test_constraints_preferences_and_limits(swarm: Swarm, service: str) -> None:
     manager = swarm.manager
     for node, zone in (("sim00000", "a"), ("sim00001", "a"), ("sim00002", "b")):
-        manager.docker("node", "update", "--label-add", f"zone={zone}", node)
+        manager.docker("node update --label-add zone={} {}", zone, node)
     options = ["--constraint", "engine.labels.disk==SSD", "--placement-pref", "spread=node.labels.zone"]
     options += ["--update-monitor", "100ms"]
     create(swarm, service, "--replicas", "4", *options)
     assert running(swarm, service, 4) == {"sim00000": 1, "sim00001": 1, "sim00002": 2}
-    manager.docker(
-        "service", "update", "-d", "-q", "--replicas", "3", "--replicas-max-per-node", "1", service
-    )
+    manager.docker("service update -d -q --replicas 3 --replicas-max-per-node 1", service)
     # The crowded node lets one go; nothing has to be replaced for the new limit.
     wait_until(
         "one on each",
         lambda: Counter(r["Node"] for r in manager.running(service)) == dict.fromkeys(GPU_NODES, 1),
     )
-    manager.docker("service", "scale", "-d", f"{service}=4")
+    manager.docker("service scale -d {}=4", service)
     (waiting,) = wait_until(
         "one waits",
         lambda: [r for r in manager.tasks(service) if r["CurrentState"].startswith("Pending")],
@@ -147,21 +145,21 @@ def test_a_host_port_is_held_by_name(swarm: Swarm, service: str) -> None:
         ],
     )
     assert texts == [f"1 node (sim00000): port 18080/tcp is held by service {service}"]
-    swarm.manager.docker("service", "rm", service)
+    swarm.manager.docker("service rm", service)
     running(swarm, service + "2", 1)
-    swarm.manager.docker("service", "rm", service + "2")
+    swarm.manager.docker("service rm", service + "2")
 
 
 def test_nothing_of_that_name(swarm: Swarm) -> None:
-    done = skep("explain", "nothing", on=swarm.manager)
+    done = skep("explain nothing", on=swarm.manager)
     assert (done.returncode, done.stderr) == (1, "Error: there is no service and no task nothing\n")
-    assert "name a service or a task" in skep("explain", "", on=swarm.manager).stderr
+    assert "name a service or a task" in skep("explain ''", on=swarm.manager).stderr
 
 
 def test_events_of_tasks_are_for_who_asks(swarm: Swarm, service: str) -> None:
     manager = swarm.manager
     with (
-        manager.stream("events", "--filter", "type=task", "--filter", f"service={service}") as lines,
+        manager.stream("events --filter type=task --filter service={}", service) as lines,
         manager.stream("events") as all_of_docker,
     ):
         create(swarm, service, "--constraint", "node.hostname==sim00001")
@@ -169,7 +167,7 @@ def test_events_of_tasks_are_for_who_asks(swarm: Swarm, service: str) -> None:
         assert f"service.name={service}" in made
         assert "state=assigned" in made
         assert "node.name=sim00001" in lines.first("state=running")
-        manager.docker("service", "rm", service)
+        manager.docker("service rm", service)
         lines.first("task remove")
         all_of_docker.first("service remove")
         assert not [line for line in all_of_docker.seen if " task " in line]

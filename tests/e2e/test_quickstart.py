@@ -77,7 +77,7 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(shor
         again = quickstart(home)
         assert again.splitlines()[-1] == last
         assert "service create" not in again
-        states = hosts["mg0"].docker("service", "ps", "hello", "--format", "{{.CurrentState}}").split("\n")
+        states = hosts["mg0"].docker("service ps hello --format {{.CurrentState}}").split("\n")
         assert len([state for state in states if state.startswith("Running")]) == 3
         assert "service ls" in quickstart(home, "status")
         for address in (f"10.213.{number}.{place}" for place in range(1, 6)):
@@ -107,7 +107,7 @@ def test_quickstart_leaves_a_running_swarm_finds_it_again_and_takes_it_down(shor
 
 
 def _demoted(host: Host) -> None:
-    host.docker("node", "demote", host.name)
+    host.docker("node demote", host.name)
     control = ("info", "-f", "{{.Swarm.ControlAvailable}}")
     wait_until("a worker it is", lambda: host.docker(*control) == "false")
 
@@ -115,12 +115,12 @@ def _demoted(host: Host) -> None:
 def _stubborn_everywhere(hosts: dict[str, Host]) -> list[str]:
     """Runs what does not end by itself, with a secret and a network, on all nodes. Returns their ids."""
     first = hosts["mg1"]
-    first.docker("network", "create", "-d", "overlay", "n")
-    first.docker("secret", "create", "s", "-", data=b"secret")
+    first.docker("network create -d overlay n")
+    first.docker("secret create s -", data=b"secret")
     options = ["--name", "all", "--mode", "global", "--network", "n", "--secret", "s"]
     options += ["--no-resolve-image", "--stop-grace-period", "60s", "skep-quickstart", "sh", "-c", STUBBORN]
-    first.docker("service", "create", "-q", *options)
-    nodes = [host.docker("info", "-f", "{{.Swarm.NodeID}}") for host in hosts.values()]
+    first.docker("service create -q", *options)
+    nodes = [host.docker("info -f {{.Swarm.NodeID}}") for host in hosts.values()]
     assert task_files(nodes[-1])
     return nodes
 

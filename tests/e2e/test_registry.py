@@ -13,18 +13,13 @@ import pytest
 
 from tests.registry import PASSWORD, USER, Registry, registry
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def pair(engine_socket: str, busybox_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("r"), f"unix://{engine_socket}", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+pair = swarm_fixture(lambda directory, engine: Swarm(directory, engine, workers=1), on_engine=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +40,12 @@ def login(private: Registry, tmp_path: Path) -> list[str]:
 def service(pair: Swarm, request: pytest.FixtureRequest) -> Iterator[str]:
     name = request.node.name.replace("test_", "").replace("_", "-")[:50]
     yield name
-    pair.manager.run("service", "rm", name, check=False)
+    pair.manager.run("service rm", name, check=False)
 
 
 def forget(pair: Swarm, reference: str) -> None:
     """The nodes' engine has the image no more."""
-    images = pair.manager.docker("images", "-q", reference.rpartition(":")[0]).split()
+    images = pair.manager.docker("images -q", reference.rpartition(":")[0]).split()
     if images:
         wait_until(
             "the image can go", lambda: pair.manager.run("rmi", "-f", *images, check=False).returncode == 0
@@ -86,15 +81,15 @@ def test_with_registry_auth(pair: Swarm, private: Registry, login: list[str], se
     create += ["--stop-grace-period", "0s"]
     pair.manager.docker(*create, "--with-registry-auth", "--name", service, image)
     wait_until("it runs on both nodes", lambda: len(pair.manager.running(service)) == 2)
-    spec = pair.manager.json("service", "inspect", service)[0]
+    spec = pair.manager.json("service inspect", service)[0]
     assert spec["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] == f"{image}@{digest}"
     # Nobody is told, and nothing is written that shows it.
     word = auth_of(USER, PASSWORD)[:20]
-    told = json.dumps(spec) + pair.manager.docker("service", "ps", "--format", "{{json .}}", service)
+    told = json.dumps(spec) + pair.manager.docker("service ps --format '{{json .}}'", service)
     told += json.dumps(ask(pair, "GET", "/tasks")[1])
     for host in pair.hosts:
         told += host.log()
-    told += json.dumps(pair.manager.json("inspect", *pair.manager.docker("ps", "-q").split()))
+    told += json.dumps(pair.manager.json("inspect", *pair.manager.docker("ps -q").split()))
     assert PASSWORD not in told
     assert word not in told
     etcd = b"".join(each.read_bytes() for each in pair.manager.state_dir.rglob("*.wal"))
@@ -143,10 +138,10 @@ def test_credentials_alone_need_no_new_task_and_last(pair: Swarm, private: Regis
     assert update("&registryAuthFrom=nothing") == (500, {"message": "unsupported registryAuthFrom value"})
     assert update("&registryAuthFrom=previous-spec")[0] == 200  # the good ones again
     assert [row["ID"] for row in pair.manager.running(service)] == [first["ID"]]
-    pair.manager.docker("service", "scale", "-d", f"{service}=0")
-    wait_until("all gone", lambda: not pair.manager.docker("ps", "-q", "--filter", f"name={service}."))
+    pair.manager.docker("service scale -d {}=0", service)
+    wait_until("all gone", lambda: not pair.manager.docker("ps -q --filter name={}.", service))
     forget(pair, image)
-    pair.manager.docker("service", "scale", "-d", f"{service}=1")  # the client sends none: they stay
+    pair.manager.docker("service scale -d {}=1", service)  # the client sends none: they stay
     wait_until("it runs", lambda: pair.manager.running(service))
     assert update("&registryAuthFrom=spec", force=1)[0] == 200
     wait_until("a new one runs", lambda: first["ID"] not in [r["ID"] for r in pair.manager.running(service)])
@@ -163,7 +158,7 @@ def test_a_tag_that_moved_is_asked_for_and_taken_as_it_is_where_nobody_answers(
         (row,) = wait_until("it runs", lambda: pair.manager.running(service))
         assert short_lived.requests
     # The registry is gone; the image is here.
-    pair.manager.docker("service", "update", "-d", "--no-resolve-image", "--force", service)
+    pair.manager.docker("service update -d --no-resolve-image --force", service)
     wait_until("another runs", lambda: [r for r in pair.manager.running(service) if r["ID"] != row["ID"]])
 
 
@@ -208,5 +203,5 @@ def test_stack_deploy_passes_them_on(
         pair.manager.docker(*login, *deploy)
         wait_until("it runs", lambda: pair.manager.running("st_app"))
     finally:
-        done: subprocess.CompletedProcess[str] = pair.manager.run("stack", "rm", "st", check=False)
+        done: subprocess.CompletedProcess[str] = pair.manager.run("stack rm st", check=False)
     assert done.returncode == 0

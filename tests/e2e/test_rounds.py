@@ -27,7 +27,7 @@ def test_the_leader_is_killed_during_every_scale_up(tmp_path_factory: pytest.Tem
             for number in range(ROUNDS):
                 leader, other = swarm.leader(), swarm.followers()[0]
                 replicas = REPLICAS if number % 2 == 0 else REPLICAS // 10
-                other.docker("service", "scale", "-d", f"big={replicas}")
+                other.docker("service scale -d big={}", replicas)
                 time.sleep(rng.uniform(0, 0.5))
                 leader.kill()
                 wait_until("another one leads", lambda o=other: swarm.leader(o).process is not None, 30)
@@ -35,7 +35,7 @@ def test_the_leader_is_killed_during_every_scale_up(tmp_path_factory: pytest.Tem
                 swarm.wait_reachable(3, other)
         assert history.check(swarm.first) > 5 * ROUNDS
         other = swarm.managers[1]
-        other.docker("service", "scale", "-d", f"big={REPLICAS}")
+        other.docker("service scale -d big={}", REPLICAS)
         wait_until("all run", lambda: len(other.running("big")) == REPLICAS, 60)
         slots = Counter(row["Name"] for row in other.running("big"))
         assert set(slots.values()) == {1}

@@ -125,8 +125,8 @@ def errors_of(swarm: Swarm, unlock_keys: list[str]) -> bytes:
     """Provokes every error that has to do with a secret, and returns all that is said."""
     manager, (worker,) = swarm.manager, swarm.workers
     said = []
-    worker_token = manager.docker("swarm", "join-token", "-q", "worker")
-    manager_token = manager.docker("swarm", "join-token", "-q", "manager")
+    worker_token = manager.docker("swarm join-token -q worker")
+    manager_token = manager.docker("swarm join-token -q manager")
     prefix, number, digest, secret = worker_token.split("-")
     other = Host(worker.state_dir.parent, "other", "simulated", "--log-level", "debug").start()
     try:
@@ -139,12 +139,12 @@ def errors_of(swarm: Swarm, unlock_keys: list[str]) -> bytes:
         join = ("swarm", "join", swarm.address, "--token")
         said += [other.run(*join, token, check=False) for token in wrong]
         nowhere = f"127.0.0.1:{free_port()}"
-        said.append(other.run("swarm", "join", "--token", worker_token, nowhere, check=False))
+        said.append(other.run("swarm join --token", worker_token, nowhere, check=False))
     finally:
         other.stop()
     for key in unlock_keys:
         said.append(unlock(manager, key))
-        said.append(worker.run("swarm", "unlock", data=key.encode(), check=False))
+        said.append(worker.run("swarm unlock", data=key.encode(), check=False))
     assert all(done.returncode != 0 for done in said)
     texts = [(done.stdout + done.stderr).encode() for done in said]
     texts.append(http(manager, "POST", "/swarm/unlock", f'{{"UnlockKey":"{unlock_keys[-1]}"}}')[1].encode())
@@ -157,27 +157,27 @@ def test_no_secret_is_anywhere_but_sealed(pair: Swarm) -> None:
     manager, (worker,) = pair.manager.start(), (pair.workers[0].start(),)
     secrets = Secrets(manager)
     said = manager.docker(
-        "swarm", "init", "--autolock", "--advertise-addr", pair.address, "--listen-addr", pair.address
+        "swarm init --autolock --advertise-addr {} --listen-addr {}", pair.address, pair.address
     )
     keys = KEY.findall(said)
     secrets.note()
     pair.join(worker)
     manager.docker(
-        *("service", "create", "-q", "-d", "--no-resolve-image", "--env", f"PASSWORD={PASSWORD}"),
-        *("--name", "s", "--replicas", "3", "image"),
+        "service create -q -d --no-resolve-image --env PASSWORD={} --name s --replicas 3 image",
+        PASSWORD,
     )
-    keys += KEY.findall(manager.docker("swarm", "unlock-key", "--rotate"))
+    keys += KEY.findall(manager.docker("swarm unlock-key --rotate"))
     secrets.note()
     wait_until("another data key", secrets.note_another_data_key)
     for role in ("worker", "manager"):
-        manager.docker("swarm", "join-token", "--rotate", "-q", role)
+        manager.docker("swarm join-token --rotate -q", role)
     secrets.note()
-    manager.docker("swarm", "update", "--task-history-limit", "3", "--dispatcher-heartbeat", "6s")
+    manager.docker("swarm update --task-history-limit 3 --dispatcher-heartbeat 6s")
     errors = errors_of(pair, keys)
 
     restart(manager)
-    assert manager.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "locked"
-    locked = [unlock(manager, keys[0]), unlock(manager, keys[1][:-4]), manager.run("node", "ls", check=False)]
+    assert manager.docker("info --format {{.Swarm.LocalNodeState}}") == "locked"
+    locked = [unlock(manager, keys[0]), unlock(manager, keys[1][:-4]), manager.run("node ls", check=False)]
     errors += "".join(done.stdout + done.stderr for done in locked).encode()
     assert leaks_below([manager.state_dir], secrets.named) == [], "locked: nothing runs"
     assert unlock(manager, keys[1]).returncode == 0
@@ -223,8 +223,8 @@ def test_without_autolock_only_the_key_files_are_plain(pair: Swarm) -> None:
     manager = pair.manager.start()
     init(manager)
     manager.docker(
-        *("service", "create", "-q", "-d", "--no-resolve-image", "--env", f"PASSWORD={PASSWORD}"),
-        *("--name", "s", "image"),
+        "service create -q -d --no-resolve-image --env PASSWORD={} --name s image",
+        PASSWORD,
     )
     secrets = Secrets(manager)
     secrets.note()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, UnixConnection, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -111,13 +111,7 @@ FULL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("s"), "simulated", workers=2)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+lone = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=2))
 
 
 def ask(swarm: Swarm, method: str, path: str, body: object = None) -> Any:
@@ -149,7 +143,7 @@ def test_fields_not_acted_on_are_stored_and_named(lone: Swarm) -> None:
 
 def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:
     wait_until("nothing of the tests before is left", lambda: ask(lone, "GET", "/tasks") == [])
-    lone.manager.docker("service", "create", "-q", "-d", "--name", "s", "--replicas", "4", "image")
+    lone.manager.docker("service create -q -d --name s --replicas 4 image")
     try:
         wait_until("four run", lambda: len(lone.manager.running("s")) == 4)
         service, tasks = ask(lone, "GET", "/services/s"), ask(lone, "GET", "/tasks")
@@ -172,24 +166,24 @@ def test_tasks_are_found_by_every_filter(lone: Swarm) -> None:
         up_to_date = json.dumps({"_up-to-date": {"true": True}}).replace('"', "%22").replace(" ", "")
         assert len(ask(lone, "GET", f"/tasks?filters={up_to_date}")) == 4
     finally:
-        lone.manager.docker("service", "rm", "s")
+        lone.manager.docker("service rm s")
 
 
 def test_nodes_are_labelled_listed_and_removed(lone: Swarm) -> None:
     manager = lone.manager
-    manager.docker("node", "update", "--label-add", "disk=fast", "--label-add", "rack=1", "w0")
-    assert manager.json("node", "inspect", "w0")[0]["Spec"]["Labels"] == {"disk": "fast", "rack": "1"}
-    assert manager.docker("node", "ls", "-q", "--filter", "node.label=disk=fast").count("\n") == 0
-    manager.docker("node", "update", "--label-rm", "disk", "w0")
-    assert "disk" not in manager.docker("node", "inspect", "--pretty", "w0")
-    assert manager.docker("node", "ls", "--filter", "role=worker", "-q").count("\n") == 1
-    done = manager.run("node", "rm", "w1", check=False)
+    manager.docker("node update --label-add disk=fast --label-add rack=1 w0")
+    assert manager.json("node inspect w0")[0]["Spec"]["Labels"] == {"disk": "fast", "rack": "1"}
+    assert manager.docker("node ls -q --filter node.label=disk=fast").count("\n") == 0
+    manager.docker("node update --label-rm disk w0")
+    assert "disk" not in manager.docker("node inspect --pretty w0")
+    assert manager.docker("node ls --filter role=worker -q").count("\n") == 1
+    done = manager.run("node rm w1", check=False)
     assert "is not down and can't be removed" in done.stderr
-    manager.docker("node", "rm", "--force", "w1")
+    manager.docker("node rm --force w1")
     assert set(lone.nodes()) == {"mg0", "w0"}
     wait_until(
         "it knows that it is out",
-        lambda: lone.workers[1].docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "active",
+        lambda: lone.workers[1].docker("info --format {{.Swarm.LocalNodeState}}") != "active",
     )
 
 

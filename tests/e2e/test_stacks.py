@@ -147,15 +147,13 @@ class Stack:
         wait_until("no update goes on", lambda: "updating" not in self.updates())
         file = self.directory / "stack.yml"
         file.write_text(json.dumps(self.compose))
-        done = self.host.run(
-            "stack", "deploy", "-c", str(file), "--resolve-image", "never", *options, STACK, check=check
-        )
+        done = self.host.run("stack deploy -c {} --resolve-image never", file, *options, STACK, check=check)
         return done.stdout + done.stderr
 
     def updates(self) -> list[str]:
         """Returns the states of the stack's updates."""
-        ids = self.host.docker("service", "ls", "-q", "--filter", f"name={STACK}_").split()
-        found = self.host.json("service", "inspect", *ids) if ids else []
+        ids = self.host.docker("service ls -q --filter name={}_", STACK).split()
+        found = self.host.json("service inspect", *ids) if ids else []
         return [(each.get("UpdateStatus") or {}).get("State", "") for each in found]
 
     def task_ids(self, *services: str) -> set[str]:
@@ -165,16 +163,16 @@ class Stack:
 
     def rows(self, what: str) -> dict[str, str]:
         """Returns `docker stack services`, name -> replicas."""
-        lines = self.host.docker("stack", what, "--format", "{{.Name}} {{.Replicas}}", STACK).splitlines()
+        lines = self.host.docker("stack {} --format '{{.Name}} {{.Replicas}}' {}", what, STACK).splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
 
 @pytest.fixture(scope="module")
 def outside(swarm: Swarm) -> Iterator[str]:
     """A network that no stack made."""
-    swarm.manager.docker("network", "create", "-d", "overlay", "stacks-outside")
+    swarm.manager.docker("network create -d overlay stacks-outside")
     yield "stacks-outside"
-    swarm.manager.run("network", "rm", "stacks-outside", check=False)
+    swarm.manager.run("network rm stacks-outside", check=False)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +180,7 @@ def stack(swarm: Swarm, outside: str, tmp_path_factory: pytest.TempPathFactory) 
     """Deployed, and all its tasks there."""
     made = Stack(swarm.manager, swarm.engine.removeprefix("unix://"), tmp_path_factory.mktemp("stack"))
     made.deploy()
-    swarm.manager.docker("service", "create", "-d", "--no-resolve-image", *JOB, IMAGE, "true")
+    swarm.manager.docker("service create -d --no-resolve-image", *JOB, IMAGE, "true")
     wanted = {
         "web": "2/2 (max 5 per node)",
         "worker": "1/1",
@@ -193,7 +191,7 @@ def stack(swarm: Swarm, outside: str, tmp_path_factory: pytest.TempPathFactory) 
         "the stack runs", lambda: made.rows("services") == {f"{STACK}_{k}": v for k, v in wanted.items()}
     )
     yield made
-    swarm.manager.run("stack", "rm", STACK, check=False)
+    swarm.manager.run("stack rm", STACK, check=False)
 
 
 def inspected(stack: Stack) -> dict[str, Any]:
@@ -227,7 +225,7 @@ def test_every_key_arrives_at_the_container(stack: Stack) -> None:
     mounted = {mount["Destination"]: mount["Type"] for mount in container["Mounts"]}
     assert {"/data": "volume", "/h": "bind"}.items() <= mounted.items()
     assert {f"{STACK}_front", f"{STACK}_back"} <= {
-        n["Name"] for n in stack.host.json("network", "inspect", f"{STACK}_front", f"{STACK}_back")
+        n["Name"] for n in stack.host.json("network inspect {}_front {}_back", STACK, STACK)
     }
 
 
@@ -271,8 +269,8 @@ def test_a_changed_config_is_refused_and_nothing_lost(stack: Stack) -> None:
 
 
 def test_lists_name_the_stack(stack: Stack) -> None:
-    assert stack.host.docker("stack", "ls", "--format", "{{.Name}} {{.Services}}") == f"{STACK} 4"
-    names = stack.host.docker("stack", "ps", "--format", "{{.Name}}", STACK).splitlines()
+    assert stack.host.docker("stack ls --format '{{.Name}} {{.Services}}'") == f"{STACK} 4"
+    names = stack.host.docker("stack ps --format {{.Name}}", STACK).splitlines()
     assert {f"{STACK}_web.1", f"{STACK}_worker.1", f"{STACK}_once.1"} <= {
         name.strip(" \\_") for name in names
     }
@@ -287,15 +285,15 @@ def test_prune_removes_what_the_file_no_longer_names(stack: Stack) -> None:
 
 def test_removal_takes_everything_but_what_is_external(stack: Stack, outside: str) -> None:
     host = stack.host
-    host.docker("stack", "rm", STACK)
+    host.docker("stack rm", STACK)
 
     def again() -> bool:
         """Networks go when their last task has: until then the client may be told to come again."""
-        done = host.run("stack", "rm", STACK, check=False)
+        done = host.run("stack rm", STACK, check=False)
         return "Nothing found in stack" in done.stdout + done.stderr
 
     wait_until("nothing of the stack is left", again)
     label = f"label=com.docker.stack.namespace={STACK}"
     for kind in ("network", "secret", "config", "service"):
         assert host.docker(kind, "ls", "-q", "--filter", label) == ""
-    assert host.docker("network", "ls", "-q", "--filter", f"name={outside}")
+    assert host.docker("network ls -q --filter name={}", outside)

@@ -37,7 +37,7 @@ def initialised(directory: Path) -> Host:
     host = Host(directory, "m", "simulated")
     host.start()
     address = f"127.0.0.1:{free_port()}"
-    host.docker("swarm", "init", "--advertise-addr", address, "--listen-addr", address)
+    host.docker("swarm init --advertise-addr {} --listen-addr {}", address, address)
     host.stop()
     return host
 
@@ -48,7 +48,7 @@ def test_settings_from_file_and_environment(short_dir: Path) -> None:
     host = Host(short_dir, "x", "simulated", "--config", str(file))
     try:
         host.start(environment={"SKEPD_LOG_FORMAT": "json"})
-        assert host.docker("info", "--format", "{{.Name}}") == "x", "a flag wins over the file"
+        assert host.docker("info --format {{.Name}}") == "x", "a flag wins over the file"
         assert json.loads(host.log().splitlines()[-1])["event"] == "skepd.started"
     finally:
         host.stop()
@@ -97,13 +97,11 @@ def test_a_port_in_use_is_named_and_the_daemon_stays_usable(short_dir: Path) -> 
         assert address in skepd(short_dir, "--host", f"tcp://{address}")
         host = Host(short_dir, "m", "simulated").start()
         try:
-            done = host.run(
-                "swarm", "init", "--advertise-addr", address, "--listen-addr", address, check=False
-            )
+            done = host.run("swarm init --advertise-addr {} --listen-addr {}", address, address, check=False)
             assert address in done.stderr
             assert "in use" in done.stderr
             other = f"127.0.0.1:{free_port()}"
-            host.docker("swarm", "init", "--advertise-addr", other, "--listen-addr", other)
+            host.docker("swarm init --advertise-addr {} --listen-addr {}", other, other)
         finally:
             host.stop()
 
@@ -147,17 +145,17 @@ def test_a_truncated_file_is_named_and_nothing_is_lost(short_dir: Path, file: st
     assert str(path) in skepd(short_dir, "--state-dir", str(host.state_dir))
     path.write_bytes(whole)
     host.start()
-    assert host.docker("node", "ls", "-q")
+    assert host.docker("node ls -q")
     host.stop()
 
 
 def test_no_etcd_says_how_to_get_one(short_dir: Path) -> None:
     host = Host(short_dir, "m", "simulated", "--etcd", "/nowhere/etcd").start()
     try:
-        done = host.run("swarm", "init", "--advertise-addr", f"127.0.0.1:{free_port()}", check=False)
+        done = host.run("swarm init --advertise-addr 127.0.0.1:{}", free_port(), check=False)
         assert "/nowhere/etcd" in done.stderr
         assert "apt-get install etcd-server" in done.stderr
-        assert host.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive"
+        assert host.docker("info --format {{.Swarm.LocalNodeState}}") == "inactive"
     finally:
         host.stop()
 
@@ -168,7 +166,7 @@ def test_an_unsafe_etcd_is_refused_by_its_version(short_dir: Path) -> None:
     fake.chmod(0o755)
     host = Host(short_dir, "m", "simulated", "--etcd", str(fake)).start()
     try:
-        done = host.run("swarm", "init", "--advertise-addr", f"127.0.0.1:{free_port()}", check=False)
+        done = host.run("swarm init --advertise-addr 127.0.0.1:{}", free_port(), check=False)
         assert "3.5.1" in done.stderr
     finally:
         host.stop()
@@ -180,7 +178,7 @@ def test_no_engine_says_so_and_the_swarm_answers(short_dir: Path) -> None:
         done = host.run("ps", check=False)
         assert f"{short_dir}/nothing.sock" in done.stderr
         address = f"127.0.0.1:{free_port()}"
-        host.run("swarm", "init", "--advertise-addr", address, "--listen-addr", address, check=False)
-        assert host.docker("node", "ls", "-q")
+        host.run("swarm init --advertise-addr {} --listen-addr {}", address, address, check=False)
+        assert host.docker("node ls -q")
     finally:
         host.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skep.cli.bench.processes import Managers
+from skep.cli.bench.processes import BenchManagers
 from tests.hostile import KINDS
 from tests.strangers import Trial, insider
 
@@ -26,7 +26,7 @@ async def test_hostile_connections_cost_a_manager_little(short_dir: Path) -> Non
 
 
 async def attack(kind: str, directory: Path) -> None:
-    managers = Managers(directory, 1, "etcd")
+    managers = BenchManagers(directory, 1, "etcd")
     try:
         await managers.start()
         leader = await managers.leader()
@@ -45,7 +45,7 @@ async def attack(kind: str, directory: Path) -> None:
 
 
 async def test_a_manager_opens_as_many_files_as_the_machine_lets_it(short_dir: Path) -> None:
-    managers = Managers(short_dir, 1, "etcd")
+    managers = BenchManagers(short_dir, 1, "etcd")
     try:
         await managers.start()
         leader = await managers.leader()

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from .fixtures import swarm_fixture
 from .hosts import Swarm, wait_until
 
 pytestmark = [pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    made = Swarm(tmp_path_factory.mktemp("u"), "simulated", workers=1)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+swarm = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=1))
 
 
 def create(swarm: Swarm, name: str, *options: str, command: tuple[str, ...] = ("sleep", "1d")) -> None:
@@ -28,11 +22,11 @@ def create(swarm: Swarm, name: str, *options: str, command: tuple[str, ...] = ("
 
 
 def update(swarm: Swarm, name: str, *options: str) -> None:
-    swarm.manager.docker("service", "update", "-q", "-d", "--no-resolve-image", *options, name)
+    swarm.manager.docker("service update -q -d --no-resolve-image", *options, name)
 
 
 def status(swarm: Swarm, name: str) -> Any:
-    return swarm.manager.json("service", "inspect", name)[0].get("UpdateStatus") or {}
+    return swarm.manager.json("service inspect", name)[0].get("UpdateStatus") or {}
 
 
 def until(swarm: Swarm, name: str, state: str) -> Any:
@@ -40,7 +34,7 @@ def until(swarm: Swarm, name: str, state: str) -> Any:
 
 
 def arguments(swarm: Swarm, name: str) -> list[str]:
-    spec = swarm.manager.json("service", "inspect", name)[0]["Spec"]
+    spec = swarm.manager.json("service inspect", name)[0]["Spec"]
     return list(spec["TaskTemplate"]["ContainerSpec"]["Args"])
 
 
@@ -64,7 +58,7 @@ def test_a_rollback_that_is_rolled_back_goes_forward_again(swarm: Swarm) -> None
     update(swarm, "twice", "--args", "sleep 2d")
     until(swarm, "twice", "completed")
     for there, message in ((["sleep", "1d"], "rollback completed"), (["sleep", "2d"], "rollback completed")):
-        swarm.manager.docker("service", "rollback", "-q", "-d", "twice")
+        swarm.manager.docker("service rollback -q -d twice")
         assert arguments(swarm, "twice") == there
         assert until(swarm, "twice", "rollback_completed")["Message"] == message
 
@@ -75,7 +69,7 @@ def test_an_update_that_fails_rolls_itself_back_once(swarm: Swarm) -> None:
     update(swarm, "auto", "--args", "false")
     until(swarm, "auto", "rollback_completed")
     assert arguments(swarm, "auto") == ["sleep", "1d"]
-    refused = swarm.manager.run("service", "rollback", "-d", "auto", check=False)
+    refused = swarm.manager.run("service rollback -d auto", check=False)
     assert "does not have a previous spec" in refused.stderr
 
 
@@ -108,16 +102,16 @@ def test_a_shorter_history_is_in_force_at_once_for_all_modes(swarm: Swarm) -> No
             update(swarm, name, "--env-add", f"N={n}", "--update-parallelism", "0")
             until(swarm, name, "completed")
         wait_until("all are kept", lambda name=name: len(swarm.manager.tasks(name)) == 8)
-    swarm.manager.docker("swarm", "update", "--task-history-limit", "2")
+    swarm.manager.docker("swarm update --task-history-limit 2")
     try:
         for name in ("many", "every"):
             wait_until("two of a slot are kept", lambda name=name: len(swarm.manager.tasks(name)) == 4)
-        swarm.manager.docker("swarm", "update", "--task-history-limit", "0")
+        swarm.manager.docker("swarm update --task-history-limit 0")
         for name in ("many", "every"):
             wait_until("none is kept", lambda name=name: len(swarm.manager.tasks(name)) == 2)
             assert len(swarm.manager.running(name)) == 2
     finally:
-        swarm.manager.docker("swarm", "update", "--task-history-limit", "5")
+        swarm.manager.docker("swarm update --task-history-limit 5")
 
 
 def test_scaling_while_an_update_is_under_way(swarm: Swarm) -> None:
@@ -125,18 +119,18 @@ def test_scaling_while_an_update_is_under_way(swarm: Swarm) -> None:
     create(swarm, "scaled", "--replicas", "6", "--update-delay", "500ms")
     wait_until("all run", lambda: len(swarm.manager.running("scaled")) == 6)
     update(swarm, "scaled", "--env-add", "A=1")
-    swarm.manager.docker("service", "scale", "-d", "scaled=9")
-    swarm.manager.docker("service", "scale", "-d", "scaled=3")
+    swarm.manager.docker("service scale -d scaled=9")
+    swarm.manager.docker("service scale -d scaled=3")
     until(swarm, "scaled", "completed")
     wait_until("three run", lambda: len(swarm.manager.tasks("scaled", "desired-state=running")) == 3)
     ids = [row["ID"] for row in swarm.manager.running("scaled")]
-    tasks = swarm.manager.json("inspect", "--type", "task", *ids)
+    tasks = swarm.manager.json("inspect --type task", *ids)
     assert {tuple(task["Spec"]["ContainerSpec"]["Env"]) for task in tasks} == {("A=1",)}
 
     update(swarm, "scaled", "--args", "false", "--restart-condition", "none")
     assert until(swarm, "scaled", "paused")
-    swarm.manager.docker("service", "rollback", "-q", "-d", "scaled")
-    swarm.manager.docker("service", "scale", "-d", "scaled=5")
+    swarm.manager.docker("service rollback -q -d scaled")
+    swarm.manager.docker("service scale -d scaled=5")
     wait_until("five run as before", lambda: len(swarm.manager.running("scaled")) == 5)
     assert arguments(swarm, "scaled") == ["sleep", "1d"]
 
@@ -149,14 +143,14 @@ def test_a_global_service_is_updated_node_by_node_and_rolls_back(swarm: Swarm) -
     assert arguments(swarm, "globally") == ["sleep", "1d"]
     wait_until("both run", lambda: len(swarm.manager.running("globally")) == 2)
     worker = swarm.workers[0].name
-    swarm.manager.docker("node", "update", "--availability", "drain", worker)
+    swarm.manager.docker("node update --availability drain", worker)
     wait_until("one runs", lambda: len(swarm.manager.running("globally")) == 1)
     update(
         swarm, "globally", "--args", "sleep 2d", "--restart-condition", "any", "--update-order", "start-first"
     )
     until(swarm, "globally", "completed")
-    swarm.manager.docker("node", "update", "--availability", "active", worker)
+    swarm.manager.docker("node update --availability active", worker)
     wait_until("both run", lambda: len(swarm.manager.running("globally")) == 2)
     ids = [row["ID"] for row in swarm.manager.running("globally")]
-    tasks = swarm.manager.json("inspect", "--type", "task", *ids)
+    tasks = swarm.manager.json("inspect --type task", *ids)
     assert [task["Spec"]["ContainerSpec"]["Args"] for task in tasks] == [["sleep", "2d"]] * 2

@@ -38,7 +38,7 @@ def old(short_dir: Path) -> Iterator[Host]:
         yield host
     finally:
         if host.process is not None:
-            host.run("swarm", "leave", "--force", check=False)
+            host.run("swarm leave --force", check=False)
         host.stop()
 
 
@@ -89,15 +89,15 @@ async def set_schema(path: Path, number: int) -> None:
 
 def test_an_old_state_directory_is_sealed_and_works(old: Host) -> None:
     old.start()
-    assert old.docker("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}") == "m Leader"
+    assert old.docker("node ls --format '{{.Hostname}} {{.ManagerStatus}}'") == "m Leader"
     kept = asyncio.run(values_of(old.state_dir))
     assert kept[codec.SCHEMA_KEY] == b"2"
     assert is_sealed(kept[codec.CLUSTER_KEY])
     assert (old.state_dir / "etcd" / "log").stat().st_mode & 0o077 == 0
-    token = old.docker("swarm", "join-token", "-q", "worker")
+    token = old.docker("swarm join-token -q worker")
     restart(old)
-    assert old.docker("swarm", "join-token", "-q", "worker") == token
-    (key,) = KEY.findall(old.docker("swarm", "update", "--autolock=true"))
+    assert old.docker("swarm join-token -q worker") == token
+    (key,) = KEY.findall(old.docker("swarm update --autolock=true"))
     restart(old)
     assert unlock(old, key).returncode == 0
 
@@ -113,7 +113,7 @@ def test_a_kill_at_any_moment_of_the_upgrade(old: Host) -> None:
     assert kept[codec.SCHEMA_KEY] == b"2"
     assert msgspec.msgpack.decode(kept[next(k for k in kept if codec.is_node(k))])["id"]
     assert is_sealed(kept[codec.CLUSTER_KEY])
-    assert old.docker("swarm", "join-token", "-q", "worker").startswith("SWMTKN-1-")
+    assert old.docker("swarm join-token -q worker").startswith("SWMTKN-1-")
 
 
 def test_a_newer_store_is_refused_and_says_so(old: Host) -> None:

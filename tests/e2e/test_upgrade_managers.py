@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from .fixtures import starting
 from .hosts import Host, wait_until
 from .managers import Managers
 
@@ -24,12 +25,9 @@ AWAY = ("not a swarm manager", "Cannot connect to the Docker daemon", "error dur
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managers]:
-    made = Managers(tmp_path_factory.mktemp("u"), 3, 1)
-    try:
-        made.start().managers[0].docker("swarm", "update", "--dispatcher-heartbeat", "2s")
+    with starting(Managers(tmp_path_factory.mktemp("u"), 3, 1)) as made:
+        made.managers[0].docker("swarm update --dispatcher-heartbeat 2s")
         yield made
-    finally:
-        made.stop()
 
 
 class Restarter(threading.Thread):
@@ -117,7 +115,7 @@ def upgrade(
 
 
 def labels(swarm: Managers) -> list[str]:
-    found = swarm.leader().docker("node", "inspect", "--format", "{{json .Spec.Labels}}", "m0", "m1", "m2")
+    found = swarm.leader().docker("node inspect --format '{{json .Spec.Labels}}' m0 m1 m2")
     return found.splitlines()
 
 
@@ -138,7 +136,7 @@ def tasks(host: Host, service: str) -> list[tuple[str, str, str, str]]:
 def test_nothing_restarts_and_nothing_is_lost(three: Managers, tmp_path: Path) -> None:
     manager = three.managers[0]
     options = ("--replicas", "50", "--constraint", "node.hostname==w0", "--no-resolve-image")
-    manager.docker("service", "create", "-q", "-d", "--name", "big", *options, "image")
+    manager.docker("service create -q -d --name big", *options, "image")
     wait_until("it runs", lambda: len(manager.running("big")) == 50)
     before = tasks(manager, "big")
     restarter, client = Restarter(three, tmp_path), Client(three)
@@ -156,11 +154,11 @@ def test_nothing_restarts_and_nothing_is_lost(three: Managers, tmp_path: Path) -
     three.wait_reachable(3)
     assert labels(three) == ["{}", "{}", "{}"]
     assert tasks(three.leader(), "big") == before
-    listed = set(three.leader().docker("service", "ls", "--format", "{{.Name}}").split())
+    listed = set(three.leader().docker("service ls --format {{.Name}}").split())
     assert len(client.removed) > 20, "the client was at work"
     assert client.created - client.asked_to_remove <= listed
     assert not client.removed & listed
-    three.leader().docker("service", "rm", *sorted(listed))
+    three.leader().docker("service rm", *sorted(listed))
 
 
 def test_what_stopped_or_was_killed_goes_on_where_it_was(three: Managers, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def web(swarm: MeshSwarm) -> Iterator[list[Task]]:
         _wait_resolves(each, "tasks.web", {task.address for task in tasks})
     swarm.wait_answers(PORT, 3)
     yield tasks
-    swarm.manager.docker("service", "rm", "web")
+    swarm.manager.docker("service rm web")
 
 
 def _wait_resolves(task: Task, name: str, addresses: set[str]) -> None:
@@ -44,7 +44,7 @@ def _wait_resolves(task: Task, name: str, addresses: set[str]) -> None:
 
 
 def _engine_version(host: MeshHost) -> tuple[int, int]:
-    major, minor = host.on_engine("version", "--format", "{{.Server.Version}}").split(".")[:2]
+    major, minor = host.on_engine("version --format {{.Server.Version}}").split(".")[:2]
     return int(major), int(minor)
 
 
@@ -102,14 +102,14 @@ def test_addresses_of_devices_are_of_no_account(swarm: MeshSwarm, web: list[Task
         for other in web:
             assert other.ask(lone.address) == f"alone {other.address}"
         before = _mac(lone)
-        one.host.docker("restart", "-t", "1", lone.container)
+        one.host.docker("restart -t 1", lone.container)
         assert _mac(lone) != before
         for other in web:
             said = f"alone {other.address}"
             wait_until(f"it answers {other.host.name}", lambda: other.ask(lone.address) == said, 10)  # noqa: B023
             assert lone.ask(other.address) == f"v1-{other.host.name} {lone.address}"
     finally:
-        lone.host.docker("rm", "-f", lone.container)
+        lone.host.docker("rm -f", lone.container)
 
 
 def _lone(host: MeshHost) -> Task:
@@ -150,7 +150,7 @@ def test_single_containers_of_every_engine_are_on_the_network(swarm: MeshSwarm, 
                     )
     finally:
         for single in singles:
-            single.host.docker("rm", "-f", single.container)
+            single.host.docker("rm -f", single.container)
 
 
 def test_an_update_goes_over_all_engines_and_no_connection_fails(swarm: MeshSwarm, web: list[Task]) -> None:
@@ -158,7 +158,7 @@ def test_an_update_goes_over_all_engines_and_no_connection_fails(swarm: MeshSwar
     update = ["service", "update", "-d", "--no-resolve-image", "--hostname", "v2-{{.Node.Hostname}}", "web"]
 
     def is_done() -> bool:
-        (found,) = swarm.manager.json("service", "inspect", "web")
+        (found,) = swarm.manager.json("service inspect web")
         return str((found.get("UpdateStatus") or {}).get("State")) == "completed"
 
     with steady(swarm.client, swarm.manager.address, PORT) as answers:

@@ -32,7 +32,7 @@ def swarm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made = MeshSwarm(tmp_path_factory.mktemp("p"), names=("docker", "podman"), engines=engines)
     try:
         made.start()
-        made.manager.docker("network", "create", "-d", "overlay", "--attachable", "back")
+        made.manager.docker("network create -d overlay --attachable back")
         yield made
     finally:
         made.stop()
@@ -53,7 +53,7 @@ def web(swarm: MeshSwarm) -> Iterator[list[Task]]:
     _wait_names(tasks)
     swarm.wait_answers(PORT, 2)
     yield tasks
-    swarm.manager.docker("service", "rm", "web")
+    swarm.manager.docker("service rm web")
 
 
 def _wait_names(tasks: list[Task]) -> None:
@@ -75,9 +75,7 @@ def _wait_said(swarm: MeshSwarm, service: str, text: str) -> None:
 
 
 def test_the_node_says_that_its_engine_is_podman(swarm: MeshSwarm) -> None:
-    shown = swarm.manager.docker(
-        "node", "inspect", "--format", "{{.Description.Engine.EngineVersion}}", "podman"
-    )
+    shown = swarm.manager.docker("node inspect --format {{.Description.Engine.EngineVersion}} podman")
     assert shown.startswith("5.")
     assert shown.endswith(" (Podman)")
 
@@ -106,22 +104,22 @@ def test_a_task_that_ends_is_replaced_and_its_network_may_go_and_come(
     (before,) = [each for each in web if each.host is podman]
     podman.on_engine("kill", before.container)
     _wait_said(swarm, "web", "non-zero exit (137)")
-    wait_until("there is another", lambda: before.container not in podman.docker("ps", "-q").split())
+    wait_until("there is another", lambda: before.container not in podman.docker("ps -q").split())
     _wait_names(tasks_of(swarm, "web", 2))
     assert len(_bridges(podman)) == 2  # the ingress network's, too
-    swarm.manager.docker("service", "update", "-d", "--constraint-add", "node.hostname==docker", "web")
+    swarm.manager.docker("service update -d --constraint-add node.hostname==docker web")
     wait_until("podman has no network of the swarm's", lambda: _bridges(podman) == [])
     # Its bridge is there still, with an address, or has gone already: Podman refuses a subnet that the host has. That
     # of published ports is there, and leads on to the other host while Podman is made to take it.
     with steady(swarm.client, podman.address, PORT) as answers:
-        swarm.manager.docker("service", "update", "-d", "--constraint-rm", "node.hostname==docker", "web")
+        swarm.manager.docker("service update -d --constraint-rm node.hostname==docker web")
         _wait_names(tasks_of(swarm, "web", 2))
         swarm.wait_answers(PORT, 2)
     assert {each.split()[0] for each in answers} == {"docker", "podman"}, Counter(answers)
 
 
 def _bridges(host: MeshHost) -> list[str]:
-    return host.on_engine("network", "ls", "-q", "--filter", f"label={COPY_LABEL}").split()
+    return host.on_engine("network ls -q --filter label={}", COPY_LABEL).split()
 
 
 def test_logs_exec_and_exits_are_seen(swarm: MeshSwarm, podman: MeshHost) -> None:
@@ -129,15 +127,15 @@ def test_logs_exec_and_exits_are_seen(swarm: MeshSwarm, podman: MeshHost) -> Non
     _on_podman(swarm, "brief", "--restart-condition", "none", BUSYBOX, "sh", "-c", program)
     try:
         (task,) = wait_until("it runs", lambda: swarm.manager.running("brief"))
-        done = swarm.manager.run("service", "logs", "brief")
+        done = swarm.manager.run("service logs brief")
         assert "| said so" in done.stdout
         assert "| apart" in done.stderr
         assert "podman" in done.stdout
-        assert podman.docker("exec", f"brief.1.{task['ID']}", "echo", "within") == "within"
-        podman.docker("exec", f"brief.1.{task['ID']}", "touch", "/tmp/end")
+        assert podman.docker("exec brief.1.{} echo within", task["ID"]) == "within"
+        podman.docker("exec brief.1.{} touch /tmp/end", task["ID"])
         _wait_said(swarm, "brief", "non-zero exit (3)")
     finally:
-        swarm.manager.docker("service", "rm", "brief")
+        swarm.manager.docker("service rm brief")
 
 
 def test_what_a_service_says_is_so_inside(swarm: MeshSwarm, podman: MeshHost) -> None:
@@ -150,18 +148,18 @@ def test_what_a_service_says_is_so_inside(swarm: MeshSwarm, podman: MeshHost) ->
         (task,) = wait_until("it runs", lambda: swarm.manager.running("inside"))
         name = f"inside.1.{task['ID']}"
         script = "id -u; hostname; echo $A; head -c 40 /proc/1/cmdline; echo; cat /proc/mounts"
-        said = podman.docker("exec", name, "sh", "-c", script).splitlines()
+        said = podman.docker("exec {} sh -c {}", name, script).splitlines()
         assert said[:3] == ["1234", "inside", "b c"]
         assert "init" in said[3]
         assert any(" /kept " in line for line in said)
         assert any(" /small tmpfs " in line for line in said)
-        assert podman.run("exec", name, "touch", "/new", check=False).returncode != 0
+        assert podman.run("exec {} touch /new", name, check=False).returncode != 0
         (found,) = podman.json("inspect", name)
         assert found["HostConfig"]["Memory"] == 64 << 20
         assert found["HostConfig"]["NanoCpus"] == 5 * 10**8
         assert found["HostConfig"]["CapDrop"] == ["CHOWN"]  # Podman leaves out the prefix
     finally:
-        swarm.manager.docker("service", "rm", "inside")
+        swarm.manager.docker("service rm inside")
 
 
 def test_a_job_runs_to_its_end(swarm: MeshSwarm) -> None:
@@ -169,7 +167,7 @@ def test_a_job_runs_to_its_end(swarm: MeshSwarm) -> None:
     try:
         wait_until("both are complete", lambda: _states(swarm, "job") == ["complete", "complete"])
     finally:
-        swarm.manager.docker("service", "rm", "job")
+        swarm.manager.docker("service rm job")
 
 
 def _states(swarm: MeshSwarm, service: str) -> list[str]:
@@ -181,7 +179,7 @@ def test_a_port_of_the_host_itself(swarm: MeshSwarm, podman: MeshHost) -> None:
     try:
         wait_until("it answers", lambda: swarm.ask(podman, 8090) == [f"here {CLIENT}"])
     finally:
-        swarm.manager.docker("service", "rm", "own")
+        swarm.manager.docker("service rm own")
 
 
 @pytest.mark.parametrize(
@@ -203,23 +201,23 @@ def test_what_podman_does_not_do_is_said(
     try:
         _wait_said(swarm, "asks", said)
     finally:
-        swarm.manager.docker("service", "rm", "asks")
+        swarm.manager.docker("service rm asks")
 
 
 def test_a_single_container_is_refused_with_the_reason(
     swarm: MeshSwarm, web: list[Task], podman: MeshHost
 ) -> None:
-    done = podman.run("run", "--rm", "--network", "back", BUSYBOX, "true", check=False)
+    done = podman.run("run --rm --network back {} true", BUSYBOX, check=False)
     assert done.returncode != 0
     assert "attached to network back of the swarm here: the engine of this node is Podman" in done.stderr
-    assert podman.docker("run", "--rm", BUSYBOX, "echo", "alone") == "alone"
+    assert podman.docker("run --rm {} echo alone", BUSYBOX) == "alone"
 
 
 def test_skepd_finds_its_containers_again(swarm: MeshSwarm, web: list[Task], podman: MeshHost) -> None:
-    before = podman.docker("ps", "-q", "--no-trunc").split()
+    before = podman.docker("ps -q --no-trunc").split()
     podman.kill()
     podman.start()
     wait_until("the node is back", lambda: len(swarm.manager.running("web")) == 2)
     time.sleep(2)  # what it did not know it would end by now
-    assert podman.docker("ps", "-q", "--no-trunc").split() == before
+    assert podman.docker("ps -q --no-trunc").split() == before
     swarm.wait_answers(PORT, 2)

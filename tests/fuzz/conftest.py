@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.fixtures import starting
 from tests.e2e.hosts import Swarm, free_port
 
 from .target import Target
@@ -27,11 +28,8 @@ def target(session_dir: Path) -> Iterator[Target]:
     made = Swarm(session_dir, "simulated", workers=0)
     port = free_port()
     made.manager.options = ("--host", f"tcp://127.0.0.1:{port}")
-    try:
-        made.start()
+    with starting(made):
         yield Target(made.manager, port, FACTOR)
-    finally:
-        made.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import sys
 from importlib import resources
 from ipaddress import IPv4Address
 
-from skep.network.bpf import Bpf, Program
+from skep.network.bpf import Bpf, BpfProgram
 from skep.network.fast_path import packed, packed_service, unpacked_counts
 from skep.network.fast_path_kernel import CAME, SENT
 from skep.network.objects import FastPort, FastService
@@ -56,7 +56,7 @@ class _Run(ctypes.Structure):
     )
 
 
-def ran(program: Program, packet: bytes) -> tuple[int, bytes]:
+def ran(program: BpfProgram, packet: bytes) -> tuple[int, bytes]:
     out = ctypes.create_string_buffer(_OUT_MAX)
     run = _Run(ctypes.sizeof(_Run), packet, ctypes.addressof(out), len(packet), _OUT_MAX, repeat=1)
     library = ctypes.CDLL("libbpf.so.1", use_errno=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from importlib import resources
 from ipaddress import IPv4Address
 
-from skep.network.bpf import Bpf, Map, Program
+from skep.network.bpf import Bpf, BpfMap, BpfProgram
 from skep.network.fast_path_kernel import CAME, SENT
 
 _bpf = Bpf()
@@ -26,14 +26,14 @@ _bpf = Bpf()
 MINUTE, SECONDS_61 = ((seconds * 10**9 & 0xFFFFFFFF).to_bytes(4, "little") for seconds in (60, 61))
 
 
-def attached() -> Iterator[tuple[str, Program]]:
+def attached() -> Iterator[tuple[str, BpfProgram]]:
     for index, name in socket.if_nameindex():
         number = _bpf.attached(index)
         if number is not None and (program := _bpf.program(number)) is not None:
             yield name, program
 
 
-def map_of(name: str) -> Map:
+def map_of(name: str) -> BpfMap:
     return next(each.maps[name] for _, each in attached() if each.name in (SENT, CAME) and name in each.maps)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from .fast_paths import devices, fast_path, said, talk
-from .mesh_hosts import PREFIX, Lan, MeshHost, three_hosts
+from .mesh_hosts import PREFIX, Lan, MeshHost
 from .overlay_hosts import BACK, Member, names_of
 from .test_mesh_vips import VIP, Services
 
@@ -46,12 +46,6 @@ for address in sys.argv[1:]:
         print("error", type(error).__name__)
     made.close()
 """
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from .fast_paths import CONNECTIONS_MAX, fast_path, said, talk
-from .mesh_hosts import PREFIX, Lan, Namespace, three_hosts
+from .mesh_hosts import PREFIX, Lan, Namespace
 from .overlay_hosts import BACK, gateway
 from .test_mesh_vips import Services
 
@@ -43,12 +43,6 @@ head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 7, 0, 64, 6, 0, own, to)
 made = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 made.sendto(head + struct.pack("!HHIIBBHHH", 4444, 80, 1, 0, 0x50, 2, 1000, 0, 0), (sys.argv[2], 0))
 """
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
 
 
 @pytest.fixture

@@ -212,11 +212,11 @@ async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
     old, other = port.swarm, Swarm()
     standing = Recorder()
     link = await connect("127.0.0.1", port.server.port, client_context(old.keys("worker")), standing)
-    is_overcommitted = False
+    is_over = False
 
     async def come_and_go(node: NodeKeys) -> int:
         count = 0
-        while not is_overcommitted:
+        while not is_over:
             recorder = Recorder()
             made = await connect("127.0.0.1", port.server.port, client_context(node), recorder)
             made.send(b"hello")
@@ -229,7 +229,7 @@ async def test_trust_changes_under_connections_that_stand(port: Port) -> None:
     for _ in range(20):
         await asyncio.sleep(0.03)
         await port.server.reopen(server_context(old.keys("manager")))
-    is_overcommitted = True
+    is_over = True
     assert sum(await asyncio.gather(*comers)) > 20
     await port.server.reopen(server_context(other.keys("manager")))
     await _refused(port, old.keys("worker"), Recorder(), known=len(port.accepted))

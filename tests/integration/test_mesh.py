@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -14,15 +13,14 @@ import pytest
 from skep.network.netlink import METRIC
 from skep.network.ways import mac_of
 
-from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan, three_hosts
+from .mesh_hosts import BRIDGE, CLIENT, TUNNEL, Lan
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
+def lan(own_lan: Lan) -> Lan:
+    return own_lan
 
 
 def test_a_port_answers_on_every_host_and_tasks_see_the_client(lan: Lan) -> None:

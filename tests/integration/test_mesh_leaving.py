@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-from .mesh_hosts import BRIDGE, Lan, MeshHost, three_hosts
+from .mesh_hosts import BRIDGE, Lan, MeshHost
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -15,9 +14,8 @@ LISTED = "from skep.network.nftables import Nftables; print(Nftables().list('lis
 
 
 @pytest.fixture
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
+def lan(own_lan: Lan) -> Lan:
+    return own_lan
 
 
 NOTHING = {"failures": [], "changed": 0, "lingers": False, "vips": [], "unsure": [], "has_lost": False}

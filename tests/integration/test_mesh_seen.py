@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from skep.model.mesh import Mesh, MeshPort
 
-from .mesh_hosts import BRIDGE, PREFIX, TUNNEL, Lan, MeshHost, Namespace, three_hosts
+from .mesh_hosts import BRIDGE, PREFIX, TUNNEL, Lan, MeshHost, Namespace
 from .test_mesh_vips import VIP, Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -22,10 +22,8 @@ Counts = Callable[[], dict[str, int]]
 
 
 @pytest.fixture(scope="module")
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        made.serving()
-        yield made
+def lan(lan: Lan) -> Lan:
+    return lan.serving()
 
 
 def test_connections_are_counted_also_over_changes_of_the_service(lan: Lan) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
 from skep.network.ways import mac_of
 
-from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace, three_hosts
+from .mesh_hosts import CLIENT, NETWORK, TUNNEL, Lan, MeshHost, Namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -65,9 +64,8 @@ print(DataPlane(sys.argv[1], "", pathlib.Path(os.devnull)).apply(msgspec.json.de
 
 
 @pytest.fixture
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made.serving()
+def lan(own_lan: Lan) -> Lan:
+    return own_lan.serving()
 
 
 def forged(

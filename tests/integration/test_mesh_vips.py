@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 
-from .mesh_hosts import Lan, three_hosts
+from .mesh_hosts import Lan
 from .overlay_hosts import BACK, FRONT, Member, Overlays, gateway, names_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -50,12 +50,6 @@ class Services(Overlays):
         self.clients.append(made := self.add(number, name, address))
         self.tell()
         return made
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Lan]:
-    with three_hosts() as made:
-        yield made
 
 
 @pytest.fixture

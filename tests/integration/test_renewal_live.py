@@ -11,6 +11,7 @@ from skep.daemon.agent_runner import AgentRunner, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import SECOND_NS, CAConfig, Cluster, SwarmSpec
 from skep.model.node import Node, NodeDescription, NodeSpec
@@ -113,7 +114,9 @@ async def started_leader(node_id: str, ca: bytes, sign: object) -> Leader:
     leadership = await Campaign(store, codec.LEADER_KEY, "m").win()
     assert callable(sign)
     team = ManagerIdentity("m", MemoryMembers(store, state), probe)
-    return await Leader.start(store, leadership, clock, new_id, new_id, EventHub(clock), [], sign, team)
+    return await Leader.start(
+        store, leadership, LeaderContext(clock, new_id, new_id, EventHub(clock), [], sign, team)
+    )
 
 
 async def probe(node_id: str) -> bool:

@@ -65,7 +65,7 @@ class Node:
             self._aside,
             lambda task_id: self.watch.forget(task_id),
         )
-        self.watch.report = self.seen.append
+        self.watch.reports_to(self.seen.append)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         self.works.add(asyncio.ensure_future(work))

@@ -73,7 +73,7 @@ class Node:
             self._aside,
             lambda task_id: self.watch.forget(task_id),
         )
-        self.watch.report = lambda seen: self.failed.append(seen) if seen.state == FAILED else None
+        self.watch.reports_to(lambda seen: self.failed.append(seen) if seen.state == FAILED else None)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

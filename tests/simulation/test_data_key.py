@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from skep.manager.confirmed_commit import commit_changed
 from skep.manager.control.autolock import unlock_key
 from skep.manager.control.nodes import NodeControl
-from skep.manager.data_key import REST_S, Act, DataKeyChange, decide
+from skep.manager.data_key import REST_S, DataKeyChange, KeyAct, decide
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
 from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
@@ -327,29 +327,29 @@ def test_what_a_write_of_two_objects_compares_is_both() -> None:
 @pytest.mark.parametrize(
     ("managers", "here", "having", "made_for", "act"),
     [
-        ("abc", "abc", "abc", 0, Act.MAKE),
-        ("abc", "abc", "a", 1, Act.WAIT),
-        ("abc", "abc", "ab", 1, Act.WAIT),
-        ("abc", "abc", "abc", 1, Act.SEAL),
-        ("abc", "ab", "ab", 1, Act.SEAL),
-        ("abc", "a", "a", 1, Act.WAIT),
-        ("abcd", "ab", "ab", 1, Act.WAIT),
-        ("abcde", "abc", "abc", 1, Act.SEAL),
-        ("a", "", "a", 1, Act.SEAL),
-        ("ab", "a", "a", 1, Act.WAIT),
+        ("abc", "abc", "abc", 0, KeyAct.MAKE),
+        ("abc", "abc", "a", 1, KeyAct.WAIT),
+        ("abc", "abc", "ab", 1, KeyAct.WAIT),
+        ("abc", "abc", "abc", 1, KeyAct.SEAL),
+        ("abc", "ab", "ab", 1, KeyAct.SEAL),
+        ("abc", "a", "a", 1, KeyAct.WAIT),
+        ("abcd", "ab", "ab", 1, KeyAct.WAIT),
+        ("abcde", "abc", "abc", 1, KeyAct.SEAL),
+        ("a", "", "a", 1, KeyAct.SEAL),
+        ("ab", "a", "a", 1, KeyAct.WAIT),
     ],
 )
 def test_a_key_is_sealed_with_once_a_majority_and_all_that_are_here_have_it(
-    managers: str, here: str, having: str, made_for: int, act: Act
+    managers: str, here: str, having: str, made_for: int, act: KeyAct
 ) -> None:
     assert decide(wanting(managers), managers, here, having, made_for, True).act is act
 
 
 def test_nothing_is_done_where_nothing_is_wanted_or_it_cannot_be() -> None:
     view = wanting()
-    assert decide(view, "abc", "abc", "abc", 1, False).act is Act.WAIT
-    assert decide(view, "ab", "abc", "abc", 1, True).act is Act.WAIT
+    assert decide(view, "abc", "abc", "abc", 1, False).act is KeyAct.WAIT
+    assert decide(view, "ab", "abc", "abc", 1, True).act is KeyAct.WAIT
     view.put_node(replace(view.nodes["c"], spec=NodeSpec(role="worker")))
     assert "on their way out: c" in decide(view, "abc", "abc", "abc", 1, True).why
     view.put_cluster(replace(cluster(""), data_key_wanted=3, data_key_done=3))
-    assert decide(view, "abc", "abc", "abc", 1, True).act is Act.NOTHING
+    assert decide(view, "abc", "abc", "abc", 1, True).act is KeyAct.NOTHING

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from skep.manager import data_key
-from skep.manager.data_key import Act, Step
+from skep.manager.data_key import KeyAct, KeyStep
 from skep.manager.resealing import HeldKeys
 from skep.sim.cluster import Options, run
 from skep.sim.hosts import Host
@@ -52,9 +52,9 @@ def finds(seeds: Sequence[int]) -> str:
 def test_a_key_that_no_majority_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = data_key.decide
 
-    def hasty(*given: object) -> Step:
+    def hasty(*given: object) -> KeyStep:
         step = real(*given)  # type: ignore[arg-type]
-        return Step(Act.SEAL) if "not on the disks" in step.why else step
+        return KeyStep(KeyAct.SEAL) if "not on the disks" in step.why else step
 
     monkeypatch.setattr(data_key, "decide", hasty)
     assert "cannot open the swarm's record" in finds(range(3000, 3020))

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.data_path import HAS_IPVS, IPVS
 from skep.rpc.messages import ATTACH, DATA_PATH, LOGS, SELF_REPORTED, Register, encode
@@ -50,7 +51,7 @@ async def lead() -> Leader:
     team = ManagerIdentity("a", MemoryMembers(store, state), probe)
     hub = EventHub(clock)
     return await Leader.start(
-        store, leadership, clock, str, str, hub, ["10.0.0.0:1"], lambda *asked: b"", team
+        store, leadership, LeaderContext(clock, str, str, hub, ["10.0.0.0:1"], lambda *asked: b"", team)
     )
 
 

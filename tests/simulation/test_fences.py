@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.manager.confirmed_commit import confirm_lead
-from skep.manager.membership import LOOK_S, Membership
+from skep.manager.membership import LOOK_S, MembershipKeeper
 from skep.manager.upgrade import incarnation
 from skep.model.node import NodeSpec
 from skep.rpc.messages import NotNow
@@ -62,7 +62,7 @@ def test_members_are_not_changed_by_who_leads_no_more(change: str) -> None:
             await confirm_lead(store, fence)
 
         members = MemoryMembers(store, state)
-        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), confirm)
+        membership = MembershipKeeper(term_for(view), members, "a", probe, lambda node_id: (), confirm)
         if change == "add":
             assert isinstance(await membership.add("d"), NotNow)
         else:

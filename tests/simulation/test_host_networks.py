@@ -10,6 +10,7 @@ import pytest
 
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.host_network import HostNetwork
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, NetworkSpec
@@ -53,7 +54,9 @@ async def lead(own: Sequence[HostNetwork] = ()) -> Leader:
     team = ManagerIdentity("a", MemoryMembers(store, state), probe, own_networks=own_networks)
     hub = EventHub(clock)
     return await Leader.start(
-        store, leadership, clock, lambda: next(names), str, hub, ["10.0.0.1:1"], lambda *asked: b"", team
+        store,
+        leadership,
+        LeaderContext(clock, lambda: next(names), str, hub, ["10.0.0.1:1"], lambda *asked: b"", team),
     )
 
 

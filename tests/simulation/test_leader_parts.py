@@ -16,8 +16,9 @@ from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
-from skep.manager.membership import DEFERRED_MAX, LOOK_S, Membership
+from skep.manager.membership import DEFERRED_MAX, LOOK_S, MembershipKeeper
 from skep.manager.node_writer import NodeWriter
 from skep.manager.timers import ALARM_MIN_S, Timers
 from skep.model.container import ContainerSpec
@@ -268,7 +269,9 @@ def test_a_new_leader_tells_of_all_managers_at_once() -> None:
 
         team = ManagerIdentity("b", MemoryMembers(store, state), probe)
         leader = await Leader.start(
-            store, leadership, clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team
+            store,
+            leadership,
+            LeaderContext(clock, str, str, EventHub(clock), ["10.0.0.1:1"], lambda *asked: b"", team),
         )
         line = Line("a")
         register(leader.sessions, line)
@@ -318,7 +321,9 @@ def test_each_demotion_waits_anew_for_etcds_lead_to_move() -> None:
             return True
 
         members = Leading(MemoryStore(state), state)
-        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads)
+        membership = MembershipKeeper(
+            term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads
+        )
         running = asyncio.ensure_future(membership.run())
         for _ in range(2):
             members.looks = 0
@@ -355,7 +360,7 @@ def test_a_node_that_is_demoted_while_it_is_taken_in_is_handed_no_key() -> None:
             return True
 
         members = MemoryMembers(MemoryStore(state), state)
-        membership = Membership(
+        membership = MembershipKeeper(
             term_for(view), members, "a", probe, lambda node_id: (b"k" * 32,), nobody_else_leads
         )
         taken_in = asyncio.ensure_future(membership.add("b"))
@@ -382,7 +387,9 @@ def test_answers_of_long_ago_are_not_counted_upon() -> None:
             return True
 
         members = MemoryMembers(MemoryStore(state), state)
-        membership = Membership(term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads)
+        membership = MembershipKeeper(
+            term_for(view), members, "a", probe, lambda node_id: (), nobody_else_leads
+        )
         place = Place()
         looking = place.run(asyncio.ensure_future, membership.look())
         await asyncio.sleep(0.2)

@@ -13,9 +13,9 @@ from skep.agent.worker import Worker
 from skep.manager.certificates import Certificates
 from skep.manager.confirmed_commit import commit_changed, commit_confirmed
 from skep.manager.dispatcher.tasks import TaskDispatcher
-from skep.manager.membership import Membership
+from skep.manager.membership import MembershipKeeper
 from skep.manager.orchestrator import slot, updater
-from skep.manager.orchestrator.updater import Stage
+from skep.manager.orchestrator.updater import UpdateStage
 from skep.model.service import Service
 from skep.model.task import Task
 from skep.sim.cluster import Options, run
@@ -176,14 +176,14 @@ def test_checkers_see_a_removal_that_costs_the_quorum(monkeypatch: pytest.Monkey
 
 
 def test_checkers_see_a_member_that_comes_back_without_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_learner = Membership._make_learner
+    make_learner = MembershipKeeper._make_learner
 
-    async def forgetful(self: Membership, node_id: str) -> None:
+    async def forgetful(self: MembershipKeeper, node_id: str) -> None:
         """The leader thinks that a member which asks may go on as the one it was."""
         if not self._view.is_member(node_id):
             await make_learner(self, node_id)
 
-    monkeypatch.setattr(Membership, "_make_learner", forgetful)
+    monkeypatch.setattr(MembershipKeeper, "_make_learner", forgetful)
     with pytest.raises(Violation):
         run_all(range(1000, 1010))
 
@@ -208,9 +208,11 @@ def test_checkers_see_an_update_of_too_many_at_once(monkeypatch: pytest.MonkeyPa
     """A new leader that begins with as many slots as the one before had under way."""
     stage_of = updater._stage_of
 
-    def forgetful(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
+    def forgetful(
+        view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float
+    ) -> UpdateStage:
         stage = stage_of(view, service, key, tasks, now)
-        return Stage.NONE if stage is Stage.UNDER_WAY else stage
+        return UpdateStage.NONE if stage is UpdateStage.UNDER_WAY else stage
 
     monkeypatch.setattr(updater, "_stage_of", forgetful)
     with pytest.raises(Violation, match=r"at once|its update is done"):

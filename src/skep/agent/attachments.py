@@ -25,7 +25,7 @@ GIVE_UP_S = 10.0  # until who is being attached is done: a commit takes millisec
 TURN_S = 60.0  # until those who came before are done: each makes a container or two
 
 
-class Place(Struct, frozen=True):
+class ContainerPlace(Struct, frozen=True):
     """Where a container is to be: the name of the engine's network, and its address there, without a prefix
     length; `nameservers` as in `Prepared`."""
 
@@ -75,7 +75,7 @@ class Attachments:
             finally:
                 self._turn.release()
 
-    async def attach(self, network: str, address: str) -> Place:
+    async def attach(self, network: str, address: str) -> ContainerPlace:
         """Returns where a container may be, within `change`. `network` is a name or an id, `address` the one
         that it is to have, or an empty text.
 
@@ -101,7 +101,7 @@ class Attachments:
         prepared = await self._containers.prepare(given.network, given.address)
         self._require_going_on(network)
         address = given.address.address.partition("/")[0]
-        return Place(prepared.name, address, self._node_id, prepared.nameservers)
+        return ContainerPlace(prepared.name, address, self._node_id, prepared.nameservers)
 
     async def give_up(self) -> list[str]:
         """The swarm is over for this node: who is being attached is done first, nobody is any more. Returns

@@ -21,7 +21,7 @@ from skep.agent.leaving import Leaving
 from skep.agent.looking import Looking
 from skep.agent.mesh_known import KnownMesh
 from skep.agent.plane import Naming, Plane, cleared
-from skep.agent.saying import Failures, in_words
+from skep.agent.saying import NetworkFailures, in_words
 from skep.agent.session import Session
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import Mesh
@@ -63,7 +63,7 @@ class Networking:
         self._vips: frozenset[str] = frozenset()  # services' own addresses that the kernel knows
         self._says_held = False  # the manager of this session says which overlay networks there are
         self._news = asyncio.Event()
-        self._failures = Failures(session)
+        self._failures = NetworkFailures(session)
         self._failed_count = 0  # in a row
         self._is_blind = False  # nothing could be looked at, the last time
         self._looked_at = -LOOK_S  # loop time

@@ -12,7 +12,7 @@ from skep.runtime.errors import SkepError
 log = structlog.get_logger()
 
 
-class Failures:
+class NetworkFailures:
     """As they were said last in this session, and logged last."""
 
     def __init__(self, session: Session) -> None:

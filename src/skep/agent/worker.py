@@ -16,7 +16,7 @@ from skep.agent.executor.interfaces import Action, Adopted, Executor, Observatio
 from skep.agent.task_machine import Fate, fate_of, next_action
 from skep.model.container import LogDriver
 from skep.model.generic import Claim
-from skep.model.material import Given, references
+from skep.model.material import MaterialPayload, references
 from skep.model.states import (
     ACCEPTED,
     ASSIGNED,
@@ -63,7 +63,7 @@ class _Record:
         self.generic: tuple[Claim, ...] = ()
 
 
-class Networks(Protocol):
+class TaskNetworking(Protocol):
     """What leads connections to tasks of this node."""
 
     def arriving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
@@ -85,7 +85,7 @@ class Worker:
         executor: Executor,
         clock: Clock,
         report: Callable[[str, TaskStatus], None],
-        networks: Networks | None = None,
+        networks: TaskNetworking | None = None,
     ) -> None:
         self._node_id = node_id
         self._hostname = hostname
@@ -98,7 +98,7 @@ class Worker:
         self._by_service: dict[str, set[str]] = {}
         self._templates: dict[tuple[str, int], ServiceTemplate] = {}
         self._adopted: dict[str, Adopted] = {}
-        self._materials: dict[str, Given] = {}  # what tasks of this node need; in memory only
+        self._materials: dict[str, MaterialPayload] = {}  # what tasks of this node need; in memory only
         self._log_driver: LogDriver | None = None  # the swarm's, for tasks that name none
         self.is_started = False
         self._early: list[Assign] = []  # of this session, until it is known what runs here
@@ -283,7 +283,7 @@ class Worker:
         if record.under_way is action and self._records.get(record.id) is record:
             self._executor.begin(action, context)
 
-    def _materials_of(self, template: ServiceTemplate) -> dict[str, Given]:
+    def _materials_of(self, template: ServiceTemplate) -> dict[str, MaterialPayload]:
         asked = (each[1] for each in references(template.spec.container_spec))
         return {each: self._materials[each] for each in asked if each in self._materials}
 

@@ -19,7 +19,7 @@ class BadAnswer(Exception):
     """It is no HTTP, or it broke off."""
 
 
-class Answer(Struct, frozen=True):
+class EngineAnswer(Struct, frozen=True):
     """An answer's head, as it came and as it reads. `head` ends with the empty line."""
 
     head: bytes
@@ -41,7 +41,7 @@ class Answer(Struct, frozen=True):
         return self.status == 200 and kind in _STREAMS and not is_framed
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer:
+async def read_answer(reader: asyncio.StreamReader) -> EngineAnswer:
     """Returns the answer's head; those that only announce another are passed over. Errors: `BadAnswer`."""
     while True:
         try:
@@ -53,17 +53,19 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
             return answer
 
 
-def _parsed(head: bytes) -> Answer:
+def _parsed(head: bytes) -> EngineAnswer:
     first, *lines = head.decode(errors="surrogateescape").split("\r\n")[:-2]
     version, _, status_and_reason = first.partition(" ")
     status, _, reason = status_and_reason.partition(" ")
     if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
         raise BadAnswer(f"it answers {first[:100]!r}, which is no HTTP")
     pairs = (line.partition(":") for line in lines)
-    return Answer(head, int(status), reason, [(name.strip(), value.strip()) for name, _, value in pairs])
+    return EngineAnswer(
+        head, int(status), reason, [(name.strip(), value.strip()) for name, _, value in pairs]
+    )
 
 
-async def body_parts(answer: Answer, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def body_parts(answer: EngineAnswer, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """Yields the body. Errors: `ClientPayloadError` where it ends too early."""
     if answer.status in (204, 304):
         return

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from skep.api.decode import read_whole
 from skep.api.engine import LocalEngine
-from skep.api.engine_answer import CHUNK, Answer, BadAnswer, body_parts, read_answer
+from skep.api.engine_answer import CHUNK, BadAnswer, EngineAnswer, body_parts, read_answer
 from skep.api.relay import relay_parts
 from skep.runtime.errors import Invalid
 
@@ -167,7 +167,7 @@ async def _late_body(raw: _Raw, writer: asyncio.StreamWriter, missing: int) -> b
     return late
 
 
-async def _unless_lost(raw: _Raw, reader: asyncio.StreamReader) -> Answer | None:
+async def _unless_lost(raw: _Raw, reader: asyncio.StreamReader) -> EngineAnswer | None:
     """Returns what the engine answers; None where the client went away before. Errors: `BadAnswer`."""
     answering = asyncio.ensure_future(read_answer(reader))
     losing = asyncio.ensure_future(raw.lost.wait())
@@ -182,7 +182,7 @@ async def _unless_lost(raw: _Raw, reader: asyncio.StreamReader) -> Answer | None
 async def _tunnel(
     request: web.Request,
     raw: _Raw,
-    answer: Answer,
+    answer: EngineAnswer,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:

@@ -19,6 +19,7 @@ from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
 from skep.model.wire import Wire
+from skep.runtime.metrics import Registry
 from skep.store.view import View
 
 
@@ -83,8 +84,8 @@ class LocalNode(Struct, frozen=True):
     safe_mode: bool = False  # it decides nothing where it leads
 
 
-class Services(Protocol):
-    """SwarmCommands about services; see `manager.control.services`."""
+class ServiceCommands(Protocol):
+    """What users order of services; see `manager.control.services`."""
 
     async def create(
         self, spec: ServiceSpec, auth: RegistryAuth | None = None, api: ApiVersion | None = None
@@ -103,30 +104,30 @@ class Services(Protocol):
     def warnings(self, spec: ServiceSpec) -> list[str]: ...
 
 
-class Networks(Protocol):
-    """SwarmCommands about networks; see `manager.control.networks`."""
+class NetworkCommands(Protocol):
+    """What users order of networks; see `manager.control.networks`."""
 
     async def create(self, spec: NetworkSpec) -> Network: ...
     async def remove(self, network_id: str) -> None: ...
 
 
-class Materials(Protocol):
-    """SwarmCommands about secrets and configs; see `manager.control.materials`."""
+class MaterialCommands(Protocol):
+    """What users order of secrets and configs; see `manager.control.materials`."""
 
     async def create(self, kind: str, spec: ConfigSpec) -> Material: ...
     async def update(self, material_id: str, version: int, spec: ConfigSpec) -> Material: ...
     async def remove(self, material_id: str) -> None: ...
 
 
-class Nodes(Protocol):
-    """SwarmCommands about nodes; see `manager.control.nodes`."""
+class NodeCommands(Protocol):
+    """What users order of nodes; see `manager.control.nodes`."""
 
     async def update(self, node_id: str, version: int, spec: NodeSpec) -> Node: ...
     async def remove(self, node_id: str, force: bool) -> None: ...
 
 
-class Settings(Protocol):
-    """SwarmCommands about the swarm itself; see `manager.control.swarm`."""
+class ClusterCommands(Protocol):
+    """What users order of the swarm itself; see `manager.control.swarm`."""
 
     async def update(
         self,
@@ -178,17 +179,19 @@ class Manager(Protocol):
     @property
     def view(self) -> View: ...
     @property
-    def services(self) -> Services: ...
+    def metrics(self) -> Registry: ...
     @property
-    def nodes(self) -> Nodes: ...
+    def services(self) -> ServiceCommands: ...
     @property
-    def networks(self) -> Networks: ...
+    def nodes(self) -> NodeCommands: ...
     @property
-    def materials(self) -> Materials: ...
+    def networks(self) -> NetworkCommands: ...
+    @property
+    def materials(self) -> MaterialCommands: ...
     @property
     def logs(self) -> Logs: ...
     @property
-    def swarm(self) -> Settings: ...
+    def swarm(self) -> ClusterCommands: ...
 
     @property
     def data_key(self) -> DataKeyWork: ...
@@ -215,7 +218,7 @@ class Manager(Protocol):
         ...
 
 
-class Place(Protocol):
+class ContainerPlace(Protocol):
     """Where a single container is to be: the name of the engine's network, its address there, and whom it is
     to ask for names; nobody where the engine knows them itself."""
 
@@ -233,7 +236,7 @@ class Attachments(Protocol):
     """Single containers on the swarm's networks; see `agent.attachments`."""
 
     def change(self) -> AbstractAsyncContextManager[None]: ...
-    async def attach(self, network: str, address: str) -> Place: ...
+    async def attach(self, network: str, address: str) -> ContainerPlace: ...
 
 
 class EventFeed(Protocol):

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from skep.cli.client import ApiClient, ApiError, refusal
+from skep.client.api import ApiClient, ApiError, refusal
 from skep.runtime.errors import Conflict, Corrupt, Invalid, SkepError, Unavailable
 from skep.store.backup import Header, check
 

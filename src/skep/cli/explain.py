@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from skep.cli.client import ApiClient, ApiError, default_host
+from skep.client.api import ApiClient, ApiError, default_host
 from skep.runtime.errors import Invalid
 
 _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected": "red", "pending": "yellow"}

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
-from skep.cli.client import ApiClient, default_host
+from skep.client.api import ApiClient, default_host
 
 _HOST = click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")

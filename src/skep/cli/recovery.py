@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.cli import backup as backups
-from skep.cli.client import ApiClient, default_host
-from skep.cli.hosts import Hosts
 from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
 from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.cli.upgrade import Upgrade
+from skep.client.api import ApiClient, default_host
+from skep.client.hosts import Hosts
 from skep.store.backup import Header
 
 T = TypeVar("T")

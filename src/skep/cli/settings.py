@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from skep.cli.client import ApiClient, ApiError
+from skep.client.api import ApiClient, ApiError
 from skep.model.access import ALLOW_DEVICES, ALLOW_PRIVILEGED, ALLOW_SELF_REPORTED
 from skep.model.data_path import DATA_PATHS
 from skep.runtime.errors import Invalid, Unavailable

@@ -36,7 +36,7 @@ JOINING_MAX = 32  # nodes that enrol at once per process: keeps both ends busy w
 RETRY_S = 1.0
 
 
-class Plan(Struct, frozen=True):
+class SimulationPlan(Struct, frozen=True):
     """Which nodes one process simulates."""
 
     count: int
@@ -59,7 +59,7 @@ class Report(Struct, frozen=True):
     known: KnownByNodes = msgspec.field(default_factory=KnownByNodes)  # of networks
 
 
-async def simulate(plan: Plan, announce: bool = True) -> None:
+async def simulate(plan: SimulationPlan, announce: bool = True) -> None:
     """Joins all nodes and keeps them until SIGTERM or SIGINT. Errors: `Invalid`, `Denied` (bad token)."""
     gate = asyncio.Semaphore(JOINING_MAX)
     stopped = asyncio.Event()
@@ -112,7 +112,7 @@ async def simulate(plan: Plan, announce: bool = True) -> None:
     garbage.stop()
 
 
-def _write_report(plan: Plan, report: Report) -> None:
+def _write_report(plan: SimulationPlan, report: Report) -> None:
     """The file is there once it is whole."""
     part = Path(plan.report + ".part")
     part.write_bytes(msgspec.msgpack.encode(report))
@@ -120,7 +120,7 @@ def _write_report(plan: Plan, report: Report) -> None:
 
 
 async def _join(
-    plan: Plan, number: int
+    plan: SimulationPlan, number: int
 ) -> tuple[SimulatedExecutor, AgentRunner, list[SimulatedOverlays | SimulatedMesh]]:
     """Enrols one node, however often it takes while the manager is busy."""
     clock = SystemClock()
@@ -188,7 +188,7 @@ class _PooledLine:
                 return await connect(host, port, context, handler)
 
 
-async def simulate_in_processes(plan: Plan, processes: int) -> int:
+async def simulate_in_processes(plan: SimulationPlan, processes: int) -> int:
     """Runs the plan split over several processes of this program; returns the worst exit status."""
     share = -(-plan.count // processes)
     children = []
@@ -207,7 +207,7 @@ async def simulate_in_processes(plan: Plan, processes: int) -> int:
     return max([abs(await child.wait()) for child in children], default=0)
 
 
-def command_of(plan: Plan, first: int, count: int) -> list[str]:
+def command_of(plan: SimulationPlan, first: int, count: int) -> list[str]:
     """Returns the command that simulates some of the plan's nodes in one process."""
     engine = plan.engine
     return [

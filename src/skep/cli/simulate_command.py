@@ -11,7 +11,7 @@ import uvloop
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.files import raise_file_limit
-from skep.cli.simulate import Plan, simulate, simulate_in_processes
+from skep.cli.simulate import SimulationPlan, simulate, simulate_in_processes
 from skep.model.generic import parse_resource
 from skep.runtime.log import set_up_logging
 
@@ -84,7 +84,7 @@ def simulate_command(
         labels=tuple((name, value) for name, _, value in (each.partition("=") for each in label)),
     )
     chosen = random.randrange(1 << 30) if seed is None else seed
-    plan = Plan(nodes, first, join, token, engine, chosen, report, overlay, publish)
+    plan = SimulationPlan(nodes, first, join, token, engine, chosen, report, overlay, publish)
     processes = procs or -(-nodes // NODES_PER_PROCESS)
     if processes == 1:
         uvloop.run(simulate(plan))

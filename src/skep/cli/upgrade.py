@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from skep.cli.hosts import Hosts, Spec
 from skep.cli.upgrade_claim import Claim
 from skep.cli.upgrade_plan import (
     CLAIM,
@@ -32,6 +31,7 @@ from skep.cli.upgrade_plan import (
     seat_of,
     too_few,
 )
+from skep.client.hosts import Hosts, Spec
 from skep.runtime.errors import Invalid, SkepError
 
 POLL_S = 0.5
@@ -243,7 +243,7 @@ class Upgrade:
                 return {**spec, "Labels": kept}
 
             if seat.id == self._claim.keeper:
-                self._claim.keeper = ""
+                self._claim.let_go()
             await self._hosts.change_node(seat.id, change)
 
 

@@ -9,8 +9,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from skep.cli.hosts import Hosts, Spec
 from skep.cli.upgrade_plan import CLAIM, LABEL, PLANNED, Seat, seat_of
+from skep.client.hosts import Hosts, Spec
 from skep.runtime.errors import Conflict, SkepError
 
 POLL_S = 0.5
@@ -46,6 +46,10 @@ class Claim:
 
         await self._hosts.change_node(keeper.id, change)
         self.keeper = keeper.id
+
+    def let_go(self) -> None:
+        """The node that carries it is about to carry it no more."""
+        self.keeper = ""
 
     def check(self, seats: Sequence[Seat]) -> None:
         """Errors: `Conflict` where it is another run's now."""

@@ -20,7 +20,6 @@ from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
 from skep.api.routes import ApiContext, all_routes
 from skep.api.server import ApiServer
-from skep.api.tls import server_context
 from skep.daemon.addresses import parse_address
 from skep.daemon.given_socket import GivenSocket
 from skep.daemon.node import SkepNode
@@ -34,6 +33,7 @@ from skep.runtime.ids import system_rng
 from skep.runtime.settings import Settings
 from skep.runtime.stall import StallWatch
 from skep.runtime.supervise import cancel_and_wait
+from skep.runtime.tls_files import server_context
 
 log = structlog.get_logger()
 

@@ -33,13 +33,17 @@ def costs_lead(error: BaseException) -> bool:
 
 
 class Asides:
-    """What one leader has set aside. `wake` is called where something new was."""
+    """What one leader has set aside."""
 
-    def __init__(self, view: View, clock: Clock, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, view: View, clock: Clock) -> None:
         self._view = view
         self._clock = clock
-        self.wake = wake
+        self._wake: Callable[[], None] = lambda: None
         self._trying: dict[AsideKey, Aside] = {}  # tried again just now: what was known of them
+
+    def wakes(self, wake: Callable[[], None]) -> None:
+        """Has `wake` be called where something new was set aside."""
+        self._wake = wake
 
     def put(self, kind: str, object_id: str, error: BaseException) -> None:
         """A decider failed on it. Errors: the error itself where it costs the lead."""
@@ -57,7 +61,7 @@ class Asides:
         self._view.asides[key] = Aside(kind, object_id, reason, since, now + again_s, tries, version)
         trace = error if before is None else None  # once: it would be the same
         log.error(f"{kind}.set_aside", id=object_id, error=reason, again_in_s=again_s, exc_info=trace)
-        self.wake()
+        self._wake()
 
     def try_again(self, kind: str, object_id: str) -> bool:
         """Lets a changed object be decided about. Returns False where it is not set aside, not changed, or

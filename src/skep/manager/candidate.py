@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from skep.manager.certificates import Sign
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
 from skep.manager.upgrade import upgrade
@@ -45,14 +46,9 @@ class Candidate:
         cluster_changed: KeepCluster = nothing_to_keep,
     ) -> None:
         self._store = store
-        self._clock = clock
-        self._new_id = new_id
-        self._new_secret = new_secret
         self._hub = hub
-        self._managers = managers
-        self._sign = sign
         self._team = team
-        self._cluster_changed = cluster_changed
+        self._context = LeaderContext(clock, new_id, new_secret, hub, managers, sign, team, cluster_changed)
         self._campaign = Campaign(store, codec.LEADER_KEY, team.node_id)
         self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
@@ -119,15 +115,15 @@ class Candidate:
 
     def _tell_lead(self, leader: Leader) -> None:
         """The lead went over from another manager: an event of each."""
-        if not self._campaign.other:
+        other = self._campaign.take_other()
+        if not other:
             return
-        for node_id, leads in ((self._campaign.other, False), (self._team.node_id, True)):
+        for node_id, leads in ((other, False), (self._team.node_id, True)):
             node = leader.view.nodes.get(node_id)
             if node is not None:
                 old, new = str(not leads).lower(), str(leads).lower()
                 name = node.description.hostname
                 self._hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
-        self._campaign.other = ""
 
     async def _data_key(self, held: HeldKeys) -> bytes:
         """Returns the one in force. Errors: `LacksKey`, `Unavailable`."""
@@ -145,18 +141,8 @@ class Candidate:
             await upgrade(self._store, leadership.fence)
             if held is not None:
                 await settle(held, first, leadership.fence)
-        self.leader = await Leader.start(
-            self._store,
-            leadership,
-            self._clock,
-            self._new_id,
-            self._new_secret,
-            self._hub,
-            self._managers,
-            self._sign,
-            self._team,
-            self._cluster_changed,
-        )
+        context = replace(self._context, identity=self._team)
+        self.leader = await Leader.start(self._store, leadership, context)
         self.leads.set()
         self._tell_lead(self.leader)
         await self.leader.run()

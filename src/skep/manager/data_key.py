@@ -44,7 +44,7 @@ REST_S = 3.0
 REMIND_S = 60.0  # how often the log says what is waited for, after the first time
 
 
-class Act(Enum):
+class KeyAct(Enum):
     """What the leader does next."""
 
     NOTHING = "nothing"
@@ -53,10 +53,10 @@ class Act(Enum):
     SEAL = "seal"  # the swarm's record with it
 
 
-class Step(Struct, frozen=True):
+class KeyStep(Struct, frozen=True):
     """`why` says what is waited for, to people."""
 
-    act: Act
+    act: KeyAct
     why: str = ""
 
 
@@ -67,45 +67,47 @@ def decide(
     having: Collection[str],
     made_for: int,
     is_settled: bool,
-) -> Step:
+) -> KeyStep:
     """Returns the next step. `knowing` are managers that keep what they are told, `here` those with a session
     now, or whose etcd takes part, `having` those with the present keys on their disks, the leader among them;
     `made_for` is the order that the new key among these was made for. `is_settled`: there is no
     older key but the one in force."""
     cluster = view.cluster
     if cluster is None or cluster.data_key_wanted <= cluster.data_key_done:
-        return Step(Act.NOTHING)
+        return KeyStep(KeyAct.NOTHING)
     members = [member.node_id for member in view.members]
     leaving = [node_id for node_id in members if not is_to_manage(view, node_id)]
     if leaving:
-        return Step(Act.WAIT, f"managers are on their way out: {', '.join(leaving)}")
+        return KeyStep(KeyAct.WAIT, f"managers are on their way out: {', '.join(leaving)}")
     unknowing = [node_id for node_id in members if node_id not in knowing]
     earlier = [node_id for node_id in unknowing if node_id in here]
     if earlier:
-        return Step(
-            Act.WAIT,
+        return KeyStep(
+            KeyAct.WAIT,
             "managers have an earlier skep, which could open nothing after a change:"
             f" {', '.join(earlier)}; update skep on them, or demote them (docker node demote)",
         )
     if unknowing:
-        return Step(
-            Act.WAIT,
+        return KeyStep(
+            KeyAct.WAIT,
             "managers are not there to say whether they have an earlier skep, which could open nothing after"
             f" a change: {', '.join(unknowing)}; start them, or demote them (docker node demote)",
         )
     if not is_settled:
-        return Step(
-            Act.WAIT,
+        return KeyStep(
+            KeyAct.WAIT,
             "an older key could not be given up when this lead began (the log says why: store.not_resealed,"
             " data_keys.not_kept)",
         )
     if made_for != cluster.data_key_wanted:
-        return Step(Act.MAKE)
+        return KeyStep(KeyAct.MAKE)
     late = [node_id for node_id in members if node_id in here and node_id not in having]
     voters = {member.node_id for member in view.members if not member.is_learner}
     if late or 2 * len(voters.intersection(having)) <= len(voters):
-        return Step(Act.WAIT, f"it is not on the disks of enough managers yet (late: {', '.join(late)})")
-    return Step(Act.SEAL)
+        return KeyStep(
+            KeyAct.WAIT, f"it is not on the disks of enough managers yet (late: {', '.join(late)})"
+        )
+    return KeyStep(KeyAct.SEAL)
 
 
 class DataKeyChange:
@@ -209,14 +211,14 @@ class DataKeyChange:
         self.why = step.why
         if not self._is_rested(step):
             return False
-        if step.act is Act.MAKE:
+        if step.act is KeyAct.MAKE:
             cluster = self._view.cluster
             assert cluster is not None
             self._new = (cluster.data_key_wanted, self._random_bytes(KEY_BYTES))
             # This manager's files may not have followed yet: nobody is to find the new key in them plain.
             await held.keep((*self._settled, self._new[1]), cluster.unlock_key)
             self._wake.set()
-        return step.act is Act.SEAL and await self._seal(held)
+        return step.act is KeyAct.SEAL and await self._seal(held)
 
     def _tell(self, held: HeldKeys) -> None:
         """Tells the managers that stay what they are to have, until they say that they have it."""
@@ -253,9 +255,9 @@ class DataKeyChange:
         log.info("data_key.changed", managers=len(self._view.members))
         return True
 
-    def _is_rested(self, step: Step) -> bool:
+    def _is_rested(self, step: KeyStep) -> bool:
         now = asyncio.get_running_loop().time()
-        if step.act is Act.NOTHING:
+        if step.act is KeyAct.NOTHING:
             self._wanted_since = None
         elif self._wanted_since is None:
             self._wanted_since = now

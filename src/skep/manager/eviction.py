@@ -56,7 +56,7 @@ class Hold(Struct, frozen=True):
     handed_over_at: float | None = None
 
 
-class Act(Enum):
+class EvictionAct(Enum):
     EVICT = "evict"  # all that are due
     EVICT_SOME = "evict some"
     HOLD = "hold"
@@ -67,7 +67,7 @@ class Verdict(Struct, frozen=True):
     """`why` nodes are held, for people; empty where they are not. `some`: how many may go, where it is not
     all."""
 
-    act: Act
+    act: EvictionAct
     why: str = ""
     some: int = 0
 
@@ -81,25 +81,26 @@ def decide(sight: Sight, hold: Hold, now: float) -> Verdict:
     """Returns what may be done about nodes that are due. Nodes that another manager sees are never given up:
     the caller leaves them out."""
     if not is_cut_off(sight):
-        return Verdict(Act.EVICT)
+        return Verdict(EvictionAct.EVICT)
     since = now if hold.since is None else hold.since
     lately = hold.handed_over_at is not None and now - hold.handed_over_at < HAND_OVER_EVERY_S
     may_hand_over = sight.others > 0 and not lately
     if sight.doubt:
-        return Verdict(Act.HAND_OVER if may_hand_over else Act.HOLD, sight.doubt)
+        return Verdict(EvictionAct.HAND_OVER if may_hand_over else EvictionAct.HOLD, sight.doubt)
     why = f"this manager hears nothing of {sight.missing} of {sight.here + sight.missing} nodes"
     if sight.elsewhere:
         why += f", another one sees {sight.elsewhere} of them"
     if sight.elsewhere > sight.here and may_hand_over:
-        return Verdict(Act.HAND_OVER, why)
+        return Verdict(EvictionAct.HAND_OVER, why)
     if sight.others and now - since < ASK_BEATS * sight.heartbeat_s:
-        return Verdict(Act.HOLD, why)
+        return Verdict(EvictionAct.HOLD, why)
     if sight.missing <= FEW:
-        return Verdict(Act.EVICT)
+        return Verdict(EvictionAct.EVICT)
     if now - since < HOLD_S:
-        return Verdict(Act.HOLD, why)
+        return Verdict(EvictionAct.HOLD, why)
     if sight.answered and not sight.elsewhere:
-        return Verdict(Act.EVICT)  # nodes that had only lost this leader would have come to the others by now
+        # Nodes that had only lost this leader would have come to the others by now.
+        return Verdict(EvictionAct.EVICT)
     if hold.evicted_at is not None and now - hold.evicted_at < EVICT_EVERY_S:
-        return Verdict(Act.HOLD, why)
-    return Verdict(Act.EVICT_SOME, why, some=2**hold.steps)
+        return Verdict(EvictionAct.HOLD, why)
+    return Verdict(EvictionAct.EVICT_SOME, why, some=2**hold.steps)

@@ -10,7 +10,7 @@ import structlog
 from msgspec import MsgspecError, Struct
 from msgspec.structs import replace
 
-from skep.manager.eviction import Act, Hold, Sight, decide, is_cut_off
+from skep.manager.eviction import EvictionAct, Hold, Sight, decide, is_cut_off
 from skep.runtime.errors import SkepError
 
 log = structlog.get_logger()
@@ -80,15 +80,15 @@ class Evictor:
             self._asking = asyncio.ensure_future(self._ask())
         verdict = decide(sight, self._hold, now)
         self._say(verdict.why)
-        if verdict.act is Act.HAND_OVER:
+        if verdict.act is EvictionAct.HAND_OVER:
             self.has_handed_over = True
             log.warning("eviction.hands_over", reason=verdict.why)
             self._hand_over()
         seen = {node_id for nodes in self._elsewhere.values() for node_id in nodes}
         gone = [node_id for node_id in due if node_id not in seen]
-        if verdict.act is Act.EVICT_SOME:
+        if verdict.act is EvictionAct.EVICT_SOME:
             gone = gone[-verdict.some :]
-        elif verdict.act is not Act.EVICT:
+        elif verdict.act is not EvictionAct.EVICT:
             return []
         if gone:
             self._hold = replace(self._hold, evicted_at=now, steps=self._hold.steps + 1)

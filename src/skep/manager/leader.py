@@ -9,12 +9,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
+from msgspec.structs import replace
 
 from skep.manager import quarantine
 from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
 from skep.manager.ca.keeper import RotationKeeper
-from skep.manager.certificates import Certificates, Sign
+from skep.manager.certificates import Certificates
 from skep.manager.commits import Committer
 from skep.manager.confirmed_commit import confirm_lead
 from skep.manager.control.materials import MaterialControl, References
@@ -29,14 +30,14 @@ from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
-from skep.manager.events import EventHub
 from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
+from skep.manager.leader_context import LeaderContext
 from skep.manager.loading import load
 from skep.manager.logs.broker import LogBroker
-from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.manager_roles import ManagerRoles
-from skep.manager.membership import Membership
+from skep.manager.membership import MembershipKeeper
+from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
@@ -87,9 +88,9 @@ from skep.rpc.messages import (
     Register,
     Renew,
 )
-from skep.runtime.clock import Clock, SteadyClock
+from skep.runtime.clock import SteadyClock
 from skep.runtime.errors import SkepError, Unavailable
-from skep.runtime.ids import NewId
+from skep.runtime.metrics import Registry
 from skep.store import codec
 from skep.store.bounded import BoundedStore
 from skep.store.election import Leadership
@@ -108,17 +109,9 @@ SAFE_MODE = (
 class Leader:
     """Made by `start`; `run` returns when the leadership is lost."""
 
-    def __init__(
-        self,
-        term: Term,
-        leadership: Leadership,
-        new_secret: Callable[[], str],
-        managers: list[str],
-        sign: Sign,
-        team: ManagerIdentity,
-        keep: KeepCluster = nothing_to_keep,
-    ) -> None:
+    def __init__(self, term: Term, leadership: Leadership, context: LeaderContext) -> None:
         fence, clock, hub = term.fence, term.clock, term.hub
+        team, new_secret = context.identity, context.new_secret
         self.fence = fence
         view = self.view = term.view
         self._term = term
@@ -129,7 +122,7 @@ class Leader:
         )
         self._states = NodeStates(term)
         self.sessions = Sessions(
-            view, managers, self._states.gone, lead, self._is_removed, self.evictor, self._states.held
+            view, context.managers, self._states.gone, lead, self._is_removed, self.evictor
         )
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
@@ -138,16 +131,17 @@ class Leader:
         )
         self.looks = Looks(self.sessions)
         self.sessions.on_end(self.looks.ended)
-        self.certificates = Certificates(view, self.sessions, sign)
+        self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         self._asides = Asides(view, clock)
         committer = Committer(term, self._task_events, self._asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
+        self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
-        self.membership = Membership(
+        self.membership = MembershipKeeper(
             term,
             team.members,
             team.node_id,
@@ -166,13 +160,14 @@ class Leader:
         self.services = ServiceControl(term, references, networks_lock)
         self.nodes = NodeControl(term, self._writer)
         self.rotation = RotationKeeper(term, new_secret)
-        self.swarm = SwarmControl(term, new_secret, keep, forgetful=self._roles.forgetful)
+        self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
         self._listen()
         self._watch()
 
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
+        self.sessions.on_hold(self._states.held)
         self.sessions.on_refusal(self._states.refused)
         self.sessions.on_description(self._states.left_out)
         on(Register, self.certificates.began)
@@ -215,38 +210,26 @@ class Leader:
         on(AttachmentsChanged, lambda said: self.overlays.attachments_changed(said.attachments))
 
     @classmethod
-    async def start(
-        cls,
-        store: Store,
-        leadership: Leadership,
-        clock: Clock,
-        new_id: NewId,
-        new_secret: Callable[[], str],
-        hub: EventHub,
-        managers: list[str],
-        sign: Sign,
-        team: ManagerIdentity,
-        keep: KeepCluster = nothing_to_keep,
-    ) -> Leader:
+    async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
-        clock = SteadyClock(clock)  # restart delays and time-outs must not come early or late by a jump
+        team = context.identity
+        clock = SteadyClock(context.clock)  # restart delays and time-outs must not be off by a jump
         store = BoundedStore(store)
         view = await load(store)
-        view.led_since = clock.now()
-        view.incarnation = view.incarnation or await incarnation(store, leadership.fence, new_id())
+        led_since = clock.now()
+        history = view.incarnation or await incarnation(store, leadership.fence, context.new_id())
         # After the load, which had the local member catch up: a manager must never be taken for none.
-        view.members = tuple(await team.members.members())
-        view.reachable = frozenset({team.node_id})
+        view.begin(led_since, history, team.node_id, tuple(await team.members.members()))
         # All of them from the first word on: who knows this one only is lost with it.
-        managers = list(dict.fromkeys([*managers, *view.manager_addresses(team.node_id)]))
-        term = Term(store, leadership.fence, view, clock, new_id, hub)
-        leader = cls(term, leadership, new_secret, managers, sign, team, keep)
+        managers = list(dict.fromkeys([*context.managers, *view.manager_addresses(team.node_id)]))
+        term = Term(store, leadership.fence, view, clock, context.new_id, context.hub)
+        leader = cls(term, leadership, replace(context, managers=managers))
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)
         if view.cluster is not None:
             try:
-                await keep(view.cluster)  # it may have changed while this manager did not look
+                await context.keep(view.cluster)  # it may have changed while this manager did not look
             except SkepError as error:
                 log.error("leader.keys_not_stored", error=str(error))
         if team.safe_mode:

@@ -32,7 +32,7 @@ async def load(store: Store) -> View:
     cannot be read, `Unavailable`."""
     pairs, revision = await store.load(codec.PREFIX)
     view = await view_of(pairs)
-    view.revision = revision
+    view.saw_revision(revision)
     quarantine.log_all(view)
     return view
 
@@ -86,7 +86,7 @@ def _put_object(view: View, pair: KeyValue) -> None:
     if key == codec.CLUSTER_KEY:
         view.put_cluster(codec.decode_object(Cluster, key, value, revision))
     elif key == codec.INCARNATION_KEY:
-        view.incarnation = value.decode(errors="replace") or "?"  # nothing to keep anybody from the lead
+        view.put_incarnation(value.decode(errors="replace") or "?")  # nothing to keep anybody from the lead
     elif codec.is_network(key):
         view.put_network(_own(pair, codec.decode_object(Network, key, value, revision)))
     elif codec.is_node(key):

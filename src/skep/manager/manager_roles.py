@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from skep.manager.dispatcher.sessions import Sessions
-from skep.manager.membership import Membership
+from skep.manager.membership import MembershipKeeper
 from skep.manager.node_writer import NodeWriter
 from skep.manager.quorum import is_to_manage
 from skep.manager.reachability import Reachability
@@ -18,7 +18,7 @@ class ManagerRoles:
     """`own_id` is the node of this manager."""
 
     def __init__(
-        self, term: Term, sessions: Sessions, membership: Membership, writer: NodeWriter, own_id: str
+        self, term: Term, sessions: Sessions, membership: MembershipKeeper, writer: NodeWriter, own_id: str
     ) -> None:
         self._view = term.view
         self._sessions = sessions

@@ -27,7 +27,7 @@ DEFERRED_MAX = 5  # looks at a member that leads etcd before it is removed all t
 Probe = Callable[[str], Awaitable[bool]]  # a node id -> its manager answers, its store too
 
 
-class Membership:
+class MembershipKeeper:
     """`probe` asks another manager; `data_keys` says what a node is given that becomes one; `confirm` returns
     where this manager still leads, by the store's word. Errors of `data_keys`: `Conflict`, where the node is
     not to become one now; of `confirm`: `Deposed`, `Unavailable`.
@@ -199,12 +199,12 @@ class Membership:
         view = self._view
         before = {(m.node_id, m.is_learner, m.node_id in view.reachable) for m in view.members}
         after = {(m.node_id, m.is_learner, m.node_id in reachable) for m in members}
-        view.members, view.reachable = members, reachable
+        view.put_members(members, reachable)
         changed = {node_id for node_id, *_ in before ^ after}
         if changed:
             self._term.tell(MembersChanged(frozenset(changed)))
 
-    async def _do(self, step: quorum.Step) -> bool:
+    async def _do(self, step: quorum.MemberStep) -> bool:
         """Takes a step; returns whether something changed."""
         if step.why_not and step.why_not != self._why_not:
             log.warning("membership.waits", member=step.member, reason=step.why_not)

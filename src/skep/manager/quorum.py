@@ -23,7 +23,7 @@ class Act(Enum):
     HAND_OVER = "hand over"  # the leader itself is to go: another one leads first
 
 
-class Step(Struct, frozen=True):
+class MemberStep(Struct, frozen=True):
     """`why_not` says what keeps a change from being made."""
 
     act: Act = Act.NOTHING
@@ -50,12 +50,12 @@ def keeps_quorum_without(view: View, node_id: str, answering: frozenset[str] | N
 
 def decide(
     view: View, leader_id: str, silent_s: dict[str, float], answering: frozenset[str] | None = None
-) -> Step:
+) -> MemberStep:
     """Returns the next step. `answering` are the members that have answered just now, which is stricter than
     reachable (taken where it is not given): what cannot be undone must not count on one that has just died.
     `silent_s` says for how long members have not been reached."""
     answering = view.reachable if answering is None else answering
-    step = Step()
+    step = MemberStep()
     for member in view.members:
         found = _about(view, member, leader_id, answering, silent_s.get(member.node_id, 0.0))
         if found.act is not Act.NOTHING:
@@ -64,18 +64,20 @@ def decide(
     return step
 
 
-def _about(view: View, member: Member, leader_id: str, answering: frozenset[str], silent_s: float) -> Step:
+def _about(
+    view: View, member: Member, leader_id: str, answering: frozenset[str], silent_s: float
+) -> MemberStep:
     is_wanted = is_to_manage(view, member.node_id)
     if member.is_learner:
         if not is_wanted or silent_s > LEARN_S:
-            return Step(Act.REMOVE, member)
+            return MemberStep(Act.REMOVE, member)
         if member.node_id not in answering:
-            return Step()  # etcd gives a vote to who had caught up, whether it lives or not
-        return Step(Act.PROMOTE, member)
+            return MemberStep()  # etcd gives a vote to who had caught up, whether it lives or not
+        return MemberStep(Act.PROMOTE, member)
     if is_wanted:
-        return Step()
+        return MemberStep()
     if not keeps_quorum_without(view, member.node_id, answering):
-        return Step(member=member, why_not="the managers that are left would have no quorum")
+        return MemberStep(member=member, why_not="the managers that are left would have no quorum")
     if member.node_id == leader_id:
-        return Step(Act.HAND_OVER, member)
-    return Step(Act.REMOVE, member)
+        return MemberStep(Act.HAND_OVER, member)
+    return MemberStep(Act.REMOVE, member)

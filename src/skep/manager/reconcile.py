@@ -325,7 +325,7 @@ class Reconciler(WorkQueue):
         )
 
     def _look_again(self, changes: list[Change]) -> None:
-        """WorkQueue what a commit has made due: tasks that wait for their turn, removed services that lost
+        """Marks what a commit has made due: tasks that wait for their turn, removed services that lost
         their last task, updates that go on."""
         view = self._view
         for change in changes:

@@ -18,7 +18,7 @@ from skep.runtime.ids import NewId
 from skep.store.view import SlotKey, View
 
 
-class Step(Struct, frozen=True):
+class RolloutStep(Struct, frozen=True):
     """What a service's update or job does now. `decided` are slots that it has decided about."""
 
     changes: tuple[Change, ...] = ()
@@ -58,18 +58,18 @@ class Rollouts:
     def is_updating(self, service_id: str) -> bool:
         return service_id in self._updates
 
-    def take(self, service: Service, now: float, limit: int) -> Step:
+    def take(self, service: Service, now: float, limit: int) -> RolloutStep:
         """Lets an update or a job go on, by `limit` new tasks of a job at most. Costs the slots that were
         touched since the step before."""
         if service.spec.mode.replicated_job is not None:
             step = self._step_of_job(service, now, limit)
         elif service.spec.is_job:
-            return Step()
+            return RolloutStep()
         else:
             step = self._step_of_update(service, now)
         return replace(step, changes=(*step.changes, *self._ends(service, step, now)))
 
-    def _ends(self, service: Service, step: Step, now: float) -> Iterator[Change]:
+    def _ends(self, service: Service, step: RolloutStep, now: float) -> Iterator[Change]:
         """What has ended by itself in a slot is written with what follows it there, and may hold what it
         held: a next leader must not find both with it."""
         settled = jobs.settled if service.spec.is_job else slot.settled
@@ -80,31 +80,31 @@ class Rollouts:
                 if after.result is not None and task.result is None and task.id not in changed:
                     yield PutTask(after)
 
-    def _step_of_job(self, service: Service, now: float, limit: int) -> Step:
+    def _step_of_job(self, service: Service, now: float, limit: int) -> RolloutStep:
         progress = self._jobs.get(service.id)
         if progress is None or progress.version != service.template.version:
             progress = self._jobs[service.id] = jobs.JobProgress(self._view, service, now)
         touched = self._touched.pop(service.id, set())
         wanted = jobs.decide_job(self._view, service, progress, touched, now, self._new_id, limit)
-        if len(wanted) < limit and progress.is_overcommitted:
+        if len(wanted) < limit and progress.is_over:
             del self._jobs[service.id]
         decided = tuple(new.slot for new in wanted)
-        return Step(wanted=tuple(wanted), decided=decided, more=len(wanted) == limit)
+        return RolloutStep(wanted=tuple(wanted), decided=decided, more=len(wanted) == limit)
 
-    def _step_of_update(self, service: Service, now: float) -> Step:
+    def _step_of_update(self, service: Service, now: float) -> RolloutStep:
         progress = self._updates.get(service.id)
         if progress is None or progress.version != service.template.version:
             found = updater.begin(self._view, service, now)
             if found is None:
                 self._updates.pop(service.id, None)
-                return Step()
+                return RolloutStep()
             progress = self._updates[service.id] = found
         touched = self._touched.pop(service.id, set())
         step = updater.step(self._view, service, progress, touched, now, self._new_id)
         if step.done:
             del self._updates[service.id]
         changes = tuple(self._with_endpoint(change) for change in step.changes)
-        return Step(changes, step.wanted, step.started, step.wake_at)
+        return RolloutStep(changes, step.wanted, step.started, step.wake_at)
 
     def _with_endpoint(self, change: Change) -> Change:
         """A service that is rolled back has the ports and networks of then."""

@@ -22,7 +22,7 @@ class WorkQueue:
         self._updating = updating
         self._wake = asyncio.Event()
         self._asides = asides
-        self._asides.wake = self._wake.set
+        self._asides.wakes(self._wake.set)
         self._guard = Guard(view, asides, self._enqueue_whole)
         self._services: dict[str, None] = {}  # ordered sets: first marked, first decided
         self._steps: dict[str, None] = {}  # services of which only the update or the job may go on

@@ -62,7 +62,7 @@ class Plan(Struct, frozen=True):
     wake_at: float | None = None
 
 
-class Placement(Struct, frozen=True):
+class PlacementResult(Struct, frozen=True):
     """What the scheduler answers: tasks with a node, and tasks that must wait, with the reason."""
 
     placed: tuple[Task, ...] = ()

@@ -45,7 +45,7 @@ class Material(Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
-class Given(Struct, frozen=True, array_like=True):
+class MaterialPayload(Struct, frozen=True, array_like=True):
     """A secret's or config's data on its way to a node that has a task for it."""
 
     id: str
@@ -54,7 +54,7 @@ class Given(Struct, frozen=True, array_like=True):
 
     def __repr__(self) -> str:
         """Whatever prints it (a log, a trace) does not show the data."""
-        return f"Given(id={self.id!r})"
+        return f"MaterialPayload(id={self.id!r})"
 
 
 def references(container: ContainerSpec | None) -> list[tuple[str, str, str]]:

@@ -79,7 +79,7 @@ class _MapInfo(ctypes.Structure):
     )
 
 
-class Map(Struct, frozen=True):
+class BpfMap(Struct, frozen=True):
     """`shape` is what must be the same for programs to work with it: its kind, sizes and bounds."""
 
     fd: int
@@ -95,14 +95,14 @@ class Map(Struct, frozen=True):
         return self.shape[2]
 
 
-class Program(Struct, frozen=True):
+class BpfProgram(Struct, frozen=True):
     """A program in the kernel, with its maps by name. `tag` is the same for the same instructions."""
 
     fd: int
     id: int
     name: str
     tag: bytes
-    maps: dict[str, Map]
+    maps: dict[str, BpfMap]
 
     @property
     def map_ids(self) -> dict[str, int]:
@@ -132,7 +132,9 @@ class Bpf:
         library.bpf_map__reuse_fd.argtypes = [ctypes.c_void_p, ctypes.c_int]
         library.bpf_program__fd.argtypes = [ctypes.c_void_p]
 
-    def load(self, image: bytes, names: tuple[str, ...], maps: Mapping[str, Map] = {}) -> dict[str, Program]:
+    def load(
+        self, image: bytes, names: tuple[str, ...], maps: Mapping[str, BpfMap] = {}
+    ) -> dict[str, BpfProgram]:
         """Returns the programs of a compiled object, loaded, with the maps that they share: these, by name,
         and new ones."""
         opened = self._library.bpf_object__open_mem(image, len(image), None)
@@ -160,12 +162,12 @@ class Bpf:
             return None
         return int(asked.prog_id)
 
-    def program(self, number: int) -> Program | None:
+    def program(self, number: int) -> BpfProgram | None:
         """Returns a program of the kernel's by its id; None where it has gone."""
         fd = self._library.bpf_prog_get_fd_by_id(ctypes.c_uint32(number))
         return self._program(fd) if fd >= 0 else None
 
-    def try_at(self, index: int, program: Program) -> None:
+    def try_at(self, index: int, program: BpfProgram) -> None:
         """Attaches it to a device and takes it away again. Errors as `attach`."""
         is_new = self.attach(index, program)
         self.detach(index)
@@ -173,7 +175,7 @@ class Bpf:
             hook = _hook(index, _INGRESS | _EGRESS)  # both: what filters are on goes, too
             self._library.bpf_tc_hook_destroy(ctypes.byref(hook))
 
-    def attach(self, index: int, program: Program) -> bool:
+    def attach(self, index: int, program: BpfProgram) -> bool:
         """Attaches it to a device, in the place of what is there at our place. True where the device had no
         place for filters before."""
         hook, wanted = _hook(index), _place(program.fd, _REPLACE)
@@ -191,21 +193,21 @@ class Bpf:
         if failed and ctypes.get_errno() not in _NOBODY:
             raise Unavailable(f"device {index} keeps its program: {_why()}")
 
-    def put(self, where: Map, key: bytes, value: bytes) -> None:
+    def put(self, where: BpfMap, key: bytes, value: bytes) -> None:
         assert (len(key), len(value)) == (where.key_size, where.value_size)
         if self._library.bpf_map_update_elem(where.fd, key, value, ctypes.c_uint64(0)) != 0:
             raise Unavailable(f"the program's map takes no more: {_why()}")
 
-    def drop(self, where: Map, key: bytes) -> None:
+    def drop(self, where: BpfMap, key: bytes) -> None:
         """Takes an entry away; that it is gone already is as well."""
         self._library.bpf_map_delete_elem(where.fd, key)
 
-    def get(self, where: Map, key: bytes) -> bytes | None:
+    def get(self, where: BpfMap, key: bytes) -> bytes | None:
         value = ctypes.create_string_buffer(where.value_size)
         failed = self._library.bpf_map_lookup_elem(where.fd, key, value) != 0
         return None if failed else value.raw
 
-    def keys(self, where: Map) -> Iterator[bytes]:
+    def keys(self, where: BpfMap) -> Iterator[bytes]:
         """Yields the keys of a map that nobody changes meanwhile but this process."""
         key = ctypes.create_string_buffer(where.key_size)
         before: bytes | None = None
@@ -213,7 +215,7 @@ class Bpf:
             before = key.raw
             yield before
 
-    def _program(self, fd: int) -> Program:
+    def _program(self, fd: int) -> BpfProgram:
         ids = (ctypes.c_uint32 * _MAPS_MAX)()
         info = _ProgramInfo(nr_map_ids=_MAPS_MAX, map_ids=ctypes.addressof(ids))
         self._info(fd, info)
@@ -221,16 +223,16 @@ class Bpf:
         for number in ids[: info.nr_map_ids]:
             name, found = self._map(number)
             maps[name] = found
-        return Program(fd, info.id, info.name.decode(), bytes(info.tag), maps)
+        return BpfProgram(fd, info.id, info.name.decode(), bytes(info.tag), maps)
 
-    def _map(self, number: int) -> tuple[str, Map]:
+    def _map(self, number: int) -> tuple[str, BpfMap]:
         fd = self._library.bpf_map_get_fd_by_id(ctypes.c_uint32(number))
         if fd < 0:
             raise Unavailable(f"a program's map cannot be reached: {_why()}")
         info = _MapInfo()
         self._info(fd, info)
         shape = info.type, info.key_size, info.value_size, info.max_entries, info.map_flags
-        return info.name.decode(), Map(fd, number, shape)
+        return info.name.decode(), BpfMap(fd, number, shape)
 
     def _info(self, fd: int, info: ctypes.Structure) -> None:
         size = ctypes.c_uint32(ctypes.sizeof(info))

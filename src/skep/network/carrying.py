@@ -20,7 +20,7 @@ from skep.network.nftables import Nftables
 from skep.network.objects import (
     Accept,
     Chain,
-    Counter,
+    ChainCounter,
     EspPolicy,
     EspState,
     FastPort,
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 _RULES = (
     Table,
-    Counter,
+    ChainCounter,
     Traffic,
     FirewallMark,
     Chain,

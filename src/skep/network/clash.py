@@ -14,20 +14,20 @@ from collections.abc import Collection, Iterable, Mapping
 from skep.model.host_network import WORLD_BITS
 from skep.model.ipv4 import is_in
 from skep.model.mesh import BRIDGE_PREFIX
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 
 # By their names: what is known of routes may be older by a moment than what is known of bridges.
 _OURS = re.compile(f"{BRIDGE_PREFIX}[0-9]+")
 _ENGINES = re.compile("br-[0-9a-f]{12}")  # what an engine calls the bridges of its networks
 
 
-def clash(subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: Host) -> str:
+def clash(subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: HostFacts) -> str:
     """Returns what this host would lose to the subnet, for people; empty where it can have it."""
     of_peers = _of_peers(subnet, own, managers, host)
     return next(iter((*_of_routes(subnet, host), *_of_addresses(subnet, host), *of_peers)), "")
 
 
-def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
+def _of_routes(subnet: ipaddress.IPv4Network, host: HostFacts) -> Iterable[str]:
     for route in sorted(host.routes, key=lambda each: (each.destination, each.devices)):
         if _is_spared(route, subnet, host):
             continue
@@ -40,7 +40,7 @@ def _of_routes(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
                 yield f"the gateway {gateway} of this host's route to {to} by {by}"
 
 
-def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
+def _is_spared(route: HostRoute, subnet: ipaddress.IPv4Network, host: HostFacts) -> bool:
     """True for what is ours, and for the network that an earlier skep had an engine make."""
     is_all_of_it = route.destination == str(subnet)
     return bool(route.devices) and all(
@@ -48,7 +48,7 @@ def _is_spared(route: Route, subnet: ipaddress.IPv4Network, host: Host) -> bool:
     )
 
 
-def _of_addresses(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
+def _of_addresses(subnet: ipaddress.IPv4Network, host: HostFacts) -> Iterable[str]:
     for address, device in sorted(host.devices.items()):
         is_spared = is_ours(device) or is_engines(device, host)
         if not is_spared and is_in(address, subnet):
@@ -56,7 +56,7 @@ def _of_addresses(subnet: ipaddress.IPv4Network, host: Host) -> Iterable[str]:
 
 
 def _of_peers(
-    subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: Host
+    subnet: ipaddress.IPv4Network, own: str, managers: Collection[str], host: HostFacts
 ) -> Iterable[str]:
     """Yields whom this host needs and may have by a default route only."""
     whose = [("this node's own address", own)]
@@ -78,6 +78,6 @@ def is_ours(device: str) -> bool:
     return bool(_OURS.fullmatch(device))
 
 
-def is_engines(device: str, host: Host) -> bool:
+def is_engines(device: str, host: HostFacts) -> bool:
     """True for the bridge of an engine's network, which is not the host's way to others."""
     return device not in host.uplinks and bool(_ENGINES.fullmatch(device))

@@ -21,12 +21,12 @@ from skep.model.mesh import BRIDGE_PREFIX, TCP, UDP, Mesh, MeshPort, MeshService
 from skep.network.chains import mesh_chains, port_chain, shared_chains
 from skep.network.esp import ends_of, esp_failures, esp_objects
 from skep.network.fast_path import add_fast_paths
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.making import Key, Made, Making, Objects
 from skep.network.marks import FLOW
 from skep.network.objects import (
     Accept,
-    Counter,
+    ChainCounter,
     Gateway,
     Hairpin,
     Neighbour,
@@ -110,7 +110,7 @@ def settings_of(mesh: Mesh) -> Iterable[Sysctl]:
 def desired(
     mesh: Mesh,
     node_id: str,
-    host: Host,
+    host: HostFacts,
     refused: Collection[tuple[str, int]] = (),
     known: Mapping[str, int] = {},
     before: Desired = Desired(),
@@ -192,7 +192,7 @@ def _add_mesh(
     segment: Segment,
     mesh: Mesh,
     node_id: str,
-    host: Host,
+    host: HostFacts,
     refused: Collection[tuple[str, int]],
     numbered: Mapping[str, int],
     marks: Mapping[PublishedPort, int],
@@ -244,12 +244,12 @@ def _ports(
         if mark:
             made += steering_objects(port, serving, reached, mark)
             led = steered_chain(led) if serving else led
-        made += led, Counter(led.name), Traffic(port.protocol, str(port.published))
+        made += led, ChainCounter(led.name), Traffic(port.protocol, str(port.published))
         made.append(PortJump(port.protocol, port.published, led.name))
     return tuple(made)
 
 
-def _dropped(used: Collection[Segment], host: Host) -> Iterable[str]:
+def _dropped(used: Collection[Segment], host: HostFacts) -> Iterable[str]:
     """Yields which firewall drops our packets: another table's verdict cannot keep it from that."""
     for_mesh = host.firewalls if any(each.is_mesh for each in used) else ()
     for_overlays = host.overlay_firewalls if any(not each.is_mesh for each in used) else ()

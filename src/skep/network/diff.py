@@ -12,7 +12,7 @@ from skep.network.making import Key, Objects
 from skep.network.objects import (
     Bridge,
     Chain,
-    Counter,
+    ChainCounter,
     EspState,
     FastPort,
     FastTunnel,
@@ -140,8 +140,8 @@ def is_same(wanted: Object, found: Object) -> bool:
     """True where the found object is as it is wanted."""
     if isinstance(wanted, Chain) and isinstance(found, Chain):
         return (wanted.hook, wanted.stamps) == (found.hook, found.stamps)
-    if isinstance(wanted, Counter):
-        return isinstance(found, Counter)
+    if isinstance(wanted, ChainCounter):
+        return isinstance(found, ChainCounter)
     if isinstance(wanted, Traffic):
         return isinstance(found, Traffic) and found.is_whole
     if isinstance(wanted, EspState):

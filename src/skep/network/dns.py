@@ -20,7 +20,7 @@ import dns.rdatatype
 from dns.rdatatype import RdataType
 from msgspec import Struct
 
-from skep.network.names import Answer
+from skep.network.names import NameAnswer
 
 MESSAGE_MAX_BYTES = 65_535  # as its length is written in 16 bits over TCP
 QUESTION_MAX_BYTES = 1_024  # a name has 255; the rest is for options, which others may know
@@ -46,7 +46,7 @@ _RECORD = b"\xc0\x0c%b\x00\x01" + struct.pack("!I", TTL_S) + b"%b"
 _ADDRESS_BYTES = 16  # of such a record
 
 
-class Question(Struct, frozen=True):
+class DnsQuestion(Struct, frozen=True):
     """`name` is without its last dot, `kind` a type as people write it. `wire` are the message's bytes, and
     `empty` those of an answer that has nothing in it: it is to be sent at once where `is_wrong`. Records go
     `behind` so many of its bytes. `udp_max_bytes` is what who asks takes over UDP."""
@@ -60,7 +60,7 @@ class Question(Struct, frozen=True):
     udp_max_bytes: int = UDP_MIN_BYTES
 
 
-def read(wire: bytes) -> Question | bytes | None:
+def read(wire: bytes) -> DnsQuestion | bytes | None:
     """Returns the question of a message; where it has none, what is to be said of that, or None: nothing."""
     if len(wire) < _HEADER.size or wire[2] & _IS_ANSWER:
         return None
@@ -83,7 +83,7 @@ def refused_unread(wire: bytes) -> bytes | None:
     return _only_header(wire, REFUSED)
 
 
-def answered(question: Question, answer: Answer, max_bytes: int) -> bytes:
+def answered(question: DnsQuestion, answer: NameAnswer, max_bytes: int) -> bytes:
     """Returns the message for what is known here: all addresses, or as many as there is room for, and a word
     that there are more."""
     if answer.name:
@@ -94,12 +94,12 @@ def answered(question: Question, answer: Answer, max_bytes: int) -> bytes:
     return _cut(made) if len(answer.addresses) > room else made
 
 
-def refused(question: Question, code: int) -> bytes:
+def refused(question: DnsQuestion, code: int) -> bytes:
     """Returns the message that says why there is no answer."""
     return question.empty[:3] + bytes([question.empty[3] & ~_CODE | code]) + question.empty[4:]
 
 
-def is_answer(wire: bytes, question: Question, number: int) -> bool:
+def is_answer(wire: bytes, question: DnsQuestion, number: int) -> bool:
     """True for what is an answer to just this question, asked under this number."""
     if len(wire) < _HEADER.size or number_of(wire) != number or not wire[2] & _IS_ANSWER:
         return False
@@ -128,12 +128,12 @@ def failed(wire: bytes) -> bool:
     return (wire[3] & _CODE) not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 
 
-def fitting(wire: bytes, question: Question, max_bytes: int) -> bytes:
+def fitting(wire: bytes, question: DnsQuestion, max_bytes: int) -> bytes:
     """Returns another server's answer; where it is longer than who asked takes, that there is one."""
     return wire if len(wire) <= max_bytes else _cut(question.empty)
 
 
-def _read(wire: bytes, has_options: bool) -> Question | bytes:
+def _read(wire: bytes, has_options: bool) -> DnsQuestion | bytes:
     """Errors: `ValueError`, `IndexError` and `struct.error`, for what cannot be read."""
     name, behind_name = _name(wire, _HEADER.size)
     kind, class_ = _KIND_AND_CLASS.unpack_from(wire, behind_name)
@@ -147,7 +147,7 @@ def _read(wire: bytes, has_options: bool) -> Question | bytes:
     empty += wire[_HEADER.size : behind]
     if has_options:
         empty += _OPTIONS.pack(_NO_NAME, RdataType.OPT, UDP_MAX_BYTES, upper, _VERSION, 0, 0)
-    return Question(
+    return DnsQuestion(
         name,
         dns.rdatatype.to_text(RdataType.make(kind)),
         wire,
@@ -198,7 +198,7 @@ def _pointer(name: str) -> list[bytes]:
     return [_RECORD % (b"\0\x0c", len(wire).to_bytes(2) + wire)]
 
 
-def _with_records(question: Question, records: Sequence[bytes]) -> bytes:
+def _with_records(question: DnsQuestion, records: Sequence[bytes]) -> bytes:
     """Returns an answer with these records in it. The library would take a tenth of a second for three
     thousand."""
     empty, behind = question.empty, question.behind

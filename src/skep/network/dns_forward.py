@@ -29,7 +29,7 @@ UNDER_WAY_MAX = 256
 LISTENER_UNDER_WAY_MAX = 64  # so that one network whose containers ask silent servers does not have all
 ASKER_UNDER_WAY_MAX = 32  # nor one container what its network has
 
-Ask = Callable[[dns.Question, str], "asyncio.Future[bytes]"]
+Ask = Callable[[dns.DnsQuestion, str], "asyncio.Future[bytes]"]
 
 
 class Forwarder:
@@ -41,7 +41,7 @@ class Forwarder:
 
     async def ask(
         self,
-        question: dns.Question,
+        question: dns.DnsQuestion,
         at: str,
         asker: str,
         servers: tuple[str, ...],
@@ -89,7 +89,7 @@ class Resolvers:
         return self._found
 
 
-async def _first(question: dns.Question, servers: list[str], over_tcp: bool) -> bytes | None:
+async def _first(question: dns.DnsQuestion, servers: list[str], over_tcp: bool) -> bytes | None:
     """Returns the first answer that is one; else what one of them said instead; None where none spoke."""
     servers = servers[:SERVERS_MAX]
     tries = servers * 2 if len(servers) == 1 else servers  # a packet may be lost
@@ -108,7 +108,7 @@ async def _first(question: dns.Question, servers: list[str], over_tcp: bool) -> 
     return said
 
 
-async def _over_udp(question: dns.Question, server: str) -> bytes:
+async def _over_udp(question: dns.DnsQuestion, server: str) -> bytes:
     """Returns the server's answer. Errors: `OSError`."""
     loop = asyncio.get_running_loop()
     number = secrets.randbits(16)
@@ -126,7 +126,7 @@ async def _over_udp(question: dns.Question, server: str) -> bytes:
 class _Heard(asyncio.DatagramProtocol):
     """Waits for the answer; anything else that comes may be somebody's guess."""
 
-    def __init__(self, question: dns.Question, number: int) -> None:
+    def __init__(self, question: dns.DnsQuestion, number: int) -> None:
         self._question = question
         self._number = number
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -140,7 +140,7 @@ class _Heard(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
-async def _over_tcp(question: dns.Question, server: str) -> bytes:
+async def _over_tcp(question: dns.DnsQuestion, server: str) -> bytes:
     """Returns the server's answer. Errors: `OSError`, `EOFError`."""
     number = secrets.randbits(16)
     reader, writer = await asyncio.open_connection(server, PORT)

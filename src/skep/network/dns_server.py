@@ -24,7 +24,7 @@ from skep.network.dns_forward import (
     framed,
 )
 from skep.network.host import RESOLV_CONF
-from skep.network.names import Answer, Names, Unknown, find, unknown
+from skep.network.names import NameAnswer, Names, Unknown, find, unknown
 from skep.network.network_names import NetworkNames
 from skep.network.ports import who_has
 from skep.network.quota import Quota
@@ -122,7 +122,7 @@ class DnsServer:
             self._begin(self._ask_for_datagram(udp, at, said, asker, port))
 
     async def _ask_for_datagram(
-        self, udp: socket.socket, at: str, question: dns.Question, asker: str, port: int
+        self, udp: socket.socket, at: str, question: dns.DnsQuestion, asker: str, port: int
     ) -> None:
         _send(udp, await self._ask_others(question, at, asker, over_tcp=False), asker, port)
 
@@ -161,7 +161,7 @@ class DnsServer:
                     return
                 wire = await reader.readexactly(length)
             said = self._known(wire, asker, over_tcp=True) if self._may_ask(at, asker) else None
-            if isinstance(said, dns.Question):
+            if isinstance(said, dns.DnsQuestion):
                 said = await self._ask_others(said, at, asker, over_tcp=True)
             if said is None:
                 return
@@ -169,13 +169,13 @@ class DnsServer:
                 writer.write(framed(said))
                 await writer.drain()
 
-    def _known(self, wire: bytes, asker: str, over_tcp: bool) -> bytes | dns.Question | None:
+    def _known(self, wire: bytes, asker: str, over_tcp: bool) -> bytes | dns.DnsQuestion | None:
         """Returns what is answered at once; the question, where others are to be asked; None: not a word."""
         networks = self._names.networks_of(asker)
         if not networks:
             return dns.refused_unread(wire)
         question = dns.read(wire)
-        if not isinstance(question, dns.Question):
+        if not isinstance(question, dns.DnsQuestion):
             return question
         if question.is_wrong:
             return question.empty
@@ -186,14 +186,14 @@ class DnsServer:
             return dns.refused(question, dns.REFUSED)
         return question
 
-    def _found(self, networks: tuple[NetworkNames, ...], question: dns.Question) -> Answer | None:
+    def _found(self, networks: tuple[NetworkNames, ...], question: dns.DnsQuestion) -> NameAnswer | None:
         self._turn += 1
         return find(networks, question.name, question.kind, self._turn)
 
-    def _unknown(self, networks: tuple[NetworkNames, ...], question: dns.Question) -> tuple[Unknown, ...]:
+    def _unknown(self, networks: tuple[NetworkNames, ...], question: dns.DnsQuestion) -> tuple[Unknown, ...]:
         return unknown(networks, question.name) if self._resolve is not None else ()
 
-    async def _ask_others(self, question: dns.Question, at: str, asker: str, over_tcp: bool) -> bytes:
+    async def _ask_others(self, question: dns.DnsQuestion, at: str, asker: str, over_tcp: bool) -> bytes:
         """Returns what others say to what is not known here: a manager, then servers elsewhere."""
         networks = self._names.networks_of(asker)
         if asked := self._unknown(networks, question):
@@ -219,7 +219,7 @@ class DnsServer:
         outside = {network_id for network_id, each in self._listeners.items() if not each.is_internal}
         return asker not in self._own() and any(each.id in outside for each in networks)
 
-    async def _forwarded(self, question: dns.Question, at: str, asker: str, over_tcp: bool) -> bytes:
+    async def _forwarded(self, question: dns.DnsQuestion, at: str, asker: str, over_tcp: bool) -> bytes:
         servers = self._servers.get(asker, ())
         return await self._forwarder.ask(question, at, asker, servers, self._own(), over_tcp)
 
@@ -245,7 +245,7 @@ class DnsServer:
         task.add_done_callback(self._works.discard)
 
 
-def _answered(question: dns.Question, answer: Answer, over_tcp: bool) -> bytes:
+def _answered(question: dns.DnsQuestion, answer: NameAnswer, over_tcp: bool) -> bytes:
     return dns.answered(question, answer, dns.MESSAGE_MAX_BYTES if over_tcp else question.udp_max_bytes)
 
 

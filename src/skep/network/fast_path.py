@@ -42,7 +42,7 @@ from skep.network.making import Making, Objects
 from skep.network.objects import (
     VIP,
     Chain,
-    Counter,
+    ChainCounter,
     FastPort,
     FastService,
     FastTunnel,
@@ -161,7 +161,7 @@ def with_counts(found: Iterable[Object], counts: Mapping[str, Counts]) -> Iterat
     """Yields what rules have counted, with what the program has, by services' addresses."""
     by_chain = {vip_chain(vip): each for vip, each in counts.items()}
     for each in found:
-        if isinstance(each, Counter) and each.name in by_chain:
+        if isinstance(each, ChainCounter) and each.name in by_chain:
             yield replace(each, packets=each.packets + by_chain[each.name].begun)
         elif isinstance(each, Traffic) and each.kind == VIP and each.of in counts:
             fast = counts[each.of]

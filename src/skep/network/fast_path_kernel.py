@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 
 import structlog
 
-from skep.network.bpf import Bpf, Map, Program
+from skep.network.bpf import Bpf, BpfMap, BpfProgram
 from skep.network.diff import Changes
 from skep.network.fast_path import (
     Counts,
@@ -44,6 +44,7 @@ class FastPaths:
 
     def __init__(self) -> None:
         self._indexes: dict[str, int] = {}  # of ports that the program knows: also of those that went since
+        self._loaded: dict[str, BpfProgram] | None = None
         self._is_adopted = False
 
     @cached_property
@@ -96,15 +97,15 @@ class FastPaths:
 
     def counts(self) -> dict[str, Counts]:
         """Returns what was led to services' addresses."""
-        if "_programs" not in self.__dict__:
+        if self._loaded is None:
             return {}
         return {str(IPv4Address(key)): unpacked_counts(value) for key, value in self._items(COUNTS)}
 
     def close(self) -> None:
         """Lets go of it; what is attached goes on."""
-        for each in self.__dict__.pop("_programs", {}).values():
+        for each in (self._loaded or {}).values():
             each.close()
-        self._is_adopted = False
+        self._loaded, self._is_adopted = None, False
 
     def _put(self, each: FastPort | FastTunnel | FastService) -> None:
         if isinstance(each, FastService):
@@ -155,7 +156,7 @@ class FastPaths:
         known = {each.name: each for each in there if shares(each, own.get(each.name))}
         if known.keys() == own.keys() and known[CAME].map_ids.items() <= known[SENT].map_ids.items():
             is_same = all(known[name].tag == own[name].tag for name in own)
-            self._programs = known if is_same else self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
+            self._loaded = known if is_same else self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
         for each in (*own.values(), *there):
             if each not in self._programs.values():
                 each.close()
@@ -177,15 +178,17 @@ class FastPaths:
     def _bpf(self) -> Bpf:
         return Bpf()
 
-    @cached_property
-    def _programs(self) -> dict[str, Program]:
-        return self._bpf.load(self._image, (SENT, CAME))
+    @property
+    def _programs(self) -> dict[str, BpfProgram]:
+        if self._loaded is None:
+            self._loaded = self._bpf.load(self._image, (SENT, CAME))
+        return self._loaded
 
     @property
     def _image(self) -> bytes:
         return resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
 
-    def _map(self, name: str) -> Map:
+    def _map(self, name: str) -> BpfMap:
         return self._programs[SENT].maps[name]
 
 
@@ -195,7 +198,7 @@ def remove_earlier(nftables: Nftables) -> None:
         nftables.run("add table netdev skep\ndelete table netdev skep\n")
 
 
-def shares(found: Program, own: Program | None) -> bool:
+def shares(found: BpfProgram, own: BpfProgram | None) -> bool:
     """True for a program whose maps are the own one's in every way."""
     if own is None or found.maps.keys() != own.maps.keys():
         return False

@@ -15,7 +15,7 @@ from skep.model.mesh import UDP, Mesh
 from skep.network.conntrack import forget_tasks, forget_udp, forget_untranslated
 from skep.network.desired import ports_of
 from skep.network.diff import Changes
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.objects import Chain, VipJump
 from skep.network.segment import subnet_of
 
@@ -56,7 +56,7 @@ class Flows:
                     self._lost |= self._forgetting - self._tasks
                 raise
 
-    def forget(self, host: Host, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
+    def forget(self, host: HostFacts, mesh: Mesh, changes: Changes, gone: Collection[str]) -> None:
         """Forgets those of UDP's ports whose tasks are others now, and those to services that there was no
         rule for before these changes. `gone` are addresses of large networks that nobody has."""
         for port, addresses in _changed_ports(mesh, changes).items():

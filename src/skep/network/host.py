@@ -11,7 +11,7 @@ from skep.network.objects import EspState, Gateway, Port
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
-class Route(Struct, frozen=True):
+class HostRoute(Struct, frozen=True):
     """A route of the host's main table. `devices` and `gateways` are none, one, or those of several ways."""
 
     destination: str
@@ -19,7 +19,7 @@ class Route(Struct, frozen=True):
     gateways: tuple[str, ...] = ()
 
 
-class Host(Struct, frozen=True):
+class HostFacts(Struct, frozen=True):
     """What this node's kernel says of it: its IPv4 addresses, the devices by which it reaches others (a
     bridge among them is no containers' one), our bridges, with the ports and addresses that they have or had
     before somebody deleted them, where our tunnels end, and the chain of iptables in which the mesh must be
@@ -43,7 +43,7 @@ class Host(Struct, frozen=True):
     gateways: frozenset[Gateway] = frozenset()
     tunnels: frozenset[str] = frozenset()
     accept_in: str = ""
-    routes: frozenset[Route] = frozenset()
+    routes: frozenset[HostRoute] = frozenset()
     nameservers: frozenset[str] = frozenset()
     filters_bridges: bool = False
     has_fast_path: bool = False

@@ -1,4 +1,4 @@
-"""WorkQueue of connections and packets, by which the mesh knows its own: what nftables, iptables, netlink and
+"""Marks of connections and packets, by which the mesh knows its own: what nftables, iptables, netlink and
 conntrack are told of them."""
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _REVERSE = ".in-addr.arpa"
 _ASKED_FOR = re.compile("[a-z0-9_.-]{1,255}")  # managers take no others; what it leaves out is no host's name
 
 
-class Answer(Struct, frozen=True):
+class NameAnswer(Struct, frozen=True):
     """What a name leads to: addresses, or, of an address, its name. With neither, the name is known, and
     there is nothing of the type that was asked for."""
 
@@ -76,7 +76,7 @@ class Names:
         return (first, *sorted(also, key=lambda each: each.name))
 
 
-def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> Answer | None:
+def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> NameAnswer | None:
     """Returns what is known on an asker's networks of a name, whose last dot is left out; None where nothing
     is, and others are to be asked. `kind` is the question's type, `turn` says which address is the first."""
     name = name.lower()
@@ -89,8 +89,8 @@ def find(networks: Iterable[NetworkNames], name: str, kind: str, turn: int) -> A
     if not found:
         return None
     if kind not in (A, ANY):
-        return Answer()
-    return Answer(_rotated(next(filter(None, found), ()), turn))
+        return NameAnswer()
+    return NameAnswer(_rotated(next(filter(None, found), ()), turn))
 
 
 def unknown(networks: Iterable[NetworkNames], name: str) -> tuple[Unknown, ...]:
@@ -125,11 +125,11 @@ def _known(networks: Iterable[NetworkNames], name: str, of: Addresses) -> list[t
     return [each for each in (*plain, *short) if each is not None]
 
 
-def _name_of(networks: Iterable[NetworkNames], address: str, kind: str) -> Answer | None:
+def _name_of(networks: Iterable[NetworkNames], address: str, kind: str) -> NameAnswer | None:
     for each in networks:
         container = each.container_at(address)
         if container:
-            return Answer(name=f"{container}.{each.overlay.network.name}" if kind in (PTR, ANY) else "")
+            return NameAnswer(name=f"{container}.{each.overlay.network.name}" if kind in (PTR, ANY) else "")
     return None
 
 

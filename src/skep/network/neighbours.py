@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True, gc=False):
     flags: int = 0
 
 
-class Found(Struct, frozen=True, gc=False):
+class FoundNeighbour(Struct, frozen=True, gc=False):
     """A neighbour of IPv4 as the kernel has it, or looks for it: then without a MAC address."""
 
     device: int
@@ -89,10 +89,10 @@ def _body(entry: Entry) -> bytes:
     return head + address + attribute(_LLADDR, mac)
 
 
-def read(body: bytes) -> Found | None:
+def read(body: bytes) -> FoundNeighbour | None:
     """Returns the neighbour that a message is about; None where it is of something else."""
     family, device, state, _, _ = _NEIGHBOUR.unpack_from(body)
     said = dict(attributes(body[_NEIGHBOUR.size :]))
     if family != socket.AF_INET or _DST not in said:
         return None
-    return Found(device, socket.inet_ntoa(said[_DST]), said.get(_LLADDR, b"").hex(":"), state)
+    return FoundNeighbour(device, socket.inet_ntoa(said[_DST]), said.get(_LLADDR, b"").hex(":"), state)

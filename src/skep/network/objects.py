@@ -263,7 +263,7 @@ class Table(Struct, frozen=True, gc=False):
         return self.name
 
 
-class Counter(Struct, frozen=True, gc=False):
+class ChainCounter(Struct, frozen=True, gc=False):
     """How many connections a chain has led to tasks. It has the chain's name, and outlives its rules:
     `packets`, the first ones of connections, and their `octets` are what is found, and nothing that is
     wanted."""
@@ -413,7 +413,7 @@ Object = (
     | VirtualService
     | RealServer
     | Table
-    | Counter
+    | ChainCounter
     | Traffic
     | FirewallMark
     | Chain

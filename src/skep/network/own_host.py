@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from skep.model.host_network import HostNetwork
-from skep.network.host import RESOLV_CONF, Host, Route, nameservers
+from skep.network.host import RESOLV_CONF, HostFacts, HostRoute, nameservers
 from skep.network.own_networks import own_networks
 
 ROUTES = Path("/proc/net/route")  # the main table's, of this network namespace
@@ -40,7 +40,7 @@ def look(resolv_conf: Path = RESOLV_CONF, routes: Path = ROUTES) -> list[HostNet
     }
     uplinks = {device for route in found if route.destination == "0.0.0.0/0" for device in route.devices}
     return own_networks(
-        Host(
+        HostFacts(
             devices=addresses,
             uplinks=frozenset(uplinks),
             routes=frozenset(found),
@@ -49,7 +49,7 @@ def look(resolv_conf: Path = RESOLV_CONF, routes: Path = ROUTES) -> list[HostNet
     )
 
 
-def routes_in(lines: Iterable[str]) -> list[Route]:
+def routes_in(lines: Iterable[str]) -> list[HostRoute]:
     """Returns the routes of such a listing, but for its head; of several ways the first is listed."""
     found = []
     for line in lines:
@@ -57,7 +57,7 @@ def routes_in(lines: Iterable[str]) -> list[Route]:
         network = ipaddress.IPv4Network(f"{_address(to)}/{_address(mask)}")
         gateways = (_address(gateway),) if int(gateway, 16) else ()
         devices = (device,) if device != "*" else ()  # of none: what goes there is refused
-        found.append(Route(str(network), devices, gateways))
+        found.append(HostRoute(str(network), devices, gateways))
     return found
 
 

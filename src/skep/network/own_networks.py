@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from skep.model.host_network import HOST_NETWORKS_MAX, WORLD_BITS, HostNetwork
 from skep.model.ipv4 import is_ipv4
 from skep.network.clash import is_engines, is_ours
-from skep.network.host import Host
+from skep.network.host import HostFacts
 
 Found = tuple[ipaddress.IPv4Network, str]
 
 
-def own_networks(host: Host) -> list[HostNetwork]:
+def own_networks(host: HostFacts) -> list[HostNetwork]:
     """Returns the host's own networks, those within others left out; where there are too many, the private
     ones before others, and large ones before small: overlay networks are of the former, and meet the latter
     less."""
@@ -35,7 +35,7 @@ def own_networks(host: Host) -> list[HostNetwork]:
     return [HostNetwork(str(network), of) for network, of in kept[:HOST_NETWORKS_MAX]]
 
 
-def _all(host: Host) -> Iterator[Found]:
+def _all(host: HostFacts) -> Iterator[Found]:
     for route in sorted(host.routes, key=lambda each: (each.destination, each.devices)):
         if route.devices and all(is_ours(each) or is_engines(each, host) for each in route.devices):
             continue

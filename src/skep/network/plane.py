@@ -28,7 +28,7 @@ from skep.network.diff import Changes, Known, diff, diff_parts
 from skep.network.fast_path import with_counts
 from skep.network.fast_path_kernel import FastPaths, remove_earlier
 from skep.network.flows import Flows
-from skep.network.host import RESOLV_CONF, Host, nameservers
+from skep.network.host import RESOLV_CONF, HostFacts, nameservers
 from skep.network.ipvs import Ipvs, is_likely
 from skep.network.lingering import Lingering
 from skep.network.marks import OURS
@@ -61,7 +61,7 @@ class DataPlane:
         self._turn = Turn()
         self._held = HeldPorts()
         self._nftables: Nftables | None = None
-        self._host = Host()
+        self._host = HostFacts()
         self._seen_for = (False, False, False)  # what of the host was looked at last depends on this
         self._lingering = Lingering()
         self._flows = Flows()
@@ -214,7 +214,7 @@ class DataPlane:
         """True where the host was not looked at yet with an eye to published ports, or to overlays."""
         return any(now and not then for now, then in zip(_for(mesh), self._seen_for, strict=True))
 
-    def _see_host(self, netlink: Netlink, nftables: Nftables, mesh: Mesh) -> Host:
+    def _see_host(self, netlink: Netlink, nftables: Nftables, mesh: Mesh) -> HostFacts:
         self._seen_for = _for(mesh)
         addresses = netlink.addresses()
         own = addresses.get(mesh.nodes.get(self._node_id, ""), "")
@@ -241,7 +241,7 @@ class DataPlane:
             remove_earlier(self._nftables)
         return self._nftables
 
-    def _see_devices(self, netlink: Netlink) -> Host:
+    def _see_devices(self, netlink: Netlink) -> HostFacts:
         """Returns the host with our devices as they are. Whose bridge somebody deleted is put back on it."""
         ports, gateways = netlink.ports(), netlink.gateways()
         lost = {each for each in self._host.ports - ports if netlink.is_nowhere(each)}
@@ -330,7 +330,7 @@ def _is_there(overlay: Overlay) -> bool:
         return False
 
 
-def _unneeded(host: Host, mesh: Mesh) -> set[str]:
+def _unneeded(host: HostFacts, mesh: Mesh) -> set[str]:
     """Returns our bridges that containers are not on, of networks that the node was not told of."""
     networks = [overlay.network for overlay in mesh.overlays.values()]
     networks += [mesh.network] if mesh.network is not None else []

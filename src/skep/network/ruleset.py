@@ -23,7 +23,7 @@ from skep.network.objects import (
     VIP,
     VIPS,
     Chain,
-    Counter,
+    ChainCounter,
     FirewallMark,
     Object,
     PortJump,
@@ -50,7 +50,9 @@ def transaction(changes: Changes, with_rules: bool = False) -> str:
     is_made = any(isinstance(each, Table) for each in changes.puts)
     lines: list[str] = []
     # Who is jumped to must be there, and all chains before their rules, as what these count with.
-    lines += [f"add counter ip {TABLE} {each.name}" for each in changes.puts if isinstance(each, Counter)]
+    lines += [
+        f"add counter ip {TABLE} {each.name}" for each in changes.puts if isinstance(each, ChainCounter)
+    ]
     lines += _traffic("add", [each for each in changes.puts if isinstance(each, Traffic)])
     lines += [line for each in changes.puts if isinstance(each, Chain) for line in _made(each)]
     lines += [
@@ -63,7 +65,9 @@ def transaction(changes: Changes, with_rules: bool = False) -> str:
     for each in changes.drops:
         if isinstance(each, Chain):
             lines += [f"flush chain ip {TABLE} {each.name}", f"delete chain ip {TABLE} {each.name}"]
-    lines += [f"delete counter ip {TABLE} {each.name}" for each in changes.drops if isinstance(each, Counter)]
+    lines += [
+        f"delete counter ip {TABLE} {each.name}" for each in changes.drops if isinstance(each, ChainCounter)
+    ]
     uncounted = [each for each in changes.drops if isinstance(each, Traffic)]
     lines += _traffic("add", [each for each in uncounted if not each.is_whole])  # what is not there cannot go
     lines += _traffic("delete", uncounted)
@@ -174,10 +178,10 @@ def _chains(entries: list[dict[str, Any]]) -> Iterator[Chain]:
             yield Chain(each["name"], hook, tuple(stamps.get(each["name"], ())))
 
 
-def _counters(entries: list[dict[str, Any]]) -> Iterator[Counter]:
+def _counters(entries: list[dict[str, Any]]) -> Iterator[ChainCounter]:
     for entry in entries:
         if (each := entry.get("counter")) is not None:
-            yield Counter(str(each["name"]), int(each["packets"]), int(each["bytes"]))
+            yield ChainCounter(str(each["name"]), int(each["packets"]), int(each["bytes"]))
 
 
 def _counted(entries: list[dict[str, Any]]) -> Iterator[Traffic]:

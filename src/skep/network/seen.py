@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP
 
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
 from skep.network import neighbours
-from skep.network.host import Route
+from skep.network.host import HostRoute
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
 from skep.network.objects import (
     Bridge,
@@ -98,7 +98,7 @@ class Seen:
             if route["dst_len"] == 0 and of(route, "RTA_TABLE") == _MAIN  # ours are defaults, too, of others
         }
 
-    def routes(self) -> set[Route]:
+    def routes(self) -> set[HostRoute]:
         """Returns the main table's routes, but for those by devices that have just come."""
         found = set()
         for each in self._ip.get_routes(family=socket.AF_INET, table=_MAIN):
@@ -108,7 +108,7 @@ class Seen:
             if all(devices):
                 gateways = tuple(str(gateway) for _, gateway in hops if gateway)
                 to = f"{of(each, 'RTA_DST') or '0.0.0.0'}/{each['dst_len']}"
-                found.add(Route(to, devices, gateways))
+                found.add(HostRoute(to, devices, gateways))
         return found
 
     def all_bridges(self) -> set[str]:

@@ -12,7 +12,7 @@ from skep.network.objects import (
     Accept,
     Bridge,
     Chain,
-    Counter,
+    ChainCounter,
     EspPolicy,
     EspState,
     FastPort,
@@ -63,7 +63,7 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     VirtualService: ("IPVS service", "IPVS services"),
     RealServer: ("real server of IPVS", "real servers of IPVS"),
     Table: ("nftables' table", "nftables' tables"),
-    Counter: ("counter", "counters"),
+    ChainCounter: ("counter", "counters"),
     Traffic: ("counter of bytes", "counters of bytes"),
     Chain: ("chain", "chains"),
     FirewallMark: ("firewall mark of port", "firewall marks of ports"),
@@ -82,7 +82,7 @@ def kernel_net(found: Iterable[Object], changes: Changes, failures: Sequence[str
     # What is to be another is dropped first, where the kernel wants that: it is not too much.
     surplus = [each for each in changes.drops if (type(each), each.key) not in put]
     counts = Counts(KINDS[type(each)][1] for each in found)
-    counters = {shown_name(each.name): each for each in found if isinstance(each, Counter)}
+    counters = {shown_name(each.name): each for each in found if isinstance(each, ChainCounter)}
     busiest = sorted(counters, key=lambda name: (-counters[name].packets, name))[:COUNTED_MAX]
     traffic = {_of(each): each for each in found if isinstance(each, Traffic)}
     counted = sorted(traffic.keys() & set(busiest))

@@ -17,7 +17,7 @@ from msgspec import Struct
 from skep.model.mesh import Mesh, bridge_name, tunnel_name
 from skep.model.overlay import OverlayNetwork, OverlayService
 from skep.network.clash import clash
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.making import Making, Objects
 from skep.network.objects import (
     Bridge,
@@ -89,7 +89,7 @@ def is_encrypted(mesh: Mesh) -> bool:
     return any(each.network.is_encrypted for each in mesh.overlays.values())
 
 
-def segments_of(mesh: Mesh, node_id: str, host: Host, making: Making) -> Iterator[Segment]:
+def segments_of(mesh: Mesh, node_id: str, host: HostFacts, making: Making) -> Iterator[Segment]:
     """Yields the mesh's network, then the others that this node was told of, in one order."""
     own = mesh.nodes.get(node_id, "")
     if mesh.network is not None:
@@ -113,7 +113,7 @@ def _ways(
     nodes: dict[str, str],
     told: Mapping[str, tuple[Endpoint, ...]],
     own: str,
-    host: Host,
+    host: HostFacts,
     senders: Collection[str] = (),
     returns: Collection[str] = (),
 ) -> Ways:
@@ -182,7 +182,7 @@ def _to_endpoints(
     return (*ways, *answers)
 
 
-def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:
+def clash_of(segment: Segment, mesh: Mesh, host: HostFacts) -> str:
     """Returns why this host cannot have the network, for people; empty where it can."""
     lost = clash(segment.subnet, segment.own, mesh.managers, host)
     if not lost:
@@ -194,7 +194,7 @@ def clash_of(segment: Segment, mesh: Mesh, host: Host) -> str:
     return f"{what} would take away {lost}. {_REMEDY}"
 
 
-def failures_of(segment: Segment, host: Host) -> Iterable[str]:
+def failures_of(segment: Segment, host: HostFacts) -> Iterable[str]:
     """Yields what of a network that is used does not work here, and why, for people."""
     yield from segment.ways.reach.failures(has_others=segment.network.is_large)
     yield from _inside(segment)
@@ -218,7 +218,7 @@ def _inside(segment: Segment) -> Iterable[str]:
     )
 
 
-def _beside(segment: Segment, host: Host) -> Iterable[str]:
+def _beside(segment: Segment, host: HostFacts) -> Iterable[str]:
     """Yields who else has the network's addresses here: what is on his device is not on its bridge."""
     reached = "published ports" if segment.is_mesh else "those of other nodes"
     for address, device in sorted(host.devices.items()):

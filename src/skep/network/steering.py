@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from skep.model.data_path import IPVS
 from skep.model.mesh import TCP, Mesh, MeshPort
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.marks import STEERED, STEERED_FLOW
 from skep.network.objects import (
     FWMARKS,
@@ -33,7 +33,7 @@ MARKS = range(257, 1 << 16)
 _LOOPBACK = "127.0.0.0/8"
 
 
-def is_steered(mesh: Mesh, host: Host) -> bool:
+def is_steered(mesh: Mesh, host: HostFacts) -> bool:
     """True where IPVS leads connections to published ports on this node."""
     return mesh.data_path == IPVS and not host.why_no_ipvs
 
@@ -93,7 +93,7 @@ def steering_objects(
             yield RealServer(mark, address, port.target, weight=0)
 
 
-def steering_failures(mesh: Mesh, host: Host) -> Iterator[str]:
+def steering_failures(mesh: Mesh, host: HostFacts) -> Iterator[str]:
     """Yields that this node does without IPVS, for people."""
     if mesh.data_path == IPVS and host.why_no_ipvs:
         yield f"published ports are led by nftables here, and not by IPVS: {host.why_no_ipvs}"

@@ -14,13 +14,13 @@ from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
 from skep.network.fast_path import fast_service
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.making import Making, Objects
 from skep.network.marks import FLOW, SERVED
 from skep.network.objects import (
     VIP,
     VIPS,
-    Counter,
+    ChainCounter,
     Filtered,
     Neighbour,
     Object,
@@ -33,7 +33,7 @@ from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
 
-def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: Host) -> frozenset[str]:
+def add_vips(making: Making, segments: Collection[Segment], node_id: str, host: HostFacts) -> frozenset[str]:
     """Adds what leads connections from a network's containers to its services. Returns the services' own
     addresses that are led to their tasks."""
     shared: list[Object] = []
@@ -75,13 +75,13 @@ def _of_service(
 ) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
     made = in_turn(vip_chain(vip), "dnat to", [*serving], refusal, node_id, SERVED)
-    counts = Counter(made.name), Traffic(VIP, vip)
+    counts = ChainCounter(made.name), Traffic(VIP, vip)
     # Who asks for it goes by this host: by its rules, or the fast path.
     fast = (fast_service(vip, serving, node_id),) if has_fast_path else ()
     return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *fast
 
 
-def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:
+def _back(segment: Segment, services: dict[str, OverlayService], host: HostFacts) -> Iterable[str]:
     """Yields whose address is replaced, too, so that the answer comes back by the host."""
     placed = segment.ways.placed
     led_to = frozenset().union(*(placed[each.id].here for each in services.values()))

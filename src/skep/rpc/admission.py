@@ -40,7 +40,7 @@ WAITING_S = 15.0  # a node's own patience with a handshake (`link.HANDSHAKE_S`):
 CAME_MAX = 4096  # nodes whose connections are counted: as many as may come at once
 
 
-class Turn(Struct, frozen=True):
+class Admitted(Struct, frozen=True):
     """This connection has a place now. `is_after`: the place had been taken for its whole time; `evicted` is
     the connection that has lost it, if it is there still."""
 
@@ -58,7 +58,7 @@ class _Arrived(Struct):
 class _Place(Struct):
     host: str
     since: float
-    is_overcommitted: bool = False  # its connection is known, or gone
+    is_over: bool = False  # its connection is known, or gone
 
 
 class Admission:
@@ -104,7 +104,7 @@ class Admission:
             if not waiting:
                 del self._waiting[found.host]
 
-    def next(self, now: float, grace_s: float = GRACE_S) -> Turn | None:
+    def next(self, now: float, grace_s: float = GRACE_S) -> Admitted | None:
         """Returns who begins TLS now; None where nobody can, or nobody waits.
 
         Of one address it is the latest: where many wait, it is most likely that the others came to wait.
@@ -118,11 +118,11 @@ class Admission:
                 if oldest is None and left <= 0:
                     return None
             else:
-                return Turn(self._give(host, now))
+                return Admitted(self._give(host, now))
             if oldest is not None:
-                is_overcommitted = self._places[oldest].is_overcommitted
+                is_over = self._places[oldest].is_over
                 self._free(oldest)
-                return Turn(self._give(host, now), True, None if is_overcommitted else oldest)
+                return Admitted(self._give(host, now), True, None if is_over else oldest)
         return None
 
     def known(self, ticket: int, name: str, now: float) -> None:
@@ -133,14 +133,14 @@ class Admission:
             return
         place = self._places.get(ticket)
         if place is not None:
-            place.since, place.is_overcommitted = now + BEYOND_S - GRACE_S, True
+            place.since, place.is_over = now + BEYOND_S - GRACE_S, True
 
     def ended(self, ticket: int, now: float) -> None:
         """Its connection is gone; a place that is younger than `GRACE_S` stays taken until then."""
         place = self._places.get(ticket)
         if place is None:
             return
-        place.is_overcommitted = True
+        place.is_over = True
         if now - place.since >= GRACE_S:
             self._free(ticket)
 

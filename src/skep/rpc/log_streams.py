@@ -23,7 +23,7 @@ from msgspec import Struct
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.messages import UNREADABLE
-from skep.rpc.streams import OPEN_S, Answer, StreamOpened, StreamRefused
+from skep.rpc.streams import OPEN_S, StreamAnswer, StreamOpened, StreamRefused
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 
 RECORD_MAX_BYTES = 2 << 20  # a line is 16 kB at most with the engine's usual drivers, 1 MB with `local`
@@ -170,12 +170,12 @@ class LogSink:
 async def open_sink(connect: Connect, address: str, request_id: str, window: int) -> LogSink:
     """Errors: `Unavailable`; `Denied` where the manager does not want them (any more)."""
     end = _End(RECORD_BYTES)
-    answer = Answer(end)
+    answer = StreamAnswer(end)
     link = await connect(address, answer)
     try:
         if not isinstance(link, FrameLink):
             raise Unavailable("this connection carries no streams")
-        answer.link = link
+        answer.comes_over(link)
         link.send(_encode(PublishLogs(request_id)))
         await asyncio.wait_for(answer.opened, OPEN_S)
         return LogSink(end, window)

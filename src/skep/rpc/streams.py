@@ -121,25 +121,29 @@ class Pipe(asyncio.Protocol):
             self._transport.write(data)
 
 
-class Answer:
+class StreamAnswer:
     """Waits for the manager's word; the stream's bytes go on to `successor`."""
 
     def __init__(self, successor: asyncio.Protocol) -> None:
         self._successor = successor
-        self.link: FrameLink | None = None
+        self._link: FrameLink | None = None
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def comes_over(self, link: FrameLink) -> None:
+        """The stream is asked for over this connection, which is handed over with its first answer."""
+        self._link = link
 
     def connected(self, connection: Connection) -> None:
         """Nothing to do: the caller speaks first."""
 
     def frame(self, data: bytes) -> None:
-        if self.opened.done() or self.link is None:
+        if self.opened.done() or self._link is None:
             return
         try:
             answer = _answer.decode(data)
             if isinstance(answer, StreamRefused):
                 raise (NotAFellow if answer.is_no_manager else Denied)(answer.reason)
-            self.link.hand_over(self._successor)
+            self._link.hand_over(self._successor)
         except UNREADABLE:
             self.opened.set_exception(Unavailable("the other end does not answer as a manager"))
         except SkepError as error:
@@ -160,13 +164,13 @@ async def open_stream(
     Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses;
     `NotAFellow` where that is because this node is no manager of its swarm.
     """
-    answer = Answer(pipe)
+    answer = StreamAnswer(pipe)
     link = await connect(host, port, context, answer, timeout_s=OPEN_S)
     try:
         if link.identity is None or link.identity.node_id != node_id:
             found = link.identity.node_id if link.identity is not None else "nobody"
             raise Denied(f"at {host}:{port} is node {found}, not {node_id}")
-        answer.link = link
+        answer.comes_over(link)
         link.send(_encode(asked))
         await asyncio.wait_for(answer.opened, OPEN_S)
     except TimeoutError as error:

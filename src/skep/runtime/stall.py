@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from skep.runtime.metrics import Gauge, Metric
+
 PERIOD_S = 0.02  # a stall is seen with this error
 
 
@@ -16,6 +18,18 @@ class StallWatch:
         self.worst_s = 0.0
         self.worst_cpu_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.metrics: tuple[Metric, ...] = (
+            Gauge(
+                "skep_loop_stall_max_seconds",
+                "How late the event loop was at most since this was last reset.",
+                lambda: self.worst_s,
+            ),
+            Gauge(
+                "skep_loop_stall_cpu_max_seconds",
+                "… and how much of that at most it worked itself.",
+                lambda: self.worst_cpu_s,
+            ),
+        )
 
     def start(self) -> None:
         self._set()

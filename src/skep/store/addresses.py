@@ -14,14 +14,13 @@ from skep.model.network import Network
 class AddressBook:
     """Addresses are texts with their prefix length (`10.0.1.3/24`), as Docker shows them.
 
-    `cursor` is where the next search begins: addresses are given out one after the other, so that one that
-    was let go is not given out again at once.
+    They are given out one after the other, so that one that was let go is not given out again at once.
     """
 
     __slots__ = (
+        "_cursor",
         "_gateways",
         "_taken",
-        "cursor",
         "first",
         "holders",
         "is_ipv6",
@@ -44,7 +43,7 @@ class AddressBook:
         never = {int(subnet.network_address), int(subnet.broadcast_address)}
         self.reserved = frozenset(never.union(int(ipaddress.ip_address(text)) for text in others))
         self.size = self.last - self.first + 1 - sum(self.first <= n <= self.last for n in self.reserved)
-        self.cursor = self.first
+        self._cursor = self.first  # where the next search begins
         self.holders: dict[str, str] = {}  # address -> id of the task, service or node that has it
         self._taken = 0  # how many of them are of the range
         self._gateways: dict[str, tuple[str, set[str]]] = {}  # node -> its address here, tasks that need it
@@ -66,6 +65,22 @@ class AddressBook:
             return f"{ipaddress.IPv6Address(number)}/{self.prefix_length}"
         a, b, c, d = number >> 24, number >> 16 & 255, number >> 8 & 255, number & 255
         return f"{a}.{b}.{c}.{d}/{self.prefix_length}"
+
+    def next_free(self) -> str:
+        """Returns the next address that nobody has. Errors: `LookupError` where there is none (`free`).
+
+        The search goes on where the last one ended: it costs little until nearly all are taken.
+        """
+        number = self._cursor
+        for _ in range(len(self.holders) + len(self.reserved) + 1):
+            number = number + 1 if number < self.last else self.first
+            if number in self.reserved:
+                continue
+            text = self.text(number)
+            if text not in self.holders:
+                self._cursor = number
+                return text
+        raise LookupError("the network has no free address")
 
     def hold(self, address: str, holder: str) -> None:
         if address not in self.holders:

@@ -7,7 +7,7 @@ from skep.model.generic import demand_of
 from skep.model.service import TaskTemplate
 
 
-class Usage:
+class Reserved:
     """What a node's live tasks hold. Counted as tasks come and go."""
 
     __slots__ = ("generic", "memory_bytes", "nano_cpus", "ports", "tasks", "to_run")

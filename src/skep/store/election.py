@@ -84,13 +84,14 @@ class Leadership:
 
 class Campaign:
     """One candidate's look at the leadership. `holder` is who leads as far as it knows, or an empty text;
-    `other` who else was last seen to lead; `has_heard`: since this object was made, somebody was seen to."""
+    `has_heard`: since this object was made, somebody was seen to."""
 
     def __init__(self, store: Store, key: str, candidate: str) -> None:
         self._store = store
         self._key = key
         self._candidate = candidate
-        self.holder = self.other = ""
+        self.holder = ""
+        self._other = ""  # who else was last seen to lead
         self.has_heard = False  # of anybody who leads, or leads itself: not of an old key alone
         self._seen_revision = 0
         self._changed_at = 0.0  # loop time
@@ -126,12 +127,17 @@ class Campaign:
             self._answered_since = now
         held = next((pair for pair in pairs if pair.key == self._key), None)
         if held is not None and self._is_alive(held, now):
-            self.holder = self.other = held.value.decode(errors="replace")
+            self.holder = self._other = held.value.decode(errors="replace")
             return None
         self.holder = ""
         if not stand or (held is not None and not await self._depose(held)):
             return None
         return await self._take()
+
+    def take_other(self) -> str:
+        """Returns who else was last seen to lead, once; an empty text where nobody was."""
+        other, self._other = self._other, ""
+        return other
 
     def _is_alive(self, held: KeyValue, now: float) -> bool:
         if held.revision != self._seen_revision:

@@ -20,7 +20,7 @@ Range = tuple[int, int]  # first and last address, of an aligned block
 KEPT = 1 << 12  # prefixes that are read once only; most hosts have the same docker0, and LANs of a few kinds
 
 
-class HostNetworks:
+class KnownHostNetworks:
     """A node that is not heard any more keeps what it said: its host comes back with the same networks."""
 
     def __init__(self) -> None:

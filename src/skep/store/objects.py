@@ -13,8 +13,9 @@ from skep.model.network import PREDEFINED, Network, ingress_of
 from skep.model.node import NODE_UNKNOWN, READY, Node, NodeStatus, NodeTls
 from skep.model.service import RemovedService, Service, TaskTemplate
 from skep.store.allocations import Allocations
+from skep.store.counts import NodeCounts, ServiceCounts
 from skep.store.demand import ResourceRequest
-from skep.store.host_networks import HostNetworks
+from skep.store.host_networks import KnownHostNetworks
 from skep.store.interfaces import Member
 
 
@@ -30,8 +31,10 @@ class Objects:
         self.reachable: frozenset[str] = frozenset()  # node ids of members that answer
         self.nodes: dict[str, Node] = {}
         self.node_status: dict[str, NodeStatus] = {}
+        self.node_counts = NodeCounts()
         self.node_tls: dict[str, NodeTls] = {}  # as the nodes say it, to this leader
         self.services: dict[str, Service] = {}
+        self.service_counts = ServiceCounts()
         self.tasks_wanted = 0  # by all services together, those on each node not counted
         self.service_ids: dict[str, str] = {}  # name -> id
         self.service_names: dict[str, str] = {}  # name in lower case -> id: no two may differ by case only
@@ -42,7 +45,7 @@ class Objects:
         # kind -> name in lower case -> id
         self.material_ids: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self.allocations = Allocations()  # addresses and ports that are given out
-        self.hosts = HostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
+        self.hosts = KnownHostNetworks()  # what nodes' hosts have of their own, as they say it to this leader
         self.attached: dict[str, dict[str, Attachment]] = {}  # node -> id -> a single container on a network
         self._demands: dict[tuple[str, int], ResourceRequest] = {}
         self.asides: dict[AsideKey, Aside] = {}  # services and nodes that nothing is decided about
@@ -150,15 +153,34 @@ class Objects:
 
     # Changing: durable objects after their commit, and what nodes say
 
+    def begin(self, led_since: float, incarnation: str, own_id: str, members: tuple[Member, ...]) -> None:
+        """A leader begins with it. Of the members it knows only that it reaches itself."""
+        self.led_since, self.incarnation = led_since, incarnation
+        self.put_members(members, frozenset({own_id}))
+
+    def put_members(self, members: tuple[Member, ...], reachable: frozenset[str]) -> None:
+        """Who holds the store, and which of them answer."""
+        self.members, self.reachable = members, reachable
+
+    def put_incarnation(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+
+    def saw_revision(self, revision: int) -> None:
+        """The store has it, whatever was seen of it first."""
+        self.revision = max(self.revision, revision)
+
     def put_cluster(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
     def put_node(self, node: Node) -> None:
         known = self.nodes.get(node.id)
         if known is None or known.version <= node.version:
+            self._count_node(node.id, -1)
             self.nodes[node.id] = node
+            self._count_node(node.id, +1)
 
     def drop_node(self, node_id: str) -> None:
+        self._count_node(node_id, -1)
         self.nodes.pop(node_id, None)
         self.node_status.pop(node_id, None)
         self.node_tls.pop(node_id, None)
@@ -167,7 +189,13 @@ class Objects:
             self.drop_attachment(attachment)
 
     def put_node_status(self, node_id: str, status: NodeStatus) -> None:
+        self._count_node(node_id, -1)
         self.node_status[node_id] = status
+        self._count_node(node_id, +1)
+
+    def _count_node(self, node_id: str, sign: int) -> None:
+        """Called with -1 before and +1 after a change."""
+        self.node_counts.count(self.nodes.get(node_id), self.node_state(node_id).state, sign)
 
     def put_node_tls(self, node_id: str, tls: NodeTls) -> None:
         self.node_tls[node_id] = tls
@@ -176,6 +204,8 @@ class Objects:
         known = self.services.get(service.id)
         if known is None or known.version <= service.version:
             self.tasks_wanted += service.spec.tasks_wanted - (known.spec.tasks_wanted if known else 0)
+            self.service_counts.count(known, -1)
+            self.service_counts.count(service, +1)
             self.services[service.id] = service
             self.service_ids[service.spec.name] = service.id
             self.service_names[service.spec.name.lower()] = service.id
@@ -186,6 +216,7 @@ class Objects:
         service = self.services.pop(removed.id, None)
         if service is not None:
             self.tasks_wanted -= service.spec.tasks_wanted
+            self.service_counts.count(service, -1)
             self.service_ids.pop(service.spec.name, None)
             self.service_names.pop(service.spec.name.lower(), None)
             self.allocations.settle(service.id, None)

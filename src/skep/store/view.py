@@ -14,10 +14,12 @@ from typing import TypeVar
 
 from skep.model.constraint import eligible
 from skep.model.generic import key_and_count
+from skep.model.node import DOWN
 from skep.model.service import RemovedService, Service, TaskTemplate
-from skep.model.states import COMPLETE, REMOVE, RUNNING, is_terminal
+from skep.model.states import ASSIGNED, COMPLETE, REMOVE, RUNNING, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.store.demand import Usage
+from skep.store.counts import TaskCounts
+from skep.store.demand import Reserved
 from skep.store.objects import Objects
 from skep.store.overcommit import is_overcommitted, tasks_to_evict
 
@@ -45,7 +47,8 @@ class View(Objects):
         self.buckets: dict[str, dict[str, dict[str, Task]]] = {}  # node -> service -> task id -> task
         self.pending: dict[str, dict[SlotKey, PendingTask]] = {}  # service -> slot -> task
         self.pending_ids: dict[str, PendingTask] = {}
-        self.usage: dict[str, Usage] = {}
+        self.usage: dict[str, Reserved] = {}
+        self.task_counts = TaskCounts()
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
         self.stopping: dict[str, dict[str, int]] = {}  # service -> node -> tasks to end and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
@@ -226,9 +229,11 @@ class View(Objects):
         known = self.status_of(task)
         if known is not None and (task.result is not None or status.state < known.state or status == known):
             return False
-        self._count(task, known, -1)
+        has_ended = is_terminal(status.state) or (known is not None and is_terminal(known.state))
+        count = self._count if has_ended else self._count_state
+        count(task, known, -1)
         self.status[task.id] = status
-        self._count(task, status, +1)
+        count(task, status, +1)
         return True
 
     def put_pending(self, pending: PendingTask) -> None:
@@ -254,13 +259,16 @@ class View(Objects):
         """Keeps usage, running and live counts right; called with -1 before and +1 after a change."""
         if task is None:
             return
+        self._count_state(task, status, sign)
+        if self.node_counts.down and task.desired_state <= RUNNING and task.node_id in self.node_counts.down:
+            self.task_counts.strand(sign)
         if status is not None and is_terminal(status.state):
             if status.state == COMPLETE:
                 self._count_completed(task, sign)
             return
         usage = self.usage.get(task.node_id)
         if usage is None:
-            usage = self.usage[task.node_id] = Usage()
+            usage = self.usage[task.node_id] = Reserved()
         demand = self.demand(task.service_id, task.spec_version)
         usage.tasks += sign
         if demand.nano_cpus or demand.memory_bytes or demand.ports:
@@ -275,12 +283,24 @@ class View(Objects):
                 usage.generic[held] = taken
         if task.desired_state < COMPLETE:
             usage.to_run += sign
-            live = self.live.setdefault(task.service_id, {})
-            _add(live, task.node_id, sign)
-            if status is not None and status.state == RUNNING:
-                self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
-        elif task.desired_state > COMPLETE and status is not None and status.state == RUNNING:
+            _add(self.live.setdefault(task.service_id, {}), task.node_id, sign)
+
+    def _count_state(self, task: Task, status: TaskStatus | None, sign: int) -> None:
+        """What of `_count` depends on more than whether the task has ended."""
+        state = status.state if status is not None else ASSIGNED
+        self.task_counts.by_states[task.desired_state, state] += sign
+        if state != RUNNING:
+            return
+        if task.desired_state < COMPLETE:
+            self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
+        elif task.desired_state > COMPLETE:
             _add(self.stopping.setdefault(task.service_id, {}), task.node_id, sign)
+
+    def _count_node(self, node_id: str, sign: int) -> None:
+        super()._count_node(node_id, sign)
+        if node_id in self.nodes and self.node_state(node_id).state == DOWN:
+            wanted = sum(1 for task in self.tasks_of_node(node_id) if task.desired_state <= RUNNING)
+            self.task_counts.strand(sign * wanted)
 
     def _count_completed(self, task: Task, sign: int) -> None:
         _add(self.completed.setdefault(task.service_id, {}), task.spec_version, sign)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skep.manager.loading import load
-from skep.model.material import ConfigSpec, Given, Material
+from skep.model.material import ConfigSpec, Material, MaterialPayload
 from skep.store import codec
 from tests.api_process import Answer, Api, running_api
 
@@ -189,5 +189,5 @@ def test_they_are_sealed_and_never_printed() -> None:
     assert codec.is_sealed_key(codec.material_key("secret", "i"))
     assert codec.is_sealed_key(codec.material_key("config", "i"))
     assert b"very private" in codec.encode_object(material)
-    for value in (spec, material, Given("i", b"very private")):
+    for value in (spec, material, MaterialPayload("i", b"very private")):
         assert "private" not in repr(value)

@@ -15,8 +15,6 @@ from skep.daemon.state import FORMER, StateDir
 from skep.model.mesh import Mesh
 from skep.network.applied import Applied
 
-pytestmark = pytest.mark.alone  # it waits for threads and timers by the clock
-
 A, B = "a" * 25, "b" * 25
 
 

@@ -9,7 +9,7 @@ from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network.desired import desired, is_used, settings_of
 from skep.network.diff import diff
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 from skep.network.lingering import LINGER_S, Lingering
 from skep.network.objects import (
     Bridge,
@@ -38,7 +38,7 @@ INGRESS = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 BACK = OverlayNetwork("back-id", "10.1.0.0/24", 4098, 4789, "back", 1400)
 NODES = {"n1": "192.0.2.1", "n2": "192.0.2.2", "n3": "192.0.2.3"}
 OWN, OTHER, THIRD = (mac_of(address) for address in NODES.values())
-LAN = Route("192.0.2.0/24", ("eth0",))
+LAN = HostRoute("192.0.2.0/24", ("eth0",))
 
 
 def _overlay(*endpoints: OverlayEndpoint, nodes: dict[str, str] = NODES) -> Overlay:
@@ -50,9 +50,9 @@ def _mesh(*endpoints: OverlayEndpoint, nodes: dict[str, str] = NODES) -> Mesh:
     return Mesh(nodes=NODES, overlays={BACK.id: _overlay(*endpoints, nodes=nodes)})
 
 
-def _host(**facts: object) -> Host:
+def _host(**facts: object) -> HostFacts:
     facts = {"routes": frozenset({LAN}), **facts}
-    return Host(frozenset({NODES["n1"], "127.0.0.1"}), uplinks=frozenset({"eth0"}), **facts)  # type: ignore[arg-type]
+    return HostFacts(frozenset({NODES["n1"], "127.0.0.1"}), uplinks=frozenset({"eth0"}), **facts)  # type: ignore[arg-type]
 
 
 def _of(objects: tuple[Object, ...], kind: type) -> list:  # type: ignore[type-arg]
@@ -231,7 +231,7 @@ def test_a_subnet_that_the_host_needs_is_said_and_other_networks_go_on() -> None
     )
     mesh = _mesh(HERE, THERE)
     mesh = replace(mesh, overlays={**mesh.overlays, front.id: on_front})
-    taken = _host(routes=frozenset({LAN, Route("10.1.0.0/16", ("wg0",))}))
+    taken = _host(routes=frozenset({LAN, HostRoute("10.1.0.0/16", ("wg0",))}))
     made = desired(mesh, "n1", taken)
     (said,) = made.failures
     assert said.startswith(

@@ -16,17 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.network import dns as messages
-from skep.network.dns import Question
-from skep.network.names import Answer
+from skep.network.dns import DnsQuestion
+from skep.network.names import NameAnswer
 
 ASKED = dns.message.make_query("Web.App", "A", id=7).to_wire()
 BY_EDNS = dns.message.make_query("Web.App", "A", use_edns=0, payload=4096, id=7).to_wire()
 MANY = tuple(f"10.0.{n // 200}.{n % 200 + 1}" for n in range(3000))
 
 
-def question(wire: bytes) -> Question:
+def question(wire: bytes) -> DnsQuestion:
     found = messages.read(wire)
-    assert isinstance(found, Question)
+    assert isinstance(found, DnsQuestion)
     return found
 
 
@@ -34,18 +34,18 @@ def question(wire: bytes) -> Question:
 def test_a_question_is_read_and_answered(wire: bytes, takes: int) -> None:
     found = question(wire)
     assert (found.name, found.kind, found.is_wrong, found.udp_max_bytes) == ("Web.App", "A", False, takes)
-    made = dns.message.from_wire(messages.answered(found, Answer(("10.0.0.5", "10.0.0.6")), takes))
+    made = dns.message.from_wire(messages.answered(found, NameAnswer(("10.0.0.5", "10.0.0.6")), takes))
     assert dns.message.from_wire(wire).is_response(made)
     assert made.edns == (0 if takes > 512 else -1)
     assert [each.to_text() for each in made.answer] == ["Web.App. 1 IN A 10.0.0.5\nWeb.App. 1 IN A 10.0.0.6"]
-    empty = dns.message.from_wire(messages.answered(found, Answer(), takes))
+    empty = dns.message.from_wire(messages.answered(found, NameAnswer(), takes))
     assert (empty.rcode(), empty.answer, empty.flags & dns.flags.TC) == (dns.rcode.NOERROR, [], 0)
 
 
 @pytest.mark.parametrize("wire", [ASKED, BY_EDNS], ids=["plain", "edns"])
 @pytest.mark.parametrize("room", [512, 600, 1232, 65535])
 def test_as_many_addresses_are_sent_as_fit(wire: bytes, room: int) -> None:
-    sent = messages.answered(question(wire), Answer(MANY), room)
+    sent = messages.answered(question(wire), NameAnswer(MANY), room)
     assert room - 16 < len(sent) <= room or room == 65535
     made = dns.message.from_wire(sent)
     assert bool(made.flags & dns.flags.TC) == (room < 65535)
@@ -56,10 +56,10 @@ def test_as_many_addresses_are_sent_as_fit(wire: bytes, room: int) -> None:
 
 def test_an_address_has_a_name_and_not_one_that_dns_cannot_have() -> None:
     found = question(dns.message.make_query("5.1.0.10.in-addr.arpa", "PTR").to_wire())
-    made = dns.message.from_wire(messages.answered(found, Answer(name="Web.1.x.App"), 512))
+    made = dns.message.from_wire(messages.answered(found, NameAnswer(name="Web.1.x.App"), 512))
     assert [each.to_text() for each in made.answer] == ["5.1.0.10.in-addr.arpa. 1 IN PTR Web.1.x.App."]
     for name in ("web.1.a..b", f"web.1.{'n' * 64}"):
-        assert dns.message.from_wire(messages.answered(found, Answer(name=name), 512)).answer == []
+        assert dns.message.from_wire(messages.answered(found, NameAnswer(name=name), 512)).answer == []
 
 
 def test_only_what_can_be_a_question_is_read_at_all() -> None:
@@ -112,7 +112,7 @@ def test_a_stranger_hears_no_word_of_what_he_asks() -> None:
 
 def test_an_answer_is_to_the_question_and_its_number() -> None:
     found = question(ASKED)
-    answer = messages.answered(found, Answer(("10.0.0.5",)), 512)
+    answer = messages.answered(found, NameAnswer(("10.0.0.5",)), 512)
     number = messages.number_of(ASKED)
     assert messages.is_answer(answer, found, number)
     assert not messages.is_answer(answer, found, number ^ 1)
@@ -130,10 +130,10 @@ def test_whatever_comes_nothing_is_raised(wire: bytes, data: st.DataObject) -> N
     for _ in range(data.draw(st.integers(0, 6))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     said = messages.read(bytes(changed))
-    if isinstance(said, Question):
+    if isinstance(said, DnsQuestion):
         for made in (
-            messages.answered(said, Answer(MANY[:50]), 512),
-            messages.answered(said, Answer(name="a.b"), 512),
+            messages.answered(said, NameAnswer(MANY[:50]), 512),
+            messages.answered(said, NameAnswer(name="a.b"), 512),
             messages.refused(said, messages.SERVFAIL),
             messages.fitting(bytes(600), said, 512),
         ):

@@ -19,7 +19,7 @@ from skep.model.overlay import (
 from skep.model.overlay_keys import OverlayKey, OverlayKeys, encrypted_port, key_of
 from skep.network.desired import desired
 from skep.network.diff import diff
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 from skep.network.objects import Chain, EspPolicy, EspState, Object, Tunnel
 
 PORT = 4790
@@ -36,8 +36,8 @@ def _mesh(keys: OverlayKeys, network: OverlayNetwork = SECRET) -> Mesh:
 
 
 def _objects(node_id: str, keys: OverlayKeys, network: OverlayNetwork = SECRET) -> tuple[Object, ...]:
-    host = Host(
-        frozenset({NODES[node_id], "127.0.0.1"}), routes=frozenset({Route("192.0.2.0/24", ("eth0",))})
+    host = HostFacts(
+        frozenset({NODES[node_id], "127.0.0.1"}), routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))})
     )
     return desired(_mesh(keys, network), node_id, host).objects
 
@@ -132,7 +132,9 @@ def test_a_new_process_leaves_what_the_one_before_had_until_the_leaders_next_key
     """It hears the new leader's key only, and the others go on with the one before."""
     before = _states("n1", OverlayKeys().told([OLD], OLD.number, []))
     found = frozenset(replace(each, secret=b"") for each in before)
-    host = Host(frozenset({A, "127.0.0.1"}), routes=frozenset({Route("192.0.2.0/24", ("eth0",))}), esp=found)
+    host = HostFacts(
+        frozenset({A, "127.0.0.1"}), routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))}), esp=found
+    )
 
     def keys_of(keys: OverlayKeys) -> tuple[set[int], set[int]]:
         objects = desired(_mesh(keys), "n1", host).objects
@@ -174,7 +176,7 @@ def test_nothing_that_is_printed_holds_a_secret() -> None:
 
 
 def test_without_a_key_it_is_said() -> None:
-    host = Host(frozenset({A, "127.0.0.1"}), routes=frozenset({Route("192.0.2.0/24", ("eth0",))}))
+    host = HostFacts(frozenset({A, "127.0.0.1"}), routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))}))
     (failure,) = desired(_mesh(OverlayKeys()), "n1", host).failures
     assert "network secret is encrypted, and no manager has told this node a key yet" in failure
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network.bpf import Map, Program
+from skep.network.bpf import BpfMap, BpfProgram
 from skep.network.desired import desired
 from skep.network.diff import diff
 from skep.network.fast_path import (
@@ -25,11 +25,11 @@ from skep.network.fast_path import (
     with_counts,
 )
 from skep.network.fast_path_kernel import shares
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 from skep.network.objects import (
     VIP,
     Chain,
-    Counter,
+    ChainCounter,
     FastPort,
     FastService,
     FastTunnel,
@@ -46,9 +46,9 @@ NODES = {"n1": "192.0.2.1", "n2": "192.0.2.2"}
 HERE, THERE = OverlayEndpoint("10.1.0.11", "n1", "web.1.a"), OverlayEndpoint("10.1.0.12", "n2", "web.2.b")
 WEB = OverlayService("s", "web", ("www",), "10.1.0.100", (HERE, THERE))
 PORTS = frozenset({Port("veth1", "skb4098"), Port("veth2", "skb4098"), Port("veth3", "skb4099")})
-HOST = Host(
+HOST = HostFacts(
     frozenset({NODES["n1"], "127.0.0.1"}),
-    routes=frozenset({Route("192.0.2.0/24", ("eth0",))}),
+    routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))}),
     bridges=frozenset({"skb4098"}),
     ports=PORTS,
     has_fast_path=True,
@@ -59,7 +59,7 @@ HOST = Host(
 BPF_SKB_CHANGE_TYPE, BPF_REDIRECT_PEER = 32, 155
 
 
-def made(host: Host = HOST, *services: OverlayService) -> list[Object]:
+def made(host: HostFacts = HOST, *services: OverlayService) -> list[Object]:
     overlay = Overlay(BACK, NODES, {each.id: each for each in services or (WEB,)})
     return list(desired(Mesh(nodes=NODES, overlays={BACK.id: overlay}), "n1", host).objects)
 
@@ -154,10 +154,10 @@ def test_what_is_handed_to_a_container_is_said_to_be_for_it() -> None:
 
 
 def test_a_programs_maps_are_taken_over_where_they_are_the_same_in_every_way() -> None:
-    own = Program(3, 30, "skep_sent", b"tag", {"skep_flows": Map(4, 40, (9, 12, 32, 131072, 0))})
-    there = Program(5, 20, "skep_sent", b"other", {"skep_flows": Map(6, 25, (9, 12, 32, 131072, 0))})
+    own = BpfProgram(3, 30, "skep_sent", b"tag", {"skep_flows": BpfMap(4, 40, (9, 12, 32, 131072, 0))})
+    there = BpfProgram(5, 20, "skep_sent", b"other", {"skep_flows": BpfMap(6, 25, (9, 12, 32, 131072, 0))})
     assert shares(there, own)
-    smaller = {"skep_flows": Map(6, 25, (9, 12, 32, 65536, 0))}
+    smaller = {"skep_flows": BpfMap(6, 25, (9, 12, 32, 65536, 0))}
     assert not shares(replace(there, maps=smaller), own)
     assert not shares(replace(there, maps={}), own)
     assert not shares(there, None)
@@ -181,11 +181,15 @@ def test_what_the_program_is_told_of_a_service_is_read_again(count: int) -> None
 
 
 def test_what_rules_and_the_program_count_is_one() -> None:
-    counted = [Counter("vip-10-1-0-100", 3, 180), Counter("tcp-80", 9), Traffic(VIP, "10.1.0.100", 10, 20)]
+    counted = [
+        ChainCounter("vip-10-1-0-100", 3, 180),
+        ChainCounter("tcp-80", 9),
+        Traffic(VIP, "10.1.0.100", 10, 20),
+    ]
     counted.append(Traffic("tcp", "80", 1, 2))
     assert list(with_counts(counted, {"10.1.0.100": Counts(5, 100, 200)})) == [
-        Counter("vip-10-1-0-100", 8, 180),
-        Counter("tcp-80", 9),
+        ChainCounter("vip-10-1-0-100", 8, 180),
+        ChainCounter("tcp-80", 9),
         Traffic(VIP, "10.1.0.100", 110, 220),
         Traffic("tcp", "80", 1, 2),
     ]

@@ -11,7 +11,7 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.network import flows
 from skep.network.diff import Changes
 from skep.network.flows import UNSURE_MAX, Flows
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.objects import VipJump
 from skep.runtime.errors import Unavailable
 
@@ -50,7 +50,7 @@ class Kernel:
             service = OverlayService("s", "web", endpoints=tuple(here.values()))
             overlays[network.id] = Overlay(network, {}, {"s": service})
         changes = Changes(puts=tuple(VipJump(each, "vip") for each in vips))
-        self.flows.forget(Host(), Mesh(overlays=overlays), changes, gone)
+        self.flows.forget(HostFacts(), Mesh(overlays=overlays), changes, gone)
 
 
 def test_of_a_large_network_only_those_whom_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:

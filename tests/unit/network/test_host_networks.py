@@ -22,13 +22,13 @@ from skep.model.container import ContainerSpec, NetworkAttachmentConfig
 from skep.model.host_network import HOST_NETWORKS_MAX, HostNetwork
 from skep.model.network import IPAM, OVERLAY, IPAMConfig, Network, NetworkSpec
 from skep.model.spec import TaskSpec
-from skep.network.host import Host, Route
+from skep.network.host import HostFacts, HostRoute
 from skep.network.own_host import look, routes_in
 from skep.network.own_networks import own_networks
 from skep.rpc import messages
 from skep.rpc.checking import check
 from skep.runtime.errors import Denied, Invalid
-from skep.store.host_networks import HostNetworks
+from skep.store.host_networks import KnownHostNetworks
 from skep.store.view import View
 from tests.unit.builders import add_node, add_service
 
@@ -52,7 +52,7 @@ def asks_for(*subnets: str) -> NetworkSpec:
 
 
 def test_a_hosts_own_networks_are_those_that_neither_skep_nor_an_engine_has_made() -> None:
-    host = Host(
+    host = HostFacts(
         devices={
             "127.0.0.1": "lo",
             "10.0.0.7": "eth0",
@@ -64,14 +64,14 @@ def test_a_hosts_own_networks_are_those_that_neither_skep_nor_an_engine_has_made
         uplinks=frozenset({"eth0"}),
         routes=frozenset(
             {
-                Route("0.0.0.0/0", ("eth0",), ("10.0.0.1",)),
-                Route("128.0.0.0/1", ("tun0",), ("10.8.0.1",)),
-                Route("10.0.0.0/24", ("eth0",)),
-                Route("172.17.0.0/16", ("docker0",)),
-                Route("172.18.0.0/16", ("br-0123456789ab",)),
-                Route("10.1.0.0/24", ("skb4097",)),
-                Route("192.168.0.0/16", ()),
-                Route("203.0.113.0/24", ("eth1",)),
+                HostRoute("0.0.0.0/0", ("eth0",), ("10.0.0.1",)),
+                HostRoute("128.0.0.0/1", ("tun0",), ("10.8.0.1",)),
+                HostRoute("10.0.0.0/24", ("eth0",)),
+                HostRoute("172.17.0.0/16", ("docker0",)),
+                HostRoute("172.18.0.0/16", ("br-0123456789ab",)),
+                HostRoute("10.1.0.0/24", ("skb4097",)),
+                HostRoute("192.168.0.0/16", ()),
+                HostRoute("203.0.113.0/24", ("eth1",)),
             }
         ),
         nameservers=frozenset({"10.0.0.53", "10.255.0.53", "127.0.0.53", "fd00::53"}),
@@ -90,15 +90,17 @@ def test_a_hosts_own_networks_are_those_that_neither_skep_nor_an_engine_has_made
 
 def test_a_bridge_by_which_the_host_reaches_the_world_is_its_own() -> None:
     bridge = "br-0123456789ab"
-    routes = frozenset({Route("0.0.0.0/0", (bridge,), ("10.5.0.1",)), Route("10.5.0.0/16", (bridge,))})
-    found = own_networks(Host(uplinks=frozenset({bridge}), routes=routes))
+    routes = frozenset(
+        {HostRoute("0.0.0.0/0", (bridge,), ("10.5.0.1",)), HostRoute("10.5.0.0/16", (bridge,))}
+    )
+    found = own_networks(HostFacts(uplinks=frozenset({bridge}), routes=routes))
     assert found == [HostNetwork("10.5.0.0/16", bridge)]
 
 
 def test_a_host_with_thousands_of_routes_says_the_most_relevant_ones() -> None:
-    many = [Route(f"198.51.{n // 256}.{n % 256}/32", ("eth0",)) for n in range(0, 500, 2)]
-    public = [Route(f"8.{n}.0.0/16", ("eth0",)) for n in range(200)]
-    found = own_networks(Host(routes=frozenset([*many, *public, Route("10.7.0.0/16", ("eth1",))])))
+    many = [HostRoute(f"198.51.{n // 256}.{n % 256}/32", ("eth0",)) for n in range(0, 500, 2)]
+    public = [HostRoute(f"8.{n}.0.0/16", ("eth0",)) for n in range(200)]
+    found = own_networks(HostFacts(routes=frozenset([*many, *public, HostRoute("10.7.0.0/16", ("eth1",))])))
     assert len(found) == HOST_NETWORKS_MAX
     assert found[0] == HostNetwork("10.7.0.0/16", "eth1")
     check(messages.HostNetworks(found))
@@ -111,9 +113,9 @@ def test_the_kernels_listing_of_routes_is_read() -> None:
         "*\t0000A8C0\t00000000\t0201\t0\t0\t0\t0000FFFF\t0\t0\t0  \n",
     ]
     assert routes_in(lines) == [
-        Route("0.0.0.0/0", ("eth0",), ("192.0.0.1",)),
-        Route("10.0.0.0/24", ("eth0",)),
-        Route("192.168.0.0/16", ()),
+        HostRoute("0.0.0.0/0", ("eth0",), ("192.0.0.1",)),
+        HostRoute("10.0.0.0/24", ("eth0",)),
+        HostRoute("192.168.0.0/16", ()),
     ]
 
 
@@ -175,7 +177,7 @@ told = st.lists(st.tuples(st.sampled_from("abc"), st.lists(prefixes, max_size=6)
 def test_what_overlaps_is_what_a_scan_of_all_would_find(
     said: list[tuple[str, list[str]]], subnets: list[str], asked: str
 ) -> None:
-    hosts, known = HostNetworks(), dict[str, list[str]]()
+    hosts, known = KnownHostNetworks(), dict[str, list[str]]()
     disjoint: list[ipaddress.IPv4Network] = []
     for each in map(ipaddress.IPv4Network, subnets):
         if not any(each.overlaps(other) for other in disjoint):
@@ -213,7 +215,7 @@ def test_what_overlaps_is_what_a_scan_of_all_would_find(
 
 
 def test_a_node_is_looked_at_again_where_other_networks_overlap_what_it_has() -> None:
-    hosts = HostNetworks()
+    hosts = KnownHostNetworks()
     hosts.put_network(network("a", "10.0.0.0/24"))
     assert not hosts.put_node("n", [DOCKER])
     assert hosts.put_node("n", [DOCKER, LAN])
@@ -221,8 +223,8 @@ def test_a_node_is_looked_at_again_where_other_networks_overlap_what_it_has() ->
     assert hosts.put_node("n", [])
 
 
-def host(**said: Sequence[HostNetwork]) -> HostNetworks:
-    hosts = HostNetworks()
+def host(**said: Sequence[HostNetwork]) -> KnownHostNetworks:
+    hosts = KnownHostNetworks()
     for node_id, networks in said.items():
         hosts.put_node(node_id, networks)
     return hosts

@@ -18,7 +18,7 @@ from skep.network.diff import Changes
 from skep.network.objects import (
     Bridge,
     Chain,
-    Counter,
+    ChainCounter,
     Gateway,
     Neighbour,
     Object,
@@ -44,8 +44,8 @@ def test_what_is_there_what_is_missing_and_what_is_too_much() -> None:
     found: list[Object] = [
         Bridge("skb1", "m", 1450),
         Table(),
-        Counter("tcp-8080", 7, 420),
-        Counter("vip-10-1-0-2", 1, 60),
+        ChainCounter("tcp-8080", 7, 420),
+        ChainCounter("vip-10-1-0-2", 1, 60),
         Traffic("tcp", "8080", 1000, 20_000),
         Traffic("vip", "10.1.0.2", 1, 2),
         Traffic("udp", "53", 3, 4),  # nobody knows any more of what
@@ -70,7 +70,7 @@ def test_what_is_there_what_is_missing_and_what_is_too_much() -> None:
 
 def test_no_more_is_named_than_may_be() -> None:
     many = tuple(Neighbour("skb1", f"10.0.{n // 256}.{n % 256}", "m") for n in range(NAMED_MAX + 50))
-    counters: list[Object] = [Counter(f"tcp-{n}", n) for n in range(COUNTED_MAX + 3)]
+    counters: list[Object] = [ChainCounter(f"tcp-{n}", n) for n in range(COUNTED_MAX + 3)]
     counters += [Traffic("tcp", f"{n}", 1 << 40, 1 << 40) for n in range(COUNTED_MAX + 3)]
     seen = kernel_net(counters, Changes(many, many[:1]), [])
     assert seen.bytes.keys() == seen.connections.keys()
@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused(wrong: KernelNet) -> None:
 
 
 class Nodes:
-    """Fulfils `looks.Nodes`: knows who is here, and who is of an earlier skep."""
+    """Fulfils `NodeSessions`: knows who is here, and who is of an earlier skep."""
 
     def __init__(self) -> None:
         self.here, self.known = {"a", "b"}, {"a"}

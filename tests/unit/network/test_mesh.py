@@ -14,13 +14,13 @@ from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork
 from skep.network.desired import desired
 from skep.network.diff import ORDER, Changes, diff
-from skep.network.host import Host, Route, nameservers
+from skep.network.host import HostFacts, HostRoute, nameservers
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, SERVED, STEERED, TUNNELLED
 from skep.network.objects import (
     Accept,
     Bridge,
     Chain,
-    Counter,
+    ChainCounter,
     Forward,
     Gateway,
     Neighbour,
@@ -50,8 +50,8 @@ def _mesh(*endpoints: MeshEndpoint, nodes: dict[str, str] = NODES, alone: bool =
     return Mesh(NETWORK, nodes, {"s1": MeshService("s1", "web", (WEB,), endpoints, alone)})
 
 
-def _host(node: str = "n1", **facts: object) -> Host:
-    return Host(frozenset({NODES[node], "127.0.0.1"}), frozenset({"eth0"}), **facts)  # type: ignore[arg-type]
+def _host(node: str = "n1", **facts: object) -> HostFacts:
+    return HostFacts(frozenset({NODES[node], "127.0.0.1"}), frozenset({"eth0"}), **facts)  # type: ignore[arg-type]
 
 
 def _of(objects: tuple[Object, ...], kind: type) -> list:  # type: ignore[type-arg]
@@ -211,7 +211,7 @@ def test_a_node_that_has_no_way_to_others_says_why_and_serves_its_own(own: str, 
 def test_one_nodes_bad_address_costs_no_other_node_anything(bad: str) -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"), nodes={**NODES, "n2": bad})
     here = frozenset({NODES["n1"], "172.17.0.1"})
-    made = desired(mesh, "n1", Host(here, broadcasts=frozenset({"192.0.2.255"})))
+    made = desired(mesh, "n1", HostFacts(here, broadcasts=frozenset({"192.0.2.255"})))
     assert made.failures == ()
     assert [each.remote for each in _of(made.objects, Forward)] == ["192.0.2.3"]
     assert [each.via for each in _of(made.objects, ReturnRoute)] == ["192.0.2.3"]
@@ -271,32 +271,35 @@ def test_a_bridge_of_an_earlier_skep_is_said_with_what_to_do() -> None:
     assert "docker node update --availability drain" in said
 
 
-LAN = Route("192.0.2.0/24", ("eth0",))
-OWN = Route("10.0.0.0/24", ("skb4097",))
+LAN = HostRoute("192.0.2.0/24", ("eth0",))
+OWN = HostRoute("10.0.0.0/24", ("skb4097",))
 
 
-def _with(*routes: Route, **facts: object) -> Host:
+def _with(*routes: HostRoute, **facts: object) -> HostFacts:
     return _host(
-        routes=frozenset({LAN, OWN, Route("0.0.0.0/0", ("eth0",), ("192.0.2.254",)), *routes}), **facts
+        routes=frozenset({LAN, OWN, HostRoute("0.0.0.0/0", ("eth0",), ("192.0.2.254",)), *routes}), **facts
     )
 
 
 @pytest.mark.parametrize(
     ("host", "said"),
     [
-        (_with(Route("10.0.0.0/24", ("eth0",))), "this host's route to 10.0.0.0/24 by eth0"),
-        (_with(Route("10.0.0.0/16", ("eth0",))), "this host's route to 10.0.0.0/16 by eth0"),
-        (_with(Route("10.0.0.7/32", ("eth0",))), "this host's route to 10.0.0.7/32 by eth0"),
-        (_with(Route("10.0.0.0/8", ("wg0", "eth0"), ("192.0.2.7",))), "10.0.0.0/8 by wg0, eth0"),
-        (_with(Route("10.0.0.0/24", ("br0",))), "this host's route to 10.0.0.0/24 by br0"),
-        (_with(Route("10.0.0.0/16", ("br-0123456789ab",))), "10.0.0.0/16 by br-0123456789ab"),
-        (_with(Route("10.0.0.128/25")), "this host's route to 10.0.0.128/25 by no device"),
-        (_with(Route("0.0.0.0/0", ("eth0",), ("10.0.0.1",))), "the gateway 10.0.0.1 of this host's route"),
+        (_with(HostRoute("10.0.0.0/24", ("eth0",))), "this host's route to 10.0.0.0/24 by eth0"),
+        (_with(HostRoute("10.0.0.0/16", ("eth0",))), "this host's route to 10.0.0.0/16 by eth0"),
+        (_with(HostRoute("10.0.0.7/32", ("eth0",))), "this host's route to 10.0.0.7/32 by eth0"),
+        (_with(HostRoute("10.0.0.0/8", ("wg0", "eth0"), ("192.0.2.7",))), "10.0.0.0/8 by wg0, eth0"),
+        (_with(HostRoute("10.0.0.0/24", ("br0",))), "this host's route to 10.0.0.0/24 by br0"),
+        (_with(HostRoute("10.0.0.0/16", ("br-0123456789ab",))), "10.0.0.0/16 by br-0123456789ab"),
+        (_with(HostRoute("10.0.0.128/25")), "this host's route to 10.0.0.128/25 by no device"),
+        (
+            _with(HostRoute("0.0.0.0/0", ("eth0",), ("10.0.0.1",))),
+            "the gateway 10.0.0.1 of this host's route",
+        ),
         (_with(devices={"10.0.0.9": "lo"}), "this host's address 10.0.0.9 of device lo"),
         (_with(nameservers=frozenset({"10.0.0.2", "fd00::1"})), "its nameserver 10.0.0.2"),
     ],
 )
-def test_what_this_host_has_already_is_not_taken_away(host: Host, said: str) -> None:
+def test_what_this_host_has_already_is_not_taken_away(host: HostFacts, said: str) -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"))
     made = desired(mesh, "n1", host)
     assert (made.objects, made.is_unknown) == ((), False)
@@ -325,20 +328,27 @@ def test_an_address_of_its_own_within_the_meshs_network_is_said() -> None:
     "host",
     [
         _with(),
-        _with(Route("10.0.1.0/24", ("eth0",)), devices={"10.0.0.2": "skb4097"}),
-        _with(Route("0.0.0.0/1", ("tun0",), ("192.0.2.7",)), Route("128.0.0.0/1", ("tun0",), ("192.0.2.7",))),
-        _with(Route("10.0.0.0/24", ("skb99",))),  # of a swarm that was left, until its containers are gone
-        _with(Route("10.0.0.0/24", ("br-0123456789ab",))),  # an engine's, of an earlier skep
+        _with(HostRoute("10.0.1.0/24", ("eth0",)), devices={"10.0.0.2": "skb4097"}),
+        _with(
+            HostRoute("0.0.0.0/1", ("tun0",), ("192.0.2.7",)),
+            HostRoute("128.0.0.0/1", ("tun0",), ("192.0.2.7",)),
+        ),
+        _with(
+            HostRoute("10.0.0.0/24", ("skb99",))
+        ),  # of a swarm that was left, until its containers are gone
+        _with(HostRoute("10.0.0.0/24", ("br-0123456789ab",))),  # an engine's, of an earlier skep
     ],
 )
-def test_what_is_its_own_and_what_leads_to_the_world_is_no_clash(host: Host) -> None:
+def test_what_is_its_own_and_what_leads_to_the_world_is_no_clash(host: HostFacts) -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n1"), MeshEndpoint("10.0.0.8", "n2"))
     made = desired(mesh, "n1", host)
     assert (made.objects != (), made.failures) == (True, ())
 
 
 def test_a_bridge_by_which_the_world_is_reached_is_not_spared() -> None:
-    host = replace(_with(Route("10.0.0.0/24", ("br-0123456789ab",))), uplinks=frozenset({"br-0123456789ab"}))
+    host = replace(
+        _with(HostRoute("10.0.0.0/24", ("br-0123456789ab",))), uplinks=frozenset({"br-0123456789ab"})
+    )
     assert desired(_mesh(), "n1", host).objects == ()
 
 
@@ -394,7 +404,7 @@ def test_what_is_lost_with_a_device_is_put_anew_with_it() -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n2"))
     before = desired(mesh, "n1", _host()).objects
     moved = {**NODES, "n1": "192.0.2.9"}
-    host = Host(frozenset({"192.0.2.9"}))
+    host = HostFacts(frozenset({"192.0.2.9"}))
     after_it = desired(_mesh(MeshEndpoint("10.0.0.7", "n2"), nodes=moved), "n1", host).objects
     puts = diff(after_it, before).puts
     for kind in (Bridge, Tunnel, Neighbour, Forward, PortForward):
@@ -412,7 +422,7 @@ def test_without_an_address_of_its_own_what_there_is_stays() -> None:
     mesh = _mesh(MeshEndpoint("10.0.0.7", "n2"), nodes={**NODES, "n1": ""})
     assert desired(mesh, "n1", _host()).is_unknown
     whole = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", _host())
-    lost = Host(frozenset(), frozenset({"eth0"}), tunnels=frozenset({NODES["n1"]}))
+    lost = HostFacts(frozenset(), frozenset({"eth0"}), tunnels=frozenset({NODES["n1"]}))
     made = desired(_mesh(MeshEndpoint("10.0.0.7", "n2")), "n1", lost)
     assert made.objects == whole.objects
     assert "is none of this host's" in made.failures[0]
@@ -444,7 +454,7 @@ def _element(way: str, of: int, octets: int) -> dict[str, object]:
 def test_a_listing_shows_what_was_made() -> None:
     made = desired(_mesh(MeshEndpoint("10.0.0.7", "n1")), "n1", _host()).objects
     rules: list[Object] = [
-        each for each in made if isinstance(each, Table | Chain | Counter | Traffic | PortJump)
+        each for each in made if isinstance(each, Table | Chain | ChainCounter | Traffic | PortJump)
     ]
     entries: list[object] = [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "ip", "name": "skep"}}]
     for each in rules:
@@ -460,10 +470,10 @@ def test_a_listing_shows_what_was_made() -> None:
     entries.append({"map": {"name": "ports", "elem": [jump]}})
     there = list(found(json.dumps({"nftables": entries})))
     assert not diff(rules, there), "how much was counted is no difference"
-    assert Counter("tcp-8080", 7, 420) in there
+    assert ChainCounter("tcp-8080", 7, 420) in there
     assert Traffic("tcp", "8080", 1000, 20_000) in there
     jump_only = PortJump("tcp", 8080, "tcp-8080")
-    assert diff(rules, there[:-3]).puts == (Counter("tcp-8080"), Traffic("tcp", "8080"), jump_only)
+    assert diff(rules, there[:-3]).puts == (ChainCounter("tcp-8080"), Traffic("tcp", "8080"), jump_only)
 
 
 def test_half_of_what_counts_bytes_is_made_whole_or_taken_away() -> None:

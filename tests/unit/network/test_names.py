@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network.names import Answer, Names, Unknown, find, unknown
+from skep.network.names import NameAnswer, Names, Unknown, find, unknown
 from skep.network.network_names import NetworkNames
 
 
@@ -42,7 +42,7 @@ BACK = overlay(
 ALL = {each.network.id: each for each in (APP, BACK)}
 
 
-def ask(name: str, kind: str = "A", asker: str = "10.0.1.8", turn: int = 0) -> Answer | None:
+def ask(name: str, kind: str = "A", asker: str = "10.0.1.8", turn: int = 0) -> NameAnswer | None:
     names = Names()
     names.told(ALL)
     return find(names.networks_of(asker), name, kind, turn)
@@ -50,11 +50,11 @@ def ask(name: str, kind: str = "A", asker: str = "10.0.1.8", turn: int = 0) -> A
 
 @pytest.mark.parametrize("name", ["web", "WEB", "tasks.web", "Tasks.Web", "shop", "web.app", "TASKS.WEB.APP"])
 def test_a_services_names_lead_to_its_tasks_that_take_new_connections(name: str) -> None:
-    assert ask(name) == Answer(("10.0.1.5", "10.0.1.7"))
+    assert ask(name) == NameAnswer(("10.0.1.5", "10.0.1.7"))
 
 
 def test_an_alias_of_two_services_leads_to_both() -> None:
-    assert ask("www") == Answer(("10.0.1.5", "10.0.1.7", "10.0.1.8"))
+    assert ask("www") == NameAnswer(("10.0.1.5", "10.0.1.7", "10.0.1.8"))
     assert ask("tasks.www") == ask("www"), "a stack's services are known by such names to each other"
 
 
@@ -65,18 +65,18 @@ def test_each_address_is_the_first_in_its_turn() -> None:
 
 @pytest.mark.parametrize("name", ["web.2.t2", "WEB.2.T2", "web.2.t2.app"])
 def test_a_container_is_found_by_its_name_also_when_it_is_leaving(name: str) -> None:
-    assert ask(name) == Answer(("10.0.1.6",))
+    assert ask(name) == NameAnswer(("10.0.1.6",))
 
 
 @pytest.mark.parametrize("kind", ["AAAA", "TXT", "SRV", "HTTPS", "MX", "PTR", "TYPE65280"])
 def test_of_what_is_known_other_types_are_nothing_and_nobody_else_is_asked(kind: str) -> None:
-    assert ask("web", kind) == Answer()
-    assert ask("web.1.t1.app", kind) == Answer()
+    assert ask("web", kind) == NameAnswer()
+    assert ask("web.1.t1.app", kind) == NameAnswer()
 
 
 def test_a_service_without_a_task_that_serves_is_known_and_leads_nowhere() -> None:
-    assert ask("idle") == ask("tasks.idle") == Answer()
-    assert ask("idle.1.t1") == Answer(("10.0.1.9",))
+    assert ask("idle") == ask("tasks.idle") == NameAnswer()
+    assert ask("idle.1.t1") == NameAnswer(("10.0.1.9",))
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_what_is_not_known_on_the_askers_networks_is_others_to_answer(name: str)
 
 
 def test_who_is_on_two_networks_hears_of_both_the_nearer_one_first() -> None:
-    assert ask("cache", asker="10.0.1.5") == Answer(("10.0.2.9",))
-    assert ask("db", asker="10.0.2.5") == Answer(("10.0.1.8",))
-    assert ask("web", asker="10.0.1.5") == Answer(("10.0.1.5", "10.0.1.7"))
-    assert ask("web", asker="10.0.2.5") == Answer(("10.0.2.5",))
-    assert ask("web.app", asker="10.0.2.5") == Answer(("10.0.1.5", "10.0.1.7"))
+    assert ask("cache", asker="10.0.1.5") == NameAnswer(("10.0.2.9",))
+    assert ask("db", asker="10.0.2.5") == NameAnswer(("10.0.1.8",))
+    assert ask("web", asker="10.0.1.5") == NameAnswer(("10.0.1.5", "10.0.1.7"))
+    assert ask("web", asker="10.0.2.5") == NameAnswer(("10.0.2.5",))
+    assert ask("web.app", asker="10.0.2.5") == NameAnswer(("10.0.1.5", "10.0.1.7"))
     assert ask("cache", asker="10.0.1.7") is None, "another task of the same service, which is not there"
 
 
@@ -104,16 +104,16 @@ def test_a_stranger_is_on_no_network(asker: str) -> None:
 
 
 def test_who_has_an_address_of_a_network_is_on_it_and_on_no_other() -> None:
-    assert ask("db", asker="10.0.1.200") == Answer(("10.0.1.8",))
+    assert ask("db", asker="10.0.1.200") == NameAnswer(("10.0.1.8",))
     assert ask("cache", asker="10.0.1.200") is None
     assert ask("cache", asker="10.0.1.40") is None, "a single container has no name to be known by elsewhere"
 
 
 def test_an_address_has_the_name_of_its_container() -> None:
-    assert ask("6.1.0.10.in-addr.arpa", "PTR") == Answer(name="Web.2.t2.App")
-    assert ask("6.1.0.10.IN-ADDR.ARPA", "TXT") == Answer()
+    assert ask("6.1.0.10.in-addr.arpa", "PTR") == NameAnswer(name="Web.2.t2.App")
+    assert ask("6.1.0.10.IN-ADDR.ARPA", "TXT") == NameAnswer()
     assert ask("9.2.0.10.in-addr.arpa", "PTR") is None, "of a network that the asker is not on"
-    assert ask("9.2.0.10.in-addr.arpa", "PTR", asker="10.0.1.5") == Answer(name="cache.1.t1.back")
+    assert ask("9.2.0.10.in-addr.arpa", "PTR", asker="10.0.1.5") == NameAnswer(name="cache.1.t1.back")
     for nobodys in ("77.1.0.10", "40.1.0.10", "1.0.10", "x.1.0.10", "6.1.0.10.1", "256.1.0.10", ""):
         assert ask(f"{nobodys}.in-addr.arpa", "PTR") is None
 
@@ -141,23 +141,23 @@ LARGE = Overlay(
 )
 
 
-def large(name: str, kind: str = "A", asker: str = OWN.address) -> Answer | None:
+def large(name: str, kind: str = "A", asker: str = OWN.address) -> NameAnswer | None:
     names = Names()
     names.told({**ALL, LARGE.network.id: LARGE})
     return find(names.networks_of(asker), name, kind, 0)
 
 
 def test_a_containers_own_name_is_known_and_not_that_of_its_service() -> None:
-    assert large("web.1.t1.large") == Answer((OWN.address,))
-    assert large("5.0.1.10.in-addr.arpa", "PTR") == Answer(name="Web.1.t1.Large")
+    assert large("web.1.t1.large") == NameAnswer((OWN.address,))
+    assert large("5.0.1.10.in-addr.arpa", "PTR") == NameAnswer(name="Web.1.t1.Large")
     assert large("web.large") is None, "nobody asked for it: others may be its tasks, too"
-    assert large("db.large") == large("db.1.t1.large") == Answer(("10.1.0.8",))
-    assert large("8.0.1.10.in-addr.arpa", "PTR") == Answer(name="db.1.t1.Large")
+    assert large("db.large") == large("db.1.t1.large") == NameAnswer(("10.1.0.8",))
+    assert large("8.0.1.10.in-addr.arpa", "PTR") == NameAnswer(name="db.1.t1.Large")
 
 
 def test_the_same_container_is_known_on_small_networks_where_its_service_is_told() -> None:
-    assert large("cache") == Answer(("10.0.2.9",))
-    assert large("db.large", asker="10.0.2.5") == Answer(("10.1.0.8",))
+    assert large("cache") == NameAnswer(("10.0.2.9",))
+    assert large("db.large", asker="10.0.2.5") == NameAnswer(("10.1.0.8",))
     assert large("db.large", asker="10.0.2.9") is None
 
 

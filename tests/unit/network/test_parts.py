@@ -10,13 +10,13 @@ from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.network.desired import Desired, desired
 from skep.network.diff import Known, diff, diff_parts
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.objects import Chain, Neighbour, Object, PortJump, Sysctl
 from tests.unit.kernels import after
 
 INGRESS = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789)
 BACK = OverlayNetwork("back", "10.1.0.0/24", 4098, 4789, "back")
-HOST = Host(frozenset({"192.0.2.1"}))
+HOST = HostFacts(frozenset({"192.0.2.1"}))
 NODE_IDS = st.sampled_from(["n1", "n2", "n3", "nobody"])
 SERVICES = ["a", "b", "c"]
 ENDPOINTS = st.lists(

@@ -18,7 +18,7 @@ from skep.model.overlay import OverlayNetwork
 from skep.network import ipvs
 from skep.network.desired import desired
 from skep.network.diff import Changes, diff
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.ipvs import Ipvs
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK, STEERED
 from skep.network.netlink_wire import attributes
@@ -36,7 +36,7 @@ TCP, UDP = MeshPort("tcp", 8080, 80), MeshPort("udp", 53, 5353)
 HERE = MeshEndpoint("10.0.0.7", "n1")
 THERE = MeshEndpoint("10.0.0.8", "n2")
 ENDING = MeshEndpoint("10.0.0.9", "n2", False)
-HOST = Host(frozenset({"192.0.2.1", "127.0.0.1"}), frozenset({"eth0"}))
+HOST = HostFacts(frozenset({"192.0.2.1", "127.0.0.1"}), frozenset({"eth0"}))
 
 
 def _mesh(*endpoints: MeshEndpoint) -> Mesh:
@@ -44,7 +44,7 @@ def _mesh(*endpoints: MeshEndpoint) -> Mesh:
     return Mesh(NETWORK, NODES, services, data_path=IPVS)
 
 
-def _wanted(mesh: Mesh, host: Host = HOST) -> tuple[Object, ...]:
+def _wanted(mesh: Mesh, host: HostFacts = HOST) -> tuple[Object, ...]:
     return desired(mesh, "n1", host).objects
 
 

@@ -10,8 +10,8 @@ from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, Overlay
 from skep.network import network_names
 from skep.network.desired import desired
 from skep.network.diff import diff
-from skep.network.host import Host, Route
-from skep.network.names import Answer, Names, find
+from skep.network.host import HostFacts, HostRoute
+from skep.network.names import NameAnswer, Names, find
 from skep.network.objects import Chain, Filtered, Neighbour, Object, Table, Tunnel, VipJump
 from skep.network.ruleset import found, transaction
 from skep.network.ways import mac_of
@@ -23,14 +23,14 @@ HERE = OverlayEndpoint("10.1.0.11", "n1", "web.1.a")
 THERE = OverlayEndpoint("10.1.0.12", "n2", "web.2.b")
 LEAVING = OverlayEndpoint("10.1.0.13", "n2", "web.3.c", False)
 WEB = OverlayService("s", "web", ("www",), VIP, (HERE, THERE, LEAVING))
-HOST = Host(
+HOST = HostFacts(
     frozenset({NODES["n1"], "127.0.0.1"}),
-    routes=frozenset({Route("192.0.2.0/24", ("eth0",))}),
+    routes=frozenset({HostRoute("192.0.2.0/24", ("eth0",))}),
     filters_bridges=True,
 )
 
 
-def made(*services: OverlayService, host: Host = HOST, nodes: dict[str, str] = NODES) -> list[Object]:
+def made(*services: OverlayService, host: HostFacts = HOST, nodes: dict[str, str] = NODES) -> list[Object]:
     overlay = Overlay(BACK, nodes, {each.id: each for each in services})
     return list(desired(Mesh(nodes=nodes, overlays={BACK.id: overlay}), "n1", host).objects)
 
@@ -118,18 +118,18 @@ def names(vips: frozenset[str]) -> Names:
     return made
 
 
-def answer(names: Names, name: str, kind: str = "A") -> Answer | None:
+def answer(names: Names, name: str, kind: str = "A") -> NameAnswer | None:
     return find(names.networks_of("10.1.0.11"), name, kind, 0)
 
 
 def test_names_lead_to_it_once_the_kernel_does_and_to_tasks_before() -> None:
     before, now = names(frozenset()), names(frozenset({VIP, "10.9.0.1"}))
     for name in ("web", "www", "web.back"):
-        assert answer(before, name) == Answer(("10.1.0.11", "10.1.0.12"))
-        assert answer(now, name) == Answer((VIP,))
-    assert answer(now, "tasks.web") == Answer(("10.1.0.11", "10.1.0.12"))
-    assert answer(now, "web.3.c") == Answer(("10.1.0.13",))
-    assert answer(now, "100.0.1.10.in-addr.arpa", "PTR") == Answer(name="web.back")
+        assert answer(before, name) == NameAnswer(("10.1.0.11", "10.1.0.12"))
+        assert answer(now, name) == NameAnswer((VIP,))
+    assert answer(now, "tasks.web") == NameAnswer(("10.1.0.11", "10.1.0.12"))
+    assert answer(now, "web.3.c") == NameAnswer(("10.1.0.13",))
+    assert answer(now, "100.0.1.10.in-addr.arpa", "PTR") == NameAnswer(name="web.back")
 
 
 def test_only_names_of_a_service_whose_address_is_led_now_are_made_anew(
@@ -146,4 +146,4 @@ def test_only_names_of_a_service_whose_address_is_led_now_are_made_anew(
     assert len(looked_at) == 2
     made.told({BACK.id: replace(overlay)}, frozenset())
     assert looked_at[2:] == [("s", False)]
-    assert answer(made, "web") == Answer(("10.1.0.11", "10.1.0.12"))
+    assert answer(made, "web") == NameAnswer(("10.1.0.11", "10.1.0.12"))

@@ -14,7 +14,7 @@ from skep.rpc.admission import (
     SILENT_S,
     WAITING_S,
     Admission,
-    Turn,
+    Admitted,
     grace_s,
     host_key,
 )
@@ -28,7 +28,7 @@ def come(admission: Admission, host: str, now: float, count: int = 1) -> list[in
     return tickets
 
 
-def turns(admission: Admission, now: float) -> list[Turn]:
+def turns(admission: Admission, now: float) -> list[Admitted]:
     found = []
     while (turn := admission.next(now)) is not None:
         found.append(turn)
@@ -93,7 +93,7 @@ def test_silent_ones_lose_their_place_after_their_time_if_others_wait() -> None:
     first = [turn.ticket for turn in turns(admission, 0)]
     (last,) = come(admission, "a", 0.5)
     assert admission.next(GRACE_S - 0.01) is None
-    assert admission.next(GRACE_S) == Turn(last, True, first[0])
+    assert admission.next(GRACE_S) == Admitted(last, True, first[0])
     assert admission.next(100) is None  # nobody waits: nobody loses one
 
 
@@ -103,7 +103,7 @@ def test_a_node_finds_a_place_among_hostile_addresses() -> None:
         come(admission, f"a{n}", 0, 40)
     turns(admission, 0)
     (node,) = come(admission, "b", 0.1)
-    assert turns(admission, 0.1) == [Turn(node)]
+    assert turns(admission, 0.1) == [Admitted(node)]
 
 
 def test_of_one_address_the_latest_is_first() -> None:

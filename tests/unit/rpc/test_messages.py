@@ -12,7 +12,7 @@ from skep.model.container import ContainerSpec
 from skep.model.host_network import HostNetwork
 from skep.model.kernel_net import Bytes, KernelNet
 from skep.model.logs import LogOptions
-from skep.model.material import Given
+from skep.model.material import MaterialPayload
 from skep.model.mesh import MeshEndpoint, MeshPart, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
@@ -121,7 +121,7 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
             dropped=["d"],
             removing=["r"],
             outdated=[("s", 2)],
-            materials=[Given("g", b"data")],
+            materials=[MaterialPayload("g", b"data")],
             withdrawn=["w"],
         ),
         b"\x86\xa4type\xa6assign\xa7dropped\x91\xa1d\xa8removing\x91\xa1r\xa8outdated\x91\x92\xa1s\x02\xa9materials\x91\x93\xa1g\xc4\x04data\xa0\xa9withdrawn\x91\xa1w",

@@ -93,7 +93,7 @@ class DockerExecutor:
 
     async def start(self, node_id: str, report: Report) -> None:
         self._node_id = node_id
-        self._watch.report = report
+        self._watch.reports_to(report)
         self._files.start(node_id)
         self._platform = (await self.describe()).platform
         if node_id and not self._watchers:

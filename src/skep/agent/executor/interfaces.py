@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from skep.model.container import LogDriver
 from skep.model.logs import LogOptions
-from skep.model.material import Given
+from skep.model.material import MaterialPayload
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc.messages import AssignedTask, ServiceTemplate, TaskNetwork
@@ -29,7 +29,7 @@ class TaskContext(Struct, frozen=True):
     node_id: str
     node_hostname: str
     log_driver: LogDriver | None = None
-    materials: dict[str, Given] = {}
+    materials: dict[str, MaterialPayload] = {}
 
 
 class Action(Enum):

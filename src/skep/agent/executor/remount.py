@@ -35,7 +35,7 @@ OTHER = "there is something else by now"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Mount(NamedTuple):
+class MountEntry(NamedTuple):
     """A line of mountinfo: what is mounted (device, path on it), where, its options."""
 
     device: str
@@ -103,7 +103,7 @@ def _renew(socket: Socket, container: str, pid: int, target: str) -> str:
     return _replace(socket, fresh, target, mounts, own_files)
 
 
-def _replace(socket: Socket, fresh: int, target: str, mounts: dict[str, Mount], own_files: int) -> str:
+def _replace(socket: Socket, fresh: int, target: str, mounts: dict[str, MountEntry], own_files: int) -> str:
     """Mounts `fresh` at the target of the container whose mounts this process sees by now."""
     directory, name = posixpath.split(os.path.realpath(target))
     os.chdir(directory)  # from here on no name but the last is looked up: what was checked is what is changed
@@ -151,10 +151,10 @@ def _socket(path: str) -> Socket:
     return socket
 
 
-def _mounts(path: str) -> dict[str, Mount]:
+def _mounts(path: str) -> dict[str, MountEntry]:
     """Returns the mounts in a mountinfo file by their ids (proc(5))."""
     lines = (line.split(" ") for line in _read(path).splitlines())
-    return {f[0]: Mount(f[2], _unescaped(f[3]), _unescaped(f[4]), f[5].split(",")) for f in lines}
+    return {f[0]: MountEntry(f[2], _unescaped(f[3]), _unescaped(f[4]), f[5].split(",")) for f in lines}
 
 
 def _mount_id(own_files: int, opened: int) -> str:

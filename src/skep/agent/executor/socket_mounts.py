@@ -28,7 +28,7 @@ PLACES_MAX = 100  # in one process: its arguments are a path of 4 KiB each, and 
 _REMOUNT = Path(__file__).with_name("remount.py")
 
 
-class Place(Struct, frozen=True):
+class SocketPlace(Struct, frozen=True):
     """Where a container has the socket: its whole id, its first process, the path in it."""
 
     container: str
@@ -42,7 +42,7 @@ class SocketMounts:
     def __init__(self, engine: EngineClient, path: str) -> None:
         self._engine = engine
         self._path = path
-        self._failed: set[Place] = set()
+        self._failed: set[SocketPlace] = set()
 
     async def renew(self) -> None:
         """Looks after all containers until none can have the socket of before. Errors: `Unavailable`."""
@@ -59,7 +59,7 @@ class SocketMounts:
             for place, said in zip(part, await self._remount(part), strict=False):
                 self._tell(place, said)
 
-    def _tell(self, place: Place, said: str) -> None:
+    def _tell(self, place: SocketPlace, said: str) -> None:
         if said == "renewed":
             log.info("docker_socket.renewed", container=place.container[:12], path=place.target)
         elif said not in ("same", "ended"):
@@ -72,17 +72,17 @@ class SocketMounts:
                 advice="it has no connection to skepd any more: restart it",
             )
 
-    async def _places(self) -> list[Place]:
+    async def _places(self) -> list[SocketPlace]:
         found = []
         for listed in await self._engine.containers_with(self._path):
             targets = [target for target in _targets(listed, self._path) if "\n" not in target]
             inspected = await self._engine.inspect(str(listed["Id"])) if targets else None
             state = inspected["State"] if inspected is not None else {}
             if state.get("Running") and state.get("Pid"):
-                found += [Place(str(listed["Id"]), int(state["Pid"]), target) for target in targets]
+                found += [SocketPlace(str(listed["Id"]), int(state["Pid"]), target) for target in targets]
         return found
 
-    async def _remount(self, places: list[Place]) -> list[str]:
+    async def _remount(self, places: list[SocketPlace]) -> list[str]:
         """Returns what became of each. Errors: `Unavailable`."""
         # A process of its own: which mounts it sees is a thread's, and ours must stay what they are.
         arguments = [part for place in places for part in (place.container, str(place.pid), place.target)]

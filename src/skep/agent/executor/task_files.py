@@ -21,7 +21,7 @@ from skep.agent.executor.in_memory import leave_memory, memory
 from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.templates import Wrong, expand, task_values
 from skep.model.container import ContainerSpec, FileTarget
-from skep.model.material import CONFIG, SECRET, Given
+from skep.model.material import CONFIG, SECRET, MaterialPayload
 from skep.model.spec import Platform
 from skep.model.template_budget import files_budget, task_budget
 from skep.model.template_use import expanded
@@ -169,7 +169,7 @@ def _wanted(container: ContainerSpec | None) -> list[_Wanted]:
     return [_Wanted(kind, i, name, file) for kind, i, name, file in secrets + configs if file is not None]
 
 
-def _given(context: TaskContext, wanted: _Wanted) -> Given:
+def _given(context: TaskContext, wanted: _Wanted) -> MaterialPayload:
     found = context.materials.get(wanted.material_id)
     if found is None:
         raise Invalid(f"{wanted.kind} {wanted.name} not found: it was removed, or the task does not need it")
@@ -202,7 +202,7 @@ class _Expansion:
             "config": other(CONFIG),
         }
 
-    def of(self, wanted: _Wanted, given: Given) -> bytes:
+    def of(self, wanted: _Wanted, given: MaterialPayload) -> bytes:
         if not given.template:
             return given.data
         failed = f"expanding {wanted.kind} {wanted.name} failed"

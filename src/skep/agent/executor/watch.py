@@ -49,7 +49,7 @@ OnAdopted = Callable[[str, Json], None]
 
 class ContainerWatch:
     """`aside` carries out what nobody waits for; `on_over` hears of each task that has ended, before it is
-    told to `report`."""
+    told to whom `reports_to` names."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ContainerWatch:
         self._clock = clock
         self._aside = aside
         self._on_over = on_over
-        self.report: Report = lambda seen: None
+        self._report: Report = lambda seen: None
         self._containers: dict[str, str] = {}  # task -> container, while it may run
         self._looking: dict[str, bool] = {}  # task being inspected -> an event came meanwhile
         self._waiting: set[str] = set()  # until healthy
@@ -355,9 +355,13 @@ class ContainerWatch:
             self._containers[task_id] = str(listed["Id"])
             self._unseen.add(task_id)
 
+    def reports_to(self, report: Report) -> None:
+        """Has `report` hear of what is seen from now on."""
+        self._report = report
+
     def _tell(self, seen: Observation) -> None:
         if seen.state > RUNNING:
             self._on_over(seen.task_id)
         if (adopted := self._adopting.get(seen.task_id)) is not None:
             self._adopting[seen.task_id] = replace(adopted, observation=seen)
-        self.report(seen)
+        self._report(seen)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from skep.api.decode import decode_body, read_bytes
 from skep.api.engine import LocalEngine
-from skep.api.interfaces import Attachments, Place, SwarmNode
+from skep.api.interfaces import Attachments, ContainerPlace, SwarmNode
 from skep.api.passthrough import Passthrough
 from skep.api.route import Route
 from skep.api.routes.networks import NetworkRoutes, copy_of, is_named
@@ -143,7 +143,9 @@ class AttachmentRoutes:
         # A name is the swarm's to look up: the bridge may be that of a network of before, which had it.
         return term if is_named(local, term) else copy_of(local) or None
 
-    async def _attach(self, attachments: Attachments, name: str, target: str, endpoint: Json) -> Place:
+    async def _attach(
+        self, attachments: Attachments, name: str, target: str, endpoint: Json
+    ) -> ContainerPlace:
         """Returns where the container is to be. Errors: `NotFound`, `Denied`, in Docker's words; `Conflict`,
         `Invalid`, `Unavailable`."""
         given = endpoint.get("IPAMConfig") or {}
@@ -173,7 +175,7 @@ class AttachmentRoutes:
 
 
 def _placed(
-    body: bytes, asked: ContainerCreate, endpoints: dict[str, Json], places: dict[str, Place]
+    body: bytes, asked: ContainerCreate, endpoints: dict[str, Json], places: dict[str, ContainerPlace]
 ) -> bytes:
     """Returns the request with the bridges' names and the addresses that were given; the rest as it was."""
     whole: Json = msgspec.json.decode(body)
@@ -260,7 +262,7 @@ def _set(value: Json, name: str, member: object) -> None:
     value[name] = member
 
 
-def _endpoint(asked: Json, place: Place) -> Json:
+def _endpoint(asked: Json, place: ContainerPlace) -> Json:
     """Returns what the user asked of the endpoint, with the address, and who it is of."""
     family = "IPv6Address" if ":" in place.address else "IPv4Address"
     addresses = {**(asked.get("IPAMConfig") or {}), family: place.address}

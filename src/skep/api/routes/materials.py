@@ -23,7 +23,7 @@ FILTERS = {
 _SPECS: dict[str, type[ConfigSpec]] = {SECRET: SecretSpec, CONFIG: ConfigSpec}
 
 
-class Created(Struct, rename={"id": "ID"}):
+class MaterialCreated(Struct, rename={"id": "ID"}):
     id: str
 
 
@@ -61,7 +61,7 @@ class MaterialRoutes:
                     "GET", f"/{kind}s", self.list_all, answer=list[MaterialJson], filters=FILTERS[kind]
                 ),
                 LeaderRoute(
-                    "POST", f"/{kind}s/create", self.create, body=_SPECS[kind], answer=Created, ok=201
+                    "POST", f"/{kind}s/create", self.create, body=_SPECS[kind], answer=MaterialCreated, ok=201
                 ),
                 LeaderRoute("GET", f"/{kind}s/{{id}}", self.inspect, answer=MaterialJson),
                 LeaderRoute("DELETE", f"/{kind}s/{{id}}", self.remove, ok=204),
@@ -93,7 +93,7 @@ class MaterialRoutes:
         kind = _kind(request)
         spec, _ = await read_body(request, _SPECS[kind])
         materials = self._node.manager().materials
-        return reply(Created((await materials.create(kind, spec)).id), 201)
+        return reply(MaterialCreated((await materials.create(kind, spec)).id), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         return reply(material_json(self._find(request)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from aiohttp import web
 from msgspec import Struct, field
 
@@ -15,10 +13,9 @@ from skep.api.route import LeaderRoute, Route
 from skep.api.routes.reply import reply
 from skep.model.aside import NODE, Aside, Unreadable
 from skep.model.cluster import Cluster
-from skep.model.node import DOWN
-from skep.model.states import RUNNING
 from skep.model.wire import Wire
 from skep.runtime.errors import Invalid, NotFound
+from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 from skep.store.view import View
 
@@ -110,6 +107,7 @@ class OwnRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
         self._stall = stall
+        self._process = Registry(stall.metrics)
 
     def routes(self) -> list[Route]:
         return [
@@ -131,18 +129,18 @@ class OwnRoutes:
         ]
 
     async def stats(self, request: web.Request) -> web.StreamResponse:
-        view = self._node.manager().view
-        states = Counter(view.node_state(node_id).state for node_id in view.nodes)
+        metrics = self._node.manager().metrics
+        states = metrics.by("skep_nodes", "state")
         return reply(
             Stats(
-                nodes=dict(states),
-                tasks=len(view.tasks),
-                running=sum(view.running.values()),
-                pending=len(view.pending_ids),
-                stranded=_stranded(view),
+                nodes={state: int(count) for state, count in states.items() if count},
+                tasks=int(metrics.total("skep_tasks_known")),
+                running=int(metrics.total("skep_tasks_running")),
+                pending=int(metrics.total("skep_tasks_pending")),
+                stranded=int(metrics.total("skep_tasks_stranded")),
                 etcd_pid=self._node.local().etcd_pid,
-                loop_stall_max_s=round(self._stall.worst_s, 4),
-                loop_stall_cpu_max_s=round(self._stall.worst_cpu_s, 4),
+                loop_stall_max_s=round(self._process.total("skep_loop_stall_max_seconds"), 4),
+                loop_stall_cpu_max_s=round(self._process.total("skep_loop_stall_cpu_max_seconds"), 4),
             )
         )
 
@@ -189,8 +187,3 @@ class OwnRoutes:
     async def reset(self, request: web.Request) -> web.StreamResponse:
         self._stall.reset()
         return web.Response(status=204)
-
-
-def _stranded(view: View) -> int:
-    down = [node_id for node_id, status in view.node_status.items() if status.state == DOWN]
-    return sum(1 for n in down for t in view.tasks_of_node(n) if t.desired_state <= RUNNING)

@@ -11,7 +11,7 @@ from skep.api.decode import API_VERSION, query_parsed_bool, query_version, read_
 from skep.api.digests import with_digest
 from skep.api.engine import LocalEngine
 from skep.api.filters import matches_any, matches_labels, parse_filters, spec_labels
-from skep.api.interfaces import Services, SwarmNode
+from skep.api.interfaces import ServiceCommands, SwarmNode
 from skep.api.resolve import find_service
 from skep.api.route import LeaderRoute, Route
 from skep.api.routes.defaults import with_defaults
@@ -37,7 +37,7 @@ BESIDE_SPEC = frozenset(
 )
 
 
-class Created(Struct, rename={"id": "ID", "warnings": "Warnings"}):
+class ServiceCreated(Struct, rename={"id": "ID", "warnings": "Warnings"}):
     """`warnings` is null where there are none, as in the answer to an update."""
 
     id: str
@@ -63,7 +63,9 @@ class ServiceRoutes:
                 query=("status",),
                 filters=FILTERS,
             ),
-            LeaderRoute("POST", "/services/create", self.create, body=ServiceSpec, answer=Created, ok=201),
+            LeaderRoute(
+                "POST", "/services/create", self.create, body=ServiceSpec, answer=ServiceCreated, ok=201
+            ),
             LeaderRoute("GET", "/services/{id}", self.inspect, answer=ServiceJson, query=("insertDefaults",)),
             LeaderRoute("DELETE", "/services/{id}", self.remove),
             LeaderRoute(
@@ -108,7 +110,7 @@ class ServiceRoutes:
         except NotFound:
             await self._refuse_local_networks(spec)
             raise
-        return reply(Created(service.id, _warnings(services, service, unknown, unpinned)), 201)
+        return reply(ServiceCreated(service.id, _warnings(services, service, unknown, unpinned)), 201)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         view = self._node.manager().view
@@ -163,7 +165,7 @@ class ServiceRoutes:
 
 
 def _warnings(
-    services: Services, service: Service, unknown: list[str], unpinned: list[str]
+    services: ServiceCommands, service: Service, unknown: list[str], unpinned: list[str]
 ) -> list[str] | None:
     warnings = unpinned + [
         f"{name}: this field is not known to skep and was ignored"

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from skep.cli.bench.processes import POLL_S, Manager
+from skep.cli.bench.processes import POLL_S, BenchManager
 from skep.cli.bench.report import Failover, Wanted
 from skep.runtime.errors import SkepError
 
@@ -56,7 +56,7 @@ class LeaderKill:
         self._figures.running_at_kill = running
         return running >= self._wanted.replicas // 2
 
-    async def _next_leader(self) -> Manager:
+    async def _next_leader(self) -> BenchManager:
         while True:
             try:
                 found = await self._run.managers.leader()
@@ -90,7 +90,7 @@ class LeaderKill:
         if took:
             figures.join_median_s, figures.join_max_s = round(statistics.median(took), 3), round(max(took), 3)
 
-    async def _bring_back(self, killed: Manager) -> None:
+    async def _bring_back(self, killed: BenchManager) -> None:
         began = time.monotonic()
         await killed.start()
         await self._run.managers.wait_reachable(self._wanted.managers)

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import psutil
 
-from skep.cli.bench.report import Usage
-from skep.cli.client import ApiClient, ApiError
-from skep.cli.simulate import Plan, Report, command_of
+from skep.cli.bench.report import ManagerUse
+from skep.cli.simulate import Report, SimulationPlan, command_of
+from skep.client.api import ApiClient, ApiError
 from skep.runtime.errors import SkepError, Unavailable
 
 UP_S = 30.0  # until a daemon answers: one that comes back reads its store first
@@ -26,11 +26,11 @@ REPORT_S = 60.0  # until simulated nodes have said what they run: a busy process
 POLL_S = 0.02
 
 
-class Manager:
+class BenchManager:
     """One skepd with its etcd."""
 
     def __init__(self, directory: Path, number: int, etcd: str) -> None:
-        self.used = Usage(f"manager{number}")
+        self.used = ManagerUse(f"manager{number}")
         self.address = f"127.0.0.1:{_free_port()}"
         self._dir = directory / f"m{number}"
         self._etcd_program = etcd
@@ -98,11 +98,11 @@ class Manager:
             await _end(self._child)
 
 
-class Managers:
+class BenchManagers:
     """All managers of the swarm; whoever lives is asked."""
 
     def __init__(self, directory: Path, count: int, etcd: str) -> None:
-        self.all = [Manager(directory, n, etcd) for n in range(count)]
+        self.all = [BenchManager(directory, n, etcd) for n in range(count)]
         self.token = ""
 
     @property
@@ -119,7 +119,7 @@ class Managers:
         self.token = tokens["Worker"]
         for count, manager in enumerate(others, 2):
             await manager.start()
-            joining = {**_own(manager), "RemoteAddrs": [first.address], "JoinToken": tokens["Manager"]}
+            joining = {**_own(manager), "RemoteAddrs": [first.address], "JoinToken": tokens["BenchManager"]}
             await manager.api.json("POST", "/swarm/join", joining)
             await self.wait_reachable(count)
             manager.find_etcd()
@@ -157,7 +157,7 @@ class Managers:
         assert isinstance(found, dict)
         return found
 
-    async def leader(self) -> Manager:
+    async def leader(self) -> BenchManager:
         """Errors: as `raw`."""
         pid = (await self.stats())["etcd_pid"]
         for manager in self.all:
@@ -188,7 +188,7 @@ class Agents:
         self._began = 0
         self.rss_mb = 0.0
 
-    async def start(self, plan: Plan, first: int, count: int) -> asyncio.subprocess.Process:
+    async def start(self, plan: SimulationPlan, first: int, count: int) -> asyncio.subprocess.Process:
         file = self._dir / f"nodes{self._began}"
         self._began += 1
         own = (f"--report={file}", "--log-level=error")  # thousands of nodes lose their manager at once
@@ -245,7 +245,7 @@ async def _end(child: asyncio.subprocess.Process) -> None:
             await child.wait()
 
 
-def _own(manager: Manager) -> dict[str, str]:
+def _own(manager: BenchManager) -> dict[str, str]:
     return {"ListenAddr": manager.address, "AdvertiseAddr": manager.address, "Availability": "drain"}
 
 

@@ -45,7 +45,7 @@ class NetworkUse(Struct):
     lost_unknown_s: float = 0.0
 
 
-class Usage(Struct):
+class ManagerUse(Struct):
     """What one manager has used; `led` where it was the leader in the end or until it was killed."""
 
     name: str
@@ -107,7 +107,7 @@ class Figures(Struct):
     agents_cpu_s: float = 0.0
     agents_rss_mb: float = 0.0
     loop_stall_max_s: float = 0.0
-    managers: list[Usage] = []
+    managers: list[ManagerUse] = []
     failover: Failover | None = None
     network: NetworkUse | None = None
     stalls_s: dict[str, float] = {}

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.agent.executor.simulated import SimulatedSettings
-from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
-from skep.cli.client import ApiClient
-from skep.cli.simulate import Plan
+from skep.cli.bench.processes import POLL_S, Agents, BenchManager, BenchManagers
+from skep.cli.simulate import SimulationPlan
+from skep.client.api import ApiClient
 from skep.runtime.errors import Unavailable
 
 STEP_S = 600.0  # a step that takes longer has failed
@@ -77,11 +77,11 @@ class ServicesBench:
         self._wanted = wanted
         self._progress = progress
         self._figures = ServicesFigures()
-        self._managers = Managers(directory, 1, wanted.etcd)
+        self._managers = BenchManagers(directory, 1, wanted.etcd)
         self._agents = Agents(directory)
 
     @property
-    def _manager(self) -> Manager:
+    def _manager(self) -> BenchManager:
         return self._managers.all[0]
 
     async def run(self) -> ServicesFigures:
@@ -109,7 +109,7 @@ class ServicesBench:
 
     async def _join(self) -> None:
         wanted = self._wanted
-        plan = Plan(0, 0, (self._manager.address,), self._managers.token, wanted.engine, 1)
+        plan = SimulationPlan(0, 0, (self._manager.address,), self._managers.token, wanted.engine, 1)
         await self._agents.start(plan, 0, wanted.nodes)
         await self._until("all nodes are ready", lambda s: s["nodes"].get("ready", 0) > wanted.nodes)
 

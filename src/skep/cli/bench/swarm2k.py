@@ -20,10 +20,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.cli.bench.failover import LeaderKill
 from skep.cli.bench.overlay import NETWORK, NetworkOfRun
-from skep.cli.bench.processes import POLL_S, Agents, Manager, Managers
+from skep.cli.bench.processes import POLL_S, Agents, BenchManager, BenchManagers
 from skep.cli.bench.report import Figures, Wanted
-from skep.cli.client import ApiError
-from skep.cli.simulate import Plan
+from skep.cli.simulate import SimulationPlan
+from skep.client.api import ApiError
 from skep.runtime.errors import Unavailable
 
 STEP_S = 600.0  # a step that takes longer has failed
@@ -40,11 +40,11 @@ class Swarm2k:
         self._wanted = wanted
         self._progress = progress
         self.figures = Figures()
-        self.managers = Managers(directory, wanted.managers, wanted.etcd)
+        self.managers = BenchManagers(directory, wanted.managers, wanted.etcd)
         self.agents = Agents(directory)
-        self.plan: Plan | None = None
+        self.plan: SimulationPlan | None = None
         self._network = NetworkOfRun(self) if wanted.has_network else None
-        self._leader: Manager | None = None  # the first one, whose figures are reported
+        self._leader: BenchManager | None = None  # the first one, whose figures are reported
         self._victims: asyncio.subprocess.Process | None = None
         self._began = 0.0
         self._first_join = 0.0
@@ -91,7 +91,7 @@ class Swarm2k:
         self._leader.used.led = True
         addresses, token = tuple(self.managers.addresses), self.managers.token
         settings, wanted = SimulatedSettings(), self._wanted
-        self.plan = Plan(
+        self.plan = SimulationPlan(
             0,
             0,
             addresses,

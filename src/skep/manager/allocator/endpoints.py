@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
-from skep.manager.allocator.tasks import free_address, no_address
+from skep.manager.allocator.tasks import no_address
 from skep.model.container import PortConfig
 from skep.model.network import ingress_of
 from skep.model.node import Node
@@ -198,7 +198,7 @@ def _vips(
         elif book is None:
             found.append(VirtualIP(network_id=network_id))
         elif book.free:
-            vip = VirtualIP(network_id=network_id, addr=free_address(book))
+            vip = VirtualIP(network_id=network_id, addr=book.next_free())
             book.hold(vip.addr, service_id)
             taken.append(vip)
             found.append(vip)

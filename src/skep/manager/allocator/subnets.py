@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from skep.model.host_network import HostNetwork
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.runtime.errors import Denied, Invalid
-from skep.store.host_networks import HostNetworks
+from skep.store.host_networks import KnownHostNetworks
 
 DEFAULT_POOLS = ("10.0.0.0/8",)
 DEFAULT_SIZE = 24
@@ -32,7 +32,7 @@ Interval = tuple[int, int]
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Given(Struct, frozen=True):
+class GivenSubnets(Struct, frozen=True):
     """What a new network gets."""
 
     pools: list[IPAMConfig]
@@ -46,10 +46,10 @@ def give(
     size: int,
     after: str = "",
     after_vxlan: int = 0,
-    hosts: HostNetworks | None = None,
+    hosts: KnownHostNetworks | None = None,
     name_of: Callable[[str], str] = str,
     nodes: Collection[str] = (),
-) -> Given:
+) -> GivenSubnets:
     """Returns subnets and options of a new overlay network; `after` is the subnet given out last, and
     `after_vxlan` the VXLAN id: containers of a network that was removed may be ending for a while yet.
     `hosts` are the nodes', whose own networks it is not to overlap, `name_of` says what a node is called. A
@@ -57,7 +57,7 @@ def give(
 
     Errors: `Denied` for a subnet that another network has, or all hosts, `Invalid` where none is left.
     """
-    networks, hosts = list(networks), hosts or HostNetworks()
+    networks, hosts = list(networks), hosts or KnownHostNetworks()
     taken = [(subnet_of(pool), network.spec.name) for network in networks for pool in network.pools]
     asked = spec.ipam.config if spec.ipam is not None else []
     given = []
@@ -78,10 +78,12 @@ def give(
         if found is None or not _has_room(found, hosts, nodes):
             raise Invalid(_full(subnets, pools, size, hosts, name_of))
         given.append(_with_gateway(IPAMConfig(subnet=str(found)), found))
-    return Given(given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given), after_vxlan)})
+    return GivenSubnets(
+        given, {**spec.options, VXLAN_OPTION: _vxlan_ids(spec, networks, len(given), after_vxlan)}
+    )
 
 
-def _has_room(subnet: ipaddress.IPv4Network, hosts: HostNetworks, nodes: Collection[str]) -> bool:
+def _has_room(subnet: ipaddress.IPv4Network, hosts: KnownHostNetworks, nodes: Collection[str]) -> bool:
     of_hosts = hosts.on(subnet)
     return not of_hosts or any(each not in of_hosts for each in nodes)
 
@@ -113,7 +115,7 @@ def _full(
     taken: Iterable[Subnet],
     pools: Sequence[str],
     size: int,
-    hosts: HostNetworks,
+    hosts: KnownHostNetworks,
     name_of: Callable[[str], str],
 ) -> str:
     """Returns which pools have no subnet left, who has them, and what helps."""

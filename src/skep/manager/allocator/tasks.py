@@ -56,28 +56,11 @@ def take(book: AddressBook, node_id: str, holder: str, wanted: str = "") -> tupl
         return None
     if wanted:
         book.hold(wanted, holder)
-    gateway = gateway or free_address(book)
+    gateway = gateway or book.next_free()
     book.hold_gateway(node_id, gateway, holder)
-    address = wanted or free_address(book)
+    address = wanted or book.next_free()
     book.hold(address, holder)
     return address, gateway
-
-
-def free_address(book: AddressBook) -> str:
-    """Returns the next address that nobody has. Errors: `LookupError` where there is none (`book.free`).
-
-    The search goes on where the last one ended: it costs little until nearly all are taken.
-    """
-    number = book.cursor
-    for _ in range(len(book.holders) + len(book.reserved) + 1):
-        number = number + 1 if number < book.last else book.first
-        if number in book.reserved:
-            continue
-        text = book.text(number)
-        if text not in book.holders:
-            book.cursor = number
-            return text
-    raise LookupError("the network has no free address")
 
 
 def no_address(view: View, network_id: str) -> str:

@@ -55,7 +55,7 @@ class RotationKeeper:
         if cluster is None:
             return
         state = rotation.decide(cluster, self._view.nodes, self._view.node_tls)
-        if isinstance(state, rotation.Waiting):
+        if isinstance(state, rotation.Unfinished):
             self._remind(state.nodes)
         elif isinstance(state, rotation.Finished):
             after = rotation.finished(cluster, self._term.clock.now(), self._new_secret(), self._new_secret())

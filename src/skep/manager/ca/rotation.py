@@ -29,7 +29,7 @@ class Signer(Struct, frozen=True):
     chain_pem: bytes
 
 
-class Waiting(Struct, frozen=True):
+class Unfinished(Struct, frozen=True):
     """Nodes that hold no certificate of the new root yet, or have not said so to this leader."""
 
     nodes: tuple[str, ...]
@@ -54,7 +54,7 @@ def signer(cluster: Cluster) -> Signer:
 
 def decide(
     cluster: Cluster, nodes: Iterable[str], node_tls: Mapping[str, NodeTls]
-) -> Waiting | Finished | None:
+) -> Unfinished | Finished | None:
     """Returns whether the change of the root may end; None where there is none.
 
     A node that is down counts: it could not come back once the root before is gone (SwarmKit's rule).
@@ -63,7 +63,7 @@ def decide(
         return None
     issuer = issuer_digest(cluster.rotation.ca_cert_pem)
     missing = tuple(node for node in nodes if node not in node_tls or node_tls[node].issuer != issuer)
-    return Waiting(missing) if missing else Finished()
+    return Unfinished(missing) if missing else Finished()
 
 
 def finished(cluster: Cluster, now: float, worker_secret: str, manager_secret: str) -> Cluster:

@@ -18,7 +18,7 @@ from skep.model.service import Service
 from skep.model.states import RUNNING
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound
 from skep.store import codec
-from skep.store.host_networks import HostNetworks
+from skep.store.host_networks import KnownHostNetworks
 from skep.store.interfaces import Delete
 from skep.store.view import View
 
@@ -54,7 +54,7 @@ class NetworkControl:
         async with self._lock:
             return await self._create(spec, self._view.hosts)
 
-    async def _create(self, spec: NetworkSpec, hosts: HostNetworks) -> Network:
+    async def _create(self, spec: NetworkSpec, hosts: KnownHostNetworks) -> Network:
         if spec.name in self._view.network_ids:
             raise Conflict(f"network with name {spec.name} already exists")
         present = ingress_of(self._view.networks.values()) if spec.ingress else None
@@ -76,7 +76,7 @@ class NetworkControl:
         )  # Docker's subnets come a moment later
         return network
 
-    def _with_subnets(self, network: Network, hosts: HostNetworks) -> Network:
+    def _with_subnets(self, network: Network, hosts: KnownHostNetworks) -> Network:
         if is_unreadable_network(self._view):
             raise Conflict(
                 "a network's record in the store cannot be read, so that nobody knows which subnets are free"
@@ -126,7 +126,7 @@ class NetworkControl:
             await self._create(spec, self._view.hosts)
         except Invalid as error:
             log.warning("ingress.overlaps_host", reason=str(error))
-            await self._create(spec, HostNetworks())
+            await self._create(spec, KnownHostNetworks())
 
     async def found_ingress(self) -> None:
         """A swarm begins with a routing-mesh network; one that its users removed is not made again. Where the

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
+from skep.manager.node_sessions import NodeSessions
 from skep.model.kernel_net import KernelNet
-from skep.rpc.messages import LOOK, FromManager, MeshLook, MeshSeen
+from skep.rpc.messages import LOOK, MeshLook, MeshSeen
 from skep.runtime.errors import Unavailable
 
 ANSWER_S = 5.0  # a look takes some 10 ms, and waits for what is being done, half a second with 1,000 services
 LOOKS_MAX = 64  # under way at once: 550 kB each where a node says all that it may, 35 MB in all
-
-
-class Nodes(Protocol):
-    """Sessions of nodes; see `dispatcher.sessions.Sessions`."""
-
-    def has(self, node_id: str) -> bool: ...
-    def understands(self, node_id: str, feature: str) -> bool: ...
-    def send(self, node_id: str, message: FromManager) -> None: ...
 
 
 class _Question:
@@ -39,7 +31,7 @@ class _Question:
 class Looks:
     """Of one leader."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: NodeSessions) -> None:
         self._nodes = nodes
         self._number = 0
         self._asked: dict[str, _Question] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from skep.model.material import Given, Material, references
+from skep.model.material import Material, MaterialPayload, references
 from skep.model.states import COMPLETE, is_terminal
 from skep.model.task import Task
 from skep.rpc.messages import Assign
@@ -19,7 +19,7 @@ def given(view: View, tasks: Iterable[Task], had: set[str]) -> list[Assign]:
     if not view.materials:
         return []  # most swarms have none: a hundred thousand tasks are not asked what they refer to
     frames: list[Assign] = []
-    part: list[Given] = []
+    part: list[MaterialPayload] = []
     seen: set[tuple[str, int]] = set()
     size = 0
     for task in tasks:
@@ -35,7 +35,9 @@ def given(view: View, tasks: Iterable[Task], had: set[str]) -> list[Assign]:
             if part and size + len(spec.data) > GIVEN_MAX_BYTES:
                 frames.append(Assign(materials=part))
                 part, size = [], 0
-            part.append(Given(material.id, spec.data, spec.templating.name if spec.templating else ""))
+            part.append(
+                MaterialPayload(material.id, spec.data, spec.templating.name if spec.templating else "")
+            )
             size += len(spec.data)
     return [*frames, Assign(materials=part)] if part else frames
 

@@ -13,7 +13,7 @@ from .overlay_state import KnownService, OverlayState
 NAMED_MAX = 32  # services, or single containers, that one name leads to: most lead to one
 
 
-class Found:
+class FoundEndpoints:
     """`services` by id and `endpoints` by address, as many as a node may have; the others of what was asked
     are unknown."""
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from skep.model.overlay import OverlayNetwork
 from skep.rpc.messages import Lead, OverlayAsk
 
-from .overlay_asks import Found
+from .overlay_asks import FoundEndpoints
 from .overlay_bounds import Bounds
 from .overlay_large import LargeTeller
 from .overlay_small import SmallTeller
@@ -26,7 +26,7 @@ class KnownOverlay:
         self.hearers: set[str] = set()  # nodes that were told all there is for them, and hear what changes
         # Nodes that were told that they are on it, and are told the rest next.
         self.newcomers: set[str] = set()
-        self.untold_since: float | None = None  # loop time: hearers do not know all of what is known here
+        self._untold_since: float | None = None  # loop time: hearers do not know all of what is known here
         self._located = located
         self._lead = lead
         self._bounds = bounds
@@ -73,16 +73,28 @@ class KnownOverlay:
             self.state.become(is_large)
             self.tell_anew()
 
+    @property
+    def has_untold(self) -> bool:
+        """True while hearers have waited for news since `untold_s` was first asked."""
+        return self._untold_since is not None
+
+    def untold_s(self, now: float) -> float:
+        """Returns for how long there have been news that hearers do not know; `now` is the loop's time."""
+        if self._untold_since is None:
+            self._untold_since = now
+        return now - self._untold_since
+
     def take_news(self) -> Mapping[str, Sequence[bytes]]:
         """Returns what hearers do not know yet, by node. They are taken to be told."""
+        self._untold_since = None
         changes = self.state.take_changes()
         return self._teller.news(changes, self.hearers) if changes and self.hearers else {}
 
-    def find(self, asked: OverlayAsk) -> Found:
+    def find(self, asked: OverlayAsk) -> FoundEndpoints:
         """Returns who there is of those that are asked for."""
-        return Found(self.state, asked, self._bounds)
+        return FoundEndpoints(self.state, asked, self._bounds)
 
-    def answer(self, node_id: str, found: Found) -> Sequence[bytes]:
+    def answer(self, node_id: str, found: FoundEndpoints) -> Sequence[bytes]:
         """Returns what a node that hears of the network is told of what was found: as it is now."""
         return self._teller.asked(node_id, found)
 

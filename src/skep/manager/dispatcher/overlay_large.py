@@ -15,10 +15,10 @@ from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService, 
 from skep.rpc.messages import Lead, OverlayTold
 
 from .cutting import part_of
-from .overlay_asks import Found
+from .overlay_asks import FoundEndpoints
 from .overlay_bounds import Bounds
 from .overlay_news import changed, moved, whole
-from .overlay_state import Change, Changes, KnownService, OverlayState
+from .overlay_state import Change, KnownService, OverlayChanges, OverlayState
 from .overlay_subscribers import Subscribers
 from .told_frames import Frame, Frames, Located
 
@@ -55,7 +55,7 @@ class LargeTeller:
         told = self._told(endpoints=own, is_whole=is_whole, nodes=self._located([node_id]))
         return [Frame(replace(told, senders=self._senders_packed)).bytes(more=False)]
 
-    def asked(self, node_id: str, found: Found) -> Sequence[bytes]:
+    def asked(self, node_id: str, found: FoundEndpoints) -> Sequence[bytes]:
         """Returns what was found; the node hears of it from now on."""
         for service in found.services.values():
             if not self._subscribers.parts(service.words.id):
@@ -73,7 +73,7 @@ class LargeTeller:
             frames.add(Frame(told), [node_id])
         return frames.encoded().get(node_id, [])
 
-    def news(self, changes: Changes, hearers: Collection[str]) -> Mapping[str, Sequence[bytes]]:
+    def news(self, changes: OverlayChanges, hearers: Collection[str]) -> Mapping[str, Sequence[bytes]]:
         """Returns what those of `hearers` whom a change concerns are told."""
         for node_id in changes.moved:
             self._say_again(node_id, changes)
@@ -113,7 +113,7 @@ class LargeTeller:
         if came or gone:
             frames.add(Frame(replace(self._told(), senders=came, gone_senders=gone)), hearers)
 
-    def _say_again(self, node_id: str, changes: Changes) -> None:
+    def _say_again(self, node_id: str, changes: OverlayChanges) -> None:
         """The node is elsewhere: that is said with its endpoints, to all that know of them."""
         for each in self._state.held(self._state.hosts.get(node_id, ())):
             address, service = each.endpoint.address, self._state.services[each.service_id]
@@ -168,7 +168,7 @@ class LargeTeller:
             news = moved(service.words, by_part.get(was, ()), before[was], service.parts[part])
             frames.add(Frame(self._told([news])), nodes)
 
-    def _single_news(self, changes: Changes, hearers: Collection[str], frames: Frames) -> None:
+    def _single_news(self, changes: OverlayChanges, hearers: Collection[str], frames: Frames) -> None:
         """Tells each node of its own endpoints, and of single ones that it asked for."""
         news: dict[str, tuple[list[OverlayEndpoint], list[str]]] = {}
         for address in changes.singles:

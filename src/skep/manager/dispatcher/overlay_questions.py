@@ -18,7 +18,7 @@ QUEUE_MAX = 20_000  # some for each node of a large swarm, 100 bytes each mostly
 LATE_S = 1.0  # that a question waits for what has changed to be looked at; a node waits for two
 
 
-class Question(Struct, frozen=True):
+class OverlayQuestion(Struct, frozen=True):
     """`until` (loop time) it may wait for what has changed. `is_told`: the node was told what was found."""
 
     node_id: str
@@ -27,20 +27,20 @@ class Question(Struct, frozen=True):
     is_told: bool = False
 
 
-class Questions:
+class OverlayQuestions:
     """`answer` answers a question, or returns it, as it is then: it may wait for what has changed to be
     looked at, unless it `is_late`."""
 
-    def __init__(self, answer: Callable[[Question, bool], Question | None]) -> None:
+    def __init__(self, answer: Callable[[OverlayQuestion, bool], OverlayQuestion | None]) -> None:
         self._answer = answer
-        self._queue: deque[Question] = deque()
-        self._waiting: list[Question] = []
+        self._queue: deque[OverlayQuestion] = deque()
+        self._waiting: list[OverlayQuestion] = []
         self._next: asyncio.Handle | None = None
 
     def put(self, node_id: str, asked: OverlayAsk) -> None:
         loop = asyncio.get_running_loop()
         if len(self._queue) + len(self._waiting) < QUEUE_MAX:
-            self._queue.append(Question(node_id, asked, loop.time() + LATE_S))
+            self._queue.append(OverlayQuestion(node_id, asked, loop.time() + LATE_S))
         self._go_on(loop)
 
     def looked(self) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from skep.model.overlay import OverlayNetwork, OverlayService
 from skep.rpc.messages import Lead, OverlayTold
 
-from .overlay_asks import Found
+from .overlay_asks import FoundEndpoints
 from .overlay_news import changed, whole
-from .overlay_state import Changes, OverlayState
+from .overlay_state import OverlayChanges, OverlayState
 from .told_frames import Located, whole_frames
 
 
@@ -40,7 +40,7 @@ class SmallTeller:
     def begin(self) -> None:
         """Nobody has heard of what has changed so far: nothing is kept of what others know."""
 
-    def news(self, changes: Changes, hearers: Collection[str]) -> Mapping[str, Sequence[bytes]]:
+    def news(self, changes: OverlayChanges, hearers: Collection[str]) -> Mapping[str, Sequence[bytes]]:
         """Returns what each of those that hear of it is told of what has changed."""
         services, gone_services = list[OverlayService](), list[str]()
         for service_id, change in changes.services.items():
@@ -59,7 +59,7 @@ class SmallTeller:
         )
         return dict.fromkeys(hearers, whole_frames(told))
 
-    def asked(self, node_id: str, found: Found) -> Sequence[bytes]:
+    def asked(self, node_id: str, found: FoundEndpoints) -> Sequence[bytes]:
         """Returns nothing: who hears of the network knows all of it already, or is told in a moment."""
         return []
 

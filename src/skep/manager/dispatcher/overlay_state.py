@@ -119,7 +119,7 @@ class Change:
         self.words = False
 
 
-class Changes:
+class OverlayChanges:
     """`services` are by id. `singles` are the addresses that are another's than they were, or take nothing
     new any more: that one begins to serve matters to who hears of its service, and not to its own node or
     who asked for it alone. `left` says, by address, of which nodes it was in between, and is no more;
@@ -153,7 +153,7 @@ class OverlayState:
         self.is_large = False
         self.services: dict[str, KnownService] = {}
         self.hosts: dict[str, dict[str, None]] = {}
-        self.changes = Changes()
+        self.changes = OverlayChanges()
         self._held: dict[str, Held] = {}  # by address
         self._holders: dict[str, str] = {}  # holder -> its address
         self._index = Index()
@@ -170,6 +170,10 @@ class OverlayState:
         self.is_large = is_large
         for service in self.services.values():
             service.list_all(not is_large)
+
+    def set_removed(self, service_id: str, is_removed: bool) -> None:
+        """Whether users have removed a service that is known here."""
+        self.services[service_id].is_removed = is_removed
 
     def put_words(self, words: OverlayService) -> None:
         """Takes what a service is called now."""
@@ -241,9 +245,9 @@ class OverlayState:
         for each in self.held(self.hosts[node_id]):
             self.services[each.service_id].frames.clear()  # they say where it was
 
-    def take_changes(self) -> Changes:
+    def take_changes(self) -> OverlayChanges:
         """Returns what is to be told, and forgets it, with the services that have nobody there any more."""
-        taken, self.changes = self.changes, Changes()
+        taken, self.changes = self.changes, OverlayChanges()
         for service_id in taken.services:
             service = self.services[service_id]
             if not service.size:

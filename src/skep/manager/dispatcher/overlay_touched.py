@@ -135,7 +135,7 @@ def _settle_service(
         for addresses in (*service.parts, service.waiting):
             touched.addresses.extend(addresses)
     state.put_words(words)
-    service.is_removed = is_removed
+    state.set_removed(service_id, is_removed)
 
 
 def _settle_task(
@@ -149,7 +149,7 @@ def _settle_task(
     service_id = task.service_id
     if service_id not in state.services:
         state.put_words(overlay_words(view, service_id, network_id))
-        state.services[service_id].is_removed = service_id in view.removed
+        state.set_removed(service_id, service_id in view.removed)
     state.put(task_id, service_id, endpoint)
 
 

@@ -26,11 +26,11 @@ from skep.rpc.messages import OVERLAY, OverlayAsk, OverlaysHeld, OverlayTold
 from skep.store.view import View
 
 from .batches import AGAIN_S, Batches
-from .overlay_asks import Found, all_unknown
+from .overlay_asks import FoundEndpoints, all_unknown
 from .overlay_bounds import Bounds
 from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
-from .overlay_questions import Question, Questions
+from .overlay_questions import OverlayQuestion, OverlayQuestions
 from .overlay_touched import Dirty, settle
 from .overlay_views import is_on, networks_of_node, overlay_network, replicas_wanted
 from .sessions import Sessions
@@ -72,7 +72,7 @@ class OverlayDispatcher:
         self._batches = Batches("overlays", self._tell_news)
         self._not_before: dict[str, float] = {}  # network that could not be told -> loop time of the next try
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
-        self._questions = Questions(self._answer)
+        self._questions = OverlayQuestions(self._answer)
         sessions.on_end(self._ended)
 
     def begin(self) -> None:
@@ -140,7 +140,7 @@ class OverlayDispatcher:
         if self._asks.take(node_id, asyncio.get_running_loop().time(), 1 + items / ASK_ITEMS):
             self._questions.put(node_id, asked)
 
-    def _answer(self, question: Question, is_late: bool) -> Question | None:
+    def _answer(self, question: OverlayQuestion, is_late: bool) -> OverlayQuestion | None:
         """Answers by what all others have been told so far; what is not known may be among what has changed
         since, and waits for that, not so what is found. Returns the question where it waits."""
         node_id, asked = question.node_id, question.asked
@@ -149,7 +149,7 @@ class OverlayDispatcher:
             self._sessions.send(node_id, all_unknown(asked))
             return None
         found = known.find(asked)
-        is_open = known.untold_since is not None
+        is_open = known.has_untold
         waits = not is_late and (is_open or (found.misses_some and asked.network_id in self._dirty))
         if not waits or not (is_open or question.is_told):
             self._tell_found(known, node_id, found)
@@ -159,7 +159,7 @@ class OverlayDispatcher:
         self._sessions.send(node_id, found.answered)
         return None
 
-    def _tell_found(self, known: KnownOverlay, node_id: str, found: Found) -> None:
+    def _tell_found(self, known: KnownOverlay, node_id: str, found: FoundEndpoints) -> None:
         """Tells what there is of what was asked for: what a node kept from an earlier leader may lead to who
         is about to end."""
         try:
@@ -317,13 +317,9 @@ class OverlayDispatcher:
         """Returns whether more is looked at before anything is told: for a while at most."""
         if not known.network.is_large or known.network.id not in self._dirty:
             return False
-        now = asyncio.get_running_loop().time()
-        if known.untold_since is None:
-            known.untold_since = now
-        return now - known.untold_since < TOLD_S
+        return known.untold_s(asyncio.get_running_loop().time()) < TOLD_S
 
     def _send_news(self, known: KnownOverlay) -> None:
-        known.untold_since = None
         news = known.take_news()
         self._batches.sent(sum(self._send(frames, node_id) for node_id, frames in news.items()))
 

@@ -20,6 +20,7 @@ from skep.rpc import messages
 from skep.rpc.interfaces import Connection
 from skep.rpc.router import Router
 from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.metrics import Counter, Gauge, Metric
 from skep.store.view import View
 
 from .intake import Intake
@@ -54,7 +55,7 @@ class _Session:
 
 class Sessions:
     """`managers` are the addresses (host:port) told to agents, until others are; `gone` hears of a node that
-    has been silent for too long, `held` of one that `evictor` does not let go. `lead` is told with what must
+    has been silent for too long and that `evictor` lets go. `lead` is told with what must
     not come from a leader of before; `is_removed` says by the quorum's word whether a node is none of the
     swarm's. Errors of it: `SkepError`. `start` begins the watch for silence."""
 
@@ -66,13 +67,12 @@ class Sessions:
         lead: messages.Lead | None = None,
         is_removed: Callable[[str], Awaitable[bool]] = nobody_is,
         evictor: Evictor | None = None,
-        held: Callable[[str], None] = lambda node_id: None,
     ) -> None:
         self._view = view
         self._managers = managers
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(
-            lambda: self.heartbeat_s, self._silent, gone, evictor, held, self._has_tasks
+            lambda: self.heartbeat_s, self._silent, gone, evictor, self._hold, self._has_tasks
         )
         self.lead = lead
         self._is_removed = is_removed
@@ -82,6 +82,7 @@ class Sessions:
         self._own_features: list[str] = []
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
+        self._held: Callable[[str], None] = lambda node_id: None
         self._refused: Callable[[str, str], None] = lambda node_id, reason: None
         self._left_out: Callable[[str, str], None] = lambda node_id, what: None
         self._refusals = Refusals()
@@ -89,6 +90,8 @@ class Sessions:
         self._failures = 0
         self._ack = b""
         self._ack_heartbeat_s = 0.0
+        self._opened = Counter("skep_sessions_opened_total", "Sessions that nodes have opened.")
+        self._refusals_total = Counter("skep_sessions_refused_total", "Words of nodes that were refused.")
         self.on(messages.Heartbeat, self._beat)
 
     @property
@@ -100,6 +103,14 @@ class Sessions:
     def failures(self) -> int:
         """Returns how often something of ours raised for a node, and only that node was the worse for it."""
         return self._failures + self._presence.failures
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Gauge("skep_sessions", "Nodes that have a session.", lambda: len(self._sessions)),
+            self._opened,
+            self._refusals_total,
+        )
 
     def start(self, grace_until: float = 0.0) -> None:
         """From now on every node has its grace to register before it is gone: `grace_until` at least, by the
@@ -140,6 +151,10 @@ class Sessions:
     def on_end(self, heard: Callable[[str], object]) -> None:
         """Has `heard` know of each session that has ended."""
         self._ended.append(heard)
+
+    def on_hold(self, heard: Callable[[str], None]) -> None:
+        """Has `heard` know of each node that has been silent for too long and is not let go."""
+        self._held = heard
 
     def on_refusal(self, heard: Callable[[str, str], None]) -> None:
         """Has `heard` know of each node whose words were refused, and why."""
@@ -279,6 +294,7 @@ class Sessions:
             return False
         self._end(node_id, messages.REPLACED, "another session of this node was opened")
         self._sessions[node_id] = _Session(connection, _features(said))
+        self._opened.add()
         self._presence.came(node_id)
         registered = messages.Registered(
             self.heartbeat_s,
@@ -330,6 +346,7 @@ class Sessions:
         return self._ack
 
     def _refuse(self, connection: Connection, node_id: str, error: Exception) -> None:
+        self._refusals_total.add()
         if isinstance(error, SkepError):
             log.warning("session.refused", node_id=node_id, error=str(error))
         else:
@@ -356,6 +373,9 @@ class Sessions:
         self._drop(node_id)
         if node_id in self._view.nodes:
             self._presence.broke(node_id)
+
+    def _hold(self, node_id: str) -> None:
+        self._held(node_id)
 
     def _silent(self, node_id: str) -> None:
         session = self._drop(node_id)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
 from skep.manager.logs.reader import LogReader
+from skep.manager.node_sessions import NodeSessions
 from skep.model.logs import LogOptions, LogSelection
 from skep.model.node import DOWN
 from skep.model.task import Task
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import LogSource, PublishLogs, refuse_logs
-from skep.rpc.messages import LOGS, FromManager, ReadLogs
+from skep.rpc.messages import LOGS, ReadLogs
 from skep.runtime.clock import Clock
 from skep.runtime.errors import Unavailable
 from skep.store.view import View
@@ -33,18 +33,10 @@ ANSWER_S = 5.0  # until a node that was asked has connected; it is what a reader
 HERE_POLL_S = 0.1
 
 
-class Nodes(Protocol):
-    """Sessions of nodes; see `dispatcher.sessions.Sessions`."""
-
-    def has(self, node_id: str) -> bool: ...
-    def understands(self, node_id: str, feature: str) -> bool: ...
-    def send(self, node_id: str, message: FromManager) -> None: ...
-
-
 class LogBroker:
     """`new_secret` makes ids that nobody can guess."""
 
-    def __init__(self, view: View, nodes: Nodes, clock: Clock, new_secret: Callable[[], str]) -> None:
+    def __init__(self, view: View, nodes: NodeSessions, clock: Clock, new_secret: Callable[[], str]) -> None:
         self._view = view
         self._nodes = nodes
         self.clock = clock

@@ -39,14 +39,14 @@ TASKS_MAX = 2000  # per connection: a request of 100 kB
 class _Log:
     """What is known of one task's lines."""
 
-    __slots__ = ("is_late", "is_overcommitted", "is_read", "task", "writer")
+    __slots__ = ("is_late", "is_over", "is_read", "task", "writer")
 
     def __init__(self, task: Task, writer: LineWriter, is_late: bool) -> None:
         self.task = task
         self.writer = writer
         self.is_late = is_late  # it began to run after the request: all of it is news, whatever `tail` says
         self.is_read = False  # a connection brings it, or will
-        self.is_overcommitted = False  # nothing ever will come
+        self.is_over = False  # nothing ever will come
 
     @property
     def has_begun(self) -> bool:
@@ -174,7 +174,7 @@ class LogReader:
         return noted
 
     def _want(self, log_of: _Log) -> None:
-        if log_of.is_read or log_of.is_overcommitted:
+        if log_of.is_read or log_of.is_over:
             return  # its task has done something while its node was to be asked again
         log_of.is_read = True
         self._waiting.setdefault(log_of.task.node_id, []).append(log_of)
@@ -276,7 +276,7 @@ class LogReader:
             raise Invalid("it sends lines of a task that it was not asked for")
         log_of = logs[record.task]
         if record.kind != LINES:
-            log_of.is_overcommitted = True
+            log_of.is_over = True
             why = record.content[:TROUBLE_MAX_BYTES].decode(errors="replace")
             await self._warn(log_of.task, f"no logs of this task: {why}")
             return
@@ -293,7 +293,7 @@ class LogReader:
             log_of.is_read = False
             status = self._broker.view.status_of(log_of.task)
             runs = status is not None and status.state in (STARTING, RUNNING)
-            if self._options.follow and runs and not log_of.is_overcommitted:
+            if self._options.follow and runs and not log_of.is_over:
                 again.append(log_of)
         self._want_later(again)
 
@@ -315,7 +315,7 @@ class LogReader:
             return
         node = view.nodes.get(node_id)
         if self._options.follow and node is not None:
-            left = [each for each in logs if not each.is_overcommitted]
+            left = [each for each in logs if not each.is_over]
             if self._broker.is_here(node_id):
                 self._want_later(left)
             else:

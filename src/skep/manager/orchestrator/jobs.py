@@ -42,7 +42,7 @@ from .slot import (
 )
 
 
-class Stage(Enum):
+class JobStage(Enum):
     """How far a replicated job's slot is."""
 
     FREE = "free"  # to be begun
@@ -68,18 +68,18 @@ class JobProgress:
             self.observe(view, service, key, now)
 
     @property
-    def is_overcommitted(self) -> bool:
+    def is_over(self) -> bool:
         return not self.busy and not self.waiting
 
     def observe(self, view: View, service: Service, key: SlotKey, now: float) -> None:
         """Something happened in a slot."""
         stage = stage_of(view, service, key, now)
         self.busy.discard(key)
-        if stage is Stage.BUSY:
+        if stage is JobStage.BUSY:
             self.busy.add(key)
         if not isinstance(key, int) or key > self.total:
             return
-        if stage is not Stage.FREE:
+        if stage is not JobStage.FREE:
             self.waiting.discard(key)
         elif key not in self.waiting:
             self.waiting.add(key)
@@ -96,22 +96,22 @@ class JobProgress:
         return 0
 
 
-def stage_of(view: View, service: Service, key: SlotKey, now: float) -> Stage:
+def stage_of(view: View, service: Service, key: SlotKey, now: float) -> JobStage:
     """Returns how far a slot is in the present iteration."""
     tasks = view.slot(service.id, key)
     if key in view.pending.get(service.id, {}):
-        return Stage.BUSY
+        return JobStage.BUSY
     version = service.template.version
     mine = [task for task in tasks if task.spec_version == version]
     if any(_runs(view, task) for task in tasks):
-        return Stage.BUSY  # also of the iteration before: never more at once than the user wants
+        return JobStage.BUSY  # also of the iteration before: never more at once than the user wants
     if any(_is_complete(view, task) for task in mine):
-        return Stage.OVER
+        return JobStage.OVER
     if not mine:
-        return Stage.FREE
+        return JobStage.FREE
     policy = service.template.spec.restart_policy
     ended = mine[-1] if mine[-1].result is not None else settled(view, service, mine[-1], now)
-    return Stage.BUSY if may_restart(policy, ended, mine, now, True) else Stage.OVER
+    return JobStage.BUSY if may_restart(policy, ended, mine, now, True) else JobStage.OVER
 
 
 def decide_job(

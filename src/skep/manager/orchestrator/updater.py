@@ -57,7 +57,7 @@ class Progress:
         self.settled_at = now
 
 
-class Stage(Enum):
+class UpdateStage(Enum):
     """How far an update is with a slot."""
 
     OUTDATED = "outdated"  # to be begun with
@@ -66,7 +66,7 @@ class Stage(Enum):
     NONE = "none"  # nothing to do
 
 
-class Step(Struct, frozen=True):
+class UpdateStep(Struct, frozen=True):
     """What an update does now. `started` are slots it has decided about in this step."""
 
     changes: tuple[Change, ...] = ()
@@ -94,12 +94,14 @@ def begin(view: View, service: Service, now: float) -> Progress | None:
     is_due = unfinished
     for key, tasks in view.slots.get(service.id, {}).items():
         stage = _stage_of(view, service, key, tasks, now)
-        if stage is Stage.OUTDATED:
+        if stage is UpdateStage.OUTDATED:
             outdated.append(key)
-        elif stage is Stage.UNDER_WAY and (unfinished or (update is None and any(is_live(t) for t in tasks))):
+        elif stage is UpdateStage.UNDER_WAY and (
+            unfinished or (update is None and any(is_live(t) for t in tasks))
+        ):
             under_way.append(key)  # also where the service was only scaled meanwhile
             is_due = is_due or bool(_old(view, service, tasks))
-        elif stage is Stage.UPDATED and unfinished:
+        elif stage is UpdateStage.UPDATED and unfinished:
             updated.append(key)
     if update is None:
         waiting = _waiting_for_a_node(view, service, {*outdated, *under_way})
@@ -128,10 +130,10 @@ def _waiting_for_a_node(view: View, service: Service, known: Collection[SlotKey]
     return [key for key, each in pending.items() if key not in known and each.spec_version != version]
 
 
-def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> Stage:
+def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task], now: float) -> UpdateStage:
     """Returns how far the update is with one slot, as far as the tasks tell."""
     if _is_paused(view, key):
-        return Stage.NONE
+        return UpdateStage.NONE
     newest, update = tasks[-1], service.update
     is_new = not view.is_outdated(service, newest)
     own = next((t for t in reversed(tasks) if is_wanted(t)), None)
@@ -139,30 +141,30 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     is_done = update is not None and update.state not in UNDER_WAY
     has_old = bool(_old(view, service, tasks))
     if has_old and (is_new or is_pending) and not is_done and config_of(service).order != "start-first":
-        return Stage.OUTDATED  # an update before was to start first, and has left it there
+        return UpdateStage.OUTDATED  # an update before was to start first, and has left it there
     if is_pending:
         # It takes the new version as soon as there is a node for it.
-        return Stage.NONE if is_new else Stage.UNDER_WAY
+        return UpdateStage.NONE if is_new else UpdateStage.UNDER_WAY
     status = view.status_of(newest)
     starts = is_new and own is newest and (status is None or status.state < RUNNING)
     if starts and (has_old or (len(tasks) > 1 and view.is_outdated(service, tasks[-2]))):
-        return Stage.UNDER_WAY
+        return UpdateStage.UNDER_WAY
     if has_old and is_new and not is_done and _is_in_vain(view, service, tasks, now):
-        return Stage.OUTDATED
+        return UpdateStage.OUTDATED
     if update is not None and is_new and newest.created_at >= update.started_at:
         # Where it failed, and what it was to replace still runs ("start-first"), the slot is done, too.
-        return Stage.UNDER_WAY if starts else Stage.UPDATED
+        return UpdateStage.UNDER_WAY if starts else UpdateStage.UPDATED
     if own is not None:
         # In one that is done, a newer task has failed that was to be there first.
         is_left = view.is_outdated(service, own) and not (is_done and is_new)
-        return Stage.OUTDATED if is_left else Stage.NONE
+        return UpdateStage.OUTDATED if is_left else UpdateStage.NONE
     if is_done:
-        return Stage.NONE  # it was lost since
+        return UpdateStage.NONE  # it was lost since
     if _is_left(view, service, key, tasks, now):
-        return Stage.OUTDATED
+        return UpdateStage.OUTDATED
     # Its old task was ended, and whoever did it led no longer when the new one was to be made.
     comes = newest.desired_state != REMOVE and _may_run(view, service, key)
-    return Stage.UNDER_WAY if comes and not is_new else Stage.NONE
+    return UpdateStage.UNDER_WAY if comes and not is_new else UpdateStage.NONE
 
 
 def _is_paused(view: View, key: SlotKey) -> bool:
@@ -222,12 +224,12 @@ def monitor_of(config: UpdateConfig) -> float:
 
 def step(
     view: View, service: Service, progress: Progress, touched: Iterable[SlotKey], now: float, new_id: NewId
-) -> Step:
+) -> UpdateStep:
     """Returns the next moves of an update. `touched` are slots where something was observed."""
     if service.update is None or service.update.state not in UNDER_WAY:
         started_at = view.later_than_tasks(service.id, now)
         started = UpdateStatus(state="updating", started_at=started_at, message="update in progress")
-        return Step((PutService(replace(service, update=started)),))
+        return UpdateStep((PutService(replace(service, update=started)),))
     config = config_of(service)
     monitor_s = monitor_of(config)
     for key in list(touched):
@@ -235,7 +237,7 @@ def step(
     if progress.total and len(progress.failed) / progress.total > config.max_failure_ratio:
         verdict = _on_failure(service, config, progress.last_failed, now)
         if verdict is not None:
-            return Step((PutService(verdict),), done=True)
+            return UpdateStep((PutService(verdict),), done=True)
     delay_s = config.delay / SECOND_NS
     progress.settled_at = min(progress.settled_at, now)  # the clock may have gone back
     resting = progress.resting
@@ -255,7 +257,7 @@ def _advance(
     monitor_s: float,
     now: float,
     new_id: NewId,
-) -> Step:
+) -> UpdateStep:
     changes: list[Change] = []
     wanted: list[NewTask] = []
     started: list[SlotKey] = []
@@ -289,9 +291,9 @@ def _advance(
     elif not progress.waiting and not progress.remaining:
         if now >= progress.settled_at + monitor_s:
             done = PutService(_completed(view, service, now))
-            return Step((*changes, done), tuple(wanted), tuple(started), done=True)
+            return UpdateStep((*changes, done), tuple(wanted), tuple(started), done=True)
         wake_at = progress.settled_at + monitor_s
-    return Step(tuple(changes), tuple(wanted), tuple(started), wake_at)
+    return UpdateStep(tuple(changes), tuple(wanted), tuple(started), wake_at)
 
 
 def _observe(

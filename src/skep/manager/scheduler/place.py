@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from skep.model.change import NewTask, Placement
+from skep.model.change import NewTask, PlacementResult
 from skep.model.constraint import is_spread
 from skep.model.service import TaskTemplate
 from skep.model.spec import TaskSpec
@@ -33,7 +33,7 @@ class Round:
         self._failures = failures or {}
         self._table: NodeTable | None = None
 
-    def place(self, wanted: Sequence[NewTask]) -> Placement:
+    def place(self, wanted: Sequence[NewTask]) -> PlacementResult:
         """Returns every wanted task either placed or pending with a reason; tasks of one node adjacent."""
         if self._table is None:
             self._table = NodeTable(self._view)
@@ -53,7 +53,7 @@ class Round:
                 self._place_on(self._table, node_id, tasks, template, demand, placed, pending)
             else:
                 self._place_group(self._table, tasks, template, demand, avoid, placed, pending)
-        return Placement(tuple(placed), tuple(pending))
+        return PlacementResult(tuple(placed), tuple(pending))
 
     def _place_on(
         self,

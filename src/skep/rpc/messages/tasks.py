@@ -8,7 +8,7 @@ from skep.model.access import HostAccess
 from skep.model.cluster import TaskDefaults
 from skep.model.container import PortConfig
 from skep.model.generic import Claim
-from skep.model.material import Given
+from skep.model.material import MaterialPayload
 from skep.model.service import RegistryAuth
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskAddress, TaskStatus
@@ -79,7 +79,7 @@ class Assign(Struct, frozen=True, tag="assign", omit_defaults=True):
     removing: list[str] = []
     outdated: list[tuple[str, int]] = []
     defaults: TaskDefaults | None = None
-    materials: list[Given] = []
+    materials: list[MaterialPayload] = []
     withdrawn: list[str] = []
     held: list[str] = []
     lead: Lead | None = None  # None: an earlier skep's

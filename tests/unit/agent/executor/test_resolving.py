@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from skep.agent.attachments import Place
+from skep.agent.attachments import ContainerPlace
 from skep.agent.executor.bridges import Bridges
 from skep.agent.executor.calls import EngineCalls
 from skep.agent.executor.container_config import attach_to, create_body
@@ -243,7 +243,7 @@ async def test_a_single_container_asks_its_node_and_is_known_again(
     assert (await node.single.prepare(OLD, ADDRESSES["app"])).nameservers == ()
 
 
-def run(asked: Json, **places: Place) -> Json:
+def run(asked: Json, **places: ContainerPlace) -> Json:
     """Returns what the engine is asked for."""
     body = one_of_each(msgspec.json.encode(asked))
     wanted, _ = decode_body(body, ContainerCreate)
@@ -254,7 +254,7 @@ def run(asked: Json, **places: Place) -> Json:
 
 
 def test_docker_run_on_a_network_of_the_swarms_asks_the_node() -> None:
-    place = Place("app", "10.0.1.9", "n1", ("10.0.1.2",))
+    place = ContainerPlace("app", "10.0.1.9", "n1", ("10.0.1.2",))
     found = run({"Image": "x", "HostConfig": {"NetworkMode": "app", "Memory": 1}}, app=place)
     assert found["HostConfig"] == {"NetworkMode": "app", "Memory": 1, "Dns": ["10.0.1.2"]}
     assert "Labels" not in found
@@ -270,13 +270,13 @@ def test_docker_run_on_a_network_of_the_swarms_asks_the_node() -> None:
 
 def test_where_the_engine_knows_the_names_docker_run_is_as_it_was() -> None:
     asked = {"Image": "x", "HostConfig": {"NetworkMode": "app", "Dns": ["192.0.2.1"]}}
-    assert run(asked, app=Place("app", "10.0.1.9", "n1"))["HostConfig"] == asked["HostConfig"]
+    assert run(asked, app=ContainerPlace("app", "10.0.1.9", "n1"))["HostConfig"] == asked["HostConfig"]
 
 
 def test_of_several_networks_the_first_one_is_asked() -> None:
     places = {
-        "back": Place("back", "10.0.2.9", "n1", ("10.0.2.2",)),
-        "app": Place("app", "10.0.1.9", "n1", ("10.0.1.2",)),
+        "back": ContainerPlace("back", "10.0.2.9", "n1", ("10.0.2.2",)),
+        "app": ContainerPlace("app", "10.0.1.9", "n1", ("10.0.1.2",)),
     }
     asked = {
         "Image": "x",

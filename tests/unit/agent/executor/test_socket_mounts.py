@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skep.agent.executor.socket_mounts import PLACES_MAX, Place, SocketMounts
+from skep.agent.executor.socket_mounts import PLACES_MAX, SocketMounts, SocketPlace
 
 GIVEN = "/var/lib/skep/run/docker.sock"
 
@@ -31,9 +31,9 @@ class Engine:
 async def test_each_is_told_by_its_whole_id_and_a_bounded_number_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[list[Place]] = []
+    asked: list[list[SocketPlace]] = []
 
-    async def remount(self: SocketMounts, places: list[Place]) -> list[str]:
+    async def remount(self: SocketMounts, places: list[SocketPlace]) -> list[str]:
         asked.append(places)
         said = {100: "renewed", 101: "same", 102: "ended", 103: "Permission denied"}
         return [said.get(each.pid, "same") for each in places]
@@ -44,7 +44,7 @@ async def test_each_is_told_by_its_whole_id_and_a_bounded_number_at_once(
     await mounts.look()
     assert [len(each) for each in asked] == [PLACES_MAX, 4]
     assert [place for each in asked for place in each] == [
-        Place(name, 100 + i, "/run/docker.sock") for i, name in enumerate(engine.ids)
+        SocketPlace(name, 100 + i, "/run/docker.sock") for i, name in enumerate(engine.ids)
     ]
     said = capsys.readouterr().out
     assert said.count("docker_socket.renewed") == said.count("docker_socket.stale") == 1

@@ -14,7 +14,7 @@ from skep.agent.executor.interfaces import TaskContext
 from skep.agent.executor.task_files import TaskFiles
 from skep.manager.dispatcher.materials import GIVEN_MAX_BYTES, given, withdrawn
 from skep.model.container import ConfigReference, ContainerSpec, FileTarget, RuntimeTarget, SecretReference
-from skep.model.material import CONFIG, SECRET, ConfigSpec, Given, Material
+from skep.model.material import CONFIG, SECRET, ConfigSpec, Material, MaterialPayload
 from skep.model.spec import Platform, TaskSpec
 from skep.model.states import FAILED, RUNNING, SHUTDOWN
 from skep.model.task import TaskStatus
@@ -98,8 +98,8 @@ def test_a_removed_secret_is_not_given_and_frames_stay_small() -> None:
     assert all(sum(len(m.data) for m in frame.materials) <= GIVEN_MAX_BYTES for frame in frames)
 
 
-def context(container: ContainerSpec = USES, **data: Given) -> TaskContext:
-    found = {"s": Given("s", b"\xffsecret"), "c": Given("c", b"config"), **data}
+def context(container: ContainerSpec = USES, **data: MaterialPayload) -> TaskContext:
+    found = {"s": MaterialPayload("s", b"\xffsecret"), "c": MaterialPayload("c", b"config"), **data}
     template = ServiceTemplate("sv", 1, "web", {}, TaskSpec(container_spec=container))
     return TaskContext(AssignedTask("t1", "sv", 1, 1, RUNNING), template, "n1", "host", materials=found)
 
@@ -133,19 +133,21 @@ async def test_files_and_mounts(files: TaskFiles, tmp_path: Path) -> None:
 
 async def test_templates(files: TaskFiles) -> None:
     text = b"{{.Service.Name}} {{env `WHO`}} {{secret `sub/s`}}{{config `c`}} {{.Node.Hostname}} \xfe"
-    mounts = await files.write(context(c=Given("c", text, "golang"), s=Given("s", b"\xff")), Platform())
+    mounts = await files.write(
+        context(c=MaterialPayload("c", text, "golang"), s=MaterialPayload("s", b"\xff")), Platform()
+    )
     assert Path(mounts[1]["Source"]).read_bytes() == b"web me \xff" + text + b" host \xfe"
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"c": Given("c", b"{{config `zz`}}", "golang")}, "config target zz not found"),
-        ({"c": Given("c", b"x", "bogus")}, "unrecognized template type bogus"),
+        ({"c": MaterialPayload("c", b"{{config `zz`}}", "golang")}, "config target zz not found"),
+        ({"c": MaterialPayload("c", b"x", "bogus")}, "unrecognized template type bogus"),
     ],
 )
 async def test_what_cannot_be_made_leaves_nothing(
-    files: TaskFiles, tmp_path: Path, wrong: dict[str, Given], says: str
+    files: TaskFiles, tmp_path: Path, wrong: dict[str, MaterialPayload], says: str
 ) -> None:
     with pytest.raises(Invalid, match=says):
         await files.write(context(**wrong), Platform())
@@ -155,7 +157,7 @@ async def test_what_cannot_be_made_leaves_nothing(
 async def test_templates_are_expanded_beside_the_loop(files: TaskFiles) -> None:
     """What a user wrote may take two seconds; the loop has its turn meanwhile, and all files share one bound."""
     text = b"{{range 999999999}}{{$a := 1}}{{end}}"
-    made = context(s=Given("s", text, "golang"), c=Given("c", text, "golang"))
+    made = context(s=MaterialPayload("s", text, "golang"), c=MaterialPayload("c", text, "golang"))
     began = time.thread_time()
     with pytest.raises(Invalid, match="more than 600000 steps, all of them together"):
         await files.write(made, Platform())

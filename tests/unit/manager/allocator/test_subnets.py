@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.manager.allocator.subnets import give, next_subnet
-from skep.manager.allocator.tasks import free_address
 from skep.model.network import IPAM, OVERLAY, VXLAN_OPTION, IPAMConfig, Network, NetworkSpec
 from skep.runtime.errors import Denied, Invalid
 from skep.store.addresses import AddressBook
@@ -88,7 +87,7 @@ def _addresses(of: Network) -> list[str]:
     book = AddressBook(of)
     found = []
     while book.free:
-        found.append(free_address(book))
+        found.append(book.next_free())
         book.hold(found[-1], "somebody")
     return found
 

@@ -16,7 +16,7 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from skep.manager.ca.authority import Authority, new_root
-from skep.manager.ca.rotation import Finished, Waiting, decide, finished, signer, wanted_tls
+from skep.manager.ca.rotation import Finished, Unfinished, decide, finished, signer, wanted_tls
 from skep.manager.ca.wanted import with_root_wanted, without_root
 from skep.model.cluster import CAConfig, Cluster, SwarmSpec
 from skep.model.node import NodeTls
@@ -74,7 +74,7 @@ def test_without_a_rotation_there_is_nothing_to_decide() -> None:
 
 def test_it_waits_for_every_node_and_only_for_those() -> None:
     new, old = tls_of(issue(DURING)), tls_of(issue(OLD))
-    assert decide(DURING, ["a", "b", "c"], {"a": new, "b": old}) == Waiting(("b", "c"))
+    assert decide(DURING, ["a", "b", "c"], {"a": new, "b": old}) == Unfinished(("b", "c"))
     assert decide(DURING, ["a"], {"a": new, "gone": old}) == Finished()
 
 

@@ -42,7 +42,7 @@ def updated(view: View, config: UpdateConfig, replicas: int = 3) -> Service:
     return changed
 
 
-def step(view: View, progress: updater.Progress, touched: list[int | str], now: float) -> updater.Step:
+def step(view: View, progress: updater.Progress, touched: list[int | str], now: float) -> updater.UpdateStep:
     return updater.step(view, view.services["s"], progress, touched, now, new_ids(int(now)))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from skep.manager.scheduler.place import Round
-from skep.model.change import NewTask, Placement
+from skep.model.change import NewTask, PlacementResult
 from skep.model.cluster import TaskDefaults
 from skep.model.constraint import eligible, parse_constraint
 from skep.model.container import (
@@ -40,7 +40,7 @@ def wanted(count: int, service_id: str = "s", node_id: str = "") -> list[NewTask
     return [NewTask(new_id(), service_id, n + 1, 1, 0.0, node_id=node_id) for n in range(count)]
 
 
-def per_node(placement: Placement) -> dict[str, int]:
+def per_node(placement: PlacementResult) -> dict[str, int]:
     return dict(Counter(task.node_id for task in placement.placed))
 
 

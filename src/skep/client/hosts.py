@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skep.cli.client import ApiClient, ApiError
+from skep.client.api import ApiClient, ApiError
 from skep.runtime.errors import SkepError, Unavailable
 
 CALL_S = 20.0  # a manager waits 15 s for a leader itself

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from skep.api.tls import client_context, server_context
+from skep.runtime.tls_files import client_context, server_context
 from tests.certificates import make_certificates
 
 

@@ -1,4 +1,4 @@
-"""A small client of the Docker API for our own commands."""
+"""One daemon's API, asked as the docker client asks it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from skep.api.tls import client_context
 from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
+from skep.runtime.tls_files import client_context
 
 CALL_S = 120.0  # a list of a million tasks takes some seconds
 OWN_PATHS = "/skep/"  # what no Docker Engine has

@@ -1,0 +1,88 @@
+"""What is said of a swarm in numbers: of the view, which keeps them. What others count is with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skep.model.material import KINDS
+from skep.model.node import DOWN, READY, UNKNOWN
+from skep.model.states import PENDING, STATE_NAMES
+from skep.runtime.metrics import Gauge, LabelledGauge, Labels, Metric
+from skep.store.view import View
+
+_AVAILABILITIES = ("active", "pause", "drain")
+_MODES = ("replicated", "global", "replicated-job", "global-job")
+_NOBODY = "orphaned"  # as `TaskStatus.state_name`: a state that an earlier skep stored
+_STATES = tuple(STATE_NAMES.values())
+
+
+def view_metrics(view: View) -> tuple[Metric, ...]:
+    """Returns the metrics of what there is in the swarm. Reading one walks states, and no nodes or tasks."""
+    return (
+        LabelledGauge(
+            "skep_nodes",
+            "Nodes by state, as the leader sees it, and availability.",
+            ("state", "availability"),
+            lambda: view.node_counts.by_state,
+            [(state, each) for state in (UNKNOWN, READY, DOWN) for each in _AVAILABILITIES],
+        ),
+        LabelledGauge(
+            "skep_services",
+            "Services by mode.",
+            ("mode",),
+            lambda: {(mode,): count for mode, count in view.service_counts.by_mode.items()},
+            [(mode,) for mode in _MODES],
+        ),
+        LabelledGauge(
+            "skep_tasks",
+            "Tasks by the state that was last observed, those without a node included.",
+            ("state",),
+            lambda: _observed(view),
+            [(state,) for state in _STATES],
+        ),
+        LabelledGauge(
+            "skep_tasks_desired",
+            "Tasks that have a node by desired state, as it was last written.",
+            ("state",),
+            lambda: _desired(view),
+            [(state,) for state in _STATES],
+        ),
+        Gauge("skep_tasks_running", "Tasks wanted and observed running.", lambda: view.task_counts.running),
+        Gauge("skep_tasks_pending", "Tasks that no node suits at the moment.", lambda: len(view.pending_ids)),
+        Gauge(
+            "skep_tasks_stranded",
+            "Tasks that are to run on nodes that are down: not yet placed again.",
+            lambda: view.task_counts.stranded,
+        ),
+        Gauge(
+            "skep_tasks_known", "Tasks that have a node, those that ended included.", lambda: len(view.tasks)
+        ),
+        Gauge("skep_networks", "Networks, predefined ones included.", lambda: len(view.networks)),
+        LabelledGauge(
+            "skep_materials",
+            "Secrets and configs.",
+            ("kind",),
+            lambda: {(kind,): len(ids) for kind, ids in view.material_ids.items()},
+            [(kind,) for kind in KINDS],
+        ),
+        Gauge("skep_asides", "Services and nodes that nothing is decided about.", lambda: len(view.asides)),
+        Gauge(
+            "skep_quarantined_keys", "Keys of the store that cannot be read.", lambda: len(view.quarantine)
+        ),
+    )
+
+
+def _observed(view: View) -> Mapping[Labels, float]:
+    found: dict[Labels, float] = {(STATE_NAMES[PENDING],): len(view.pending_ids)}
+    for (_, state), count in view.task_counts.by_states.items():
+        key = (STATE_NAMES.get(state, _NOBODY),)
+        found[key] = found.get(key, 0) + count
+    return found
+
+
+def _desired(view: View) -> Mapping[Labels, float]:
+    found: dict[Labels, float] = {}
+    for (desired, _), count in view.task_counts.by_states.items():
+        key = (STATE_NAMES.get(desired, _NOBODY),)
+        found[key] = found.get(key, 0) + count
+    return found

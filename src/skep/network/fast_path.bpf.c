@@ -25,6 +25,7 @@
 #define SECOND_NS 1000000000ULL
 /* How long a client's port that began a connection to a service's address begins none by the fast path. */
 #define LED_NS (60 * SECOND_NS)
+#define THERE_TICKS 250 /* a quarter of a second where there are 1,000 a second, 2.5 s where there are 100 */
 
 /* A container's port of a bridge; its key is its device's number. */
 struct port {
@@ -33,7 +34,7 @@ struct port {
 	__u32 bridge, tunnel;
 	__u8 mac[ETH_ALEN]; /* the bridge's: containers send to it what is not on their own node */
 	__u16 unused;
-	__u64 there_ns; /* when its device was there last; the program's own */
+	__u64 there; /* when its device was there last, in the kernel's ticks; the program's own */
 };
 
 /* A connection as its container on this host sees it. */
@@ -160,19 +161,19 @@ static __always_inline int finds(struct __sk_buff *skb, const struct port *port,
 	return way.ifindex == port->bridge && is_of_node(far_mac, port);
 }
 
-/* True for a port whose device is there, by now or, for what goes on, a second ago. One that went without a word
- * to the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to have. */
+/* True for a port whose device is there, by now or, for what goes on, a moment ago. One that went without a word to
+ * the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to have. */
 static __always_inline int is_there(struct __sk_buff *skb, struct port *port, __u32 index, int is_first)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_jiffies64(); /* a clock's time would cost each packet a third more */
 	struct bpf_fib_lookup way = { .family = AF_INET, .ifindex = index };
 
-	if (!is_first && now - port->there_ns <= SECOND_NS)
+	if (!is_first && now - port->there <= THERE_TICKS)
 		return 1;
 	/* Whatever the way: less than 0 where there is no such device. */
 	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) < 0)
 		return 0;
-	port->there_ns = now;
+	port->there = now;
 	return 1;
 }
 

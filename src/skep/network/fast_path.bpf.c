@@ -230,6 +230,19 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, c
 	return bpf_redirect(port->tunnel, 0);
 }
 
+/* A client's port has left the fast path as long as it asks for a service's address, by a connection that may last.
+ * Another one by the same ports to the same task would be answered by that one. */
+static __always_inline void keep_led(struct __sk_buff *skb, const struct port *port, const struct flow_id *id,
+				     __u64 now)
+{
+	struct client client = { id->near, id->near_port };
+	__u64 *led_ns = bpf_map_lookup_elem(&skep_led, &client);
+	__u8 far_mac[ETH_ALEN];
+
+	if (led_ns && now - *led_ns > SECOND_NS && !finds(skb, port, id, far_mac))
+		*led_ns = now;
+}
+
 SEC("tc")
 int skep_sent(struct __sk_buff *skb)
 {
@@ -244,8 +257,10 @@ int skep_sent(struct __sk_buff *skb)
 	if (packet.tcp->syn)
 		return begin(skb, &packet, port, &id, now);
 	struct flow *flow = bpf_map_lookup_elem(&skep_flows, &id);
-	if (!flow || flow->port != index)
+	if (!flow || flow->port != index) {
+		keep_led(skb, port, &id, now);
 		return OTHER_WAY;
+	}
 	/* Another node may have the address by now. */
 	if (now - flow->looked_ns > SECOND_NS) {
 		__u8 far_mac[ETH_ALEN];

@@ -13,7 +13,8 @@ tunnel into the container. That is done for both directions of a connection, or 
   fast path before (`skep_homes`): what that one answers makes the connection known here;
 - what else a container asks for on its network is a service's own address, or nobody's: conntrack replaces
   it. Nothing to one takes the fast path, and nothing that answers: what a client's port (`skep_led`) has had
-  of the fast path before it began such a connection is over, and for a minute it begins none there.
+  of the fast path before it began such a connection is over, and it begins none there until a minute after
+  what it last sent by one.
 
 What is not known takes the way through the host's rules, as it does where a kernel has none of this, and
 where one of two nodes has not: each host sees both directions, or neither; or half of one (`halves`), which

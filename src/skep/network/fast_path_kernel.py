@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from importlib import resources
 
@@ -51,12 +51,11 @@ class FastPaths:
     def found(self, tunnels: Collection[Tunnel], ports: Collection[Port]) -> Iterator[Object]:
         """Yields what there is of it on these devices, and of others what the program still knows."""
         self._indexes = {}
-        if not (tunnels or ports) or not self.is_possible:
+        attached = self._attached([*(each.name for each in tunnels), *(each.name for each in ports)])
+        is_loaded = "_programs" in self.__dict__  # that costs 20 MB, for overlay networks only
+        if not (attached or is_loaded) or not self.is_possible:
             return
-        names = [*(each.name for each in tunnels), *(each.name for each in ports)]
-        devices = {name: index for name in names if (index := _found(name)) is not None}
-        attached = {name: self._bpf.attached(index) for name, index in devices.items()}
-        self._adopt({number for number in attached.values() if number is not None})
+        self._adopt(frozenset(attached.values()))
         for tunnel in tunnels:
             if (number := attached.get(tunnel.name)) is not None:
                 yield FastTunnel(tunnel.name, number == self._programs[CAME].id)
@@ -111,6 +110,15 @@ class FastPaths:
             for gone in (self._indexes.pop(name, None), index):
                 if gone is not None:
                     self._bpf.drop(self._ports, _key(gone))
+
+    def _attached(self, names: Iterable[str]) -> dict[str, int]:
+        """Returns the ids of the programs of those devices that have one."""
+        devices = ((name, index) for name in names if (index := _found(name)) is not None)
+        try:
+            found = {name: self._bpf.attached(index) for name, index in devices}
+        except Unavailable:
+            return {}  # without the library
+        return {name: number for name, number in found.items() if number is not None}
 
     def _adopt(self, attached: Collection[int]) -> None:
         """Takes over the programs of a process before, once: they know connections."""

@@ -120,6 +120,9 @@ def main() -> None:
             flow = flow.ljust(maps["skep_flows"].value_size, b"\0")
             bpf.put(maps["skep_flows"], bytes.fromhex(asked["key"]), flow)
             answer = None
+        elif asked["do"] == "led":
+            bpf.put(maps["skep_led"], bytes.fromhex(asked["key"]), struct.pack("=Q", asked["since_ns"]))
+            answer = None
         else:
             verdict, packet = ran(programs[asked["do"]], bytes.fromhex(asked["packet"]))
             counts = {name.removeprefix("skep_"): len(list(bpf.keys(each))) for name, each in maps.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any
@@ -81,6 +83,11 @@ class Host:
         """Knows a connection that began long ago."""
         key = struct.pack("!4s4sHH", IPv4Address(near).packed, IPv4Address(far).packed, *ports)
         self._ask(do="flow", key=key.hex(), port=port)
+
+    def led(self, near: str, port: int, ago_s: float) -> None:
+        """Knows that this client's port began a connection to a service by the rules so long ago."""
+        key = IPv4Address(near).packed + struct.pack("=I", socket.htons(port))
+        self._ask(do="led", key=key.hex(), since_ns=time.monotonic_ns() - int(ago_s * 1e9))
 
     def sent(self, frame: bytes) -> dict[str, Any]:
         said: dict[str, Any] = self._ask(do=SENT, packet=frame.hex())
@@ -184,6 +191,17 @@ def test_who_asks_for_a_services_address_has_left_the_fast_path(host: Host) -> N
     assert host.came(answers)["verdict"] == OTHER_WAY, "it answers for the service, from the same ports"
     assert host.sent(packet(NEAR, FAR, SYN))["verdict"] == OTHER_WAY, "for a minute"
     assert host.sent(packet(NEAR, FAR, SYN, (5556, 80)))["verdict"] == TAKEN
+
+
+@pytest.mark.parametrize(("asks", "verdict"), [(NOBODY, OTHER_WAY), (FAR, TAKEN)])
+def test_a_service_that_is_still_asked_keeps_its_clients_port_off_the_fast_path(
+    host: Host, asks: str, verdict: int
+) -> None:
+    """The minute is over, and not the connection: another one by the same ports would be taken for it."""
+    host.led(NEAR, 5555, 59)
+    assert host.sent(packet(NEAR, asks, ACK))["verdict"] == OTHER_WAY
+    time.sleep(1.1)
+    assert host.sent(packet(NEAR, FAR, SYN))["verdict"] == verdict
 
 
 @pytest.mark.parametrize("ends", ["near", "far"])

@@ -26,6 +26,9 @@
 #define SECOND_NS 1000000000ULL
 /* How long a client's port that began a connection to a service by the rules begins none by the fast path. */
 #define LED_NS (60 * SECOND_NS)
+/* Until what was found is looked for again: a quarter of a second where the kernel ticks 1,000 times a second, 2.5 s
+ * where it ticks 100 times. Ticks, as a clock's time for each packet would cost it a third more. */
+#define LOOK_TICKS 250
 #define TASKS_MAX 512 /* of a service; what has more is led by the rules */
 
 /* A container's port of a bridge; its key is its device's number. */
@@ -35,7 +38,7 @@ struct port {
 	__u32 bridge, tunnel;
 	__u8 mac[ETH_ALEN]; /* the bridge's: containers send to it what is not on their own node */
 	__u16 unused;
-	__u64 there_ns; /* when its device was there last; the program's own */
+	__u64 there; /* when its device was there last, in ticks; the program's own */
 };
 
 /* A service's tasks that take connections; its key is its own address. */
@@ -64,7 +67,8 @@ enum kind { DIRECT, ASKS, ANSWERS };
 #define BOTH_ENDED (CLIENT_ENDED | SERVER_ENDED)
 
 struct flow {
-	__u64 begun_ns, looked_ns;
+	__u64 begun_ns;
+	__u64 looked; /* in ticks */
 	__u32 port, to; /* devices: the near container's, and the far one's where that is here, else 0 */
 	__u32 other; /* the task's address where the client asks, the service's where the task answers */
 	__u8 near_mac[ETH_ALEN], far_mac[ETH_ALEN];
@@ -193,20 +197,20 @@ static __always_inline int finds(struct __sk_buff *skb, const struct port *port,
 	return way.ifindex == port->bridge && is_of_node(far_mac, port);
 }
 
-/* Returns a port whose device is there, by now or, for what goes on, a second ago; else none. One that went without
- * a word to the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to
- * have. */
-static __always_inline struct port *port_at(struct __sk_buff *skb, __u32 index, int is_first, __u64 now)
+/* Returns a port whose device is there, by now or, for what goes on, a moment ago; else none. One that went without a
+ * word to the map (nobody says it where no skepd runs) would swallow what its container, by another one, is to have. */
+static __always_inline struct port *port_at(struct __sk_buff *skb, __u32 index, int is_first)
 {
 	struct port *port = bpf_map_lookup_elem(&skep_ports, &index);
 	struct bpf_fib_lookup way = { .family = AF_INET, .ifindex = index };
+	__u64 now = bpf_jiffies64();
 
-	if (!port || (!is_first && now - port->there_ns <= SECOND_NS))
+	if (!port || (!is_first && now - port->there <= LOOK_TICKS))
 		return port;
 	/* Whatever the way: less than 0 where there is no such device. */
 	if (bpf_fib_lookup(skb, &way, sizeof(way), BPF_FIB_LOOKUP_DIRECT) < 0)
 		return 0;
-	port->there_ns = now;
+	port->there = now;
 	return port;
 }
 
@@ -297,18 +301,19 @@ static __always_inline void note_end(const struct tcphdr *tcp, const struct flow
 
 /* Sends a packet on by a connection that is known: out of a container, to another node or to another one here. */
 static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, const struct port *port,
-				 const struct flow_id *id, struct flow *flow, __u64 now)
+				 const struct flow_id *id, struct flow *flow)
 {
+	__u64 now = bpf_jiffies64();
 	__u32 to = flow->to, other = flow->other, kind = flow->kind;
 
 	if (to) {
-		struct port *there = port_at(skb, to, packet->tcp->syn, now);
+		struct port *there = port_at(skb, to, packet->tcp->syn);
 
 		if (!there || there->tunnel != port->tunnel)
 			return OTHER_WAY;
 	} else if (kind == ANSWERS) {
 		return OTHER_WAY; /* to the task itself, from the port of a connection to its service */
-	} else if (now - flow->looked_ns > SECOND_NS) { /* another node may have the address by now */
+	} else if (now - flow->looked > LOOK_TICKS) { /* another node may have the address by now */
 		__u8 far_mac[ETH_ALEN];
 
 		if (!finds(skb, port, id->near, kind == ASKS ? other : id->far, far_mac)) {
@@ -317,7 +322,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 			return OTHER_WAY;
 		}
 		__builtin_memcpy(flow->far_mac, far_mac, ETH_ALEN);
-		flow->looked_ns = now;
+		flow->looked = now;
 	}
 	hop(packet, port->mac, flow->far_mac);
 	note_end(packet->tcp, id, flow, kind == ANSWERS ? SERVER_ENDED : CLIENT_ENDED);
@@ -369,7 +374,7 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 		struct home *home = bpf_map_lookup_elem(&skep_homes, &asks->other);
 		if (!home)
 			return 0;
-		struct port *there = port_at(skb, home->port, 1, asks->begun_ns);
+		struct port *there = port_at(skb, home->port, 1);
 		if (!there || there->tunnel != port->tunnel)
 			return 0;
 		asks->to = home->port;
@@ -391,11 +396,12 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 
 /* Makes a connection known with its container's first packet, which may be an answer. */
 static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, const struct port *port,
-				 const struct flow_id *id, struct flow *before, __u64 now)
+				 const struct flow_id *id, struct flow *before)
 {
 	int is_asking = !packet->tcp->ack;
+	__u64 now = bpf_ktime_get_ns();
 	struct client client = { id->near, id->near_port };
-	struct flow begun = { .begun_ns = now, .looked_ns = now, .port = skb->ifindex };
+	struct flow begun = { .begun_ns = now, .looked = bpf_jiffies64(), .port = skb->ifindex };
 	struct flow *flow = 0;
 
 	if (!is_of(port, id->near) || !is_at_home(packet, id->near, skb->ifindex))
@@ -419,7 +425,23 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, c
 		if (!flow)
 			bpf_map_update_elem(&skep_led, &client, &now, BPF_ANY);
 	}
-	return flow ? carry(skb, packet, port, id, flow, now) : OTHER_WAY;
+	return flow ? carry(skb, packet, port, id, flow) : OTHER_WAY;
+}
+
+/* A client's port has left the fast path as long as it asks a service by the rules, by a connection that may last:
+ * another one by the same ports to the same task would be answered by that one. */
+static __always_inline void keep_led(struct __sk_buff *skb, const struct port *port, const struct flow_id *id)
+{
+	struct client client = { id->near, id->near_port };
+	__u64 *led_ns = bpf_map_lookup_elem(&skep_led, &client);
+	__u8 far_mac[ETH_ALEN];
+
+	if (led_ns) {
+		__u64 now = bpf_ktime_get_ns();
+
+		if (now - *led_ns > SECOND_NS && !finds(skb, port, id->near, id->far, far_mac))
+			*led_ns = now;
+	}
 }
 
 SEC("tc")
@@ -432,13 +454,15 @@ int skep_sent(struct __sk_buff *skb)
 	if (!port || !is_whole(skb, &packet))
 		return OTHER_WAY;
 	struct flow_id id = { packet.ip->saddr, packet.ip->daddr, packet.tcp->source, packet.tcp->dest };
-	__u64 now = bpf_ktime_get_ns();
 	struct flow *flow = bpf_map_lookup_elem(&skep_flows, &id);
 	if (flow && flow->port != index)
-		return OTHER_WAY;
+		flow = 0; /* of a port of before */
 	if (packet.tcp->syn && !(flow && packet.tcp->ack))
-		return begin(skb, &packet, port, &id, flow, now);
-	return flow ? carry(skb, &packet, port, &id, flow, now) : OTHER_WAY;
+		return begin(skb, &packet, port, &id, flow);
+	if (flow)
+		return carry(skb, &packet, port, &id, flow);
+	keep_led(skb, port, &id);
+	return OTHER_WAY;
 }
 
 SEC("tc")
@@ -472,7 +496,7 @@ int skep_came(struct __sk_buff *skb)
 		other = flow->other;
 		__builtin_memcpy(near_mac, flow->near_mac, ETH_ALEN);
 	}
-	struct port *port = port_at(skb, index, !flow, bpf_ktime_get_ns());
+	struct port *port = port_at(skb, index, !flow);
 	if (!port || port->tunnel != skb->ifindex || !is_of(port, id.near) || !is_of(port, id.far))
 		return OTHER_WAY;
 	hop(&packet, port->mac, near_mac);

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from importlib import resources
 from ipaddress import IPv4Address
@@ -60,12 +60,11 @@ class FastPaths:
     def found(self, tunnels: Collection[Tunnel], ports: Collection[Port]) -> Iterator[Object]:
         """Yields what there is of it on these devices, and of others what the program still knows."""
         self._indexes = {}
-        if not (tunnels or ports) or not self.is_possible:
+        attached = self._attached([*(each.name for each in tunnels), *(each.name for each in ports)])
+        is_loaded = self._loaded is not None  # that costs 20 MB, for overlay networks only
+        if not (attached or is_loaded) or not self.is_possible:
             return
-        names = [*(each.name for each in tunnels), *(each.name for each in ports)]
-        devices = {name: index for name in names if (index := _found(name)) is not None}
-        attached = {name: self._bpf.attached(index) for name, index in devices.items()}
-        self._adopt({number for number in attached.values() if number is not None})
+        self._adopt(frozenset(attached.values()))
         for tunnel in tunnels:
             if (number := attached.get(tunnel.name)) is not None:
                 yield FastTunnel(tunnel.name, number == self._programs[CAME].id)
@@ -144,6 +143,15 @@ class FastPaths:
     def _drop_service(self, each: FastService) -> None:
         for name in (SERVICES, COUNTS):
             self._bpf.drop(self._map(name), IPv4Address(each.vip).packed)
+
+    def _attached(self, names: Iterable[str]) -> dict[str, int]:
+        """Returns the ids of the programs of those devices that have one."""
+        devices = ((name, index) for name in names if (index := _found(name)) is not None)
+        try:
+            found = {name: self._bpf.attached(index) for name, index in devices}
+        except Unavailable:
+            return {}  # without the library
+        return {name: number for name, number in found.items() if number is not None}
 
     def _adopt(self, attached: Collection[int]) -> None:
         """Takes over, once, what a process before has: its programs; or the maps of another skep's, where

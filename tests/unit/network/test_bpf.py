@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from skep.network import bpf
-from skep.network.bpf import Bpf
+from skep.network.bpf import Bpf, BpfProgram
 from skep.network.fast_path_kernel import FastPaths
+from skep.network.objects import Tunnel
 from skep.runtime.errors import Unavailable
 
 
@@ -44,3 +45,19 @@ def test_what_cannot_be_read_is_a_failure_in_words_of_all_libraries(answer: int 
     )
     with pytest.raises(Unavailable, match="cannot be read"):
         made.load(b"not a program", ("one",))
+
+
+def test_where_no_device_has_the_program_it_is_not_loaded_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maps take 20 MB: a host with published ports alone has tunnels, too."""
+
+    def never(*_: object) -> dict[str, BpfProgram]:
+        raise AssertionError("it was loaded")
+
+    made = FastPaths()
+    nothing = SimpleNamespace(attached=lambda _: None, load=never, try_at=never)
+    monkeypatch.setattr(FastPaths, "_bpf", nothing)
+    tunnel = Tunnel("lo", "skb4097", 4097, "192.0.2.1", 4789, 1450)
+    assert list(made.found([tunnel], [])) == []
+    nothing.attached = lambda _: 7  # of a process before
+    with pytest.raises(AssertionError, match="loaded"):
+        list(made.found([tunnel], []))

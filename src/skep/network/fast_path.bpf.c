@@ -396,9 +396,9 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 
 /* Makes a connection known with its container's first packet, which may be an answer. */
 static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, const struct port *port,
-				 const struct flow_id *id, struct flow *before)
+				 const struct flow_id *id, int is_asking)
 {
-	int is_asking = !packet->tcp->ack;
+	struct flow *before = bpf_map_lookup_elem(&skep_flows, id);
 	__u64 now = bpf_ktime_get_ns();
 	struct client client = { id->near, id->near_port };
 	struct flow begun = { .begun_ns = now, .looked = bpf_jiffies64(), .port = skb->ifindex };
@@ -454,13 +454,12 @@ int skep_sent(struct __sk_buff *skb)
 	if (!port || !is_whole(skb, &packet))
 		return OTHER_WAY;
 	struct flow_id id = { packet.ip->saddr, packet.ip->daddr, packet.tcp->source, packet.tcp->dest };
-	struct flow *flow = bpf_map_lookup_elem(&skep_flows, &id);
-	if (flow && flow->port != index)
-		flow = 0; /* of a port of before */
-	if (packet.tcp->syn && !(flow && packet.tcp->ack))
-		return begin(skb, &packet, port, &id, flow);
-	if (flow)
+	int is_asking = packet.tcp->syn && !packet.tcp->ack;
+	struct flow *flow = is_asking ? 0 : bpf_map_lookup_elem(&skep_flows, &id);
+	if (flow && flow->port == index) /* else it is of a port of before */
 		return carry(skb, &packet, port, &id, flow);
+	if (packet.tcp->syn)
+		return begin(skb, &packet, port, &id, is_asking);
 	keep_led(skb, port, &id);
 	return OTHER_WAY;
 }

@@ -7,17 +7,18 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import INCARNATIONS_MAX, LeadFence
-from skep.daemon.agent_runner import AgentRunner
+from skep.daemon.agent_runner import AgentRunner, TlsLine
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Running
 from skep.daemon.socket_dir import SocketDir
-from skep.daemon.state import StateDir
+from skep.daemon.state import Membership, StateDir
 from skep.manager.dispatcher.sessions import CONFIRMING_MAX, Sessions
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
@@ -247,7 +248,7 @@ def test_only_the_store_says_that_a_node_was_removed(store_says: str, kind: str)
 
 @pytest.mark.parametrize("features", [("",), (DATA_KEYS,)], ids=["earlier", "present"])
 def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
-    features: tuple[str], tmp_path: Path
+    features: tuple[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would end the session of each manager that says a word that it does not know."""
 
@@ -263,7 +264,8 @@ def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
         parts = NodeRunner(
             state, files, sockets, hub, "n", "etcd", clock, random.Random(1), lambda: node.executor
         )
-        parts.running_agent = node.agent
+        membership = Membership(node_id="n", cluster_id="c", role="manager", managers=[])
+        monkeypatch.setattr(parts, "_now", Running(membership, node.agent, cast("TlsLine", None), 0.0))
         files.take(b"k" * 32, "")
         parts.data_keys.say()
         await asyncio.sleep(5)

@@ -14,6 +14,7 @@ from skep.daemon import error_texts
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
 from skep.daemon.agent_runner import TlsLine
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Running
 from skep.rpc.interfaces import Connection
 from skep.rpc.link import FrameLink
 from skep.runtime.errors import Invalid, SkepError, Unavailable
@@ -80,7 +81,7 @@ class Mover:
     def __init__(self, node: NodeRunner) -> None:
         self._node = node
 
-    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+    async def reconnect(self, request: ReconnectRequest, running: Running) -> list[str]:
         """Takes in where managers are, and where this node is itself. Returns what did not go well.
 
         Errors: `Invalid`; `Unavailable` where no manager of this swarm answers at any of the addresses. Then
@@ -88,8 +89,8 @@ class Mover:
         """
         if not (request.remote_addrs or request.advertise_addr):
             raise Invalid("at least one address of a manager is needed, or this one's own")
-        node, manager = self._node, self._node.running_manager
-        found = await find_managers(node.line, request.remote_addrs)
+        node, manager = self._node, running.manager
+        found = await find_managers(running.line, request.remote_addrs)
         known, warnings = dict(found.managers), list(found.failures)
         if manager is not None:
             strangers = {at: node_id for at, node_id in known.items() if node_id not in manager.members}

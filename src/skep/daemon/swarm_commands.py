@@ -27,6 +27,7 @@ from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.moving import Mover
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Locked, Outside, Running, other_managers, why_no_manager, why_not_running
 from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.state import Membership
 from skep.manager.control.autolock import unlock_key
@@ -76,9 +77,10 @@ class SwarmCommands:
         Errors: `NotManager`, `Conflict` where it is not locked, `Invalid`, `WrongUnlockKey`, as `start`.
         """
         async with self._change:
-            if not self._runner.is_locked:
-                if not self._runner.is_in_swarm or self._runner.membership.role != "manager":
-                    raise NotManager(self._runner.why_no_manager())
+            state = self._runner.state
+            if not isinstance(state, Locked):
+                if isinstance(state, Outside) or state.membership.role != "manager":
+                    raise NotManager(why_no_manager(state))
                 raise Conflict("swarm is not locked")
             await self._bootstrap.unlock(key)
             await self._runner.wait_settled(UNLOCK_S)
@@ -86,9 +88,10 @@ class SwarmCommands:
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
         async with self._change:
-            if request.force_new_cluster and self._runner.is_locked:
+            state = self._runner.state
+            if request.force_new_cluster and isinstance(state, Locked):
                 raise NotManager(error_texts.LOCKED)
-            if request.force_new_cluster and self._runner.is_in_swarm:
+            if request.force_new_cluster and not isinstance(state, Outside):
                 require_listen(request.listen_addr)
                 return await self._force_new_cluster(request)
             self._require_free()
@@ -194,20 +197,23 @@ class SwarmCommands:
         """Tells this node where managers are now, and others where this one is. Returns what did not go
         well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
         async with self._change:
-            if not self._runner.is_in_swarm or self._runner.running_agent is None:
-                locked = error_texts.LOCKED if self._runner.is_locked else ""
-                raise Unavailable(self._runner.error or locked or "This node is not part of a swarm")
-            return await self._mover.reconnect(request)
+            state = self._runner.state
+            if isinstance(state, Outside):
+                raise Unavailable("This node is not part of a swarm")
+            if not isinstance(state, Running):
+                raise Unavailable(why_not_running(state) or "This node is being started")
+            return await self._mover.reconnect(request, state)
 
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force; `SkepError` says what could not
         be removed: the node has left all the same."""
         async with self._change:
-            if not self._runner.is_in_swarm:
+            state = self._runner.state
+            if isinstance(state, Outside):
                 raise Unavailable("This node is not part of a swarm")
-            if self._runner.is_locked and not force:
+            if isinstance(state, Locked) and not force:
                 raise Unavailable(error_texts.LOCKED_LEAVE)
-            if self._runner.membership.role == "manager":
+            if state.membership.role == "manager":
                 if not force:
                     raise Unavailable(await self._why_not_leave())
                 await self._demote_first()
@@ -226,7 +232,7 @@ class SwarmCommands:
     async def _demote_first(self) -> None:
         """Has the others let go of this manager; where they do not in time, it leaves all the same."""
         manager = self._runner.running_manager
-        if manager is None or not self._runner.other_managers():
+        if manager is None or not other_managers(self._runner.state):
             return
         try:
             async with asyncio.timeout(DEMOTE_S):

@@ -17,7 +17,6 @@ from skep.daemon.node_runner import NodeRunner
 from skep.daemon.node_state import other_managers
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Corrupt, Invalid, NoAddress, Unavailable
 from skep.store.interfaces import Put
 from skep.store.seal import KEY_BYTES
@@ -31,11 +30,11 @@ log = structlog.get_logger()
 class Bootstrap:
     """Begins the parts of one node."""
 
-    def __init__(self, runner: NodeRunner, state: StateDir, keys: KeyFiles, clock: Clock) -> None:
+    def __init__(self, runner: NodeRunner, state: StateDir, keys: KeyFiles) -> None:
         self._runner = runner
         self._state = state
         self._keys = keys
-        self._clock = clock
+        self._clock = runner.platform.clock
 
     # Anew
 
@@ -55,9 +54,8 @@ class Bootstrap:
         try:
             self._keys.take(os.urandom(KEY_BYTES), unlock_key)
             manager = await self._runner.make_manager(keys, membership)
-            manager.grace_until = asyncio.get_running_loop().time() + grace_s
             self._keys.save(keys)
-            await manager.start(first)
+            await manager.start(first, grace_until=asyncio.get_running_loop().time() + grace_s)
             await manager.wait_leading()
             self._state.save(membership)
         except BaseException:

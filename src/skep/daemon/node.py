@@ -6,12 +6,9 @@ users order, `swarm_commands` carries out.
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from skep.agent.executor.interfaces import Executor
-from skep.agent.plane import Plane
 from skep.api.interfaces import (
     EventFeed,
     InitRequest,
@@ -26,14 +23,13 @@ from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
 from skep.daemon.node_state import Failed, Locked, Outside, Running, Starting, why_no_manager
-from skep.daemon.socket_dir import SocketDir
+from skep.daemon.platform import Platform
 from skep.daemon.state import StateDir
 from skep.daemon.swarm_commands import SwarmCommands
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
-from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
 
@@ -44,42 +40,16 @@ if TYPE_CHECKING:
 
 
 class SkepNode:
-    """`make_executor` gives a new executor for each membership; `make_plane` as in `NodeRunner`."""
+    """On that platform, with what it remembers in `state`."""
 
-    def __init__(
-        self,
-        state: StateDir,
-        hostname: str,
-        etcd_binary: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-        safe_mode: bool = False,
-        make_plane: Callable[..., Plane] | None = None,
-    ) -> None:
+    def __init__(self, platform: Platform, state: StateDir) -> None:
+        self._platform = platform
         self._state = state
-        self._safe_mode = safe_mode
-        self._clock = clock
-        self.sockets = SocketDir(state.path / "run")
-        self._hub = EventHub(clock, id_source(rng)())
+        self._hub = EventHub(platform.clock, id_source(platform.rng)())
         keys = KeyFiles(state)
-        self._runner = NodeRunner(
-            state,
-            keys,
-            self.sockets,
-            self._hub,
-            hostname,
-            etcd_binary,
-            clock,
-            rng,
-            make_executor,
-            safe_mode,
-            make_plane,
-        )
-        self._bootstrap = Bootstrap(self._runner, state, keys, clock)
-        self._commands = SwarmCommands(
-            self._runner, self._bootstrap, state.path, hostname, clock, rng, make_executor
-        )
+        self._runner = NodeRunner(platform, state, keys, self._hub)
+        self._bootstrap = Bootstrap(self._runner, state, keys)
+        self._commands = SwarmCommands(self._runner, self._bootstrap, state.path)
 
     # Life of the daemon
 
@@ -98,7 +68,6 @@ class SkepNode:
         """Ends everything of ours; containers run on."""
         await self._runner.stop()
         await self._runner.leftovers.close()
-        self.sockets.close()
         self._state.close()
 
     # What it is, and what it knows
@@ -119,7 +88,7 @@ class SkepNode:
             error,
             _managers(state),
             manager.etcd.pid if manager is not None else 0,
-            self._safe_mode,
+            self._platform.safe_mode,
         )
 
     def _health(self, state: Starting | Running | Failed) -> tuple[str, str]:
@@ -128,7 +97,7 @@ class SkepNode:
             return "pending", ""
         if isinstance(state, Failed):
             return "error", state.why
-        error = state.error or (error_texts.EXPIRED if state.not_after < self._clock.now() else "")
+        error = state.error or (error_texts.EXPIRED if state.not_after < self._platform.clock.now() else "")
         if error:
             return "error", error
         name, agent, manager = "active", state.agent, state.manager

@@ -5,34 +5,27 @@ How they come to run is `beginning`'s; what the swarm wants this node to act as 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import importlib
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Executor
-from skep.agent.lead_fence import LeadFence
-from skep.agent.plane import Plane
 from skep.daemon import error_texts
 from skep.daemon.addresses import given_host
-from skep.daemon.agent_runner import AgentRunner, TlsLine, look_at_host
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
 from skep.daemon.node_state import Failed, Locked, NodeState, Outside, Running, Starting
+from skep.daemon.platform import Platform
 from skep.daemon.role_keeper import RoleKeeper
-from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, validity_of
-from skep.rpc.messages import HasDataKeys
-from skep.runtime.clock import Clock
+from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.runtime.errors import Invalid, Unavailable
 from skep.runtime.supervise import in_thread
 
@@ -42,39 +35,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class NodeRunner:
-    """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
-    of a node and of a cluster, None where nothing does. Fulfils `role_keeper.Node`."""
+class NodeRunner(AgentOwner):
+    """Fulfils `role_keeper.Node`."""
 
-    def __init__(
-        self,
-        state: StateDir,
-        keys: KeyFiles,
-        sockets: SocketDir,
-        hub: EventHub,
-        hostname: str,
-        etcd_binary: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-        safe_mode: bool = False,
-        make_plane: Callable[..., Plane] | None = None,
-    ) -> None:
+    def __init__(self, platform: Platform, state: StateDir, keys: KeyFiles, hub: EventHub) -> None:
+        self.platform = platform
         self._state = state
         self._keys = keys
-        self._sockets = sockets
         self._hub = hub
-        self._hostname = hostname
-        self._etcd_binary = etcd_binary
-        self._clock = clock
-        self._rng = rng
-        self._make_executor = make_executor
-        self._safe_mode = safe_mode
-        self._make_plane = make_plane
         self._now: NodeState = Outside()
         self.role = RoleKeeper(self)
         self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
-        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm, make_plane)
+        self.leftovers = Leftovers(state, platform, lambda: self.is_in_swarm)
 
     # What there is
 
@@ -126,56 +98,34 @@ class NodeRunner:
 
     async def make_manager(self, keys: NodeKeys, membership: Membership) -> ManagerRunner:
         """Returns a manager for this host, not started. Errors: `Invalid`, `Corrupt`."""
-        # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
-        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_runner")
+        # First: it loads what a worker does without.
+        parts = await self.platform.manager_parts(membership, keys, self._peers_moved)
         from skep.daemon.manager_runner import ManagerRunner
 
-        return ManagerRunner(
-            self._state,
-            self._sockets,
-            keys,
-            membership,
-            self._etcd_binary,
-            self._clock,
-            self._rng,
-            self._hub,
-            self._peers_moved,
-            self._keys,
-            self._safe_mode,
-            look_at_host if self._make_plane is not None else None,
-        )
+        return ManagerRunner(self.platform, parts, membership, keys, self._keys, self._hub)
 
     def run(self, keys: NodeKeys, manager: ManagerRunner | None = None, misplaced: str = "") -> None:
         """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time: beside the
         manager that has been started, where it is one."""
-        membership, line = self.membership, TlsLine(keys)
-        plane = None
-        if self._make_plane is not None:
-            plane = self._make_plane(membership.node_id, membership.cluster_id)
-        agent = AgentRunner(
+        membership, platform = self.membership, self.platform
+        line = platform.line(keys)
+        settings = AgentSettings(
             membership.node_id,
-            self._hostname,
-            line.connect,
+            platform.hostname,
             membership.known_managers,
-            self._make_executor(),
-            self._clock,
-            self._rng,
-            self._managers_changed,
-            self._removed,
-            self.role.told,
-            membership.advertise if membership.role == "manager" else "",
-            fence=LeadFence(membership.leads, self._lead_followed),
-            described=membership.described,
-            on_described=self._described,
+            manager_addr=membership.advertise if membership.role == "manager" else "",
             data_addr=given_host(membership.data_path) or given_host(membership.advertise),
-            plane=plane,
-            on_data_keys=self.data_keys.told,
+            described=membership.described,
+            leads=membership.leads,
         )
+        plane = platform.make_plane(membership.node_id, membership.cluster_id)
+        parts = AgentParts(platform.make_executor(), platform.clock, platform.rng, plane)
+        agent = platform.make_agent(settings, line, parts, self)
         not_after = validity_of(keys.certificate_pem)[1]
         self._now = Running(membership, agent, line, not_after, manager, misplaced)
         self.data_keys.begin()
         agent.start()
-        agent.renew(line, self._renewed)
+        agent.renew(self._renewed)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
@@ -282,34 +232,39 @@ class NodeRunner:
         if isinstance(self._now, Running):
             self._now.agent.has_data_keys(has)
 
-    def _managers_changed(self, managers: list[str]) -> None:
-        if self.is_in_swarm:
-            self.remember(replace(self.membership, managers=managers))
-
-    def _lead_followed(self, leads: dict[str, int]) -> None:
-        """A full disk keeps no node from its leader: it is remembered until the daemon's end, then."""
-        if not self.is_in_swarm:
-            return
-        try:
-            self.remember(replace(self.membership, leads=leads))
-        except Invalid as error:
-            log.warning("lead.not_remembered", error=str(error))
-
-    def _described(self, described: NodeDescription) -> None:
-        """It is of use after a restart only: a full disk keeps no node from its leader."""
-        if not self.is_in_swarm:
-            return
-        try:
-            self.remember(replace(self.membership, described=described))
-        except Invalid as error:
-            log.warning("description.not_remembered", error=str(error))
-
     def _peers_moved(self, addresses: dict[str, str]) -> None:
         if self.is_in_swarm:
             self.remember(replace(self.membership, peers=dict(addresses)))
 
-    def _removed(self, message: str) -> None:
-        """The swarm no longer knows this node: what it runs for the swarm ends."""
+    def _try_to_remember(self, membership: Membership) -> None:
+        """What is of use after a restart only: a full disk keeps no node from its leader."""
+        try:
+            self.remember(membership)
+        except Invalid as error:
+            log.warning("membership.not_remembered", error=str(error))
+
+    # AgentOwner
+
+    def managers_changed(self, managers: list[str]) -> None:
+        if self.is_in_swarm:
+            self.remember(replace(self.membership, managers=managers))
+
+    def lead_followed(self, leads: dict[str, int]) -> None:
+        if self.is_in_swarm:
+            self._try_to_remember(replace(self.membership, leads=leads))
+
+    def described(self, description: NodeDescription) -> None:
+        if self.is_in_swarm:
+            self._try_to_remember(replace(self.membership, described=description))
+
+    def role_told(self, role: Role) -> None:
+        self.role.told(role)
+
+    def data_keys_told(self, said: DataKeys) -> None:
+        self.data_keys.told(said)
+
+    def removed(self, message: str) -> None:
+        """What it runs for the swarm ends."""
         if isinstance(self._now, Running):
             why = f"{message}: leave the swarm (docker swarm leave) and join again"
             self._now = replace(self._now, removed=why)

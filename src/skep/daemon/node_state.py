@@ -17,7 +17,7 @@ from msgspec import Struct
 from skep.daemon import error_texts
 
 if TYPE_CHECKING:
-    from skep.daemon.agent_runner import AgentRunner, TlsLine
+    from skep.daemon.agent_runner import AgentRunner, Line
     from skep.daemon.manager_runner import ManagerRunner
     from skep.daemon.state import Membership
 
@@ -46,7 +46,7 @@ class Running(Struct, frozen=True, eq=False):
 
     membership: Membership
     agent: AgentRunner
-    line: TlsLine
+    line: Line
     not_after: float
     manager: ManagerRunner | None = None
     misplaced: str = ""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Executor
 from skep.api.interfaces import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
 from skep.daemon import error_texts
 from skep.daemon.addresses import (
@@ -33,7 +31,6 @@ from skep.daemon.state import Membership
 from skep.manager.control.autolock import unlock_key
 from skep.manager.control.swarm import validate_init
 from skep.rpc.certificates import parse_join_token
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotManager, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.store.fitting import fitting
@@ -48,26 +45,13 @@ DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others t
 
 
 class SwarmCommands:
-    """`directory` is where a backup that comes in is kept meanwhile; `make_executor` gives one that says what
-    this host is."""
+    """`directory` is where a backup that comes in is kept meanwhile."""
 
-    def __init__(
-        self,
-        runner: NodeRunner,
-        bootstrap: Bootstrap,
-        directory: Path,
-        hostname: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-    ) -> None:
+    def __init__(self, runner: NodeRunner, bootstrap: Bootstrap, directory: Path) -> None:
         self._runner = runner
         self._bootstrap = bootstrap
         self._directory = directory
-        self._hostname = hostname
-        self._clock = clock
-        self._rng = rng
-        self._make_executor = make_executor
+        self._platform = runner.platform
         self._mover = Mover(runner)
         self._change = asyncio.Lock()
 
@@ -101,12 +85,12 @@ class SwarmCommands:
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             data_path = resolve_data_path(request.data_path_addr)
-            now, new_id = self._clock.now(), id_source(self._rng)
+            now, new_id = self._platform.clock.now(), id_source(self._platform.rng)
             autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
             key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
             await self._runner.leftovers.clear_first()
             membership, keys, first = found_swarm(
-                request, self._hostname, listen, advertise, now, new_id, key
+                request, self._platform.hostname, listen, advertise, now, new_id, key
             )
             membership = replace(membership, data_path=data_path)
             await self._bootstrap.found(membership, keys, first, key)
@@ -125,10 +109,10 @@ class SwarmCommands:
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             contents = await received(self._directory, content)
-            now, new_id = self._clock.now(), id_source(self._rng)
+            now, new_id = self._platform.clock.now(), id_source(self._platform.rng)
             cluster, puts = opened(contents, request.unlock_key)
             membership, keys, first = restored_swarm(
-                cluster, puts, self._hostname, listen, advertise, now, new_id
+                cluster, puts, self._platform.hostname, listen, advertise, now, new_id
             )
             first, left_out = fitting(first)
             for put in left_out:
@@ -176,7 +160,7 @@ class SwarmCommands:
             advertise = resolve_advertise(request.advertise_addr, listen) if request.advertise_addr else None
             data_path = resolve_data_path(request.data_path_addr)
             enrolment = await enrol_with_any(
-                request, self._hostname, self._make_executor(), self._clock.now()
+                request, self._platform.hostname, self._platform.make_executor(), self._platform.clock.now()
             )
             # Where the managers reached us from is where they reach us, unless the user says otherwise.
             advertise = advertise or (enrolment.local_host, listen[1])

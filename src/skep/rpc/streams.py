@@ -12,15 +12,14 @@ knows only unix sockets. A stream ends when either end does.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from typing import cast
 
 import msgspec
 from msgspec import Struct
 
-from skep.rpc.interfaces import Connection
-from skep.rpc.link import FrameLink, connect
+from skep.rpc.interfaces import Connection, Handler
+from skep.rpc.link import FrameLink
 from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Denied, NotAFellow, SkepError, Unavailable
 
@@ -152,26 +151,27 @@ class Answer:
             self.opened.set_exception(Unavailable(reason))
 
 
-async def open_stream(
-    host: str, port: int, context: ssl.SSLContext, node_id: str, asked: OpenStream, pipe: Pipe
-) -> None:
-    """Makes `pipe` the near end of a stream to that manager.
+Dial = Callable[[Handler], Awaitable[FrameLink]]
+
+
+async def open_stream(dial: Dial, address: str, node_id: str, asked: OpenStream, pipe: Pipe) -> None:
+    """Makes `pipe` the near end of a stream to that manager, which `dial` reaches.
 
     Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses;
     `NotAFellow` where that is because this node is no manager of its swarm.
     """
     answer = Answer(pipe)
-    link = await connect(host, port, context, answer, timeout_s=OPEN_S)
+    link = await dial(answer)
     try:
         if link.identity is None or link.identity.node_id != node_id:
             found = link.identity.node_id if link.identity is not None else "nobody"
-            raise Denied(f"at {host}:{port} is node {found}, not {node_id}")
+            raise Denied(f"at {address} is node {found}, not {node_id}")
         answer.link = link
         link.send(_encode(asked))
         await asyncio.wait_for(answer.opened, OPEN_S)
     except TimeoutError as error:
         link.close()
-        raise Unavailable(f"{host}:{port} did not answer within {OPEN_S:g} s") from error
+        raise Unavailable(f"{address} did not answer within {OPEN_S:g} s") from error
     except BaseException:
         link.close()
         raise

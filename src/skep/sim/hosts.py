@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from skep.agent.executor.interfaces import Action, TaskContext
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.agent.lead_fence import LeadFence
-from skep.daemon.agent_runner import AgentRunner
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.daemon.role_keeper import RoleKeeper
 from skep.daemon.state import Membership
 from skep.daemon.swarm_commands import DEMOTE_S
 from skep.manager.leader import Leader
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
+from skep.rpc.certificates import NodeKeys
 from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.rpc.messages.data_keys import digests_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Host:
+class Host(AgentOwner):
     """A machine. Its containers live in the executor and outlast a crash of the daemon, not of the machine;
     `membership` and etcd's data (`peer`) outlast both. Fulfils `role_keeper.Node`."""
 
@@ -69,6 +69,7 @@ class Host:
         self.has_left = False
         self.lives = 0
         self.machines = 0  # how often it lost power, with all its containers
+        self.keys = NodeKeys(b"", b"", b"")  # there are no certificates
         self._world = world
         self._settings = settings
         self._rng = rng
@@ -127,24 +128,15 @@ class Host:
         if self.membership.role == "manager" and self.peer.member_id:
             with contextlib.suppress(Unavailable):
                 await self.begin_manager()
-        self._agent = _Agent(
+        settings = AgentSettings(
             self.node_id,
             self.name,
-            self._connect,
             self.membership.known_managers,
-            self.executor,
-            self.clock,
-            self._rng,
-            self._managers_changed,
-            self._removed,
-            self._told,
-            self.address if self.membership.role == "manager" else "",
-            self._connect_stream,  # which can become streams
-            LeadFence(self.membership.leads, self._lead_followed),
-            self.membership.described,
-            self._described,
-            self._data_keys_told,
+            manager_addr=self.address if self.membership.role == "manager" else "",
+            described=self.membership.described,
+            leads=self.membership.leads,
         )
+        self._agent = _Agent(settings, self, AgentParts(self.executor, self.clock, self._rng), self)
         if self._world.overlays is not None:
             self._agent.told = ToldOverlays(self.node_id, self._agent.session)
         self._agent.start()
@@ -236,11 +228,11 @@ class Host:
 
     # Inside
 
-    async def _connect(self, address: str, handler: Handler) -> Connection:
+    async def connect(self, address: str, handler: Handler) -> Connection:
         identity = Identity(self.node_id, "worker", "sim")
         return await self._world.network.connect(self.ip, identity, address, handler)
 
-    async def _connect_stream(self, address: str, handler: Handler) -> Connection:
+    async def connect_logs(self, address: str, handler: Handler) -> Connection:
         identity = Identity(self.node_id, "worker", "sim")
         return await self._world.network.connect_stream(self.ip, identity, address, handler)
 
@@ -251,16 +243,16 @@ class Host:
         if self._world.overlays is not None:
             self._world.overlays.asked(self, action, context)
 
-    def _managers_changed(self, managers: list[str]) -> None:
+    def managers_changed(self, managers: list[str]) -> None:
         self.remember(replace(self.membership, managers=list(managers)))
 
-    def _lead_followed(self, leads: dict[str, int]) -> None:
+    def lead_followed(self, leads: dict[str, int]) -> None:
         self.remember(replace(self.membership, leads=leads))
 
-    def _described(self, described: NodeDescription) -> None:
-        self.remember(replace(self.membership, described=described))
+    def described(self, description: NodeDescription) -> None:
+        self.remember(replace(self.membership, described=description))
 
-    def _data_keys_told(self, said: DataKeys) -> None:
+    def data_keys_told(self, said: DataKeys) -> None:
         self.do(self._keep(tuple(said.keys), self.lives))
 
     async def _keep(self, keys: tuple[bytes, ...], life: int) -> None:
@@ -274,10 +266,10 @@ class Host:
         if self._agent is not None:
             self._agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
 
-    def _told(self, role: Role) -> None:
+    def role_told(self, role: Role) -> None:
         self._role.told(role)
 
-    def _removed(self, message: str) -> None:
+    def removed(self, message: str) -> None:
         """A node that the swarm has removed; its containers end with its machine (`leave`)."""
 
 
@@ -292,7 +284,7 @@ class _Agent(AgentRunner):
     @property
     def held(self) -> frozenset[str]:
         """Returns the ids of the secrets and configs that the node has."""
-        return self._worker.held
+        return self.worker.held
 
     async def renew_as(self, role: str) -> None:
         """It is one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,8 +13,8 @@ from skep.daemon.agent_runner import AgentRunner
 from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
-from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
+from skep.daemon.this_host import HostSettings, ThisHost
 from skep.manager.events import EventHub
 from skep.runtime.clock import Clock, LoopClock
 from skep.sim.loop import EPOCH_S
@@ -63,19 +63,9 @@ class Parts:
         self.state = StateDir(directory)
         self.keys = KeyFiles(self.state)
         self.clock: Clock = LoopClock(EPOCH_S)
-        rng, hub, sockets = random.Random(1), EventHub(self.clock), SocketDir(directory / "run")
-        self.runner = NodeRunner(
-            self.state,
-            self.keys,
-            sockets,
-            hub,
-            "h",
-            "etcd",
-            self.clock,
-            rng,
-            cast("Callable[[], Any]", executor),
-        )
-        self.bootstrap = Bootstrap(self.runner, self.state, self.keys, self.clock)
+        host = ThisHost(directory, HostSettings("h"), self.clock, random.Random(1), executor)
+        self.runner = NodeRunner(host, self.state, self.keys, EventHub(self.clock))
+        self.bootstrap = Bootstrap(self.runner, self.state, self.keys)
         self.managers: list[FakeManager] = []
 
     def fake(self, monkeypatch: pytest.MonkeyPatch) -> None:

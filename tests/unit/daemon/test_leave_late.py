@@ -11,7 +11,7 @@ import pytest
 from skep.agent.executor import docker
 from skep.agent.executor.docker import DockerExecutor
 from skep.daemon import leftovers
-from skep.daemon.agent_runner import AgentRunner, TlsLine
+from skep.daemon.agent_runner import AgentRunner, Line
 from skep.daemon.node_runner import NodeRunner
 from skep.daemon.node_state import Outside, Running
 from skep.daemon.state import FORMER, Membership
@@ -91,7 +91,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRunner:
     made = parts.runner
     membership = Membership(node_id=NODE, cluster_id="c", role="worker", managers=[])
     parts.state.save(membership)
-    running = Running(membership, cast("AgentRunner", Agent()), cast("TlsLine", None), 0.0)
+    running = Running(membership, cast("AgentRunner", Agent()), cast("Line", None), 0.0)
     monkeypatch.setattr(made, "_now", running)
     return made
 
@@ -109,7 +109,7 @@ async def test_a_node_leaves_whatever_fails(runner: NodeRunner, tmp_path: Path) 
 async def test_a_node_that_was_removed_is_looked_after_and_may_come_back(
     runner: NodeRunner, tmp_path: Path
 ) -> None:
-    runner._removed("the swarm does not know it")
+    runner.removed("the swarm does not know it")
     await asyncio.sleep(0.05)
     assert NODE.encode() in (tmp_path / FORMER).read_bytes()
     with pytest.raises(RuntimeError, match="nor of that"):  # its agent's end

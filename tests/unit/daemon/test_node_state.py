@@ -62,7 +62,7 @@ def of_several(parts: Parts) -> None:
 def said(parts: Parts) -> LocalNode:
     """Returns what the API says of the node."""
     node = cast("Any", SkepNode.__new__(SkepNode))
-    node._runner, node._clock, node._safe_mode = parts.runner, parts.clock, False
+    node._runner, node._platform = parts.runner, parts.runner.platform
     return cast("SkepNode", node).local()
 
 
@@ -146,8 +146,8 @@ async def test_a_manager_that_does_not_come_up_as_the_only_one_says_so(parts: Pa
 async def test_a_removed_node_says_so_and_what_is_learned_meanwhile_is_kept(parts: Parts) -> None:
     parts.managers = [FakeManager()]
     await parts.bootstrap.start()
-    parts.runner._managers_changed(["new:2377"])
-    parts.runner._removed("the swarm does not know it")
+    parts.runner.managers_changed(["new:2377"])
+    parts.runner.removed("the swarm does not know it")
     state = parts.runner.state
     assert isinstance(state, Running)
     assert state.removed.startswith("the swarm does not know it")

@@ -40,7 +40,10 @@ class Calm(Simulation):
         return next(host for host in self.hosts if host.leader is self._world.leader())
 
     async def play(self, scenario: Callable[[Calm], Awaitable[None]]) -> None:
-        self._write_first_state()
+        with self.machines():
+            await self._play(scenario)
+
+    async def _play(self, scenario: Callable[[Calm], Awaitable[None]]) -> None:
         etcd = asyncio.ensure_future(self._world.etcd.run())
         try:
             for host in self.hosts:

@@ -128,10 +128,19 @@ class ManagerParts(Struct, frozen=True):
 class Platform(Protocol):
     """One machine."""
 
-    hostname: str
-    clock: Clock
-    rng: random.Random
-    safe_mode: bool  # its manager decides nothing where it leads
+    @property
+    def hostname(self) -> str: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def rng(self) -> random.Random: ...
+
+    @property
+    def safe_mode(self) -> bool:
+        """True where its manager decides nothing while it leads."""
+        ...
 
     def make_executor(self) -> Executor:
         """Returns what runs tasks: a new one for each membership."""

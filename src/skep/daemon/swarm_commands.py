@@ -200,7 +200,7 @@ class SwarmCommands:
             if state.membership.role == "manager":
                 if not force:
                     raise Unavailable(await self._why_not_leave())
-                await self._demote_first()
+                await self.demote_first()
             left = await self._runner.leave()
             if left:
                 raise SkepError(error_texts.left_behind(left))
@@ -213,7 +213,7 @@ class SwarmCommands:
             return error_texts.leaving_manager(len(view.reachable), len(view.members))
         return error_texts.leaving_manager(managers, managers if manager and manager.is_led else 0)
 
-    async def _demote_first(self) -> None:
+    async def demote_first(self) -> None:
         """Has the others let go of this manager; where they do not in time, it leaves all the same."""
         manager = self._runner.running_manager
         if manager is None or not other_managers(self._runner.state):

@@ -170,9 +170,11 @@ async def open_stream(dial: Dial, address: str, node_id: str, asked: OpenStream,
         link.send(_encode(asked))
         await asyncio.wait_for(answer.opened, OPEN_S)
     except TimeoutError as error:
+        answer.opened.cancel()
         link.close()
         raise Unavailable(f"{address} did not answer within {OPEN_S:g} s") from error
     except BaseException:
+        answer.opened.cancel()  # nobody waits for it any more
         link.close()
         raise
 
@@ -201,11 +203,15 @@ class StreamServer:
         for pipe in list(self._pipes):
             pipe.close()
 
+    async def open_near(self, kind: str, near: Pipe) -> None:
+        """Connects the end that is on this host. Errors: `KeyError`, `OSError`."""
+        path = self._sockets[kind]
+        await asyncio.get_running_loop().create_unix_connection(lambda: near, path)
+
     async def _serve(self, link: FrameLink, asked: OpenStream) -> None:
         near = Pipe(self._forget)
         try:
-            path = self._sockets[asked.kind]
-            await asyncio.get_running_loop().create_unix_connection(lambda: near, path)
+            await self.open_near(asked.kind, near)
         except (KeyError, OSError) as error:
             self.refuse(link, f"this manager serves no stream '{asked.kind}' now: {error}")
             return

@@ -11,7 +11,8 @@ from skep.daemon.keys import KeyFiles
 from skep.manager import data_key
 from skep.manager.data_key import Act, Step
 from skep.manager.resealing import HeldKeys
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 from skep.store.view import View
 
@@ -88,4 +89,5 @@ def test_a_copy_of_before_that_its_own_manager_does_not_open_is_found(
         take(self, data_key, unlock_key, older)
 
     monkeypatch.setattr(KeyFiles, "take", forgetful)
-    assert "does not open its own copy" in finds(range(3000, 3060))
+    monkeypatch.setattr("skep.sim.faults.KINDS", ("disk-hung", "deposed"))  # copies that lag behind
+    assert "does not open its own copy" in finds(range(3000, 3005))

@@ -14,9 +14,10 @@ from skep.manager.leader import Leader
 from skep.model.container import ContainerSpec
 from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
-from skep.sim.cluster import Options, Simulation, run
+from skep.sim.cluster import Simulation, run
 from skep.sim.hosts import Host
 from skep.sim.loop import VirtualLoop
+from skep.sim.options import Options
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

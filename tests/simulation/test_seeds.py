@@ -18,14 +18,17 @@ from skep.manager.orchestrator import slot, updater
 from skep.manager.orchestrator.updater import Stage
 from skep.model.service import Service
 from skep.model.task import Task
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Stuck, VirtualLoop
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 from skep.store.interfaces import Fence, Put, Store, Txn
 from skep.store.view import SlotKey, View
 
-FOUND = {  # seeds that once failed, and what they found
+# Seeds that once failed, and what they found. Their runs are others since the simulation runs the product's own
+# manager and node; each has a unit test where it could be shown alone.
+FOUND = {
     1012: "a task that was to start first and found no node was forgotten, and its update begun again and again",
     1027: "a new leader began again with what was to start first and had failed, as the old task still ran",
     1047: "a new leader did not count what the one before had ended and not yet followed: too many at once",

@@ -11,8 +11,9 @@ from typing import Any
 import click
 import structlog
 
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
 from skep.sim.loop import Stuck
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 
 

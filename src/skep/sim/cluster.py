@@ -12,20 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.api.interfaces import ReconnectRequest
 from skep.daemon.state import Membership
-from skep.manager.control.autolock import unlock_key
 from skep.manager.leader import Leader
-from skep.model.cluster import SECOND_NS, CAConfig, Cluster, EncryptionConfig, SwarmSpec
 from skep.model.generic import parse_resource
-from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.model.node import Node
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
+from skep.sim.certificates import SWARM, first_keys
 from skep.sim.checkers import Never, what_is_missing
 from skep.sim.faults import (
     MANAGERS_ONLY,
@@ -36,24 +34,22 @@ from skep.sim.faults import (
     draw_moves,
     draw_suspensions,
 )
+from skep.sim.first_state import swarm_spec, write_first_state
 from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
-from skep.sim.machine import ISSUED_S, SWARM, first_keys, root
 from skep.sim.operators import Operators
+from skep.sim.options import EXPIRY_S, Options, Result
 from skep.sim.overlays import FEW, Overlays
 from skep.sim.picture import Picture
-from skep.sim.sealing import FIRST_KEY
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
 from skep.sim.workload import Workload, value_of
 from skep.sim.world import World
 from skep.store import codec
-from skep.store.interfaces import Put
-from skep.store.seal import KEY_BYTES
 
 CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
@@ -62,43 +58,10 @@ DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each no
 MOVES = 6
 SUSPENSIONS = 4
 LONG_OFFS = 3
-EXPIRY_S = 150  # longer than nobody leads: who has no leader cannot renew
 FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
 ROTATE_S = (1.0, 15.0)  # between orders of another data key: some while one is made
 PATIENCE_S = 10.0
-
-
-class Options(Struct, frozen=True):
-    """What a run is made of; all of it is printed, and nothing else influences it."""
-
-    seed: int
-    hosts: int = 12
-    managers: int = 3
-    period_s: float = 90.0  # of faults and work; then everything heals
-    incidents: int = 18
-    steps: int = 36
-    fail_rate: float = 0.02
-    crash_rate_per_hour: float = 2.0
-    images_missing: bool = False  # of the updates that fail some are to images that are nowhere
-    freezes: bool = False  # engines answer nothing for a while
-    seals: bool = False  # what may hold secrets is sealed, and the data key changed
-    follows: bool = False  # somebody follows logs all the time; costs as much again
-    overlays: bool = False  # agents are told who is on their overlay networks
-    large_overlays: bool = False  # … of which many are large
-    locks: bool = False  # managers lock themselves, and are unlocked; the unlock key changes
-    moves: bool = False  # machines get other addresses
-    suspends: bool = False  # managers stand still for minutes
-    expires: bool = False  # certificates last for minutes
-
-
-class Result(Struct, frozen=True):
-    """`trace` tells what happened, in order; `digest` is of the trace and the store at the end."""
-
-    trace: list[str]
-    digest: str
-    converged_s: float
-    data_key_changes: int = 0
 
 
 def run(options: Options) -> Result:
@@ -320,7 +283,7 @@ class Simulation:
                 await self._workload.add_node(host, host.leader, node_id, name, role)
                 joining = self._new_host(node_id, "worker", {})
                 # By its own clock: of a leader's that is ahead by more than an hour it could not use it yet.
-                issued_s, expiry_s = joining.clock.now(), self._swarm_spec().node_cert_expiry_s
+                issued_s, expiry_s = joining.clock.now(), swarm_spec(self._options).node_cert_expiry_s
                 joining.write_first(first_keys(node_id, "worker", issued_s, expiry_s))
                 await joining.start()
                 self._say(f"{name} joins to be a {role}")
@@ -428,47 +391,9 @@ class Simulation:
         self._world.hosts[node_id] = host
         return host
 
-    def _swarm_spec(self) -> SwarmSpec:
-        locks = EncryptionConfig(auto_lock_managers=self._options.locks)
-        config = CAConfig(node_cert_expiry=EXPIRY_S * SECOND_NS) if self._options.expires else CAConfig()
-        return SwarmSpec(encryption_config=locks, ca_config=config)
-
     def _write_first_state(self) -> None:
-        ca_cert_pem, ca_key_pem = root()
-        cluster = Cluster(
-            id=SWARM,
-            spec=self._swarm_spec(),
-            created_at=EPOCH_S,
-            updated_at=EPOCH_S,
-            ca_cert_pem=ca_cert_pem,
-            ca_key_pem=ca_key_pem,
-            worker_token_secret="",
-            manager_token_secret="",
-            unlock_key=unlock_key(b"1" * KEY_BYTES) if self._options.locks else "",
-        )
-        puts = [
-            Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
-            Put(codec.INCARNATION_KEY, b"sim"),
-            Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
-        ]
-        for host in self._world.present():
-            role = host.membership.role
-            issued_s = EPOCH_S + START_S if self._options.expires else ISSUED_S
-            keys = first_keys(host.node_id, role, issued_s, cluster.spec.node_cert_expiry_s)
-            host.write_first(keys, FIRST_KEY if role == "manager" else b"")
-            node = Node(
-                id=host.node_id,
-                spec=NodeSpec(role=role, availability="active"),
-                description=NodeDescription(hostname=host.name),
-                created_at=EPOCH_S,
-                updated_at=EPOCH_S,
-                manager_addr=host.address if role == "manager" else "",
-            )
-            puts.append(Put(codec.node_key(node.id), codec.encode_object(node)))
-            self._history.done(self._history.begin(f"node {node.id}", value_of(node.spec)))
-        self._world.etcd.state.write(puts)
+        write_first_state(self._world, self._history, self._options)
         self._operators.learn()
-        self._world.etcd.found([host.node_id for host in self._world.managers()])
 
     def _say(self, what: str) -> None:
         self._trace.append(f"{asyncio.get_running_loop().time() - START_S:8.2f}  {what}")

@@ -83,6 +83,14 @@ class Etcd:
             self.peers[node_id].revision = self.state.revision
         self.leads = node_ids[0]
 
+    def lose(self) -> None:
+        """All members' data are gone: what begins next is another history."""
+        self.state.entries.clear()
+        self.state.revision = self.state.changed_at = 1
+        self.members, self.leads, self._lost_at = {}, "", None
+        self._linked_since.clear()
+        self._gone_since.clear()
+
     def new_member(self, node_id: str, is_learner: bool) -> int:
         member_id, self._next_id = self._next_id, self._next_id + 1
         self.members[member_id] = Member(member_id, node_id, is_learner, not is_learner)
@@ -95,6 +103,8 @@ class Etcd:
             raise Unavailable("etcd cannot be started (simulated)")
         if alone:
             self._be_alone(peer)
+        if not self.members:
+            self.found([peer.node_id])
         if not peer.member_id:
             member = next((m for m in self.members.values() if m.node_id == peer.node_id), None)
             if member is None:

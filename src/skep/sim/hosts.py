@@ -31,8 +31,9 @@ from skep.sim.disk import SimKeyFiles, SimStateDir
 from skep.sim.etcd import Peer
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Place
-from skep.sim.machine import RESTART_S, SimLine, manager_parts
+from skep.sim.machine import SimLine, manager_parts
 from skep.sim.net import Shown
+from skep.sim.own_store import RESTART_S
 from skep.sim.told import ToldOverlays
 
 if TYPE_CHECKING:
@@ -98,6 +99,14 @@ class Host:
         files.save(keys)
         state.save(self._remembered)
         state.close()
+
+    def adopt(self, node_id: str) -> None:
+        """Its manager is that node: of a swarm that was restored here."""
+        if node_id == self.node_id:
+            return
+        hosts, peers = self._world.hosts, self._world.etcd.peers
+        hosts[node_id], peers[node_id] = hosts.pop(self.node_id), peers.pop(self.node_id)
+        self.node_id = self.peer.node_id = node_id
 
     # What it is
 

@@ -50,6 +50,12 @@ class Seals:
                 self._by[pair.key] = FIRST_KEY
         self._etcd.watchers.append(self._written)
 
+    def lose(self) -> None:
+        """Nothing of what was sealed is there any more."""
+        self._sealed.clear()
+        self._by.clear()
+        self._used.clear()
+
     def know(self, keys: Sequence[bytes]) -> None:
         """These are on somebody's disk."""
         self._keys += [key for key in keys if key not in self._keys]

@@ -115,14 +115,14 @@ def test_checkers_see_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that does not stop what it is no longer told to run is found out."""
     monkeypatch.setattr(Worker, "_reconcile", lambda self, message: None)
     with pytest.raises(Violation):
-        run_all(range(1007, 1017))
+        run_all(range(1024, 1030))
 
 
 def test_checkers_see_a_leader_that_gives_nodes_up_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skep.manager.dispatcher.presence.FIRST_BEATS", 0)
     monkeypatch.setattr("skep.manager.dispatcher.presence.LATE_BEATS", 0)
     with pytest.raises(Violation):
-        run_all(range(1020, 1040))
+        run_all(range(1050, 1060))
 
 
 def test_checkers_see_a_dispatcher_that_forgets_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_checkers_see_a_paused_update_that_goes_on(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(updater, "begin", tireless)
     with pytest.raises(Violation, match="from 'paused' to 'updating'"):
-        run_all(range(1000, 1020))
+        run_all(range(1024, 1030))
 
 
 def test_checkers_see_what_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_checkers_see_what_is_contained(monkeypatch: pytest.MonkeyPatch) -> None
 def test_checkers_see_a_secret_that_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skep.manager.dispatcher.tasks.withdrawn", lambda view, node_id, had: None)
     with pytest.raises(Violation, match="holds"):
-        run_all(range(1000, 1010))
+        run_all(range(1010, 1020))
 
 
 def test_checkers_see_a_secret_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ RAW = "raw underlay"
 DOCKER_PORT = "docker -p, plain engine"
 MESH_HERE, MESH_VIA = "skep: mesh, task on the asked host", "skep: mesh, via another host"
 BARE, BARE_BRIDGED = "bare VXLAN, two namespaces", "bare VXLAN, behind bridges"
+BARE_CONTAINER = "bare VXLAN, behind bridges, to a container"
 DOCKER_OVERLAY = "Docker's overlay, by address"
 OVERLAY, VIP = "skep: overlay, by address", "skep: overlay, by the service's address"
 
@@ -101,7 +102,7 @@ class Beside:
 
     def ways(self) -> list[Way]:
         _only_switch(self._lan)
-        return [*self._plain(), *self._bare(), self._bare_bridged(), self._docker_overlay()]
+        return [*self._plain(), *self._bare(), *self._bare_bridged(), self._docker_overlay()]
 
     def _plain(self) -> list[Way]:
         plain = self._engine("p", 11)
@@ -132,8 +133,9 @@ class Beside:
         raw = Way(RAW, self._client.prefix, "10.215.0.22", server)
         return [raw, Way(BARE, first.prefix, "10.219.0.2", server)]
 
-    def _bare_bridged(self) -> Way:
-        """As a network of containers is built, with no engine, rule or connection tracking."""
+    def _bare_bridged(self) -> list[Way]:
+        """As a network of containers is built, with no rule or connection tracking: from namespace to
+        namespace, and to a container of an engine's, of which nothing but the network is another."""
         insides = []
         for number, host in enumerate(self._tunnel_ends("b", 31), 1):
             host.run("ip", "link", "add", "br0", "mtu", MTU, "type", "bridge")
@@ -145,7 +147,18 @@ class Beside:
             inside.run("ip", "link", "set", "eth0", "mtu", MTU)
             insides.append(inside)
         asks, asked = insides
-        return Way(BARE_BRIDGED, asks.prefix, "10.219.1.2", self._serve(asked))
+        engine = self._engine("k", 14)
+        container = _pid(engine, engine.on_engine("run", "-d", "--network", "none", IMAGE))
+        host.run("ip", "link", "add", "inside", "mtu", MTU, "type", "veth", "peer", "name", "outside")
+        host.run("ip", "link", "set", "outside", "master", "br0", "up")
+        host.run("ip", "link", "set", "inside", "netns", str(container), "name", "eth0")
+        inside = [*_entering(container), "ip"]
+        for command in (("addr", "add", "10.219.1.3/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
+            subprocess.run([*inside, *command], check=True)
+        return [
+            Way(BARE_BRIDGED, asks.prefix, "10.219.1.2", self._serve(asked)),
+            Way(BARE_CONTAINER, asks.prefix, "10.219.1.3", container),
+        ]
 
     def _tunnel_ends(self, name: str, first: int) -> tuple[Namespace, Namespace]:
         own, other = (f"10.215.0.{number}" for number in (first, first + 1))

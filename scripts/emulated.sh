@@ -25,7 +25,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d # nothing is started here
 apt-get -qq install --no-install-recommends -o Dpkg::Use-Pty=0 python3 python3-venv etcd-server docker.io iptables \
-    libnftables1 nftables busybox-static iproute2 procps curl openssl ca-certificates kmod tcpdump ipvsadm \
+    libnftables1 libbpf1 nftables busybox-static iproute2 procps curl openssl ca-certificates kmod tcpdump ipvsadm \
     iputils-ping netcat-openbsd systemd-sysv dbus firewalld >/dev/null
 systemctl -q disable firewalld
 # Whether a terminal is there is said by udev, which is not: systemd would wait for it.

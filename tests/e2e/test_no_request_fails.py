@@ -23,7 +23,7 @@ from tests import wrk
 from tests.mesh_image import IMAGE
 
 from .hosts import wait_until
-from .mesh import MeshSwarm
+from .mesh import MeshHost, MeshSwarm
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 LOAD = Path(__file__).with_name("load.py")
@@ -69,21 +69,23 @@ def load(swarm: MeshSwarm) -> Iterator[Load]:
 
 @contextlib.contextmanager
 def wrk_load(swarm: MeshSwarm) -> Iterator[None]:
-    """Asks with `wrk`, by one host on connections that stay, by the others on a new one each time. None fails, nor is
+    """Asks with `wrk`, by one host on connections that stay, by the others on a new one each time; and so from
+    containers of two of them, by the service's own address. None fails, nor is
     a connection that stays ended without a word: this server says so with its last answer. One that closes what is idle
     and says nothing, as nginx does when it stops, may close as the next request comes: who keeps connections asks
     again then, by HTTP's own rule, and `wrk` would count an error of reading."""
-    asked = [(host, host is swarm.hosts[0]) for host in swarm.hosts]
+    asked = [
+        (swarm.client.prefix, f"http://{host.address}:{PORT}/", host is swarm.hosts[0])
+        for host in swarm.hosts
+    ]
+    asked += [(_inside(host), f"http://{_vip(swarm)}/", host is swarm.hosts[0]) for host in swarm.hosts[:2]]
     asking = [
         subprocess.Popen(
-            [
-                *swarm.client.prefix,
-                *wrk.command(f"http://{host.address}:{PORT}/", 280, keeps=keeps, is_paced=True),
-            ],
+            [*prefix, *wrk.command(url, 280, keeps=keeps, is_paced=True)],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for host, keeps in asked
+        for prefix, url, keeps in asked
     ]
     try:
         yield
@@ -111,7 +113,12 @@ def busy() -> Iterator[None]:
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
     made = MeshSwarm(tmp_path_factory.mktemp("z"))
     try:
-        yield made.start()
+        made.start()
+        made.manager.docker("network", "create", "-d", "overlay", "inner")
+        asker = ["--name", "asker", "--mode", "global", "--network", "inner"]
+        made.manager.docker("service", "create", "-d", "--no-resolve-image", *asker, IMAGE, "-", "80")
+        wait_until("there is who asks", lambda: len(made.manager.running("asker")) == len(made.hosts), WAIT_S)
+        yield made
     finally:
         made.stop()
 
@@ -119,7 +126,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshSwarm]:
 @pytest.fixture
 def web(swarm: MeshSwarm) -> Iterator[str]:
     create = ["service", "create", "-d", "--no-resolve-image", "--name", "web", "--replicas", "3"]
-    options = ["-p", f"{PORT}:80", "--entrypoint", "/usr/bin/python3 -I -S /web.py"]
+    options = ["-p", f"{PORT}:80", "--network", "inner", "--entrypoint", "/usr/bin/python3 -I -S /web.py"]
     checked = ["--health-cmd", LISTENS, "--health-interval", "300ms", "--health-retries", "20"]
     swarm.manager.docker(*create, *options, *checked, "--update-delay", "0s", IMAGE, "80")
     _settled(swarm, 3)
@@ -129,6 +136,21 @@ def web(swarm: MeshSwarm) -> Iterator[str]:
     yield "web"
     swarm.manager.docker("service", "rm", "web")
     wait_until("its tasks are gone", lambda: not any(_containers(swarm)), 30)
+
+
+def _vip(swarm: MeshSwarm) -> str:
+    """Returns the service's own address on the containers' network."""
+    (web,) = swarm.manager.json("service", "inspect", "web")
+    (network,) = swarm.manager.json("network", "inspect", "inner")
+    found = {each["NetworkID"]: each["Addr"] for each in web["Endpoint"]["VirtualIPs"]}
+    return str(found[network["Id"]]).partition("/")[0]
+
+
+def _inside(host: MeshHost) -> list[str]:
+    """Returns the begin of a command in a container that asks."""
+    container = host.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=asker")
+    pid = host.docker("inspect", "--format", "{{.State.Pid}}", container)
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
 
 
 def _answers(swarm: MeshSwarm, address: str) -> bool:

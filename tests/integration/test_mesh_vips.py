@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
 
 from .mesh_hosts import Lan, three_hosts
-from .overlay_hosts import BACK, FRONT, Member, Overlays, names_of
+from .overlay_hosts import BACK, FRONT, Member, Overlays, gateway, names_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -40,6 +40,12 @@ class Services(Overlays):
         services["s"] = OverlayService("s", "web", vip=VIP, endpoints=endpoints)
         return replace(found, services=services)
 
+    def meet(self) -> None:
+        """Has all be seen by the fast path's program: from then on it leads to those of its host, too."""
+        for member in self.members:
+            if BACK in member.addresses:
+                assert member.ask(gateway(member.host, BACK), 9) == ["error ConnectionRefusedError"]
+
     def client(self, number: int, name: str, address: str) -> Member:
         self.clients.append(made := self.add(number, name, address))
         self.tell()
@@ -61,6 +67,7 @@ def web(lan: Lan) -> Iterator[Services]:
         made.add(1, "d", "10.1.0.14")
         for number in (1, 2, 3):
             made.client(number, f"x{number}", f"10.1.0.2{number}")
+        made.meet()
         yield made
     finally:
         made.stop()
@@ -82,8 +89,8 @@ def test_it_leads_to_all_tasks_in_turn_which_see_the_client(web: Services, kind:
 
 def test_a_task_that_asks_for_its_own_service_reaches_itself_too(web: Services) -> None:
     for task in web.members[:4]:
-        answers = task.ask(VIP, 80, 8)
-        assert _names(answers) == dict.fromkeys("abcd", 2), task.label
+        answers = task.ask(VIP, 80, 40)  # when it is its own turn, the rules lead, to whose turn it is there
+        assert _names(answers).keys() == set("abcd"), task.label
         others = {each.split()[1] for each in answers if each.split()[0] != task.label}
         assert others == {task.address}
 

@@ -7,8 +7,6 @@ known stay until it says who they all are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from msgspec.structs import replace
 
 from skep.model.mesh import PARTS_SAID_MAX, Mesh, MeshPart, MeshService
@@ -17,13 +15,22 @@ from skep.rpc.messages import MeshTold
 
 
 class KnownMesh:
-    """`mesh` is all of it. A service of which nothing was told is the same object as before."""
+    """What is told in several messages is put together once, when somebody wants to know."""
 
     def __init__(self) -> None:
-        self.mesh = Mesh()
+        self._mesh = Mesh()
+        self._touched: set[str] = set()  # services that are others there
+        self._is_stale = False  # something else is
         self._told = Mesh()  # services that are told whole, and nodes that are not told with a part
         self._parts: dict[str, MeshPart] = {}
         self._own: dict[str, MeshService] = {}
+
+    @property
+    def mesh(self) -> Mesh:
+        """Returns all of it. A service of which nothing was told is the same object as before."""
+        if self._is_stale:
+            self._put_together()
+        return self._mesh
 
     @property
     def parts(self) -> list[tuple[str, int, int]]:
@@ -33,10 +40,10 @@ class KnownMesh:
 
     def told(self, said: MeshTold, keeps_returns: bool = False) -> None:
         """Takes what a manager says. `keeps_returns`: one that says by itself when a way back is no more."""
-        returns = self._told.returns
         if said.complete:
-            returns = returns if keeps_returns else frozenset()
-            self._told, self._parts, self._own = Mesh(), {}, {}
+            returns = self._told.returns if keeps_returns else frozenset[str]()
+            self._told, self._parts, self._own = Mesh(returns=returns), {}, {}
+            self._mesh = replace(self._mesh, services={})
         self._take_services(said)
         for part in said.parts:
             id = part.service.id
@@ -46,17 +53,25 @@ class KnownMesh:
             self._own[own.id] = now
             if not now.endpoints:
                 del self._own[own.id]
-        came, gone = unpacked(said.returns), unpacked(said.gone_returns)
-        self._told = replace(
-            self._told.told(said.network, said.nodes, said.gone_nodes, (), (), said.data_path),
-            returns=(frozenset() if said.returns_whole else returns).union(came).difference(gone),
-        )
-        touched = {each.service.id for each in said.parts} | {each.id for each in (*said.own, *said.services)}
-        self._put_together(touched.union(said.gone_services), is_all=said.complete)
+        self._take_nodes(said)
+        self._is_stale = True
+        self._touched.update(said.gone_services)
+        self._touched.update([each.service.id for each in said.parts])
+        self._touched.update([each.id for each in (*said.own, *said.services)])
+
+    def _take_nodes(self, said: MeshTold) -> None:
+        """Takes where others are, the network and what leads to it."""
+        if said.network is not None or said.nodes or said.gone_nodes or said.data_path:
+            self._told = self._told.told(said.network, said.nodes, said.gone_nodes, (), (), said.data_path)
+        if said.returns or said.gone_returns or said.returns_whole:
+            before = frozenset[str]() if said.returns_whole else self._told.returns
+            returns = before.union(unpacked(said.returns)).difference(unpacked(said.gone_returns))
+            self._told = replace(self._told, returns=returns)
 
     def _take_services(self, said: MeshTold) -> None:
         """One that is told whole is in no parts any more."""
-        self._told = self._told.told(None, (), (), said.services, said.gone_services)
+        if said.services or said.gone_services:
+            self._told = self._told.told(None, (), (), said.services, said.gone_services)
         for service_id in (*said.gone_services, *(each.id for each in said.services)):
             self._parts.pop(service_id, None)
             self._own.pop(service_id, None)
@@ -64,8 +79,9 @@ class KnownMesh:
         if in_parts:
             self._told = self._told.told(None, (), (), (), in_parts)
 
-    def _put_together(self, touched: Iterable[str], is_all: bool) -> None:
-        services = {} if is_all else dict(self.mesh.services)
+    def _put_together(self) -> None:
+        touched, self._touched, self._is_stale = self._touched, set(), False
+        services = dict(self._mesh.services)
         for service_id in touched:
             service = self._service(service_id)
             if service is None:
@@ -74,7 +90,7 @@ class KnownMesh:
                 services[service_id] = service
         nodes = {node_id: address for part in self._parts.values() for node_id, address in part.nodes}
         nodes.update(self._told.nodes)
-        self.mesh = replace(self._told, services=services, nodes=nodes)
+        self._mesh = replace(self._told, services=services, nodes=nodes)
 
     def _service(self, service_id: str) -> MeshService | None:
         own, part = self._own.get(service_id), self._parts.get(service_id)

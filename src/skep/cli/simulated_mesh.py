@@ -39,7 +39,8 @@ class SimulatedMesh:
     def _told(self, said: MeshTold) -> None:
         self._bytes += len(messages.encode(said))
         self._known.told(said, keeps_returns=self._session.manager_knows(MESH_PARTS))
-        self._largest_objects = max(self._largest_objects, objects_of(self._known.mesh, self._node_id))
+        if not said.more:  # else nothing is done before the next
+            self._largest_objects = max(self._largest_objects, objects_of(self._known.mesh, self._node_id))
 
 
 def objects_of(mesh: Mesh, node_id: str) -> int:

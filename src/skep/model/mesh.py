@@ -119,8 +119,8 @@ class MeshPart(Struct, frozen=True, array_like=True):
         is_whole = self.service.gone is None or before is None
         service = self.service.on(None if before is None else before.service)
         known = dict(self.nodes) if is_whole or before is None else dict((*before.nodes, *self.nodes))
-        on_it = dict.fromkeys(each.node_id for each in service.endpoints)
-        nodes = tuple((node_id, known[node_id]) for node_id in on_it if node_id in known)
+        on_it = dict.fromkeys([each.node_id for each in service.endpoints])
+        nodes = tuple([(node_id, known[node_id]) for node_id in on_it if node_id in known])
         return replace(self, service=service, nodes=nodes)
 
 

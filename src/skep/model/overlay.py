@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 
@@ -162,4 +161,4 @@ def packed(addresses: Iterable[str]) -> bytes:
 
 def unpacked(data: bytes) -> list[str]:
     """Returns the addresses of `packed`."""
-    return [str(ipaddress.IPv4Address(data[n : n + 4])) for n in range(0, len(data) - 3, 4)]
+    return ["{}.{}.{}.{}".format(*data[n : n + 4]) for n in range(0, len(data) - 3, 4)]

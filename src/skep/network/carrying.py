@@ -11,9 +11,10 @@ from itertools import groupby
 
 import structlog
 
-from skep.network import fast_path_kernel, firewalld, iptables, ipvs, xfrm
+from skep.network import firewalld, iptables, ipvs, xfrm
 from skep.network.diff import Changes
 from skep.network.esp import SEALED_IN, SEALED_OUT
+from skep.network.fast_path_kernel import FastPaths
 from skep.network.netlink import Entry, Netlink, Return
 from skep.network.nftables import Nftables
 from skep.network.objects import (
@@ -22,10 +23,10 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
-    FastPath,
-    FastTable,
+    FastPort,
+    FastService,
+    FastTunnel,
     FirewallMark,
-    LedAddress,
     Neighbour,
     Object,
     PortJump,
@@ -50,13 +51,15 @@ _RULES = (
     Chain,
     PortJump,
     VipJump,
-    FastTable,
-    LedAddress,
-    FastPath,
+    FastTunnel,
+    FastPort,
+    FastService,
 )
 
 
-def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[str, ...]:
+def carry_out(
+    netlink: Netlink, nftables: Nftables, fast_paths: FastPaths, changes: Changes
+) -> tuple[str, ...]:
     """Does what can be done; what cannot is said, and tried again with the next look."""
     if changes:
         log.info("mesh.changes", puts=len(changes.puts), drops=len(changes.drops))
@@ -70,7 +73,7 @@ def carry_out(netlink: Netlink, nftables: Nftables, changes: Changes) -> tuple[s
     try:
         if text := transaction(changes, nftables.takes_rules):
             nftables.run(text)
-        failures += fast_path_kernel.carry_out(nftables, changes)
+        failures += fast_paths.carry_out(changes)
         failures += _puts(netlink, answers)
     except SkepError as error:
         failures.append(str(error))

@@ -19,10 +19,11 @@ def shared_chains(segments: Collection[Segment], numbered: Mapping[str, int] = {
     Each packet passes them, the tunnels' own too, and a chain costs more than its rules: as few as possible,
     and what they ask first is what most packets are not."""
     meshs = next((each for each in segments if each.is_mesh), None)
-    early = _zones(meshs, numbered) if meshs else []
-    outside = [rule for each in segments for rule in _outside(each)]
-    early += ["meta l4proto != udp accept", *outside] if outside else []
-    yield chain("early", early, ("filter", "prerouting", -301))
+    if meshs:
+        yield chain("early", _zones(meshs, numbered), ("filter", "prerouting", -301))
+    if outside := [rule for each in segments for rule in _outside(each)]:
+        # Where all is for this host: before it is routed that would have to be looked up.
+        yield chain("senders", ["meta l4proto != udp accept", *outside], ("filter", "input", -151))
     inside = [rule for each in segments for rule in _inside(each)]
     steer = [f'meta mark {TUNNELLED:#x} iifname "{BRIDGE_PREFIX}*" jump tunnelled'] if inside else []
     steer += _returns(numbered)
@@ -65,11 +66,10 @@ def _outside(segment: Segment) -> Iterable[str]:
     if not segment.has_tunnel:
         return
     frames = f"udp dport {network.data_port} @th,96,24 {network.vni}"
-    here = "fib daddr type local"  # looked up: last, and once
     if senders:
         # What is in it keeps the mark.
-        yield f"{frames} ip saddr {elements(senders)} {here} meta mark set {TUNNELLED:#x} accept"
-    yield f"{frames} {here} drop"
+        yield f"{frames} ip saddr {elements(senders)} meta mark set {TUNNELLED:#x} accept"
+    yield f"{frames} drop"
 
 
 def _inside(segment: Segment) -> Iterable[str]:

@@ -151,7 +151,8 @@ def desired(
         making.add(("chains",), _shared, tuple(map(_without_tasks, used)), numbered)
         vips = add_vips(making, used, node_id, host)
         if host.has_fast_path:
-            add_fast_paths(making, used, host.ports)
+            crossing = [each for each in host.ports if each.name in host.crossing]
+            add_fast_paths(making, used, crossing, host.gateways)
         if ends := ends_of(used):
             making.add(("esp",), esp_objects, ends, mesh.keys, host.esp)
             failures += esp_failures(used, mesh.keys)

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Network
 from itertools import chain
 from typing import get_args
 
 from msgspec import Struct
 
-from skep.model.ipv4 import is_in
 from skep.network.making import Key, Objects
 from skep.network.objects import (
     Bridge,
     Chain,
     Counter,
     EspState,
-    FastPath,
-    FastTable,
+    FastPort,
+    FastTunnel,
     Filtered,
     FirewallMark,
     Forward,
     Gateway,
     Hairpin,
-    LedAddress,
     Neighbour,
     Object,
     Port,
     PortForward,
     PortJump,
-    SubnetRoute,
     Sysctl,
     Traffic,
     Tunnel,
@@ -38,9 +34,6 @@ from skep.network.objects import (
 
 ORDER: tuple[type[Object], ...] = get_args(Object)
 _STAYS = Sysctl | Hairpin | Filtered | Port | Gateway  # they go with what they are of
-# Services' addresses that stay when their services go: each change is compared with them, 4 µs each, and each
-# look lists them. A /16 on which services come and go would come to tens of thousands.
-STILL_LED_MAX = 1024
 _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
@@ -93,7 +86,6 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
         (Bridge, each.bridge) for each in have.values() if isinstance(each, Port)
     }
     held |= {(Bridge, name) for name in kept}
-    held |= {(LedAddress, each.address) for each in _still_led(gone, want.values())}
     drops: list[Object] = [
         each for each in gone if not isinstance(each, _STAYS) and (type(each), each.key) not in held
     ]
@@ -101,44 +93,36 @@ def _between(wanted: Iterable[Object], found: Iterable[Object], kept: Collection
     dropped = {(type(each), each.key) for each in drops}
     left = (each for each in gone if (type(each), each.key) not in dropped)
     stays = tuple(each for each in left if not going.intersection(_lost_with(each)))
-    drops = [each for each in drops if _device(each) not in going or isinstance(each, FastPath)]
+    drops = [each for each in drops if not going.intersection(_devices(each)) or isinstance(each, FastPort)]
     made = {e.name for key, e in want.items() if isinstance(e, Bridge | Tunnel) and have.get(key) != e}
     puts = [
         each
         for key, each in want.items()
-        if key not in have or not is_same(each, have[key]) or _device(each) in made
+        if key not in have or not is_same(each, have[key]) or made.intersection(_devices(each))
     ]
     # A jump has its chain as its value, a port its mark, and a map takes no second value for a key.
-    # A device's chain is another where its rules are.
     drops += [
         have[type(each), each.key]
         for each in puts
-        if isinstance(each, PortJump | VipJump | FirewallMark | FastPath) and (type(each), each.key) in have
+        if isinstance(each, PortJump | VipJump | FirewallMark) and (type(each), each.key) in have
     ]
     drops.sort(key=lambda each: -_RANK[type(each)])
     puts.sort(key=lambda each: _RANK[type(each)])
     return Changes(tuple(drops), tuple(puts), stays)
 
 
-def _still_led(gone: Collection[Object], wanted: Collection[Object]) -> Iterable[LedAddress]:
-    """Returns services' addresses that nobody has now: connections to one may go on when the service is not
-    known any more, and that an address is kept from the fast path is in nobody's way. With a network its own
-    go, for the next one has others; and of a large one's some, where there are very many."""
-    led = [each for each in gone if isinstance(each, LedAddress)]
-    if not led or any(isinstance(each, FastTable) for each in gone):
-        return []
-    reached = {each.address for each in wanted if isinstance(each, Neighbour)}
-    over = [IPv4Network(each.subnet) for each in gone if isinstance(each, SubnetRoute)]
-    left = [each for each in led if each.address not in reached]
-    left = [each for each in left if not any(is_in(each.address, subnet) for subnet in over)]
-    return sorted(left, key=lambda each: each.address)[:STILL_LED_MAX] if len(left) > STILL_LED_MAX else left
-
-
-def _device(each: Object) -> str:
-    """Returns the device that an object is lost with when it is made anew, or has another MAC address."""
-    if isinstance(each, Neighbour | FastPath):
-        return each.device
-    return each.tunnel if isinstance(each, Forward | PortForward) else ""
+def _devices(each: Object) -> tuple[str, ...]:
+    """Returns the devices that an object is lost with when one is made anew, or has another MAC address. What
+    is said of a container's port names devices by their numbers, and stays when they go."""
+    match each:
+        case Neighbour():
+            return (each.device,)
+        case Forward() | PortForward() | FastTunnel():
+            return (each.tunnel,)
+        case FastPort():
+            return each.tunnel, each.bridge
+        case _:
+            return ()
 
 
 def _lost_with(each: Object) -> tuple[str, ...]:
@@ -149,7 +133,7 @@ def _lost_with(each: Object) -> tuple[str, ...]:
         case Sysctl():
             return tuple(each.path.split("/"))  # ipv4/conf/skb4097/rp_filter
         case _:
-            return (_device(each),)
+            return _devices(each)
 
 
 def is_same(wanted: Object, found: Object) -> bool:
@@ -160,8 +144,6 @@ def is_same(wanted: Object, found: Object) -> bool:
         return isinstance(found, Counter)
     if isinstance(wanted, Traffic):
         return isinstance(found, Traffic) and found.is_whole
-    if isinstance(wanted, FastPath) and isinstance(found, FastPath):
-        return wanted.chain == found.chain
     if isinstance(wanted, EspState):
         return isinstance(found, EspState)  # by its key: the secret of one that is found is not read
     return wanted == found

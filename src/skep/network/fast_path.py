@@ -1,111 +1,174 @@
-"""The fast path between containers of one overlay network, on different nodes, that address each other
-directly (TCP). Pure.
+"""The fast path of TCP between containers of one overlay network: to each other's own addresses, on different
+nodes, and to services' addresses, wherever their tasks are. Pure.
 
-Such a packet needs none of its hosts' rules: nobody's address is replaced, and both hosts' firewalls have
-accepted the network as a whole. It is taken where a device gives it to the host, before the bridge, the
-routing and conntrack, and handed to whom the host would hand it (nftables' `fwd`, in a table of family
-netdev). That is done for both directions of a connection, or for none:
+Such a packet needs none of its hosts' rules: both hosts' firewalls have accepted the network as a whole. It
+is taken where a device gives it to the host, before the bridge, the routing and conntrack, by a program of
+BPF (`fast_path.bpf.c`): from a container into the tunnel, from the tunnel into a container, and from one
+container of this node into another. That is done for both directions of a connection, or for none:
 
-- what a container sends to an address of its network that is on another node makes its connection known
-  (`direct`), and all its packets take the fast path from then on, in both directions;
-- what comes by the tunnel takes it where the connection is known, or begins, at a container that has sent
-  something by the fast path before (`homes`): what that one answers makes the connection known here;
-- a service's own address is replaced by conntrack, so nothing to one takes it, and nothing that answers: a
-  client's port that has begun a connection to one (`led`) is left out altogether.
+- a first packet that a container sends to an address of its network that is on another node makes its
+  connection known (`skep_flows`), and all its packets take the fast path from then on, in both directions,
+  until both sides have ended it, or one has reset it;
+- one to a service's own address (`skep_services`) gets the task whose turn it is, and what is answered the
+  service's address; both ways are known, and counted (`skep_counts`);
+- a first packet that comes by the tunnel takes it where its container has begun or taken a connection before
+  (`skep_homes`): what that one answers makes the connection known here;
+- where the program cannot lead to a task (one here that it has not seen yet, a client that asks itself, too
+  many tasks), the rules do, by conntrack. Nothing that answers to that takes the fast path: what the client's
+  port (`skep_led`) has had of it before it began such a connection is over, and for a minute it begins none.
 
 What is not known takes the way through the host's rules, as it does where a kernel has none of this, and
 where one of two nodes has not: each host sees both directions, or neither; or half of one (`halves`), which
 its firewall is not to take for invalid.
+
+The program's maps are bounded: 131,072 connections (2,000 new ones a second for a minute; those to services
+are two each, 100 bytes), as many clients' ports and homes as have begun any lately (65,536 and 16,384), 20 MB
+in all once there is an overlay network. Where one is full, what was used least lately goes, and takes the
+other way; a connection to a service ends then. Of ports 8,192, more containers than a host has; of services
+16,384, as long as they are, 2 kB each.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from skep.model.mesh import BRIDGE_PREFIX
 from skep.network.making import Making, Objects
-from skep.network.objects import FAST_TABLE, LED_ADDRESSES, Chain, FastPath, FastTable, Port, chain
+from skep.network.objects import (
+    VIP,
+    Chain,
+    Counter,
+    FastPort,
+    FastService,
+    FastTunnel,
+    Gateway,
+    Object,
+    Port,
+    Traffic,
+    chain,
+    vip_chain,
+)
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
 
-# Connections are known for a minute from when they were made known, and what a container sends makes them
-# known again: nothing has to be taken out. `led` is for as long, so that none of before is in its way.
-KNOWN_S = 60
-# Of one node, in a minute: 2,000 new ones a second. Some 130 bytes each, 17 MB where a set is full; what does
-# not fit takes the other way.
-CONNECTIONS_MAX = 1 << 17
-HOMES_MAX = 1 << 14  # containers of one node, and those of before, a minute long
-_NAME = re.compile(r"[\w.-]+", re.ASCII)  # of a device that a chain can be named by; engines give no others
-DIRECT = "direct"  # the set of connections
-# Of parts only the first says of which connection they are. Of a packet that is to go no further earlier
-# kernels' `fwd` makes one that goes 255 hops, and hosts of which each takes the other for an address's send
-# it to and fro; later ones drop it without a word to its sender.
-_WHOLE = "ip frag-off & 0x3fff == 0 ip ttl > 1"
-_SENT = "ip saddr . ip daddr . tcp sport . tcp dport"
-_CAME = "ip daddr . ip saddr . tcp dport . tcp sport"
-_BEGINS = "tcp flags & (syn | ack) == syn"
-_NO_HOST = "fib saddr type unicast"  # who sends as this host, or as all: routing does not take that
+# `struct port` of fast_path.bpf.c; numbers as the machine has them, addresses as on the wire. The last is the
+# program's own.
+_PORT = struct.Struct("=4s4s4sII6sxx4xQ")
+TASKS_MAX = 512  # of a service: 2 kB in the kernel
+_SERVICE = struct.Struct(f"=II{4 * TASKS_MAX}s")
+_COUNTS = struct.Struct("=QQQ")
+_NOBODY = "0.0.0.0"
 
 
-def sets(table: str = FAST_TABLE) -> Iterator[str]:
-    """Yields commands for what the rules go by; they change nothing where it is there."""
-    dynamic = f"flags dynamic,timeout; timeout {KNOWN_S}s; size"
-    connection = "ipv4_addr . ipv4_addr . inet_service . inet_service"
-    yield f"add set netdev {table} {LED_ADDRESSES} {{ type ipv4_addr; }}"
-    yield f"add set netdev {table} {DIRECT} {{ type {connection}; {dynamic} {CONNECTIONS_MAX}; }}"
-    yield f"add set netdev {table} led {{ type ipv4_addr . inet_service; {dynamic} {CONNECTIONS_MAX}; }}"
-    yield f"add set netdev {table} homes {{ type ipv4_addr; {dynamic} {HOMES_MAX}; }}"
-
-
-def add_fast_paths(making: Making, segments: Iterable[Segment], ports: Collection[Port]) -> None:
-    """Adds the fast paths of networks with a tunnel; `ports` are those of all our bridges."""
+def add_fast_paths(
+    making: Making, segments: Iterable[Segment], ports: Collection[Port], gateways: Collection[Gateway]
+) -> None:
+    """Adds the fast paths of networks with a tunnel. `ports` are those of all our bridges that lead into
+    another network namespace, `gateways` what addresses the bridges have."""
     for each in segments:
         if each.has_tunnel and not each.is_mesh:
-            making.add(("fast",), _table)
-            own = frozenset(p for p in ports if p.bridge == each.bridge and _NAME.fullmatch(p.name))
-            of = each.bridge, each.tunnel, mac_of(each.own), str(each.subnet), own
+            making.add(("fast",), _for_all)
+            own = frozenset(port for port in ports if port.bridge == each.bridge)
+            here = min((g.address.partition("/")[0] for g in gateways if g.bridge == each.bridge), default="")
+            of = each.bridge, each.tunnel, mac_of(each.own), str(each.subnet), here, own
             making.add(("fast", each.network.id), of_network, *of)
 
 
 def of_network(
-    bridge: str, tunnel: str, mac: str, subnet: str, ports: Collection[Port]
-) -> tuple[FastPath, ...]:
-    """Returns the devices whose packets may take the fast path of a network: its tunnel, and its containers'
-    ports. `mac` is the bridge's, which containers send to what is not on their own node."""
-    hand_on = f'fwd ip to ip daddr device "{bridge}"'
-    came = _hook(
-        tunnel,
-        f"{_WHOLE} {_CAME} @{DIRECT} ip daddr . tcp dport != @led {hand_on}",
-        f"{_WHOLE} {_BEGINS} ip daddr @homes {_NO_HOST} {hand_on}",
-    )
-    elsewhere = f"ether daddr {mac} ip saddr {subnet} ip daddr {subnet}"
-    sent = (
-        f"{_WHOLE} {_SENT} @{DIRECT} ip saddr . tcp sport != @led {hand_on}",
-        f"{_BEGINS} ip daddr @{LED_ADDRESSES} update @led {{ ip saddr . tcp sport }}",
-        f"{_WHOLE} {elsewhere} ip daddr != @{LED_ADDRESSES} ip saddr . tcp sport != @led"
-        f" fib daddr type unicast {_NO_HOST}"  # not to this node's own address there, nor to all
-        f" add @homes {{ ip saddr }} add @{DIRECT} {{ {_SENT} }} {hand_on}",
-    )
-    return (came, *(_hook(port.name, *sent) for port in sorted(ports, key=lambda each: each.name)))
+    bridge: str, tunnel: str, mac: str, subnet: str, own: str, ports: Collection[Port]
+) -> tuple[FastTunnel | FastPort, ...]:
+    """Returns the devices whose packets may take the fast path of a network. `mac` is the bridge's, which
+    containers send to what is not on their own node, `own` the host's address there."""
+    names = sorted(port.name for port in ports)
+    return FastTunnel(tunnel), *(FastPort(name, bridge, tunnel, mac, subnet, own) for name in names)
+
+
+def fast_service(vip: str, serving: Sequence[str], node_id: str) -> FastService:
+    """Returns what leads to a service by the fast path: not with the same task first on all nodes."""
+    tasks = tuple(serving) if len(serving) <= TASKS_MAX else ()
+    return FastService(vip, tasks, sum(node_id.encode()))
 
 
 def halves() -> Chain:
     """Returns what has connections go on of which this host sees one direction only: it began by the rules,
-    and its answers take the fast path; a minute is over; the sets are full; a port has its chain a moment
-    later. Conntrack calls what comes by the rules then invalid, firewalls drop that, and the connection
-    stands still. Nobody's address is to be replaced in it: it is to be nothing to conntrack, and goes on. So
-    are errors (ICMP) about such packets."""
+    and its answers take the fast path; it was forgotten where there are very many; a port has its program
+    a moment later. Conntrack calls what comes by the rules then invalid, firewalls drop that, and the
+    connection stands still. Nobody's address is to be replaced in it: it is to be nothing to conntrack, and
+    goes on. So are errors (ICMP) about such packets."""
     between = f'iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*"'
     rule = f"{between} ct state invalid meta l4proto {{ icmp, tcp }} notrack"
     return chain("halves", [rule], ("filter", "forward", -151))  # before firewalls'
 
 
-def _table() -> Objects:
-    return FastTable(), halves()
+def packed(port: FastPort, index: Callable[[str], int]) -> bytes:
+    """Returns what the program's map has of a port. `index` gives devices' numbers; its errors."""
+    subnet = IPv4Network(port.subnet)
+    return _PORT.pack(
+        subnet.network_address.packed,
+        subnet.netmask.packed,
+        IPv4Address(port.own or _NOBODY).packed,
+        index(port.bridge),
+        index(port.tunnel),
+        bytes.fromhex(port.mac.replace(":", "")),
+        0,
+    )
 
 
-def _hook(device: str, *rules: str) -> FastPath:
-    stamp = hashlib.blake2s("\n".join(rules).encode(), digest_size=8).hexdigest()
-    return FastPath(device, f"fast-{stamp}-{device}", rules)
+def unpacked(port: str, value: bytes, name: Callable[[int], str]) -> FastPort:
+    """Returns what a port's entry says. `name` gives devices' names, empty for one that is gone."""
+    address, mask, own, bridge, tunnel, mac, _ = _PORT.unpack(value)
+    here = str(IPv4Address(own))
+    return FastPort(
+        port,
+        name(bridge),
+        name(tunnel),
+        mac.hex(":"),
+        f"{IPv4Address(address)}/{int.from_bytes(mask).bit_count()}",
+        "" if here == _NOBODY else here,
+    )
+
+
+def packed_service(service: FastService) -> bytes:
+    """Returns what the program's map has of a service."""
+    tasks = b"".join(IPv4Address(each).packed for each in service.tasks)
+    return _SERVICE.pack(len(service.tasks), service.first, tasks)
+
+
+def unpacked_service(vip: str, value: bytes) -> FastService:
+    count, first, packed_tasks = _SERVICE.unpack(value)
+    tasks = (packed_tasks[at : at + 4] for at in range(0, 4 * min(count, TASKS_MAX), 4))
+    return FastService(vip, tuple(str(IPv4Address(each)) for each in tasks), first)
+
+
+class Counts(NamedTuple):
+    """What was led to a service's address by the fast path: connections, and their bytes."""
+
+    begun: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+def unpacked_counts(value: bytes) -> Counts:
+    return Counts(*_COUNTS.unpack(value))
+
+
+def with_counts(found: Iterable[Object], counts: Mapping[str, Counts]) -> Iterator[Object]:
+    """Yields what rules have counted, with what the program has, by services' addresses."""
+    by_chain = {vip_chain(vip): each for vip, each in counts.items()}
+    for each in found:
+        if isinstance(each, Counter) and each.name in by_chain:
+            yield replace(each, packets=each.packets + by_chain[each.name].begun)
+        elif isinstance(each, Traffic) and each.kind == VIP and each.of in counts:
+            fast = counts[each.of]
+            yield replace(each, received=each.received + fast.received, sent=each.sent + fast.sent)
+        else:
+            yield each
+
+
+def _for_all() -> Objects:
+    return (halves(),)

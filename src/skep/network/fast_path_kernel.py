@@ -1,64 +1,227 @@
-"""The fast path's table in the kernel, by nftables. Blocking.
+"""The fast path's program in the kernel, on devices, and what it knows of ports. Blocking.
 
-Nothing depends on it: packets take the way through the host's rules without it. So what fails takes all of it
-away rather than to leave half of it, and a device that has gone meanwhile is no failure.
+Nothing depends on it: packets take the way through the host's rules without it. So a device that has gone
+meanwhile is no failure, and what there is of a process before, or of another skep, is taken over where it is
+the same program, with the connections that it knows, and replaced where it is not.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+import socket
+import sys
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from importlib import resources
+from ipaddress import IPv4Address
 
 import structlog
 
-from skep.network import fast_path_rules
+from skep.network.bpf import Bpf, Map, Program
 from skep.network.diff import Changes
+from skep.network.fast_path import (
+    Counts,
+    packed,
+    packed_service,
+    unpacked,
+    unpacked_counts,
+    unpacked_service,
+)
 from skep.network.nftables import Nftables
-from skep.network.objects import FastPath, FastTable, Object
-from skep.runtime.errors import SkepError
+from skep.network.objects import FastPort, FastService, FastTunnel, Object, Port, Tunnel
+from skep.runtime.errors import SkepError, Unavailable
 
 log = structlog.get_logger()
 
-_DEVICES = Path("/sys/class/net")
+SENT, CAME = "skep_sent", "skep_came"  # the programs: of ports, of tunnels
+PORTS, SERVICES, COUNTS = "skep_ports", "skep_services", "skep_counts"
+_LOOPBACK = 1  # its device's number, in every network namespace
+_GONE = "#"  # begins the name of a device that has none any more: its number follows
 
 
-def is_possible(nftables: Nftables) -> bool:
-    """True where this kernel, and this nftables, can do all of it."""
-    try:
-        nftables.run(fast_path_rules.trial())
-    except SkepError as error:
-        log.info("fast_path.unavailable", reason=str(error))
+class FastPaths:
+    """Of one host, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, int] = {}  # of ports that the program knows: also of those that went since
+        self._is_adopted = False
+
+    @cached_property
+    def is_possible(self) -> bool:
+        """True where this kernel can do all of it. Tries it on the loopback device, for a moment."""
+        try:
+            self._bpf.try_at(_LOOPBACK, self._programs[CAME])
+        except SkepError as error:
+            log.info("fast_path.unavailable", reason=str(error))
+            return False
+        return True
+
+    def found(self, tunnels: Collection[Tunnel], ports: Collection[Port]) -> Iterator[Object]:
+        """Yields what there is of it on these devices, and of others what the program still knows."""
+        self._indexes = {}
+        if not (tunnels or ports) or not self.is_possible:
+            return
+        names = [*(each.name for each in tunnels), *(each.name for each in ports)]
+        devices = {name: index for name in names if (index := _found(name)) is not None}
+        attached = {name: self._bpf.attached(index) for name, index in devices.items()}
+        self._adopt({number for number in attached.values() if number is not None})
+        for tunnel in tunnels:
+            if (number := attached.get(tunnel.name)) is not None:
+                yield FastTunnel(tunnel.name, number == self._programs[CAME].id)
+        known = dict(self._known())
+        for name in {*known, *(each.name for each in ports)}:
+            port, number = known.get(name), attached.get(name)
+            if port is not None and number == self._programs[SENT].id:
+                yield port
+            elif port is not None or number is not None:
+                yield FastPort(name, "", "", "", "")  # not as any is wanted
+        for key, value in self._items(SERVICES):
+            yield unpacked_service(str(IPv4Address(key)), value)
+
+    def carry_out(self, changes: Changes) -> list[str]:
+        """Does what is to be done of it; returns what fails, for people. One device that takes no program, as
+        it shares its filters with others, is no reason to leave out the rest."""
+        failed = {}
+        for do, those in ((self._drop, changes.drops), (self._put, changes.puts)):
+            for each in those:
+                if isinstance(each, FastPort | FastTunnel | FastService):
+                    try:
+                        do(each)
+                    except SkepError as error:
+                        failed[each.key] = f"{each.key}: {error}"
+        if not failed:
+            return []
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return [f"the fast path between containers: {next(iter(failed.values()))}{more}"]
+
+    def counts(self) -> dict[str, Counts]:
+        """Returns what was led to services' addresses."""
+        if "_programs" not in self.__dict__:
+            return {}
+        return {str(IPv4Address(key)): unpacked_counts(value) for key, value in self._items(COUNTS)}
+
+    def close(self) -> None:
+        """Lets go of it; what is attached goes on."""
+        for each in self.__dict__.pop("_programs", {}).values():
+            each.close()
+        self._is_adopted = False
+
+    def _put(self, each: FastPort | FastTunnel | FastService) -> None:
+        if isinstance(each, FastService):
+            self._put_service(each)
+            return
+        name = each.key
+        try:
+            index = _index(name)
+            self._bpf.attach(index, self._programs[SENT if isinstance(each, FastPort) else CAME])
+            if isinstance(each, FastPort):  # others send to it from now on: what it answers is known
+                self._bpf.put(self._map(PORTS), _key(index), packed(each, _index))
+                self._indexes[name] = index
+        except Unavailable:
+            if _found(name) is not None:
+                raise
+
+    def _drop(self, each: FastPort | FastTunnel | FastService) -> None:
+        if isinstance(each, FastService):
+            self._drop_service(each)
+            return
+        name = each.key
+        index = _found(name)
+        if isinstance(each, FastPort):
+            for gone in (self._indexes.pop(name, None), index):
+                if gone is not None:
+                    self._bpf.drop(self._map(PORTS), _key(gone))
+        if index is not None:
+            self._bpf.detach(index)
+
+    def _put_service(self, each: FastService) -> None:
+        key = IPv4Address(each.vip).packed
+        if self._bpf.get(self._map(COUNTS), key) is None:
+            self._bpf.put(self._map(COUNTS), key, bytes(self._map(COUNTS).value_size))
+        self._bpf.put(self._map(SERVICES), key, packed_service(each))
+
+    def _drop_service(self, each: FastService) -> None:
+        for name in (SERVICES, COUNTS):
+            self._bpf.drop(self._map(name), IPv4Address(each.vip).packed)
+
+    def _adopt(self, attached: Collection[int]) -> None:
+        """Takes over, once, what a process before has: its programs; or the maps of another skep's, where
+        they are as ours. They know connections."""
+        if self._is_adopted:
+            return
+        self._is_adopted = True
+        own = dict(self._programs)
+        there = [program for each in attached if (program := self._bpf.program(each)) is not None]
+        known = {each.name: each for each in there if shares(each, own.get(each.name))}
+        if known.keys() == own.keys() and known[CAME].map_ids.items() <= known[SENT].map_ids.items():
+            is_same = all(known[name].tag == own[name].tag for name in own)
+            self._programs = known if is_same else self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
+        for each in (*own.values(), *there):
+            if each not in self._programs.values():
+                each.close()
+
+    def _known(self) -> Iterator[tuple[str, FastPort]]:
+        for key, value in self._items(PORTS):
+            index = int.from_bytes(key, sys.byteorder)
+            name = _name(index) or f"{_GONE}{index}"
+            self._indexes[name] = index
+            yield name, unpacked(name, value, _name)
+
+    def _items(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        where = self._map(name)
+        for key in list(self._bpf.keys(where)):
+            if (value := self._bpf.get(where, key)) is not None:
+                yield key, value
+
+    @cached_property
+    def _bpf(self) -> Bpf:
+        return Bpf()
+
+    @cached_property
+    def _programs(self) -> dict[str, Program]:
+        return self._bpf.load(self._image, (SENT, CAME))
+
+    @property
+    def _image(self) -> bytes:
+        return resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
+
+    def _map(self, name: str) -> Map:
+        return self._programs[SENT].maps[name]
+
+
+def remove_earlier(nftables: Nftables) -> None:
+    """Takes away what an earlier skep had in the program's place: rules of nftables for devices."""
+    with contextlib.suppress(Unavailable):  # a kernel that knows no such tables has none
+        nftables.run("add table netdev skep\ndelete table netdev skep\n")
+
+
+def shares(found: Program, own: Program | None) -> bool:
+    """True for a program whose maps are the own one's in every way."""
+    if own is None or found.maps.keys() != own.maps.keys():
         return False
-    return True
+    return all(found.maps[name].shape == own.maps[name].shape for name in own.maps)
 
 
-def found(nftables: Nftables) -> list[Object]:
-    """Returns what there is of it. Errors: `Unavailable`, `Corrupt`."""
-    led = nftables.list(fast_path_rules.LIST_LED)
-    chains = nftables.list(fast_path_rules.LIST_CHAINS) if led is not None else None
-    return list(fast_path_rules.found(chains or "", led))
-
-
-def carry_out(nftables: Nftables, changes: Changes) -> list[str]:
-    """Does what is to be done of it; returns what fails, for people."""
+def _found(name: str) -> int | None:
     try:
-        if text := fast_path_rules.begun(changes):
-            nftables.run(text)
-        hooks = [each for each in changes.puts if isinstance(each, FastPath)]
-        if hooks:
-            _make(nftables, hooks)
-    except SkepError as error:
-        nftables.run(fast_path_rules.begun(Changes(drops=(FastTable(),))))
-        return [f"the fast path between containers: {error}"]
-    return []
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
 
 
-def _make(nftables: Nftables, hooks: list[FastPath]) -> None:
+def _index(name: str) -> int:
+    index = _found(name)
+    if index is None:
+        raise Unavailable(f"there is no device {name}")
+    return index
+
+
+def _name(index: int) -> str:
     try:
-        nftables.run("".join(map(fast_path_rules.made, hooks)))
-    except SkepError:
-        for each in hooks:
-            try:
-                nftables.run(fast_path_rules.made(each))
-            except SkepError:
-                if (_DEVICES / each.device).exists():
-                    raise
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
+
+
+def _key(index: int) -> bytes:
+    return index.to_bytes(4, sys.byteorder)

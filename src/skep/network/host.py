@@ -27,10 +27,10 @@ class Host(Struct, frozen=True):
     `devices` those that addresses are on, `firewalls` tables of nftables that drop what is forwarded and
     have nothing for the mesh, `overlay_firewalls` those that have nothing for other networks, `nameservers`
     whom this host asks. `filters_bridges`: what goes from port to port of a bridge can pass rules, too.
-    `has_fast_path`: devices can have rules of their own. `esp`
-    are associations of IPsec that are ours. `why_no_ipvs` is looked at where the swarm wants IPVS;
-    `fwmarks_taken` are marks of services of IPVS's that are not ours. `shut_zone` is the one of firewalld's
-    that keeps other nodes' tunnels out."""
+    `has_fast_path`: devices can have programs of their own; `crossing` are ports that lead into another
+    network namespace. `esp` are associations of IPsec that are ours. `why_no_ipvs` is looked at where the
+    swarm wants IPVS; `fwmarks_taken` are marks of services of IPVS's that are not ours. `shut_zone` is the
+    one of firewalld's that keeps other nodes' tunnels out."""
 
     addresses: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
@@ -47,6 +47,7 @@ class Host(Struct, frozen=True):
     nameservers: frozenset[str] = frozenset()
     filters_bridges: bool = False
     has_fast_path: bool = False
+    crossing: frozenset[str] = frozenset()
     esp: frozenset[EspState] = frozenset()
     why_no_ipvs: str = ""
     fwmarks_taken: frozenset[int] = frozenset()

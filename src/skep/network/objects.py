@@ -20,8 +20,6 @@ VIPS = "vips"  # its map: a service's own address on a network -> its chain
 FWMARKS = "fwmarks"  # its map: (protocol, port) -> the mark by which IPVS knows the service
 PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
 BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
-FAST_TABLE = "skep"  # nftables' table of family netdev; all in it is ours
-LED_ADDRESSES = "services"  # its set: services' own addresses
 
 
 class Bridge(Struct, frozen=True, gc=False):
@@ -311,6 +309,11 @@ class Chain(Struct, frozen=True, gc=False):
         return self.name
 
 
+def vip_chain(vip: str) -> str:
+    """Returns the name of the chain that leads to a service's own address, and of its counter."""
+    return f"vip-{vip.replace('.', '-')}"
+
+
 class PortJump(Struct, frozen=True, gc=False):
     """Connections to this port of the host go through that chain."""
 
@@ -346,37 +349,44 @@ class VipJump(Struct, frozen=True, gc=False):
         return self.address
 
 
-class FastTable(Struct, frozen=True, gc=False):
-    """What the fast path between containers needs beside its devices."""
+class FastTunnel(Struct, frozen=True, gc=False):
+    """A tunnel whose packets may take the fast path. `is_known`: by this skep's program."""
 
-    name: str = FAST_TABLE
-
-    @property
-    def key(self) -> str:
-        return self.name
-
-
-class LedAddress(Struct, frozen=True, gc=False):
-    """A service's own address: what is for it takes no fast path."""
-
-    address: str
+    tunnel: str
+    is_known: bool = True
 
     @property
     def key(self) -> str:
-        return self.address
+        return self.tunnel
 
 
-class FastPath(Struct, frozen=True, gc=False):
-    """A device whose packets may take the fast path of its network. `chain` is named by its rules, which are
-    known again by that; `rules` are the texts, of a wanted one only."""
+class FastPort(Struct, frozen=True, gc=False):
+    """A container's port whose packets may take the fast path of its network: by this tunnel, to what is
+    elsewhere in the subnet. `mac` is the bridge's, `own` the host's address there; empty for none."""
 
-    device: str
-    chain: str
-    rules: tuple[str, ...] = ()
+    port: str
+    bridge: str
+    tunnel: str
+    mac: str
+    subnet: str
+    own: str = ""
 
     @property
     def key(self) -> str:
-        return self.device
+        return self.port
+
+
+class FastService(Struct, frozen=True, gc=False):
+    """A service's own address, and the tasks to which the fast path leads who asks for it, in turn, from the
+    `first` on. None: the rules lead, or refuse."""
+
+    vip: str
+    tasks: tuple[str, ...]
+    first: int = 0
+
+    @property
+    def key(self) -> str:
+        return self.vip
 
 
 # What comes first is what the others stand on; away, they go the other way round (`network.diff`). Rules are
@@ -409,9 +419,9 @@ Object = (
     | Chain
     | PortJump
     | VipJump
-    | FastTable
-    | LedAddress
-    | FastPath
+    | FastTunnel
+    | FastPort
+    | FastService
 )
 
 

@@ -19,12 +19,14 @@ from skep.model.data_path import IPVS
 from skep.model.kernel_net import KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
-from skep.network import fast_path_kernel, iptables, xfrm, zones
+from skep.network import iptables, xfrm, zones
 from skep.network.applied import Applied
 from skep.network.arrivals import Arrivals
 from skep.network.carrying import carry_out
 from skep.network.desired import Desired, desired, is_used, ports_of, settings_of
 from skep.network.diff import Changes, Known, diff, diff_parts
+from skep.network.fast_path import with_counts
+from skep.network.fast_path_kernel import FastPaths, remove_earlier
 from skep.network.flows import Flows
 from skep.network.host import RESOLV_CONF, Host, nameservers
 from skep.network.ipvs import Ipvs, is_likely
@@ -33,7 +35,7 @@ from skep.network.marks import OURS
 from skep.network.modules import filters_bridges
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
-from skep.network.objects import EspPolicy, EspState, Object, ReturnRoute, Trusted, VipJump
+from skep.network.objects import EspPolicy, EspState, Object, Port, ReturnRoute, Trusted, Tunnel, VipJump
 from skep.network.ports import HeldPorts
 from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, has_chains
 from skep.network.seen_kernel import kernel_net
@@ -66,7 +68,7 @@ class DataPlane:
         self._known: Known | None = None  # what there is, as far as this process did it
         self._wanted = Desired()  # the last time
         self._ipvs = Ipvs()
-        self._has_fast_path: bool | None = None  # not tried yet
+        self._fast_paths = FastPaths()
         self._may_encrypt = True  # there may be what encrypts, also of a process before
         self._refused: dict[tuple[str, int], str] = {}  # ports that somebody else has, and who
 
@@ -79,7 +81,7 @@ class DataPlane:
             if others is not None:
                 self._held.close()
                 return Applied(self._left_to_another(others, mesh))
-            nftables = self._nftables = self._nftables or Nftables()
+            nftables = self._rules()
         except Unavailable:
             if is_used(mesh):
                 raise
@@ -99,7 +101,7 @@ class DataPlane:
                 return Applied(wanted.failures)
             lingering = self._lingering.of(_unneeded(host, mesh), time.monotonic())
             changes = diff_parts(wanted.parts, known, lingering)
-            failures = carry_out(netlink, nftables, changes)
+            failures = carry_out(netlink, nftables, self._fast_paths, changes)
             self._ipvs.done(wanted.fwmarks, is_whole=not failures)
             self._wanted, vips = wanted, wanted.vips
             if failures:
@@ -154,7 +156,7 @@ class DataPlane:
             return KernelNet(
                 failures=[others or "another skepd on this host has the swarm's networks in hand"]
             )
-        nftables = self._nftables = self._nftables or Nftables()
+        nftables = self._rules()
         with Netlink() as netlink:
             self._host = self._see_host(netlink, nftables, mesh)
             host = self._host = self._see_devices(netlink)
@@ -182,14 +184,14 @@ class DataPlane:
         try:
             if self._turn.take("") is not None:
                 return ()
-            nftables = self._nftables = self._nftables or Nftables()
+            nftables = self._rules()
             self._may_encrypt = True
             there = self._look(netlink, Mesh())
         except Unavailable:
             if netlink.bridges():
                 raise
             return ()  # a node without the library, or the right to use it, never had anything
-        failures = carry_out(netlink, nftables, diff((), there))
+        failures = carry_out(netlink, nftables, self._fast_paths, diff((), there))
         self._ipvs.done({}, is_whole=not failures)
         return failures
 
@@ -205,6 +207,7 @@ class DataPlane:
         """Ends the work; what stands goes on."""
         self._held.close()
         self._turn.give_back()
+        self._fast_paths.close()
         self._known, self._wanted = None, Desired()
 
     def _is_for_more(self, mesh: Mesh) -> bool:
@@ -227,15 +230,16 @@ class DataPlane:
             accept_in=iptables.accept_in(),
             firewalls=tuple(_firewalls(nftables, (str(OURS), BRIDGE_PREFIX))) if is_published(mesh) else (),
             filters_bridges=bool(mesh.overlays) and filters_bridges(),
-            has_fast_path=bool(mesh.overlays) and self._may_take_fast_path(nftables),
+            has_fast_path=bool(mesh.overlays) and self._fast_paths.is_possible,
             why_no_ipvs=self._ipvs.why_not() if mesh.data_path == IPVS else "",
             overlay_firewalls=tuple(_firewalls(nftables, (BRIDGE_PREFIX,))) if mesh.overlays else (),
         )
 
-    def _may_take_fast_path(self, nftables: Nftables) -> bool:
-        if self._has_fast_path is None:
-            self._has_fast_path = fast_path_kernel.is_possible(nftables)
-        return self._has_fast_path
+    def _rules(self) -> Nftables:
+        if self._nftables is None:
+            self._nftables = Nftables()
+            remove_earlier(self._nftables)
+        return self._nftables
 
     def _see_devices(self, netlink: Netlink) -> Host:
         """Returns the host with our devices as they are. Whose bridge somebody deleted is put back on it."""
@@ -249,6 +253,7 @@ class DataPlane:
             ports=frozenset(ports | lost),
             gateways=frozenset(gateways),
             tunnels=frozenset(netlink.tunnels()),
+            crossing=frozenset(netlink.crossing()),
             fwmarks_taken=self._ipvs.taken,
         )
 
@@ -260,11 +265,14 @@ class DataPlane:
         if is_wanted := is_published(mesh) and is_steered(mesh, self._host):
             settings += steering_settings()
         rules += self._ipvs.look(rules, is_wanted)
-        rules += fast_path_kernel.found(self._nftables)
         esp = self._look_at_esp(mesh)
         self._host = replace(self._host, esp=frozenset(e for e in esp if isinstance(e, EspState)))
         trusted = self._look_at_firewalld(self._nftables, mesh)
-        return frozenset([*netlink.found(settings), *iptables.found(), *trusted, *esp, *rules])
+        devices = list(netlink.found(settings))
+        tunnels = [each for each in devices if isinstance(each, Tunnel)]
+        fast = list(self._fast_paths.found(tunnels, [each for each in devices if isinstance(each, Port)]))
+        counted = with_counts(rules, self._fast_paths.counts())
+        return frozenset([*devices, *fast, *iptables.found(), *trusted, *esp, *counted])
 
     def _look_at_firewalld(self, nftables: Nftables, mesh: Mesh) -> list[Trusted]:
         """Without firewalld this costs a listing of chains."""

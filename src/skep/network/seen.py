@@ -128,6 +128,14 @@ class Seen:
         }
         return {each for each in found if _OURS.fullmatch(each.bridge)}
 
+    def crossing(self) -> set[str]:
+        """Returns the devices whose other end is in another network namespace: containers' are."""
+        return {
+            self._name(index)
+            for index, link in self._links.items()
+            if _kind(link) == "veth" and of(link, "IFLA_LINK_NETNSID") is not None
+        }
+
     def is_nowhere(self, port: Port) -> bool:
         """True where the device is there, and on no bridge."""
         index = self._indexes.get(port.name)

@@ -15,14 +15,14 @@ from skep.network.objects import (
     Counter,
     EspPolicy,
     EspState,
-    FastPath,
-    FastTable,
+    FastPort,
+    FastService,
+    FastTunnel,
     Filtered,
     FirewallMark,
     Forward,
     Gateway,
     Hairpin,
-    LedAddress,
     Neighbour,
     Object,
     Port,
@@ -69,12 +69,9 @@ KINDS: dict[type[Object], tuple[str, str]] = {
     FirewallMark: ("firewall mark of port", "firewall marks of ports"),
     PortJump: ("published port", "published ports"),
     VipJump: ("service's address", "services' addresses"),
-    FastTable: ("fast path's table", "fast path's tables"),
-    LedAddress: (
-        "service's address, kept from the fast path:",
-        "services' addresses kept from the fast path",
-    ),
-    FastPath: ("fast path of device", "devices with a fast path"),
+    FastTunnel: ("fast path of tunnel", "tunnels with a fast path"),
+    FastPort: ("fast path of port", "ports with a fast path"),
+    FastService: ("fast path to service's address", "services' addresses with a fast path"),
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from skep.model.ipv4 import is_in
 from skep.model.overlay import OverlayService
 from skep.network.chains import elements, in_turn
+from skep.network.fast_path import fast_service
 from skep.network.host import Host
 from skep.network.making import Making, Objects
 from skep.network.marks import FLOW, SERVED
@@ -21,12 +22,12 @@ from skep.network.objects import (
     VIPS,
     Counter,
     Filtered,
-    LedAddress,
     Neighbour,
     Object,
     Traffic,
     VipJump,
     chain,
+    vip_chain,
 )
 from skep.network.segment import Segment
 from skep.network.ways import mac_of
@@ -73,11 +74,11 @@ def _of_service(
     vip: str, tunnel: str, own_mac: str, serving: Sequence[str], node_id: str, has_fast_path: bool
 ) -> Objects:
     refusal = ["meta l4proto tcp reject with tcp reset", "reject with icmp type port-unreachable"]
-    made = in_turn(f"vip-{vip.replace('.', '-')}", "dnat to", [*serving], refusal, node_id, SERVED)
-    # Who asks for it goes by this host, and by its rules.
-    slow = (LedAddress(vip),) if has_fast_path else ()
+    made = in_turn(vip_chain(vip), "dnat to", [*serving], refusal, node_id, SERVED)
     counts = Counter(made.name), Traffic(VIP, vip)
-    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *slow
+    # Who asks for it goes by this host: by its rules, or the fast path.
+    fast = (fast_service(vip, serving, node_id),) if has_fast_path else ()
+    return Neighbour(tunnel, vip, own_mac), made, *counts, VipJump(vip, made.name), *fast
 
 
 def _back(segment: Segment, services: dict[str, OverlayService], host: Host) -> Iterable[str]:

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from skep.network import fast_path_kernel, firewalld
+from skep.network import firewalld
 from skep.network.carrying import carry_out
 from skep.network.diff import Changes
+from skep.network.fast_path_kernel import FastPaths
 from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import Bridge, PortJump, Trusted, chain
@@ -38,10 +39,9 @@ def test_rules_do_not_wait_for_firewalld(monkeypatch: pytest.MonkeyPatch) -> Non
     """Its program may wait for as long as it may: tasks that end are let go meanwhile."""
     kernel = Kernel()
     monkeypatch.setattr(firewalld, "put", lambda each: kernel.done.append("firewalld"))
-    monkeypatch.setattr(fast_path_kernel, "carry_out", lambda nftables, changes: [])
     new = Bridge("skb4097", "02:6e:c0:00:02:01", 1450)
     puts = (new, Trusted(), chain("tcp-80", ["accept"]), PortJump("tcp", 80, "tcp-80"))
     drops = (Bridge("skb4098", "02:6e:c0:00:02:01", 1450),)
-    said = carry_out(cast("Netlink", kernel), cast("Nftables", kernel), Changes(drops, puts))
+    said = carry_out(cast("Netlink", kernel), cast("Nftables", kernel), FastPaths(), Changes(drops, puts))
     assert said == ()
     assert kernel.done == ["put Bridge", "rules", "drop Bridge", "firewalld"]

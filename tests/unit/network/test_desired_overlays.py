@@ -92,12 +92,12 @@ def test_a_node_with_somebody_on_it_has_the_network_and_the_ways_to_others() -> 
 
 def test_its_rules_let_in_its_own_nodes_only_and_no_redirects_out() -> None:
     chains = _chains(desired(_mesh(HERE, THERE), "n1", _host()).objects)
-    frames, here = "udp dport 4789 @th,96,24 4098", "fib daddr type local"
-    assert sorted(chains) == ["early", "quiet", "steer", "tunnelled"]
-    assert chains["early"].splitlines() == [
+    frames = "udp dport 4789 @th,96,24 4098"
+    assert sorted(chains) == ["quiet", "senders", "steer", "tunnelled"]
+    assert chains["senders"].splitlines() == [
         "meta l4proto != udp accept",
-        f"{frames} ip saddr {{ 192.0.2.2, 192.0.2.3 }} {here} meta mark set 0x5a010000 accept",
-        f"{frames} {here} drop",
+        f"{frames} ip saddr {{ 192.0.2.2, 192.0.2.3 }} meta mark set 0x5a010000 accept",
+        f"{frames} drop",
     ]
     assert chains["steer"].splitlines() == [
         'meta mark 0x5a010000 iifname "skb*" jump tunnelled',
@@ -111,7 +111,7 @@ def test_its_rules_let_in_its_own_nodes_only_and_no_redirects_out() -> None:
     ]
     assert chains["quiet"] == 'icmp type redirect oifname "skb*" drop'
     alone = _chains(desired(_mesh(HERE, nodes={"n1": NODES["n1"]}), "n1", _host()).objects)
-    assert alone["early"].splitlines()[1:] == [f"{frames} {here} drop"]
+    assert alone["senders"].splitlines()[1:] == [f"{frames} drop"]
 
 
 def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
@@ -131,17 +131,17 @@ def test_of_a_large_network_a_node_has_ways_to_those_it_was_told_of() -> None:
 def test_of_a_large_network_it_takes_what_comes_from_all_its_nodes_known_otherwise_or_not() -> None:
     """A task's first packet to one of this node's: what is answered is to be asked for."""
     large = replace(BACK, is_large=True)
-    frames, here = "udp dport 4789 @th,96,24 4098", "fib daddr type local"
+    frames = "udp dport 4789 @th,96,24 4098"
     wrong = {NODES["n1"], "127.0.0.1", "10.1.0.200", "0.0.0.0"}
     overlay = Overlay(large, {"n1": NODES["n1"]}, {}, {HERE.address: HERE})
     mesh = Mesh(nodes=NODES, overlays={large.id: replace(overlay, senders=frozenset({"192.0.2.7", *wrong}))})
-    assert _chains(desired(mesh, "n1", _host()).objects)["early"].splitlines()[1:] == [
-        f"{frames} ip saddr {{ 192.0.2.7 }} {here} meta mark set 0x5a010000 accept",
-        f"{frames} {here} drop",
+    assert _chains(desired(mesh, "n1", _host()).objects)["senders"].splitlines()[1:] == [
+        f"{frames} ip saddr {{ 192.0.2.7 }} meta mark set 0x5a010000 accept",
+        f"{frames} drop",
     ]
     alone = Mesh(nodes=NODES, overlays={large.id: overlay})
-    (_, *rules) = _chains(desired(alone, "n1", _host()).objects)["early"].splitlines()
-    assert rules == [f"{frames} {here} drop"]
+    (_, *rules) = _chains(desired(alone, "n1", _host()).objects)["senders"].splitlines()
+    assert rules == [f"{frames} drop"]
     assert desired(mesh, "n1", _host()).failures == ()
     (said,) = desired(mesh, "n1", replace(_host(), addresses=frozenset({"10.9.9.9"}))).failures
     assert "none of this host's" in said, "there are others, known or not"
@@ -166,7 +166,7 @@ def test_nodes_that_share_an_address_share_its_containers() -> None:
     assert _of(made.objects, Neighbour) == []
     # It leads nowhere, answers who asks for a service's address, and nobody comes in by it.
     assert [each.local for each in _of(made.objects, Tunnel)] == ["127.0.0.1"]
-    assert _chains(made.objects)["early"].endswith("fib daddr type local drop")
+    assert _chains(made.objects)["senders"].endswith("@th,96,24 4098 drop")
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,42 @@
-"""Which packets take the fast path, as rules, and what of it is found again."""
+"""Which devices' packets may take the fast path, and what the program is told of them."""
 
 from __future__ import annotations
 
-import json
-import re
+import hashlib
+import struct
+from importlib import resources
 
+import pytest
 from msgspec.structs import replace
 
 from skep.model.mesh import Mesh
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
-from skep.network import fast_path_rules
+from skep.network.bpf import Map, Program
 from skep.network.desired import desired
-from skep.network.diff import STILL_LED_MAX, Changes, diff
+from skep.network.diff import diff
+from skep.network.fast_path import (
+    TASKS_MAX,
+    Counts,
+    fast_service,
+    packed,
+    packed_service,
+    unpacked,
+    unpacked_service,
+    with_counts,
+)
+from skep.network.fast_path_kernel import shares
 from skep.network.host import Host, Route
 from skep.network.objects import (
+    VIP,
     Chain,
-    FastPath,
-    FastTable,
-    LedAddress,
-    Neighbour,
+    Counter,
+    FastPort,
+    FastService,
+    FastTunnel,
+    Gateway,
     Object,
     Port,
-    SubnetRoute,
+    Traffic,
     Tunnel,
 )
 
@@ -37,7 +52,11 @@ HOST = Host(
     bridges=frozenset({"skb4098"}),
     ports=PORTS,
     has_fast_path=True,
+    crossing=frozenset(each.name for each in PORTS),
 )
+
+# Numbers of the kernel's functions for programs (linux/bpf.h).
+BPF_SKB_CHANGE_TYPE, BPF_REDIRECT_PEER = 32, 155
 
 
 def made(host: Host = HOST, *services: OverlayService) -> list[Object]:
@@ -45,44 +64,20 @@ def made(host: Host = HOST, *services: OverlayService) -> list[Object]:
     return list(desired(Mesh(nodes=NODES, overlays={BACK.id: overlay}), "n1", host).objects)
 
 
-def hooks(objects: list[Object]) -> dict[str, FastPath]:
-    return {each.device: each for each in objects if isinstance(each, FastPath)}
+def hooks(objects: list[Object]) -> dict[str, FastPort | FastTunnel]:
+    return {each.key: each for each in objects if isinstance(each, FastPort | FastTunnel)}
 
 
 def test_the_tunnel_and_the_containers_of_the_network_have_one() -> None:
     objects = made()
     assert hooks(objects).keys() == {"skv4098", "veth1", "veth2"}
-    assert FastTable() in objects
-    assert LedAddress("10.1.0.100") in objects
+    assert isinstance(hooks(objects)["skv4098"], FastTunnel)
 
 
 def test_nothing_of_it_is_wanted_where_the_kernel_cannot_or_there_is_no_tunnel() -> None:
-    fast = (FastPath, FastTable, LedAddress)
-    assert not [each for each in made(replace(HOST, has_fast_path=False)) if isinstance(each, fast)]
+    assert not hooks(made(replace(HOST, has_fast_path=False)))
     elsewhere = replace(HOST, addresses=frozenset({"127.0.0.1"}))
-    assert not [each for each in made(elsewhere) if isinstance(each, FastPath | FastTable)]
-
-
-def test_only_what_both_ends_need_no_rules_for_takes_it() -> None:
-    found = hooks(made())
-    known, led, new = found["veth1"].rules
-    for rule in (known, new, *found["skv4098"].rules):
-        assert rule.startswith("ip frag-off & 0x3fff == 0 "), "a part says nothing of its connection"
-        assert "tcp" in rule
-        assert rule.endswith('fwd ip to ip daddr device "skb4098"')
-    assert "@direct" in known
-    assert "!= @led" in known
-    assert led == "tcp flags & (syn | ack) == syn ip daddr @services update @led { ip saddr . tcp sport }"
-    for kept in ("ip daddr != @services", "!= @led", "fib daddr type unicast", "ip saddr 10.1.0.0/24"):
-        assert kept in new
-    assert "ether daddr 02:6e:c0:00:02:01 " in new, "what is for a container here goes straight to it"
-    came, begins = found["skv4098"].rules
-    assert "!= @led" in came, "what answers for a service is translated"
-    assert "ip daddr @homes" in begins, "its answer is to be known, too"
-    for rule in (known, new, came, begins):
-        assert "ip ttl > 1" in rule, "its sender hears of it from the host"
-    for rule in (new, begins):
-        assert "fib saddr type unicast" in rule, "nobody sends as the host"
+    assert not hooks(made(elsewhere))
 
 
 def test_half_of_a_connection_is_nothing_to_conntrack() -> None:
@@ -97,112 +92,101 @@ def test_half_of_a_connection_is_nothing_to_conntrack() -> None:
     assert not [each for each in without if isinstance(each, Chain) and each.name == "halves"]
 
 
-def test_a_device_that_no_chain_can_be_named_by_is_left_out() -> None:
-    odd = Port('x"; drop', "skb4098")
-    assert hooks(made(replace(HOST, ports=PORTS | {odd}))).keys() == {"skv4098", "veth1", "veth2"}
+def test_a_port_whose_other_end_is_here_has_none() -> None:
+    """The program hands packets to the other end, in another network namespace."""
+    assert hooks(made(replace(HOST, crossing=frozenset({"veth2", "veth3"})))).keys() == {"skv4098", "veth2"}
 
 
-def listed(objects: list[Object]) -> list[Object]:
-    """Returns what nftables would list of these."""
-    chains = [
-        {"chain": {"family": "netdev", "table": "skep", "name": each.chain, "hook": "ingress"}}
-        for each in objects
-        if isinstance(each, FastPath)
-    ]
-    chains.append({"chain": {"family": "netdev", "table": "others", "name": "x", "hook": "ingress"}})
-    led = [each.address for each in objects if isinstance(each, LedAddress)]
-    text = json.dumps({"nftables": [{"metainfo": {}}, {"set": {"name": "services", "elem": led}}]})
-    return list(fast_path_rules.found(json.dumps({"nftables": chains}), text))
+def test_a_port_is_known_by_where_it_leads_and_who_the_host_is() -> None:
+    found = hooks(made(replace(HOST, gateways=frozenset({Gateway("skb4098", "10.1.0.3/24")}))))["veth1"]
+    assert found == FastPort("veth1", "skb4098", "skv4098", "02:6e:c0:00:02:01", "10.1.0.0/24", "10.1.0.3")
 
 
-def test_what_is_found_is_known_again() -> None:
-    objects = made()
-    fast = [each for each in objects if isinstance(each, FastPath | FastTable | LedAddress)]
-    assert not diff(fast, listed(objects))
-    assert list(fast_path_rules.found("", None)) == []
+@pytest.mark.parametrize("own", ["", "10.1.0.3"])
+def test_what_the_program_is_told_of_a_port_is_read_again(own: str) -> None:
+    numbers = {"skb4098": 7, "skv4098": 8}
+    port = FastPort("veth1", "skb4098", "skv4098", "02:6e:c0:00:02:01", "10.1.0.0/24", own)
+    value = packed(port, numbers.__getitem__)
+    assert len(value) == 40, "struct port of fast_path.bpf.c"
+    assert value[:8] == bytes([10, 1, 0, 0, 255, 255, 255, 0])
+    assert unpacked("veth1", value, {7: "skb4098", 8: "skv4098"}.__getitem__) == port
+    assert unpacked("veth1", value, {7: "skb4098", 8: ""}.__getitem__) != port, "its tunnel has gone"
 
 
-def test_a_device_with_other_rules_loses_those() -> None:
-    before = listed(made())
-    other = replace(HOST, addresses=frozenset({"192.0.2.9", "127.0.0.1"}))
-    overlay = Overlay(BACK, {**NODES, "n1": "192.0.2.9"}, {"s": WEB})
-    moved = list(desired(Mesh(nodes=NODES, overlays={BACK.id: overlay}), "n1", other).objects)
-    wanted = [each for each in moved if isinstance(each, FastPath | FastTable | LedAddress)]
-    changes = diff(wanted, before)
-    assert {each.device for each in changes.puts if isinstance(each, FastPath)} == {"veth1", "veth2"}
-    text = fast_path_rules.begun(changes)
-    for device in ("veth1", "veth2"):
-        old = next(each.chain for each in before if isinstance(each, FastPath) and each.device == device)
-        assert f"delete chain netdev skep {old}\n" in text
-    assert "skv4098" not in text, "its rules name nobody's address"
-
-
-def test_a_tunnel_that_is_made_anew_gets_its_rules_again() -> None:
+def test_a_tunnel_that_is_made_anew_has_its_network_made_anew() -> None:
+    """Ports name it by its number."""
     objects = made()
     tunnel = next(each for each in objects if isinstance(each, Tunnel))
-    fast = [each for each in objects if isinstance(each, FastPath | FastTable | LedAddress)]
+    fast = [each for each in objects if isinstance(each, FastPort | FastTunnel)]
     changes = diff([tunnel, *fast], fast)
-    assert [each.device for each in changes.puts if isinstance(each, FastPath)] == ["skv4098"]
+    assert {*changes.puts} == {tunnel, *fast}
+    assert next(type(each) for each in changes.puts) is Tunnel
 
 
-def test_a_device_that_went_takes_its_chain_along_or_not() -> None:
-    """Kernels differ: the chain is made before it is deleted."""
-    gone = hooks(made())["veth1"]
-    lines = fast_path_rules.begun(Changes(drops=(gone,))).splitlines()
-    at = lines.index(f"add chain netdev skep {gone.chain}")
-    assert lines[at + 1] == f"delete chain netdev skep {gone.chain}"
+def test_what_the_program_knows_of_a_port_goes_also_where_its_tunnel_goes() -> None:
+    objects = made()
+    tunnel = next(each for each in objects if isinstance(each, Tunnel))
+    fast = [each for each in objects if isinstance(each, FastPort | FastTunnel)]
+    changes = diff([], [tunnel, *fast])
+    assert {type(each) for each in changes.drops} == {FastPort, Tunnel}, "the tunnel's goes with it"
 
 
-def test_services_are_known_before_they_are_asked_for_and_the_table_goes_whole() -> None:
-    text = fast_path_rules.begun(Changes(puts=(LedAddress("10.1.0.100"),), drops=(LedAddress("10.1.0.9"),)))
-    assert "add element netdev skep services { 10.1.0.100 }\n" in text
-    assert "delete element netdev skep services { 10.1.0.9 }\n" in text
-    whole = fast_path_rules.begun(
-        Changes(drops=(*hooks(made()).values(), LedAddress("10.1.0.100"), FastTable()))
-    )
-    assert whole == "add table netdev skep\ndelete table netdev skep\n"
-    assert fast_path_rules.begun(Changes()) == ""
+def test_another_skeps_program_is_replaced() -> None:
+    changes = diff([FastTunnel("skv4098")], [FastTunnel("skv4098", is_known=False)])
+    assert changes.puts == (FastTunnel("skv4098"),)
+    assert not changes.drops
 
 
-def test_connections_are_looked_at_anew_when_a_service_comes() -> None:
-    """Of a large network it is heard of when somebody has sent to its address."""
-    came = fast_path_rules.begun(Changes(puts=(LedAddress("10.1.0.100"),)))
-    assert came.endswith("{ 10.1.0.100 }\nflush set netdev skep direct\n")
-    assert "flush" not in fast_path_rules.begun(Changes(puts=(FastTable(),)))
+def test_the_program_is_what_its_source_says() -> None:
+    """`scripts/bpf.sh` compiles it, and leaves the source's checksum in it."""
+    there = resources.files("skep.network")
+    source, image = (there.joinpath(f"fast_path.bpf.{ending}").read_bytes() for ending in ("c", "o"))
+    assert hashlib.sha256(source).hexdigest().encode() in image
 
 
-def test_a_services_address_stays_led_until_somebody_else_has_it() -> None:
-    """Connections to it go on, also where the service is not known any more."""
-    led, table = LedAddress("10.1.0.100"), FastTable()
-    gone = diff([table], [table, led])
-    assert not gone
-    assert gone.stays == (led,)
-    somebodys = Neighbour("skb4098", led.address, "02:6e:c0:00:02:02")
-    assert diff([table, somebodys], [table, led]).drops == (led,)
-    assert set(diff([], [table, led]).drops) == {table, led}, "with the table all of it goes"
+def test_what_is_handed_to_a_container_is_said_to_be_for_it() -> None:
+    """Kernels that do it themselves (6.15, 6.1.139) hide where it is left out; on others (5.10.223) a container
+    hears nothing by the fast path: it takes what came for the bridge's MAC address for somebody else's."""
+    image = resources.files("skep.network").joinpath("fast_path.bpf.o").read_bytes()
+    calls = [number for code, number in struct.iter_unpack("<B3xI", image[: len(image) & ~7]) if code == 0x85]
+    before = {calls[n - 1] for n, number in enumerate(calls) if number == BPF_REDIRECT_PEER}
+    assert before == {BPF_SKB_CHANGE_TYPE}
 
 
-def test_with_a_network_its_services_addresses_go() -> None:
-    """Networks come and go, each with addresses of its own: what stays of them would never end."""
-    table, led, others = FastTable(), LedAddress("10.1.0.100"), LedAddress("10.2.0.100")
-    back, front = SubnetRoute("10.1.0.0/24", "skb4098"), SubnetRoute("10.2.0.0/24", "skb4099")
-    gone = diff([table, front], [table, back, front, led, others])
-    assert set(gone.drops) == {back, led}
-    assert gone.stays == (others,)
+def test_a_programs_maps_are_taken_over_where_they_are_the_same_in_every_way() -> None:
+    own = Program(3, 30, "skep_sent", b"tag", {"skep_flows": Map(4, 40, (9, 12, 32, 131072, 0))})
+    there = Program(5, 20, "skep_sent", b"other", {"skep_flows": Map(6, 25, (9, 12, 32, 131072, 0))})
+    assert shares(there, own)
+    smaller = {"skep_flows": Map(6, 25, (9, 12, 32, 65536, 0))}
+    assert not shares(replace(there, maps=smaller), own)
+    assert not shares(replace(there, maps={}), own)
+    assert not shares(there, None)
 
 
-def test_not_all_services_addresses_that_were_stay_for_ever() -> None:
-    table, route = FastTable(), SubnetRoute("10.1.0.0/16", "skb4098")
-    led = [LedAddress(f"10.1.{n >> 8}.{n & 255}") for n in range(STILL_LED_MAX + 10)]
-    gone = diff([table, route], [table, route, *led])
-    assert len(gone.stays) == STILL_LED_MAX
-    assert {*gone.stays, *gone.drops} == {*led}
-    assert not diff([table, route], [table, route, *gone.stays])
+def test_a_service_is_led_by_turns_that_begin_with_another_task_on_each_node() -> None:
+    (found,) = [each for each in made() if isinstance(each, FastService)]
+    assert found == FastService("10.1.0.100", ("10.1.0.11", "10.1.0.12"), sum(b"n1"))
+    assert not [e for e in made(replace(HOST, has_fast_path=False)) if isinstance(e, FastService)]
+    many = [f"10.1.{n >> 8}.{n & 255}" for n in range(TASKS_MAX + 1)]
+    assert fast_service("10.1.0.100", many, "n1").tasks == (), "the rules lead to so many"
+    assert len(fast_service("10.1.0.100", many[1:], "n1").tasks) == TASKS_MAX
 
 
-def test_the_trial_leaves_nothing_and_touches_nothing_of_ours() -> None:
-    lines = fast_path_rules.trial().splitlines()
-    assert lines[0] == "add table netdev skep-trial"
-    assert lines[-2:] == ["delete table netdev skep-trial", "delete table ip skep-trial"]
-    assert all(re.search(r" (netdev|ip) skep-trial( |$)", line) for line in lines)
-    assert any("notrack" in line for line in lines), "it is refused with all other rules, where it is"
+@pytest.mark.parametrize("count", [0, 1, 2, TASKS_MAX])
+def test_what_the_program_is_told_of_a_service_is_read_again(count: int) -> None:
+    service = FastService("10.1.0.100", tuple(f"10.1.{n >> 8}.{n & 255}" for n in range(count)), 7)
+    value = packed_service(service)
+    assert len(value) == 8 + 4 * TASKS_MAX, "struct service of fast_path.bpf.c"
+    assert unpacked_service("10.1.0.100", value) == service
+
+
+def test_what_rules_and_the_program_count_is_one() -> None:
+    counted = [Counter("vip-10-1-0-100", 3, 180), Counter("tcp-80", 9), Traffic(VIP, "10.1.0.100", 10, 20)]
+    counted.append(Traffic("tcp", "80", 1, 2))
+    assert list(with_counts(counted, {"10.1.0.100": Counts(5, 100, 200)})) == [
+        Counter("vip-10-1-0-100", 8, 180),
+        Counter("tcp-80", 9),
+        Traffic(VIP, "10.1.0.100", 110, 220),
+        Traffic("tcp", "80", 1, 2),
+    ]
+    assert list(with_counts(counted, {})) == counted

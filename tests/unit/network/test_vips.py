@@ -95,7 +95,7 @@ def test_a_swarm_on_one_hosts_loopback_answers_for_it_too_and_lets_nobody_in() -
     objects = made(WEB, nodes={"n1": "127.0.0.1", "n2": "127.0.0.1"})
     assert [each.local for each in objects if isinstance(each, Tunnel)] == ["127.0.0.1"]
     assert Neighbour("skv4098", VIP, mac_of("127.0.0.1")) in objects
-    assert rules(objects)["early"].endswith("fib daddr type local drop")
+    assert rules(objects)["senders"].endswith("@th,96,24 4098 drop")
 
 
 def test_a_table_of_an_earlier_skep_gets_the_map() -> None:

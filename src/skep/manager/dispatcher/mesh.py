@@ -70,9 +70,10 @@ def mesh_endpoint(view: View, task: Task, network_id: str, deaf: Collection[str]
     takes_new = takes_connections(view, task, deaf)
     if takes_new is None or view.node_state(task.node_id).state == DOWN:
         return None
-    found = (each for each in task.addresses if each.network_id == network_id)
-    given = next(found, None)
-    return MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new) if given else None
+    for given in task.addresses:  # with no generator: it is asked twice for each task
+        if given.network_id == network_id:
+            return MeshEndpoint(given.address.partition("/")[0], task.node_id, takes_new)
+    return None
 
 
 def node_address(view: View, node_id: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from .cutting import power_of_two
 
@@ -62,11 +62,23 @@ class Cut:
             self.hearers[part].discard(node_id)
         return part is not None
 
-    def join(self, node_id: str, serving: Collection[int], part: int | None = None) -> None:
+    def join(self, node_id: str, serving: Sequence[int], part: int | None = None) -> None:
         """The node leads to the part, or to the one that serves and has the fewest nodes. Cost: the parts."""
         if part is None:
-            part = min(serving or range(self.count), key=lambda each: (len(self.hearers[each]), each))
+            sizes = [len(each) for each in self.hearers]
+            part = min(serving or range(self.count), key=sizes.__getitem__)
         self.put(node_id, part)
+
+    def join_all(self, nodes: Iterable[tuple[str, int | None]]) -> None:
+        """The nodes lead to these parts; those that have none to where the fewest do."""
+        rest = []
+        for node_id, part in nodes:
+            if part is None:
+                rest.append(node_id)
+            else:
+                self.put(node_id, part)
+        if rest:
+            _fill(self, sorted(rest), list(range(self.count)))
 
 
 def leaving_empty(cut: Cut, serving: Collection[int]) -> Cut:

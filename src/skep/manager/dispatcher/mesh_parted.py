@@ -37,14 +37,15 @@ class PartedService:
         self.unaware: set[str] = set()
         self.moved: set[str] = set()
         self.serving = [0] * count  # by part: tasks that take new connections
+        self.is_reworded = False  # nobody was told of the words
         self.is_uneven = False  # nodes may be spread otherwise than they should be
-        self._held: dict[str, tuple[str, str]] = {}  # address -> task, node
+        self._tasks: dict[str, str] = {}  # address -> task
         self._addresses: dict[str, str] = {}  # task -> address
 
     @property
     def size(self) -> int:
         """Returns how many tasks are told of."""
-        return len(self._held)
+        return len(self._tasks)
 
     @property
     def serving_parts(self) -> list[int]:
@@ -58,49 +59,56 @@ class PartedService:
     # Tasks
 
     def put_words(self, words: MeshService) -> None:
-        """Takes what is otherwise than its tasks: all that hear of it are told anew."""
+        """Takes what is otherwise than its tasks. All that hear of it are told that with their part, and not
+        of its tasks; of what a node was told of its own tasks, the words do not count beside a part."""
         if words != self.words:
             self.words = words
             self.frames.clear()
-            self.moved.update(self.cut.of_node)
-            self.touched.update(self.own)
+            self.is_reworded = True
 
     def put(self, task_id: str, endpoint: MeshEndpoint) -> None:
         """Takes a task as it is now. Who had its address has it no more."""
         address, node_id = endpoint.address, endpoint.node_id
-        held = self._held.get(address)
-        if held is not None and held != (task_id, node_id):
-            self.drop(held[0])
-        if self._addresses.get(task_id, address) != address:
-            self.drop(task_id)
-        of_node = self.own.setdefault(node_id, {})
-        if of_node.get(address) == endpoint:
-            return
-        if address not in of_node:
-            self.unaware.add(node_id)
-        of_node[address] = endpoint
-        self._held[address], self._addresses[task_id] = (task_id, node_id), address
-        self.touched.add(node_id)
         number = part_of(address, len(self.parts))
-        self.places[number][address] = node_id
-        before = self.parts[number].get(address)
+        if self._addresses.get(task_id) != address or self.places[number][address] != node_id:
+            self._hold(task_id, address, node_id, number)
+        of_node = self.own[node_id]
+        known = of_node.get(address)
+        if known is not None and known == endpoint:
+            return
+        of_node[address] = endpoint
+        self.touched.add(node_id)
+        part = self.parts[number]
+        before = part.get(address)
         if before is not None or endpoint.takes_new:
-            self.parts[number][address] = endpoint
+            part[address] = endpoint
             self._changed(address, number, endpoint.takes_new - (before is not None and before.takes_new))
+
+    def _hold(self, task_id: str, address: str, node_id: str, number: int) -> None:
+        """The task is there from now on, and has the address."""
+        if address in self._tasks:
+            self.drop(self._tasks[address])
+        if task_id in self._addresses:
+            self.drop(task_id)
+        self._tasks[address], self._addresses[task_id] = task_id, address
+        if node_id not in self.own:
+            self.own[node_id] = {}
+        self.unaware.add(node_id)
+        self.places[number][address] = node_id
 
     def drop(self, task_id: str) -> None:
         """The task is not told of any more, if it was."""
         address = self._addresses.pop(task_id, None)
         if address is None:
             return
-        _, node_id = self._held.pop(address)
+        number = part_of(address, len(self.parts))
+        node_id = self.places[number].pop(address)
+        del self._tasks[address]
         del self.own[node_id][address]
         if not self.own[node_id]:
             del self.own[node_id]
         self.touched.add(node_id)
         self.unaware.add(node_id)
-        number = part_of(address, len(self.parts))
-        del self.places[number][address]
         before = self.parts[number].pop(address, None)
         if before is not None:
             self._changed(address, number, -before.takes_new)
@@ -145,6 +153,12 @@ class PartedService:
             self._touch_part(cut.of_node[node_id], cut.count)
         self.is_uneven = True
 
+    def join_all(self, said: Iterable[tuple[str, tuple[int, int] | None]]) -> None:
+        """The same of nodes that have no part yet, while nothing serves. Cost: the nodes."""
+        count = self.cut.count
+        self.cut.join_all((n, each[0] if each is not None and each[1] == count else None) for n, each in said)
+        self.is_uneven = True
+
     def leave(self, node_id: str) -> None:
         """The node hears of nothing any more."""
         for cut in self._cuts:
@@ -158,10 +172,10 @@ class PartedService:
     def leading_to(self, node_id: str) -> set[str]:
         """Returns the nodes by which connections may come to the tasks of one. Cost: its tasks, each with the
         nodes that lead to a part."""
-        found: set[str] = set()
-        for cut in self._cuts:
-            for address in self.own.get(node_id, ()):
-                found |= cut.hearers[part_of(address, cut.count)]
+        own, found = self.own.get(node_id, ()), set[str]()
+        for cut in self._cuts if own else ():
+            hearers, count = cut.hearers, cut.count
+            found.update(*[hearers[part_of(address, count)] for address in own])
         return found
 
     def settle(self, count: int, now: float, announce_s: float, may_move: bool) -> float | None:
@@ -203,8 +217,8 @@ class PartedService:
         """Cost: the tasks."""
         listed = [each for part in self.parts for each in part.values()]
         self.parts, self.serving = [{} for _ in range(count)], [0] * count
-        self.places = [{} for _ in range(count)]
-        for address, (_, node_id) in self._held.items():
+        places, self.places = self.places, [{} for _ in range(count)]
+        for address, node_id in (each for of_part in places for each in of_part.items()):
             self.places[part_of(address, count)][address] = node_id
         self.frames.clear()
         self.changed.clear()  # all are told whole
@@ -246,13 +260,14 @@ class PartedService:
 
     def take_changes(self) -> dict[int, MeshService]:
         """Returns what has changed of parts that somebody hears of, and forgets it."""
-        by_part: dict[int, list[str]] = {}
+        by_part: dict[int, list[str]] = {n: [] for n in range(len(self.parts))} if self.is_reworded else {}
+        self.is_reworded = False
         for address in self.changed:
             by_part.setdefault(part_of(address, len(self.parts)), []).append(address)
         self.changed.clear()
         return {n: self._since(self.parts[n], of) for n, of in by_part.items() if self.cut.hearers[n]}
 
     def _since(self, part: dict[str, MeshEndpoint], addresses: list[str]) -> MeshService:
-        now = tuple(part[each] for each in addresses if each in part)
-        gone = tuple(each for each in addresses if each not in part)
+        now = tuple([part[each] for each in addresses if each in part])
+        gone = () if len(now) == len(addresses) else tuple(each for each in addresses if each not in part)
         return replace(self.words, endpoints=now, gone=gone)

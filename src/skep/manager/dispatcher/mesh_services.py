@@ -215,15 +215,17 @@ class MeshServices:
             touched = self._dirty_tasks.setdefault(id, {})
             touched.update(dict.fromkeys(service.tasks()))
             touched.update((each.id, None) for each in self._view.tasks_of_service(id))
+        view, network_id, versions = self._view, self._network.id, set[int]()
         for task_id in self._take_tasks(id):
-            task = self._view.tasks.get(task_id)
-            endpoint = mesh_endpoint(self._view, task, self._network.id, deaf) if task is not None else None
+            task = view.tasks.get(task_id)
+            endpoint = mesh_endpoint(view, task, network_id, deaf) if task is not None else None
             if task is None or endpoint is None:
                 service.drop(task_id)
                 continue
-            if not service.has(task_id) and service.words.is_alone:
-                demand = self._view.demand(id, task.spec_version)
-                service.put_words(replace(service.words, is_alone=len(demand.networks) <= 1))
+            if task.spec_version not in versions and not service.has(task_id):
+                versions.add(task.spec_version)
+                is_alone = service.words.is_alone and len(view.demand(id, task.spec_version).networks) <= 1
+                service.put_words(replace(service.words, is_alone=is_alone))
             service.put(task_id, endpoint)
 
     def _take_tasks(self, service_id: str) -> dict[str, None]:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from skep.model.mesh import MeshPart, MeshService
-from skep.model.overlay import packed
 from skep.rpc.messages import Lead, MeshTold, encode
 
 from .mesh_parted import PartedService
-from .told_frames import Located
+from .told_frames import Frame, Frames
+from .tunnel_ends import TunnelEnds
 
 # How long before a node is told of another part its tasks' nodes hear that connections will come by it: an
 # agent has what it is told in its kernel within half a second.
@@ -25,16 +25,16 @@ Send = Callable[[Iterable[str], bytes], None]  # to nodes, one and the same
 
 
 class PartsTeller:
-    """`located` says where nodes' tunnels end; `send` sends, to those that have a session; `is_informed` says
+    """`ends` says where nodes' tunnels end; `send` sends, to those that have a session; `is_informed` says
     whether a node knows all ways back, from others."""
 
     def __init__(
-        self, located: Located, send: Send, lead: Lead | None, is_informed: Callable[[str], bool]
+        self, ends: TunnelEnds, send: Send, lead: Lead | None, is_informed: Callable[[str], bool]
     ) -> None:
         self.services: dict[str, PartedService] = {}
         self.hearers: set[str] = set()
         self.is_settled = False  # all nodes that will come to this leader have come: others are not spared
-        self._located = located
+        self._ends = ends
         self._send = send
         self._lead = lead
         self._is_informed = is_informed
@@ -43,9 +43,8 @@ class PartsTeller:
         self._own: dict[tuple[str, str], MeshService | None] = {}
         self._removed: set[str] = set()  # services that were told in parts until now
         self._unaware: set[str] = set()  # nodes whose tasks are no more, of services that are not told here
-        self._returns: dict[
-            str, tuple[bytes, bool]
-        ] = {}  # by node, as it was told, and whether those are all
+        # By node, as it was told, and whether those are all.
+        self._returns: dict[str, tuple[bytes, bool]] = {}
 
     # Services
 
@@ -53,8 +52,7 @@ class PartsTeller:
         """Returns a service that is told in parts from now on: nobody has heard of it so."""
         id = words.id
         service = self.services[id] = PartedService(words, count)
-        for node_id in sorted(self.hearers):
-            service.join(node_id, self._said.get(node_id, {}).get(id))
+        service.join_all((each, self._said.get(each, {}).get(id)) for each in self.hearers)
         service.moved.update(self.hearers)
         if id in self._removed:  # nobody was told that
             service.touched.update(node_id for node_id, of in self._own if of == id)
@@ -151,13 +149,22 @@ class PartsTeller:
 
     def _tell(self) -> None:
         unaware = self._unaware.union(*(each.unaware for each in self.services.values()))
+        frames, ended = Frames(), list[tuple[str, str]]()
         for node_id in sorted(unaware.union(*(each.touched for each in self.services.values()))):
-            self._tell_own(node_id, is_unaware=node_id in unaware)
+            told = self._own_news(node_id, is_unaware=node_id in unaware)
+            if told is not None:
+                frames.add(Frame(told), [node_id])
+                ended += [(node_id, each.id) for each in told.own if not each.endpoints and each.gone is None]
         self._unaware.clear()
         for service in self.services.values():
             service.touched.clear()
             service.unaware.clear()
-            self._tell_parts(service)
+            self._add_parts(service, frames)
+        for node_id, of_node in frames.encoded().items():
+            for frame in of_node:
+                self._send([node_id], frame)
+        for key in ended:  # their nodes know it now
+            del self._own[key]
         if self._removed:  # these are told whole, or that they are no more
             gone, self._removed = self._removed - self.services.keys(), set()
             self._own = {key: own for key, own in self._own.items() if key[1] not in gone}
@@ -176,9 +183,10 @@ class PartsTeller:
             service.is_uneven = True
             service.unaware.update(service.own)
 
-    def _tell_own(self, node_id: str, is_unaware: bool) -> None:
+    def _own_news(self, node_id: str, is_unaware: bool) -> MeshTold | None:
+        """Returns what the node does not know of its own tasks, and of its ways back."""
         if node_id not in self.hearers:
-            return
+            return None
         news = []
         for service_id, service in self.services.items():
             if node_id not in service.touched:
@@ -190,36 +198,34 @@ class PartsTeller:
                 self._own[key] = now
         is_unaware = is_unaware and not self._is_informed(node_id)
         returns = self._returns_of(node_id) if is_unaware else None
-        if news or returns is not None:
-            told = returns if returns is not None else MeshTold(lead=self._lead)
-            self._send([node_id], encode(replace(told, own=news)))
-        for each in news:
-            if not each.endpoints and each.gone is None:
-                del self._own[node_id, each.id]
+        if returns is not None:
+            return replace(returns, own=news) if news else returns
+        return MeshTold(own=news, lead=self._lead) if news else None
 
     def _returns_of(self, node_id: str) -> MeshTold | None:
         """Returns by which nodes connections come to one's tasks; None: it knows."""
-        leading = set().union(*(each.leading_to(node_id) for each in self.services.values()))
-        found = packed({address for _, address in self._located(leading)})
+        leading = set[str]().union(*[each.leading_to(node_id) for each in self.services.values()])
+        found = self._ends.packed_of(leading)
         now = found, self.is_settled
         if self._returns.get(node_id, (b"", not found and not self.is_settled)) == now:
             return None
         self._returns[node_id] = now
         return MeshTold(returns=found, returns_whole=self.is_settled, lead=self._lead)
 
-    def _tell_parts(self, service: PartedService) -> None:
+    def _add_parts(self, service: PartedService, frames: Frames) -> None:
+        """Adds what those are told that hear of parts."""
         moved, service.moved = service.moved & self.hearers, set()
         for number, news in service.take_changes().items():
             nodes = service.cut.hearers[number] - moved
             if nodes:
                 part = self._part(news, number, service.cut.count)
-                self._send(nodes, encode(MeshTold(parts=[part], lead=self._lead)))
+                frames.add(Frame(MeshTold(parts=[part], lead=self._lead)), sorted(nodes))
         by_part: dict[int, list[str]] = {}
         for node_id in sorted(moved):
             by_part.setdefault(service.cut.of_node[node_id], []).append(node_id)
         for number, of_part in by_part.items():
             part = self._part(service.whole(number), number, service.cut.count)
-            self._send(of_part, encode(MeshTold(parts=[part], lead=self._lead)))
+            frames.add(Frame(MeshTold(parts=[part], lead=self._lead)), of_part)
 
     def _whole(self, service: PartedService, number: int) -> bytes:
         """Made once for all that come until it changes: after a new leader, all do."""
@@ -231,7 +237,7 @@ class PartsTeller:
         return frame
 
     def _part(self, told: MeshService, number: int, count: int) -> MeshPart:
-        nodes = self._located({each.node_id for each in told.endpoints})
+        nodes = self._ends.of({each.node_id for each in told.endpoints})
         return MeshPart(told, number, count, tuple(nodes))
 
 

@@ -14,6 +14,9 @@ from skep.store.view import View
 from .overlay_state import OverlayState
 from .overlay_views import overlay_attachment, overlay_task, overlay_words
 
+# Networks that are known to be the routing mesh's: there is one at a time, and users may make it anew.
+IGNORED_MAX = 64
+
 
 class Touched:
     """`tasks` are by id, with their services, and `urgent` those that cannot wait; `services` are those of
@@ -47,6 +50,7 @@ class Dirty:
 
     def __init__(self) -> None:
         self._networks: dict[str, Touched] = {}
+        self._ignored: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -61,8 +65,16 @@ class Dirty:
             touched = self._networks[network_id] = Touched()
         return touched
 
+    def ignore(self, network_id: str) -> None:
+        """Tasks of the network are nobody's matter from now on: it is the routing mesh's, which it stays."""
+        if len(self._ignored) >= IGNORED_MAX:
+            self._ignored.clear()
+        self._ignored.add(network_id)
+
     def touch_task(self, task: Task, is_urgent: bool = False) -> None:
         for given in task.addresses:
+            if given.network_id in self._ignored:
+                continue
             touched = self.touch(given.network_id)
             (touched.urgent if is_urgent else touched.tasks)[task.id] = task.service_id
 

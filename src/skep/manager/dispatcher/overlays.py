@@ -220,7 +220,8 @@ class OverlayDispatcher:
         is_old = task.updated_at < self._view.led_since
         if (status.state >= RUNNING or is_old) and task.addresses:
             self._dirty.touch_task(task)
-            self._batches.soon()
+            if self._dirty:
+                self._batches.soon()
 
     def service_changed(self, service_id: str) -> None:
         """A service was made, changed or removed."""
@@ -282,6 +283,9 @@ class OverlayDispatcher:
             known = self._known(network_id)
             if known is None:
                 self._dirty.take(network_id)
+                network = self._view.networks.get(network_id)
+                if network is not None and network.spec.ingress:
+                    self._dirty.ignore(network_id)
                 continue
             try:
                 self._tell_network(known)

@@ -43,7 +43,9 @@ def whole_frames(told: OverlayTold) -> list[bytes]:
 class Frame:
     """A message to several nodes, encoded once; and once more where for some another one follows."""
 
-    def __init__(self, told: OverlayTold) -> None:
+    __slots__ = ("_encoded", "_told")
+
+    def __init__(self, told: OverlayTold | MeshTold) -> None:
         self._told = told
         self._encoded: dict[bool, bytes] = {}
 
@@ -51,7 +53,8 @@ class Frame:
         """Returns the message. `more`: another one follows, and nothing is done before."""
         frame = self._encoded.get(more)
         if frame is None:
-            frame = self._encoded[more] = encode(replace(self._told, more=more))
+            told = self._told if more == self._told.more else replace(self._told, more=more)
+            frame = self._encoded[more] = encode(told)
         return frame
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from skep.model.overlay import packed
 from skep.rpc.messages import Register
 from skep.store.view import View
 
@@ -18,11 +19,13 @@ class TunnelEnds:
         self._view = view
         self._sessions = sessions
         self._addresses: dict[str, str] = {}
+        self._packed: dict[str, bytes] = {}  # the same in four bytes, of those that were asked for
 
     def begin(self) -> None:
         """Nodes are where they were, unless they say otherwise: else all that come to a new leader would be
         news for all that have tasks."""
         self._addresses = dict(self.of(self._view.nodes))
+        self._packed.clear()
 
     def heard(self, node_id: str, said: Register) -> bool:
         """Returns whether the node is elsewhere than it was."""
@@ -30,10 +33,12 @@ class TunnelEnds:
         if self._addresses.get(node_id) == address:
             return False
         self._addresses[node_id] = address
+        self._packed.pop(node_id, None)
         return True
 
     def forget(self, node_id: str) -> bool:
         """Returns whether it was known where the node is."""
+        self._packed.pop(node_id, None)
         return self._addresses.pop(node_id, None) is not None
 
     def of(self, node_ids: Iterable[str]) -> list[tuple[str, str]]:
@@ -41,3 +46,16 @@ class TunnelEnds:
         known = self._addresses
         found = [(each, known.get(each) or node_address(self._view, each)) for each in sorted(node_ids)]
         return [each for each in found if each[1]]
+
+    def packed_of(self, node_ids: Iterable[str]) -> bytes:
+        """Returns the addresses of those of the nodes that have one of IPv4, each once, as `packed`: a node
+        with tasks of a large service is told a hundred."""
+        known = self._packed
+        found = {known.get(each) or self._pack(each) for each in node_ids}
+        return b"".join(sorted(found))
+
+    def _pack(self, node_id: str) -> bytes:
+        data = packed(address for _, address in self.of([node_id]))
+        if node_id in self._addresses:  # else it is where the view says, which may change unheard
+            self._packed[node_id] = data
+        return data

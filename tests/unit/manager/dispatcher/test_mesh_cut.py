@@ -27,6 +27,17 @@ def cuts(draw: st.DrawFn) -> Cut:
     return Cut(count, ((f"n{number:02}", part) for number, part in enumerate(nodes)))
 
 
+@given(COUNTS, st.lists(st.none() | st.integers(0, 0), max_size=40))
+def test_those_that_come_at_once_are_spread_evenly(count: int, said: list[int | None]) -> None:
+    cut = Cut(count)
+    cut.join_all((f"n{number:02}", part) for number, part in enumerate(said))
+    assert len(cut.of_node) == len(said)
+    assert all(cut.of_node[f"n{number:02}"] == part for number, part in enumerate(said) if part is not None)
+    sizes = sorted(map(len, cut.hearers))
+    kept = sum(part is not None for part in said)
+    assert sizes[-1] <= max(kept, sizes[0] + 1), "others go where the fewest are"
+
+
 def test_what_is_told_of_many_tasks() -> None:
     assert [parts_of(tasks, 2300) for tasks in (1, 256, 257, 3000, 35_000, 100_000)] == [
         1,

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from skep.agent.mesh_known import KnownMesh
-from skep.manager.dispatcher import batches, mesh_services, networks
+from skep.manager.dispatcher import batches, mesh_services, mesh_whole
 from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.batches import BATCH_S
 from skep.manager.dispatcher.mesh import mesh_network, mesh_service
@@ -268,7 +268,7 @@ async def test_a_new_leader_makes_what_it_tells_once_and_nodes_that_stayed_are_n
     _published(view)
     task = _task(view, "t1", "a", 1)
     swarm = Swarm(view)
-    monkeypatch.setattr(networks, "mesh_parts", counted)
+    monkeypatch.setattr(mesh_whole, "mesh_parts", counted)
     for node_id in view.nodes:
         swarm.come(node_id)
     await swarm.settle()

@@ -16,14 +16,14 @@ from skep.manager.dispatcher.cutting import part_of
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPart, MeshPort, MeshService
 from skep.model.node import NodeStatus
 from skep.model.overlay import packed
-from skep.model.service import RemovedService
+from skep.model.service import Endpoint, RemovedService
 from skep.model.states import FAILED, RUNNING, SHUTDOWN
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import MESH, MESH_CHANGES, MESH_PARTS, MeshTold
 from skep.store.view import View
 from tests.unit.builders import add_node
 
-from .test_mesh_dispatcher import Line, Swarm, _published, _task, _view
+from .test_mesh_dispatcher import PORT, Line, Swarm, _published, _task, _view
 
 NODES = [f"n{number:02}" for number in range(16)]
 LATEST = (MESH, MESH_CHANGES, MESH_PARTS)
@@ -297,6 +297,90 @@ async def test_of_a_removed_service_nothing_is_left() -> None:
         assert (line.mesh.services, line.mesh.returns, line.known.parts) == ({}, frozenset(), [])
 
 
+async def test_what_is_left_to_look_at_is_waited_for_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    swarm = _swarm()
+    swarm.run(48)
+    swarm.calm()
+    monkeypatch.setattr(networks, "SETTLED_AT_ONCE", 8)
+    tasks = swarm.run(48)
+    before = sum(len(line.sent) for line in swarm.lines.values())
+    swarm.tell()
+    assert sum(len(line.sent) for line in swarm.lines.values()) == before
+    await asyncio.sleep(networks.TOLD_S)
+    swarm.tell()
+    assert sum(len(line.sent) for line in swarm.lines.values()) > before
+    swarm.tell()
+    before = sum(len(line.sent) for line in swarm.lines.values())
+    swarm.end(tasks[40])  # its node is told next
+    assert sum(len(line.sent) for line in swarm.lines.values()) > before
+    swarm.calm()
+    swarm.check()
+
+
+async def test_who_comes_while_others_wait_finds_its_way_back_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = _swarm()
+    swarm.run(48)
+    swarm.calm()
+    monkeypatch.setattr(networks, "SETTLED_AT_ONCE", 8)
+    swarm.run(48)
+    swarm.tell()  # looks at some, and tells nobody
+    add_node(swarm.view, "m1", addr="198.51.100.1")
+    swarm.come("m1", *LATEST)
+    swarm.tell()
+    swarm.check(is_calm=False)
+
+
+async def test_what_a_node_is_told_at_once_is_one_change() -> None:
+    swarm = _swarm()
+    tasks = swarm.run(48, observed=None)
+    swarm.calm()
+    for line in swarm.lines.values():
+        line.sent.clear()
+    for task in tasks:
+        swarm.serve(task)
+    swarm.tell()
+    for line in swarm.lines.values():
+        assert [bool(each.own) for each in line.sent] == [True, False]
+        assert [bool(each.parts) for each in line.sent] == [False, True]
+        assert [each.more for each in line.sent] == [True, False]
+
+
+async def test_other_words_of_a_service_are_told_without_its_tasks() -> None:
+    swarm = _swarm()
+    swarm.run(48)
+    swarm.calm()
+    known = {node_id: swarm.known(line) for node_id, line in swarm.lines.items()}
+    for line in swarm.lines.values():
+        line.sent.clear()
+    service = swarm.view.services["s"]
+    port = replace(PORT, published_port=9090)
+    swarm.view.put_service(replace(service, endpoint=Endpoint(ports=[port]), version=2))
+    swarm.mesh.service_changed("s")
+    swarm.calm()
+    for node_id, line in swarm.lines.items():
+        assert line.mesh.services["s"].ports == (MeshPort("tcp", 9090, 80),)
+        assert swarm.known(line) == known[node_id]
+        told = [e for said in line.sent for e in (*said.own, *(part.service for part in said.parts))]
+        assert told
+        assert not any(each.endpoints for each in told)
+    swarm.check()
+
+
+async def test_ways_back_by_a_node_that_has_moved_are_told_anew() -> None:
+    swarm = _swarm()
+    swarm.run(48)
+    swarm.calm()
+    swarm.come("n05", *LATEST, data_addr="203.0.113.5")
+    swarm.calm()
+    ways = {
+        node_id: line.mesh.returns.union(line.mesh.nodes.values()) for node_id, line in swarm.lines.items()
+    }
+    assert any("203.0.113.5" in each for each in ways.values())
+    assert not any(swarm.view.nodes["n05"].addr in each for each in ways.values())
+
+
 @pytest.mark.parametrize("seed", range(16))
 async def test_whatever_comes_and_goes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes with sessions anew, lost ones, new leaders and errors of ours among them; tasks are looked at some
@@ -417,3 +501,39 @@ def test_what_a_node_is_told_of_parts_it_puts_together() -> None:
     assert known.mesh.returns == {"192.0.2.7"}
     known.told(MeshTold(True))
     assert known.mesh == Mesh(), "an earlier manager says nothing of it"
+
+
+def test_what_is_put_together_at_the_end_is_what_it_would_be_at_each_step() -> None:
+    rng = random.Random(1)
+    often, late = KnownMesh(), KnownMesh()
+    for _ in range(200):
+        said = _anything(rng)
+        keeps_returns = rng.random() < 0.5
+        often.told(said, keeps_returns)
+        late.told(said, keeps_returns)
+        assert often.mesh is often.mesh
+        if rng.random() < 0.1:
+            assert late.mesh == often.mesh
+    assert late.mesh == often.mesh
+
+
+def _anything(rng: random.Random) -> MeshTold:
+    endpoints = [MeshEndpoint(f"10.0.0.{n}", f"n{n % 3}", rng.random() < 0.7) for n in range(9)]
+    some = rng.sample(endpoints, 3)
+    service = MeshService(rng.choice("st"), "web", (), tuple(some[:2]))
+    if rng.random() < 0.7:
+        service = replace(service, gone=(some[2].address,))
+    nodes = (("n0", "192.0.2.1"), ("n1", "192.0.2.2"))
+    what = rng.randrange(6)
+    return MeshTold(
+        complete=rng.random() < 0.1,
+        nodes=list(nodes) if what == 0 else [],
+        gone_nodes=["n0"] if what == 1 else [],
+        services=[service] if what == 2 else [],
+        gone_services=[service.id] if what == 3 else [],
+        parts=[MeshPart(service, 1, 4, nodes)] if what in (4, 5) else [],
+        own=[replace(service, endpoints=()) if rng.random() < 0.3 else service] if what == 5 else [],
+        returns=packed([f"192.0.2.{rng.randrange(1, 9)}"]) if rng.random() < 0.5 else b"",
+        gone_returns=packed([f"192.0.2.{rng.randrange(1, 9)}"]) if rng.random() < 0.3 else b"",
+        returns_whole=rng.random() < 0.2,
+    )

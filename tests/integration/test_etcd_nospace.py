@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from skep.agent.executor.interfaces import Executor
 from skep.api.interfaces import InitRequest
 from skep.daemon.founding import found_swarm
 from skep.daemon.keys import KeyFiles
+from skep.daemon.manager_parts import EtcdCopy
 from skep.daemon.manager_runner import ManagerRunner
-from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import StateDir
+from skep.daemon.this_host import HostSettings, ThisHost
 from skep.manager.events import EventHub
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import SkepError, Unavailable
@@ -87,6 +89,7 @@ async def test_a_new_cluster_is_forced_of_a_full_store(tmp_path: Path) -> None:
         manager = await start(True)
         leader = await manager.wait_leading()
         assert leader.view.nodes.keys() == {NODE_ID}
+        assert isinstance(manager.etcd, EtcdCopy)
         store = EtcdStore(manager.etcd.target)
         assert (await store.load(codec.INCARNATION_KEY))[0] != before
         await store.close()
@@ -175,6 +178,10 @@ async def until_true(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+def no_executor() -> Executor:
+    raise AssertionError("no task runs here")
+
+
 @asynccontextmanager
 async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[ManagerRunner]]]:
     """Starts a swarm's only manager, of what is there, or of nothing; it ends with the block."""
@@ -192,19 +199,9 @@ async def manager_of(path: Path) -> AsyncIterator[Callable[[bool], Awaitable[Man
         else:
             key_files.take(os.urandom(KEY_BYTES), "")
         key_files.save(keys)
-        rng, sockets = random.Random(1), SocketDir(path / "run")
-        part = ManagerRunner(
-            state,
-            sockets,
-            keys,
-            membership,
-            "etcd",
-            clock,
-            rng,
-            EventHub(clock),
-            lambda moved: None,
-            key_files,
-        )
+        host = ThisHost(path, HostSettings("m"), clock, random.Random(1), no_executor)
+        stands_on = await host.manager_parts(membership, keys, lambda moved: None)
+        part = ManagerRunner(host, stands_on, membership, keys, key_files, EventHub(clock))
         parts.append(part)
         await part.start(first, force_new_cluster)
         return part

@@ -7,7 +7,7 @@ import random
 import time
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.daemon.agent_runner import AgentRunner, TlsLine
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings, TlsLine
 from skep.manager.ca.authority import Authority, new_root
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
@@ -66,15 +66,14 @@ async def test_a_node_renews_over_its_session() -> None:
     first_end = validity_of(line.keys.certificate_pem)[1]
     executor = SimulatedExecutor("n", SimulatedSettings(), rng, clock)
     address = f"127.0.0.1:{server.port}"
-    agent = AgentRunner(
-        node_id, "n", line.connect, [address], executor, clock, rng, lambda managers: None, lambda text: None
-    )
+    parts, settings = AgentParts(executor, clock, rng), AgentSettings(node_id, "n", [address])
+    agent = AgentRunner(settings, line, parts, AgentOwner())
 
     async def keep(keys: NodeKeys) -> None:
         renewed.append(keys)
 
     agent.start()
-    agent.renew(line, keep)
+    agent.renew(keep)
     try:
         await wait_for("it renews before its certificate ends", EXPIRY_S, lambda: renewed)
         assert clock.now() < first_end

@@ -13,15 +13,17 @@ import pytest
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.agent.lead_fence import INCARNATIONS_MAX, LeadFence
-from skep.daemon.agent_runner import AgentRunner
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
-from skep.daemon.socket_dir import SocketDir
-from skep.daemon.state import StateDir
+from skep.daemon.node_state import Running
+from skep.daemon.state import Membership, StateDir
+from skep.daemon.this_host import HostSettings, ThisHost
 from skep.manager.dispatcher.sessions import CONFIRMING_MAX, Sessions
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
+from skep.rpc.certificates import NodeKeys
 from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import (
     DATA_KEYS,
@@ -79,7 +81,7 @@ class Manager:
         return True
 
 
-class Node:
+class Node(AgentOwner):
     """The agent of one, and what it remembers over a restart."""
 
     def __init__(self, network: Network) -> None:
@@ -87,27 +89,26 @@ class Node:
         self._network = network
         self.executor = SimulatedExecutor("n", SimulatedSettings(), random.Random(1), LoopClock(0))
         self.leads: dict[str, int] = {}
-        self.removed: list[str] = []
+        self.said_removed: list[str] = []
+        self.keys = NodeKeys(b"", b"", b"")
 
     def start(self, managers: list[str]) -> None:
+        settings = AgentSettings("n", "n", managers, leads=self.leads)
         self.agent = AgentRunner(
-            "n",
-            "n",
-            self._connect,
-            managers,
-            self.executor,
-            LoopClock(0),
-            random.Random(1),
-            lambda managers: None,
-            self.removed.append,
-            fence=LeadFence(self.leads, self._remember),
+            settings, self, AgentParts(self.executor, LoopClock(0), random.Random(1)), self
         )
         self.agent.start()
 
-    def _remember(self, leads: dict[str, int]) -> None:
+    def lead_followed(self, leads: dict[str, int]) -> None:
         self.leads = leads
 
-    async def _connect(self, address: str, handler: Handler) -> Connection:
+    def removed(self, message: str) -> None:
+        self.said_removed.append(message)
+
+    async def connect_logs(self, address: str, handler: Handler) -> Connection:
+        return await self.connect(address, handler)
+
+    async def connect(self, address: str, handler: Handler) -> Connection:
         return await self._network.connect("n", Identity("n", "worker", "c"), address, handler)
 
     @property
@@ -138,7 +139,7 @@ def test_a_leader_of_before_ends_nothing(knows: bool, restarts: bool) -> None:
             await node.agent.stop()
             node.start(BOTH)
         await asyncio.sleep(20)
-        assert (node.running, node.removed) == (1, [])
+        assert (node.running, node.said_removed) == (1, [])
         assert not node.agent.session.ready.is_set()
         assert "older vote" in node.agent.session.trouble
         newer.listen()
@@ -247,7 +248,7 @@ def test_only_the_store_says_that_a_node_was_removed(store_says: str, kind: str)
 
 @pytest.mark.parametrize("features", [("",), (DATA_KEYS,)], ids=["earlier", "present"])
 def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
-    features: tuple[str], tmp_path: Path
+    features: tuple[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would end the session of each manager that says a word that it does not know."""
 
@@ -259,11 +260,10 @@ def test_a_leader_of_an_earlier_skep_is_told_nothing_of_data_keys(
         node.start(["new:2377"])
         await asyncio.sleep(20)
         files, clock = KeyFiles(state), LoopClock(0)
-        sockets, hub = SocketDir(tmp_path / "run"), EventHub(clock)
-        parts = NodeRunner(
-            state, files, sockets, hub, "n", "etcd", clock, random.Random(1), lambda: node.executor
-        )
-        parts.running_agent = node.agent
+        host = ThisHost(tmp_path, HostSettings("n"), clock, random.Random(1), lambda: node.executor)
+        parts = NodeRunner(host, state, files, EventHub(clock))
+        membership = Membership(node_id="n", cluster_id="c", role="manager", managers=[])
+        monkeypatch.setattr(parts, "_now", Running(membership, node.agent, node, 0.0))
         files.take(b"k" * 32, "")
         parts.data_keys.say()
         await asyncio.sleep(5)

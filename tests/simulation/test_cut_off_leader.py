@@ -11,10 +11,11 @@ import pytest
 from skep.manager.eviction import EVICT_EVERY_S, HOLD_S
 from skep.manager.leader import Leader
 from skep.model.node import DOWN
-from skep.sim.cluster import Options, Result, Simulation
+from skep.sim.cluster import Simulation
 from skep.sim.hosts import Host
 from skep.sim.loop import VirtualLoop
 from skep.sim.net import Cut
+from skep.sim.options import Options, Result
 from skep.sim.workload import Workload
 
 pytestmark = pytest.mark.usefixtures("quiet")

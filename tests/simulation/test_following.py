@@ -15,8 +15,9 @@ from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc.messages import LOGS, FromManager, ReadLogs
 from skep.runtime.clock import LoopClock
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
 from skep.sim.loop import VirtualLoop
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 from skep.store.view import View
 

@@ -14,9 +14,10 @@ from skep.manager.leader import Leader
 from skep.model.container import ContainerSpec
 from skep.model.node import DOWN, ENGINE_SILENT, READY, UNKNOWN
 from skep.model.spec import ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
-from skep.sim.cluster import Options, Simulation, run
+from skep.sim.cluster import Simulation, run
 from skep.sim.hosts import Host
 from skep.sim.loop import VirtualLoop
+from skep.sim.options import Options
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -40,7 +41,10 @@ class Calm(Simulation):
         return next(host for host in self.hosts if host.leader is self._world.leader())
 
     async def play(self, scenario: Callable[[Calm], Awaitable[None]]) -> None:
-        self._write_first_state()
+        with self.machines():
+            await self._play(scenario)
+
+    async def _play(self, scenario: Callable[[Calm], Awaitable[None]]) -> None:
         etcd = asyncio.ensure_future(self._world.etcd.run())
         try:
             for host in self.hosts:

@@ -16,8 +16,9 @@ from skep.manager.signals import TasksCommitted
 from skep.model.task import Task
 from skep.rpc import messages
 from skep.rpc.messages import OverlaysHeld, OverlayTold
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
 from skep.sim.loop import Stuck
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 from skep.store.view import View
 

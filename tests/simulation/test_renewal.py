@@ -247,3 +247,29 @@ def test_a_node_whose_renewal_failed_hears_the_leader_all_the_same() -> None:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scenario())
+
+
+def test_a_short_certificate_is_tried_for_as_often_as_a_long_one() -> None:
+    """It is dated back by an hour: that is no part of its life."""
+
+    async def scenario() -> None:
+        ca, clock, asked = Ca(), LoopClock(EPOCH_S), list[float]()
+
+        async def ask(request_pem: bytes) -> Renewed:
+            asked.append(clock.now())
+            raise Unavailable("no leader")
+
+        async def keep(keys: NodeKeys) -> None:
+            raise AssertionError("nothing came")
+
+        expiry_s = 600.0
+        keys = ca.keys(clock.now(), expiry_s)
+        ends_s = validity_of(keys.certificate_pem)[1]
+        renewal = asyncio.ensure_future(Renewal(keys, ask, keep, clock, random.Random(1)).run())
+        await asyncio.sleep(expiry_s)
+        renewal.cancel()
+        late = [at for at in asked if at >= ends_s - (1 - LATEST) * expiry_s]
+        assert len(late) >= 6, "of ten, some of which come later by chance"
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())

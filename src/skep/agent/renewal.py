@@ -43,9 +43,12 @@ Ask = Callable[[bytes], Awaitable[Renewed]]
 
 def renew_at(not_before: float, not_after: float, chance: float) -> float:
     """Returns when to renew; `chance` is a random number from 0 to 1."""
-    issued_at = min(not_before + BACKDATE_S, not_after)
-    life_s = not_after - issued_at
-    return issued_at + life_s * (EARLIEST + (LATEST - EARLIEST) * chance)
+    return not_after - life_s(not_before, not_after) * (1 - EARLIEST - (LATEST - EARLIEST) * chance)
+
+
+def life_s(not_before: float, not_after: float) -> float:
+    """Returns how long the certificate lasts: it is dated back, for clocks that are behind."""
+    return max(0.0, not_after - not_before - BACKDATE_S)
 
 
 class Renewal:
@@ -84,7 +87,7 @@ class Renewal:
                 await (self._follow() if is_told else self.renew())
             except SkepError as error:
                 log.warning("certificate.not_renewed", error=str(error), valid_until=not_after)
-                retry_s = max(RETRY_MIN_S, RETRY_SHARE * (not_after - not_before))
+                retry_s = max(RETRY_MIN_S, RETRY_SHARE * life_s(not_before, not_after))
                 by_chance = 0.5 + self._rng.random()
                 if is_told:
                     await asyncio.sleep(RETRY_TOLD_S * by_chance)

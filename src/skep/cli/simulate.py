@@ -19,7 +19,7 @@ from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
 from skep.cli.simulated_mesh import SimulatedMesh
 from skep.cli.simulated_overlays import KnownByNodes, SimulatedOverlays
 from skep.daemon.addresses import parse_address
-from skep.daemon.agent_runner import AgentRunner
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.model.generic import resource_text
 from skep.rpc.certificates import NodeKeys
 from skep.rpc.enrol import enrol
@@ -140,25 +140,16 @@ async def _join(
             log.warning("simulate.join_failed", node=hostname, error=str(error))
             await asyncio.sleep(RETRY_S * (0.5 + rng.random()))
     line = _PooledLine(enrolment.keys)
-    agent = AgentRunner(
-        enrolment.node_id,
-        hostname,
-        line.connect,
-        enrolment.managers,
-        executor,
-        clock,
-        rng,
-        lambda managers: None,
-        lambda message: None,
-        data_addr=_data_address(number) if plan.knows_overlays or plan.knows_mesh else "",
-    )
+    data_addr = _data_address(number) if plan.knows_overlays or plan.knows_mesh else ""
+    settings = AgentSettings(enrolment.node_id, hostname, enrolment.managers, data_addr=data_addr)
+    agent = AgentRunner(settings, line, AgentParts(executor, clock, rng), AgentOwner())
     knows: list[SimulatedOverlays | SimulatedMesh] = []
     if plan.knows_overlays:
         knows.append(SimulatedOverlays(enrolment.node_id, agent.session))
     if plan.knows_mesh:
         knows.append(SimulatedMesh(enrolment.node_id, agent.session))
     agent.start()
-    agent.renew(line, _keep_nothing)
+    agent.renew(_keep_nothing)
     return executor, agent, knows
 
 
@@ -186,6 +177,9 @@ class _PooledLine:
         async with _handshakes:
             with _contexts.lend(self.keys) as context:
                 return await connect(host, port, context, handler)
+
+    async def connect_logs(self, address: str, handler: Handler) -> Connection:
+        return await self.connect(address, handler)
 
 
 async def simulate_in_processes(plan: SimulationPlan, processes: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
+from msgspec import Struct
 
 from skep.agent.abilities import Abilities
 from skep.agent.attachments import Attachments
@@ -21,7 +22,7 @@ from skep.agent.plane import Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
-from skep.agent.session import Connect, Session
+from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.host_network import HostNetwork
@@ -49,49 +50,72 @@ START_S = 1.0
 DESCRIBE_S = 2.0  # a leader waits for a node that comes again for five seconds; a busy engine takes one
 
 
+class AgentSettings(Struct, frozen=True):
+    """What an agent knows of its node when it starts. `manager_addr` is where the manager beside it is
+    reached, `data_addr` where this node's tunnels end, as far as it knows. `described` is what the node was
+    when its owner heard of it last, before a restart: with it, the session does not wait for an engine that
+    does not answer. `leads` are those that it has followed (`LeadFence`)."""
+
+    node_id: str
+    hostname: str
+    managers: list[str]
+    manager_addr: str = ""
+    data_addr: str = ""
+    described: NodeDescription | None = None
+    leads: dict[str, int] = {}
+
+
+class AgentParts(Struct, frozen=True):
+    """What an agent works with. `plane` programs the routing mesh and overlay networks: None where there are
+    no containers to lead to, and none that would ask for names."""
+
+    executor: Executor
+    clock: Clock
+    rng: random.Random
+    plane: Plane | None = None
+
+
+class AgentOwner:
+    """Hears what an agent learns; this one keeps nothing of it."""
+
+    def managers_changed(self, managers: list[str]) -> None:
+        """Managers are reached there from now on."""
+
+    def lead_followed(self, leads: dict[str, int]) -> None:
+        """The newest leads of all histories that the node has followed."""
+
+    def described(self, description: NodeDescription) -> None:
+        """The node is this from now on."""
+
+    def role_told(self, role: Role) -> None:
+        """The swarm wants the node to act as that."""
+
+    def data_keys_told(self, said: messages.DataKeys) -> None:
+        """The swarm's managers are to have these keys."""
+
+    def removed(self, message: str) -> None:
+        """The swarm has removed this node."""
+
+
 class AgentRunner:
-    """`connect` opens connections to managers; `on_removed` hears that the swarm has removed this node.
+    """`line` opens connections to managers."""
 
-    `described` is what the node was when `on_described` heard of it last, before a restart: with it, the
-    session does not wait for an engine that does not answer. `plane` programs the routing mesh and overlay
-    networks: None where there are no containers to lead to, and none that would ask for names; `data_addr` is
-    where this node's tunnels end, as far as it knows.
-    """
-
-    def __init__(
-        self,
-        node_id: str,
-        hostname: str,
-        connect: Connect,
-        managers: list[str],
-        executor: Executor,
-        clock: Clock,
-        rng: random.Random,
-        on_managers: Callable[[list[str]], None],
-        on_removed: Callable[[str], None],
-        on_role: Callable[[Role], None] | None = None,
-        manager_addr: str = "",
-        connect_logs: Connect | None = None,
-        fence: LeadFence | None = None,
-        described: NodeDescription | None = None,
-        on_described: Callable[[NodeDescription], None] | None = None,
-        on_data_keys: Callable[[messages.DataKeys], None] = lambda said: None,
-        data_addr: str = "",
-        plane: Plane | None = None,
-    ) -> None:
-        self._node_id = node_id
+    def __init__(self, settings: AgentSettings, line: Line, parts: AgentParts, owner: AgentOwner) -> None:
+        executor, plane = parts.executor, parts.plane
+        self._node_id = settings.node_id
+        self._line = line
         self._executor = executor
-        self._clock = clock
-        self._rng = rng
-        self._on_removed = on_removed
+        self._clock = parts.clock
+        self._rng = parts.rng
+        self._owner = owner
         self.session = Session(
-            connect=connect,
-            managers=managers,
-            rng=rng,
-            on_managers=on_managers,
-            manager_addr=manager_addr,
-            fence=fence,
-            data_addr=data_addr,
+            connect=line.connect,
+            managers=settings.managers,
+            rng=parts.rng,
+            on_managers=owner.managers_changed,
+            manager_addr=settings.manager_addr,
+            fence=LeadFence(settings.leads, owner.lead_followed),
+            data_addr=settings.data_addr,
         )
         self._naming = _make_naming() if plane is not None else None
         if self._naming is not None:
@@ -104,30 +128,29 @@ class AgentRunner:
         self._own_networks = OwnNetworks(self.session, look_at_host) if plane is not None else None
         self._renewal: Renewal | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._logs = LogSender(connect_logs or connect, executor)
+        self._logs = LogSender(line.connect_logs, executor)
         self._reporter = Reporter(self.session)
-        self._worker = Worker(node_id, hostname, executor, clock, self._reporter.report, self)
-        self._on_role = on_role
-        self._on_data_keys = on_data_keys
+        self.worker = Worker(
+            settings.node_id, settings.hostname, executor, parts.clock, self._reporter.report, self
+        )
         self._listen()
-        self.attachments = Attachments(node_id, self.session, executor.single)
+        self.attachments = Attachments(settings.node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
         self._no_start = ""  # why the worker could not begin, at the latest try
-        self._described = described
-        self._on_described = on_described
+        self._described = settings.described
         self._pulse = Pulse(self._ping, lambda: self.session.heartbeat_s, self.session.say_engine)
 
     def _listen(self) -> None:
         """Who takes what the manager says, in the order in which they hear it."""
         on = self.session.on
-        on(messages.Registered, lambda said: self._worker.session_began())
-        on(messages.Registered, lambda said: self._reporter.begin(self._worker.everything()))
-        on(messages.Registered, lambda said: self._told(Role(said.role, said.is_member)))
-        on(messages.Role, self._told)
-        on(messages.Assign, self._worker.assign)
+        on(messages.Registered, lambda said: self.worker.session_began())
+        on(messages.Registered, lambda said: self._reporter.begin(self.worker.everything()))
+        on(messages.Registered, lambda said: self._owner.role_told(Role(said.role, said.is_member)))
+        on(messages.Role, self._owner.role_told)
+        on(messages.Assign, self.worker.assign)
         on(messages.ReadLogs, lambda asked: self._logs.begin(self.session.address, asked), messages.LOGS)
         on(messages.WantedTls, self._wanted_tls)
-        on(messages.DataKeys, self._on_data_keys, messages.DATA_KEYS)
+        on(messages.DataKeys, self._owner.data_keys_told, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
 
     @property
@@ -152,8 +175,9 @@ class AgentRunner:
         if self._own_networks is not None:
             self._own_networks.start()
 
-    def renew(self, line: Line, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
+    def renew(self, renewed: Callable[[NodeKeys], Awaitable[None]]) -> None:
         """Keeps the line's certificate and trust as the leader wants them; `renewed` hears of changes."""
+        line = self._line
 
         async def use(keys: NodeKeys) -> None:
             await renewed(keys)
@@ -185,7 +209,7 @@ class AgentRunner:
         """Ends the session; containers run on."""
         await cancel_and_wait(self._renewing)
         await cancel_and_wait(self._work)
-        self._worker.close()
+        self.worker.close()
         if self._own_networks is not None:
             await self._own_networks.close()
         if self._networking is not None:
@@ -200,7 +224,7 @@ class AgentRunner:
         """Ends what runs here, at once: the swarm is over for this node. Returns what is still there, for
         people."""
         await cancel_and_wait(self._work)  # the manager has no say any more
-        self._worker.close()
+        self.worker.close()
         late = await self.attachments.give_up()
         try:
             left = late + await self._executor.clear(self._node_id, sweeps=True)
@@ -225,7 +249,7 @@ class AgentRunner:
 
     async def _start_worker(self) -> None:
         try:
-            await self._worker.start()
+            await self.worker.start()
         except SkepError as error:
             self._no_start = str(error)
             raise
@@ -235,7 +259,7 @@ class AgentRunner:
         """An engine that answers pings and does not say what runs here is of no more use than one that is
         silent: others are to do its work."""
         await self._executor.ping(wait_s)
-        if not self._worker.is_started:
+        if not self.worker.is_started:
             raise Unavailable("the engine does not say what runs here")
 
     async def _look_again(self) -> None:
@@ -253,7 +277,7 @@ class AgentRunner:
         """An engine that is being restarted, or hangs, is no reason to stay away from the manager."""
         if self._described is None:
             self._learn(await self._look_at_itself())
-        elif self._worker.is_started and not self._pulse.is_in_doubt:
+        elif self.worker.is_started and not self._pulse.is_in_doubt:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(DESCRIBE_S):
                     self._learn(await self._look_at_itself())
@@ -271,8 +295,7 @@ class AgentRunner:
         if description == self._described:
             return False
         self._described = description
-        if self._on_described is not None:
-            self._on_described(description)
+        self._owner.described(description)
         return True
 
     async def _ask_renewed(self, request_pem: bytes) -> messages.Renewed:
@@ -282,13 +305,9 @@ class AgentRunner:
         if self._renewal is not None:
             self._renewal.told(wanted)
 
-    def _told(self, role: Role) -> None:
-        if self._on_role is not None:
-            self._on_role(role)
-
     def _goodbye(self, said: messages.Goodbye) -> None:
         if said.kind == messages.REMOVED:
-            self._on_removed(said.message)
+            self._owner.removed(said.message)
 
 
 def _make_naming() -> Naming:
@@ -306,9 +325,15 @@ def look_at_host() -> list[HostNetwork]:
 
 
 class Line(Protocol):
-    """Opens connections with the keys that it holds."""
+    """Opens connections with the keys that it holds. Errors: `Unavailable`, `Denied`."""
 
     keys: NodeKeys
+
+    async def connect(self, address: str, handler: Handler) -> Connection: ...
+
+    async def connect_logs(self, address: str, handler: Handler) -> Connection:
+        """The same, for a connection that becomes a stream of log lines."""
+        ...
 
 
 class TlsLine:
@@ -331,3 +356,6 @@ class TlsLine:
         """Errors: `Unavailable`, `Denied`."""
         host, port = parse_address(address)
         return await connect(host, port, self._context, handler)
+
+    async def connect_logs(self, address: str, handler: Handler) -> Connection:
+        return await self.connect(address, handler)

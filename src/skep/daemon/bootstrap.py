@@ -14,9 +14,9 @@ import structlog
 from skep.daemon import error_texts
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import other_managers
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Corrupt, Invalid, NoAddress, Unavailable
 from skep.store.interfaces import Put
 from skep.store.seal import KEY_BYTES
@@ -30,11 +30,11 @@ log = structlog.get_logger()
 class Bootstrap:
     """Begins the parts of one node."""
 
-    def __init__(self, runner: NodeRunner, state: StateDir, keys: KeyFiles, clock: Clock) -> None:
+    def __init__(self, runner: NodeRunner, state: StateDir, keys: KeyFiles) -> None:
         self._runner = runner
         self._state = state
         self._keys = keys
-        self._clock = clock
+        self._clock = runner.platform.clock
 
     # Anew
 
@@ -54,9 +54,8 @@ class Bootstrap:
         try:
             self._keys.take(os.urandom(KEY_BYTES), unlock_key)
             manager = await self._runner.make_manager(keys, membership)
-            manager.grace_until = asyncio.get_running_loop().time() + grace_s
             self._keys.save(keys)
-            await manager.start(first)
+            await manager.start(first, grace_until=asyncio.get_running_loop().time() + grace_s)
             await manager.wait_leading()
             self._state.save(membership)
         except BaseException:
@@ -64,9 +63,8 @@ class Bootstrap:
                 await manager.stop()
             self._runner.forget()
             raise
-        self._runner.running_manager = manager
-        self._runner.take(membership)
-        self._runner.start_agent(membership, keys)
+        self._runner.starting(membership)
+        self._runner.run(keys, manager)
 
     def enter(self, membership: Membership, keys: NodeKeys) -> None:
         """Starts the agent of a node that has joined. Errors: `Invalid`."""
@@ -77,8 +75,8 @@ class Bootstrap:
         except BaseException:
             self._runner.forget()
             raise
-        self._runner.take(membership)
-        self._runner.start_agent(membership, keys)
+        self._runner.starting(membership)
+        self._runner.run(keys)
 
     # Again
 
@@ -95,8 +93,7 @@ class Bootstrap:
         if membership is None:
             return
         if membership.role == "manager" and not self._keys.open():
-            self._runner.take(membership)
-            self._runner.is_locked = True
+            self._runner.lock(membership)
             log.warning("swarm.locked", advice=error_texts.LOCKED)
             return
         await self._resume(membership)
@@ -111,31 +108,37 @@ class Bootstrap:
         try:
             await self._resume(self._runner.membership)
         except BaseException:
-            manager, self._runner.running_manager = self._runner.running_manager, None
-            if manager is not None:
-                await manager.stop()
+            self._runner.lock(self._runner.membership)
             self._keys.close()
             raise
-        self._runner.is_locked = False
         log.info("swarm.unlocked")
 
     async def start_alone(self, membership: Membership) -> None:
-        """Starts this manager as the only one, with all that its store holds. Errors: `Invalid`,
-        `Unavailable`, `Corrupt`."""
+        """Starts this manager, which was stopped, as the only one, with all that its store holds. Errors:
+        `Invalid`, `Unavailable`, `Corrupt`; then nothing runs, and the state says so."""
+        before = self._runner.membership
+        self._runner.starting(before)
+        try:
+            await self._start_alone(membership)
+        except BaseException as error:
+            self._runner.starting(before)
+            self._runner.fail(error_texts.not_forced(str(error)))
+            raise
+
+    async def _start_alone(self, membership: Membership) -> None:
         keys = self._keys.load()
         manager = await self._runner.make_manager(keys, membership)
         try:
             await manager.start(force_new_cluster=True)
             await manager.wait_leading()
+            self._runner.starting(membership)
+            self._state.save(membership)
+            if identity_of(keys.certificate_pem).not_after < self._clock.now():
+                keys = await self._renew_own(manager)
+            self._runner.run(keys, manager)
         except BaseException:
             await manager.stop()
             raise
-        self._runner.running_manager, self._runner.error = manager, ""
-        self._runner.take(membership)
-        self._state.save(membership)
-        if identity_of(keys.certificate_pem).not_after < self._clock.now():
-            keys = await self._renew_own()
-        self._runner.start_agent(membership, keys)
 
     async def _resume(self, membership: Membership) -> None:
         keys = self._keys.load()
@@ -145,52 +148,58 @@ class Bootstrap:
                 f"the certificate in {self._state.path} is of node {identity.node_id}, its swarm.json is of"
                 f" node {membership.node_id}: the directory was mixed up with another node's"
             )
-        self._runner.take(membership)
+        self._runner.starting(membership)
         is_expired = identity.not_after < self._clock.now()
-        if is_expired and (membership.role != "manager" or self._runner.other_managers()):
-            self._runner.error = error_texts.EXPIRED
+        if is_expired and (membership.role != "manager" or other_managers(self._runner.state)):
+            self._runner.fail(error_texts.EXPIRED)
             log.error("certificate.expired", node_id=membership.node_id)
             return
-        if membership.role == "manager":
-            await self._start_again(keys, membership)
-            if is_expired and self._runner.running_manager is not None:
-                keys = await self._renew_own()
-        self._runner.start_agent(membership, keys)
+        if membership.role != "manager":
+            self._runner.run(keys)
+            return
+        manager, misplaced = await self._start_again(keys, membership)
+        try:
+            if is_expired and manager is not None:
+                keys = await self._renew_own(manager)
+            self._runner.run(keys, manager, misplaced)
+        except BaseException:
+            if manager is not None:
+                await manager.stop()
+            raise
 
-    async def _start_again(self, keys: NodeKeys, membership: Membership) -> None:
-        """Starts the manager of before. One of several that does not come up is told what to do by the
-        others: the swarm may have let go of it meanwhile."""
+    async def _start_again(self, keys: NodeKeys, membership: Membership) -> tuple[ManagerRunner | None, str]:
+        """Starts the manager of before; returns it, and why it cannot listen at its address. One of several
+        that does not come up is told what to do by the others: the swarm may have let go of it meanwhile."""
         manager = await self._runner.make_manager(keys, membership)
+        others = other_managers(self._runner.state)
         if not manager.etcd.has_data:
-            if not self._runner.other_managers():
+            if not others:
                 raise Corrupt(
                     f"this swarm's store is gone from {self._state.path}: restore a backup (skep backup"
                     " restore), or remove the directory to begin anew"
                 )
-            return
+            return None, ""
         try:
             await manager.start()
         except NoAddress as error:
             await manager.stop()
-            self._runner.is_misplaced, self._runner.error = True, error_texts.moved(str(error))
             log.error("manager.moved", error=str(error))
-            return
+            return None, error_texts.moved(str(error))
         except Unavailable as error:
             await manager.stop()
-            if not self._runner.other_managers():
+            if not others:
                 raise
             log.error("manager.not_started", error=str(error))
-            return
+            return None, ""
         except BaseException:
             await manager.stop()
             raise
-        self._runner.running_manager = manager
+        return manager, ""
 
-    async def _renew_own(self) -> NodeKeys:
+    async def _renew_own(self, manager: ManagerRunner) -> NodeKeys:
         """The CA is this lone manager's own: nobody else could renew its certificate, and nothing is lost."""
-        assert self._runner.running_manager is not None
-        await self._runner.running_manager.wait_leading()
-        keys = self._runner.running_manager.renew_own()
+        await manager.wait_leading()
+        keys = manager.renew_own()
         self._keys.save(keys)
         log.warning("certificate.was_expired", node_id=self._runner.membership.node_id)
         return keys

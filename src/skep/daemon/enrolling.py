@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from skep.daemon.leader_client import EnrolFor, LeaderClient
+from skep.daemon.leader_client import EnrolFor
+from skep.daemon.platform import LeaderLine
 from skep.manager.ca.authority import role_of_token
 from skep.manager.ca.issuer import Issuer
 from skep.manager.leader import Leader
@@ -33,7 +34,7 @@ class Enrolling:
         self,
         leader: Callable[[], Leader | None],
         cluster: Callable[[], Cluster | None],
-        leader_line: LeaderClient,
+        leader_line: LeaderLine,
         addresses: Callable[[], list[str]],
         issuer: Issuer,
         new_id: NewId,

@@ -18,6 +18,7 @@ IN_SWARM = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 EXPIRED = "Swarm certificates have expired. To replace them, leave the swarm and join again."
+STOPPED = "skepd is stopping."
 CLOCK = (
     "this manager's clock is not within the life of its own certificate, so it would refuse those of nodes"
     " that are well: set the clock"
@@ -66,6 +67,14 @@ def left_behind(left: list[str]) -> str:
 def moved(error: str) -> str:
     """Returns what to do where a manager's address is not this machine's any more."""
     return f"{error}. Where this manager is now, `skep cluster reconnect --advertise-addr` says."
+
+
+def not_forced(error: str) -> str:
+    """Returns what to do where a manager did not come up as the only one."""
+    return (
+        f"This manager was to be the only one, and did not come up ({error or 'it was interrupted'}): nothing"
+        " of the swarm runs here. Repeat `docker swarm init --force-new-cluster`, or start skepd again."
+    )
 
 
 def stranger(address: str, node_id: str) -> str:

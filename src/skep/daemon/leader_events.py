@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from skep.daemon.leader_client import LeaderClient
+from skep.daemon.platform import LeaderLine
 from skep.manager.events import EventHub
 from skep.runtime.errors import SkepError
 
 POLL_S = 0.5  # how soon it is noticed that another manager leads, or that somebody listens to tasks now
 
 
-async def follow_events(hub: EventHub, line: LeaderClient, leader_socket: Callable[[], str | None]) -> None:
+async def follow_events(hub: EventHub, line: LeaderLine, leader_socket: Callable[[], str | None]) -> None:
     """Runs until cancelled. What was missed between two leaders is asked of the next: each remembers."""
     while True:
         socket = leader_socket()
@@ -32,6 +32,6 @@ async def follow_events(hub: EventHub, line: LeaderClient, leader_socket: Callab
         await asyncio.sleep(POLL_S)
 
 
-async def _read(hub: EventHub, line: LeaderClient, tasks: bool) -> None:
+async def _read(hub: EventHub, line: LeaderLine, tasks: bool) -> None:
     async for event in line.events(tasks):
         hub.take(event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 
@@ -35,21 +36,22 @@ KEPT_S = CALL_S
 Clear = Callable[[], Awaitable[list[str]]]
 
 
-class Leftovers:
-    """`make_executor` gives one that clears, `make_plane` what has programmed the routing mesh, where
-    something has; `is_in_swarm` says whether another node works here now."""
+class Makers(Protocol):
+    """What `platform.HostPlatform` has of it."""
 
-    def __init__(
-        self,
-        state: StateDir,
-        make_executor: Callable[[], Executor],
-        is_in_swarm: Callable[[], bool],
-        make_plane: Callable[[str], Plane] | None = None,
-    ) -> None:
+    def make_executor(self) -> Executor: ...
+
+    def make_plane(self, node_id: str, cluster_id: str = "") -> Plane | None: ...
+
+
+class Leftovers:
+    """`platform` makes what clears, containers and the routing mesh; `is_in_swarm` says whether another node
+    works here now."""
+
+    def __init__(self, state: StateDir, platform: Makers, is_in_swarm: Callable[[], bool]) -> None:
         self._state = state
-        self._make_executor = make_executor
+        self._platform = platform
         self._is_in_swarm = is_in_swarm
-        self._make_plane = make_plane
         self._former = state.load_former()
         self._work: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
@@ -124,7 +126,7 @@ class Leftovers:
                     await asyncio.wait_for(self._now.wait(), AGAIN_S)
 
     async def _clear_anew(self, node_id: str) -> list[str]:
-        executor = self._make_executor()
+        executor = self._platform.make_executor()
         try:
             left = await executor.clear(node_id, sweeps=not self._is_in_swarm())
         finally:
@@ -134,9 +136,8 @@ class Leftovers:
 
     async def _clear_mesh(self, node_id: str) -> list[str]:
         """There is one mesh on a host: where another node works here now, it is that one's."""
-        if self._make_plane is None or self._is_in_swarm():
-            return []
-        return await cleared(self._make_plane(node_id))
+        plane = None if self._is_in_swarm() else self._platform.make_plane(node_id)
+        return await cleared(plane) if plane is not None else []
 
     async def _try(self, node_id: str) -> None:
         left = await self.clear(node_id, self._clears.get(node_id))

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
-from skep.daemon.manager_links import ManagerLinks
+from skep.daemon.platform import Links, Streams
 from skep.model.node import Node
 from skep.rpc.checking import check_manager_address
 from skep.rpc.link import FrameLink
-from skep.rpc.streams import RAFT, OpenStream, StreamServer
+from skep.rpc.streams import RAFT, OpenStream
 from skep.runtime.errors import Corrupt, SkepError
 from skep.store import codec
-from skep.store.etcd.client import EtcdStore
+from skep.store.interfaces import ClusterStore
 
 
 class ManagerDirectory:
@@ -23,9 +23,9 @@ class ManagerDirectory:
         self,
         node_id: str,
         known: Iterable[str],
-        peers: ManagerLinks,
-        streams: StreamServer,
-        store: Callable[[], EtcdStore | None],
+        peers: Links,
+        streams: Streams,
+        store: Callable[[], ClusterStore | None],
     ) -> None:
         self._node_id = node_id
         self._peers = peers
@@ -40,7 +40,7 @@ class ManagerDirectory:
         """Node ids of all managers, as far as this one knows."""
         return self._members | {self._node_id}
 
-    async def look(self, store: EtcdStore) -> None:
+    async def look(self, store: ClusterStore) -> None:
         """Learns who the managers are; a learner knows who it was told of. Errors: `Unavailable`."""
         if await store.cluster.is_learner():
             self._has_looked = True

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import structlog
 from msgspec.structs import replace
@@ -18,12 +17,10 @@ from skep.daemon.data_keys import StoreKeys
 from skep.daemon.enrolling import Enrolling
 from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
-from skep.daemon.leader_client import LeaderClient
 from skep.daemon.leader_events import follow_events
 from skep.daemon.manager_directory import ManagerDirectory
-from skep.daemon.manager_links import ManagerLinks
-from skep.daemon.socket_dir import SocketDir
-from skep.daemon.state import Membership, StateDir
+from skep.daemon.platform import HostPlatform, ManagerParts
+from skep.daemon.state import Membership
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.backup import take
 from skep.manager.ca.authority import new_secret
@@ -33,27 +30,18 @@ from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
-from skep.model.host_network import HostNetwork
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
 from skep.rpc.enrol import EnrolHandler
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
-from skep.rpc.link_server import LinkServer
 from skep.rpc.log_streams import PublishLogs, refuse_logs
-from skep.rpc.streams import API, RAFT, StreamServer
-from skep.rpc.tls import load_chain, server_context
 from skep.rpc.trust import chain_of
-from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.runtime.supervise import in_thread, run_forever
 from skep.store import codec
-from skep.store.etcd.client import EtcdStore
-from skep.store.etcd.maintenance import commit_cured, maintain
-from skep.store.etcd.members import peer_socket
-from skep.store.etcd.supervisor import EtcdProcess
-from skep.store.interfaces import Put, Txn
+from skep.store.interfaces import ClusterStore, Put, Txn
 from skep.store.sealed import SealedStore
 
 log = structlog.get_logger()
@@ -64,53 +52,35 @@ VOTE_POLL_S, LEAD_POLL_S = 0.2, 0.05
 
 
 class ManagerRunner:
-    """`moved` hears of the other managers' addresses. `own_networks` looks at what this host has (blocking):
-    None where no container here is on a network of the swarm's."""
+    """`parts` is what it stands on. `node_keys` are those of the node when it starts: not on the disk yet
+    where it founds a swarm."""
 
     def __init__(
         self,
-        state: StateDir,
-        sockets: SocketDir,
-        keys: NodeKeys,
+        platform: HostPlatform,
+        parts: ManagerParts,
         membership: Membership,
-        etcd_binary: str,
-        clock: Clock,
-        rng: random.Random,
-        hub: EventHub,
-        moved: Callable[[dict[str, str]], None],
+        node_keys: NodeKeys,
         key_files: KeyFiles,
-        safe_mode: bool = False,
-        own_networks: Callable[[], list[HostNetwork]] | None = None,
+        hub: EventHub,
     ) -> None:
-        self._safe_mode = safe_mode
-        self._look_at_host = own_networks
-        self._keys = keys
+        self._platform = platform
+        self._node_keys = node_keys
         self._key_files = key_files
-        self._context = server_context(keys)
         self._node_id = membership.node_id
         self._listen = parse_address(membership.listen)
         self._advertise = membership.advertise
         self._first_told = [membership.advertise]  # what a new leader tells nodes until it knows more
-        self._clock = clock
-        self._new_id = id_source(rng)
+        self._clock = platform.clock
+        self._new_id = id_source(platform.rng)
         self._hub = hub
-        self.etcd = EtcdProcess(state.path, etcd_binary, membership.node_id)
-        self.etcd.prepare()
-        self._etcd_sockets = SocketDir(self.etcd.run_dir)
-        self.peers = ManagerLinks(
-            membership.node_id,
-            membership.advertise,
-            keys,
-            sockets,
-            self._etcd_sockets,
-            membership.peers,
-            moved,
-        )
-        self._streams = StreamServer(
-            {RAFT: self._etcd_sockets.path(peer_socket(membership.node_id)), API: sockets.path(API)}
-        )
-        self.leader_line = LeaderClient(self.leader_socket)
-        self._issuer = Issuer(clock)
+        self.etcd = parts.etcd
+        self.peers = parts.links
+        self._listener = parts.listener
+        self._streams = parts.streams
+        self._overlay_bounds = parts.overlay_bounds
+        self.leader_line = parts.line_by(self.leader_socket)
+        self._issuer = Issuer(platform.clock)
         self.enrolling = Enrolling(
             lambda: self.leader,
             self._known_cluster,
@@ -122,13 +92,11 @@ class ManagerRunner:
         self._directory = ManagerDirectory(
             membership.node_id, membership.peers, self.peers, self._streams, lambda: self._store
         )
-        self.grace_until = 0.0  # loop time: nodes have as long at least to find this manager
         self.is_led = True  # etcd knows who leads it: it has a quorum
         self._cluster: Cluster | None = None  # as this manager last read it while another led
         self.store_trouble = ""  # why nothing can be written at the moment; for users
-        self._store: EtcdStore | None = None
+        self._store: ClusterStore | None = None
         self._sealed: SealedStore | None = None
-        self._server = LinkServer()
         self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
         self._works: list[asyncio.Task[None]] = []
         self._candidate: Candidate | None = None
@@ -157,39 +125,42 @@ class ManagerRunner:
         """Returns the socket of the leader's API; None where it is not known, or this manager itself."""
         return self.peers.api_socket(self.leader_id) if self.leader_id else None
 
-    async def start(self, first: tuple[Put, ...] = (), force_new_cluster: bool = False) -> None:
-        """Opens the port and the store (writing `first` into an empty one), and begins to campaign.
+    async def start(
+        self, first: tuple[Put, ...] = (), force_new_cluster: bool = False, grace_until: float = 0.0
+    ) -> None:
+        """Opens the port and the store (writing `first` into an empty one), and begins to campaign. Nodes
+        have until `grace_until` (loop time) at least to find this manager.
 
         Errors: `Invalid`, `Unavailable`, `Corrupt`.
         """
-        await self._server.listen(*self._listen, self._context, self._handler)
+        await self._listener.listen(*self._listen, self._handler)
         peers = () if force_new_cluster else tuple(sorted(set(self.peers.addresses) - {self._node_id}))
         await self.peers.open_doors(peers)
-        await self.etcd.start(peers, force_new_cluster)
-        self._store = EtcdStore(self.etcd.target, self.etcd.trouble)
-        self._sealed = SealedStore(self._store, self._key_files.sealer)
+        store = self._store = await self.etcd.start(peers, force_new_cluster)
+        sealed = self._sealed = SealedStore(store, self._key_files.sealer)
         for txn in first_txns(first):
-            await self._sealed.commit(txn)
-        store, sealed = self._store, self._sealed
+            await sealed.commit(txn)
         # First: a store that is full takes no write until this has cured it.
-        self._works = [asyncio.ensure_future(run_forever("maintain", lambda: self._maintain(store)))]
+        self._works = [asyncio.ensure_future(run_forever("maintain", self._maintain))]
         if force_new_cluster:
             # Before anybody can lead: it may lack what those had that are gone, and they may come back.
             anew = Txn((Put(codec.INCARNATION_KEY, self._new_id().encode()),))
-            await commit_cured(store, sealed, anew)
+            await self.etcd.commit_cured(sealed, anew)
         self._works += [
             asyncio.ensure_future(run_forever("follow", lambda: self._follow(store, sealed))),
             asyncio.ensure_future(
                 run_forever("events", lambda: follow_events(self._hub, self.leader_line, self.leader_socket))
             ),
-            asyncio.ensure_future(run_forever("campaign", lambda: self._campaign(store, sealed))),
+            asyncio.ensure_future(
+                run_forever("campaign", lambda: self._campaign(store, sealed, grace_until))
+            ),
         ]
 
-    async def _maintain(self, store: EtcdStore) -> None:
+    async def _maintain(self) -> None:
         def say(trouble: str) -> None:
             self.store_trouble = trouble
 
-        await maintain(store, self.etcd.quota_bytes, say)
+        await self.etcd.maintain(say)
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
@@ -234,14 +205,11 @@ class ManagerRunner:
             work.cancel()
         await asyncio.gather(*self._works, *self._directory.close(), return_exceptions=True)
         self._waiting.close()
-        await self._server.close()
+        await self._listener.close()
         self._streams.close()
         await self.leader_line.close()
-        if self._store is not None:
-            await self._store.close()
         await self.etcd.stop()
         self.peers.close()
-        self._etcd_sockets.close()
 
     async def backup(self) -> Iterator[bytes]:
         """Returns a backup of the swarm, which this manager leads. Errors: `Unavailable`, `Corrupt`."""
@@ -254,10 +222,7 @@ class ManagerRunner:
     async def move(self, listen: tuple[str, int], advertise: str) -> None:
         """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""
         if listen != self._listen:
-            server = LinkServer()
-            await server.listen(*listen, self._context, self._handler)
-            before, self._server = self._server, server
-            await before.close()
+            await self._listener.listen(*listen, self._handler)
         self._listen, self._advertise = listen, advertise
         self._first_told[:] = [advertise]
         self.peers.move(advertise)
@@ -269,7 +234,7 @@ class ManagerRunner:
 
     # Works
 
-    async def _campaign(self, store: EtcdStore, sealed: SealedStore) -> None:
+    async def _campaign(self, store: ClusterStore, sealed: SealedStore, grace_until: float) -> None:
         await self.wait_voter()
         await store.cluster.take_name(self._node_id)
         team = ManagerIdentity(
@@ -277,11 +242,12 @@ class ManagerRunner:
             store.cluster,
             self._probe,
             StoreKeys(self._key_files, sealed),
-            grace_until=self.grace_until,
-            safe_mode=self._safe_mode,
+            grace_until=grace_until,
+            safe_mode=self._platform.safe_mode,
             seen=self._seen_by,
             doubt=self._doubt,
-            own_networks=self._own_networks,
+            overlay_bounds=self._overlay_bounds,
+            own_networks=self._platform.own_networks,
             refused_by=self.peers.refused_by,
         )
         self._candidate = Candidate(
@@ -297,7 +263,7 @@ class ManagerRunner:
         )
         await self._candidate.run()
 
-    async def _follow(self, store: EtcdStore, sealed: SealedStore) -> None:
+    async def _follow(self, store: ClusterStore, sealed: SealedStore) -> None:
         """Keeps a door to each manager. A learner may not ask who they are: it knows those it was told of."""
         while True:
             try:
@@ -326,9 +292,6 @@ class ManagerRunner:
         path = self.peers.api_socket(node_id)
         return path is not None and await self.leader_line.is_well(path)
 
-    async def _own_networks(self) -> list[HostNetwork]:
-        return await in_thread(self._look_at_host) if self._look_at_host is not None else []
-
     async def _seen_by(self, node_id: str) -> list[str]:
         """Errors: `Unavailable`, `NotFound` of an earlier skep."""
         path = self.peers.api_socket(node_id)
@@ -342,7 +305,7 @@ class ManagerRunner:
 
     def _doubt(self) -> str:
         """Returns why this manager cannot judge whether nodes are there; as a rule an empty text."""
-        if is_in_time(self._keys.certificate_pem, self._clock.now()):
+        if is_in_time(self._node_keys.certificate_pem, self._clock.now()):
             return ""
         return error_texts.CLOCK
 
@@ -355,8 +318,8 @@ class ManagerRunner:
     def _handler(self, connection: FrameLink) -> Handler | None:
         if connection.identity is None:
             cluster = self.leader.view.cluster if self.leader is not None else None
-            ca_pem = cluster.ca_cert_pem if cluster is not None else self._keys.ca_pem
-            chain = chain_of(self._keys.certificate_pem)
+            ca_pem = cluster.ca_cert_pem if cluster is not None else self._node_keys.ca_pem
+            chain = chain_of(self._node_keys.certificate_pem)
             return EnrolHandler(connection, ca_pem, self.enrolling, chain)
         stream = self._directory.stream if connection.identity.role == "manager" else None
         return ConnectionDispatch(connection, self._session, stream, self._logs)
@@ -403,13 +366,9 @@ class ManagerRunner:
 
     def renewed(self, keys: NodeKeys) -> None:
         """This manager's own certificate or trust is new: so it is for new connections."""
-        before, self._keys = self._keys, keys
+        self._node_keys = keys
         self.peers.use(keys)
-        if keys.ca_pem == before.ca_pem:
-            load_chain(self._context, keys)
-            return
-        self._context = server_context(keys)
-        self._works.append(asyncio.ensure_future(self._server.reopen(self._context)))
+        self._listener.use(keys)
 
     def renew_own(self) -> NodeKeys:
         """Signs a new certificate for this manager itself; it leads. Errors: `Unavailable`, `Corrupt`."""

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from skep.api.interfaces import ReconnectRequest
 from skep.daemon import error_texts
 from skep.daemon.addresses import join_address, parse_address, resolve_advertise, resolve_listen
-from skep.daemon.agent_runner import TlsLine
+from skep.daemon.agent_runner import Line
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Running
 from skep.rpc.interfaces import Connection
-from skep.rpc.link import FrameLink
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 
 SESSION_S = 20.0  # as Docker waits for a node that joins
@@ -41,7 +41,7 @@ class _Silent:
         """Nothing is kept of it."""
 
 
-async def find_managers(line: TlsLine, addresses: Sequence[str]) -> Found:
+async def find_managers(line: Line, addresses: Sequence[str]) -> Found:
     """Asks at all addresses at once. Errors: `Invalid` for what is no address."""
     whole = [join_address(*parse_address(address)) for address in addresses]
     answers = await asyncio.gather(*(_who(line, address) for address in whole))
@@ -51,12 +51,11 @@ async def find_managers(line: TlsLine, addresses: Sequence[str]) -> Found:
     return Found(managers, [str(answer) for answer in answers if not isinstance(answer, str)])
 
 
-async def _who(line: TlsLine, address: str) -> str | SkepError:
+async def _who(line: Line, address: str) -> str | SkepError:
     try:
         connection = await line.connect(address, _Silent())
     except SkepError as error:
         return error
-    assert isinstance(connection, FrameLink)
     assert connection.identity is not None
     connection.close()
     return connection.identity.node_id
@@ -80,7 +79,7 @@ class Mover:
     def __init__(self, node: NodeRunner) -> None:
         self._node = node
 
-    async def reconnect(self, request: ReconnectRequest) -> list[str]:
+    async def reconnect(self, request: ReconnectRequest, running: Running) -> list[str]:
         """Takes in where managers are, and where this node is itself. Returns what did not go well.
 
         Errors: `Invalid`; `Unavailable` where no manager of this swarm answers at any of the addresses. Then
@@ -88,8 +87,8 @@ class Mover:
         """
         if not (request.remote_addrs or request.advertise_addr):
             raise Invalid("at least one address of a manager is needed, or this one's own")
-        node, manager = self._node, self._node.running_manager
-        found = await find_managers(node.line, request.remote_addrs)
+        node, manager = self._node, running.manager
+        found = await find_managers(running.line, request.remote_addrs)
         known, warnings = dict(found.managers), list(found.failures)
         if manager is not None:
             strangers = {at: node_id for at, node_id in known.items() if node_id not in manager.members}

@@ -6,12 +6,9 @@ users order, `swarm_commands` carries out.
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from skep.agent.executor.interfaces import Executor
-from skep.agent.plane import Plane
 from skep.api.interfaces import (
     EventFeed,
     InitRequest,
@@ -25,14 +22,14 @@ from skep.daemon.addresses import parse_address
 from skep.daemon.bootstrap import Bootstrap
 from skep.daemon.keys import KeyFiles
 from skep.daemon.node_runner import NodeRunner
-from skep.daemon.socket_dir import SocketDir
+from skep.daemon.node_state import Failed, Locked, Outside, Running, Starting, why_no_manager
+from skep.daemon.platform import HostPlatform
 from skep.daemon.state import StateDir
 from skep.daemon.swarm_commands import SwarmCommands
 from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
-from skep.runtime.clock import Clock
 from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
 
@@ -43,42 +40,16 @@ if TYPE_CHECKING:
 
 
 class SkepNode:
-    """`make_executor` gives a new executor for each membership; `make_plane` as in `NodeRunner`."""
+    """On that platform, with what it remembers in `state`."""
 
-    def __init__(
-        self,
-        state: StateDir,
-        hostname: str,
-        etcd_binary: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-        safe_mode: bool = False,
-        make_plane: Callable[..., Plane] | None = None,
-    ) -> None:
+    def __init__(self, platform: HostPlatform, state: StateDir) -> None:
+        self._platform = platform
         self._state = state
-        self._safe_mode = safe_mode
-        self._clock = clock
-        self.sockets = SocketDir(state.path / "run")
-        self._hub = EventHub(clock, id_source(rng)())
+        self._hub = EventHub(platform.clock, id_source(platform.rng)())
         keys = KeyFiles(state)
-        self._runner = NodeRunner(
-            state,
-            keys,
-            self.sockets,
-            self._hub,
-            hostname,
-            etcd_binary,
-            clock,
-            rng,
-            make_executor,
-            safe_mode,
-            make_plane,
-        )
-        self._bootstrap = Bootstrap(self._runner, state, keys, clock)
-        self._commands = SwarmCommands(
-            self._runner, self._bootstrap, state.path, hostname, clock, rng, make_executor
-        )
+        self._runner = NodeRunner(platform, state, keys, self._hub)
+        self._bootstrap = Bootstrap(self._runner, state, keys)
+        self._commands = SwarmCommands(self._runner, self._bootstrap, state.path)
 
     # Life of the daemon
 
@@ -97,44 +68,47 @@ class SkepNode:
         """Ends everything of ours; containers run on."""
         await self._runner.stop()
         await self._runner.leftovers.close()
-        self.sockets.close()
         self._state.close()
 
     # What it is, and what it knows
 
     def local(self) -> LocalNode:
-        if not self._runner.is_in_swarm:
+        state = self._runner.state
+        if isinstance(state, Outside):
             return LocalNode("inactive")
-        if self._runner.is_locked:
+        if isinstance(state, Locked):
             return LocalNode("locked", error=error_texts.LOCKED)
-        membership = self._runner.membership
-        manager, agent = self._runner.running_manager, self._runner.running_agent
-        is_manager = membership.role == "manager"
-        managers: tuple[tuple[str, str], ...]
-        if manager is not None:
-            managers = tuple(manager.addresses_by_id().items())
-        else:
-            known = agent.session.managers if agent is not None else membership.managers
-            managers = tuple(("", address) for address in known)
-        addr = parse_address(membership.advertise)[0] if membership.advertise else ""
-        error = self._runner.error
-        if not error and self._runner.not_after < self._clock.now():
-            error = error_texts.EXPIRED
-        state = "error" if error else "active"
-        if not error and not is_manager and agent is not None and not agent.session.has_stood:
-            state, error = "pending", agent.trouble  # as Docker: active from the first session on
-        etcd_pid = manager.etcd.pid if manager is not None else 0
-        if not error and manager is not None:
-            error = manager.store_trouble
-        if not error and manager is not None and not manager.is_led:
-            error = self._no_leader()
-        error = error or self._runner.role.trouble
+        membership, manager = state.membership, self._runner.running_manager
+        name, error = self._health(state)
         return LocalNode(
-            state, membership.node_id, addr, is_manager, error, managers, etcd_pid, self._safe_mode
+            name,
+            membership.node_id,
+            parse_address(membership.advertise)[0] if membership.advertise else "",
+            membership.role == "manager",
+            error,
+            _managers(state),
+            manager.etcd.pid if manager is not None else 0,
+            self._platform.safe_mode,
         )
 
+    def _health(self, state: Starting | Running | Failed) -> tuple[str, str]:
+        """Returns Docker's word for the state, and what is wrong, for people."""
+        if isinstance(state, Starting):
+            return "pending", ""
+        if isinstance(state, Failed):
+            return "error", state.why
+        error = state.error or (error_texts.EXPIRED if state.not_after < self._platform.clock.now() else "")
+        if error:
+            return "error", error
+        name, agent, manager = "active", state.agent, state.manager
+        if state.membership.role != "manager" and not agent.session.has_stood:
+            name, error = "pending", agent.trouble  # as Docker: active from the first session on
+        if not error and manager is not None:
+            error = manager.store_trouble or ("" if manager.is_led else self._no_leader())
+        return name, error or self._runner.role.trouble
+
     def manager(self) -> Leader:
-        why_not = self._runner.why_no_manager()
+        why_not = why_no_manager(self._runner.state)
         if why_not:
             raise NotManager(why_not)
         manager = self._runner.running_manager
@@ -143,8 +117,9 @@ class SkepNode:
         return manager.leader
 
     def attachments(self) -> Attachments | None:
-        agent = self._runner.running_agent
-        return agent.attachments if agent is not None and agent.attachments.has_engine else None
+        state = self._runner.state
+        attachments = state.agent.attachments if isinstance(state, Running) else None
+        return attachments if attachments is not None and attachments.has_engine else None
 
     def leader_socket(self) -> str | None:
         manager = self._runner.running_manager
@@ -222,3 +197,12 @@ class SkepNode:
 
     async def unlock(self, key: str) -> None:
         await self._commands.unlock(key)
+
+
+def _managers(state: Starting | Running | Failed) -> tuple[tuple[str, str], ...]:
+    """Returns where managers are, as far as this node knows, each with its id where that is known."""
+    if isinstance(state, Running):
+        if state.manager is not None:
+            return tuple(state.manager.addresses_by_id().items())
+        return tuple(("", address) for address in state.agent.session.managers)
+    return tuple(("", address) for address in state.membership.managers)

@@ -5,33 +5,27 @@ How they come to run is `beginning`'s; what the swarm wants this node to act as 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import importlib
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Executor
-from skep.agent.lead_fence import LeadFence
-from skep.agent.plane import Plane
 from skep.daemon import error_texts
 from skep.daemon.addresses import given_host
-from skep.daemon.agent_runner import AgentRunner, TlsLine, look_at_host
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.daemon.data_keys import DataKeyKeeper
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leftovers import Leftovers
+from skep.daemon.node_state import Failed, Locked, NodeState, Outside, Running, Starting
+from skep.daemon.platform import HostPlatform
 from skep.daemon.role_keeper import RoleKeeper
-from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, validity_of
-from skep.rpc.messages import HasDataKeys
-from skep.runtime.clock import Clock
+from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.runtime.errors import Invalid, Unavailable
 from skep.runtime.supervise import in_thread
 
@@ -41,83 +35,46 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class NodeRunner:
-    """`make_executor` gives a new executor for each membership, `make_plane` what programs the routing mesh,
-    of a node and of a cluster, None where nothing does. Fulfils `role_keeper.Node`."""
+class NodeRunner(AgentOwner):
+    """Fulfils `role_keeper.Node`."""
 
-    def __init__(
-        self,
-        state: StateDir,
-        keys: KeyFiles,
-        sockets: SocketDir,
-        hub: EventHub,
-        hostname: str,
-        etcd_binary: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-        safe_mode: bool = False,
-        make_plane: Callable[..., Plane] | None = None,
-    ) -> None:
+    def __init__(self, platform: HostPlatform, state: StateDir, keys: KeyFiles, hub: EventHub) -> None:
+        self.platform = platform
         self._state = state
         self._keys = keys
-        self._sockets = sockets
         self._hub = hub
-        self._hostname = hostname
-        self._etcd_binary = etcd_binary
-        self._clock = clock
-        self._rng = rng
-        self._make_executor = make_executor
-        self._safe_mode = safe_mode
-        self._make_plane = make_plane
-        self.is_locked = False
-        self._membership: Membership | None = None
-        self.running_manager: ManagerRunner | None = None
-        self.running_agent: AgentRunner | None = None
-        self._line: TlsLine | None = None
+        self._now: NodeState = Outside()
         self.role = RoleKeeper(self)
         self.data_keys = DataKeyKeeper(keys, self._data_keys_changed, self._say)
-        self.leftovers = Leftovers(state, make_executor, lambda: self.is_in_swarm, make_plane)
-        self.is_misplaced = False  # a manager that cannot listen at its address, until it is told another
-        self.error = ""
-        self.not_after = 0.0  # of the certificate in use
+        self.leftovers = Leftovers(state, platform, lambda: self.is_in_swarm)
 
     # What there is
 
     @property
+    def state(self) -> NodeState:
+        return self._now
+
+    @property
     def is_in_swarm(self) -> bool:
-        return self._membership is not None
+        return not isinstance(self._now, Outside)
 
     @property
     def membership(self) -> Membership:
-        assert self._membership is not None
-        return self._membership
-
-    @property
-    def line(self) -> TlsLine:
-        assert self._line is not None
-        return self._line
+        assert not isinstance(self._now, Outside)
+        return self._now.membership
 
     @property
     def agent(self) -> AgentRunner:
-        assert self.running_agent is not None
-        return self.running_agent
+        assert isinstance(self._now, Running)
+        return self._now.agent
 
-    def why_no_manager(self) -> str:
-        """Returns why this node takes no orders as a manager; an empty text where it does."""
-        if self._membership is None:
-            return error_texts.NOT_IN_SWARM
-        if self.is_locked:
-            return error_texts.LOCKED
-        if self.error:
-            return self.error
-        return error_texts.WORKER if self._membership.role != "manager" else ""
+    @property
+    def running_manager(self) -> ManagerRunner | None:
+        return self._now.manager if isinstance(self._now, Running) else None
 
-    def other_managers(self) -> set[str]:
-        """Returns the node ids of all managers but this one, as far as it knows."""
-        manager = self.running_manager
-        known = manager.members if manager is not None else set(self.membership.peers)
-        return set(known) - {self.membership.node_id}
+    @property
+    def is_misplaced(self) -> bool:
+        return isinstance(self._now, Running) and bool(self._now.misplaced)
 
     async def wait_settled(self, timeout_s: float) -> None:
         """Waits until a manager leads again: who asks it right after its start should get an answer."""
@@ -127,88 +84,79 @@ class NodeRunner:
 
     # Begin and end
 
-    def take(self, membership: Membership) -> None:
-        """This node is in that swarm from now on."""
-        self._membership = membership
+    def lock(self, membership: Membership) -> None:
+        """This node's files are sealed: nothing runs."""
+        self._now = Locked(membership)
+
+    def starting(self, membership: Membership) -> None:
+        """This node is in that swarm from now on; what runs there is being started."""
+        self._now = Starting(membership)
+
+    def fail(self, why: str) -> None:
+        """Nothing of this node's can run."""
+        self._now = Failed(self.membership, why)
 
     async def make_manager(self, keys: NodeKeys, membership: Membership) -> ManagerRunner:
         """Returns a manager for this host, not started. Errors: `Invalid`, `Corrupt`."""
-        # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
-        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_runner")
+        # First: it loads what a worker does without.
+        parts = await self.platform.manager_parts(membership, keys, self._peers_moved)
         from skep.daemon.manager_runner import ManagerRunner
 
-        return ManagerRunner(
-            self._state,
-            self._sockets,
-            keys,
-            membership,
-            self._etcd_binary,
-            self._clock,
-            self._rng,
-            self._hub,
-            self._peers_moved,
-            self._keys,
-            self._safe_mode,
-            look_at_host if self._make_plane is not None else None,
-        )
+        return ManagerRunner(self.platform, parts, membership, keys, self._keys, self._hub)
 
-    def start_agent(self, membership: Membership, keys: NodeKeys) -> None:
-        """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time."""
-        line = self._line = TlsLine(keys)
-        plane = None
-        if self._make_plane is not None:
-            plane = self._make_plane(membership.node_id, membership.cluster_id)
-        self.not_after = validity_of(keys.certificate_pem)[1]
-        self.running_agent = AgentRunner(
+    def run(self, keys: NodeKeys, manager: ManagerRunner | None = None, misplaced: str = "") -> None:
+        """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time: beside the
+        manager that has been started, where it is one."""
+        membership, platform = self.membership, self.platform
+        line = platform.line(keys)
+        settings = AgentSettings(
             membership.node_id,
-            self._hostname,
-            line.connect,
+            platform.hostname,
             membership.known_managers,
-            self._make_executor(),
-            self._clock,
-            self._rng,
-            self._managers_changed,
-            self._removed,
-            self.role.told,
-            membership.advertise if membership.role == "manager" else "",
-            fence=LeadFence(membership.leads, self._lead_followed),
-            described=membership.described,
-            on_described=self._described,
+            manager_addr=membership.advertise if membership.role == "manager" else "",
             data_addr=given_host(membership.data_path) or given_host(membership.advertise),
-            plane=plane,
-            on_data_keys=self.data_keys.told,
+            described=membership.described,
+            leads=membership.leads,
         )
+        plane = platform.make_plane(membership.node_id, membership.cluster_id)
+        parts = AgentParts(platform.make_executor(), platform.clock, platform.rng, plane)
+        agent = platform.make_agent(settings, line, parts, self)
+        not_after = validity_of(keys.certificate_pem)[1]
+        self._now = Running(membership, agent, line, not_after, manager, misplaced)
         self.data_keys.begin()
-        self.running_agent.start()
-        self.running_agent.renew(line, self._renewed)
+        agent.start()
+        agent.renew(self._renewed)
 
     async def stop(self) -> None:
         """Ends everything of ours; containers run on."""
         await self.role.stop()
         await self.data_keys.stop()
-        if self._membership is not None:
-            await self.leftovers.hand_back(self._membership.node_id)
-        if self.running_agent is not None:
-            await self.running_agent.stop()
-        if self.running_manager is not None:
-            await self.running_manager.stop()
-        self.running_agent = self.running_manager = None
+        if self.is_in_swarm:
+            await self.leftovers.hand_back(self.membership.node_id)
+        state = self._now
+        if isinstance(state, Running):
+            await state.agent.stop()
+            if state.manager is not None:
+                await state.manager.stop()
+            self.fail(error_texts.STOPPED)
 
     async def leave(self) -> list[str]:
         """Ends everything, containers too, and forgets the swarm. Returns what is still there, for people;
         it is looked after from now on."""
-        node_id, agent = self.membership.node_id, self.running_agent
+        node_id = self.membership.node_id
         await self.role.stop()
         await self.data_keys.stop()
         await self.leftovers.hand_back(node_id)
         self.leftovers.remember(node_id)
-        left = await self.leftovers.clear(node_id, agent.clear) if agent is not None else []
-        await _stopped(agent)
-        await _stopped(self.running_manager)
-        self.running_agent = self.running_manager = self._membership = None
-        if agent is None:  # locked, expired, or it never came up
+        state = self._now
+        left: list[str] = []
+        if isinstance(state, Running):
+            left = await self.leftovers.clear(node_id, state.agent.clear)
+            await _stopped(state.agent)
+            await _stopped(state.manager)
+        self._now = Outside()
+        if not isinstance(state, Running):  # locked, expired, or it never came up
             left = await self.leftovers.clear(node_id)
-        self.error, self.is_misplaced = "", False
         self.forget()
         if not left:
             self.leftovers.forget(node_id)
@@ -220,13 +168,14 @@ class NodeRunner:
         self._keys.close()
         self._state.clear()
         self._hub.forget()
-        self.is_locked = False
+        self._now = Outside()
 
     # For the role keeper and the mover
 
     def remember(self, membership: Membership) -> None:
         """Errors: `Invalid` where the state directory cannot be written."""
-        self._membership = membership
+        assert not isinstance(self._now, Outside)
+        self._now = replace(self._now, membership=membership)
         self._state.save(membership)
 
     async def end_manager(self) -> None:
@@ -234,8 +183,7 @@ class NodeRunner:
         if self.running_manager is not None:
             await self.running_manager.stop()
         # Not before: who leaves waits for this, and would cancel what still stops.
-        self.running_manager = None
-        self._place_found()
+        self._has_manager(None)
         self._keys.drop_data_key()
         self._state.clear_store()
 
@@ -257,62 +205,70 @@ class NodeRunner:
         except BaseException:
             await manager.stop()
             raise
-        self.running_manager = manager
+        self._has_manager(manager)
         manager.renewed(self._keys.load())  # they may be newer than its start
-        self._place_found()
 
     # Inside
 
-    def _place_found(self) -> None:
-        if self.is_misplaced:
-            self.is_misplaced, self.error = False, ""
+    def _has_manager(self, manager: ManagerRunner | None) -> None:
+        """From now on; what kept one from its address is over."""
+        if isinstance(self._now, Running):
+            self._now = replace(self._now, manager=manager, misplaced="")
 
     async def _renewed(self, keys: NodeKeys) -> None:
         """Errors: `Invalid` where the new certificate cannot be written."""
         await in_thread(self._keys.save, keys)
-        self.not_after = validity_of(keys.certificate_pem)[1]
-        if self.running_manager is not None:
-            self.running_manager.renewed(keys)
+        if not isinstance(self._now, Running):
+            return
+        self._now = replace(self._now, not_after=validity_of(keys.certificate_pem)[1])
+        if self._now.manager is not None:
+            self._now.manager.renewed(keys)
 
     def _data_keys_changed(self) -> None:
         if self.running_manager is not None:
             self.running_manager.use_data_keys()
 
     def _say(self, has: HasDataKeys) -> None:
-        if self.running_agent is not None:
-            self.running_agent.has_data_keys(has)
-
-    def _managers_changed(self, managers: list[str]) -> None:
-        if self._membership is not None:
-            self.remember(replace(self._membership, managers=managers))
-
-    def _lead_followed(self, leads: dict[str, int]) -> None:
-        """A full disk keeps no node from its leader: it is remembered until the daemon's end, then."""
-        if self._membership is None:
-            return
-        try:
-            self.remember(replace(self._membership, leads=leads))
-        except Invalid as error:
-            log.warning("lead.not_remembered", error=str(error))
-
-    def _described(self, described: NodeDescription) -> None:
-        """It is of use after a restart only: a full disk keeps no node from its leader."""
-        if self._membership is None:
-            return
-        try:
-            self.remember(replace(self._membership, described=described))
-        except Invalid as error:
-            log.warning("description.not_remembered", error=str(error))
+        if isinstance(self._now, Running):
+            self._now.agent.has_data_keys(has)
 
     def _peers_moved(self, addresses: dict[str, str]) -> None:
-        if self._membership is not None:
-            self.remember(replace(self._membership, peers=dict(addresses)))
+        if self.is_in_swarm:
+            self.remember(replace(self.membership, peers=dict(addresses)))
 
-    def _removed(self, message: str) -> None:
-        """The swarm no longer knows this node: what it runs for the swarm ends."""
-        self.error = f"{message}: leave the swarm (docker swarm leave) and join again"
-        if self.running_agent is not None:
-            self.leftovers.take_over(self.membership.node_id, self.running_agent.clear)
+    def _try_to_remember(self, membership: Membership) -> None:
+        """What is of use after a restart only: a full disk keeps no node from its leader."""
+        try:
+            self.remember(membership)
+        except Invalid as error:
+            log.warning("membership.not_remembered", error=str(error))
+
+    # AgentOwner
+
+    def managers_changed(self, managers: list[str]) -> None:
+        if self.is_in_swarm:
+            self.remember(replace(self.membership, managers=managers))
+
+    def lead_followed(self, leads: dict[str, int]) -> None:
+        if self.is_in_swarm:
+            self._try_to_remember(replace(self.membership, leads=leads))
+
+    def described(self, description: NodeDescription) -> None:
+        if self.is_in_swarm:
+            self._try_to_remember(replace(self.membership, described=description))
+
+    def role_told(self, role: Role) -> None:
+        self.role.told(role)
+
+    def data_keys_told(self, said: DataKeys) -> None:
+        self.data_keys.told(said)
+
+    def removed(self, message: str) -> None:
+        """What it runs for the swarm ends."""
+        if isinstance(self._now, Running):
+            why = f"{message}: leave the swarm (docker swarm leave) and join again"
+            self._now = replace(self._now, removed=why)
+            self.leftovers.take_over(self.membership.node_id, self._now.agent.clear)
 
 
 async def _stopped(part: AgentRunner | ManagerRunner | None) -> None:

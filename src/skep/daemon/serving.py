@@ -24,6 +24,7 @@ from skep.daemon.addresses import parse_address
 from skep.daemon.given_socket import GivenSocket
 from skep.daemon.node import SkepNode
 from skep.daemon.state import StateDir
+from skep.daemon.this_host import HostSettings, ThisHost
 from skep.model.docker_socket import Given
 from skep.rpc import streams
 from skep.runtime.clock import SystemClock
@@ -56,17 +57,16 @@ async def serve(settings: Settings) -> None:
     engine = LocalEngine(settings.engine_socket)
     given = GivenSocket(settings)
     executor = partial(make_executor, settings, rng, given.current)
-    node = SkepNode(
-        state,
-        settings.hostname,
-        settings.etcd,
+    host = ThisHost(
+        state.path,
+        HostSettings(settings.hostname, settings.etcd, settings.safe_mode),
         clock,
         rng,
         executor,
-        safe_mode=settings.safe_mode,
         # Simulated containers have no addresses to lead to.
         make_plane=make_plane if settings.engine_socket is not None else None,
     )
+    node = SkepNode(host, state)
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
     stall.start()
@@ -81,9 +81,9 @@ async def serve(settings: Settings) -> None:
     try:
         await api.start()
         await internal.start()
-        await internal.listen_bound(node.sockets.bind(streams.API))
+        await internal.listen_bound(host.sockets.bind(streams.API))
         # Before tasks are started, which may need it; who connects by now is answered when all is there.
-        bound = given.bind(node.sockets)
+        bound = given.bind(host.sockets)
         await node.start()
         await node.wait_settled(SETTLE_S)
         await listen(api, settings)
@@ -103,6 +103,7 @@ async def serve(settings: Settings) -> None:
         await internal.close()
         with contextlib.suppress(SkepError):
             await node.stop()
+        host.close()
         await engine.close()
 
 

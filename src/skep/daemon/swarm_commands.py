@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Executor
 from skep.api.interfaces import InitRequest, JoinRequest, ReconnectRequest, RestoreRequest
 from skep.daemon import error_texts
 from skep.daemon.addresses import (
@@ -27,12 +25,12 @@ from skep.daemon.founding import found_swarm
 from skep.daemon.joining import enrol_with_any
 from skep.daemon.moving import Mover
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Locked, Outside, Running, other_managers, why_no_manager, why_not_running
 from skep.daemon.restoring import opened, received, restored_swarm
 from skep.daemon.state import Membership
 from skep.manager.control.autolock import unlock_key
 from skep.manager.control.swarm import validate_init
 from skep.rpc.certificates import parse_join_token
-from skep.runtime.clock import Clock
 from skep.runtime.errors import Conflict, Invalid, NotManager, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.store.fitting import fitting
@@ -47,26 +45,13 @@ DEMOTE_S = 20.0  # a manager that leaves by force waits as long for the others t
 
 
 class SwarmCommands:
-    """`directory` is where a backup that comes in is kept meanwhile; `make_executor` gives one that says what
-    this host is."""
+    """`directory` is where a backup that comes in is kept meanwhile."""
 
-    def __init__(
-        self,
-        runner: NodeRunner,
-        bootstrap: Bootstrap,
-        directory: Path,
-        hostname: str,
-        clock: Clock,
-        rng: random.Random,
-        make_executor: Callable[[], Executor],
-    ) -> None:
+    def __init__(self, runner: NodeRunner, bootstrap: Bootstrap, directory: Path) -> None:
         self._runner = runner
         self._bootstrap = bootstrap
         self._directory = directory
-        self._hostname = hostname
-        self._clock = clock
-        self._rng = rng
-        self._make_executor = make_executor
+        self._platform = runner.platform
         self._mover = Mover(runner)
         self._change = asyncio.Lock()
 
@@ -76,9 +61,10 @@ class SwarmCommands:
         Errors: `NotManager`, `Conflict` where it is not locked, `Invalid`, `WrongUnlockKey`, as `start`.
         """
         async with self._change:
-            if not self._runner.is_locked:
-                if not self._runner.is_in_swarm or self._runner.membership.role != "manager":
-                    raise NotManager(self._runner.why_no_manager())
+            state = self._runner.state
+            if not isinstance(state, Locked):
+                if isinstance(state, Outside) or state.membership.role != "manager":
+                    raise NotManager(why_no_manager(state))
                 raise Conflict("swarm is not locked")
             await self._bootstrap.unlock(key)
             await self._runner.wait_settled(UNLOCK_S)
@@ -86,9 +72,10 @@ class SwarmCommands:
     async def init(self, request: InitRequest) -> str:
         """Makes a swarm of this one node. Errors: `Invalid`, `Unsupported`, `Unavailable`."""
         async with self._change:
-            if request.force_new_cluster and self._runner.is_locked:
+            state = self._runner.state
+            if request.force_new_cluster and isinstance(state, Locked):
                 raise NotManager(error_texts.LOCKED)
-            if request.force_new_cluster and self._runner.is_in_swarm:
+            if request.force_new_cluster and not isinstance(state, Outside):
                 require_listen(request.listen_addr)
                 return await self._force_new_cluster(request)
             self._require_free()
@@ -98,12 +85,12 @@ class SwarmCommands:
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             data_path = resolve_data_path(request.data_path_addr)
-            now, new_id = self._clock.now(), id_source(self._rng)
+            now, new_id = self._platform.clock.now(), id_source(self._platform.rng)
             autolock = request.auto_lock_managers or request.spec.encryption_config.auto_lock_managers
             key = unlock_key(os.urandom(KEY_BYTES)) if autolock else ""
             await self._runner.leftovers.clear_first()
             membership, keys, first = found_swarm(
-                request, self._hostname, listen, advertise, now, new_id, key
+                request, self._platform.hostname, listen, advertise, now, new_id, key
             )
             membership = replace(membership, data_path=data_path)
             await self._bootstrap.found(membership, keys, first, key)
@@ -122,10 +109,10 @@ class SwarmCommands:
             listen = resolve_listen(request.listen_addr)
             advertise = resolve_advertise(request.advertise_addr, listen)
             contents = await received(self._directory, content)
-            now, new_id = self._clock.now(), id_source(self._rng)
+            now, new_id = self._platform.clock.now(), id_source(self._platform.rng)
             cluster, puts = opened(contents, request.unlock_key)
             membership, keys, first = restored_swarm(
-                cluster, puts, self._hostname, listen, advertise, now, new_id
+                cluster, puts, self._platform.hostname, listen, advertise, now, new_id
             )
             first, left_out = fitting(first)
             for put in left_out:
@@ -173,7 +160,7 @@ class SwarmCommands:
             advertise = resolve_advertise(request.advertise_addr, listen) if request.advertise_addr else None
             data_path = resolve_data_path(request.data_path_addr)
             enrolment = await enrol_with_any(
-                request, self._hostname, self._make_executor(), self._clock.now()
+                request, self._platform.hostname, self._platform.make_executor(), self._platform.clock.now()
             )
             # Where the managers reached us from is where they reach us, unless the user says otherwise.
             advertise = advertise or (enrolment.local_host, listen[1])
@@ -194,23 +181,26 @@ class SwarmCommands:
         """Tells this node where managers are now, and others where this one is. Returns what did not go
         well. Errors: `Invalid`; `Unavailable` in no swarm, or where none of the addresses answers."""
         async with self._change:
-            if not self._runner.is_in_swarm or self._runner.running_agent is None:
-                locked = error_texts.LOCKED if self._runner.is_locked else ""
-                raise Unavailable(self._runner.error or locked or "This node is not part of a swarm")
-            return await self._mover.reconnect(request)
+            state = self._runner.state
+            if isinstance(state, Outside):
+                raise Unavailable("This node is not part of a swarm")
+            if not isinstance(state, Running):
+                raise Unavailable(why_not_running(state) or "This node is being started")
+            return await self._mover.reconnect(request, state)
 
     async def leave(self, force: bool) -> None:
         """Errors: `Unavailable` in no swarm, or for a manager without force; `SkepError` says what could not
         be removed: the node has left all the same."""
         async with self._change:
-            if not self._runner.is_in_swarm:
+            state = self._runner.state
+            if isinstance(state, Outside):
                 raise Unavailable("This node is not part of a swarm")
-            if self._runner.is_locked and not force:
+            if isinstance(state, Locked) and not force:
                 raise Unavailable(error_texts.LOCKED_LEAVE)
-            if self._runner.membership.role == "manager":
+            if state.membership.role == "manager":
                 if not force:
                     raise Unavailable(await self._why_not_leave())
-                await self._demote_first()
+                await self.demote_first()
             left = await self._runner.leave()
             if left:
                 raise SkepError(error_texts.left_behind(left))
@@ -223,10 +213,10 @@ class SwarmCommands:
             return error_texts.leaving_manager(len(view.reachable), len(view.members))
         return error_texts.leaving_manager(managers, managers if manager and manager.is_led else 0)
 
-    async def _demote_first(self) -> None:
+    async def demote_first(self) -> None:
         """Has the others let go of this manager; where they do not in time, it leaves all the same."""
         manager = self._runner.running_manager
-        if manager is None or not self._runner.other_managers():
+        if manager is None or not other_managers(self._runner.state):
             return
         try:
             async with asyncio.timeout(DEMOTE_S):

@@ -12,15 +12,14 @@ knows only unix sockets. A stream ends when either end does.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from typing import cast
 
 import msgspec
 from msgspec import Struct
 
-from skep.rpc.interfaces import Connection
-from skep.rpc.link import FrameLink, connect
+from skep.rpc.interfaces import Connection, Handler
+from skep.rpc.link import FrameLink
 from skep.rpc.messages import UNREADABLE
 from skep.runtime.errors import Denied, NotAFellow, SkepError, Unavailable
 
@@ -156,27 +155,30 @@ class StreamAnswer:
             self.opened.set_exception(Unavailable(reason))
 
 
-async def open_stream(
-    host: str, port: int, context: ssl.SSLContext, node_id: str, asked: OpenStream, pipe: Pipe
-) -> None:
-    """Makes `pipe` the near end of a stream to that manager.
+Dial = Callable[[Handler], Awaitable[FrameLink]]
+
+
+async def open_stream(dial: Dial, address: str, node_id: str, asked: OpenStream, pipe: Pipe) -> None:
+    """Makes `pipe` the near end of a stream to that manager, which `dial` reaches.
 
     Errors: `Unavailable`; `Denied` where another node answers at the address, or the manager refuses;
     `NotAFellow` where that is because this node is no manager of its swarm.
     """
     answer = StreamAnswer(pipe)
-    link = await connect(host, port, context, answer, timeout_s=OPEN_S)
+    link = await dial(answer)
     try:
         if link.identity is None or link.identity.node_id != node_id:
             found = link.identity.node_id if link.identity is not None else "nobody"
-            raise Denied(f"at {host}:{port} is node {found}, not {node_id}")
+            raise Denied(f"at {address} is node {found}, not {node_id}")
         answer.comes_over(link)
         link.send(_encode(asked))
         await asyncio.wait_for(answer.opened, OPEN_S)
     except TimeoutError as error:
+        answer.opened.cancel()
         link.close()
-        raise Unavailable(f"{host}:{port} did not answer within {OPEN_S:g} s") from error
+        raise Unavailable(f"{address} did not answer within {OPEN_S:g} s") from error
     except BaseException:
+        answer.opened.cancel()  # nobody waits for it any more
         link.close()
         raise
 
@@ -205,11 +207,15 @@ class StreamServer:
         for pipe in list(self._pipes):
             pipe.close()
 
+    async def open_near(self, kind: str, near: Pipe) -> None:
+        """Connects the end that is on this host. Errors: `KeyError`, `OSError`."""
+        path = self._sockets[kind]
+        await asyncio.get_running_loop().create_unix_connection(lambda: near, path)
+
     async def _serve(self, link: FrameLink, asked: OpenStream) -> None:
         near = Pipe(self._forget)
         try:
-            path = self._sockets[asked.kind]
-            await asyncio.get_running_loop().create_unix_connection(lambda: near, path)
+            await self.open_near(asked.kind, near)
         except (KeyError, OSError) as error:
             self.refuse(link, f"this manager serves no stream '{asked.kind}' now: {error}")
             return

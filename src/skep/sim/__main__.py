@@ -11,8 +11,9 @@ from typing import Any
 import click
 import structlog
 
-from skep.sim.cluster import Options, run
+from skep.sim.cluster import run
 from skep.sim.loop import Stuck
+from skep.sim.options import Options
 from skep.sim.violation import Violation
 
 
@@ -30,6 +31,10 @@ from skep.sim.violation import Violation
 @click.option("--follows", is_flag=True, help="Somebody follows logs all the time.")
 @click.option("--overlays", is_flag=True, help="Agents are told who is on their overlay networks.")
 @click.option("--large-overlays", is_flag=True, help="… of which many are large, and asked for.")
+@click.option("--locks", is_flag=True, help="Managers lock themselves, and are unlocked.")
+@click.option("--moves", is_flag=True, help="Machines get other addresses.")
+@click.option("--suspends", is_flag=True, help="Managers stand still for minutes.")
+@click.option("--expires", is_flag=True, help="Certificates last for minutes.")
 @click.option("--keep-going", "-k", is_flag=True, help="Try the other seeds after one that fails.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the cluster's own logs.")
 def main(seed: int, runs: int, keep_going: bool, verbose: bool, **drawn: Any) -> None:

@@ -3,76 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedSettings
+from skep.api.interfaces import ReconnectRequest
 from skep.daemon.state import Membership
 from skep.manager.leader import Leader
-from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.generic import parse_resource
-from skep.model.node import Node, NodeDescription, NodeSpec
+from skep.model.node import Node
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.ids import id_source
+from skep.sim.certificates import SWARM, first_keys
 from skep.sim.checkers import Never, what_is_missing
-from skep.sim.faults import MANAGERS_ONLY, Incident, draw_freezes, draw_incidents
+from skep.sim.faults import (
+    MANAGERS_ONLY,
+    Incident,
+    draw_freezes,
+    draw_incidents,
+    draw_long_offs,
+    draw_moves,
+    draw_suspensions,
+)
+from skep.sim.first_state import swarm_spec, write_first_state
 from skep.sim.following import Followers
 from skep.sim.history import History
 from skep.sim.hosts import Host
 from skep.sim.ledger import Ledger
 from skep.sim.loop import EPOCH_S, START_S, VirtualLoop
+from skep.sim.operators import Operators
+from skep.sim.options import EXPIRY_S, Options, Result
 from skep.sim.overlays import FEW, Overlays
 from skep.sim.picture import Picture
-from skep.sim.sealing import FIRST_KEY, Seals
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
 from skep.sim.workload import Workload, value_of
 from skep.sim.world import World
 from skep.store import codec
-from skep.store.interfaces import Put
 
 CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
 TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
+MOVES = 6
+SUSPENSIONS = 4
+LONG_OFFS = 3
 FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
 ROTATE_S = (1.0, 15.0)  # between orders of another data key: some while one is made
 PATIENCE_S = 10.0
-
-
-class Options(Struct, frozen=True):
-    """What a run is made of; all of it is printed, and nothing else influences it."""
-
-    seed: int
-    hosts: int = 12
-    managers: int = 3
-    period_s: float = 90.0  # of faults and work; then everything heals
-    incidents: int = 18
-    steps: int = 36
-    fail_rate: float = 0.02
-    crash_rate_per_hour: float = 2.0
-    images_missing: bool = False  # of the updates that fail some are to images that are nowhere
-    freezes: bool = False  # engines answer nothing for a while
-    seals: bool = False  # what may hold secrets is sealed, and the data key changed
-    follows: bool = False  # somebody follows logs all the time; costs as much again
-    overlays: bool = False  # agents are told who is on their overlay networks
-    large_overlays: bool = False  # … of which many are large
-
-
-class Result(Struct, frozen=True):
-    """`trace` tells what happened, in order; `digest` is of the trace and the store at the end."""
-
-    trace: list[str]
-    digest: str
-    converged_s: float
-    data_key_changes: int = 0
 
 
 def run(options: Options) -> Result:
@@ -102,20 +91,30 @@ class Simulation:
         self._world.etcd.watchers.append(Ledger(self._world.etcd).written)
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
-        self._seals = Seals(self._world.etcd, self._world.hosts) if options.seals else None
         if options.overlays:
             self._world.overlays = Overlays(self._world, self._troubles.troubled)
         if options.large_overlays:
             self._world.overlay_bounds = FEW
         self._trace: list[str] = []
+        self._operators = Operators(self._world, self._child_rng(), self._say, self._replace)
         self._picture = Picture(self._world.etcd.state)
 
     async def run(self) -> Result:
+        with self.machines():
+            return await self._run()
+
+    @contextlib.contextmanager
+    def machines(self) -> Iterator[None]:
+        """The machines are there, with what is on their disks when the run begins."""
+        in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="skep-sim-", dir=in_memory) as disks:
+            self._world.disks = Path(disks)
+            self._write_first_state()
+            self._world.seals.begin()
+            yield
+
+    async def _run(self) -> Result:
         options, world = self._options, self._world
-        self._write_first_state()
-        if self._seals is not None:
-            world.seals = self._seals
-            self._seals.begin()
         background = [asyncio.ensure_future(world.etcd.run())]
         for host in world.present():
             await host.start()
@@ -125,7 +124,18 @@ class Simulation:
         incidents = draw_incidents(self._child_rng(), options.incidents, options.period_s)
         if options.freezes:
             incidents += draw_freezes(self._child_rng(), FREEZES, options.period_s)
+        if options.moves:
+            incidents += draw_moves(self._child_rng(), MOVES, options.period_s)
+        if options.suspends:
+            incidents += draw_suspensions(self._child_rng(), SUSPENSIONS, options.period_s)
+        if options.expires:  # by a clock that jumps by hours all would have expired at once
+            incidents = [each for each in incidents if each.kind != "clock"]
+            incidents += draw_long_offs(self._child_rng(), LONG_OFFS, options.period_s, EXPIRY_S)
         works = [asyncio.ensure_future(self._suffer(incident)) for incident in incidents]
+        if options.locks:
+            until = START_S + options.period_s
+            works.append(asyncio.ensure_future(self._operators.rotate_unlock_key(until)))
+        background.append(asyncio.ensure_future(self._operators.run()))
         works += [asyncio.ensure_future(self._work()), asyncio.ensure_future(self._come_and_go())]
         if options.seals:
             works.append(asyncio.ensure_future(self._rotate()))
@@ -142,8 +152,7 @@ class Simulation:
             await asyncio.gather(watch, *works, *background, return_exceptions=True)
             for host in world.hosts.values():
                 await host.crash_daemon()
-        changes = self._seals.changes if self._seals is not None else 0
-        return Result(self._trace, self._digest(), converged_s, changes)
+        return Result(self._trace, self._digest(), converged_s, world.seals.changes)
 
     async def _until(self, watch: asyncio.Future[None], work: asyncio.Future[list[None]]) -> None:
         """Waits for the work, unless the watch finds a violation first."""
@@ -170,7 +179,8 @@ class Simulation:
                 or self._workload.waits_for()
                 or what_is_missing(self._look(), self._world)
                 or self._followers.lacks()
-                or (self._seals.lacks() if self._seals is not None else "")
+                or self._world.seals.lacks()
+                or self._operators.lacks()
                 or (self._world.overlays.lacks(self._look()) if self._world.overlays is not None else "")
             )
             if not missing:
@@ -184,8 +194,7 @@ class Simulation:
             await asyncio.sleep(CHECK_S)
             self._never.check(self._look(), asyncio.get_running_loop().time())
             self._followers.check()
-            if self._seals is not None:
-                self._seals.check()
+            self._world.seals.check()
             if self._world.overlays is not None:
                 self._world.overlays.check()
 
@@ -259,6 +268,12 @@ class Simulation:
             self._troubles.stays(host)
             self._say(f"{host.name} stays: the other managers would have no quorum")
 
+    async def _replace(self, host: Host) -> None:
+        """It leaves, and joins as another node."""
+        if self._world.can_do_without(host):
+            await self._leave(host)
+            await self._join("worker")
+
     async def _join(self, role: str) -> None:
         believers, node_id = self._world.believers(), self._new_id()
         host = believers[0] if believers else None
@@ -266,7 +281,11 @@ class Simulation:
         try:
             if host is not None and host.leader is not None:
                 await self._workload.add_node(host, host.leader, node_id, name, role)
-                await self._new_host(node_id, "worker", {}).start()
+                joining = self._new_host(node_id, "worker", {})
+                # By its own clock: of a leader's that is ahead by more than an hour it could not use it yet.
+                issued_s, expiry_s = joining.clock.now(), swarm_spec(self._options).node_cert_expiry_s
+                joining.write_first(first_keys(node_id, "worker", issued_s, expiry_s))
+                await joining.start()
                 self._say(f"{name} joins to be a {role}")
         except SkepError as error:
             self._say(f"{name} cannot join: {error}")
@@ -323,9 +342,8 @@ class Simulation:
         for host in self._world.present():
             if host.is_up and host.is_lost(addresses):
                 self._say(f"administrator: {host.name} is told where the managers are")
-                await host.crash_daemon()
-                host.remember(replace(host.membership, managers=addresses))
-                await host.start()
+                request = ReconnectRequest(remote_addrs=addresses)
+                await self._operators.order(host, host.commands.reconnect(request))
 
     # Incidents
 
@@ -352,7 +370,7 @@ class Simulation:
         known = list(peers.values()) or [host.address for host in self._world.managers()]
         membership = Membership(
             node_id=node_id,
-            cluster_id="sim",
+            cluster_id=SWARM,
             role=role,
             managers=known,
             listen=_address(number),
@@ -370,39 +388,12 @@ class Simulation:
         )
         clock = LoopClock(EPOCH_S)
         host = Host(f"h{number}", membership, self._world, settings, clock, self._child_rng())
-        host.data_keys = (FIRST_KEY,) if role == "manager" else ()
         self._world.hosts[node_id] = host
         return host
 
     def _write_first_state(self) -> None:
-        cluster = Cluster(
-            id="sim",
-            spec=SwarmSpec(),
-            created_at=EPOCH_S,
-            updated_at=EPOCH_S,
-            ca_cert_pem=b"",
-            ca_key_pem=b"",
-            worker_token_secret="",
-            manager_token_secret="",
-        )
-        puts = [
-            Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
-            Put(codec.INCARNATION_KEY, b"sim"),
-            Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
-        ]
-        for host in self._world.present():
-            node = Node(
-                id=host.node_id,
-                spec=NodeSpec(role=host.membership.role, availability="active"),
-                description=NodeDescription(hostname=host.name),
-                created_at=EPOCH_S,
-                updated_at=EPOCH_S,
-                manager_addr=host.address if host.membership.role == "manager" else "",
-            )
-            puts.append(Put(codec.node_key(node.id), codec.encode_object(node)))
-            self._history.done(self._history.begin(f"node {node.id}", value_of(node.spec)))
-        self._world.etcd.state.write(puts)
-        self._world.etcd.found([host.node_id for host in self._world.managers()])
+        write_first_state(self._world, self._history, self._options)
+        self._operators.learn()
 
     def _say(self, what: str) -> None:
         self._trace.append(f"{asyncio.get_running_loop().time() - START_S:8.2f}  {what}")
@@ -410,7 +401,8 @@ class Simulation:
     def _digest(self) -> str:
         found = hashlib.sha256("\n".join(self._trace).encode())
         for pair in self._world.etcd.state.prefix(codec.PREFIX):
-            found.update(pair.key.encode() + pair.value)
+            if pair.key != codec.CLUSTER_KEY:  # the root is another in each process
+                found.update(pair.key.encode() + pair.value)
         return found.hexdigest()[:16]
 
 

@@ -44,7 +44,8 @@ class Peer:
         self.revision = 0  # on disk: how much of the history it holds
         self.learned_at = 0.0
         self.running = False
-        self.slow = 0  # incidents in force
+        self.broken = 0  # incidents in force
+        self.slow = 0
         self.hung = 0
 
     def clear(self) -> None:
@@ -61,6 +62,7 @@ class Etcd:
         self.peers: dict[str, Peer] = {}  # by node id
         self.leads = ""  # the node id of raft's leader
         self.wrong: list[str] = []
+        self.know: Callable[[Peer, Peer], bool] = lambda one, other: True  # one of them where the other is
         self.watchers: list[Callable[[Peer, Txn], None]] = []
         self._network = network
         self._rng = rng
@@ -81,13 +83,28 @@ class Etcd:
             self.peers[node_id].revision = self.state.revision
         self.leads = node_ids[0]
 
+    def lose(self) -> None:
+        """All members' data are gone: what begins next is another history."""
+        self.state.entries.clear()
+        self.state.revision = self.state.changed_at = 1
+        self.members, self.leads, self._lost_at = {}, "", None
+        self._linked_since.clear()
+        self._gone_since.clear()
+
     def new_member(self, node_id: str, is_learner: bool) -> int:
         member_id, self._next_id = self._next_id, self._next_id + 1
         self.members[member_id] = Member(member_id, node_id, is_learner, not is_learner)
         return member_id
 
-    def begin(self, peer: Peer) -> None:
-        """Starts a host's etcd on its data, or as the member it was made. Errors: `Unavailable`."""
+    def begin(self, peer: Peer, alone: bool = False) -> None:
+        """Starts a host's etcd on its data, or as the member it was made; `alone`, as the only one. Errors:
+        `Unavailable`."""
+        if peer.broken:
+            raise Unavailable("etcd cannot be started (simulated)")
+        if alone:
+            self._be_alone(peer)
+        if not self.members:
+            self.found([peer.node_id])
         if not peer.member_id:
             member = next((m for m in self.members.values() if m.node_id == peer.node_id), None)
             if member is None:
@@ -97,6 +114,14 @@ class Etcd:
             peer.member_id = member.id
             peer.learned_at = asyncio.get_running_loop().time() + self._rng.uniform(*LEARN_S)
         peer.running = True
+
+    def _be_alone(self, peer: Peer) -> None:
+        """`--force-new-cluster`: of what this member has. The model has one history, so that must be all."""
+        if peer.revision < self.state.revision:
+            self.wrong.append(f"a new cluster is made of {peer.node_id}, which does not hold everything")
+        self.members = {}
+        peer.member_id = self.new_member(peer.node_id, is_learner=False)
+        self.leads, self._lost_at = peer.node_id, None
 
     def voters(self) -> list[Peer]:
         return [self.peers[m.node_id] for m in self.members.values() if not m.is_learner]
@@ -111,7 +136,7 @@ class Etcd:
         return peer.running and not peer.place.frozen and not peer.hung and peer.member_id in self.members
 
     def takes_part(self, peer: Peer, other: Peer) -> bool:
-        return self.is_up(other) and self._network.linked(peer.host, other.host)
+        return self.is_up(other) and self._linked(peer, other)
 
     def has_quorum(self, peer: Peer) -> bool:
         voters = self.voters()
@@ -262,7 +287,7 @@ class Etcd:
         """A member that hears it was removed ends, and never comes back on its data."""
         for peer in self.peers.values():
             if peer.running and peer.member_id not in self.members:
-                peer.running = not self._network.linked(leader.host, peer.host)
+                peer.running = not self._linked(leader, peer)
 
     def _watch_links(self, now: float) -> None:
         peers = [self.peers[m.node_id] for m in self.members.values()]
@@ -284,7 +309,7 @@ class Etcd:
         return peer.running and not peer.place.frozen
 
     def _linked(self, one: Peer, other: Peer) -> bool:
-        return self._network.linked(one.host, other.host)
+        return self._network.linked(one.host, other.host) and self.know(one, other)
 
     def check_quorum_is_left(self, change: str) -> None:
         """A change of members must leave a majority that is not known to be dead."""

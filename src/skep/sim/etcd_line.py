@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class EtcdLine(MemoryStore):
-    """Fulfils `Store` and `Members` of `store.interfaces`, and what managers ask of `store.etcd.members`."""
+    """Fulfils `Store` and `OwnMember` of `store.interfaces`."""
 
     def __init__(self, etcd: Etcd, peer: Peer, faults: StoreFaults) -> None:
         super().__init__(etcd.state)
@@ -41,7 +41,10 @@ class EtcdLine(MemoryStore):
         if not self._peer.running:
             raise Unavailable("etcd cannot be reached: connection refused")
 
-    # store.port.Members
+    async def take_name(self, node_id: str) -> None:
+        """It is named so."""
+
+    # store.interfaces.Members
 
     async def members(self) -> list[Member]:
         members = self._etcd.members
@@ -74,7 +77,12 @@ class EtcdLine(MemoryStore):
 
         await self._asked(remove, False)
 
-    # store.etcd.members.EtcdMembers
+    # store.interfaces.OwnMember
+
+    async def is_learner(self) -> bool:
+        self.check()
+        member = self._etcd.member_of(self._peer)
+        return member is not None and member.is_learner
 
     async def is_voter(self) -> bool:
         self.check()

@@ -32,14 +32,20 @@ KINDS = (
     "disk-hung",  # a manager's etcd waits for its disk
     "store-flaky",  # etcd refuses, or its answers are lost
 )
-ENGINE_FROZEN = "engine-frozen"  # a machine's engine answers nothing; only where it is asked for
+# Only where they are asked for:
+ENGINE_FROZEN = "engine-frozen"  # a machine's engine answers nothing
+LONG_OFF = "long-off"  # a machine is off until its certificate has expired
+MOVED = "moved"  # a machine loses power and comes back at another address
+SUSPENDED = (
+    "suspended"  # a machine stands still for minutes: others lead, and it may be none of them any more
+)
 MANAGERS_ONLY = ("etcd", "disk-lost", "disk-slow", "disk-hung")
 AIMS = ("any", "manager", "leader")
 
 
 class Incident(Struct, frozen=True):
-    """One fault, of `KINDS` or `ENGINE_FROZEN`, of a host as `AIMS` says: `target` is a number, taken modulo
-    the hosts. `size` is from -1 to 1, `seed` for what else is drawn."""
+    """One fault, of `KINDS` or one that is asked for, of a host as `AIMS` says: `target` is a number, taken
+    modulo the hosts. `size` is from -1 to 1, `seed` for what else is drawn."""
 
     at_s: float
     kind: str
@@ -71,6 +77,25 @@ def draw_freezes(rng: random.Random, count: int, period_s: float) -> list[Incide
     """Returns engines that freeze, for longer and for shorter than they are waited for."""
     drawn = draw_incidents(rng, count, period_s)
     return [replace(each, kind=ENGINE_FROZEN, aim="any", for_s=rng.uniform(5, 90)) for each in drawn]
+
+
+def draw_moves(rng: random.Random, count: int, period_s: float) -> list[Incident]:
+    """Returns machines that move, managers more often."""
+    drawn = draw_incidents(rng, count, period_s)
+    return [replace(each, kind=MOVED, aim=rng.choice(("manager", "leader", "any"))) for each in drawn]
+
+
+def draw_long_offs(rng: random.Random, count: int, period_s: float, expiry_s: float) -> list[Incident]:
+    """Returns machines that are off for longer than certificates last."""
+    drawn = draw_incidents(rng, count, period_s)
+    return [replace(each, kind=LONG_OFF, for_s=expiry_s * rng.uniform(1.0, 1.2)) for each in drawn]
+
+
+def draw_suspensions(rng: random.Random, count: int, period_s: float) -> list[Incident]:
+    """Returns managers that stand still for minutes."""
+    drawn = draw_incidents(rng, count, period_s)
+    aims = ("manager", "leader")
+    return [replace(each, kind=SUSPENDED, aim=rng.choice(aims), for_s=rng.uniform(20, 150)) for each in drawn]
 
 
 def _is_shared(compare: Compare) -> bool:

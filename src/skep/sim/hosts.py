@@ -1,35 +1,39 @@
-"""Simulated machines: each a node with the real agent, and a manager while the swarm wants it to be one."""
+"""Simulated machines: each runs the product's own node, and its manager where the swarm wants one."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec.structs import replace
-
-from skep.agent.executor.interfaces import Action, TaskContext
+from skep.agent.executor.interfaces import Action, Executor, TaskContext
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
-from skep.agent.lead_fence import LeadFence
-from skep.daemon.agent_runner import AgentRunner
-from skep.daemon.role_keeper import RoleKeeper
+from skep.agent.plane import Plane
+from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings, Line
+from skep.daemon.bootstrap import Bootstrap
+from skep.daemon.manager_links import ManagerLinks
+from skep.daemon.manager_runner import ManagerRunner
+from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import NodeState, Outside, Running
+from skep.daemon.platform import ManagerParts
 from skep.daemon.state import Membership
-from skep.daemon.swarm_commands import DEMOTE_S
+from skep.daemon.swarm_commands import SwarmCommands
+from skep.manager.events import EventHub
 from skep.manager.leader import Leader
-from skep.model.node import NodeDescription
+from skep.model.host_network import HostNetwork
 from skep.model.task import TaskAddress
-from skep.rpc.interfaces import Connection, Handler, Identity
-from skep.rpc.messages import DataKeys, HasDataKeys, Role
-from skep.rpc.messages.data_keys import digests_of
+from skep.rpc.certificates import NodeKeys
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import SkepError, Unavailable
-from skep.runtime.ids import id_source
+from skep.runtime.errors import SkepError
+from skep.sim.disk import SimKeyFiles, SimStateDir
 from skep.sim.etcd import Peer
+from skep.sim.etcd_line import EtcdLine
 from skep.sim.loop import Place
-from skep.sim.manager import SimManager
-from skep.sim.sealing import DISK_S
+from skep.sim.machine import SimLine, manager_parts
+from skep.sim.net import Shown
+from skep.sim.own_store import RESTART_S
 from skep.sim.told import ToldOverlays
 
 if TYPE_CHECKING:
@@ -40,7 +44,9 @@ T = TypeVar("T")
 
 class Host:
     """A machine. Its containers live in the executor and outlast a crash of the daemon, not of the machine;
-    `membership` and etcd's data (`peer`) outlast both. Fulfils `role_keeper.Node`."""
+    its files in `directory`, and etcd's data (`peer`), outlast both. Fulfils `daemon.platform.HostPlatform`."""
+
+    safe_mode = False
 
     def __init__(
         self,
@@ -51,62 +57,139 @@ class Host:
         clock: LoopClock,
         rng: random.Random,
     ) -> None:
-        self.name = name
-        self.membership = membership
-        self.data_keys: tuple[bytes, ...] = ()  # on its disk, where the store is sealed
-        self.retired_keys: tuple[bytes, ...] = ()  # what sealed before these
-        self.leads_keys = False
+        self.name = self.hostname = name
         self.node_id = membership.node_id
-        self.address = membership.advertise
-        self.ip = membership.advertise.partition(":")[0]
+        self.ip = self.where = membership.advertise.partition(":")[0]  # its name in the network; where it is
         self.clock = clock
-        self.new_id = id_source(rng)
+        self.rng = rng
         self.place = Place()
         self.peer = Peer(self.node_id, self.ip, self.place)
-        self.running_manager: SimManager | None = None
+        self.data_keys: tuple[bytes, ...] = ()  # on its disk
+        self.retired_keys: tuple[bytes, ...] = ()  # what sealed before these
+        self.links: ManagerLinks | None = None  # of its latest manager
+        self.shown: Shown | None = None  # the certificate of that
+        self.lines: list[EtcdLine] = []  # of this life, to etcd
         self.is_up = False
         self.is_leaving = False  # also when it has left
         self.has_left = False
         self.lives = 0
         self.machines = 0  # how often it lost power, with all its containers
+        self.trouble = ""  # why its daemon ended by itself
+        self._remembered = membership
         self._world = world
         self._settings = settings
-        self._rng = rng
-        self._role = RoleKeeper(self)
-        self._agent: _Agent | None = None
+        self._daemon: Daemon | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._orders: set[asyncio.Task[Any]] = set()  # under way on this life's daemon
         self.executor = self._new_executor()
+        self.told: ToldOverlays | None = None  # what its agent was told of overlay networks
         world.network.plug_in(self.ip, self.place)
         world.etcd.peers[self.node_id] = self.peer
 
     @property
-    def manager(self) -> SimManager | None:
-        return self.running_manager
+    def directory(self) -> Path:
+        return self._world.disks / self.name
+
+    def write_first(self, keys: NodeKeys, data_key: bytes = b"") -> None:
+        """What is on its disk when the run begins: a data key where it is a manager."""
+        state = SimStateDir(self)
+        files = SimKeyFiles(state, self)
+        if data_key:
+            files.take(data_key, "")
+        files.save(keys)
+        state.save(self._remembered)
+        state.close()
+
+    def adopt(self, node_id: str) -> None:
+        """Its manager is that node: of a swarm that was restored here."""
+        if node_id == self.node_id:
+            return
+        hosts, peers = self._world.hosts, self._world.etcd.peers
+        hosts[node_id], peers[node_id] = hosts.pop(self.node_id), peers.pop(self.node_id)
+        self.node_id = self.peer.node_id = node_id
+
+    # What it is
+
+    @property
+    def state(self) -> NodeState:
+        return self._daemon.runner.state if self._daemon is not None else Outside()
+
+    @property
+    def membership(self) -> Membership:
+        """What it remembers; at the end, what it was."""
+        state = self.state
+        if not isinstance(state, Outside):
+            self._remembered = state.membership
+        return self._remembered
+
+    @property
+    def address(self) -> str:
+        return self.membership.advertise
+
+    @property
+    def manager(self) -> ManagerRunner | None:
+        state = self.state
+        return state.manager if isinstance(state, Running) else None
+
+    @property
+    def agent(self) -> AgentRunner | None:
+        state = self.state
+        return state.agent if isinstance(state, Running) else None
 
     @property
     def leader(self) -> Leader | None:
-        return self.running_manager.leader if self.running_manager is not None else None
+        return self.manager.leader if self.manager is not None else None
 
     @property
     def leader_id(self) -> str:
         """Who leads, as far as this host's manager knows."""
-        return self.running_manager.leader_id if self.running_manager is not None else ""
+        return self.manager.leader_id if self.manager is not None else ""
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Returns the ids of the secrets and configs that the node has."""
+        return self.agent.worker.held if self.agent is not None else frozenset()
+
+    @property
+    def has_session(self) -> bool:
+        return self.agent is not None and self.agent.session.ready.is_set()
+
+    @property
+    def commands(self) -> SwarmCommands:
+        assert self._daemon is not None
+        return self._daemon.commands
 
     @property
     def opening_keys(self) -> tuple[bytes, ...]:
         return (*self.data_keys, *(key for key in self.retired_keys if key not in self.data_keys))
 
-    def keep_keys(self, keys: tuple[bytes, ...]) -> None:
-        """As `daemon.keys.KeyFiles.keep`."""
-        if self.data_keys and keys[0] != self.data_keys[0]:
-            self.retired_keys = self.data_keys[:1]
-        self.data_keys = keys
+    def has_keys(self, keys: tuple[bytes, ...], retired: tuple[bytes, ...]) -> None:
+        """That is on the disk from now on."""
+        if not keys and self.data_keys:
+            self._world.seals.stolen[self.node_id] = self.opening_keys
+        elif keys:
+            self._world.seals.know(keys)
+            self._world.seals.stolen.pop(self.node_id, None)
+        self.data_keys, self.retired_keys = keys, retired
 
     def is_lost(self, managers: list[str]) -> bool:
         """True when it has no session and tries none of these managers. Where it is to be one of them and has
         lost its copy of the store, nobody answers at its own address."""
-        session = self.agent.session
-        tried = set(session.managers) - ({self.address} if self.running_manager is None else set())
-        return not session.ready.is_set() and not tried & set(managers)
+        if self.agent is None:
+            return False
+        tried = set(self.agent.session.managers) - ({self.address} if self.manager is None else set())
+        return not self.has_session and not tried & set(managers)
+
+    def knows(self, other: Host) -> bool:
+        """True where its manager knows where that one's is."""
+        known = self.links.addresses.get(other.node_id, "") if self.links is not None else ""
+        return known.partition(":")[0] == other.where
+
+    def trusts(self, other: Host) -> bool:
+        """True where that one's certificate is valid by this one's clock."""
+        return other.shown is None or other.shown.is_in_time(self.clock.now())
+
+    # Its life
 
     def do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Has the host do something."""
@@ -114,40 +197,34 @@ class Host:
         task.add_done_callback(_heard)
         return task
 
+    def order(self, command: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Has its daemon do what an operator orders; a crash ends that."""
+        task = self.do(command)
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+        return task
+
     async def start(self) -> None:
         """The daemon starts, on what it remembers; a machine that was paused while it was off runs."""
         self.place.release()
         self.is_up = True
         self.lives += 1
-        await self.do(self._start())
+        self._world.network.switch_on(self.ip)
+        self._starting = self.do(self._start())
+        await asyncio.wait([self._starting])
 
     async def _start(self) -> None:
-        self._role = RoleKeeper(self)
-        self.leads_keys = False
-        if self.membership.role == "manager" and self.peer.member_id:
-            with contextlib.suppress(Unavailable):
-                await self.begin_manager()
-        self._agent = _Agent(
-            self.node_id,
-            self.name,
-            self._connect,
-            self.membership.known_managers,
-            self.executor,
-            self.clock,
-            self._rng,
-            self._managers_changed,
-            self._removed,
-            self._told,
-            self.address if self.membership.role == "manager" else "",
-            self._connect_stream,  # which can become streams
-            LeadFence(self.membership.leads, self._lead_followed),
-            self.membership.described,
-            self._described,
-            self._data_keys_told,
-        )
-        if self._world.overlays is not None:
-            self._agent.told = ToldOverlays(self.node_id, self._agent.session)
-        self._agent.start()
+        """Again where it ends by itself, as systemd does."""
+        while True:
+            self._daemon = Daemon(self)
+            try:
+                await self._daemon.bootstrap.start()
+                self.trouble = ""
+                return
+            except SkepError as error:
+                self.trouble = str(error)
+            await self._daemon.end()
+            await asyncio.sleep(RESTART_S)
 
     async def crash_daemon(self) -> None:
         """SIGKILL of the daemon: connections break, containers run on."""
@@ -164,138 +241,113 @@ class Host:
             return
         self.is_up = False
         self._world.network.crash(self.ip, silently)
+        for line in self.lines:
+            line.crash()
+        self.lines = []
+        self.peer.running = False
         self.place.release()
-        manager, self.running_manager = self.running_manager, None
-        if manager is not None:
-            await manager.crash()
-        await self._role.stop()
-        if self._agent is not None:
-            agent, self._agent = self._agent, None
-            await agent.stop()
+        under_way = [*self._orders, *([self._starting] if self._starting is not None else [])]
+        for work in under_way:
+            work.cancel()
+        if under_way:
+            await asyncio.wait(under_way)
+        daemon, self._daemon = self._daemon, None
+        if daemon is not None:
+            self._remembered = daemon.remembered(self._remembered)
+            await daemon.end()
+
+    def move(self) -> None:
+        """It has another address from now on."""
+        before, self.where = self.where, self._world.new_ip()
+        self._world.network.move(self.ip, before, self.where)
 
     async def leave(self) -> None:
         """`docker swarm leave --force`: it is never seen again; but who is told that the managers left behind
         could not decide any more does not force it."""
         self.is_leaving = True
-        manager = self.running_manager
-        if manager is not None:
-            try:
-                async with asyncio.timeout(DEMOTE_S):
-                    await self._role.demote(manager)
-            except (SkepError, TimeoutError):
-                pass
+        daemon = self._daemon
+        assert daemon is not None
+        await daemon.commands.demote_first()
         self.is_leaving = self._world.can_do_without(self)
         if not self.is_leaving:
             return
         self.has_left = True
-        if self._world.seals is not None and self.data_keys:
+        if self.data_keys:
             self._world.seals.stolen[self.node_id] = self.opening_keys
         await self.crash_machine()
         self.peer.clear()
 
-    @property
-    def told(self) -> ToldOverlays | None:
-        """Returns what its agent was told of overlay networks; None where it was told nothing."""
-        return self._agent.told if self._agent is not None else None
+    # daemon.platform.HostPlatform
 
-    # role_keeper.Node
+    def make_executor(self) -> Executor:
+        return self.executor
 
-    @property
-    def agent(self) -> _Agent:
-        if self._agent is None:
-            raise Unavailable("the agent has not started")
-        return self._agent
+    def make_plane(self, node_id: str, cluster_id: str = "") -> Plane | None:
+        return None
 
-    @property
-    def is_misplaced(self) -> bool:
-        return False
+    def make_agent(
+        self, settings: AgentSettings, line: Line, parts: AgentParts, owner: AgentOwner
+    ) -> AgentRunner:
+        agent = _Agent(settings, line, parts, owner)
+        if self._world.overlays is not None:
+            self.told = agent.told = ToldOverlays(self.node_id, agent.session)
+        return agent
 
-    def remember(self, membership: Membership) -> None:
-        self.membership = membership
+    async def own_networks(self) -> list[HostNetwork]:
+        return []
 
-    async def end_manager(self) -> None:
-        manager, self.running_manager = self.running_manager, None
-        if manager is not None:
-            await manager.stop()
-        self.peer.clear()
-        if self._world.seals is not None and self.data_keys:
-            self._world.seals.stolen[self.node_id] = self.opening_keys
-        self.data_keys = self.retired_keys = ()
+    def line(self, keys: NodeKeys) -> Line:
+        return SimLine(self, self._world, keys)
 
-    def take_data_key(self, data_key: bytes, unlock_key: str, older: Sequence[bytes] = ()) -> None:
-        if self._world.seals is not None:
-            self.data_keys, self.retired_keys = (data_key, *older), ()
-            self.agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
-            self._world.seals.stolen.pop(self.node_id, None)
-
-    async def begin_manager(self) -> None:
-        """Errors: `Unavailable`."""
-        manager = SimManager(self, self._world)
-        await manager.start()
-        self.running_manager = manager
+    async def manager_parts(
+        self, membership: Membership, keys: NodeKeys, moved: Callable[[dict[str, str]], None]
+    ) -> ManagerParts:
+        return manager_parts(self, self._world, membership, keys, moved)
 
     # Inside
 
-    async def _connect(self, address: str, handler: Handler) -> Connection:
-        identity = Identity(self.node_id, "worker", "sim")
-        return await self._world.network.connect(self.ip, identity, address, handler)
-
-    async def _connect_stream(self, address: str, handler: Handler) -> Connection:
-        identity = Identity(self.node_id, "worker", "sim")
-        return await self._world.network.connect_stream(self.ip, identity, address, handler)
-
     def _new_executor(self) -> SimulatedExecutor:
-        return _Executor(self.name, self._settings, self._rng, self.clock, self._asked)
+        return _Executor(self.name, self._settings, self.rng, self.clock, self._asked)
 
     def _asked(self, action: Action, context: TaskContext) -> None:
         if self._world.overlays is not None:
             self._world.overlays.asked(self, action, context)
 
-    def _managers_changed(self, managers: list[str]) -> None:
-        self.remember(replace(self.membership, managers=list(managers)))
 
-    def _lead_followed(self, leads: dict[str, int]) -> None:
-        self.remember(replace(self.membership, leads=leads))
+class Daemon:
+    """One life of a host's daemon, on its files."""
 
-    def _described(self, described: NodeDescription) -> None:
-        self.remember(replace(self.membership, described=described))
+    def __init__(self, host: Host) -> None:
+        self._state = SimStateDir(host)
+        self._hub = EventHub(host.clock)
+        keys = SimKeyFiles(self._state, host)
+        self.runner = NodeRunner(host, self._state, keys, self._hub)
+        self.bootstrap = Bootstrap(self.runner, self._state, keys)
+        self.commands = SwarmCommands(self.runner, self.bootstrap, self._state.path)
 
-    def _data_keys_told(self, said: DataKeys) -> None:
-        self.do(self._keep(tuple(said.keys), self.lives))
+    def remembered(self, before: Membership) -> Membership:
+        """Returns what is on the disk."""
+        return self._state.load() or before
 
-    async def _keep(self, keys: tuple[bytes, ...], life: int) -> None:
-        await asyncio.sleep(DISK_S)
-        if not self.data_keys or self.lives != life or not self.is_up:
+    async def end(self) -> None:
+        """It was killed, or has ended: nothing that it still does reaches anybody."""
+        if self._state.is_dead:
             return
-        if self.data_keys != keys and not self.leads_keys:
-            self.keep_keys(keys)
-            if self.running_manager is not None:
-                self.running_manager.use_data_keys()
-        if self._agent is not None:
-            self._agent.has_data_keys(HasDataKeys(digests_of(self.data_keys)))
-
-    def _told(self, role: Role) -> None:
-        self._role.told(role)
-
-    def _removed(self, message: str) -> None:
-        """A node that the swarm has removed; its containers end with its machine (`leave`)."""
+        self._state.is_dead = True
+        try:
+            await self.runner.stop()
+            await self.runner.leftovers.close()
+        finally:
+            self._state.close()
 
 
 class _Agent(AgentRunner):
-    """The simulated network knows its hosts by name: there are no certificates to renew."""
+    """`told` keeps what it hears of overlay networks, which nothing here programs."""
 
     told: ToldOverlays | None = None
 
     def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
         return self.told.leaving(addresses) if self.told is not None else None
-
-    @property
-    def held(self) -> frozenset[str]:
-        """Returns the ids of the secrets and configs that the node has."""
-        return self._worker.held
-
-    async def renew_as(self, role: str) -> None:
-        """It is one."""
 
 
 class _Executor(SimulatedExecutor):

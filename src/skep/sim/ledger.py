@@ -18,6 +18,8 @@ class Ledger:
         """A transaction was applied that this host's manager had asked for."""
         if all(op.key == codec.LEADER_KEY for op in txn.ops) and txn.fence is None:
             return  # a campaign
+        if [op.key for op in txn.ops] == [codec.INCARNATION_KEY]:
+            return  # a new cluster was forced, of a manager that is alone
         if txn.fence is None:
             self._etcd.wrong.append(f"{peer.node_id} wrote {txn.ops[0].key} without a fence")
             return

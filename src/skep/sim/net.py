@@ -7,10 +7,15 @@ arrives after all when the cut heals, as TCP has it. A host that crashes loses i
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from skep.rpc.certificates import NodeKeys, identity_of, validity_of
 from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.link import FrameLink
 from skep.runtime.errors import Unavailable
@@ -22,6 +27,29 @@ LATE_RATE, LATE_S = 0.002, (0.5, 6.0)  # a lost packet's retransmissions, a full
 CONNECT_TIMEOUT_S = 3.0
 
 Accept = Callable[[Connection], Handler | None]
+
+
+class Shown(Struct, frozen=True):
+    """What a certificate says."""
+
+    identity: Identity
+    not_before: float = 0.0
+    not_after: float = math.inf
+
+    @classmethod
+    def of(cls, keys: NodeKeys) -> Shown:
+        return cls(identity_of(keys.certificate_pem), *validity_of(keys.certificate_pem))
+
+    def is_in_time(self, now: float) -> bool:
+        return self.not_before <= now <= self.not_after
+
+
+class SimulatedPort(Struct, frozen=True):
+    """Who listens: what it shows, and whom it lets in."""
+
+    accept: Accept
+    shown: Callable[[], Shown | None] = lambda: None
+    lets_in: Callable[[Shown], bool] = lambda shown: True
 
 
 class Cut:
@@ -37,13 +65,16 @@ class Cut:
 
 
 class Network:
-    """Hosts are names; an address is its host's name and a port."""
+    """Hosts are names; an address is a host's name, or another that it has by now (`move`), and a port."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._places: dict[str, Place] = {}
-        self._listeners: dict[str, Accept] = {}
-        self._stream_listeners: dict[str, Accept] = {}
+        self._ports: dict[str, SimulatedPort] = {}
+        self._stream_ports: dict[str, SimulatedPort] = {}
+        self._at: dict[str, str] = {}  # host -> its address, where that is not its name
+        self._moved: dict[str, str] = {}  # address -> the host that has it now; an empty text where none has
+        self._off: set[str] = set()  # hosts whose processes are gone: what they still do reaches nobody
         self._cuts: list[Cut] = []
         self._passes: dict[tuple[str, str], bool] = {}  # what the cuts come to, as far as asked
         self._ends: dict[str, dict[_End, None]] = {}  # host -> its ends, in order of opening
@@ -56,22 +87,30 @@ class Network:
     def place(self, host: str) -> Place:
         return self._places[host]
 
-    def listen(self, host: str, accept: Accept) -> None:
-        self._listeners[host] = accept
+    def move(self, host: str, before: str, now: str) -> None:
+        """The host has another address."""
+        self._moved[before], self._moved[now] = "", host
+        self._at[host] = now
 
-    def listen_streams(self, host: str, accept: Accept) -> None:
+    def listen(self, host: str, accept: Accept) -> None:
+        self.open(host, SimulatedPort(accept))
+
+    def open(self, host: str, port: SimulatedPort) -> None:
+        self._ports[host] = port
+
+    def open_streams(self, host: str, port: SimulatedPort) -> None:
         """Who opens a stream to the host is taken in by the product's own end of it."""
 
         def take(connection: Connection) -> Handler:
-            link = link_of(accept)
+            link = link_of(port.accept)
             link.identity = connection.identity
             return Wire(link)
 
-        self._stream_listeners[host] = take
+        self._stream_ports[host] = replace(port, accept=take)
 
     def stop_listening(self, host: str) -> None:
-        self._listeners.pop(host, None)
-        self._stream_listeners.pop(host, None)
+        self._ports.pop(host, None)
+        self._stream_ports.pop(host, None)
 
     def cut(self, *cuts: Cut) -> None:
         self._cuts += cuts
@@ -104,12 +143,17 @@ class Network:
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
         self.stop_listening(host)
+        self._off.add(host)
         for end in list(self._ends.pop(host, ())):
             end.open = False
             if not silently:
                 end.peer.inbox.push(None)
             elif isinstance(end.peer.handler, Wire):
                 end.peer.handler.lost()
+
+    def switch_on(self, host: str) -> None:
+        """Processes run there again."""
+        self._off.discard(host)
 
     def reset(self, host: str) -> None:
         """All connections of a host break, and both ends hear of it."""
@@ -130,34 +174,47 @@ class Network:
             return self._rng.uniform(*LATE_S)
         return self._rng.uniform(*LATENCY_S)
 
-    async def connect(self, host: str, identity: Identity, address: str, handler: Handler) -> Connection:
-        """Opens a connection from `host`, whose certificate says `identity`. Errors: `Unavailable`."""
-        return await self._connect(host, identity, address, handler, self._listeners)
+    async def connect(self, host: str, shown: Shown | Identity, address: str, handler: Handler) -> Connection:
+        """Opens a connection from `host`, which shows that. Errors: `Unavailable`."""
+        return await self._connect(host, shown, address, handler, self._ports)
 
     async def connect_stream(
-        self, host: str, identity: Identity, address: str, handler: Handler
+        self, host: str, shown: Shown | Identity, address: str, handler: Handler
     ) -> FrameLink:
         """The same for a connection that can become a stream of bytes."""
         link = link_of(lambda connection: handler)
-        await self._connect(host, identity, address, Wire(link), self._stream_listeners)
+        found = await self._connect(host, shown, address, Wire(link), self._stream_ports)
+        link.identity = found.identity
         return link
 
     async def _connect(
-        self, host: str, identity: Identity, address: str, handler: Handler, listeners: dict[str, Accept]
+        self,
+        host: str,
+        shown: Shown | Identity,
+        address: str,
+        handler: Handler,
+        ports: dict[str, SimulatedPort],
     ) -> Connection:
-        target = address.partition(":")[0]
+        ip = address.partition(":")[0]
+        target = self._moved.get(ip, ip)
         await asyncio.sleep(self.latency_s())
         place = self._places.get(target)
-        if place is None or place.frozen or not self.linked(host, target):
+        if place is None or place.frozen or host in self._off or not self.linked(host, target):
             await asyncio.sleep(CONNECT_TIMEOUT_S)
             raise Unavailable(f"{address}: timeout")
-        accept = listeners.get(target)
-        if accept is None:
+        port = ports.get(target)
+        if port is None:
             raise Unavailable(f"{address}: connection refused")
+        shown = Shown(shown) if isinstance(shown, Identity) else shown
+        if not port.lets_in(shown):
+            raise Unavailable(f"{address}: the certificate is not valid now")
         client, server = _End(self, host), _End(self, target)
         client.peer, server.peer = server, client
-        server.identity = identity
-        taken = place.run(accept, server)
+        for end in (client, server):
+            end.local_host, end.remote_host = self._address_of(end.host), self._address_of(end.peer.host)
+        its = port.shown()
+        client.identity, server.identity = its.identity if its is not None else None, shown.identity
+        taken = place.run(port.accept, server)
         if taken is None:
             raise Unavailable(f"{address}: connection refused")
         client.handler, server.handler = handler, taken
@@ -166,6 +223,9 @@ class Network:
         place.run(taken.connected, server)
         handler.connected(client)
         return client
+
+    def _address_of(self, host: str) -> str:
+        return self._at.get(host, host)
 
     def forget(self, end: _End) -> None:
         self._ends.get(end.host, {}).pop(end, None)
@@ -180,7 +240,7 @@ class _End:
     def __init__(self, network: Network, host: str) -> None:
         self.network = network
         self.host = host
-        self.remote_host = self.local_host = "127.0.0.1"
+        self.remote_host = self.local_host = ""
         self.identity: Identity | None = None
         self.inbox = _Inbox(self)
         self.open = True

@@ -105,7 +105,7 @@ class Overlays:
     def _hears(self, host: Host) -> bool:
         """True for who has a session, and to whom nothing is on its way."""
         now = asyncio.get_running_loop().time()
-        is_well = host.is_up and not host.place.frozen and host.agent.session.ready.is_set()
+        is_well = host.is_up and not host.place.frozen and host.has_session
         recent = now - self._troubled.get(host.name, 0.0) < UNNOTICED_S
         return is_well and not recent and not self._world.network.is_awaited(host.ip)
 

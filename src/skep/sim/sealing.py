@@ -6,7 +6,6 @@ ones, which it has sealed itself.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,11 @@ from skep.sim.etcd import Etcd, Peer
 from skep.store import codec
 from skep.store.interfaces import KeyValue, Put, Store, Txn
 from skep.store.seal import Sealer
-from skep.store.sealed import SealedStore
 
 if TYPE_CHECKING:
     from skep.sim.hosts import Host
 
 FIRST_KEY = b"1" * 32
-DISK_S = 0.05
 
 
 class _SealedPut(Put, frozen=True, gc=False):
@@ -52,6 +49,12 @@ class Seals:
                 self._sealed[pair.key, pair.revision] = Sealer(FIRST_KEY).seal(pair.value, pair.key)
                 self._by[pair.key] = FIRST_KEY
         self._etcd.watchers.append(self._written)
+
+    def lose(self) -> None:
+        """Nothing of what was sealed is there any more."""
+        self._sealed.clear()
+        self._by.clear()
+        self._used.clear()
 
     def know(self, keys: Sequence[bytes]) -> None:
         """These are on somebody's disk."""
@@ -143,38 +146,3 @@ class Below:
 
     async def close(self) -> None:
         await self._inner.close()
-
-
-class DiskKeys:
-    """A simulated manager's data keys; fulfils `manager.resealing.HeldKeys`."""
-
-    def __init__(self, host: Host, inner: Store, seals: Seals) -> None:
-        self._host = host
-        self._seals = seals
-        self.store = SealedStore(Below(inner, seals), self._sealer())
-
-    @property
-    def keys(self) -> tuple[bytes, ...]:
-        return self._host.data_keys
-
-    @property
-    def opening(self) -> tuple[bytes, ...]:
-        return self._host.opening_keys
-
-    async def lead(self, leads: bool) -> None:
-        self._host.leads_keys = leads
-
-    async def keep(self, keys: Sequence[bytes], unlock_key: str | None = None) -> None:
-        await asyncio.sleep(DISK_S)
-        self._seals.know(keys)
-        self._host.keep_keys(tuple(keys))
-        self.use()
-        await asyncio.sleep(DISK_S)
-
-    def use(self) -> None:
-        """What is on the disk was changed."""
-        self.store.use(self._sealer())
-
-    def _sealer(self) -> Sealer:
-        first, *older = self._host.opening_keys or (FIRST_KEY,)
-        return Sealer(first, older=older)

@@ -25,7 +25,7 @@ class SecretsChecker:
     def check(self, picture: Picture, now: float) -> None:
         """Errors: `Violation`."""
         self._nothing_is_lacked(picture)
-        held = {host: host.agent.held for host in self._world.present() if host.is_up}
+        held = {host: host.held for host in self._world.present() if host.is_up}
         if not any(held.values()) or not self._world.believers():  # nobody takes it back
             self._needless.clear()
             return
@@ -44,7 +44,7 @@ class SecretsChecker:
                 )
 
     def _is_well(self, host: Host, now: float) -> bool:
-        return host.agent.session.ready.is_set() and now - self._troubled.get(host.name, 0.0) >= WELL_S
+        return host.has_session and now - self._troubled.get(host.name, 0.0) >= WELL_S
 
     def _nothing_is_lacked(self, picture: Picture) -> None:
         for host in self._world.present():
@@ -81,6 +81,6 @@ def what_is_held_otherwise(picture: Picture, world: World) -> str:
     for host in world.present():
         asked = needed.get(host.node_id, set())
         wanted = {each for each in asked if each in picture.materials}
-        if not wanted <= host.agent.held <= asked:
-            return f"{host.name} holds {sorted(host.agent.held)}, its tasks need {sorted(wanted)}"
+        if not wanted <= host.held <= asked:
+            return f"{host.name} holds {sorted(host.held)}, its tasks need {sorted(wanted)}"
     return ""

@@ -70,10 +70,16 @@ class Wire:
         for data in waiting:
             self.frame(data)
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing waits to be written."""
+
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name in ("sockname", "peername") and self._connection is not None:
+            own = name == "sockname"
+            return (self._connection.local_host if own else self._connection.remote_host, 0)
         return default
 
     def get_write_buffer_size(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 
-from skep.sim.faults import ENGINE_FROZEN, Incident
+from skep.sim.faults import ENGINE_FROZEN, LONG_OFF, MOVED, SUSPENDED, Incident
 from skep.sim.hosts import Host
 from skep.sim.net import Cut
 from skep.sim.world import World
@@ -28,11 +28,11 @@ class Troubles:
     async def suffer(self, incident: Incident, host: Host) -> None:
         """Lasts as long as the incident."""
         kind, for_s = incident.kind, incident.for_s
-        if kind in ("daemon", "machine", "disk-lost"):
+        if kind in ("daemon", "machine", "disk-lost", LONG_OFF, MOVED):
             await self._down(kind, host, for_s)
         elif kind in ("cable", "deaf", "mute", "partition", "one-way"):
             await self._cut(incident, host)
-        elif kind == "pause":
+        elif kind in ("pause", SUSPENDED):
             self.begin(host)
             host.place.freeze()
             await asyncio.sleep(for_s)
@@ -65,10 +65,10 @@ class Troubles:
             self._world.etcd.state.entries.pop(codec.LEADER_KEY, None)
             self._world.deposed_at = asyncio.get_running_loop().time()
         elif kind == "etcd":
-            was, peer.running = peer.running, False
+            peer.running = False
+            peer.broken += 1
             await asyncio.sleep(for_s / 10)
-            if was and host.running_manager is not None and peer.member_id:
-                peer.running = True
+            peer.broken -= 1  # it is started again
         elif kind == "disk-slow":
             peer.slow += 1
             await asyncio.sleep(for_s)
@@ -88,6 +88,8 @@ class Troubles:
         await (host.crash_daemon() if kind == "daemon" else host.crash_machine())
         if kind == "disk-lost" and self._world.can_do_without(host):
             host.peer.clear()
+        if kind == MOVED:
+            host.move()
         await asyncio.sleep(for_s)
         self._hurt[host.name] -= 1
         if self._hurt[host.name] == 0 and not host.is_up and not host.has_left:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.leader import Leader
 from skep.model.node import Node
-from skep.sim.etcd import Etcd
+from skep.sim.etcd import Etcd, Peer
 from skep.sim.faults import FlakyStore
 from skep.sim.hosts import Host
 from skep.sim.net import Network
@@ -28,14 +29,31 @@ class World:
         self.network = Network(network_rng)
         self.etcd = Etcd(self.network, etcd_rng)
         self.faults = FlakyStore(faults_rng)
+        self.etcd.know = self._know
+        self._moves = 0
         self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
-        self.seals: Seals | None = None  # None: nothing is sealed
+        self.seals = Seals(self.etcd, self.hosts)
+        self.disks = Path()  # where the hosts' directories are
         self.overlay_bounds = Bounds()
         self.overlays: Overlays | None = None  # None: agents are told nothing of overlay networks
 
     def host(self, node_id: str) -> Host:
         return self.hosts[node_id]
+
+    def _know(self, one: Peer, other: Peer) -> bool:
+        """etcd's members reach each other through the managers' doors: one of them has to know where the
+        other is, and both look at the other's certificate. What stands already is taken for broken then, too.
+        """
+        if one is other:
+            return True
+        here, there = self.hosts[one.node_id], self.hosts[other.node_id]
+        return (here.knows(there) or there.knows(here)) and here.trusts(there) and there.trusts(here)
+
+    def new_ip(self) -> str:
+        """Returns an address that no machine has ever had."""
+        self._moves += 1
+        return f"10.1.{self._moves // 250}.{self._moves % 250 + 1}"
 
     def present(self) -> list[Host]:
         return [host for host in self.hosts.values() if not host.has_left]

@@ -115,3 +115,32 @@ class Members(Protocol):
     async def remove(self, member: Member) -> None:
         """Takes a member out for good. `Conflict` where etcd sees no quorum without it."""
         ...
+
+
+class OwnMember(Members, Protocol):
+    """The same, as a manager sees it from its own copy. Errors: `Unavailable` where that does not answer."""
+
+    async def take_name(self, node_id: str) -> None:
+        """Gives this host's own member its address by node id."""
+
+    async def is_voter(self) -> bool:
+        """True once the own member has a vote and knows who leads the store."""
+        ...
+
+    async def is_learner(self) -> bool:
+        """True while the own member has no vote: it may not ask who the members are."""
+        ...
+
+    async def is_led(self) -> bool:
+        """True when the own member knows who leads the store."""
+        ...
+
+    async def hold_lead(self, node_id: str) -> None:
+        """Hands the store's own lead to that node's member, where this host's has it."""
+
+
+class ClusterStore(Store, Protocol):
+    """A manager's own copy of the store, as a member of those who hold it."""
+
+    @property
+    def cluster(self) -> OwnMember: ...

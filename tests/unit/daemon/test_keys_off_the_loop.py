@@ -15,6 +15,7 @@ from skep.daemon import keys as keys_module
 from skep.daemon.keys import KeyFiles
 from skep.daemon.manager_runner import ManagerRunner
 from skep.daemon.node_runner import NodeRunner
+from skep.daemon.node_state import Outside
 from skep.daemon.state import StateDir
 from skep.manager.ca.authority import Authority, new_root
 from skep.rpc.certificates import NodeKeys, new_key_and_request
@@ -62,7 +63,7 @@ async def test_a_slow_disk_holds_up_no_manager(files: KeyFiles, monkeypatch: pyt
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    parts = SimpleNamespace(_keys=files, running_manager=None)
+    parts = SimpleNamespace(_keys=files, _now=Outside())
     new = node_keys()
     assert await longest_wait_s(NodeRunner._renewed(cast("NodeRunner", parts), new)) < FSYNC_S / 2
     assert files.load() == new

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +11,13 @@ import pytest
 from skep.agent.executor import docker
 from skep.agent.executor.docker import DockerExecutor
 from skep.daemon import leftovers
-from skep.daemon.agent_runner import AgentRunner
-from skep.daemon.keys import KeyFiles
+from skep.daemon.agent_runner import AgentRunner, Line
 from skep.daemon.node_runner import NodeRunner
-from skep.daemon.socket_dir import SocketDir
-from skep.daemon.state import FORMER, Membership, StateDir
-from skep.manager.events import EventHub
+from skep.daemon.node_state import Outside, Running
+from skep.daemon.state import FORMER, Membership
 from skep.runtime.clock import LoopClock
 from skep.sim.loop import EPOCH_S
+from tests.unit.daemon.runners import Parts
 
 NODE = "a" * 25
 
@@ -86,42 +83,22 @@ class Agent:
         raise RuntimeError("nor of that")
 
 
-class NoExecutor:
-    async def clear(self, node_id: str, sweeps: bool) -> list[str]:
-        return []
-
-    async def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRunner:
     monkeypatch.setattr(leftovers, "AGAIN_S", 0.01)
     monkeypatch.setattr(leftovers, "KEPT_S", 0.1)
-    state = StateDir(tmp_path)
-    executor = cast("Callable[[], Any]", NoExecutor)
-    sockets = SocketDir(tmp_path / "run")
-    made = NodeRunner(
-        state,
-        KeyFiles(state),
-        sockets,
-        EventHub(LoopClock(EPOCH_S)),
-        "h",
-        "etcd",
-        LoopClock(EPOCH_S),
-        random.Random(1),
-        executor,
-    )
+    parts = Parts(tmp_path)
+    made = parts.runner
     membership = Membership(node_id=NODE, cluster_id="c", role="worker", managers=[])
-    state.save(membership)
-    made.take(membership)
-    made.running_agent = cast("AgentRunner", Agent())
+    parts.state.save(membership)
+    running = Running(membership, cast("AgentRunner", Agent()), cast("Line", None), 0.0)
+    monkeypatch.setattr(made, "_now", running)
     return made
 
 
 async def test_a_node_leaves_whatever_fails(runner: NodeRunner, tmp_path: Path) -> None:
     assert await runner.leave() == [f"what node {NODE} has here: nobody thought of it"]
-    assert (runner.is_in_swarm, runner.running_agent) == (False, None)
+    assert runner.state == Outside()
     assert not (tmp_path / "swarm.json").exists()
     assert (tmp_path / FORMER).exists(), "it is looked after"
     await asyncio.sleep(0.3)
@@ -132,9 +109,9 @@ async def test_a_node_leaves_whatever_fails(runner: NodeRunner, tmp_path: Path) 
 async def test_a_node_that_was_removed_is_looked_after_and_may_come_back(
     runner: NodeRunner, tmp_path: Path
 ) -> None:
-    runner._removed("the swarm does not know it")
+    runner.removed("the swarm does not know it")
     await asyncio.sleep(0.05)
     assert NODE.encode() in (tmp_path / FORMER).read_bytes()
-    runner.running_agent = None
-    await runner.stop()
+    with pytest.raises(RuntimeError, match="nor of that"):  # its agent's end
+        await runner.stop()
     assert not (tmp_path / FORMER).exists(), "it is a member still: nothing clears it behind its back"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -67,12 +68,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lefto
 
     def made(executor: Executor, is_in_swarm: bool = False, plane: Plane | None = None) -> Leftovers:
         state = StateDir(tmp_path)
-        found = Leftovers(
-            state,
-            lambda: executor,  # type: ignore[arg-type, return-value]
-            lambda: is_in_swarm,
-            (lambda node_id: plane) if plane is not None else None,
-        )
+        makers = SimpleNamespace(make_executor=lambda: executor, make_plane=lambda node_id: plane)
+        found = Leftovers(state, makers, lambda: is_in_swarm)
         state.close()
         return found
 

@@ -21,7 +21,7 @@ RAW = "raw underlay"
 DOCKER_PORT = "docker -p, plain engine"
 MESH_HERE, MESH_VIA = "skep: mesh, task on the asked host", "skep: mesh, via another host"
 BARE, BARE_BRIDGED = "bare VXLAN, two namespaces", "bare VXLAN, behind bridges"
-BARE_CONTAINER = "bare VXLAN, behind bridges, to a container"
+BARE_CONTAINER = "bare VXLAN, behind bridges, of containers"
 DOCKER_OVERLAY = "Docker's overlay, by address"
 OVERLAY, VIP = "skep: overlay, by address", "skep: overlay, by the service's address"
 
@@ -134,9 +134,10 @@ class Beside:
         return [raw, Way(BARE, first.prefix, "10.219.0.2", server)]
 
     def _bare_bridged(self) -> list[Way]:
-        """As a network of containers is built, with no rule or connection tracking: from namespace to
-        namespace, and to a container of an engine's, of which nothing but the network is another."""
-        insides = []
+        """As a network of containers is built, with no rule or connection tracking on the hosts: from namespace
+        to namespace, and from container to container, with what engines have in each: the rules for names."""
+        insides, containers = [], []
+        engine = self._engine("k", 14)
         for number, host in enumerate(self._tunnel_ends("b", 31), 1):
             host.run("ip", "link", "add", "br0", "mtu", MTU, "type", "bridge")
             host.run("ip", "link", "set", "br0", "up")
@@ -146,18 +147,12 @@ class Beside:
             inside.cable(host, "br0", "eth0", f"10.219.1.{number}/24")
             inside.run("ip", "link", "set", "eth0", "mtu", MTU)
             insides.append(inside)
-        asks, asked = insides
-        engine = self._engine("k", 14)
-        container = _pid(engine, engine.on_engine("run", "-d", "--network", "none", IMAGE))
-        host.run("ip", "link", "add", "inside", "mtu", MTU, "type", "veth", "peer", "name", "outside")
-        host.run("ip", "link", "set", "outside", "master", "br0", "up")
-        host.run("ip", "link", "set", "inside", "netns", str(container), "name", "eth0")
-        inside = [*_entering(container), "ip"]
-        for command in (("addr", "add", "10.219.1.3/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
-            subprocess.run([*inside, *command], check=True)
+            containers.append(_pid(engine, engine.on_engine("run", "-d", "--network", "none", IMAGE)))
+            _cabled(host, containers[-1], f"10.219.1.{10 + number}/24")
+        (asks, asked), (asking, container) = insides, containers
         return [
             Way(BARE_BRIDGED, asks.prefix, "10.219.1.2", self._serve(asked)),
-            Way(BARE_CONTAINER, asks.prefix, "10.219.1.3", container),
+            Way(BARE_CONTAINER, _entering(asking), "10.219.1.12", container),
         ]
 
     def _tunnel_ends(self, name: str, first: int) -> tuple[Namespace, Namespace]:
@@ -198,6 +193,20 @@ def _only_switch(space: Namespace) -> None:
     """Has its bridges ask no rules of the host's, as a switch has none; without the module they do not."""
     switch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
     space.run("sh", "-c", f"[ ! -e {switch} ] || echo 0 >{switch}")
+
+
+def _cabled(host: Namespace, container: int, address: str) -> None:
+    """Has a container without a network be on the host's bridge, and have an engine's rules for names: with them
+    its own kernel tracks connections."""
+    host.run("ip", "link", "add", "inside", "mtu", MTU, "type", "veth", "peer", "name", "outside")
+    host.run("ip", "link", "set", "outside", "master", "br0", "up")
+    host.run("ip", "link", "set", "inside", "netns", str(container), "name", "eth0")
+    for line in (
+        f"ip addr add {address} dev eth0",
+        "ip link set eth0 up",
+        "iptables -w -t nat -A OUTPUT -d 127.0.0.11/32 -p udp --dport 53 -j DNAT --to 127.0.0.11:1053",
+    ):
+        subprocess.run([*_entering(container), *line.split()], check=True)
 
 
 def _pid(host: MeshHost, container: str) -> int:

@@ -44,7 +44,8 @@ T = TypeVar("T")
 
 class Host:
     """A machine. Its containers live in the executor and outlast a crash of the daemon, not of the machine;
-    its files in `directory`, and etcd's data (`peer`), outlast both. Fulfils `daemon.platform.HostPlatform`."""
+    its files in `directory`, and etcd's data (`peer`), outlast both. Fulfils
+    `daemon.platform.HostPlatform`."""
 
     safe_mode = False
 

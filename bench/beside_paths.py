@@ -134,8 +134,8 @@ class Beside:
         return [raw, Way(BARE, first.prefix, "10.219.0.2", server)]
 
     def _bare_bridged(self) -> list[Way]:
-        """As a network of containers is built, with no rule or connection tracking on the hosts: from namespace
-        to namespace, and from container to container, with what engines have in each: the rules for names."""
+        """As a network of containers is built, with no rule or connection tracking on the hosts: from
+        namespace to namespace, and from container to container."""
         insides, containers = [], []
         engine = self._engine("k", 14)
         for number, host in enumerate(self._tunnel_ends("b", 31), 1):
@@ -196,8 +196,8 @@ def _only_switch(space: Namespace) -> None:
 
 
 def _cabled(host: Namespace, container: int, address: str) -> None:
-    """Has a container without a network be on the host's bridge, and have an engine's rules for names: with them
-    its own kernel tracks connections."""
+    """Has a container without a network be on the host's bridge, and have an engine's rules for names: with
+    them its own kernel tracks connections."""
     host.run("ip", "link", "add", "inside", "mtu", MTU, "type", "veth", "peer", "name", "outside")
     host.run("ip", "link", "set", "outside", "master", "br0", "up")
     host.run("ip", "link", "set", "inside", "netns", str(container), "name", "eth0")

@@ -457,6 +457,8 @@ int skep_sent(struct __sk_buff *skb)
 	struct flow *flow = bpf_map_lookup_elem(&skep_flows, &id);
 	if (flow && flow->port != index)
 		flow = 0; /* of a port of before */
+	/* Else clang asks for the port again later instead of for `flow`, and Linux 5.10 does not see that it is the same. */
+	barrier_var(flow);
 	if (packet.tcp->syn && !(flow && packet.tcp->ack))
 		return begin(skb, &packet, port, &id, flow);
 	if (flow)

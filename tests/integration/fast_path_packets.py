@@ -121,7 +121,8 @@ def main() -> None:
             bpf.put(maps["skep_flows"], bytes.fromhex(asked["key"]), flow)
             answer = None
         elif asked["do"] == "led":
-            bpf.put(maps["skep_led"], bytes.fromhex(asked["key"]), struct.pack("=Q", asked["since_ns"]))
+            # Less than 0 where this machine has just started: the program counts modulo 2^64, too.
+            bpf.put(maps["skep_led"], bytes.fromhex(asked["key"]), struct.pack("=q", asked["since_ns"]))
             answer = None
         else:
             verdict, packet = ran(programs[asked["do"]], bytes.fromhex(asked["packet"]))

@@ -29,6 +29,7 @@ NO_DEVICE = 7000
 
 
 def checksum(head: bytes) -> int:
+    head += bytes(len(head) % 2)
     total = sum(struct.unpack(f"!{len(head) // 2}H", head))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
@@ -40,10 +41,14 @@ def packet(source: str, to: str, flags: int, ports: tuple[int, int] = (5555, 80)
     options = other.get("options", b"")
     first = 0x45 + len(options) // 4
     own, far = IPv4Address(source).packed, IPv4Address(to).packed
-    fields = [first, 0, 40 + len(options), 7, other.get("parts", 0), other.get("ttl", 64)]
+    payload = other.get("payload", b"")
+    fields = [first, 0, 40 + len(options) + len(payload), 7, other.get("parts", 0), other.get("ttl", 64)]
     head = struct.pack("!BBHHHBB", *fields, other.get("protocol", 6))
     sum_of = checksum(head + bytes(2) + own + far + options)
-    tcp = struct.pack("!HHIIBBHHH", *ports, 1, 1, 0x50, flags, 1000, 0, 0)
+    tcp = struct.pack(
+        "!HHIIBBHHH", *ports, other.get("seq", 1), other.get("heard", 1), 0x50, flags, 1000, 0, 0
+    )
+    tcp += payload
     pseudo = own + far + struct.pack("!HH", 6, len(tcp))
     tcp = tcp[:16] + struct.pack("!H", checksum(pseudo + tcp)) + tcp[18:]
     macs = bytes.fromhex((other.get("mac", OWN_MAC) + NEAR_MAC).replace(":", ""))
@@ -207,15 +212,15 @@ def test_a_service_that_is_still_asked_keeps_its_clients_port_off_the_fast_path(
 @pytest.mark.parametrize("ends", ["near", "far"])
 def test_a_connection_that_both_ended_is_forgotten(host: Host, ends: str) -> None:
     begun(host)
-    mine, other = (packet(NEAR, FAR, FIN | ACK), packet(FAR, NEAR, FIN | ACK, (80, 5555)))
-    steps = [(host.sent, mine), (host.came, other)]
-    for send, frame in steps if ends == "near" else reversed(steps):
-        said = send(frame)
-        assert (said["verdict"], said["flows"]) == (TAKEN, 1)
-    last = (
-        host.sent(packet(NEAR, FAR, ACK)) if ends == "near" else host.came(packet(FAR, NEAR, ACK, (80, 5555)))
-    )
-    assert (last["verdict"], last["flows"]) == (TAKEN, 0)
+    sides = [(host.sent, NEAR, FAR, (5555, 80)), (host.came, FAR, NEAR, (80, 5555))]
+    (one, *of_one), (other, *of_other) = sides if ends == "near" else sides[::-1]
+    steps = [
+        one(packet(of_one[0], of_one[1], FIN | ACK, of_one[2], seq=100, heard=200, payload=b"12345")),
+        other(packet(of_other[0], of_other[1], FIN | ACK, of_other[2], seq=200, heard=106)),
+    ]
+    assert [(said["verdict"], said["flows"]) for said in steps] == [(TAKEN, 1)] * 2
+    said = one(packet(of_one[0], of_one[1], ACK, of_one[2], seq=106, heard=201))
+    assert (said["verdict"], said["flows"]) == (TAKEN, 0)
 
 
 @pytest.mark.parametrize("resets", ["near", "far"])
@@ -320,15 +325,31 @@ def test_a_task_and_its_service_from_one_port_are_two(host: Host) -> None:
 def test_a_connection_to_a_service_that_both_ended_is_forgotten(host: Host, first: str) -> None:
     host.serve(FAR)
     host.sent(packet(NEAR, VIP, SYN))
+    sides = [(host.sent, NEAR, VIP, (5555, 80)), (host.came, FAR, NEAR, (80, 5555))]
+    (one, *of_one), (other, *of_other) = sides if first == "client" else sides[::-1]
     steps = [
-        (host.sent, packet(NEAR, VIP, FIN | ACK), packet(NEAR, VIP, ACK)),
-        (host.came, packet(FAR, NEAR, FIN | ACK, (80, 5555)), packet(FAR, NEAR, ACK, (80, 5555))),
+        one(packet(of_one[0], of_one[1], FIN | ACK, of_one[2], seq=2**32 - 3, heard=200, payload=b"12345")),
+        other(packet(of_other[0], of_other[1], FIN | ACK, of_other[2], seq=200, heard=3)),
     ]
-    ordered = steps if first == "client" else steps[::-1]
-    for send, ends, _ in ordered:
-        assert send(ends)["flows"] == 2
-    send, _, last = ordered[0]
-    said = send(last)
+    assert [(said["verdict"], said["flows"]) for said in steps] == [(TAKEN, 2)] * 2
+    said = one(packet(of_one[0], of_one[1], ACK, of_one[2], seq=3, heard=201))
+    assert (said["verdict"], said["flows"]) == (TAKEN, 0)
+
+
+def test_what_was_lost_before_an_end_is_sent_again(host: Host) -> None:
+    """The client has ended first and reads on; of the answer a part is lost, and its end is not."""
+    host.serve(FAR)
+    host.sent(packet(NEAR, VIP, SYN))
+    back = (80, 5555)
+    host.sent(packet(NEAR, VIP, FIN | ACK, seq=100, heard=200))
+    host.came(packet(FAR, NEAR, FIN | ACK, back, seq=300, heard=101, payload=b"the end"))
+    for _ in range(2):  # what it has not heard yet
+        said = host.sent(packet(NEAR, VIP, ACK, seq=101, heard=200))
+        assert (said["verdict"], said["flows"]) == (TAKEN, 2)
+    said = host.came(packet(FAR, NEAR, ACK, back, seq=200, heard=101, payload=b"x" * 100))
+    assert said["verdict"] == TAKEN
+    assert addresses(said) == (VIP, NEAR)
+    said = host.sent(packet(NEAR, VIP, ACK, seq=101, heard=308))
     assert (said["verdict"], said["flows"]) == (TAKEN, 0)
 
 

@@ -62,9 +62,12 @@ struct flow_id {
  * the second is as the client would see it, had it asked the task itself: so come the answers. */
 enum kind { DIRECT, ASKS, ANSWERS };
 
-#define CLIENT_ENDED 1
-#define SERVER_ENDED 2
-#define BOTH_ENDED (CLIENT_ENDED | SERVER_ENDED)
+/* Whose packet it is. Of a direct connection the near container counts as the client. */
+enum side { CLIENT, SERVER };
+
+#define ENDED(side) (1 << (side))
+#define HEARD(side) (4 << (side)) /* its end was acknowledged */
+#define IS_OVER (HEARD(CLIENT) | HEARD(SERVER))
 
 struct flow {
 	__u64 begun_ns;
@@ -73,6 +76,7 @@ struct flow {
 	__u32 other; /* the task's address where the client asks, the service's where the task answers */
 	__u8 near_mac[ETH_ALEN], far_mac[ETH_ALEN];
 	__u16 kind, ended;
+	__u32 client_end, server_end; /* the sequence number behind an end (FIN) */
 };
 
 struct home {
@@ -282,20 +286,35 @@ static __always_inline void forget(const struct flow_id *id, const struct flow *
 	bpf_map_delete_elem(&skep_flows, id);
 }
 
-/* Forgets a connection with the packet that is its last. */
-static __always_inline void note_end(const struct tcphdr *tcp, const struct flow_id *id, struct flow *flow, __u16 who)
+/* Forgets a connection that is over: one side has reset it, or each has ended and the other has heard all that came
+ * before. What was lost is sent again until then. */
+static __always_inline void note_end(struct __sk_buff *skb, const struct tcphdr *tcp, const struct flow_id *id,
+				     struct flow *flow, enum side side)
 {
-	if (tcp->fin) {
-		flow->ended |= who;
-		if (flow->kind != DIRECT) {
-			struct flow_id id_of_twin = twin_of(id, flow);
-			struct flow *twin = bpf_map_lookup_elem(&skep_flows, &id_of_twin);
+	__u32 before = flow->ended, other_end = side == CLIENT ? flow->server_end : flow->client_end;
 
-			if (twin)
-				twin->ended |= who;
-		}
-	} else if (tcp->rst || flow->ended == BOTH_ENDED) {
+	if (tcp->fin) {
+		__u32 end = bpf_ntohl(tcp->seq) + skb->len - (TCP_AT + 4 * tcp->doff) + 1;
+
+		if (side == CLIENT)
+			flow->client_end = end;
+		else
+			flow->server_end = end;
+		flow->ended |= ENDED(side);
+	}
+	if (before & ENDED(!side) && tcp->ack && (__s32)(bpf_ntohl(tcp->ack_seq) - other_end) >= 0)
+		flow->ended |= HEARD(!side);
+	if (tcp->rst || (flow->ended & IS_OVER) == IS_OVER) {
 		forget(id, flow);
+	} else if (flow->ended != before && flow->kind != DIRECT) {
+		struct flow_id id_of_twin = twin_of(id, flow);
+		struct flow *twin = bpf_map_lookup_elem(&skep_flows, &id_of_twin);
+
+		if (twin) {
+			twin->ended = flow->ended;
+			twin->client_end = flow->client_end;
+			twin->server_end = flow->server_end;
+		}
 	}
 }
 
@@ -325,7 +344,7 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 		flow->looked = now;
 	}
 	hop(packet, port->mac, flow->far_mac);
-	note_end(packet->tcp, id, flow, kind == ANSWERS ? SERVER_ENDED : CLIENT_ENDED);
+	note_end(skb, packet->tcp, id, flow, kind == ANSWERS ? SERVER : CLIENT);
 	if (kind == ASKS) {
 		count(skb, id->far, 0);
 		replace(skb, DESTINATION_AT, id->far, other);
@@ -500,7 +519,7 @@ int skep_came(struct __sk_buff *skb)
 		return OTHER_WAY;
 	hop(&packet, port->mac, near_mac);
 	if (flow)
-		note_end(packet.tcp, &id, flow, SERVER_ENDED);
+		note_end(skb, packet.tcp, &id, flow, SERVER);
 	if (other) {
 		count(skb, other, 1);
 		replace(skb, SOURCE_AT, id.far, other);

@@ -69,17 +69,18 @@ def load(swarm: MeshSwarm) -> Iterator[Load]:
 
 
 @contextlib.contextmanager
-def wrk_load(swarm: MeshSwarm) -> Iterator[None]:
+def wrk_load(swarm: MeshSwarm, drained: MeshHost | None = None) -> Iterator[None]:
     """Asks with `wrk`, by one host on connections that stay, by the others on a new one each time; and so from
-    containers of two of them, by the service's own address. None fails, nor is
-    a connection that stays ended without a word: this server says so with its last answer. One that closes what is idle
-    and says nothing, as nginx does when it stops, may close as the next request comes: who keeps connections asks
-    again then, by HTTP's own rule, and `wrk` would count an error of reading."""
+    containers of two of them, by the service's own address: not from one on a host that is `drained`, which goes
+    with that. None fails, nor is a connection that stays ended without a word: this server says so with its last
+    answer. One that closes what is idle and says nothing, as nginx does when it stops, may close as the next request
+    comes: who keeps connections asks again then, by HTTP's own rule, and `wrk` would count an error of reading."""
     asked = [
         (swarm.client.prefix, f"http://{host.address}:{PORT}/", host is swarm.hosts[0])
         for host in swarm.hosts
     ]
-    asked += [(_inside(host), f"http://{_vip(swarm)}/", host is swarm.hosts[0]) for host in swarm.hosts[:2]]
+    inside = [host for host in swarm.hosts if host is not drained][:2]
+    asked += [(_inside(host), f"http://{_vip(swarm)}/", host is swarm.hosts[0]) for host in inside]
     asking = [
         subprocess.Popen(
             [*prefix, *wrk.command(url, 280, keeps=keeps, is_paced=True)],
@@ -201,7 +202,10 @@ def test_an_update_to_a_server_that_begins_late(swarm: MeshSwarm, web: str) -> N
 
 def test_draining_a_node(swarm: MeshSwarm, web: str) -> None:
     for worker in swarm.workers:
-        with load(swarm), wrk_load(swarm):
+        wait_until(
+            "who asks is back", lambda: len(swarm.manager.running("asker")) == len(swarm.hosts), WAIT_S
+        )
+        with load(swarm), wrk_load(swarm, worker):
             swarm.manager.docker("node update --availability drain", worker.name)
             wait_until(
                 "it is drained",

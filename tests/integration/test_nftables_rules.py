@@ -19,12 +19,12 @@ from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.overlay import OverlayNetwork
 from skep.network.desired import desired
 from skep.network.diff import diff
-from skep.network.host import Host
+from skep.network.host import HostFacts
 from skep.network.nftables import Nftables
-from skep.network.objects import Chain, Counter, PortJump, Table, Traffic
+from skep.network.objects import Chain, ChainCounter, PortJump, Table, Traffic
 from skep.network.ruleset import LIST, found, transaction
 
-KINDS = Table | Chain | Counter | PortJump | Traffic
+KINDS = Table | Chain | ChainCounter | PortJump | Traffic
 
 
 def wanted(*numbers):
@@ -32,7 +32,7 @@ def wanted(*numbers):
     service = MeshService("s", "web", (MeshPort("tcp", 8080, 80), MeshPort("udp", 53, 53)), tasks)
     network = OverlayNetwork("net", "10.0.0.0/24", 4097, 4789, "ingress")
     mesh = Mesh(network, {f"n{n}": f"192.0.2.{n + 1}" for n in range(3)}, {"s": service})
-    made = desired(mesh, "n0", Host(frozenset({"192.0.2.1"}), frozenset({"eth0"}))).objects
+    made = desired(mesh, "n0", HostFacts(frozenset({"192.0.2.1"}), frozenset({"eth0"}))).objects
     return [each for each in made if isinstance(each, KINDS)]
 
 

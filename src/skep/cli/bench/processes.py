@@ -119,7 +119,7 @@ class BenchManagers:
         self.token = tokens["Worker"]
         for count, manager in enumerate(others, 2):
             await manager.start()
-            joining = {**_own(manager), "RemoteAddrs": [first.address], "JoinToken": tokens["BenchManager"]}
+            joining = {**_own(manager), "RemoteAddrs": [first.address], "JoinToken": tokens["Manager"]}
             await manager.api.json("POST", "/swarm/join", joining)
             await self.wait_reachable(count)
             manager.find_etcd()

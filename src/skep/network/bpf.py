@@ -24,7 +24,7 @@ _REPLACE = 1  # BPF_TC_F_REPLACE
 # Our place among a device's filters: programs of others go before and after it.
 _HANDLE, _PRIORITY = 1, 7791
 _NAME_MAX = 16  # of programs and maps, in the kernel
-_MAPS_MAX = 16  # of one program; ours has four
+_MAPS_MAX = 16  # of one program; ours has six
 _NOBODY = (errno.ENOENT, errno.EINVAL, errno.ENODEV)  # nothing is attached there, or no device is there
 
 

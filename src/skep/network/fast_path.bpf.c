@@ -364,6 +364,8 @@ static __always_inline int is_at_home(const struct packet *packet, __u32 address
 
 	if (known && known->port != index && bpf_map_lookup_elem(&skep_ports, &known->port))
 		return 0;
+	if (known && known->port == index && is_same(known->mac, packet->eth->h_source))
+		return 1; /* mostly: nothing is written for each connection */
 	__builtin_memcpy(home.mac, packet->eth->h_source, ETH_ALEN);
 	bpf_map_update_elem(&skep_homes, &address, &home, BPF_ANY);
 	return 1;

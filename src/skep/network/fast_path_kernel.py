@@ -163,8 +163,11 @@ class FastPaths:
         there = [program for each in attached if (program := self._bpf.program(each)) is not None]
         known = {each.name: each for each in there if shares(each, own.get(each.name))}
         if known.keys() == own.keys() and known[CAME].map_ids.items() <= known[SENT].map_ids.items():
-            is_same = all(known[name].tag == own[name].tag for name in own)
-            self._loaded = known if is_same else self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
+            if all(known[name].tag == own[name].tag for name in own):
+                self._loaded = known
+            else:
+                with contextlib.suppress(Unavailable):  # the own ones are there
+                    self._loaded = self._bpf.load(self._image, (SENT, CAME), known[SENT].maps)
         for each in (*own.values(), *there):
             if each not in self._programs.values():
                 each.close()

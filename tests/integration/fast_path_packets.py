@@ -95,7 +95,7 @@ def main() -> None:
         if asked["do"] == "fresh":
             for each in maps.values():
                 for key in list(bpf.keys(each)):
-                    bpf.drop(each, key)
+                    bpf.drop(each, key)  # an array keeps its own
             for number in asked["ports"]:
                 bpf.put(maps["skep_ports"], number.to_bytes(4, sys.byteorder), port)
             answer: object = numbers[BRIDGE]
@@ -116,7 +116,7 @@ def main() -> None:
             answer = unpacked_counts(counted)
         elif asked["do"] == "flow":
             macs = bytes.fromhex((NEAR_MAC + FAR_MAC).replace(":", ""))
-            flow = struct.pack("=QQIII", 0, 0, asked["port"], 0, 0) + macs
+            flow = struct.pack("=QQQIII", 0, 0, 0, asked["port"], 0, 0) + macs
             flow = flow.ljust(maps["skep_flows"].value_size, b"\0")
             bpf.put(maps["skep_flows"], bytes.fromhex(asked["key"]), flow)
             answer = None

@@ -6,7 +6,7 @@ namespace.
     flows, homes            what is known: a line each
     another                 has another skep's program in its place, with its maps
     forget                  forgets all connections, as where very many others came
-    fill N                  makes so many known that nobody has
+    fill N S                makes so many known that nobody has, quiet for S seconds, until no more fit
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from importlib import resources
 from ipaddress import IPv4Address
 
 from skep.network.bpf import Bpf, BpfMap, BpfProgram
 from skep.network.fast_path_kernel import CAME, SENT
+from skep.runtime.errors import Unavailable
 
 _bpf = Bpf()
 # What a program has of `LED_NS`: the lower half of its nanoseconds, in an instruction.
@@ -64,10 +66,15 @@ def main(command: str, *arguments: str) -> None:
                 _bpf.drop(flows, key)
         case "fill":
             flows = map_of("skep_flows")
-            value = bytes(flows.value_size)
+            quiet_ns = time.monotonic_ns() - int(arguments[1]) * 10**9
+            value = struct.pack("=Qq", 0, quiet_ns).ljust(flows.value_size, b"\0")
             for number in range(int(arguments[0])):
                 key = struct.pack("!IIHH", 0x0A010001, 0x0A010002, number >> 16, number & 0xFFFF)
-                _bpf.put(flows, key, value)
+                try:
+                    _bpf.put(flows, key, value)
+                except Unavailable:
+                    return
+            raise SystemExit("they all fit")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from .fast_paths import CONNECTIONS_MAX, fast_path, said, talk
 from .mesh_hosts import PREFIX, Lan, Namespace
 from .overlay_hosts import BACK, gateway
-from .test_mesh_vips import Services
+from .test_mesh_vips import VIP, Services
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -89,14 +89,36 @@ def test_that_a_forgotten_connection_ends_is_heard(web: Services) -> None:
         assert said(talking, "hear") in ("", "error ConnectionResetError")
 
 
-def test_where_no_more_connections_fit_they_go_on(web: Services) -> None:
+def test_where_no_more_connections_fit_new_ones_go_by_the_rules(web: Services) -> None:
+    """And those that are known stay, to services, too: nobody ends another one's by beginning very many."""
     client, task = web.clients[0], web.members[1]
-    assert client.ask(task.address, 80) == [f"b {client.address}"]
+    web.leaving = [each for each in web.members if each not in (client, task)]
+    web.tell()
+    with talk(client, VIP) as talking:
+        assert said(talking, "hear") == f"b {client.address}"
+        for host in (client.host, task.host):
+            fast_path(host, "fill", str(2 * CONNECTIONS_MAX), "10")
+        for to in (task.address, VIP):
+            assert client.ask(to, 80, 3) == [f"b {client.address}"] * 3
+        assert said(talking, "ask") == f"b {client.address}"
+        web.tell()
+        assert client.ask(VIP, 80) == [f"b {client.address}"]
+        assert len(fast_path(client.host, "flows").splitlines()) == CONNECTIONS_MAX, "they may be somebody's"
+
+
+def test_what_nobody_ended_is_forgotten_where_others_do_not_fit(web: Services) -> None:
+    client, task = web.clients[0], web.members[1]
     with talk(client, task.address) as talking:
         assert said(talking, "hear") == f"b {client.address}"
-        fast_path(task.host, "fill", str(2 * CONNECTIONS_MAX))
+        fast_path(client.host, "fill", str(2 * CONNECTIONS_MAX), "1000")
+        assert client.ask(task.address, 80) == [f"b {client.address}"]
+        client.host.die()  # one process looks at all of them once in five minutes
+        web.tell()
+        web.tell()
+        known = fast_path(client.host, "flows")
+        assert f"{client.address}:" in known
+        assert len(known.splitlines()) < 100
         assert said(talking, "ask") == f"b {client.address}"
-    assert client.ask(task.address, 80, 3) == [f"b {client.address}"] * 3
 
 
 def test_a_port_that_is_not_known_yet_answers(web: Services) -> None:

@@ -71,6 +71,7 @@ enum side { CLIENT, SERVER };
 
 struct flow {
 	__u64 begun_ns;
+	__u64 seen_ns; /* something was sent by the near container, then or a little later */
 	__u64 looked; /* in ticks */
 	__u32 port, to; /* devices: the near container's, and the far one's where that is here, else 0 */
 	__u32 other; /* the task's address where the client asks, the service's where the task answers */
@@ -114,12 +115,21 @@ struct {
 	__type(value, struct counts);
 } skep_counts SEC(".maps");
 
+/* Not one that forgets (LRU): a container that begins very many would end others' connections to services. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__type(key, struct flow_id);
 	__type(value, struct flow);
 } skep_flows SEC(".maps");
+
+/* How many connections did not fit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} skep_full SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -286,6 +296,19 @@ static __always_inline void forget(const struct flow_id *id, const struct flow *
 	bpf_map_delete_elem(&skep_flows, id);
 }
 
+/* Has a connection be known; false where no more fit. */
+static __always_inline int keeps(const struct flow_id *id, const struct flow *flow)
+{
+	__u32 first = 0;
+	__u64 *full = bpf_map_lookup_elem(&skep_full, &first);
+
+	if (!bpf_map_update_elem(&skep_flows, id, flow, BPF_ANY))
+		return 1;
+	if (full)
+		__sync_fetch_and_add(full, 1);
+	return 0;
+}
+
 /* Forgets a connection that is over: one side has reset it, or each has ended and the other has heard all that came
  * before. What was lost is sent again until then. */
 static __always_inline void note_end(struct __sk_buff *skb, const struct tcphdr *tcp, const struct flow_id *id,
@@ -332,16 +355,20 @@ static __always_inline int carry(struct __sk_buff *skb, struct packet *packet, c
 			return OTHER_WAY;
 	} else if (kind == ANSWERS) {
 		return OTHER_WAY; /* to the task itself, from the port of a connection to its service */
-	} else if (now - flow->looked > LOOK_TICKS) { /* another node may have the address by now */
+	}
+	if (now - flow->looked > LOOK_TICKS) {
 		__u8 far_mac[ETH_ALEN];
 
-		if (!finds(skb, port, id->near, kind == ASKS ? other : id->far, far_mac)) {
+		/* Another node may have the address by now. */
+		if (!to && !finds(skb, port, id->near, kind == ASKS ? other : id->far, far_mac)) {
 			if (kind == ASKS)
 				forget(id, flow); /* the rules lead to somebody, who ends it */
 			return OTHER_WAY;
 		}
-		__builtin_memcpy(flow->far_mac, far_mac, ETH_ALEN);
+		if (!to)
+			__builtin_memcpy(flow->far_mac, far_mac, ETH_ALEN);
 		flow->looked = now;
+		flow->seen_ns = bpf_ktime_get_ns();
 	}
 	hop(packet, port->mac, flow->far_mac);
 	note_end(skb, packet->tcp, id, flow, kind == ANSWERS ? SERVER : CLIENT);
@@ -409,9 +436,13 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 	struct flow *known = bpf_map_lookup_elem(&skep_flows, &twin);
 	if (known && known->kind == DIRECT)
 		return 0; /* from the same port, by the task's own address */
+	if (!keeps(&twin, &answers))
+		return 0;
+	if (!keeps(id, asks)) {
+		bpf_map_delete_elem(&skep_flows, &twin);
+		return 0;
+	}
 	__sync_fetch_and_add(&counts->begun, 1);
-	bpf_map_update_elem(&skep_flows, &twin, &answers, BPF_ANY);
-	bpf_map_update_elem(&skep_flows, id, asks, BPF_ANY);
 	return bpf_map_lookup_elem(&skep_flows, id);
 }
 
@@ -422,7 +453,7 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, c
 	struct flow *before = bpf_map_lookup_elem(&skep_flows, id);
 	__u64 now = bpf_ktime_get_ns();
 	struct client client = { id->near, id->near_port };
-	struct flow begun = { .begun_ns = now, .looked = bpf_jiffies64(), .port = skb->ifindex };
+	struct flow begun = { .begun_ns = now, .seen_ns = now, .looked = bpf_jiffies64(), .port = skb->ifindex };
 	struct flow *flow = 0;
 
 	if (!is_of(port, id->near) || !is_at_home(packet, id->near, skb->ifindex))
@@ -439,8 +470,8 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, c
 
 		if (is_asking && led_ns && now - *led_ns < LED_NS)
 			return OTHER_WAY;
-		bpf_map_update_elem(&skep_flows, id, &begun, BPF_ANY);
-		flow = bpf_map_lookup_elem(&skep_flows, id);
+		if (keeps(id, &begun))
+			flow = bpf_map_lookup_elem(&skep_flows, id);
 	} else if (is_asking) {
 		flow = led(skb, port, id, &begun);
 		if (!flow)

@@ -21,11 +21,12 @@ What is not known takes the way through the host's rules, as it does where a ker
 where one of two nodes has not: each host sees both directions, or neither; or half of one (`halves`), which
 its firewall is not to take for invalid.
 
-The program's maps are bounded: 131,072 connections (2,000 new ones a second for a minute; those to services
-are two each, 100 bytes), as many clients' ports and homes as have begun any lately (65,536 and 16,384), 20 MB
-in all once there is an overlay network. Where one is full, what was used least lately goes, and takes the
-other way; a connection to a service ends then. Of ports 8,192, more containers than a host has; of services
-16,384, as long as they are, 2 kB each.
+The program's maps are bounded, 25 MB in all once there is an overlay network: 131,072 connections (those to
+services are two each, 150 bytes). What does not fit takes the other way; what is known stays, whoever begins
+how many. Those that nobody ended, as their container's node has gone, are forgotten when others do not fit
+and a quarter of an hour is over (`FastPaths.sweep`). Of clients' ports and of homes the 65,536 and 16,384 that
+were seen last. Of ports 8,192, more containers than a host has; of services 16,384, as long as they are, 2 kB
+each.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ _PORT = struct.Struct("=4s4s4sII6sxx4xQ")
 TASKS_MAX = 512  # of a service: 2 kB in the kernel
 _SERVICE = struct.Struct(f"=II{4 * TASKS_MAX}s")
 _COUNTS = struct.Struct("=QQQ")
+_FLOW_BEGIN = struct.Struct("=Qq")  # of `struct flow`: when it began, and when something was sent last
+QUIET_S = 900.0  # of a connection that nobody has ended, where no more fit: its container or node may be gone
 _NOBODY = "0.0.0.0"
 
 
@@ -151,6 +154,13 @@ class Counts(NamedTuple):
     begun: int = 0
     received: int = 0
     sent: int = 0
+
+
+def is_quiet(value: bytes, now: float) -> bool:
+    """True for a connection whose container on this host has sent nothing for `QUIET_S`; `now` in seconds
+    since the machine's start."""
+    _, seen_ns = _FLOW_BEGIN.unpack_from(value)
+    return bool(now - seen_ns / 1e9 > QUIET_S)
 
 
 def unpacked_counts(value: bytes) -> Counts:

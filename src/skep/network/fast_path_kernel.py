@@ -21,6 +21,7 @@ from skep.network.bpf import Bpf, BpfMap, BpfProgram
 from skep.network.diff import Changes
 from skep.network.fast_path import (
     Counts,
+    is_quiet,
     packed,
     packed_service,
     unpacked,
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 
 SENT, CAME = "skep_sent", "skep_came"  # the programs: of ports, of tunnels
 PORTS, SERVICES, COUNTS = "skep_ports", "skep_services", "skep_counts"
+FLOWS, FULL = "skep_flows", "skep_full"
+SWEEP_EVERY_S = 300.0  # 131,072 connections are looked at in half a second
 _LOOPBACK = 1  # its device's number, in every network namespace
 _GONE = "#"  # begins the name of a device that has none any more: its number follows
 
@@ -46,6 +49,8 @@ class FastPaths:
         self._indexes: dict[str, int] = {}  # of ports that the program knows: also of those that went since
         self._loaded: dict[str, BpfProgram] | None = None
         self._is_adopted = False
+        self._refused = 0  # connections that did not fit, when it was looked the last time
+        self._swept_at = -SWEEP_EVERY_S
 
     @cached_property
     def is_possible(self) -> bool:
@@ -61,7 +66,7 @@ class FastPaths:
         """Yields what there is of it on these devices, and of others what the program still knows."""
         self._indexes = {}
         attached = self._attached([*(each.name for each in tunnels), *(each.name for each in ports)])
-        is_loaded = self._loaded is not None  # that costs 20 MB, for overlay networks only
+        is_loaded = self._loaded is not None  # that costs 25 MB, for overlay networks only
         if not (attached or is_loaded) or not self.is_possible:
             return
         self._adopt(frozenset(attached.values()))
@@ -77,6 +82,20 @@ class FastPaths:
                 yield FastPort(name, "", "", "", "")  # not as any is wanted
         for key, value in self._items(SERVICES):
             yield unpacked_service(str(IPv4Address(key)), value)
+
+    def sweep(self, now: float) -> None:
+        """Forgets connections of which nobody has said that they ended, where others have not fitted. `now`:
+        seconds since this machine's start."""
+        if self._loaded is None:
+            return
+        refused = sum(int.from_bytes(value, sys.byteorder) for _, value in self._items(FULL))
+        is_full, self._refused = refused != self._refused, refused
+        if is_full and now - self._swept_at >= SWEEP_EVERY_S:
+            self._swept_at = now
+            gone = [key for key, value in self._items(FLOWS) if is_quiet(value, now)]
+            log.warning("fast_path.full", forgotten=len(gone))
+            for key in gone:
+                self._bpf.drop(self._map(FLOWS), key)
 
     def carry_out(self, changes: Changes) -> list[str]:
         """Does what is to be done of it; returns what fails, for people. One device that takes no program, as

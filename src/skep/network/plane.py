@@ -92,6 +92,7 @@ class DataPlane:
                 look = True
                 self._host = self._see_host(netlink, nftables, mesh)
                 self._known = Known(rest=self._look(netlink, mesh))
+                self._fast_paths.sweep(time.monotonic())
             known, self._known = self._known, None  # until all of it is done
             before = self._wanted
             numbers = _numbers(known.rest) if look else before.numbers

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from importlib import resources
 from ipaddress import IPv4Address
 
@@ -32,6 +33,7 @@ HERE, UNANSWERED, OTHER = (
 PORT = 1  # the loopback device
 LOCAL, UNANSWERED = "10.1.0.13", "10.1.0.14"  # a container of this host, and one that has no MAC address
 _OUT_MAX = 256
+HOUR_NS = 3600 * 10**9  # less than 0 where this machine has just started: programs count modulo 2^64, too
 
 
 class _Run(ctypes.Structure):
@@ -116,7 +118,7 @@ def main() -> None:
             answer = unpacked_counts(counted)
         elif asked["do"] == "flow":
             macs = bytes.fromhex((NEAR_MAC + FAR_MAC).replace(":", ""))
-            flow = struct.pack("=QQQIII", 0, 0, 0, asked["port"], 0, 0) + macs
+            flow = struct.pack("=QqQIII", 0, time.monotonic_ns() - HOUR_NS, 0, asked["port"], 0, 0) + macs
             flow = flow.ljust(maps["skep_flows"].value_size, b"\0")
             bpf.put(maps["skep_flows"], bytes.fromhex(asked["key"]), flow)
             answer = None

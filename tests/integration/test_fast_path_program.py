@@ -321,6 +321,18 @@ def test_a_task_and_its_service_from_one_port_are_two(host: Host) -> None:
     assert addresses(host.came(packet(FAR, NEAR, ACK, (80, 5555)))) == (VIP, NEAR)
 
 
+def test_a_connection_to_a_service_that_nobody_ended_is_in_nobodys_way(host: Host) -> None:
+    """Its task's node was lost, say, and the client's port is another connection's: a minute later."""
+    host.serve(FAR)
+    host.sent(packet(NEAR, VIP, SYN))
+    assert host.sent(packet(NEAR, FAR, SYN))["verdict"] == OTHER_WAY
+    host.flow(NEAR, VIP, (5555, 80), PORT)  # as if it had begun, and been used, long ago
+    said = host.sent(packet(NEAR, FAR, SYN))
+    assert said["verdict"] == TAKEN
+    answer = host.came(packet(FAR, NEAR, SYN | ACK, (80, 5555)))
+    assert (answer["verdict"], addresses(answer)) == (TAKEN, (FAR, NEAR))
+
+
 @pytest.mark.parametrize("first", ["client", "task"])
 def test_a_connection_to_a_service_that_both_ended_is_forgotten(host: Host, first: str) -> None:
     host.serve(FAR)

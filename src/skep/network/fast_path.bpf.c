@@ -446,6 +446,16 @@ static __always_inline struct flow *led(struct __sk_buff *skb, const struct port
 	return bpf_map_lookup_elem(&skep_flows, id);
 }
 
+/* True for a service's connection whose client has sent something in the last minute: if not, nobody may have ended
+ * it, and its client's port is another connection's now. */
+static __always_inline int is_in_use(const struct flow_id *id, const struct flow *answers, __u64 now)
+{
+	struct flow_id twin = twin_of(id, answers);
+	struct flow *asks = bpf_map_lookup_elem(&skep_flows, &twin);
+
+	return asks && now - asks->seen_ns < LED_NS;
+}
+
 /* Makes a connection known with its container's first packet, which may be an answer. */
 static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, const struct port *port,
 				 const struct flow_id *id, int is_asking)
@@ -458,7 +468,7 @@ static __always_inline int begin(struct __sk_buff *skb, struct packet *packet, c
 
 	if (!is_of(port, id->near) || !is_at_home(packet, id->near, skb->ifindex))
 		return OTHER_WAY;
-	if (before && before->kind == ANSWERS)
+	if (before && before->kind == ANSWERS && is_in_use(id, before, now))
 		return OTHER_WAY; /* from the port of a connection to the task's service */
 	if (before)
 		forget(id, before);

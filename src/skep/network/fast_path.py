@@ -24,9 +24,9 @@ its firewall is not to take for invalid.
 The program's maps are bounded, 25 MB in all once there is an overlay network: 131,072 connections (those to
 services are two each, 150 bytes). What does not fit takes the other way; what is known stays, whoever begins
 how many. Those that nobody ended, as their container's node has gone, are forgotten when others do not fit
-and a quarter of an hour is over (`FastPaths.sweep`). Of clients' ports and of homes the 65,536 and 16,384 that
-were seen last. Of ports 8,192, more containers than a host has; of services 16,384, as long as they are, 2 kB
-each.
+and a quarter of an hour is over (`FastPaths.sweep`). Of clients' ports and of homes the 65,536 and 16,384
+that were seen last. Of ports 8,192, more containers than a host has; of services 16,384, as long as they are,
+2 kB each.
 """
 
 from __future__ import annotations

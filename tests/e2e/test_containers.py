@@ -303,3 +303,28 @@ def privileged(lone: Swarm, name: str) -> list[bool]:
     """Returns whether the service's containers are, running or not."""
     ids = lone.manager.docker("ps -aq --filter label=com.docker.swarm.service.name={}", name).split()
     return [each["HostConfig"]["Privileged"] for each in lone.manager.json("inspect", *ids)] if ids else []
+
+
+def test_a_sysctl_of_an_endpoint_is_set_where_the_engine_knows_how(
+    lone: Swarm, service: str, busybox_image: str
+) -> None:
+    """Engine 20.10 would leave it unset without a word."""
+    known = tuple(map(int, lone.manager.docker("version -f {{.Server.APIVersion}}").split(".")))
+    lone.manager.docker("network create -d overlay own-sysctl")
+    name = "com.docker.network.endpoint.sysctls"
+    on = {"Target": "own-sysctl", "DriverOpts": {name: "net.ipv4.conf.IFNAME.log_martians=1"}}
+    create(lone, service, {"Image": busybox_image, "Command": ["/bin/sleep", "1d"]}, Networks=[on])
+    try:
+        if known < (1, 46):
+            task = ends(lone, service)
+            assert task["CurrentState"].startswith("Rejected")
+            assert f"the network own-sysctl: DriverOpts {name} needs Docker Engine 27.0" in task["Error"]
+        else:
+            seen = Running(lone, service).sh("cat /proc/sys/net/ipv4/conf/eth*/log_martians")
+            assert "1" in seen.split()
+    finally:
+        lone.manager.docker("service rm", service)
+        wait_until(
+            "the network goes",
+            lambda: lone.manager.run("network rm own-sysctl", check=False).returncode == 0,
+        )

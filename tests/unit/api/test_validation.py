@@ -141,6 +141,13 @@ SERVICES: list[Row] = [
         service(container__Mounts=[{"Type": "BIND", "BindOptions": {"Propagation": "Sideways"}}]),
         'invalid MountPropagation: "Sideways"',
     ),
+    *(
+        (
+            service(container__OomScoreAdj=score),
+            f"Invalid value {score}, range for oom score adj is [-1000, 1000]",
+        )
+        for score in (1001, -1001)
+    ),
     (service(EndpointSpec={"Mode": "DNSRR"}), 'invalid resolution mode: "DNSRR"'),
     (service(task__RestartPolicy={"Condition": "Any"}), 'invalid RestartCondition: "Any"'),
     (service(UpdateConfig={"Order": "Stop-First"}), "unrecognized update order Stop-First"),
@@ -194,6 +201,8 @@ TAKEN: list[dict[str, Any]] = [
     service(EndpointSpec={"Ports": [{"PublishedPort": 8081, "PublishMode": "host"}]}),
     service(container__Isolation="bogus"),
     service(container__Ulimits=[{"Name": "nofile", "Soft": 9, "Hard": 1}]),
+    service(container__OomScoreAdj=1000),
+    service(container__OomScoreAdj=-1000),
     service(container__Hosts=["a"]),
     service(container__CapabilityAdd=["bogus"]),
     service(container__StopSignal="BOGUS"),

@@ -5,9 +5,10 @@ An older engine would leave out what it does not know without a word: a task tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from skep.model.container import ContainerSpec, Mount
+from skep.rpc.messages import TaskNetwork
 from skep.runtime.errors import Invalid
 
 ApiVersion = tuple[int, int]
@@ -15,11 +16,15 @@ ApiVersion = tuple[int, int]
 OLDEST: ApiVersion = (1, 41)  # Engine 20.10, the oldest supported
 NEWEST: ApiVersion = (1, 51)  # the newest that this translation was written for
 ENGINES = {42: "23.0", 43: "24.0", 44: "25.0", 45: "26.0", 46: "27.0", 47: "27.4", 48: "28.0"}
+# Options of an endpoint that the engine itself knows, all others are its network drivers'.
+_ENDPOINT_OPTIONS = {"com.docker.network.endpoint.sysctls": 46, "com.docker.network.endpoint.ifname": 48}
 
 
-def check_supported(container: ContainerSpec, engine: ApiVersion) -> None:
+def check_supported(
+    container: ContainerSpec, engine: ApiVersion, networks: Collection[TaskNetwork] = ()
+) -> None:
     """Errors: `Invalid`, with the field, what it needs, and what the node's engine has."""
-    for field, minor in _needs(container):
+    for field, minor in (*_needs(container), *_network_needs(networks)):
         if engine < (1, minor):
             raise Invalid(
                 f"{field} needs Docker Engine {ENGINES[minor]} (API 1.{minor});"
@@ -33,6 +38,13 @@ def _needs(container: ContainerSpec) -> Iterator[tuple[str, int]]:
     for mount in container.mounts:
         for field, minor in _mount_needs(mount):
             yield f"the mount of {mount.target}: {field}", minor
+
+
+def _network_needs(networks: Collection[TaskNetwork]) -> Iterator[tuple[str, int]]:
+    for network in networks:
+        for option, minor in _ENDPOINT_OPTIONS.items():
+            if option in network.driver_opts:
+                yield f"the network {network.name}: DriverOpts {option}", minor
 
 
 def _mount_needs(mount: Mount) -> Iterator[tuple[str, int]]:

@@ -44,7 +44,7 @@ def create_body(context: TaskContext, platform: Platform = Platform(), engine: A
     if not container.image:
         raise Invalid("dockerexec: image required")
     container = expanded(container, task_values(context, platform), task_budget())
-    check_supported(container, engine)
+    check_supported(container, engine, context.template.networks)
     if container.isolation not in ("", "default") and platform.os in ("", "linux"):
         raise Invalid(f"invalid isolation '{container.isolation}' on linux")  # Docker's words
     body: Json = {

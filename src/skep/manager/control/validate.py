@@ -41,6 +41,7 @@ SHOWN_MAX = 100  # characters of what was wrong that are repeated
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_HEALTH_NS = 1_000_000
+OOM_SCORE_ADJ_MAX = 1000  # the kernel's, and its negative: no engine takes more
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _MODES = ("replicated", "global_", "replicated_job", "global_job")
 
@@ -180,6 +181,11 @@ def _container(container: ContainerSpec) -> None:
         _credentials(container.privileges.credential_spec)
     if (container.stop_grace_period or 0) < 0:
         raise Invalid("ContainerSpec: stop-grace-period must not be negative")
+    if abs(container.oom_score_adj) > OOM_SCORE_ADJ_MAX:  # the engine's words, which the tasks would say
+        raise Invalid(
+            f"Invalid value {container.oom_score_adj}, range for oom score adj is"
+            f" [-{OOM_SCORE_ADJ_MAX}, {OOM_SCORE_ADJ_MAX}]"
+        )
 
 
 def _mount(mount: Mount) -> None:

@@ -33,7 +33,7 @@ from skep.model.container import (
 )
 from skep.model.spec import Platform, ServiceSpec, TaskSpec
 from skep.model.states import RUNNING
-from skep.rpc.messages import AssignedTask, ServiceTemplate
+from skep.rpc.messages import AssignedTask, ServiceTemplate, TaskNetwork
 from skep.runtime.errors import Invalid
 
 LINUX = Platform(architecture="x86_64", os="linux")
@@ -44,10 +44,19 @@ def body(
     engine: tuple[int, int] = NEWEST,
     ports: list[PortConfig] | None = None,
     log_driver: LogDriver | None = None,
+    networks: list[TaskNetwork] | None = None,
     **task: Any,
 ) -> dict[str, Any]:
     spec = spec or ContainerSpec(image="image")
-    template = ServiceTemplate("svc", 1, "web", {}, TaskSpec(container_spec=spec, **task), ports or [])
+    template = ServiceTemplate(
+        "svc",
+        1,
+        "web",
+        {},
+        TaskSpec(container_spec=spec, **task),
+        host_ports=ports or [],
+        networks=networks or [],
+    )
     context = TaskContext(AssignedTask("t1", "svc", 1, 2, RUNNING), template, "n1", "host-1", log_driver)
     return create_body(context, LINUX, engine)
 
@@ -199,6 +208,18 @@ def test_what_an_engine_is_too_old_for_is_refused_and_not_left_out(spec: Contain
     with pytest.raises(Invalid, match=words):
         body(spec, engine=OLDEST)
     body(spec, engine=NEWEST)
+
+
+@pytest.mark.parametrize(("option", "last_without"), [("sysctls", 45), ("ifname", 47)])
+def test_an_endpoint_s_option_that_the_engine_does_not_know_is_refused(
+    option: str, last_without: int
+) -> None:
+    name = f"com.docker.network.endpoint.{option}"
+    network = TaskNetwork("n1", "app", "overlay", driver_opts={name: "x", "its.drivers": "y"})
+    with pytest.raises(Invalid, match=rf"^the network app: DriverOpts {name} needs Docker Engine"):
+        body(networks=[network], engine=(1, last_without))
+    body(networks=[network], engine=(1, last_without + 1))
+    body(networks=[TaskNetwork("n1", "app", "overlay", driver_opts={"its.drivers": "y"})], engine=OLDEST)
 
 
 def test_privileges() -> None:

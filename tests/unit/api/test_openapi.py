@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_document_is_as_the_code() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "openapi.py"))["text"]()
     kept = (ROOT / "docs" / "openapi.json").read_text()
-    assert made == kept, "run: scripts/openapi.py > docs/openapi.json"
+    assert made == kept, "run: .venv/bin/python scripts/openapi.py > docs/openapi.json"
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -58,6 +58,13 @@ class KnownOverlays:
         self._before: dict[str, Overlay] = {}  # networks that are being told anew, as they were
         self._kept: dict[str, Kept] = {}  # networks of which not all is confirmed
 
+    def confirmed(self, network_id: str) -> Overlay | None:
+        """Returns what a manager of now has said of a network: without what is kept of it and asked for."""
+        overlay, kept = self.all.get(network_id), self._kept.get(network_id)
+        if overlay is None or kept is None:
+            return overlay
+        return overlay.told((), (), (), kept.services, (), kept.addresses)
+
     def told(self, said: OverlayTold) -> Kept:
         """Returns the network as it is now, and what of it is to be asked for, as it was kept just now."""
         id = said.network.id

@@ -159,3 +159,15 @@ def test_a_service_of_before_has_no_address_that_a_container_of_this_node_has_no
     mine = replace(OWN, address=WEB.vip)
     made.told(replace(ANEW, endpoints=[mine]))
     assert made.all["net"].services == {"w": replace(WEB, vip="")}
+
+
+def test_what_a_manager_of_now_has_said_is_told_from_what_is_kept() -> None:
+    made = known()
+    assert made.confirmed("net") == WHOLE
+    made.told(ANEW)
+    assert made.confirmed("net") == Overlay(LARGE, {"n1": NODES["n1"]}, {}, {OWN.address: OWN})
+    made.told(OverlayTold(LARGE, services=[WEB]))
+    assert made.confirmed("net") == replace(
+        WHOLE, nodes={each: NODES[each] for each in ("n1", "n2")}, endpoints={OWN.address: OWN}
+    )
+    assert made.confirmed("other") is None

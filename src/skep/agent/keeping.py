@@ -27,6 +27,29 @@ class Kept(Struct, frozen=True):
     addresses: frozenset[str] = frozenset()
 
 
+class Taken(Struct, frozen=True):
+    """The addresses that a manager of now has said are somebody's: containers', and services' own with the
+    service's id. What is kept from before has none of them."""
+
+    endpoints: Mapping[str, OverlayEndpoint]
+    vips: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.endpoints or self.vips)
+
+    def is_anothers(self, endpoint: OverlayEndpoint) -> bool:
+        """True where the endpoint, kept of a service, has it no more."""
+        address = endpoint.address
+        return address in self.vips or self.endpoints.get(address, endpoint).name != endpoint.name
+
+    def less(self, service: OverlayService) -> OverlayService:
+        """Returns a kept service without the addresses that others have by now. Where its own is one of them
+        its names lead to its tasks."""
+        left = tuple(each for each in service.endpoints if not self.is_anothers(each))
+        is_lost = service.vip in self.endpoints or self.vips.get(service.vip, service.id) != service.id
+        return replace(service, endpoints=left, vip="" if is_lost else service.vip)
+
+
 class KnownOverlays:
     """`all` are the networks by id. What is told in several messages is whole with the last one."""
 
@@ -34,6 +57,13 @@ class KnownOverlays:
         self.all: dict[str, Overlay] = {}
         self._before: dict[str, Overlay] = {}  # networks that are being told anew, as they were
         self._kept: dict[str, Kept] = {}  # networks of which not all is confirmed
+
+    def confirmed(self, network_id: str) -> Overlay | None:
+        """Returns what a manager of now has said of a network: without what is kept of it and asked for."""
+        overlay, kept = self.all.get(network_id), self._kept.get(network_id)
+        if overlay is None or kept is None:
+            return overlay
+        return overlay.told((), (), (), kept.services, (), kept.addresses)
 
     def told(self, said: OverlayTold) -> Kept:
         """Returns the network as it is now, and what of it is to be asked for, as it was kept just now."""
@@ -90,9 +120,10 @@ def keep(before: Overlay, told: Overlay) -> Kept:
     if not told.network.is_large:
         return Kept(told)
     was_large = before.network.is_large
+    taken = Taken(told.endpoints, _vips(told.services.values()))
     services = before.services if was_large else _foremost(before.services.values())
-    services = {i: _less(each, told.endpoints) for i, each in services.items() if i not in told.services}
-    endpoints = _others(before.endpoints, told.endpoints) if was_large else {}
+    services = {i: taken.less(each) for i, each in services.items() if i not in told.services}
+    endpoints = _others(before.endpoints, taken) if was_large else {}
     merged = replace(
         told,
         nodes={**before.nodes, **told.nodes},
@@ -105,14 +136,21 @@ def keep(before: Overlay, told: Overlay) -> Kept:
 
 def _without_taken(overlay: Overlay, kept: Kept, said: OverlayTold) -> Overlay:
     """Returns the network without what is kept of it and has an address that others have by now, by the word
-    of a manager of now."""
-    taken = {each.address: each for service in said.services for each in service.endpoints}
-    taken.update((each.address, each) for each in said.endpoints)
+    of a manager of now: a container, or a service. One that was asked for an address tells of the service
+    that has it, and says no more of the container that had it."""
+    there = {each.address: each for service in said.services for each in service.endpoints}
+    there.update((each.address, each) for each in said.endpoints)
+    taken = Taken(there, _vips(said.services))
     if not taken or not (kept.services or kept.addresses):
         return overlay
-    services = {i: _less(each, taken) if i in kept.services else each for i, each in overlay.services.items()}
-    gone = [a for a in kept.addresses & taken.keys() if overlay.endpoints.get(a, taken[a]) != taken[a]]
+    services = {i: taken.less(each) if i in kept.services else each for i, each in overlay.services.items()}
+    gone = [a for a in kept.addresses & there.keys() if overlay.endpoints.get(a, there[a]) != there[a]]
+    gone.extend(kept.addresses & taken.vips.keys())
     return replace(overlay, services=services).told((), (), (), (), (), gone)
+
+
+def _vips(services: Iterable[OverlayService]) -> dict[str, str]:
+    return {each.vip: each.id for each in services if each.vip}
 
 
 def _foremost(services: Iterable[OverlayService]) -> dict[str, OverlayService]:
@@ -120,15 +158,11 @@ def _foremost(services: Iterable[OverlayService]) -> dict[str, OverlayService]:
     return {each.id: each for each in named[:SERVICES_MAX]}
 
 
-def _less(service: OverlayService, own: Mapping[str, OverlayEndpoint]) -> OverlayService:
-    """Returns the service without whose addresses others have by now."""
-    left = tuple(e for e in service.endpoints if e.address not in own or own[e.address].name == e.name)
-    return replace(service, endpoints=left)
-
-
-def _others(
-    before: Mapping[str, OverlayEndpoint], own: Mapping[str, OverlayEndpoint]
-) -> dict[str, OverlayEndpoint]:
+def _others(before: Mapping[str, OverlayEndpoint], taken: Taken) -> dict[str, OverlayEndpoint]:
     """Returns the endpoints of before that are not this node's: of those it was told all."""
-    nodes = {each.node_id for each in own.values()}
-    return {a: each for a, each in before.items() if a not in own and each.node_id not in nodes}
+    nodes = {each.node_id for each in taken.endpoints.values()}
+    return {
+        a: each
+        for a, each in before.items()
+        if a not in taken.endpoints and a not in taken.vips and each.node_id not in nodes
+    }

@@ -140,6 +140,10 @@ class Network:
         """True while something is on its way to the host."""
         return any(end.inbox for end in self._ends.get(host, ()))
 
+    def is_sending(self, host: str) -> bool:
+        """True while something of the host's is on its way."""
+        return any(end.peer.inbox for end in self._ends.get(host, ()))
+
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
         self.stop_listening(host)

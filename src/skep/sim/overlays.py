@@ -91,14 +91,15 @@ class Overlays:
                 )
 
     def _is_led_to_by_nobody(self, lead: Lead, context: TaskContext) -> None:
-        """Those who have heard all that this leader said know it by now."""
+        """Those who have heard all that this leader said know it by now. What a node keeps of large networks
+        from a leader before this one knows when it is asked for, and not while the question is on its way."""
         addresses = {f"{g.network_id} {g.address.partition('/')[0]}" for g in context.task.addresses}
         for other in self._world.present():
             told = other.told
             if told is None or told.lead != lead or not self._hears(other):
                 continue
             self.looked_at += bool(addresses)
-            led = addresses & told.serving()
+            led = addresses & told.serving(is_confirmed=self._world.network.is_sending(other.ip))
             if led:
                 self._wrong.append(f"{other.name} leads to {sorted(led)}, which was told to stop")
 

@@ -50,11 +50,16 @@ class ToldOverlays:
         is_known = any(each.network_id in self.overlays for each in addresses)
         return asyncio.sleep(LEAVE_S) if is_known else None
 
-    def serving(self) -> set[str]:
-        """Returns the addresses, each with its network's id, that names lead to."""
-        return {f"{i} {e.address}" for i, o in self.overlays.items() for e in o.everyone() if e.takes_new}
+    def serving(self, is_confirmed: bool = False) -> set[str]:
+        """Returns the addresses, each with its network's id, that names lead to. `is_confirmed`: by the word
+        of the leader of now alone."""
+        found: dict[str, Overlay | None] = dict(self.overlays)
+        if is_confirmed:
+            found = {i: self._known.confirmed(i) for i in found}
+        return {f"{i} {e.address}" for i, o in found.items() if o for e in o.everyone() if e.takes_new}
 
     def close(self) -> None:
+        self._wanted.clear()
         for work in self._works.values():
             work.cancel()
 
@@ -102,12 +107,16 @@ class ToldOverlays:
         answered = {a for a in self._answered.setdefault(network_id, set()) if a[0] != NAME or a[1] in known}
         new = set(items) - answered
         self._wanted.setdefault(network_id, set()).update(new)
+        self._go_on(network_id)
+
+    def _go_on(self, network_id: str) -> None:
         work = self._works.get(network_id)
-        if new and (work is None or work.done()):
+        if self._wanted.get(network_id) and (work is None or work.done()):
             self._works[network_id] = asyncio.ensure_future(self._ask(network_id))
 
     async def _ask(self, network_id: str) -> None:
-        while self._wanted[network_id] and network_id in self.overlays:
+        """What was not answered is asked for again later, and at once where the network is told anew."""
+        while self._wanted.get(network_id) and network_id in self.overlays:
             items = sorted(self._wanted[network_id])
             self._number += 1
             names, addresses, services = ([t for k, t in items if k == w] for w in (NAME, ADDRESS, SERVICE))
@@ -115,8 +124,8 @@ class ToldOverlays:
             try:
                 answer = await self._session.ask(asked, OverlayAnswered)
             except SkepError:
-                await asyncio.sleep(AGAIN_S)
-                continue
+                asyncio.get_running_loop().call_later(AGAIN_S, self._go_on, network_id)
+                return
             self._known.answered(network_id, answer)
             self._wanted[network_id].difference_update(items)
             self._answered.setdefault(network_id, set()).update(items)

@@ -128,3 +128,46 @@ def test_what_is_kept_has_no_address_that_others_have_by_now() -> None:
     # What a manager of now has said stays, whatever it says next.
     made.told(OverlayTold(LARGE, services=[WEB]))
     assert made.all["net"].services["w"] == WEB
+
+
+def test_what_is_kept_has_no_address_that_is_a_services_own_by_now() -> None:
+    """Found by the simulation's seed 7115 with large overlays: the answer for such an address is the service that has
+    it, and nothing said that the container was gone which had it before."""
+    made = known()
+    made.told(ANEW)
+    new = OverlayService("s", "new", vip=ASKED.address)
+    made.told(OverlayTold(LARGE, services=[new]))
+    assert made.all["net"].endpoints == {OWN.address: OWN}
+    assert not made.answered("net", OverlayAnswered(1, unknown_services=["x"]))
+    # So it is of a container that is known by its service, and of a service's own address.
+    for address in (FAR.address, WEB.vip):
+        made = known()
+        made.told(ANEW)
+        made.told(OverlayTold(LARGE, services=[replace(new, vip=address)]))
+        web = made.all["net"].services["w"]
+        assert address not in {web.vip, *(each.address for each in web.endpoints)}
+        assert web == replace(WEB, endpoints=web.endpoints, vip=web.vip), "all else stays"
+        assert made.all["net"].endpoints.keys() == {OWN.address, ASKED.address}
+    made = known()
+    made.told(ANEW)
+    made.told(OverlayTold(LARGE, services=[replace(new, vip="")]))
+    assert made.all["net"].services["w"] == WEB
+
+
+def test_a_service_of_before_has_no_address_that_a_container_of_this_node_has_now() -> None:
+    made = known()
+    mine = replace(OWN, address=WEB.vip)
+    made.told(replace(ANEW, endpoints=[mine]))
+    assert made.all["net"].services == {"w": replace(WEB, vip="")}
+
+
+def test_what_a_manager_of_now_has_said_is_told_from_what_is_kept() -> None:
+    made = known()
+    assert made.confirmed("net") == WHOLE
+    made.told(ANEW)
+    assert made.confirmed("net") == Overlay(LARGE, {"n1": NODES["n1"]}, {}, {OWN.address: OWN})
+    made.told(OverlayTold(LARGE, services=[WEB]))
+    assert made.confirmed("net") == replace(
+        WHOLE, nodes={each: NODES[each] for each in ("n1", "n2")}, endpoints={OWN.address: OWN}
+    )
+    assert made.confirmed("other") is None

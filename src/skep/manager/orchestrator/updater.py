@@ -140,8 +140,8 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     is_pending = key in view.pending.get(service.id, {})
     is_done = update is not None and update.state not in UNDER_WAY
     has_old = bool(_old(view, service, tasks))
-    if has_old and (is_new or is_pending) and not is_done and config_of(service).order != "start-first":
-        return UpdateStage.OUTDATED  # an update before was to start first, and has left it there
+    if has_old and not is_done and not _stays_beside(view, service, newest, own):
+        return UpdateStage.OUTDATED  # also what an update before was to start first, and has left there
     if is_pending:
         # It takes the new version as soon as there is a node for it.
         return UpdateStage.NONE if is_new else UpdateStage.UNDER_WAY
@@ -165,6 +165,17 @@ def _stage_of(view: View, service: Service, key: SlotKey, tasks: Sequence[Task],
     # Its old task was ended, and whoever did it led no longer when the new one was to be made.
     comes = newest.desired_state != REMOVE and _may_run(view, service, key)
     return UpdateStage.UNDER_WAY if comes and not is_new else UpdateStage.NONE
+
+
+def _stays_beside(view: View, service: Service, newest: Task, own: Task | None) -> bool:
+    """True where a task of a version before may stay until what the update starts first runs.
+
+    It has nothing to wait for where the slot's own task is the right one, and what came after that has ended:
+    a rollback finds it so, where the version that it takes back has failed.
+    """
+    if config_of(service).order != "start-first":
+        return False
+    return own is None or own is newest or view.is_outdated(service, own)
 
 
 def _is_paused(view: View, key: SlotKey) -> bool:

@@ -79,18 +79,21 @@ class Rolling:
                 )
             )
 
-    def step(self, fail_rate: float = 0.0) -> None:
+    def step(self, fail_rate: float = 0.0, bad: int = 0) -> None:
+        """Of new tasks so many fail, and all of the version that is `bad`; what came between that and the first
+        one takes its time."""
         self.now += 1
         if self.rng.random() < 0.1:
             self.progress = None  # another manager leads
         for task in list(self.view.tasks.values()):
             status = self.view.status_of(task)
-            if task.result is not None or self.rng.random() < 0.3:
+            if task.result is not None or self.rng.random() < (0.9 if 1 < task.spec_version < bad else 0.3):
                 continue
             if task.desired_state > RUNNING:
                 self.view.put_status(task, TaskStatus(SHUTDOWN, self.now))
             elif task.desired_state == RUNNING and (status is None or status.state < RUNNING):
                 fails = task.id[:3] != "old" and self.rng.random() < fail_rate
+                fails = fails or task.spec_version == bad
                 self.view.put_status(
                     task, TaskStatus(FAILED if fails else RUNNING, self.now, started_at=self.now)
                 )
@@ -176,6 +179,36 @@ def test_an_update_that_fails_ends_too_and_each_slot_has_one_live_task(
     assert rolling.state in wanted.get(config.failure_action, rolled_back)
     if rolling.state.endswith("paused"):
         return
+    live = [t for t in rolling.view.tasks.values() if t.result is None and t.desired_state <= RUNNING]
+    assert sorted(t.slot for t in live) == list(range(1, replicas + 1))
+    assert {t.spec_version for t in live} == {rolling.service.template.version}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    replicas=st.integers(1, 4),
+    configs=st.lists(CONFIGS, min_size=2, max_size=2),
+    steps=st.lists(st.integers(0, 4), min_size=2, max_size=3),
+)
+def test_a_rollback_of_what_overtook_other_updates_leaves_one_task_in_each_slot(
+    seed: int, replicas: int, configs: list[UpdateConfig], steps: list[int]
+) -> None:
+    """Tasks of several versions may be beside each other then, and the one that is right need not be the
+    newest. Who leads changes often."""
+    config, back = configs
+    rolling = Rolling(seed, replicas, replace(config, failure_action="rollback", order="start-first"))
+    rolling.write(replace(rolling.service, spec=replace(rolling.service.spec, rollback_config=back)))
+    for count in steps:
+        for _ in range(count):
+            rolling.step()
+        rolling.order()
+    bad = rolling.service.template.version
+    for _ in range(replicas * 100 + 100):
+        rolling.step(bad=bad)
+        if rolling.state not in ("", *updater.UNDER_WAY):
+            break
+    assert rolling.state == "rollback_completed"
     live = [t for t in rolling.view.tasks.values() if t.result is None and t.desired_state <= RUNNING]
     assert sorted(t.slot for t in live) == list(range(1, replicas + 1))
     assert {t.spec_version for t in live} == {rolling.service.template.version}

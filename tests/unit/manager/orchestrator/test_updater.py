@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 from msgspec.structs import replace
 
 from skep.manager.commits import Committer
@@ -278,6 +279,28 @@ def test_a_rollback_that_stops_first_stops_what_an_update_left_beside() -> None:
     taken = step(view, progress, [], NOW + 1)
     assert [c.task.id for c in taken.changes if isinstance(c, PutTask)] == ["old1"]
     assert (taken.wanted, progress.waiting) == ((), {1})
+
+
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+def test_a_new_leader_stops_what_is_beside_the_right_task_also_where_a_newer_one_failed(order: str) -> None:
+    """Found by the simulation's seed 6019 with frozen engines: the version that was taken back had failed in the
+    slot, and whoever came to lead then took the slot for done. The rollback ended, and both tasks stayed."""
+    view = View()
+    back = rolling_back(view, order)
+    third = TaskTemplate(version=3, spec=replace(back.template.spec, force_update=2))
+    back = replace(back, templates=[third, *back.templates])
+    view.put_service(back)
+    newest = add_task(view, "new3", "a", 1, version=3, desired=SHUTDOWN, observed=FAILED, at=NOW)
+    assert view.slot("s", 1)[-1] is newest
+    progress = updater.begin(view, back, NOW + 1)
+    assert progress is not None
+    taken = step(view, progress, [], NOW + 1)
+    assert [c.task.id for c in taken.changes if isinstance(c, PutTask)] == ["old1"]
+    assert (taken.wanted, taken.done, progress.waiting) == ((), False, {1})
+    apply(view, taken.changes)
+    view.put_status(view.tasks["new2"], TaskStatus(RUNNING, NOW + 2, started_at=NOW + 2))
+    step(view, progress, [1], NOW + 2)
+    assert step(view, progress, [], NOW + 2 + updater.MONITOR_S).done
 
 
 def test_a_new_leader_starts_also_on_nodes_it_has_not_heard_of_yet() -> None:

@@ -99,6 +99,9 @@ class Node(AgentOwner):
         )
         self.agent.start()
 
+    def use(self, keys: NodeKeys) -> None:
+        raise AssertionError("nothing renews them")
+
     def lead_followed(self, leads: dict[str, int]) -> None:
         self.leads = leads
 

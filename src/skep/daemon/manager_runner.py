@@ -28,6 +28,7 @@ from skep.manager.ca.issuer import Issuer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.node import Node
@@ -250,8 +251,7 @@ class ManagerRunner:
             own_networks=self._platform.own_networks,
             refused_by=self.peers.refused_by,
         )
-        self._candidate = Candidate(
-            sealed,
+        context = LeaderContext(
             self._clock,
             self._new_id,
             lambda: new_secret(secrets.token_bytes(16)),
@@ -261,6 +261,7 @@ class ManagerRunner:
             team,
             self._apply_unlock_key,
         )
+        self._candidate = Candidate(sealed, context)
         await self._candidate.run()
 
     async def _follow(self, store: ClusterStore, sealed: SealedStore) -> None:

@@ -36,16 +36,10 @@ class SimLine:
     def __init__(self, host: Host, world: World, keys: NodeKeys) -> None:
         self._host = host
         self._network = world.network
-        self._keys = keys
-        self._shown = Shown.of(keys)
+        self.use(keys)
 
-    @property
-    def keys(self) -> NodeKeys:
-        return self._keys
-
-    @keys.setter
-    def keys(self, keys: NodeKeys) -> None:
-        self._keys, self._shown = keys, Shown.of(keys)
+    def use(self, keys: NodeKeys) -> None:
+        self.keys, self._shown = keys, Shown.of(keys)
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         """Errors: `Unavailable`."""
@@ -117,7 +111,7 @@ class SimWay:
         self.use(keys)
 
     def use(self, keys: NodeKeys) -> None:
-        self._line.keys = keys
+        self._line.use(keys)
         self._host.shown = Shown.of(keys)
 
     def dial(self, address: str) -> Dial:

@@ -34,7 +34,6 @@ def test_nobody_writes_into_another_class() -> None:
     found = [
         f"{write.file}:{write.line} writes {write.text}: give its class a method that says why"
         for write in source.writes_into_others()
-        if not write.file.startswith("sim/")
     ]
     assert not found
 

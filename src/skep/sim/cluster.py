@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.api.interfaces import ReconnectRequest
 from skep.daemon.state import Membership
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.leader import Leader
 from skep.model.generic import parse_resource
 from skep.model.node import Node
@@ -76,7 +77,8 @@ class Simulation:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._rng = random.Random(options.seed)
-        self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
+        bounds = FEW if options.large_overlays else Bounds()
+        self._world = World(self._child_rng(), self._child_rng(), self._child_rng(), bounds)
         self._history = History()
         self._workload = Workload(
             self._child_rng(), self._history, self._leaves, options.images_missing, options.overlays
@@ -92,9 +94,7 @@ class Simulation:
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
         if options.overlays:
-            self._world.overlays = Overlays(self._world, self._troubles.troubled)
-        if options.large_overlays:
-            self._world.overlay_bounds = FEW
+            self._world.watch_overlays(Overlays(self._world, self._troubles.troubled))
         self._trace: list[str] = []
         self._operators = Operators(self._world, self._child_rng(), self._say, self._replace)
         self._picture = Picture(self._world.etcd.state)
@@ -108,7 +108,7 @@ class Simulation:
         """The machines are there, with what is on their disks when the run begins."""
         in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="skep-sim-", dir=in_memory) as disks:
-            self._world.disks = Path(disks)
+            self._world.mount(Path(disks))
             self._write_first_state()
             self._world.seals.begin()
             yield
@@ -168,7 +168,7 @@ class Simulation:
         if watch.done():
             watch.result()
         self._say("everything is healed")
-        self._world.network.calm = True
+        self._world.network.calm_down()
         began = asyncio.get_running_loop().time()
         missing = ""
         while (now := asyncio.get_running_loop().time()) < began + CONVERGE_S:

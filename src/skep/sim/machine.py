@@ -112,7 +112,7 @@ class SimWay:
 
     def use(self, keys: NodeKeys) -> None:
         self._line.use(keys)
-        self._host.shown = Shown.of(keys)
+        self._host.shows(Shown.of(keys))
 
     def dial(self, address: str) -> Dial:
         return lambda handler: self._line.connect_logs(address, handler)
@@ -207,7 +207,8 @@ def manager_parts(
     """Returns what a manager of this machine stands on."""
     host.adopt(membership.node_id)
     way = SimWay(host, world, keys)
-    links = host.links = ManagerLinks(membership.node_id, membership.advertise, membership.peers, way, moved)
+    links = ManagerLinks(membership.node_id, membership.advertise, membership.peers, way, moved)
+    host.links_by(links)
     return ManagerParts(
         SimCopy(host, world),
         SimListener(host, world, keys),

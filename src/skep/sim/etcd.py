@@ -51,7 +51,7 @@ class Peer:
 
     @contextlib.contextmanager
     def suffer(self, kind: str) -> Iterator[None]:
-        """While it lasts etcd cannot be started (`BROKEN`), its disk takes long (`SLOW`), or for ever (`HUNG`)."""
+        """Has etcd not start (`BROKEN`), or its disk take long (`SLOW`) or for ever (`HUNG`) meanwhile."""
         self._in_force[kind] += 1
         try:
             yield

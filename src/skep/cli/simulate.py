@@ -30,6 +30,7 @@ from skep.rpc.tls import ContextPool
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
 from skep.runtime.garbage import SetAside
+from skep.runtime.supervise import told_to_end
 
 log = structlog.get_logger()
 
@@ -63,10 +64,7 @@ class Report(Struct, frozen=True):
 async def simulate(plan: SimulationPlan, announce: bool = True) -> None:
     """Joins all nodes and keeps them until SIGTERM or SIGINT. Errors: `Invalid`, `Denied` (bad token)."""
     gate = asyncio.Semaphore(JOINING_MAX)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped, loop = told_to_end(), asyncio.get_running_loop()
     garbage = SetAside()
     garbage.start()
     agents: list[AgentRunner] = []

@@ -21,7 +21,7 @@ from skep.manager.confirmed_commit import confirm_lead
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
-from skep.manager.control.services import ServiceControl, service_changes
+from skep.manager.control.services import ServiceControl
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.data_key import DataKeyChange
 from skep.manager.dispatcher.looks import Looks
@@ -41,27 +41,12 @@ from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
+from skep.manager.reactions import Reactions
 from skep.manager.reconcile import Reconciler
-from skep.manager.signals import (
-    AttachmentsChanged,
-    ClusterChanged,
-    ManagerMoved,
-    MembersChanged,
-    NodeChanged,
-    NodeDescribed,
-    NodeRemoved,
-    NodeStateChanged,
-    RootChanged,
-    ServiceChanged,
-    ServiceDecided,
-    ServiceRemoved,
-    TasksCommitted,
-)
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
-from skep.model.aside import NODE, SERVICE
-from skep.model.node import DOWN, READY, Node
+from skep.model.node import Node
 from skep.model.overlay_keys import key_of
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
@@ -134,9 +119,9 @@ class Leader:
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
-        self._asides = Asides(view, clock)
-        committer = Committer(term, self._task_events, self._asides)
-        self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
+        asides = Asides(view, clock)
+        committer = Committer(term, self._task_events, asides)
+        self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, asides)
         self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
         self._writer = NodeWriter(term)
         self._team = team
@@ -162,7 +147,7 @@ class Leader:
         self.rotation = RotationKeeper(term, new_secret)
         self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
         self._listen()
-        self._watch()
+        Reactions(self, term, asides).watch(term.signals, self._roles)
 
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
@@ -191,23 +176,6 @@ class Leader:
         on(MeshSeen, self.looks.seen, LOOK)
         on(OverlayAsk, self.overlays.asked, RESOLVE)
         on(HostNetworks, self._host_has, HOST_NETWORKS)
-
-    def _watch(self) -> None:
-        """Who hears of what changes, each in the order of its text: there is no other such list."""
-        on = self._term.signals.on
-        on(TasksCommitted, self._committed)
-        on(ServiceChanged, self._service_changed)
-        on(ServiceDecided, self._service_decided)
-        on(ServiceRemoved, self._service_removed)
-        on(NodeChanged, self._node_changed)
-        on(NodeRemoved, self._node_removed)
-        on(ManagerMoved, self._roles.moved)
-        on(NodeDescribed, lambda said: self.reconciler.enqueue_node(said.node_id))
-        on(NodeStateChanged, self._state_changed)
-        on(ClusterChanged, self._cluster_changed)
-        on(RootChanged, lambda said: self.certificates.tell())
-        on(MembersChanged, self._roles.members_changed)
-        on(AttachmentsChanged, lambda said: self.overlays.attachments_changed(said.attachments))
 
     @classmethod
     async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
@@ -376,80 +344,3 @@ class Leader:
                 self.reconciler.enqueue_failure(task)
             if self.view.pending:
                 self.reconciler.enqueue_room()
-
-    # What has changed
-
-    def _committed(self, said: TasksCommitted) -> None:
-        """Tells the nodes; one that cannot be told is told all of it in a new session."""
-        self.overlays.publish(said.changed)
-        self.mesh.publish(said.changed)
-        for node_id, tasks in said.changed.items():
-            try:
-                self.tasks.publish({node_id: tasks})
-            except Exception as error:
-                self._asides.put(NODE, node_id, error)
-                self.sessions.refuse(node_id, error)
-
-    def _service_changed(self, said: ServiceChanged) -> None:
-        self.reconciler.enqueue_service(said.service_id)
-        self.mesh.service_changed(said.service_id)
-        self.overlays.service_changed(said.service_id)
-
-    def _service_decided(self, said: ServiceDecided) -> None:
-        before, service = said.before, said.service
-        self.mesh.service_changed(service.id)
-        self.overlays.service_changed(service.id)
-        attributes = service_changes(before or service, service)
-        if len(attributes) > 1:  # more than its name
-            self._term.hub.emit("service", "update", service.id, **attributes)
-        if service.update is None or service.update.state != "updating":
-            self.reconciler.enqueue_service(service.id)
-
-    def _service_removed(self, said: ServiceRemoved) -> None:
-        service_id = said.service_id
-        self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
-        nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
-        nodes |= self.view.half_known  # perhaps it has tasks there, too
-        self.mesh.service_changed(service_id)
-        self.overlays.service_changed(service_id)
-        self.tasks.publish_removing(service_id, nodes)
-        self.reconciler.enqueue_removed(service_id)
-        self.logs.service_removed(service_id)
-
-    def _node_changed(self, said: NodeChanged) -> None:
-        self.sessions.node_added(said.node_id)
-        self.sessions.tell_role(said.node_id)
-        self.membership.wake()
-        self.reconciler.enqueue_node(said.node_id)
-
-    def _node_removed(self, said: NodeRemoved) -> None:
-        node_id = said.node_id
-        self._asides.forget(NODE, node_id)
-        quarantine.forget_node(self.view, node_id)
-        self.sessions.node_removed(node_id)
-        self.mesh.node_removed(node_id)
-        self.overlays.node_removed(node_id)
-        self.rotation.look()
-        self.reconciler.enqueue_node(node_id)
-        self.logs.node_down(node_id)
-
-    def _state_changed(self, said: NodeStateChanged) -> None:
-        node_id, before = said.node_id, said.before
-        name, state = self.view.nodes[node_id].description.hostname, self.view.node_state(node_id).state
-        self._term.hub.emit("node", "update", node_id, name=name, state__old=before, state__new=state)
-        self.reconciler.enqueue_node(node_id)
-        self.mesh.node_changed(node_id)
-        if DOWN in (before, state):
-            self.overlays.node_changed(node_id)
-        if state == READY:
-            self.logs.node_came(node_id)
-        elif not self.logs.may_come(node_id):
-            self.logs.node_down(node_id)
-
-    def _cluster_changed(self, said: ClusterChanged) -> None:
-        self.sessions.tell_heartbeat()
-        self.certificates.tell()
-        self.rotation.look()
-        self.data_key.look()
-        self.mesh.cluster_changed()
-        self.reconciler.enqueue_everything()

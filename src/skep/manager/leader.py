@@ -106,9 +106,7 @@ class Leader:
             team.seen, self._others, team.doubt, self._give_the_lead_away, team.handed_over_at
         )
         self._states = NodeStates(term)
-        self.sessions = Sessions(
-            view, context.managers, self._states.gone, lead, self._is_removed, self.evictor
-        )
+        self.sessions = Sessions(view, context.managers, self._states, lead, self._is_removed, self.evictor)
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(
@@ -152,9 +150,6 @@ class Leader:
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
-        self.sessions.on_hold(self._states.held)
-        self.sessions.on_refusal(self._states.refused)
-        self.sessions.on_description(self._states.left_out)
         on(Register, self.certificates.began)
         on(Register, self.overlays.began)  # who is on its networks, before the tasks that are
         on(Register, self.tasks.began)

@@ -51,28 +51,7 @@ from skep.model.overlay_keys import key_of
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.rpc.messages import (
-    ATTACH,
-    DATA_KEYS,
-    HOST_NETWORKS,
-    LOOK,
-    MESH,
-    RESOLVE,
-    Attach,
-    Described,
-    HasAddresses,
-    HasDataKeys,
-    HasTls,
-    Heartbeat,
-    HostNetworks,
-    Lead,
-    Manage,
-    MeshApplied,
-    MeshSeen,
-    OverlayAsk,
-    Register,
-    Renew,
-)
+from skep.rpc import messages
 from skep.runtime.clock import SteadyClock
 from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.metrics import Registry
@@ -101,7 +80,7 @@ class Leader:
         view = self.view = term.view
         self._term = term
         self._leadership = leadership
-        lead = Lead(view.incarnation, fence.create_revision)
+        lead = messages.Lead(view.incarnation, fence.create_revision)
         self.evictor = Evictor(
             team.seen, self._others, team.doubt, self._give_the_lead_away, team.handed_over_at
         )
@@ -150,27 +129,27 @@ class Leader:
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
-        on(Register, self.certificates.began)
-        on(Register, self.overlays.began)  # who is on its networks, before the tasks that are
-        on(Register, self.tasks.began)
-        on(Register, self._registered)
-        on(Register, self.mesh.began)
-        on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
-        on(Register, self.data_key.began)
-        on(HasDataKeys, self.data_key.has, DATA_KEYS)
-        on(Heartbeat, self._states.heard)
-        on(Register, lambda node_id, said: self.logs.node_came(node_id))
-        on(Described, self._described)
-        on(Renew, self.certificates.renew)
-        on(HasTls, self.certificates.has)
-        on(HasTls, lambda node_id, said: self.rotation.look())
-        on(Manage, self._roles.asked)
-        on(Attach, self.attachments.said, ATTACH)
-        on(HasAddresses, self.attachments.said, ATTACH)
-        on(MeshApplied, self.mesh.applied, MESH)
-        on(MeshSeen, self.looks.seen, LOOK)
-        on(OverlayAsk, self.overlays.asked, RESOLVE)
-        on(HostNetworks, self._host_has, HOST_NETWORKS)
+        on(messages.Register, self.certificates.began)
+        on(messages.Register, self.overlays.began)  # who is on its networks, before the tasks that are
+        on(messages.Register, self.tasks.began)
+        on(messages.Register, self._registered)
+        on(messages.Register, self.mesh.began)
+        on(messages.Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(messages.Register, self.data_key.began)
+        on(messages.HasDataKeys, self.data_key.has, messages.DATA_KEYS)
+        on(messages.Heartbeat, self._states.heard)
+        on(messages.Register, lambda node_id, said: self.logs.node_came(node_id))
+        on(messages.Described, self._described)
+        on(messages.Renew, self.certificates.renew)
+        on(messages.HasTls, self.certificates.has)
+        on(messages.HasTls, lambda node_id, said: self.rotation.look())
+        on(messages.Manage, self._roles.asked)
+        on(messages.Attach, self.attachments.said, messages.ATTACH)
+        on(messages.HasAddresses, self.attachments.said, messages.ATTACH)
+        on(messages.MeshApplied, self.mesh.applied, messages.MESH)
+        on(messages.MeshSeen, self.looks.seen, messages.LOOK)
+        on(messages.OverlayAsk, self.overlays.asked, messages.RESOLVE)
+        on(messages.HostNetworks, self._host_has, messages.HOST_NETWORKS)
 
     @classmethod
     async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
@@ -264,15 +243,15 @@ class Leader:
 
     # What nodes say, and what is seen of them
 
-    def _registered(self, node_id: str, said: Register) -> None:
+    def _registered(self, node_id: str, said: messages.Register) -> None:
         host = self.sessions.remote_host(node_id)
         self._writer.describe(node_id, said.description, host, said.manager_addr, said.data_addr)
 
-    def _described(self, node_id: str, said: Described) -> None:
+    def _described(self, node_id: str, said: messages.Described) -> None:
         self.overlays.described(node_id, said.description)
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
 
-    def _host_has(self, node_id: str, said: HostNetworks) -> None:
+    def _host_has(self, node_id: str, said: messages.HostNetworks) -> None:
         if node_id in self.view.nodes and self.view.hosts.put_node(node_id, said.networks):
             log.warning("node.host_networks", node_id=node_id, overlaps=overlaps(self.view, node_id))
             self.reconciler.enqueue_node(node_id)

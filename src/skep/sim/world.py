@@ -55,6 +55,11 @@ class World:
         self.etcd.state.entries.pop(codec.LEADER_KEY, None)
         self.deposed_at = asyncio.get_running_loop().time()
 
+    def is_gone(self, node: Node) -> bool:
+        """True where its machine has left for good."""
+        host = self.hosts.get(node.id)
+        return host is None or host.has_left
+
     def host(self, node_id: str) -> Host:
         return self.hosts[node_id]
 

@@ -26,6 +26,7 @@ from msgspec.structs import replace  # noqa: E402
 from tests.unit.builders import add_cluster, add_node, add_service, add_task  # noqa: E402
 
 from skep.manager.dispatcher.networks import MeshDispatcher  # noqa: E402
+from skep.manager.dispatcher.observer import NodeObserver  # noqa: E402
 from skep.manager.dispatcher.sessions import Sessions  # noqa: E402
 from skep.model.container import PortConfig  # noqa: E402
 from skep.model.network import VXLAN_OPTION, IPAMConfig, Network, NetworkSpec  # noqa: E402
@@ -83,7 +84,7 @@ class Measured:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.sessions = Sessions(view, [], lambda node_id: None)
+        self.sessions = Sessions(view, [], NodeObserver())
         self.mesh = MeshDispatcher(view, self.sessions, lambda node_id, failures: None)
         self.sessions.on(Register, self.mesh.began)
         self.mesh.begin()

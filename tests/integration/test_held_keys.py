@@ -15,6 +15,7 @@ from skep.daemon.state import StateDir
 from skep.manager import data_key
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
+from skep.manager.leader_context import LeaderContext
 from skep.manager.loading import load
 from skep.manager.manager_identity import ManagerIdentity
 from skep.manager.resealing import go_by_record, settle
@@ -156,7 +157,8 @@ async def test_a_manager_without_the_key_takes_no_lead_and_says_what_to_do(files
     team = ManagerIdentity("a", MemoryMembers(MemoryStore(state), state), probe, data_keys=held)
     hub = EventHub(LoopClock(0))
     make_id = iter(map(str, range(1000))).__next__
-    candidate = Candidate(held.store, LoopClock(0), make_id, make_id, hub, [], no_certificates, team)
+    context = LeaderContext(LoopClock(0), make_id, make_id, hub, [], no_certificates, team)
+    candidate = Candidate(held.store, context)
     del state.entries[codec.LEADER_KEY]
     running = asyncio.ensure_future(candidate.run())
     await until(lambda: bool(candidate.trouble))

@@ -13,6 +13,7 @@ from skep.api.interfaces import InitRequest
 from skep.daemon.founding import first_txns, found_swarm
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.runtime.clock import SystemClock
 from skep.runtime.ids import id_source
@@ -47,8 +48,7 @@ async def running(state: MemoryState, refused_by: set[str]) -> AsyncIterator[Can
     async def probe(node_id: str) -> bool:
         return True
 
-    candidate = Candidate(
-        store,
+    context = LeaderContext(
         clock,
         id_source(random.Random(8)),
         lambda: "secret",
@@ -57,6 +57,7 @@ async def running(state: MemoryState, refused_by: set[str]) -> AsyncIterator[Can
         lambda *asked: b"",
         ManagerIdentity(node_id, MemoryMembers(store, state), probe, refused_by=refused_by),
     )
+    candidate = Candidate(store, context)
     run = asyncio.ensure_future(candidate.run())
     try:
         yield candidate

@@ -19,7 +19,9 @@ from skep.daemon.node_runner import NodeRunner
 from skep.daemon.node_state import Running
 from skep.daemon.state import Membership, StateDir
 from skep.daemon.this_host import HostSettings, ThisHost
-from skep.manager.dispatcher.sessions import CONFIRMING_MAX, Sessions
+from skep.manager.dispatcher.observer import NodeObserver
+from skep.manager.dispatcher.sessions import Sessions
+from skep.manager.dispatcher.strangers import CONFIRMING_MAX
 from skep.manager.dispatcher.tasks import TaskDispatcher
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
@@ -63,7 +65,7 @@ class Manager:
         self.view = View()
         if knows:
             self.view.put_node(new_node("n"))
-        self.sessions = Sessions(self.view, BOTH, lambda node_id: None, lead, self._is_removed)
+        self.sessions = Sessions(self.view, BOTH, NodeObserver(), lead, self._is_removed)
         tasks = TaskDispatcher(self.view, self.sessions, lambda task, status, news: None)
         self.sessions.on(Register, tasks.began)
         self.sessions.start()
@@ -98,6 +100,9 @@ class Node(AgentOwner):
             settings, self, AgentParts(self.executor, LoopClock(0), random.Random(1)), self
         )
         self.agent.start()
+
+    def use(self, keys: NodeKeys) -> None:
+        raise AssertionError("nothing renews them")
 
     def lead_followed(self, leads: dict[str, int]) -> None:
         self.leads = leads
@@ -233,7 +238,7 @@ def test_only_the_store_says_that_a_node_was_removed(store_says: str, kind: str)
                 raise Unavailable("no quorum")
             return store_says == "removed"
 
-        sessions = Sessions(View(), BOTH, lambda node_id: None, NEW, is_removed)
+        sessions = Sessions(View(), BOTH, NodeObserver(), NEW, is_removed)
         lines = [Line() for _ in range(CONFIRMING_MAX + 1)]
         for line in lines:
             sessions.open(line).frame(encode(Register(NodeDescription())))

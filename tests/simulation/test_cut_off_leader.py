@@ -126,10 +126,10 @@ class ClockJumps(Story):
         for host in present:
             self._troubles.begin(host)
         self.jumped = leader.node_id
-        leader.clock.offset_s += 200 * 86400
+        leader.clock.jump(200 * 86400)
         self._world.network.reset(leader.ip)
         await asyncio.sleep(CUT_S)
-        leader.clock.offset_s -= 200 * 86400
+        leader.clock.jump(-200 * 86400)
         for host in present:
             self._troubles.end(host)
 

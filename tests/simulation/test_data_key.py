@@ -13,6 +13,7 @@ from skep.manager.confirmed_commit import commit_changed
 from skep.manager.control.autolock import unlock_key
 from skep.manager.control.nodes import NodeControl
 from skep.manager.data_key import REST_S, DataKeyChange, KeyAct, decide
+from skep.manager.dispatcher.observer import NodeObserver
 from skep.manager.dispatcher.sessions import SessionHandler, Sessions
 from skep.manager.resealing import HeldKeys
 from skep.model.cluster import Cluster
@@ -70,7 +71,7 @@ class Stage:
         self.state = MemoryState()
         self.view = wanting(managers)
         self.store = SealedStore(MemoryStore(self.state), Sealer(OLD))
-        self.sessions = Sessions(self.view, [], lambda node_id: None)
+        self.sessions = Sessions(self.view, [], NodeObserver())
         self.fence = Fence(codec.LEADER_KEY, 0)
         self.held: HeldKeys = Held(self.store)
         self.to_make = [NEW]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from skep.manager.dispatcher import overlay_views
 from skep.manager.dispatcher.sessions import Sessions
-from skep.manager.leader import Leader
+from skep.manager.reactions import Reactions
 from skep.manager.signals import TasksCommitted
 from skep.model.task import Task
 from skep.rpc import messages
@@ -81,11 +81,11 @@ def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.Mon
 def test_checkers_see_a_task_that_is_assigned_before_its_network_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def late(self: Leader, said: TasksCommitted) -> None:
-        self.tasks.publish(said.changed)
-        self.overlays.publish(said.changed)
+    def late(self: Reactions, said: TasksCommitted) -> None:
+        self._tasks.publish(said.changed)
+        self._overlays.publish(said.changed)
 
-    monkeypatch.setattr(Leader, "_committed", late)
+    monkeypatch.setattr(Reactions, "_committed", late)
     with pytest.raises(Violation, match="knows nothing of"):
         run_all(range(7000, 7010))
 

@@ -82,7 +82,7 @@ class Disaster(Simulation):
             await asyncio.sleep(2)
             leader = spare.leader
             for node in list(leader.view.nodes.values()) if leader is not None else ():
-                if leader is not None and self._is_gone(node):
+                if leader is not None and self._world.is_gone(node):
                     await spare.do(leader.nodes.remove(node.id, True))
             if leader is not None:
                 await self._workload.repair(spare, leader)

@@ -30,7 +30,7 @@ class Manager:
 class Leader:
     """The session and the agent in one: the leader says yes to everything."""
 
-    manager_addr = local_host = ""
+    local_host = ""
     asked = 0
 
     @property
@@ -42,6 +42,8 @@ class Leader:
         return Managing({}, b"")
 
     async def renew_as(self, role: str) -> None: ...
+
+    def advertise(self, manager_addr: str) -> None: ...
 
 
 class Node:

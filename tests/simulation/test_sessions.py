@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skep.manager.dispatcher.observer import NodeObserver
 from skep.manager.dispatcher.presence import FIRST_BEATS, Presence
 from skep.manager.dispatcher.sessions import OURS, SessionHandler, Sessions
 from skep.manager.dispatcher.tasks import TaskDispatcher
@@ -60,8 +61,7 @@ class Swarm:
 
     def __init__(self) -> None:
         self.view = View()
-        self.gone: list[str] = []
-        self.sessions = Sessions(self.view, ["10.0.0.1:2377"], self.gone.append)
+        self.sessions = Sessions(self.view, ["10.0.0.1:2377"], NodeObserver())
         self.lines: dict[str, Line] = {}
         self.handlers: dict[str, SessionHandler] = {}
         for node_id in "ab":

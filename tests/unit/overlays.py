@@ -8,6 +8,7 @@ import itertools
 from msgspec.structs import replace
 
 from skep.manager.dispatcher.batches import BATCH_S
+from skep.manager.dispatcher.observer import NodeObserver
 from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
@@ -154,7 +155,7 @@ class Swarm:
 
     def __init__(self, view: View, bounds: Bounds = Bounds()) -> None:
         self.view = view
-        self.sessions = Sessions(view, [], lambda node_id: None)
+        self.sessions = Sessions(view, [], NodeObserver())
         self._numbers = itertools.count()
         self.dispatcher = OverlayDispatcher(
             view, self.sessions, lambda: key_of(str(next(self._numbers))), bounds

@@ -39,6 +39,11 @@ class Class(NamedTuple):
         return "Struct" in self.bases or all(name.startswith("__") for name in self.methods)
 
     @property
+    def is_frozen(self) -> bool:
+        """True where nobody can write to it."""
+        return any(each.arg == "frozen" for each in self.node.keywords)
+
+    @property
     def arguments(self) -> int:
         """Returns how many a constructor takes that is written out."""
         makes = self.methods.get("__init__")
@@ -147,7 +152,13 @@ def writes_into_others() -> Iterator[Write]:
         for write in writes(tree):
             of = owners.get(write.attr, set())
             is_own = any(
-                each.file == file or (each.is_record and _folder(each.file) == _folder(file)) for each in of
+                each.file == file or (each.is_record and _folder(each.file) == _folder(file))
+                for each in of
+                if not each.is_frozen
             )
-            if not _is_self(write.value) and not is_own and not all(each.is_record for each in of):
+            if (
+                not _is_self(write.value)
+                and not is_own
+                and not all(each.is_record and not each.is_frozen for each in of)
+            ):
                 yield Write(file, write.lineno, ast.unparse(write), write.attr)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
+from msgspec import Struct
 
 from skep.agent.lead_fence import LeadFence
 from skep.agent.managers import Managers
@@ -42,6 +43,14 @@ Message = TypeVar("Message")
 Answer = TypeVar("Answer")
 
 
+class Advertised(Struct, frozen=True):
+    """Where others reach this node: the manager beside its agent (host:port), and the end of its tunnels (an
+    address). An empty text: there is no manager; the address at which the leader sees the node."""
+
+    manager_addr: str = ""
+    data_addr: str = ""
+
+
 class Session:
     """`connect(address, handler)` opens an authenticated connection; `managers` are addresses to try, and
     `on_managers` hears of those to remember. `fence` says whose word is taken."""
@@ -53,16 +62,14 @@ class Session:
         managers: list[str],
         rng: random.Random,
         on_managers: Callable[[list[str]], None] | None = None,
-        manager_addr: str = "",
         fence: LeadFence | None = None,
-        data_addr: str = "",
+        advertised: Advertised = Advertised(),
     ) -> None:
         self._connect = connect
         self._managers = Managers(managers, rng, on_managers)
         self._rng = rng
         self._fence = fence or LeadFence()
-        self.manager_addr = manager_addr  # told at the next register
-        self._data_addr = data_addr
+        self._manager_addr, self._data_addr = advertised.manager_addr, advertised.data_addr
         self._description: NodeDescription | None = None
         self._mesh_parts: Callable[[], list[tuple[str, int, int]]] = list
         self._own_features = [messages.SELF_REPORTED, messages.DATA_PATH]
@@ -147,6 +154,11 @@ class Session:
         """Returns the address at which the leader sees this node; an empty text without a session."""
         return self._connection.local_host if self._connection is not None else ""
 
+    def advertise(self, manager_addr: str) -> None:
+        """The manager beside this agent is reached there from now on, or is no more (an empty text): the next
+        session begins with that."""
+        self._manager_addr = manager_addr
+
     def use_managers(self, managers: list[str]) -> None:
         """Managers are at these addresses now: the session begins anew with them, at once."""
         self._redirect = ""
@@ -214,7 +226,7 @@ class Session:
         assert self._description is not None
         register = messages.Register(
             self._description,
-            self.manager_addr,
+            self._manager_addr,
             self._own_features,
             self._engine_is_silent,
             self._data_addr,

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, UnixConnector, web
+from aiohttp import ClientError, ClientResponse, ClientSession, web
 from yarl import URL
 
 from skep.api.decode import read_bytes
 from skep.api.errors import NO_LEADER
 from skep.api.interfaces import SwarmNode
 from skep.api.relay import end_to_end, relay
+from skep.client.sockets import SocketSessions
 from skep.runtime import attempt
 from skep.runtime.errors import Deposed, NoLeader, NotManager, Unavailable
 
@@ -60,12 +61,10 @@ class LeaderForward:
 
     def __init__(self, node: SwarmNode) -> None:
         self._node = node
-        self._sessions: dict[str, ClientSession] = {}
+        self._sessions = SocketSessions(auto_decompress=False)
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions = {}
+        await self._sessions.close()
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Errors: what the handler raises; `NoLeader` after a while without one; `Unavailable`, also where
@@ -96,7 +95,7 @@ class LeaderForward:
                 raise
 
     async def _pass_on(self, request: web.Request, socket: str) -> web.StreamResponse:
-        session = self._session(socket)
+        session = self._sessions.of(socket)
         is_read = request.method in ("GET", "HEAD")
         if not is_read:
             await self._knock(session)
@@ -173,13 +172,3 @@ class LeaderForward:
                 await answer.read()
         except (ClientError, OSError, TimeoutError) as error:
             raise _NotDone(str(error)) from error
-
-    def _session(self, socket: str) -> ClientSession:
-        found = self._sessions.get(socket)
-        if found is None:
-            found = self._sessions[socket] = ClientSession(
-                connector=UnixConnector(socket, limit=0),
-                timeout=ClientTimeout(total=None),
-                auto_decompress=False,
-            )
-        return found

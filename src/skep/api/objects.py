@@ -187,7 +187,7 @@ class TaskWriter:
             reply_time(task.created_at),
             reply_time(max(task.updated_at, status.at)),
             {},
-            self._spec(task),
+            self._template_spec(task.service_id, task.spec_version, task),
             task.service_id,
             (self._view.shown_slot(task) if is_job else task.slot) or msgspec.UNSET,
             status_json(status),
@@ -244,9 +244,6 @@ class TaskWriter:
             found = msgspec.Raw(encode(attached_network(network)) if network else b"{}")
             self._networks[network_id] = found
         return found
-
-    def _spec(self, task: Task) -> msgspec.Raw:
-        return self._template_spec(task.service_id, task.spec_version, task)
 
     def _template_spec(self, service_id: str, version: int, task: Task | None = None) -> msgspec.Raw:
         key = (service_id, version)

@@ -64,7 +64,8 @@ def upgrade_managers(command: str, timeout: float, dry_run: bool, hosts: tuple[s
     async def run() -> None:
         reached = Hosts(hosts or (default_host(),))
         try:
-            await Upgrade(reached, command, timeout, _say).run(dry_run)
+            # `echo` flushes: who reads it in a file or a pipe is not late.
+            await Upgrade(reached, command, timeout, click.echo).run(dry_run)
         finally:
             await reached.close()
 
@@ -210,10 +211,6 @@ def _describe(file: Path, lines: list[str]) -> None:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
-
-
-def _say(line: str) -> None:
-    click.echo(line)  # flushes: who reads it in a file or a pipe is not late
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import structlog
 from msgspec import Struct
 
 from skep.agent.executor.simulated import SimulatedExecutor, SimulatedSettings
+from skep.agent.session import Advertised
 from skep.cli.simulated_mesh import SimulatedMesh
 from skep.cli.simulated_overlays import KnownByNodes, SimulatedOverlays
 from skep.daemon.addresses import parse_address
@@ -29,6 +30,7 @@ from skep.rpc.tls import ContextPool
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Denied, Invalid, SkepError
 from skep.runtime.garbage import SetAside
+from skep.runtime.supervise import told_to_end
 
 log = structlog.get_logger()
 
@@ -62,10 +64,7 @@ class Report(Struct, frozen=True):
 async def simulate(plan: SimulationPlan, announce: bool = True) -> None:
     """Joins all nodes and keeps them until SIGTERM or SIGINT. Errors: `Invalid`, `Denied` (bad token)."""
     gate = asyncio.Semaphore(JOINING_MAX)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped, loop = told_to_end(), asyncio.get_running_loop()
     garbage = SetAside()
     garbage.start()
     agents: list[AgentRunner] = []
@@ -141,7 +140,7 @@ async def _join(
             await asyncio.sleep(RETRY_S * (0.5 + rng.random()))
     line = _PooledLine(enrolment.keys)
     data_addr = _data_address(number) if plan.knows_overlays or plan.knows_mesh else ""
-    settings = AgentSettings(enrolment.node_id, hostname, enrolment.managers, data_addr=data_addr)
+    settings = AgentSettings(enrolment.node_id, hostname, enrolment.managers, Advertised(data_addr=data_addr))
     agent = AgentRunner(settings, line, AgentParts(executor, clock, rng), AgentOwner())
     knows: list[SimulatedOverlays | SimulatedMesh] = []
     if plan.knows_overlays:
@@ -170,6 +169,9 @@ class _PooledLine:
     """Opens a node's connections with contexts that all nodes of this process share."""
 
     def __init__(self, keys: NodeKeys) -> None:
+        self.keys = keys
+
+    def use(self, keys: NodeKeys) -> None:
         self.keys = keys
 
     async def connect(self, address: str, handler: Handler) -> Connection:

@@ -7,7 +7,7 @@ import socket
 
 import psutil
 
-from skep.model.mesh import is_host_address
+from skep.model.mesh import is_host_address, is_numeric
 from skep.runtime.errors import Invalid
 
 DEFAULT_PORT = 2377
@@ -45,7 +45,7 @@ def resolve_listen(text: str) -> tuple[str, int]:
     """Returns where to listen. Errors: `Invalid`, in Docker's words where it is no address of a machine."""
     host, port = parse_address(text or f"0.0.0.0:{DEFAULT_PORT}")
     host = _interface_address(host) or host
-    if not _is_ip(host):
+    if not is_numeric(host):
         raise Invalid("listen address must be an IP address or network interface (with optional port number)")
     return host, port
 
@@ -93,17 +93,9 @@ def given_host(address: str) -> str:
     return host if is_host_address(host) else ""
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_given(host: str) -> bool:
     """True for an address that others can reach, as far as it tells."""
-    return _is_ip(host) and not ipaddress.ip_address(host).is_unspecified
+    return is_numeric(host) and not ipaddress.ip_address(host).is_unspecified
 
 
 def _interface_address(name: str) -> str:

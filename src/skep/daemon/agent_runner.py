@@ -22,7 +22,7 @@ from skep.agent.plane import Plane
 from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
-from skep.agent.session import Session
+from skep.agent.session import Advertised, Session
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.host_network import HostNetwork
@@ -51,16 +51,14 @@ DESCRIBE_S = 2.0  # a leader waits for a node that comes again for five seconds;
 
 
 class AgentSettings(Struct, frozen=True):
-    """What an agent knows of its node when it starts. `manager_addr` is where the manager beside it is
-    reached, `data_addr` where this node's tunnels end, as far as it knows. `described` is what the node was
-    when its owner heard of it last, before a restart: with it, the session does not wait for an engine that
-    does not answer. `leads` are those that it has followed (`LeadFence`)."""
+    """What an agent knows of its node when it starts. `described` is what the node was when its owner heard
+    of it last, before a restart: with it, the session does not wait for an engine that does not answer.
+    `leads` are those that it has followed (`LeadFence`)."""
 
     node_id: str
     hostname: str
     managers: list[str]
-    manager_addr: str = ""
-    data_addr: str = ""
+    advertised: Advertised = Advertised()
     described: NodeDescription | None = None
     leads: dict[str, int] = {}
 
@@ -113,9 +111,8 @@ class AgentRunner:
             managers=settings.managers,
             rng=parts.rng,
             on_managers=owner.managers_changed,
-            manager_addr=settings.manager_addr,
             fence=LeadFence(settings.leads, owner.lead_followed),
-            data_addr=settings.data_addr,
+            advertised=settings.advertised,
         )
         self._naming = _make_naming() if plane is not None else None
         if self._naming is not None:
@@ -181,7 +178,7 @@ class AgentRunner:
 
         async def use(keys: NodeKeys) -> None:
             await renewed(keys)
-            line.keys = keys
+            line.use(keys)
 
         self._renewal = Renewal(line.keys, self._ask_renewed, use, self._clock, self._rng, self.session.send)
         self._renewing = asyncio.ensure_future(run_forever("renewal", self._renewal.run))
@@ -202,7 +199,7 @@ class AgentRunner:
 
     async def manage(self, manager_addr: str) -> messages.Managing:
         """Asks the leader for a copy of the store. Errors: `Unavailable`, which says why not now."""
-        self.session.manager_addr = manager_addr
+        self.session.advertise(manager_addr)
         return await self.session.ask(messages.Manage(manager_addr), messages.Managing, messages.NotNow)
 
     async def stop(self) -> None:
@@ -327,7 +324,11 @@ def look_at_host() -> list[HostNetwork]:
 class Line(Protocol):
     """Opens connections with the keys that it holds. Errors: `Unavailable`, `Denied`."""
 
-    keys: NodeKeys
+    @property
+    def keys(self) -> NodeKeys: ...
+
+    def use(self, keys: NodeKeys) -> None:
+        """The node's certificate or trust is new: so it is for connections opened from now on."""
 
     async def connect(self, address: str, handler: Handler) -> Connection: ...
 
@@ -340,16 +341,10 @@ class TlsLine:
     """Opens connections with the node's certificate, whichever it is at the moment."""
 
     def __init__(self, keys: NodeKeys) -> None:
-        self._keys = keys
-        self._context = client_context(keys)
+        self.use(keys)
 
-    @property
-    def keys(self) -> NodeKeys:
-        return self._keys
-
-    @keys.setter
-    def keys(self, keys: NodeKeys) -> None:
-        self._keys = keys
+    def use(self, keys: NodeKeys) -> None:
+        self.keys = keys
         self._context = client_context(keys)
 
     async def connect(self, address: str, handler: Handler) -> Connection:

@@ -12,6 +12,7 @@ from skep.daemon.addresses import join_address
 from skep.daemon.state import Membership
 from skep.manager.allocator.subnets import DEFAULT_POOLS, DEFAULT_SIZE
 from skep.manager.ca.authority import Authority, new_root, new_secret
+from skep.manager.ca.rotation import signer
 from skep.model.cluster import Cluster, EncryptionConfig
 from skep.model.node import Node, NodeDescription, NodeSpec
 from skep.rpc.certificates import NodeKeys, new_key_and_request
@@ -37,11 +38,23 @@ def found_swarm(
     """
     if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
         raise Unsupported("begin with the swarm's own CA and replace it: docker swarm ca --rotate --ca-cert")
-    pools = request.default_addr_pool
     cluster_id, node_id = new_id(), new_id()
+    cluster = _new_cluster(request, cluster_id, now, unlock_key)
+    node = manager_node(node_id, hostname, advertise, now, _availability(request))
+    first = (
+        Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
+        Put(codec.INCARNATION_KEY, new_id().encode()),
+        Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
+        Put(codec.node_key(node_id), codec.encode_object(node)),
+    )
+    return *membership_of(node, cluster, listen), first
+
+
+def _new_cluster(request: InitRequest, cluster_id: str, now: float, unlock_key: str) -> Cluster:
+    pools = request.default_addr_pool
     ca_cert, ca_key = new_root(now)
     autolock = EncryptionConfig(auto_lock_managers=bool(unlock_key))
-    cluster = Cluster(
+    return Cluster(
         id=cluster_id,
         spec=replace(request.spec, name="default", encryption_config=autolock),
         created_at=now,
@@ -56,35 +69,39 @@ def found_swarm(
         subnet_size=DEFAULT_SIZE if pools is None else request.subnet_size,
         data_path_port=request.data_path_port or 4789,
     )
-    key_pem, csr = new_key_and_request()
-    authority = Authority(ca_cert, ca_key)
-    certificate = authority.sign(csr, node_id, "manager", cluster_id, now, cluster.spec.node_cert_expiry_s)
-    address = join_address(*advertise)
-    node = Node(
+
+
+def manager_node(
+    node_id: str, hostname: str, advertise: tuple[str, int], now: float, availability: str = "active"
+) -> Node:
+    """Returns a swarm's only manager."""
+    return Node(
         id=node_id,
-        spec=NodeSpec(role="manager", availability=_availability(request)),
+        spec=NodeSpec(role="manager", availability=availability),
         description=NodeDescription(hostname=hostname),
         created_at=now,
         updated_at=now,
         addr=advertise[0],
-        manager_addr=address,
+        manager_addr=join_address(*advertise),
     )
-    first = (
-        Put(codec.SCHEMA_KEY, str(codec.SCHEMA_VERSION).encode()),
-        Put(codec.INCARNATION_KEY, new_id().encode()),
-        Put(codec.CLUSTER_KEY, codec.encode_object(cluster)),
-        Put(codec.node_key(node_id), codec.encode_object(node)),
-    )
+
+
+def membership_of(node: Node, cluster: Cluster, listen: tuple[str, int]) -> tuple[Membership, NodeKeys]:
+    """Returns what a swarm's only manager has on its disk. Errors: `Corrupt` for a CA that cannot be read."""
+    key_pem, csr = new_key_and_request()
+    signs, expiry_s = signer(cluster), cluster.spec.node_cert_expiry_s
+    authority = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem)
+    certificate = authority.sign(csr, node.id, "manager", cluster.id, node.created_at, expiry_s)
     membership = Membership(
-        node_id=node_id,
-        cluster_id=cluster_id,
+        node_id=node.id,
+        cluster_id=cluster.id,
         role="manager",
-        managers=[address],
+        managers=[node.manager_addr],
         listen=join_address(*listen),
-        advertise=address,
-        peers={node_id: address},
+        advertise=node.manager_addr,
+        peers={node.id: node.manager_addr},
     )
-    return membership, NodeKeys(key_pem, certificate, ca_cert), first
+    return membership, NodeKeys(key_pem, certificate, cluster.ca_cert_pem)
 
 
 def first_txns(puts: tuple[Put, ...]) -> Iterator[Txn]:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
-from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
+from aiohttp import ClientError, ClientTimeout
 
+from skep.client.sockets import SocketSessions
 from skep.model.event import Event
 from skep.rpc import enrolment_messages as wire
 from skep.runtime.errors import Conflict, Denied, Invalid, NoLeader, NotFound, SkepError, Unavailable
@@ -35,12 +36,10 @@ class LeaderClient:
 
     def __init__(self, socket_of_leader: Callable[[], str | None]) -> None:
         self._socket_of_leader = socket_of_leader
-        self._sessions: dict[str, ClientSession] = {}
+        self._sessions = SocketSessions(CALL_S)
 
     async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions = {}
+        await self._sessions.close()
 
     async def is_well(self, socket: str) -> bool:
         """True when the manager behind that door answers, and its etcd does."""
@@ -101,7 +100,7 @@ class LeaderClient:
         query = {"since": "0", "tasks": "1" if tasks else "0"}  # `since`: for leaders of before `tasks`
         timeout = ClientTimeout(total=None, sock_connect=KNOCK_S)
         try:
-            async with self._session(socket).get(
+            async with self._sessions.of(socket).get(
                 "http://manager" + EVENTS, params=query, timeout=timeout
             ) as answer:
                 if answer.status >= 400:
@@ -111,17 +110,10 @@ class LeaderClient:
         except (ClientError, OSError, ValueError) as error:  # also a line that is no event, or endless
             raise Unavailable(f"the leader's events ended: {error}") from error
 
-    def _session(self, socket: str) -> ClientSession:
-        found = self._sessions.get(socket)
-        if found is None:
-            found = self._sessions[socket] = ClientSession(
-                connector=UnixConnector(socket, limit=0), timeout=ClientTimeout(total=CALL_S)
-            )
-        return found
-
     async def _call(self, socket: str, method: str, path: str, body: bytes | None = None) -> bytes:
         try:
-            async with self._session(socket).request(method, "http://manager" + path, data=body) as answer:
+            session, url = self._sessions.of(socket), "http://manager" + path
+            async with session.request(method, url, data=body) as answer:
                 content = await answer.read()
         except (ClientError, OSError, TimeoutError) as error:
             raise Unavailable(f"the manager does not answer: {error or type(error).__name__}") from error

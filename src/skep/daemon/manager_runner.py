@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from skep.manager.ca.issuer import Issuer
 from skep.manager.candidate import Candidate
 from skep.manager.events import EventHub
 from skep.manager.leader import Leader
+from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.node import Node
@@ -107,6 +108,11 @@ class ManagerRunner:
         return self._candidate.leader if self._candidate is not None else None
 
     @property
+    def _led_cluster(self) -> Cluster | None:
+        """The swarm, while this manager leads it."""
+        return self.leader.view.cluster if self.leader is not None else None
+
+    @property
     def leader_id(self) -> str:
         """Which manager leads, as far as this one knows; an empty text where none does."""
         return self._candidate.leader_id if self._candidate is not None else ""
@@ -164,25 +170,15 @@ class ManagerRunner:
 
     async def wait_leading(self, timeout_s: float = LEAD_S) -> Leader:
         """Errors: `Unavailable` where no leadership comes about in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    if self.leader is not None:
-                        return self.leader
-                    await asyncio.sleep(LEAD_POLL_S)
-        except TimeoutError as error:
-            raise Unavailable(f"this manager could not take the lead within {timeout_s:.0f} s") from error
+        late = f"this manager could not take the lead within {timeout_s:.0f} s"
+        await _until(lambda: self.leader is not None, timeout_s, late)
+        assert self.leader is not None
+        return self.leader
 
     async def wait_led(self, timeout_s: float) -> None:
         """Waits until some manager leads. Errors: `Unavailable`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    if self.leader is not None or self.leader_socket() is not None:
-                        return
-                    await asyncio.sleep(LEAD_POLL_S)
-        except TimeoutError as error:
-            raise Unavailable(f"no manager leads after {timeout_s:.0f} s") from error
+        late = f"no manager leads after {timeout_s:.0f} s"
+        await _until(lambda: self.leader is not None or self.leader_socket() is not None, timeout_s, late)
 
     async def wait_voter(self) -> None:
         """Waits until this manager's member has its vote. Errors: `Unavailable` where etcd cannot join with
@@ -213,7 +209,7 @@ class ManagerRunner:
 
     async def backup(self) -> Iterator[bytes]:
         """Returns a backup of the swarm, which this manager leads. Errors: `Unavailable`, `Corrupt`."""
-        cluster = self.leader.view.cluster if self.leader is not None else None
+        cluster = self._led_cluster
         if cluster is None or self._store is None:
             raise NoLeader("the swarm has no leader at the moment; try again")
         keys = self._key_files
@@ -250,8 +246,7 @@ class ManagerRunner:
             own_networks=self._platform.own_networks,
             refused_by=self.peers.refused_by,
         )
-        self._candidate = Candidate(
-            sealed,
+        context = LeaderContext(
             self._clock,
             self._new_id,
             lambda: new_secret(secrets.token_bytes(16)),
@@ -261,6 +256,7 @@ class ManagerRunner:
             team,
             self._apply_unlock_key,
         )
+        self._candidate = Candidate(sealed, context)
         await self._candidate.run()
 
     async def _follow(self, store: ClusterStore, sealed: SealedStore) -> None:
@@ -312,12 +308,11 @@ class ManagerRunner:
     # The port
 
     def _known_cluster(self) -> Cluster | None:
-        leading = self.leader.view.cluster if self.leader is not None else None
-        return leading or self._cluster
+        return self._led_cluster or self._cluster
 
     def _handler(self, connection: FrameLink) -> Handler | None:
         if connection.identity is None:
-            cluster = self.leader.view.cluster if self.leader is not None else None
+            cluster = self._led_cluster
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._node_keys.ca_pem
             chain = chain_of(self._node_keys.certificate_pem)
             return EnrolHandler(connection, ca_pem, self.enrolling, chain)
@@ -372,7 +367,7 @@ class ManagerRunner:
 
     def renew_own(self) -> NodeKeys:
         """Signs a new certificate for this manager itself; it leads. Errors: `Unavailable`, `Corrupt`."""
-        cluster = self.leader.view.cluster if self.leader is not None else None
+        cluster = self._led_cluster
         if cluster is None:
             raise Unavailable("the swarm has no leader at the moment")
         key_pem, request_pem = new_key_and_request()
@@ -384,3 +379,15 @@ class ManagerRunner:
     def _sign(self, cluster: Cluster, node: Node, request_pem: bytes) -> bytes:
         role = self.leader.view.role_of(node) if self.leader is not None else "worker"
         return self._issuer.certificate(cluster, node.id, role, request_pem)
+
+
+async def _until(is_so: Callable[[], bool], timeout_s: float, late: str) -> None:
+    """Errors: `Unavailable`, with that text, where it is not so in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                if is_so():
+                    return
+                await asyncio.sleep(LEAD_POLL_S)
+    except TimeoutError as error:
+        raise Unavailable(late) from error

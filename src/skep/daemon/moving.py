@@ -117,7 +117,7 @@ class Mover:
         peers = {**before.peers, before.node_id: advertise} if is_manager else {}
         node.remember(replace(before, listen=join_address(*listen), advertise=advertise, peers=peers))
         if is_manager:
-            node.agent.session.manager_addr = advertise
+            node.agent.session.advertise(advertise)
         if node.is_misplaced:
             await node.begin_manager()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec.structs import replace
 
+from skep.agent.session import Advertised
 from skep.daemon import error_texts
 from skep.daemon.addresses import given_host
 from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
@@ -113,8 +114,10 @@ class NodeRunner(AgentOwner):
             membership.node_id,
             platform.hostname,
             membership.known_managers,
-            manager_addr=membership.advertise if membership.role == "manager" else "",
-            data_addr=given_host(membership.data_path) or given_host(membership.advertise),
+            Advertised(
+                membership.advertise if membership.role == "manager" else "",
+                given_host(membership.data_path) or given_host(membership.advertise),
+            ),
             described=membership.described,
             leads=membership.leads,
         )

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from skep.daemon.addresses import join_address
+from skep.daemon.founding import manager_node, membership_of
 from skep.daemon.keys import sealer_of
 from skep.daemon.state import Membership
-from skep.manager.ca.authority import Authority
-from skep.manager.ca.rotation import signer
 from skep.model.cluster import Cluster
-from skep.model.node import Node, NodeDescription, NodeSpec
-from skep.rpc.certificates import NodeKeys, new_key_and_request
+from skep.model.node import Node
+from skep.rpc.certificates import NodeKeys
 from skep.runtime.errors import Corrupt, Invalid
 from skep.runtime.ids import NewId
 from skep.store import backup, codec
@@ -90,36 +88,13 @@ def restored_swarm(
     Former managers stay as workers: none of them holds this store, and one that comes back must not try to.
     Errors: `Corrupt`.
     """
-    node_id, address = new_id(), join_address(*advertise)
-    key_pem, csr = new_key_and_request()
-    signs = signer(cluster)
-    certificate = Authority(signs.ca_cert_pem, signs.ca_key_pem, signs.chain_pem).sign(
-        csr, node_id, "manager", cluster.id, now, cluster.spec.node_cert_expiry_s
-    )
-    node = Node(
-        id=node_id,
-        spec=NodeSpec(role="manager"),
-        description=NodeDescription(hostname=hostname),
-        created_at=now,
-        updated_at=now,
-        addr=advertise[0],
-        manager_addr=address,
-    )
+    node = manager_node(new_id(), hostname, advertise, now)
     kept = (put for put in puts if put.key != codec.INCARNATION_KEY)
     first = [_as_worker(put) if codec.is_node(put.key) else put for put in kept]
     # Nodes may have followed leaders whose writes the backup lacks: from here on it is another history.
     first.append(Put(codec.INCARNATION_KEY, new_id().encode()))
-    first.append(Put(codec.node_key(node_id), codec.encode_object(node)))
-    membership = Membership(
-        node_id=node_id,
-        cluster_id=cluster.id,
-        role="manager",
-        managers=[address],
-        listen=join_address(*listen),
-        advertise=address,
-        peers={node_id: address},
-    )
-    return membership, NodeKeys(key_pem, certificate, cluster.ca_cert_pem), tuple(first)
+    first.append(Put(codec.node_key(node.id), codec.encode_object(node)))
+    return *membership_of(node, cluster, listen), tuple(first)
 
 
 def _as_worker(put: Put) -> Put:

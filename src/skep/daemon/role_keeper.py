@@ -42,12 +42,13 @@ class Manager(Protocol):
 class Session(Protocol):
     """The line to the leader."""
 
-    manager_addr: str
-
     @property
     def local_host(self) -> str:
         """Returns the address at which the leader sees this node."""
         ...
+
+    def advertise(self, manager_addr: str) -> None:
+        """The manager here is reached there from now on, or is no more (an empty text)."""
 
 
 class Agent(Protocol):
@@ -213,6 +214,6 @@ class RoleKeeper:
         if node.membership.role != "worker" or node.running_manager is not None:
             await node.end_manager()
             node.remember(replace(node.membership, role="worker", peers={}))
-            node.agent.session.manager_addr = ""
+            node.agent.session.advertise("")
             log.info("role.worker")
         await node.agent.renew_as("worker")

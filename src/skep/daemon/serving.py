@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import importlib
 import random
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
 from skep.runtime.settings import Settings
 from skep.runtime.stall import StallWatch
-from skep.runtime.supervise import cancel_and_wait
+from skep.runtime.supervise import cancel_and_wait, told_to_end
 from skep.runtime.tls_files import server_context
 
 log = structlog.get_logger()
@@ -52,20 +51,10 @@ def load(settings: Settings) -> None:
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Errors: `Invalid`, `Corrupt`, `Unavailable` at the start."""
-    clock, rng = SystemClock(), system_rng()
     state = StateDir(Path(settings.state_dir))
     engine = LocalEngine(settings.engine_socket)
     given = GivenSocket(settings)
-    executor = partial(make_executor, settings, rng, given.current)
-    host = ThisHost(
-        state.path,
-        HostSettings(settings.hostname, settings.etcd, settings.safe_mode),
-        clock,
-        rng,
-        executor,
-        # Simulated containers have no addresses to lead to.
-        make_plane=make_plane if settings.engine_socket is not None else None,
-    )
+    host = make_host(settings, state, given)
     node = SkepNode(host, state)
     garbage, stall = SetAside(), StallWatch()
     garbage.start()
@@ -74,10 +63,7 @@ async def serve(settings: Settings) -> None:
     internal = make_api(internal_context)
     api = make_api(replace(internal_context, forward=LeaderForward(node), given=given.current))
     renewing: asyncio.Future[None] | None = None
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = told_to_end()
     try:
         await api.start()
         await internal.start()
@@ -105,6 +91,20 @@ async def serve(settings: Settings) -> None:
             await node.stop()
         host.close()
         await engine.close()
+
+
+def make_host(settings: Settings, state: StateDir, given: GivenSocket) -> ThisHost:
+    """Returns this machine, as its node uses it."""
+    clock, rng = SystemClock(), system_rng()
+    return ThisHost(
+        state.path,
+        HostSettings(settings.hostname, settings.etcd, settings.safe_mode),
+        clock,
+        rng,
+        partial(make_executor, settings, rng, given.current),
+        # Simulated containers have no addresses to lead to.
+        make_plane=make_plane if settings.engine_socket is not None else None,
+    )
 
 
 def make_executor(settings: Settings, rng: random.Random, given: Given) -> Executor:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 import structlog
 from msgspec.structs import replace
 
-from skep.manager.certificates import Sign
-from skep.manager.events import EventHub
 from skep.manager.leader import Leader
 from skep.manager.leader_context import LeaderContext
-from skep.manager.manager_identity import KeepCluster, ManagerIdentity, nothing_to_keep
 from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
-from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
-from skep.runtime.ids import NewId
 from skep.store import codec
 from skep.store.election import Campaign, Leadership
 from skep.store.interfaces import Store
@@ -33,23 +27,11 @@ RETRY_S = 0.5  # before another try to lead after a failure
 class Candidate:
     """`leader` is set, and `leads` with it, while this manager leads."""
 
-    def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        new_id: NewId,
-        new_secret: Callable[[], str],
-        hub: EventHub,
-        managers: list[str],
-        sign: Sign,
-        team: ManagerIdentity,
-        cluster_changed: KeepCluster = nothing_to_keep,
-    ) -> None:
+    def __init__(self, store: Store, context: LeaderContext) -> None:
         self._store = store
-        self._hub = hub
-        self._team = team
-        self._context = LeaderContext(clock, new_id, new_secret, hub, managers, sign, team, cluster_changed)
-        self._campaign = Campaign(store, codec.LEADER_KEY, team.node_id)
+        self._context = context
+        self._team = context.identity
+        self._campaign = Campaign(store, codec.LEADER_KEY, context.identity.node_id)
         self._stands_at = 0.0  # loop time: a manager that handed the lead over lets others go first
         self.leader: Leader | None = None
         self.leads = asyncio.Event()
@@ -123,7 +105,7 @@ class Candidate:
             if node is not None:
                 old, new = str(not leads).lower(), str(leads).lower()
                 name = node.description.hostname
-                self._hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
+                self._context.hub.emit("node", "update", node_id, name=name, leader__old=old, leader__new=new)
 
     async def _data_key(self, held: HeldKeys) -> bytes:
         """Returns the one in force. Errors: `LacksKey`, `Unavailable`."""

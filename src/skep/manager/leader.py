@@ -21,7 +21,7 @@ from skep.manager.confirmed_commit import confirm_lead
 from skep.manager.control.materials import MaterialControl, References
 from skep.manager.control.networks import NetworkControl
 from skep.manager.control.nodes import NodeControl
-from skep.manager.control.services import ServiceControl, service_changes
+from skep.manager.control.services import ServiceControl
 from skep.manager.control.swarm import SwarmControl
 from skep.manager.data_key import DataKeyChange
 from skep.manager.dispatcher.looks import Looks
@@ -41,53 +41,17 @@ from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
 from skep.manager.node_writer import NodeWriter
+from skep.manager.reactions import Reactions
 from skep.manager.reconcile import Reconciler
-from skep.manager.signals import (
-    AttachmentsChanged,
-    ClusterChanged,
-    ManagerMoved,
-    MembersChanged,
-    NodeChanged,
-    NodeDescribed,
-    NodeRemoved,
-    NodeStateChanged,
-    RootChanged,
-    ServiceChanged,
-    ServiceDecided,
-    ServiceRemoved,
-    TasksCommitted,
-)
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
-from skep.model.aside import NODE, SERVICE
-from skep.model.node import DOWN, READY, Node
+from skep.model.node import Node
 from skep.model.overlay_keys import key_of
 from skep.model.service import Service
 from skep.model.states import FAILED, REJECTED, is_terminal
 from skep.model.task import PendingTask, Task, TaskStatus
-from skep.rpc.messages import (
-    ATTACH,
-    DATA_KEYS,
-    HOST_NETWORKS,
-    LOOK,
-    MESH,
-    RESOLVE,
-    Attach,
-    Described,
-    HasAddresses,
-    HasDataKeys,
-    HasTls,
-    Heartbeat,
-    HostNetworks,
-    Lead,
-    Manage,
-    MeshApplied,
-    MeshSeen,
-    OverlayAsk,
-    Register,
-    Renew,
-)
+from skep.rpc import messages
 from skep.runtime.clock import SteadyClock
 from skep.runtime.errors import SkepError, Unavailable
 from skep.runtime.metrics import Registry
@@ -116,14 +80,12 @@ class Leader:
         view = self.view = term.view
         self._term = term
         self._leadership = leadership
-        lead = Lead(view.incarnation, fence.create_revision)
+        lead = messages.Lead(view.incarnation, fence.create_revision)
         self.evictor = Evictor(
             team.seen, self._others, team.doubt, self._give_the_lead_away, team.handed_over_at
         )
         self._states = NodeStates(term)
-        self.sessions = Sessions(
-            view, context.managers, self._states.gone, lead, self._is_removed, self.evictor
-        )
+        self.sessions = Sessions(view, context.managers, self._states, lead, self._is_removed, self.evictor)
         self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(
@@ -134,9 +96,9 @@ class Leader:
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
-        self._asides = Asides(view, clock)
-        committer = Committer(term, self._task_events, self._asides)
-        self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, self._asides)
+        asides = Asides(view, clock)
+        committer = Committer(term, self._task_events, asides)
+        self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, asides)
         self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
         self._writer = NodeWriter(term)
         self._team = team
@@ -162,52 +124,32 @@ class Leader:
         self.rotation = RotationKeeper(term, new_secret)
         self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
         self._listen()
-        self._watch()
+        Reactions(self, term, asides).watch(term.signals, self._roles)
 
     def _listen(self) -> None:
         """Who takes what nodes say, in the order in which they hear it: there is no other such list."""
         on = self.sessions.on
-        self.sessions.on_hold(self._states.held)
-        self.sessions.on_refusal(self._states.refused)
-        self.sessions.on_description(self._states.left_out)
-        on(Register, self.certificates.began)
-        on(Register, self.overlays.began)  # who is on its networks, before the tasks that are
-        on(Register, self.tasks.began)
-        on(Register, self._registered)
-        on(Register, self.mesh.began)
-        on(Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
-        on(Register, self.data_key.began)
-        on(HasDataKeys, self.data_key.has, DATA_KEYS)
-        on(Heartbeat, self._states.heard)
-        on(Register, lambda node_id, said: self.logs.node_came(node_id))
-        on(Described, self._described)
-        on(Renew, self.certificates.renew)
-        on(HasTls, self.certificates.has)
-        on(HasTls, lambda node_id, said: self.rotation.look())
-        on(Manage, self._roles.asked)
-        on(Attach, self.attachments.said, ATTACH)
-        on(HasAddresses, self.attachments.said, ATTACH)
-        on(MeshApplied, self.mesh.applied, MESH)
-        on(MeshSeen, self.looks.seen, LOOK)
-        on(OverlayAsk, self.overlays.asked, RESOLVE)
-        on(HostNetworks, self._host_has, HOST_NETWORKS)
-
-    def _watch(self) -> None:
-        """Who hears of what changes, each in the order of its text: there is no other such list."""
-        on = self._term.signals.on
-        on(TasksCommitted, self._committed)
-        on(ServiceChanged, self._service_changed)
-        on(ServiceDecided, self._service_decided)
-        on(ServiceRemoved, self._service_removed)
-        on(NodeChanged, self._node_changed)
-        on(NodeRemoved, self._node_removed)
-        on(ManagerMoved, self._roles.moved)
-        on(NodeDescribed, lambda said: self.reconciler.enqueue_node(said.node_id))
-        on(NodeStateChanged, self._state_changed)
-        on(ClusterChanged, self._cluster_changed)
-        on(RootChanged, lambda said: self.certificates.tell())
-        on(MembersChanged, self._roles.members_changed)
-        on(AttachmentsChanged, lambda said: self.overlays.attachments_changed(said.attachments))
+        on(messages.Register, self.certificates.began)
+        on(messages.Register, self.overlays.began)  # who is on its networks, before the tasks that are
+        on(messages.Register, self.tasks.began)
+        on(messages.Register, self._registered)
+        on(messages.Register, self.mesh.began)
+        on(messages.Register, lambda node_id, said: self._states.came(node_id, said.engine_is_silent))
+        on(messages.Register, self.data_key.began)
+        on(messages.HasDataKeys, self.data_key.has, messages.DATA_KEYS)
+        on(messages.Heartbeat, self._states.heard)
+        on(messages.Register, lambda node_id, said: self.logs.node_came(node_id))
+        on(messages.Described, self._described)
+        on(messages.Renew, self.certificates.renew)
+        on(messages.HasTls, self.certificates.has)
+        on(messages.HasTls, lambda node_id, said: self.rotation.look())
+        on(messages.Manage, self._roles.asked)
+        on(messages.Attach, self.attachments.said, messages.ATTACH)
+        on(messages.HasAddresses, self.attachments.said, messages.ATTACH)
+        on(messages.MeshApplied, self.mesh.applied, messages.MESH)
+        on(messages.MeshSeen, self.looks.seen, messages.LOOK)
+        on(messages.OverlayAsk, self.overlays.asked, messages.RESOLVE)
+        on(messages.HostNetworks, self._host_has, messages.HOST_NETWORKS)
 
     @classmethod
     async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
@@ -301,15 +243,15 @@ class Leader:
 
     # What nodes say, and what is seen of them
 
-    def _registered(self, node_id: str, said: Register) -> None:
+    def _registered(self, node_id: str, said: messages.Register) -> None:
         host = self.sessions.remote_host(node_id)
         self._writer.describe(node_id, said.description, host, said.manager_addr, said.data_addr)
 
-    def _described(self, node_id: str, said: Described) -> None:
+    def _described(self, node_id: str, said: messages.Described) -> None:
         self.overlays.described(node_id, said.description)
         self._writer.describe(node_id, said.description, self.sessions.remote_host(node_id))
 
-    def _host_has(self, node_id: str, said: HostNetworks) -> None:
+    def _host_has(self, node_id: str, said: messages.HostNetworks) -> None:
         if node_id in self.view.nodes and self.view.hosts.put_node(node_id, said.networks):
             log.warning("node.host_networks", node_id=node_id, overlaps=overlaps(self.view, node_id))
             self.reconciler.enqueue_node(node_id)
@@ -376,80 +318,3 @@ class Leader:
                 self.reconciler.enqueue_failure(task)
             if self.view.pending:
                 self.reconciler.enqueue_room()
-
-    # What has changed
-
-    def _committed(self, said: TasksCommitted) -> None:
-        """Tells the nodes; one that cannot be told is told all of it in a new session."""
-        self.overlays.publish(said.changed)
-        self.mesh.publish(said.changed)
-        for node_id, tasks in said.changed.items():
-            try:
-                self.tasks.publish({node_id: tasks})
-            except Exception as error:
-                self._asides.put(NODE, node_id, error)
-                self.sessions.refuse(node_id, error)
-
-    def _service_changed(self, said: ServiceChanged) -> None:
-        self.reconciler.enqueue_service(said.service_id)
-        self.mesh.service_changed(said.service_id)
-        self.overlays.service_changed(said.service_id)
-
-    def _service_decided(self, said: ServiceDecided) -> None:
-        before, service = said.before, said.service
-        self.mesh.service_changed(service.id)
-        self.overlays.service_changed(service.id)
-        attributes = service_changes(before or service, service)
-        if len(attributes) > 1:  # more than its name
-            self._term.hub.emit("service", "update", service.id, **attributes)
-        if service.update is None or service.update.state != "updating":
-            self.reconciler.enqueue_service(service.id)
-
-    def _service_removed(self, said: ServiceRemoved) -> None:
-        service_id = said.service_id
-        self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
-        nodes = {n for n, buckets in self.view.buckets.items() if service_id in buckets}
-        nodes |= self.view.half_known  # perhaps it has tasks there, too
-        self.mesh.service_changed(service_id)
-        self.overlays.service_changed(service_id)
-        self.tasks.publish_removing(service_id, nodes)
-        self.reconciler.enqueue_removed(service_id)
-        self.logs.service_removed(service_id)
-
-    def _node_changed(self, said: NodeChanged) -> None:
-        self.sessions.node_added(said.node_id)
-        self.sessions.tell_role(said.node_id)
-        self.membership.wake()
-        self.reconciler.enqueue_node(said.node_id)
-
-    def _node_removed(self, said: NodeRemoved) -> None:
-        node_id = said.node_id
-        self._asides.forget(NODE, node_id)
-        quarantine.forget_node(self.view, node_id)
-        self.sessions.node_removed(node_id)
-        self.mesh.node_removed(node_id)
-        self.overlays.node_removed(node_id)
-        self.rotation.look()
-        self.reconciler.enqueue_node(node_id)
-        self.logs.node_down(node_id)
-
-    def _state_changed(self, said: NodeStateChanged) -> None:
-        node_id, before = said.node_id, said.before
-        name, state = self.view.nodes[node_id].description.hostname, self.view.node_state(node_id).state
-        self._term.hub.emit("node", "update", node_id, name=name, state__old=before, state__new=state)
-        self.reconciler.enqueue_node(node_id)
-        self.mesh.node_changed(node_id)
-        if DOWN in (before, state):
-            self.overlays.node_changed(node_id)
-        if state == READY:
-            self.logs.node_came(node_id)
-        elif not self.logs.may_come(node_id):
-            self.logs.node_down(node_id)
-
-    def _cluster_changed(self, said: ClusterChanged) -> None:
-        self.sessions.tell_heartbeat()
-        self.certificates.tell()
-        self.rotation.look()
-        self.data_key.look()
-        self.mesh.cluster_changed()
-        self.reconciler.enqueue_everything()

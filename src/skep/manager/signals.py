@@ -1,5 +1,5 @@
 """What changes in a leader's term, for all whom it concerns: they hear of it at once, in the order in which
-`leader` lists them, and when the view says it already."""
+`reactions` lists them, and when the view says it already."""
 
 from __future__ import annotations
 

@@ -49,7 +49,6 @@ SWARM_SPEC_MAX_BYTES = 64 * KIB  # some hundred bytes, 10 kB where a root is giv
 CLUSTER_MAX_BYTES = 256 * KIB  # that, two roots and their chains
 
 # What nodes say
-HOSTNAME_MAX_BYTES = 255  # DNS's; Linux has 64
 ADDRESS_MAX_BYTES = 300  # host:port, where the host may be a name of 253
 NODE_LABELS_MAX_BYTES = 16 * KIB  # of an engine, in all: some hundred
 NODE_DESCRIPTION_MAX_BYTES = 32 * KIB  # in all: some 2 kB as a rule, 10 kB with many labels and devices
@@ -57,7 +56,6 @@ NODE_DESCRIPTION_SAID_MAX_BYTES = 100 * KIB  # as it arrives: what is too much o
 STATUS_MESSAGE_MAX_BYTES = 500  # the engine's and ours are some 60
 STATUS_ERROR_MAX_BYTES = 2000  # the engine's longest are some 600, and a slot keeps several of them
 STATUS_PORTS_MAX = 4096  # host ports of one task; a service's are named one by one
-CONTAINER_ID_MAX_BYTES = 64
 
 # Tasks: those of one service on one node are one value of the store, a bucket
 BUCKET_MAX_BYTES = VALUE_MAX_BYTES  # texts of tasks that ended are shortened, the oldest first, until it fits

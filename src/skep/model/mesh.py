@@ -28,6 +28,15 @@ PARTS_SAID_MAX = 1024
 IP_MAX_BYTES = 45  # an IPv6 address that ends in an IPv4 one, written in full
 
 
+def is_numeric(host: str) -> bool:
+    """True for an address, false for a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_host_address(text: str) -> bool:
     """True for an IP address that can be one host's, as any other host writes it: without a scope."""
     if len(text) > IP_MAX_BYTES or "%" in text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from .generic import Claim
-from .states import ASSIGNED, NEW, STATE_NAMES
+from .states import ASSIGNED, STATE_NAMES
 
 TIME_MAX_S = 253_402_300_799.0  # the end of the year 9999, as clients of Docker's API read times
 
@@ -88,9 +88,6 @@ class PendingTask(Struct, frozen=True, gc=False):
 def assigned_status(task: Task) -> TaskStatus:
     """Returns the status of a task its agent has not yet reported on."""
     return TaskStatus(ASSIGNED, task.created_at, "scheduler assigned task to node")
-
-
-NO_STATUS = TaskStatus(NEW, 0.0)
 
 
 def container_name(service_name: str, shown_slot: int, node_id: str, task_id: str) -> str:

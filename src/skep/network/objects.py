@@ -22,24 +22,26 @@ PORT_KINDS, VIP = ("tcp", "udp"), "vip"  # what bytes are counted of
 BYTES = {kind: f"{kind}-bytes" for kind in (*PORT_KINDS, VIP)}  # its sets: (direction, port or address)
 
 
-class Bridge(Struct, frozen=True, gc=False):
-    """A network's bridge on this node. The engine's network of the same name uses it."""
-
+class _Named(Struct, frozen=True, gc=False):
     name: str
-    mac: str
-    mtu: int
-    is_up: bool = True
 
     @property
     def key(self) -> str:
         return self.name
 
 
-class Tunnel(Struct, frozen=True, gc=False):
+class Bridge(_Named, frozen=True, gc=False):
+    """A network's bridge on this node. The engine's network of the same name uses it."""
+
+    mac: str
+    mtu: int
+    is_up: bool = True
+
+
+class Tunnel(_Named, frozen=True, gc=False):
     """A network's VXLAN device, a port of its bridge. `tells_misses`: the kernel says which addresses are
     asked for in vain (`misses`)."""
 
-    name: str
     bridge: str
     vni: int
     local: str
@@ -47,10 +49,6 @@ class Tunnel(Struct, frozen=True, gc=False):
     mtu: int
     is_up: bool = True
     tells_misses: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.name
 
 
 class EspPolicy(Struct, frozen=True, gc=False):
@@ -84,16 +82,11 @@ class EspState(Struct, frozen=True, gc=False):
         return f"EspState({self.source} to {self.to}, {self.spi:#x})"
 
 
-class Port(Struct, frozen=True, gc=False):
+class Port(_Named, frozen=True, gc=False):
     """A container's place on a bridge. The engine puts it there and takes it away; who deletes a bridge
     leaves it nowhere."""
 
-    name: str
     bridge: str
-
-    @property
-    def key(self) -> str:
-        return self.name
 
 
 class Gateway(Struct, frozen=True, gc=False):
@@ -255,26 +248,17 @@ class RealServer(Struct, frozen=True, gc=False):
         return self.mark, self.address, self.port
 
 
-class Table(Struct, frozen=True, gc=False):
+class Table(_Named, frozen=True, gc=False):
     name: str = TABLE
 
-    @property
-    def key(self) -> str:
-        return self.name
 
-
-class ChainCounter(Struct, frozen=True, gc=False):
+class ChainCounter(_Named, frozen=True, gc=False):
     """How many connections a chain has led to tasks. It has the chain's name, and outlives its rules:
     `packets`, the first ones of connections, and their `octets` are what is found, and nothing that is
     wanted."""
 
-    name: str
     packets: int = 0
     octets: int = 0
-
-    @property
-    def key(self) -> str:
-        return self.name
 
 
 class Traffic(Struct, frozen=True, gc=False):
@@ -294,19 +278,14 @@ class Traffic(Struct, frozen=True, gc=False):
         return self.kind, self.of
 
 
-class Chain(Struct, frozen=True, gc=False):
+class Chain(_Named, frozen=True, gc=False):
     """`hook` as nftables lists it (type, hook, priority); empty for one that others go to. `stamps` are
     comments of its rules, by which a rule that is found is known again: how nftables writes a rule differs
     from release to release. `rules` are the texts, of wanted ones only."""
 
-    name: str
     hook: tuple[str, str, int] | None
     stamps: tuple[str, ...]
     rules: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return self.name
 
 
 def vip_chain(vip: str) -> str:

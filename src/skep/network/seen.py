@@ -19,25 +19,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP
 
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
-from skep.network import neighbours
+from skep.network import neighbours, objects
 from skep.network.host import HostRoute
 from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
-from skep.network.objects import (
-    Bridge,
-    Filtered,
-    Forward,
-    Gateway,
-    Hairpin,
-    Neighbour,
-    Object,
-    Port,
-    PortForward,
-    ReturnRoute,
-    ReturnRule,
-    SubnetRoute,
-    Sysctl,
-    Tunnel,
-)
 from skep.runtime.errors import Unavailable
 
 PROTOCOL = 0x5A  # of routes and rules: `ip route show proto 90`; iproute2 gives names to none near
@@ -119,10 +103,10 @@ class Seen:
         """Returns our bridges."""
         return {name for name in self._indexes if _OURS.fullmatch(name)}
 
-    def ports(self) -> set[Port]:
+    def ports(self) -> set[objects.Port]:
         """Returns the ports of our bridges, but for tunnels."""
         found = {
-            Port(self._name(index), self._name(of(link, "IFLA_MASTER") or 0))
+            objects.Port(self._name(index), self._name(of(link, "IFLA_MASTER") or 0))
             for index, link in self._links.items()
             if _kind(link) != "vxlan"
         }
@@ -136,15 +120,15 @@ class Seen:
             if _kind(link) == "veth" and of(link, "IFLA_LINK_NETNSID") is not None
         }
 
-    def is_nowhere(self, port: Port) -> bool:
+    def is_nowhere(self, port: objects.Port) -> bool:
         """True where the device is there, and on no bridge."""
         index = self._indexes.get(port.name)
         return index is not None and of(self._links[index], "IFLA_MASTER") is None
 
-    def gateways(self) -> set[Gateway]:
+    def gateways(self) -> set[objects.Gateway]:
         """Returns the addresses of our bridges, without `DUMMY`."""
         found = {
-            Gateway(self._name(each["index"]), f"{of(each, 'IFA_ADDRESS')}/{each['prefixlen']}")
+            objects.Gateway(self._name(each["index"]), f"{of(each, 'IFA_ADDRESS')}/{each['prefixlen']}")
             for each in self._ip.get_addr(family=socket.AF_INET)
         }
         return {each for each in found if _OURS.fullmatch(each.bridge) and each.address != DUMMY}
@@ -155,14 +139,15 @@ class Seen:
 
     # What there is
 
-    def found(self, sysctls: Iterable[Sysctl]) -> Iterator[Object]:
+    def found(self, sysctls: Iterable[objects.Sysctl]) -> Iterator[objects.Object]:
         """Yields what of ours there is; of settings, those that are asked for."""
         for index, link in self._links.items():
             name, kind = self._name(index), _kind(link)
             if kind == "bridge" and _OURS.fullmatch(name):
-                yield Bridge(name, str(of(link, "IFLA_ADDRESS")), int(of(link, "IFLA_MTU")), _is_up(link))
+                mac, mtu = str(of(link, "IFLA_ADDRESS")), int(of(link, "IFLA_MTU"))
+                yield objects.Bridge(name, mac, mtu, _is_up(link))
                 if of(of(of(link, "IFLA_LINKINFO"), "IFLA_INFO_DATA"), "IFLA_BR_NF_CALL_IPTABLES"):
-                    yield Filtered(name)
+                    yield objects.Filtered(name)
             elif _is_ours(link):
                 yield self._tunnel(link, name)
                 yield from self._forwards(index, name)
@@ -172,15 +157,15 @@ class Seen:
             yield port
             data = of(of(self._links[self._indexes[port.name]], "IFLA_LINKINFO"), "IFLA_INFO_SLAVE_DATA")
             if of(data, "IFLA_BRPORT_MODE"):
-                yield Hairpin(port.name)
+                yield objects.Hairpin(port.name)
         yield from self._routes()
         yield from self._rules()
         for each in sysctls:
-            yield Sysctl(each.path, setting(each))
+            yield objects.Sysctl(each.path, setting(each))
 
-    def _tunnel(self, link: Any, name: str) -> Tunnel:
+    def _tunnel(self, link: Any, name: str) -> objects.Tunnel:
         data = of(of(link, "IFLA_LINKINFO"), "IFLA_INFO_DATA")
-        return Tunnel(
+        return objects.Tunnel(
             name,
             self._name(of(link, "IFLA_MASTER") or 0),
             int(of(data, "IFLA_VXLAN_ID")),
@@ -191,7 +176,7 @@ class Seen:
             bool(of(data, "IFLA_VXLAN_L3MISS")),
         )
 
-    def _neighbours(self) -> Iterator[Neighbour]:
+    def _neighbours(self) -> Iterator[objects.Neighbour]:
         """Yields those on our bridges and tunnels: of all at once, as the kernel lists them."""
         try:
             found = list(neighbours.permanent())
@@ -201,41 +186,41 @@ class Seen:
         ours |= {index: self._name(index) for index, link in self._links.items() if _is_ours(link)}
         for each in found:
             if each.device in ours:
-                yield Neighbour(ours[each.device], each.address, each.mac)
+                yield objects.Neighbour(ours[each.device], each.address, each.mac)
 
-    def _forwards(self, index: int, name: str) -> Iterator[Object]:
+    def _forwards(self, index: int, name: str) -> Iterator[objects.Object]:
         for each in self._ip.get_neighbours(family=socket.AF_BRIDGE, ifindex=index):
             if each["ifindex"] != index:
                 continue
             mac, remote = str(of(each, "NDA_LLADDR")), of(each, "NDA_DST")
             if remote is not None:
-                yield Forward(name, mac, str(remote))
+                yield objects.Forward(name, mac, str(remote))
             elif each["state"] == NUD_NOARP:
-                yield PortForward(name, mac)
+                yield objects.PortForward(name, mac)
 
-    def _routes(self) -> Iterator[Object]:
+    def _routes(self) -> Iterator[objects.Object]:
         for each in self._ip.get_routes(family=socket.AF_INET, proto=PROTOCOL):
             table = int(of(each, "RTA_TABLE") or each["table"])
             bridge, to = self._name(of(each, "RTA_OIF") or 0), of(each, "RTA_DST")
             if not _OURS.fullmatch(bridge):
                 continue  # somebody else uses the number, too
             if to is None and table > TABLES:
-                yield ReturnRoute(table - TABLES, str(of(each, "RTA_GATEWAY")), bridge)
+                yield objects.ReturnRoute(table - TABLES, str(of(each, "RTA_GATEWAY")), bridge)
             elif to is not None:
-                yield SubnetRoute(f"{to}/{each['dst_len']}", bridge)
+                yield objects.SubnetRoute(f"{to}/{each['dst_len']}", bridge)
 
-    def _rules(self) -> Iterator[ReturnRule]:
+    def _rules(self) -> Iterator[objects.ReturnRule]:
         for each in self._ip.get_rules(family=socket.AF_INET):
             is_ours = of(each, "FRA_PROTOCOL") == PROTOCOL and of(each, "FRA_PRIORITY") == PRIORITY
             if is_ours and of(each, "FRA_FWMASK") == MASK:
-                yield ReturnRule(int(of(each, "FRA_FWMARK")) & ~OURS)
+                yield objects.ReturnRule(int(of(each, "FRA_FWMARK")) & ~OURS)
 
     def _name(self, index: int) -> str:
         link = self._links.get(index)
         return "" if link is None else str(of(link, "IFLA_IFNAME"))
 
 
-def setting(each: Sysctl) -> str:
+def setting(each: objects.Sysctl) -> str:
     """Returns what a setting is; what is wanted, where this kernel has no such setting."""
     try:
         return (SYSCTLS / each.path).read_text().strip()

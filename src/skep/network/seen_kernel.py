@@ -6,85 +6,53 @@ from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 
 from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, Bytes, KernelNet
+from skep.network import objects
 from skep.network.diff import Changes
-from skep.network.objects import (
-    VIP,
-    Accept,
-    Bridge,
-    Chain,
-    ChainCounter,
-    EspPolicy,
-    EspState,
-    FastPort,
-    FastService,
-    FastTunnel,
-    Filtered,
-    FirewallMark,
-    Forward,
-    Gateway,
-    Hairpin,
-    Neighbour,
-    Object,
-    Port,
-    PortForward,
-    PortJump,
-    RealServer,
-    ReturnRoute,
-    ReturnRule,
-    SubnetRoute,
-    Sysctl,
-    Table,
-    Traffic,
-    Trusted,
-    Tunnel,
-    VipJump,
-    VirtualService,
-)
 
 # As `ip`, `bridge` and `nft` call them.
-KINDS: dict[type[Object], tuple[str, str]] = {
-    Bridge: ("bridge", "bridges"),
-    Tunnel: ("tunnel", "tunnels"),
-    EspState: ("security association", "security associations"),
-    EspPolicy: ("policy of encryption", "policies of encryption"),
-    Port: ("container's port", "containers' ports"),
-    Gateway: ("bridge's address", "bridges' addresses"),
-    Hairpin: ("hairpin mode of port", "hairpin modes"),
-    Filtered: ("nf_call_iptables of bridge", "filtered bridges"),
-    Sysctl: ("sysctl", "sysctls"),
-    SubnetRoute: ("route", "routes"),
-    PortForward: ("bridge's fdb entry", "bridges' fdb entries"),
-    Forward: ("tunnel's fdb entry", "tunnels' fdb entries"),
-    Neighbour: ("neighbour", "neighbours"),
-    ReturnRoute: ("way back", "ways back"),
-    ReturnRule: ("rule of a way back", "rules of ways back"),
-    Accept: ("iptables' rule", "iptables' rules"),
-    Trusted: ("zone of firewalld's for", "zones of firewalld's"),
-    VirtualService: ("IPVS service", "IPVS services"),
-    RealServer: ("real server of IPVS", "real servers of IPVS"),
-    Table: ("nftables' table", "nftables' tables"),
-    ChainCounter: ("counter", "counters"),
-    Traffic: ("counter of bytes", "counters of bytes"),
-    Chain: ("chain", "chains"),
-    FirewallMark: ("firewall mark of port", "firewall marks of ports"),
-    PortJump: ("published port", "published ports"),
-    VipJump: ("service's address", "services' addresses"),
-    FastTunnel: ("fast path of tunnel", "tunnels with a fast path"),
-    FastPort: ("fast path of port", "ports with a fast path"),
-    FastService: ("fast path to service's address", "services' addresses with a fast path"),
+KINDS: dict[type[objects.Object], tuple[str, str]] = {
+    objects.Bridge: ("bridge", "bridges"),
+    objects.Tunnel: ("tunnel", "tunnels"),
+    objects.EspState: ("security association", "security associations"),
+    objects.EspPolicy: ("policy of encryption", "policies of encryption"),
+    objects.Port: ("container's port", "containers' ports"),
+    objects.Gateway: ("bridge's address", "bridges' addresses"),
+    objects.Hairpin: ("hairpin mode of port", "hairpin modes"),
+    objects.Filtered: ("nf_call_iptables of bridge", "filtered bridges"),
+    objects.Sysctl: ("sysctl", "sysctls"),
+    objects.SubnetRoute: ("route", "routes"),
+    objects.PortForward: ("bridge's fdb entry", "bridges' fdb entries"),
+    objects.Forward: ("tunnel's fdb entry", "tunnels' fdb entries"),
+    objects.Neighbour: ("neighbour", "neighbours"),
+    objects.ReturnRoute: ("way back", "ways back"),
+    objects.ReturnRule: ("rule of a way back", "rules of ways back"),
+    objects.Accept: ("iptables' rule", "iptables' rules"),
+    objects.Trusted: ("zone of firewalld's for", "zones of firewalld's"),
+    objects.VirtualService: ("IPVS service", "IPVS services"),
+    objects.RealServer: ("real server of IPVS", "real servers of IPVS"),
+    objects.Table: ("nftables' table", "nftables' tables"),
+    objects.ChainCounter: ("counter", "counters"),
+    objects.Traffic: ("counter of bytes", "counters of bytes"),
+    objects.Chain: ("chain", "chains"),
+    objects.FirewallMark: ("firewall mark of port", "firewall marks of ports"),
+    objects.PortJump: ("published port", "published ports"),
+    objects.VipJump: ("service's address", "services' addresses"),
+    objects.FastTunnel: ("fast path of tunnel", "tunnels with a fast path"),
+    objects.FastPort: ("fast path of port", "ports with a fast path"),
+    objects.FastService: ("fast path to service's address", "services' addresses with a fast path"),
 }
 
 
-def kernel_net(found: Iterable[Object], changes: Changes, failures: Sequence[str]) -> KernelNet:
+def kernel_net(found: Iterable[objects.Object], changes: Changes, failures: Sequence[str]) -> KernelNet:
     """Returns what is there, and what `changes` would make otherwise."""
     found = list(found)
     put = {(type(each), each.key) for each in changes.puts}
     # What is to be another is dropped first, where the kernel wants that: it is not too much.
     surplus = [each for each in changes.drops if (type(each), each.key) not in put]
     counts = Counts(KINDS[type(each)][1] for each in found)
-    counters = {shown_name(each.name): each for each in found if isinstance(each, ChainCounter)}
+    counters = {shown_name(each.name): each for each in found if isinstance(each, objects.ChainCounter)}
     busiest = sorted(counters, key=lambda name: (-counters[name].packets, name))[:COUNTED_MAX]
-    traffic = {_of(each): each for each in found if isinstance(each, Traffic)}
+    traffic = {_of(each): each for each in found if isinstance(each, objects.Traffic)}
     counted = sorted(traffic.keys() & set(busiest))
     return KernelNet(
         dict(sorted(counts.items())),
@@ -98,38 +66,38 @@ def kernel_net(found: Iterable[Object], changes: Changes, failures: Sequence[str
     )
 
 
-def named(each: Object) -> str:
+def named(each: objects.Object) -> str:
     """Returns what an object is called: `neighbour 10.0.0.3 on skb4097`."""
     kind = KINDS[type(each)][0]
     match each:
-        case Port() | Gateway():
-            return f"{kind} {each.name if isinstance(each, Port) else each.address} on {each.bridge}"
-        case Neighbour():
+        case objects.Port() | objects.Gateway():
+            return f"{kind} {each.name if isinstance(each, objects.Port) else each.address} on {each.bridge}"
+        case objects.Neighbour():
             return f"{kind} {each.address} on {each.device}"
-        case Forward() | PortForward():
+        case objects.Forward() | objects.PortForward():
             return f"{kind} {each.mac} on {each.tunnel}"
-        case Sysctl():
+        case objects.Sysctl():
             return f"{kind} {each.path} = {each.value}"
-        case EspState():
+        case objects.EspState():
             return f"{kind} {each.source} to {each.to} ({each.spi:#x})"
-        case EspPolicy():
+        case objects.EspPolicy():
             return f"{kind} {each.direction} of {each.address} port {each.port}"
-        case Traffic():
+        case objects.Traffic():
             return f"{kind} {_of(each)}"
-        case PortJump() | FirewallMark():
+        case objects.PortJump() | objects.FirewallMark():
             return f"{kind} {each.port}/{each.protocol}"
-        case VirtualService():
+        case objects.VirtualService():
             return f"{kind} FWM {each.mark}"
-        case RealServer():
+        case objects.RealServer():
             return f"{kind} {each.address}:{each.port} of FWM {each.mark}"
-        case ReturnRoute():
+        case objects.ReturnRoute():
             return f"{kind} to {each.via} by {each.bridge}"
         case _:
             return f"{kind} {each.key}"
 
 
-def _of(each: Traffic) -> str:
-    return each.of if each.kind == VIP else f"{each.of}/{each.kind}"
+def _of(each: objects.Traffic) -> str:
+    return each.of if each.kind == objects.VIP else f"{each.of}/{each.kind}"
 
 
 def shown_name(counter: str) -> str:

@@ -7,7 +7,6 @@ listens is `link_server`.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 import ssl
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 import structlog
 
+from skep.model.mesh import is_numeric
 from skep.rpc.certificates import identity_of
 from skep.rpc.interfaces import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
 from skep.runtime.errors import Denied, Invalid, Unavailable
@@ -281,7 +281,7 @@ async def _open_socket(host: str, port: int) -> socket.socket:
 
 async def _addresses_of(host: str, port: int) -> list[Any]:
     """Errors: `OSError`, also for what cannot be a name."""
-    if _is_numeric(host):  # not through the loop's threads: thousands of nodes connect at once
+    if is_numeric(host):  # not through the loop's threads: thousands of nodes connect at once
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     try:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -306,11 +306,3 @@ async def _first_of(found: list[Any]) -> socket.socket:
             raise
     assert refused is not None
     raise refused
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

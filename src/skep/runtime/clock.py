@@ -27,10 +27,14 @@ class LoopClock:
 
     def __init__(self, epoch_s: float) -> None:
         self._epoch_s = epoch_s
-        self.offset_s = 0.0  # how far this host's clock is off
+        self._offset_s = 0.0  # how far this host's clock is off
+
+    def jump(self, by_s: float) -> None:
+        """The host's clock is set."""
+        self._offset_s += by_s
 
     def now(self) -> float:
-        return self._epoch_s + self.offset_s + asyncio.get_running_loop().time()
+        return self._epoch_s + self._offset_s + asyncio.get_running_loop().time()
 
 
 STEP_S = 86400.0  # a clock that is off by more was never set (a board without a battery): it is followed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
@@ -35,6 +36,14 @@ async def run_forever(name: str, work: Callable[[], Awaitable[None]], again_s: f
         except Exception:
             log.exception("work.failed", work=name)
         await asyncio.sleep(again_s)
+
+
+def told_to_end() -> asyncio.Event:
+    """Returns what is set by SIGTERM and SIGINT, which end nothing from now on."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
 
 
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -15,14 +15,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from skep.agent.executor.simulated import SimulatedSettings
-from skep.api.interfaces import ReconnectRequest
 from skep.daemon.state import Membership
-from skep.manager.leader import Leader
+from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.generic import parse_resource
-from skep.model.node import Node
 from skep.runtime.clock import LoopClock
-from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.errors import SkepError
 from skep.runtime.ids import id_source
+from skep.sim.administrator import Administrator
 from skep.sim.certificates import SWARM, first_keys
 from skep.sim.checkers import Never, what_is_missing
 from skep.sim.faults import (
@@ -53,15 +52,12 @@ from skep.store import codec
 
 CHECK_S = 0.2
 CONVERGE_S = 400.0  # after healing: an update, its rollback, and its repair, one slot after the other
-TIDY_S = 2.0
 DEVICES = tuple(parse_resource(f"device=d{n}") for n in range(64))  # of each node: never short
 MOVES = 6
 SUSPENSIONS = 4
 LONG_OFFS = 3
 FREEZES = 4  # engines that freeze, of a dozen
 LEAVE_S = (15.0, 45.0)  # between machines that leave or join
-ROTATE_S = (1.0, 15.0)  # between orders of another data key: some while one is made
-PATIENCE_S = 10.0
 
 
 def run(options: Options) -> Result:
@@ -76,7 +72,8 @@ class Simulation:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._rng = random.Random(options.seed)
-        self._world = World(self._child_rng(), self._child_rng(), self._child_rng())
+        bounds = FEW if options.large_overlays else Bounds()
+        self._world = World(self._child_rng(), self._child_rng(), self._child_rng(), bounds)
         self._history = History()
         self._workload = Workload(
             self._child_rng(), self._history, self._leaves, options.images_missing, options.overlays
@@ -92,11 +89,10 @@ class Simulation:
         self._world.etcd.watchers.append(UpdateLedger(self._world.etcd, self._history).written)
         self._followers = Followers(self._world)
         if options.overlays:
-            self._world.overlays = Overlays(self._world, self._troubles.troubled)
-        if options.large_overlays:
-            self._world.overlay_bounds = FEW
+            self._world.watch_overlays(Overlays(self._world, self._troubles.troubled))
         self._trace: list[str] = []
         self._operators = Operators(self._world, self._child_rng(), self._say, self._replace)
+        self._administrator = Administrator(self._world, self._workload, self._operators, self._say)
         self._picture = Picture(self._world.etcd.state)
 
     async def run(self) -> Result:
@@ -108,7 +104,7 @@ class Simulation:
         """The machines are there, with what is on their disks when the run begins."""
         in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="skep-sim-", dir=in_memory) as disks:
-            self._world.disks = Path(disks)
+            self._world.mount(Path(disks))
             self._write_first_state()
             self._world.seals.begin()
             yield
@@ -141,7 +137,7 @@ class Simulation:
             works.append(asyncio.ensure_future(self._rotate()))
         try:
             await self._until(watch, asyncio.gather(*works))
-            background.append(asyncio.ensure_future(self._tidy()))
+            background.append(asyncio.ensure_future(self._administrator.tidy()))
             converged_s = await self._converge(watch)
         except Violation as error:
             error.trace = self._trace
@@ -168,14 +164,14 @@ class Simulation:
         if watch.done():
             watch.result()
         self._say("everything is healed")
-        self._world.network.calm = True
+        self._world.network.calm_down()
         began = asyncio.get_running_loop().time()
         missing = ""
         while (now := asyncio.get_running_loop().time()) < began + CONVERGE_S:
             if watch.done():
                 watch.result()
             missing = (
-                self._untidy()
+                self._administrator.lacks(self._look())
                 or self._workload.waits_for()
                 or what_is_missing(self._look(), self._world)
                 or self._followers.lacks()
@@ -222,21 +218,7 @@ class Simulation:
                 self._say(f"user at {host.name}: refused: {error}")
 
     async def _rotate(self) -> None:
-        """An administrator orders another data key now and then."""
-        rng = self._child_rng()
-        until = START_S + self._options.period_s
-        while asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(rng.uniform(*ROTATE_S))
-            host = next(iter(self._world.believers()), None)
-            leader = host.leader if host is not None else None
-            if host is None or leader is None:
-                continue
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await asyncio.shield(host.do(leader.swarm.rotate_data_key()))
-                self._say(f"administrator at {host.name}: another data key")
-            except (SkepError, TimeoutError) as error:
-                self._say(f"administrator at {host.name}: refused: {error}")
+        await self._administrator.rotate_data_key(self._child_rng(), START_S + self._options.period_s)
 
     async def _come_and_go(self) -> None:
         """A machine leaves now and then, more often a manager; as many new ones join."""
@@ -290,60 +272,9 @@ class Simulation:
         except SkepError as error:
             self._say(f"{name} cannot join: {error}")
 
-    def _untidy(self) -> str:
-        gone = [node for node in self._look().nodes.values() if self._is_gone(node)]
-        return f"nodes that have left are still known: {[node.id for node in gone]}" if gone else ""
-
     def _leaves(self, node_id: str) -> bool:
         host = self._world.hosts.get(node_id)
         return host is None or host.is_leaving
-
-    def _is_gone(self, node: Node) -> bool:
-        host = self._world.hosts.get(node.id)
-        return host is None or host.has_left
-
-    async def _tidy(self) -> None:
-        """An administrator removes the nodes that have left, and users look after what failed."""
-        while True:
-            await asyncio.sleep(TIDY_S)
-            leader = self._world.leader()
-            host = self._world.leading(leader.node_id) if leader is not None else None
-            if leader is None or host is None:
-                continue
-            for node in [node for node in leader.view.nodes.values() if self._is_gone(node)]:
-                try:
-                    if node.spec.role == "manager":
-                        await self._demote_gone(host, leader, node)
-                    else:
-                        await self._workload.remove_node(host, leader, node.id)
-                except SkepError as error:
-                    self._say(f"administrator: {error}")
-            try:
-                for did in await self._workload.repair(host, leader):
-                    self._say(f"user at {host.name}: {did}")
-            except SkepError as error:
-                self._say(f"user at {host.name}: refused: {error}")
-            await self._find_lost()
-
-    async def _demote_gone(self, host: Host, leader: Leader, node: Node) -> None:
-        """Where only managers that were demoted are left to do it, the leader is made one again first."""
-        own = leader.view.nodes[leader.node_id]
-        try:
-            await self._workload.change_node(host, leader, node, replace(node.spec, role="worker"))
-        except Invalid:
-            if own.spec.role == "manager":
-                raise
-            await self._workload.change_node(host, leader, own, replace(own.spec, role="manager"))
-
-    async def _find_lost(self) -> None:
-        """A machine that was away while all managers it knew were replaced is told where they are now."""
-        voters = {peer.node_id for peer in self._world.etcd.voters()}
-        addresses = [host.address for host in self._world.present() if host.node_id in voters]
-        for host in self._world.present():
-            if host.is_up and host.is_lost(addresses):
-                self._say(f"administrator: {host.name} is told where the managers are")
-                request = ReconnectRequest(remote_addrs=addresses)
-                await self._operators.order(host, host.commands.reconnect(request))
 
     # Incidents
 

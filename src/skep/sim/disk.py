@@ -22,6 +22,10 @@ class SimStateDir(StateDir):
         self._host = host
         self.is_dead = False
 
+    def die(self) -> None:
+        """The daemon is gone: what it still does writes nothing."""
+        self.is_dead = True
+
     def save(self, membership: Membership) -> None:
         if not self.is_dead:
             super().save(membership)

@@ -10,8 +10,10 @@ majority hold can be lost, which is a violation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from skep.runtime.errors import Conflict, OutcomeUnknown, SkepError, Unavailable
@@ -31,6 +33,7 @@ HEALTH_S = 5.0  # etcd's own: links that stand for less do not count when member
 KNOWN_DEAD_S = 6.0  # whoever takes no part for as long must not be counted upon
 SLOW_S = (0.05, 1.5)
 FSYNC_S = (0.0005, 0.003)
+BROKEN, SLOW, HUNG = "broken", "slow", "hung"
 
 T = TypeVar("T")
 
@@ -44,9 +47,23 @@ class Peer:
         self.revision = 0  # on disk: how much of the history it holds
         self.learned_at = 0.0
         self.running = False
-        self.broken = 0  # incidents in force
-        self.slow = 0
-        self.hung = 0
+        self._in_force = Counter[str]()  # incidents, by kind
+
+    @contextlib.contextmanager
+    def suffer(self, kind: str) -> Iterator[None]:
+        """Has etcd not start (`BROKEN`), or its disk take long (`SLOW`) or for ever (`HUNG`) meanwhile."""
+        self._in_force[kind] += 1
+        try:
+            yield
+        finally:
+            self._in_force[kind] -= 1
+
+    def suffers(self, kind: str) -> bool:
+        return self._in_force[kind] > 0
+
+    def stop(self) -> None:
+        """The process ends."""
+        self.running = False
 
     def clear(self) -> None:
         """The data are removed."""
@@ -54,15 +71,16 @@ class Peer:
 
 
 class Etcd:
-    """`run` it for as long as it is used. `wrong` tells violations as they happen."""
+    """`run` it for as long as it is used. `wrong` tells violations as they happen. `know` says whether one of
+    two knows where the other is."""
 
-    def __init__(self, network: Network, rng: random.Random) -> None:
+    def __init__(self, network: Network, rng: random.Random, know: Callable[[Peer, Peer], bool]) -> None:
         self.state = MemoryState()
         self.members: dict[int, Member] = {}
         self.peers: dict[str, Peer] = {}  # by node id
         self.leads = ""  # the node id of raft's leader
         self.wrong: list[str] = []
-        self.know: Callable[[Peer, Peer], bool] = lambda one, other: True  # one of them where the other is
+        self._know = know
         self.watchers: list[Callable[[Peer, Txn], None]] = []
         self._network = network
         self._rng = rng
@@ -85,8 +103,7 @@ class Etcd:
 
     def lose(self) -> None:
         """All members' data are gone: what begins next is another history."""
-        self.state.entries.clear()
-        self.state.revision = self.state.changed_at = 1
+        self.state.clear()
         self.members, self.leads, self._lost_at = {}, "", None
         self._linked_since.clear()
         self._gone_since.clear()
@@ -99,7 +116,7 @@ class Etcd:
     def begin(self, peer: Peer, alone: bool = False) -> None:
         """Starts a host's etcd on its data, or as the member it was made; `alone`, as the only one. Errors:
         `Unavailable`."""
-        if peer.broken:
+        if peer.suffers(BROKEN):
             raise Unavailable("etcd cannot be started (simulated)")
         if alone:
             self._be_alone(peer)
@@ -133,7 +150,12 @@ class Etcd:
 
     def is_up(self, peer: Peer) -> bool:
         """True when it takes part in raft, as far as it reaches others."""
-        return peer.running and not peer.place.frozen and not peer.hung and peer.member_id in self.members
+        return (
+            peer.running
+            and not peer.place.frozen
+            and not peer.suffers(HUNG)
+            and peer.member_id in self.members
+        )
 
     def takes_part(self, peer: Peer, other: Peer) -> bool:
         return self.is_up(other) and self._linked(peer, other)
@@ -213,7 +235,7 @@ class Etcd:
     def _is_slow(self, leader: Peer) -> bool:
         """Raft's leader waits for its own disk, and for those of a majority."""
         voters = self.voters()
-        return leader.slow > 0 or sum(v.slow > 0 for v in voters) * 2 > len(voters)
+        return leader.suffers(SLOW) or sum(v.suffers(SLOW) for v in voters) * 2 > len(voters)
 
     async def _read(self, peer: Peer, read: Callable[[], T]) -> T:
         try:
@@ -309,7 +331,7 @@ class Etcd:
         return peer.running and not peer.place.frozen
 
     def _linked(self, one: Peer, other: Peer) -> bool:
-        return self._network.linked(one.host, other.host) and self.know(one, other)
+        return self._network.linked(one.host, other.host) and self._know(one, other)
 
     def check_quorum_is_left(self, change: str) -> None:
         """A change of members must leave a majority that is not known to be dead."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Iterator
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -108,10 +110,19 @@ class FlakyStore(StoreFaults):
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self.flaky = 0  # incidents in force; they may overlap
+        self._flaky = 0  # incidents in force; they may overlap
+
+    @contextlib.contextmanager
+    def flaking(self) -> Iterator[None]:
+        """An incident, for as long as it lasts."""
+        self._flaky += 1
+        try:
+            yield
+        finally:
+            self._flaky -= 1
 
     async def before_commit(self, txn: Txn) -> None:
-        if not self.flaky:
+        if not self._flaky:
             return
         rng = self._rng
         if rng.random() < 0.1:
@@ -120,6 +131,6 @@ class FlakyStore(StoreFaults):
             raise Conflict("the object was changed by somebody else meanwhile (simulated)")
 
     async def after_commit(self, txn: Txn) -> None:
-        if self.flaky and self._rng.random() < 0.1:
+        if self._flaky and self._rng.random() < 0.1:
             await asyncio.sleep(self._rng.uniform(0.01, 0.5))
             raise OutcomeUnknown("etcd: the answer was lost (simulated)")

@@ -67,8 +67,8 @@ class Host:
         self.peer = Peer(self.node_id, self.ip, self.place)
         self.data_keys: tuple[bytes, ...] = ()  # on its disk
         self.retired_keys: tuple[bytes, ...] = ()  # what sealed before these
-        self.links: ManagerLinks | None = None  # of its latest manager
-        self.shown: Shown | None = None  # the certificate of that
+        self._links: ManagerLinks | None = None  # of its latest manager
+        self._shown: Shown | None = None  # the certificate of that
         self.lines: list[EtcdLine] = []  # of this life, to etcd
         self.is_up = False
         self.is_leaving = False  # also when it has left
@@ -173,6 +173,14 @@ class Host:
             self._world.seals.stolen.pop(self.node_id, None)
         self.data_keys, self.retired_keys = keys, retired
 
+    def links_by(self, links: ManagerLinks) -> None:
+        """Its manager reaches the others by these from now on."""
+        self._links = links
+
+    def shows(self, shown: Shown) -> None:
+        """Its manager shows the others that certificate from now on."""
+        self._shown = shown
+
     def is_lost(self, managers: list[str]) -> bool:
         """True when it has no session and tries none of these managers. Where it is to be one of them and has
         lost its copy of the store, nobody answers at its own address."""
@@ -183,12 +191,12 @@ class Host:
 
     def knows(self, other: Host) -> bool:
         """True where its manager knows where that one's is."""
-        known = self.links.addresses.get(other.node_id, "") if self.links is not None else ""
+        known = self._links.addresses.get(other.node_id, "") if self._links is not None else ""
         return known.partition(":")[0] == other.where
 
     def trusts(self, other: Host) -> bool:
         """True where that one's certificate is valid by this one's clock."""
-        return other.shown is None or other.shown.is_in_time(self.clock.now())
+        return other._shown is None or other._shown.is_in_time(self.clock.now())
 
     # Its life
 
@@ -245,7 +253,7 @@ class Host:
         for line in self.lines:
             line.crash()
         self.lines = []
-        self.peer.running = False
+        self.peer.stop()
         self.place.release()
         under_way = [*self._orders, *([self._starting] if self._starting is not None else [])]
         for work in under_way:
@@ -334,7 +342,7 @@ class Daemon:
         """It was killed, or has ended: nothing that it still does reaches anybody."""
         if self._state.is_dead:
             return
-        self._state.is_dead = True
+        self._state.die()
         try:
             await self.runner.stop()
             await self.runner.leftovers.close()

@@ -36,16 +36,10 @@ class SimLine:
     def __init__(self, host: Host, world: World, keys: NodeKeys) -> None:
         self._host = host
         self._network = world.network
-        self._keys = keys
-        self._shown = Shown.of(keys)
+        self.use(keys)
 
-    @property
-    def keys(self) -> NodeKeys:
-        return self._keys
-
-    @keys.setter
-    def keys(self, keys: NodeKeys) -> None:
-        self._keys, self._shown = keys, Shown.of(keys)
+    def use(self, keys: NodeKeys) -> None:
+        self.keys, self._shown = keys, Shown.of(keys)
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         """Errors: `Unavailable`."""
@@ -117,8 +111,8 @@ class SimWay:
         self.use(keys)
 
     def use(self, keys: NodeKeys) -> None:
-        self._line.keys = keys
-        self._host.shown = Shown.of(keys)
+        self._line.use(keys)
+        self._host.shows(Shown.of(keys))
 
     def dial(self, address: str) -> Dial:
         return lambda handler: self._line.connect_logs(address, handler)
@@ -213,7 +207,8 @@ def manager_parts(
     """Returns what a manager of this machine stands on."""
     host.adopt(membership.node_id)
     way = SimWay(host, world, keys)
-    links = host.links = ManagerLinks(membership.node_id, membership.advertise, membership.peers, way, moved)
+    links = ManagerLinks(membership.node_id, membership.advertise, membership.peers, way, moved)
+    host.links_by(links)
     return ManagerParts(
         SimCopy(host, world),
         SimListener(host, world, keys),

@@ -78,7 +78,11 @@ class Network:
         self._cuts: list[Cut] = []
         self._passes: dict[tuple[str, str], bool] = {}  # what the cuts come to, as far as asked
         self._ends: dict[str, dict[_End, None]] = {}  # host -> its ends, in order of opening
-        self.calm = False  # True: no more late frames
+        self._calm = False  # True: no more late frames
+
+    def calm_down(self) -> None:
+        """No frame is late from now on."""
+        self._calm = True
 
     def plug_in(self, host: str, place: Place) -> None:
         """What arrives at the host is handled in its place."""
@@ -174,7 +178,7 @@ class Network:
                     each.handler.lost()
 
     def latency_s(self) -> float:
-        if not self.calm and self._rng.random() < LATE_RATE:
+        if not self._calm and self._rng.random() < LATE_RATE:
             return self._rng.uniform(*LATE_S)
         return self._rng.uniform(*LATENCY_S)
 

@@ -61,7 +61,7 @@ class SimCopy:
     async def stop(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
-            self._host.peer.running = False
+            self._host.peer.stop()
 
     def _begin(self, alone: bool = False) -> None:
         try:

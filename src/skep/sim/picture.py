@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from skep.model.cluster import Cluster
 from skep.model.material import Material
@@ -29,26 +30,23 @@ class Picture:
         self.materials: dict[str, Material] = {}
         self.tasks: dict[str, Task] = {}
         self.slots: dict[tuple[str, SlotKey], list[Task]] = {}  # (service, slot) -> its tasks, oldest first
+        kinds: list[tuple[Callable[[str], bool], type[Any], dict[str, Any]]] = [
+            (codec.is_node, Node, self.nodes),
+            (codec.is_service, Service, self.services),
+            (codec.is_network, Network, self.networks),
+            (codec.is_removed, RemovedService, self.removed),
+            (codec.is_material, Material, self.materials),
+        ]
         for pair in state.prefix(codec.PREFIX):
             if codec.is_bucket(pair.key):
                 for task in codec.decode_bucket(pair.key, pair.value, pair.revision):
                     self.tasks[task.id] = task
                     self.slots.setdefault((task.service_id, slot_key(task)), []).append(task)
-            elif codec.is_node(pair.key):
-                node = codec.decode_object(Node, pair.key, pair.value, pair.revision)
-                self.nodes[node.id] = node
-            elif codec.is_service(pair.key):
-                service = codec.decode_object(Service, pair.key, pair.value, pair.revision)
-                self.services[service.id] = service
-            elif codec.is_network(pair.key):
-                network = codec.decode_object(Network, pair.key, pair.value, pair.revision)
-                self.networks[network.id] = network
-            elif codec.is_removed(pair.key):
-                removed = codec.decode_object(RemovedService, pair.key, pair.value, pair.revision)
-                self.removed[removed.id] = removed
-            elif codec.is_material(pair.key):
-                material = codec.decode_object(Material, pair.key, pair.value, pair.revision)
-                self.materials[material.id] = material
+                continue
+            for is_one, kind, known in kinds:
+                if is_one(pair.key):
+                    found = codec.decode_object(kind, pair.key, pair.value, pair.revision)
+                    known[found.id] = found
         for tasks in self.slots.values():
             tasks.sort(key=lambda task: task.created_at)
 

@@ -6,13 +6,14 @@ import asyncio
 import math
 import random
 
+from skep.sim.etcd import BROKEN, HUNG, SLOW
 from skep.sim.faults import ENGINE_FROZEN, LONG_OFF, MOVED, SUSPENDED, Incident
 from skep.sim.hosts import Host
 from skep.sim.net import Cut
 from skep.sim.world import World
-from skep.store import codec
 
 CLOCK_JUMP_MAX_S = 7200.0
+DISKS = {"disk-slow": SLOW, "disk-hung": HUNG}
 UNNOTICED_S = 20.0  # until both ends know that a connection is lost: three heartbeats and one more
 
 
@@ -44,9 +45,9 @@ class Troubles:
             await self._lose_connections(kind, host, for_s)
         elif kind == "clock":
             offset_s = incident.size * CLOCK_JUMP_MAX_S
-            host.clock.offset_s += offset_s
+            host.clock.jump(offset_s)
             await asyncio.sleep(for_s)
-            host.clock.offset_s -= offset_s
+            host.clock.jump(-offset_s)
         else:
             await self._store(kind, host, for_s)
 
@@ -60,27 +61,18 @@ class Troubles:
         self.end(host)
 
     async def _store(self, kind: str, host: Host, for_s: float) -> None:
-        peer, faults = host.peer, self._world.faults
         if kind == "deposed":
-            self._world.etcd.state.entries.pop(codec.LEADER_KEY, None)
-            self._world.deposed_at = asyncio.get_running_loop().time()
+            self._world.depose()
         elif kind == "etcd":
-            peer.running = False
-            peer.broken += 1
-            await asyncio.sleep(for_s / 10)
-            peer.broken -= 1  # it is started again
-        elif kind == "disk-slow":
-            peer.slow += 1
-            await asyncio.sleep(for_s)
-            peer.slow -= 1
-        elif kind == "disk-hung":
-            peer.hung += 1
-            await asyncio.sleep(for_s)
-            peer.hung -= 1
+            host.peer.stop()
+            with host.peer.suffer(BROKEN):  # it is started again
+                await asyncio.sleep(for_s / 10)
+        elif kind in DISKS:
+            with host.peer.suffer(DISKS[kind]):
+                await asyncio.sleep(for_s)
         else:
-            faults.flaky += 1
-            await asyncio.sleep(for_s)
-            faults.flaky -= 1
+            with self._world.faults.flaking():
+                await asyncio.sleep(for_s)
 
     async def _down(self, kind: str, host: Host, for_s: float) -> None:
         self.begin(host)

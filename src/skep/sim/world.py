@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,19 +25,40 @@ class World:
     """`hosts` in the order in which they joined; those that left stay."""
 
     def __init__(
-        self, network_rng: random.Random, etcd_rng: random.Random, faults_rng: random.Random
+        self,
+        network_rng: random.Random,
+        etcd_rng: random.Random,
+        faults_rng: random.Random,
+        overlay_bounds: Bounds = Bounds(),
     ) -> None:
         self.network = Network(network_rng)
-        self.etcd = Etcd(self.network, etcd_rng)
+        self.etcd = Etcd(self.network, etcd_rng, self._know)
         self.faults = FlakyStore(faults_rng)
-        self.etcd.know = self._know
         self._moves = 0
         self.deposed_at = 0.0  # when an incident, not a candidate, last ended a leadership
         self.hosts: dict[str, Host] = {}
         self.seals = Seals(self.etcd, self.hosts)
         self.disks = Path()  # where the hosts' directories are
-        self.overlay_bounds = Bounds()
+        self.overlay_bounds = overlay_bounds
         self.overlays: Overlays | None = None  # None: agents are told nothing of overlay networks
+
+    def mount(self, disks: Path) -> None:
+        """The hosts' directories are there."""
+        self.disks = disks
+
+    def watch_overlays(self, overlays: Overlays) -> None:
+        """Agents are told of overlay networks, and `overlays` looks at what they know."""
+        self.overlays = overlays
+
+    def depose(self) -> None:
+        """Whoever leads has lost the lead."""
+        self.etcd.state.entries.pop(codec.LEADER_KEY, None)
+        self.deposed_at = asyncio.get_running_loop().time()
+
+    def is_gone(self, node: Node) -> bool:
+        """True where its machine has left for good."""
+        host = self.hosts.get(node.id)
+        return host is None or host.has_left
 
     def host(self, node_id: str) -> Host:
         return self.hosts[node_id]

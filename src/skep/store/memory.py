@@ -35,6 +35,11 @@ class MemoryState:
         for put in puts:
             self.entries[put.key] = _Entry(put.value, self.revision, self.revision)
 
+    def clear(self) -> None:
+        """All is lost: what comes next is another history."""
+        self.entries.clear()
+        self.revision = self.changed_at = 1
+
     def prefix(self, prefix: str) -> list[KeyValue]:
         keys = sorted(self.entries)
         start = bisect.bisect_left(keys, prefix)

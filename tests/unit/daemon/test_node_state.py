@@ -106,7 +106,7 @@ async def test_a_manager_whose_unlocking_fails_is_locked_again(parts: Parts) -> 
 
 async def test_one_of_several_whose_certificate_has_expired_runs_nothing(parts: Parts) -> None:
     of_several(parts)
-    cast("Any", parts.clock).offset_s = 2 * EXPIRY_S
+    cast("Any", parts.clock).jump(2 * EXPIRY_S)
     assert await kind_after_start(parts) is Failed
     assert (said(parts).state, said(parts).error) == ("error", error_texts.EXPIRED)
     assert why_no_manager(parts.runner.state) == error_texts.EXPIRED

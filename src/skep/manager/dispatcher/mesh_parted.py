@@ -250,6 +250,16 @@ class PartedService:
         for number in numbers:
             self.unaware.update(self.places[number].values())
 
+    def spread_anew(self) -> None:
+        """Who leads to which part is looked at again, and its tasks' nodes hear of it all."""
+        self.is_uneven = True
+        self.unaware.update(self.own)
+
+    def take_moved(self) -> set[str]:
+        """Returns the nodes that are to hear of another part, and forgets them."""
+        moved, self.moved = self.moved, set()
+        return moved
+
     def whole(self, number: int) -> MeshService:
         """Returns a part as it is."""
         return replace(self.words, endpoints=tuple(self.parts[number].values()))

@@ -180,8 +180,7 @@ class PartsTeller:
         self.is_settled = True
         self._said.clear()
         for service in self.services.values():
-            service.is_uneven = True
-            service.unaware.update(service.own)
+            service.spread_anew()
 
     def _own_news(self, node_id: str, is_unaware: bool) -> MeshTold | None:
         """Returns what the node does not know of its own tasks, and of its ways back."""
@@ -214,7 +213,7 @@ class PartsTeller:
 
     def _add_parts(self, service: PartedService, frames: Frames) -> None:
         """Adds what those are told that hear of parts."""
-        moved, service.moved = service.moved & self.hearers, set()
+        moved = service.take_moved() & self.hearers
         for number, news in service.take_changes().items():
             nodes = service.cut.hearers[number] - moved
             if nodes:

@@ -10,7 +10,7 @@ a node is told what it asks for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from msgspec.structs import replace
@@ -31,8 +31,8 @@ from .overlay_bounds import Bounds
 from .overlay_keys import OverlayKeyring
 from .overlay_known import KnownOverlay
 from .overlay_questions import OverlayQuestion, OverlayQuestions
-from .overlay_touched import Dirty, settle
-from .overlay_views import is_on, networks_of_node, overlay_network, replicas_wanted
+from .overlay_registry import OverlayRegistry
+from .overlay_views import is_on, networks_of_node
 from .sessions import Sessions
 from .tunnel_ends import TunnelEnds
 
@@ -55,21 +55,19 @@ ASK_BYTES, ASK_ITEMS = 64 << 10, 64
 
 
 class OverlayDispatcher:
-    """Nodes that are `deaf`, of an earlier skep, hear nothing, and nobody hears of their tasks."""
+    """What of networks is known has `OverlayRegistry`; here it is told."""
 
     def __init__(
         self, view: View, sessions: Sessions, new_key: Callable[[], OverlayKey], bounds: Bounds = Bounds()
     ) -> None:
         self._view = view
         self._sessions = sessions
-        self._bounds = bounds
-        self._networks: dict[str, KnownOverlay] = {}
-        self._dirty = Dirty()  # what may be another than it is known
-        self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
-        self._deaf: set[str] = set()
-        self._keyring = OverlayKeyring(sessions, self._encrypted_hosts, new_key)
-        self._ends = TunnelEnds(view, sessions)
         self._batches = Batches("overlays", self._tell_news)
+        self._ends = TunnelEnds(view, sessions)
+        self._registry = OverlayRegistry(view, self._ends, sessions.lead, bounds, self._batches.soon)
+        self._networks, self._dirty = self._registry.networks, self._registry.dirty
+        self._held: dict[str, set[str]] = {}  # node with a session -> networks that it was told of
+        self._keyring = OverlayKeyring(sessions, self._registry.encrypted_hosts, new_key)
         self._not_before: dict[str, float] = {}  # network that could not be told -> loop time of the next try
         self._asks = Rates(ASKS_BURST, ASKS_PER_S)
         self._questions = OverlayQuestions(self._answer)
@@ -79,19 +77,16 @@ class OverlayDispatcher:
         """A leader has read everything. It is looked at by `look_at_all`, or once the first node wants to
         know."""
         self._ends.begin()
-        for task in self._view.tasks.values():
-            self._dirty.touch_task(task)
-        for of_node in self._view.attached.values():
-            self._dirty.touch_attachments(of_node.values())
+        self._registry.touch_all()
 
     async def look_at_all(self) -> None:
         """Takes everything as it is, before the first node comes; others have their turn meanwhile."""
         for network_id in self._dirty:
             try:
-                known = self._known(network_id)
-                while known is not None and self._settle(known, SETTLED_MAX):
+                known = self._registry.known(network_id)
+                while known is not None and self._registry.settle(known, SETTLED_MAX):
                     await asyncio.sleep(0)
-                    known = self._known(network_id)  # who finds nobody there forgets it meanwhile
+                    known = self._registry.known(network_id)  # who finds nobody there forgets it meanwhile
             except Exception:  # it keeps nobody from leading
                 log.exception("overlays.look_failed", network_id=network_id)
 
@@ -105,13 +100,9 @@ class OverlayDispatcher:
     def began(self, node_id: str, said: messages.Register) -> None:
         """A session has begun: the node is told all of its networks."""
         if self._ends.heard(node_id, said):
-            for network in self._networks.values():
-                if node_id in network.state.hosts:
-                    network.state.moved(node_id)
-                    self._dirty.touch(network.network.id)
+            self._registry.touch_moved(node_id)
         is_deaf = not self._sessions.understands(node_id, OVERLAY)
-        if is_deaf != (node_id in self._deaf):
-            self._deaf ^= {node_id}
+        if self._registry.mark_deaf(node_id, is_deaf):
             self.node_changed(node_id)
         if self._dirty:  # the others hear of it even where this node cannot be told
             self._batches.soon()
@@ -120,10 +111,10 @@ class OverlayDispatcher:
         self._held[node_id] = set()
         self._keyring.described(node_id, said.description)
         for network_id in sorted(networks_of_node(self._view, node_id)):
-            known = self._known(network_id)
+            known = self._registry.known(network_id)
             if known is not None and self._keyring.admits(node_id, known.network):
                 if not known.hearers:  # nobody else waits for what has changed …
-                    self._settle(known, ALL)
+                    self._registry.settle(known, ALL)
                     if known.newcomers:  # … but those are still to be told all
                         self._dirty.touch(network_id)
                 self._tell_all(known, node_id)
@@ -225,25 +216,18 @@ class OverlayDispatcher:
 
     def service_changed(self, service_id: str) -> None:
         """A service was made, changed or removed."""
-        for network_id, known in self._networks.items():
-            if service_id in known.state.services:
-                self._dirty.touch(network_id).services[service_id] = None
+        self._registry.touch_service(service_id)
         self._tell({}, is_urgent=service_id in self._view.removed)
 
     def node_changed(self, node_id: str) -> None:
         """A node came, or is down."""
-        for task in self._view.tasks_of_node(node_id):
-            self._dirty.touch_task(task)
-        self._dirty.touch_attachments(self._view.attached.get(node_id, {}).values())
+        self._registry.touch_node(node_id)
         if self._dirty:
             self._batches.soon()
 
     def node_removed(self, node_id: str) -> None:
-        self._deaf.discard(node_id)
         self._ends.forget(node_id)
-        for network_id, known in self._networks.items():
-            for each in known.state.held(known.state.hosts.get(node_id, ())):
-                self._dirty.touch(network_id).tasks[each.holder_id] = each.service_id
+        self._registry.touch_removed(node_id)
         if self._dirty:
             self._batches.soon()
 
@@ -262,7 +246,7 @@ class OverlayDispatcher:
         """Returns whether the network is new to the node. It is told of the network in any case; who is on it
         may have to wait, where much is told."""
         held = self._held.get(node_id)
-        known = self._known(network_id) if held is not None and network_id not in held else None
+        known = self._registry.known(network_id) if held is not None and network_id not in held else None
         if held is None or known is None or not self._keyring.admits(node_id, known.network):
             return False
         self._keyring.comes(node_id, known.network)
@@ -280,7 +264,7 @@ class OverlayDispatcher:
                 self._batches.within(rest_s)
                 continue
             self._not_before.pop(network_id, None)
-            known = self._known(network_id)
+            known = self._registry.known(network_id)
             if known is None:
                 self._dirty.take(network_id)
                 network = self._view.networks.get(network_id)
@@ -298,7 +282,7 @@ class OverlayDispatcher:
 
     def _tell_network(self, known: KnownOverlay) -> None:
         is_urgent = self._dirty.is_urgent(known.network.id)
-        self._settle(known, SETTLED_MAX if known.network.is_large else ALL)
+        self._registry.settle(known, SETTLED_MAX if known.network.is_large else ALL)
         if not is_urgent and self._waits_for_more(known):
             return
         for node_id in self._take_out_who_left(known):
@@ -344,46 +328,12 @@ class OverlayDispatcher:
                 self._keyring.left(node_id)
         return left
 
-    def _settle(self, known: KnownOverlay, most: int) -> bool:
-        """Takes what may have changed as it is now, of tasks at most so many. Returns whether there was
-        anything."""
-        network_id = known.network.id
-        touched = self._dirty.take(network_id)
-        if touched is None:
-            return False
-        changed = list(touched.services)
-        failed = settle(self._view, network_id, known.state, touched, self._deaf, most)
-        changed += known.state.changes.services
-        if touched:
-            self._dirty.keep(network_id, touched)
-            self._batches.soon()
-        for service_id, error in failed.items():
-            log.error("overlays.service_failed", network_id=network_id, service_id=service_id, exc_info=error)
-        # Of those that grow some may have found no room meanwhile.
-        known.settle_size({each: replicas_wanted(self._view, each) for each in {*changed, *known.growing}})
-        return True
-
-    def _known(self, network_id: str) -> KnownOverlay | None:
-        """Returns the network; None where nodes are told nothing of it."""
-        known = self._networks.get(network_id)
-        if known is None:
-            network = overlay_network(self._view, network_id)
-            if network is not None:
-                known = KnownOverlay(network, self._ends.of, self._sessions.lead, self._bounds)
-                self._networks[network_id] = known
-        return known
-
     def _tell_all(self, known: KnownOverlay, node_id: str) -> int:
         """The node hears of the network from now on. Returns how many bytes it was sent."""
         known.newcomers.discard(node_id)
         self._keyring.comes(node_id, known.network)
         self._held[node_id].add(known.network.id)
         return self._send(known.hears(node_id, self._is_whole), node_id)
-
-    def _encrypted_hosts(self) -> Iterator[tuple[str, str]]:
-        """Yields the nodes with somebody on an encrypted network, and where their tunnels end."""
-        encrypted = (each for each in self._networks.values() if each.network.is_encrypted)
-        yield from self._ends.of({node_id for each in encrypted for node_id in each.state.hosts})
 
     def _tell_held(self, node_id: str) -> None:
         """Where not all can be read from the store, what the node has besides is not to go."""

@@ -24,23 +24,17 @@ from skep.runtime.metrics import Counter, Gauge, Metric
 from skep.store.view import View
 
 from .intake import Intake
+from .observer import NodeObserver
 from .presence import Presence
 from .refusals import REFUSALS_MAX, WINDOW_S, Refusals
+from .strangers import Strangers, nobody_is
 
 log = structlog.get_logger()
 
 OURS = "this manager could not take what the node said: its log says more"
 OFTEN = f"what the node said was refused {REFUSALS_MAX} times within {WINDOW_S:.0f} s"
 
-CONFIRMING_MAX = 64  # nodes of whom the store is asked at once: removed ones come back once, as a rule
-UNSURE = "this manager does not know the node, and the store does not say that it was removed"
-
 Message = TypeVar("Message")
-
-
-async def nobody_is(node_id: str) -> bool:
-    """Nobody was removed."""
-    return False
 
 
 class _Session:
@@ -54,16 +48,16 @@ class _Session:
 
 
 class Sessions:
-    """`managers` are the addresses (host:port) told to agents, until others are; `gone` hears of a node that
-    has been silent for too long and that `evictor` lets go. `lead` is told with what must
-    not come from a leader of before; `is_removed` says by the quorum's word whether a node is none of the
-    swarm's. Errors of it: `SkepError`. `start` begins the watch for silence."""
+    """`managers` are the addresses (host:port) told to agents, until others are; `observer` hears what
+    becomes of nodes: one that was silent for too long is gone where `evictor` lets it go. `lead` is told with
+    what must not come from a leader of before; `is_removed`: as in `Strangers`. `start` begins the watch for
+    silence."""
 
     def __init__(
         self,
         view: View,
         managers: list[str],
-        gone: Callable[[str], None],
+        observer: NodeObserver,
         lead: messages.Lead | None = None,
         is_removed: Callable[[str], Awaitable[bool]] = nobody_is,
         evictor: Evictor | None = None,
@@ -72,19 +66,16 @@ class Sessions:
         self._managers = managers
         self._sessions: dict[str, _Session] = {}
         self._presence = Presence(
-            lambda: self.heartbeat_s, self._silent, gone, evictor, self._hold, self._has_tasks
+            lambda: self.heartbeat_s, self._silent, observer.gone, evictor, observer.held, self._has_tasks
         )
         self.lead = lead
-        self._is_removed = is_removed
-        self._confirming: set[asyncio.Task[None]] = set()
+        self._strangers = Strangers(is_removed, self._part)
+        self._observer = observer
         self._router = Router[str]()
         self._intake = Intake()
         self._own_features: list[str] = []
         self._take_statuses: Callable[[str, bytes], None] = lambda node_id, frame: None
         self._ended: list[Callable[[str], object]] = []
-        self._held: Callable[[str], None] = lambda node_id: None
-        self._refused: Callable[[str, str], None] = lambda node_id, reason: None
-        self._left_out: Callable[[str, str], None] = lambda node_id, what: None
         self._refusals = Refusals()
         self._stopped = False
         self._failures = 0
@@ -121,8 +112,7 @@ class Sessions:
         """Ends all sessions; agents look for the next leader."""
         self._stopped = True
         self._presence.stop()
-        for work in self._confirming:
-            work.cancel()
+        self._strangers.stop()
         for node_id in list(self._sessions):
             self._end(node_id, kind, reason)
 
@@ -151,18 +141,6 @@ class Sessions:
     def on_end(self, heard: Callable[[str], object]) -> None:
         """Has `heard` know of each session that has ended."""
         self._ended.append(heard)
-
-    def on_hold(self, heard: Callable[[str], None]) -> None:
-        """Has `heard` know of each node that has been silent for too long and is not let go."""
-        self._held = heard
-
-    def on_refusal(self, heard: Callable[[str, str], None]) -> None:
-        """Has `heard` know of each node whose words were refused, and why."""
-        self._refused = heard
-
-    def on_description(self, heard: Callable[[str, str], None]) -> None:
-        """Has `heard` know of each node that has described itself, and of what was left out of it."""
-        self._left_out = heard
 
     def has(self, node_id: str) -> bool:
         """True while the node has a session."""
@@ -265,7 +243,7 @@ class Sessions:
             else:
                 self._router.route(node_id, message)
             if isinstance(message, messages.Register | messages.Described):
-                self._left_out(node_id, left_out)
+                self._observer.left_out(node_id, left_out)
         except Exception as error:
             self._refuse(connection, node_id, error)
             return False
@@ -286,7 +264,7 @@ class Sessions:
             self._part(connection, messages.NOT_LEADER, "this manager no longer leads")
             return False
         if node is None:
-            self._look_whether_removed(connection, node_id)
+            self._strangers.came(connection, node_id)
             return False
         wait_s = self._refusals.wait_s(node_id, asyncio.get_running_loop().time())
         if wait_s > 0.0:
@@ -306,26 +284,6 @@ class Sessions:
         )
         connection.send(messages.encode(registered))
         return True
-
-    def _look_whether_removed(self, connection: Connection, node_id: str) -> None:
-        """A node that hears it was removed ends all it runs, for good: not by what this manager remembers."""
-        if len(self._confirming) >= CONFIRMING_MAX:
-            self._part(connection, messages.NOT_LEADER, UNSURE)
-            return
-        work = asyncio.ensure_future(self._part_if_removed(connection, node_id))
-        self._confirming.add(work)
-        work.add_done_callback(self._confirming.discard)
-
-    async def _part_if_removed(self, connection: Connection, node_id: str) -> None:
-        try:
-            removed = await self._is_removed(node_id)
-        except SkepError as error:
-            log.warning("session.not_confirmed", node_id=node_id, error=str(error))
-            removed = False
-        if removed:
-            self._part(connection, messages.REMOVED, f"node {node_id} is not in this swarm")
-        else:
-            self._part(connection, messages.NOT_LEADER, UNSURE)
 
     def _has_tasks(self, node_id: str) -> bool:
         """True where tasks would be run elsewhere without the node."""
@@ -357,7 +315,7 @@ class Sessions:
         if self._is_current(node_id, connection):
             self._lose(node_id)
         reason = str(error) if isinstance(error, SkepError) else OURS
-        self._refused(node_id, reason)
+        self._observer.refused(node_id, reason)
         self._part(connection, messages.REFUSED, reason)
 
     def _end(self, node_id: str, kind: str, reason: str) -> None:
@@ -373,9 +331,6 @@ class Sessions:
         self._drop(node_id)
         if node_id in self._view.nodes:
             self._presence.broke(node_id)
-
-    def _hold(self, node_id: str) -> None:
-        self._held(node_id)
 
     def _silent(self, node_id: str) -> None:
         session = self._drop(node_id)

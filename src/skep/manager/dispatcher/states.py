@@ -11,13 +11,15 @@ from skep.manager.term import Term
 from skep.model.node import DOWN, ENGINE_SILENT, HELD, READY, UNKNOWN, Node, NodeStatus
 from skep.rpc.messages import Heartbeat
 
+from .observer import NodeObserver
+
 log = structlog.get_logger()
 
 SILENT = "heartbeat failure"  # Docker's words
 REFUSED = "what the node said was refused, and its session ended: "
 
 
-class NodeStates:
+class NodeStates(NodeObserver):
     """See the module's text."""
 
     def __init__(self, term: Term) -> None:

@@ -46,7 +46,7 @@ def led(nodes: int) -> tuple[Sessions, View]:
         add_node(view, f"n{n}")
         view.node_status.pop(f"n{n}", None)
     states = NodeStates(term_for(view))
-    made = Sessions(view, [], states.gone)
+    made = Sessions(view, [], states)
     made.on(messages.Register, lambda node_id, said: states.came(node_id))
     made.start()
     return made, view

@@ -15,6 +15,7 @@ from skep.manager.dispatcher.assignments import task_network
 from skep.manager.dispatcher.batches import BATCH_S
 from skep.manager.dispatcher.mesh import mesh_network, mesh_service
 from skep.manager.dispatcher.networks import MeshDispatcher
+from skep.manager.dispatcher.observer import NodeObserver
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.told_frames import SERVICES_MAX_BYTES, mesh_parts
 from skep.model.container import PortConfig
@@ -93,7 +94,7 @@ class Swarm:
     def __init__(self, view: View) -> None:
         self.view = view
         self.failed: dict[str, list[str]] = {}
-        self.sessions = Sessions(view, [], lambda node_id: None)
+        self.sessions = Sessions(view, [], NodeObserver())
         self.mesh = MeshDispatcher(view, self.sessions, self.failed.__setitem__)
         self.sessions.on(Register, self.mesh.began)
         self.sessions.on(MeshApplied, self.mesh.applied, MESH)

@@ -19,6 +19,16 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 WHAT = ("locks", "moves", "suspends", "expires")
 SEEDS = 5  # to a test
+FOUND = {
+    830087: (
+        "locks",
+        "an update that starts first began again for ever: the history kept nothing of what had failed",
+    ),
+    830042: (
+        "locks",
+        "the checkers: what followed a task that was no more in the history counted as an update's step",
+    ),
+}
 
 
 def play(what: str, seeds: Iterable[int]) -> None:
@@ -34,6 +44,11 @@ def play(what: str, seeds: Iterable[int]) -> None:
 @pytest.mark.parametrize("what", WHAT)
 def test_all_ends_well(what: str, first: int) -> None:
     play(what, range(first, first + SEEDS))
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_stays_fixed(seed: int) -> None:
+    play(FOUND[seed][0], [seed])
 
 
 def test_all_of_it_together() -> None:

@@ -56,15 +56,17 @@ def test_so_it_is_on_large_networks_of_which_each_knows_a_part(first: int) -> No
     run_all(range(first, first + CHUNK), is_large=True)
 
 
-# With large networks.
 FOUND = {
+    880062: "the checkers: a manager that left was to be demoted by what it had read; two losses hurt nobody",
+}
+FOUND_LARGE = {
     890016: "the checkers: a leader was to know what a node kept before its question had come",
 }
 
 
-@pytest.mark.parametrize("seed", FOUND)
+@pytest.mark.parametrize("seed", [*FOUND, *FOUND_LARGE])
 def test_what_was_found_stays_fixed(seed: int) -> None:
-    run_all([seed], is_large=True)
+    run_all([seed], is_large=seed in FOUND_LARGE)
 
 
 def test_checkers_see_who_leads_to_a_task_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

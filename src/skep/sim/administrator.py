@@ -90,8 +90,7 @@ class Administrator:
 
     async def _find_lost(self) -> None:
         """A machine that was away while all managers it knew were replaced is told where they are now."""
-        voters = {peer.node_id for peer in self._world.etcd.voters()}
-        addresses = [host.address for host in self._world.present() if host.node_id in voters]
+        addresses = self._world.manager_addresses()
         for host in self._world.present():
             if host.is_up and host.is_lost(addresses):
                 self._say(f"administrator: {host.name} is told where the managers are")

@@ -46,7 +46,7 @@ from skep.sim.picture import Picture
 from skep.sim.troubles import Troubles
 from skep.sim.updates import UpdateLedger
 from skep.sim.violation import Violation
-from skep.sim.workload import Workload, value_of
+from skep.sim.workload import Workload, demoted
 from skep.sim.world import World
 from skep.store import codec
 
@@ -188,6 +188,7 @@ class Simulation:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
+            self._troubles.look()
             self._never.check(self._look(), asyncio.get_running_loop().time())
             self._followers.check()
             self._world.seals.check()
@@ -240,8 +241,7 @@ class Simulation:
         self._say(f"{host.name} leaves")
         node = self._look().nodes.get(host.node_id)
         if node is not None and host.manager is not None:
-            demoted = replace(node.spec, role="worker")
-            self._history.begin(f"node {host.node_id}", value_of(demoted))
+            self._history.may_change(f"node {host.node_id}", demoted)
         self._troubles.left(host)
         await host.do(host.leave())
         if host.has_left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ class History:
         self._known: dict[str, Hashable | None] = {}
         self._open: dict[str, list[Attempt]] = {}
         self._asked: dict[str, set[Hashable | None]] = {}
+        self._changes: dict[str, Callable[[Hashable], Hashable]] = {}
 
     def begin(self, key: str, value: Hashable | None, is_guarded: bool = True) -> Attempt:
         """From now on it may be done; forever, unless one of the answers below comes."""
@@ -31,6 +32,10 @@ class History:
         self._asked.setdefault(key, set()).add(value)
         self._open.setdefault(key, []).append(attempt)
         return attempt
+
+    def may_change(self, key: str, change: Callable[[Hashable], Hashable]) -> None:
+        """From now on somebody may write that the object is changed so, whatever it is by then."""
+        self._changes[key] = change
 
     def done(self, attempt: Attempt) -> None:
         """It was acknowledged: what came before is over."""
@@ -61,8 +66,15 @@ class History:
             value = found.get(key)
             if value == self._known.get(key):
                 continue
-            attempt = next((a for a in self._open.get(key, ()) if a.value == value), None)
-            if attempt is None:
+            if not self._may_be(key, value):
                 return f"{key} is {value}, it was acknowledged as {self._known.get(key)}"
             self._known[key] = value
         return ""
+
+    def _may_be(self, key: str, value: Hashable | None) -> bool:
+        asked = [each.value for each in self._open.get(key, ())]
+        if value in asked:
+            return True
+        change = self._changes.get(key)
+        before = [each for each in (self._known.get(key), *asked) if each is not None]
+        return change is not None and any(change(each) == value for each in before)

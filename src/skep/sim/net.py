@@ -148,6 +148,10 @@ class Network:
         """True while something of the host's is on its way."""
         return any(end.peer.inbox for end in self._ends.get(host, ()))
 
+    def has_lost(self, host: str) -> bool:
+        """True while the host has a connection that is none any more, and does not know it."""
+        return any(end.is_lost for end in self._ends.get(host, ()))
+
     def crash(self, host: str, silently: bool) -> None:
         """The host's processes are gone. `silently`: so is the kernel that would tell their peers."""
         self.stop_listening(host)
@@ -156,7 +160,9 @@ class Network:
             end.open = False
             if not silently:
                 end.peer.inbox.push(None)
-            elif isinstance(end.peer.handler, Wire):
+                continue
+            end.peer.is_lost = True
+            if isinstance(end.peer.handler, Wire):
                 end.peer.handler.lost()
 
     def switch_on(self, host: str) -> None:

@@ -131,6 +131,16 @@ class Troubles:
         if not self._in_force[host.name]:
             self.troubled[host.name] = asyncio.get_running_loop().time()
 
+    def look(self) -> None:
+        """Who has no session may have trouble that began elsewhere, and be taken for down however well it is:
+        all managers that it knew were demoted before it noticed that its connection to one was lost; or the
+        machine at which it waits for a leader is gone without a word."""
+        addresses, now = self._world.manager_addresses(), asyncio.get_running_loop().time()
+        for host in self._world.present():
+            is_alone = host.is_up and not host.has_session
+            if is_alone and (host.is_lost(addresses) or self._world.network.has_lost(host.ip)):
+                self.troubled[host.name] = max(now, self.troubled.get(host.name, now))
+
     def left(self, host: Host) -> None:
         """It is gone for good."""
         self.troubled[host.name] = math.inf

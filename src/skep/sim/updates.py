@@ -190,6 +190,8 @@ class Updating:
             return False
         if old.spec_version == new.spec_version or not self._is_well(picture, new.node_id, now):
             return False
+        if new.attempt:
+            return False  # it follows one of its version that has ended, and may have left the history
         if any(_has_ended_in(service, task) for task in tasks if task.spec_version == new.spec_version):
             return False  # a rollback found it still there, and it has failed since
         if is_live(old):

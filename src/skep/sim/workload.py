@@ -73,6 +73,12 @@ def value_of(spec: ServiceSpec | NodeSpec) -> Hashable:
     return msgspec.json.encode(spec)
 
 
+def demoted(value: Hashable) -> Hashable:
+    """Returns the value of a node's spec as a manager that leaves has it changed first."""
+    assert isinstance(value, bytes)
+    return value_of(replace(msgspec.json.decode(value, type=NodeSpec), role="worker"))
+
+
 class Workload:
     """Errors of the control API are the user's to bear: `step` raises them. `leaves` says of a node that its
     machine leaves, or has left: nobody makes it a manager then."""

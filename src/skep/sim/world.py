@@ -83,6 +83,11 @@ class World:
     def managers(self) -> list[Host]:
         return [host for host in self.present() if host.membership.role == "manager"]
 
+    def manager_addresses(self) -> list[str]:
+        """Returns where those are that decide."""
+        voters = {peer.node_id for peer in self.etcd.voters()}
+        return [host.address for host in self.present() if host.node_id in voters]
+
     def can_do_without(self, host: Host) -> bool:
         """True where a majority of the voters keeps its data without the host's: without one nobody could
         help them any more. Who is demoted may be removed at any moment, and does not count."""

@@ -77,8 +77,10 @@ def decide_slot(view: View, service: Service, key: SlotKey, now: float, new_id: 
     current = _superseded(view, current, now)
     current, wake_at = in_turn(view, current, now, delay_max_s(service))
     wanted = _wanted(view, service, key, current, now, new_id)
-    # What ended for good holds its slot, whatever the history's limit: without it the slot were to be filled.
-    last = current[-1] if current and not wanted and not any(is_live(t) for t in current) else None
+    # What ended for good holds its slot, whatever the history's limit: without it the slot were to be filled,
+    # or, where it was to be there first and the task of a version before runs on, to be updated again.
+    is_right = any(is_live(t) and not view.is_outdated(service, t) for t in current)
+    last = current[-1] if current and not wanted and not is_right else None
     kept = trimmed(view, service, current, "" if last is None else last.id)
     return Plan(changes_of(view, service.id, key, kept), wanted, wake_at)
 

@@ -20,7 +20,7 @@ from skep.model.states import FAILED, READY, RUNNING, SHUTDOWN
 from skep.model.task import PendingTask, TaskStatus
 from skep.runtime.clock import SystemClock
 from skep.store.view import View
-from tests.unit.builders import add_node, add_service, add_task, apply, new_ids
+from tests.unit.builders import add_cluster, add_node, add_service, add_task, apply, new_ids
 
 NOW = 1000.0
 
@@ -235,6 +235,36 @@ def test_what_was_to_start_first_and_failed_is_not_begun_again() -> None:
     )  # somebody scaled it after the failure
     assert updater.begin(view, later, NOW + 3) is None
     assert updater.begin(view, replace(service, update=None), NOW + 2) is not None  # a user's next try
+
+
+def test_what_was_to_start_first_and_failed_for_good_is_kept_whatever_the_historys_limit() -> None:
+    """Found by the simulation's seed 830087 with locks: nothing said any more that the slot had been updated, and
+    the update began with it again as soon as it was done, for ever."""
+    view = View()
+    add_cluster(view, history_limit=0)
+    service = updated(view, UpdateConfig(order="start-first", failure_action="continue"), replicas=1)
+    never = RestartPolicy(condition="none")
+    templates = [
+        replace(each, spec=replace(each.spec, restart_policy=never, force_update=each.version))
+        for each in service.templates
+    ]
+    service = replace(service, templates=templates)
+    view.put_service(service)
+    add_task(view, "new1", "a", 1, version=2, observed=FAILED, at=NOW + 1)
+    plan = decide_slot(view, service, 1, NOW + 1, new_ids())
+    assert plan.wanted == ()
+    apply(view, plan.changes)
+    assert [task.id for task in view.slot("s", 1)] == ["old1", "new1"]
+    assert decide_slot(view, service, 1, NOW + 2, new_ids()).changes == ()
+    assert service.update is not None
+    done = replace(service, update=replace(service.update, state="completed"))
+    view.put_service(done)
+    assert updater.begin(view, done, NOW + 2) is None
+    # It goes with the next that runs.
+    add_task(view, "next1", "a", 1, version=2, at=NOW + 3)
+    apply(view, decide_slot(view, done, 1, NOW + 4, new_ids()).changes)
+    assert [task.id for task in view.slot("s", 1)] == ["old1", "next1"]
+    assert view.tasks["old1"].desired_state == SHUTDOWN
 
 
 def test_a_service_that_is_scaled_while_it_is_updated_goes_on_with_it() -> None:

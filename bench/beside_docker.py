@@ -46,6 +46,7 @@ GOALS = (
     (ways.MESH_HERE, ways.DOCKER_PORT, KEPT, 0.95),
     (ways.MESH_HERE, ways.DOCKER_PORT, NEW, 0.9),
     *((ways.OVERLAY, ways.DOCKER_OVERLAY, measure, 1.0) for measure in (BYTES, KEPT, NEW)),
+    *((ways.OVERLAY, ways.BARE_ENGINES, measure, 0.95) for measure in (BYTES, KEPT, NEW)),
     *((ways.OVERLAY, ways.BARE_CONTAINER, measure, 0.95) for measure in (BYTES, KEPT, NEW)),
     *((ways.OVERLAY, ways.BARE_BRIDGED, measure, 0.95) for measure in (BYTES, KEPT, NEW)),
     *((ways.OVERLAY, ways.BARE, measure, 0.95) for measure in (BYTES, KEPT, NEW)),

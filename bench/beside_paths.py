@@ -17,11 +17,13 @@ from beside_tools import IMAGE, IPERF_PORT, Tools
 
 WEB_PORT, VIA_PORT, VIA_BYTES = 8081, 8082, 5202
 MTU = "1450"  # as all overlays here
+BESIDE_DOCKERS = 4788  # whose own tunnels end at 4789
 RAW = "raw underlay"
 DOCKER_PORT = "docker -p, plain engine"
 MESH_HERE, MESH_VIA = "skep: mesh, task on the asked host", "skep: mesh, via another host"
 BARE, BARE_BRIDGED = "bare VXLAN, two namespaces", "bare VXLAN, behind bridges"
 BARE_CONTAINER = "bare VXLAN, behind bridges, of containers"
+BARE_ENGINES = "bare VXLAN, behind bridges, of containers, on engines' hosts"
 DOCKER_OVERLAY = "Docker's overlay, by address"
 OVERLAY, VIP = "skep: overlay, by address", "skep: overlay, by the service's address"
 
@@ -102,7 +104,7 @@ class Beside:
 
     def ways(self) -> list[Way]:
         _only_switch(self._lan)
-        return [*self._plain(), *self._bare(), *self._bare_bridged(), self._docker_overlay()]
+        return [*self._plain(), *self._bare(), *self._bare_bridged(), *self._engines_hosts()]
 
     def _plain(self) -> list[Way]:
         plain = self._engine("p", 11)
@@ -110,7 +112,9 @@ class Beside:
         server = _pid(plain, plain.on_engine("run", "-d", *ports, IMAGE))
         return [Way(DOCKER_PORT, self._client.prefix, plain.address, server, WEB_PORT)]
 
-    def _docker_overlay(self) -> Way:
+    def _engines_hosts(self) -> list[Way]:
+        """Docker's overlay, and a bare tunnel beside it: on hosts that track connections and have an engine's
+        rules, as all have that run containers."""
         first, second = self._engine("d1", 12), self._engine("d2", 13)
         pool = ("--default-addr-pool", "10.218.0.0/16")
         first.on_engine("swarm", "init", *pool, "--advertise-addr", f"{first.address}:{PORT}")
@@ -119,9 +123,18 @@ class Beside:
         first.on_engine("network", "create", "-d", "overlay", "--attachable", "ov")
         asks = first.on_engine("run", "-d", "--network", "ov", IMAGE)
         asked = second.on_engine("run", "-d", "--network", "ov", IMAGE)
-        return Way(
+        overlay = Way(
             DOCKER_OVERLAY, _entering(_pid(first, asks)), _address(second, asked, "ov"), _pid(second, asked)
         )
+        containers = []
+        for number, host in enumerate((first, second), 1):
+            other = second if host is first else first
+            _tunnel(host.space, 41, host.address, other.address, BESIDE_DOCKERS)
+            _bridged(host.space)
+            containers.append(_pid(host, host.on_engine("run", "-d", "--network", "none", IMAGE)))
+            _cabled(host.space, containers[-1], f"10.219.2.{number}/24")
+        asking, asked_pid = containers
+        return [overlay, Way(BARE_ENGINES, _entering(asking), "10.219.2.2", asked_pid)]
 
     def _bare(self) -> list[Way]:
         """Two hosts with a tunnel each; the second one's own address is the raw underlay."""
@@ -139,10 +152,7 @@ class Beside:
         insides, containers = [], []
         engine = self._engine("k", 14)
         for number, host in enumerate(self._tunnel_ends("b", 31), 1):
-            host.run("ip", "link", "add", "br0", "mtu", MTU, "type", "bridge")
-            host.run("ip", "link", "set", "br0", "up")
-            _only_switch(host)
-            host.run("ip", "link", "set", "vx0", "master", "br0", "up")
+            _bridged(host)
             inside = self._space(f"c{number}")
             inside.cable(host, "br0", "eth0", f"10.219.1.{number}/24")
             inside.run("ip", "link", "set", "eth0", "mtu", MTU)
@@ -160,8 +170,7 @@ class Beside:
         one, two = self._space(f"{name}1"), self._space(f"{name}2")
         for space, here, there in ((one, own, other), (two, other, own)):
             space.cable(self._lan, "lan", "eth0", f"{here}/24")
-            tunnel = ("vxlan", "id", str(first), "local", here, "remote", there, "dstport", "4789")
-            space.run("ip", "link", "add", "vx0", "mtu", MTU, "type", *tunnel)
+            _tunnel(space, first, here, there)
         return one, two
 
     def _serve(self, space: Namespace) -> int:
@@ -193,6 +202,19 @@ def _only_switch(space: Namespace) -> None:
     """Has its bridges ask no rules of the host's, as a switch has none; without the module they do not."""
     switch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
     space.run("sh", "-c", f"[ ! -e {switch} ] || echo 0 >{switch}")
+
+
+def _tunnel(space: Namespace, vni: int, here: str, there: str, port: int = 4789) -> None:
+    tunnel = ("vxlan", "id", str(vni), "local", here, "remote", there, "dstport", str(port))
+    space.run("ip", "link", "add", "vx0", "mtu", MTU, "type", *tunnel)
+
+
+def _bridged(space: Namespace) -> None:
+    """Has the tunnel be on a bridge, which containers can be put on."""
+    space.run("ip", "link", "add", "br0", "mtu", MTU, "type", "bridge")
+    space.run("ip", "link", "set", "br0", "up")
+    _only_switch(space)
+    space.run("ip", "link", "set", "vx0", "master", "br0", "up")
 
 
 def _cabled(host: Namespace, container: int, address: str) -> None:

@@ -81,8 +81,9 @@ class Allocations:
             if task.result is not None:
                 self.release(address, task)
                 continue
-            book.hold(address.address, task.id)
-            book.hold_gateway(task.node_id, address.gateway, task.id)
+            if book.holders.get(address.address) != task.id:  # else it was given here, with its node's
+                book.hold(address.address, task.id)
+                book.hold_gateway(task.node_id, address.gateway, task.id)
 
     def release(self, address: TaskAddress, holder: Task | Attachment) -> None:
         book = self.books.get(address.network_id)

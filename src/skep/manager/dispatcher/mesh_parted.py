@@ -169,14 +169,11 @@ class PartedService:
                 self.is_uneven = True
         self.moved.discard(node_id)
 
-    def leading_to(self, node_id: str) -> set[str]:
-        """Returns the nodes by which connections may come to the tasks of one. Cost: its tasks, each with the
-        nodes that lead to a part."""
-        own, found = self.own.get(node_id, ()), set[str]()
+    def led_by(self, node_id: str) -> Iterator[tuple[Cut, set[int]]]:
+        """Yields in which parts the node's own tasks are, of who leads to which, and of who is about to."""
+        own = self.own.get(node_id)
         for cut in self._cuts if own else ():
-            hearers, count = cut.hearers, cut.count
-            found.update(*[hearers[part_of(address, count)] for address in own])
-        return found
+            yield cut, {part_of(address, cut.count) for address in own or ()}
 
     def settle(self, count: int, now: float, announce_s: float, may_move: bool) -> float | None:
         """Decides who leads to which of so many parts, and takes what has come. Who leads to nothing that

@@ -22,6 +22,9 @@ from .tunnel_ends import TunnelEnds
 ANNOUNCE_S = 1.0
 
 Send = Callable[[Iterable[str], bytes], None]  # to nodes, one and the same
+# Where the tunnels of those end that lead to a part, as they are packed, by service, cut and part: looked up
+# once for all that are told at a time.
+PartEnds = dict[tuple[str, int, int], set[bytes]]
 
 
 class PartsTeller:
@@ -121,7 +124,8 @@ class PartsTeller:
             if node_id in service.own:
                 own = self._own[node_id, service_id] = service.own_of(node_id)
                 frames.append(encode(MeshTold(own=[own], lead=self._lead, more=True)))
-        if self.is_host(node_id) and not is_informed and (returns := self._returns_of(node_id)) is not None:
+        returns = self._returns_of(node_id, {}) if self.is_host(node_id) and not is_informed else None
+        if returns is not None:
             frames.append(encode(replace(returns, more=True)))
         return frames
 
@@ -132,6 +136,11 @@ class PartsTeller:
             for service in self.services.values()
         ]
         return min((each for each in times if each is not None), default=None)
+
+    @property
+    def waiting(self) -> int:
+        """Returns how many nodes, about, do not know their own tasks."""
+        return sum(len(each.touched) for each in self.services.values())
 
     def tell(self) -> None:
         """Tells all what they do not know yet: first the nodes of tasks, of those and by whom connections
@@ -149,9 +158,9 @@ class PartsTeller:
 
     def _tell(self) -> None:
         unaware = self._unaware.union(*(each.unaware for each in self.services.values()))
-        frames, ended = Frames(), list[tuple[str, str]]()
+        frames, ended, part_ends = Frames(), list[tuple[str, str]](), PartEnds()
         for node_id in sorted(unaware.union(*(each.touched for each in self.services.values()))):
-            told = self._own_news(node_id, is_unaware=node_id in unaware)
+            told = self._own_news(node_id, part_ends if node_id in unaware else None)
             if told is not None:
                 frames.add(Frame(told), [node_id])
                 ended += [(node_id, each.id) for each in told.own if not each.endpoints and each.gone is None]
@@ -172,7 +181,7 @@ class PartsTeller:
     def inform(self, node_id: str) -> None:
         """The node does not know all ways back any more, or not from others: it is told those it needs."""
         self._returns.pop(node_id, None)
-        if (returns := self._returns_of(node_id)) is not None:
+        if (returns := self._returns_of(node_id, {})) is not None:
             self._send([node_id], encode(returns))
 
     def now_settled(self) -> None:
@@ -182,8 +191,8 @@ class PartsTeller:
         for service in self.services.values():
             service.spread_anew()
 
-    def _own_news(self, node_id: str, is_unaware: bool) -> MeshTold | None:
-        """Returns what the node does not know of its own tasks, and of its ways back."""
+    def _own_news(self, node_id: str, part_ends: PartEnds | None) -> MeshTold | None:
+        """Returns what the node does not know of its own tasks, and, with `part_ends`, of its ways back."""
         if node_id not in self.hearers:
             return None
         news = []
@@ -195,21 +204,33 @@ class PartsTeller:
             if now != before and (now.endpoints or key in self._own):
                 news.append(_news(now, before))
                 self._own[key] = now
-        is_unaware = is_unaware and not self._is_informed(node_id)
-        returns = self._returns_of(node_id) if is_unaware else None
+        returns = None
+        if part_ends is not None and not self._is_informed(node_id):
+            returns = self._returns_of(node_id, part_ends)
         if returns is not None:
             return replace(returns, own=news) if news else returns
         return MeshTold(own=news, lead=self._lead) if news else None
 
-    def _returns_of(self, node_id: str) -> MeshTold | None:
+    def _returns_of(self, node_id: str, part_ends: PartEnds) -> MeshTold | None:
         """Returns by which nodes connections come to one's tasks; None: it knows."""
-        leading = set[str]().union(*[each.leading_to(node_id) for each in self.services.values()])
-        found = self._ends.packed_of(leading)
+        found = b"".join(sorted(self._leading_to(node_id, part_ends)))
         now = found, self.is_settled
         if self._returns.get(node_id, (b"", not found and not self.is_settled)) == now:
             return None
         self._returns[node_id] = now
         return MeshTold(returns=found, returns_whole=self.is_settled, lead=self._lead)
+
+    def _leading_to(self, node_id: str, part_ends: PartEnds) -> set[bytes]:
+        """Returns where the tunnels of those end by which connections may come. Cost: the node's tasks."""
+        found = set[bytes]()
+        for id, service in self.services.items():
+            for turn, (cut, numbers) in enumerate(service.led_by(node_id)):
+                for number in numbers:
+                    ends = part_ends.get((id, turn, number))
+                    if ends is None:
+                        ends = part_ends[id, turn, number] = self._ends.packed_of(cut.hearers[number])
+                    found |= ends
+        return found
 
     def _add_parts(self, service: PartedService, frames: Frames) -> None:
         """Adds what those are told that hear of parts."""

@@ -33,9 +33,9 @@ log = structlog.get_logger()
 # Tasks of a service told in parts that are looked at in one go, but for those that are to end: a thirtieth of
 # a second. The others wait for their turn.
 SETTLED_AT_ONCE = 10_000
-# While more has changed than that, it is told so often: all nodes are told something else each time, for a
-# fifth of a second of the leader's time with 2,300 of them.
-TOLD_S = 1.0
+# Where so many nodes do not know their own tasks, or more has changed than that, it is told so often: each of
+# them is told something else, for a fifth of a second of the leader's time with 2,300 of them.
+MANY_NODES, TOLD_S = 500, 2.0
 # How long a leader leads before it takes who is not there for gone: nodes that are somebody's way to a task
 # come to a new leader within five heartbeats, of five seconds each.
 SETTLED_S = 30.0
@@ -61,6 +61,7 @@ class MeshDispatcher:
         self._whole = WholeTeller(view, sessions, self._services, self._parts, self._ends)
         self._settled_at: float | None = None  # loop time
         self._untold_since: float | None = None  # loop time; None: nothing is held back
+        self._many_told_at = -TOLD_S  # loop time
         self._is_urgent = False  # what is to be told does not wait for more
         self._batches = Batches("mesh", self._tell_news)
         sessions.says(MESH_PARTS)
@@ -255,6 +256,8 @@ class MeshDispatcher:
             return
         self._is_urgent = True  # also the next time, where it fails: somebody may have been told
         again_at = self._settle_parts()
+        if self._parts.waiting >= MANY_NODES:
+            self._many_told_at = asyncio.get_running_loop().time()
         told, before = self._whole.take_news(self._ways.moved, self._ways.gone)
         for node_id in sorted(self._whole.came):  # before others lead to its tasks
             self._ways.inform(node_id)
@@ -270,13 +273,18 @@ class MeshDispatcher:
             self._batches.within(max(BATCH_S, again_at - asyncio.get_running_loop().time()))
 
     def _waits_for_more(self) -> bool:
-        """Returns whether more is looked at before anything is told: for a while at most."""
-        if self._is_urgent or not self._services.is_dirty:
+        """Returns whether more is looked at before anything is told: for a while at most. Of what comes after
+        nothing has for as long, many nodes are told at once, unless there is more of it than is looked at."""
+        if self._is_urgent:
             return False
         now = asyncio.get_running_loop().time()
-        if self._untold_since is None:
+        if self._services.is_dirty and self._untold_since is None:
             self._untold_since = now
-        return now - self._untold_since < TOLD_S
+        is_more = (
+            self._services.is_dirty and self._untold_since is not None and now < self._untold_since + TOLD_S
+        )
+        is_again = self._parts.waiting >= MANY_NODES and now < self._many_told_at + TOLD_S
+        return is_more or is_again
 
     def _settle_parts(self) -> float | None:
         """Decides which nodes lead to what of services that are told in parts. Returns when to come again."""

@@ -47,12 +47,10 @@ class TunnelEnds:
         found = [(each, known.get(each) or node_address(self._view, each)) for each in sorted(node_ids)]
         return [each for each in found if each[1]]
 
-    def packed_of(self, node_ids: Iterable[str]) -> bytes:
-        """Returns the addresses of those of the nodes that have one of IPv4, each once, as `packed`: a node
-        with tasks of a large service is told a hundred."""
+    def packed_of(self, node_ids: Iterable[str]) -> set[bytes]:
+        """Returns the addresses of those of the nodes that have one of IPv4, each as `packed`."""
         known = self._packed
-        found = {known.get(each) or self._pack(each) for each in node_ids}
-        return b"".join(sorted(found))
+        return {known.get(each) or self._pack(each) for each in node_ids}
 
     def _pack(self, node_id: str) -> bytes:
         data = packed(address for _, address in self.of([node_id]))

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from skep.agent.executor.simulated import SimulatedSettings
 from skep.daemon.state import Membership
 from skep.manager.dispatcher.overlay_bounds import Bounds

@@ -81,9 +81,11 @@ class Large(Swarm):
         self.mesh._batches._flush()
 
     def calm(self) -> None:
+        self.mesh._many_told_at = -networks.TOLD_S  # who waits has waited
         self.tell()
         while self.mesh._services.is_dirty:
             self.tell()
+        self.mesh._many_told_at = -networks.TOLD_S
         for _ in range(3):  # what is announced comes with the next one
             self.tell()
 
@@ -105,7 +107,8 @@ class Large(Swarm):
 
     def check(self, is_calm: bool = True) -> None:
         """What must be so each time that something was told; `is_calm`: nothing is about to come."""
-        there, is_all = self.endpoints(), not self.mesh._services.is_dirty
+        there = self.endpoints()
+        is_all = not self.mesh._services.is_dirty and not self.mesh._parts.waiting
         for node_id, line in self.lines.items():
             known = self.known(line)
             assert not is_all or known <= there, "as they are"
@@ -319,6 +322,35 @@ async def test_what_is_left_to_look_at_is_waited_for_and_not_for_ever(
     swarm.check()
 
 
+async def test_many_nodes_are_told_of_new_tasks_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = _swarm()
+    swarm.run(48)
+    swarm.calm()
+    monkeypatch.setattr(networks, "MANY_NODES", 5)
+    await asyncio.sleep(networks.TOLD_S)
+    _is_told(swarm, swarm.run(16), at_once=True)  # there was nothing before
+    tasks = swarm.run(16)
+    _is_told(swarm, tasks, at_once=False)
+    _is_told(swarm, swarm.run(2), at_once=False)  # they wait with the others
+    await asyncio.sleep(networks.TOLD_S)
+    _is_told(swarm, tasks, at_once=True)
+    few = swarm.run(2)
+    _is_told(swarm, few, at_once=True)
+    tasks = swarm.run(16)
+    _is_told(swarm, tasks, at_once=False)
+    swarm.end(few[0])  # its node is told next
+    _is_told(swarm, tasks, at_once=True)
+    swarm.calm()
+    swarm.check()
+
+
+def _is_told(swarm: Large, tasks: list[Task], at_once: bool) -> None:
+    swarm.tell()
+    for task in tasks:
+        known = {each.address for each in swarm.known(swarm.lines[task.node_id])}
+        assert (task.addresses[0].address.partition("/")[0] in known) is at_once
+
+
 async def test_who_comes_while_others_wait_finds_its_way_back_known(monkeypatch: pytest.MonkeyPatch) -> None:
     swarm = _swarm()
     swarm.run(48)
@@ -388,6 +420,8 @@ async def test_whatever_comes_and_goes(seed: int, monkeypatch: pytest.MonkeyPatc
     rng = random.Random(seed)
     if seed % 2:
         monkeypatch.setattr(networks, "SETTLED_AT_ONCE", 5)
+    if seed % 3 == 0:
+        monkeypatch.setattr(networks, "MANY_NODES", 4)
     swarm = _swarm(*NODES[: rng.randrange(3, 17)])
     tasks: dict[str, Task] = {}
     send = swarm.sessions.send_frame

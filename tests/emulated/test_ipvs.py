@@ -166,14 +166,18 @@ def test_what_somebody_flushes_is_mended_and_others_services_are_left_alone(pair
 
 def test_connections_go_on_when_ipvs_takes_over_and_end_when_it_gives_up(pair: list[Machine]) -> None:
     first, second = pair
-    held = f"ip netns exec outside {CLIENT} held {first.address} 8080 15 >/run/held 2>&1 & echo $! >/run/held.pid"
+    held = f"ip netns exec outside {CLIENT} held {first.address} 8080 300 >/run/held 2>&1 & echo $! >/run/held.pid"
     ended = "while kill -0 $(cat /run/held.pid) 2>/dev/null; do sleep 0.5; done; cat /run/held"
+    there = {"ipvs": "ipvsadm -Ln | grep -q FWM", "nftables": 'test -z "$(ipvsadm -Ln | grep FWM)"'}
     first.run(f"{SKEP} cluster set data-path=nftables")
-    first.until("there is nothing of IPVS", 'test -z "$(ipvsadm -Ln | grep FWM)"')
+    first.until("there is nothing of IPVS", there["nftables"])
     for data_path, goes_on in (("ipvs", True), ("nftables", False), ("ipvs", True)):
+        second.run("rm -f /run/held.enough")
         second.run(held)
         second.run("sleep 2")
         first.run(f"{SKEP} cluster set data-path={data_path}")
+        first.until("it is so in the kernel", there[data_path])
+        second.run("sleep 5; touch /run/held.enough")
         said = second.run(ended)
         assert ("ended" in said or "Error" in said) != goes_on, (data_path, said)
     for machine in pair:

@@ -71,12 +71,15 @@ class Dirty:
             self._ignored.clear()
         self._ignored.add(network_id)
 
-    def touch_task(self, task: Task, is_urgent: bool = False) -> None:
+    def touch_task(self, task: Task, is_urgent: bool = False) -> bool:
+        """Returns whether somebody may have to hear of it."""
+        is_touched = False
         for given in task.addresses:
-            if given.network_id in self._ignored:
-                continue
-            touched = self.touch(given.network_id)
-            (touched.urgent if is_urgent else touched.tasks)[task.id] = task.service_id
+            if given.network_id not in self._ignored:
+                touched = self.touch(given.network_id)
+                (touched.urgent if is_urgent else touched.tasks)[task.id] = task.service_id
+                is_touched = True
+        return is_touched
 
     def touch_attachments(self, attachments: Iterable[Attachment]) -> None:
         for each in attachments:

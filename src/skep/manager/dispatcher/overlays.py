@@ -189,9 +189,8 @@ class OverlayDispatcher:
                 self._dirty.touch_task(task)
             for task in put:
                 is_to_end = task.result is None and task.desired_state > RUNNING
-                self._dirty.touch_task(task, is_to_end)
-                if task.result is None:
-                    is_urgent = is_urgent or (is_to_end and bool(task.addresses))
+                if self._dirty.touch_task(task, is_to_end) and task.result is None:
+                    is_urgent = is_urgent or is_to_end
                     for given in task.addresses:
                         came[node_id, given.network_id] = None
         self._tell(came, is_urgent)
@@ -209,10 +208,8 @@ class OverlayDispatcher:
     def reported(self, task: Task, status: TaskStatus) -> None:
         """What is seen of a task has changed. One of before this lead was taken to serve until now."""
         is_old = task.updated_at < self._view.led_since
-        if (status.state >= RUNNING or is_old) and task.addresses:
-            self._dirty.touch_task(task)
-            if self._dirty:
-                self._batches.soon()
+        if (status.state >= RUNNING or is_old) and self._dirty.touch_task(task):
+            self._batches.soon()
 
     def service_changed(self, service_id: str) -> None:
         """A service was made, changed or removed."""

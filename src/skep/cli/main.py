@@ -16,6 +16,7 @@ COMMANDS = {
     "bench": "skep.cli.bench.commands:bench",
     "cluster": "skep.cli.recovery:cluster",
     "explain": "skep.cli.explain:explain_command",
+    "machine": "skep.cli.machine.commands:machine",
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",

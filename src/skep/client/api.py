@@ -35,17 +35,23 @@ def default_host(environment: Mapping[str, str] = os.environ) -> str:
 
 class ApiClient:
     """`url` is unix://PATH or tcp://HOST:PORT; the latter with DOCKER_CERT_PATH's certificates where
-    DOCKER_TLS_VERIFY is set, as the docker client has it. A call takes `timeout_s` at most; `silent_s` bounds
-    how long nothing may come. Errors: `Invalid`."""
+    DOCKER_TLS_VERIFY is set, as the docker client has it, or by `tls`. A call takes `timeout_s` at most;
+    `silent_s` bounds how long nothing may come. Errors: `Invalid`."""
 
-    def __init__(self, url: str, timeout_s: float | None = CALL_S, silent_s: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float | None = CALL_S,
+        silent_s: float | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = url
         self._base = "http://skep"
         connector: aiohttp.BaseConnector
         if url.startswith("unix://"):
             connector = aiohttp.UnixConnector(url.removeprefix("unix://"))
         elif url.startswith("tcp://"):
-            context = _tls_of(os.environ)
+            context = tls or _tls_of(os.environ)
             host = url.removeprefix("tcp://").rstrip("/")
             if ":" not in host.rpartition("]")[2]:
                 host += ":2376" if context else ":2375"  # as the docker client has it

@@ -7,7 +7,18 @@ import sys
 
 import pytest
 
-HEAVY = ("aiohttp", "cryptography", "dns", "grpc", "matplotlib", "numpy", "pyroute2", "rich", "uvloop")
+HEAVY = (
+    "aiohttp",
+    "asyncssh",
+    "cryptography",
+    "dns",
+    "grpc",
+    "matplotlib",
+    "numpy",
+    "pyroute2",
+    "rich",
+    "uvloop",
+)
 LOOK = "import atexit, sys; atexit.register(lambda: print(*{m.partition('.')[0] for m in sys.modules}))"
 
 
@@ -28,6 +39,13 @@ def test_who_asks_for_the_version_waits_for_no_library(program: str) -> None:
 
 def test_what_keeps_a_store_needs_no_clients_library() -> None:
     assert "aiohttp" not in loaded("from skep.cli.main import main; main()", "store", "--help")
+
+
+def test_who_asks_for_the_way_to_a_machine_loads_nothing_of_ssh() -> None:
+    """`eval "$(skep machine env NAME)"` is in people's shell profiles."""
+    for command in ("config", "env"):
+        found = loaded("from skep.cli.main import main; main()", "machine", command, "--help")
+        assert sorted(found & {"aiohttp", "asyncssh", "cryptography"}) == [], command
 
 
 def test_a_daemon_loads_what_is_for_networks_once_it_has_some() -> None:

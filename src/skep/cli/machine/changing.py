@@ -1,0 +1,79 @@
+"""`skep machine provision`, `regenerate-certs`, `rm` and `forget-host-key`: what changes a machine that
+there is."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from skep.cli.machine.user import for_each, organization, saying, the_store
+from skep.machine.authority import forget_client
+from skep.machine.making import Maker
+
+_NAMES = click.argument("names", nargs=-1, required=True)
+
+
+def _maker(name: str, several: bool) -> Maker:
+    return Maker(the_store(), organization(), time.time(), saying(name, several))
+
+
+@click.command("provision")
+@_NAMES
+def provision_command(names: tuple[str, ...]) -> None:
+    """Does all that makes a host a machine once more; goes on with machines that are half-made."""
+
+    async def one(name: str) -> None:
+        maker = _maker(name, len(names) > 1)
+        await maker.provision(maker.store.load(name))
+
+    for_each(names, one)
+
+
+@click.command("regenerate-certs")
+@_NAMES
+@click.option("--force", "-f", is_flag=True, help="Do not ask.")
+@click.option("--client-certs", is_flag=True, help="The client's certificate, too, which all machines share.")
+def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: bool) -> None:
+    """Makes the machines' certificates anew and restarts their engines with them."""
+    if not force:
+        click.confirm("Regenerate TLS machine certs?  Warning: this is irreversible.", abort=True)
+    for name in names:
+        the_store().load(name)  # all are there, before anything is made anew
+    if client_certs:
+        forget_client(the_store())
+
+    async def one(name: str) -> None:
+        maker = _maker(name, len(names) > 1)
+        await maker.provision(maker.store.load(name))
+
+    for_each(names, one)
+
+
+@click.command("rm")
+@_NAMES
+@click.option("--force", "-f", is_flag=True, help="Forget it, whatever fails; do not ask.")
+@click.option("-y", "yes", is_flag=True, help="Do not ask.")
+def rm_command(names: tuple[str, ...], force: bool, yes: bool) -> None:
+    """Removes machines: what is kept of them here, and their docker contexts."""
+    if not force and not yes:
+        click.confirm(f"About to remove {', '.join(names)}. Are you sure?", abort=True)
+
+    async def one(name: str) -> None:
+        maker = _maker(name, several=True)
+        left = await maker.remove(name, force=force)
+        click.echo(f"Successfully removed {name}{f': {left}' if left else ''}")
+
+    for_each(names, one)
+
+
+@click.command("forget-host-key")
+@_NAMES
+def forget_host_key_command(names: tuple[str, ...]) -> None:
+    """Has the SSH key that a machine's host shows next be the one that counts: for hosts that were installed
+    anew."""
+
+    async def one(name: str) -> None:
+        the_store().forget_host_key(name)
+
+    for_each(names, one)

@@ -1,0 +1,78 @@
+"""A docker context for each machine, so that `docker --context NAME` is all it takes. Written by the docker
+client itself, whose files they are."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from skep.machine.record import Machine
+from skep.runtime.errors import Conflict, NotFound, Unavailable
+
+CLIENT_S = 30.0
+DESCRIPTION = "skep machine"
+
+
+async def make_context(machine: Machine, directory: Path) -> None:
+    """Makes it, or makes it right. Errors: `NotFound` (no docker client), `Conflict` where somebody else's
+    context has that name, `Unavailable`."""
+    owner = await _owner(machine.name)
+    if owner not in (None, DESCRIPTION):
+        raise Conflict(
+            f"there is a docker context {machine.name} already, which is not skep's: it stays as it is"
+        )
+    endpoint = ",".join(
+        [
+            f"host={machine.url}",
+            f"ca={_plain(directory / 'ca.pem')}",
+            f"cert={_plain(directory / 'cert.pem')}",
+            f"key={_plain(directory / 'key.pem')}",
+        ]
+    )
+    verb = "create" if owner is None else "update"
+    await _docker("context", verb, machine.name, "--description", DESCRIPTION, "--docker", endpoint)
+
+
+async def remove_context(name: str) -> bool:
+    """Returns whether there was one of ours. Errors: `NotFound` (no docker client), `Unavailable`."""
+    if await _owner(name) != DESCRIPTION:
+        return False
+    await _docker("context", "rm", "--force", name)
+    return True
+
+
+async def _owner(name: str) -> str | None:
+    """Returns the description of the context of that name, None where there is none."""
+    listed = await _docker("context", "ls", "--format", "{{.Name}}\t{{.Description}}")
+    lines = (line.partition("\t") for line in listed.split("\n"))
+    return next((of for each, _, of in lines if each.removesuffix(" *") == name), None)
+
+
+def _plain(path: Path) -> str:
+    """Returns a path as one value of a list of them. Errors: `Unavailable`, where it cannot be one."""
+    if any(each in str(path) for each in ',"\n'):
+        raise Unavailable(f"the docker client takes no path with a comma or quotes: {path}")
+    return str(path)
+
+
+async def _docker(*arguments: str) -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "docker",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise NotFound("no docker client is installed here") from error
+    try:
+        async with asyncio.timeout(CLIENT_S):
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        process.kill()
+        await process.wait()
+        raise Unavailable(f"docker {arguments[0]} {arguments[1]} takes longer than {CLIENT_S:g} s") from error
+    if process.returncode != 0:
+        raise Unavailable(f"docker {arguments[0]} {arguments[1]}: {err.decode(errors='replace').strip()}")
+    return out.decode(errors="replace")

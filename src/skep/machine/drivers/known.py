@@ -1,0 +1,19 @@
+"""The driver of a machine that there is."""
+
+from __future__ import annotations
+
+from skep.machine.drivers import Driver
+from skep.machine.drivers.generic import Generic
+from skep.machine.record import Machine
+from skep.runtime.errors import Unsupported
+
+
+def driver_of(machine: Machine) -> Driver:
+    """Errors: `Unsupported` for a driver of docker-machine's that skep does not have."""
+    if machine.driver != Generic.name:
+        raise Unsupported(
+            f'machine "{machine.name}" was made by a driver {machine.driver}, which skep does not'
+            " have: its host"
+            " would go on; --force forgets it"
+        )
+    return Generic(machine.ssh)

@@ -1,0 +1,113 @@
+"""A machine's engine, asked by mutual TLS as any client of the user's asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from msgspec import Struct
+
+from skep.client.api import ApiClient, ApiError
+from skep.machine.record import Machine
+from skep.runtime.errors import Denied, SkepError, Unavailable
+from skep.runtime.tls_files import client_context
+
+LISTEN_S = 60.0  # an engine with thousands of containers looks at all of them first
+RETRY_S = 0.25
+CALL_S = 10.0  # docker-machine's; of a host that is off nothing comes back
+
+RUNNING, STOPPED, TIMEOUT, ERROR, HALF_MADE = "Running", "Stopped", "Timeout", "Error", "Half-made"
+
+
+class Condition(Struct, frozen=True):
+    """How a machine is: a state of docker-machine's, or half-made; its engine's version, or why there is
+    none."""
+
+    state: str
+    version: str = ""
+    error: str = ""
+
+
+async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> str:
+    """Returns the version of the machine's engine.
+
+    Errors: `Denied` where one of the two does not trust the other, `Unavailable`, `Invalid` (no
+    certificates).
+    """
+    context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    client = ApiClient(machine.url, timeout_s, tls=context)
+    try:
+        said = await client.json("GET", "/version")
+        return str(said["Version"])
+    except Unavailable as error:
+        cause = _tls_error(error)
+        if cause is not None:
+            raise Denied(
+                f'There was an error validating certificates for host "{machine.url}": {cause}.'
+                f" You can attempt to regenerate them using 'skep machine regenerate-certs {machine.name}'"
+            ) from error
+        raise Unavailable(f"nothing answers at {machine.url}: {_reason(error)}") from error
+    except (ApiError, KeyError, TypeError) as error:
+        raise Unavailable(f"what answers at {machine.url} is no Docker Engine: {error}") from error
+    finally:
+        await client.close()
+
+
+async def wait_listening(machine: Machine, directory: Path, wait_s: float = LISTEN_S) -> str:
+    """Returns the engine's version, once it answers. Errors: as of `version_of`, in docker-machine's
+    words."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            return await version_of(machine, directory)
+        except Unavailable as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"Unable to verify the Docker daemon is listening: {error}") from error
+        await asyncio.sleep(RETRY_S)
+
+
+async def condition_of(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> Condition:
+    """Returns how the machine is now: what keeps it from answering is part of that, no error."""
+    if not machine.is_whole:
+        return Condition(HALF_MADE, error=machine.why)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return Condition(RUNNING, await version_of(machine, directory, timeout_s))
+    except TimeoutError:
+        return Condition(TIMEOUT, error=f"nothing within {timeout_s:g} s")
+    except Unavailable as error:
+        if "too long" in str(error):
+            return Condition(TIMEOUT, error=str(error))
+        return Condition(STOPPED, error=str(error))
+    except Denied as error:
+        return Condition(RUNNING, error=str(error))
+    except SkepError as error:
+        return Condition(ERROR, error=str(error))
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found and len(found) < 10:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _tls_error(error: BaseException) -> str | None:
+    """Returns what TLS complained of; None where it is not the reason."""
+    for each in _chain(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return each.verify_message
+        if isinstance(each, ssl.SSLError):
+            return each.reason or str(each)
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    for each in _chain(error):
+        if isinstance(each, TimeoutError):
+            return "it took too long"
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
+    return str(error)

@@ -1,0 +1,110 @@
+"""What a host has: a script that says it, and what was said, read. Pure.
+
+Nothing on the host is changed. Files come in base64, so that no content of theirs can be taken for another
+line.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from msgspec import Struct
+
+from skep.runtime.errors import Invalid
+
+FILE_BYTES_MAX = 65536  # a daemon.json or unit has some hundred bytes
+_RELEASE = re.compile(r'^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=["\']?([^"\'\n]*)["\']?$', re.MULTILINE)
+
+PROBE = f"""
+export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+file() {{ [ ! -e "$2" ] || echo "$1 $(head -c {FILE_BYTES_MAX + 1} "$2" | base64 -w 0)"; }}
+echo "uid $(id -u)"
+echo "host_name $(hostname)"
+echo "clock_s $(date +%s)"
+echo "free_kib $(df -Pk /var/lib | awk 'NR == 2 {{ print $4 }}')"
+file release /etc/os-release
+[ ! -d /run/systemd/system ] || echo "systemd yes"
+[ ! -x /etc/init.d/docker ] || echo "init_script yes"
+! command -v apt-get >/dev/null || echo "apt yes"
+echo "dockerd $(command -v dockerd)"
+echo "client $(command -v docker)"
+file daemon_json /etc/docker/daemon.json
+file default_docker /etc/default/docker
+[ ! -d /run/systemd/system ] ||
+    echo "unit $(systemctl cat docker.service 2>/dev/null | head -c {FILE_BYTES_MAX + 1} | base64 -w 0)"
+echo "end"
+"""
+
+
+class MachineFacts(Struct, frozen=True, kw_only=True):
+    """`release_ids`: the host's distribution and those it is like. Texts of files are None where there is
+    none."""
+
+    host_name: str
+    release: str
+    release_ids: tuple[str, ...]
+    clock_s: float
+    free_kib: int
+    has_systemd: bool = False
+    has_init_script: bool = False
+    has_apt: bool = False
+    dockerd: str = ""
+    client: str = ""
+    daemon_json: str | None = None
+    default_docker: str | None = None
+    unit: str | None = None
+
+    @property
+    def manager(self) -> str:
+        """Returns what starts services there, as the provisioner names it."""
+        return "systemd" if self.has_systemd else "init"
+
+
+def read_facts(text: str) -> MachineFacts:
+    """Returns what `PROBE` has printed. Errors: `Invalid`, also where the script did not come to its end."""
+    said = dict(line.partition(" ")[::2] for line in text.splitlines())
+    if "end" not in said:
+        raise Invalid("the host did not say what it has: is its shell a POSIX one?")
+    if said.get("uid") != "0":
+        raise Invalid("the user is not root there, and sudo does not make it root")
+    files = {
+        name: _decoded(name, said.get(name)) for name in ("release", "daemon_json", "default_docker", "unit")
+    }
+    release = dict(_RELEASE.findall(files["release"] or ""))
+    ids = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
+    return MachineFacts(
+        host_name=said.get("host_name", ""),
+        release=release.get("PRETTY_NAME", "") or release.get("ID", "") or "a host without /etc/os-release",
+        release_ids=tuple(each for each in ids if each),
+        clock_s=float(_number(said, "clock_s")),
+        free_kib=_number(said, "free_kib"),
+        has_systemd="systemd" in said,
+        has_init_script="init_script" in said,
+        has_apt="apt" in said,
+        dockerd=said.get("dockerd", ""),
+        client=said.get("client", ""),
+        daemon_json=files["daemon_json"],
+        default_docker=files["default_docker"],
+        unit=files["unit"] or None,
+    )
+
+
+def _number(said: dict[str, str], name: str) -> int:
+    value = said.get(name, "")
+    if not value.isdecimal() or len(value) > 18:
+        raise Invalid(f"the host says a {name} of '{value[:40]}'")
+    return int(value)
+
+
+def _decoded(name: str, encoded: str | None) -> str | None:
+    if encoded is None:
+        return None
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise Invalid(f"the host's {name} cannot be read: {error}") from error
+    if len(content) > FILE_BYTES_MAX:
+        raise Invalid(f"the host's {name} has more than {FILE_BYTES_MAX} bytes")
+    return content.decode(errors="replace")

@@ -1,0 +1,129 @@
+"""A machine's life: made, made whole again, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from skep.machine import provision
+from skep.machine.contexts import make_context, remove_context
+from skep.machine.drivers import Driver
+from skep.machine.drivers.known import driver_of
+from skep.machine.engine import LISTEN_S, wait_listening
+from skep.machine.names import check_name
+from skep.machine.plan import check_wish
+from skep.machine.record import HALF_MADE, MADE, EngineWish, Machine, SshPlace
+from skep.machine.ssh import connected
+from skep.machine.store import MachineStore
+from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
+
+Say = Callable[[str], None]
+LOOKS = 20  # whether the engine runs at all, while its answer is waited for
+REASON_CHARS_MAX = 1000  # kept with a half-made machine
+
+
+class Maker(NamedTuple):
+    """`organization` says in certificates whose machines they are; `now`: seconds since the epoch; `say` is
+    given each line of what goes on."""
+
+    store: MachineStore
+    organization: str
+    now: float
+    say: Say
+
+    async def check(self, driver: Driver, name: str, wish: EngineWish) -> None:
+        """Looks before anything is made. Errors: `Invalid`, `Conflict` where the name is taken."""
+        check_name(name)
+        check_wish(wish)
+        if name in self.store.names():
+            raise Conflict(f'Docker machine "{name}" already exists')
+        await driver.check(self.say)
+
+    async def create(self, driver: Driver, name: str, wish: EngineWish, place: SshPlace) -> Machine:
+        """Returns the machine, whole. What fails leaves one that is half made, and says so. `place`: where
+        its host will be, as far as that is known before it is made."""
+        machine = Machine(
+            name=name,
+            driver=driver.name,
+            ssh=place,
+            engine=wish,
+            state=HALF_MADE,
+            why="its creation did not come to its end",
+        )
+        self.store.add(machine)
+        self.say("Creating machine...")
+        try:
+            machine = replace(machine, ssh=await driver.make(name, lambda line: self.say(f"({name}) {line}")))
+            self.store.save(machine)
+        except SkepError as error:
+            self._keep_reason(machine, error)
+            raise
+        return await self.provision(machine)
+
+    async def provision(self, machine: Machine) -> Machine:
+        """Does all that makes a host a machine, again where it is one; returns it whole."""
+        try:
+            await provision.provision(self.store, machine, self.organization, self.now, self.say)
+            self.say("Checking connection to Docker...")
+            await self._wait_listening(machine)
+        except SkepError as error:
+            self._keep_reason(machine, error)
+            raise
+        whole = replace(machine, state=MADE, why="")
+        self.store.save(whole)
+        await self._make_context(whole)
+        return whole
+
+    async def remove(self, name: str, *, force: bool) -> str:
+        """Returns what users are told of what is left. `force`: what is known here goes, also where the host
+        or the docker client does not take part."""
+        left = ""
+        try:
+            machine = self.store.load(name)
+            left = await driver_of(machine).remove(machine)
+        except SkepError:
+            if not force:
+                raise
+        try:
+            await remove_context(name)
+        except NotFound:
+            pass  # who has no docker client has no contexts
+        except SkepError:
+            if not force:
+                raise
+        self.store.remove(name)
+        return left
+
+    async def _wait_listening(self, machine: Machine) -> None:
+        """Waits as long as an engine may take, and as it runs. Errors: `Unavailable`, `Denied`."""
+        directory = self.store.directory(machine.name)
+        for left in reversed(range(LOOKS)):
+            try:
+                await wait_listening(machine, directory, LISTEN_S / LOOKS)
+                return
+            except Unavailable as error:
+                async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
+                    runs = await provision.engine_runs(host)
+                    if runs and left:
+                        continue
+                    why = await provision.why_engine_fails(host)
+                if not runs:
+                    raise Unavailable(
+                        f"the engine does not stay up: {why or 'it does not say why'}"
+                    ) from error
+                why = f"it says: {why}" if why else "is a firewall in between?"
+                raise Unavailable(f"{error}; its engine runs there: {why}") from error
+
+    async def _make_context(self, machine: Machine) -> None:
+        """A machine without one is whole: what keeps it from having one is said."""
+        try:
+            await make_context(machine, self.store.directory(machine.name))
+        except SkepError as error:
+            self.say(f"No docker context was made: {error}")
+
+    def _keep_reason(self, machine: Machine, error: SkepError) -> None:
+        # One that was whole stays so: it may be the way to it that fails.
+        if not machine.is_whole:
+            self.store.save(replace(machine, why=str(error)[:REASON_CHARS_MAX]))

@@ -1,0 +1,229 @@
+"""One host over SSH: commands, with bounded time and output. The only module that knows asyncssh.
+
+A host's key is pinned when it is seen first and must be the same afterwards. The user's own configuration of
+OpenSSH is not read; keys are those at OpenSSH's places and the agent's (SSH_AUTH_SOCK), or the one file that
+is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from msgspec import Struct
+
+from skep.machine.record import SshPlace
+from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, cause_of
+
+CONNECT_S = 10.0  # a host that answers does within one; SYNs of one that is far and busy are sent three times
+LOGIN_S = 20.0  # of slow hosts that ask a directory for the user
+WAIT_S = 120.0  # a machine that boots; cloud images make their keys first
+RETRY_S = 1.0
+COMMAND_S = 60.0
+OUTPUT_BYTES_MAX = 256 * 1024  # of each stream; of more, the end is kept, where the reason is
+_CHUNK = 32 * 1024
+
+# What asyncssh logs at "info" and above of each connection is not for users of a command.
+logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
+
+
+class Output(Struct, frozen=True):
+    """How a command ended. `status` is -1 where a signal ended it."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def said(self) -> str:
+        """Returns the last lines that it printed, for who is told that it failed."""
+        lines = (self.stderr or self.stdout).decode(errors="replace").split("\n")
+        return " / ".join([line.strip() for line in lines if line.strip()][-3:])[-600:]
+
+
+class SshHost:
+    """A host that is logged in to. `host_key` is what it has shown, as OpenSSH writes it."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, user: str, host_key: str) -> None:
+        self._connection = connection
+        self._sudo = "" if user == "root" else "sudo -n -- "
+        self.host_key = host_key
+
+    async def run(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
+        """Runs a script of sh as the user. Its text is seen in the host's list of processes: what is secret
+        goes by `data`, its input. Errors: `Unavailable` where the host goes or it takes too long."""
+        return await self._run(f"sh -c {shlex.quote(script)}", data, timeout_s)
+
+    async def run_root(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
+        """The same as root, by sudo where the user is another."""
+        return await self._run(f"{self._sudo}sh -c {shlex.quote(script)}", data, timeout_s)
+
+    async def _run(self, command: str, data: bytes, timeout_s: float) -> Output:
+        try:
+            async with asyncio.timeout(timeout_s):
+                process = await self._connection.create_process(command, encoding=None)
+                try:
+                    # Whether it reads all of its input is its own matter: its status says how it went.
+                    with contextlib.suppress(BrokenPipeError, ConnectionError):
+                        process.stdin.write(data)
+                        process.stdin.write_eof()
+                    out, err = await asyncio.gather(_gather(process.stdout), _gather(process.stderr))
+                    await process.wait_closed()
+                finally:
+                    process.close()  # and not waited for: who does not answer would be waited for here
+                status = process.exit_status
+                return Output(-1 if status is None else status, out, err)
+        except TimeoutError as error:
+            raise Unavailable(f"a command on the host did not end within {timeout_s:g} s") from error
+        except (asyncssh.Error, OSError) as error:
+            raise Unavailable(f"the connection to the host was lost: {_reason(error)}") from error
+
+
+async def _gather(stream: Any) -> bytes:
+    kept = bytearray()
+    while chunk := await stream.read(_CHUNK):
+        kept += chunk
+        del kept[:-OUTPUT_BYTES_MAX]
+    return bytes(kept)
+
+
+@contextlib.asynccontextmanager
+async def connected(place: SshPlace, pinned: str | None) -> AsyncIterator[SshHost]:
+    """Logs in, once. `pinned`: the key that the host must have, None where nobody knows it yet.
+
+    Errors: `Denied` (another host key, not let in), `Invalid` (the key file), `Unavailable`.
+    """
+    connection = await _connect(place, pinned)
+    try:
+        shown = connection.get_server_host_key()
+        assert shown is not None, "without GSS there is one"
+        yield SshHost(connection, place.user, shown.export_public_key().decode().strip())
+    finally:
+        connection.close()
+        with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
+            async with asyncio.timeout(CONNECT_S):
+                await connection.wait_closed()
+
+
+async def wait_reachable(
+    place: SshPlace, pinned: str | None, say: Callable[[str], None], wait_s: float = WAIT_S
+) -> None:
+    """Waits until the host lets us in, and says each new reason why not yet. Errors: as of `connected`; the
+    last reason where it takes longer than `wait_s`."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    before = ""
+    while True:
+        try:
+            async with connected(place, pinned):
+                return
+        except SkepError as error:
+            if not error.temporary:
+                raise
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                raise Unavailable(f"SSH was waited for {wait_s:g} s: {error}") from error
+            if str(error) != before:
+                before = str(error)
+                say(f"not yet: {before} (waiting for up to {left_s:.0f} s)")
+        await asyncio.sleep(RETRY_S)
+
+
+class _Client(asyncssh.SSHClient):
+    """Takes the host's key that is pinned, or any where none is."""
+
+    def __init__(self, pinned: asyncssh.SSHKey | None) -> None:
+        self._pinned = pinned
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        return self._pinned is None or key.public_data == self._pinned.public_data
+
+
+async def _connect(place: SshPlace, pinned: str | None) -> asyncssh.SSHClientConnection:
+    where = f"{place.user}@{place.address}, port {place.port}"
+    options: dict[str, Any] = _identity(place)
+    key = None
+    if pinned is not None:
+        try:
+            key = asyncssh.import_public_key(pinned)
+        except asyncssh.KeyImportError as error:
+            raise Invalid(f"the host key that was kept cannot be read: {error}") from error
+        # Of several keys that a host has it shows the one that is asked for.
+        options["server_host_key_algs"] = [each.decode() for each in key.sig_algorithms]
+    try:
+        async with asyncio.timeout(CONNECT_S + LOGIN_S):
+            return await asyncssh.connect(
+                place.address,
+                place.port,
+                username=place.user,
+                client_factory=lambda: _Client(key),
+                known_hosts=([], [], []),
+                config=None,
+                connect_timeout=CONNECT_S,
+                login_timeout=LOGIN_S,
+                keepalive_interval=15,  # a host that was powered off is noticed within a minute
+                password_auth=False,
+                kbdint_auth=False,
+                gss_auth=False,
+                gss_kex=False,
+                **options,
+            )
+    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        if pinned is None:
+            raise Unavailable(f"{where}: {_reason(error)}") from error
+        raise Denied(
+            f"the SSH host key of {place.address} is not the one that it had when it was seen first: it was"
+            " installed anew, its address is another machine's now, or somebody is in between. If you know"
+            " which, and trust it: skep machine forget-host-key NAME"
+        ) from error
+    except asyncssh.PermissionDenied as error:
+        what = f"the key {place.key}" if place.key else "no key of yours"
+        raise Denied(
+            f"{where}: it does not let us in ({what}{' is not' if place.key else ' is'} among those of user"
+            f" {place.user} there): {_reason(error)}"
+        ) from error
+    except TimeoutError as error:
+        raise Unavailable(f"{where}: nothing answers") from error
+    except (asyncssh.Error, OSError) as error:
+        raise Unavailable(f"{where}: {_reason(error)}") from error
+
+
+def check_identity(place: SshPlace) -> None:
+    """Looks whether the key that is named can be used. Errors: `Invalid`."""
+    _identity(place)
+
+
+def _identity(place: SshPlace) -> dict[str, Any]:
+    """Returns asyncssh's options of who we are. Errors: `Invalid`."""
+    if not place.key:
+        return {"agent_path": os.environ.get("SSH_AUTH_SOCK")}
+    path = Path(place.key).expanduser()
+    try:
+        loaded = asyncssh.read_private_key(path)
+    except FileNotFoundError as error:
+        raise Invalid(f"SSH key does not exist: {path}") from error
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        if "passphrase" in str(error).lower():
+            raise Invalid(f"{path} has a passphrase: give it to ssh-agent, and name no key") from error
+        raise Invalid(f"{path} is no private key of SSH: {error}") from error
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {cause_of(error)}") from error
+    return {"client_keys": [loaded], "agent_path": None}
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own words hide the reason
+    if isinstance(error, asyncssh.ConnectionLost):
+        return "it closed the connection"
+    return getattr(error, "reason", None) or cause_of(error)

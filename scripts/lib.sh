@@ -33,14 +33,18 @@ need_packages() {
     # Debian starts a service with each of these; ours are run by skep alone.
     [[ " ${packages[*]} " == *" etcd-server "* ]] && services+=(etcd)
     [[ " ${packages[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
+    [[ " ${packages[*]} " == *" openssh-server "* ]] && services+=(ssh)
     say "installing ${packages[*]}"
     apt_get install -y --no-install-recommends "${packages[@]}"
     if [ -d /run/systemd/system ]; then
         for service in "${services[@]}"; do
             systemctl disable --now "$service" >/dev/null 2>&1 || true
         done
-    elif [[ " ${services[*]} " == *" etcd "* ]] && [ -x /etc/init.d/etcd ]; then
-        /etc/init.d/etcd stop >/dev/null 2>&1 || true
+    else
+        for service in etcd ssh; do
+            [[ " ${services[*]} " == *" $service "* ]] && [ -x "/etc/init.d/$service" ] || continue
+            "/etc/init.d/$service" stop >/dev/null 2>&1 || true
+        done
     fi
 }
 

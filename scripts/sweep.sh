@@ -18,6 +18,8 @@ sweep() { # ends and removes all of one run directory
     for namespace in $(ip netns list 2>/dev/null | grep -o "^skn${run##*.}[a-z][a-z0-9]*" || true); do
         ip netns del "$namespace" || true
     done
+    # Of hosts with cgroups of their own (tests/e2e/machine_hosts.py).
+    find /sys/fs/cgroup -depth -type d -path "*/skn${run##*.}[a-z]*" -exec rmdir {} + 2>/dev/null || true
     # Where /run is no tmpfs, skepd mounts one for tasks' secrets, which outlives it. This run's is empty by now.
     if [ ! -e "$run/had-task-files" ] && [ -z "$(find /run/skep-tasks -type f 2>/dev/null | head -n 1)" ]; then
         umount /run/skep-tasks 2>/dev/null || true

@@ -13,7 +13,7 @@ need_root() {
 # need_packages PROGRAM=PACKAGE ...: installs the packages whose program, /file, import:module or lib:NAME is missing. Of
 # PACKAGE|OTHER the first that this release has: what is one package in Debian 12 can be two in 13.
 need_packages() {
-    local pair program missing=()
+    local pair program service missing=()
     for pair in "$@"; do
         program=${pair%%=*}
         case $program in

@@ -255,3 +255,22 @@ def test_what_a_host_says_is_read_and_looked_at() -> None:
 def test_a_host_that_says_what_cannot_be_is_not_believed(text: str, said: str) -> None:
     with pytest.raises(Invalid, match=said):
         read_facts(text)
+
+
+def test_a_label_of_two_values_is_refused() -> None:
+    """dockerd does not start with both."""
+    with pytest.raises(Conflict, match="labels="):
+        files(replace(FACTS, daemon_json='{"labels": ["rack=1", "own=1"]}'), EngineWish(labels=("rack=7",)))
+    for labels in (("rack=1", "rack=7"), ("rack",)):
+        with pytest.raises(Invalid, match="--engine-label rack"):
+            plan.check_wish(EngineWish(labels=labels))
+
+
+def test_where_a_machines_engine_listens_besides_stays_and_is_made_no_wider() -> None:
+    own = json.loads(files(FACTS)[daemon_json.PATH])
+    for hosts in (
+        ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2376", "unix:///run/own.sock"],
+        ["unix:///var/run/docker.sock", "tcp://10.0.0.5:2376"],
+    ):
+        text = files(replace(FACTS, daemon_json=json.dumps({**own, "hosts": hosts})))[daemon_json.PATH]
+        assert json.loads(text)["hosts"] == hosts

@@ -214,3 +214,9 @@ def test_half_an_authority_is_not_made_whole_by_another(store: MachineStore) -> 
     (store.certs / "ca-key.pem").unlink()
     with pytest.raises(Corrupt, match=r"only one of ca\.pem and ca-key\.pem"):
         authority(store, "ada", NOW)
+
+
+def test_docker_machine_can_list_what_skep_has_made(store: MachineStore) -> None:
+    """Its `ls` looks into SwarmOptions of all machines, and ends where there are none."""
+    store.add(a_machine())
+    assert store.config("mg0")["HostOptions"]["SwarmOptions"]["Master"] is False

@@ -121,7 +121,9 @@ def test_openssh_is_held_to_the_pinned_key() -> None:
     assert known_hosts_line(place, "ssh-ed25519 AAAA root@h") == "[10.0.0.5]:2222 ssh-ed25519 AAAA\n"
     assert known_hosts_line(SshPlace(address="h"), "ssh-rsa AAAA") == "h ssh-rsa AAAA\n"
     words = ssh_words(place, PurePath("/m x/known_hosts"), "ssh-rsa AAAA", ("ls", "-l"))
-    assert words[-4:] == ["ada@10.0.0.5", "--", "ls", "-l"]
+    assert words[-6:] == ["-l", "ada", "--", "10.0.0.5", "ls", "-l"]
+    hostile = ssh_words(SshPlace(address="h", user="-oProxyCommand=x"), PurePath("/k"), "ssh-rsa AAAA", ())
+    assert hostile[-4:] == ["-l", "-oProxyCommand=x", "--", "h"], "a name is no option"
     assert "StrictHostKeyChecking=yes" in words
     assert 'UserKnownHostsFile="/m x/known_hosts"' in words
     assert "HostKeyAlgorithms=rsa-sha2-512,rsa-sha2-256" in words

@@ -42,6 +42,13 @@ def authority(store: MachineStore, organization: str, now: float) -> tuple[Pair,
         return ca, client
 
 
+def own_ca(store: MachineStore) -> bytes | None:
+    """Returns the authority's certificate, PEM; None where there is none yet. Errors: `Invalid`."""
+    with contextlib.suppress(FileNotFoundError):
+        return read_file(store.certs / _CA[0])
+    return None
+
+
 def renew_client(store: MachineStore, organization: str, now: float) -> None:
     """Makes the client's certificate anew; until then there is the one before. Errors: as of `authority`."""
     ca, _ = authority(store, organization, now)

@@ -52,6 +52,16 @@ def check_wish(wish: EngineWish) -> None:
     unit.check_environment(wish.environment)
 
 
+def check_authority(facts: MachineFacts, own: bytes | None) -> None:
+    """Looks whose machine a new one's host is. `own`: the CA of our machines, PEM. Errors: `Conflict` where
+    it is another's, who would be shut out."""
+    if facts.ca is not None and facts.ca.encode() != own:
+        raise Conflict(
+            f"the host's {daemon_json.CA} is not of your machines' CA: its engine is somebody else's machine,"
+            " or yours from elsewhere. If nobody needs it any more, remove that file there"
+        )
+
+
 def provisioner_of(facts: MachineFacts) -> str:
     """Returns which of the distributions that are recognised it is. Errors: `Unsupported`, with the list."""
     for each in facts.release_ids:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from skep.machine import certs, daemon_json, plan
-from skep.machine.authority import authority, write_certificates
+from skep.machine.authority import authority, own_ca, write_certificates
 from skep.machine.certs import Pair
 from skep.machine.facts import PROBE, MachineFacts, read_facts
 from skep.machine.plan import InstallEngine, RestartEngine, SetHostName, Step, WriteFile
@@ -78,6 +78,8 @@ async def provision(store: MachineStore, machine: Machine, organization: str, no
         say("Detecting the provisioner...")
         facts = await ask(host)
         _say_clock(facts, now, say)
+        if not machine.is_whole:
+            plan.check_authority(facts, own_ca(store))
         preparation = plan.decide_preparation(facts, machine.name)
         if facts.dockerd:
             plan.decide_configuration(facts, machine.engine)

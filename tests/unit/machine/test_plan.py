@@ -274,3 +274,12 @@ def test_where_a_machines_engine_listens_besides_stays_and_is_made_no_wider() ->
     ):
         text = files(replace(FACTS, daemon_json=json.dumps({**own, "hosts": hosts})))[daemon_json.PATH]
         assert json.loads(text)["hosts"] == hosts
+
+
+def test_a_host_that_is_somebody_elses_machine_is_refused() -> None:
+    theirs = read_facts(an_answer(ca="theirs"))
+    for own in (None, b"ours"):
+        with pytest.raises(Conflict, match=r"/etc/docker/ca\.pem is not of your machines' CA"):
+            plan.check_authority(theirs, own)
+    plan.check_authority(theirs, b"theirs")
+    plan.check_authority(read_facts(an_answer()), None)

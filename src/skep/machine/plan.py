@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from skep.machine import daemon_json, unit
 from skep.machine.facts import MachineFacts
+from skep.machine.names import check_certified
 from skep.machine.record import EngineWish
 from skep.runtime.errors import Conflict, Unsupported
 
@@ -50,6 +51,8 @@ def check_wish(wish: EngineWish) -> None:
     """Looks whether an engine can be as it is wanted, wherever it runs. Errors: `Invalid`."""
     daemon_json.wanted_settings(wish, by_systemd=False)
     unit.check_environment(wish.environment)
+    for each in wish.tls_sans:
+        check_certified(each)
 
 
 def check_authority(facts: MachineFacts, own: bytes | None) -> None:

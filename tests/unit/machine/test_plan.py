@@ -211,6 +211,10 @@ def test_what_contradicts_is_refused(own: str, said: str) -> None:
         EngineWish(environment=("A",)),
         EngineWish(environment=("A=b\nExecStart=x",)),
         EngineWish(environment=("A B=c",)),
+        EngineWish(tls_sans=("münchen.example",)),
+        EngineWish(tls_sans=("",)),
+        EngineWish(tls_sans=("a b",)),
+        EngineWish(tls_sans=("fe80::1%eth0",)),
     ],
 )
 def test_wishes_that_cannot_be_are_refused_at_once(wish: EngineWish) -> None:

@@ -23,15 +23,19 @@ START_S = 150.0  # systemd gives units 90 s to stop; an engine with many contain
 CLOCK_S = 60.0  # what a host's clock may differ before it is said; certificates allow for an hour
 _SBIN = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; '
 
+# Nothing of the host's goes for it: docker.io conflicts with docker-ce-cli, containerd with containerd.io.
 _INSTALL = """
 export DEBIAN_FRONTEND=noninteractive
-apt() {{ apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null 2>&1; }}
+apt() {{
+    apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \\
+        -o Dpkg::Options::=--force-confold "$@" </dev/null 2>&1
+}}
 apt update || exit
 more=
 for package in {optional}; do
     [ -z "$(apt-cache madison "$package" 2>/dev/null)" ] || more="$more $package"
 done
-apt install -y --no-install-recommends {packages} $more
+apt install -y --no-remove --no-install-recommends {packages} $more
 """
 _BY_SYSTEMD = """
 systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl restart docker.service && exit
@@ -120,13 +124,17 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
         await _must(host, _host_name(step.name), "its host name cannot be set")
     elif isinstance(step, InstallEngine):
         say("Installing Docker...")
-        words = {"packages": " ".join(step.packages), "optional": " ".join(step.optional)}
-        await _must(host, _INSTALL.format(**words), "Docker cannot be installed", timeout_s=INSTALL_S)
+        await _must(host, install_script(step), "Docker cannot be installed", timeout_s=INSTALL_S)
     elif isinstance(step, WriteFile):
         await _write(host, step.path, step.content.encode(), mode=0o644)
     elif isinstance(step, RestartEngine):
         script = _BY_SYSTEMD if step.by_systemd else _BY_SCRIPT
         await _must(host, script, "the engine does not start", timeout_s=START_S)
+
+
+def install_script(step: InstallEngine) -> str:
+    """Returns what installs it there, or fails where something else would have to go."""
+    return _INSTALL.format(packages=" ".join(step.packages), optional=" ".join(step.optional))
 
 
 async def _give_certificates(

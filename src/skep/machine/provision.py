@@ -56,6 +56,17 @@ if engine; then
 fi
 /etc/init.d/docker start </dev/null
 """
+# Its length says whether all of it came. Whoever else writes the file has a new one of their own.
+_WRITE = """
+umask 077
+mkdir -p -m 755 {directory} && to={path} || exit
+{place}
+new=$(mktemp "$to.XXXXXX") || exit
+trap 'rm -f "$new"' EXIT
+{own} && cat >"$new" && [ $(wc -c <"$new") = {length} ] && sync "$new" && mv "$new" "$to"
+"""
+_PLACE = '[ ! -e "$to" ] || to=$(readlink -f "$to") || exit'
+_OWN = 'if [ -e "$to" ]; then cp -p "$to" "$new"; else chmod 644 "$new"; fi'
 _RUNS = """
 if [ -d /run/systemd/system ]; then systemctl is-active --quiet docker.service
 else kill -0 "$(cat /var/run/docker-ssd.pid)" 2>/dev/null; fi
@@ -126,7 +137,7 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
         say("Installing Docker...")
         await _must(host, install_script(step), "Docker cannot be installed", timeout_s=INSTALL_S)
     elif isinstance(step, WriteFile):
-        await _write(host, step.path, step.content.encode(), mode=0o644)
+        await _write(host, step.path, step.content.encode())
     elif isinstance(step, RestartEngine):
         script = _BY_SYSTEMD if step.by_systemd else _BY_SCRIPT
         await _must(host, script, "the engine does not start", timeout_s=START_S)
@@ -155,14 +166,24 @@ async def _write_server(host: SshHost, ca: Pair, server: Pair) -> None:
     await _write(host, daemon_json.CA, ca.certificate_pem, mode=0o644)
 
 
-async def _write(host: SshHost, path: str, content: bytes, mode: int) -> None:
-    """Writes a file of the host, whole or not at all. Errors: `Unavailable`."""
-    directory, new = path.rpartition("/")[0], f"{path}.new"
-    # Only root may read what is being written, whatever it becomes; its length says whether all of it came.
-    script = (
-        f"umask 077; mkdir -p -m 755 {directory} && cat >{new} && [ $(wc -c <{new}) = {len(content)} ]"
-        f" && chmod {mode:o} {new} && sync {new} && mv {new} {path}"
+def write_script(path: str, length: int, mode: int | None = None) -> str:
+    """Returns what makes its input, of `length` bytes, the file: whole or not at all.
+
+    Without a mode, one that is there keeps its own, its owner, and where it is, if the path is a link; a new
+    one is everybody's to read.
+    """
+    return _WRITE.format(
+        path=shlex.quote(path),
+        directory=shlex.quote(path.rpartition("/")[0]),
+        length=length,
+        place=_PLACE if mode is None else "",
+        own=_OWN if mode is None else f'chmod {mode:o} "$new"',
     )
+
+
+async def _write(host: SshHost, path: str, content: bytes, mode: int | None = None) -> None:
+    """Writes a file of the host, as `write_script` says. Errors: `Unavailable`."""
+    script = write_script(path, len(content), mode)
     await _must(host, script, f"{path} cannot be written on the host", data=content)
 
 

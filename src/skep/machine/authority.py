@@ -28,6 +28,8 @@ def authority(store: MachineStore, organization: str, now: float) -> tuple[Pair,
         if ca is None:
             ca = certs.new_ca(organization, now)
             _write_pair(store.certs, _CA, ca)
+        elif not certs.is_pair(ca):
+            raise Corrupt(f"{store.certs / _CA[1]} is not {_CA[0]}'s key: restore it, or move both away")
         elif certs.expires_at(ca.certificate_pem) < now:
             raise Corrupt(
                 f"the machines' CA ({store.certs / _CA[0]}) has expired: move {store.certs} away, then make"
@@ -40,11 +42,18 @@ def authority(store: MachineStore, organization: str, now: float) -> tuple[Pair,
         return ca, client
 
 
-def forget_client(store: MachineStore) -> None:
-    """The client's certificate is made anew when a machine's are."""
+def own_ca(store: MachineStore) -> bytes | None:
+    """Returns the authority's certificate, PEM; None where there is none yet. Errors: `Invalid`."""
+    with contextlib.suppress(FileNotFoundError):
+        return read_file(store.certs / _CA[0])
+    return None
+
+
+def renew_client(store: MachineStore, organization: str, now: float) -> None:
+    """Makes the client's certificate anew; until then there is the one before. Errors: as of `authority`."""
+    ca, _ = authority(store, organization, now)
     with store.locked():
-        for name in _CLIENT:
-            (store.certs / name).unlink(missing_ok=True)
+        _write_pair(store.certs, _CLIENT, certs.new_client(ca, organization, now))
 
 
 def write_certificates(store: MachineStore, name: str, ca: Pair, client: Pair, server: Pair) -> None:
@@ -57,8 +66,10 @@ def write_certificates(store: MachineStore, name: str, ca: Pair, client: Pair, s
 
 
 def _is_good(client: Pair, ca: Pair, now: float) -> bool:
-    return not certs.ends_soon(client.certificate_pem, now) and certs.is_of(
-        client.certificate_pem, ca.certificate_pem
+    return (
+        not certs.ends_soon(client.certificate_pem, now)
+        and certs.is_of(client.certificate_pem, ca.certificate_pem)
+        and certs.is_pair(client)  # who is killed between the two files leaves another's
     )
 
 

@@ -87,6 +87,11 @@ def ends_soon(certificate_pem: bytes, now: float) -> bool:
     return expires_at(certificate_pem) < now + _EARLY_S
 
 
+def is_pair(pair: Pair) -> bool:
+    """True where the key is the certificate's. Errors: `Corrupt`."""
+    return _load_key(pair.key_pem).public_key() == _load(pair.certificate_pem).public_key()
+
+
 def is_of(certificate_pem: bytes, ca_pem: bytes) -> bool:
     """True where the authority has signed it. Errors: `Corrupt`."""
     try:
@@ -177,7 +182,7 @@ def _load_key(key_pem: bytes) -> CertificateIssuerPrivateKeyTypes:
     try:
         key = serialization.load_pem_private_key(key_pem, None)
     except (ValueError, TypeError) as error:
-        raise Corrupt(f"the machines' CA key cannot be read: {error}") from error
+        raise Corrupt(f"a key of the machines' certificates cannot be read: {error}") from error
     return key  # type: ignore[return-value]  # what signs nothing is refused where it is to sign
 
 

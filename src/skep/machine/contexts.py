@@ -10,14 +10,14 @@ from skep.machine.record import Machine
 from skep.runtime.errors import Conflict, NotFound, Unavailable
 
 CLIENT_S = 30.0
-DESCRIPTION = "skep machine"
 
 
 async def make_context(machine: Machine, directory: Path) -> None:
     """Makes it, or makes it right. Errors: `NotFound` (no docker client), `Conflict` where somebody else's
     context has that name, `Unavailable`."""
+    ours = _description(directory)
     owner = await _owner(machine.name)
-    if owner not in (None, DESCRIPTION):
+    if owner not in (None, ours):
         raise Conflict(
             f"there is a docker context {machine.name} already, which is not skep's: it stays as it is"
         )
@@ -30,12 +30,13 @@ async def make_context(machine: Machine, directory: Path) -> None:
         ]
     )
     verb = "create" if owner is None else "update"
-    await _docker("context", verb, machine.name, "--description", DESCRIPTION, "--docker", endpoint)
+    await _docker("context", verb, machine.name, "--description", ours, "--docker", endpoint)
 
 
-async def remove_context(name: str) -> bool:
-    """Returns whether there was one of ours. Errors: `NotFound` (no docker client), `Unavailable`."""
-    if await _owner(name) != DESCRIPTION:
+async def remove_context(name: str, directory: Path) -> bool:
+    """Returns whether the machine of that directory had one. Errors: `NotFound` (no docker client),
+    `Unavailable`."""
+    if await _owner(name) != _description(directory):
         return False
     await _docker("context", "rm", "--force", name)
     return True
@@ -46,6 +47,11 @@ async def _owner(name: str) -> str | None:
     listed = await _docker("context", "ls", "--format", "{{.Name}}\t{{.Description}}")
     lines = (line.partition("\t") for line in listed.split("\n"))
     return next((of for each, _, of in lines if each.removesuffix(" *") == name), None)
+
+
+def _description(directory: Path) -> str:
+    """Says whose it is: users may have machines of the same name in several stores."""
+    return f"skep machine, {directory}"
 
 
 def _plain(path: Path) -> str:

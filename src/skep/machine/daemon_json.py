@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ PATH = "/etc/docker/daemon.json"
 CA, CERT, KEY = "/etc/docker/ca.pem", "/etc/docker/server.pem", "/etc/docker/server-key.pem"
 SOCKET = "unix:///var/run/docker.sock"
 BY_SYSTEMD = "fd://"  # the socket that systemd holds
+_LOCAL = (SOCKET, BY_SYSTEMD, "unix://")
+_EVERYWHERE = re.compile(r"tcp://0\.0\.0\.0:\d+")
 # Options of the command line that may be given several times are lists in the file, under another name.
 _LISTS = {
     "dns": "dns",
@@ -53,7 +56,19 @@ def wanted_settings(wish: EngineWish, *, by_systemd: bool) -> dict[str, Any]:
             wanted.setdefault(_MAPS[name], {})[key] = of
         else:
             wanted[name] = _value(value)
+    _check_labels(wanted.get("labels", []))
     return wanted
+
+
+def _check_labels(labels: list[str]) -> None:
+    """Errors: `Invalid`, for those with which no engine starts."""
+    values: dict[str, str] = {}
+    for each in labels:
+        name, is_pair, value = each.partition("=")
+        if not is_pair:
+            raise Invalid(f"--engine-label {each}: it is NAME=VALUE")
+        if values.setdefault(name, value) != value:
+            raise Invalid(f"--engine-label {each}: it is {values[name]} already")
 
 
 def _value(text: str) -> bool | int | str:
@@ -79,25 +94,46 @@ def merged(existing: str | None, wanted: dict[str, Any]) -> str:
             whole[name] = _hosts(have, value)
         elif there is None or there == value:
             whole[name] = value
+        elif name == "labels" and isinstance(there, list) and _labels_differ(there, value):
+            raise _conflict(name, there, value)
         elif isinstance(there, list) and isinstance(value, list):
             whole[name] = [*there, *(each for each in value if each not in there)]
         elif isinstance(there, dict) and isinstance(value, dict) and not _contradictions(there, value):
             whole[name] = {**there, **value}
         else:
-            raise Conflict(
-                f"the host's {PATH} has {name}={_shown(there)}, and the machine is to have {_shown(value)}:"
-                " take it out there, or leave the option away here"
-            )
+            raise _conflict(name, there, value)
     return msgspec.json.format(msgspec.json.encode(whole), indent=4).decode() + "\n"
 
 
+def _conflict(name: str, there: object, wanted: object) -> Conflict:
+    return Conflict(
+        f"the host's {PATH} has {name}={_shown(there)}, and the machine is to have {_shown(wanted)}:"
+        " take it out there, or leave the option away here"
+    )
+
+
+def _labels_differ(there: list[Any], wanted: list[str]) -> bool:
+    """True where one has another value: an engine with both does not start."""
+    have = dict(str(each).partition("=")[::2] for each in there)
+    return any(
+        have.get(name, value) != value for name, value in (each.partition("=")[::2] for each in wanted)
+    )
+
+
 def _hosts(have: dict[str, Any], wanted: list[str]) -> list[str]:
-    """Where the engine listens. One that is ours already may change its port."""
+    """Where the engine listens. One that is ours already may change its port; what its user has added stays,
+    and where it is open to one address, it is to no others."""
     there = have.get("hosts")
-    if there is None or have.get("tlscacert") == CA:
+    if there is None:
         return wanted
+    others = [each for each in there if each not in _LOCAL] if isinstance(there, list) else None
+    if others is not None and have.get("tlscacert") == CA:
+        port = wanted[-1].rpartition(":")[2]
+        own = [each for each in others if not _EVERYWHERE.fullmatch(str(each))]
+        narrow = any(str(each).startswith("tcp://") and str(each).endswith(f":{port}") for each in own)
+        return [*(wanted[:-1] if narrow else wanted), *own]
     # Certificates are for all of an engine's TCP ports: what was open to others would be closed.
-    if not isinstance(there, list) or not all(each in (SOCKET, BY_SYSTEMD, "unix://") for each in there):
+    if others is None or others:
         raise Conflict(
             f"the host's {PATH} says where its engine listens (hosts={_shown(there)}): a machine's engine"
             f" listens at {' and '.join(wanted)} by mutual TLS. Take hosts out there"

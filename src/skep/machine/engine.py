@@ -82,7 +82,7 @@ async def condition_of(machine: Machine, directory: Path, timeout_s: float = CAL
         return Condition(STOPPED, error=str(error))
     except Denied as error:
         return Condition(RUNNING, error=str(error))
-    except SkepError as error:
+    except (SkepError, ValueError) as error:  # an answer that is no JSON, a name that no resolver takes
         return Condition(ERROR, error=str(error))
 
 

@@ -32,6 +32,7 @@ echo "dockerd $(command -v dockerd)"
 echo "client $(command -v docker)"
 file daemon_json /etc/docker/daemon.json
 file default_docker /etc/default/docker
+file ca /etc/docker/ca.pem
 [ ! -d /run/systemd/system ] ||
     echo "unit $(systemctl cat docker.service 2>/dev/null | head -c {FILE_BYTES_MAX + 1} | base64 -w 0)"
 echo "end"
@@ -55,6 +56,7 @@ class MachineFacts(Struct, frozen=True, kw_only=True):
     daemon_json: str | None = None
     default_docker: str | None = None
     unit: str | None = None
+    ca: str | None = None
 
     @property
     def manager(self) -> str:
@@ -69,9 +71,8 @@ def read_facts(text: str) -> MachineFacts:
         raise Invalid("the host did not say what it has: is its shell a POSIX one?")
     if said.get("uid") != "0":
         raise Invalid("the user is not root there, and sudo does not make it root")
-    files = {
-        name: _decoded(name, said.get(name)) for name in ("release", "daemon_json", "default_docker", "unit")
-    }
+    names = ("release", "daemon_json", "default_docker", "unit", "ca")
+    files = {name: _decoded(name, said.get(name)) for name in names}
     release = dict(_RELEASE.findall(files["release"] or ""))
     ids = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
     return MachineFacts(
@@ -88,6 +89,7 @@ def read_facts(text: str) -> MachineFacts:
         daemon_json=files["daemon_json"],
         default_docker=files["default_docker"],
         unit=files["unit"] or None,
+        ca=files["ca"],
     )
 
 

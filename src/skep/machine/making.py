@@ -87,7 +87,7 @@ class Maker(NamedTuple):
             if not force:
                 raise
         try:
-            await remove_context(name)
+            await remove_context(name, self.store.directory(name))
         except NotFound:
             pass  # who has no docker client has no contexts
         except SkepError:

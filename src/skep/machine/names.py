@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from skep.runtime.errors import Invalid
@@ -10,6 +11,7 @@ LENGTH_MAX = 63  # a label of DNS, which a host's name is
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*")
 _ADDRESS = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*|[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 ADDRESS_LENGTH_MAX = 253  # a name of DNS
+_LABELS = re.compile(r"(?:\*\.)?[a-zA-Z0-9_-]{1,63}(?:\.[a-zA-Z0-9_-]{1,63})*\.?")
 
 
 def check_name(name: str) -> str:
@@ -24,7 +26,20 @@ def check_name(name: str) -> str:
 
 def check_address(text: str) -> str:
     """Returns a host's name or IP address. Errors: `Invalid`."""
-    if not _ADDRESS.fullmatch(text) or len(text) > ADDRESS_LENGTH_MAX:
+    if not _ADDRESS.fullmatch(text):
+        raise Invalid(f"'{text}' is neither an IP address nor a host's name")
+    return check_certified(text)
+
+
+def check_certified(text: str) -> str:
+    """Returns what a certificate may be for: an IP address, or a name of DNS, also `*.` and one. Errors:
+    `Invalid`."""
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+        is_good = "%" not in text  # an interface's name, which is one host's alone
+    except ValueError:
+        is_good = _LABELS.fullmatch(text) is not None and len(text) <= ADDRESS_LENGTH_MAX
+    if not is_good:
         raise Invalid(f"'{text}' is neither an IP address nor a host's name")
     return text
 

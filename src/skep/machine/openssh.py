@@ -22,7 +22,8 @@ def ssh_words(place: SshPlace, known_hosts: PurePath, key: str, command: tuple[s
     words += ["-o", f"HostKeyAlgorithms={_algorithms(key)}", "-p", str(place.port)]
     if place.key:
         words += ["-i", place.key, "-o", "IdentitiesOnly=yes"]
-    return [*words, f"{place.user}@{place.address}", *(("--", *command) if command else ())]
+    # Names are no options, whoever has written the config that they come from.
+    return [*words, "-l", place.user, "--", place.address, *command]
 
 
 def _algorithms(key: str) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from skep.machine import daemon_json, unit
 from skep.machine.facts import MachineFacts
+from skep.machine.names import check_certified
 from skep.machine.record import EngineWish
 from skep.runtime.errors import Conflict, Unsupported
 
@@ -50,6 +51,18 @@ def check_wish(wish: EngineWish) -> None:
     """Looks whether an engine can be as it is wanted, wherever it runs. Errors: `Invalid`."""
     daemon_json.wanted_settings(wish, by_systemd=False)
     unit.check_environment(wish.environment)
+    for each in wish.tls_sans:
+        check_certified(each)
+
+
+def check_authority(facts: MachineFacts, own: bytes | None) -> None:
+    """Looks whose machine a new one's host is. `own`: the CA of our machines, PEM. Errors: `Conflict` where
+    it is another's, who would be shut out."""
+    if facts.ca is not None and facts.ca.encode() != own:
+        raise Conflict(
+            f"the host's {daemon_json.CA} is not of your machines' CA: its engine is somebody else's machine,"
+            " or yours from elsewhere. If nobody needs it any more, remove that file there"
+        )
 
 
 def provisioner_of(facts: MachineFacts) -> str:

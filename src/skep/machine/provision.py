@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from skep.machine import certs, daemon_json, plan
-from skep.machine.authority import authority, write_certificates
+from skep.machine.authority import authority, own_ca, write_certificates
 from skep.machine.certs import Pair
 from skep.machine.facts import PROBE, MachineFacts, read_facts
 from skep.machine.plan import InstallEngine, RestartEngine, SetHostName, Step, WriteFile
@@ -23,15 +23,19 @@ START_S = 150.0  # systemd gives units 90 s to stop; an engine with many contain
 CLOCK_S = 60.0  # what a host's clock may differ before it is said; certificates allow for an hour
 _SBIN = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; '
 
+# Nothing of the host's goes for it: docker.io conflicts with docker-ce-cli, containerd with containerd.io.
 _INSTALL = """
 export DEBIAN_FRONTEND=noninteractive
-apt() {{ apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" </dev/null 2>&1; }}
+apt() {{
+    apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \\
+        -o Dpkg::Options::=--force-confold "$@" </dev/null 2>&1
+}}
 apt update || exit
 more=
 for package in {optional}; do
     [ -z "$(apt-cache madison "$package" 2>/dev/null)" ] || more="$more $package"
 done
-apt install -y --no-install-recommends {packages} $more
+apt install -y --no-remove --no-install-recommends {packages} $more
 """
 _BY_SYSTEMD = """
 systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl restart docker.service && exit
@@ -52,6 +56,17 @@ if engine; then
 fi
 /etc/init.d/docker start </dev/null
 """
+# Its length says whether all of it came. Whoever else writes the file has a new one of their own.
+_WRITE = """
+umask 077
+mkdir -p -m 755 {directory} && to={path} || exit
+{place}
+new=$(mktemp "$to.XXXXXX") || exit
+trap 'rm -f "$new"' EXIT
+{own} && cat >"$new" && [ $(wc -c <"$new") = {length} ] && sync "$new" && mv "$new" "$to"
+"""
+_PLACE = '[ ! -e "$to" ] || to=$(readlink -f "$to") || exit'
+_OWN = 'if [ -e "$to" ]; then cp -p "$to" "$new"; else chmod 644 "$new"; fi'
 _RUNS = """
 if [ -d /run/systemd/system ]; then systemctl is-active --quiet docker.service
 else kill -0 "$(cat /var/run/docker-ssd.pid)" 2>/dev/null; fi
@@ -78,6 +93,8 @@ async def provision(store: MachineStore, machine: Machine, organization: str, no
         say("Detecting the provisioner...")
         facts = await ask(host)
         _say_clock(facts, now, say)
+        if not machine.is_whole:
+            plan.check_authority(facts, own_ca(store))
         preparation = plan.decide_preparation(facts, machine.name)
         if facts.dockerd:
             plan.decide_configuration(facts, machine.engine)
@@ -118,13 +135,17 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
         await _must(host, _host_name(step.name), "its host name cannot be set")
     elif isinstance(step, InstallEngine):
         say("Installing Docker...")
-        words = {"packages": " ".join(step.packages), "optional": " ".join(step.optional)}
-        await _must(host, _INSTALL.format(**words), "Docker cannot be installed", timeout_s=INSTALL_S)
+        await _must(host, install_script(step), "Docker cannot be installed", timeout_s=INSTALL_S)
     elif isinstance(step, WriteFile):
-        await _write(host, step.path, step.content.encode(), mode=0o644)
+        await _write(host, step.path, step.content.encode())
     elif isinstance(step, RestartEngine):
         script = _BY_SYSTEMD if step.by_systemd else _BY_SCRIPT
         await _must(host, script, "the engine does not start", timeout_s=START_S)
+
+
+def install_script(step: InstallEngine) -> str:
+    """Returns what installs it there, or fails where something else would have to go."""
+    return _INSTALL.format(packages=" ".join(step.packages), optional=" ".join(step.optional))
 
 
 async def _give_certificates(
@@ -145,14 +166,24 @@ async def _write_server(host: SshHost, ca: Pair, server: Pair) -> None:
     await _write(host, daemon_json.CA, ca.certificate_pem, mode=0o644)
 
 
-async def _write(host: SshHost, path: str, content: bytes, mode: int) -> None:
-    """Writes a file of the host, whole or not at all. Errors: `Unavailable`."""
-    directory, new = path.rpartition("/")[0], f"{path}.new"
-    # Only root may read what is being written, whatever it becomes; its length says whether all of it came.
-    script = (
-        f"umask 077; mkdir -p -m 755 {directory} && cat >{new} && [ $(wc -c <{new}) = {len(content)} ]"
-        f" && chmod {mode:o} {new} && sync {new} && mv {new} {path}"
+def write_script(path: str, length: int, mode: int | None = None) -> str:
+    """Returns what makes its input, of `length` bytes, the file: whole or not at all.
+
+    Without a mode, one that is there keeps its own, its owner, and where it is, if the path is a link; a new
+    one is everybody's to read.
+    """
+    return _WRITE.format(
+        path=shlex.quote(path),
+        directory=shlex.quote(path.rpartition("/")[0]),
+        length=length,
+        place=_PLACE if mode is None else "",
+        own=_OWN if mode is None else f'chmod {mode:o} "$new"',
     )
+
+
+async def _write(host: SshHost, path: str, content: bytes, mode: int | None = None) -> None:
+    """Writes a file of the host, as `write_script` says. Errors: `Unavailable`."""
+    script = write_script(path, len(content), mode)
     await _must(host, script, f"{path} cannot be written on the host", data=content)
 
 

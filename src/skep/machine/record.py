@@ -21,6 +21,7 @@ SSH_PORT = 22
 # A machine's `Skep.State`. docker-machine's own machines have none, and are whole.
 HALF_MADE = "half-made"
 MADE = "made"
+_NO_SWARM = {"IsSwarm": False, "Address": "", "Discovery": "", "Agent": False, "Master": False, "Host": ""}
 
 
 class SshPlace(Struct, frozen=True, kw_only=True):
@@ -105,7 +106,11 @@ def to_config(machine: Machine, storage: PurePath, before: dict[str, Any] | None
         "Name": machine.name,
         "Skep": {"State": machine.state, "Why": machine.why},
     }
-    return msgspec.json.format(msgspec.json.encode(_merged(before or {}, config)), indent=4) + b"\n"
+    whole = _merged(before or {}, config)
+    options = whole["HostOptions"]
+    # docker-machine's `ls` ends at the first machine that has none, whoever made the others.
+    options["SwarmOptions"] = options.get("SwarmOptions") or _NO_SWARM
+    return msgspec.json.format(msgspec.json.encode(whole), indent=4) + b"\n"
 
 
 def _merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,11 @@ RETRY_S = 1.0
 COMMAND_S = 60.0
 OUTPUT_BYTES_MAX = 256 * 1024  # of each stream; of more, the end is kept, where the reason is
 _CHUNK = 32 * 1024
+# What a host is to show that is not known yet. asyncssh would have certificates first, of no CA of ours.
+_PLAIN_KEYS = (
+    *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    *("rsa-sha2-512", "rsa-sha2-256"),
+)
 
 # What asyncssh logs at "info" and above of each connection is not for users of a command.
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
@@ -151,7 +156,7 @@ class _Client(asyncssh.SSHClient):
 
 async def _connect(place: SshPlace, pinned: str | None) -> asyncssh.SSHClientConnection:
     where = f"{place.user}@{place.address}, port {place.port}"
-    options: dict[str, Any] = _identity(place)
+    options: dict[str, Any] = {**_identity(place), "server_host_key_algs": list(_PLAIN_KEYS)}
     key = None
     if pinned is not None:
         try:

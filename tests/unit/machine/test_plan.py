@@ -211,6 +211,10 @@ def test_what_contradicts_is_refused(own: str, said: str) -> None:
         EngineWish(environment=("A",)),
         EngineWish(environment=("A=b\nExecStart=x",)),
         EngineWish(environment=("A B=c",)),
+        EngineWish(tls_sans=("münchen.example",)),
+        EngineWish(tls_sans=("",)),
+        EngineWish(tls_sans=("a b",)),
+        EngineWish(tls_sans=("fe80::1%eth0",)),
     ],
 )
 def test_wishes_that_cannot_be_are_refused_at_once(wish: EngineWish) -> None:
@@ -255,3 +259,31 @@ def test_what_a_host_says_is_read_and_looked_at() -> None:
 def test_a_host_that_says_what_cannot_be_is_not_believed(text: str, said: str) -> None:
     with pytest.raises(Invalid, match=said):
         read_facts(text)
+
+
+def test_a_label_of_two_values_is_refused() -> None:
+    """dockerd does not start with both."""
+    with pytest.raises(Conflict, match="labels="):
+        files(replace(FACTS, daemon_json='{"labels": ["rack=1", "own=1"]}'), EngineWish(labels=("rack=7",)))
+    for labels in (("rack=1", "rack=7"), ("rack",)):
+        with pytest.raises(Invalid, match="--engine-label rack"):
+            plan.check_wish(EngineWish(labels=labels))
+
+
+def test_where_a_machines_engine_listens_besides_stays_and_is_made_no_wider() -> None:
+    own = json.loads(files(FACTS)[daemon_json.PATH])
+    for hosts in (
+        ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2376", "unix:///run/own.sock"],
+        ["unix:///var/run/docker.sock", "tcp://10.0.0.5:2376"],
+    ):
+        text = files(replace(FACTS, daemon_json=json.dumps({**own, "hosts": hosts})))[daemon_json.PATH]
+        assert json.loads(text)["hosts"] == hosts
+
+
+def test_a_host_that_is_somebody_elses_machine_is_refused() -> None:
+    theirs = read_facts(an_answer(ca="theirs"))
+    for own in (None, b"ours"):
+        with pytest.raises(Conflict, match=r"/etc/docker/ca\.pem is not of your machines' CA"):
+            plan.check_authority(theirs, own)
+    plan.check_authority(theirs, b"theirs")
+    plan.check_authority(read_facts(an_answer()), None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import PurePath
 
 import pytest
 
+from skep.cli.machine.user import for_each
 from skep.machine import shells
 from skep.machine.engine import HALF_MADE, RUNNING, Condition
 from skep.machine.names import bracketed, check_address
@@ -103,7 +105,7 @@ def test_the_table_has_docker_machines_columns() -> None:
 def test_addresses_of_ipv6_are_in_brackets_where_a_port_follows() -> None:
     assert a_machine("a", "fd00::5").url == "tcp://[fd00::5]:2376"
     assert bracketed("h.example") == "h.example"
-    for each in ("-oProxyCommand=x", "a b", "", "a;b", "x" * 300):
+    for each in ("-oProxyCommand=x", "a b", "", "a;b", "x" * 300, "a..b", "x" * 64, "*.x", "::::"):
         with pytest.raises(Invalid):
             check_address(each)
 
@@ -121,7 +123,23 @@ def test_openssh_is_held_to_the_pinned_key() -> None:
     assert known_hosts_line(place, "ssh-ed25519 AAAA root@h") == "[10.0.0.5]:2222 ssh-ed25519 AAAA\n"
     assert known_hosts_line(SshPlace(address="h"), "ssh-rsa AAAA") == "h ssh-rsa AAAA\n"
     words = ssh_words(place, PurePath("/m x/known_hosts"), "ssh-rsa AAAA", ("ls", "-l"))
-    assert words[-4:] == ["ada@10.0.0.5", "--", "ls", "-l"]
+    assert words[-6:] == ["-l", "ada", "--", "10.0.0.5", "ls", "-l"]
+    hostile = ssh_words(SshPlace(address="h", user="-oProxyCommand=x"), PurePath("/k"), "ssh-rsa AAAA", ())
+    assert hostile[-4:] == ["-l", "-oProxyCommand=x", "--", "h"], "a name is no option"
     assert "StrictHostKeyChecking=yes" in words
     assert 'UserKnownHostsFile="/m x/known_hosts"' in words
     assert "HostKeyAlgorithms=rsa-sha2-512,rsa-sha2-256" in words
+
+
+def test_what_happens_to_one_machine_ends_no_other() -> None:
+    done = []
+
+    async def one(name: str) -> None:
+        if name == "a":
+            raise ValueError("nobody has thought of it")
+        await asyncio.sleep(0.05)
+        done.append(name)
+
+    with pytest.raises(ValueError, match="nobody has thought of it"):
+        for_each(("a", "b"), one)
+    assert done == ["b"]

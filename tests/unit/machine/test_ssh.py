@@ -124,3 +124,23 @@ async def test_who_waits_is_told_each_reason_once(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"SSH was waited for 1\.5 s: .*Connection refused"):
         await wait_reachable(place, None, said.append, wait_s=1.5)
     assert len(said) == 1
+
+
+async def test_a_host_with_a_certificate_is_known_by_its_key(tmp_path: Path) -> None:
+    key, host_key, authority = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(3))
+    key.write_private_key(tmp_path / "id")
+    certificate = authority.generate_host_certificate(host_key, "h", principals=["127.0.0.1"])
+    listener = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[(host_key, certificate)],
+        server_factory=lambda: _Server(key.convert_to_public()),
+        process_factory=_serve,
+    )
+    place = SshPlace(address="127.0.0.1", port=listener.get_port(), key=str(tmp_path / "id"))
+    try:
+        async with connected(place, None) as host:
+            assert host.host_key == host_key.export_public_key().decode().strip()
+    finally:
+        listener.close()
+        await listener.wait_closed()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skep.machine import certs
-from skep.machine.authority import authority, forget_client, write_certificates
+from skep.machine.authority import authority, renew_client, write_certificates
 from skep.machine.record import HALF_MADE, EngineWish, Machine, SshPlace
 from skep.machine.store import FILE_BYTES_MAX, MachineStore, default_path
 from skep.runtime.errors import Conflict, Corrupt, Invalid, NotFound
@@ -195,7 +195,7 @@ def test_a_client_that_ends_soon_is_made_anew_and_the_authority_never(store: Mac
     later_ca, later = authority(store, "ada", NOW + 1060 * certs.DAY_S)
     assert later_ca == ca
     assert later != client
-    forget_client(store)
+    renew_client(store, "ada", NOW + 1060 * certs.DAY_S)
     assert authority(store, "ada", NOW + 1060 * certs.DAY_S)[1] != later
     with pytest.raises(Corrupt, match="has expired"):
         authority(store, "ada", NOW + 4000 * certs.DAY_S)
@@ -214,3 +214,21 @@ def test_half_an_authority_is_not_made_whole_by_another(store: MachineStore) -> 
     (store.certs / "ca-key.pem").unlink()
     with pytest.raises(Corrupt, match=r"only one of ca\.pem and ca-key\.pem"):
         authority(store, "ada", NOW)
+
+
+def test_docker_machine_can_list_what_skep_has_made(store: MachineStore) -> None:
+    """Its `ls` looks into SwarmOptions of all machines, and ends where there are none."""
+    store.add(a_machine())
+    assert store.config("mg0")["HostOptions"]["SwarmOptions"]["Master"] is False
+
+
+def test_a_key_that_is_another_certificates_is_noticed(store: MachineStore) -> None:
+    ca, _ = authority(store, "ada", NOW)
+    other = certs.new_client(ca, "ada", NOW)
+    (store.certs / "key.pem").write_bytes(other.key_pem)  # of a process that was killed after the first file
+    _, client = authority(store, "ada", NOW)
+    assert certs.is_pair(client)
+    (store.certs / "ca-key.pem").write_bytes(other.key_pem)
+    with pytest.raises(Corrupt, match=r"ca-key\.pem is not ca\.pem's key"):
+        renew_client(store, "ada", NOW)
+    assert (store.certs / "cert.pem").read_bytes() == client.certificate_pem, "nothing is lost by it"

@@ -8,7 +8,7 @@ import time
 import click
 
 from skep.cli.machine.user import for_each, organization, saying, the_store
-from skep.machine.authority import forget_client
+from skep.machine.authority import renew_client
 from skep.machine.making import Maker
 
 _NAMES = click.argument("names", nargs=-1, required=True)
@@ -41,7 +41,7 @@ def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: 
     for name in names:
         the_store().load(name)  # all are there, before anything is made anew
     if client_certs:
-        forget_client(the_store())
+        renew_client(the_store(), organization(), time.time())
 
     async def one(name: str) -> None:
         maker = _maker(name, len(names) > 1)

@@ -48,24 +48,26 @@ def for_each(names: Sequence[str], do: Callable[[str], Awaitable[Result]]) -> di
     """Returns what came of each machine, all at the same time. Those that fail are said, each on a line, and
     the command's status is 1 once all have ended."""
 
-    async def all_of_them() -> dict[str, Result | SkepError]:
+    async def all_of_them() -> dict[str, Result | BaseException]:
         turn = asyncio.Semaphore(AT_A_TIME)
 
-        async def one(name: str) -> Result | SkepError:
+        async def one(name: str) -> Result:
             async with turn:
-                try:
-                    return await do(name)
-                except SkepError as error:
-                    return error
+                return await do(name)
 
         unique = list(dict.fromkeys(names))
-        return dict(zip(unique, await asyncio.gather(*map(one, unique)), strict=True))
+        # Whatever happens to one, the others are not left half done.
+        answers = await asyncio.gather(*map(one, unique), return_exceptions=True)
+        return dict(zip(unique, answers, strict=True))
 
     found = asyncio.run(all_of_them())
-    done = {name: each for name, each in found.items() if not isinstance(each, SkepError)}
+    done = {name: each for name, each in found.items() if not isinstance(each, BaseException)}
     for name, each in found.items():
         if isinstance(each, SkepError):
             click.echo(f"Error: {f'{name}: ' if len(found) > 1 else ''}{reason_of(each)}", err=True)
+    for each in found.values():
+        if isinstance(each, BaseException) and not isinstance(each, SkepError):
+            raise each
     if len(done) < len(found):
         raise click.exceptions.Exit(1)
     return done

@@ -1,0 +1,70 @@
+"""What is done on hosts, by the scripts that are run there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+from skep.machine.plan import InstallEngine
+from skep.machine.provision import install_script, write_script
+
+
+def test_what_is_installed_drives_nothing_out(tmp_path: Path) -> None:
+    for name in ("apt-get", "apt-cache"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@" >>"$0.log"\n')
+        (tmp_path / name).chmod(0o755)
+    script = install_script(InstallEngine(("docker.io",), ("docker-cli",)))
+    subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    update, install = (tmp_path / "apt-get.log").read_text().splitlines()
+    assert update.split()[-1] == "update"
+    assert install.split()[-1] == "docker.io", "there is no docker-cli"
+    assert "--no-remove" in install.split()
+    assert "Dpkg::Options::=--force-confold" in install.split(), "nor does dpkg ask, and nobody answers"
+
+
+def write(path: Path, content: bytes, mode: int | None = None, length: int | None = None) -> int:
+    script = write_script(str(path), len(content) if length is None else length, mode)
+    return subprocess.run(["sh", "-c", script], input=content, stderr=subprocess.DEVNULL).returncode
+
+
+def test_a_file_that_is_there_keeps_who_may_read_it_and_its_place(tmp_path: Path) -> None:
+    own = tmp_path / "kept/own.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    own.chmod(0o600)
+    (tmp_path / "daemon.json").symlink_to(own)
+    assert write(tmp_path / "daemon.json", b"new") == 0
+    assert (tmp_path / "daemon.json").is_symlink()
+    assert own.read_bytes() == b"new"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o600
+    assert list(own.parent.iterdir()) == [own]
+
+
+def test_what_comes_in_part_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_bytes(b"before")
+    assert write(path, b"ha", length=4) != 0
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    script = write_script(str(path), 4, 0o600)
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE) as slow:
+        assert slow.stdin is not None
+        slow.stdin.write(b"sl")
+        slow.stdin.flush()
+        deadline = time.monotonic() + 20
+        while not any(each.stat().st_size == 2 for each in tmp_path.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert write(path, b"fast", 0o600) == 0
+        assert path.read_bytes() == b"fast"
+        slow.stdin.write(b"ow")
+        slow.stdin.close()
+        assert slow.wait(20) == 0
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"slow", 0o600)

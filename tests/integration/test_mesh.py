@@ -342,10 +342,22 @@ FLUSH = "from skep.network.nftables import Nftables; Nftables().run('flush rules
         ["ip", "link", "set", BRIDGE, "address", "02:00:00:00:00:77"],
         ["ip", "neigh", "flush", "dev", BRIDGE, "nud", "permanent"],
         ["ip", "rule", "del", "priority", "7700"],
+        ["ip", "rule", "del", "priority", "40001"],
         ["ip", "link", "set", BRIDGE, "down"],
         ["sysctl", "-w", f"net.ipv4.conf.{BRIDGE}.route_localnet=0"],
     ],
-    ids=("rules", "tunnel", "tunnel-down", "bridge", "mac", "neighbours", "return", "down", "setting"),
+    ids=(
+        "rules",
+        "tunnel",
+        "tunnel-down",
+        "bridge",
+        "mac",
+        "neighbours",
+        "returns",
+        "return",
+        "down",
+        "setting",
+    ),
 )
 def test_what_somebody_did_to_it_is_repaired(lan: Lan, damage: list[str]) -> None:
     lan.serving()
@@ -357,6 +369,22 @@ def test_what_somebody_did_to_it_is_repaired(lan: Lan, damage: list[str]) -> Non
         host.run("ip", "route", "replace", "10.0.0.0/24", "dev", BRIDGE)
     lan.assert_all_answer()
     assert [told["changed"] for told in lan.tell(lan.mesh(*lan.tasks))] == [0, 0, 0]
+
+
+def test_rules_of_an_earlier_skep_go_and_others_stay(lan: Lan) -> None:
+    """It had one for each node, all at one priority."""
+    lan.serving()
+    host = lan.hosts[0]
+    of_node = ["fwmark", "0x5a000009/0xff00ffff", "table", "5898249"]
+    others = ["fwmark", "0x7/0xff", "table", "77"]
+    for rule in (of_node, others):
+        host.run("ip", "rule", "add", "priority", "7700", *rule, "protocol", "90")
+    (told, *_) = lan.tell(lan.mesh(*lan.tasks))
+    assert (told["failures"], told["changed"]) == ([], 1)
+    left = host.run("ip", "rule")
+    assert "0x5a000009" not in left
+    assert "lookup 77" in left
+    host.run("ip", "rule", "del", "priority", "7700", "table", "77")
 
 
 def test_a_host_that_loses_its_address_for_a_moment_loses_no_connection(lan: Lan) -> None:

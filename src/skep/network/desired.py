@@ -34,12 +34,12 @@ from skep.network.objects import (
     Port,
     PortJump,
     ReturnRoute,
-    ReturnRule,
     Sysctl,
     Table,
     Traffic,
     Trusted,
 )
+from skep.network.return_rules import return_rules
 from skep.network.segment import (
     Segment,
     add_objects,
@@ -227,9 +227,9 @@ def _steering() -> Objects:
 
 def _ways_back(bridge: str, numbered: Mapping[str, int]) -> Objects:
     """Returns how answers of tasks go back by the node that their connection came by."""
-    made: list[Object] = []
+    made: list[Object] = list(return_rules(numbered.values()))
     for node, number in numbered.items():
-        made += Neighbour(bridge, node, mac_of(node)), ReturnRoute(number, node, bridge), ReturnRule(number)
+        made += Neighbour(bridge, node, mac_of(node)), ReturnRoute(number, node, bridge)
     return tuple(made)
 
 

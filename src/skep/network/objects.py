@@ -194,13 +194,17 @@ class ReturnRoute(Struct, frozen=True, gc=False):
 
 
 class ReturnRule(Struct, frozen=True, gc=False):
-    """Packets with the node's mark take its table."""
+    """Packets with such a mark take a table, or go on at the rules of another priority (`goto`)."""
 
-    number: int
+    priority: int
+    mark: int
+    mask: int
+    table: int = 0
+    goto: int = 0
 
     @property
-    def key(self) -> int:
-        return self.number
+    def key(self) -> tuple[int, ...]:
+        return self.priority, self.mark, self.mask, self.table, self.goto
 
 
 class Accept(Struct, frozen=True, gc=False):

@@ -21,14 +21,11 @@ from pyroute2.netlink.rtnl.ndmsg import NUD_NOARP
 from skep.model.mesh import BRIDGE_PREFIX, TUNNEL_PREFIX
 from skep.network import neighbours, objects
 from skep.network.host import HostRoute
-from skep.network.marks import NUMBER_MASK, OURS, OURS_MASK
+from skep.network.return_rules import TABLES, is_ours
 from skep.runtime.errors import Unavailable
 
 PROTOCOL = 0x5A  # of routes and rules: `ip route show proto 90`; iproute2 gives names to none near
-TABLES = 0x5A_0000  # the table of node 1 is one more; others use small numbers
-PRIORITY = 7700  # of rules: before the main table, 32766
 SYSCTLS = Path("/proc/sys/net")
-MASK = OURS_MASK | NUMBER_MASK  # of marks, in rules
 # IPv4's own dummy address (RFC 7600), a bridge's for the moment in which it is to have no other: with the
 # last one the kernel takes all neighbours and routes away.
 DUMMY = "192.0.0.8/32"
@@ -211,9 +208,11 @@ class Seen:
 
     def _rules(self) -> Iterator[objects.ReturnRule]:
         for each in self._ip.get_rules(family=socket.AF_INET):
-            is_ours = of(each, "FRA_PROTOCOL") == PROTOCOL and of(each, "FRA_PRIORITY") == PRIORITY
-            if is_ours and of(each, "FRA_FWMASK") == MASK:
-                yield objects.ReturnRule(int(of(each, "FRA_FWMARK")) & ~OURS)
+            mark, mask = int(of(each, "FRA_FWMARK") or 0), int(of(each, "FRA_FWMASK") or 0)
+            if of(each, "FRA_PROTOCOL") == PROTOCOL and is_ours(mark, mask):
+                goto = int(of(each, "FRA_GOTO") or 0)
+                table = 0 if goto else int(of(each, "FRA_TABLE") or each["table"])
+                yield objects.ReturnRule(int(of(each, "FRA_PRIORITY") or 0), mark, mask, table, goto)
 
     def _name(self, index: int) -> str:
         link = self._links.get(index)

@@ -22,7 +22,7 @@ from skep.network.objects import (
     Port,
     PortForward,
     PortJump,
-    ReturnRule,
+    ReturnRoute,
     SubnetRoute,
     Sysctl,
     Table,
@@ -259,7 +259,7 @@ def test_the_mesh_and_networks_stand_beside_each_other() -> None:
     only = desired(_mesh(HERE, THERE), "n1", _host()).objects
     assert {each for each in alone if not isinstance(each, Chain)} < set(objects)
     assert {each for each in only if not isinstance(each, Chain)} < set(objects)
-    assert len(_of(objects, ReturnRule)) == 2
+    assert len(_of(objects, ReturnRoute)) == 2
     assert _of(objects, PortJump) == [PortJump("tcp", 8080, "tcp-8080")]
     apart = _chains(objects)["apart"].splitlines()
     assert apart == [

@@ -112,8 +112,12 @@ end_below() { # DIR: kills them
 }
 
 unmount_below() { # DIR: what is mounted below it, the deepest first
-    local mounted
-    for mounted in $(awk -v dir="$1/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do
-        umount -l "$mounted" 2>/dev/null || true
+    local mounted _
+    for _ in 1 2 3; do # an engine that is just ending may mount what it was told to make
+        for mounted in $(awk -v dir="$1/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r); do
+            umount -l "$mounted" 2>/dev/null || true
+        done
+        grep -qF " $1/" /proc/self/mounts || return 0
+        sleep 0.5
     done
 }

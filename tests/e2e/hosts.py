@@ -256,13 +256,13 @@ def start_all(hosts: Sequence[Host]) -> None:
 
 
 def stop_all(hosts: Sequence[Host]) -> None:
-    """Ends them at the same time."""
+    """Ends them at the same time. Each gives containers that its engine does not let go of 15 seconds."""
     for host in hosts:
         if host.process is not None:
             host.process.terminate()
     for host in hosts:
         if host.process is not None:
-            host.process.wait(15)
+            host.process.wait(30)
             host.process = None
 
 

@@ -158,8 +158,10 @@ def test_a_restarted_engine_is_reconciled(short_dir: Path) -> None:
         swarm.manager.docker("service rm s")
         wait_until("all is gone", lambda: not started(swarm))
     finally:
-        swarm.stop()
-        subprocess.run([*engine, "stop", str(directory)], check=True)
+        try:
+            swarm.stop()  # half a minute where the engine has lost hold of a container that it was making as it ended
+        finally:
+            subprocess.run([*engine, "stop", str(directory)], check=True)
 
 
 @pytest.fixture

@@ -6,20 +6,19 @@ As docker-machine's, but with P-256 keys, which Docker has taken since before 20
 from __future__ import annotations
 
 import ipaddress
-from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
+from skep.rpc.certificates import is_issued_by, is_key_of
+from skep.rpc.issuing import begun, key_id_of, key_usage
 from skep.runtime.errors import Corrupt
 
 DAY_S = 86400.0
-BACKDATE_S = 3600.0  # hosts' clocks may be an hour behind; those of the swarm's nodes are given as much
 # Ten years: a CA that ends is the end of all its machines at once, of which docker-machine's users (1,080
 # days) heard only then.
 CA_S = 3650 * DAY_S
@@ -44,9 +43,9 @@ def new_ca(organization: str, now: float) -> Pair:
     name = _name(organization, "skep machine CA")
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = (
-        _builder(name, name, key.public_key(), now, now + CA_S)
+        begun(name, name, key.public_key(), now, now + CA_S)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs=True), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
         .add_extension(own, critical=False)
     )
     return Pair(_pem(builder.sign(key, hashes.SHA256())), _key_pem(key))
@@ -89,16 +88,15 @@ def ends_soon(certificate_pem: bytes, now: float) -> bool:
 
 def is_pair(pair: Pair) -> bool:
     """True where the key is the certificate's. Errors: `Corrupt`."""
-    return _load_key(pair.key_pem).public_key() == _load(pair.certificate_pem).public_key()
+    try:
+        return is_key_of(pair.key_pem, pair.certificate_pem)
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"a certificate or its key cannot be read: {error}") from error
 
 
 def is_of(certificate_pem: bytes, ca_pem: bytes) -> bool:
     """True where the authority has signed it. Errors: `Corrupt`."""
-    try:
-        _load(certificate_pem).verify_directly_issued_by(_load(ca_pem))
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return is_issued_by(_load(certificate_pem), _load(ca_pem))
 
 
 def _leaf(
@@ -108,30 +106,16 @@ def _leaf(
     key = ec.generate_private_key(ec.SECP256R1())
     until = min(now + LEAF_S, issuer.not_valid_after_utc.timestamp())
     builder = (
-        _builder(name, issuer.subject, key.public_key(), now, until)
+        begun(name, issuer.subject, key.public_key(), now, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs=False), critical=True)
+        .add_extension(key_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        .add_extension(_key_id_of(issuer), critical=False)
+        .add_extension(key_id_of(issuer), critical=False)
     )
     if names:
         others = x509.SubjectAlternativeName([_general_name(each) for each in names])
         builder = builder.add_extension(others, critical=False)
     return Pair(_pem(builder.sign(issuer_key, hashes.SHA256())), _key_pem(key))
-
-
-def _builder(
-    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: float, until: float
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(int(now - BACKDATE_S), UTC))
-        .not_valid_after(datetime.fromtimestamp(int(until), UTC))
-    )
 
 
 def _name(organization: str, common_name: str) -> x509.Name:
@@ -145,30 +129,6 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
-
-
-def _key_id_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """docker-machine's authorities name their key not at all."""
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        key = issuer.public_key()
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)  # type: ignore[arg-type]
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-
-
-def _key_usage(signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        content_commitment=False,
-        key_encipherment=False,  # what RSA's keys did; those of curves cannot
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _load(certificate_pem: bytes) -> x509.Certificate:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from datetime import UTC, datetime
-from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,7 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from skep.rpc.certificates import BACKDATE_S, UNIT_OF_ROLE, base36, ca_digest, parse_join_token
+from skep.rpc.certificates import UNIT_OF_ROLE, base36, ca_digest, parse_join_token
+from skep.rpc.issuing import begun, key_id_of, key_usage
 from skep.runtime.errors import Corrupt, Denied, Invalid
 
 ROOT_YEARS_S = 20 * 365 * 24 * 3600.0  # SwarmKit's
@@ -24,15 +23,9 @@ def new_root(now: float) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-ca")])
     certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_time(now - BACKDATE_S))
-        .not_valid_after(_time(now + ROOT_YEARS_S))
+        begun(name, name, key.public_key(), now, now + ROOT_YEARS_S)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(signs=True), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -80,7 +73,7 @@ class Authority:
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise Corrupt("the swarm's CA key is of an unknown kind")
         self._key = key
-        self._key_id = _key_id_of(self._certificate)
+        self._key_id = key_id_of(self._certificate)
         self.ca_pem = ca_cert_pem
         self.chain_pem = chain_pem
 
@@ -94,24 +87,17 @@ class Authority:
         public_key = _key_of(request_pem)
         unit = UNIT_OF_ROLE[role]
         names = [node_id, unit] + (["swarm-ca"] if role == "manager" else [])
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+                x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+            ]
+        )
         certificate = (
-            x509.CertificateBuilder()
-            .subject_name(
-                x509.Name(
-                    [
-                        x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
-                        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
-                        x509.NameAttribute(NameOID.COMMON_NAME, node_id),
-                    ]
-                )
-            )
-            .issuer_name(self._certificate.subject)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(_time(now - BACKDATE_S))
-            .not_valid_after(_time(now + expiry_s))
+            begun(subject, self._certificate.subject, public_key, now, now + expiry_s)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs=False), critical=True)
+            .add_extension(key_usage(signs=False, enciphers=True), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,
@@ -129,17 +115,12 @@ class Authority:
             key_id = new.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         except x509.ExtensionNotFound:
             key_id = x509.SubjectKeyIdentifier.from_public_key(new.public_key())
+        until = min(new.not_valid_after_utc, self._certificate.not_valid_after_utc).timestamp()
         certificate = (
-            x509.CertificateBuilder()
-            .subject_name(new.subject)
-            .issuer_name(self._certificate.subject)
-            .public_key(new.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(_time(now - BACKDATE_S))
-            .not_valid_after(min(new.not_valid_after_utc, self._certificate.not_valid_after_utc))
+            begun(new.subject, self._certificate.subject, new.public_key(), now, until)
             # Below it may be the next root, signed by this one.
             .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(_key_usage(signs=True), critical=True)
+            .add_extension(key_usage(signs=True), critical=True)
             .add_extension(key_id, critical=False)
             .add_extension(self._key_id, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -161,32 +142,3 @@ def _key_of(request_pem: bytes) -> ec.EllipticCurvePublicKey:
     if not is_signed:
         raise Invalid("the certificate request is not signed by its own key")
     return key
-
-
-def _key_id_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Returns the id by which the issuer names its own key: OpenSSL wants the two to agree."""
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(
-            cast("ec.EllipticCurvePublicKey", issuer.public_key())
-        )
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-
-
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(int(at), UTC)
-
-
-def _key_usage(signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        content_commitment=False,
-        key_encipherment=not signs,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )

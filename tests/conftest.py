@@ -17,6 +17,10 @@ from tests.lane import Machine, own_network, run_directory
 ENGINE_SH = Path(__file__).parents[1] / "scripts/engine.sh"
 KEPT = "f"  # begins the names of directories that stay
 LANE = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
+    # Named namespaces are the machine's (tests/e2e/netns.py). Said here: folders' own conftests, which are read before
+    # pytest is configured where they are named, may import what reads it.
+    os.environ["SKEP_TEST_NETNS"] = f"{os.environ.get('SKEP_TEST_NETNS', 'skt')}{'abcdefgh'[int(LANE)]}"
 MACHINE = pytest.StashKey[Machine]()
 TIDY = ("unit", "simulation")  # folders whose tests close all they open
 WAS_TIDY = pytest.StashKey[bool]()  # whether the test before was in one of them
@@ -30,8 +34,6 @@ settings.load_profile("skep")
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") and os.geteuid() == 0:
         own_network()
-        # tests/e2e/netns.py: named namespaces are the machine's.
-        os.environ["SKEP_TEST_NETNS"] = f"{os.environ.get('SKEP_TEST_NETNS', 'skt')}{'abcdefgh'[int(LANE)]}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

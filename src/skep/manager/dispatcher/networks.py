@@ -277,14 +277,13 @@ class MeshDispatcher:
         nothing has for as long, many nodes are told at once, unless there is more of it than is looked at."""
         if self._is_urgent:
             return False
-        now = asyncio.get_running_loop().time()
-        if self._services.is_dirty and self._untold_since is None:
-            self._untold_since = now
-        is_more = (
-            self._services.is_dirty and self._untold_since is not None and now < self._untold_since + TOLD_S
-        )
-        is_again = self._parts.waiting >= MANY_NODES and now < self._many_told_at + TOLD_S
-        return is_more or is_again
+        now, since = asyncio.get_running_loop().time(), list[float]()
+        if self._services.is_dirty:
+            self._untold_since = now if self._untold_since is None else self._untold_since
+            since.append(self._untold_since)
+        if self._parts.waiting >= MANY_NODES:
+            since.append(self._many_told_at)
+        return any(now < each + TOLD_S for each in since)
 
     def _settle_parts(self) -> float | None:
         """Decides which nodes lead to what of services that are told in parts. Returns when to come again."""

@@ -72,6 +72,8 @@ async def _docker(*arguments: str) -> str:
         )
     except FileNotFoundError as error:
         raise NotFound("no docker client is installed here") from error
+    except OSError as error:
+        raise Unavailable(f"the docker client cannot be run: {error.strerror}") from error
     try:
         async with asyncio.timeout(CLIENT_S):
             out, err = await process.communicate()

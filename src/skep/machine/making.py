@@ -63,7 +63,9 @@ class Maker(NamedTuple):
         return await self.provision(machine)
 
     async def provision(self, machine: Machine) -> Machine:
-        """Does all that makes a host a machine, again where it is one; returns it whole."""
+        """Does all that makes a host a machine, again where it is one; returns it whole. Errors:
+        `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind."""
+        driver_of(machine)
         try:
             await provision.provision(self.store, machine, self.organization, self.now, self.say)
             self.say("Checking connection to Docker...")

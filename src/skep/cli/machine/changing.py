@@ -18,16 +18,20 @@ def _maker(name: str, several: bool) -> Maker:
     return Maker(the_store(), organization(), time.time(), saying(name, several))
 
 
-@click.command("provision")
-@_NAMES
-def provision_command(names: tuple[str, ...]) -> None:
-    """Does all that makes a host a machine once more; goes on with machines that are half-made."""
-
+def _provision(names: tuple[str, ...]) -> None:
     async def one(name: str) -> None:
         maker = _maker(name, len(names) > 1)
         await maker.provision(maker.store.load(name))
 
     for_each(names, one)
+
+
+@click.command("provision")
+@_NAMES
+def provision_command(names: tuple[str, ...]) -> None:
+    """Does all that makes a host a machine once more; goes on with machines that are half-made."""
+
+    _provision(names)
 
 
 @click.command("regenerate-certs")
@@ -42,12 +46,7 @@ def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: 
         the_store().load(name)  # all are there, before anything is made anew
     if client_certs:
         renew_client(the_store(), organization(), time.time())
-
-    async def one(name: str) -> None:
-        maker = _maker(name, len(names) > 1)
-        await maker.provision(maker.store.load(name))
-
-    for_each(names, one)
+    _provision(names)
 
 
 @click.command("rm")

@@ -12,8 +12,7 @@ def driver_of(machine: Machine) -> Driver:
     """Errors: `Unsupported` for a driver of docker-machine's that skep does not have."""
     if machine.driver != Generic.name:
         raise Unsupported(
-            f'machine "{machine.name}" was made by a driver {machine.driver}, which skep does not'
-            " have: its host"
-            " would go on; --force forgets it"
+            f'machine "{machine.name}" was made by the driver {machine.driver}, which skep does not have: its'
+            " host stays as it is (skep machine rm --force only forgets it)"
         )
     return Generic(machine.ssh)

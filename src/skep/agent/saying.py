@@ -8,6 +8,7 @@ from skep.agent.session import Session
 from skep.rpc import messages
 from skep.rpc.checking import FAILURE_MAX_BYTES, FAILURES_MAX
 from skep.runtime.errors import SkepError
+from skep.runtime.texts import printable
 
 log = structlog.get_logger()
 
@@ -47,5 +48,4 @@ def in_words(error: Exception) -> str:
 
 def shown(text: str, max_bytes: int = FAILURE_MAX_BYTES) -> str:
     """Returns a text as it may be said to a manager."""
-    printable = "".join(each if each.isprintable() else " " for each in text)
-    return printable.encode()[:max_bytes].decode(errors="ignore")
+    return printable(text, max_bytes)

@@ -36,7 +36,8 @@ def default_host(environment: Mapping[str, str] = os.environ) -> str:
 class ApiClient:
     """`url` is unix://PATH or tcp://HOST:PORT; the latter with DOCKER_CERT_PATH's certificates where
     DOCKER_TLS_VERIFY is set, as the docker client has it, or by `tls`. A call takes `timeout_s` at most;
-    `silent_s` bounds how long nothing may come. Errors: `Invalid`."""
+    `silent_s` bounds how long nothing may come, `answer_max_bytes` how much does where others are asked than
+    a daemon of the user's own. Errors: `Invalid`."""
 
     def __init__(
         self,
@@ -44,8 +45,10 @@ class ApiClient:
         timeout_s: float | None = CALL_S,
         silent_s: float | None = None,
         tls: ssl.SSLContext | None = None,
+        answer_max_bytes: int | None = None,
     ) -> None:
         self.url = url
+        self._answer_max_bytes = answer_max_bytes
         self._base = "http://skep"
         connector: aiohttp.BaseConnector
         if url.startswith("unix://"):
@@ -73,12 +76,15 @@ class ApiClient:
         """Returns the whole body. Errors: `ApiError`, `Unavailable`."""
         data = None if body is None else msgspec.json.encode(body)
         try:
-            async with self.session.request(method, self.at(path), data=data) as answer:
-                content = await answer.read()
+            # Nobody whom we ask has moved: who says so is not whom we mean.
+            async with self.session.request(
+                method, self.at(path), data=data, allow_redirects=False
+            ) as answer:
+                content = await self._content(answer)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             why = "it took too long" if isinstance(error, TimeoutError) else cause_of(error)
             raise Unavailable(f"no daemon answers at {self.url} ({why}): is skepd running there?") from error
-        if answer.status >= 400:
+        if answer.status >= 300:
             refused = refusal(answer.status, content)
             if path.startswith(OWN_PATHS) and str(refused) == "page not found":
                 raise Unavailable(
@@ -87,6 +93,17 @@ class ApiClient:
                 )
             raise refused
         return content
+
+    async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
+        most = self._answer_max_bytes
+        if most is None:
+            return await answer.read()
+        content = bytearray()
+        async for chunk in answer.content.iter_any():
+            content += chunk
+            if len(content) > most:
+                raise Unavailable(f"what answers at {self.url} sends more than {most} bytes")
+        return bytes(content)
 
     async def json(self, method: str, path: str, body: object = None) -> Any:
         content = await self.raw(method, path, body)

@@ -11,10 +11,12 @@ from msgspec import Struct
 from skep.client.api import ApiClient, ApiError
 from skep.machine.record import Machine
 from skep.runtime.errors import Denied, SkepError, Unavailable
+from skep.runtime.texts import printable
 from skep.runtime.tls_files import client_context
 
 LISTEN_S = 60.0  # an engine with thousands of containers looks at all of them first
 RETRY_S = 0.25
+ANSWER_BYTES_MAX, VERSION_BYTES_MAX = 64 * 1024, 64  # an engine's versions, of all its parts, have 1 kB
 CALL_S = 10.0  # docker-machine's; of a host that is off nothing comes back
 
 RUNNING, STOPPED, TIMEOUT, ERROR, HALF_MADE = "Running", "Stopped", "Timeout", "Error", "Half-made"
@@ -36,10 +38,10 @@ async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_
     certificates).
     """
     context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-    client = ApiClient(machine.url, timeout_s, tls=context)
+    client = ApiClient(machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
     try:
         said = await client.json("GET", "/version")
-        return str(said["Version"])
+        return printable(str(said["Version"]), VERSION_BYTES_MAX)
     except Unavailable as error:
         cause = _tls_error(error)
         if cause is not None:
@@ -77,9 +79,8 @@ async def condition_of(machine: Machine, directory: Path, timeout_s: float = CAL
     except TimeoutError:
         return Condition(TIMEOUT, error=f"nothing within {timeout_s:g} s")
     except Unavailable as error:
-        if "too long" in str(error):
-            return Condition(TIMEOUT, error=str(error))
-        return Condition(STOPPED, error=str(error))
+        is_late = any(isinstance(each, TimeoutError) for each in _chain(error))
+        return Condition(TIMEOUT if is_late else STOPPED, error=str(error))
     except Denied as error:
         return Condition(RUNNING, error=str(error))
     except (SkepError, ValueError) as error:  # an answer that is no JSON, a name that no resolver takes

@@ -1,0 +1,51 @@
+"""What a server may answer whom we ask: no more than is asked for, and nothing of other servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from skep.client.api import ApiClient, ApiError
+from skep.runtime.errors import Unavailable
+
+pytestmark = pytest.mark.real_time
+MOST = 1000
+
+
+@pytest.fixture
+async def asked(tmp_path: Path) -> AsyncIterator[str]:
+    async def long(request: web.Request) -> web.Response:
+        return web.Response(body=b" " * int(request.query["size"]) + b"{}")
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect("/long?size=1")
+
+    app = web.Application()
+    app.router.add_get("/long", long)
+    app.router.add_get("/elsewhere", elsewhere)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "socket")).start()
+    yield f"unix://{tmp_path / 'socket'}"
+    await runner.cleanup()
+
+
+async def test_no_more_than_so_much_is_read(asked: str) -> None:
+    client = ApiClient(asked, answer_max_bytes=MOST)
+    assert await client.json("GET", f"/long?size={MOST - 2}") == {}
+    with pytest.raises(Unavailable, match=f"sends more than {MOST} bytes"):
+        await client.json("GET", f"/long?size={MOST - 1}")
+    await client.close()
+    client = ApiClient(asked)  # a daemon of the user's own
+    assert await client.json("GET", f"/long?size={100 * MOST}") == {}
+    await client.close()
+
+
+async def test_who_says_that_he_has_moved_is_not_followed(asked: str) -> None:
+    client = ApiClient(asked)
+    with pytest.raises(ApiError, match="307"):
+        await client.json("GET", "/elsewhere")
+    await client.close()

@@ -104,7 +104,9 @@ while :; do sleep 3600 & wait $! || true; done
 
 # What is on the host is in a cgroup of its own, by each controller: systemd makes more below.
 _IN_CGROUP = r"""
-for each in /sys/fs/cgroup /sys/fs/cgroup/*; do
+tops=/sys/fs/cgroup
+[ -e $tops/cgroup.controllers ] || tops=$tops/*  # of version 1: a tree for each
+for each in $tops; do
     [ -e $each/cgroup.procs ] || continue
     mkdir -p $each/$1
     for part in cpus mems; do

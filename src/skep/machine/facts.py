@@ -13,7 +13,9 @@ import re
 from msgspec import Struct
 
 from skep.runtime.errors import Invalid
+from skep.runtime.texts import printable
 
+NAME_BYTES_MAX = 100  # of a release, as it is shown
 FILE_BYTES_MAX = 65536  # a daemon.json or unit has some hundred bytes
 _RELEASE = re.compile(r'^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=["\']?([^"\'\n]*)["\']?$', re.MULTILINE)
 
@@ -77,7 +79,8 @@ def read_facts(text: str) -> MachineFacts:
     ids = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
     return MachineFacts(
         host_name=said.get("host_name", ""),
-        release=release.get("PRETTY_NAME", "") or release.get("ID", "") or "a host without /etc/os-release",
+        release=printable(release.get("PRETTY_NAME", "") or release.get("ID", ""), NAME_BYTES_MAX)
+        or "a host without /etc/os-release",
         release_ids=tuple(each for each in ids if each),
         clock_s=float(_number(said, "clock_s")),
         free_kib=_number(said, "free_kib"),
@@ -109,4 +112,7 @@ def _decoded(name: str, encoded: str | None) -> str | None:
         raise Invalid(f"the host's {name} cannot be read: {error}") from error
     if len(content) > FILE_BYTES_MAX:
         raise Invalid(f"the host's {name} has more than {FILE_BYTES_MAX} bytes")
-    return content.decode(errors="replace")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:  # what is written back would be another text
+        raise Invalid(f"the host's {name} is not in UTF-8") from error

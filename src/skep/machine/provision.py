@@ -3,6 +3,7 @@ time."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from skep.machine.certs import Pair
 from skep.machine.facts import PROBE, MachineFacts, read_facts
 from skep.machine.plan import InstallEngine, RestartEngine, SetHostName, Step, WriteFile
 from skep.machine.record import Machine
-from skep.machine.ssh import SshHost, connected, wait_reachable
+from skep.machine.ssh import SshHost, connected, last_lines, wait_reachable
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Unavailable
 
@@ -24,18 +25,25 @@ CLOCK_S = 60.0  # what a host's clock may differ before it is said; certificates
 _SBIN = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; '
 
 # Nothing of the host's goes for it: docker.io conflicts with docker-ce-cli, containerd with containerd.io.
+# It writes to a file, and so goes on to its end where the connection is lost: packages that are installed by
+# half would be taken for an engine.
 _INSTALL = """
 export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp) || exit
 apt() {{
     apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \\
-        -o Dpkg::Options::=--force-confold "$@" </dev/null 2>&1
+        -o Dpkg::Options::=--force-confold "$@" </dev/null >"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    exit 1
 }}
-apt update || exit
+apt update
 more=
 for package in {optional}; do
     [ -z "$(apt-cache madison "$package" 2>/dev/null)" ] || more="$more $package"
 done
 apt install -y --no-remove --no-install-recommends {packages} $more
+rm -f "$log"
 """
 _BY_SYSTEMD = """
 systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl restart docker.service && exit
@@ -90,6 +98,7 @@ async def provision(store: MachineStore, machine: Machine, organization: str, no
     async with connected(machine.ssh, pinned) as host:
         if pinned is None:
             store.pin_host_key(machine.name, host.host_key)
+            say(f"The host's SSH key is {host.fingerprint}: no other is taken from now on")
         say("Detecting the provisioner...")
         facts = await ask(host)
         _say_clock(facts, now, say)
@@ -126,7 +135,7 @@ async def engine_runs(host: SshHost) -> bool:
 async def why_engine_fails(host: SshHost) -> str:
     """Returns the last of what the engine complained of; empty where it did not. Errors: `Unavailable`."""
     found = await host.run_root(_WHY)
-    return " / ".join(found.text.strip().split("\n"))[-600:]
+    return last_lines(found.text)
 
 
 async def carry_out(host: SshHost, step: Step, say: Say) -> None:
@@ -196,10 +205,10 @@ async def _must(
 
 
 def _host_name(name: str) -> str:
-    quoted = shlex.quote(name)
+    quoted, whole = shlex.quote(name), shlex.quote(rf"[[:space:]]{re.escape(name)}([[:space:]]|$)")
     return (
         f"hostname {quoted} && echo {quoted} >/etc/hostname &&"
-        f" {{ grep -qw -- {quoted} /etc/hosts || echo 127.0.1.1 {quoted} >>/etc/hosts; }}"
+        f" {{ grep -qE -- {whole} /etc/hosts || echo 127.0.1.1 {quoted} >>/etc/hosts; }}"
     )
 
 

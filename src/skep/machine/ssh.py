@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from skep.machine.record import SshPlace
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, cause_of
+from skep.runtime.texts import printable
 
 CONNECT_S = 10.0  # a host that answers does within one; SYNs of one that is far and busy are sent three times
 LOGIN_S = 20.0  # of slow hosts that ask a directory for the user
@@ -28,6 +29,7 @@ WAIT_S = 120.0  # a machine that boots; cloud images make their keys first
 RETRY_S = 1.0
 COMMAND_S = 60.0
 OUTPUT_BYTES_MAX = 256 * 1024  # of each stream; of more, the end is kept, where the reason is
+SAID_BYTES_MAX = 600  # of that, in an error's text
 _CHUNK = 32 * 1024
 # What a host is to show that is not known yet. asyncssh would have certificates first, of no CA of ours.
 _PLAIN_KEYS = (
@@ -53,17 +55,25 @@ class Output(Struct, frozen=True):
     @property
     def said(self) -> str:
         """Returns the last lines that it printed, for who is told that it failed."""
-        lines = (self.stderr or self.stdout).decode(errors="replace").split("\n")
-        return " / ".join([line.strip() for line in lines if line.strip()][-3:])[-600:]
+        return last_lines((self.stderr or self.stdout).decode(errors="replace"))
+
+
+def last_lines(text: str) -> str:
+    """Returns the last lines of what a host says, as they may be shown."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()][-3:]
+    return printable(" / ".join(lines)[-SAID_BYTES_MAX:], SAID_BYTES_MAX)
 
 
 class SshHost:
-    """A host that is logged in to. `host_key` is what it has shown, as OpenSSH writes it."""
+    """A host that is logged in to. `host_key` is what it has shown, as OpenSSH writes it; people compare its
+    `fingerprint`."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, user: str, host_key: str) -> None:
+    def __init__(
+        self, connection: asyncssh.SSHClientConnection, user: str, host_key: str, fingerprint: str
+    ) -> None:
         self._connection = connection
         self._sudo = "" if user == "root" else "sudo -n -- "
-        self.host_key = host_key
+        self.host_key, self.fingerprint = host_key, fingerprint
 
     async def run(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
         """Runs a script of sh as the user. Its text is seen in the host's list of processes: what is secret
@@ -113,7 +123,8 @@ async def connected(place: SshPlace, pinned: str | None) -> AsyncIterator[SshHos
     try:
         shown = connection.get_server_host_key()
         assert shown is not None, "without GSS there is one"
-        yield SshHost(connection, place.user, shown.export_public_key().decode().strip())
+        key = shown.export_public_key().decode().strip()
+        yield SshHost(connection, place.user, key, shown.get_fingerprint())
     finally:
         connection.close()
         with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
@@ -231,4 +242,4 @@ def _reason(error: BaseException) -> str:
         return os.strerror(error.errno)  # asyncio's own words hide the reason
     if isinstance(error, asyncssh.ConnectionLost):
         return "it closed the connection"
-    return getattr(error, "reason", None) or cause_of(error)
+    return printable(getattr(error, "reason", None) or cause_of(error), SAID_BYTES_MAX)

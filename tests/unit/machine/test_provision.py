@@ -25,6 +25,18 @@ def test_what_is_installed_drives_nothing_out(tmp_path: Path) -> None:
     assert "Dpkg::Options::=--force-confold" in install.split(), "nor does dpkg ask, and nobody answers"
 
 
+def test_why_nothing_is_installed_is_said_when_it_has_ended(tmp_path: Path) -> None:
+    """It writes to nobody until then: who is not there any more would end it half way."""
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nseq 100; echo E: no space >&2; exit 100\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    script = install_script(InstallEngine(("docker.io",), ()))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2:] == ["100", "E: no space"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "apt-get"]
+
+
 def write(path: Path, content: bytes, mode: int | None = None, length: int | None = None) -> int:
     script = write_script(str(path), len(content) if length is None else length, mode)
     return subprocess.run(["sh", "-c", script], input=content, stderr=subprocess.DEVNULL).returncode

@@ -67,6 +67,9 @@ async def test_what_it_runs_has_its_input_and_says_how_it_ended(
         assert (done.status, done.text) == (7, "secret it's x y\n")
         assert done.said == "secret it's x y"
         assert host.host_key == host_key.export_public_key().decode().strip()
+        assert host.fingerprint == host_key.get_fingerprint()
+        shown = await host.run("printf 'one\\n\\033[31mtwo\\n'")
+        assert shown.said == "one /  [31mtwo", "a terminal takes nothing of it for a command"
 
 
 async def test_of_much_that_is_printed_the_end_is_kept(server: tuple[SshPlace, asyncssh.SSHKey]) -> None:

@@ -120,7 +120,7 @@ root() {
     [ "$2" != podman ] || umount "$1/sys/fs/cgroup/unified" 2>/dev/null || true
     mount --bind /etc/resolv.conf "$1/etc/resolv.conf"
     cd "$1"
-    pivot_root . .
+    busybox pivot_root . . # not every release has it from util-linux
     umount -l .
     exec chroot . "${@:2}"
 }

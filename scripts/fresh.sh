@@ -24,7 +24,7 @@ cache=${SKEP_FRESH_CACHE:-/var/cache/skep}
 
 need_root "$0"
 need_packages debootstrap=debootstrap /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
-    unshare=util-linux ip=iproute2
+    unshare=util-linux ip=iproute2 /bin/busybox=busybox-static
 
 make_root() { # in the cache, whole or not at all
     local root=$cache/$release
@@ -79,7 +79,7 @@ mount --bind "$cache/apt/$release" "$root/var/cache/apt/archives"
 mkdir -p "$root/var/cache/pip"
 mount --bind "$cache/pip" "$root/var/cache/pip"
 cd "$root"
-pivot_root . mnt
+busybox pivot_root . mnt # which Debian testing has in no package that is always there
 umount -l mnt
 # Not exec: somebody has to be the parent of those whose parents end.
 chroot . "$@"

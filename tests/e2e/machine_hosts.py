@@ -10,12 +10,13 @@ import contextlib
 import os
 import signal
 import subprocess
+import zlib
 from pathlib import Path
 
 from .hosts import wait_until
 from .netns import PREFIX, ip
 
-NETWORK = "10.214.7"
+NETWORK = f"10.214.{zlib.crc32(PREFIX.encode()) % 250}"  # another run's beside it is another
 START_S = 20.0
 
 # In a mount and a process namespace of its own: $1 is the host's directory.
@@ -87,7 +88,7 @@ else
     mount --rbind /sys $root/sys
 fi
 cd $root
-pivot_root . mnt
+busybox pivot_root . mnt # which Debian testing has in no package that is always there
 umount -l mnt
 hostname "$2"
 mkdir -p /run/sshd /run/lock

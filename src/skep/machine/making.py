@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from skep.machine import provision
 from skep.machine.contexts import make_context, remove_context
-from skep.machine.drivers import Driver
+from skep.machine.drivers import Driver, Making, Say
 from skep.machine.drivers.known import driver_of
 from skep.machine.engine import LISTEN_S, wait_listening
 from skep.machine.names import check_name
 from skep.machine.plan import check_wish
-from skep.machine.record import HALF_MADE, MADE, EngineWish, Machine, SshPlace
+from skep.machine.record import HALF_MADE, MADE, Machine
 from skep.machine.ssh import connected
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
 
-Say = Callable[[str], None]
 LOOKS = 20  # whether the engine runs at all, while its answer is waited for
 REASON_CHARS_MAX = 1000  # kept with a half-made machine
 
@@ -33,45 +31,33 @@ class Maker(NamedTuple):
     now: float
     say: Say
 
-    async def check(self, driver: Driver, name: str, wish: EngineWish) -> None:
+    async def check(self, driver: Driver, machine: Machine) -> None:
         """Looks before anything is made. Errors: `Invalid`, `Conflict` where the name is taken."""
-        check_name(name)
-        check_wish(wish)
-        if name in self.store.names():
-            raise Conflict(f'Docker machine "{name}" already exists')
-        await driver.check(self.say)
+        check_name(machine.name)
+        check_wish(machine.engine)
+        if machine.name in self.store.names():
+            raise Conflict(f'Docker machine "{machine.name}" already exists')
+        await driver.check(machine, self.say)
 
-    async def create(self, driver: Driver, name: str, wish: EngineWish, place: SshPlace) -> Machine:
-        """Returns the machine, whole. What fails leaves one that is half made, and says so. `place`: where
-        its host will be, as far as that is known before it is made."""
-        machine = Machine(
-            name=name,
-            driver=driver.name,
-            ssh=place,
-            engine=wish,
-            state=HALF_MADE,
-            why="its creation did not come to its end",
-        )
+    async def create(self, machine: Machine) -> Machine:
+        """Returns the machine, whole. What fails leaves one that is half made, and says so."""
+        machine = replace(machine, state=HALF_MADE, why="its creation did not come to its end")
         self.store.add(machine)
         self.say("Creating machine...")
-        try:
-            machine = replace(machine, ssh=await driver.make(name, lambda line: self.say(f"({name}) {line}")))
-            self.store.save(machine)
-        except SkepError as error:
-            self._keep_reason(machine, error)
-            raise
         return await self.provision(machine)
 
     async def provision(self, machine: Machine) -> Machine:
         """Does all that makes a host a machine, again where it is one; returns it whole. Errors:
         `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind."""
-        driver_of(machine)
+        driver = driver_of(machine)
         try:
+            machine = await driver.make(machine, self._making(machine.name))
+            self.store.save(machine)
             await provision.provision(self.store, machine, self.organization, self.now, self.say)
             self.say("Checking connection to Docker...")
             await self._wait_listening(machine)
         except SkepError as error:
-            self._keep_reason(machine, error)
+            self._keep_reason(machine.name, error)
             raise
         whole = replace(machine, state=MADE, why="")
         self.store.save(whole)
@@ -84,7 +70,7 @@ class Maker(NamedTuple):
         left = ""
         try:
             machine = self.store.load(name)
-            left = await driver_of(machine).remove(machine)
+            left = await driver_of(machine).remove(machine, self.say)
         except SkepError:
             if not force:
                 raise
@@ -97,6 +83,9 @@ class Maker(NamedTuple):
                 raise
         self.store.remove(name)
         return left
+
+    def _making(self, name: str) -> Making:
+        return Making(self.store.directory(name), lambda line: self.say(f"({name}) {line}"), self.store.save)
 
     async def _wait_listening(self, machine: Machine) -> None:
         """Waits as long as an engine may take, and as it runs. Errors: `Unavailable`, `Denied`."""
@@ -125,7 +114,8 @@ class Maker(NamedTuple):
         except SkepError as error:
             self.say(f"No docker context was made: {error}")
 
-    def _keep_reason(self, machine: Machine, error: SkepError) -> None:
+    def _keep_reason(self, name: str, error: SkepError) -> None:
+        machine = self.store.load(name)  # as its driver has saved it
         # One that was whole stays so: it may be the way to it that fails.
         if not machine.is_whole:
             self.store.save(replace(machine, why=str(error)[:REASON_CHARS_MAX]))

@@ -21,13 +21,21 @@ SSH_PORT = 22
 # A machine's `Skep.State`. docker-machine's own machines have none, and are whole.
 HALF_MADE = "half-made"
 MADE = "made"
+# Members of config.json's `Driver` that all drivers have; all others are the driver's own details.
+_COMMON = frozenset(
+    (
+        *("IPAddress", "MachineName", "SSHUser", "SSHPort", "SSHKeyPath", "StorePath"),
+        *("SwarmMaster", "SwarmHost", "SwarmDiscovery", "EnginePort", "SSHKey"),
+    )
+)
 _NO_SWARM = {"IsSwarm": False, "Address": "", "Discovery": "", "Agent": False, "Master": False, "Host": ""}
 
 
 class SshPlace(Struct, frozen=True, kw_only=True):
-    """How to log in. `key` is a file's path, empty: the user's own keys and agent."""
+    """How to log in. `key` is a file's path, empty: the user's own keys and agent. `address` is empty where
+    the host is not there yet."""
 
-    address: str
+    address: str = ""
     user: str = "root"
     port: int = SSH_PORT
     key: str = ""
@@ -45,12 +53,13 @@ class EngineWish(Struct, frozen=True, kw_only=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """`why` is what keeps a half-made one from being whole."""
+    """`why` is what keeps a half-made one from being whole. `details` is the driver's, and JSON."""
 
     name: str
     driver: str
     ssh: SshPlace
     engine: EngineWish
+    details: dict[str, Any] = {}
     state: str = MADE
     why: str = ""
 
@@ -71,6 +80,7 @@ def to_config(machine: Machine, storage: PurePath, before: dict[str, Any] | None
     config: dict[str, Any] = {
         "ConfigVersion": CONFIG_VERSION,
         "Driver": {
+            **machine.details,
             "IPAddress": ssh.address,
             "MachineName": machine.name,
             "SSHUser": ssh.user,
@@ -131,11 +141,12 @@ def from_config(content: bytes, name: str) -> Machine:
         options = config.get("HostOptions") or {}
         engine, auth = options.get("EngineOptions") or {}, options.get("AuthOptions") or {}
         ours = config.get("Skep") or {}
+        state, address = str(ours.get("State") or MADE), str(driver["IPAddress"])
         return Machine(
             name=check_name(name),
             driver=str(config["DriverName"]),
             ssh=SshPlace(
-                address=check_address(str(driver["IPAddress"])),
+                address=check_address(address) if address or state == MADE else "",
                 user=str(driver.get("SSHUser") or "root"),
                 port=_port(driver.get("SSHPort") or SSH_PORT),
                 key=str(driver.get("SSHKeyPath") or ""),
@@ -147,7 +158,8 @@ def from_config(content: bytes, name: str) -> Machine:
                 environment=_texts(engine.get("Env")),
                 tls_sans=_texts(auth.get("ServerCertSANs")),
             ),
-            state=str(ours.get("State") or MADE),
+            details={name: value for name, value in driver.items() if name not in _COMMON},
+            state=state,
             why=str(ours.get("Why") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError, Invalid) as error:

@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from pathlib import Path
+from typing import Any
 
 import click
 
 from skep.cli.machine.user import organization, saying, the_store
-from skep.machine.drivers.generic import Generic
+from skep.machine.drivers import Driver, DriverOption, Values
+from skep.machine.drivers.known import driver_named, driver_names
 from skep.machine.making import Maker
-from skep.machine.record import ENGINE_PORT, SSH_PORT, EngineWish, SshPlace
+from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.runtime.entry import reason_of
 from skep.runtime.errors import SkepError, Unsupported
 
 PRE_CHECK_STATUS = 3  # docker-machine's, of a check that failed before anything was made
-_PORT = click.IntRange(1, 65535)
 
 
-@click.command("create")
+class _Create(click.Command):
+    """Has the options of all drivers, which it asks for them only where somebody wants to make a machine."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *_driver_options()]
+
+
+def _driver_options() -> list[click.Parameter]:
+    found: list[click.Parameter] = []
+    for name in driver_names():
+        try:
+            driver = driver_named(name)
+        except SkepError:
+            continue  # it is said where this driver is chosen
+        found.extend(_click_option(each) for each in driver.options if not each.secret)
+    return found
+
+
+def _click_option(option: DriverOption) -> click.Option:
+    more: dict[str, Any] = {"is_flag": True} if option.is_flag else {"multiple": option.repeats}
+    if option.default:
+        more.update(default=option.default, show_default=True)
+    return click.Option(
+        [f"--{option.name}", option.name.replace("-", "_")], help=option.help, envvar=option.variable, **more
+    )
+
+
+@click.command("create", cls=_Create)
 @click.argument("name")
 @click.option(
     "--driver",
     "-d",
-    type=click.Choice(["generic"]),
     default="generic",
     show_default=True,
     envvar="MACHINE_DRIVER",
     help="Where the machine comes from. generic: a host that is there.",
-)
-@click.option("--generic-ip-address", envvar="GENERIC_IP_ADDRESS", help="The host's address, or its name.")
-@click.option("--generic-ssh-user", envvar="GENERIC_SSH_USER", default="root", show_default=True)
-@click.option(
-    "--generic-ssh-key", envvar="GENERIC_SSH_KEY", default="", help="A file. [your own keys, and ssh-agent's]"
-)
-@click.option(
-    "--generic-ssh-port", envvar="GENERIC_SSH_PORT", type=_PORT, default=SSH_PORT, show_default=True
-)
-@click.option(
-    "--generic-engine-port", envvar="GENERIC_ENGINE_PORT", type=_PORT, default=ENGINE_PORT, show_default=True
 )
 @click.option("--engine-opt", multiple=True, metavar="NAME=VALUE", help="An option of dockerd: dns=10.0.0.1")
 @click.option("--engine-label", multiple=True, metavar="NAME=VALUE", help="A label of the engine.")
@@ -53,35 +69,18 @@ _PORT = click.IntRange(1, 65535)
 def create_command(
     name: str,
     driver: str,
-    generic_ip_address: str | None,
-    generic_ssh_user: str,
-    generic_ssh_key: str,
-    generic_ssh_port: int,
-    generic_engine_port: int,
     engine_opt: tuple[str, ...],
     engine_label: tuple[str, ...],
     engine_env: tuple[str, ...],
     tls_san: tuple[str, ...],
     engine_only: bool,
+    **of_drivers: Any,
 ) -> None:
-    """Makes a host that you reach over SSH a machine: docker $(skep machine config NAME) info."""
-    if generic_ip_address is None:
-        raise click.UsageError("generic driver requires the --generic-ip-address option")
-    place = SshPlace(
-        address=generic_ip_address,
-        user=generic_ssh_user,
-        port=generic_ssh_port,
-        key=_absolute(generic_ssh_key),
-    )
-    wish = EngineWish(
-        port=generic_engine_port,
-        options=engine_opt,
-        labels=engine_label,
-        environment=engine_env,
-        tls_sans=tls_san,
-    )
+    """Makes a host a machine: docker $(skep machine config NAME) info."""
+    wish = EngineWish(options=engine_opt, labels=engine_label, environment=engine_env, tls_sans=tls_san)
+    machine = Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish)
     maker = Maker(the_store(), organization(), time.time(), saying(name, several=False))
-    asyncio.run(_create(maker, name, wish, place, engine_only))
+    asyncio.run(_create(maker, machine, of_drivers, engine_only))
     click.echo("Docker is up and running!")
     click.echo(
         "To see how to connect your Docker Client to the Docker Engine running on this machine, run:"
@@ -89,8 +88,7 @@ def create_command(
     )
 
 
-async def _create(maker: Maker, name: str, wish: EngineWish, place: SshPlace, engine_only: bool) -> None:
-    driver = Generic(place)
+async def _create(maker: Maker, machine: Machine, said: dict[str, Any], engine_only: bool) -> None:
     maker.say("Running pre-create checks...")
     try:
         if not engine_only:
@@ -98,13 +96,25 @@ async def _create(maker: Maker, name: str, wish: EngineWish, place: SshPlace, en
                 "skepd is not installed on machines yet: with --engine-only the machine has a plain Docker"
                 " Engine"
             )
-        await maker.check(driver, name, wish)
+        driver = driver_named(machine.driver)
+        machine = driver.wanted(machine, _values(driver, said))
+        await maker.check(driver, machine)
     except SkepError as error:
         click.echo(f"Error with pre-create check: {reason_of(error)}", err=True)
         raise click.exceptions.Exit(PRE_CHECK_STATUS) from error
-    await maker.create(driver, name, wish, place)
+    await maker.create(machine)
 
 
-def _absolute(path: str) -> str:
-    """Returns the path as commands in other directories find it."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+def _values(driver: Driver, said: dict[str, Any]) -> Values:
+    """Returns what was said of the driver's options; what is said of others' is passed over, as
+    docker-machine does: it may come from the environment."""
+    return {each.name: _value(each, said) for each in driver.options}
+
+
+def _value(option: DriverOption, said: dict[str, Any]) -> str:
+    if option.secret:
+        return os.environ.get(option.variable, "")
+    value = said[option.name.replace("-", "_")]
+    if option.is_flag:
+        return "true" if value else ""
+    return "\n".join(value) if option.repeats else (value or "")

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
+from msgspec.structs import replace
+
+from skep.machine.drivers import Driver, DriverOption, Making, PowerChange, Say, Values
 from skep.machine.names import check_address
-from skep.machine.record import Machine, SshPlace
+from skep.machine.record import ENGINE_PORT, SSH_PORT, Machine, SshPlace
 from skep.machine.ssh import check_identity
+from skep.runtime.errors import Invalid, Unsupported
 
 
-class Generic:
-    """`place`: as its user says it."""
-
+class Generic(Driver):
     name = "generic"
+    summary = "a host that is there"
+    options = (
+        DriverOption(name="generic-ip-address", help="The host's address, or its name."),
+        DriverOption(name="generic-ssh-user", help="Who logs in there.", default="root"),
+        DriverOption(name="generic-ssh-key", help="A file. [your own keys, and ssh-agent's]"),
+        DriverOption(name="generic-ssh-port", help="Where sshd listens.", default=str(SSH_PORT)),
+        DriverOption(
+            name="generic-engine-port", help="Where Docker's API is to be.", default=str(ENGINE_PORT)
+        ),
+    )
 
-    def __init__(self, place: SshPlace) -> None:
-        self._place = place
+    def wanted(self, machine: Machine, values: Values) -> Machine:
+        if not values["generic-ip-address"]:
+            raise Invalid("generic driver requires the --generic-ip-address option")
+        key = values["generic-ssh-key"]
+        place = SshPlace(
+            address=check_address(values["generic-ip-address"]),
+            user=values["generic-ssh-user"],
+            port=port_of(values, "generic-ssh-port"),
+            key=str(Path(key).expanduser().absolute()) if key else "",
+        )
+        engine = replace(machine.engine, port=port_of(values, "generic-engine-port"))
+        return replace(machine, ssh=place, engine=engine)
 
-    async def check(self, say: Callable[[str], None]) -> None:
-        check_address(self._place.address)
-        check_identity(self._place)
+    async def check(self, machine: Machine, say: Say) -> None:
+        check_identity(machine.ssh)
 
-    async def make(self, name: str, say: Callable[[str], None]) -> SshPlace:
-        if not self._place.key:
-            say("No SSH key specified. Assuming an existing key at the default location.")
-        return self._place
+    async def make(self, machine: Machine, making: Making) -> Machine:
+        if not machine.is_whole and not machine.ssh.key:
+            making.say("No SSH key specified. Assuming an existing key at the default location.")
+        return machine
 
-    async def remove(self, machine: Machine) -> str:
+    async def remove(self, machine: Machine, say: Say) -> str:
         return f"the host {machine.ssh.address} itself goes on as it is, and so does its engine"
+
+    async def power(self, machine: Machine, change: PowerChange, making: Making) -> Machine:
+        raise Unsupported(f"the driver {self.name} cannot {change} hosts")
+
+    async def state(self, machine: Machine) -> str:
+        return ""
+
+
+def port_of(values: Values, name: str) -> int:
+    """Returns the port that the option says. Errors: `Invalid`."""
+    text = values[name]
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536):
+        raise Invalid(f"--{name} {text}: it is a port, from 1 to 65535")
+    return int(text)

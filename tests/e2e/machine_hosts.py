@@ -58,13 +58,13 @@ own_units() { # what is switched on on this machine is not on the host
     for each in getty@ getty-static console-getty systemd-{udevd,udev-trigger,timesyncd,logind,networkd,resolved}; do
         ln -s /dev/null $root/etc/systemd/system/$each.service
     done
-    for each in docker containerd; do # and it lets no unit open so many files
+    for each in docker containerd skepd; do # and it lets no unit open so many files
         mkdir $root/etc/systemd/system/$each.service.d
         printf '[Service]\nLimitNOFILE=\nLimitNPROC=\nLimitCORE=\nOOMScoreAdjust=0\n' \
             >$root/etc/systemd/system/$each.service.d/limits.conf
     done
 }
-mkdir -p $root/{proc,sys,dev,run,tmp,usr,etc,root,mnt,var/log,var/tmp,var/lib,var/cache} $dir/etc $dir/work
+mkdir -p $root/{proc,sys,dev,run,tmp,usr,etc,root,mnt,var/log,var/tmp,var/lib,var/cache} $dir/{etc,work,local,work-local}
 mount --bind $root $root
 for link in bin sbin lib lib64 lib32; do
     [ ! -L /$link ] || ln -sfn "$(readlink /$link)" $root/$link
@@ -74,6 +74,7 @@ chmod 1777 $root/tmp $root/var/tmp
 mount --bind /usr $root/usr
 mount -o remount,bind,ro $root/usr
 mount -t overlay overlay -o lowerdir=/etc,upperdir=$dir/etc,workdir=$dir/work $root/etc
+mount -t overlay overlay -o lowerdir=/usr/local,upperdir=$dir/local,workdir=$dir/work-local $root/usr/local
 mkdir -p $root/etc/docker
 mount --bind $dir/docker $root/etc/docker
 mount -t proc proc $root/proc

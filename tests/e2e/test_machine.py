@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import stat
 import subprocess
@@ -18,59 +17,12 @@ from tests.words import words
 
 from .hosts import wait_until
 from .machine_hosts import MachineHost, ssh_key
+from .machine_user import User
 from .skep_cli import SKEP
 
 pytestmark = pytest.mark.root
 UP = "systemctl is-system-running"
 CREATE = "machine create --driver generic --engine-only --generic-ip-address {} {}"
-
-
-class User:
-    """Somebody with a home of their own: a key, machines, docker contexts."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.key = ssh_key(directory)
-        self.machines = directory / "machine"
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")},
-            "HOME": str(directory),
-            "MACHINE_STORAGE_PATH": str(self.machines),
-            "DOCKER_CONFIG": str(directory / "docker"),
-            "GENERIC_SSH_KEY": str(self.key),
-        }
-
-    def skep(self, line: str, *values: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SKEP, *words(line, *values)],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-        )
-
-    def ok(self, line: str, *values: object, **environment: str) -> str:
-        done = self.skep(line, *values, **environment)
-        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def fails(self, line: str, *values: object, status: int = 1, **environment: str) -> str:
-        """Returns what it says on stderr, a line."""
-        done = self.skep(line, *values, **environment)
-        assert done.returncode == status, f"{line}: {done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    def shell(self, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs what people type, with skep in the PATH."""
-        path = f"{Path(SKEP).parent}:{os.environ['PATH']}"
-        environment = {**self.environment, "PATH": path}
-        done = subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, timeout=60, env=environment
-        )
-        assert not check or done.returncode == 0, f"{script}: {done.stderr}"
-        return done
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +192,8 @@ def test_the_name_of_a_machine_is_taken(host: MachineHost, user: User) -> None:
 
 
 def test_what_cannot_be_made_is_said_before_anything_is(user: User) -> None:
-    without = "machine create --driver generic --generic-ip-address 10.214.7.99 mg9"
-    assert "skepd is not installed on machines yet" in user.fails(without, status=3)
+    assert "requires the --generic-ip-address" in user.fails("machine create --driver generic mg9", status=3)
+    assert "there is no driver cloud: generic" in user.fails("machine create --driver cloud mg9", status=3)
     assert "SSH key does not exist" in user.fails(
         CREATE, "10.214.7.99", "mg9", status=3, GENERIC_SSH_KEY="/nowhere/id"
     )

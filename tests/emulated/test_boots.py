@@ -28,7 +28,7 @@ SETTLE_S = (
     600  # a daemon starts in a minute where the processors are others', too, and finds its manager then
 )
 _UP = (
-    "ln -sfn /skep/.venv /opt/skep && cp packaging/skepd.service /etc/systemd/system/"
+    "ln -sfn /skep/.venv /opt/skep && cp src/skep/machine/skepd.service /etc/systemd/system/"
     " && systemctl enable --now skepd && docker version"
 )
 _PUT = ".venv/bin/python -c 'import sys; from {0} import {1}; sys.stdout.buffer.write({1}())' | docker import {2} - {3}"

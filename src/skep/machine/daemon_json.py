@@ -35,8 +35,7 @@ _OURS = ("host", "hosts", "H", "tls", "tlsverify", "tlscacert", "tlscert", "tlsk
 
 
 def wanted_settings(wish: EngineWish, *, by_systemd: bool) -> dict[str, Any]:
-    """Returns the members that a machine's engine is to have. Errors: `Invalid`, for options that are
-    none."""
+    """Returns the members that a machine's engine is to have. Errors: `Invalid`."""
     wanted: dict[str, Any] = {
         "hosts": [BY_SYSTEMD if by_systemd else SOCKET, f"tcp://0.0.0.0:{wish.port}"],
         "tlsverify": True,
@@ -44,6 +43,12 @@ def wanted_settings(wish: EngineWish, *, by_systemd: bool) -> dict[str, Any]:
         "tlscert": CERT,
         "tlskey": KEY,
     }
+    return {**wanted, **wanted_options(wish)}
+
+
+def wanted_options(wish: EngineWish) -> dict[str, Any]:
+    """Returns those that are its user's. Errors: `Invalid`, for options that are none."""
+    wanted: dict[str, Any] = {}
     for text in (*wish.options, *(f"label={each}" for each in wish.labels)):
         name, _, value = text.partition("=")
         name = name.lstrip("-")
@@ -103,6 +108,29 @@ def merged(existing: str | None, wanted: dict[str, Any]) -> str:
         else:
             raise _conflict(name, there, value)
     return msgspec.json.format(msgspec.json.encode(whole), indent=4).decode() + "\n"
+
+
+def behind_skepd(existing: str | None, wish: EngineWish) -> str | None:
+    """Returns the file's text for an engine that skepd speaks for: its user's options, and of what made it
+    listen by itself, nothing; None where there is no file, and need be none. Errors: `Conflict`,
+    `Invalid`."""
+    have = _parse(existing)
+    if have.get("tlscacert") == CA:
+        others = [
+            each for each in have.get("hosts", []) if each not in _LOCAL and not _EVERYWHERE.fullmatch(each)
+        ]
+        if others:
+            raise Conflict(f"the host's {PATH} has the engine listen at {_shown(others)}, too: take that out")
+        have = {name: value for name, value in have.items() if name not in _OURS}
+    elif any(str(each).endswith(f":{wish.port}") for each in have.get("hosts") or []):
+        raise Conflict(
+            f"the host's {PATH} has the engine listen at port {wish.port}, where skepd is to: take it out of"
+            " hosts"
+        )
+    changed = merged(msgspec.json.encode(have).decode(), wanted_options(wish))
+    if existing is None:
+        return changed if wish.options or wish.labels else None
+    return existing if msgspec.json.decode(changed) == _parse(existing) else changed
 
 
 def _conflict(name: str, there: object, wanted: object) -> Conflict:

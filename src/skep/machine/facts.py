@@ -18,6 +18,8 @@ from skep.runtime.texts import printable
 NAME_BYTES_MAX = 100  # of a release, as it is shown
 FILE_BYTES_MAX = 65536  # a daemon.json or unit has some hundred bytes
 _RELEASE = re.compile(r'^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=["\']?([^"\'\n]*)["\']?$', re.MULTILINE)
+_PYTHON = re.compile(r"3\.[0-9]{1,3}")
+_PATH = re.compile(r"/[a-zA-Z0-9._/-]{1,200}")
 
 PROBE = f"""
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
@@ -35,6 +37,19 @@ echo "client $(command -v docker)"
 file daemon_json /etc/docker/daemon.json
 file default_docker /etc/default/docker
 file ca /etc/docker/ca.pem
+file skepd_config /etc/skep/skepd.toml
+file skepd_unit /etc/systemd/system/skepd.service
+file skepd_script /etc/init.d/skepd
+echo "architecture $(uname -m)"
+! getconf GNU_LIBC_VERSION >/dev/null 2>&1 || echo "glibc yes"
+python=/usr/bin/python3
+[ -x $python ] || python=$(command -v python3)
+echo "python_path $python"
+echo "python $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
+for each in etcd ip iptables; do ! command -v $each >/dev/null || echo "$each yes"; done
+for each in libnftables libbpf; do ! ldconfig -p | grep -qF "$each.so.1 " || echo "$each yes"; done
+echo "skepd_libraries $(ls /usr/local/lib/skep/libraries 2>/dev/null | head -n 50 | tr '\n' ' ')"
+echo "skepd_programs $(ls /usr/local/lib/skep/programs 2>/dev/null | head -n 50 | tr '\n' ' ')"
 [ ! -d /run/systemd/system ] ||
     echo "unit $(systemctl cat docker.service 2>/dev/null | head -c {FILE_BYTES_MAX + 1} | base64 -w 0)"
 echo "end"
@@ -59,6 +74,20 @@ class MachineFacts(Struct, frozen=True, kw_only=True):
     default_docker: str | None = None
     unit: str | None = None
     ca: str | None = None
+    architecture: str = ""
+    has_glibc: bool = False
+    python: str = ""
+    python_path: str = ""
+    has_etcd: bool = False
+    has_ip: bool = False
+    has_iptables: bool = False
+    has_libnftables: bool = False
+    has_libbpf: bool = False
+    skepd_config: str | None = None
+    skepd_unit: str | None = None
+    skepd_script: str | None = None
+    skepd_libraries: tuple[str, ...] = ()
+    skepd_programs: tuple[str, ...] = ()
 
     @property
     def manager(self) -> str:
@@ -73,7 +102,10 @@ def read_facts(text: str) -> MachineFacts:
         raise Invalid("the host did not say what it has: is its shell a POSIX one?")
     if said.get("uid") != "0":
         raise Invalid("the user is not root there, and sudo does not make it root")
-    names = ("release", "daemon_json", "default_docker", "unit", "ca")
+    names = (
+        *("release", "daemon_json", "default_docker", "unit", "ca"),
+        *("skepd_config", "skepd_unit", "skepd_script"),
+    )
     files = {name: _decoded(name, said.get(name)) for name in names}
     release = dict(_RELEASE.findall(files["release"] or ""))
     ids = (release.get("ID", ""), *release.get("ID_LIKE", "").split())
@@ -93,7 +125,27 @@ def read_facts(text: str) -> MachineFacts:
         default_docker=files["default_docker"],
         unit=files["unit"] or None,
         ca=files["ca"],
+        architecture=printable(said.get("architecture", ""), NAME_BYTES_MAX),
+        has_glibc="glibc" in said,
+        python=_matching(said, "python", _PYTHON),
+        python_path=_matching(said, "python_path", _PATH),
+        has_etcd="etcd" in said,
+        has_ip="ip" in said,
+        has_iptables="iptables" in said,
+        has_libnftables="libnftables" in said,
+        has_libbpf="libbpf" in said,
+        skepd_config=files["skepd_config"],
+        skepd_unit=files["skepd_unit"],
+        skepd_script=files["skepd_script"],
+        skepd_libraries=tuple(said.get("skepd_libraries", "").split()),
+        skepd_programs=tuple(said.get("skepd_programs", "").split()),
     )
+
+
+def _matching(said: dict[str, str], name: str, form: re.Pattern[str]) -> str:
+    """Returns what was said, empty where it is none of those: it goes into a script of ours."""
+    value = said.get(name, "")
+    return value if form.fullmatch(value) else ""
 
 
 def _number(said: dict[str, str], name: str) -> int:

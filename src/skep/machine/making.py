@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from skep.machine import provision
+from skep.machine import provision, services
 from skep.machine.contexts import make_context, remove_context
 from skep.machine.drivers import Driver, Making, Say
 from skep.machine.drivers.known import driver_of
@@ -14,6 +14,7 @@ from skep.machine.engine import LISTEN_S, wait_listening
 from skep.machine.names import check_name
 from skep.machine.plan import check_wish
 from skep.machine.record import HALF_MADE, MADE, Machine
+from skep.machine.skepd_install import SkepdSource
 from skep.machine.ssh import connected
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
@@ -24,12 +25,13 @@ REASON_CHARS_MAX = 1000  # kept with a half-made machine
 
 class Maker(NamedTuple):
     """`organization` says in certificates whose machines they are; `now`: seconds since the epoch; `say` is
-    given each line of what goes on."""
+    given each line of what goes on; `source`: what skepd comes from."""
 
     store: MachineStore
     organization: str
     now: float
     say: Say
+    source: SkepdSource
 
     async def check(self, driver: Driver, machine: Machine) -> None:
         """Looks before anything is made. Errors: `Invalid`, `Conflict` where the name is taken."""
@@ -53,7 +55,7 @@ class Maker(NamedTuple):
         try:
             machine = await driver.make(machine, self._making(machine.name))
             self.store.save(machine)
-            await provision.provision(self.store, machine, self.organization, self.now, self.say)
+            await provision.provision(self.store, machine, self.organization, self.now, self.source, self.say)
             self.say("Checking connection to Docker...")
             await self._wait_listening(machine)
         except SkepError as error:
@@ -96,16 +98,17 @@ class Maker(NamedTuple):
                 return
             except Unavailable as error:
                 async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
-                    runs = await provision.engine_runs(host)
-                    if runs and left:
+                    is_running = await services.runs(host, machine)
+                    if is_running and left:
                         continue
-                    why = await provision.why_engine_fails(host)
-                if not runs:
+                    why = await services.why_failing(host, machine)
+                what = services.what_answers(machine)
+                if not is_running:
                     raise Unavailable(
-                        f"the engine does not stay up: {why or 'it does not say why'}"
+                        f"the {what} does not stay up: {why or 'it does not say why'}"
                     ) from error
                 why = f"it says: {why}" if why else "is a firewall in between?"
-                raise Unavailable(f"{error}; its engine runs there: {why}") from error
+                raise Unavailable(f"{error}; its {what} runs there: {why}") from error
 
     async def _make_context(self, machine: Machine) -> None:
         """A machine without one is whole: what keeps it from having one is said."""

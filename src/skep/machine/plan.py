@@ -24,27 +24,63 @@ class SetHostName(Struct, frozen=True, tag=True):
     name: str
 
 
-class InstallEngine(Struct, frozen=True, tag=True):
-    """By the host's own packages: the first as they are, of the `optional` those that its release has."""
+class InstallPackages(Struct, frozen=True, tag=True):
+    """The host's own: the `packages` as they are, of the `optional` those that its release has. Services that
+    they bring and start, and that are `kept_off`, are ended and not started at boot."""
 
+    what: str
     packages: tuple[str, ...]
-    optional: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    kept_off: tuple[str, ...] = ()
+
+    def and_also(self, other: InstallPackages | None) -> InstallPackages:
+        """Returns both, installed at once."""
+        if other is None:
+            return self
+        return InstallPackages(
+            f"{self.what} and {other.what}",
+            self.packages + other.packages,
+            self.optional + other.optional,
+            self.kept_off + other.kept_off,
+        )
 
 
 class WriteFile(Struct, frozen=True, tag=True):
-    """Whole or not at all."""
+    """Whole or not at all. Without a mode, one that is there keeps its own."""
 
     path: str
     content: str
+    mode: int | None = None
 
 
-class RestartEngine(Struct, frozen=True, tag=True):
-    """Stops it where it runs, starts it, and has it started at boot."""
+class StartEngine(Struct, frozen=True, tag=True):
+    """Has it run, now and after a boot. `anew`: one that runs is stopped first, with its containers."""
 
     by_systemd: bool
+    anew: bool
 
 
-Step = SetHostName | InstallEngine | WriteFile | RestartEngine
+class SendLibraries(Struct, frozen=True, tag=True):
+    """What skep needs, in a directory of its own."""
+
+    name: str
+
+
+class SendProgram(Struct, frozen=True, tag=True):
+    """skep itself."""
+
+    name: str
+
+
+class StartSkepd(Struct, frozen=True, tag=True):
+    """Has it run by what it is given now; what skepd was started by before the last time goes."""
+
+    by_systemd: bool
+    libraries: str
+    program: str
+
+
+Step = SetHostName | InstallPackages | WriteFile | StartEngine | SendLibraries | SendProgram | StartSkepd
 
 
 def check_wish(wish: EngineWish) -> None:
@@ -76,8 +112,10 @@ def provisioner_of(facts: MachineFacts) -> str:
     )
 
 
-def decide_preparation(facts: MachineFacts, name: str) -> tuple[Step, ...]:
-    """Returns what makes the host one that has an engine. Errors: `Unsupported`, `Conflict`."""
+def decide_preparation(
+    facts: MachineFacts, name: str, more: InstallPackages | None = None
+) -> tuple[Step, ...]:
+    """Returns what makes the host one that has an engine, and `more`. Errors: `Unsupported`, `Conflict`."""
     steps: list[Step] = []
     if facts.host_name != name:
         steps.append(SetHostName(name))
@@ -91,12 +129,16 @@ def decide_preparation(facts: MachineFacts, name: str) -> tuple[Step, ...]:
                 f" {FREE_KIB_MIN // 1024}"
             )
         # Since Debian 13 the client is a package of its own; it is what people look for on a host.
-        steps.append(InstallEngine(("docker.io", "iptables", "ca-certificates"), ("docker-cli",)))
+        docker = InstallPackages("Docker", ("docker.io", "iptables", "ca-certificates"), ("docker-cli",))
+        more = docker.and_also(more)
+    if more is not None:
+        steps.append(more)
     return tuple(steps)
 
 
-def decide_configuration(facts: MachineFacts, wish: EngineWish) -> tuple[Step, ...]:
-    """Returns what makes the host's engine listen by mutual TLS; its certificates are there by then.
+def decide_configuration(facts: MachineFacts, wish: EngineWish, *, skepd: bool = False) -> tuple[Step, ...]:
+    """Returns what makes the host's engine listen by mutual TLS, where its certificates are by then; or with
+    `skepd`, which listens in its place, at the host's own socket alone.
 
     Errors: `Conflict` where what the host has contradicts it, `Invalid`.
     """
@@ -105,15 +147,24 @@ def decide_configuration(facts: MachineFacts, wish: EngineWish) -> tuple[Step, .
             "the host has neither systemd nor /etc/init.d/docker, by which its engine could be started"
         )
     unit.check_default(facts.default_docker)
-    steps: list[Step] = []
+    files: list[WriteFile] = []
     by_systemd = False
     if facts.has_systemd:
         text = facts.unit or ""
-        steps.append(WriteFile(unit.DROP_IN, unit.drop_in(text, wish.environment)))
+        if not skepd:
+            files.append(WriteFile(unit.DROP_IN, unit.drop_in(text, wish.environment)))
+        elif wish.environment or unit.DROP_IN in text:
+            files.append(WriteFile(unit.DROP_IN, unit.environment_drop_in(wish.environment)))
         by_systemd = unit.is_by_systemd(text)
     elif (changed := unit.default_docker(facts.default_docker, wish.environment)) is not None:
-        steps.append(WriteFile(unit.DEFAULT_DOCKER, changed))
-    wanted = daemon_json.wanted_settings(wish, by_systemd=by_systemd)
-    steps.append(WriteFile(daemon_json.PATH, daemon_json.merged(facts.daemon_json, wanted)))
-    steps.append(RestartEngine(facts.has_systemd))
-    return tuple(steps)
+        files.append(WriteFile(unit.DEFAULT_DOCKER, changed))
+    if skepd:
+        settings = daemon_json.behind_skepd(facts.daemon_json, wish)
+    else:
+        wanted = daemon_json.wanted_settings(wish, by_systemd=by_systemd)
+        settings = daemon_json.merged(facts.daemon_json, wanted)
+    if not skepd or settings != facts.daemon_json:
+        files += [] if settings is None else [WriteFile(daemon_json.PATH, settings)]
+    # Certificates are read at its start; behind skepd it has none, and its containers need not end.
+    changes = [each for each in files if not skepd or not unit.has(facts.unit or "", each.path, each.content)]
+    return (*changes, StartEngine(facts.has_systemd, anew=bool(changes)))

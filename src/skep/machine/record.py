@@ -53,12 +53,14 @@ class EngineWish(Struct, frozen=True, kw_only=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """`why` is what keeps a half-made one from being whole. `details` is the driver's, and JSON."""
+    """`why` is what keeps a half-made one from being whole. `details` is the driver's, and JSON. With `skepd`
+    that is what answers at its port, else its engine itself."""
 
     name: str
     driver: str
     ssh: SshPlace
     engine: EngineWish
+    skepd: bool = False
     details: dict[str, Any] = {}
     state: str = MADE
     why: str = ""
@@ -114,7 +116,7 @@ def to_config(machine: Machine, storage: PurePath, before: dict[str, Any] | None
             },
         },
         "Name": machine.name,
-        "Skep": {"State": machine.state, "Why": machine.why},
+        "Skep": {"State": machine.state, "Why": machine.why, "Skepd": machine.skepd},
     }
     whole = _merged(before or {}, config)
     options = whole["HostOptions"]
@@ -158,6 +160,7 @@ def from_config(content: bytes, name: str) -> Machine:
                 environment=_texts(engine.get("Env")),
                 tls_sans=_texts(auth.get("ServerCertSANs")),
             ),
+            skepd=ours.get("Skepd") is True,
             details={name: value for name, value in driver.items() if name not in _COMMON},
             state=state,
             why=str(ours.get("Why") or ""),

@@ -72,7 +72,8 @@ class SshHost:
         self, connection: asyncssh.SSHClientConnection, user: str, host_key: str, fingerprint: str
     ) -> None:
         self._connection = connection
-        self._sudo = "" if user == "root" else "sudo -n -- "
+        self.is_root = user == "root"
+        self._sudo = "" if self.is_root else "sudo -n -- "
         self.host_key, self.fingerprint = host_key, fingerprint
 
     async def run(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
@@ -89,11 +90,9 @@ class SshHost:
             async with asyncio.timeout(timeout_s):
                 process = await self._connection.create_process(command, encoding=None)
                 try:
-                    # Whether it reads all of its input is its own matter: its status says how it went.
-                    with contextlib.suppress(BrokenPipeError, ConnectionError):
-                        process.stdin.write(data)
-                        process.stdin.write_eof()
-                    out, err = await asyncio.gather(_gather(process.stdout), _gather(process.stderr))
+                    out, err, _ = await asyncio.gather(
+                        _gather(process.stdout), _gather(process.stderr), _feed(process.stdin, data)
+                    )
                     await process.wait_closed()
                 finally:
                     process.close()  # and not waited for: who does not answer would be waited for here
@@ -103,6 +102,15 @@ class SshHost:
             raise Unavailable(f"a command on the host did not end within {timeout_s:g} s") from error
         except (asyncssh.Error, OSError) as error:
             raise Unavailable(f"the connection to the host was lost: {_reason(error)}") from error
+
+
+async def _feed(stream: Any, data: bytes) -> None:
+    # Whether it reads all of its input is its own matter: its status says how it went.
+    with contextlib.suppress(BrokenPipeError, ConnectionError):
+        for at in range(0, len(data), _CHUNK):
+            stream.write(data[at : at + _CHUNK])
+            await stream.drain()  # a slow host's archive is not held twice
+        stream.write_eof()
 
 
 async def _gather(stream: Any) -> bytes:

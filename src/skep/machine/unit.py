@@ -64,6 +64,18 @@ def drop_in(unit: str, environment: tuple[str, ...]) -> str:
     return "\n".join([MARK, "[Service]", "ExecStart=", f"ExecStart={kept}", *settings, ""])
 
 
+def environment_drop_in(environment: tuple[str, ...]) -> str:
+    """Returns our drop-in where the unit's own command line stays. Errors: `Invalid`."""
+    settings = [f"Environment={_quoted(each)}" for each in check_environment(environment)]
+    return "\n".join([MARK, "[Service]", *settings, ""])
+
+
+def has(unit: str, file: str, content: str) -> bool:
+    """True where `systemctl cat` shows that file with that content."""
+    _, is_there, rest = f"\n{unit}".partition(f"\n# {file}\n")
+    return bool(is_there) and rest.partition("\n# /")[0].strip() == content.strip()
+
+
 def is_by_systemd(unit: str) -> bool:
     """True where systemd holds the engine's socket."""
     line = command_line(_without(unit, DROP_IN))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from skep.machine import daemon_json, plan, unit
 from skep.machine.facts import PROBE, MachineFacts, read_facts
-from skep.machine.plan import InstallEngine, RestartEngine, SetHostName, WriteFile
+from skep.machine.plan import InstallPackages, SetHostName, StartEngine, WriteFile
 from skep.machine.record import EngineWish
 from skep.runtime.errors import Conflict, Invalid, Unsupported
 
@@ -41,14 +41,14 @@ WISH = EngineWish()
 
 def files(facts: MachineFacts, wish: EngineWish = WISH) -> dict[str, str]:
     steps = plan.decide_configuration(facts, wish)
-    assert isinstance(steps[-1], RestartEngine), "what is written counts from then on"
+    assert steps[-1] == StartEngine(facts.has_systemd, anew=True), "what is written counts from then on"
     return {each.path: each.content for each in steps if isinstance(each, WriteFile)}
 
 
 def test_a_host_without_an_engine_gets_one_from_its_own_packages() -> None:
     steps = plan.decide_preparation(replace(FACTS, dockerd="", host_name="x"), "mg0")
     assert steps[0] == SetHostName("mg0")
-    assert isinstance(steps[1], InstallEngine)
+    assert isinstance(steps[1], InstallPackages)
     assert steps[1].packages[0] == "docker.io"
     assert steps[1].optional == ("docker-cli",)
     assert plan.decide_preparation(FACTS, "mg0") == ()

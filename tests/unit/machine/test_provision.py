@@ -8,15 +8,16 @@ import subprocess
 import time
 from pathlib import Path
 
-from skep.machine.plan import InstallEngine
-from skep.machine.provision import install_script, write_script
+from skep.machine.carrying import install_script
+from skep.machine.plan import InstallPackages
+from skep.machine.remote import write_script
 
 
 def test_what_is_installed_drives_nothing_out(tmp_path: Path) -> None:
     for name in ("apt-get", "apt-cache"):
         (tmp_path / name).write_text('#!/bin/sh\necho "$@" >>"$0.log"\n')
         (tmp_path / name).chmod(0o755)
-    script = install_script(InstallEngine(("docker.io",), ("docker-cli",)))
+    script = install_script(InstallPackages("Docker", ("docker.io",), ("docker-cli",)))
     subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
     update, install = (tmp_path / "apt-get.log").read_text().splitlines()
     assert update.split()[-1] == "update"
@@ -29,7 +30,7 @@ def test_why_nothing_is_installed_is_said_when_it_has_ended(tmp_path: Path) -> N
     """It writes to nobody until then: who is not there any more would end it half way."""
     (tmp_path / "apt-get").write_text("#!/bin/sh\nseq 100; echo E: no space >&2; exit 100\n")
     (tmp_path / "apt-get").chmod(0o755)
-    script = install_script(InstallEngine(("docker.io",), ()))
+    script = install_script(InstallPackages("Docker", ("docker.io",)))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")

@@ -4,23 +4,20 @@ there is."""
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
+from skep.cli.machine.maker import maker_of, wheel_house_option
 from skep.cli.machine.user import for_each, organization, saying, the_store
 from skep.machine.authority import renew_client
-from skep.machine.making import Maker
 
 _NAMES = click.argument("names", nargs=-1, required=True)
 
 
-def _maker(name: str, several: bool) -> Maker:
-    return Maker(the_store(), organization(), time.time(), saying(name, several))
-
-
-def _provision(names: tuple[str, ...]) -> None:
+def _provision(names: tuple[str, ...], wheel_house: Path | None) -> None:
     async def one(name: str) -> None:
-        maker = _maker(name, len(names) > 1)
+        maker = maker_of(saying(name, len(names) > 1), wheel_house)
         await maker.provision(maker.store.load(name))
 
     for_each(names, one)
@@ -28,10 +25,11 @@ def _provision(names: tuple[str, ...]) -> None:
 
 @click.command("provision")
 @_NAMES
-def provision_command(names: tuple[str, ...]) -> None:
-    """Does all that makes a host a machine once more; goes on with machines that are half-made."""
-
-    _provision(names)
+@wheel_house_option
+def provision_command(names: tuple[str, ...], wheel_house: Path | None) -> None:
+    """Does all that makes a host a machine once more; goes on with machines that are half-made; brings this
+    skep to those that run another."""
+    _provision(names, wheel_house)
 
 
 @click.command("regenerate-certs")
@@ -46,7 +44,7 @@ def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: 
         the_store().load(name)  # all are there, before anything is made anew
     if client_certs:
         renew_client(the_store(), organization(), time.time())
-    _provision(names)
+    _provision(names, None)
 
 
 @click.command("rm")
@@ -59,7 +57,7 @@ def rm_command(names: tuple[str, ...], force: bool, yes: bool) -> None:
         click.confirm(f"About to remove {', '.join(names)}. Are you sure?", abort=True)
 
     async def one(name: str) -> None:
-        maker = _maker(name, several=True)
+        maker = maker_of(saying(name, several=True))
         left = await maker.remove(name, force=force)
         click.echo(f"Successfully removed {name}{f': {left}' if left else ''}")
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+from pathlib import Path
 from typing import Any
 
 import click
 
-from skep.cli.machine.user import organization, saying, the_store
+from skep.cli.machine.maker import maker_of, wheel_house_option
+from skep.cli.machine.user import saying
 from skep.machine.drivers import Driver, DriverOption, Values
 from skep.machine.drivers.known import driver_named, driver_names
 from skep.machine.making import Maker
 from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.runtime.entry import reason_of
-from skep.runtime.errors import SkepError, Unsupported
+from skep.runtime.errors import SkepError
 
 PRE_CHECK_STATUS = 3  # docker-machine's, of a check that failed before anything was made
 
@@ -64,8 +65,11 @@ def _click_option(option: DriverOption) -> click.Option:
 )
 @click.option("--tls-san", multiple=True, help="Another name or address by which the engine is reached.")
 @click.option(
-    "--engine-only", is_flag=True, help="A plain Docker Engine with mutual TLS, as docker-machine made it."
+    "--engine-only",
+    is_flag=True,
+    help="No skepd: a plain Docker Engine with mutual TLS, as docker-machine made it.",
 )
+@wheel_house_option
 def create_command(
     name: str,
     driver: str,
@@ -74,13 +78,14 @@ def create_command(
     engine_env: tuple[str, ...],
     tls_san: tuple[str, ...],
     engine_only: bool,
+    wheel_house: Path | None,
     **of_drivers: Any,
 ) -> None:
     """Makes a host a machine: docker $(skep machine config NAME) info."""
     wish = EngineWish(options=engine_opt, labels=engine_label, environment=engine_env, tls_sans=tls_san)
-    machine = Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish)
-    maker = Maker(the_store(), organization(), time.time(), saying(name, several=False))
-    asyncio.run(_create(maker, machine, of_drivers, engine_only))
+    machine = Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish, skepd=not engine_only)
+    maker = maker_of(saying(name, several=False), wheel_house)
+    asyncio.run(_create(maker, machine, of_drivers))
     click.echo("Docker is up and running!")
     click.echo(
         "To see how to connect your Docker Client to the Docker Engine running on this machine, run:"
@@ -88,14 +93,9 @@ def create_command(
     )
 
 
-async def _create(maker: Maker, machine: Machine, said: dict[str, Any], engine_only: bool) -> None:
+async def _create(maker: Maker, machine: Machine, said: dict[str, Any]) -> None:
     maker.say("Running pre-create checks...")
     try:
-        if not engine_only:
-            raise Unsupported(
-                "skepd is not installed on machines yet: with --engine-only the machine has a plain Docker"
-                " Engine"
-            )
         driver = driver_named(machine.driver)
         machine = driver.wanted(machine, _values(driver, said))
         await maker.check(driver, machine)

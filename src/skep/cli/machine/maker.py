@@ -1,0 +1,26 @@
+"""What commands that make or change machines have: the maker of the user's machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from skep.cli.machine.user import organization, the_store
+from skep.machine.making import Maker
+from skep.machine.skepd_install import SkepdSource
+
+wheel_house_option = click.option(
+    "--wheel-house",
+    type=click.Path(path_type=Path),
+    envvar="SKEP_WHEEL_HOUSE",
+    help="A directory with the wheels of skep's libraries, for lack of the package index.",
+)
+
+
+def maker_of(say: Callable[[str], None], wheel_house: Path | None = None) -> Maker:
+    """Returns what makes the user's machines."""
+    source = SkepdSource.usual(wheel_house)
+    return Maker(the_store(), organization(), time.time(), say, source)

@@ -1,0 +1,94 @@
+"""Carries out on a host what was decided: the steps of `plan`, each by a script."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from skep.machine.drivers import Say
+from skep.machine.plan import InstallPackages, SetHostName, StartEngine, Step, WriteFile
+from skep.machine.remote import must, write
+from skep.machine.ssh import SshHost
+
+INSTALL_S = 900.0  # packages of 60 MB over a slow line, and another apt that is waited for
+START_S = 150.0  # systemd gives units 90 s to stop; an engine with many containers takes some of that
+
+# Nothing of the host's goes for it: docker.io conflicts with docker-ce-cli, containerd with containerd.io.
+# It writes to a file, and so goes on to its end where the connection is lost: packages that are installed by
+# half would be taken for an engine.
+_INSTALL = """
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp) || exit
+apt() {{
+    apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \\
+        -o Dpkg::Options::=--force-confold "$@" </dev/null >"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    exit 1
+}}
+apt update
+more=
+for package in {optional}; do
+    [ -z "$(apt-cache madison "$package" 2>/dev/null)" ] || more="$more $package"
+done
+apt install -y --no-remove --no-install-recommends {packages} $more
+rm -f "$log"
+for service in {kept_off}; do
+    if [ -d /run/systemd/system ]; then systemctl --quiet disable --now $service
+    else "/etc/init.d/$service" stop; update-rc.d "$service" disable; fi >/dev/null 2>&1
+done
+:
+"""
+_BY_SYSTEMD = """
+systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl {verb} docker.service && exit
+journalctl --no-pager --output cat -n 50 -u docker.service -t dockerd |
+    grep -v level=info | grep -i -e fail -e error -e unable | tail -n 3 >&2
+exit 1
+"""
+# Whoever is not started by the script is not stopped by it, either; two engines on one directory harm it.
+_BY_SCRIPT = """
+engine() {{
+    pid=$(cat /var/run/docker.pid 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
+}}
+[ {verb} = restart ] || ! engine || exit 0
+/etc/init.d/docker stop >/dev/null 2>&1
+for _ in $(seq 50); do engine || break; sleep 0.1; done
+if engine; then
+    echo "an engine (process $pid) runs that /etc/init.d/docker has not started: stop it" >&2
+    exit 1
+fi
+/etc/init.d/docker start </dev/null
+"""
+
+
+async def carry_out(host: SshHost, step: Step, say: Say) -> None:
+    """Errors: `Unavailable`, with what the host said."""
+    if isinstance(step, SetHostName):
+        await must(host, _host_name(step.name), "its host name cannot be set")
+    elif isinstance(step, InstallPackages):
+        say(f"Installing {step.what}...")
+        await must(host, install_script(step), f"{step.what} cannot be installed", timeout_s=INSTALL_S)
+    elif isinstance(step, WriteFile):
+        await write(host, step.path, step.content.encode(), step.mode)
+    elif isinstance(step, StartEngine):
+        script = (_BY_SYSTEMD if step.by_systemd else _BY_SCRIPT).format(
+            verb="restart" if step.anew else "start"
+        )
+        await must(host, script, "the engine does not start", timeout_s=START_S)
+    else:
+        raise AssertionError(f"{step}: `skepd_install` does it")
+
+
+def install_script(step: InstallPackages) -> str:
+    """Returns what installs it there, or fails where something else would have to go."""
+    return _INSTALL.format(
+        packages=" ".join(step.packages), optional=" ".join(step.optional), kept_off=" ".join(step.kept_off)
+    )
+
+
+def _host_name(name: str) -> str:
+    quoted, whole = shlex.quote(name), shlex.quote(rf"[[:space:]]{re.escape(name)}([[:space:]]|$)")
+    return (
+        f"hostname {quoted} && echo {quoted} >/etc/hostname &&"
+        f" {{ grep -qE -- {whole} /etc/hosts || echo 127.0.1.1 {quoted} >>/etc/hosts; }}"
+    )

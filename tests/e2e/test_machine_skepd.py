@@ -1,0 +1,131 @@
+"""`skep machine create` as it is by default: a bare host gets an engine and skepd, and is a swarm's first manager."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skep.machine import bundle
+from tests.images import busybox_tar
+
+from .hosts import wait_until
+from .machine_hosts import MachineHost
+from .machine_user import User
+
+pytestmark = pytest.mark.root
+CREATE = "machine create --driver generic --generic-ip-address {} {}"
+PROGRAMS = "/usr/local/lib/skep/programs"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("m")
+
+
+@pytest.fixture(scope="module")
+def user(place: Path) -> User:
+    return User(place / "user")
+
+
+@pytest.fixture(scope="module")
+def host(place: Path, user: User) -> Iterator[MachineHost]:
+    made = MachineHost(place, "h4", 4)
+    try:
+        made.start()
+        made.let_in(user.key)
+        yield made
+    finally:
+        made.stop()
+
+
+def docker(user: User, line: str, name: str = "mg0", data: bytes | None = None) -> str:
+    done = subprocess.run(
+        ["docker", "--context", name, *line.split()],
+        input=data,
+        capture_output=True,
+        timeout=120,
+        env=user.environment,
+    )
+    assert done.returncode == 0, f"docker {line}: {done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+def pid_of_skepd(host: MachineHost) -> str:
+    """Returns an empty text where none runs."""
+    return host.run("pgrep -f '^/usr/bin/python3 .*bin/skepd --config'", check=False).strip()
+
+
+def test_a_bare_host_runs_skepd_in_front_of_its_engine(host: MachineHost, user: User) -> None:
+    said = user.ok(CREATE, host.address, "mg0").splitlines()
+    assert "Installing skepd..." in said
+    # What the engine has, skepd says, too; and it answers by mutual TLS at the port that clients know.
+    assert docker(user, "info --format {{.Name}}").strip() == "mg0"
+    assert b"CN" not in (host.directory / "log").read_bytes()
+    docker(user, "import - skep-test/busybox:latest", data=busybox_tar())
+    docker(user, "swarm init")
+    docker(user, "service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
+    wait_until("two tasks run", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2")
+    # The engine keeps its own socket, and is in no swarm itself.
+    engine = host.run("docker -H unix:///var/run/docker.sock info --format '{{.Swarm.LocalNodeState}}'")
+    assert engine.strip() == "inactive"
+    # What is typed on the host reaches the swarm.
+    assert host.run("docker node ls --format '{{.Hostname}} {{.ManagerStatus}}'").strip() == "mg0 Leader"
+    assert host.run("skep --version") == host.run("skepd --version").replace("skepd", "skep")
+
+
+def test_nobody_else_may_ask_it(host: MachineHost, user: User) -> None:
+    url = f"https://{host.address}:2376/version"
+    done = user.shell(f"curl -sS --cacert {user.machines}/machines/mg0/ca.pem {url}", check=False)
+    assert done.returncode != 0
+    assert "certificate required" in done.stderr or "alert" in done.stderr
+    config = host.run("stat -c %a /etc/docker/server-key.pem; cat /etc/skep/skepd.toml")
+    assert config.startswith("600\n")
+    assert "BEGIN" not in config
+
+
+def test_provision_brings_another_skep_and_ends_no_container(host: MachineHost, user: User) -> None:
+    before = (pid_of_skepd(host), docker(user, "ps -q").split())
+    assert len(before[1]) == 2
+    said = user.ok("machine provision mg0")
+    assert "Fetching skep's libraries" not in said
+    wait_until(
+        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
+    )
+    assert docker(user, "ps -q").split() == before[1]
+    assert pid_of_skepd(host) != before[0]
+    # An older one stays as long as it is the last: what goes wrong can be gone back from.
+    host.run(
+        f"for n in 1 2 3; do mkdir {PROGRAMS}/skep-0.$n; touch -d 2020-01-0$n {PROGRAMS}/skep-0.$n; done"
+    )
+    user.ok("machine provision mg0")
+    assert set(host.run(f"ls {PROGRAMS}").split()) == {"skep-0.3", bundle.program().name}
+    wait_until(
+        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
+    )
+
+
+def test_who_ends_skepd_has_it_started_again(host: MachineHost, user: User) -> None:
+    before = pid_of_skepd(host)
+    host.run(f"kill -9 {before}")
+    wait_until("another runs", lambda: pid_of_skepd(host) not in ("", before))
+    wait_until("it answers", lambda: user.skep("machine status mg0").stdout.strip() == "Running")
+    host.run("/etc/init.d/skepd stop")
+    assert not pid_of_skepd(host)
+    assert user.ok("machine status mg0").strip() == "Stopped"
+    host.run("/etc/init.d/skepd start")
+    wait_until("it answers", lambda: user.skep("machine status mg0").stdout.strip() == "Running")
+    wait_until(
+        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
+    )
+
+
+def test_what_is_somebody_elses_is_not_taken(host: MachineHost, user: User) -> None:
+    assert "without --engine-only" in user.fails(CREATE + " --engine-only", host.address, "mg9")
+    user.ok("machine rm -y mg9")
+    host.run("sed -i 1d /etc/skep/skepd.toml")
+    assert "somebody else runs skepd there" in user.fails("machine provision mg0")
+    assert json.loads(user.ok("machine inspect mg0"))["Skep"]["Skepd"] is True

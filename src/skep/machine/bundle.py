@@ -210,6 +210,12 @@ def _archive(
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o644
-    archive.addfile(entry, io.BytesIO(content))
+    archive.addfile(_Entry(name, len(content)), io.BytesIO(content))
+
+
+class _Entry(tarfile.TarInfo):
+    """A file of root's, of no time."""
+
+    def __init__(self, name: str, length: int) -> None:
+        super().__init__(name)
+        self.size, self.mode = length, 0o644

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from skep.machine import provision, services
 from skep.machine.contexts import make_context, remove_context
-from skep.machine.drivers import Driver, Making, Say
+from skep.machine.drivers import Driver, HostMaking, Say
 from skep.machine.drivers.known import driver_of
 from skep.machine.engine import LISTEN_S, wait_listening
 from skep.machine.names import check_name
@@ -86,8 +86,10 @@ class Maker(NamedTuple):
         self.store.remove(name)
         return left
 
-    def _making(self, name: str) -> Making:
-        return Making(self.store.directory(name), lambda line: self.say(f"({name}) {line}"), self.store.save)
+    def _making(self, name: str) -> HostMaking:
+        return HostMaking(
+            self.store.directory(name), lambda line: self.say(f"({name}) {line}"), self.store.save
+        )
 
     async def _wait_listening(self, machine: Machine) -> None:
         """Waits as long as an engine may take, and as it runs. Errors: `Unavailable`, `Denied`."""

@@ -44,7 +44,7 @@ class PowerChange(StrEnum):
     KILL = "kill"
 
 
-class Making(NamedTuple):
+class HostMaking(NamedTuple):
     """`directory`: the machine's own, for what belongs to it, as a key. `say` is given lines for the user.
     `save` keeps a machine as it is now: as soon as there is something that would be lost, or paid for and
     not known."""
@@ -68,7 +68,7 @@ class Driver(Protocol):
     async def check(self, machine: Machine, say: Say) -> None:
         """Looks whether it can be made, and changes nothing. Errors: `Invalid`, `Unavailable`, `Denied`."""
 
-    async def make(self, machine: Machine, making: Making) -> Machine:
+    async def make(self, machine: Machine, making: HostMaking) -> Machine:
         """Makes the host, or finds what there is of it and goes on; returns the machine with its `ssh`.
         Is called again where a machine is half-made, and where it is whole and is provisioned: does
         nothing then. Errors: as above."""
@@ -77,7 +77,7 @@ class Driver(Protocol):
         """Ends the host; returns what users are told of what is left of it, empty where nothing is. One that
         is gone already is no error. Errors: `Unavailable`, `Denied`."""
 
-    async def power(self, machine: Machine, change: PowerChange, making: Making) -> Machine:
+    async def power(self, machine: Machine, change: PowerChange, making: HostMaking) -> Machine:
         """Does that, waits for the end of it, and returns the machine: its address may be another one. What
         is so already is no error. Errors: `Unsupported`, with what the user can do, `Unavailable`,
         `Denied`."""

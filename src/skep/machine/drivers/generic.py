@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from skep.machine.drivers import Driver, DriverOption, Making, PowerChange, Say, Values
+from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, Say, Values
 from skep.machine.names import check_address
 from skep.machine.record import ENGINE_PORT, SSH_PORT, Machine, SshPlace
 from skep.machine.ssh import check_identity
@@ -42,7 +42,7 @@ class Generic(Driver):
     async def check(self, machine: Machine, say: Say) -> None:
         check_identity(machine.ssh)
 
-    async def make(self, machine: Machine, making: Making) -> Machine:
+    async def make(self, machine: Machine, making: HostMaking) -> Machine:
         if not machine.is_whole and not machine.ssh.key:
             making.say("No SSH key specified. Assuming an existing key at the default location.")
         return machine
@@ -50,7 +50,7 @@ class Generic(Driver):
     async def remove(self, machine: Machine, say: Say) -> str:
         return f"the host {machine.ssh.address} itself goes on as it is, and so does its engine"
 
-    async def power(self, machine: Machine, change: PowerChange, making: Making) -> Machine:
+    async def power(self, machine: Machine, change: PowerChange, making: HostMaking) -> Machine:
         raise Unsupported(f"the driver {self.name} cannot {change} hosts")
 
     async def state(self, machine: Machine) -> str:

@@ -236,7 +236,8 @@ class MachineHost:
                 os.kill(self._process.pid, signal.SIGKILL)  # and by --kill-child all that is on the host
             self._process.wait(10)
             self._process = None
-            for each in Path("/sys/fs/cgroup").glob(f"**/{self.namespace}"):
+            tops = Path("/sys/fs/cgroup")  # not all below: others' come and go meanwhile
+            for each in (*tops.glob(self.namespace), *tops.glob(f"*/{self.namespace}")):
                 wait_until(f"{each} is empty", lambda each=each: _remove_cgroups(each))
         for command in (("netns", "del", self.namespace), ("link", "del", self._end)):
             with contextlib.suppress(subprocess.CalledProcessError):

@@ -37,7 +37,7 @@ class Maker(NamedTuple):
         """Looks before anything is made. Errors: `Invalid`, `Conflict` where the name is taken."""
         check_name(machine.name)
         check_wish(machine.engine)
-        if machine.name in self.store.names():
+        if self.store.has(machine.name):
             raise Conflict(f'Docker machine "{machine.name}" already exists')
         await driver.check(machine, self.say)
 

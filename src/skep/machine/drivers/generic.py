@@ -17,7 +17,11 @@ class Generic(Driver):
     name = "generic"
     summary = "a host that is there"
     options = (
-        DriverOption(name="generic-ip-address", help="The host's address, or its name."),
+        DriverOption(
+            name="generic-ip-address",
+            help="The host's address, or its name; of several 10.0.0.[5:9], or with commas.",
+            per_machine=True,
+        ),
         DriverOption(name="generic-ssh-user", help="Who logs in there.", default="root"),
         DriverOption(name="generic-ssh-key", help="A file. [your own keys, and ssh-agent's]"),
         DriverOption(name="generic-ssh-port", help="Where sshd listens.", default=str(SSH_PORT)),

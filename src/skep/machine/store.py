@@ -101,11 +101,7 @@ class MachineStore:
         shutil.rmtree(directory, ignore_errors=False)
 
     def host_key(self, name: str) -> str | None:
-        """Returns the key that the host had when it was seen first, as OpenSSH writes it."""
-        try:
-            return read_file(self.directory(name) / HOST_KEY).decode("ascii", "replace").strip()
-        except FileNotFoundError:
-            return None
+        return pinned_key(self.directory(name))
 
     def pin_host_key(self, name: str, key: str) -> None:
         """Errors: `Invalid`."""
@@ -133,6 +129,15 @@ class MachineStore:
         with os.fdopen(descriptor, "rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def pinned_key(directory: Path) -> str | None:
+    """Returns the key that a machine's host had when it was seen first, as OpenSSH writes it; None where that
+    has not been. `directory`: the machine's. Errors: `Invalid`."""
+    try:
+        return read_file(directory / HOST_KEY).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
 
 
 def read_file(path: Path) -> bytes:

@@ -53,13 +53,14 @@ own_cgroups() { # of the namespace that it is in
 }
 own_units() { # what is switched on on this machine is not on the host
     local each
-    mount -t tmpfs -o mode=755 units $root/etc/systemd/system
-    ln -s /lib/systemd/system/multi-user.target $root/etc/systemd/system/default.target
+    mkdir -p $dir/units
+    mount --bind $dir/units $root/etc/systemd/system
+    ln -sfn /lib/systemd/system/multi-user.target $root/etc/systemd/system/default.target
     for each in getty@ getty-static console-getty systemd-{udevd,udev-trigger,timesyncd,logind,networkd,resolved}; do
-        ln -s /dev/null $root/etc/systemd/system/$each.service
+        ln -sfn /dev/null $root/etc/systemd/system/$each.service
     done
     for each in docker containerd skepd; do # and it lets no unit open so many files
-        mkdir $root/etc/systemd/system/$each.service.d
+        mkdir -p $root/etc/systemd/system/$each.service.d
         printf '[Service]\nLimitNOFILE=\nLimitNPROC=\nLimitCORE=\nOOMScoreAdjust=0\n' \
             >$root/etc/systemd/system/$each.service.d/limits.conf
     done
@@ -191,6 +192,11 @@ class MachineHost:
         return (self.root / "run/ready").exists()
 
     @property
+    def is_on(self) -> bool:
+        """False once its first process has ended, whoever ended it."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def root(self) -> Path:
         return Path(f"/proc/{self._init}/root")
 
@@ -236,7 +242,8 @@ class MachineHost:
                 os.kill(self._process.pid, signal.SIGKILL)  # and by --kill-child all that is on the host
             self._process.wait(10)
             self._process = None
-            for each in Path("/sys/fs/cgroup").glob(f"**/{self.namespace}"):
+            tops = Path("/sys/fs/cgroup")  # not all below: others' come and go meanwhile
+            for each in (*tops.glob(self.namespace), *tops.glob(f"*/{self.namespace}")):
                 wait_until(f"{each} is empty", lambda each=each: _remove_cgroups(each))
         for command in (("netns", "del", self.namespace), ("link", "del", self._end)):
             with contextlib.suppress(subprocess.CalledProcessError):

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from skep.machine import provision, services
+from skep.machine.condition import look
 from skep.machine.contexts import make_context, remove_context
-from skep.machine.drivers import Driver, HostMaking, Say
+from skep.machine.drivers import Driver, HostMaking, PowerChange, Say
 from skep.machine.drivers.known import driver_of
-from skep.machine.engine import LISTEN_S, wait_listening
+from skep.machine.engine import LISTEN_S, RUNNING, STOPPED, wait_listening
 from skep.machine.names import check_name
 from skep.machine.plan import check_wish
 from skep.machine.record import HALF_MADE, MADE, Machine
@@ -21,6 +22,15 @@ from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
 
 LOOKS = 20  # whether the engine runs at all, while its answer is waited for
 REASON_CHARS_MAX = 1000  # kept with a half-made machine
+
+
+# docker-machine's.
+_TEXTS = {
+    PowerChange.START: ("Starting", "started"),
+    PowerChange.STOP: ("Stopping", "stopped"),
+    PowerChange.RESTART: ("Restarting", "restarted"),
+    PowerChange.KILL: ("Killing", "killed"),
+}
 
 
 class Maker(NamedTuple):
@@ -37,7 +47,7 @@ class Maker(NamedTuple):
         """Looks before anything is made. Errors: `Invalid`, `Conflict` where the name is taken."""
         check_name(machine.name)
         check_wish(machine.engine)
-        if machine.name in self.store.names():
+        if self.store.has(machine.name):
             raise Conflict(f'Docker machine "{machine.name}" already exists')
         await driver.check(machine, self.say)
 
@@ -66,6 +76,37 @@ class Maker(NamedTuple):
         await self._make_context(whole)
         return whole
 
+    async def power(self, machine: Machine, change: PowerChange) -> Machine:
+        """Switches its host on or off, and waits for its engine where that is to run; returns the machine.
+        Where its address became another one, its certificates are made for that. Errors: `Unsupported` where
+        its driver cannot, with what the user can do."""
+        name, (doing, done) = machine.name, _TEXTS[change]
+        if state := await self._state_already(machine, change):
+            self.say(f'Machine "{name}" is already {state.lower()}.')
+            return machine
+        self.say(f'{doing} "{name}"...')
+        before = machine.ssh
+        machine = await driver_of(machine).power(machine, change, self._making(name))
+        self.store.save(machine)
+        if change in (PowerChange.START, PowerChange.RESTART) and machine.is_whole:
+            if machine.ssh.address != before.address:
+                self.say(f"Its address is {machine.ssh.address} now, and was {before.address}")
+                machine = await self.provision(machine)
+            else:
+                await self._wait_listening(machine, boots=True)
+        self.say(f'Machine "{name}" was {done}.')
+        return machine
+
+    async def _state_already(self, machine: Machine, change: PowerChange) -> str:
+        """Returns the state that the change leads to where it is so already, empty where it is not."""
+        if change is PowerChange.START:
+            state = (await look(machine, self.store.directory(machine.name))).state
+            return state if state == RUNNING else ""
+        if change is PowerChange.STOP:  # an engine that does not answer may be on a host that runs
+            state = await driver_of(machine).state(machine)
+            return state if state == STOPPED else ""
+        return ""
+
     async def remove(self, name: str, *, force: bool) -> str:
         """Returns what users are told of what is left. `force`: what is known here goes, also where the host
         or the docker client does not take part."""
@@ -91,8 +132,9 @@ class Maker(NamedTuple):
             self.store.directory(name), lambda line: self.say(f"({name}) {line}"), self.store.save
         )
 
-    async def _wait_listening(self, machine: Machine) -> None:
-        """Waits as long as an engine may take, and as it runs. Errors: `Unavailable`, `Denied`."""
+    async def _wait_listening(self, machine: Machine, *, boots: bool = False) -> None:
+        """Waits as long as an engine may take, and as it runs; where its host `boots`, until it runs. Errors:
+        `Unavailable`, `Denied`."""
         directory = self.store.directory(machine.name)
         for left in reversed(range(LOOKS)):
             try:
@@ -101,7 +143,7 @@ class Maker(NamedTuple):
             except Unavailable as error:
                 async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
                     is_running = await services.runs(host, machine)
-                    if is_running and left:
+                    if left and (is_running or boots):
                         continue
                     why = await services.why_failing(host, machine)
                 what = services.what_answers(machine)

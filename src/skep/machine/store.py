@@ -49,6 +49,9 @@ class MachineStore:
         """Returns the machines' names, sorted. Those that are being made have no config yet, and are none."""
         return sorted(path.parent.name for path in (self.path / "machines").glob("*/config.json"))
 
+    def has(self, name: str) -> bool:
+        return (self.directory(name) / "config.json").exists()
+
     def load(self, name: str) -> Machine:
         """Errors: `NotFound`, in docker-machine's words; `Corrupt`."""
         return from_config(self._config(name), name)
@@ -70,7 +73,7 @@ class MachineStore:
         """Errors: `Conflict` where the name is taken, also by one that is being made now."""
         with self.locked():
             # A directory without a config is what a create has left that was killed here.
-            if (self.directory(machine.name) / "config.json").exists():
+            if self.has(machine.name):
                 raise Conflict(
                     f'Docker machine "{machine.name}" already exists. "skep machine provision {machine.name}"'
                     f' goes on with one that is half-made, "skep machine rm {machine.name}" removes it'
@@ -98,11 +101,7 @@ class MachineStore:
         shutil.rmtree(directory, ignore_errors=False)
 
     def host_key(self, name: str) -> str | None:
-        """Returns the key that the host had when it was seen first, as OpenSSH writes it."""
-        try:
-            return read_file(self.directory(name) / HOST_KEY).decode("ascii", "replace").strip()
-        except FileNotFoundError:
-            return None
+        return pinned_key(self.directory(name))
 
     def pin_host_key(self, name: str, key: str) -> None:
         """Errors: `Invalid`."""
@@ -130,6 +129,15 @@ class MachineStore:
         with os.fdopen(descriptor, "rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def pinned_key(directory: Path) -> str | None:
+    """Returns the key that a machine's host had when it was seen first, as OpenSSH writes it; None where that
+    has not been. `directory`: the machine's. Errors: `Invalid`."""
+    try:
+        return read_file(directory / HOST_KEY).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
 
 
 def read_file(path: Path) -> bytes:

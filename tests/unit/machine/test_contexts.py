@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real_time
 DOCKER = """#!/bin/sh
 cd "$(dirname "$0")/contexts" || exit
 case "$2" in
-ls) for each in *; do [ ! -e "$each" ] || printf '%s\\t%s\\n' "$each" "$(cat "$each")"; done ;;
+inspect) cat "$5" 2>/dev/null || { echo "context \\"$5\\" does not exist" >&2; exit 1; } ;;
 create | update) printf %s "$5" >"$3" ;;
 rm) rm "$4" ;;
 esac

@@ -9,22 +9,21 @@ from pathlib import Path
 import click
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
-from skep.cli.machine.user import for_each, organization, saying, the_store
+from skep.cli.machine.user import NAMES, for_each, organization, provision_again, the_store, work_on_each
 from skep.machine.authority import renew_client
-
-_NAMES = click.argument("names", nargs=-1, required=True)
+from skep.machine.drivers import Say
 
 
 def _provision(names: tuple[str, ...], wheel_house: Path | None) -> None:
-    async def one(name: str) -> None:
-        maker = maker_of(saying(name, len(names) > 1), wheel_house)
+    async def one(name: str, say: Say) -> None:
+        maker = maker_of(say, wheel_house)
         await maker.provision(maker.store.load(name))
 
-    for_each(names, one)
+    work_on_each(names, one, provision_again)
 
 
 @click.command("provision")
-@_NAMES
+@NAMES
 @wheel_house_option
 def provision_command(names: tuple[str, ...], wheel_house: Path | None) -> None:
     """Does all that makes a host a machine once more; goes on with machines that are half-made; brings this
@@ -33,7 +32,7 @@ def provision_command(names: tuple[str, ...], wheel_house: Path | None) -> None:
 
 
 @click.command("regenerate-certs")
-@_NAMES
+@NAMES
 @click.option("--force", "-f", is_flag=True, help="Do not ask.")
 @click.option("--client-certs", is_flag=True, help="The client's certificate, too, which all machines share.")
 def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: bool) -> None:
@@ -48,7 +47,7 @@ def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: 
 
 
 @click.command("rm")
-@_NAMES
+@NAMES
 @click.option("--force", "-f", is_flag=True, help="Forget it, whatever fails; do not ask.")
 @click.option("-y", "yes", is_flag=True, help="Do not ask.")
 def rm_command(names: tuple[str, ...], force: bool, yes: bool) -> None:
@@ -57,7 +56,7 @@ def rm_command(names: tuple[str, ...], force: bool, yes: bool) -> None:
         click.confirm(f"About to remove {', '.join(names)}. Are you sure?", abort=True)
 
     async def one(name: str) -> None:
-        maker = maker_of(saying(name, several=True))
+        maker = maker_of(lambda line: click.echo(f"({name}) {line}"))
         left = await maker.remove(name, force=force)
         click.echo(f"Successfully removed {name}{f': {left}' if left else ''}")
 
@@ -65,7 +64,7 @@ def rm_command(names: tuple[str, ...], force: bool, yes: bool) -> None:
 
 
 @click.command("forget-host-key")
-@_NAMES
+@NAMES
 def forget_host_key_command(names: tuple[str, ...]) -> None:
     """Has the SSH key that a machine's host shows next be the one that counts: for hosts that were installed
     anew."""

@@ -11,6 +11,7 @@ from skep.runtime.importing import importing
 _LOOKING = "skep.cli.machine.looking"
 _CHANGING = "skep.cli.machine.changing"
 _CONNECTING = "skep.cli.machine.connecting"
+_POWER = "skep.cli.machine.power"
 COMMANDS = {
     "config": f"{_CONNECTING}:config_command",
     "create": "skep.cli.machine.create:create_command",
@@ -18,12 +19,16 @@ COMMANDS = {
     "forget-host-key": f"{_CHANGING}:forget_host_key_command",
     "inspect": f"{_LOOKING}:inspect_command",
     "ip": f"{_LOOKING}:ip_command",
+    "kill": f"{_POWER}:kill_command",
     "ls": f"{_LOOKING}:ls_command",
     "provision": f"{_CHANGING}:provision_command",
     "regenerate-certs": f"{_CHANGING}:regenerate_certs_command",
+    "restart": f"{_POWER}:restart_command",
     "rm": f"{_CHANGING}:rm_command",
     "ssh": f"{_CONNECTING}:ssh_command",
+    "start": f"{_POWER}:start_command",
     "status": f"{_LOOKING}:status_command",
+    "stop": f"{_POWER}:stop_command",
     "url": f"{_LOOKING}:url_command",
 }
 

@@ -10,10 +10,9 @@ from typing import Any
 import click
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
-from skep.cli.machine.user import saying
-from skep.machine.drivers import Driver, DriverOption, Values
+from skep.cli.machine.user import AT_A_TIME, NAMES, provision_again, work_on_each
+from skep.machine.drivers import Driver, DriverOption, Say, Values, values_of_each
 from skep.machine.drivers.known import driver_named, driver_names
-from skep.machine.making import Maker
 from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.runtime.entry import reason_of
 from skep.runtime.errors import SkepError
@@ -49,7 +48,7 @@ def _click_option(option: DriverOption) -> click.Option:
 
 
 @click.command("create", cls=_Create)
-@click.argument("name")
+@NAMES
 @click.option(
     "--driver",
     "-d",
@@ -71,7 +70,7 @@ def _click_option(option: DriverOption) -> click.Option:
 )
 @wheel_house_option
 def create_command(
-    name: str,
+    names: tuple[str, ...],
     driver: str,
     engine_opt: tuple[str, ...],
     engine_label: tuple[str, ...],
@@ -81,28 +80,50 @@ def create_command(
     wheel_house: Path | None,
     **of_drivers: Any,
 ) -> None:
-    """Makes a host a machine: docker $(skep machine config NAME) info."""
+    """Makes hosts machines: docker $(skep machine config NAME) info.
+
+    Several are made at the same time: skep machine create --generic-ip-address '10.0.0.[5:9]' 'w[0:4]'
+    """
     wish = EngineWish(options=engine_opt, labels=engine_label, environment=engine_env, tls_sans=tls_san)
-    machine = Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish, skepd=not engine_only)
-    maker = maker_of(saying(name, several=False), wheel_house)
-    asyncio.run(_create(maker, machine, of_drivers))
-    click.echo("Docker is up and running!")
-    click.echo(
-        "To see how to connect your Docker Client to the Docker Engine running on this machine, run:"
-        f" skep machine env {name}"
-    )
-
-
-async def _create(maker: Maker, machine: Machine, said: dict[str, Any]) -> None:
-    maker.say("Running pre-create checks...")
+    machines = [
+        Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish, skepd=not engine_only)
+        for name in names
+    ]
+    click.echo("Running pre-create checks...")
     try:
-        driver = driver_named(machine.driver)
-        machine = driver.wanted(machine, _values(driver, said))
-        await maker.check(driver, machine)
+        checked = asyncio.run(_checked(machines, of_drivers, wheel_house))
     except SkepError as error:
         click.echo(f"Error with pre-create check: {reason_of(error)}", err=True)
         raise click.exceptions.Exit(PRE_CHECK_STATUS) from error
-    await maker.create(machine)
+
+    async def one(name: str, say: Say) -> None:
+        await maker_of(say, wheel_house).create(checked[name])
+
+    work_on_each(names, one, provision_again)
+    click.echo("Docker is up and running!")
+    which = names[0] if len(names) == 1 else "NAME"
+    click.echo(
+        "To see how to connect your Docker Client to the Docker Engine running on this machine, run:"
+        f" skep machine env {which}"
+    )
+
+
+async def _checked(
+    machines: list[Machine], said: dict[str, Any], wheel_house: Path | None
+) -> dict[str, Machine]:
+    """Returns all machines as they are to be made, by their names, once each can be. Errors: as of
+    `Maker.check`."""
+    driver = driver_named(machines[0].driver)
+    values = values_of_each(driver.options, _values(driver, said), len(machines))
+    wanted = [driver.wanted(machine, own) for machine, own in zip(machines, values, strict=True)]
+    turn = asyncio.Semaphore(AT_A_TIME)
+
+    async def check(machine: Machine) -> None:
+        async with turn:
+            await maker_of(click.echo, wheel_house).check(driver, machine)
+
+    await asyncio.gather(*map(check, wanted))
+    return {machine.name: machine for machine in wanted}
 
 
 def _values(driver: Driver, said: dict[str, Any]) -> Values:

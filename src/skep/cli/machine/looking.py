@@ -8,15 +8,14 @@ import os
 import click
 import msgspec
 
-from skep.cli.machine.user import AT_A_TIME, for_each, the_store
-from skep.machine.engine import CALL_S, ERROR, Condition, condition_of
+from skep.cli.machine.user import AT_A_TIME, NAMES, for_each, the_store
+from skep.machine.condition import look
+from skep.machine.engine import CALL_S, ERROR, Condition
 from skep.machine.record import Machine
 from skep.machine.store import MachineStore
 from skep.machine.table import columns, row
 from skep.machine.templates import filled
 from skep.runtime.errors import SkepError
-
-_NAMES = click.argument("names", nargs=-1, required=True)
 
 
 @click.command("ls")
@@ -51,13 +50,13 @@ async def _conditions(store: MachineStore, timeout_s: float) -> list[tuple[Machi
         except SkepError as error:
             return name, Condition(ERROR, error=str(error))
         async with turn:
-            return machine, await condition_of(machine, store.directory(name), timeout_s)
+            return machine, await look(machine, store.directory(name), timeout_s)
 
     return await asyncio.gather(*map(one, store.names()))
 
 
 @click.command("ip")
-@_NAMES
+@NAMES
 def ip_command(names: tuple[str, ...]) -> None:
     """Prints machines' addresses."""
 
@@ -68,7 +67,7 @@ def ip_command(names: tuple[str, ...]) -> None:
 
 
 @click.command("url")
-@_NAMES
+@NAMES
 def url_command(names: tuple[str, ...]) -> None:
     """Prints where machines' engines listen."""
 
@@ -79,20 +78,20 @@ def url_command(names: tuple[str, ...]) -> None:
 
 
 @click.command("status")
-@_NAMES
+@NAMES
 def status_command(names: tuple[str, ...]) -> None:
     """Prints how machines are: Running, Stopped, Timeout, Error, Half-made."""
     store = the_store()
 
     async def one(name: str) -> None:
-        found = await condition_of(store.load(name), store.directory(name))
+        found = await look(store.load(name), store.directory(name))
         click.echo(f"{name}: {found.state}" if len(names) > 1 else found.state)
 
     for_each(names, one)
 
 
 @click.command("inspect")
-@_NAMES
+@NAMES
 @click.option("--format", "-f", "form", help="A Go template: {{.Driver.IPAddress}}, {{json .HostOptions}}")
 def inspect_command(names: tuple[str, ...], form: str | None) -> None:
     """Prints what is kept of machines, as docker-machine does."""

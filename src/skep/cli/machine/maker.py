@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,5 +23,10 @@ wheel_house_option = click.option(
 
 def maker_of(say: Callable[[str], None], wheel_house: Path | None = None) -> Maker:
     """Returns what makes the user's machines."""
-    source = SkepdSource.usual(wheel_house)
-    return Maker(the_store(), organization(), time.time(), say, source)
+    return Maker(the_store(), organization(), time.time(), say, _source(wheel_house))
+
+
+@functools.cache
+def _source(wheel_house: Path | None) -> SkepdSource:
+    # One for all machines of a command, which take turns where they send much.
+    return SkepdSource.usual(wheel_house)

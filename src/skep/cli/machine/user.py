@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import shlex
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import click
 
+from skep.cli.machine.progress import Board, failed_lines
+from skep.machine.drivers import Say
+from skep.machine.names import compact, expand_names
 from skep.machine.record import Machine
 from skep.machine.store import MachineStore, default_path
 from skep.runtime.entry import reason_of
@@ -18,6 +22,14 @@ from skep.runtime.errors import SkepError, Unavailable
 AT_A_TIME = 64  # connections of one command; sshd takes ten that are not logged in, each on a host of its own
 
 Result = TypeVar("Result")
+
+
+def _expanded(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    return expand_names(texts)
+
+
+# Machines' names on a command line, and ranges of them: w[1:50].
+NAMES = click.argument("names", nargs=-1, required=True, callback=_expanded)
 
 
 def the_store() -> MachineStore:
@@ -47,36 +59,71 @@ def whole(store: MachineStore, name: str) -> Machine:
 def for_each(names: Sequence[str], do: Callable[[str], Awaitable[Result]]) -> dict[str, Result]:
     """Returns what came of each machine, all at the same time. Those that fail are said, each on a line, and
     the command's status is 1 once all have ended."""
-
-    async def all_of_them() -> dict[str, Result | BaseException]:
-        turn = asyncio.Semaphore(AT_A_TIME)
-
-        async def one(name: str) -> Result:
-            async with turn:
-                return await do(name)
-
-        unique = list(dict.fromkeys(names))
-        # Whatever happens to one, the others are not left half done.
-        answers = await asyncio.gather(*map(one, unique), return_exceptions=True)
-        return dict(zip(unique, answers, strict=True))
-
-    found = asyncio.run(all_of_them())
-    done = {name: each for name, each in found.items() if not isinstance(each, BaseException)}
-    for name, each in found.items():
-        if isinstance(each, SkepError):
-            click.echo(f"Error: {f'{name}: ' if len(found) > 1 else ''}{reason_of(each)}", err=True)
-    for each in found.values():
-        if isinstance(each, BaseException) and not isinstance(each, SkepError):
-            raise each
-    if len(done) < len(found):
+    found = asyncio.run(_all_of_them(names, do))
+    done, reasons = _parted(found)
+    for name, reason in reasons.items():
+        click.echo(f"Error: {f'{name}: ' if len(found) > 1 else ''}{reason}", err=True)
+    if reasons:
         raise click.exceptions.Exit(1)
     return done
 
 
-def saying(name: str, several: bool) -> Callable[[str], None]:
-    """Returns what prints a line of progress, with the machine's name where there are several."""
+def work_on_each(
+    names: Sequence[str], do: Callable[[str, Say], Awaitable[Result]], go_on: Callable[[list[str]], str]
+) -> dict[str, Result]:
+    """The same for what takes a while, and says meanwhile how far it is. `go_on`: what its user can do with
+    those that failed, by their names."""
+    board = Board(names)
 
-    def say(line: str) -> None:
-        click.echo(f"({name}) {line}" if several else line)
+    async def one(name: str) -> Result:
+        try:
+            answer = await do(name, board.saying(name))
+        except SkepError as error:
+            board.ended(name, reason_of(error))
+            raise
+        board.ended(name)
+        return answer
 
-    return say
+    with board.shown():
+        found = asyncio.run(_all_of_them(names, one))
+    done, reasons = _parted(found)
+    if reasons:
+        if len(found) > 1:
+            lines = [*failed_lines(reasons, len(found)), go_on(compact(list(reasons)))]
+        else:
+            lines = [f"Error: {reason}" for reason in reasons.values()]
+        for line in filter(None, lines):
+            click.echo(line, err=True)
+        raise click.exceptions.Exit(1)
+    return done
+
+
+async def _all_of_them(
+    names: Sequence[str], do: Callable[[str], Awaitable[Result]]
+) -> dict[str, Result | BaseException]:
+    turn = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(name: str) -> Result:
+        async with turn:
+            return await do(name)
+
+    unique = list(dict.fromkeys(names))
+    # Whatever happens to one, the others are not left half done.
+    answers = await asyncio.gather(*map(one, unique), return_exceptions=True)
+    return dict(zip(unique, answers, strict=True))
+
+
+def _parted(found: dict[str, Result | BaseException]) -> tuple[dict[str, Result], dict[str, str]]:
+    """Returns what came of those that went well, and why the others did not. What is no error of ours is
+    raised."""
+    reasons = {name: reason_of(each) for name, each in found.items() if isinstance(each, SkepError)}
+    for each in found.values():
+        if isinstance(each, BaseException) and not isinstance(each, SkepError):
+            raise each
+    done = {name: each for name, each in found.items() if not isinstance(each, BaseException)}
+    return done, reasons
+
+
+def provision_again(names: list[str]) -> str:
+    """Returns what users can do with machines that were not made, or not provisioned."""
+    return f"Go on with them, once the reasons are gone: skep machine provision {shlex.join(names)}"

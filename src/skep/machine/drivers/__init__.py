@@ -3,14 +3,16 @@ it; all else is the same for all (docs/drivers.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
+from skep.machine.names import expand
 from skep.machine.record import Machine
+from skep.runtime.errors import Invalid
 
 Say = Callable[[str], None]
 # What the user said of the driver's options, by their names without the dashes; "" where nothing, and
@@ -21,18 +23,36 @@ Values = Mapping[str, str]
 class DriverOption(Struct, frozen=True, kw_only=True):
     """An option of `create` that one driver has: `--NAME`, or the variable NAME in capitals. Its value is
     text, "true" of a flag. A `secret` one has no option, for command lines are seen by all: the variable
-    only."""
+    only. One `per_machine` stands for as many values as there are names: `10.0.0.[5:9]`, or with commas."""
 
     name: str
     help: str
     default: str = ""
     is_flag: bool = False
     repeats: bool = False
+    per_machine: bool = False
     secret: bool = False
 
     @property
     def variable(self) -> str:
         return self.name.upper().replace("-", "_")
+
+
+def values_of_each(options: Sequence[DriverOption], values: Values, count: int) -> list[Values]:
+    """Returns what was said for each of `count` machines. Errors: `Invalid` where an option that is each
+    machine's own has not as many values. Pure."""
+    each: list[dict[str, str]] = [dict(values) for _ in range(count)]
+    for option in options:
+        if not option.per_machine or not values[option.name]:
+            continue
+        own = [value for text in values[option.name].split(",") for value in expand(text.strip())]
+        if len(own) != count:
+            raise Invalid(f"--{option.name} {values[option.name]}: values: {len(own)}, machines: {count}")
+        if len(set(own)) < count:
+            raise Invalid(f"--{option.name} {values[option.name]}: two machines have the same")
+        for machine, value in zip(each, own, strict=True):
+            machine[option.name] = value
+    return list(each)
 
 
 class PowerChange(StrEnum):

@@ -8,8 +8,10 @@ from msgspec.structs import replace
 
 from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, Say, Values
 from skep.machine.names import check_address
+from skep.machine.power import power_off, reboot
 from skep.machine.record import ENGINE_PORT, SSH_PORT, Machine, SshPlace
 from skep.machine.ssh import check_identity
+from skep.machine.store import pinned_key
 from skep.runtime.errors import Invalid, Unsupported
 
 
@@ -17,7 +19,11 @@ class Generic(Driver):
     name = "generic"
     summary = "a host that is there"
     options = (
-        DriverOption(name="generic-ip-address", help="The host's address, or its name."),
+        DriverOption(
+            name="generic-ip-address",
+            help="The host's address, or its name; of several 10.0.0.[5:9], or with commas.",
+            per_machine=True,
+        ),
         DriverOption(name="generic-ssh-user", help="Who logs in there.", default="root"),
         DriverOption(name="generic-ssh-key", help="A file. [your own keys, and ssh-agent's]"),
         DriverOption(name="generic-ssh-port", help="Where sshd listens.", default=str(SSH_PORT)),
@@ -51,7 +57,22 @@ class Generic(Driver):
         return f"the host {machine.ssh.address} itself goes on as it is, and so does its engine"
 
     async def power(self, machine: Machine, change: PowerChange, making: HostMaking) -> Machine:
-        raise Unsupported(f"the driver {self.name} cannot {change} hosts")
+        pinned = pinned_key(making.directory)
+        if change is PowerChange.STOP:
+            await power_off(machine.ssh, pinned, making.say)
+        elif change is PowerChange.RESTART:
+            await reboot(machine.ssh, pinned, making.say)
+        elif change is PowerChange.START:
+            raise Unsupported(
+                f"nothing on {machine.ssh.address} can be asked to switch it on: do that where its power is"
+                " (a console, its provider); its engine comes with it"
+            )
+        else:
+            raise Unsupported(
+                f"the plug of {machine.ssh.address} is not within reach: pull it where its power is, or have"
+                f" it shut down (skep machine stop {machine.name})"
+            )
+        return machine
 
     async def state(self, machine: Machine) -> str:
         return ""

@@ -1,0 +1,106 @@
+"""`skep machine` on several machines at once: made by one command, and looked after by ranges of names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.words import words
+
+from .hosts import wait_until
+from .machine_hosts import NETWORK, MachineHost
+from .machine_user import User
+from .skep_cli import SKEP
+
+pytestmark = pytest.mark.root
+CREATE = "machine create --driver generic --engine-only --generic-ip-address {} {}"
+FIRST = 11  # hosts' numbers; those of other files are below
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> User:
+    return User(tmp_path_factory.mktemp("c") / "user")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, user: User) -> Iterator[list[MachineHost]]:
+    """Three hosts; the first two are machines of the user's, c1 and c2, and the third does not let them in."""
+    place = tmp_path_factory.mktemp("h")
+    made = [MachineHost(place, f"h{number}", FIRST + number) for number in range(3)]
+    try:
+        for each in made:
+            each.start()
+        for each in made[:2]:
+            each.let_in(user.key)
+        addresses = f"{NETWORK}.[{FIRST + 1}:{FIRST + 3}]"
+        done = user.skep(CREATE, addresses, "c[1:3]")
+        _check_created(done.returncode, done.stdout, done.stderr)
+        user.ok("machine rm -y c3")
+        yield made
+    finally:
+        for each in made:
+            each.stop()
+
+
+def _check_created(status: int, out: str, err: str) -> None:
+    """Two of three were made, and what became of the third is said."""
+    assert status == 1, out + err
+    for name in ("c1", "c2"):
+        assert f"({name}) Provisioning with debian(init)..." in out
+        assert f"({name}) Done" in out
+    assert "Docker is up and running!" not in out
+    table = err[err.index("1 of 3 machines failed:") :].splitlines()
+    assert re.match(r"  c3  root@\S+, port 22: it does not let us in", table[1])
+    assert table[2] == "Go on with them, once the reasons are gone: skep machine provision c3"
+
+
+def test_ranges_of_names_are_taken_by_all(hosts: list[MachineHost], user: User) -> None:
+    assert user.ok("machine ip c[1:2]").split() == [each.address for each in hosts[:2]]
+    assert user.ok("machine status c[1:2]").splitlines() == ["c1: Running", "c2: Running"]
+    for name in ("c1", "c2"):
+        assert user.shell(f"docker --context {name} info --format '{{{{.Name}}}}'").stdout.strip() == name
+    assert "ends before it begins" in user.fails("machine ip c[2:1]")
+    assert "values: 2, machines: 3" in user.fails(CREATE, f"{NETWORK}.[101:102]", "d[1:3]", status=3)
+
+
+def _systemd_wants_other_cgroups() -> bool:
+    said = subprocess.run(["/lib/systemd/systemd", "--version"], capture_output=True, text=True, check=True)
+    return int(said.stdout.split()[1]) >= 258 and not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def test_a_host_is_restarted_and_shut_down_from_within(short_dir: Path, user: User) -> None:
+    """Its first process ends it, in its own namespace; who has the plug (this test) switches it on again."""
+    if _systemd_wants_other_cgroups():
+        pytest.skip(
+            "systemd from 258 on takes control groups of version 2 only, and this kernel has version 1"
+        )
+    host = MachineHost(short_dir, "h9", FIRST + 9, by="systemd")
+    try:
+        host.start()
+        host.let_in(user.key)
+        wait_until(
+            "systemd is up",
+            lambda: host.run("systemctl is-system-running", check=False).strip() in ("running", "degraded"),
+        )
+        user.ok(CREATE, host.address, "p1")
+        assert "skep machine stop p1" in user.fails("machine kill p1")
+        assert user.ok("machine start p1").strip() == 'Machine "p1" is already running.'
+        with subprocess.Popen(
+            [SKEP, *words("machine restart p1")], stdout=subprocess.PIPE, text=True, env=user.environment
+        ) as restarting:
+            wait_until("it goes off", lambda: not host.is_on)
+            host.power_on()
+            out, _ = restarting.communicate(timeout=60)
+        assert restarting.returncode == 0, out
+        assert out.splitlines()[-1] == 'Machine "p1" was restarted.'
+        assert user.ok("machine status p1").strip() == "Running", "its engine was waited for"
+        assert 'Machine "p1" was stopped.' in user.ok("machine stop p1")
+        wait_until("it is off", lambda: not host.is_on)
+        assert user.ok("machine status p1").strip() in ("Stopped", "Timeout")
+    finally:
+        host.stop()
+        user.skep("machine rm -f p1")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
 from skep import __version__
+from skep.cli.lazy import LazyGroup
 from skep.runtime.entry import ProgramGroup
-from skep.runtime.importing import importing
 
-# Where each command is. Most of what a command takes to start is imports, and none needs all of them.
 COMMANDS = {
     "backup": "skep.cli.recovery:backup",
     "bench": "skep.cli.bench.commands:bench",
     "cluster": "skep.cli.recovery:cluster",
+    "inventory": "skep.cli.machine.inventory:inventory_command",
     "explain": "skep.cli.explain:explain_command",
     "machine": "skep.cli.machine.commands:machine",
     "net": "skep.cli.net:net",
@@ -23,24 +21,11 @@ COMMANDS = {
 }
 
 
-class LazyGroup(ProgramGroup):
-    """Commands of its own, and those of `COMMANDS`, each imported once it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *COMMANDS])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Errors: `ImportError`."""
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        with importing():
-            found = getattr(importlib.import_module(module), attribute)
-        assert isinstance(found, click.Command)
-        return found
+class _Program(LazyGroup, ProgramGroup):
+    """The group that is a program."""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Program, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="skep")
 def main() -> None:
     """A container swarm you can run, grow and trust."""

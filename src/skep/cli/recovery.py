@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skep.cli import backup as backups
+from skep.cli.lazy import LazyGroup
 from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
 from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.cli.upgrade import Upgrade
@@ -36,9 +37,20 @@ _listen = click.option("--listen-addr", default="", help="Where this node listen
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
-@click.group()
+_CLUSTERS = "skep.cli.machine.cluster"
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "create": f"{_CLUSTERS}:create_command",
+        "ls": f"{_CLUSTERS}:ls_command",
+        "rm": f"{_CLUSTERS}:rm_command",
+        "stats": f"{_CLUSTERS}:stats_command",
+    },
+)
 def cluster() -> None:
-    """Looks after a running swarm."""
+    """Makes swarms of machines, and looks after a running one."""
 
 
 @click.group()

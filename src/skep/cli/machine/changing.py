@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
 from skep.cli.machine.user import NAMES, for_each, organization, provision_again, the_store, work_on_each
@@ -14,21 +15,23 @@ from skep.machine.authority import renew_client
 from skep.machine.drivers import Say
 
 
-def _provision(names: tuple[str, ...], wheel_house: Path | None) -> None:
+def _provision(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
     async def one(name: str, say: Say) -> None:
         maker = maker_of(say, wheel_house)
-        await maker.provision(maker.store.load(name))
+        machine = maker.store.load(name)
+        await maker.provision(replace(machine, skepd=machine.skepd or skepd))
 
     work_on_each(names, one, provision_again)
 
 
 @click.command("provision")
 @NAMES
+@click.option("--skepd", is_flag=True, help="Have skepd run there, also where there was an engine alone.")
 @wheel_house_option
-def provision_command(names: tuple[str, ...], wheel_house: Path | None) -> None:
+def provision_command(names: tuple[str, ...], skepd: bool, wheel_house: Path | None) -> None:
     """Does all that makes a host a machine once more; goes on with machines that are half-made; brings this
     skep to those that run another."""
-    _provision(names, wheel_house)
+    _provision(names, wheel_house, skepd=skepd)
 
 
 @click.command("regenerate-certs")
@@ -43,7 +46,7 @@ def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: 
         the_store().load(name)  # all are there, before anything is made anew
     if client_certs:
         renew_client(the_store(), organization(), time.time())
-    _provision(names, None)
+    _provision(names)
 
 
 @click.command("rm")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
-from skep.runtime.importing import importing
+from skep.cli.lazy import LazyGroup
 
 _LOOKING = "skep.cli.machine.looking"
 _CHANGING = "skep.cli.machine.changing"
@@ -14,11 +12,13 @@ _CONNECTING = "skep.cli.machine.connecting"
 _POWER = "skep.cli.machine.power"
 COMMANDS = {
     "config": f"{_CONNECTING}:config_command",
+    "cloud-init": "skep.cli.machine.inventory:cloud_init_command",
     "create": "skep.cli.machine.create:create_command",
     "env": f"{_CONNECTING}:env_command",
     "forget-host-key": f"{_CHANGING}:forget_host_key_command",
     "inspect": f"{_LOOKING}:inspect_command",
     "ip": f"{_LOOKING}:ip_command",
+    "join": "skep.cli.machine.joining:join_command",
     "kill": f"{_POWER}:kill_command",
     "ls": f"{_LOOKING}:ls_command",
     "provision": f"{_CHANGING}:provision_command",
@@ -33,22 +33,7 @@ COMMANDS = {
 }
 
 
-class _Group(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Errors: `ImportError`."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        with importing():
-            found = getattr(importlib.import_module(module), attribute)
-        assert isinstance(found, click.Command)
-        return found
-
-
-@click.group(cls=_Group)
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def machine() -> None:
     """Makes hosts that you reach over SSH machines, whose Docker Engine you have by mutual TLS from then on.
 

@@ -2,102 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from pathlib import Path
 from typing import Any
 
 import click
 
-from skep.cli.machine.maker import maker_of, wheel_house_option
-from skep.cli.machine.user import AT_A_TIME, NAMES, provision_again, work_on_each
-from skep.machine.drivers import Driver, DriverOption, Say, Values, values_of_each
-from skep.machine.drivers.known import driver_named, driver_names
-from skep.machine.record import EngineWish, Machine, SshPlace
-from skep.runtime.entry import reason_of
-from skep.runtime.errors import SkepError
-
-PRE_CHECK_STATUS = 3  # docker-machine's, of a check that failed before anything was made
+from skep.cli.machine.maker import maker_of
+from skep.cli.machine.user import NAMES, provision_again, work_on_each
+from skep.cli.machine.wishes import WishCommand, wanted, wish_options
+from skep.machine.drivers import Say
 
 
-class _Create(click.Command):
-    """Has the options of all drivers, which it asks for them only where somebody wants to make a machine."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *_driver_options()]
-
-
-def _driver_options() -> list[click.Parameter]:
-    found: list[click.Parameter] = []
-    for name in driver_names():
-        try:
-            driver = driver_named(name)
-        except SkepError:
-            continue  # it is said where this driver is chosen
-        found.extend(_click_option(each) for each in driver.options if not each.secret)
-    return found
-
-
-def _click_option(option: DriverOption) -> click.Option:
-    more: dict[str, Any] = {"is_flag": True} if option.is_flag else {"multiple": option.repeats}
-    if option.default:
-        more.update(default=option.default, show_default=True)
-    return click.Option(
-        [f"--{option.name}", option.name.replace("-", "_")], help=option.help, envvar=option.variable, **more
-    )
-
-
-@click.command("create", cls=_Create)
+@click.command("create", cls=WishCommand)
 @NAMES
-@click.option(
-    "--driver",
-    "-d",
-    default="generic",
-    show_default=True,
-    envvar="MACHINE_DRIVER",
-    help="Where the machine comes from. generic: a host that is there.",
-)
-@click.option("--engine-opt", multiple=True, metavar="NAME=VALUE", help="An option of dockerd: dns=10.0.0.1")
-@click.option("--engine-label", multiple=True, metavar="NAME=VALUE", help="A label of the engine.")
-@click.option(
-    "--engine-env", multiple=True, metavar="NAME=VALUE", help="A variable of dockerd's environment."
-)
-@click.option("--tls-san", multiple=True, help="Another name or address by which the engine is reached.")
+@wish_options
 @click.option(
     "--engine-only",
     is_flag=True,
     help="No skepd: a plain Docker Engine with mutual TLS, as docker-machine made it.",
 )
-@wheel_house_option
-def create_command(
-    names: tuple[str, ...],
-    driver: str,
-    engine_opt: tuple[str, ...],
-    engine_label: tuple[str, ...],
-    engine_env: tuple[str, ...],
-    tls_san: tuple[str, ...],
-    engine_only: bool,
-    wheel_house: Path | None,
-    **of_drivers: Any,
-) -> None:
+def create_command(names: tuple[str, ...], engine_only: bool, **said: Any) -> None:
     """Makes hosts machines: docker $(skep machine config NAME) info.
 
     Several are made at the same time: skep machine create --generic-ip-address '10.0.0.[5:9]' 'w[0:4]'
     """
-    wish = EngineWish(options=engine_opt, labels=engine_label, environment=engine_env, tls_sans=tls_san)
-    machines = [
-        Machine(name=name, driver=driver, ssh=SshPlace(), engine=wish, skepd=not engine_only)
-        for name in names
-    ]
-    click.echo("Running pre-create checks...")
-    try:
-        checked = asyncio.run(_checked(machines, of_drivers, wheel_house))
-    except SkepError as error:
-        click.echo(f"Error with pre-create check: {reason_of(error)}", err=True)
-        raise click.exceptions.Exit(PRE_CHECK_STATUS) from error
+    machines = wanted(names, said, skepd=not engine_only)
 
     async def one(name: str, say: Say) -> None:
-        await maker_of(say, wheel_house).create(checked[name])
+        await maker_of(say, said["wheel_house"]).create(machines[name])
 
     work_on_each(names, one, provision_again)
     click.echo("Docker is up and running!")
@@ -106,36 +37,3 @@ def create_command(
         "To see how to connect your Docker Client to the Docker Engine running on this machine, run:"
         f" skep machine env {which}"
     )
-
-
-async def _checked(
-    machines: list[Machine], said: dict[str, Any], wheel_house: Path | None
-) -> dict[str, Machine]:
-    """Returns all machines as they are to be made, by their names, once each can be. Errors: as of
-    `Maker.check`."""
-    driver = driver_named(machines[0].driver)
-    values = values_of_each(driver.options, _values(driver, said), len(machines))
-    wanted = [driver.wanted(machine, own) for machine, own in zip(machines, values, strict=True)]
-    turn = asyncio.Semaphore(AT_A_TIME)
-
-    async def check(machine: Machine) -> None:
-        async with turn:
-            await maker_of(click.echo, wheel_house).check(driver, machine)
-
-    await asyncio.gather(*map(check, wanted))
-    return {machine.name: machine for machine in wanted}
-
-
-def _values(driver: Driver, said: dict[str, Any]) -> Values:
-    """Returns what was said of the driver's options; what is said of others' is passed over, as
-    docker-machine does: it may come from the environment."""
-    return {each.name: _value(each, said) for each in driver.options}
-
-
-def _value(option: DriverOption, said: dict[str, Any]) -> str:
-    if option.secret:
-        return os.environ.get(option.variable, "")
-    value = said[option.name.replace("-", "_")]
-    if option.is_flag:
-        return "true" if value else ""
-    return "\n".join(value) if option.repeats else (value or "")

@@ -73,6 +73,22 @@ def work_on_each(
 ) -> dict[str, Result]:
     """The same for what takes a while, and says meanwhile how far it is. `go_on`: what its user can do with
     those that failed, by their names."""
+    done, reasons = work_on(names, do)
+    if reasons:
+        if len(done) + len(reasons) > 1:
+            lines = [*failed_lines(reasons, len(done) + len(reasons)), go_on(compact(list(reasons)))]
+        else:
+            lines = [f"Error: {reason}" for reason in reasons.values()]
+        for line in filter(None, lines):
+            click.echo(line, err=True)
+        raise click.exceptions.Exit(1)
+    return done
+
+
+def work_on(
+    names: Sequence[str], do: Callable[[str, Say], Awaitable[Result]]
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """Returns what came of those that went well, and why the others did not; says how far it is meanwhile."""
     board = Board(names)
 
     async def one(name: str) -> Result:
@@ -86,16 +102,7 @@ def work_on_each(
 
     with board.shown():
         found = asyncio.run(_all_of_them(names, one))
-    done, reasons = _parted(found)
-    if reasons:
-        if len(found) > 1:
-            lines = [*failed_lines(reasons, len(found)), go_on(compact(list(reasons)))]
-        else:
-            lines = [f"Error: {reason}" for reason in reasons.values()]
-        for line in filter(None, lines):
-            click.echo(line, err=True)
-        raise click.exceptions.Exit(1)
-    return done
+    return _parted(found)
 
 
 async def _all_of_them(

@@ -1,0 +1,91 @@
+"""Has machines join a swarm, thousands at a time: managers one after the other, workers beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from skep.machine.drivers import Say
+from skep.machine.join_plan import JoinResult, JoinRole, Outcome, must_join, other_role
+from skep.machine.swarm import SwarmMember, Tokens
+from skep.runtime.entry import reason_of
+from skep.runtime.errors import Conflict, SkepError
+
+AT_A_TIME = 64  # a manager gives out some 170 certificates a second, and more would wait for it
+AGAIN_S = 2.0  # between two attempts: a manager that is just lost is replaced within four seconds
+
+
+class _Known(NamedTuple):
+    """What is known of the swarm that is joined."""
+
+    tokens: Tokens
+    managers: tuple[str, ...]
+    members: frozenset[str]
+
+
+class Joining(NamedTuple):
+    """`member`: gives a machine's node by its name; `say`: told the name and what became of it; `attempts`:
+    how often each is tried."""
+
+    member: Callable[[str], SwarmMember]
+    attempts: int
+    say: Callable[[str, str], None]
+
+    async def join(self, first: str, managers: Sequence[str], workers: Sequence[str]) -> list[JoinResult]:
+        """Returns what came of each, in their order: of one that fails the others go on. `first` is a manager
+        of the swarm. Errors: `Conflict` where it is none; those of asking it."""
+        to = self.member(first)
+        own = await to.membership()
+        if not own.is_manager:
+            raise Conflict(
+                f"{first} is no manager of a swarm: docker --context {first} swarm init, or name another"
+            )
+        known = _Known(await to.tokens(), own.managers, await to.node_ids())
+        results = [await self._one(name, JoinRole.MANAGER, known) for name in managers]
+        if Outcome.JOINED in [each.outcome for each in results]:
+            known = known._replace(managers=(await to.membership()).managers)
+        turn = asyncio.Semaphore(AT_A_TIME)
+
+        async def worker(name: str) -> JoinResult:
+            async with turn:
+                return await self._one(name, JoinRole.WORKER, known)
+
+        return results + await asyncio.gather(*map(worker, workers))
+
+    async def _one(self, name: str, role: JoinRole, known: _Known) -> JoinResult:
+        for left in reversed(range(self.attempts)):
+            try:
+                result = await self._try(name, role, known)
+                break
+            except SkepError as error:
+                result = JoinResult(name, role, Outcome.FAILED, reason_of(error))
+                if not left or not error.temporary:
+                    break
+            await asyncio.sleep(AGAIN_S)
+        self.say(name, result.said)
+        return result
+
+    async def _try(self, name: str, role: JoinRole, known: _Known) -> JoinResult:
+        node = self.member(name)
+        own = await node.membership()
+        if not must_join(own, known.members, name):
+            return JoinResult(name, role, Outcome.ALREADY, other_role(own, role))
+        token = known.tokens.manager if role is JoinRole.MANAGER else known.tokens.worker
+        await node.join(token, known.managers)
+        return JoinResult(name, role, Outcome.JOINED)
+
+
+async def first_manager(member: Callable[[str], SwarmMember], managers: Sequence[str], say: Say) -> str:
+    """Returns one of the managers that is one already; the first makes a swarm where none is. Errors: of
+    asking them: one that does not answer may be in a swarm."""
+    found = list(await asyncio.gather(*(member(name).membership() for name in managers)))
+    for name, own in zip(managers, found, strict=True):
+        if own.is_manager and own.state == "active":
+            return name
+    for name, own in zip(managers, found, strict=True):
+        if own.state != "inactive":
+            raise Conflict(f"{name} is in a swarm, and no manager that answers: {own.error or own.state}")
+    say(f"docker swarm init on {managers[0]}")
+    await member(managers[0]).init()
+    return managers[0]

@@ -1,0 +1,142 @@
+"""A machine's skepd, asked about its swarm by mutual TLS: what it is in, and to join."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from skep.client.api import ApiClient, ApiError
+from skep.machine.record import Machine
+from skep.runtime.errors import Conflict, Unavailable, Unsupported
+from skep.runtime.texts import printable
+from skep.runtime.tls_files import client_context
+
+ASK_S = 15.0
+JOIN_S = 60.0  # a manager that joins waits for etcd to take it in
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # the list of ten thousand nodes; of all else a thousandth
+TEXT_BYTES_MAX = 400  # of an error's text, which a stranger may have written
+PORT = 2377
+
+
+class NodeMembership(Struct, frozen=True):
+    """What a node is in, as its own skepd says it: `state` of Docker's (inactive, pending, active, error,
+    locked); `managers`: where its managers are (HOST:PORT); `error`: what keeps it from being active."""
+
+    state: str = "inactive"
+    node_id: str = ""
+    is_manager: bool = False
+    managers: tuple[str, ...] = ()
+    error: str = ""
+
+
+class Tokens(Struct, frozen=True):
+    worker: str
+    manager: str
+
+
+class SwarmMember(Protocol):
+    """A node, or one to be. Errors: `Unavailable`, `Denied`, `ApiError` with the node's own words."""
+
+    async def membership(self) -> NodeMembership: ...
+
+    async def init(self) -> None:
+        """Makes a swarm whose first manager it is."""
+
+    async def join(self, token: str, managers: tuple[str, ...]) -> None: ...
+
+    async def tokens(self) -> Tokens:
+        """Of a manager."""
+
+    async def node_ids(self) -> frozenset[str]:
+        """Returns the nodes of its swarm, of a manager."""
+
+
+class MachineMember:
+    """A machine by its API. A connection for each call: thousands of machines are asked one after the other,
+    and few of them twice."""
+
+    def __init__(self, machine: Machine, directory: Path) -> None:
+        self._machine = machine
+        self._directory = directory
+
+    async def _ask(self, method: str, path: str, body: object = None, timeout_s: float = ASK_S) -> Any:
+        directory = self._directory
+        context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+        client = ApiClient(self._machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
+        try:
+            return await client.json(method, path, body)
+        except ApiError as error:
+            raise ApiError(printable(str(error), TEXT_BYTES_MAX), error.status) from error
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Unavailable(f"what answers at {self._machine.url} is no Docker Engine") from error
+        finally:
+            await client.close()
+
+    async def membership(self) -> NodeMembership:
+        said = await self._ask("GET", "/info")
+        try:
+            swarm = said["Swarm"]
+            return NodeMembership(
+                state=str(swarm["LocalNodeState"]),
+                node_id=str(swarm.get("NodeID") or ""),
+                is_manager=bool(swarm.get("ControlAvailable")),
+                managers=tuple(str(each["Addr"]) for each in swarm.get("RemoteManagers") or ()),
+                error=printable(str(swarm.get("Error") or ""), TEXT_BYTES_MAX),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Unavailable(f"what answers at {self._machine.url} is no Docker Engine") from error
+
+    async def init(self) -> None:
+        await self._enter("/swarm/init", {"ListenAddr": f"0.0.0.0:{PORT}"})
+
+    async def join(self, token: str, managers: tuple[str, ...]) -> None:
+        await self._enter(
+            "/swarm/join",
+            {"ListenAddr": f"0.0.0.0:{PORT}", "JoinToken": token, "RemoteAddrs": list(managers)},
+        )
+
+    async def _enter(self, path: str, body: dict[str, object]) -> None:
+        """Says who it is by the address that it is reached at, where that is one: others reach it there,
+        too. Behind a name it chooses by itself."""
+        address = self._machine.ssh.address
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            address = ""
+        await self._ask("POST", path, {**body, "AdvertiseAddr": address}, JOIN_S)
+
+    async def tokens(self) -> Tokens:
+        said = await self._ask("GET", "/swarm")
+        try:
+            return Tokens(said["JoinTokens"]["Worker"], said["JoinTokens"]["Manager"])
+        except (KeyError, TypeError) as error:
+            raise Unavailable(f"{self._machine.name} does not say how to join its swarm") from error
+
+    async def node_ids(self) -> frozenset[str]:
+        return frozenset(str(each["ID"]) for each in await self.nodes())
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """Returns the nodes of its swarm, of a manager, as Docker's API has them."""
+        return list(await self._ask("GET", "/nodes") or ())
+
+    async def services(self) -> list[dict[str, Any]]:
+        """Returns services with how many of their tasks run, of a manager."""
+        return list(await self._ask("GET", "/services?status=true") or ())
+
+
+def check_skepd(machine: Machine) -> Machine:
+    """Returns it. Errors: `Unsupported` for one with a plain engine, `Conflict` for one that is
+    half-made."""
+    if not machine.is_whole:
+        raise Conflict(
+            f"it is half-made: {machine.why}. Go on with it: skep machine provision {machine.name}"
+        )
+    if not machine.skepd:
+        raise Unsupported(
+            f"it has a plain engine, and no skepd: skep machine provision --skepd {machine.name}"
+        )
+    return machine

@@ -20,7 +20,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, distribution, requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import IO
 
@@ -185,12 +185,10 @@ def program() -> Bundle:
 
 
 def _metadata() -> dict[str, bytes]:
-    """Returns the files by which a Python knows that skep is installed, and what it needs."""
-    try:
-        text = distribution("skep").read_text("METADATA") or ""
-    except PackageNotFoundError as error:
-        raise NotFound("skep is not installed as a package here, so nobody knows its libraries") from error
-    return {f"skep-{skep.__version__}.dist-info/METADATA": text.encode()}
+    """Returns the file by which a Python knows that skep is installed, and what it needs."""
+    lines = ["Metadata-Version: 2.1", "Name: skep", f"Version: {skep.__version__}"]
+    lines += [f"Requires-Dist: {each}" for each in _requirements()]
+    return {f"skep-{skep.__version__}.dist-info/METADATA": "\n".join([*lines, ""]).encode()}
 
 
 def _files(tree: Path) -> dict[str, Path]:

@@ -14,9 +14,9 @@ from skep.machine.drivers import Driver, DriverOption, Making, PowerChange, Say,
 from skep.machine.engine import RUNNING, STOPPED
 from skep.machine.local import plan
 from skep.machine.local.base import ensure_image, image_is_whole, image_path
-from skep.machine.local.hosts import Hosts, new_files
+from skep.machine.local.hosts import LocalHosts, new_files
 from skep.machine.local.network import check_network, ensure_network, remove_network
-from skep.machine.local.plan import Details, Host, Image
+from skep.machine.local.plan import Details, Image, LocalHost
 from skep.machine.local.power import Power
 from skep.machine.local.programs import missing, run_program
 from skep.machine.record import Machine, SshPlace
@@ -104,7 +104,7 @@ class Local(Driver):
         power = _power(details)
         host = power.hosts.load(details.host)
         if host is None:
-            wanted = Host(
+            wanted = LocalHost(
                 name=machine.name,
                 image=str(path),
                 init=image.init,
@@ -153,7 +153,7 @@ class Local(Driver):
         return RUNNING if details.host and _power(details).is_on() else STOPPED
 
 
-async def _add(power: Power, wanted: Host, network: str, user_key: bytes) -> Host:
+async def _add(power: Power, wanted: LocalHost, network: str, user_key: bytes) -> LocalHost:
     """Returns the host that is kept now, with an address. Errors: as of `ensure_network`."""
     host_key, _ = new_key(f"root@{wanted.name}")
     async with power.hosts.adding():
@@ -175,7 +175,7 @@ def _public_key(path: Path, comment: str) -> bytes:
 
 
 def _power(details: Details) -> Power:
-    return Power(Hosts(Path(details.directory)), details.host)
+    return Power(LocalHosts(Path(details.directory)), details.host)
 
 
 def _image(details: Details) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -79,7 +80,8 @@ async def _make(path: Path, image: Image, mirror: str, lock: int, say: Say) -> N
     except TimeoutError as error:
         raise Unavailable(f"the base image was not made within {MAKE_S:g} s: see {log}") from error
     finally:
-        end_session(process)
+        await end_session(process)
+        await asyncio.to_thread(shutil.rmtree, path.with_name(f"{path.name}.making"), ignore_errors=True)
     if process.returncode != 0 or not image_is_whole(path):
         raise Unavailable(f"the base image cannot be made: {last_lines(_end_of(log))} ({log} has all of it)")
     log.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ mkdir -p "$root/var/lib/docker" "$root/var/lib/containerd" "$root/var/lib/skep" 
 if [ "$init" = systemd ]; then
     # Terminals, devices, clock, addresses and the kernel's settings are the host's to care for.
     for each in getty@ serial-getty@ getty-static console-getty container-getty@ systemd-udevd systemd-udev-trigger \
-        systemd-udev-settle systemd-timesyncd systemd-logind systemd-networkd systemd-networkd-wait-online \
+        systemd-udev-settle systemd-timesyncd systemd-networkd systemd-networkd-wait-online \
         systemd-resolved systemd-firstboot systemd-pcrphase systemd-pcrphase-sysinit systemd-pstore; do
         ln -sf /dev/null "$root/etc/systemd/system/$each.service"
     done
@@ -53,6 +53,7 @@ if [ "$init" = systemd ]; then
         ln -sf /dev/null "$root/etc/systemd/system/$each.mount"
     done
     ln -sf /dev/null "$root/etc/systemd/system/e2scrub_reap.service"
+    rm -f "$root/lib/systemd/system/multi-user.target.wants/systemd-logind.service" # whom reboot(8) asks; it is there then
     for each in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim man-db; do
         ln -sf /dev/null "$root/etc/systemd/system/$each.timer"
     done

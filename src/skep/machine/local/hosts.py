@@ -2,9 +2,10 @@
 
 DIRECTORY/lock            held by whoever adds a machine, or takes the last one away
 DIRECTORY/network         the machines' network: 10.218.0.0/24
-DIRECTORY/hosts/HOST/     one machine: host.json; upper, work and root (its files over the image's); data
-                          (what is on the disk itself: its engine's and skepd's); log; lock, supervisor and
-                          init while it is switched on
+DIRECTORY/bridge          the namespace of its bridge, mounted there
+DIRECTORY/hosts/HOST/     one machine: host.json; upper, work and root (its files over the image's); data (what
+                          is on the disk itself: its engine's and skepd's); host.sh, by which it runs, and
+                          what that said (log); lock, supervisor and init while it is on
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from skep.machine.local import plan
-from skep.machine.local.plan import Host
+from skep.machine.local.plan import LocalHost
 from skep.machine.local.programs import locked
 from skep.machine.store import make_directory, read_file, write_file
 from skep.runtime.errors import Corrupt
@@ -27,7 +28,7 @@ from skep.runtime.errors import Corrupt
 DATA = ("docker", "containerd", "skep")
 
 
-class Hosts:
+class LocalHosts:
     """Those of one directory. Nothing is made before `adding`."""
 
     def __init__(self, directory: Path) -> None:
@@ -46,10 +47,10 @@ class Hosts:
         """Returns all that there are, also by half."""
         return sorted(each.name for each in (self.directory / "hosts").glob("*/") if each.is_dir())
 
-    def load(self, host: str) -> Host | None:
+    def load(self, host: str) -> LocalHost | None:
         """None where it is not there, or by half. Errors: `Corrupt`."""
         try:
-            return msgspec.json.decode(read_file(self.path(host) / "host.json"), type=Host)
+            return msgspec.json.decode(read_file(self.path(host) / "host.json"), type=LocalHost)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
@@ -67,7 +68,7 @@ class Hosts:
     def save_network(self, network: ipaddress.IPv4Network) -> None:
         write_file(self.directory / "network", f"{network}\n".encode())
 
-    def add(self, name: str, host: Host, files: dict[str, tuple[int, bytes]]) -> None:
+    def add(self, name: str, host: LocalHost, files: dict[str, tuple[int, bytes]]) -> None:
         """Makes its directory, with files of its own over the image's: a mode and a content by their paths.
         It is there whole or not at all."""
         own = self.path(name)

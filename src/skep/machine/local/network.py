@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from skep.machine.local import plan
-from skep.machine.local.hosts import Hosts
+from skep.machine.local.hosts import LocalHosts
 from skep.machine.local.programs import run_program, script
 
 _PREFIX = re.compile(r"(?!0\.)[\d.]+(/\d+)?")  # no word like "default", and not all there is
@@ -21,7 +21,7 @@ class _Way(msgspec.Struct):
     dst: str = "default"
 
 
-async def ensure_network(hosts: Hosts, wanted: str) -> ipaddress.IPv4Network:
+async def ensure_network(hosts: LocalHosts, wanted: str) -> ipaddress.IPv4Network:
     """Returns the network, which is there then; whoever calls it is the one that is `adding`. Errors:
     `Conflict`, `Invalid`, `Unavailable`, `Corrupt`."""
     network = hosts.network()
@@ -35,7 +35,7 @@ async def ensure_network(hosts: Hosts, wanted: str) -> ipaddress.IPv4Network:
     return network
 
 
-async def remove_network(hosts: Hosts) -> None:
+async def remove_network(hosts: LocalHosts) -> None:
     """Errors: `Unavailable`."""
     network = hosts.network()
     if network is not None:
@@ -45,7 +45,7 @@ async def remove_network(hosts: Hosts) -> None:
 
 async def check_network(directory: Path, wanted: str) -> None:
     """Looks whether machines can have it, and changes nothing. Errors: as of `ensure_network`."""
-    network = Hosts(directory).network()
+    network = LocalHosts(directory).network()
     if network is None:
         plan.choose_network(wanted, await _ways())
     else:

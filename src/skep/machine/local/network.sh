@@ -28,7 +28,6 @@ delete() {
 }
 
 up() {
-    mkdir -p "${LAN%/*}"
     if [ "$(stat -f -c %T "$LAN" 2>/dev/null)" != nsfs ]; then # after a boot it is a file, or nothing
         rm -f "$LAN"
         : >"$LAN"
@@ -54,7 +53,6 @@ down() {
     ip link del "$UPLINK" 2>/dev/null || true
     umount "$LAN" 2>/dev/null || true
     rm -f "$LAN"
-    rmdir "${LAN%/*}" 2>/dev/null || true
 }
 
 case $1 in

@@ -57,7 +57,7 @@ class Image(Struct, frozen=True):
         return f"{self.release}-{self.init}-{hashlib.sha256(said + recipe).hexdigest()[:8]}"
 
 
-class Host(Struct, frozen=True, kw_only=True):
+class LocalHost(Struct, frozen=True, kw_only=True):
     """A machine's own, as it is kept in its directory (`host.json`). `image` is a path."""
 
     name: str
@@ -170,7 +170,7 @@ def network_environment(directory: PurePath, network: ipaddress.IPv4Network) -> 
     """Returns what `network.sh` is told."""
     tag = tag_of(directory)
     return {
-        "LAN": f"/run/skep-machines-{tag}/lan",  # gone after a boot, as what it stands for
+        "LAN": str(directory / "bridge"),  # a file; after a boot it stands for nothing
         "UPLINK": f"skepm{tag}",
         "GATEWAY": gateway_of(network),
         "PREFIX": str(network.prefixlen),
@@ -180,7 +180,7 @@ def network_environment(directory: PurePath, network: ipaddress.IPv4Network) -> 
 
 
 def host_environment(
-    directory: PurePath, identifier: str, host: Host, network: ipaddress.IPv4Network
+    directory: PurePath, identifier: str, host: LocalHost, network: ipaddress.IPv4Network
 ) -> dict[str, str]:
     """Returns what `host.sh` is told."""
     shared = network_environment(directory, network)

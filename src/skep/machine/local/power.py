@@ -14,11 +14,12 @@ from typing import NamedTuple
 from skep.machine.drivers import Say
 from skep.machine.local import plan
 from skep.machine.local.base import image_is_whole
-from skep.machine.local.hosts import Hosts, write_nameservers
+from skep.machine.local.hosts import LocalHosts, write_nameservers
 from skep.machine.local.network import ensure_network
-from skep.machine.local.plan import Host
+from skep.machine.local.plan import LocalHost
 from skep.machine.local.programs import run_program, script
 from skep.machine.ssh import last_lines
+from skep.machine.store import write_file
 from skep.runtime.errors import NotFound, Unavailable
 
 ON_S = 60.0  # from the switch to sshd: a second, and the more the busier this host is
@@ -35,7 +36,7 @@ _REBOOT = {plan.SYSTEMD: signal.SIGRTMIN + 5, plan.SYSV: signal.SIGINT}
 class Power(NamedTuple):
     """One machine's switch."""
 
-    hosts: Hosts
+    hosts: LocalHosts
     name: str
 
     @property
@@ -45,7 +46,7 @@ class Power(NamedTuple):
     def is_on(self) -> bool:
         return any(_is_there(self.own / each) for each in ("init", "supervisor"))
 
-    def host(self) -> Host:
+    def host(self) -> LocalHost:
         """Errors: `NotFound`, `Corrupt`."""
         host = self.hosts.load(self.name)
         if host is None:
@@ -63,8 +64,7 @@ class Power(NamedTuple):
             async with self.hosts.adding():
                 network = await ensure_network(self.hosts, "")
             write_nameservers(self.own)
-            values = plan.host_environment(self.hosts.directory, self.name, host, network)
-            await _spawn(self.own / "log", values)
+            await _spawn(self.own, plan.host_environment(self.hosts.directory, self.name, host, network))
         await self._wait_ssh(host)
 
     async def off(self, say: Say) -> None:
@@ -106,7 +106,7 @@ class Power(NamedTuple):
         _signal(self.own / "init", signal.SIGKILL)  # again: one that reboots has another first process
         return self._is_off()
 
-    async def _wait_ssh(self, host: Host) -> None:
+    async def _wait_ssh(self, host: LocalHost) -> None:
         deadline = asyncio.get_running_loop().time() + ON_S
         # Before it has its address, questions for it would be repeated a second later.
         while not (_is_there(self.own / "init") and await _greets(host.address)):
@@ -117,12 +117,14 @@ class Power(NamedTuple):
             await asyncio.sleep(LOOK_S)
 
 
-async def _spawn(log: Path, values: dict[str, str]) -> None:
+async def _spawn(own: Path, values: dict[str, str]) -> None:
     """Its parent is nobody of ours: it outlives the command, its terminal and its session."""
-    own = ("unshare", "--mount", "--propagation", "private", *script("host.sh"), "run")
-    with log.open("wb") as output:
+    # It runs as long as the machine, and begins again with each boot: another skep may be installed meanwhile.
+    write_file(own / "host.sh", Path(script("host.sh")[-1]).read_bytes())
+    words = ("unshare", "--mount", "--propagation", "private", "sh", str(own / "host.sh"), "run")
+    with (own / "log").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *("setsid", "--fork", *own),
+            *("setsid", "--fork", *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -131,7 +133,7 @@ async def _spawn(log: Path, values: dict[str, str]) -> None:
         )
         await process.wait()
     # Until it says who it is, nobody would take the machine for one that is on.
-    await _until(lambda: _is_there(log.with_name("supervisor")), SPAWN_S)
+    await _until(lambda: _is_there(own / "supervisor"), SPAWN_S)
 
 
 async def _until(holds: Callable[[], bool], wait_s: float) -> bool:

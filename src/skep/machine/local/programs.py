@@ -59,18 +59,19 @@ async def run_program(
     except TimeoutError as error:
         raise Unavailable(f"{failing}: {words[0]} did not end within {timeout_s:g} s") from error
     finally:
-        end_session(process)
+        await end_session(process)
     text = out[-OUTPUT_BYTES_MAX:].decode(errors="replace")
     if process.returncode != 0:
         raise Unavailable(f"{failing}: {last_lines(text) or f'status {process.returncode}'}")
     return text
 
 
-def end_session(process: asyncio.subprocess.Process) -> None:
+async def end_session(process: asyncio.subprocess.Process) -> None:
     """Kills one that leads a session of its own, with what it has started; nothing where it has ended."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @contextlib.asynccontextmanager

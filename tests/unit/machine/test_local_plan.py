@@ -178,7 +178,7 @@ async def test_details_that_are_none_are_said() -> None:
 def test_hosts_on_disk(tmp_path: Path) -> None:
     hosts = LocalHosts(tmp_path / "d")
     assert (hosts.names(), hosts.network(), hosts.load("mg0-1")) == ([], None, None)
-    files = new_files("mg0", "0" * 32, b"private", b"ssh-ed25519 AAAA me")
+    files = new_files("mg0", "0" * 32, (b"private", b"public"), b"ssh-ed25519 AAAA me")
     hosts.add("mg0-1", HOST, files)
     (hosts.path("mg0-2")).mkdir()  # of a create that was killed there
     hosts.save_network(NETWORK)

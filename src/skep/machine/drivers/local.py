@@ -155,7 +155,7 @@ class Local(Driver):
 
 async def _add(power: Power, wanted: LocalHost, network: str, user_key: bytes) -> LocalHost:
     """Returns the host that is kept now, with an address. Errors: as of `ensure_network`."""
-    host_key, _ = new_key(f"root@{wanted.name}")
+    host_key = new_key(f"root@{wanted.name}")
     async with power.hosts.adding():
         shared = await ensure_network(power.hosts, network)
         host = replace(wanted, address=plan.choose_address(shared, power.hosts.taken()))

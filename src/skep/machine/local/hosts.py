@@ -3,9 +3,9 @@
 DIRECTORY/lock            held by whoever adds a machine, or takes the last one away
 DIRECTORY/network         the machines' network: 10.218.0.0/24
 DIRECTORY/bridge          the namespace of its bridge, mounted there
-DIRECTORY/hosts/HOST/     one machine: host.json; upper, work and root (its files over the image's); data (what
-                          is on the disk itself: its engine's and skepd's); host.sh, by which it runs, and
-                          what that said (log); lock, supervisor and init while it is on
+DIRECTORY/hosts/HOST/     one machine: host.json; upper, work and root (its files over the image's); data
+                          (what is on the disk itself: its engine's and skepd's); host.sh, by which it
+                          runs, and what that said (log); lock, supervisor and init while it is on
 """
 
 from __future__ import annotations
@@ -104,14 +104,17 @@ class LocalHosts:
                 path.rmdir()
 
 
-def new_files(name: str, machine_id: str, host_key: bytes, user_key: bytes) -> dict[str, tuple[int, bytes]]:
-    """Returns a machine's own files: who it is, and who is let in."""
+def new_files(
+    name: str, machine_id: str, host_key: tuple[bytes, bytes], user_key: bytes
+) -> dict[str, tuple[int, bytes]]:
+    """Returns a machine's own files: who it is, and who is let in. `host_key`: both halves."""
     hosts = f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost\n"
     return {
         "etc/hostname": (0o644, f"{name}\n".encode()),
         "etc/hosts": (0o644, hosts.encode()),
         "etc/machine-id": (0o444, f"{machine_id}\n".encode()),
-        "etc/ssh/ssh_host_ed25519_key": (0o600, host_key),
+        "etc/ssh/ssh_host_ed25519_key": (0o600, host_key[0]),
+        "etc/ssh/ssh_host_ed25519_key.pub": (0o644, host_key[1]),
         "root/.ssh/authorized_keys": (0o600, user_key),
     }
 

@@ -119,7 +119,7 @@ class Power(NamedTuple):
 
 async def _spawn(own: Path, values: dict[str, str]) -> None:
     """Its parent is nobody of ours: it outlives the command, its terminal and its session."""
-    # It runs as long as the machine, and begins again with each boot: another skep may be installed meanwhile.
+    # It runs as long as the machine, and begins again with each boot: another skep may be here by then.
     write_file(own / "host.sh", Path(script("host.sh")[-1]).read_bytes())
     words = ("unshare", "--mount", "--propagation", "private", "sh", str(own / "host.sh"), "run")
     with (own / "log").open("wb") as output:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from skep.machine.drivers import Making, PowerChange
-from skep.machine.drivers.local import Local
 from skep.machine.local.base import ensure_image
 from skep.machine.local.plan import image_of
 from skep.machine.store import MachineStore
@@ -41,11 +39,6 @@ class Owner(User):
             LOCAL_DIRECTORY=str(self.hosts), LOCAL_BASE_DIRECTORY=str(IMAGES), LOCAL_RELEASE=RELEASE
         )
         self.store = MachineStore(self.machines)
-
-    def power(self, change: str, name: str) -> None:
-        machine = self.store.load(name)
-        making = Making(self.store.directory(name), print, self.store.save)
-        asyncio.run(Local().power(machine, PowerChange(change), making))
 
     def docker(self, name: str, line: str) -> str:
         return self.shell(f"docker $(skep machine config {name}) {line}").stdout.strip()
@@ -134,16 +127,16 @@ def test_a_machine_is_switched_off_and_on(owner: Owner) -> None:
     owner.on("mg0", "echo kept >/root/kept; echo kept >/var/lib/skep/kept; sync")
     mac = owner.on("mg0", "cat /sys/class/net/eth0/address")
     first = owner.init("mg0")
-    owner.power("stop", "mg0")
-    owner.power("stop", "mg0")  # what is so already
+    owner.ok("machine stop mg0")
+    owner.ok("machine stop mg0")  # what is so already
     assert owner.ok("machine status mg0").strip() == "Stopped"
     rows = [json.loads(line) for line in owner.ok("machine ls --format json").splitlines()]
     assert [(row["Name"], row["State"]) for row in rows] == [("mg0", "Stopped")]
     assert "Host is not running" in owner.fails("machine provision mg0")
     assert not Path(f"/proc/{first}").exists()
     assert not processes_of(owner)
-    owner.power("start", "mg0")
-    owner.power("start", "mg0")
+    owner.ok("machine start mg0")
+    owner.ok("machine start mg0")
     assert owner.on("mg0", "cat /root/kept /var/lib/skep/kept").split() == ["kept", "kept"]
     assert owner.on("mg0", "cat /sys/class/net/eth0/address") == mac, "nobody's table of neighbours is wrong"
     wait_until("its engine is back", lambda: owner.ok("machine status mg0").strip() == "Running")
@@ -152,20 +145,20 @@ def test_a_machine_is_switched_off_and_on(owner: Owner) -> None:
 
 def test_a_machine_is_unplugged_and_reboots(owner: Owner) -> None:
     first = owner.init("mg0")
-    owner.power("restart", "mg0")
+    owner.ok("machine restart mg0")
     second = owner.init("mg0")
     assert first != second
     owner.skep("machine ssh mg0 reboot")  # by itself; the connection may end before the command does
     wait_until("it has rebooted", lambda: is_back(owner, second))
     began = time.monotonic()
-    owner.power("kill", "mg0")
+    owner.ok("machine kill mg0")
     assert time.monotonic() - began < 15, "nobody is asked"
     assert owner.ok("machine status mg0").strip() == "Stopped"
     assert not processes_of(owner)
-    owner.power("restart", "mg0")  # of one that is off
+    owner.ok("machine restart mg0")  # of one that is off
     owner.skep("machine ssh mg0 poweroff")
     wait_until("it is off", lambda: not processes_of(owner))
-    owner.power("start", "mg0")
+    owner.ok("machine start mg0")
 
 
 def is_back(owner: Owner, before: int) -> bool:
@@ -178,14 +171,14 @@ def is_back(owner: Owner, before: int) -> bool:
 def test_after_a_boot_of_this_host_machines_are_off_and_start(owner: Owner) -> None:
     """Nothing is left of processes and namespaces, and its files name processes that are others' now."""
     own = owner.hosts / "hosts" / owner.host("mg0")
-    owner.power("kill", "mg0")
+    owner.ok("machine kill mg0")
     link = next(each for each in what_there_is(owner)["links"] if each.startswith("skepm")).partition("@")[0]
     subprocess.run(["ip", "link", "del", link], check=True)
     subprocess.run(["umount", owner.hosts / "bridge"], check=True)
     for each in ("init", "supervisor"):
         (own / each).write_text(f"{os.getpid()} 1 11111111-2222-3333-4444-555555555555\n")
     assert owner.ok("machine status mg0").strip() == "Stopped"
-    owner.power("start", "mg0")
+    owner.ok("machine start mg0")
     assert owner.on("mg0", "hostname") == "mg0"
 
 

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from skep.machine import condition, engine
-from skep.machine.drivers.local import Local
-from skep.machine.engine import Condition
 from skep.machine.local import base, power
 from skep.machine.local.hosts import LocalHosts
 from skep.machine.local.power import Power
 from skep.machine.local.programs import locked, run_program
-from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.runtime.errors import NotFound, Unavailable
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -93,31 +89,3 @@ def test_what_is_done_to_an_image_is_read_from_its_log() -> None:
     assert base._doing(said) == "Unpacking docker.io"
     assert base._doing("I: Retrieving libc6 2.36\n") == "Retrieving libc6"
     assert base._doing("") == ""
-
-
-@pytest.mark.parametrize(
-    ("answer", "state", "shown"),
-    [
-        (Condition("Timeout", error="nothing"), "Stopped", Condition("Stopped")),
-        (Condition("Stopped", error="refused"), "Running", Condition("Running", error="refused")),
-        (Condition("Stopped", error="refused"), "", Condition("Stopped", error="refused")),
-        (Condition("Running", "20.10"), "Stopped", Condition("Running", "20.10")),
-    ],
-)
-async def test_a_host_is_asked_for_where_its_engine_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Condition, state: str, shown: Condition
-) -> None:
-    async def of_engine(*_: object) -> Condition:
-        await asyncio.sleep(0 if answer.error != "nothing" else 10)
-        return answer
-
-    async def of_host(*_: object) -> str:
-        return state
-
-    monkeypatch.setattr(engine, "condition_of", of_engine)
-    monkeypatch.setattr(Local, "state", of_host)
-    machine = Machine(name="mg0", driver="local", ssh=SshPlace(address="10.0.0.1"), engine=EngineWish())
-    loop = asyncio.get_running_loop()
-    before = loop.time()
-    assert await condition.condition_of(machine, tmp_path) == shown
-    assert loop.time() - before <= condition.PATIENCE_S

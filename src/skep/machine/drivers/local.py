@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from skep.machine.drivers import Driver, DriverOption, Making, PowerChange, Say, Values
+from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, Say, Values
 from skep.machine.engine import RUNNING, STOPPED
 from skep.machine.local import plan
 from skep.machine.local.base import ensure_image, image_is_whole, image_path
@@ -86,7 +86,7 @@ class Local(Driver):
         plan.check_filesystem(kind.strip(), details.directory)
         await check_network(Path(details.directory), details.network)
 
-    async def make(self, machine: Machine, making: Making) -> Machine:
+    async def make(self, machine: Machine, making: HostMaking) -> Machine:
         details = _details(machine)
         _check_root()
         if machine.is_whole:
@@ -135,7 +135,7 @@ class Local(Driver):
             hosts.remove_shared()
         return f"base images stay in {details.base_directory}, for the next ones: rm -r removes them"
 
-    async def power(self, machine: Machine, change: PowerChange, making: Making) -> Machine:
+    async def power(self, machine: Machine, change: PowerChange, making: HostMaking) -> Machine:
         _check_root()
         power = _power(_details(machine))
         if change is PowerChange.START:

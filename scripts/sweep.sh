@@ -20,6 +20,10 @@ sweep() { # ends and removes all of one run directory
     done
     # Of hosts with cgroups of their own (tests/e2e/machine_hosts.py).
     find /sys/fs/cgroup -depth -type d -path "*/skn${run##*.}[a-z]*" -exec rmdir {} + 2>/dev/null || true
+    local host # and of local machines
+    for host in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -name host.json -printf '%h\n' 2>/dev/null); do
+        find /sys/fs/cgroup -depth -type d -path "*/skep-machines/${host##*/}*" -exec rmdir {} + 2>/dev/null || true
+    done
     # Where /run is no tmpfs, skepd mounts one for tasks' secrets, which outlives it. This run's is empty by now.
     if [ ! -e "$run/had-task-files" ] && [ -z "$(find /run/skep-tasks -type f 2>/dev/null | head -n 1)" ]; then
         umount /run/skep-tasks 2>/dev/null || true

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import Struct
 
 from skep.machine.record import Machine
 from skep.runtime.errors import Conflict, NotFound, Unavailable
@@ -14,6 +18,13 @@ CLIENT_S = 30.0
 CLIENTS = 4  # at the same time: of a hundred machines that are made at once each has one to start
 # As the client of 20.10 says it, and those of 23 and later.
 _NO_SUCH = ("does not exist", "context not found")
+
+
+class _Inspected(Struct, rename="pascal"):
+    """What `docker context inspect` says of one."""
+
+    metadata: dict[str, Any] = {}
+
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -52,11 +63,15 @@ async def _owner(name: str) -> str | None:
     """Returns the description of the context of that name, None where there is none. No other one is looked
     at: one that another process is writing cannot be read yet."""
     try:
-        return (await _docker("context", "inspect", "--format", "{{.Metadata.Description}}", name)).strip()
+        said = await _docker("context", "inspect", name)
     except Unavailable as error:
         if any(each in str(error) for each in _NO_SUCH):
             return None
         raise
+    try:
+        return str(msgspec.json.decode(said, type=list[_Inspected])[0].metadata.get("Description", ""))
+    except (msgspec.DecodeError, IndexError) as error:
+        raise Unavailable(f"docker context inspect {name}: what it says cannot be read: {error}") from error
 
 
 def _description(directory: Path) -> str:

@@ -227,6 +227,20 @@ def check_identity(place: SshPlace) -> None:
     _identity(place)
 
 
+def new_key(comment: str) -> tuple[bytes, bytes]:
+    """Returns a private key and its public half, as OpenSSH's files have them."""
+    key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+    return key.export_private_key(), key.export_public_key()
+
+
+def public_half(private: bytes) -> bytes:
+    """Errors: `Invalid`."""
+    try:
+        return asyncssh.import_private_key(private).export_public_key()
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise Invalid(f"it is no private key of SSH: {error}") from error
+
+
 def _identity(place: SshPlace) -> dict[str, Any]:
     """Returns asyncssh's options of who we are. Errors: `Invalid`."""
     if not place.key:

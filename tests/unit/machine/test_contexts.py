@@ -15,7 +15,9 @@ pytestmark = pytest.mark.real_time
 DOCKER = """#!/bin/sh
 cd "$(dirname "$0")/contexts" || exit
 case "$2" in
-inspect) cat "$5" 2>/dev/null || { echo "context \\"$5\\" does not exist" >&2; exit 1; } ;;
+inspect)
+    [ -e "$3" ] || { echo "context \\"$3\\" does not exist" >&2; exit 1; }
+    printf '[{"Name": "%s", "Metadata": {"Description": "%s"}, "Endpoints": {}}]' "$3" "$(cat "$3")" ;;
 create | update) printf %s "$5" >"$3" ;;
 rm) rm "$4" ;;
 esac

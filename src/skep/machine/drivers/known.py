@@ -9,7 +9,10 @@ from skep.machine.drivers import Driver
 from skep.machine.record import Machine
 from skep.runtime.errors import NotFound, Unsupported
 
-OWN = {"generic": "skep.machine.drivers.generic:Generic"}
+OWN = {
+    "generic": "skep.machine.drivers.generic:Generic",
+    "local": "skep.machine.drivers.local:Local",
+}
 GROUP = "skep.machine.drivers"  # of entry points: docs/drivers.md
 
 

@@ -1,0 +1,237 @@
+"""What local machines are: their images, addresses and limits, and what their scripts are told. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from msgspec import Struct
+
+from skep.runtime.errors import Conflict, Invalid, Unsupported
+
+RELEASES = ("bookworm", "trixie", "testing")
+SYSTEMD, SYSV = "systemd", "sysv"
+NETWORK_PREFIX = 24  # the default network's: 253 machines, of some 40 MB each and more
+# Where nobody says which: the first of these that is on none of the host's ways.
+NETWORKS = tuple(ipaddress.IPv4Network(f"10.{number}.0.0/{NETWORK_PREFIX}") for number in range(218, 250))
+MEMORY_MIN = 128 << 20  # systemd, sshd and an engine without containers take 90 MB
+CPU_MILLIS_MIN = 10  # less than the kernel's smallest share: 1 ms of its period of 100
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+# What skepd, its etcd and its engine use, and who looks after them.
+_PACKAGES = (
+    *("openssh-server", "docker.io", "etcd-server", "python3", "python3-venv", "libnftables1", "libbpf1"),
+    *("iproute2", "iptables", "iputils-ping", "kmod", "procps", "busybox-static", "ca-certificates"),
+    *("curl", "less", "netbase", "sudo"),
+)
+_OF_INIT = {SYSTEMD: ("systemd", "systemd-sysv", "dbus"), SYSV: ("sysvinit-core", "sysv-rc")}
+
+
+class Details(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A machine's `details`. `host` is its name in `directory`, empty until it has one; `release` and
+    `network`: those that were asked for, empty where none was; `memory` in bytes, `cpu_millis` in thousandths
+    of a processor, 0: no limit."""
+
+    directory: str
+    base_directory: str
+    release: str = ""
+    mirror: str = ""
+    network: str = ""
+    memory: int = 0
+    cpu_millis: int = 0
+    host: str = ""
+
+
+class Image(Struct, frozen=True):
+    """What is made once for all machines of a release. `packages` are those that it is made of."""
+
+    release: str
+    init: str
+    packages: tuple[str, ...]
+
+    def name(self, recipe: bytes) -> str:
+        """Returns its directory's name: another one where its packages, or how it is made, are others."""
+        said = "\n".join((self.release, self.init, *self.packages)).encode()
+        return f"{self.release}-{self.init}-{hashlib.sha256(said + recipe).hexdigest()[:8]}"
+
+
+class LocalHost(Struct, frozen=True, kw_only=True):
+    """A machine's own, as it is kept in its directory (`host.json`). `image` is a path."""
+
+    name: str
+    image: str
+    init: str
+    address: str
+    memory: int = 0
+    cpu_millis: int = 0
+
+
+def default_release(os_release: str) -> str:
+    """Returns the release of the host whose /etc/os-release it is, where that can be had; else bookworm."""
+    found = re.search(r'^VERSION_CODENAME="?(\w+)"?$', os_release, re.MULTILINE)
+    return found[1] if found and found[1] in RELEASES else RELEASES[0]
+
+
+def image_of(release: str, *, has_groups_v2: bool) -> Image:
+    """Returns the image of a release for this host. systemd from 258 on, testing's, takes control groups of
+    version 2 only: machines are by System V's init where the host has version 1. Errors: `Invalid`."""
+    if release not in RELEASES:
+        raise Invalid(f"--local-release {release}: it is one of {', '.join(RELEASES)}")
+    init = SYSV if release == "testing" and not has_groups_v2 else SYSTEMD
+    packages = [*_OF_INIT[init], *_PACKAGES]
+    if release != "bookworm":
+        packages.append("docker-cli")  # since Debian 13 a package of its own
+    if release == "testing" and init == SYSV:
+        packages += ("systemd-standalone-sysusers", "systemd-standalone-tmpfiles")
+    return Image(release, init, tuple(sorted(packages)))
+
+
+def memory_of(text: str) -> int:
+    """Returns bytes: "1g", "512MB". 0 of an empty text: no limit. Errors: `Invalid`."""
+    if not text:
+        return 0
+    found = re.fullmatch(r"(\d{1,15})([bkmg]?)(?:i?b)?", text.lower())
+    if not found:
+        raise Invalid(f"--local-memory {text}: it is a number with b, k, m or g")
+    value = int(found[1]) * _UNITS[found[2]]
+    if not MEMORY_MIN <= value < 1 << 50:
+        raise Invalid(f"--local-memory {text}: a machine takes {MEMORY_MIN >> 20} MB or more")
+    return value
+
+
+def cpu_millis_of(text: str) -> int:
+    """Returns thousandths of a processor: "1.5". 0 of an empty text: no limit. Errors: `Invalid`."""
+    if not text:
+        return 0
+    if (
+        not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text)
+        or (value := round(float(text) * 1000)) < CPU_MILLIS_MIN
+    ):
+        raise Invalid(f"--local-cpus {text}: it is a number of processors, as 2 or 0.5")
+    return value
+
+
+def network_of(text: str) -> ipaddress.IPv4Network:
+    """Errors: `Invalid`."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise Invalid(f"--local-network {text}: {error}") from error
+    if not 16 <= network.prefixlen <= 29:
+        raise Invalid(f"--local-network {text}: it is from /16 to /29, as 10.218.0.0/24")
+    return network
+
+
+def choose_network(wanted: str, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
+    """Returns the network of a directory's machines. `taken`: where the host's own ways lead, without the
+    default. Errors: `Conflict`, `Invalid`."""
+    ways = list(taken)
+    if wanted:
+        network = network_of(wanted)
+        if way := next((each for each in ways if each.overlaps(network)), None):
+            raise Conflict(f"--local-network {wanted}: this host has a way to {way} already")
+        return network
+    for network in NETWORKS:
+        if not any(each.overlaps(network) for each in ways):
+            return network
+    raise Conflict(
+        "this host has ways to all networks that machines could have: name another, --local-network"
+    )
+
+
+def choose_address(network: ipaddress.IPv4Network, taken: Iterable[str]) -> str:
+    """Returns the lowest that nobody has; the first is this host's. Errors: `Conflict`."""
+    used = {ipaddress.IPv4Address(each) for each in taken}
+    for address in list(network.hosts())[1:]:
+        if address not in used:
+            return str(address)
+    raise Conflict(
+        f"all addresses of {network} are taken: the machines of another --local-directory have others"
+    )
+
+
+def gateway_of(network: ipaddress.IPv4Network) -> str:
+    return str(network[1])
+
+
+def mac_of(address: str) -> str:
+    """Returns the same for the same address: nobody's table of neighbours is wrong after a power cycle."""
+    return "02:5b:" + ":".join(f"{part:02x}" for part in ipaddress.IPv4Address(address).packed)
+
+
+def tag_of(directory: PurePath) -> str:
+    """Returns what devices of a directory's machines are known by among those of others: 6 characters."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:6]
+
+
+def network_environment(directory: PurePath, network: ipaddress.IPv4Network) -> dict[str, str]:
+    """Returns what `network.sh` is told."""
+    tag = tag_of(directory)
+    return {
+        "LAN": str(directory / "bridge"),  # a file; after a boot it stands for nothing
+        "UPLINK": f"skepm{tag}",
+        "GATEWAY": gateway_of(network),
+        "PREFIX": str(network.prefixlen),
+        "SUBNET": str(network),
+        "TAG": f"skep-machines-{tag}",
+    }
+
+
+def host_environment(
+    directory: PurePath, identifier: str, host: LocalHost, network: ipaddress.IPv4Network
+) -> dict[str, str]:
+    """Returns what `host.sh` is told."""
+    shared = network_environment(directory, network)
+    last = ipaddress.IPv4Address(host.address).packed
+    return {
+        "DIR": str(directory / "hosts" / identifier),
+        "BASE": f"{host.image}/root",
+        "NAME": host.name,
+        "INIT": host.init,
+        "LAN": shared["LAN"],
+        "PORT": f"m{last[2]}-{last[3]}",
+        "ADDRESS": host.address,
+        "PREFIX": shared["PREFIX"],
+        "GATEWAY": shared["GATEWAY"],
+        "MAC": mac_of(host.address),
+        "GROUP": f"skep-machines/{identifier}",
+        "MEMORY": str(host.memory or ""),
+        "CPU_MILLIS": str(host.cpu_millis or ""),
+    }
+
+
+def check_path(option: str, directory: str) -> None:
+    """Errors: `Invalid` for one that is not whole, or that mount(8)'s options would be cut at."""
+    if not re.fullmatch(r"/[\w./+@-]+", directory):
+        raise Invalid(f"--{option} {directory}: it is a whole path, without spaces, commas and colons")
+
+
+def check_network_stays(wanted: str, there: ipaddress.IPv4Network, directory: str) -> None:
+    """Errors: `Conflict` where a directory's machines have another network than the one that is asked for."""
+    if wanted and network_of(wanted) != there:
+        raise Conflict(
+            f"the machines of {directory} have the network {there}: others can have {wanted} in another"
+            " --local-directory"
+        )
+
+
+def check_filesystem(kind: str, directory: str) -> None:
+    """Errors: `Unsupported` where a machine's files cannot be kept. `kind`: as stat(1) says it."""
+    if kind in ("overlayfs", "nfs", "msdos", "exfat", "fuseblk"):
+        raise Unsupported(
+            f"{directory} is on {kind}, which cannot keep machines' files: name another --local-directory"
+        )
+
+
+def missing_packages(missing: Sequence[str]) -> str:
+    """Returns what users are told where programs are not there."""
+    packages = {"ip": "iproute2", "iptables": "iptables", "debootstrap": "debootstrap"}
+    wanted = sorted({packages.get(each, "util-linux") for each in missing})
+    return f"this host has no {', '.join(missing)}: apt-get install {' '.join(wanted)}"
+
+
+def has_nameserver(resolv_conf: str) -> bool:
+    """Returns whether it names one that a machine can ask as well."""
+    return re.search(r"^nameserver\s+(?!127\.|::1)\S", resolv_conf, re.MULTILINE) is not None

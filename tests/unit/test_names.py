@@ -12,6 +12,7 @@ KEPT = {
     "Attachments": "a protocol, and what fulfils it",
     "ContainerPlace": "a protocol, and what fulfils it",
     "Naming": "a protocol, and what fulfils it",
+    "Making": "of a machine, by its driver, and of what is in a kernel, by service",
     "Manager": "what the API, and what the role keeper, needs of one: two protocols",
     "Node": "the model's, and what the role keeper needs of one: a protocol",
     "Session": "the agent's, and what the role keeper needs of it: a protocol",

@@ -63,6 +63,7 @@ NEEDED = {
     "restore": ("FILE",),
     "completion": ("bash",),
     "get": ("KEY",),
+    "resize": ("mg0", "--size", "x"),
     "rm": ("KEY",),
 }
 # upgrade-managers is none: it waits a minute for a manager to come.

@@ -21,6 +21,7 @@ COMMANDS = {
     "ls": f"{_LOOKING}:ls_command",
     "provision": f"{_CHANGING}:provision_command",
     "regenerate-certs": f"{_CHANGING}:regenerate_certs_command",
+    "resize": "skep.cli.machine.resizing:resize_command",
     "rm": f"{_CHANGING}:rm_command",
     "ssh": f"{_CONNECTING}:ssh_command",
     "status": f"{_LOOKING}:status_command",

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from skep.cli.machine.user import AT_A_TIME, for_each, the_store
-from skep.machine.engine import CALL_S, ERROR, Condition, condition_of
+from skep.machine.engine import CALL_S, ERROR, Condition
+from skep.machine.owner import known_condition
 from skep.machine.record import Machine
 from skep.machine.store import MachineStore
 from skep.machine.table import columns, row
@@ -51,7 +52,7 @@ async def _conditions(store: MachineStore, timeout_s: float) -> list[tuple[Machi
         except SkepError as error:
             return name, Condition(ERROR, error=str(error))
         async with turn:
-            return machine, await condition_of(machine, store.directory(name), timeout_s)
+            return machine, await known_condition(machine, store.directory(name), timeout_s)
 
     return await asyncio.gather(*map(one, store.names()))
 
@@ -85,7 +86,7 @@ def status_command(names: tuple[str, ...]) -> None:
     store = the_store()
 
     async def one(name: str) -> None:
-        found = await condition_of(store.load(name), store.directory(name))
+        found = await known_condition(store.load(name), store.directory(name))
         click.echo(f"{name}: {found.state}" if len(names) > 1 else found.state)
 
     for_each(names, one)

@@ -307,6 +307,7 @@ async def test_a_token_that_is_not_taken_says_where_it_came_from(
     (tmp_path / "config/doctl").mkdir(parents=True)
     (tmp_path / "config/doctl/config.yaml").write_text(f"access-token: {TOKEN}\ncontext: default\n")
     await user.makes()
+    assert any("The account is that of the token of " in line for line in user.said)
     fake.faults.append(Fault("GET", "/v2", "403"))
     with pytest.raises(Denied, match=r"the token of .*doctl/config\.yaml.*can it write\?"):
         await user.driver.state(user.store.load("mg0"))
@@ -466,8 +467,29 @@ async def test_a_droplet_never_runs(
     with pytest.raises(Unavailable, match="has no public address after"):
         await user.goes_on()
     next(iter(fake.droplets.values())).status = "archive"
-    with pytest.raises(Conflict, match="is archive, and does not become active"):
+    with pytest.raises(Conflict, match="is archived: DigitalOcean's support has it back"):
         await user.goes_on()
+
+
+async def test_one_that_was_switched_off_before_it_was_whole_is_started(
+    user: User, fake: FakeDigitalOcean
+) -> None:
+    await user.makes()
+    (droplet,) = fake.droplets.values()
+    droplet.status = "off"
+    await user.goes_on()
+    assert droplet.status == "active"
+
+
+async def test_two_that_make_one_machine_order_one_droplet(user: User, fake: FakeDigitalOcean) -> None:
+    fake.address_after = 20
+    first = asyncio.create_task(user.makes())
+    while not fake.droplets:
+        await asyncio.sleep(0.01)
+    with pytest.raises(Conflict, match='machine "mg0" is being made by another process'):
+        await user.goes_on()
+    await first
+    assert len(fake.droplets) == 1
 
 
 async def test_fifty_droplets_at_once_are_few_requests(user: User, fake: FakeDigitalOcean) -> None:

@@ -13,7 +13,15 @@ from skep.machine.drivers import Driver, DriverOption, Making, PowerChange, Say,
 from skep.machine.drivers.digitalocean_account import DigitalOceanAccount
 from skep.machine.drivers.digitalocean_api import DigitalOceanApi
 from skep.machine.drivers.digitalocean_http import ApiRefusal
-from skep.machine.drivers.digitalocean_making import find, give_key, keep, order, user_data, wait_active
+from skep.machine.drivers.digitalocean_making import (
+    alone,
+    find,
+    give_key,
+    keep,
+    order,
+    user_data,
+    wait_active,
+)
 from skep.machine.drivers.digitalocean_objects import (
     ACTIVE,
     ARCHIVE,
@@ -26,6 +34,7 @@ from skep.machine.drivers.digitalocean_objects import (
 from skep.machine.drivers.digitalocean_power import PENDING_S, change_power, change_size, with_address
 from skep.machine.drivers.digitalocean_rules import (
     API_URL,
+    VARIABLES,
     AccountToken,
     check_api_url,
     check_wish,
@@ -110,6 +119,8 @@ class DigitalOcean(Driver):
         user_data(details)
         check_identity(machine.ssh)
         account = self._account(machine, details)
+        if account.token_source not in VARIABLES:
+            say(f"The account is that of the token of {account.token_source}")
         size = await account.check_fits(details)
         if size.price_monthly:
             say(f"A droplet {size.slug} costs {size.price_monthly:g} USD a month")
@@ -127,12 +138,14 @@ class DigitalOcean(Driver):
             return machine
         details = read_details(machine.details, machine.name)
         account = self._account(machine, details)
-        if not details.id:
+        with alone(making.directory):
+            if details.id:  # it may have been switched off meanwhile
+                return await change_power(account, machine, details.id, PowerChange.START, making)
             async with account.api() as api:
                 machine, details = await give_key(api, machine, details, making)
                 machine, details = await order(api, machine, details, making)
-        making.say("Waiting for IP address to be assigned to the Droplet...")
-        return with_address(machine, await wait_active(account, details.id), making)
+            making.say("Waiting for IP address to be assigned to the Droplet...")
+            return with_address(machine, await wait_active(account, details.id), making)
 
     async def remove(self, machine: Machine, say: Say) -> str:
         details = read_details(machine.details, machine.name)

@@ -12,7 +12,7 @@ from skep.machine.drivers.digitalocean_http import BURST, RATE, DigitalOceanHttp
 from skep.machine.drivers.digitalocean_objects import Droplet, DropletDetails, DropletRegion, DropletSize
 from skep.machine.drivers.digitalocean_rules import AccountToken, check_fits
 from skep.machine.drivers.pace import Pace
-from skep.runtime.errors import NotFound, SkepError
+from skep.runtime.errors import NotFound, SkepError, Unavailable
 
 GATHER_S = 0.05  # those who begin together ask within that
 SINGLY_MAX = 3  # so many droplets are asked for one by one; of more, a list has 200 on a page
@@ -24,6 +24,7 @@ class DigitalOceanAccount:
 
     def __init__(self, url: str, token: AccountToken) -> None:
         self._url, self._token = url, token
+        self.token_source = token.source
         self._pace = Pace(RATE, BURST)
         self._turn = asyncio.Lock()
         self._sizes: dict[str, DropletSize] = {}
@@ -77,6 +78,8 @@ class DigitalOceanAccount:
                     found[number] = await api.droplet(number)
                 except NotFound:
                     found[number] = NotFound(f"there is no droplet {number} any more")
+                except Unavailable as error:
+                    found[number] = error
         return found
 
     async def poll(self) -> None:

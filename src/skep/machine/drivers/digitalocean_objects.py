@@ -39,7 +39,7 @@ class Droplet(Struct, frozen=True):
     id: Id
     name: str
     status: str
-    size_slug: str = ""
+    size_slug: str | None = None
     networks: DropletAddresses = DropletAddresses()
     tags: tuple[str, ...] | None = None
 
@@ -69,11 +69,11 @@ class DropletRegion(Struct, frozen=True):
 
 
 class DropletImage(Struct, frozen=True):
-    """`min_disk_size` in GB."""
+    """`min_disk_size` in GB. `status`: one of the user's own may be pending, or deleted."""
 
     regions: tuple[str, ...]
-    min_disk_size: int = 0
-    status: str = "available"
+    min_disk_size: int | None = None
+    status: str | None = None
 
 
 class AccountKey(Struct, frozen=True):

@@ -24,6 +24,7 @@ from skep.machine.names import check_address
 from skep.runtime.errors import Denied, Invalid, Unavailable
 
 API_URL = "https://api.digitalocean.com"
+VARIABLES = ("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN")  # docker-machine's, and others'
 TAG = "skep"  # which all our droplets have, for who looks through an account
 TAGS_MAX = 50  # of one droplet; each is sent with every order
 USER_DATA_BYTES_MAX = 64 * 1024  # the API's own bound
@@ -49,9 +50,7 @@ class AccountToken(NamedTuple):
 def find_token(environment: Mapping[str, str], kept: object, doctl: str, doctl_path: str) -> AccountToken:
     """Returns the token that counts: the environment's, docker-machine's that is `kept` with the machine,
     or that of doctl's config. Errors: `Denied` where there is none, `Invalid` where it cannot be one."""
-    found = [
-        (environment.get(each, ""), each) for each in ("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN")
-    ]
+    found = [(environment.get(each, ""), each) for each in VARIABLES]
     found.append((kept if isinstance(kept, str) else "", "the machine's config.json (AccessToken)"))
     found.append((_token_of_doctl(doctl), doctl_path))
     for text, source in found:
@@ -162,10 +161,12 @@ def check_fits(
         raise Invalid(f"the size {wanted.size} cannot be had in {wanted.region} now; it can in: {where}")
     if image is None:
         raise Invalid(f"there is no image {wanted.image} (doctl compute image list --public)")
-    if wanted.region not in image.regions or image.status.lower() not in ("available", "new"):
+    if image.status and image.status != "available":
+        raise Invalid(f"the image {wanted.image} is {image.status}")
+    if wanted.region not in image.regions:
         where = ", ".join(sorted(image.regions)) or "nowhere"
         raise Invalid(f"the image {wanted.image} cannot be had in {wanted.region} now; it can in: {where}")
-    if image.min_disk_size > size.disk:
+    if (image.min_disk_size or 0) > size.disk:
         raise Invalid(
             f"the image {wanted.image} needs a disk of {image.min_disk_size} GB, and {wanted.size} has"
             f" {size.disk}"

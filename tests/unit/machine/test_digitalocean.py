@@ -27,10 +27,11 @@ from skep.machine.drivers.digitalocean_http import ApiRefusal
 from skep.machine.record import HALF_MADE, MADE, EngineWish, Machine, SshPlace, from_config
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Conflict, Denied, Invalid, NotFound, OutcomeUnknown, Unavailable
-from tests.fake_digitalocean import TOKEN, FakeDigitalOcean, Fault
+from tests.fake_digitalocean import TOKEN, FakeDigitalOcean, FakeDroplet, Fault
 
 pytestmark = pytest.mark.real_time
 ORDERS = "/v2/droplets"
+ORDER = {"name": "w", "region": "nyc3", "size": "s-1vcpu-1gb", "tags": []}
 
 
 @pytest.fixture
@@ -193,7 +194,10 @@ async def test_a_droplet_that_appears_later_is_gone_on_with(user: User, fake: Fa
     assert fake.count("POST", ORDERS) == 1
 
 
-async def test_a_create_that_is_killed_loses_no_droplet(user: User, fake: FakeDigitalOcean) -> None:
+@pytest.mark.parametrize("is_removed_at_once", [False, True])
+async def test_a_create_that_is_killed_loses_no_droplet(
+    is_removed_at_once: bool, user: User, fake: FakeDigitalOcean
+) -> None:
     """At whatever request it is: what was ordered is known, or found; there is one, and rm removes all of it."""
     whole = FakeDigitalOcean()
     async with whole.running():
@@ -209,8 +213,9 @@ async def test_a_create_that_is_killed_loses_no_droplet(user: User, fake: FakeDi
         await asyncio.gather(task, return_exceptions=True)
         if not (user.store.directory(name) / "config.json").exists():
             continue  # nothing was begun
-        await user.goes_on(name)
-        assert len(fake.droplets) == 1, f"killed at request {number}"
+        if not is_removed_at_once:
+            await user.goes_on(name)
+            assert len(fake.droplets) == 1, f"killed at request {number}"
         assert await user.driver.remove(user.store.load(name), user.said.append) == ""
         assert not fake.droplets
         assert not fake.keys
@@ -221,6 +226,19 @@ async def test_a_key_whose_answer_is_lost_is_found(user: User, fake: FakeDigital
     await user.makes()
     assert len(fake.keys) == 1
     assert user.store.load("mg0").details["SSHKeyID"] in fake.keys
+
+
+async def test_a_key_that_nobody_saw_come_is_removed(user: User, fake: FakeDigitalOcean) -> None:
+    fake.faults += [
+        Fault("POST", "/v2/account/keys", "lose"),
+        Fault("GET", "/v2/account/keys", "500", times=100),
+    ]
+    with pytest.raises(Unavailable):
+        await user.makes()
+    assert len(fake.keys) == 1
+    fake.faults.clear()
+    await user.driver.remove(user.store.load("mg0"), user.said.append)
+    assert not fake.keys
 
 
 async def test_a_key_that_the_user_has_is_used_and_stays(user: User, fake: FakeDigitalOcean) -> None:
@@ -490,6 +508,23 @@ async def test_two_that_make_one_machine_order_one_droplet(user: User, fake: Fak
         await user.goes_on()
     await first
     assert len(fake.droplets) == 1
+
+
+async def test_thousands_of_droplets_are_shown_by_a_few_lists(user: User, fake: FakeDigitalOcean) -> None:
+    machine = await user.makes()
+    for number in range(1, 2300):
+        fake.droplets[number] = FakeDroplet(number, {**ORDER, "name": f"w{number}"}, "203.0.113.1")
+        fake.droplets[number].status = "off"
+    before = len(fake.requests)
+    turn = asyncio.Semaphore(256)  # of ls
+
+    async def state(number: int) -> str:
+        async with turn:
+            shown = replace(machine, details={**machine.details, "DropletID": number})
+            return await user.driver.state(shown)
+
+    assert set(await asyncio.gather(*map(state, range(1, 2300)))) == {"Stopped"}
+    assert len(fake.requests) - before == 12, "200 on a page"
 
 
 async def test_fifty_droplets_at_once_are_few_requests(user: User, fake: FakeDigitalOcean) -> None:

@@ -184,7 +184,7 @@ class DigitalOcean(Driver):
         details = read_details(machine.details, machine.name)
         if not details.id:
             return ""
-        droplet = await self._account(machine, details).droplet(details.id)
+        droplet = await self._account(machine, details).shown(details.id)
         return _STATES.get(droplet.status, "")
 
     def _account(self, machine: Machine, details: DropletDetails) -> DigitalOceanAccount:

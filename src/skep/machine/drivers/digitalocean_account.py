@@ -16,6 +16,7 @@ from skep.runtime.errors import NotFound, SkepError, Unavailable
 
 GATHER_S = 0.05  # those who begin together ask within that
 SINGLY_MAX = 3  # so many droplets are asked for one by one; of more, a list has 200 on a page
+SHOWN_S = 10.0  # how old a list may be that only is shown
 POLL_S = 3.0  # all look at the same moments, so that one list is for all
 
 
@@ -31,6 +32,7 @@ class DigitalOceanAccount:
         self._regions: dict[str, DropletRegion] = {}
         self._fits: dict[tuple[str, str, str], DropletSize] = {}
         self._looking: _Looking | None = None
+        self._listed: tuple[float, dict[int, Droplet]] = float("-inf"), {}
 
     @contextlib.asynccontextmanager
     async def api(self) -> AsyncIterator[DigitalOceanApi]:
@@ -54,8 +56,16 @@ class DigitalOceanAccount:
                 self._fits[wish] = size
             return self._fits[wish]
 
+    async def shown(self, number: int) -> Droplet:
+        """Returns the droplet as it is, or was a moment ago: `ls` asks for 2,300, some of them at a time.
+        Errors: as of `droplet`."""
+        at, listed = self._listed
+        if number in listed and asyncio.get_running_loop().time() - at < SHOWN_S:
+            return listed[number]
+        return await self.droplet(number)
+
     async def droplet(self, number: int) -> Droplet:
-        """Errors: `NotFound`; as of the API."""
+        """Returns the droplet as it is now. Errors: `NotFound`; as of the API."""
         if self._looking is None:
             self._looking = _Looking(set(), asyncio.create_task(self._look()))
         looking = self._looking
@@ -72,7 +82,9 @@ class DigitalOceanAccount:
         found: dict[int, Droplet | SkepError] = {}
         async with self.api() as api:
             if len(numbers) > SINGLY_MAX:
-                found.update((each.id, each) for each in await api.droplets())
+                listed = {each.id: each for each in await api.droplets()}
+                self._listed = asyncio.get_running_loop().time(), listed
+                found.update(listed)
             for number in numbers - found.keys():  # one with a GPU is in no list, nor is one that is new
                 try:
                     found[number] = await api.droplet(number)

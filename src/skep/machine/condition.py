@@ -1,12 +1,15 @@
-"""How a machine is: asked of its engine, and of its driver where the engine does not answer."""
+"""How a machine is: asked of its engine, and of its driver where the engine does not answer. A host that is
+off sends nothing back, and would take the whole time-out."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from skep.machine.drivers.known import driver_of
-from skep.machine.engine import CALL_S, RUNNING, Condition, condition_of
+from skep.machine.engine import CALL_S, RUNNING, STOPPED, TIMEOUT, Condition, condition_of
 from skep.machine.record import Machine
 from skep.runtime.errors import SkepError
 
@@ -15,26 +18,30 @@ ENGINE_ALONE_S = 0.5
 
 
 async def look(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> Condition:
-    """Returns how it is now. A host that its driver knows to be off is not waited for."""
+    """Returns how it is now: what keeps it from answering is part of that, no error. A host that its driver
+    knows to be off is not waited for."""
     asked = asyncio.create_task(condition_of(machine, directory, timeout_s))
     try:
         await asyncio.wait({asked}, timeout=min(ENGINE_ALONE_S, timeout_s))
-        if asked.done() and (asked.result().state == RUNNING or not machine.is_whole):
+        if asked.done() and asked.result().state not in (STOPPED, TIMEOUT):
             return asked.result()
-        known = await _known(machine, timeout_s)
+        known, why = await _known(machine, timeout_s)
         if known and known != RUNNING:
             return Condition(known)
-        return await asked
+        # That the host runs is no news of an engine which does not answer.
+        found = await asked
+        return replace(found, error=f"{found.error}; {why}") if why and found.error else found
     finally:
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
 
 
-async def _known(machine: Machine, timeout_s: float) -> str:
-    """Returns the state that the driver knows, empty where it does not or cannot say: the engine's answer
-    counts then."""
+async def _known(machine: Machine, timeout_s: float) -> tuple[str, str]:
+    """Returns the state that the driver knows, empty where it does not or cannot say, and why not."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await driver_of(machine).state(machine)
-    except (SkepError, TimeoutError):
-        return ""
+            return await driver_of(machine).state(machine), ""
+    except TimeoutError:
+        return "", f"the driver {machine.driver} says nothing within {timeout_s:g} s"
+    except SkepError as error:
+        return "", str(error)

@@ -20,6 +20,7 @@ ANSWER_BYTES_MAX, VERSION_BYTES_MAX = 64 * 1024, 64  # an engine's versions, of 
 CALL_S = 10.0  # docker-machine's; of a host that is off nothing comes back
 
 RUNNING, STOPPED, TIMEOUT, ERROR, HALF_MADE = "Running", "Stopped", "Timeout", "Error", "Half-made"
+STARTING, SAVED = "Starting", "Saved"  # what only a host's owner can know
 
 
 class Condition(Struct, frozen=True):

@@ -63,7 +63,7 @@ class Maker(NamedTuple):
         `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind."""
         driver = driver_of(machine)
         try:
-            machine = await driver.make(machine, self._making(machine.name))
+            machine = await driver.make(machine, self.host_making(machine.name))
             self.store.save(machine)
             await provision.provision(self.store, machine, self.organization, self.now, self.source, self.say)
             self.say("Checking connection to Docker...")
@@ -86,7 +86,7 @@ class Maker(NamedTuple):
             return machine
         self.say(f'{doing} "{name}"...')
         before = machine.ssh
-        machine = await driver_of(machine).power(machine, change, self._making(name))
+        machine = await driver_of(machine).power(machine, change, self.host_making(name))
         self.store.save(machine)
         if change in (PowerChange.START, PowerChange.RESTART) and machine.is_whole:
             if machine.ssh.address != before.address:
@@ -127,7 +127,7 @@ class Maker(NamedTuple):
         self.store.remove(name)
         return left
 
-    def _making(self, name: str) -> HostMaking:
+    def host_making(self, name: str) -> HostMaking:
         return HostMaking(
             self.store.directory(name), lambda line: self.say(f"({name}) {line}"), self.store.save
         )

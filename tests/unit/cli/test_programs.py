@@ -63,6 +63,7 @@ NEEDED = {
     "restore": ("FILE",),
     "completion": ("bash",),
     "get": ("KEY",),
+    "resize": ("mg0", "--size", "x"),
     "rm": ("KEY",),
 }
 WHOLE = {

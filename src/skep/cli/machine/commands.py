@@ -24,6 +24,7 @@ COMMANDS = {
     "provision": f"{_CHANGING}:provision_command",
     "regenerate-certs": f"{_CHANGING}:regenerate_certs_command",
     "restart": f"{_POWER}:restart_command",
+    "resize": "skep.cli.machine.resizing:resize_command",
     "rm": f"{_CHANGING}:rm_command",
     "ssh": f"{_CONNECTING}:ssh_command",
     "start": f"{_POWER}:start_command",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -105,3 +105,13 @@ class Driver(Protocol):
     async def state(self, machine: Machine) -> str:
         """Returns a state of docker-machine's (`engine.STOPPED`, …) where the host's owner knows it better
         than its engine, "" else. Errors: `Unavailable`, `Denied`."""
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """What a driver may be besides."""
+
+    async def resize(self, machine: Machine, size: str, making: HostMaking) -> Machine:
+        """Gives the host, which is off, another size; returns the machine. What is so already is no error.
+        Errors: `Conflict` where it is on, `Invalid` where it cannot have that size, `Unavailable`,
+        `Denied`."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from importlib.metadata import entry_points
 
 from skep.machine.drivers import Driver
+from skep.machine.drivers.foreign import foreign_driver
 from skep.machine.record import Machine
 from skep.runtime.errors import NotFound, Unsupported
 
 OWN = {
     "generic": "skep.machine.drivers.generic:Generic",
     "local": "skep.machine.drivers.local:Local",
+    "digitalocean": "skep.machine.drivers.digitalocean:DigitalOcean",
 }
 GROUP = "skep.machine.drivers"  # of entry points: docs/drivers.md
 
@@ -21,9 +24,13 @@ def driver_names() -> list[str]:
     return [*OWN, *sorted({each.name for each in entry_points(group=GROUP)} - OWN.keys())]
 
 
+@functools.cache
 def driver_named(name: str) -> Driver:
-    """Errors: `NotFound`, with the names that there are; `Unsupported` for a package whose driver cannot be
-    loaded."""
+    """Returns the one that all machines of a command share.
+
+    Errors: `NotFound`, with the names that there are; `Unsupported` for a package whose driver cannot be
+    loaded.
+    """
     if name in OWN:
         module, _, attribute = OWN[name].partition(":")
         made: Driver = getattr(importlib.import_module(module), attribute)()
@@ -33,7 +40,7 @@ def driver_named(name: str) -> Driver:
             made = each.load()()
         except Exception as error:  # somebody else's code
             raise Unsupported(f"the driver {name} ({each.value}) cannot be loaded: {error!r}") from error
-        return made
+        return foreign_driver(name, made)
     raise NotFound(f"there is no driver {name}: {', '.join(driver_names())}")
 
 

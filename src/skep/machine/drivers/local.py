@@ -77,8 +77,12 @@ class Local(Driver):
                 raise Unsupported(plan.missing_packages(absent))
             if not _KEYRING.exists():
                 raise Unsupported("this host has no Debian's keys: apt-get install debian-archive-keyring")
-        if details.memory and not _has_controller("memory"):
-            raise Unsupported("--local-memory: this host's kernel has no control groups of memory")
+        for option, value, controller in (
+            ("local-memory", details.memory, "memory"),
+            ("local-cpus", details.cpu_millis, "cpu"),
+        ):
+            if value and not _has_controller(controller):
+                raise Unsupported(f"--{option}: this host has no control groups of {controller}")
         there = next(
             each for each in (Path(details.directory), *Path(details.directory).parents) if each.exists()
         )

@@ -84,7 +84,8 @@ class Power(NamedTuple):
         """Starts it where it is off. Errors: as of `on`."""
         before = _read(self.own / "init")
         if _signal(self.own / "init", _REBOOT[self.host().init]):
-            if await _until(lambda: _read(self.own / "init") != before, OFF_S):
+            # Without its supervisor, which somebody has killed, it is off, and does not come by itself.
+            if await _until(lambda: _read(self.own / "init") != before or self._is_off(), OFF_S):
                 await self.on()
                 return
             say(f"It has not rebooted within {OFF_S:g} s: unplugged")

@@ -60,10 +60,10 @@ async def _conditions(store: MachineStore, timeout_s: float) -> list[tuple[Machi
 def ip_command(names: tuple[str, ...]) -> None:
     """Prints machines' addresses."""
 
-    async def one(name: str) -> None:
-        click.echo(the_store().load(name).ssh.address)
+    async def one(name: str) -> str:
+        return the_store().load(name).ssh.address
 
-    for_each(names, one)
+    for_each(names, one, lambda _, address: click.echo(address))
 
 
 @click.command("url")
@@ -71,10 +71,10 @@ def ip_command(names: tuple[str, ...]) -> None:
 def url_command(names: tuple[str, ...]) -> None:
     """Prints where machines' engines listen."""
 
-    async def one(name: str) -> None:
-        click.echo(the_store().load(name).url)
+    async def one(name: str) -> str:
+        return the_store().load(name).url
 
-    for_each(names, one)
+    for_each(names, one, lambda _, url: click.echo(url))
 
 
 @click.command("status")
@@ -83,11 +83,10 @@ def status_command(names: tuple[str, ...]) -> None:
     """Prints how machines are: Running, Stopped, Timeout, Error, Half-made."""
     store = the_store()
 
-    async def one(name: str) -> None:
-        found = await look(store.load(name), store.directory(name))
-        click.echo(f"{name}: {found.state}" if len(names) > 1 else found.state)
+    async def one(name: str) -> str:
+        return (await look(store.load(name), store.directory(name))).state
 
-    for_each(names, one)
+    for_each(names, one, lambda name, state: click.echo(f"{name}: {state}" if len(names) > 1 else state))
 
 
 @click.command("inspect")

@@ -56,11 +56,18 @@ def whole(store: MachineStore, name: str) -> Machine:
     return machine
 
 
-def for_each(names: Sequence[str], do: Callable[[str], Awaitable[Result]]) -> dict[str, Result]:
-    """Returns what came of each machine, all at the same time. Those that fail are said, each on a line, and
-    the command's status is 1 once all have ended."""
+def for_each(
+    names: Sequence[str],
+    do: Callable[[str], Awaitable[Result]],
+    show: Callable[[str, Result], None] | None = None,
+) -> dict[str, Result]:
+    """Returns what came of each machine, all at the same time, and shows it in the names' order. Those that
+    fail are said, each on a line, and the command's status is 1 once all have ended."""
     found = asyncio.run(_all_of_them(names, do))
     done, reasons = _parted(found)
+    if show is not None:
+        for name, each in done.items():
+            show(name, each)
     for name, reason in reasons.items():
         click.echo(f"Error: {f'{name}: ' if len(found) > 1 else ''}{reason}", err=True)
     if reasons:

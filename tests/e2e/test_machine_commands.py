@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -65,6 +66,45 @@ def test_ranges_of_names_are_taken_by_all(hosts: list[MachineHost], user: User) 
         assert user.shell(f"docker --context {name} info --format '{{{{.Name}}}}'").stdout.strip() == name
     assert "ends before it begins" in user.fails("machine ip c[2:1]")
     assert "values: 2, machines: 3" in user.fails(CREATE, f"{NETWORK}.[101:102]", "d[1:3]", status=3)
+
+
+def test_a_command_runs_on_all_of_a_range_and_options_are_sshs(hosts: list[MachineHost], user: User) -> None:
+    done = user.skep("machine ssh c[1:2] hostname; test $(hostname) = c1")
+    assert sorted(done.stdout.splitlines()) == ["(c1) c1", "(c2) c2"]
+    assert (done.returncode, done.stderr) == (1, "Error: c2: it ended with status 1\n")
+    assert user.ok("machine ssh c1 -o LogLevel=QUIET echo -n x") == "x"
+    assert "options of ssh are for one machine" in user.fails("machine ssh c[1:2] -L 1:h:2")
+
+
+def test_files_are_copied_to_from_and_between_machines(
+    hosts: list[MachineHost], user: User, short_dir: Path
+) -> None:
+    (short_dir / "d").mkdir()
+    (short_dir / "d/a b").write_text("it's")
+    user.ok("machine scp -r -q {} c1:/root/", short_dir / "d")
+    user.ok("machine scp -r c1:/root/d c2:")  # at home there
+    assert hosts[1].run("cat '/root/d/a b'") == "it's"
+    user.ok("machine scp {} c[1:2]:/tmp/", short_dir / "d/a b")
+    assert [each.run("cat '/tmp/a b'") for each in hosts[:2]] == ["it's", "it's"]
+    user.ok("machine scp -q c2:/etc/hostname {}", short_dir / "name")
+    assert (short_dir / "name").read_text() == "c2\n"
+    assert "neither x nor y is a machine's" in user.fails("machine scp x y")
+    assert "skep machine scp -r c1:/root ." in user.fails("machine mount c1:/root")
+
+
+def test_which_machine_is_active_and_how_they_are(hosts: list[MachineHost], user: User) -> None:
+    assert user.shell('eval "$(skep machine env c2)"; skep machine active').stdout == "c2\n"
+    assert "No active host found" in user.fails("machine active")
+    versions = [json.loads(line) for line in user.ok("machine version --format json c[1:2]").splitlines()]
+    assert [each["Name"] for each in versions] == ["c1", "c2"]
+    assert versions[0]["Version"]
+    assert user.ok("machine version").startswith("skep ")
+    assert user.ok("machine ls -q --filter name=2$ --filter state=running").split() == ["c2"]
+    assert user.ok("machine ls --filter driver=none").split()[0] == "NAME"
+    assert len(user.ok("machine ls c[1:2]").splitlines()) == 3
+    status = json.loads(user.ok("machine status --format json c1"))
+    assert status == {"Name": "c1", "State": "Running", "Error": ""}
+    assert json.loads(user.ok("machine inspect --format json c1"))["Name"] == "c1"
 
 
 def _systemd_wants_other_cgroups() -> bool:

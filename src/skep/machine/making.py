@@ -18,6 +18,7 @@ from skep.machine.record import HALF_MADE, MADE, Machine
 from skep.machine.skepd_install import SkepdSource
 from skep.machine.ssh import connected
 from skep.machine.store import MachineStore
+from skep.machine.upgrading import PackageChange, upgrade_engine
 from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
 
 LOOKS = 20  # whether the engine runs at all, while its answer is waited for
@@ -96,6 +97,15 @@ class Maker(NamedTuple):
                 await self._wait_listening(machine, boots=True)
         self.say(f'Machine "{name}" was {done}.')
         return machine
+
+    async def upgrade(self, machine: Machine) -> list[PackageChange]:
+        """Upgrades its engine by its host's packages; returns which are newer. Errors: `Unsupported` where it
+        is of no package."""
+        async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
+            changes = await upgrade_engine(host, self.say)
+        if changes:
+            await self._wait_listening(machine, boots=True)
+        return changes
 
     async def _state_already(self, machine: Machine, change: PowerChange) -> str:
         """Returns the state that the change leads to where it is so already, empty where it is not."""

@@ -1,8 +1,9 @@
-"""`skep machine provision`, `regenerate-certs`, `rm` and `forget-host-key`: what changes a machine that
-there is."""
+"""`skep machine provision`, `upgrade`, `regenerate-certs`, `rm` and `forget-host-key`: what changes a
+machine that there is."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -10,9 +11,18 @@ import click
 from msgspec.structs import replace
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
-from skep.cli.machine.user import NAMES, for_each, organization, provision_again, the_store, work_on_each
+from skep.cli.machine.user import (
+    NAMES,
+    for_each,
+    organization,
+    provision_again,
+    the_store,
+    whole,
+    work_on_each,
+)
 from skep.machine.authority import renew_client
 from skep.machine.drivers import Say
+from skep.runtime.errors import SkepError, Unavailable
 
 
 def _provision(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
@@ -76,3 +86,29 @@ def forget_host_key_command(names: tuple[str, ...]) -> None:
         the_store().forget_host_key(name)
 
     for_each(names, one)
+
+
+@click.command("upgrade")
+@NAMES
+def upgrade_command(names: tuple[str, ...]) -> None:
+    """Upgrades machines' engines by their hosts' packages, one machine after the other: an engine that
+    restarts ends its containers. With the first that fails it ends."""
+    failed: list[str] = []
+
+    async def one(name: str, say: Say) -> None:
+        if failed:
+            raise Unavailable(f"not begun, for {failed[0]} failed")
+        maker = maker_of(say)
+        try:
+            changes = await maker.upgrade(whole(maker.store, name))
+        except SkepError:
+            failed.append(name)
+            raise
+        for each in changes:
+            say(f"{each.name}: {each.before} before, {each.after} now")
+        if not changes:
+            say("Its packages are the newest already")
+
+    work_on_each(
+        names, one, lambda left: f"Go on with them: skep machine upgrade {shlex.join(left)}", at_a_time=1
+    )

@@ -12,7 +12,7 @@ from skep.machine.contexts import make_context, remove_context
 from skep.machine.drivers import Driver, HostMaking, PowerChange, Say
 from skep.machine.drivers.known import driver_of
 from skep.machine.engine import LISTEN_S, RUNNING, STOPPED, wait_listening
-from skep.machine.names import check_name
+from skep.machine.names import check_address, check_name
 from skep.machine.plan import check_wish
 from skep.machine.record import HALF_MADE, MADE, Machine
 from skep.machine.skepd_install import SkepdSource
@@ -97,6 +97,14 @@ class Maker(NamedTuple):
                 await self._wait_listening(machine, boots=True)
         self.say(f'Machine "{name}" was {done}.')
         return machine
+
+    async def move(self, machine: Machine, address: str) -> Machine:
+        """Has the machine be at another address, and its certificates for that. Its host is known by its key.
+        Errors: `Denied` where another host is there; as of `provision`."""
+        moved = replace(machine, ssh=replace(machine.ssh, address=check_address(address)))
+        async with connected(moved.ssh, self.store.host_key(machine.name)):
+            self.store.save(moved)
+        return await self.provision(moved)
 
     async def upgrade(self, machine: Machine) -> list[PackageChange]:
         """Upgrades its engine by its host's packages; returns which are newer. Errors: `Unsupported` where it

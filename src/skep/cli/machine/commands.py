@@ -25,7 +25,7 @@ COMMANDS = {
     "ls": f"{_LOOKING}:ls_command",
     "mount": f"{_REACHING}:mount_command",
     "provision": f"{_CHANGING}:provision_command",
-    "regenerate-certs": f"{_CHANGING}:regenerate_certs_command",
+    "regenerate-certs": "skep.cli.machine.renewing:regenerate_certs_command",
     "restart": f"{_POWER}:restart_command",
     "resize": "skep.cli.machine.resizing:resize_command",
     "rm": f"{_CHANGING}:rm_command",

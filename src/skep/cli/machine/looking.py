@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import time
+from datetime import UTC, datetime
 
 import click
 
 import skep
 from skep.cli.machine.user import AT_A_TIME, NAMES, for_each, the_store, whole
+from skep.machine.authority import authority_ends, certificates_end
+from skep.machine.certs import EARLY_S
 from skep.machine.condition import look
 from skep.machine.engine import CALL_S, ERROR, RUNNING, Condition, version_of
 from skep.machine.filters import is_state_wanted, is_wanted, parse_filters
-from skep.machine.names import expand_names
+from skep.machine.names import compact, expand_names
 from skep.machine.record import Machine
 from skep.machine.store import MachineStore
 from skep.machine.table import columns, row
@@ -44,8 +49,16 @@ def ls_command(
             click.echo(each.name if isinstance(each, Machine) else each)
         return
     active = os.environ.get("DOCKER_HOST", "")
+    ends = {
+        each.name: at
+        for each in wanted
+        if isinstance(each, Machine) and (at := certificates_end(store, each.name)) is not None
+    }
     rows = [
-        row(each, condition, active)
+        {
+            **row(each, condition, active),
+            "CertificatesEnd": _date(ends.get(each.name) if isinstance(each, Machine) else None),
+        }
         for each, condition in asyncio.run(_conditions(store, wanted, reasons, timeout_s))
         if is_state_wanted(condition.state, filters)
     ]
@@ -54,9 +67,27 @@ def ls_command(
     if form is None:
         for line in columns(rows):
             click.echo(line)
+        _say_ends(store, ends, time.time())
         return
     for values in rows:
         click.echo(shown(values, form))
+
+
+def _date(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _say_ends(store: MachineStore, ends: dict[str, float], now: float) -> None:
+    """Says which certificates end within a month, while what makes them anew works still."""
+    ca_ends = authority_ends(store)
+    if ca_ends is not None and ca_ends < now + EARLY_S:
+        click.echo(f"The machines' CA ends on {_date(ca_ends)}: skep machine regenerate-certs --ca", err=True)
+        return
+    soon = [name for name, at in ends.items() if at < now + EARLY_S]
+    if soon:
+        names = shlex.join(compact(soon))
+        first = _date(min(ends[name] for name in soon))
+        click.echo(f"Certificates end, the first on {first}: skep machine regenerate-certs {names}", err=True)
 
 
 def _machines(store: MachineStore, names: tuple[str, ...]) -> tuple[list[Machine | str], dict[str, str]]:

@@ -128,6 +128,7 @@ PidFile /run/sshd.pid
 PermitRootLogin prohibit-password
 StrictModes no
 UsePAM no
+Subsystem sftp internal-sftp
 """
 
 

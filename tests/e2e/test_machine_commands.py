@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.words import words
 from .hosts import wait_until
 from .machine_hosts import NETWORK, MachineHost
 from .machine_user import User
+from .netns import ip
 from .skep_cli import SKEP
 
 pytestmark = pytest.mark.root
@@ -65,6 +67,88 @@ def test_ranges_of_names_are_taken_by_all(hosts: list[MachineHost], user: User) 
         assert user.shell(f"docker --context {name} info --format '{{{{.Name}}}}'").stdout.strip() == name
     assert "ends before it begins" in user.fails("machine ip c[2:1]")
     assert "values: 2, machines: 3" in user.fails(CREATE, f"{NETWORK}.[101:102]", "d[1:3]", status=3)
+
+
+def test_a_command_runs_on_all_of_a_range_and_options_are_sshs(hosts: list[MachineHost], user: User) -> None:
+    done = user.skep("machine ssh c[1:2] hostname; test $(hostname) = c1")
+    assert sorted(done.stdout.splitlines()) == ["(c1) c1", "(c2) c2"]
+    assert (done.returncode, done.stderr) == (1, "Error: c2: it ended with status 1\n")
+    assert user.ok("machine ssh c1 -o LogLevel=QUIET echo -n x") == "x"
+    assert "options of ssh are for one machine" in user.fails("machine ssh c[1:2] -L 1:h:2")
+
+
+def test_files_are_copied_to_from_and_between_machines(
+    hosts: list[MachineHost], user: User, short_dir: Path
+) -> None:
+    (short_dir / "d").mkdir()
+    (short_dir / "d/a b").write_text("it's")
+    user.ok("machine scp -r -q {} c1:/root/", short_dir / "d")
+    user.ok("machine scp -r c1:/root/d c2:")  # at home there
+    assert hosts[1].run("cat '/root/d/a b'") == "it's"
+    user.ok("machine scp {} c[1:2]:/tmp/", short_dir / "d/a b")
+    assert [each.run("cat '/tmp/a b'") for each in hosts[:2]] == ["it's", "it's"]
+    user.ok("machine scp -q c2:/etc/hostname {}", short_dir / "name")
+    assert (short_dir / "name").read_text() == "c2\n"
+    assert "neither x nor y is a machine's" in user.fails("machine scp x y")
+    assert "skep machine scp -r c1:/root ." in user.fails("machine mount c1:/root")
+
+
+def test_which_machine_is_active_and_how_they_are(hosts: list[MachineHost], user: User) -> None:
+    assert user.shell('eval "$(skep machine env c2)"; skep machine active').stdout == "c2\n"
+    assert "No active host found" in user.fails("machine active")
+    versions = [json.loads(line) for line in user.ok("machine version --format json c[1:2]").splitlines()]
+    assert [each["Name"] for each in versions] == ["c1", "c2"]
+    assert versions[0]["Version"]
+    assert user.ok("machine version").startswith("skep ")
+    assert user.ok("machine ls -q --filter name=2$ --filter state=running").split() == ["c2"]
+    assert user.ok("machine ls --filter driver=none").split()[0] == "NAME"
+    assert len(user.ok("machine ls c[1:2]").splitlines()) == 3
+    status = json.loads(user.ok("machine status --format json c1"))
+    assert status == {"Name": "c1", "State": "Running", "Error": ""}
+    assert json.loads(user.ok("machine inspect --format json c1"))["Name"] == "c1"
+
+
+def test_an_authority_is_renewed_though_a_machine_lets_nobody_in(
+    hosts: list[MachineHost], user: User
+) -> None:
+    """Nobody is shut out half way: the old client and the new one are both let in until all machines were told."""
+    own = user.machines / "machines/c1"
+    before = {file: (own / file).read_bytes() for file in ("ca.pem", "cert.pem", "key.pem")}
+    (hosts[1].directory / "ssh/authorized_keys").write_text("")
+    said = user.fails("machine regenerate-certs --ca -f")
+    hosts[1].let_in(user.key)
+    assert "1 of 2 machines failed:" in said
+    assert "Nobody is shut out. Go on" in said
+    for name in ("c1", "c2"):
+        assert user.ok(f"machine status {name}").strip() == "Running"
+    old = own.parent / "old"
+    old.mkdir()
+    for file, content in before.items():
+        (old / file).write_bytes(content)
+    (old / "ca.pem").write_bytes((own / "ca.pem").read_bytes())
+    client = f"docker --tlsverify --tlscacert {old}/ca.pem --tlscert {old}/cert.pem --tlskey {old}/key.pem"
+    client += f" -H {hosts[0].address}:2376 version"
+    assert user.shell(client, check=False).returncode == 0, "the old client is let in still"
+    assert "of the new authority" in user.ok("machine regenerate-certs --ca -f --at-a-time 2")
+    assert user.shell(client, check=False).returncode != 0
+    assert (own / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 1
+    assert before["ca.pem"] not in (own / "ca.pem").read_bytes()
+    assert user.ok("machine status c[1:2]").splitlines() == ["c1: Running", "c2: Running"]
+    assert user.shell("docker --context c2 info --format '{{.Name}}'").stdout.strip() == "c2"
+
+
+def test_a_machine_whose_address_changed_is_known_by_its_key(hosts: list[MachineHost], user: User) -> None:
+    other = f"{NETWORK}.{FIRST + 50}"
+    assert "is not the one that it had" in user.fails(
+        f"machine regenerate-certs -f --ip {hosts[1].address} c1"
+    )
+    assert user.ok("machine ip c1").strip() == hosts[0].address
+    assert "No docker context" not in user.ok("machine provision c1")
+    ip("-n", hosts[0].namespace, "addr", "add", f"{other}/24", "dev", "eth0")
+    ip("route", "replace", f"{other}/32", "dev", f"{hosts[0].namespace}h", "src", f"{NETWORK}.1")
+    user.ok(f"machine regenerate-certs -f --ip {other} c1")
+    assert user.ok("machine url c1").strip() == f"tcp://{other}:2376"
+    assert user.shell("docker --context c1 info --format '{{.Name}}'").stdout.strip() == "c1"
 
 
 def _systemd_wants_other_cgroups() -> bool:

@@ -23,7 +23,7 @@ DAY_S = 86400.0
 # days) heard only then.
 CA_S = 3650 * DAY_S
 LEAF_S = 1080 * DAY_S  # docker-machine's
-_EARLY_S = 30 * DAY_S  # what ends within a month is made anew by whoever makes certificates
+EARLY_S = 30 * DAY_S  # what ends within a month is made anew by whoever makes certificates
 
 
 class Pair(Struct, frozen=True):
@@ -83,7 +83,7 @@ def expires_at(certificate_pem: bytes) -> float:
 
 def ends_soon(certificate_pem: bytes, now: float) -> bool:
     """True where it has ended, or will within a month. Errors: `Corrupt`."""
-    return expires_at(certificate_pem) < now + _EARLY_S
+    return expires_at(certificate_pem) < now + EARLY_S
 
 
 def is_pair(pair: Pair) -> bool:

@@ -12,12 +12,13 @@ from skep.machine.contexts import make_context, remove_context
 from skep.machine.drivers import Driver, HostMaking, PowerChange, Say
 from skep.machine.drivers.known import driver_of
 from skep.machine.engine import LISTEN_S, RUNNING, STOPPED, wait_listening
-from skep.machine.names import check_name
+from skep.machine.names import check_address, check_name
 from skep.machine.plan import check_wish
 from skep.machine.record import HALF_MADE, MADE, Machine
 from skep.machine.skepd_install import SkepdSource
 from skep.machine.ssh import connected
 from skep.machine.store import MachineStore
+from skep.machine.upgrading import PackageChange, upgrade_engine
 from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
 
 LOOKS = 20  # whether the engine runs at all, while its answer is waited for
@@ -96,6 +97,23 @@ class Maker(NamedTuple):
                 await self._wait_listening(machine, boots=True)
         self.say(f'Machine "{name}" was {done}.')
         return machine
+
+    async def move(self, machine: Machine, address: str) -> Machine:
+        """Has the machine be at another address, and its certificates for that. Its host is known by its key.
+        Errors: `Denied` where another host is there; as of `provision`."""
+        moved = replace(machine, ssh=replace(machine.ssh, address=check_address(address)))
+        async with connected(moved.ssh, self.store.host_key(machine.name)):
+            self.store.save(moved)
+        return await self.provision(moved)
+
+    async def upgrade(self, machine: Machine) -> list[PackageChange]:
+        """Upgrades its engine by its host's packages; returns which are newer. Errors: `Unsupported` where it
+        is of no package."""
+        async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
+            changes = await upgrade_engine(host, self.say)
+        if changes:
+            await self._wait_listening(machine, boots=True)
+        return changes
 
     async def _state_already(self, machine: Machine, change: PowerChange) -> str:
         """Returns the state that the change leads to where it is so already, empty where it is not."""

@@ -91,14 +91,21 @@ def check_wish(wish: EngineWish) -> None:
         check_certified(each)
 
 
-def check_authority(facts: MachineFacts, own: bytes | None) -> None:
-    """Looks whose machine a new one's host is. `own`: the CA of our machines, PEM. Errors: `Conflict` where
-    it is another's, who would be shut out."""
-    if facts.ca is not None and facts.ca.encode() != own:
+def check_authority(facts: MachineFacts, own: tuple[bytes, ...]) -> None:
+    """Looks whose machine a new one's host is. `own`: the CA of our machines, PEM, also those that it was and
+    will be. Errors: `Conflict` where it is another's, who would be shut out."""
+    if facts.ca is not None and not all(each in own for each in _certificates(facts.ca)):
         raise Conflict(
             f"the host's {daemon_json.CA} is not of your machines' CA: its engine is somebody else's machine,"
             " or yours from elsewhere. If nobody needs it any more, remove that file there"
         )
+
+
+def _certificates(text: str) -> list[bytes]:
+    """Returns the certificates of a file of them, or the text where there is none in it."""
+    end = "-----END CERTIFICATE-----\n"
+    parts = [part.encode() for part in text.replace(end, f"{end}\0").split("\0") if part.strip()]
+    return parts or [text.encode()]
 
 
 def provisioner_of(facts: MachineFacts) -> str:

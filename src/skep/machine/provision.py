@@ -4,7 +4,7 @@ time."""
 from __future__ import annotations
 
 from skep.machine import certs, daemon_json, plan, skepd_plan
-from skep.machine.authority import authority, own_ca, write_certificates
+from skep.machine.authority import authority, own_authorities, write_certificates
 from skep.machine.carrying import carry_out
 from skep.machine.certs import Pair
 from skep.machine.drivers import Say
@@ -57,7 +57,7 @@ async def provision(
 def _decide_preparation(store: MachineStore, machine: Machine, facts: MachineFacts) -> tuple[Step, ...]:
     """Returns what comes first; looks at all else that can be known to fail before anything is changed."""
     if not machine.is_whole:
-        plan.check_authority(facts, own_ca(store))
+        plan.check_authority(facts, own_authorities(store))
     more = None
     if machine.skepd:
         skepd_plan.check_host(facts)
@@ -82,18 +82,18 @@ async def _give_certificates(
     host: SshHost, store: MachineStore, machine: Machine, organization: str, now: float, say: Say
 ) -> None:
     say("Copying certs to the local machine directory...")
-    ca, client = authority(store, organization, now)
+    own = authority(store, organization, now)
     names = certs.server_names(machine.ssh.address, machine.engine.tls_sans)
-    server = certs.new_server(ca, organization, names, now)
-    write_certificates(store, machine.name, ca, client, server)
+    server = certs.new_server(own.ca, organization, names, now)
+    write_certificates(store, machine.name, own, server)
     say("Copying certs to the remote machine...")
-    await _write_server(host, ca, server)
+    await _write_server(host, own.trusted, server)
 
 
-async def _write_server(host: SshHost, ca: Pair, server: Pair) -> None:
+async def _write_server(host: SshHost, trusted: bytes, server: Pair) -> None:
     await write(host, daemon_json.KEY, server.key_pem, mode=0o600)
     await write(host, daemon_json.CERT, server.certificate_pem, mode=0o644)
-    await write(host, daemon_json.CA, ca.certificate_pem, mode=0o644)
+    await write(host, daemon_json.CA, trusted, mode=0o644)
 
 
 def _provisioner(facts: MachineFacts) -> str:

@@ -14,6 +14,11 @@ def filled(text: str, values: dict[str, Any]) -> str:
     return expand(text, Fields(values), {"json": _json, "prettyjson": _pretty_json})
 
 
+def shown(values: dict[str, Any], form: str) -> str:
+    """Returns values as they are asked for: `json`, on a line, or by a template. Errors: `Invalid`."""
+    return _json(values) if form == "json" else filled(form, values)
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 

@@ -65,6 +65,7 @@ NEEDED = {
     "get": ("KEY",),
     "resize": ("mg0", "--size", "x"),
     "rm": ("KEY",),
+    "scp": ("mg0:a", "b"),
 }
 WHOLE = {
     "cluster create": ("demo", "--managers", "mg0"),
@@ -80,7 +81,7 @@ def needed(words: tuple[str, ...]) -> tuple[str, ...]:
     """Returns what a command must be told; those about machines want the name of one."""
     if " ".join(words) in WHOLE:
         return WHOLE[" ".join(words)]
-    of_machines = ("mg0",) if words[0] == "machine" and words[-1] != "ls" else ()
+    of_machines = ("mg0",) if words[0] == "machine" and words[-1] not in ("ls", "active") else ()
     return NEEDED.get(words[-1], of_machines)
 
 

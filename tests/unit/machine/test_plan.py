@@ -282,8 +282,17 @@ def test_where_a_machines_engine_listens_besides_stays_and_is_made_no_wider() ->
 
 def test_a_host_that_is_somebody_elses_machine_is_refused() -> None:
     theirs = read_facts(an_answer(ca="theirs"))
-    for own in (None, b"ours"):
+    for own in ((), (b"ours",)):
         with pytest.raises(Conflict, match=r"/etc/docker/ca\.pem is not of your machines' CA"):
             plan.check_authority(theirs, own)
-    plan.check_authority(theirs, b"theirs")
-    plan.check_authority(read_facts(an_answer()), None)
+    plan.check_authority(theirs, (b"ours", b"theirs"))
+    plan.check_authority(read_facts(an_answer()), ())
+
+
+def test_of_an_authority_that_is_being_renewed_a_host_may_trust_both() -> None:
+    old, new, other = (f"-----BEGIN CERTIFICATE-----\n{each}\n-----END CERTIFICATE-----\n" for each in "ABC")
+    both = read_facts(an_answer(ca=new + old))
+    plan.check_authority(both, (old.encode(), new.encode()))
+    for own in ((new.encode(),), (new.encode(), other.encode())):
+        with pytest.raises(Conflict, match="is not of your machines' CA"):
+            plan.check_authority(both, own)

@@ -7,15 +7,25 @@ import subprocess
 from pathlib import PurePath
 
 import pytest
+from msgspec.structs import replace
 
 from skep.cli.machine.user import for_each
 from skep.machine import shells
 from skep.machine.engine import HALF_MADE, RUNNING, Condition
+from skep.machine.filters import is_state_wanted, is_wanted, parse_filters
 from skep.machine.names import bracketed, check_address
-from skep.machine.openssh import known_hosts_line, ssh_words
+from skep.machine.openssh import (
+    HostWay,
+    known_hosts_line,
+    options_first,
+    rsync_words,
+    scp_words,
+    split_place,
+    ssh_words,
+)
 from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.machine.table import columns, row
-from skep.machine.templates import filled
+from skep.machine.templates import filled, shown
 from skep.runtime.errors import Invalid
 
 HOSTILE = '/home/o\'neil/$HOME `id` "x" \\n/m'
@@ -114,6 +124,8 @@ def test_templates_are_gos() -> None:
     config = {"Driver": {"IPAddress": "10.0.0.5"}, "List": [1]}
     assert filled("{{.Driver.IPAddress}} {{json .List}}", config) == "10.0.0.5 [1]"
     assert filled("{{prettyjson .Driver}}", config).count("\n") == 2
+    assert shown(config, "json") == '{"Driver":{"IPAddress":"10.0.0.5"},"List":[1]}'
+    assert shown(config, "{{prettyjson .}}").count("\n") == 7
     with pytest.raises(Invalid):
         filled("{{.Nothing}}", config)
 
@@ -122,13 +134,108 @@ def test_openssh_is_held_to_the_pinned_key() -> None:
     place = SshPlace(address="10.0.0.5", user="ada", port=2222, key="/k")
     assert known_hosts_line(place, "ssh-ed25519 AAAA root@h") == "[10.0.0.5]:2222 ssh-ed25519 AAAA\n"
     assert known_hosts_line(SshPlace(address="h"), "ssh-rsa AAAA") == "h ssh-rsa AAAA\n"
-    words = ssh_words(place, PurePath("/m x/known_hosts"), "ssh-rsa AAAA", ("ls", "-l"))
-    assert words[-6:] == ["-l", "ada", "--", "10.0.0.5", "ls", "-l"]
-    hostile = ssh_words(SshPlace(address="h", user="-oProxyCommand=x"), PurePath("/k"), "ssh-rsa AAAA", ())
+    words = ssh_words(
+        HostWay(place, PurePath("/m x/known_hosts"), "ssh-rsa AAAA"), ("-L", "1:h:2"), ("ls", "-l")
+    )
+    assert words[-8:] == ["-L", "1:h:2", "-l", "ada", "--", "10.0.0.5", "ls", "-l"]
+    hostile = ssh_words(
+        HostWay(SshPlace(address="h", user="-oProxyCommand=x"), PurePath("/k"), "ssh-rsa AAAA")
+    )
     assert hostile[-4:] == ["-l", "-oProxyCommand=x", "--", "h"], "a name is no option"
     assert "StrictHostKeyChecking=yes" in words
     assert 'UserKnownHostsFile="/m x/known_hosts"' in words
     assert "HostKeyAlgorithms=rsa-sha2-512,rsa-sha2-256" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "command"),
+    [
+        (("ls", "-l"), (), ("ls", "-l")),
+        (("-L", "8080:localhost:80", "-N"), ("-L", "8080:localhost:80", "-N"), ()),
+        (("-vL8080:localhost:80", "ls"), ("-vL8080:localhost:80",), ("ls",)),
+        (("-tto", "A=b", "top"), ("-tto", "A=b"), ("top",)),
+        (("-v", "--", "-x"), ("-v",), ("-x",)),
+        (("-", "x"), (), ("-", "x")),
+        ((), (), ()),
+    ],
+)
+def test_options_of_ssh_come_before_the_command(
+    words: tuple[str, ...], options: tuple[str, ...], command: tuple[str, ...]
+) -> None:
+    assert options_first(words) == (options, command)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("mg0:/etc/hosts", ("", "mg0", "/etc/hosts")),
+        ("ada@mg0:", ("ada", "mg0", "")),
+        ("w[1:50]:a:b", ("", "w[1:50]", "a:b")),
+        ("ada@w[1:5]x[2:3]:/t", ("ada", "w[1:5]x[2:3]", "/t")),
+        ("./a:b", ("", "", "./a:b")),
+        ("file", ("", "", "file")),
+    ],
+)
+def test_a_path_is_a_machines_where_a_colon_comes_before_slashes(text: str, parts: tuple[str, ...]) -> None:
+    assert split_place(text) == parts
+
+
+def test_files_are_copied_by_the_pinned_keys_of_both_hosts() -> None:
+    one = HostWay(
+        SshPlace(address="10.0.0.5", user="a b", port=2222, key="/k1"), PurePath("/m1"), "ssh-rsa AAAA"
+    )
+    two = HostWay(SshPlace(address="fd00::6", key="/k2"), PurePath("/m2"), "ssh-ed25519 AAAA")
+    words = scp_words(one, two, ("/etc/a b", "c"), ["-r"])
+    assert words[-4:] == ["-r", "--", "scp://a%20b@10.0.0.5:2222//etc/a%20b", "scp://root@[fd00::6]:22/c"]
+    assert "-3" in words
+    assert 'UserKnownHostsFile="/m1" "/m2"' in words
+    assert not [each for each in words if each.startswith("HostKeyAlgorithms")], "each has its own"
+    assert [words[at + 1] for at, each in enumerate(words) if each == "-i"] == ["/k1", "/k2"]
+    up = scp_words("", two, ("-x:y", ""), [])
+    assert up[-2:] == ["./-x:y", "scp://root@[fd00::6]:22/"]
+    assert "HostKeyAlgorithms=ssh-ed25519" in up
+    assert "IdentitiesOnly=yes" in up
+    agents = HostWay(SshPlace(address="h"), PurePath("/m"), "ssh-ed25519 AAAA")
+    assert "IdentitiesOnly=yes" not in scp_words(agents, two, ("a", "b"), []), "one of them has no file"
+
+
+def test_rsync_logs_in_the_same_way() -> None:
+    one = HostWay(SshPlace(address="10.0.0.5", port=2222), PurePath("/m 1"), "ssh-rsa AAAA")
+    words = rsync_words("", one, ("a", "/b"), ["-r"])
+    assert words[-4:] == ["-r", "--", "./a", "10.0.0.5:/b"]
+    assert "'UserKnownHostsFile=\"/m 1\"'" in words[2]
+    with pytest.raises(Invalid, match="not between two"):
+        rsync_words(one, one, ("a", "b"), [])
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        ((), ["mg0", "w1", "broken"]),
+        (("driver=Generic",), ["mg0", "w1"]),
+        (("driver=a", "driver=generic", "name=^w"), ["w1"]),
+        (("label=rack=7",), ["w1"]),
+        (("name=o.*n",), ["broken"]),
+        (("swarm=x",), []),
+        (("state=Running",), ["mg0", "w1", "broken"]),
+    ],
+)
+def test_machines_are_filtered_as_docker_machine_did(texts: tuple[str, ...], names: list[str]) -> None:
+    labelled = replace(a_machine("w1"), engine=EngineWish(labels=("rack=7", "a=b")))
+    filters = parse_filters(texts)
+    found = [each for each in (a_machine("mg0"), labelled, "broken") if is_wanted(each, filters)]
+    assert [each if isinstance(each, str) else each.name for each in found] == names
+
+
+def test_states_are_filtered_once_they_are_known() -> None:
+    filters = parse_filters(("state=stopped", "state=Timeout"))
+    assert [each for each in ("Running", "Stopped", "Timeout") if is_state_wanted(each, filters)] == [
+        "Stopped",
+        "Timeout",
+    ]
+    for text in ("x=y", "name", "name=(", f"name={'x' * 300}"):
+        with pytest.raises(Invalid, match="--filter"):
+            parse_filters((text,))
 
 
 def test_what_happens_to_one_machine_ends_no_other() -> None:

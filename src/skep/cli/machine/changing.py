@@ -1,21 +1,28 @@
-"""`skep machine provision`, `regenerate-certs`, `rm` and `forget-host-key`: what changes a machine that
-there is."""
+"""`skep machine provision`, `upgrade`, `rm` and `forget-host-key`: what changes a
+machine that there is."""
 
 from __future__ import annotations
 
-import time
+import shlex
 from pathlib import Path
 
 import click
 from msgspec.structs import replace
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
-from skep.cli.machine.user import NAMES, for_each, organization, provision_again, the_store, work_on_each
-from skep.machine.authority import renew_client
+from skep.cli.machine.user import (
+    NAMES,
+    for_each,
+    provision_again,
+    the_store,
+    whole,
+    work_on_each,
+)
 from skep.machine.drivers import Say
+from skep.runtime.errors import SkepError, Unavailable
 
 
-def _provision(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
+def provision_each(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
     async def one(name: str, say: Say) -> None:
         maker = maker_of(say, wheel_house)
         machine = maker.store.load(name)
@@ -31,22 +38,7 @@ def _provision(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd
 def provision_command(names: tuple[str, ...], skepd: bool, wheel_house: Path | None) -> None:
     """Does all that makes a host a machine once more; goes on with machines that are half-made; brings this
     skep to those that run another."""
-    _provision(names, wheel_house, skepd=skepd)
-
-
-@click.command("regenerate-certs")
-@NAMES
-@click.option("--force", "-f", is_flag=True, help="Do not ask.")
-@click.option("--client-certs", is_flag=True, help="The client's certificate, too, which all machines share.")
-def regenerate_certs_command(names: tuple[str, ...], force: bool, client_certs: bool) -> None:
-    """Makes the machines' certificates anew and restarts their engines with them."""
-    if not force:
-        click.confirm("Regenerate TLS machine certs?  Warning: this is irreversible.", abort=True)
-    for name in names:
-        the_store().load(name)  # all are there, before anything is made anew
-    if client_certs:
-        renew_client(the_store(), organization(), time.time())
-    _provision(names)
+    provision_each(names, wheel_house, skepd=skepd)
 
 
 @click.command("rm")
@@ -76,3 +68,29 @@ def forget_host_key_command(names: tuple[str, ...]) -> None:
         the_store().forget_host_key(name)
 
     for_each(names, one)
+
+
+@click.command("upgrade")
+@NAMES
+def upgrade_command(names: tuple[str, ...]) -> None:
+    """Upgrades machines' engines by their hosts' packages, one machine after the other: an engine that
+    restarts ends its containers. With the first that fails it ends."""
+    failed: list[str] = []
+
+    async def one(name: str, say: Say) -> None:
+        if failed:
+            raise Unavailable(f"not begun, for {failed[0]} failed")
+        maker = maker_of(say)
+        try:
+            changes = await maker.upgrade(whole(maker.store, name))
+        except SkepError:
+            failed.append(name)
+            raise
+        for each in changes:
+            say(f"{each.name}: {each.before} before, {each.after} now")
+        if not changes:
+            say("Its packages are the newest already")
+
+    work_on_each(
+        names, one, lambda left: f"Go on with them: skep machine upgrade {shlex.join(left)}", at_a_time=1
+    )

@@ -9,8 +9,10 @@ from skep.cli.lazy import LazyGroup
 _LOOKING = "skep.cli.machine.looking"
 _CHANGING = "skep.cli.machine.changing"
 _CONNECTING = "skep.cli.machine.connecting"
+_REACHING = "skep.cli.machine.reaching"
 _POWER = "skep.cli.machine.power"
 COMMANDS = {
+    "active": f"{_LOOKING}:active_command",
     "config": f"{_CONNECTING}:config_command",
     "cloud-init": "skep.cli.machine.inventory:cloud_init_command",
     "create": "skep.cli.machine.create:create_command",
@@ -21,16 +23,20 @@ COMMANDS = {
     "join": "skep.cli.machine.joining:join_command",
     "kill": f"{_POWER}:kill_command",
     "ls": f"{_LOOKING}:ls_command",
+    "mount": f"{_REACHING}:mount_command",
     "provision": f"{_CHANGING}:provision_command",
-    "regenerate-certs": f"{_CHANGING}:regenerate_certs_command",
+    "regenerate-certs": "skep.cli.machine.renewing:regenerate_certs_command",
     "restart": f"{_POWER}:restart_command",
     "resize": "skep.cli.machine.resizing:resize_command",
     "rm": f"{_CHANGING}:rm_command",
-    "ssh": f"{_CONNECTING}:ssh_command",
+    "scp": f"{_REACHING}:scp_command",
+    "ssh": f"{_REACHING}:ssh_command",
     "start": f"{_POWER}:start_command",
     "status": f"{_LOOKING}:status_command",
     "stop": f"{_POWER}:stop_command",
+    "upgrade": f"{_CHANGING}:upgrade_command",
     "url": f"{_LOOKING}:url_command",
+    "version": f"{_LOOKING}:version_command",
 }
 
 

@@ -1,4 +1,4 @@
-"""`skep machine config`, `env` and `ssh`: the ways to a machine."""
+"""`skep machine config` and `env`: which machine a docker client has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 
 from skep.cli.machine.user import the_store, whole
 from skep.machine import shells
-from skep.machine.openssh import known_hosts_line, ssh_words
 from skep.runtime.errors import Invalid
 
 
@@ -63,24 +62,3 @@ def env_command(name: str | None, shell: str | None, unset: bool, no_proxy: bool
         values.update([shells.no_proxy(os.environ, machine.ssh.address, unset=False)])
     for line in (*shells.set_lines(shell, values), *shells.hint(shell, f"{own} {name}")):
         click.echo(line)
-
-
-@click.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("name")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh_command(name: str, command: tuple[str, ...]) -> None:
-    """Logs in to the machine, or runs a command there, with OpenSSH's client and the host's key as it was
-    seen first."""
-    store = the_store()
-    machine = store.load(name)
-    key = store.host_key(name)
-    if key is None:
-        raise Invalid(
-            f'nobody has logged in to "{name}" yet, so its host key is not known: skep machine provision'
-        )
-    known_hosts = store.write_known_hosts(name, known_hosts_line(machine.ssh, key))
-    arguments = ssh_words(machine.ssh, known_hosts, key, command)
-    try:
-        os.execvp("ssh", arguments)  # noqa: S606  # the terminal, its signals and its status are ssh's
-    except FileNotFoundError as error:
-        raise Invalid("no ssh is installed here: OpenSSH's client is what logs in") from error

@@ -56,11 +56,18 @@ def whole(store: MachineStore, name: str) -> Machine:
     return machine
 
 
-def for_each(names: Sequence[str], do: Callable[[str], Awaitable[Result]]) -> dict[str, Result]:
-    """Returns what came of each machine, all at the same time. Those that fail are said, each on a line, and
-    the command's status is 1 once all have ended."""
+def for_each(
+    names: Sequence[str],
+    do: Callable[[str], Awaitable[Result]],
+    show: Callable[[str, Result], None] | None = None,
+) -> dict[str, Result]:
+    """Returns what came of each machine, all at the same time, and shows it in the names' order. Those that
+    fail are said, each on a line, and the command's status is 1 once all have ended."""
     found = asyncio.run(_all_of_them(names, do))
     done, reasons = _parted(found)
+    if show is not None:
+        for name, each in done.items():
+            show(name, each)
     for name, reason in reasons.items():
         click.echo(f"Error: {f'{name}: ' if len(found) > 1 else ''}{reason}", err=True)
     if reasons:
@@ -69,11 +76,14 @@ def for_each(names: Sequence[str], do: Callable[[str], Awaitable[Result]]) -> di
 
 
 def work_on_each(
-    names: Sequence[str], do: Callable[[str, Say], Awaitable[Result]], go_on: Callable[[list[str]], str]
+    names: Sequence[str],
+    do: Callable[[str, Say], Awaitable[Result]],
+    go_on: Callable[[list[str]], str],
+    at_a_time: int = AT_A_TIME,
 ) -> dict[str, Result]:
     """The same for what takes a while, and says meanwhile how far it is. `go_on`: what its user can do with
     those that failed, by their names."""
-    done, reasons = work_on(names, do)
+    done, reasons = work_on(names, do, at_a_time)
     if reasons:
         if len(done) + len(reasons) > 1:
             lines = [*failed_lines(reasons, len(done) + len(reasons)), go_on(compact(list(reasons)))]
@@ -86,7 +96,7 @@ def work_on_each(
 
 
 def work_on(
-    names: Sequence[str], do: Callable[[str, Say], Awaitable[Result]]
+    names: Sequence[str], do: Callable[[str, Say], Awaitable[Result]], at_a_time: int = AT_A_TIME
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """Returns what came of those that went well, and why the others did not; says how far it is meanwhile."""
     board = Board(names)
@@ -101,14 +111,14 @@ def work_on(
         return answer
 
     with board.shown():
-        found = asyncio.run(_all_of_them(names, one))
+        found = asyncio.run(_all_of_them(names, one, at_a_time))
     return _parted(found)
 
 
 async def _all_of_them(
-    names: Sequence[str], do: Callable[[str], Awaitable[Result]]
+    names: Sequence[str], do: Callable[[str], Awaitable[Result]], at_a_time: int = AT_A_TIME
 ) -> dict[str, Result | BaseException]:
-    turn = asyncio.Semaphore(AT_A_TIME)
+    turn = asyncio.Semaphore(at_a_time)
 
     async def one(name: str) -> Result:
         async with turn:

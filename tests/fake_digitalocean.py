@@ -57,6 +57,7 @@ class FakeDigitalOcean:
     `boot` with its name: it returns its address."""
 
     def __init__(self, boot: Callable[[str, list[str]], str] | None = None) -> None:
+        self.switch: Callable[[bool], None] = lambda on: None  # called when a droplet goes on or off
         self.boot = boot or (lambda name, keys: f"203.0.113.{len(self.droplets) + 10}")
         self.url = ""
         self.requests: list[str] = []
@@ -269,7 +270,7 @@ class FakeDigitalOcean:
         return web.json_response({"action": shown_action(action)})
 
     def _carry_out(self, droplet: FakeDroplet, asked: Json) -> None:
-        kind = asked["type"]
+        kind, before = asked["type"], droplet.status
         if kind in ("power_on", "reboot"):
             droplet.status = "active"
         elif kind == "power_off" or (kind == "shutdown" and not droplet.deaf):
@@ -277,6 +278,8 @@ class FakeDigitalOcean:
         elif kind == "resize":
             assert asked["disk"] is False, "it could not become smaller again"
             droplet.size = asked["size"]
+        if droplet.status != before:
+            self.switch(droplet.status == "active")
 
     async def _add_key(self, request: web.Request) -> web.Response:
         asked = await request.json()

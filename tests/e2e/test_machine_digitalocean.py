@@ -16,8 +16,8 @@ from tests.fake_digitalocean import TOKEN, FakeDigitalOcean, Fault
 
 from .hosts import wait_until
 from .machine_hosts import MachineHost
+from .machine_user import User
 from .skep_cli import SKEP
-from .test_machine import User
 
 pytestmark = pytest.mark.root
 CREATE = "machine create --driver digitalocean --engine-only"
@@ -29,6 +29,7 @@ class Cloud:
     def __init__(self, directory: Path) -> None:
         self.host = MachineHost(directory, "d1", 4)
         self.api = FakeDigitalOcean(self._boot)
+        self.api.switch = lambda on: self.host.cable("up" if on else "down")
 
     def _boot(self, name: str, keys: list[str]) -> str:
         (self.host.directory / "ssh").mkdir(parents=True, exist_ok=True)
@@ -83,15 +84,15 @@ def test_a_droplet_becomes_a_machine_and_is_resized_and_removed(cloud: Cloud, us
     assert [each["type"] for each in droplet.actions.values()] == ["shutdown", "resize", "power_on"]
     assert 'Machine "mg0" is s-2vcpu-4gb now.' in resized
     assert droplet.size == "s-2vcpu-4gb"
+    assert user.shell(info).stdout.strip() == "mg0"
 
-    droplet.status = "off"
-    cloud.host.cable("down")
+    user.ok("machine stop mg0")
     began = time.monotonic()
     assert row(user, "mg0")["State"] == "Stopped"
     assert time.monotonic() - began < 9, "it is not waited for"
     assert user.ok("machine status mg0").strip() == "Stopped"
-    cloud.host.cable("up")
-    droplet.status = "active"
+    user.ok("machine start mg0")
+    assert user.ok("machine status mg0").strip() == "Running"
 
     assert "Successfully removed mg0" in user.ok("machine rm -y mg0")
     assert not cloud.api.droplets

@@ -26,6 +26,8 @@ apt() {{
     rm -f "$log"
     exit 1
 }}
+# The first boot of a cloud's image installs packages of its own; `apt update` does not wait for another's.
+! command -v cloud-init >/dev/null || timeout 300 cloud-init status --wait >/dev/null 2>&1 </dev/null
 apt update
 more=
 for package in {optional}; do

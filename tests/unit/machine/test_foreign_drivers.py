@@ -109,7 +109,7 @@ async def test_the_example_makes_machines_by_the_command(
     create += f" --command-path {script} --command-ssh-key {tmp_path / 'id'} m0"
     done = await skep(beside, tmp_path, create)
     assert done.returncode == 1
-    assert "(m0) HostMaking the host..." in done.stdout
+    assert "(m0) Making the host..." in done.stdout
     assert "it does not let us in" in done.stderr
     kept = json.loads((tmp_path / "machine/machines/m0/config.json").read_text())
     assert (kept["DriverName"], kept["Driver"]["CommandPath"]) == ("command", str(script))

@@ -26,6 +26,21 @@ def test_what_is_installed_drives_nothing_out(tmp_path: Path) -> None:
     assert "Dpkg::Options::=--force-confold" in install.split(), "nor does dpkg ask, and nobody answers"
 
 
+def test_the_first_boot_of_a_cloud_has_ended_before_anything_is_installed(tmp_path: Path) -> None:
+    """Its status may be an error, which is its own."""
+    for name, ends in (
+        ("cloud-init", "sleep 0.2; echo $0 $@ >>{log}; exit 2"),
+        ("apt-get", "echo $0 $@ >>{log}"),
+    ):
+        (tmp_path / name).write_text("#!/bin/sh\n" + ends.format(log=tmp_path / "log") + "\n")
+        (tmp_path / name).chmod(0o755)
+    script = install_script(InstallPackages("Docker", ("docker.io",)))
+    subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    first, second, *_ = (tmp_path / "log").read_text().splitlines()
+    assert first == f"{tmp_path}/cloud-init status --wait"
+    assert second.endswith("update")
+
+
 def test_why_nothing_is_installed_is_said_when_it_has_ended(tmp_path: Path) -> None:
     """It writes to nobody until then: who is not there any more would end it half way."""
     (tmp_path / "apt-get").write_text("#!/bin/sh\nseq 100; echo E: no space >&2; exit 100\n")

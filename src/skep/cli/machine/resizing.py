@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from skep.cli.machine.maker import maker_of
 from skep.cli.machine.user import NAMES, the_store, whole, work_on_each
 from skep.machine.drivers import Say
-from skep.machine.names import compact
 from skep.machine.resizing import resize
 
 
@@ -23,4 +24,5 @@ def resize_command(names: tuple[str, ...], size: str, power_cycle: bool) -> None
         await resize(maker_of(say), whole(store, name), size, power_cycle=power_cycle)
         say(f'Machine "{name}" is {size} now.')
 
-    work_on_each(names, one, lambda failed: f"Tried again: skep machine resize {' '.join(compact(failed))}")
+    again = f"skep machine resize --size {shlex.quote(size)}{' --power-cycle' if power_cycle else ''}"
+    work_on_each(names, one, lambda failed: f"Try again: {again} {shlex.join(failed)}")

@@ -140,12 +140,12 @@ class DigitalOcean(Driver):
         account = self._account(machine, details)
         with alone(making.directory):
             if details.id:  # it may have been switched off meanwhile
-                return await change_power(account, machine, details.id, PowerChange.START, making)
+                return await change_power(account, machine, details.id, PowerChange.START)
             async with account.api() as api:
                 machine, details = await give_key(api, machine, details, making)
                 machine, details = await order(api, machine, details, making)
             making.say("Waiting for IP address to be assigned to the Droplet...")
-            return with_address(machine, await wait_active(account, details.id), making)
+            return with_address(machine, await wait_active(account, details.id))
 
     async def remove(self, machine: Machine, say: Say) -> str:
         details = read_details(machine.details, machine.name)
@@ -169,7 +169,7 @@ class DigitalOcean(Driver):
 
     async def power(self, machine: Machine, change: PowerChange, making: HostMaking) -> Machine:
         details = _made(machine)
-        return await change_power(self._account(machine, details), machine, details.id, change, making)
+        return await change_power(self._account(machine, details), machine, details.id, change)
 
     async def resize(self, machine: Machine, size: str, making: HostMaking) -> Machine:
         """Gives a droplet that is off more or fewer processors and memory; its disk stays. Errors: `Conflict`

@@ -87,7 +87,7 @@ class DigitalOceanAccount:
                 found.update(listed)
             for number in numbers - found.keys():  # one with a GPU is in no list, nor is one that is new
                 try:
-                    found[number] = await api.droplet(number)
+                    found[number] = self._listed[1][number] = await api.droplet(number)
                 except NotFound:
                     found[number] = NotFound(f"there is no droplet {number} any more")
                 except Unavailable as error:

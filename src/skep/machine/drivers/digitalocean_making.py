@@ -30,10 +30,11 @@ from skep.machine.drivers.digitalocean_rules import (
     USER_DATA_BYTES_MAX,
     address_of,
     marked,
+    md5_fingerprint,
     order_of,
 )
 from skep.machine.record import Machine
-from skep.machine.ssh_keys import md5_fingerprint, new_private_key, public_line
+from skep.machine.ssh import new_key, public_half
 from skep.machine.store import read_file, write_file
 from skep.runtime.errors import Conflict, Invalid, NotFound, OutcomeUnknown, SkepError, Unavailable
 
@@ -97,8 +98,8 @@ async def give_key(
         making.say("Creating SSH key...")
         path = making.directory / KEY_FILE
         if not path.exists():
-            write_file(path, new_private_key())
-        line = public_line(read_file(path), machine.name)
+            write_file(path, new_key(machine.name)[0])
+        line = public_half(read_file(path)).decode().strip()
         write_file(path.with_suffix(".pub"), line.encode() + b"\n")
         details = replace(details, own_fingerprint=md5_fingerprint(line))
         machine = replace(machine, ssh=replace(machine.ssh, key=str(path)))

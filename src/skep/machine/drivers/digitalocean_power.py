@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from skep.machine.drivers import HostMaking, PowerChange
+from skep.machine.drivers import PowerChange
 from skep.machine.drivers.digitalocean_account import DigitalOceanAccount
 from skep.machine.drivers.digitalocean_api import DigitalOceanApi
 from skep.machine.drivers.digitalocean_http import ApiRefusal
@@ -40,7 +40,7 @@ _TYPES = {
 
 
 async def change_power(
-    account: DigitalOceanAccount, machine: Machine, number: int, change: PowerChange, making: HostMaking
+    account: DigitalOceanAccount, machine: Machine, number: int, change: PowerChange
 ) -> Machine:
     """Errors: `Unavailable`, `Conflict`; as of the API."""
     droplet = await _settled(account, number)
@@ -52,22 +52,12 @@ async def change_power(
         return machine
     if change is PowerChange.RESTART or droplet.status == OFF:
         await _act(account, number, {"type": _TYPES[change]}, ACTION_S)
-    return with_address(machine, await wait_active(account, number), making)
+    return with_address(machine, await wait_active(account, number))
 
 
-def with_address(machine: Machine, droplet: Droplet, making: HostMaking) -> Machine:
-    """Returns the machine where the droplet is now, saved where that is elsewhere."""
-    address = address_of(droplet)
-    if address == machine.ssh.address:
-        return machine
-    if machine.ssh.address:
-        making.say(
-            f"Its address is {address} now: skep machine regenerate-certs {machine.name} makes certificates"
-            " for that"
-        )
-    machine = replace(machine, ssh=replace(machine.ssh, address=address))
-    making.save(machine)
-    return machine
+def with_address(machine: Machine, droplet: Droplet) -> Machine:
+    """Returns the machine where the droplet is now."""
+    return replace(machine, ssh=replace(machine.ssh, address=address_of(droplet)))
 
 
 async def change_size(account: DigitalOceanAccount, machine: Machine, number: int, size: str) -> bool:

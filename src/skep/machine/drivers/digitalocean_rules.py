@@ -7,6 +7,9 @@ are; lists of droplets have none with GPUs, and take a name or a tag, not both.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -21,7 +24,7 @@ from skep.machine.drivers.digitalocean_objects import (
     DropletSize,
 )
 from skep.machine.names import check_address
-from skep.runtime.errors import Denied, Invalid, Unavailable
+from skep.runtime.errors import Corrupt, Denied, Invalid, Unavailable
 
 API_URL = "https://api.digitalocean.com"
 VARIABLES = ("DIGITALOCEAN_ACCESS_TOKEN", "DIGITALOCEAN_TOKEN")  # docker-machine's, and others'
@@ -192,6 +195,15 @@ def marked(droplets: tuple[Droplet, ...], name: str, mark: str) -> Droplet | Non
         ids = ", ".join(str(each.id) for each in found)
         raise Invalid(f"the droplets {ids} are all called {name} and tagged {mark}: remove all but one")
     return found[0] if found else None
+
+
+def md5_fingerprint(public_key: str) -> str:
+    """Returns what the account calls a key that is written as in authorized_keys. Errors: `Corrupt`."""
+    try:
+        key = base64.b64decode(public_key.split()[1], validate=True)
+    except (IndexError, binascii.Error) as error:
+        raise Corrupt(f"that is no public key of SSH: {error}") from error
+    return hashlib.md5(key, usedforsecurity=False).digest().hex(":")
 
 
 def next_page(link: str, page: int) -> int:

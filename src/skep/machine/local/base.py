@@ -60,7 +60,7 @@ async def _say_waiting(lock: Path, say: Say) -> None:
 
 async def _make(path: Path, image: Image, mirror: str, lock: int, say: Say) -> None:
     began = time.monotonic()
-    say(f"HostMaking the base image of Debian {image.release}, once for all machines, in {path}...")
+    say(f"Making the base image of Debian {image.release}, once for all machines, in {path}...")
     log = path.with_name(f"{path.name}.log")
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

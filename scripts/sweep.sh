@@ -11,6 +11,7 @@ sweep() { # ends and removes all of one run directory
     for engine in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -type d -name exec -printf '%h\n' 2>/dev/null); do
         scripts/engine.sh stop "$engine" >/dev/null 2>&1 || true
     done
+    unplug_below "$run"
     end_below "$run"
     for lan in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -type f -name lan -print 2>/dev/null); do
         scripts/lan.sh down "${lan%/lan}" || true
@@ -20,10 +21,6 @@ sweep() { # ends and removes all of one run directory
     done
     # Of hosts with cgroups of their own (tests/e2e/machine_hosts.py).
     find /sys/fs/cgroup -depth -type d -path "*/skn${run##*.}[a-z]*" -exec rmdir {} + 2>/dev/null || true
-    local host # and of local machines
-    for host in $(find "$run" -maxdepth 6 -path "$run/fresh" -prune -o -name host.json -printf '%h\n' 2>/dev/null); do
-        find /sys/fs/cgroup -depth -type d -path "*/skep-machines/${host##*/}*" -exec rmdir {} + 2>/dev/null || true
-    done
     # Where /run is no tmpfs, skepd mounts one for tasks' secrets, which outlives it. This run's is empty by now.
     if [ ! -e "$run/had-task-files" ] && [ -z "$(find /run/skep-tasks -type f 2>/dev/null | head -n 1)" ]; then
         umount /run/skep-tasks 2>/dev/null || true
@@ -31,6 +28,20 @@ sweep() { # ends and removes all of one run directory
     fi
     unmount_below "$run" # of engines whose shims were ended, too, before anybody could stop them
     rm -rf --one-file-system "$run" || say "$run could not be removed whole"
+}
+
+unplug_below() { # DIR: ends local machines (tests/e2e/test_local_machines.py); their supervisors take away what else there is
+    local file pid began boot
+    for _ in $(seq 50); do
+        for file in $(find "$1" -maxdepth 9 -path "$1/fresh" -prune -o -path '*/hosts/*/init' -print 2>/dev/null); do
+            read -r pid began boot <"$file" || continue
+            # No other process that has its number now.
+            [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || continue
+            [ "$(cut -d' ' -f22 "/proc/$pid/stat" 2>/dev/null)" != "$began" ] || kill -9 "$pid" 2>/dev/null || true
+        done
+        pids_below "$1" | xargs -r -I{} cat /proc/{}/cmdline 2>/dev/null | grep -qaF host.sh || return 0
+        sleep 0.2
+    done
 }
 
 remove_fresh() { # a run's fresh root, with what it left in this machine's network

@@ -20,11 +20,12 @@ from skep.machine.store import MachineStore
 from tests.words import words
 
 from .hosts import wait_until
+from .machine_user import User
 from .skep_cli import SKEP
-from .test_machine import User
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # the image may have to be made first
 CREATE = "machine create --driver local --engine-only {}"
+GROUPS = Path("/sys/fs/cgroup")
 IMAGES = Path(os.environ.get("SKEP_FRESH_CACHE", "/var/cache/skep")) / "machines"
 RELEASE = os.environ.get("SKEP_LOCAL_RELEASE", "bookworm")  # by hand: trixie, testing
 
@@ -39,6 +40,7 @@ class Owner(User):
             LOCAL_DIRECTORY=str(self.hosts), LOCAL_BASE_DIRECTORY=str(IMAGES), LOCAL_RELEASE=RELEASE
         )
         self.store = MachineStore(self.machines)
+        self.seen: set[str] = set()  # what its machines were called as hosts
 
     def docker(self, name: str, line: str) -> str:
         return self.shell(f"docker $(skep machine config {name}) {line}").stdout.strip()
@@ -72,10 +74,12 @@ def owner(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ow
         owner.ok(CREATE, "mg0")
         yield owner
     finally:
+        there_was = what_there_is(owner)
         for name in owner.store.names():
             owner.skep("machine rm -f {}", name)
     wait_until("nothing is left", lambda: what_there_is(owner) == before)
     assert not owner.hosts.exists()
+    assert all(there_was.values()), "what is looked for is what there was"
 
 
 def what_there_is(owner: Owner) -> dict[str, list[str]]:
@@ -83,14 +87,12 @@ def what_there_is(owner: Owner) -> dict[str, list[str]]:
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    names = {each.name for each in (owner.hosts / "hosts").glob("*")}
+    owner.seen |= {each.name for each in (owner.hosts / "hosts").glob("*")}
     return {
         "mounts": [line for line in mounts if str(owner.hosts) in line],
         "links": [line.split(": ")[1] for line in links.splitlines()],
         "rules": [line for line in rules.splitlines() if "skep-machines" in line],
-        "groups": [
-            str(path) for name in names for path in Path("/sys/fs/cgroup").glob(f"*/skep-machines/{name}")
-        ],
+        "groups": [str(each) for name in owner.seen for each in GROUPS.glob(f"**/skep-machines/{name}")],
         "processes": processes_of(owner),
     }
 

@@ -17,6 +17,7 @@ ADDRESS_LENGTH_MAX = 253  # a name of DNS
 NAMES_MAX = 10_000  # of one command: four times the largest swarm that there was; w[1:999999999] is a slip
 _RANGE = re.compile(r"\[([0-9]{1,9}):([0-9]{1,9})\]")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,9})")
+_USER = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.@+-]{0,63}\$?")
 _LABELS = re.compile(r"(?:\*\.)?[a-zA-Z0-9_-]{1,63}(?:\.[a-zA-Z0-9_-]{1,63})*\.?")
 
 
@@ -107,6 +108,14 @@ def check_address(text: str) -> str:
     if not _ADDRESS.fullmatch(text):
         raise Invalid(f"'{text}' is neither an IP address nor a host's name")
     return check_certified(text)
+
+
+def check_user(text: str) -> str:
+    """Returns a user's name of a host: it goes into look-ups and commands of the user's configuration of SSH.
+    Errors: `Invalid`."""
+    if not _USER.fullmatch(text):
+        raise Invalid(f"'{text[:80]}' is no user's name")
+    return text
 
 
 def check_certified(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from skep.machine.names import bracketed, check_address, check_name
+from skep.machine.names import bracketed, check_address, check_name, check_user
 from skep.runtime.errors import Corrupt, Invalid
 
 CONFIG_VERSION = 3
@@ -149,7 +149,7 @@ def from_config(content: bytes, name: str) -> Machine:
             driver=str(config["DriverName"]),
             ssh=SshPlace(
                 address=check_address(address) if address or state == MADE else "",
-                user=str(driver.get("SSHUser") or "root"),
+                user=check_user(str(driver.get("SSHUser") or "root")),
                 port=_port(driver.get("SSHPort") or SSH_PORT),
                 key=str(driver.get("SSHKeyPath") or ""),
             ),

@@ -1,8 +1,8 @@
-"""One host over SSH: commands, with bounded time and output. The only module that knows asyncssh.
+"""One host over SSH: commands, with bounded time and output. This and `ssh_config` alone know asyncssh.
 
 A host's key is pinned when it is seen first and must be the same afterwards. The user's own configuration of
-OpenSSH is not read; keys are those at OpenSSH's places and the agent's (SSH_AUTH_SOCK), or the one file that
-is named.
+OpenSSH counts for what a machine does not say itself (`ssh_config`); keys are the user's (IdentityFile, those
+at OpenSSH's places, the agent's), or the one file that is named.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ import asyncssh
 from msgspec import Struct
 
 from skep.machine.record import SshPlace
+from skep.machine.ssh_config import (
+    CONFIG,
+    KNOWN_HOSTS,
+    config_paths,
+    configured,
+    jumped,
+    known_keys,
+    readable_keys,
+)
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.texts import printable
 
@@ -127,17 +136,18 @@ async def connected(place: SshPlace, pinned: str | None) -> AsyncIterator[SshHos
 
     Errors: `Denied` (another host key, not let in), `Invalid` (the key file), `Unavailable`.
     """
-    connection = await _connect(place, pinned)
-    try:
-        shown = connection.get_server_host_key()
-        assert shown is not None, "without GSS there is one"
-        key = shown.export_public_key().decode().strip()
-        yield SshHost(connection, place.user, key, shown.get_fingerprint())
-    finally:
-        connection.close()
-        with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
-            async with asyncio.timeout(CONNECT_S):
-                await connection.wait_closed()
+    async with jumped(configured(place.address).jumps, CONNECT_S + LOGIN_S) as tunnel:
+        connection = await _connect(place, pinned, tunnel)
+        try:
+            shown = connection.get_server_host_key()
+            assert shown is not None, "without GSS there is one"
+            key = shown.export_public_key().decode().strip()
+            yield SshHost(connection, place.user, key, shown.get_fingerprint())
+        finally:
+            connection.close()
+            with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
+                async with asyncio.timeout(CONNECT_S):
+                    await connection.wait_closed()
 
 
 async def wait_reachable(
@@ -164,35 +174,34 @@ async def wait_reachable(
 
 
 class _Client(asyncssh.SSHClient):
-    """Takes the host's key that is pinned, or any where none is."""
+    """Takes one of the host's keys that are known, or any where none is."""
 
-    def __init__(self, pinned: asyncssh.SSHKey | None) -> None:
-        self._pinned = pinned
+    def __init__(self, known: list[asyncssh.SSHKey]) -> None:
+        self._known = [each.public_data for each in known]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return self._pinned is None or key.public_data == self._pinned.public_data
+        return not self._known or key.public_data in self._known
 
 
-async def _connect(place: SshPlace, pinned: str | None) -> asyncssh.SSHClientConnection:
+async def _connect(
+    place: SshPlace, pinned: str | None, tunnel: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
     where = f"{place.user}@{place.address}, port {place.port}"
     options: dict[str, Any] = {**_identity(place), "server_host_key_algs": list(_PLAIN_KEYS)}
-    key = None
-    if pinned is not None:
-        try:
-            key = asyncssh.import_public_key(pinned)
-        except asyncssh.KeyImportError as error:
-            raise Invalid(f"the host key that was kept cannot be read: {error}") from error
-        # Of several keys that a host has it shows the one that is asked for.
-        options["server_host_key_algs"] = [each.decode() for each in key.sig_algorithms]
+    keys = known_keys(place.address, place.port) if pinned is None else [_pinned_key(pinned)]
+    if keys:  # of several keys that a host has it shows the one that is asked for
+        algorithms = [name.decode() for key in keys for name in key.sig_algorithms]
+        options["server_host_key_algs"] = list(dict.fromkeys(algorithms))
     try:
         async with asyncio.timeout(CONNECT_S + LOGIN_S):
             return await asyncssh.connect(
                 place.address,
                 place.port,
                 username=place.user,
-                client_factory=lambda: _Client(key),
+                client_factory=lambda: _Client(keys),
                 known_hosts=([], [], []),
-                config=None,
+                config=config_paths(),
+                tunnel=tunnel,
                 connect_timeout=CONNECT_S,
                 login_timeout=LOGIN_S,
                 keepalive_interval=15,  # a host that was powered off is noticed within a minute
@@ -203,6 +212,11 @@ async def _connect(place: SshPlace, pinned: str | None) -> asyncssh.SSHClientCon
                 **options,
             )
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        if pinned is None and keys:
+            raise Denied(
+                f"the SSH host key of {place.address} is none of those that {KNOWN_HOSTS} has for it:"
+                f" ssh-keygen -R {place.address} where you know why"
+            ) from error
         if pinned is None:
             raise Unavailable(f"{where}: {_reason(error)}") from error
         raise Denied(
@@ -218,8 +232,17 @@ async def _connect(place: SshPlace, pinned: str | None) -> asyncssh.SSHClientCon
         ) from error
     except TimeoutError as error:
         raise Unavailable(f"{where}: nothing answers") from error
+    except ValueError as error:  # of algorithms that the user's configuration names, and nobody has
+        raise Invalid(f"{CONFIG} cannot be used: {error}") from error
     except (asyncssh.Error, OSError) as error:
         raise Unavailable(f"{where}: {_reason(error)}") from error
+
+
+def _pinned_key(text: str) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.import_public_key(text)
+    except asyncssh.KeyImportError as error:
+        raise Invalid(f"the host key that was kept cannot be read: {error}") from error
 
 
 def check_identity(place: SshPlace) -> None:
@@ -244,7 +267,8 @@ def public_half(private: bytes) -> bytes:
 def _identity(place: SshPlace) -> dict[str, Any]:
     """Returns asyncssh's options of who we are. Errors: `Invalid`."""
     if not place.key:
-        return {"agent_path": os.environ.get("SSH_AUTH_SOCK")}
+        files = configured(place.address).identities if place.address else None
+        return {} if files is None else {"client_keys": readable_keys(files)}
     path = Path(place.key).expanduser()
     try:
         loaded = asyncssh.read_private_key(path)

@@ -7,10 +7,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, Say, Values
-from skep.machine.names import check_address
+from skep.machine.names import check_address, check_user
 from skep.machine.power import power_off, reboot
 from skep.machine.record import ENGINE_PORT, SSH_PORT, Machine, SshPlace
 from skep.machine.ssh import check_identity
+from skep.machine.ssh_config import CONFIG, configured
 from skep.machine.store import pinned_key
 from skep.runtime.errors import Invalid, Unsupported
 
@@ -24,9 +25,11 @@ class Generic(Driver):
             help="The host's address, or its name; of several 10.0.0.[5:9], or with commas.",
             per_machine=True,
         ),
-        DriverOption(name="generic-ssh-user", help="Who logs in there.", default="root"),
+        DriverOption(name="generic-ssh-user", help="Who logs in there. [as ~/.ssh/config says, or root]"),
         DriverOption(name="generic-ssh-key", help="A file. [your own keys, and ssh-agent's]"),
-        DriverOption(name="generic-ssh-port", help="Where sshd listens.", default=str(SSH_PORT)),
+        DriverOption(
+            name="generic-ssh-port", help=f"Where sshd listens. [as ~/.ssh/config says, or {SSH_PORT}]"
+        ),
         DriverOption(
             name="generic-engine-port", help="Where Docker's API is to be.", default=str(ENGINE_PORT)
         ),
@@ -36,10 +39,17 @@ class Generic(Driver):
         if not values["generic-ip-address"]:
             raise Invalid("generic driver requires the --generic-ip-address option")
         key = values["generic-ssh-key"]
+        address = check_address(values["generic-ip-address"])
+        said = configured(address)
+        if said.host_name not in ("", address):
+            raise Invalid(
+                f"{CONFIG} says that {address} is {said.host_name}, and docker clients do not read that: name"
+                f" {said.host_name}, and have it on the line of {address} (Host {address} {said.host_name})"
+            )
         place = SshPlace(
-            address=check_address(values["generic-ip-address"]),
-            user=values["generic-ssh-user"],
-            port=port_of(values, "generic-ssh-port"),
+            address=address,
+            user=check_user(values["generic-ssh-user"] or said.user or "root"),
+            port=port_of(values, "generic-ssh-port") if values["generic-ssh-port"] else said.port or SSH_PORT,
             key=str(Path(key).expanduser().absolute()) if key else "",
         )
         engine = replace(machine.engine, port=port_of(values, "generic-engine-port"))

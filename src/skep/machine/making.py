@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -35,12 +36,12 @@ _TEXTS = {
 
 
 class Maker(NamedTuple):
-    """`organization` says in certificates whose machines they are; `now`: seconds since the epoch; `say` is
-    given each line of what goes on; `source`: what skepd comes from."""
+    """`organization` says in certificates whose machines they are; `clock` gives seconds since the epoch;
+    `say` is given each line of what goes on; `source`: what skepd comes from."""
 
     store: MachineStore
     organization: str
-    now: float
+    clock: Callable[[], float]
     say: Say
     source: SkepdSource
 
@@ -66,7 +67,9 @@ class Maker(NamedTuple):
         try:
             machine = await driver.make(machine, self.host_making(machine.name))
             self.store.save(machine)
-            await provision.provision(self.store, machine, self.organization, self.now, self.source, self.say)
+            await provision.provision(
+                self.store, machine, self.organization, self.clock, self.source, self.say
+            )
             self.say("Checking connection to Docker...")
             await self._wait_listening(machine)
         except SkepError as error:

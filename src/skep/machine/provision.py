@@ -3,6 +3,8 @@ time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from skep.machine import certs, daemon_json, plan, skepd_plan
 from skep.machine.authority import authority, own_authorities, write_certificates
 from skep.machine.carrying import carry_out
@@ -21,7 +23,12 @@ CLOCK_S = 60.0  # what a host's clock may differ before it is said; certificates
 
 
 async def provision(
-    store: MachineStore, machine: Machine, organization: str, now: float, source: SkepdSource, say: Say
+    store: MachineStore,
+    machine: Machine,
+    organization: str,
+    clock: Callable[[], float],
+    source: SkepdSource,
+    say: Say,
 ) -> None:
     """Makes the host have an engine, or skepd before it, that listens by mutual TLS, and the machine have
     what clients need.
@@ -38,6 +45,7 @@ async def provision(
             say(f"The host's SSH key is {host.fingerprint}: no other is taken from now on")
         say("Detecting the provisioner...")
         facts = await ask(host)
+        now = clock()
         _say_clock(facts, now, say)
         preparation = _decide_preparation(store, machine, facts)
         say(f"Provisioning with {_provisioner(facts)}({facts.manager})...")

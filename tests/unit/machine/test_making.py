@@ -16,7 +16,7 @@ from skep.runtime.errors import Unsupported
 async def test_a_host_of_another_driver_is_not_touched(tmp_path: Path) -> None:
     """It may be of any kind, and is not waited for either."""
     said: list[str] = []
-    maker = Maker(MachineStore(tmp_path), "ada.host", 0.0, said.append, SkepdSource.usual(None))
+    maker = Maker(MachineStore(tmp_path), "ada.host", lambda: 0.0, said.append, SkepdSource.usual(None))
     place = SshPlace(address="192.0.2.1")
     machine = Machine(name="b2d", driver="virtualbox", ssh=place, engine=EngineWish())
     maker.store.add(machine)

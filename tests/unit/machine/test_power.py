@@ -55,7 +55,7 @@ def switching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     def made(engine: str, driver: Switched, state: str = MADE) -> Switching:
         said: list[str] = []
-        maker = Maker(MachineStore(tmp_path), "ada.host", 0.0, said.append, SkepdSource.usual(None))
+        maker = Maker(MachineStore(tmp_path), "ada.host", lambda: 0.0, said.append, SkepdSource.usual(None))
         place = SshPlace(address="192.0.2.1")
         maker.store.add(Machine(name="mg0", driver="switched", ssh=place, engine=EngineWish(), state=state))
         waited: list[str] = []

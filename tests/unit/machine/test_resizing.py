@@ -24,7 +24,7 @@ HALF = replace(MACHINE, state=HALF_MADE)
 
 
 def a_maker(directory: Path, said: list[str]) -> Maker:
-    return Maker(MachineStore(directory), "ada.host", 0.0, said.append, SkepdSource.usual(None))
+    return Maker(MachineStore(directory), "ada.host", lambda: 0.0, said.append, SkepdSource.usual(None))
 
 
 async def test_another_size_by_a_power_cycle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

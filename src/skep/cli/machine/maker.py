@@ -23,7 +23,7 @@ wheel_house_option = click.option(
 
 def maker_of(say: Callable[[str], None], wheel_house: Path | None = None) -> Maker:
     """Returns what makes the user's machines."""
-    return Maker(the_store(), organization(), time.time(), say, _source(wheel_house))
+    return Maker(the_store(), organization(), time.time, say, _source(wheel_house))
 
 
 @functools.cache

@@ -27,7 +27,8 @@ _ENGINE = (
         default="generic",
         show_default=True,
         envvar="MACHINE_DRIVER",
-        help="Where machines come from. generic: a host that is there.",
+        help="Where machines come from: generic (hosts that are there), local (out of namespaces on this"
+        " one), digitalocean, or a package's (docs/drivers.md).",
     ),
     click.option(
         "--engine-opt", multiple=True, metavar="NAME=VALUE", help="An option of dockerd: dns=10.0.0.1"

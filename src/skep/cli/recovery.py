@@ -59,22 +59,50 @@ def backup() -> None:
 
 
 @cluster.command("upgrade-managers")
-@click.option("--run", "command", required=True, metavar="COMMAND", help="What upgrades one: 'ssh {name} …'.")
+@click.option("--run", "command", default="", metavar="COMMAND", help="What upgrades one: 'ssh {name} …'.")
+@click.option(
+    "--cluster", "of_cluster", default="", metavar="NAME", help="Of machines: skep cluster create made it."
+)
+@click.option("--resize", default="", metavar="SIZE", help="Machines: another size, by a power cycle.")
+@click.option("--packages", is_flag=True, help="Machines: the engine's packages, and this skep.")
+@click.option("--power-cycle", is_flag=True, help="Machines: off and on again.")
 @click.option(
     "--timeout", default=120.0, show_default=True, help="Seconds for a node to be Ready, Reachable."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @_managers
-def upgrade_managers(command: str, timeout: float, dry_run: bool, hosts: tuple[str, ...]) -> None:
+def upgrade_managers(
+    command: str,
+    of_cluster: str,
+    resize: str,
+    packages: bool,
+    power_cycle: bool,
+    timeout: float,
+    dry_run: bool,
+    hosts: tuple[str, ...],
+) -> None:
     """Upgrades all managers while the swarm runs, one after the other, the leader last.
 
     COMMAND is run by a shell, once for each manager, with {name}, {id} and {addr} filled in. It must install
     the new skep there and restart skepd, and must bear to be run again. What stops can be run again, from any
     machine: it goes on where it stopped.
+
+    Where the managers are your machines, nodes by their names, --packages, --resize and --power-cycle say
+    what is done instead.
     """
+    of_machines = bool(resize or packages or power_cycle)
+    if bool(command) == of_machines:
+        raise click.UsageError("Say what upgrades a manager: --run, or --packages, --resize, --power-cycle.")
+    urls, tls = hosts or (default_host(),), None
+    if of_machines or of_cluster:
+        from skep.cli.machine.managers import command_for, managers_of  # what others do without
+
+        command = command or command_for(resize, packages, power_cycle)
+        if of_cluster and not hosts:
+            urls, tls = managers_of(of_cluster)
 
     async def run() -> None:
-        reached = Hosts(hosts or (default_host(),))
+        reached = Hosts(urls, tls=tls)
         try:
             # `echo` flushes: who reads it in a file or a pipe is not late.
             await Upgrade(reached, command, timeout, click.echo).run(dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ Spec = dict[str, Any]
 
 
 class Hosts:
-    """`urls` are tried in turn; the one that answered last is asked first."""
+    """`urls` are tried in turn; the one that answered last is asked first. `tls`: as of `ApiClient`."""
 
-    def __init__(self, urls: Sequence[str], patience_s: float = PATIENCE_S) -> None:
-        self._clients = [ApiClient(url, CALL_S) for url in urls]
+    def __init__(
+        self, urls: Sequence[str], patience_s: float = PATIENCE_S, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._clients = [ApiClient(url, CALL_S, tls=tls) for url in urls]
         self._patience_s = patience_s
 
     async def close(self) -> None:

@@ -1,0 +1,44 @@
+"""`skep cluster upgrade-managers` of machines: what is run for each."""
+
+from __future__ import annotations
+
+import pytest
+
+from skep.cli.machine.managers import command_for
+from skep.cli.upgrade_plan import Seat, filled, names_the_node
+from skep.runtime.errors import Invalid
+
+SEAT = Seat(
+    id="i",
+    name="mg0",
+    addr="",
+    role="manager",
+    is_ready=True,
+    is_member=True,
+    is_leader=False,
+    is_reachable=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "run"),
+    [
+        (("16gb", False, False), "/b/skep machine resize --size 16gb --power-cycle mg0"),
+        (("", True, False), "/b/skep machine upgrade mg0 && /b/skep machine provision mg0"),
+        (("", False, True), "/b/skep machine restart mg0"),
+        (
+            ("a b", True, True),
+            "/b/skep machine upgrade mg0 && /b/skep machine provision mg0"
+            " && /b/skep machine resize --size 'a b' --power-cycle mg0",
+        ),
+    ],
+)
+def test_what_is_run_for_a_manager(said: tuple[str, bool, bool], run: str) -> None:
+    command = command_for(*said, skep="/b/skep")
+    assert names_the_node(command)
+    assert filled(command, SEAT) == run
+
+
+def test_a_size_is_not_filled_in() -> None:
+    with pytest.raises(Invalid, match="a brace in"):
+        command_for("{addr}", False, False, skep="/b/skep")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -14,59 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from skep.machine.local.base import ensure_image
-from skep.machine.local.plan import Image, image_of
-from skep.machine.store import MachineStore
 from tests.words import words
 
 from .hosts import wait_until
-from .machine_user import User
+from .local_images import Owner, local_image
 from .skep_cli import SKEP
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # the image may have to be made first
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 CREATE = "machine create --driver local --engine-only {}"
 GROUPS = Path("/sys/fs/cgroup")
-IMAGES = Path(os.environ.get("SKEP_FRESH_CACHE", "/var/cache/skep")) / "machines"
-RELEASE = os.environ.get("SKEP_LOCAL_RELEASE", "bookworm")  # by hand: trixie, testing
-
-
-class Owner(User):
-    """Somebody with machines of their own, on a network of their own."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.hosts = directory / "hosts-here"
-        self.environment.update(
-            LOCAL_DIRECTORY=str(self.hosts), LOCAL_BASE_DIRECTORY=str(IMAGES), LOCAL_RELEASE=RELEASE
-        )
-        self.store = MachineStore(self.machines)
-        self.seen: set[str] = set()  # what its machines were called as hosts
-
-    def docker(self, name: str, line: str) -> str:
-        return self.shell(f"docker $(skep machine config {name}) {line}").stdout.strip()
-
-    def on(self, name: str, script: str) -> str:
-        """Returns what a script says on the machine."""
-        return self.ok("machine ssh {} {}", name, script).strip()
-
-    def host(self, name: str) -> str:
-        return str(self.store.load(name).details["Host"])
-
-    def init(self, name: str) -> int:
-        return int((self.hosts / "hosts" / self.host(name) / "init").read_text().split()[0])
 
 
 @pytest.fixture(scope="module")
-def images() -> None:
-    asyncio.run(ensure_image(IMAGES, local_image(), "", print))
-
-
-def local_image() -> Image:
-    return image_of(RELEASE, has_groups_v2=Path("/sys/fs/cgroup/cgroup.controllers").exists())
-
-
-@pytest.fixture(scope="module")
-def owner(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     """Somebody with a machine, mg0, which the tests of this module share. All that was made is gone in the end."""
     owner = Owner(tmp_path_factory.mktemp("l") / "owner")
     before = what_there_is(owner)

@@ -13,6 +13,7 @@ _REACHING = "skep.cli.machine.reaching"
 _POWER = "skep.cli.machine.power"
 COMMANDS = {
     "active": f"{_LOOKING}:active_command",
+    "adopt": "skep.cli.machine.sharing:adopt_command",
     "config": f"{_CONNECTING}:config_command",
     "cloud-init": "skep.cli.machine.inventory:cloud_init_command",
     "create": "skep.cli.machine.create:create_command",

@@ -1,4 +1,5 @@
-"""`skep machine export` and `import`: a machine for a colleague, as one file that a passphrase seals."""
+"""`skep machine export` and `import`: a machine for a colleague, as one file that a passphrase seals; and
+`adopt`, of docker-machine's directories."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ import msgspec
 from msgspec.structs import replace
 
 from skep.cli.machine.maker import maker_of
-from skep.cli.machine.user import organization, the_store, whole
+from skep.cli.machine.user import for_each, organization, the_store, whole
 from skep.machine import certs, exporting, renewal
+from skep.machine.adopting import adopt, adopt_certificates, machines_in
 from skep.machine.authority import authority, write_imported
 from skep.machine.exporting import ExportedMachine
+from skep.machine.names import expand_names
 from skep.machine.record import to_config
 from skep.machine.store import read_file, write_file
 from skep.runtime.errors import Conflict, Invalid, NotFound, Unsupported
@@ -103,3 +106,22 @@ def _passphrase(file: Path | None, *, new: bool) -> str:
     if VARIABLE in os.environ:
         return os.environ[VARIABLE]
     return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True))
+
+
+@click.command("adopt")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("names", nargs=-1)
+def adopt_command(directory: Path, names: tuple[str, ...]) -> None:
+    """Copies machines out of another directory of docker-machine's, all or those that are named. Those in
+    ~/.docker/machine are yours already."""
+    store, other = the_store(), machines_in(directory)
+    if said := adopt_certificates(store, other):
+        click.echo(said)
+
+    async def one(name: str) -> str:
+        machine = adopt(store, other, name)
+        await maker_of(click.echo).make_context(machine)
+        key = "" if machine.ssh.key else ", by your own SSH keys"
+        return f"{name} is yours{key}: skep machine provision {name} gives it certificates of this CA"
+
+    for_each(expand_names(names) or other.names(), one, lambda _, line: click.echo(line))

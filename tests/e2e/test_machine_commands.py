@@ -108,6 +108,30 @@ def test_which_machine_is_active_and_how_they_are(hosts: list[MachineHost], user
     assert json.loads(user.ok("machine inspect --format json c1"))["Name"] == "c1"
 
 
+def test_a_colleague_has_a_machine_and_a_certificate_of_their_own(
+    hosts: list[MachineHost], user: User, short_dir: Path
+) -> None:
+    colleague = User(short_dir / "colleague")
+    file, word = short_dir / "c1.machine", {"SKEP_EXPORT_PASSPHRASE": "correct horse"}
+    user.ok("machine export c1 {} --for bob", file, **word)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "is there already" in user.fails("machine export c1 {}", file, **word)
+    assert "the passphrase is another one" in colleague.fails(
+        "machine import {}", file, SKEP_EXPORT_PASSPHRASE="wrong horse"
+    )
+    colleague.ok("machine import {} theirs", file, **word)
+    assert "already exists" in colleague.fails("machine import {} theirs", file, **word)
+    info = colleague.shell("docker $(skep machine config theirs) info --format '{{.Name}}'")
+    assert info.stdout.strip() == "c1"
+    assert colleague.shell("docker --context theirs info --format '{{.Name}}'").stdout.strip() == "c1"
+    own = colleague.machines / "machines/theirs"
+    assert (own / "cert.pem").read_bytes() != (user.machines / "machines/c1/cert.pem").read_bytes()
+    assert not (colleague.machines / "certs").exists(), "the CA's key stays where it is"
+    assert str(user.machines) not in (own / "config.json").read_text()
+    assert "by whoever has made it" in colleague.fails("machine provision theirs")
+    assert user.ok("machine status c1").strip() == "Running"
+
+
 def test_an_authority_is_renewed_though_a_machine_lets_nobody_in(
     hosts: list[MachineHost], user: User
 ) -> None:

@@ -96,6 +96,14 @@ def write_certificates(store: MachineStore, name: str, own: MachineTrust, server
     _write_pair(directory, _SERVER, server)
 
 
+def write_imported(store: MachineStore, name: str, trusted: bytes, client: Pair) -> None:
+    """Gives the machine's directory what its client shows and trusts: of one of somebody else's. Errors:
+    `Invalid`."""
+    directory = store.directory(name)
+    write_file(directory / CA[0], trusted)
+    _write_pair(directory, _CLIENT, client)
+
+
 def certificates_end(store: MachineStore, name: str) -> float | None:
     """Returns when the first of a machine's certificates ends, epoch seconds: its engine's or its client's;
     None where there are none, or none that can be read. Errors: `Invalid`."""

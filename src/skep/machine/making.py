@@ -77,7 +77,7 @@ class Maker(NamedTuple):
             raise
         whole = replace(machine, state=MADE, why="")
         self.store.save(whole)
-        await self._make_context(whole)
+        await self.make_context(whole)
         return whole
 
     async def power(self, machine: Machine, change: PowerChange) -> Machine:
@@ -175,7 +175,7 @@ class Maker(NamedTuple):
                 why = f"it says: {why}" if why else "is a firewall in between?"
                 raise Unavailable(f"{error}; its {what} runs there: {why}") from error
 
-    async def _make_context(self, machine: Machine) -> None:
+    async def make_context(self, machine: Machine) -> None:
         """A machine without one is whole: what keeps it from having one is said."""
         try:
             await make_context(machine, self.store.directory(machine.name))

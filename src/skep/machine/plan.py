@@ -101,6 +101,10 @@ def check_authority(facts: MachineFacts, own: tuple[bytes, ...]) -> None:
         )
 
 
+def _option_names(wish: EngineWish) -> list[str]:
+    return [each.partition("=")[0].lstrip("-") for each in wish.options]
+
+
 def _certificates(text: str) -> list[bytes]:
     """Returns the certificates of a file of them, or the text where there is none in it."""
     end = "-----END CERTIFICATE-----\n"
@@ -159,7 +163,7 @@ def decide_configuration(facts: MachineFacts, wish: EngineWish, *, skepd: bool =
     if facts.has_systemd:
         text = facts.unit or ""
         if not skepd:
-            files.append(WriteFile(unit.DROP_IN, unit.drop_in(text, wish.environment)))
+            files.append(WriteFile(unit.DROP_IN, unit.drop_in(text, wish.environment, _option_names(wish))))
         elif wish.environment or unit.DROP_IN in text:
             files.append(WriteFile(unit.DROP_IN, unit.environment_drop_in(wish.environment)))
         by_systemd = unit.is_by_systemd(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -12,6 +13,10 @@ from skep.runtime.errors import Conflict, Invalid
 
 DROP_IN = "/etc/systemd/system/docker.service.d/10-skep-machine.conf"
 DEFAULT_DOCKER = "/etc/default/docker"
+# docker-machine's own, which ours comes after: it is taken over.
+MACHINES_DROP_IN = "/etc/systemd/system/docker.service.d/10-machine.conf"
+# What of its command line nothing else says: without the driver an engine would not find its images.
+_CARRIED = re.compile(r"--(storage-driver|insecure-registry|registry-mirror)[ =](\S+)")
 MARK = "# Written by skep machine; what you change here is written over."
 _BEGIN, _END = "# skep machine begins", "# skep machine ends"
 # Options of dockerd that say where it listens, and to whom.
@@ -42,13 +47,14 @@ def command_line(unit: str) -> CommandLine | None:
     return found
 
 
-def drop_in(unit: str, environment: tuple[str, ...]) -> str:
-    """Returns our drop-in: the unit's own command line without where it listens, which `daemon.json` says.
+def drop_in(unit: str, environment: tuple[str, ...], options: Iterable[str] = ()) -> str:
+    """Returns our drop-in: the unit's own command line without where it listens, which `daemon.json` says; so
+    are `options`, by their names.
 
     Errors: `Conflict` where somebody else's drop-in sets the command line, or it says itself who may connect;
     `Invalid`, for an environment that is none.
     """
-    without_ours = _without(unit, DROP_IN)
+    without_ours = _without(_without(unit, DROP_IN), MACHINES_DROP_IN)
     line = command_line(without_ours)
     if line is None:
         raise Conflict("the host's docker.service starts nothing that could be a Docker Engine")
@@ -61,7 +67,17 @@ def drop_in(unit: str, environment: tuple[str, ...]) -> str:
     if option := _LISTENING.search(kept):
         raise Conflict(f"the host's {line.file} starts the engine with {option[1]}: take that out")
     settings = [f"Environment={_quoted(each)}" for each in check_environment(environment)]
-    return "\n".join([MARK, "[Service]", "ExecStart=", f"ExecStart={kept}", *settings, ""])
+    command = " ".join([kept, *_carried(unit, set(options))])
+    return "\n".join([MARK, "[Service]", "ExecStart=", f"ExecStart={command}", *settings, ""])
+
+
+def _carried(unit: str, options: set[str]) -> list[str]:
+    """Returns what docker-machine's drop-in has, where there is one, and our `daemon.json` will not have: an
+    engine takes nothing twice."""
+    _, is_there, rest = f"\n{unit}".partition(f"\n# {MACHINES_DROP_IN}\n")
+    line = command_line(f"# {MACHINES_DROP_IN}\n{rest.partition(chr(10) + '# /')[0]}") if is_there else None
+    found = _CARRIED.findall(line.text) if line is not None else []
+    return [f"--{name}={value}" for name, value in found if name not in options]
 
 
 def environment_drop_in(environment: tuple[str, ...]) -> str:
@@ -78,7 +94,7 @@ def has(unit: str, file: str, content: str) -> bool:
 
 def is_by_systemd(unit: str) -> bool:
     """True where systemd holds the engine's socket."""
-    line = command_line(_without(unit, DROP_IN))
+    line = command_line(_without(_without(unit, DROP_IN), MACHINES_DROP_IN))
     return line is not None and _BY_SYSTEMD.search(line.text) is not None
 
 

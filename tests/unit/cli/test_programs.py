@@ -68,6 +68,9 @@ NEEDED = {
     "scp": ("mg0:a", "b"),
 }
 WHOLE = {
+    "machine export": ("mg0", "FILE"),
+    "machine import": ("FILE",),
+    "machine adopt": ("DIRECTORY",),
     "cluster create": ("demo", "--managers", "mg0"),
     "cluster stats": ("demo",),
     "machine join": ("--workers", "w0", "--to", "mg0"),

@@ -296,3 +296,34 @@ def test_of_an_authority_that_is_being_renewed_a_host_may_trust_both() -> None:
     for own in ((new.encode(),), (new.encode(), other.encode())):
         with pytest.raises(Conflict, match="is not of your machines' CA"):
             plan.check_authority(both, own)
+
+
+MACHINES = f"""{UNIT}
+# {unit.MACHINES_DROP_IN}
+[Service]
+ExecStart=
+ExecStart=/usr/bin/dockerd -H tcp://0.0.0.0:2376 -H unix:///var/run/docker.sock --storage-driver aufs --tlsverify \
+ --tlscacert /etc/docker/ca.pem --label provider=generic --registry-mirror https://m.example --registry-mirror=b
+Environment=
+# /etc/systemd/system/docker.service.d/proxy.conf
+[Service]
+Environment=A=b
+"""
+
+
+def test_docker_machines_own_drop_in_is_taken_over() -> None:
+    """Ours comes after it. What only it says is kept, and nothing that the file says: no engine takes both."""
+    written = files(replace(BY_SYSTEMD, unit=MACHINES))
+    command = written[unit.DROP_IN].splitlines()[3]
+    assert command == (
+        "ExecStart=/usr/sbin/dockerd --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
+        " --storage-driver=aufs --registry-mirror=https://m.example --registry-mirror=b"
+    )
+    assert json.loads(written[daemon_json.PATH])["hosts"] == ["fd://", "tcp://0.0.0.0:2376"]
+    again = f"{MACHINES}\n# {unit.DROP_IN}\n{written[unit.DROP_IN]}"
+    assert files(replace(BY_SYSTEMD, unit=again)) == written
+    own = files(
+        replace(BY_SYSTEMD, unit=MACHINES), EngineWish(options=("registry-mirror=https://o.example",))
+    )
+    assert "registry-mirror" not in own[unit.DROP_IN]
+    assert "--storage-driver=aufs" in own[unit.DROP_IN]

@@ -13,11 +13,14 @@ _REACHING = "skep.cli.machine.reaching"
 _POWER = "skep.cli.machine.power"
 COMMANDS = {
     "active": f"{_LOOKING}:active_command",
+    "adopt": "skep.cli.machine.sharing:adopt_command",
     "config": f"{_CONNECTING}:config_command",
     "cloud-init": "skep.cli.machine.inventory:cloud_init_command",
     "create": "skep.cli.machine.create:create_command",
     "env": f"{_CONNECTING}:env_command",
+    "export": "skep.cli.machine.sharing:export_command",
     "forget-host-key": f"{_CHANGING}:forget_host_key_command",
+    "import": "skep.cli.machine.sharing:import_command",
     "inspect": f"{_LOOKING}:inspect_command",
     "ip": f"{_LOOKING}:ip_command",
     "join": "skep.cli.machine.joining:join_command",

@@ -15,6 +15,7 @@ from skep.cli.machine.user import AT_A_TIME, organization, the_store, work_on, w
 from skep.machine import renewal
 from skep.machine.authority import renew_client
 from skep.machine.drivers import Say
+from skep.machine.exporting import IMPORTED
 from skep.machine.names import compact, expand_names
 from skep.machine.renewal import Stage
 from skep.machine.store import MachineStore
@@ -113,7 +114,8 @@ def _whole(store: MachineStore) -> list[str]:
     found = []
     for name in store.names():
         try:
-            if store.load(name).is_whole:
+            machine = store.load(name)
+            if machine.is_whole and machine.driver != IMPORTED:
                 found.append(name)
         except SkepError as error:
             click.echo(f"{name} is left as it is: {error}", err=True)

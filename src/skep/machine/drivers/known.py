@@ -16,6 +16,8 @@ OWN = {
     "local": "skep.machine.drivers.local:Local",
     "digitalocean": "skep.machine.drivers.digitalocean:DigitalOcean",
 }
+# Of machines that somebody else has made: none to choose.
+_IMPORTED = {"imported": "skep.machine.drivers.imported:Imported"}
 GROUP = "skep.machine.drivers"  # of entry points: docs/drivers.md
 
 
@@ -31,8 +33,9 @@ def driver_named(name: str) -> Driver:
     Errors: `NotFound`, with the names that there are; `Unsupported` for a package whose driver cannot be
     loaded.
     """
-    if name in OWN:
-        module, _, attribute = OWN[name].partition(":")
+    own = {**OWN, **_IMPORTED}
+    if name in own:
+        module, _, attribute = own[name].partition(":")
         made: Driver = getattr(importlib.import_module(module), attribute)()
         return made
     for each in entry_points(group=GROUP, name=name):

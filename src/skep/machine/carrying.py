@@ -41,8 +41,12 @@ for service in {kept_off}; do
 done
 :
 """
+# An engine that listened by itself where systemd does has taken systemd's socket away with it.
 _BY_SYSTEMD = """
-systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl {verb} docker.service && exit
+systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl {verb} docker.service &&
+    if [ ! -S /var/run/docker.sock ] && systemctl --quiet is-active docker.socket; then
+        systemctl stop docker.service docker.socket && systemctl start docker.socket docker.service
+    fi && exit
 journalctl --no-pager --output cat -n 50 -u docker.service -t dockerd |
     grep -v level=info | grep -i -e fail -e error -e unable | tail -n 3 >&2
 exit 1

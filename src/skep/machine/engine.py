@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -32,17 +33,20 @@ class Condition(Struct, frozen=True):
     error: str = ""
 
 
+class EngineAway(Unavailable):
+    """skepd answers for a machine, and its engine does not."""
+
+
 async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> str:
     """Returns the version of the machine's engine.
 
-    Errors: `Denied` where one of the two does not trust the other, `Unavailable`, `Invalid` (no
+    Errors: `Denied` where one of the two does not trust the other, `EngineAway`, `Unavailable`, `Invalid` (no
     certificates).
     """
     context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
     client = ApiClient(machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
     try:
         said = await client.json("GET", "/version")
-        return printable(str(said["Version"]), VERSION_BYTES_MAX)
     except Unavailable as error:
         cause = _tls_error(error)
         if cause is not None:
@@ -51,10 +55,24 @@ async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_
                 f" You can attempt to regenerate them using 'skep machine regenerate-certs {machine.name}'"
             ) from error
         raise Unavailable(f"nothing answers at {machine.url}: {_reason(error)}") from error
-    except (ApiError, KeyError, TypeError) as error:
+    except ApiError as error:
         raise Unavailable(f"what answers at {machine.url} is no Docker Engine: {error}") from error
     finally:
         await client.close()
+    return read_version(machine, said)
+
+
+def read_version(machine: Machine, said: Any) -> str:
+    """Returns the engine's version of an answer to /version. Errors: `EngineAway` where skepd answers alone,
+    `Unavailable` for who else has the port."""
+    try:
+        if machine.skepd and not str(said["Platform"]["Name"]).startswith("skep "):
+            raise Unavailable(f"an engine has {machine.url}, and not skepd")
+        if machine.skepd and "Engine" not in [each["Name"] for each in said["Components"]]:
+            raise EngineAway("skepd runs there, and its Docker Engine does not answer")
+        return printable(str(said["Version"]), VERSION_BYTES_MAX)
+    except (KeyError, TypeError) as error:
+        raise Unavailable(f"what answers at {machine.url} is no Docker Engine: {error!r}") from error
 
 
 async def wait_listening(machine: Machine, directory: Path, wait_s: float = LISTEN_S) -> str:
@@ -77,6 +95,8 @@ async def condition_of(machine: Machine, directory: Path, timeout_s: float = CAL
     try:
         async with asyncio.timeout(timeout_s):
             return Condition(RUNNING, await version_of(machine, directory, timeout_s))
+    except EngineAway as error:
+        return Condition(RUNNING, error=str(error))
     except TimeoutError:
         return Condition(TIMEOUT, error=f"nothing within {timeout_s:g} s")
     except Unavailable as error:

@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from skep.client.api import ApiClient, ApiError
+from skep.machine.client_tls import machine_context
 from skep.machine.record import Machine
 from skep.runtime.errors import Denied, SkepError, Unavailable
 from skep.runtime.texts import printable
-from skep.runtime.tls_files import client_context
 
 LISTEN_S = 60.0  # an engine with thousands of containers looks at all of them first
 RETRY_S = 0.25
@@ -43,7 +43,7 @@ async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_
     Errors: `Denied` where one of the two does not trust the other, `EngineAway`, `Unavailable`, `Invalid` (no
     certificates).
     """
-    context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    context = machine_context(directory)
     client = ApiClient(machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
     try:
         said = await client.json("GET", "/version")

@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from skep.client.api import ApiClient, ApiError
+from skep.machine.client_tls import machine_context
 from skep.machine.record import Machine
 from skep.runtime.errors import Conflict, Unavailable, Unsupported
 from skep.runtime.texts import printable
-from skep.runtime.tls_files import client_context
 
 ASK_S = 15.0
 JOIN_S = 60.0  # a manager that joins waits for etcd to take it in
@@ -64,8 +64,7 @@ class MachineMember:
         self._directory = directory
 
     async def _ask(self, method: str, path: str, body: object = None, timeout_s: float = ASK_S) -> Any:
-        directory = self._directory
-        context = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+        context = machine_context(self._directory)
         client = ApiClient(self._machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
         try:
             return await client.json(method, path, body)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skep.cli.machine.user import the_store
+from skep.machine.client_tls import machine_context
 from skep.machine.clusters import ClusterRecords
 from skep.machine.swarm import check_skepd
 from skep.runtime.errors import Invalid, NotFound
-from skep.runtime.tls_files import client_context
 
 
 class ManagersApi(NamedTuple):
@@ -31,9 +31,7 @@ def managers_of(cluster: str) -> ManagersApi:
         raise NotFound(f"no manager of the cluster {cluster} is a machine any more")
     urls = tuple(check_skepd(store.load(each)).url for each in names)
     directory = store.directory(names[0])
-    return ManagersApi(
-        urls, client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-    )
+    return ManagersApi(urls, machine_context(directory))
 
 
 def command_for(size: str, packages: bool, power_cycle: bool, *, skep: str = "") -> str:

@@ -127,9 +127,9 @@ tell_next_machines() {
     local first=${managers[0]} second=${managers[1]}
     cat <<END
 
-What was done: ${managers[*]} (managers) and ${workers[*]} (workers), machines out of namespaces on this host, each with an
-init, an address, sshd, a Docker Engine and skepd. Their files are in ${LOCAL_DIRECTORY:-/var/lib/skep/machines}, keys and
-certificates in $store.
+What was done: ${managers[*]} (managers) and ${workers[*]} (workers), machines out of namespaces on this host, each with
+an init, an address, sshd, a Docker Engine and skepd. Their files are in $(skep machine inspect -f '{{.Driver.Directory}}' "$first"), keys
+and certificates in $store.
 The service '$service' has $(context "$manager" service inspect -f '{{.Spec.Mode.Replicated.Replicas}}' $service) replicas, and each machine leads to them:
 
 $(for place in 1 4; do
@@ -150,7 +150,7 @@ What to type next${SUDO_USER:+, as root (sudo -i), whose machines they are} (aft
   skep machine start $first
   A manager is switched off and on, for more memory say, and the service runs on (one manager after the other):
     docker --context $first node demote $second
-    skep machine stop $second; docker --context $first node ls    # Down
+    skep machine stop $second; docker --context $first node ls    # Unknown at first, then Down
     skep machine start $second; docker --context $first node ls    # Ready
     docker --context $first node promote $second
   One more worker:
@@ -177,15 +177,17 @@ status_machines() {
 }
 
 down_machines() {
-    local own others
+    local own others images=
     prepare_machines
     [ -x .venv/bin/skep ] || make_venv ""
     sort_machines
     if [ ${#own[@]} != 0 ]; then
+        images=$(skep machine inspect -f '{{.Driver.BaseDirectory}}' "${own[0]}") || true
         say "taking down the machines ${own[*]}, with all they run"
-        skep machine rm -y "${own[@]}" || fail "not all of it could be removed (see above); run $me down again"
+        skep machine rm -y "${own[@]}" >/dev/null || fail "not all of it could be removed (see above); run $me down again"
     fi
     [ ${#others[@]} = 0 ] || echo "machines of your own stay: ${others[*]}"
     rm -f "$store/clusters/$cluster.json"
-    echo "the machines are gone; the packages, .venv and the authority of your machines ($store/certs) are kept"
+    echo "the machines are gone. Kept are the packages, .venv and the authority of your machines, $store/certs"
+    [ -z "$images" ] || echo "and the base image, for the next ones: rm -r $images removes it"
 }

@@ -23,7 +23,12 @@ async def look(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> 
     asked = asyncio.create_task(condition_of(machine, directory, timeout_s))
     try:
         await asyncio.wait({asked}, timeout=min(ENGINE_ALONE_S, timeout_s))
-        if asked.done() and asked.result().state not in (STOPPED, TIMEOUT):
+        # What answers with others' certificates may be another host, which has its address by now.
+        if (
+            asked.done()
+            and asked.result().state not in (STOPPED, TIMEOUT)
+            and not _is_stranger(asked.result())
+        ):
             return asked.result()
         known, why = await _known(machine, timeout_s)
         if known and known != RUNNING:
@@ -34,6 +39,10 @@ async def look(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> 
     finally:
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
+
+
+def _is_stranger(condition: Condition) -> bool:
+    return condition.state == RUNNING and bool(condition.error)
 
 
 async def _known(machine: Machine, timeout_s: float) -> tuple[str, str]:

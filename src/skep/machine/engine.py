@@ -118,12 +118,12 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _tls_error(error: BaseException) -> str | None:
     """Returns what TLS complained of; None where it is not the reason."""
-    for each in _chain(error):
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return each.verify_message
-        if isinstance(each, ssl.SSLError):
-            return each.reason or str(each)
-    return None
+    found = [each for each in _chain(error) if isinstance(each, ssl.SSLError)]
+    for each in found:
+        # aiohttp's own are such errors, too, without what these have: what they stand for comes after them.
+        if said := getattr(each, "verify_message", "") or getattr(each, "reason", ""):
+            return str(said)
+    return str(found[0]) if found else None
 
 
 def _reason(error: BaseException) -> str:

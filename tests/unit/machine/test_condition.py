@@ -114,3 +114,11 @@ async def test_an_owner_that_does_not_answer_costs_one_time_out(monkeypatch: pyt
     assert took_s < 12
     found, _ = await asked(monkeypatch, Cloud(fails=Unavailable("no droplet 7 any more")))
     assert found.error == "nothing within 10 s; no droplet 7 any more"
+
+
+async def test_another_host_at_the_address_of_one_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = Condition(RUNNING, error="There was an error validating certificates")
+    engine_says(monkeypatch, stranger, 0.1)
+    assert (await asked(monkeypatch, Cloud(STOPPED)))[0] == Condition(STOPPED)
+    assert (await asked(monkeypatch, Cloud(RUNNING)))[0] == stranger
+    assert (await asked(monkeypatch, Cloud("")))[0] == stranger

@@ -98,6 +98,14 @@ def test_the_network_is_one_that_the_host_has_no_way_to() -> None:
         plan.check_network_stays("10.9.0.0/24", NETWORK, "/d")
 
 
+def test_a_network_that_others_took_meanwhile_is_not_shared() -> None:
+    wider = ipaddress.IPv4Network("10.0.0.0/8")
+    plan.check_network_is_ours(NETWORK, [wider], "/d")
+    for way in (NETWORK, ipaddress.IPv4Network(f"{NETWORK[7]}/32")):
+        with pytest.raises(Conflict, match=f"ip route show {way}"):
+            plan.check_network_is_ours(NETWORK, [wider, way], "/d")
+
+
 def test_each_has_an_address_that_nobody_has() -> None:
     assert plan.gateway_of(NETWORK) == "10.218.0.1"
     assert plan.choose_address(NETWORK, []) == "10.218.0.2"
@@ -125,6 +133,8 @@ def test_what_the_scripts_are_told() -> None:
         assert len(device) <= 15, "as long as the kernel takes them"
     elsewhere = plan.network_environment(PurePath("/srv/machines"), NETWORK)
     assert not set(elsewhere.values()) & {shared["LAN"], shared["UPLINK"], shared["TAG"]}
+    other_root = plan.network_environment(directory, ipaddress.IPv4Network("10.99.0.0/24"))
+    assert not set(other_root.values()) & {shared["UPLINK"], shared["TAG"]}
 
 
 def test_paths_that_an_overlays_options_would_be_cut_at() -> None:

@@ -19,6 +19,7 @@ class _Way(msgspec.Struct):
     """A line of `ip -json route`."""
 
     dst: str = "default"
+    dev: str = ""
 
 
 async def ensure_network(hosts: LocalHosts, wanted: str) -> ipaddress.IPv4Network:
@@ -29,7 +30,7 @@ async def ensure_network(hosts: LocalHosts, wanted: str) -> ipaddress.IPv4Networ
         network = plan.choose_network(wanted, await _ways())
         hosts.save_network(network)
     else:
-        plan.check_network_stays(wanted, network, str(hosts.directory))
+        await _check_there(wanted, network, hosts.directory)
     values = plan.network_environment(hosts.directory, network)
     await run_program([*script("network.sh"), "up"], "the machines' network cannot be made", values)
     return network
@@ -49,11 +50,19 @@ async def check_network(directory: Path, wanted: str) -> None:
     if network is None:
         plan.choose_network(wanted, await _ways())
     else:
-        plan.check_network_stays(wanted, network, str(directory))
+        await _check_there(wanted, network, directory)
 
 
-async def _ways() -> list[ipaddress.IPv4Network]:
-    """Returns where this host's routes lead, of all tables, without the default."""
+async def _check_there(wanted: str, network: ipaddress.IPv4Network, directory: Path) -> None:
+    """Errors: `Conflict` where it is not what is asked for, or is somebody else's by now."""
+    plan.check_network_stays(wanted, network, str(directory))
+    own = plan.network_environment(directory, network)["UPLINK"]
+    plan.check_network_is_ours(network, await _ways(besides=own), str(directory))
+
+
+async def _ways(besides: str = "") -> list[ipaddress.IPv4Network]:
+    """Returns where this host's routes lead, of all tables, without the default and those by that device."""
     said = await run_program(["ip", "-json", "-4", "route", "show", "table", "all"], "ip route")
-    found = [each.dst for each in msgspec.json.decode(said or "[]", type=list[_Way])]
+    ways = msgspec.json.decode(said or "[]", type=list[_Way])
+    found = [each.dst for each in ways if not besides or each.dev != besides]
     return [ipaddress.IPv4Network(each, strict=False) for each in found if _PREFIX.fullmatch(each)]

@@ -27,7 +27,14 @@ delete() {
     while iptables -w -t "$table" -D "$chain" "$@" -m comment --comment "$TAG" 2>/dev/null; do :; done
 }
 
+raise_limits() { # of all that root runs; a machine's init, engine and so on have seven inotify instances, and more
+    # 128 is what a kernel lets each user have: the inits of some 17 machines, and the next one does not start.
+    limit=/proc/sys/fs/inotify/max_user_instances
+    [ "$(cat $limit 2>/dev/null || echo 8192)" -ge 8192 ] || echo 8192 >$limit || true
+}
+
 up() {
+    raise_limits
     if [ "$(stat -f -c %T "$LAN" 2>/dev/null)" != nsfs ]; then # after a boot it is a file, or nothing
         rm -f "$LAN"
         : >"$LAN"

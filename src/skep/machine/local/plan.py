@@ -161,14 +161,15 @@ def mac_of(address: str) -> str:
     return "02:5b:" + ":".join(f"{part:02x}" for part in ipaddress.IPv4Address(address).packed)
 
 
-def tag_of(directory: PurePath) -> str:
-    """Returns what devices of a directory's machines are known by among those of others: 6 characters."""
-    return hashlib.sha256(str(directory).encode()).hexdigest()[:6]
+def tag_of(directory: PurePath, network: ipaddress.IPv4Network) -> str:
+    """Returns what devices of a directory's machines are known by among those of others: 6 characters. The
+    same path may be there twice, in roots that share this host's network."""
+    return hashlib.sha256(f"{directory} {network}".encode()).hexdigest()[:6]
 
 
 def network_environment(directory: PurePath, network: ipaddress.IPv4Network) -> dict[str, str]:
     """Returns what `network.sh` is told."""
-    tag = tag_of(directory)
+    tag = tag_of(directory, network)
     return {
         "LAN": str(directory / "bridge"),  # a file; after a boot it stands for nothing
         "UPLINK": f"skepm{tag}",
@@ -214,6 +215,18 @@ def check_network_stays(wanted: str, there: ipaddress.IPv4Network, directory: st
         raise Conflict(
             f"the machines of {directory} have the network {there}: others can have {wanted} in another"
             " --local-directory"
+        )
+
+
+def check_network_is_ours(
+    network: ipaddress.IPv4Network, taken: Iterable[ipaddress.IPv4Network], directory: str
+) -> None:
+    """Errors: `Conflict` where the host's other ways lead into the machines' network: another directory's
+    machines took it while all of these were off. Before a way to more than it (a VPN's) their own goes."""
+    if way := next((each for each in taken if each.subnet_of(network)), None):
+        raise Conflict(
+            f"the machines of {directory} have the network {network}, and this host has another way to {way}"
+            f" by now: ip route show {way} says which, and that has to go first"
         )
 
 

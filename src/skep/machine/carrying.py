@@ -28,6 +28,11 @@ apt() {{
 }}
 # The first boot of a cloud's image installs packages of its own; `apt update` does not wait for another's.
 ! command -v cloud-init >/dev/null || timeout 300 cloud-init status --wait >/dev/null 2>&1 </dev/null
+kept_off=
+for service in {kept_off}; do # one that is there already is somebody's own
+    if [ -d /run/systemd/system ]; then systemctl cat $service.service >/dev/null 2>&1
+    else [ -e "/etc/init.d/$service" ]; fi || kept_off="$kept_off $service"
+done
 apt update
 more=
 for package in {optional}; do
@@ -35,7 +40,7 @@ for package in {optional}; do
 done
 apt install -y --no-remove --no-install-recommends {packages} $more
 rm -f "$log"
-for service in {kept_off}; do
+for service in $kept_off; do
     if [ -d /run/systemd/system ]; then systemctl --quiet disable --now $service
     else "/etc/init.d/$service" stop; update-rc.d "$service" disable; fi >/dev/null 2>&1
 done

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from skep.machine.names import check_name
 from skep.machine.store import MachineStore, make_directory, read_file, write_file
-from skep.runtime.errors import Corrupt, NotFound
+from skep.runtime.errors import Conflict, Corrupt, NotFound
 
 
 class MachineCluster(Struct, frozen=True, rename="pascal"):
@@ -25,6 +25,7 @@ class ClusterRecords:
     """The user's clusters, in the directory of the user's machines."""
 
     def __init__(self, machines: MachineStore) -> None:
+        self._machines = machines
         self._path = machines.path / "clusters"
 
     def names(self) -> list[str]:
@@ -43,6 +44,34 @@ class ClusterRecords:
         for each in cluster.names:
             check_name(each)
         return cluster
+
+    def extended(self, name: str, cluster: MachineCluster) -> MachineCluster:
+        """Returns the cluster with the machines that it was made of before, so that its removal leaves none.
+        Errors: `Conflict` where one is another cluster's; as of `load`."""
+        for other in self.names():
+            if other == check_name(name):
+                continue
+            theirs = self.load(other)
+            for each in cluster.names:
+                if each in theirs.names and self._machines.has(each):
+                    raise Conflict(
+                        f"{each} is a machine of the cluster {other}, whose removal would end it: name others"
+                    )
+        if name not in self.names():
+            return cluster
+        before = self.load(name)
+        kept = {each for each in before.names if self._machines.has(each)}
+        managers = [each for each in before.managers if each in kept and each not in cluster.workers]
+        workers = [each for each in before.workers if each in kept and each not in cluster.managers]
+        return MachineCluster(
+            tuple(dict.fromkeys((*managers, *cluster.managers))),
+            tuple(dict.fromkeys((*workers, *cluster.workers))),
+        )
+
+    def add(self, name: str, cluster: MachineCluster) -> None:
+        """Keeps what is made of it, before it is. Errors: as of `extended`."""
+        with self._machines.locked():
+            self.save(name, self.extended(name, cluster))
 
     def save(self, name: str, cluster: MachineCluster) -> None:
         """Errors: `Invalid`."""

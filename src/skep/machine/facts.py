@@ -18,6 +18,7 @@ from skep.runtime.texts import printable
 NAME_BYTES_MAX = 100  # of a release, as it is shown
 FILE_BYTES_MAX = 65536  # a daemon.json or unit has some hundred bytes
 _RELEASE = re.compile(r'^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=["\']?([^"\'\n]*)["\']?$', re.MULTILINE)
+_ARCHITECTURE = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 _PYTHON = re.compile(r"3\.[0-9]{1,3}")
 _PATH = re.compile(r"/[a-zA-Z0-9._/-]{1,200}")
 
@@ -125,7 +126,7 @@ def read_facts(text: str) -> MachineFacts:
         default_docker=files["default_docker"],
         unit=files["unit"] or None,
         ca=files["ca"],
-        architecture=printable(said.get("architecture", ""), NAME_BYTES_MAX),
+        architecture=_matching(said, "architecture", _ARCHITECTURE),
         has_glibc="glibc" in said,
         python=_matching(said, "python", _PYTHON),
         python_path=_matching(said, "python_path", _PATH),

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from skep.machine.drivers import Say
 from skep.machine.join_plan import JoinResult, JoinRole, Outcome, must_join, other_role
-from skep.machine.swarm import SwarmMember, Tokens
+from skep.machine.swarm import NodeMembership, SwarmMember, Tokens
 from skep.runtime.entry import reason_of
-from skep.runtime.errors import Conflict, SkepError
+from skep.runtime.errors import Conflict, SkepError, Unavailable
 
 AT_A_TIME = 64  # a manager gives out some 170 certificates a second, and more would wait for it
 AGAIN_S = 2.0  # between two attempts: a manager that is just lost is replaced within four seconds
@@ -78,12 +78,21 @@ class Joining(NamedTuple):
 
 async def first_manager(member: Callable[[str], SwarmMember], managers: Sequence[str], say: Say) -> str:
     """Returns one of the managers that is one already; the first makes a swarm where none is. Errors: of
-    asking them: one that does not answer may be in a swarm."""
-    found = list(await asyncio.gather(*(member(name).membership() for name in managers)))
-    for name, own in zip(managers, found, strict=True):
-        if own.is_manager and own.state == "active":
+    asking them, where no manager is found: one that does not answer may be in a swarm."""
+
+    async def ask(name: str) -> NodeMembership | SkepError:
+        try:
+            return await member(name).membership()
+        except SkepError as error:
+            return error
+
+    found = list(zip(managers, await asyncio.gather(*map(ask, managers)), strict=True))
+    for name, own in found:
+        if isinstance(own, NodeMembership) and own.is_manager and own.state == "active":
             return name
-    for name, own in zip(managers, found, strict=True):
+    for name, own in found:
+        if isinstance(own, SkepError):
+            raise Unavailable(f"{name}: {reason_of(own)}") from own
         if own.state != "inactive":
             raise Conflict(f"{name} is in a swarm, and no manager that answers: {own.error or own.state}")
     say(f"docker swarm init on {managers[0]}")

@@ -20,6 +20,7 @@ from skep.machine.skepd_install import SkepdSource
 from skep.machine.ssh import connected
 from skep.machine.store import MachineStore
 from skep.machine.upgrading import PackageChange, upgrade_engine
+from skep.runtime.entry import reason_of
 from skep.runtime.errors import Conflict, NotFound, SkepError, Unavailable
 
 LOOKS = 20  # whether the engine runs at all, while its answer is waited for
@@ -57,12 +58,18 @@ class Maker(NamedTuple):
         """Returns the machine, whole. What fails leaves one that is half made, and says so."""
         machine = replace(machine, state=HALF_MADE, why="its creation did not come to its end")
         self.store.add(machine)
-        self.say("Creating machine...")
-        return await self.provision(machine)
+        with self.store.at_work(machine.name):
+            self.say("Creating machine...")
+            return await self._provision(machine)
 
     async def provision(self, machine: Machine) -> Machine:
         """Does all that makes a host a machine, again where it is one; returns it whole. Errors:
-        `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind."""
+        `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind; `Conflict`
+        where another command is at work on it."""
+        with self.store.at_work(machine.name):
+            return await self._provision(machine)
+
+    async def _provision(self, machine: Machine) -> Machine:
         driver = driver_of(machine)
         try:
             machine = await driver.make(machine, self.host_making(machine.name))
@@ -83,7 +90,11 @@ class Maker(NamedTuple):
     async def power(self, machine: Machine, change: PowerChange) -> Machine:
         """Switches its host on or off, and waits for its engine where that is to run; returns the machine.
         Where its address became another one, its certificates are made for that. Errors: `Unsupported` where
-        its driver cannot, with what the user can do."""
+        its driver cannot, with what the user can do; `Conflict` where another command is at work on it."""
+        with self.store.at_work(machine.name):
+            return await self._power(machine, change)
+
+    async def _power(self, machine: Machine, change: PowerChange) -> Machine:
         name, (doing, done) = machine.name, _TEXTS[change]
         if state := await self._state_already(machine, change):
             self.say(f'Machine "{name}" is already {state.lower()}.')
@@ -95,7 +106,7 @@ class Maker(NamedTuple):
         if change in (PowerChange.START, PowerChange.RESTART) and machine.is_whole:
             if machine.ssh.address != before.address:
                 self.say(f"Its address is {machine.ssh.address} now, and was {before.address}")
-                machine = await self.provision(machine)
+                machine = await self._provision(machine)
             else:
                 await self._wait_listening(machine, boots=True)
         self.say(f'Machine "{name}" was {done}.')
@@ -105,18 +116,20 @@ class Maker(NamedTuple):
         """Has the machine be at another address, and its certificates for that. Its host is known by its key.
         Errors: `Denied` where another host is there; as of `provision`."""
         moved = replace(machine, ssh=replace(machine.ssh, address=check_address(address)))
-        async with connected(moved.ssh, self.store.host_key(machine.name)):
-            self.store.save(moved)
-        return await self.provision(moved)
+        with self.store.at_work(machine.name):
+            async with connected(moved.ssh, self.store.host_key(machine.name)):
+                self.store.save(moved)
+            return await self._provision(moved)
 
     async def upgrade(self, machine: Machine) -> list[PackageChange]:
         """Upgrades its engine by its host's packages; returns which are newer. Errors: `Unsupported` where it
         is of no package."""
-        async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
-            changes = await upgrade_engine(host, self.say)
-        if changes:
-            await self._wait_listening(machine, boots=True)
-        return changes
+        with self.store.at_work(machine.name):
+            async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
+                changes = await upgrade_engine(host, self.say)
+            if changes:
+                await self._wait_listening(machine, boots=True)
+            return changes
 
     async def _state_already(self, machine: Machine, change: PowerChange) -> str:
         """Returns the state that the change leads to where it is so already, empty where it is not."""
@@ -130,14 +143,21 @@ class Maker(NamedTuple):
 
     async def remove(self, name: str, *, force: bool) -> str:
         """Returns what users are told of what is left. `force`: what is known here goes, also where the host
-        or the docker client does not take part."""
+        or the docker client does not take part, and while another command is at work on it."""
+        if force:
+            return await self._remove(name, force=True)
+        with self.store.at_work(name):
+            return await self._remove(name, force=False)
+
+    async def _remove(self, name: str, *, force: bool) -> str:
         left = ""
         try:
             machine = self.store.load(name)
             left = await driver_of(machine).remove(machine, self.say)
-        except SkepError:
+        except SkepError as error:
             if not force:
                 raise
+            left = f"its host may be there still: {reason_of(error)}"
         try:
             await remove_context(name, self.store.directory(name))
         except NotFound:

@@ -53,6 +53,8 @@ async def provision(
             await carry_out(host, step, say)
         if any(isinstance(step, InstallPackages) for step in preparation):
             facts = await ask(host)
+            if machine.skepd:
+                skepd_plan.check_prepared(facts)
         configuration = plan.decide_configuration(facts, machine.engine, skepd=machine.skepd)
         await _give_certificates(host, store, machine, organization, now, say)
         say("Setting Docker configuration on the remote daemon...")

@@ -18,14 +18,16 @@ async def resize(maker: Maker, machine: Machine, size: str, *, power_cycle: bool
         raise Unsupported(f"the driver {machine.driver} cannot give hosts another size")
     making = maker.host_making(machine.name)
     if not power_cycle or await driver.state(machine) == STOPPED:
-        machine = await driver.resize(machine, size, making)
-        maker.store.save(machine)
-        return machine
+        with maker.store.at_work(machine.name):
+            machine = await driver.resize(machine, size, making)
+            maker.store.save(machine)
+            return machine
     machine = await maker.power(machine, PowerChange.STOP)
     try:
         maker.say(f"Resizing to {size}...")
-        machine = await driver.resize(machine, size, making)
-        maker.store.save(machine)
+        with maker.store.at_work(machine.name):
+            machine = await driver.resize(machine, size, making)
+            maker.store.save(machine)
     except SkepError as error:
         maker.say(f"It stays as it was: {error}")
         await maker.power(machine, PowerChange.START)

@@ -8,7 +8,7 @@ from skep.machine.ssh import SshHost, last_lines
 # By systemd: `unit`, and `tag` as its journal has it. Without: `pidfile` of who starts it, and `log`.
 _RUNS = """
 if [ -d /run/systemd/system ]; then systemctl is-active --quiet {unit}.service
-else kill -0 "$(cat {pidfile})" 2>/dev/null; fi
+else grep -qF {tag} "/proc/$(cat {pidfile})/cmdline" 2>/dev/null; fi  # numbers are given out again
 """
 _WHY = """
 if [ -d /run/systemd/system ]; then journalctl --no-pager --output cat -n 50 -u {unit}.service -t {tag}

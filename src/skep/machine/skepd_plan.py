@@ -8,7 +8,7 @@ import msgspec
 from skep.machine.daemon_json import CA, CERT, KEY, SOCKET
 from skep.machine.facts import MachineFacts
 from skep.machine.plan import InstallPackages, SendLibraries, SendProgram, StartSkepd, Step, WriteFile
-from skep.runtime.errors import Conflict, Unsupported
+from skep.runtime.errors import Conflict, Unavailable, Unsupported
 from skep.runtime.settings import DEFAULT_HOST
 
 PYTHON_MIN = (3, 11)
@@ -49,6 +49,17 @@ def check_host(facts: MachineFacts) -> None:
     if facts.free_kib < FREE_KIB_MIN and not facts.skepd_libraries:
         raise Conflict(
             f"the host has {facts.free_kib // 1024} MiB free in /var/lib: skepd takes {FREE_KIB_MIN // 1024}"
+        )
+
+
+def check_prepared(facts: MachineFacts) -> None:
+    """Looks whether a host has what it lacked, once its packages are installed. Errors: `Unsupported`,
+    `Conflict`, `Unavailable` where something is missing still."""
+    check_host(facts)
+    lacking = packages(facts)
+    if lacking is not None and lacking.packages:
+        raise Unavailable(
+            f"its packages are installed, and the host still lacks {', '.join(lacking.packages)}"
         )
 
 

@@ -1,7 +1,7 @@
 """The user's machines on disk, where docker-machine has them: `~/.docker/machine`.
 
     certs/{ca,ca-key,cert,key}.pem                  one authority and one client, for all machines
-    machines/NAME/config.json, ca.pem, …, host-key  one machine
+    machines/NAME/config.json, ca.pem, …, host-key  one machine; `lock` is held by whoever changes it
     lock                                            held by whoever makes one of them: two that begin at the
                                                     same time use one authority
 
@@ -128,6 +128,25 @@ class MachineStore:
             raise Invalid(f"{self.path / 'lock'} cannot be written: {error.strerror}") from error
         with os.fdopen(descriptor, "rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def at_work(self, name: str) -> Iterator[None]:
+        """One command at a time changes a machine. Errors: `Conflict` where another is at it, `NotFound`,
+        `Invalid`."""
+        path = self.directory(name) / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            self._config(name)
+            raise
+        except OSError as error:
+            raise Invalid(f"{path} cannot be written: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(f"another command is at work on {name}: wait for its end") from error
             yield
 
 

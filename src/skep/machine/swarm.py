@@ -116,7 +116,10 @@ class MachineMember:
             raise Unavailable(f"{self._machine.name} does not say how to join its swarm") from error
 
     async def node_ids(self) -> frozenset[str]:
-        return frozenset(str(each["ID"]) for each in await self.nodes())
+        try:
+            return frozenset(str(each["ID"]) for each in await self.nodes())
+        except (KeyError, TypeError) as error:
+            raise Unavailable(f"{self._machine.name} does not say who is in its swarm") from error
 
     async def nodes(self) -> list[dict[str, Any]]:
         """Returns the nodes of its swarm, of a manager, as Docker's API has them."""

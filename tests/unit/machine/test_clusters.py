@@ -66,6 +66,33 @@ def test_what_is_kept_of_a_cluster(tmp_path: Path) -> None:
     assert store.names() == []
 
 
+def test_a_cluster_that_is_made_again_by_fewer_names_keeps_the_others(tmp_path: Path) -> None:
+    """`skep cluster rm` would leave them, and what they cost."""
+    machines = MachineStore(tmp_path / "machine")
+    clusters = ClusterRecords(machines)
+    clusters.add("demo", DEMO)
+    for each in ("mg0", "mg1", "w0"):
+        machines.add(a_machine(each, address="10.0.0.5"))
+    clusters.add("demo", MachineCluster(("mg0",), ("w7",)))
+    # mg2 and w1 are no machines any more.
+    assert clusters.load("demo") == MachineCluster(("mg0", "mg1"), ("w0", "w7"))
+    clusters.add("demo", MachineCluster(("w0",)))
+    assert clusters.load("demo") == MachineCluster(("mg0", "mg1", "w0"), ()), "it is what it is now"
+
+
+def test_a_machine_is_of_one_cluster(tmp_path: Path) -> None:
+    """The removal of the other one would end its host."""
+    machines = MachineStore(tmp_path / "machine")
+    clusters = ClusterRecords(machines)
+    clusters.add("demo", DEMO)
+    machines.add(a_machine("w1", address="10.0.0.5"))
+    with pytest.raises(Conflict, match="w1 is a machine of the cluster demo"):
+        clusters.add("other", MachineCluster(("a0",), ("w1",)))
+    assert clusters.names() == ["demo"]
+    clusters.add("other", MachineCluster(("a0",), ("w0",)))  # which was removed meanwhile
+    assert clusters.names() == ["demo", "other"]
+
+
 def a_machine(name: str, **place: Any) -> Machine:
     return Machine(name=name, driver="generic", ssh=SshPlace(**place), engine=EngineWish())
 

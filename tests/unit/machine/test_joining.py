@@ -22,6 +22,7 @@ class Swarm:
     def __init__(self, *names: str) -> None:
         self.states = {name: NodeMembership() for name in names}
         self.failing: dict[str, list[SkepError]] = {}
+        self.away: set[str] = set()
         self.joined: list[tuple[str, str, tuple[str, ...]]] = []
         self.busy = self.busiest = 0
 
@@ -38,6 +39,8 @@ class Member:
         self._swarm, self._name = swarm, name
 
     async def membership(self) -> NodeMembership:
+        if self._name in self._swarm.away:
+            raise Unavailable("nothing answers")
         return self._swarm.states[self._name]
 
     async def init(self) -> None:
@@ -152,6 +155,18 @@ def test_a_member_stays_what_it_is() -> None:
     assert other_role(own, JoinRole.MANAGER) == ""
     assert "docker node demote" in other_role(own, JoinRole.WORKER)
     assert "docker node promote" in other_role(NodeMembership("active", "mine"), JoinRole.MANAGER)
+
+
+async def test_a_manager_that_is_away_keeps_nobody_from_a_swarm_that_is_there() -> None:
+    swarm = Swarm("mg0", "mg1", "mg2")
+    swarm.found("mg1")
+    swarm.away = {"mg0"}
+    assert await first_manager(swarm.member, ["mg0", "mg1", "mg2"], print) == "mg1"
+    # It may be in one; a second swarm is not made beside it.
+    swarm.away = {"mg1"}
+    with pytest.raises(Unavailable, match="mg1: nothing answers"):
+        await first_manager(swarm.member, ["mg0", "mg1", "mg2"], print)
+    assert not swarm.states["mg0"].is_manager
 
 
 def test_the_table_has_a_line_for_each() -> None:

@@ -11,7 +11,7 @@ import pytest
 from skep.machine.drivers import DriverOption
 from skep.machine.drivers.local import Local
 from skep.machine.local import plan
-from skep.machine.local.hosts import LocalHosts, new_files
+from skep.machine.local.hosts import LocalHosts, new_files, write_nameservers
 from skep.machine.local.plan import LocalHost
 from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.runtime.errors import Conflict, Corrupt, Denied, Invalid, Unsupported
@@ -219,3 +219,47 @@ def test_images_stay_when_the_last_machine_goes(tmp_path: Path) -> None:
     hosts.remove("mg0-1")
     hosts.remove_shared()
     assert [each.name for each in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize(
+    "host", ["../../../../srv", ".", "..", "a/b-1a2b3c", "mg0", "-1a2b3c", "x" * 80 + "-1a2b3c"]
+)
+async def test_a_config_of_somebody_else_has_nothing_removed_that_is_no_machine(
+    tmp_path: Path, host: str
+) -> None:
+    """`skep machine rm` removes its directory, as root."""
+    directory = tmp_path / "machines"
+    (directory / "hosts").mkdir(parents=True)
+    theirs = tmp_path / "srv"
+    theirs.mkdir()
+    details = {"Directory": str(directory), "BaseDirectory": str(directory / "base"), "Host": host}
+    wrong = Machine(name="mg0", driver="local", ssh=SshPlace(), engine=EngineWish(), details=details)
+    with pytest.raises(Corrupt, match=r"config\.json of machine mg0"):
+        await Local().remove(wrong, print)
+    assert theirs.is_dir()
+    assert (directory / "hosts").is_dir()
+
+
+def test_a_directory_of_somebody_elses_config_is_checked_too() -> None:
+    for directory in ("/srv/../etc", "etc", "/a:b"):
+        with pytest.raises(Invalid, match="--local-directory"):
+            plan.check_details(plan.Details(directory=directory, base_directory="/b", host="mg0-1a2b3c"))
+
+
+@pytest.mark.parametrize("where", ["etc", "etc/resolv.conf", "etc/.resolv.conf"])
+def test_links_of_a_machine_lead_nowhere_on_this_host(tmp_path: Path, where: str) -> None:
+    """Its root has made them; who starts it is this host's root."""
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "resolv.conf").write_text("as it was")
+    link = own / "upper" / where
+    link.parent.mkdir(parents=True)
+    if where.endswith(".resolv.conf"):  # the name of what is written first, which can be told
+        link = link.with_name(f".resolv.conf.{os.getpid()}")
+    link.symlink_to(theirs if where == "etc" else theirs / "resolv.conf")
+    write_nameservers(own)
+    assert (theirs / "resolv.conf").read_text() == "as it was"
+    assert [each.name for each in theirs.iterdir()] == ["resolv.conf"]
+    if where != "etc":
+        assert (own / "upper/etc/resolv.conf").is_file()
+        assert not (own / "upper/etc/resolv.conf").is_symlink()

@@ -327,3 +327,9 @@ def test_docker_machines_own_drop_in_is_taken_over() -> None:
     )
     assert "registry-mirror" not in own[unit.DROP_IN]
     assert "--storage-driver=aufs" in own[unit.DROP_IN]
+
+
+def test_an_architecture_that_is_none_is_not_taken() -> None:
+    for said in ("x86_64; rm -rf /", "../../x", "x" * 101):
+        assert read_facts(an_answer().replace("uid 0", f"uid 0\narchitecture {said}")).architecture == ""
+    assert read_facts(an_answer().replace("uid 0", "uid 0\narchitecture aarch64")).architecture == "aarch64"

@@ -78,7 +78,7 @@ def switching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         monkeypatch.setattr("skep.machine.condition.driver_of", lambda machine: driver)
         monkeypatch.setattr("skep.machine.making.driver_of", lambda machine: driver)
         monkeypatch.setattr("skep.machine.making.wait_listening", wait_listening)
-        monkeypatch.setattr(Maker, "provision", provision)
+        monkeypatch.setattr(Maker, "_provision", provision)
         return Switching(maker, driver, said, waited, provisioned)
 
     return made

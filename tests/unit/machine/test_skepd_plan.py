@@ -23,10 +23,11 @@ from skep.machine.skepd_plan import (
     UNIT,
     check_host,
     check_no_skepd,
+    check_prepared,
     decide_skepd,
     packages,
 )
-from skep.runtime.errors import Conflict, Unsupported
+from skep.runtime.errors import Conflict, Unavailable, Unsupported
 from skep.runtime.settings import load_settings
 
 from .test_plan import BY_SYSTEMD, FACTS
@@ -101,6 +102,16 @@ def test_docker_and_skepds_packages_are_installed_at_once() -> None:
 def test_what_cannot_run_skepd_is_told_why(facts: MachineFacts, why: str) -> None:
     with pytest.raises(Unsupported, match=why):
         check_host(facts)
+
+
+def test_a_host_is_looked_at_again_after_its_packages() -> None:
+    """What it says then is what its libraries are called by, here too; packages may have brought nothing."""
+    check_prepared(HOST)
+    check_prepared(replace(HOST, has_libbpf=False))
+    with pytest.raises(Unsupported, match="skep's libraries are there for"):
+        check_prepared(replace(HOST, architecture="../../x"))
+    with pytest.raises(Unavailable, match="still lacks python3, etcd-server"):
+        check_prepared(replace(HOST, python="", has_etcd=False))
 
 
 def test_somebody_elses_skepd_is_left_alone() -> None:

@@ -39,12 +39,14 @@ def create_command(
     """
     store = the_store()
     cluster = MachineCluster(tuple(expanded(managers)), tuple(expanded(workers)))
+    clusters = ClusterRecords(store)
+    clusters.extended(name, cluster)
     plan = decide(cluster, {each: _made(store, each) for each in cluster.names})
     for line in plan_lines(plan, said["driver"]):
         click.echo(f"  {line}")
     if dry_run:
         return
-    ClusterRecords(store).save(name, cluster)
+    clusters.add(name, cluster)
     reasons = _make(plan, said)
     unmade = [
         JoinResult(

@@ -22,7 +22,7 @@ from skep.machine.local.programs import missing, run_program
 from skep.machine.record import Machine, SshPlace
 from skep.machine.ssh import new_key, public_half
 from skep.machine.store import read_file, write_file
-from skep.runtime.errors import Corrupt, Denied, Unavailable, Unsupported
+from skep.runtime.errors import Corrupt, Denied, Invalid, Unavailable, Unsupported
 
 KEY = "id_ed25519"
 _GROUPS = Path("/sys/fs/cgroup/cgroup.controllers")  # there where they are of version 2
@@ -213,8 +213,8 @@ def _check_root() -> None:
 def _details(machine: Machine) -> Details:
     """Errors: `Corrupt`."""
     try:
-        return msgspec.convert(machine.details, Details)
-    except msgspec.ValidationError as error:
+        return plan.check_details(msgspec.convert(machine.details, Details))
+    except (msgspec.ValidationError, Invalid) as error:
         raise Corrupt(f"the config.json of machine {machine.name} says of its host: {error}") from error
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from skep.machine.local import plan
 from skep.machine.local.plan import LocalHost
 from skep.machine.local.programs import locked
 from skep.machine.store import make_directory, read_file, write_file
-from skep.runtime.errors import Corrupt
+from skep.runtime.errors import Corrupt, Invalid
 
 DATA = ("docker", "containerd", "skep")
 
@@ -127,11 +128,29 @@ def write_nameservers(own: Path) -> None:
             text = Path(source).read_text()
             if plan.has_nameserver(text):
                 break
-    at = own / "upper/etc/resolv.conf"
-    beside = at.with_name(f".resolv.conf.{os.getpid()}")
-    beside.write_text(text)
-    beside.chmod(0o644)
-    beside.replace(at)
+    _write_in_etc(own / "upper", "resolv.conf", text.encode())
+
+
+def _write_in_etc(upper: Path, name: str, content: bytes) -> None:
+    """A machine's root may have made any of it a link, which would lead somewhere else on this host. Where
+    its /etc is one, it is left as it is. Errors: `Invalid`."""
+    with contextlib.suppress(FileExistsError):
+        (upper / "etc").mkdir(mode=0o755)
+    try:
+        etc = os.open(upper / "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    beside = f".{name}.{secrets.token_hex(8)}"  # which nobody there can tell
+    try:
+        new = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=etc)
+        with os.fdopen(new, "wb") as stream:
+            stream.write(content)
+            os.fchmod(new, 0o644)
+        os.rename(beside, name, src_dir_fd=etc, dst_dir_fd=etc)
+    except OSError as error:
+        raise Invalid(f"{upper / 'etc' / name} cannot be written: {error.strerror}") from error
+    finally:
+        os.close(etc)
 
 
 def _make_parents(top: Path, path: Path) -> None:

@@ -19,6 +19,8 @@ NETWORK_PREFIX = 24  # the default network's: 253 machines, of some 40 MB each a
 NETWORKS = tuple(ipaddress.IPv4Network(f"10.{number}.0.0/{NETWORK_PREFIX}") for number in range(218, 250))
 MEMORY_MIN = 128 << 20  # systemd, sshd and an engine without containers take 90 MB
 CPU_MILLIS_MIN = 10  # less than the kernel's smallest share: 1 ms of its period of 100
+HOST_LENGTH_MAX = 70  # a machine's name, and six digits
+_HOST = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]*-[0-9a-f]{6}")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 # What skepd, its etcd and its engine use, and who looks after them.
 _PACKAGES = (
@@ -205,8 +207,18 @@ def host_environment(
 
 def check_path(option: str, directory: str) -> None:
     """Errors: `Invalid` for one that is not whole, or that mount(8)'s options would be cut at."""
-    if not re.fullmatch(r"/[\w./+@-]+", directory):
+    if not re.fullmatch(r"/[\w./+@-]+", directory) or ".." in directory.split("/"):
         raise Invalid(f"--{option} {directory}: it is a whole path, without spaces, commas and colons")
+
+
+def check_details(details: Details) -> Details:
+    """Returns what a config.json says, which may be somebody else's: what is below its paths is removed, as
+    root. Errors: `Invalid`."""
+    check_path("local-directory", details.directory)
+    check_path("local-base-directory", details.base_directory)
+    if details.host and (not _HOST.fullmatch(details.host) or len(details.host) > HOST_LENGTH_MAX):
+        raise Invalid(f"'{details.host[:80]}' is no local machine's host")
+    return details
 
 
 def check_network_stays(wanted: str, there: ipaddress.IPv4Network, directory: str) -> None:

@@ -67,7 +67,7 @@ def _made(store: MachineStore, name: str) -> Made:
 
 def _make(plan: ClusterPlan, said: dict[str, Any]) -> dict[str, str]:
     """Returns why machines could not be made."""
-    machines = wanted(plan.create, said, skepd=True) if plan.create else {}
+    machines = wanted(plan.create, said, skepd=True, among=plan.cluster.names) if plan.create else {}
 
     async def one(name: str, say: Say) -> None:
         maker = maker_of(say, said["wheel_house"])

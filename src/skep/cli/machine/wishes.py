@@ -76,9 +76,11 @@ def _click_option(option: DriverOption) -> click.Option:
     )
 
 
-def wanted(names: Sequence[str], said: dict[str, Any], *, skepd: bool) -> dict[str, Machine]:
+def wanted(
+    names: Sequence[str], said: dict[str, Any], *, skepd: bool, among: Sequence[str] | None = None
+) -> dict[str, Machine]:
     """Returns machines as they are to be made, by their names, once each can be. Leaves with docker-machine's
-    status where one cannot."""
+    status where one cannot. `among`: all that options were said for, where others of them are there."""
     wish = EngineWish(
         options=said["engine_opt"],
         labels=said["engine_label"],
@@ -86,21 +88,28 @@ def wanted(names: Sequence[str], said: dict[str, Any], *, skepd: bool) -> dict[s
         tls_sans=said["tls_san"],
     )
     machines = [
-        Machine(name=name, driver=said["driver"], ssh=SshPlace(), engine=wish, skepd=skepd) for name in names
+        Machine(name=name, driver=said["driver"], ssh=SshPlace(), engine=wish, skepd=skepd)
+        for name in among or names
     ]
     click.echo("Running pre-create checks...")
     try:
-        return asyncio.run(_checked(machines, said))
+        return asyncio.run(_checked(machines, frozenset(names), said))
     except SkepError as error:
         click.echo(f"Error with pre-create check: {reason_of(error)}", err=True)
         raise click.exceptions.Exit(PRE_CHECK_STATUS) from error
 
 
-async def _checked(machines: list[Machine], said: dict[str, Any]) -> dict[str, Machine]:
+async def _checked(
+    machines: list[Machine], names: frozenset[str], said: dict[str, Any]
+) -> dict[str, Machine]:
     """Errors: as of `Maker.check`."""
     driver = driver_named(machines[0].driver)
     values = values_of_each(driver.options, _values(driver, said), len(machines))
-    asked = [driver.wanted(machine, own) for machine, own in zip(machines, values, strict=True)]
+    asked = [
+        driver.wanted(machine, own)
+        for machine, own in zip(machines, values, strict=True)
+        if machine.name in names
+    ]
     turn = asyncio.Semaphore(AT_A_TIME)
 
     async def check(machine: Machine) -> None:

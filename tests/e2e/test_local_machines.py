@@ -83,9 +83,10 @@ def test_a_machine_is_a_host_of_its_own(owner: Owner) -> None:
     # This host's kernel is not the machine's to set, nor is its clock.
     assert owner.on(
         "mg0",
-        "exec 2>/dev/null; (echo 1 >/proc/sys/kernel/panic) || echo no; date -s @0 >/dev/null || echo no;"
+        "exec 2>/dev/null; (echo 1 >/proc/sys/kernel/panic) || echo no;"
+        " (echo 0 >/sys/kernel/profiling) || echo no; date -s @0 >/dev/null || echo no;"
         " echo 1 >/proc/sys/net/ipv4/ip_forward && echo yes",
-    ).split() == ["no", "no", "yes"]
+    ).split() == ["no", "no", "no", "yes"]
     assert owner.ok("machine provision mg0"), "what is whole is provisioned again"
 
 

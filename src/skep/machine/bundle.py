@@ -30,6 +30,7 @@ import skep
 from skep.machine.drivers import Say
 from skep.machine.facts import MachineFacts
 from skep.machine.own_libraries import OwnLibraries, own_libraries
+from skep.runtime.entry import reason_of
 from skep.runtime.errors import Invalid, NotFound, Unavailable
 
 PIP_S = 900.0  # 60 MB of wheels over a slow line
@@ -76,7 +77,10 @@ async def libraries(host: LibrariesFor, wheel_house: Path | None, cache: Path, s
     """Returns them, from what is kept where it is there. Two that want the same at the same time have one
     made. Errors: `Unavailable` where pip finds not all of them, `Invalid`, `NotFound`."""
     name = libraries_name(host, wheel_house)
-    return await asyncio.to_thread(_kept, name, host, wheel_house, cache, say)
+    try:
+        return await asyncio.to_thread(_kept, name, host, wheel_house, cache, say)
+    except OSError as error:  # a full disk
+        raise Unavailable(f"skep's libraries cannot be packed: {reason_of(error)}") from error
 
 
 def _kept(name: str, host: LibrariesFor, wheel_house: Path | None, cache: Path, say: Say) -> Bundle:
@@ -94,6 +98,8 @@ def _kept(name: str, host: LibrariesFor, wheel_house: Path | None, cache: Path, 
                 archive = Path(making) / "archive"
                 with gzip.open(archive, "wb", compresslevel=_COMPRESSION) as stream:
                     _archive(stream, wanted)
+                with archive.open("rb") as made:
+                    os.fsync(made.fileno())
                 archive.replace(path)
             _forget_oldest(cache)
         os.utime(path)

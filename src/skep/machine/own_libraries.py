@@ -25,8 +25,10 @@ class OwnLibraries:
         self.files: dict[str, Path] = {}
         for each in found:
             for file in each.files or ():
-                if ".." not in file.parts and "__pycache__" not in file.parts:
-                    self.files[str(file)] = Path(str(each.locate_file(file)))
+                path = Path(str(each.locate_file(file)))
+                # What somebody has removed since is not what this skep runs by.
+                if ".." not in file.parts and "__pycache__" not in file.parts and path.is_file():
+                    self.files[str(file)] = path
 
 
 def own_libraries(python: str, architecture: str, requirements: Sequence[str]) -> OwnLibraries | None:

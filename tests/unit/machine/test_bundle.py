@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import platform
 import subprocess
 import sys
@@ -109,6 +111,38 @@ def test_the_oldest_are_not_kept_for_ever(wheels: Path, tmp_path: Path) -> None:
         bundle._kept(f"n{number}", HOST, wheels, cache, lambda line: None)
     kept = {each.name for each in cache.glob("*.tar.gz")}
     assert kept == {f"n{number}.tar.gz" for number in range(2, bundle.KEPT_MAX + 2)}
+
+
+@pytest.mark.parametrize("failing", ["read_bytes", "replace"])
+async def test_a_disk_that_fails_here_is_a_reason_of_one_machine(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """What is no error of ours ends the whole command, and what came of the other machines is not said."""
+
+    def fail(self: Path, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, failing, fail)
+    with pytest.raises(Unavailable, match="No space left"):
+        await bundle.libraries(HOST, wheels, tmp_path / "cache", print)
+    monkeypatch.undo()
+
+
+async def test_what_is_kept_is_on_the_disk_before_it_has_its_name(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power hosts would be sent an archive of no bytes, again and again."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    replaced = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        assert synced == [self.stat().st_size]
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    await bundle.libraries(HOST, wheels, tmp_path / "cache", print)
+    assert synced
 
 
 def test_this_skep_is_the_one_that_is_sent() -> None:

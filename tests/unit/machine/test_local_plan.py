@@ -10,6 +10,7 @@ import pytest
 
 from skep.machine.drivers import DriverOption
 from skep.machine.drivers.local import Local
+from skep.machine.local import hosts as local_hosts
 from skep.machine.local import plan
 from skep.machine.local.hosts import LocalHosts, new_files, write_nameservers
 from skep.machine.local.plan import LocalHost
@@ -263,3 +264,24 @@ def test_links_of_a_machine_lead_nowhere_on_this_host(tmp_path: Path, where: str
     if where != "etc":
         assert (own / "upper/etc/resolv.conf").is_file()
         assert not (own / "upper/etc/resolv.conf").is_symlink()
+
+
+def test_what_is_mounted_in_a_machines_directory_is_not_removed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that somebody has given it, or a directory of this host's; its own mounts nobody sees here."""
+    hosts = LocalHosts(tmp_path)
+    inside = hosts.path("mg0-1a2b3c") / "data/docker"
+    inside.mkdir(parents=True)
+    (inside / "kept").touch()
+    mounts = tmp_path / "mountinfo"
+    line = "36 35 98:0 / {} rw,noatime - ext4 /dev/sdb rw\n"
+    monkeypatch.setattr(local_hosts, "MOUNTS", mounts)
+    mounts.write_text(line.format("/") + line.format(inside))
+    with pytest.raises(Conflict, match=f"something is mounted at {inside}: umount {inside}"):
+        hosts.remove("mg0-1a2b3c")
+    assert (inside / "kept").exists()
+    # Another machine's, and what this one's directory is on itself.
+    mounts.write_text(line.format(f"{tmp_path}/hosts/mg0-1a2b3c4/data") + line.format(tmp_path))
+    hosts.remove("mg0-1a2b3c")
+    assert not hosts.path("mg0-1a2b3c").exists()

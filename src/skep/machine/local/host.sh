@@ -149,7 +149,7 @@ own_kernel() { # its own network's settings can be written; what is all the host
         mount --bind proc/sysrq-trigger proc/sysrq-trigger
         mount -o remount,bind,ro proc/sysrq-trigger
     fi
-    mount -t sysfs sysfs sys
+    mount -o ro -t sysfs sysfs sys # drivers, power, memory: the host's; control groups are mounted over it
 }
 
 own_groups() {

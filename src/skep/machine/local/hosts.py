@@ -24,8 +24,9 @@ from skep.machine.local import plan
 from skep.machine.local.plan import LocalHost
 from skep.machine.local.programs import locked
 from skep.machine.store import make_directory, read_file, write_file
-from skep.runtime.errors import Corrupt, Invalid
+from skep.runtime.errors import Conflict, Corrupt, Invalid
 
+MOUNTS = Path("/proc/self/mountinfo")
 DATA = ("docker", "containerd", "skep")
 
 
@@ -91,7 +92,10 @@ class LocalHosts:
         return [host.address for host in map(self.load, self.names()) if host is not None]
 
     def remove(self, host: str) -> None:
-        """Its files go; no process may be there any more."""
+        """Its files go; no process may be there any more. Errors: `Conflict` where something is mounted among
+        them, by somebody else: what is on that would go, too."""
+        if mounted := _mounted_below(MOUNTS.read_text(errors="replace"), self.path(host).resolve()):
+            raise Conflict(f"something is mounted at {mounted}: umount {mounted}")
         shutil.rmtree(self.path(host), ignore_errors=True)
         if self.path(host).exists():
             shutil.rmtree(self.path(host))  # and says why it cannot
@@ -103,6 +107,15 @@ class LocalHosts:
         for path in (self.directory / "hosts", self.directory):
             with contextlib.suppress(OSError):  # images may be there
                 path.rmdir()
+
+
+def _mounted_below(mountinfo: str, directory: Path) -> str:
+    """Returns what is mounted at a directory or in it, empty where nothing is; `mountinfo`: the kernel's."""
+    for line in mountinfo.splitlines():
+        place = line.split(" ")[4]  # a space in it is written \040
+        if place == str(directory) or place.startswith(f"{directory}/"):
+            return place
+    return ""
 
 
 def new_files(

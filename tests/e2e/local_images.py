@@ -33,7 +33,7 @@ class Owner(User):
         self.store = MachineStore(self.machines)
         self.seen: set[str] = set()  # what its machines were called as hosts
 
-    def docker(self, name: str, line: str) -> str:
+    def docker_by_config(self, name: str, line: str) -> str:
         return self.shell(f"docker $(skep machine config {name}) {line}").stdout.strip()
 
     def on(self, name: str, script: str) -> str:

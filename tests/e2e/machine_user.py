@@ -58,3 +58,15 @@ class User:
         )
         assert not check or done.returncode == 0, f"{script}: {done.stderr}"
         return done
+
+    def docker(self, line: str, name: str = "mg0", data: bytes = b"") -> str:
+        """Returns what the docker client prints that asks a machine by its context."""
+        done = subprocess.run(
+            ["docker", "--context", name, *words(line)],
+            input=data,
+            capture_output=True,
+            timeout=120,
+            env=self.environment,
+        )
+        assert done.returncode == 0, f"docker {line}: {done.stderr.decode()}"
+        return done.stdout.decode()

@@ -70,7 +70,7 @@ def processes_of(owner: Owner) -> list[str]:
 
 def test_a_machine_is_a_host_of_its_own(owner: Owner) -> None:
     init = {"systemd": "systemd", "sysv": "init"}[local_image().init]
-    assert owner.docker("mg0", "info --format '{{.Name}} {{.Driver}}'") == "mg0 overlay2"
+    assert owner.docker_by_config("mg0", "info --format '{{.Name}} {{.Driver}}'") == "mg0 overlay2"
     assert owner.shell("docker --context mg0 info --format '{{.Name}}'").stdout.strip() == "mg0"
     assert owner.on("mg0", "hostname; cat /proc/1/comm; id -un").split() == ["mg0", init, "root"]
     if init == "systemd":
@@ -107,7 +107,7 @@ def test_a_machine_is_switched_off_and_on(owner: Owner) -> None:
     assert owner.on("mg0", "cat /root/kept /var/lib/skep/kept").split() == ["kept", "kept"]
     assert owner.on("mg0", "cat /sys/class/net/eth0/address") == mac, "nobody's table of neighbours is wrong"
     wait_until("its engine is back", lambda: owner.ok("machine status mg0").strip() == "Running")
-    assert owner.docker("mg0", "info --format '{{.Name}}'") == "mg0"
+    assert owner.docker_by_config("mg0", "info --format '{{.Name}}'") == "mg0"
 
 
 def test_a_machine_is_unplugged_and_reboots(owner: Owner) -> None:
@@ -164,10 +164,10 @@ def test_three_at_once_reach_each_other_and_go(owner: Owner) -> None:
     for address in (*addresses, owner.ok("machine ip mg0").strip()):
         owner.on("w1", f"ping -c 1 -W 5 {address}")
     # A swarm of Docker's own, as on any hosts.
-    owner.docker("w1", "swarm init --advertise-addr eth0")
-    token = owner.docker("w1", "swarm join-token -q worker")
-    owner.docker("w2", f"swarm join --token {token} {addresses[0]}:2377")
-    assert owner.docker("w1", "node ls -q").count("\n") == 1
+    owner.docker_by_config("w1", "swarm init --advertise-addr eth0")
+    token = owner.docker_by_config("w1", "swarm join-token -q worker")
+    owner.docker_by_config("w2", f"swarm join --token {token} {addresses[0]}:2377")
+    assert owner.docker_by_config("w1", "node ls -q").count("\n") == 1
     group = Path(f"/sys/fs/cgroup/memory/skep-machines/{owner.host('w3')}/memory.limit_in_bytes")
     if group.exists():
         assert int(group.read_text()) == 512 << 20
@@ -200,7 +200,7 @@ def test_a_creation_that_is_killed_goes_on_or_is_removed(owner: Owner, seen: str
     assert owner.ok("machine status k1").strip() == "Half-made"
     if seen == "its host":
         owner.ok("machine provision k1")
-        assert owner.docker("k1", "info --format '{{.Name}}'") == "k1"
+        assert owner.docker_by_config("k1", "info --format '{{.Name}}'") == "k1"
     owner.ok("machine rm -y k1")
     assert not list(owner.hosts.glob("hosts/k1-*"))
     assert not [each for each in processes_of(owner) if "k1" in each]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,18 +41,6 @@ def host(place: Path, user: User) -> Iterator[MachineHost]:
         made.stop()
 
 
-def docker(user: User, line: str, name: str = "mg0", data: bytes | None = None) -> str:
-    done = subprocess.run(
-        ["docker", "--context", name, *line.split()],
-        input=data,
-        capture_output=True,
-        timeout=120,
-        env=user.environment,
-    )
-    assert done.returncode == 0, f"docker {line}: {done.stderr.decode()}"
-    return done.stdout.decode()
-
-
 def pid_of_skepd(host: MachineHost) -> str:
     """Returns an empty text where none runs."""
     return host.run("pgrep -f '^/usr/bin/python3 .*bin/skepd --config'", check=False).strip()
@@ -63,12 +50,12 @@ def test_a_bare_host_runs_skepd_in_front_of_its_engine(host: MachineHost, user: 
     said = user.ok(CREATE, host.address, "mg0").splitlines()
     assert "Installing skepd..." in said
     # What the engine has, skepd says, too; and it answers by mutual TLS at the port that clients know.
-    assert docker(user, "info --format {{.Name}}").strip() == "mg0"
+    assert user.docker("info --format {{.Name}}").strip() == "mg0"
     assert b"CN" not in (host.directory / "log").read_bytes()
-    docker(user, "import - skep-test/busybox:latest", data=busybox_tar())
-    docker(user, "swarm init")
-    docker(user, "service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
-    wait_until("two tasks run", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2")
+    user.docker("import - skep-test/busybox:latest", data=busybox_tar())
+    user.docker("swarm init")
+    user.docker("service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
+    wait_until("two tasks run", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
     # The engine keeps its own socket, and is in no swarm itself.
     engine = host.run("docker -H unix:///var/run/docker.sock info --format '{{.Swarm.LocalNodeState}}'")
     assert engine.strip() == "inactive"
@@ -88,14 +75,12 @@ def test_nobody_else_may_ask_it(host: MachineHost, user: User) -> None:
 
 
 def test_provision_brings_another_skep_and_ends_no_container(host: MachineHost, user: User) -> None:
-    before = (pid_of_skepd(host), docker(user, "ps -q").split())
+    before = (pid_of_skepd(host), user.docker("ps -q").split())
     assert len(before[1]) == 2
     said = user.ok("machine provision mg0")
     assert "Fetching skep's libraries" not in said
-    wait_until(
-        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
-    )
-    assert docker(user, "ps -q").split() == before[1]
+    wait_until("the swarm is back", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
+    assert user.docker("ps -q").split() == before[1]
     assert pid_of_skepd(host) != before[0]
     # An older one stays as long as it is the last: what goes wrong can be gone back from.
     host.run(
@@ -103,9 +88,7 @@ def test_provision_brings_another_skep_and_ends_no_container(host: MachineHost, 
     )
     user.ok("machine provision mg0")
     assert set(host.run(f"ls {PROGRAMS}").split()) == {"skep-0.3", bundle.program().name}
-    wait_until(
-        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
-    )
+    wait_until("the swarm is back", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
 
 
 def test_who_ends_skepd_has_it_started_again(host: MachineHost, user: User) -> None:
@@ -118,9 +101,7 @@ def test_who_ends_skepd_has_it_started_again(host: MachineHost, user: User) -> N
     assert user.ok("machine status mg0").strip() == "Stopped"
     host.run("/etc/init.d/skepd start")
     wait_until("it answers", lambda: user.skep("machine status mg0").stdout.strip() == "Running")
-    wait_until(
-        "the swarm is back", lambda: docker(user, "service ls --format {{.Replicas}}").strip() == "2/2"
-    )
+    wait_until("the swarm is back", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
 
 
 def test_what_is_somebody_elses_is_not_taken(host: MachineHost, user: User) -> None:

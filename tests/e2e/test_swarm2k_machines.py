@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.images import IMAGE, busybox_tar
-from tests.words import words
 
 from .hosts import wait_until
 from .local_images import Owner
@@ -31,28 +30,15 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
             owner.skep("machine rm -f {}", name)
 
 
-def docker(owner: Owner, line: str, name: str = "mg0", data: bytes = b"") -> str:
-    """Returns what `docker $(skep machine config NAME) …` prints: by mutual TLS, without SSH."""
-    done = subprocess.run(
-        ["docker", "--context", name, *words(line)],
-        input=data,
-        capture_output=True,
-        timeout=120,
-        env=owner.environment,
-    )
-    assert done.returncode == 0, f"docker {line}: {done.stderr.decode()}"
-    return done.stdout.decode()
-
-
 def nodes(owner: Owner, name: str = "mg0") -> dict[str, tuple[str, str, str]]:
     """Returns status, availability and manager status of the nodes, by their names."""
-    found = docker(owner, "node ls --format '{{json .}}'", name)
+    found = owner.docker("node ls --format '{{json .}}'", name)
     rows = [json.loads(line) for line in found.splitlines()]
     return {row["Hostname"]: (row["Status"], row["Availability"], row["ManagerStatus"]) for row in rows}
 
 
 def running(owner: Owner, service: str, name: str = "mg0") -> str:
-    found = docker(owner, f"service ls --filter name={service} --format {{{{.Replicas}}}}", name)
+    found = owner.docker(f"service ls --filter name={service} --format {{{{.Replicas}}}}", name)
     return found.strip()
 
 
@@ -87,7 +73,7 @@ def test_three_managers(owner: Owner) -> None:
 def test_workers_join_by_whatever_means(owner: Owner) -> None:
     """Section 4: one by hand, by ssh; the other by skep; then the same once more."""
     owner.ok("machine create --driver local {}", "w[0:1]")
-    token = docker(owner, "swarm join-token -q worker").strip()
+    token = owner.docker("swarm join-token -q worker").strip()
     address = owner.ok("machine ip mg0").strip()
     said = owner.ok("machine ssh w0 docker swarm join --token {} {}:2377", token, address)
     assert "This node joined a swarm as a worker." in said
@@ -105,16 +91,15 @@ def test_workers_join_by_whatever_means(owner: Owner) -> None:
 def test_a_first_service_and_managers_without_work(owner: Owner) -> None:
     """Section 3."""
     for name in (*MANAGERS, *WORKERS):
-        docker(owner, f"import - {IMAGE}", name, busybox_tar())
-    service = docker(
-        owner,
+        owner.docker(f"import - {IMAGE}", name, busybox_tar())
+    service = owner.docker(
         "service create -d --name web --replicas 3 --publish 8080:80 --stop-grace-period 1s"
         f" --no-resolve-image {IMAGE} busybox httpd -f -p 80 -h /tmp",
     )
     assert service.strip()
     wait_until("three run", lambda: running(owner, "web") == "3/3")
     for name in MANAGERS:
-        docker(owner, f"node update --availability drain {name}")
+        owner.docker(f"node update --availability drain {name}")
     wait_until(
         "workers have all", lambda: set(places(owner)) == set(WORKERS) and running(owner, "web") == "3/3"
     )
@@ -123,7 +108,7 @@ def test_a_first_service_and_managers_without_work(owner: Owner) -> None:
 
 
 def places(owner: Owner, name: str = "mg0") -> list[str]:
-    return docker(owner, "service ps web --filter desired-state=running --format {{.Node}}", name).split()
+    return owner.docker("service ps web --filter desired-state=running --format {{.Node}}", name).split()
 
 
 def answers(owner: Owner, name: str) -> bool:
@@ -136,7 +121,7 @@ def answers(owner: Owner, name: str) -> bool:
 
 def test_a_manager_is_powered_off_and_on_while_the_swarm_runs(owner: Owner) -> None:
     """Section 5, by hand: mg1, then the leader."""
-    assert docker(owner, "node demote mg1").strip() == "Manager mg1 demoted in the swarm."
+    assert owner.docker("node demote mg1").strip() == "Manager mg1 demoted in the swarm."
     wait_until("it is none", lambda: nodes(owner)["mg1"][2] == "")
     owner.ok("machine stop mg1")
     assert owner.ok("machine status mg1").strip() == "Stopped"
@@ -144,20 +129,20 @@ def test_a_manager_is_powered_off_and_on_while_the_swarm_runs(owner: Owner) -> N
     assert running(owner, "web") == "3/3"
     owner.ok("machine start mg1")
     wait_until("it is ready", lambda: nodes(owner)["mg1"][0] == "Ready")
-    assert docker(owner, "node promote mg1").strip() == "Node mg1 promoted to a manager in the swarm."
+    assert owner.docker("node promote mg1").strip() == "Node mg1 promoted to a manager in the swarm."
     wait_until("it is a manager", lambda: nodes(owner)["mg1"][2] == "Reachable", timeout_s=60)
 
 
 def test_all_managers_are_upgraded_by_one_command(owner: Owner) -> None:
     """Section 5, as it should have been: the leader last, the service runs on through all of it."""
     leader = next(name for name, each in nodes(owner).items() if each[2] == "Leader")
-    before = set(docker(owner, "service ps web --filter desired-state=running -q").split())
+    before = set(owner.docker("service ps web --filter desired-state=running -q").split())
     said = owner.ok("cluster upgrade-managers --cluster demo --power-cycle")
     assert said.splitlines()[-1] == "All 3 managers are upgraded."
     assert said.index(f"[3/3] {leader}: demoting it, another manager takes the lead") > 0
     assert sorted(each[2] for each in nodes(owner).values()) == ["", "", "Leader", "Reachable", "Reachable"]
     assert running(owner, "web") == "3/3"
-    assert set(docker(owner, "service ps web --filter desired-state=running -q").split()) == before
+    assert set(owner.docker("service ps web --filter desired-state=running -q").split()) == before
 
 
 def test_a_plug_that_is_pulled_and_the_end(owner: Owner) -> None:

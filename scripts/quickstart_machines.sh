@@ -6,7 +6,7 @@ cluster=quickstart
 label=skep.quickstart=yes
 store=${MACHINE_STORAGE_PATH:-${HOME:-/root}/.docker/machine}
 
-skep() { .venv/bin/skep "$@"; }
+skep() { .venv/bin/skep "$@" 8>&-; }
 context() { docker --context "$1" "${@:2}"; }
 show_context() { # runs a docker command on $manager in the open
     print_command docker --context "$manager" "$@"
@@ -67,7 +67,7 @@ give_images() {
 find_context() { # any manager answers
     local name said
     for name in "${managers[@]}"; do
-        has_machine "$name" || continue
+        docker context inspect "$name" >/dev/null 2>&1 || continue # half-made, or removed
         if said=$(timeout 20 docker --context "$name" node ls 2>&1); then manager=$name && return; fi
         printf '%s: %s\n' "$name" "$said"
     done
@@ -81,6 +81,11 @@ prepare_machines() {
     unset DOCKER_HOST DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
 }
 
+one_at_a_time() { # of those that change machines: an earlier one may go on where nobody sees it
+    exec 8>/run/skep-quickstart.lock
+    flock --nonblock 8 || fail "another $me machines, or down, is at it: wait for its end"
+}
+
 machines() {
     local own others found=no
     prepare_machines
@@ -89,6 +94,7 @@ machines() {
         mount=mount ssh=openssh-client /bin/busybox=busybox-static pgrep=procps curl=curl \
         /etc/ssl/certs/ca-certificates.crt=ca-certificates
     make_venv ""
+    one_at_a_time # only now: what packages start would have the lock, too
     sort_machines
     refuse_others
     if [ ${#own[@]} != 0 ]; then
@@ -153,6 +159,7 @@ What to type next${SUDO_USER:+, as root (sudo -i), whose machines they are} (aft
     skep machine stop $second; docker --context $first node ls    # Unknown at first, then Down
     skep machine start $second; docker --context $first node ls    # Ready
     docker --context $first node promote $second
+    skep cluster upgrade-managers --cluster $cluster --power-cycle    # all of that by one command, for all managers
   One more worker:
     skep machine create --driver local w2 && skep machine join --workers w2 --to $first
   Take it all down:
@@ -179,6 +186,7 @@ status_machines() {
 down_machines() {
     local own others images=
     prepare_machines
+    one_at_a_time
     [ -x .venv/bin/skep ] || make_venv ""
     sort_machines
     if [ ${#own[@]} != 0 ]; then

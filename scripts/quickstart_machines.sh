@@ -3,7 +3,7 @@
 # They are the user's as all machines are: in the user's store, with docker contexts. What is ours among them has a label
 # and is of the driver `local`; a machine of the user's with the same name is neither touched nor replaced.
 cluster=quickstart
-label=skep.quickstart=yes
+label=skep.quickstart=$home # whose they are: that of another SKEP_QUICKSTART_DIR leaves them alone
 store=${MACHINE_STORAGE_PATH:-${HOME:-/root}/.docker/machine}
 
 skep() { .venv/bin/skep "$@" 8>&-; }
@@ -12,7 +12,7 @@ show_context() { # runs a docker command on $manager in the open
     print_command docker --context "$manager" "$@"
     context "$manager" "$@"
 }
-has_machines() { [ -e "$store/clusters/$cluster.json" ]; }
+has_machines() { grep -qsF "\"$label\"" "$store"/machines/*/config.json; }
 has_machine() { [ -e "$store/machines/$1/config.json" ]; }
 
 sort_machines() { # into `own` and `others`: those of our hosts' names that are there
@@ -21,7 +21,7 @@ sort_machines() { # into `own` and `others`: those of our hosts' names that are 
     for name in "${hosts[@]}"; do
         has_machine "$name" || continue
         case $(skep machine inspect -f '{{.DriverName}} {{.HostOptions.EngineOptions.Labels}}' "$name") in
-            "local "*"$label"*) own+=("$name") ;;
+            "local [$label]") own+=("$name") ;;
             *) others+=("$name") ;;
         esac
     done

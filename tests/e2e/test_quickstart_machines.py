@@ -13,14 +13,14 @@ import pytest
 from skep.machine.record import EngineWish, Machine, SshPlace
 
 from .hosts import wait_until
-from .test_local_machines import IMAGES, Owner, images, what_there_is
+from .local_images import IMAGES, Owner
+from .test_local_machines import what_there_is
 
-__all__ = ["images"]  # the fixture, which makes the base image where there is none yet
 ROOT = Path(__file__).parents[2]
 NAMES = ["mg0", "mg1", "mg2", "w0", "w1"]
 QUICKSTART_S = 200  # forty seconds where nothing else runs
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]  # as of `images`
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 
 class Newcomer(Owner):
@@ -48,7 +48,7 @@ class Newcomer(Owner):
 
 
 @pytest.fixture
-def newcomer(images: None, tmp_path: Path) -> Iterator[Newcomer]:
+def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     user = Newcomer(tmp_path / "n")
     before = what_there_is(user)
     try:
@@ -103,7 +103,7 @@ def reboot(user: Newcomer) -> None:
     subprocess.run(["umount", user.hosts / "bridge"], check=True)
 
 
-def test_what_users_have_of_the_same_names_stays(images: None, tmp_path: Path) -> None:
+def test_what_users_have_of_the_same_names_stays(tmp_path: Path) -> None:
     user = Newcomer(tmp_path / "n")
     before = what_there_is(user)
     own = Machine(name="w1", driver="generic", ssh=SshPlace(address="192.0.2.1"), engine=EngineWish())

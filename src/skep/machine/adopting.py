@@ -46,7 +46,9 @@ def adopt(store: MachineStore, other: MachineStore, name: str) -> Machine:
         key = str(target / file)
     elif key and not Path(key).exists():
         key = ""
-    machine = replace(machine, ssh=replace(machine.ssh, key=key))
+    # Where a cloud's API is, and with it the user's token goes, no config of somebody else's says.
+    details = {member: value for member, value in machine.details.items() if member != "APIURL"}
+    machine = replace(machine, ssh=replace(machine.ssh, key=key), details=details)
     store.add(machine)
     for each in _OWN:
         with contextlib.suppress(FileNotFoundError):

@@ -174,13 +174,17 @@ async def wait_reachable(
 
 
 class _Client(asyncssh.SSHClient):
-    """Takes one of the host's keys that are known, or any where none is."""
+    """Takes one of the host's keys that are known, or any where none is; none that is revoked, which it
+    notes."""
 
-    def __init__(self, known: list[asyncssh.SSHKey]) -> None:
+    def __init__(self, known: list[asyncssh.SSHKey], revoked: list[asyncssh.SSHKey]) -> None:
         self._known = [each.public_data for each in known]
+        self._revoked = [each.public_data for each in revoked]
+        self.was_revoked = False
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return not self._known or key.public_data in self._known
+        self.was_revoked = key.public_data in self._revoked
+        return not self.was_revoked and (not self._known or key.public_data in self._known)
 
 
 async def _connect(
@@ -188,7 +192,9 @@ async def _connect(
 ) -> asyncssh.SSHClientConnection:
     where = f"{place.user}@{place.address}, port {place.port}"
     options: dict[str, Any] = {**_identity(place), "server_host_key_algs": list(_PLAIN_KEYS)}
-    keys = known_keys(place.address, place.port) if pinned is None else [_pinned_key(pinned)]
+    known = known_keys(place.address, place.port, revoked_only=pinned is not None)
+    keys = known.own if pinned is None else [_pinned_key(pinned)]
+    client = _Client(keys, known.revoked)
     if keys:  # of several keys that a host has it shows the one that is asked for
         algorithms = [name.decode() for key in keys for name in key.sig_algorithms]
         options["server_host_key_algs"] = list(dict.fromkeys(algorithms))
@@ -198,7 +204,7 @@ async def _connect(
                 place.address,
                 place.port,
                 username=place.user,
-                client_factory=lambda: _Client(keys),
+                client_factory=lambda: client,
                 known_hosts=([], [], []),
                 config=config_paths(),
                 tunnel=tunnel,
@@ -212,6 +218,11 @@ async def _connect(
                 **options,
             )
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        if client.was_revoked:
+            raise Denied(
+                f"the SSH host key of {place.address} is revoked in {KNOWN_HOSTS}: whoever has it now is not"
+                " to be trusted"
+            ) from error
         if pinned is None and keys:
             raise Denied(
                 f"the SSH host key of {place.address} is none of those that {KNOWN_HOSTS} has for it:"

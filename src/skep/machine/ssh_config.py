@@ -109,17 +109,27 @@ async def jumped(
         yield last
 
 
-def known_keys(address: str, port: int) -> list[asyncssh.SSHKey]:
+class KnownKeys(NamedTuple):
+    """The host's keys that the user knows, and those that it may have no more."""
+
+    own: list[asyncssh.SSHKey]
+    revoked: list[asyncssh.SSHKey]
+
+
+def known_keys(address: str, port: int, *, revoked_only: bool) -> KnownKeys:
     """Returns the keys by which the user knows the host already. Errors: `Invalid` where the file cannot be
     read."""
     path = _file(KNOWN_HOSTS)
     if path is None:
-        return []
+        return KnownKeys([], [])
     try:
+        # Of thousands of machines nobody looks through as many hashed lines of others.
+        if revoked_only and b"@revoked" not in path.read_bytes():
+            return KnownKeys([], [])
         found = asyncssh.match_known_hosts(str(path), address, "", port)
     except (ValueError, OSError) as error:
         raise Invalid(f"{KNOWN_HOSTS} cannot be used: {cause_of(error)}") from error
-    return list(found[0])
+    return KnownKeys(list(found[0]), list(found[2]))
 
 
 def _file(name: str) -> Path | None:

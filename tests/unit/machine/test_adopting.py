@@ -53,6 +53,19 @@ def test_a_machine_comes_with_its_key_and_its_authority(tmp_path: Path, other: M
         adopt(store, other, "old")
 
 
+def test_nobody_elses_config_says_where_your_token_goes(tmp_path: Path, other: MachineStore) -> None:
+    """The driver would ask there how the machine is, with the token of whoever has adopted it."""
+    path = other.directory("old") / "config.json"
+    config = json.loads(path.read_text())
+    config["Driver"]["APIURL"] = "https://api.digitalocean.example"
+    path.write_text(json.dumps(config))
+    store = MachineStore(tmp_path / "machine")
+    machine = adopt(store, other, "old")
+    assert "APIURL" not in machine.details
+    assert "digitalocean.example" not in (store.directory("old") / "config.json").read_text()
+    assert machine.details.keys() == other.load("old").details.keys() - {"APIURL"}
+
+
 def test_an_authority_that_is_there_stays(tmp_path: Path, other: MachineStore) -> None:
     store = MachineStore(tmp_path / "machine")
     own = authority(store, "bob", NOW)

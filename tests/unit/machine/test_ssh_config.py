@@ -81,6 +81,16 @@ async def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await listener.wait_closed()
 
 
+@pytest.mark.parametrize("is_pinned", [True, False])
+async def test_a_key_that_the_user_has_revoked_is_not_taken(here: Here, is_pinned: bool) -> None:
+    """It is somebody else's by now; what is known of no other key of the host is no reason to take it."""
+    shown = here.host_key.export_public_key().decode()
+    (here.ssh / "known_hosts").write_text(f"@revoked * {shown}")
+    with pytest.raises(Denied, match=r"127\.0\.0\.1 is revoked in ~/\.ssh/known_hosts"):
+        async with connected(here.place, shown if is_pinned else None):
+            pass
+
+
 async def test_a_first_key_is_asked_of_known_hosts(here: Here) -> None:
     here.known(here.host_key)
     async with connected(here.place, None):

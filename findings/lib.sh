@@ -28,6 +28,7 @@ in_debian() {
     local release=$1 root packages=("${@:2}")
     root=$work/$release
     command -v debootstrap >/dev/null || cannot "debootstrap is missing"
+    command -v busybox >/dev/null || cannot "busybox is missing"
     if [ -d "$root" ]; then
         :
     elif [ -e "$CACHE/$release.made" ]; then
@@ -60,7 +61,7 @@ become_root() { # ROOT PACKAGE ...
     mount -t tmpfs -o mode=755 run "$root/run"
     mount -t tmpfs -o mode=1777 tmp "$root/tmp"
     cd "$root"
-    pivot_root . mnt
+    busybox pivot_root . mnt # Debian testing has it from no package that is always there
     umount -l mnt
     export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
     chroot . bash -c "$(declare -f install_packages cannot); install_packages \"\$@\"" finding "${@:2}" || exit $?

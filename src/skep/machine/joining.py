@@ -16,12 +16,29 @@ AT_A_TIME = 64  # a manager gives out some 170 certificates a second, and more w
 AGAIN_S = 2.0  # between two attempts: a manager that is just lost is replaced within four seconds
 
 
+class _Members:
+    """The swarm's nodes by their ids. They are asked for once more, where one is in a swarm and none of them:
+    another command may have had it join meanwhile."""
+
+    def __init__(self, manager: SwarmMember, ids: frozenset[str]) -> None:
+        self.ids = ids
+        self._manager = manager
+        self._turn = asyncio.Lock()
+        self._is_newest = False
+
+    async def newest(self) -> frozenset[str]:
+        async with self._turn:
+            if not self._is_newest:
+                self.ids, self._is_newest = await self._manager.node_ids(), True
+        return self.ids
+
+
 class _Known(NamedTuple):
     """What is known of the swarm that is joined."""
 
     tokens: Tokens
     managers: tuple[str, ...]
-    members: frozenset[str]
+    members: _Members
 
 
 class Joining(NamedTuple):
@@ -41,7 +58,7 @@ class Joining(NamedTuple):
             raise Conflict(
                 f"{first} is no manager of a swarm: docker --context {first} swarm init, or name another"
             )
-        known = _Known(await to.tokens(), own.managers, await to.node_ids())
+        known = _Known(await to.tokens(), own.managers, _Members(to, await to.node_ids()))
         results = [await self._one(name, JoinRole.MANAGER, known) for name in managers]
         if Outcome.JOINED in [each.outcome for each in results]:
             known = known._replace(managers=(await to.membership()).managers)
@@ -69,7 +86,11 @@ class Joining(NamedTuple):
     async def _try(self, name: str, role: JoinRole, known: _Known) -> JoinResult:
         node = self.member(name)
         own = await node.membership()
-        if not must_join(own, known.members, name):
+        try:
+            is_outside = must_join(own, known.members.ids, name)
+        except Conflict:
+            is_outside = must_join(own, await known.members.newest(), name)
+        if not is_outside:
             return JoinResult(name, role, Outcome.ALREADY, other_role(own, role))
         token = known.tokens.manager if role is JoinRole.MANAGER else known.tokens.worker
         await node.join(token, known.managers)

@@ -96,6 +96,25 @@ async def test_run_again_it_tries_those_that_failed() -> None:
     assert [each.outcome for each in again] == [Outcome.ALREADY, Outcome.JOINED]
 
 
+async def test_what_another_command_has_had_join_meanwhile_is_in_it() -> None:
+    swarm = Swarm("mg0", "w0", "w1", "w2")
+    swarm.found("mg0")
+    asked: list[frozenset[str]] = []
+
+    class Old(Member):
+        async def node_ids(self) -> frozenset[str]:
+            asked.append(await super().node_ids())
+            for each in ("w0", "w1"):
+                swarm.states[each] = NodeMembership("active", f"id-{each}")
+            swarm.states["w2"] = NodeMembership("active", "of-another")
+            return asked[-1] - {"of-another"}
+
+    joining = Joining(lambda name: Old(swarm, name), 1, lambda name, line: None)
+    results = await joining.join("mg0", [], ["w0", "w1", "w2"])
+    assert [each.outcome for each in results] == [Outcome.ALREADY, Outcome.ALREADY, Outcome.FAILED]
+    assert len(asked) == 2, "once more for all of them"
+
+
 async def test_what_may_pass_is_tried_again_and_what_will_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AGAIN_S", 0.0)
     swarm = Swarm("mg0", "w0", "w1")

@@ -113,7 +113,9 @@ def test_a_colleague_has_a_machine_and_a_certificate_of_their_own(
 ) -> None:
     colleague = User(short_dir / "colleague")
     file, word = short_dir / "c1.machine", {"SKEP_EXPORT_PASSPHRASE": "correct horse"}
-    user.ok("machine export c1 {} --for bob", file, **word)
+    said = user.ok("machine export c1 {} --for bob", file, **word)
+    assert "is let in until the certificate ends" in said
+    assert "to all of your machines" in said
     assert file.stat().st_mode & 0o777 == 0o600
     assert "is there already" in user.fails("machine export c1 {}", file, **word)
     assert "the passphrase is another one" in colleague.fails(

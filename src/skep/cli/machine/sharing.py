@@ -41,7 +41,8 @@ _passphrase_file = click.option(
 @_passphrase_file
 def export_command(name: str, file: Path, whom: str, passphrase_file: Path | None) -> None:
     """Writes what a colleague needs to use a machine: where it is, whom to trust, and a certificate of their
-    own. They cannot make certificates, nor provision it."""
+    own. They cannot make certificates, nor provision it. The certificate is good for all of your machines,
+    which have one CA."""
     store = the_store()
     machine = whole(store, name)
     if machine.driver == exporting.IMPORTED:
@@ -68,7 +69,10 @@ def export_command(name: str, file: Path, whom: str, passphrase_file: Path | Non
     write_file(file, exporting.seal(exported, passphrase, salt, nonce))
     click.echo(f"{file} has {name} for your colleague: skep machine import {file.name}. Who has it and its")
     click.echo(
-        "passphrase is let in until the certificate ends, or the CA is another (regenerate-certs --ca)."
+        "passphrase is let in until the certificate ends, or the CA is another (regenerate-certs --ca):"
+    )
+    click.echo(
+        "to all of your machines, where they can be reached, for one CA is all machines'; and is root there."
     )
 
 

@@ -87,19 +87,23 @@ def upgrade_managers(
     the new skep there and restart skepd, and must bear to be run again. What stops can be run again, from any
     machine: it goes on where it stopped.
 
-    Where the managers are your machines, nodes by their names, --packages, --resize and --power-cycle say
-    what is done instead.
+    Where the managers are machines of a --cluster, --packages, --resize and --power-cycle say what is done
+    instead.
     """
     of_machines = bool(resize or packages or power_cycle)
     if bool(command) == of_machines:
         raise click.UsageError("Say what upgrades a manager: --run, or --packages, --resize, --power-cycle.")
+    if of_machines and not of_cluster:
+        # Nodes are known by their names: those of another swarm may be called as machines of the user's.
+        raise click.UsageError("Say whose managers your machines are: --cluster NAME.")
     urls, tls = hosts or (default_host(),), None
-    if of_machines or of_cluster:
+    if of_cluster:
         from skep.cli.machine.managers import command_for, managers_of  # what others do without
 
+        if hosts:
+            raise click.UsageError("--cluster says whom to ask: leave --host out.")
         command = command or command_for(resize, packages, power_cycle)
-        if of_cluster and not hosts:
-            urls, tls = managers_of(of_cluster)
+        urls, tls = managers_of(of_cluster)
 
     async def run() -> None:
         reached = Hosts(urls, tls=tls)

@@ -12,6 +12,7 @@ it belongs to: whoever runs the command again, from wherever, finds how far it c
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -102,9 +103,7 @@ def away(seats: Iterable[Seat], about: Seat) -> str:
 
 def filled(command: str, seat: Seat) -> str:
     """Returns the command for a node; its names are quoted for a shell."""
-    for field in FIELDS:
-        command = command.replace("{" + field + "}", shlex.quote(getattr(seat, field)))
-    return command
+    return re.sub("{(" + "|".join(FIELDS) + ")}", lambda found: shlex.quote(getattr(seat, found[1])), command)
 
 
 def names_the_node(command: str) -> bool:

@@ -164,8 +164,9 @@ def decide_configuration(facts: MachineFacts, wish: EngineWish, *, skepd: bool =
         text = facts.unit or ""
         if not skepd:
             files.append(WriteFile(unit.DROP_IN, unit.drop_in(text, wish.environment, _option_names(wish))))
-        elif wish.environment or unit.DROP_IN in text:
-            files.append(WriteFile(unit.DROP_IN, unit.environment_drop_in(wish.environment)))
+        elif wish.environment or unit.DROP_IN in text or unit.MACHINES_DROP_IN in text:
+            content = unit.drop_in_behind_skepd(text, wish.environment, _option_names(wish))
+            files.append(WriteFile(unit.DROP_IN, content))
         by_systemd = unit.is_by_systemd(text)
     elif (changed := unit.default_docker(facts.default_docker, wish.environment)) is not None:
         files.append(WriteFile(unit.DEFAULT_DOCKER, changed))

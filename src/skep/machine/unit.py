@@ -54,8 +54,24 @@ def drop_in(unit: str, environment: tuple[str, ...], options: Iterable[str] = ()
     Errors: `Conflict` where somebody else's drop-in sets the command line, or it says itself who may connect;
     `Invalid`, for an environment that is none.
     """
-    without_ours = _without(_without(unit, DROP_IN), MACHINES_DROP_IN)
-    line = command_line(without_ours)
+    line = _own_line(unit)
+    kept = _BY_SYSTEMD.sub("", line.text)
+    if option := _LISTENING.search(kept):
+        raise Conflict(f"the host's {line.file} starts the engine with {option[1]}: take that out")
+    return _with_command(unit, kept, environment, options)
+
+
+def drop_in_behind_skepd(unit: str, environment: tuple[str, ...], options: Iterable[str] = ()) -> str:
+    """Returns our drop-in where the engine listens as its unit says: of docker-machine's own command line,
+    which has the port that is skepd's, stays what says nothing of that. Errors: as of `drop_in`."""
+    if MACHINES_DROP_IN not in unit:
+        return _written([], environment)
+    return _with_command(unit, _own_line(unit).text, environment, options)
+
+
+def _own_line(unit: str) -> CommandLine:
+    """Returns the unit's command line, our drop-ins and docker-machine's apart. Errors: `Conflict`."""
+    line = command_line(_without(_without(unit, DROP_IN), MACHINES_DROP_IN))
     if line is None:
         raise Conflict("the host's docker.service starts nothing that could be a Docker Engine")
     if ".d/" in line.file:
@@ -63,12 +79,17 @@ def drop_in(unit: str, environment: tuple[str, ...], options: Iterable[str] = ()
             f"the host's {line.file} sets the engine's command line (ExecStart): move what it has to"
             " /etc/docker/daemon.json, and take ExecStart out"
         )
-    kept = _BY_SYSTEMD.sub("", line.text)
-    if option := _LISTENING.search(kept):
-        raise Conflict(f"the host's {line.file} starts the engine with {option[1]}: take that out")
+    return line
+
+
+def _with_command(unit: str, text: str, environment: tuple[str, ...], options: Iterable[str]) -> str:
+    command = " ".join([text, *_carried(unit, set(options))])
+    return _written(["ExecStart=", f"ExecStart={command}"], environment)
+
+
+def _written(lines: list[str], environment: tuple[str, ...]) -> str:
     settings = [f"Environment={_quoted(each)}" for each in check_environment(environment)]
-    command = " ".join([kept, *_carried(unit, set(options))])
-    return "\n".join([MARK, "[Service]", "ExecStart=", f"ExecStart={command}", *settings, ""])
+    return "\n".join([MARK, "[Service]", *lines, *settings, ""])
 
 
 def _carried(unit: str, options: set[str]) -> list[str]:
@@ -78,12 +99,6 @@ def _carried(unit: str, options: set[str]) -> list[str]:
     line = command_line(f"# {MACHINES_DROP_IN}\n{rest.partition(chr(10) + '# /')[0]}") if is_there else None
     found = _CARRIED.findall(line.text) if line is not None else []
     return [f"--{name}={value}" for name, value in found if name not in options]
-
-
-def environment_drop_in(environment: tuple[str, ...]) -> str:
-    """Returns our drop-in where the unit's own command line stays. Errors: `Invalid`."""
-    settings = [f"Environment={_quoted(each)}" for each in check_environment(environment)]
-    return "\n".join([MARK, "[Service]", *settings, ""])
 
 
 def has(unit: str, file: str, content: str) -> bool:

@@ -224,6 +224,24 @@ def test_a_plain_machine_hands_its_port_over() -> None:
     assert "ExecStart" not in changed[unit.DROP_IN]
 
 
+def test_docker_machines_own_command_line_gives_the_port_up() -> None:
+    """Whoever moves from docker-machine keeps the storage driver, and has skepd in front."""
+    theirs = (
+        "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H tcp://0.0.0.0:2376 -H unix:///var/run/docker.sock"
+        " --storage-driver overlay2 --tlsverify --tlscacert /etc/docker/ca.pem --tlscert /etc/docker/server.pem"
+        " --tlskey /etc/docker/server-key.pem --label provider=generic\nEnvironment=\n"
+    )
+    facts = replace(BY_SYSTEMD, unit=f"{ENGINES_UNIT}\n# {unit.MACHINES_DROP_IN}\n{theirs}")
+    changed, anew = configured(facts)
+    assert anew
+    (line,) = [each for each in changed[unit.DROP_IN].splitlines() if each.startswith("ExecStart=/")]
+    assert "2376" not in line
+    assert line.startswith("ExecStart=/usr/sbin/dockerd -H fd:// ")
+    assert "--storage-driver" in line
+    after = replace(facts, unit=f"{facts.unit}\n# {unit.DROP_IN}\n{changed[unit.DROP_IN]}")
+    assert configured(after) == ({}, False)
+
+
 def test_a_port_that_is_the_engines_is_not_taken() -> None:
     facts = replace(FACTS, daemon_json='{"hosts": ["unix:///var/run/docker.sock", "tcp://10.0.0.1:2376"]}')
     with pytest.raises(Conflict, match="listen at port 2376, where skepd is to"):

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from skep.machine.drivers import Say
-from skep.machine.plan import InstallPackages, SetHostName, StartEngine, Step, WriteFile
+from skep.machine.plan import InstallByScript, InstallPackages, SetHostName, StartEngine, Step, WriteFile
 from skep.machine.remote import must, write
 from skep.machine.ssh import SshHost
 
@@ -46,6 +46,17 @@ for service in $kept_off; do
 done
 :
 """
+_BY_URL = """
+set -e
+script=$(mktemp)
+trap 'rm -f "$script" "$script.log"' EXIT
+if command -v curl >/dev/null; then curl -fsSL --proto '=https' --max-time 60 -o "$script" {url}
+elif command -v wget >/dev/null; then wget -q --https-only --timeout 60 -O "$script" {url}
+else echo "the host has neither curl nor wget" >&2; exit 1; fi
+[ -s "$script" ]
+sh "$script" </dev/null >"$script.log" 2>&1 || {{ tail -n 20 "$script.log" >&2; exit 1; }}
+command -v dockerd >/dev/null || {{ echo "the script has ended, and there is no dockerd" >&2; exit 1; }}
+"""
 # An engine that listened by itself where systemd does has taken systemd's socket away with it.
 _BY_SYSTEMD = """
 systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl {verb} docker.service &&
@@ -79,6 +90,9 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
     elif isinstance(step, InstallPackages):
         say(f"Installing {step.what}...")
         await must(host, install_script(step), f"{step.what} cannot be installed", timeout_s=INSTALL_S)
+    elif isinstance(step, InstallByScript):
+        say(f"Installing Docker by {step.url}...")
+        await must(host, by_url_script(step.url), "Docker cannot be installed", timeout_s=INSTALL_S)
     elif isinstance(step, WriteFile):
         await write(host, step.path, step.content.encode(), step.mode)
     elif isinstance(step, StartEngine):
@@ -88,6 +102,11 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
         await must(host, script, "the engine does not start", timeout_s=START_S)
     else:
         raise AssertionError(f"{step}: `skepd_install` does it")
+
+
+def by_url_script(url: str) -> str:
+    """Returns what fetches a script there, whole, and runs it."""
+    return _BY_URL.format(url=shlex.quote(url))
 
 
 def install_script(step: InstallPackages) -> str:

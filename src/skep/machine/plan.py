@@ -6,15 +6,19 @@ files.
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from skep.machine import daemon_json, unit
 from skep.machine.facts import MachineFacts
 from skep.machine.names import check_certified
 from skep.machine.record import EngineWish
-from skep.runtime.errors import Conflict, Unsupported
+from skep.runtime.errors import Conflict, Invalid, Unsupported
 
 RECOGNISED = {"debian": "Debian", "ubuntu": "Ubuntu"}
+# Root runs what comes from there: nobody on the way may have another script come.
+_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/?=&+-]*)?")
 FREE_KIB_MIN = 600 * 1024  # docker.io with what it brings has some 400 MB
 
 
@@ -43,6 +47,12 @@ class InstallPackages(Struct, frozen=True, tag=True):
             self.optional + other.optional,
             self.kept_off + other.kept_off,
         )
+
+
+class InstallByScript(Struct, frozen=True, tag=True):
+    """By one of the user's choice, like Docker's own: root there runs what the URL gives."""
+
+    url: str
 
 
 class WriteFile(Struct, frozen=True, tag=True):
@@ -80,13 +90,24 @@ class StartSkepd(Struct, frozen=True, tag=True):
     program: str
 
 
-Step = SetHostName | InstallPackages | WriteFile | StartEngine | SendLibraries | SendProgram | StartSkepd
+Step = (
+    SetHostName
+    | InstallPackages
+    | InstallByScript
+    | WriteFile
+    | StartEngine
+    | SendLibraries
+    | SendProgram
+    | StartSkepd
+)
 
 
 def check_wish(wish: EngineWish) -> None:
     """Looks whether an engine can be as it is wanted, wherever it runs. Errors: `Invalid`."""
     daemon_json.wanted_settings(wish, by_systemd=False)
     unit.check_environment(wish.environment)
+    if wish.install_url and not _URL.fullmatch(wish.install_url):
+        raise Invalid(f"--engine-install-url {wish.install_url}: it is like https://get.docker.com")
     for each in wish.tls_sans:
         check_certified(each)
 
@@ -124,24 +145,29 @@ def provisioner_of(facts: MachineFacts) -> str:
 
 
 def decide_preparation(
-    facts: MachineFacts, name: str, more: InstallPackages | None = None
+    facts: MachineFacts, name: str, more: InstallPackages | None = None, install_url: str = ""
 ) -> tuple[Step, ...]:
-    """Returns what makes the host one that has an engine, and `more`. Errors: `Unsupported`, `Conflict`."""
+    """Returns what makes the host one that has an engine, by its own packages or the script of that URL, and
+    `more`. Errors: `Unsupported`, `Conflict`."""
     steps: list[Step] = []
     if facts.host_name != name:
         steps.append(SetHostName(name))
     if not facts.dockerd:
-        provisioner_of(facts)
-        if not facts.has_apt:
-            raise Conflict("the host has no apt-get, by which Docker could be installed")
+        if not install_url:
+            provisioner_of(facts)
+            if not facts.has_apt:
+                raise Conflict("the host has no apt-get, by which Docker could be installed")
         if facts.free_kib < FREE_KIB_MIN:
             raise Conflict(
                 f"the host has {facts.free_kib // 1024} MiB free in /var/lib: Docker takes"
                 f" {FREE_KIB_MIN // 1024}"
             )
-        # Since Debian 13 the client is a package of its own; it is what people look for on a host.
-        docker = InstallPackages("Docker", ("docker.io", "iptables", "ca-certificates"), ("docker-cli",))
-        more = docker.and_also(more)
+        if install_url:
+            steps.append(InstallByScript(install_url))
+        else:
+            # Since Debian 13 the client is a package of its own; it is what people look for on a host.
+            docker = InstallPackages("Docker", ("docker.io", "iptables", "ca-certificates"), ("docker-cli",))
+            more = docker.and_also(more)
     if more is not None:
         steps.append(more)
     return tuple(steps)

@@ -11,7 +11,7 @@ from skep.machine.carrying import carry_out
 from skep.machine.certs import Pair
 from skep.machine.drivers import Say
 from skep.machine.facts import PROBE, MachineFacts, read_facts
-from skep.machine.plan import InstallPackages, Step
+from skep.machine.plan import InstallByScript, InstallPackages, Step
 from skep.machine.record import Machine
 from skep.machine.remote import write
 from skep.machine.skepd_install import SkepdSource, install_skepd
@@ -51,7 +51,7 @@ async def provision(
         say(f"Provisioning with {_provisioner(facts)}({facts.manager})...")
         for step in preparation:
             await carry_out(host, step, say)
-        if any(isinstance(step, InstallPackages) for step in preparation):
+        if any(isinstance(step, InstallPackages | InstallByScript) for step in preparation):
             facts = await ask(host)
             if machine.skepd:
                 skepd_plan.check_prepared(facts)
@@ -74,7 +74,7 @@ def _decide_preparation(store: MachineStore, machine: Machine, facts: MachineFac
         more = skepd_plan.packages(facts)
     else:
         skepd_plan.check_no_skepd(facts)
-    preparation = plan.decide_preparation(facts, machine.name, more)
+    preparation = plan.decide_preparation(facts, machine.name, more, machine.engine.install_url)
     if facts.dockerd:
         plan.decide_configuration(facts, machine.engine, skepd=machine.skepd)
     return preparation

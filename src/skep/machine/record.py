@@ -43,13 +43,14 @@ class SshPlace(Struct, frozen=True, kw_only=True):
 
 class EngineWish(Struct, frozen=True, kw_only=True):
     """How the machine's engine is to run: `options` like `dns=10.0.0.1`, `labels` and `environment` like
-    `a=b`."""
+    `a=b`. `install_url`: of a script that installs one, empty for the host's own packages."""
 
     port: int = ENGINE_PORT
     options: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     tls_sans: tuple[str, ...] = ()
+    install_url: str = ""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -116,7 +117,12 @@ def to_config(machine: Machine, storage: PurePath, before: dict[str, Any] | None
             },
         },
         "Name": machine.name,
-        "Skep": {"State": machine.state, "Why": machine.why, "Skepd": machine.skepd},
+        "Skep": {
+            "InstallURL": engine.install_url,
+            "State": machine.state,
+            "Why": machine.why,
+            "Skepd": machine.skepd,
+        },
     }
     whole = _merged(before or {}, config)
     options = whole["HostOptions"]
@@ -159,6 +165,8 @@ def from_config(content: bytes, name: str) -> Machine:
                 labels=_texts(engine.get("Labels")),
                 environment=_texts(engine.get("Env")),
                 tls_sans=_texts(auth.get("ServerCertSANs")),
+                # docker-machine's own member says what it would use by itself, for all of its machines.
+                install_url=str(ours.get("InstallURL") or ""),
             ),
             skepd=ours.get("Skepd") is True,
             details={name: value for name, value in driver.items() if name not in _COMMON},

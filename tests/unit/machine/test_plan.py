@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from skep.machine import daemon_json, plan, unit
 from skep.machine.facts import PROBE, MachineFacts, read_facts
-from skep.machine.plan import InstallPackages, SetHostName, StartEngine, WriteFile
+from skep.machine.plan import InstallByScript, InstallPackages, SetHostName, StartEngine, WriteFile
 from skep.machine.record import EngineWish
 from skep.runtime.errors import Conflict, Invalid, Unsupported
 
@@ -333,3 +333,18 @@ def test_an_architecture_that_is_none_is_not_taken() -> None:
     for said in ("x86_64; rm -rf /", "../../x", "x" * 101):
         assert read_facts(an_answer().replace("uid 0", f"uid 0\narchitecture {said}")).architecture == ""
     assert read_facts(an_answer().replace("uid 0", "uid 0\narchitecture aarch64")).architecture == "aarch64"
+
+
+def test_a_script_of_the_users_choice_installs_docker_where_it_is_missing() -> None:
+    url = "https://get.docker.com"
+    fedora = replace(FACTS, dockerd="", release_ids=("fedora",), has_apt=False)
+    assert plan.decide_preparation(fedora, "mg0", install_url=url) == (InstallByScript(url),)
+    assert plan.decide_preparation(FACTS, "mg0", install_url=url) == (), "it is there"
+    both = plan.decide_preparation(
+        replace(FACTS, dockerd=""), "mg0", InstallPackages("skepd's packages", ("etcd-server",)), url
+    )
+    assert both == (InstallByScript(url), InstallPackages("skepd's packages", ("etcd-server",)))
+    plan.check_wish(EngineWish(install_url=f"{url}/a?b=c&d"))
+    for wrong in ("http://get.docker.com", "https://x/$(reboot)", "https://x y", "file:///x", "https://x/'"):
+        with pytest.raises(Invalid, match="--engine-install-url"):
+            plan.check_wish(EngineWish(install_url=wrong))

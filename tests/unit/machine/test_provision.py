@@ -8,7 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from skep.machine.carrying import install_script
+import pytest
+
+from skep.machine.carrying import by_url_script, install_script
 from skep.machine.plan import InstallPackages
 from skep.machine.remote import write_script
 
@@ -96,3 +98,27 @@ def test_two_that_write_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
         slow.stdin.close()
         assert slow.wait(20) == 0
     assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"slow", 0o600)
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ('printf "#!/bin/sh\\n" >"$BIN/dockerd"; chmod +x "$BIN/dockerd"', 0, ""),
+        ("echo no such distribution; exit 3", 1, "no such distribution\n"),
+        ("true", 1, "the script has ended, and there is no dockerd\n"),
+    ],
+)
+def test_docker_is_installed_by_a_script(tmp_path: Path, script: str, status: int, said: str) -> None:
+    (tmp_path / "curl").write_text(
+        '#!/bin/sh\nwhile [ $# -gt 1 ]; do [ "$1" != -o ] || to=$2; shift; done\n'
+        f'[ "$1" = https://get.example ] && cp {tmp_path}/script $to\n'
+    )
+    (tmp_path / "curl").chmod(0o755)
+    (tmp_path / "script").write_text(script)
+    for name in ("sh", "mktemp", "tail", "cp", "rm", "chmod"):
+        (tmp_path / name).symlink_to(f"/bin/{name}" if Path(f"/bin/{name}").exists() else f"/usr/bin/{name}")
+    environment = {"PATH": str(tmp_path), "BIN": str(tmp_path), "TMPDIR": str(tmp_path)}
+    line = by_url_script("https://get.example")
+    done = subprocess.run(["/bin/sh", "-c", line], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
+    assert not list(tmp_path.glob("tmp.*"))

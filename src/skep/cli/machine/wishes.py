@@ -37,6 +37,13 @@ _ENGINE = (
     click.option(
         "--engine-env", multiple=True, metavar="NAME=VALUE", help="A variable of dockerd's environment."
     ),
+    click.option(
+        "--engine-install-url",
+        default="",
+        metavar="URL",
+        help="Of a script that installs Docker where it is missing: https://get.docker.com."
+        " [the host's packages]",
+    ),
     click.option("--tls-san", multiple=True, help="Another name or address by which the engine is reached."),
     wheel_house_option,
 )
@@ -86,6 +93,7 @@ def wanted(
         labels=said["engine_label"],
         environment=said["engine_env"],
         tls_sans=said["tls_san"],
+        install_url=said["engine_install_url"],
     )
     machines = [
         Machine(name=name, driver=said["driver"], ssh=SshPlace(), engine=wish, skepd=skepd)

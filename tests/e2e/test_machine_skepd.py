@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from skep.machine import bundle
+from skep.machine import bundle, certs
+from skep.machine.authority import authority
+from skep.machine.store import MachineStore
 from tests.images import busybox_tar
 
 from .hosts import wait_until
@@ -32,10 +35,16 @@ def user(place: Path) -> User:
 
 @pytest.fixture(scope="module")
 def host(place: Path, user: User) -> Iterator[MachineHost]:
+    """A swarm's manager with a service, mg0, which the tests of this module share."""
     made = MachineHost(place, "h4", 4)
     try:
         made.start()
         made.let_in(user.key)
+        assert "Installing skepd..." in user.ok(CREATE, made.address, "mg0").splitlines()
+        user.docker("import - skep-test/busybox:latest", data=busybox_tar())
+        user.docker("swarm init")
+        user.docker("service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
+        wait_until("two tasks run", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
         yield made
     finally:
         made.stop()
@@ -47,15 +56,8 @@ def pid_of_skepd(host: MachineHost) -> str:
 
 
 def test_a_bare_host_runs_skepd_in_front_of_its_engine(host: MachineHost, user: User) -> None:
-    said = user.ok(CREATE, host.address, "mg0").splitlines()
-    assert "Installing skepd..." in said
     # What the engine has, skepd says, too; and it answers by mutual TLS at the port that clients know.
     assert user.docker("info --format {{.Name}}").strip() == "mg0"
-    assert b"CN" not in (host.directory / "log").read_bytes()
-    user.docker("import - skep-test/busybox:latest", data=busybox_tar())
-    user.docker("swarm init")
-    user.docker("service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
-    wait_until("two tasks run", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
     # The engine keeps its own socket, and is in no swarm itself.
     engine = host.run("docker -H unix:///var/run/docker.sock info --format '{{.Swarm.LocalNodeState}}'")
     assert engine.strip() == "inactive"
@@ -64,11 +66,31 @@ def test_a_bare_host_runs_skepd_in_front_of_its_engine(host: MachineHost, user: 
     assert host.run("skep --version") == host.run("skepd --version").replace("skepd", "skep")
 
 
-def test_nobody_else_may_ask_it(host: MachineHost, user: User) -> None:
+@pytest.mark.parametrize(
+    ("who", "why"),
+    [("nobody", "certificate required"), ("another CA's", "unknown ca"), ("expired", "certificate expired")],
+)
+def test_nobody_else_may_ask_it(who: str, why: str, host: MachineHost, user: User, tmp_path: Path) -> None:
+    """And each is told why."""
+    now = time.time()
+    own = authority(MachineStore(user.machines), "ada", now).ca
+    shown = {
+        "another CA's": lambda: certs.new_client(certs.new_ca("eve", now), "eve", now),
+        "expired": lambda: certs.new_client(own, "ada", now - 1200 * 86400),
+    }
+    options = ""
+    if who in shown:
+        client = shown[who]()
+        (tmp_path / "cert").write_bytes(client.certificate_pem)
+        (tmp_path / "key").write_bytes(client.key_pem)
+        options = f"--cert {tmp_path}/cert --key {tmp_path}/key"
     url = f"https://{host.address}:2376/version"
-    done = user.shell(f"curl -sS --cacert {user.machines}/machines/mg0/ca.pem {url}", check=False)
+    done = user.shell(f"curl -sS {options} --cacert {user.machines}/machines/mg0/ca.pem {url}", check=False)
     assert done.returncode != 0
-    assert "certificate required" in done.stderr or "alert" in done.stderr
+    assert why in done.stderr.lower(), done.stderr
+
+
+def test_no_key_is_where_others_may_read_it(host: MachineHost) -> None:
     config = host.run("stat -c %a /etc/docker/server-key.pem; cat /etc/skep/skepd.toml")
     assert config.startswith("600\n")
     assert "BEGIN" not in config

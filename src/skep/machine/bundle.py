@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import gzip
 import hashlib
 import io
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -36,6 +38,7 @@ from skep.runtime.errors import Invalid, NotFound, Unavailable
 PIP_S = 900.0  # 60 MB of wheels over a slow line
 KEPT_MAX = 6  # archives of 40 MB: some Pythons, on one or two architectures, of this skep and the one before
 _COMPRESSION = 1  # a tenth larger than at most, in a fifth of the time
+_ONE_AT_A_TIME = threading.Lock()  # of many hosts at once the first looks, the others have what it found
 _SEEN_OF_PIP = 3  # last lines, where it fails
 
 
@@ -110,7 +113,15 @@ def _own(host: LibrariesFor, wheel_house: Path | None) -> OwnLibraries | None:
     """Returns None where they are to be fetched. Who names a wheel house has that."""
     if wheel_house is not None:
         return None
-    return own_libraries(host.python, host.architecture, _requirements())
+    requirements = tuple(_requirements())
+    with _ONE_AT_A_TIME:
+        return _own_of(host, requirements)
+
+
+@functools.cache
+def _own_of(host: LibrariesFor, requirements: tuple[str, ...]) -> OwnLibraries | None:
+    # Thousands of files are looked for, and what is installed here stays so while a command runs.
+    return own_libraries(host.python, host.architecture, requirements)
 
 
 def _run_pip(tree: Path, host: LibrariesFor, wheel_house: Path | None) -> None:
@@ -181,7 +192,14 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def program() -> Bundle:
-    """Returns this skep, without its libraries. Errors: `NotFound`."""
+    """Returns this skep, without its libraries: packed once for all hosts of a command. Errors:
+    `NotFound`."""
+    with _ONE_AT_A_TIME:
+        return _program()
+
+
+@functools.cache
+def _program() -> Bundle:
     source = Path(skep.__file__).parent
     stream = io.BytesIO()
     with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) as packed:

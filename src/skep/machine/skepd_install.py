@@ -86,7 +86,7 @@ async def install_skepd(
     host: SshHost, facts: MachineFacts, machine: Machine, source: SkepdSource, say: Say
 ) -> None:
     """Has skepd run there as this one is. Errors: `Unavailable`, `Invalid`, `NotFound`."""
-    libraries = bundle.libraries_name(LibrariesFor.of(facts), source.wheel_house)
+    libraries = await asyncio.to_thread(bundle.libraries_name, LibrariesFor.of(facts), source.wheel_house)
     program = await asyncio.to_thread(bundle.program)
     packaged = files("skep.machine")
     unit, script = ((packaged / f"skepd.{each}").read_text() for each in ("service", "init"))

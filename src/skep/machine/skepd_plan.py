@@ -8,6 +8,7 @@ import msgspec
 from skep.machine.daemon_json import CA, CERT, KEY, SOCKET
 from skep.machine.facts import MachineFacts
 from skep.machine.plan import InstallPackages, SendLibraries, SendProgram, StartSkepd, Step, WriteFile
+from skep.machine.unit import MARK
 from skep.runtime.errors import Conflict, Unavailable, Unsupported
 from skep.runtime.settings import DEFAULT_HOST
 
@@ -17,7 +18,6 @@ PLACE = "/usr/local/lib/skep"  # libraries/NAME, programs/NAME and bin; nothing 
 CONFIG = "/etc/skep/skepd.toml"
 UNIT, SCRIPT = "/etc/systemd/system/skepd.service", "/etc/init.d/skepd"
 ROTATION = "/etc/logrotate.d/skepd"  # without systemd, whose journal bounds itself
-MARK = "# Written by skep machine; what you change here is written over."
 _AS_PACKAGED = "/opt/skep/bin/skepd"  # where the unit and the script have it: docs/operations.md
 _SERVICES = ("etcd",)  # that packages start, and skepd has no use for: it starts its own
 _ROTATED = f"""{MARK}

@@ -35,7 +35,8 @@ def unpacked(found: Bundle, directory: Path) -> Path:
 
 def test_the_program_is_this_skep_and_runs_from_where_it_is_unpacked(tmp_path: Path) -> None:
     found = bundle.program()
-    assert found == bundle.program(), "the same files have the same name"
+    assert found == bundle._program.__wrapped__(), "the same files have the same name"
+    assert found is bundle.program(), "and are packed once"
     tree = unpacked(found, tmp_path)
     assert not list(tree.rglob("*.pyc"))
     script = (

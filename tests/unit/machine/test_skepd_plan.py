@@ -18,7 +18,6 @@ from skep.machine.plan import InstallPackages, SendLibraries, SendProgram, Start
 from skep.machine.record import EngineWish
 from skep.machine.skepd_plan import (
     CONFIG,
-    MARK,
     SCRIPT,
     UNIT,
     check_host,
@@ -27,6 +26,7 @@ from skep.machine.skepd_plan import (
     decide_skepd,
     packages,
 )
+from skep.machine.unit import MARK
 from skep.runtime.errors import Conflict, Unavailable, Unsupported
 from skep.runtime.settings import load_settings
 

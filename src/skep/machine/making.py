@@ -58,16 +58,16 @@ class Maker(NamedTuple):
         """Returns the machine, whole. What fails leaves one that is half made, and says so."""
         machine = replace(machine, state=HALF_MADE, why="its creation did not come to its end")
         self.store.add(machine)
-        with self.store.at_work(machine.name):
+        with self.store.at_work(machine.name) as now:
             self.say("Creating machine...")
-            return await self._provision(machine)
+            return await self._provision(now)
 
-    async def provision(self, machine: Machine) -> Machine:
+    async def provision(self, name: str, *, skepd: bool = False) -> Machine:
         """Does all that makes a host a machine, again where it is one; returns it whole. Errors:
         `Unsupported` where it is a driver's that skep does not have: its hosts may be of any kind; `Conflict`
-        where another command is at work on it."""
-        with self.store.at_work(machine.name):
-            return await self._provision(machine)
+        where another command is at work on it. `skepd`: it is to run there, also where it did not."""
+        with self.store.at_work(name) as machine:
+            return await self._provision(replace(machine, skepd=machine.skepd or skepd))
 
     async def _provision(self, machine: Machine) -> Machine:
         driver = driver_of(machine)
@@ -87,14 +87,15 @@ class Maker(NamedTuple):
         await self.make_context(whole)
         return whole
 
-    async def power(self, machine: Machine, change: PowerChange) -> Machine:
+    async def power(self, name: str, change: PowerChange) -> Machine:
         """Switches its host on or off, and waits for its engine where that is to run; returns the machine.
         Where its address became another one, its certificates are made for that. Errors: `Unsupported` where
         its driver cannot, with what the user can do; `Conflict` where another command is at work on it."""
-        with self.store.at_work(machine.name):
-            return await self._power(machine, change)
+        with self.store.at_work(name) as machine:
+            return await self.switch(machine, change)
 
-    async def _power(self, machine: Machine, change: PowerChange) -> Machine:
+    async def switch(self, machine: Machine, change: PowerChange) -> Machine:
+        """The same by whoever is at work on the machine already."""
         name, (doing, done) = machine.name, _TEXTS[change]
         if state := await self._state_already(machine, change):
             self.say(f'Machine "{name}" is already {state.lower()}.')
@@ -112,20 +113,21 @@ class Maker(NamedTuple):
         self.say(f'Machine "{name}" was {done}.')
         return machine
 
-    async def move(self, machine: Machine, address: str) -> Machine:
+    async def move(self, name: str, address: str) -> Machine:
         """Has the machine be at another address, and its certificates for that. Its host is known by its key.
         Errors: `Denied` where another host is there; as of `provision`."""
-        moved = replace(machine, ssh=replace(machine.ssh, address=check_address(address)))
-        with self.store.at_work(machine.name):
-            async with connected(moved.ssh, self.store.host_key(machine.name)):
+        check_address(address)
+        with self.store.at_work(name) as machine:
+            moved = replace(machine, ssh=replace(machine.ssh, address=address))
+            async with connected(moved.ssh, self.store.host_key(name)):
                 self.store.save(moved)
             return await self._provision(moved)
 
-    async def upgrade(self, machine: Machine) -> list[PackageChange]:
+    async def upgrade(self, name: str) -> list[PackageChange]:
         """Upgrades its engine by its host's packages; returns which are newer. Errors: `Unsupported` where it
         is of no package."""
-        with self.store.at_work(machine.name):
-            async with connected(machine.ssh, self.store.host_key(machine.name)) as host:
+        with self.store.at_work(name) as machine:
+            async with connected(machine.ssh, self.store.host_key(name)) as host:
                 changes = await upgrade_engine(host, self.say)
             if changes:
                 await self._wait_listening(machine, boots=True)

@@ -10,26 +10,30 @@ from skep.machine.record import Machine
 from skep.runtime.errors import SkepError, Unsupported
 
 
-async def resize(maker: Maker, machine: Machine, size: str, *, power_cycle: bool) -> Machine:
+async def resize(maker: Maker, name: str, size: str, *, power_cycle: bool) -> Machine:
     """Returns the machine, saved. `power_cycle`: it is switched off before, and on after, whatever comes of
-    it; one that is off stays off. Errors: `Unsupported`, `Conflict` where it is on, as of the driver."""
+    it; one that is off stays off. Errors: `Unsupported`, `Conflict` where it is on, or another command is at
+    work on it, as of the driver."""
+    with maker.store.at_work(name) as machine:
+        return await _resize(maker, machine, size, power_cycle=power_cycle)
+
+
+async def _resize(maker: Maker, machine: Machine, size: str, *, power_cycle: bool) -> Machine:
     driver = driver_of(machine)
     if not isinstance(driver, Resizable):
         raise Unsupported(f"the driver {machine.driver} cannot give hosts another size")
     making = maker.host_making(machine.name)
     if not power_cycle or await driver.state(machine) == STOPPED:
-        with maker.store.at_work(machine.name):
-            machine = await driver.resize(machine, size, making)
-            maker.store.save(machine)
-            return machine
-    machine = await maker.power(machine, PowerChange.STOP)
+        machine = await driver.resize(machine, size, making)
+        maker.store.save(machine)
+        return machine
+    machine = await maker.switch(machine, PowerChange.STOP)
     try:
         maker.say(f"Resizing to {size}...")
-        with maker.store.at_work(machine.name):
-            machine = await driver.resize(machine, size, making)
-            maker.store.save(machine)
+        machine = await driver.resize(machine, size, making)
+        maker.store.save(machine)
     except SkepError as error:
         maker.say(f"It stays as it was: {error}")
-        await maker.power(machine, PowerChange.START)
+        await maker.switch(machine, PowerChange.START)
         raise
-    return await maker.power(machine, PowerChange.START)
+    return await maker.switch(machine, PowerChange.START)

@@ -131,9 +131,9 @@ class MachineStore:
             yield
 
     @contextlib.contextmanager
-    def at_work(self, name: str) -> Iterator[None]:
-        """One command at a time changes a machine. Errors: `Conflict` where another is at it, `NotFound`,
-        `Invalid`."""
+    def at_work(self, name: str) -> Iterator[Machine]:
+        """One command at a time changes a machine; yields it as the one before has left it. Errors:
+        `Conflict` where another is at it, `NotFound`, `Invalid`, `Corrupt`."""
         path = self.directory(name) / "lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -147,7 +147,7 @@ class MachineStore:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Conflict(f"another command is at work on {name}: wait for its end") from error
-            yield
+            yield self.load(name)
 
 
 def pinned_key(directory: Path) -> str | None:

@@ -6,12 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from skep.machine import making
 from skep.machine.drivers import HostMaking, PowerChange, Say
 from skep.machine.drivers.generic import Generic
 from skep.machine.making import Maker
 from skep.machine.record import EngineWish, Machine, SshPlace
+from skep.machine.resizing import resize
 from skep.machine.skepd_install import SkepdSource
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Conflict, NotFound, Unavailable, Unsupported
@@ -25,7 +27,7 @@ async def test_a_host_of_another_driver_is_not_touched(tmp_path: Path) -> None:
     machine = Machine(name="b2d", driver="virtualbox", ssh=place, engine=EngineWish())
     maker.store.add(machine)
     with pytest.raises(Unsupported, match="driver virtualbox, which skep does not have"):
-        await maker.provision(machine)
+        await maker.provision("b2d")
     assert maker.store.load("b2d") == machine
     assert not said
 
@@ -69,18 +71,20 @@ async def test_two_commands_do_not_work_on_one_machine(tmp_path: Path, slow: Slo
     await slow.asked.wait()
     at_work = "another command is at work on mg0"
     with pytest.raises(Conflict, match=at_work):
-        await maker.provision(machine)
+        await maker.provision("mg0")
     with pytest.raises(Conflict, match=at_work):
-        await maker.power(machine, PowerChange.STOP)
+        await maker.power("mg0", PowerChange.STOP)
     with pytest.raises(Conflict, match=at_work):
-        await maker.move(machine, "192.0.2.2")
+        await maker.move("mg0", "192.0.2.2")
+    with pytest.raises(Conflict, match=at_work):
+        await resize(maker, "mg0", "16gb", power_cycle=False)
     with pytest.raises(Conflict, match=at_work):
         await maker.remove("mg0", force=False)
     slow.go_on.set()
     with pytest.raises(Unavailable, match="no host today"):
         await first
     with pytest.raises(Unavailable, match="no host today"):
-        await maker.provision(machine)
+        await maker.provision("mg0")
     assert maker.store.load("mg0").why == "no host today"
     with pytest.raises(NotFound):
         await maker.remove("mg1", force=False)
@@ -97,3 +101,21 @@ async def test_a_host_that_stays_is_said_also_by_force(tmp_path: Path, slow: Slo
     left = await maker.remove("mg0", force=True)
     assert left == "its host may be there still: 401: the token is not valid"
     assert not maker.store.has("mg0")
+
+
+async def test_a_command_begins_with_what_the_one_before_has_left(tmp_path: Path, slow: Slow) -> None:
+    """A host that was paid for meanwhile would be ordered once more."""
+    maker, seen = a_maker(tmp_path), list[object]()
+    machine = Machine(name="mg0", driver="generic", ssh=SshPlace(address="192.0.2.1"), engine=EngineWish())
+
+    async def make(machine: Machine, making: HostMaking) -> Machine:
+        seen.append(machine.details.get("Id"))
+        making.save(replace(machine, details={"Id": 7}))
+        raise Unavailable("no host today")
+
+    slow.make = make  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await maker.create(machine)
+    with pytest.raises(Unavailable):
+        await maker.provision("mg0")
+    assert seen == [None, 7]

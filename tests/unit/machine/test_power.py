@@ -86,7 +86,7 @@ def switching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 async def test_a_machine_that_starts_is_waited_for(switching: Callable[..., Switching]) -> None:
     it = switching(STOPPED, Switched())
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.START)
+    await it.maker.power("mg0", PowerChange.START)
     assert it.driver.done == [PowerChange.START]
     assert it.said == ['Starting "mg0"...', "(mg0) click", 'Machine "mg0" was started.']
     assert it.waited == ["192.0.2.1"]
@@ -94,17 +94,17 @@ async def test_a_machine_that_starts_is_waited_for(switching: Callable[..., Swit
 
 async def test_what_is_so_already_is_said_and_left(switching: Callable[..., Switching]) -> None:
     it = switching(RUNNING, Switched(RUNNING))
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.START)
+    await it.maker.power("mg0", PowerChange.START)
     assert it.said.pop() == 'Machine "mg0" is already running.'
     it.driver.known = STOPPED
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.STOP)
+    await it.maker.power("mg0", PowerChange.STOP)
     assert it.said.pop() == 'Machine "mg0" is already stopped.'
     assert not it.driver.done
 
 
 async def test_a_host_whose_engine_alone_is_down_is_stopped(switching: Callable[..., Switching]) -> None:
     it = switching(STOPPED, Switched(""))
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.STOP)
+    await it.maker.power("mg0", PowerChange.STOP)
     assert it.driver.done == [PowerChange.STOP]
     assert it.said[-1] == 'Machine "mg0" was stopped.'
     assert not it.waited
@@ -114,7 +114,7 @@ async def test_certificates_are_made_for_an_address_that_came_with_the_start(
     switching: Callable[..., Switching],
 ) -> None:
     it = switching(TIMEOUT, Switched(address="192.0.2.9"))
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.START)
+    await it.maker.power("mg0", PowerChange.START)
     assert "Its address is 192.0.2.9 now, and was 192.0.2.1" in it.said
     assert it.provisioned == ["192.0.2.9"]
     assert it.maker.store.load("mg0").ssh.address == "192.0.2.9"
@@ -122,7 +122,7 @@ async def test_certificates_are_made_for_an_address_that_came_with_the_start(
 
 async def test_a_half_made_machine_has_no_engine_to_wait_for(switching: Callable[..., Switching]) -> None:
     it = switching(STOPPED, Switched(), STATE_HALF_MADE)
-    await it.maker.power(it.maker.store.load("mg0"), PowerChange.START)
+    await it.maker.power("mg0", PowerChange.START)
     assert it.driver.done == [PowerChange.START]
     assert not it.waited
 

@@ -34,10 +34,10 @@ async def test_another_size_by_a_power_cycle(monkeypatch: pytest.MonkeyPatch, tm
     with_driver(monkeypatch, cloud)
     maker.store.add(HALF)
     with pytest.raises(Conflict, match="it is on"):
-        await resize(maker, HALF, "16gb", power_cycle=False)
+        await resize(maker, HALF.name, "16gb", power_cycle=False)
     assert cloud.told == ["resize 16gb"], "nobody has asked for a stop"
     cloud.told.clear()
-    machine = await resize(maker, HALF, "16gb", power_cycle=True)
+    machine = await resize(maker, HALF.name, "16gb", power_cycle=True)
     assert [each for each in cloud.told if each != "state"] == ["stop", "resize 16gb", "start"]
     assert (machine.details["Size"], machine.ssh.address) == ("16gb", "192.0.2.9")
     assert maker.store.load("mg0") == machine
@@ -53,16 +53,18 @@ async def test_what_cannot_be_resized_is_started_again(
     with_driver(monkeypatch, cloud)
     maker.store.add(HALF)
     with pytest.raises(Unavailable, match="no room"):
-        await resize(maker, HALF, "huge", power_cycle=True)
+        await resize(maker, HALF.name, "huge", power_cycle=True)
     assert cloud.told[-1] == "start"
     assert "It stays as it was: no room" in said
     cloud.now = STOPPED
     cloud.told.clear()
-    await resize(maker, HALF, "16gb", power_cycle=True)
+    await resize(maker, HALF.name, "16gb", power_cycle=True)
     assert cloud.told == ["state", "resize 16gb"], "one that was off stays off"
 
 
 async def test_a_driver_that_cannot_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with_driver(monkeypatch, Generic())
+    maker = a_maker(tmp_path, [])
+    maker.store.add(HALF)
     with pytest.raises(Unsupported, match="the driver cloud cannot give hosts another size"):
-        await resize(a_maker(tmp_path, []), HALF, "16gb", power_cycle=True)
+        await resize(maker, HALF.name, "16gb", power_cycle=True)

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 import click
-from msgspec.structs import replace
 
 from skep.cli.machine.maker import maker_of, wheel_house_option
 from skep.cli.machine.user import (
@@ -24,9 +23,7 @@ from skep.runtime.errors import SkepError, Unavailable
 
 def provision_each(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
     async def one(name: str, say: Say) -> None:
-        maker = maker_of(say, wheel_house)
-        machine = maker.store.load(name)
-        await maker.provision(replace(machine, skepd=machine.skepd or skepd))
+        await maker_of(say, wheel_house).provision(name, skepd=skepd)
 
     work_on_each(names, one, provision_again)
 
@@ -82,7 +79,7 @@ def upgrade_command(names: tuple[str, ...]) -> None:
             raise Unavailable(f"not begun, for {failed[0]} failed")
         maker = maker_of(say)
         try:
-            changes = await maker.upgrade(whole(maker.store, name))
+            changes = await maker.upgrade(whole(maker.store, name).name)
         except SkepError:
             failed.append(name)
             raise

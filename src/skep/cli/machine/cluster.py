@@ -74,7 +74,7 @@ def _make(plan: ClusterPlan, said: dict[str, Any]) -> dict[str, str]:
         if name in machines:
             await maker.create(machines[name])
         else:
-            await maker.provision(maker.store.load(name))
+            await maker.provision(name)
 
     names = plan.create + plan.provision
     return work_on(names, one)[1] if names else {}

@@ -14,7 +14,7 @@ from skep.machine.drivers import PowerChange, Say
 def _power(names: tuple[str, ...], change: PowerChange) -> None:
     async def one(name: str, say: Say) -> None:
         maker = maker_of(say)
-        await maker.power(maker.store.load(name), change)
+        await maker.power(name, change)
 
     work_on_each(names, one, lambda failed: f"Try again: skep machine {change} {shlex.join(failed)}")
 

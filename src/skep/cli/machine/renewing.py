@@ -67,7 +67,7 @@ def regenerate_certs_command(
     to = address
 
     async def move(name: str, say: Say) -> None:
-        await maker_of(say).move(store.load(name), to)
+        await maker_of(say).move(name, to)
 
     work_on_each(expanded, move, lambda failed: "")
 
@@ -99,7 +99,7 @@ def _provision(store: MachineStore, names: list[str], at_a_time: int) -> list[st
     """Returns those that failed, and says why."""
 
     async def one(name: str, say: Say) -> None:
-        await maker_of(say).provision(store.load(name))
+        await maker_of(say).provision(name)
 
     _, reasons = work_on(names, one, at_a_time)
     if reasons:

@@ -21,7 +21,7 @@ def resize_command(names: tuple[str, ...], size: str, power_cycle: bool) -> None
     store = the_store()
 
     async def one(name: str, say: Say) -> None:
-        await resize(maker_of(say), whole(store, name), size, power_cycle=power_cycle)
+        await resize(maker_of(say), whole(store, name).name, size, power_cycle=power_cycle)
         say(f'Machine "{name}" is {size} now.')
 
     again = f"skep machine resize --size {shlex.quote(size)}{' --power-cycle' if power_cycle else ''}"

@@ -82,8 +82,9 @@ class User:
         return await self.goes_on(name)
 
     async def goes_on(self, name: str = "mg0") -> Machine:
-        machine = await self.driver.make(self.store.load(name), self.making(name))
-        self.store.save(machine)
+        with self.store.at_work(name) as now:  # as all that make machines
+            machine = await self.driver.make(now, self.making(name))
+            self.store.save(machine)
         return machine
 
     async def power(self, machine: Machine, change: PowerChange) -> Machine:
@@ -502,7 +503,7 @@ async def test_two_that_make_one_machine_order_one_droplet(user: User, fake: Fak
     first = asyncio.create_task(user.makes())
     while not fake.droplets:
         await asyncio.sleep(0.01)
-    with pytest.raises(Conflict, match='machine "mg0" is being made by another process'):
+    with pytest.raises(Conflict, match="another command is at work on mg0"):
         await user.goes_on()
     await first
     assert len(fake.droplets) == 1

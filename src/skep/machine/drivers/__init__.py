@@ -90,6 +90,7 @@ class Driver(Protocol):
 
     async def make(self, machine: Machine, making: HostMaking) -> Machine:
         """Makes the host, or finds what there is of it and goes on; returns the machine with its `ssh`.
+        Nobody else is at work on it meanwhile (`MachineStore.at_work`), nor where its power is changed.
         Is called again where a machine is half-made, and where it is whole and is provisioned: does
         nothing then. Errors: as above."""
 

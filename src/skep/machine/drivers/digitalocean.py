@@ -14,7 +14,6 @@ from skep.machine.drivers.digitalocean_account import DigitalOceanAccount
 from skep.machine.drivers.digitalocean_api import DigitalOceanApi
 from skep.machine.drivers.digitalocean_http import ApiRefusal
 from skep.machine.drivers.digitalocean_making import (
-    alone,
     find,
     give_key,
     keep,
@@ -138,14 +137,13 @@ class DigitalOcean(Driver):
             return machine
         details = read_details(machine.details, machine.name)
         account = self._account(machine, details)
-        with alone(making.directory):
-            if details.id:  # it may have been switched off meanwhile
-                return await change_power(account, machine, details.id, PowerChange.START)
-            async with account.api() as api:
-                machine, details = await give_key(api, machine, details, making)
-                machine, details = await order(api, machine, details, making)
-            making.say("Waiting for IP address to be assigned to the Droplet...")
-            return with_address(machine, await wait_active(account, details.id))
+        if details.id:  # it may have been switched off meanwhile
+            return await change_power(account, machine, details.id, PowerChange.START)
+        async with account.api() as api:
+            machine, details = await give_key(api, machine, details, making)
+            machine, details = await order(api, machine, details, making)
+        making.say("Waiting for IP address to be assigned to the Droplet...")
+        return with_address(machine, await wait_active(account, details.id))
 
     async def remove(self, machine: Machine, say: Say) -> str:
         details = read_details(machine.details, machine.name)

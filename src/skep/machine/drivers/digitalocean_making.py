@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -49,20 +46,6 @@ def keep(machine: Machine, details: DropletDetails, making: HostMaking) -> Machi
     machine = replace(machine, details=with_details(machine.details, details))
     making.save(machine)
     return machine
-
-
-@contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Nobody else makes the machine meanwhile: two would order a droplet each, and know of one. Errors:
-    `Conflict`."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise Conflict(f'machine "{directory.name}" is being made by another process') from error
-    finally:
-        os.close(descriptor)
 
 
 def user_data(wanted: DropletDetails) -> str:

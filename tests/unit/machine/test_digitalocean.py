@@ -217,7 +217,12 @@ async def test_a_create_that_is_killed_loses_no_droplet(
         if not is_removed_at_once:
             await user.goes_on(name)
             assert len(fake.droplets) == 1, f"killed at request {number}"
-        assert await user.driver.remove(user.store.load(name), user.said.append) == ""
+        was_ordered = bool(fake.droplets)
+        left = await user.driver.remove(user.store.load(name), user.said.append)
+        # Killed between the note of an order and the order, nobody knows whether there was one.
+        assert left == "" or (
+            not was_ordered and left.startswith(f"it has no droplet, unless one called {name}")
+        )
         assert not fake.droplets
         assert not fake.keys
 

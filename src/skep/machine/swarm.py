@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,12 @@ from skep.runtime.texts import printable
 
 ASK_S = 15.0
 JOIN_S = 60.0  # a manager that joins waits for etcd to take it in
-ANSWER_BYTES_MAX = 64 * 1024 * 1024  # the list of ten thousand nodes; of all else a thousandth
+ANSWER_BYTES_MAX = 1024 * 1024  # a host's /info has some kB; 64 hosts are asked at a time
+LIST_BYTES_MAX = 64 * 1024 * 1024  # ten thousand nodes, of one manager
+MANAGERS_MAX = 100  # a swarm has seven at most, that anybody would want
+# What becomes part of what others are told, and of commands: nothing that a shell would take apart.
+_WHERE = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,300}")
+_TOKEN = re.compile(r"SWMTKN-[A-Za-z0-9-]{1,200}")
 TEXT_BYTES_MAX = 400  # of an error's text, which a stranger may have written
 PORT = 2377
 
@@ -63,9 +69,16 @@ class MachineMember:
         self._machine = machine
         self._directory = directory
 
-    async def _ask(self, method: str, path: str, body: object = None, timeout_s: float = ASK_S) -> Any:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        timeout_s: float = ASK_S,
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Any:
         context = machine_context(self._directory)
-        client = ApiClient(self._machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
+        client = ApiClient(self._machine.url, timeout_s, tls=context, answer_max_bytes=bytes_max)
         try:
             return await client.json(method, path, body)
         except ApiError as error:
@@ -76,18 +89,7 @@ class MachineMember:
             await client.close()
 
     async def membership(self) -> NodeMembership:
-        said = await self._ask("GET", "/info")
-        try:
-            swarm = said["Swarm"]
-            return NodeMembership(
-                state=str(swarm["LocalNodeState"]),
-                node_id=str(swarm.get("NodeID") or ""),
-                is_manager=bool(swarm.get("ControlAvailable")),
-                managers=tuple(str(each["Addr"]) for each in swarm.get("RemoteManagers") or ()),
-                error=printable(str(swarm.get("Error") or ""), TEXT_BYTES_MAX),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(f"what answers at {self._machine.url} is no Docker Engine") from error
+        return read_membership(await self._ask("GET", "/info"), self._machine.url)
 
     async def init(self) -> None:
         await self._enter("/swarm/init", {"ListenAddr": f"0.0.0.0:{PORT}"})
@@ -109,11 +111,7 @@ class MachineMember:
         await self._ask("POST", path, {**body, "AdvertiseAddr": address}, JOIN_S)
 
     async def tokens(self) -> Tokens:
-        said = await self._ask("GET", "/swarm")
-        try:
-            return Tokens(said["JoinTokens"]["Worker"], said["JoinTokens"]["Manager"])
-        except (KeyError, TypeError) as error:
-            raise Unavailable(f"{self._machine.name} does not say how to join its swarm") from error
+        return read_tokens(await self._ask("GET", "/swarm"), self._machine.name)
 
     async def node_ids(self) -> frozenset[str]:
         try:
@@ -123,11 +121,40 @@ class MachineMember:
 
     async def nodes(self) -> list[dict[str, Any]]:
         """Returns the nodes of its swarm, of a manager, as Docker's API has them."""
-        return list(await self._ask("GET", "/nodes") or ())
+        return list(await self._ask("GET", "/nodes", bytes_max=LIST_BYTES_MAX) or ())
 
     async def services(self) -> list[dict[str, Any]]:
         """Returns services with how many of their tasks run, of a manager."""
-        return list(await self._ask("GET", "/services?status=true") or ())
+        return list(await self._ask("GET", "/services?status=true", bytes_max=LIST_BYTES_MAX) or ())
+
+
+def read_membership(said: Any, url: str) -> NodeMembership:
+    """Returns what an answer to /info says. Errors: `Unavailable` for one that cannot be."""
+    try:
+        swarm = said["Swarm"]
+        managers = tuple(str(each["Addr"]) for each in swarm.get("RemoteManagers") or ())
+        if len(managers) > MANAGERS_MAX or not all(map(_WHERE.fullmatch, managers)):
+            raise Unavailable(f"what answers at {url} says that its managers are where none can be")
+        return NodeMembership(
+            state=printable(str(swarm["LocalNodeState"]), TEXT_BYTES_MAX),
+            node_id=str(swarm.get("NodeID") or ""),
+            is_manager=bool(swarm.get("ControlAvailable")),
+            managers=managers,
+            error=printable(str(swarm.get("Error") or ""), TEXT_BYTES_MAX),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(f"what answers at {url} is no Docker Engine") from error
+
+
+def read_tokens(said: Any, name: str) -> Tokens:
+    """Returns what a manager's answer to /swarm says. Errors: `Unavailable` for one that cannot be."""
+    try:
+        tokens = Tokens(str(said["JoinTokens"]["Worker"]), str(said["JoinTokens"]["Manager"]))
+    except (KeyError, TypeError) as error:
+        raise Unavailable(f"{name} does not say how to join its swarm") from error
+    if not (_TOKEN.fullmatch(tokens.worker) and _TOKEN.fullmatch(tokens.manager)):
+        raise Unavailable(f"{name} says tokens that are none")
+    return tokens
 
 
 def check_skepd(machine: Machine) -> Machine:

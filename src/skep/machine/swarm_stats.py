@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from skep.machine.record import Machine
-from skep.machine.swarm import MachineMember
+from skep.machine.swarm import TEXT_BYTES_MAX, MachineMember
 from skep.runtime.errors import NotFound, SkepError, Unavailable
+from skep.runtime.texts import printable
 
 
 class ServiceStats(Struct, frozen=True):
@@ -48,13 +49,13 @@ def read_stats(nodes: list[dict[str, Any]], services: list[dict[str, Any]]) -> S
     try:
         managers = [each["ManagerStatus"] for each in nodes if each.get("ManagerStatus")]
         return SwarmStats(
-            nodes=dict(Counter(str(each["Status"]["State"]) for each in nodes)),
+            nodes=dict(Counter(printable(str(each["Status"]["State"]), TEXT_BYTES_MAX) for each in nodes)),
             managers=len(managers),
             reachable=sum(each["Reachability"] == "reachable" for each in managers),
             drained=sum(each["Spec"]["Availability"] == "drain" for each in nodes),
             services=tuple(
                 ServiceStats(
-                    str(each["Spec"]["Name"]),
+                    printable(str(each["Spec"]["Name"]), TEXT_BYTES_MAX),
                     int(each["ServiceStatus"]["RunningTasks"]),
                     int(each["ServiceStatus"]["DesiredTasks"]),
                 )

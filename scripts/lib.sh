@@ -34,6 +34,8 @@ need_packages() {
     [[ " ${packages[*]} " == *" etcd-server "* ]] && services+=(etcd)
     [[ " ${packages[*]} " == *" docker.io "* ]] && [ "${KEEP_DOCKER_SERVICE:-}" != yes ] && services+=(docker docker.socket)
     [[ " ${packages[*]} " == *" openssh-server "* ]] && services+=(ssh)
+    [[ " ${packages[*]} " == *" influxdb "* ]] && services+=(influxdb)
+    [[ " ${packages[*]} " == *" prometheus "* ]] && services+=(prometheus)
     say "installing ${packages[*]}"
     apt_get install -y --no-install-recommends "${packages[@]}"
     if [ -d /run/systemd/system ]; then
@@ -41,7 +43,7 @@ need_packages() {
             systemctl disable --now "$service" >/dev/null 2>&1 || true
         done
     else
-        for service in etcd ssh; do
+        for service in etcd ssh influxdb prometheus; do
             [[ " ${services[*]} " == *" $service "* ]] && [ -x "/etc/init.d/$service" ] || continue
             "/etc/init.d/$service" stop >/dev/null 2>&1 || true
         done

@@ -18,6 +18,7 @@ COMMANDS = {
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",
+    "telegraf": "skep.cli.telegraf:telegraf_command",
 }
 
 

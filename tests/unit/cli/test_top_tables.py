@@ -73,16 +73,30 @@ def test_nodes_are_found_by_name_and_by_the_beginning_of_an_id() -> None:
 
 def test_tasks_and_services() -> None:
     task = {
-        "ID": "t", "Name": "web.1", "NodeID": "n", "Hostname": "a", "ServiceID": "s", "State": "running",
-        "CPUCores": 1.0225, "MemoryBytes": 50 << 20, "MemoryLimitBytes": 200 << 20, "Restarts": 3,
+        "ID": "t",
+        "Name": "web.1",
+        "NodeID": "n",
+        "Hostname": "a",
+        "ServiceID": "s",
+        "State": "running",
+        "CPUCores": 1.0225,
+        "MemoryBytes": 50 << 20,
+        "MemoryLimitBytes": 200 << 20,
+        "Restarts": 3,
     }
     said = {"At": AT, "Asked": 1, "Answered": 1, "Total": 7, "Tasks": [task]}
     table = make_table(Selection("tasks"), said)
     assert table.rows[0].cells == ("web.1", "a", "running", "102.25%", "50MiB / 200MiB", "25.00%", "3")
     assert (table.total, missing(table), table.rows[0].said) == (7, "", task)
     service = {
-        "ID": "s", "Name": "web", "Mode": "replicated", "TasksRunning": 5, "TasksMeasured": 4,
-        "CPUCores": 0.5, "MemoryBytes": 1023, "Restarts": 0,
+        "ID": "s",
+        "Name": "web",
+        "Mode": "replicated",
+        "TasksRunning": 5,
+        "TasksMeasured": 4,
+        "CPUCores": 0.5,
+        "MemoryBytes": 1023,
+        "Restarts": 0,
     }
     said = {"At": AT, "Asked": 1, "Answered": 1, "Total": 1, "Services": [service]}
     cells = make_table(Selection("services"), said).rows[0].cells

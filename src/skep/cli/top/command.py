@@ -15,7 +15,7 @@ from skep.cli.top.tables import (
     NODES,
     RESTARTS,
     Selection,
-    Table,
+    TopTable,
     make_table,
     missing,
     parse_selection,
@@ -64,7 +64,7 @@ def top_command(
         asyncio.run(watch(url, selection, interval, has_limit=limit is not None))
 
 
-async def ask(client: ApiClient, selection: Selection) -> Table:
+async def ask(client: ApiClient, selection: Selection) -> TopTable:
     """Returns what takes most now. Errors: `ApiError`, `Unavailable`, `Invalid`."""
     return make_table(selection, await client.json("GET", selection.path))
 
@@ -98,6 +98,6 @@ async def _json(url: str, selection: Selection, interval_s: float | None) -> Non
         await client.close()
 
 
-def _say_missing(table: Table) -> None:
+def _say_missing(table: TopTable) -> None:
     if text := missing(table):
         click.echo(text, err=True)

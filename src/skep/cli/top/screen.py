@@ -26,7 +26,7 @@ from skep.cli.top.tables import (
     RESTARTS,
     SORTS,
     Selection,
-    Table,
+    TopTable,
     is_text,
     missing,
 )
@@ -40,7 +40,7 @@ _KIND_OF = {kind[0]: kind for kind in KINDS}
 _SORT_OF = {sort[0]: sort for sort in (CPU, MEMORY, RESTARTS)}
 
 
-def print_table(table: Table) -> None:
+def print_table(table: TopTable) -> None:
     """Prints it whole: a line is a row, however wide the terminal is, where there is none."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -66,7 +66,7 @@ class _Screen:
         self._interval_s = interval_s
         self._has_limit = has_limit
         self._console = Console(highlight=False)
-        self._table: Table | None = None
+        self._table: TopTable | None = None
         self._trouble = ""
         self._ended = False
         self._woken = asyncio.Event()
@@ -124,7 +124,7 @@ class _Screen:
         return Group(head, _drawn(table, self._console.size.height - AROUND), foot)
 
 
-def _drawn(table: Table, rows_max: int | None = None) -> RichTable:
+def _drawn(table: TopTable, rows_max: int | None = None) -> RichTable:
     drawn = RichTable(box=SIMPLE_HEAD if rows_max is not None else None, pad_edge=False, show_edge=False)
     for name in table.names:
         drawn.add_column(name, justify="left" if is_text(name) else "right", no_wrap=True)

@@ -54,7 +54,7 @@ class Row(Struct, frozen=True):
     is_stale: bool = False
 
 
-class Table(Struct, frozen=True):
+class TopTable(Struct, frozen=True):
     """`names` are columns, texts to the left and numbers to the right. Of `total` objects some are shown.
     Of `asked` nodes `answered` have said what they use by now."""
 
@@ -92,7 +92,7 @@ def parse_selection(kind: str, sort: str, limit: int, filters: Sequence[str]) ->
     return Selection(kind, sort, limit, tuple(found["node"]), tuple(found["service"]))
 
 
-def make_table(selection: Selection, said: Said) -> Table:
+def make_table(selection: Selection, said: Said) -> TopTable:
     """Returns the answer's table. Errors: `Invalid` where no node is what a filter says."""
     kind = selection.kind
     objects, total = list(said[kind.title()]), int(said.get("Total", 0))
@@ -101,10 +101,10 @@ def make_table(selection: Selection, said: Said) -> Table:
         total = len(objects)
         objects = heapq.nlargest(selection.limit, objects, key=_NODES_BY[selection.sort])
     rows = tuple(_ROWS[kind](each, str(said["At"])) for each in objects)
-    return Table(_NAMES[kind], rows, total, int(said["Asked"]), int(said["Answered"]))
+    return TopTable(_NAMES[kind], rows, total, int(said["Asked"]), int(said["Answered"]))
 
 
-def missing(table: Table) -> str:
+def missing(table: TopTable) -> str:
     """Returns how many nodes did not say what they use, for people; empty where all did."""
     silent = table.asked - table.answered
     return f"{silent} of {table.asked} nodes did not answer" if silent else ""

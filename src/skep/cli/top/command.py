@@ -29,7 +29,7 @@ INTERVAL_S = 2.0  # as `docker stats` and `top` do about; the leader asks nodes 
 @click.argument("what", type=click.Choice(KINDS), default=NODES)
 @click.option("--sort", "-s", type=click.Choice([CPU, MEMORY, RESTARTS]), default=CPU, show_default=True)
 @click.option("--filter", "-f", "filters", multiple=True, metavar="NAME=VALUE", help="node=…, service=…")
-@click.option("--limit", "-n", type=click.IntRange(1, 1_000_000), help="Rows. [what fits the screen, or 100]")
+@click.option("--limit", "-n", type=click.IntRange(1, 10_000), help="Rows. [what fits the screen, or 100]")
 @click.option("--interval", "-d", type=click.FloatRange(1.0, 3600.0), default=INTERVAL_S, help="Seconds. [2]")
 @click.option("--once", is_flag=True, help="Print it once, and end.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)

@@ -83,6 +83,7 @@ class LocalNode(Struct, frozen=True):
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
     safe_mode: bool = False  # it decides nothing where it leads
+    swarm_id: str = ""
 
 
 class ServiceCommands(Protocol):
@@ -176,7 +177,8 @@ class UsageInSwarm(Protocol):
     """What nodes, services and tasks take of their hosts; see `manager.usage`."""
 
     def of(self, node_id: str) -> NodeUsage | None: ...
-    async def ask_nodes(self) -> NodesAsked: ...
+    def recent(self, node_id: str) -> NodeUsage | None: ...
+    async def ask_nodes(self, age_s: float = ...) -> NodesAsked: ...
     async def tasks(
         self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int
     ) -> MeasuredTasks: ...
@@ -265,6 +267,11 @@ class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
 
     def local(self) -> LocalNode: ...
+
+    @property
+    def metrics(self) -> Registry:
+        """What this daemon counts as a node, and as a manager, whether it leads or not."""
+        ...
 
     def manager(self) -> Manager:
         """Errors: `NotManager`, in Docker's words."""

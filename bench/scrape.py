@@ -51,7 +51,7 @@ async def _scrapes(nodes: int, tasks: int) -> dict[str, tuple[float, float, int]
         for n in range(nodes):
             node_id = f"{n:025d}"
             add_node(leader.view, node_id)
-            leader.node_usage.put(node_id, NodeUsage(1.0, HostUsage(n / 7, n << 20, 0.5)))
+            leader.node_usage.put(node_id, NodeUsage(time.time(), HostUsage(n / 7, n << 20, 0.5)))
         for n in range(SERVICES):
             add_service(leader.view, f"s{n}", replicas=tasks // SERVICES)
         for n in range(tasks):

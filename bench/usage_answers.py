@@ -1,5 +1,5 @@
-"""What it costs the leader when all nodes say what they use: their answers decoded, checked, taken in and put in
-order. CPU time of one thread; without TLS and HTTP, which `skep top` of a simulated swarm shows.
+"""What it costs the leader when all nodes say what they use: to decode, check and take in their answers, and to
+put them in order. CPU time of one thread; without TLS and HTTP, which `skep top` of a simulated swarm shows.
 
     .venv/bin/python bench/usage_answers.py [--nodes 2300] [--tasks 43]
 """
@@ -93,7 +93,7 @@ async def _measure(nodes: int, tasks: int) -> None:
 
 @click.command()
 @click.option("--nodes", default=2300, show_default=True)
-@click.option("--tasks", default=43, show_default=True, help="of each node")
+@click.option("--tasks", type=click.IntRange(0, 1000), default=43, show_default=True, help="Of each node.")
 def main(nodes: int, tasks: int) -> None:
     """Prints CPU milliseconds and bytes."""
     asyncio.run(_measure(nodes, tasks))

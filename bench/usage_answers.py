@@ -1,4 +1,4 @@
-"""What it costs the leader when all nodes say what they use: to take in their answers, and to put them in order.
+"""What it costs the leader when all nodes say what they use: to take their answers in, to put them in order.
 CPU time of one thread; without TLS and HTTP, which `skep top` of a simulated swarm shows.
 
     .venv/bin/python bench/usage_answers.py [--nodes 2300] [--tasks 43]

@@ -55,6 +55,10 @@ def seconds(influx: InfluxServer) -> list[int]:
     return [row[0] for row in series[0]["values"]] if series else []
 
 
+def databases(influx: InfluxServer) -> list[str]:
+    return influx.numbers("SHOW DATABASES", "")
+
+
 def wait_points(influx: InfluxServer, more_than: int = 0) -> int:
     """Returns how many gathers are written, once there are so many."""
     return int(wait_until("points", lambda: (n := len(seconds(influx))) > more_than and n, 30))
@@ -64,9 +68,7 @@ def test_what_is_written_is_what_the_api_says(swarm: Swarm, influx: InfluxServer
     swarm.manager.docker("service create -q -d --name web --replicas 6 image")
     swarm.manager.docker("service create -q -d --name nowhere --constraint node.id==x --replicas 2 image")
     wait_until("they run", lambda: len(swarm.manager.running("web")) == 6)
-    with feeding(
-        tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-    ) as feed:
+    with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         wait_points(influx, 1)
         feed.end()
     last = {
@@ -128,9 +130,7 @@ def test_names_that_need_escapes_come_back_as_they_are(influx: InfluxServer) -> 
 
 
 def test_a_database_that_is_away_misses_nothing(swarm: Swarm, influx: InfluxServer, tmp_path: Path) -> None:
-    with feeding(
-        tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-    ) as feed:
+    with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         wait_points(influx)
         influx.stop()
         assert "cannot be reached" in feed.wait_said("nothing can be written")
@@ -144,9 +144,7 @@ def test_a_database_that_is_away_misses_nothing(swarm: Swarm, influx: InfluxServ
 
 
 def test_a_database_that_hangs_misses_nothing(swarm: Swarm, influx: InfluxServer, tmp_path: Path) -> None:
-    with feeding(
-        tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-    ) as feed:
+    with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         wait_points(influx)
         influx.pause()
         feed.wait_said("no answer within 10 s")
@@ -170,9 +168,7 @@ def test_a_database_that_is_full_is_tried_again(swarm: Swarm, tmp_path: Path) ->
         with starting(server(tmp_path)) as influx:
             influx.query(f'CREATE DATABASE "{DATABASE}"')
             ballast = place / "ballast"
-            with feeding(
-                tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-            ) as feed:
+            with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
                 wait_points(influx)
                 subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True)
                 assert "no space left" in feed.wait_said("nothing can be written")
@@ -189,7 +185,7 @@ def test_a_database_that_is_full_is_tried_again(swarm: Swarm, tmp_path: Path) ->
 def test_a_missing_database_is_said_and_can_be_made(
     swarm: Swarm, influx: InfluxServer, tmp_path: Path
 ) -> None:
-    options = "--no-usage -H {} --url {} --v1 nosuch"
+    options = "-H {} --url {} --v1 nosuch"
     with feeding(tmp_path, options, swarm.manager.url, influx.url) as feed:
         said = feed.wait_said("nothing can be written")
         assert "no such database" in said
@@ -201,8 +197,8 @@ def test_a_missing_database_is_said_and_can_be_made(
     with feeding(tmp_path, f"--create {options}", swarm.manager.url, influx.url) as feed:
         wait_until("it is made", lambda: influx.query("SHOW MEASUREMENTS", "nosuch"))
         influx.query("DROP DATABASE nosuch")
-        feed.wait_said("takes points again")
-        feed.end()
+        wait_until("it is made again", lambda: "nosuch" in databases(influx))
+        assert ", 0 were dropped, 0 had to wait" in feed.end()
     assert influx.numbers("SELECT last(n_nodes) FROM swarm", "nosuch") == [3]
 
 
@@ -210,9 +206,7 @@ def test_a_missing_default_retention_policy_is_refused_for_good(
     swarm: Swarm, influx: InfluxServer, tmp_path: Path
 ) -> None:
     influx.query(f'DROP RETENTION POLICY autogen ON "{DATABASE}"')
-    with feeding(
-        tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-    ) as feed:
+    with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         assert "retention policy not found" in feed.wait_said("points are dropped")
         assert " 0 had to wait" in feed.end()
 
@@ -221,7 +215,7 @@ def test_users(swarm: Swarm, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("wrong\n")
     with starting(server(tmp_path, admin=ADMIN)) as influx:
-        options = ("--url {} --v1 {} --create --no-usage -H {}", influx.url, DATABASE, swarm.manager.url)
+        options = ("--url {} --v1 {} --create -H {}", influx.url, DATABASE, swarm.manager.url)
         with feeding(tmp_path, options[0], *options[1:]) as feed:
             assert "401" in feed.wait_said("nothing can be written")
         with feeding(
@@ -238,7 +232,7 @@ def test_users(swarm: Swarm, tmp_path: Path) -> None:
         influx.query("CREATE USER reader WITH PASSWORD 'pw'")
         with feeding(
             tmp_path,
-            "--url {} --v1 {} --no-usage -H {} --user reader",
+            "--url {} --v1 {} -H {} --user reader",
             *options[1:],
             SKEP_INFLUX_PASSWORD="pw",
         ) as feed:
@@ -249,9 +243,7 @@ def test_a_type_of_before_is_said_in_the_servers_words(
     swarm: Swarm, influx: InfluxServer, tmp_path: Path
 ) -> None:
     influx.write(b"swarm n_nodes=1.5", DATABASE)
-    with feeding(
-        tmp_path, "--url {} --v1 {} --no-usage -H {}", influx.url, DATABASE, swarm.manager.url
-    ) as feed:
+    with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         said = feed.wait_said("points are dropped")
         assert "field type conflict" in said
         assert "dropped=1" in said
@@ -281,9 +273,10 @@ def test_the_other_versions(
     precision: str,
 ) -> None:
     token = tmp_path / "token"
-    token.write_text("old")
+    token.write_text("t0ken\n")
     with starting(make()) as fake:
         partial = {"code": "unprocessable entity", "message": "partial write: 2 points rejected"}
+        fake.faults = [(422, {}, partial), (429, {"Retry-After": "3"}, {"message": "too many"})]
         # As a service of the swarm has it: by its environment alone.
         environment = {
             "SKEP_INFLUX_URL": fake.url,
@@ -291,10 +284,7 @@ def test_the_other_versions(
             "SKEP_INFLUX_TOKEN_FILE": str(token),
             "DOCKER_HOST": swarm.manager.url,
         }
-        with feeding(tmp_path, "--no-usage", **environment) as feed:
-            assert "unauthorized access" in feed.wait_said("does not take the token")
-            fake.faults = [(422, {}, partial), (429, {"Retry-After": "3"}, {"message": "too many"})]
-            token.write_text("t0ken\n")
+        with feeding(tmp_path, "", **environment) as feed:
             assert "422: partial write: 2 points rejected" in feed.wait_said("points are dropped")
             began = time.monotonic()
             assert "429: too many" in feed.wait_said("too many")
@@ -308,26 +298,27 @@ def test_the_other_versions(
     assert abs(times[-1] - time.time()) < 30  # seconds, not another unit
 
 
-def test_a_bucket_that_is_missing(swarm: Swarm, tmp_path: Path) -> None:
-    with (
-        starting(fake_v2()) as fake,
-        feeding(
-            tmp_path,
-            "--url {} --v2 {} --no-usage -H {}",
-            fake.url,
-            "my org/other",
-            swarm.manager.url,
-            SKEP_INFLUX_TOKEN="t0ken",
-        ) as feed,
-    ):
-        assert 'bucket "other" not found' in feed.wait_said("no such database (or bucket)")
+@pytest.mark.parametrize(
+    ("token", "bucket", "said", "words"),
+    [
+        ("t0ken", "my org/other", "no such database (or bucket)", 'bucket "other" not found'),
+        ("other", "my org/my bucket", "does not take the token", "unauthorized access"),
+    ],
+)
+def test_a_wrong_bucket_and_a_wrong_token(
+    swarm: Swarm, tmp_path: Path, token: str, bucket: str, said: str, words: str
+) -> None:
+    with starting(fake_v2()) as fake:
+        options = ("--url {} --v2 {} -H {}", fake.url, bucket, swarm.manager.url)
+        with feeding(tmp_path, *options, SKEP_INFLUX_TOKEN=token) as feed:
+            assert words in feed.wait_said(said)
 
 
 def test_a_redirect_takes_the_token_nowhere(swarm: Swarm, tmp_path: Path) -> None:
     with starting(fake_v3()) as fake, starting(fake_v3()) as elsewhere:
         fake.faults = [(307, {"Location": elsewhere.url}, {})]
         environment = {"SKEP_INFLUX_TOKEN": "t0ken"}
-        options = ("--url {} --v3 {} --no-usage -H {}", fake.url, "my db", swarm.manager.url)
+        options = ("--url {} --v3 {} -H {}", fake.url, "my db", swarm.manager.url)
         with feeding(tmp_path, *options, **environment) as feed:
             assert elsewhere.url in feed.wait_said("is the --url right?")
         assert elsewhere.requests == []

@@ -16,9 +16,11 @@ COMMANDS = {
     "dashboard": "skep.cli.dashboard:dashboard_command",
     "explain": "skep.cli.explain:explain_command",
     "machine": "skep.cli.machine.commands:machine",
+    "monitor": "skep.cli.monitor.commands:monitor",
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",
+    "telegraf": "skep.cli.telegraf:telegraf_command",
 }
 
 

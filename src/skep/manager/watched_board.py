@@ -10,7 +10,7 @@ import structlog
 from skep.manager.board import SwarmBoard
 from skep.runtime.audience import Audience, Listener, Write
 from skep.runtime.packing import closed, packed, packing
-from skep.runtime.sse import TAIL, block, head_of
+from skep.runtime.sse import BEAT, TAIL, block, head_of
 from skep.runtime.tape import Piece, Tape
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ class WatchedBoard:
         """Tells a watcher what follows on the state `after`, or a snapshot and what follows on that, until
         the board is kept no more. Errors: `Unavailable` where there are too many; what `write` raises."""
         self._audience.check_room()
-        position, first = self._audience.tape.behind(after), []
+        position, first = self._audience.tape.behind(after), [Piece(BEAT)]  # an answer begins with something
         if position is None:
             file = await self.file()
             position, first = file.position, [file.event]

@@ -22,7 +22,7 @@ from skep.web.board_state import HISTORY_S, BoardHistory, BoardState, page_snaps
 from skep.web.swarm_api import SwarmApi
 
 AGAIN_MIN_S, AGAIN_MAX_S = 0.5, 5.0  # before it is tried again: a change of leader takes three seconds
-FIRST_S = 5.0  # that a page waits for the first snapshot
+FIRST_S = 5.0  # that a page waits until the swarm is heard of for the first time, or not
 PIECES_MAX = 300  # that are kept for a page that was away: four minutes
 PIECES_MAX_BYTES = 16 << 20  # of them: a change of leader puts a whole snapshot among them
 PAGES_MAX = 256
@@ -120,7 +120,6 @@ class FollowedBoard:
             self._audience.put(self._snapshot_piece(self._state))
             if not self._history.rows:
                 self._add_history(self._state)
-            self._first.set()
         elif event.event == "change" and self._state is not None:
             try:
                 self._state.apply(msgspec.json.decode(event.data, type=BoardChange))
@@ -133,6 +132,7 @@ class FollowedBoard:
     def _set_link(self, link: LinkJson) -> None:
         if link != self._link:
             self._link = link
+            self._first.set()
             self._audience.put(Piece(_event("link", link)))
 
     # Pages

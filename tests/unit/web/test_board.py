@@ -172,7 +172,9 @@ async def test_a_page_may_have_it_packed() -> None:
         said = {}
         for encoding in ("gzip", "identity"):
             headers = {"Accept-Encoding": encoding, "Cookie": one.cookie}
-            async with ClientSession(auto_decompress=False) as session:
-                async with session.get(one.origin + "/board", headers=headers) as answer:
-                    said[encoding] = await answer.read()
+            async with (
+                ClientSession(auto_decompress=False) as session,
+                session.get(one.origin + "/board", headers=headers) as answer,
+            ):
+                said[encoding] = await answer.read()
         assert gzip.decompress(said["gzip"]) == said["identity"]

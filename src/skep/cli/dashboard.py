@@ -12,6 +12,7 @@ import click
 from skep.client.api import default_host
 from skep.client.contexts import DockerContext, find_context
 from skep.runtime.errors import Invalid, Unavailable
+from skep.runtime.log import set_up_logging
 from skep.runtime.supervise import told_to_end
 from skep.web.dashboard import Dashboard
 from skep.web.swarm_api import SwarmApi
@@ -41,6 +42,7 @@ def dashboard_command(
     """
     if hosts and context:
         raise Invalid("name the swarm by --host or by --context, not by both")
+    set_up_logging("warning", "text")
     asyncio.run(_show(hosts, context, port, read_only, not no_browser and has_screen(os.environ)))
 
 

@@ -49,7 +49,12 @@ export async function openSession() {
   return session;
 }
 
-export const readBoard = async () => (await answered("/board")).json();
+/** Returns the board; the first time what was asked before the modules were loaded. */
+export async function readBoard() {
+  const early = await globalThis.skepBoard;
+  globalThis.skepBoard = null;
+  return (early?.ok ? early : await answered("/board")).json();
+}
 
 const query = (filters) => (filters ? `?filters=${encodeURIComponent(JSON.stringify(filters))}` : "");
 

@@ -2,7 +2,7 @@
 
 import { GROUPS } from "./states.js";
 
-const [RUNNING, STARTING, FAILED, WAITING, ENDED] = GROUPS.keys();
+const [, STARTING, FAILED, WAITING, ENDED] = GROUPS.keys();
 export const FAINT = GROUPS.length; // what the filter leaves out
 const FORM_PX = 6; // smaller cells are plain
 
@@ -35,21 +35,23 @@ export function cellsOf(board, node, filter) {
   return counts;
 }
 
-/** Adds cells row by row into a box; cells of one colour in a row are one rectangle where no gap is between them. */
-export function addCells(rects, counts, box, size) {
-  const columns = Math.floor(box.w / size);
-  const gap = size >= 4 ? 1 : 0;
+/** Adds cells into a box, from below as water fills it; those of one colour in a row are one rectangle where they are
+ * too small for gaps. `grid` as of `cellGrid`. */
+export function addCells(rects, counts, box, grid) {
+  const gap = Math.min(grid.w, grid.h) >= 4 ? 1 : 0;
   let at = 0;
   for (let colour = 0; colour < counts.length; colour++) {
     let left = counts[colour];
     while (left > 0) {
-      const column = at % columns;
-      const y = box.y + Math.floor(at / columns) * size;
-      if (y + size > box.y + box.h + 0.5) return;
-      const run = gap ? 1 : Math.min(left, columns - column);
-      const x = box.x + column * size;
-      if (size >= FORM_PX) addForm(rects, colour, x, y, size - gap);
-      else rects.add(colour, x, y, run * size - gap, size - gap);
+      const column = at % grid.columns;
+      const rows = !gap && column === 0 ? Math.floor(left / grid.columns) : 0; // whole ones, without seams
+      const y = box.y + box.h - (Math.floor(at / grid.columns) + Math.max(1, rows)) * grid.h;
+      if (y < box.y - 0.5) return;
+      const run = gap ? 1 : rows ? rows * grid.columns : Math.min(left, grid.columns - column);
+      const x = box.x + column * grid.w;
+      if (grid.w >= FORM_PX) addForm(rects, colour, x, y, grid.w - gap);
+      else if (rows) rects.add(colour, x, y, box.w, rows * grid.h);
+      else rects.add(colour, x, y, run * grid.w - gap, grid.h - gap);
       at += run;
       left -= run;
     }
@@ -76,14 +78,3 @@ function frame(rects, colour, x, y, size, edge) {
   rects.add(colour, x, y, edge, size);
   rects.add(colour, x + size - edge, y, edge, size);
 }
-
-/** Adds shares of a box, from below, where there are more tasks than pixels. */
-export function addLevels(rects, counts, box, most) {
-  let y = box.y + box.h;
-  for (let colour = 0; colour < counts.length; colour++) {
-    const h = (counts[colour] / most) * box.h;
-    if (h > 0) rects.add(colour, box.x, (y -= h), box.w, h);
-  }
-}
-
-export { RUNNING };

@@ -3,11 +3,13 @@
 const GAP_WIDE = 12;
 const CARDS_MAX = 24; // nodes that are shown as cards even where the page has to scroll for it
 const CARD_MIN = { w: 230, h: 150 };
-const CARD_MAX_H = 420;
+const CARD_ALONE_H = 300; // of cards below each other: the page scrolls anyway
+const SQUARE_PX = 4;
 
-/** Returns {columns, w, h, gap, height}: places of w × h in so many columns; `height` is what all of it takes. */
-export function layOut(count, width, height) {
-  if (count === 0) return { count, columns: 1, w: 0, h: 0, gap: 0, height };
+/** Returns {columns, w, h, gap, height, isCards}: places of w × h in so many columns; `height` is what all of it takes.
+ * `cardHeight`: what the fullest node's card has use for. */
+export function layOut(count, width, height, cardHeight) {
+  if (count === 0) return { count, columns: 1, w: 0, h: 0, gap: 0, height, isCards: false };
   const gap = count <= CARDS_MAX ? GAP_WIDE : count <= 200 ? 8 : count <= 700 ? 5 : 2;
   const aspect = count <= 200 ? 1.5 : 1;
   const most = count <= CARDS_MAX ? Math.max(1, Math.floor(width / CARD_MIN.w)) : count;
@@ -20,11 +22,13 @@ export function layOut(count, width, height) {
   }
   const rows = Math.ceil(count / best.columns);
   let { w, h } = best;
-  if (count <= CARDS_MAX) h = Math.min(CARD_MAX_H, Math.max(h, CARD_MIN.h));
+  const isCards = count <= CARDS_MAX;
+  const least = best.columns === 1 ? Math.min(cardHeight, CARD_ALONE_H) : CARD_MIN.h;
+  if (isCards) h = Math.max(Math.min(h, cardHeight), least);
   else { w = Math.min(w, h * 2.2); h = Math.min(h, w * 1.2); }
   w = Math.max(1, w);
   h = Math.max(1, h);
-  return { count, columns: best.columns, w, h, gap, height: Math.max(height, rows * (h + gap) + gap) };
+  return { count, columns: best.columns, w, h, gap, height: rows * (h + gap) + gap, isCards };
 }
 
 /** Returns the place of the n-th node, before zoom. */
@@ -43,9 +47,12 @@ export function nodeAt(layout, x, y) {
   return column < 0 || column >= layout.columns || row < 0 || n >= layout.count ? -1 : n;
 }
 
-/** Returns the size of one task's cell where `most` have to go into w × h, in steps of a device's pixel; 0: too small. */
-export function cellSize(most, w, h, step, max) {
+/** Returns {columns, w, h} of cells with which `most` of them fill a box: square ones of at most `max`, in whole steps
+ * of a device's pixel, where they are large enough; else of any form, so that the box is full when the node is. */
+export function cellGrid(most, w, h, step, max) {
   let size = Math.min(max, Math.floor(Math.sqrt((w * h) / Math.max(1, most)) / step) * step);
-  while (size >= step && Math.floor(w / size) * Math.floor(h / size) < most) size -= step;
-  return size >= step ? size : 0;
+  while (size >= SQUARE_PX && Math.floor(w / size) * Math.floor(h / size) < most) size -= step;
+  if (size >= SQUARE_PX) return { columns: Math.floor(w / size), w: size, h: size };
+  const columns = Math.max(1, Math.ceil(Math.sqrt((most * w) / h)));
+  return { columns, w: w / columns, h: h / Math.ceil(most / columns) };
 }

@@ -1,16 +1,20 @@
 // Paints the map: each node as a card, a tile or a dot, whichever its size on the screen has room for.
 
 import { MANAGER, NODE, READY } from "./board.js";
-import { FAINT, Rects, addCells, addForm, addLevels, cellsOf } from "./canvas_cells.js";
-import { cellSize, placeOf } from "./canvas_layout.js";
+import { FAINT, Rects, addCells, addForm, cellsOf } from "./canvas_cells.js";
+import { cellGrid, placeOf } from "./canvas_layout.js";
 import { AVAILABILITIES, GROUPS, NODE_STATES } from "./states.js";
 import { count, some } from "./format.js";
 
 const FONT = 'system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
 const CARD = { w: 170, h: 108 };
 const TILE = { w: 72, h: 46 };
-const ROW_PX = 19; // of a service on a card
+const ROW_PX = { least: 19, most: 27 }; // of a service on a card
+const HEAD_PX = 50; // of a card, above its services
 const DOWN = 2;
+
+/** Returns the height of a card that has use for all of it. */
+export const cardHeight = (services) => HEAD_PX + services * ROW_PX.most + 14;
 
 /** Returns the colours that the style sheet has now. */
 export function readColours(element) {
@@ -30,8 +34,8 @@ export function paint(ctx, scene) {
   const w = layout.w * scale, h = layout.h * scale;
   const draw = w >= CARD.w && h >= CARD.h ? card : w >= TILE.w && h >= TILE.h ? tile : dot;
   const rects = new Rects(scene.colours.cells);
-  const size = draw === card ? 0 : draw === tile
-    ? cellSize(scene.most, w - 12, h - 28, scene.step, 12) : cellSize(scene.most, w - 2, h - 2, scene.step, 12);
+  const grid = draw === card ? null : draw === tile
+    ? cellGrid(scene.most, w - 12, h - 28, scene.step, 12) : cellGrid(scene.most, w, h, scene.step, 12);
   const above = [];
   for (let n = 0; n < scene.order.length; n++) {
     const place = placeOf(layout, n);
@@ -40,7 +44,7 @@ export function paint(ctx, scene) {
     const node = scene.order[n];
     const row = scene.board.nodes[node];
     ground(ctx, scene, node, row, box);
-    above.push(draw(ctx, scene, rects, { node, row, box, size }));
+    above.push(draw(ctx, scene, rects, { node, row, box, grid }));
     if (scene.focus === node) above.push(() => outline(ctx, box, scene.colours.accent, 3, 2));
   }
   rects.paint(ctx);
@@ -115,26 +119,28 @@ function card(ctx, scene, rects, { node, row, box }) {
   const services = board.servicesOn(node);
   const tasks = board.tasksOn(node);
   text(ctx, tasks ? `${some(tasks, "task")} of ${some(services.length, "service")}` : "no tasks", left, box.y + 40, inner, colours.soft, "12px");
-  const room = Math.max(0, Math.floor((box.h - 56) / ROW_PX));
+  const pitch = Math.max(ROW_PX.least, Math.min(ROW_PX.most, Math.floor((box.h - HEAD_PX - 8) / Math.max(1, services.length))));
+  const room = Math.max(0, Math.floor((box.h - HEAD_PX - 8) / pitch));
   const shown = services.length > room ? services.slice(0, Math.max(0, room - 1)) : services;
   const nameWidth = Math.min(inner * 0.46, 150);
   shown.forEach(([index, name, counts], n) => {
-    const y = box.y + 52 + n * ROW_PX;
+    const y = box.y + HEAD_PX + 2 + n * pitch;
     const fits = scene.filter.isEmpty || scene.filter.task(node, index, 0) || scene.filter.service(index, true);
-    text(ctx, name, left, y + 12, nameWidth - 8, fits ? colours.text : colours.soft, "12.5px");
-    cells(ctx, scene, rects, node, index, counts, { x: left + nameWidth, y: y + 2, w: inner - nameWidth, h: 13 });
+    text(ctx, name, left, y + pitch / 2 + 4, nameWidth - 8, fits ? colours.text : colours.soft, "12.5px");
+    const size = Math.min(16, pitch - 8);
+    cells(ctx, scene, rects, { node, service: index, counts }, { x: left + nameWidth, y: y + Math.round((pitch - size) / 2), w: inner - nameWidth, size });
   });
   if (shown.length < services.length) {
     const rest = services.length - shown.length;
-    text(ctx, `and ${some(rest, "more service", "more services")}`, left, box.y + 64 + shown.length * ROW_PX, inner, colours.soft, "12px");
+    text(ctx, `and ${some(rest, "more service", "more services")}`, left, box.y + HEAD_PX + 14 + shown.length * pitch, inner, colours.soft, "12px");
   }
   return null;
 }
 
 /** A service's tasks on a card: one cell each, or shares and a number where they are too many. */
-function cells(ctx, scene, rects, node, service, counts, box) {
+function cells(ctx, scene, rects, { node, service, counts }, box) {
   const total = counts.reduce((sum, each) => sum + each, 0);
-  const pitch = 14, room = Math.floor((box.w - 34) / pitch);
+  const pitch = box.size + 3, room = Math.floor((box.w - 34) / pitch);
   let x = box.x;
   if (total <= room) {
     const flat = scene.board.tasks[node];
@@ -144,49 +150,48 @@ function cells(ctx, scene, rects, node, service, counts, box) {
       found[scene.filter.isEmpty || scene.filter.task(node, service, flat[at + 1]) ? scene.board.groups[flat[at + 1]] ?? 0 : FAINT] += flat[at + 2];
     }
     found.forEach((many, colour) => {
-      for (let n = 0; n < many; n++, x += pitch) addForm(rects, colour, x, box.y, 11);
+      for (let n = 0; n < many; n++, x += pitch) addForm(rects, colour, x, box.y, box.size);
     });
   } else {
     const width = box.w - 40;
     counts.forEach((many, colour) => {
       if (!many) return;
       const share = (many / total) * width;
-      rects.add(colour, x, box.y, Math.max(2, share - 1), 11);
+      rects.add(colour, x, box.y, Math.max(2, share - 1), box.size);
       x += share;
     });
   }
-  if (total > 1) text(ctx, count(total), Math.min(x + 4, box.x + box.w - 32), box.y + 10, 34, scene.colours.soft, "11.5px");
+  if (total > 1) text(ctx, count(total), Math.min(x + 4, box.x + box.w - 32), box.y + box.size / 2 + 4, 34, scene.colours.soft, "11.5px");
 }
 
-function tile(ctx, scene, rects, { node, row, box, size }) {
+function tile(ctx, scene, rects, { node, row, box, grid }) {
   const { colours } = scene;
   const mark = markOf(row);
   if (row[NODE.ROLE] === MANAGER) outline(ctx, box, colours.accent, row[NODE.ID] === scene.board.swarm.leader ? 2.5 : 1.25, 0);
   ctx.textBaseline = "alphabetic";
   text(ctx, row[NODE.NAME], box.x + 6, box.y + 15, box.w - (mark ? 28 : 12), colours.text, "11.5px");
   if (mark) text(ctx, mark[0], box.x + box.w - 17, box.y + 15, 16, colours[`${mark[2]}-text`], "700 12px");
-  tasks(scene, rects, node, { x: box.x + 6, y: box.y + 22, w: box.w - 12, h: box.h - 28 }, size);
+  tasks(scene, rects, node, { x: box.x + 6, y: box.y + 22, w: box.w - 12, h: box.h - 28 }, grid);
   return null;
 }
 
-function dot(ctx, scene, rects, { node, row, box, size }) {
+function dot(ctx, scene, rects, { node, row, box, grid }) {
   const { colours } = scene;
-  const failed = tasks(scene, rects, node, { x: Math.round(box.x) + 1, y: Math.round(box.y) + 1, w: box.w - 2, h: box.h - 2 }, size);
+  const failed = tasks(scene, rects, node, box, grid);
   const mark = markOf(row);
   const isManager = row[NODE.ROLE] === MANAGER;
   if (!mark && !isManager && !failed) return null;
   return () => {
-    if (isManager) outline(ctx, box, colours.accent, row[NODE.ID] === scene.board.swarm.leader ? 2.5 : 1.5, 0.5);
+    if (isManager) outline(ctx, box, colours.text, row[NODE.ID] === scene.board.swarm.leader ? 2.5 : 1.5, 0.5);
     if (failed) corner(ctx, box, colours.failed, colours.panel);
     if (mark && box.w >= 9) sign(ctx, box, mark[0], colours[mark[2]], colours.panel);
     else if (mark) outline(ctx, box, colours[mark[2]], 1.5, -0.5);
   };
 }
 
-function tasks(scene, rects, node, box, size) {
+function tasks(scene, rects, node, box, grid) {
   const counts = cellsOf(scene.board, node, scene.filter);
-  if (size) addCells(rects, counts, box, size);
-  else addLevels(rects, counts, box, scene.most);
+  addCells(rects, counts, box, grid);
   return counts[2] > 0;
 }
 

@@ -2,7 +2,7 @@
 
 import { NODE } from "./board.js";
 import { layOut, nodeAt, placeOf } from "./canvas_layout.js";
-import { paint, readColours } from "./canvas_paint.js";
+import { cardHeight, paint, readColours } from "./canvas_paint.js";
 import { el, say } from "./dom.js";
 import { go } from "./go.js";
 import { describeNode, tipOf } from "./node_tip.js";
@@ -46,6 +46,7 @@ export class MapView {
     this._order = order;
     this._most = 1;
     for (const n of order) this._most = Math.max(this._most, this._board.tasksOn(n));
+    this._cardHeight = order.length > DENSE ? 0 : cardHeight(Math.max(1, ...order.map((n) => this._board.servicesOn(n).length)));
     this._lay();
     this.paint();
     return this._fits.size;
@@ -93,10 +94,14 @@ export class MapView {
     const box = this.element.getBoundingClientRect();
     if (!this._order || !box.width) return;
     const count = this._order.length;
-    this.element.style.minHeight = ""; // what the style sheet says, before this many nodes are laid out
-    const room = this.element.clientHeight;
-    this._layout = layOut(count, this.element.clientWidth, room);
-    if (this._layout.height > room + 1) this.element.style.minHeight = `${Math.ceil(this._layout.height) + 2}px`;
+    // What the style sheet gives the map, before this many nodes are laid out: cards may need more, or less.
+    this.element.classList.remove("fitted");
+    this.element.style.height = "";
+    this._layout = layOut(count, this.element.clientWidth, this.element.clientHeight, this._cardHeight);
+    if (this._layout.isCards) {
+      this.element.classList.add("fitted");
+      this.element.style.height = `${Math.ceil(this._layout.height) + 2}px`;
+    }
     this._width = this.element.clientWidth;
     this._height = this.element.clientHeight;
     const ratio = devicePixelRatio || 1;

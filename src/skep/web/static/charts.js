@@ -18,7 +18,8 @@ function library() {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** One figure: a number that is now, and how it has been. `series`: [column of the history, colour, is dashed]. */
+/** One figure: a number that is now, and how it has been. `series`: [column of the history,
+ * colour, is dashed], none for a number alone. */
 export class Figure {
   constructor(caption, series) {
     this._series = series;
@@ -29,7 +30,8 @@ export class Figure {
     this.element = el("figure", { class: "figure" }, el("figcaption", null, caption), this._number, this._chart, this._note);
     this._plot = null;
     this._sized = new ResizeObserver(() => this._resize());
-    this._sized.observe(this._chart);
+    if (series.length) this._sized.observe(this._chart);
+    else this._chart.remove();
   }
 
   number(main, rest, note) {
@@ -41,6 +43,7 @@ export class Figure {
   }
 
   async history(rows) {
+    if (this._series.length === 0) return;
     this._rows = rows;
     const values = rows.map((row) => row[this._series[0][0]]);
     const said = values.length < 2 ? `${this._caption}: nothing recorded yet`
@@ -61,7 +64,7 @@ export class Figure {
     this._plot = new UPlot({
       width, height, legend: { show: false }, cursor: { show: false }, select: { show: false }, padding: [4, 2, 4, 2],
       axes: [{ show: false }, { show: false }],
-      scales: { x: { time: true }, y: { range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) } },
+      scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.04)] } },
       series: [{}, ...this._series.map(([, name, dashed]) => ({
         stroke: colour(name), width: dashed ? 1.25 : 1.75, dash: dashed ? [4, 3] : undefined, points: { show: false },
         fill: dashed ? undefined : `${colour(name)}1f`,

@@ -3,19 +3,22 @@
 import { mySession, openSession } from "./api.js";
 import { Board } from "./board.js";
 import { el, fill, say, setText, toast } from "./dom.js";
-import { EventsView } from "./events.js";
 import { ago, clock, count } from "./format.js";
 import { help, listen } from "./keyboard.js";
 import { Overview } from "./map.js";
-import { NodeView } from "./node.js";
-import { Nodes } from "./nodes.js";
-import { Pending } from "./pending.js";
 import { link, route } from "./router.js";
-import { ServiceView } from "./service.js";
-import { Services } from "./services.js";
 import { Stream } from "./stream.js";
 
-const VIEWS = { map: Overview, services: Services, nodes: Nodes, pending: Pending, events: EventsView, service: ServiceView, node: NodeView };
+// The first view is there at once; the others are loaded when they are looked at.
+const VIEWS = {
+  map: () => Overview,
+  services: async () => (await import("./services.js")).Services,
+  nodes: async () => (await import("./nodes.js")).Nodes,
+  pending: async () => (await import("./pending.js")).Pending,
+  events: async () => (await import("./events.js")).EventsView,
+  service: async () => (await import("./service.js")).ServiceView,
+  node: async () => (await import("./node.js")).NodeView,
+};
 const TABS = [["map", "Map"], ["services", "Services"], ["nodes", "Nodes"], ["pending", "Pending"], ["events", "Events"]];
 const PART_OF = { service: "services", node: "nodes" };
 const LEAST_MS = 200; // between two paintings: a scale-up says something 20 times a second
@@ -27,19 +30,25 @@ let shown = "";
 let paintedAt = 0;
 let planned = false;
 
-function showView() {
+async function showView() {
   const asked = route();
   const address = [asked.view, asked.id, asked.part].join("/");
   if (address === shown || !board.epoch) return;
   const isFirst = shown === "";
   shown = address;
+  const made = (VIEWS[asked.view] ?? VIEWS.map)();
+  const View = made instanceof Promise ? await made : made; // the first view is painted at once
+  if (shown !== address) return; // another one was asked for meanwhile
   view?.close();
-  view = new (VIEWS[asked.view] ?? Overview)({ board }, asked);
+  view = new View({ board }, asked);
   fill(main, view.element);
   document.title = `${view.title} · skep`;
   view.update();
   showTabs(asked.view);
-  if (isFirst) return;
+  if (isFirst) {
+    performance.mark("skep-painted");
+    return;
+  }
   scrollTo(0, 0);
   main.focus({ preventScroll: true });
   say(view.title);
@@ -67,12 +76,10 @@ function plan() {
 
 function paint() {
   planned = false;
-  const isFirst = paintedAt === 0;
   paintedAt = performance.now();
   if (view) view.update();
   else showView();
   showTabs(route().view);
-  if (isFirst) performance.mark("skep-painted");
 }
 
 let linked = { state: "wait", since: 0, why: "" };

@@ -1,5 +1,6 @@
 // The first view: the swarm in four figures, and the map of its nodes.
 
+import { SERVICE } from "./board.js";
 import { MapView } from "./canvas_view.js";
 import { Figure } from "./charts.js";
 import { el } from "./dom.js";
@@ -7,7 +8,7 @@ import { Filter } from "./filter.js";
 import { FilterBar } from "./filter_bar.js";
 import { count, some } from "./format.js";
 import { link } from "./router.js";
-import { GROUPS, stateBadge } from "./states.js";
+import { GROUPS, isUpdating, stateBadge } from "./states.js";
 
 const ONLY_KEY = "skep.only";
 
@@ -26,7 +27,7 @@ export class Overview {
     this._nodes = new Figure("Nodes ready", [[1, "running"]]);
     this._tasks = new Figure("Tasks running", [[2, "running"], [3, "soft", true]]);
     this._pending = new Figure("Tasks pending", [[4, "starting"]]);
-    this._services = new Figure("Services", [[3, "soft", true]]);
+    this._services = new Figure("Services", []);
     this._figures = [this._nodes, this._tasks, this._pending, this._services];
     this._table = el("a", null, "The same as a table");
     this.element = [
@@ -37,7 +38,7 @@ export class Overview {
       el("ul", { class: "legend" },
         GROUPS.filter((group) => group.name !== "waiting").map((group) => el("li", { title: group.says }, stateBadge(group.name))),
         el("li", null, el("span", { class: "tag strong" }, "outlined"), "manager"),
-        el("li", null, "✕ down"), el("li", null, "? unknown"), el("li", null, "P paused"), el("li", null, "D drained"),
+        el("li", null, el("span", { class: "corner", "aria-hidden": "true" }), "has failed tasks"), el("li", null, "✕ down"), el("li", null, "? unknown"), el("li", null, "P paused"), el("li", null, "D drained"),
         el("li", null, this._table)),
     ];
   }
@@ -49,7 +50,8 @@ export class Overview {
     this._nodes.number(count(ready), ` of ${count(nodes)}`, `${some(managers, "manager")}${ready < nodes ? `, ${count(nodes - ready)} not ready` : ""}`);
     this._tasks.number(count(running), ` of ${count(wanted)}`, failed ? `${count(failed)} failed` : `${count(this._board.total[1])} starting`);
     this._pending.number(count(pending), "", pending ? `of ${some(this._board.pending.size, "service")}` : "all have a node");
-    this._services.number(count(services), "", `${some(wanted, "task")} wanted`);
+    const updates = this._board.services.filter((row) => row && isUpdating(row[SERVICE.UPDATE])).length;
+    this._services.number(count(services), "", updates ? `${count(updates)} being updated` : "none is being updated");
     for (const figure of this._figures) figure.history(this._board.history);
   }
 

@@ -30,7 +30,7 @@ export class Services {
       columns: [
         { label: "Service", cell: (n) => el("a", { href: link("service", board.services[n][SERVICE.ID]), "data-row": true }, board.services[n][SERVICE.NAME]), sort: (n) => board.services[n][SERVICE.NAME] },
         { label: "Replicas", kind: "wide", cell: (n) => replicas(board.ofService(n), board.services[n][SERVICE.DESIRED]), sort: (n) => board.services[n][SERVICE.DESIRED] },
-        { label: "Others", cell: (n) => others(board.ofService(n), board.pending.get(n)), sort: (n) => board.ofService(n)[2] * 1e6 + (board.pending.get(n) ?? 0) },
+        { label: "Not running", cell: (n) => others(board.ofService(n), board.pending.get(n)), sort: (n) => board.ofService(n)[2] * 1e6 + (board.pending.get(n) ?? 0) },
         { label: "Update", cell: (n) => [updateTag(board.services[n][SERVICE.UPDATE]), this._progress.cell(n)] },
         { label: "Mode", cell: (n) => board.services[n][SERVICE.MODE], sort: (n) => board.services[n][SERVICE.MODE] },
         { label: "Image", kind: "wide", cell: (n) => el("span", { class: "mono" }, imageName(board.services[n][SERVICE.IMAGE])), sort: (n) => board.services[n][SERVICE.IMAGE] },

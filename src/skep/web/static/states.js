@@ -18,8 +18,8 @@ const OF_STATE = {
   failed: "failed", rejected: "failed", orphaned: "failed",
 };
 
-/** Returns the index in GROUPS of a state's name. */
-export const groupOf = (state) => GROUP[OF_STATE[state] ?? "waiting"];
+/** Returns the index in GROUPS of a state's name, or a group's own. */
+export const groupOf = (state) => GROUP[OF_STATE[state] ?? state] ?? GROUP.waiting;
 
 export function stateBadge(state) {
   const group = GROUPS[groupOf(state)];

@@ -1,4 +1,5 @@
-// The colour scheme, before anything is painted: a page that was set to dark must not flash in white.
+// Before anything is painted: the colour scheme (a page that was set to dark must not flash in white), and the
+// question for the board, whose answer takes as long as the modules take to load.
 "use strict";
 (() => {
   const KEY = "skep.theme";
@@ -20,4 +21,5 @@
     },
   };
   show(read());
+  globalThis.skepBoard = fetch("/board", { credentials: "same-origin" }).catch(() => null); // it is asked again
 })();

@@ -13,7 +13,10 @@ from msgspec import Struct
 
 from skep.client.api import ApiError
 from skep.runtime.errors import Invalid, SkepError
+from skep.runtime.supervise import cancel_and_wait, run_forever
+from skep.web.board_pages import board_stream, whole_board
 from skep.web.entry_page import NO_PAGE, OPENED, WHAT_TO_DO
+from skep.web.followed_board import FollowedBoard
 from skep.web.passing import BODY_MAX_BYTES, PREFIX, Passing, refused
 from skep.web.rules import ACTIONS, is_own_host, is_own_page
 from skep.web.swarm_api import SwarmApi
@@ -58,6 +61,8 @@ class Dashboard:
         self._opened = opened
         self._visitors = Visitors(lambda: secrets.token_urlsafe(32))
         self._passing = Passing(swarm, read_only)
+        self._board = FollowedBoard(swarm)
+        self._following: asyncio.Task[None] | None = None
         app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._around])
         app.on_response_prepare.append(_add_headers)
         app.router.add_get(OPEN, self._open)
@@ -65,6 +70,8 @@ class Dashboard:
         if STATIC.is_dir():
             app.router.add_static("/static", STATIC)
         app.router.add_get("/session", self._session)
+        app.router.add_get("/board", self._whole_board)
+        app.router.add_get("/board/stream", self._board_stream)
         app.router.add_route("*", PREFIX + "/{path:.*}", self._pass)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=CLOSE_S
@@ -82,8 +89,11 @@ class Dashboard:
                 f"cannot listen on {ADDRESS}:{port}: {error.strerror or error} (another --port; 0: any)"
             ) from error
         self._port = int(self._runner.addresses[0][1])
+        self._following = asyncio.ensure_future(run_forever("board", self._board.run))
 
     async def close(self) -> None:
+        self._board.close()
+        await cancel_and_wait(self._following)
         await self._runner.cleanup()
 
     @property
@@ -155,6 +165,12 @@ class Dashboard:
                 return list(ACTIONS) if said["Swarm"]["ControlAvailable"] else []
         except (SkepError, KeyError, TypeError, TimeoutError):
             return []
+
+    async def _whole_board(self, request: web.Request) -> web.StreamResponse:
+        return await whole_board(request, self._board)
+
+    async def _board_stream(self, request: web.Request) -> web.StreamResponse:
+        return await board_stream(request, self._board)
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         return await self._passing.answer(request, request[_VISITOR])

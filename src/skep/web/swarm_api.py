@@ -35,6 +35,10 @@ class SwarmApi:
         for client in self._clients:
             await client.close()
 
+    def give_way(self) -> None:
+        """Who is asked first cannot tell at the moment: the others come before it."""
+        self._clients.append(self._clients.pop(0))
+
     async def open(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> ClientResponse:

@@ -22,6 +22,10 @@ class Browser:
         self.origin = re.sub("/open.*", "", dashboard.link)
         self.csrf = ""
 
+    @property
+    def cookie(self) -> str:
+        return "; ".join(f"{each.key}={each.value}" for each in self.session.cookie_jar)
+
     async def open(self, link: str = "") -> Answer:
         async with self.session.get(link or self.dashboard.link) as answer:
             opened = Answer(answer.status, await answer.read(), answer.headers)

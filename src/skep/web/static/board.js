@@ -20,6 +20,7 @@ export class Board {
     this.services = [];
     this.tasks = []; // per node: [service index, state code, count, …]
     this.history = [];
+    this.naming = 0; // another one when a node comes, goes, or has another name
     this.pending = new Map(); // service index -> count
     this._reset();
   }
@@ -36,6 +37,7 @@ export class Board {
   /** Takes a whole snapshot. */
   load(snapshot) {
     this._reset();
+    this.naming += 1;
     Object.assign(this, {
       epoch: snapshot.epoch, seq: snapshot.seq, at: snapshot.at, swarm: snapshot.swarm, nodes: snapshot.nodes,
       services: snapshot.services, tasks: snapshot.tasks, history: snapshot.history ?? this.history,
@@ -57,6 +59,7 @@ export class Board {
       this._place(this.services, this._serviceById, n, row);
     }
     for (const [n, row] of delta.nodes ?? []) {
+      if (row?.[NODE.NAME] !== this.nodes[n]?.[NODE.NAME]) this.naming += 1;
       this._place(this.nodes, this._nodeById, n, row);
       this.tasks[n] ??= [];
       if (!row) this._retell(n, []);
@@ -66,6 +69,7 @@ export class Board {
   }
 
   addHistory(row) {
+    if (row[0] <= (this.history.at(-1)?.[0] ?? 0)) return; // said again after a break
     this.history.push(row);
     if (this.history.length > HISTORY_MAX) this.history.splice(0, this.history.length - HISTORY_MAX);
   }
@@ -104,6 +108,16 @@ export class Board {
   ofService(n) { return this.byService[n] ?? noCounts(); }
   ofNode(n) { return this.byNode[n] ?? noCounts(); }
   running(n) { return this.ofService(n)[RUNNING]; }
+
+  /** Returns the nodes' indexes by name, node9 before node10. */
+  nodesByName() {
+    if (this._sortedAt !== this.naming) {
+      const order = new Intl.Collator("en", { numeric: true });
+      this._sorted = [...this.nodes.keys()].filter((n) => this.nodes[n]).sort((a, b) => order.compare(this.nodes[a][NODE.NAME], this.nodes[b][NODE.NAME]));
+      this._sortedAt = this.naming;
+    }
+    return this._sorted;
+  }
 
   /** Returns how many tasks a node has. */
   tasksOn(n) { return this.ofNode(n).reduce((sum, each) => sum + each, 0); }

@@ -1,7 +1,7 @@
 // Where each node is on the map: one grid, of as large places as there is room for. Pure.
 
 const GAP_WIDE = 12;
-const CARDS_MAX = 24; // nodes that are shown as cards even where the page has to scroll for it
+export const CARDS_MAX = 24; // nodes that are shown as cards even where the page has to scroll for it
 const CARD_MIN = { w: 230, h: 150 };
 const CARD_ALONE_H = 300; // of cards below each other: the page scrolls anyway
 const SQUARE_PX = 4;

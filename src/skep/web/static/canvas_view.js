@@ -1,7 +1,7 @@
 // The map as a part of the page: its size, zoom and drag, what the pointer or the keyboard is on.
 
 import { NODE } from "./board.js";
-import { layOut, nodeAt, placeOf } from "./canvas_layout.js";
+import { CARDS_MAX, layOut, nodeAt, placeOf } from "./canvas_layout.js";
 import { cardHeight, paint, readColours } from "./canvas_paint.js";
 import { el, say } from "./dom.js";
 import { go } from "./go.js";
@@ -9,7 +9,6 @@ import { describeNode, tipOf } from "./node_tip.js";
 
 const ZOOM_MAX = 24;
 const DRAG_PX = 4; // less is a click
-const DENSE = 25; // from so many nodes on the wheel zooms: the map never scrolls the page then
 
 export class MapView {
   constructor(board) {
@@ -38,15 +37,14 @@ export class MapView {
     this._filter = filter;
     this._fits = new Set();
     const order = [];
-    this._board.nodes.forEach((row, n) => {
-      if (!row) return;
+    for (const n of this._board.nodesByName()) {
       if (filter.node(n)) this._fits.add(n);
       if (!only || this._fits.has(n)) order.push(n);
-    });
+    }
     this._order = order;
     this._most = 1;
     for (const n of order) this._most = Math.max(this._most, this._board.tasksOn(n));
-    this._cardHeight = order.length > DENSE ? 0 : cardHeight(Math.max(1, ...order.map((n) => this._board.servicesOn(n).length)));
+    this._cardHeight = order.length > CARDS_MAX ? 0 : cardHeight(Math.max(1, ...order.map((n) => this._board.servicesOn(n).length)));
     this._lay();
     this.paint();
     return this._fits.size;
@@ -99,6 +97,7 @@ export class MapView {
     this.element.style.height = "";
     this._layout = layOut(count, this.element.clientWidth, this.element.clientHeight, this._cardHeight);
     if (this._layout.isCards) {
+      this._fit();
       this.element.classList.add("fitted");
       this.element.style.height = `${Math.ceil(this._layout.height) + 2}px`;
     }
@@ -161,13 +160,14 @@ export class MapView {
   }
 
   _wheeled(event) {
-    if (!event.ctrlKey && this._order.length < DENSE) return; // the page scrolls
+    if (this._layout.isCards) return; // the page scrolls
     event.preventDefault();
     const box = this._canvas.getBoundingClientRect();
     this._zoom(1.0015 ** -event.deltaY, event.clientX - box.left, event.clientY - box.top);
   }
 
   _zoom(by, x = this._width / 2, y = this._height / 2) {
+    if (this._layout.isCards) return; // they are as large as they have use for
     const to = Math.min(ZOOM_MAX, Math.max(1, this._scale * by));
     this._x = x - ((x - this._x) * to) / this._scale;
     this._y = y - ((y - this._y) * to) / this._scale;

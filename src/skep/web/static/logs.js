@@ -10,6 +10,7 @@ const TAIL = 200;
 const LINES_MAX = 2000; // in the page: each is an element
 const PAINT_MS = 100;
 const AGAIN_S = 3;
+const LATE_S = 2; // that one task's lines may be behind another one's: asked for again after a break
 
 /** `kind`: "services" or "tasks". */
 export class Logs {
@@ -22,7 +23,9 @@ export class Logs {
     this.element = el("div", { class: "stack" }, el("div", { class: "filters" }, this._find, this._pause, this._state), this._lines);
     this._ends = new AbortController();
     this._timer = setInterval(() => this._paint(), PAINT_MS);
-    this._since = "";
+    this._newest = 0; // unix seconds
+    this._last = new Map(); // of each task, when its last line was said
+    this._before = new Map(); // the same, when the stream broke: those lines come again
     this._follow();
   }
 
@@ -33,7 +36,8 @@ export class Logs {
   }
 
   async _follow() {
-    const since = this._since ? `&since=${this._since}` : `&tail=${TAIL}`;
+    const since = this._newest ? `&since=${Math.floor(this._newest - LATE_S)}` : `&tail=${TAIL}`;
+    this._before = new Map(this._last);
     try {
       const response = await follow(`/${this._kind}/${part(this._id)}/logs?follow=1&stdout=1&stderr=1&timestamps=1&details=1${since}`, this._ends.signal);
       setText(this._state, "follows");
@@ -54,10 +58,11 @@ export class Logs {
 
   _take(isError, line) {
     const said = parseLine(line);
+    const task = said.details["task.id"] ?? "";
     if (said.at) {
-      if (this._since && said.at <= this._last) return; // said before the break
-      this._last = said.at;
-      this._since = String(seconds(said.at).toFixed(3));
+      if (said.at <= (this._before.get(task) ?? "")) return;
+      this._last.set(task, said.at);
+      this._newest = Math.max(this._newest, seconds(said.at));
     }
     this._waiting.push([isError, said]);
     if (this._waiting.length > LINES_MAX) this._waiting.shift();

@@ -3,6 +3,7 @@ managers. Nothing is typed but `skep` and the docker client (local machines in p
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def test_swarm2k(owner: Owner) -> None:
     a_first_service_and_managers_without_work(owner)
     a_manager_is_powered_off_and_on_while_the_swarm_runs(owner)
     all_managers_are_upgraded_by_one_command(owner)
+    managers_that_are_named_together_take_turns(owner)
     a_plug_that_is_pulled_and_the_end(owner)
 
 
@@ -153,6 +155,18 @@ def all_managers_are_upgraded_by_one_command(owner: Owner) -> None:
     assert sorted(each[2] for each in nodes(owner).values()) == ["", "", "Leader", "Reachable", "Reachable"]
     wait_until("the service runs on", lambda: running(owner, "web") == "3/3")
     assert set(owner.docker("service ps web --filter desired-state=running -q").split()) == before
+
+
+def managers_that_are_named_together_take_turns(owner: Owner) -> None:
+    """Whose skepd restarts: all at once there would be no leader for a while."""
+    lines = owner.ok("machine regenerate-certs -f {} w0", "mg[0:2]").splitlines()
+    at_work = sorted(
+        (lines.index(f"({name}) Detecting the provisioner..."), lines.index(f"({name}) Done"))
+        for name in MANAGERS
+    )
+    assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(at_work)), lines
+    assert sum("managers of demo are worked at one after the other" in line for line in lines) == 2
+    assert sorted(each[2] for each in nodes(owner).values()) == ["", "", "Leader", "Reachable", "Reachable"]
 
 
 def a_plug_that_is_pulled_and_the_end(owner: Owner) -> None:

@@ -89,13 +89,16 @@ def workers_join_by_whatever_means(owner: Owner) -> None:
     address = owner.ok("machine ip mg0").strip()
     said = owner.ok("machine ssh w0 docker swarm join --token {} {}:2377", token, address)
     assert "This node joined a swarm as a worker." in said
-    table = owner.ok("machine join --to mg0 --workers {}", "w[0:1]").splitlines()
+    join = "machine join --advertise-addr eth0 --to mg0 --workers {}"
+    table = owner.ok(join, "w[0:1]").splitlines()
     assert [line.split(None, 2) for line in table] == [
         ["NAME", "ROLE", "RESULT"],
         ["w0", "worker", "already in it"],
         ["w1", "worker", "joined"],
     ]
     assert token not in "".join(table)
+    known = owner.docker("node inspect w1 --format {{.Status.Addr}}").strip()
+    assert known == owner.ok("machine ip w1").strip()
     wait_until("five nodes are ready", lambda: [each[0] for each in nodes(owner).values()] == ["Ready"] * 5)
     assert owner.ok("cluster stats demo").splitlines()[0] == "nodes      5 (5 ready; 0 drained)"
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "bench": "skep.cli.bench.commands:bench",
     "cluster": "skep.cli.recovery:cluster",
     "inventory": "skep.cli.machine.inventory:inventory_command",
+    "dashboard": "skep.cli.dashboard:dashboard_command",
     "explain": "skep.cli.explain:explain_command",
     "machine": "skep.cli.machine.commands:machine",
     "monitor": "skep.cli.monitor.commands:monitor",

@@ -16,7 +16,6 @@ from skep.agent.executor.interfaces import Counted, Reading, RunningTask
 from skep.agent.session import Session
 from skep.model.usage import HostUsage, TaskUsage
 from skep.rpc import messages
-from skep.runtime.errors import SkepError
 from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
@@ -55,9 +54,9 @@ class Measuring:
         while self._asked:
             with_tasks, number = self._asked.popitem()
             try:
-                host, tasks = await self._measure(self._running()[:TASKS_MAX] if with_tasks else ())
-            except SkepError as error:  # who asks does not wait for long
-                log.warning("usage.not_measured", error=str(error))
+                host, tasks = await self._measure(self._running()[:TASKS_MAX] if with_tasks else None)
+            except Exception as error:  # who asks does not wait for long, and may ask again
+                log.warning("usage.not_measured", error=str(error) or repr(error))
                 continue
             most = messages.TASKS_SAID_MAX
             for start in range(0, max(1, len(tasks)), most):
@@ -68,16 +67,17 @@ class Measuring:
                     part = tasks[start : start + most]
                     self._session.send(messages.UsageSaid(number, host, part, more))
 
-    async def _measure(self, tasks: Sequence[RunningTask]) -> tuple[HostUsage, list[TaskUsage]]:
+    async def _measure(self, tasks: Sequence[RunningTask] | None) -> tuple[HostUsage, list[TaskUsage]]:
+        """None: those of tasks are not asked for."""
         before = self._before
-        now = await self._read(tasks)
+        known = before.tasks if before is not None else {}
+        now = await self._read(tasks or ())
         if before is None or _must_wait(before, now):
             before = now
             await asyncio.sleep(WINDOW_MIN_S)
-            now = await self._read(tasks)
-        # Of tasks that are not asked for this time, what is known of them is still of use for a while.
-        kept = now.tasks if tasks else before.tasks
-        self._before = replace(now, tasks=kept)
+            now = await self._read(tasks or ())
+        # Of tasks that are not asked for this time, what is known is still of use for a while.
+        self._before = now if tasks is not None else replace(now, tasks=known)
         host = HostUsage(cores(before.host, now.host), now.host.memory_bytes, now.load1)
         usages = [
             TaskUsage(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Counted, Reading, RunningTask
+from skep.agent.executor.interfaces import Counted, RunningTask, UsageReading
 from skep.agent.session import Session
 from skep.model.usage import HostUsage, TaskUsage
 from skep.rpc import messages
@@ -25,7 +25,7 @@ WINDOW_MAX_S = 10.0  # what was used in a longer time says little of now
 TASKS_MAX = 10_000  # of a node: engines come to an end at a tenth of that. Their readings have 1 MB
 PAUSE_S = 0.05  # between two messages of one answer: a heartbeat goes in between
 
-ReadUsage = Callable[[Sequence[RunningTask]], Awaitable[Reading]]
+ReadUsage = Callable[[Sequence[RunningTask]], Awaitable[UsageReading]]
 
 
 class Measuring:
@@ -38,7 +38,7 @@ class Measuring:
         self._read = read
         self._running = running
         self._asked: dict[bool, int] = {}  # whether of tasks, too -> number of the question: the last ones
-        self._before: Reading | None = None
+        self._before: UsageReading | None = None
         self._work: asyncio.Task[None] | None = None
         session.on(messages.UsageAsk, self._take, messages.USAGE)
 
@@ -88,7 +88,7 @@ class Measuring:
         return host, usages
 
 
-def _must_wait(before: Reading, now: Reading) -> bool:
+def _must_wait(before: UsageReading, now: UsageReading) -> bool:
     """True where there is somebody of whom the reading of before says nothing, or nothing of use."""
     pairs = [(before.host, now.host), *((before.tasks.get(id), each) for id, each in now.tasks.items())]
     return any(then is None or not WINDOW_MIN_S <= each.at - then.at <= WINDOW_MAX_S for then, each in pairs)

@@ -1,7 +1,7 @@
 """Whether a leader knows its swarm already. Pure.
 
 A new leader knows who is in the swarm, and hears within seconds from each node what runs there. Until then
-its numbers are too small: written, they would show a swarm that fell to nothing and rose again.
+it counts too little of that: written, it would show a swarm that fell to nothing and rose again.
 """
 
 from __future__ import annotations

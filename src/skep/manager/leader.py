@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from skep.manager import quarantine
 from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
+from skep.manager.board_keeper import BoardKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates
 from skep.manager.commits import Committer
@@ -89,7 +90,7 @@ class Leader:
         )
         self._states = NodeStates(term)
         self.sessions = Sessions(view, context.managers, self._states, lead, self._is_removed, self.evictor)
-        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
+        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported, clock)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(
             view, self.sessions, lambda: key_of(new_secret()), team.overlay_bounds
@@ -106,7 +107,13 @@ class Leader:
         asides = Asides(view, clock)
         committer = Committer(term, self._task_events, asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, asides)
-        self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
+        self.metrics = Registry(
+            view_metrics(view),
+            self.sessions.metrics,
+            self.reconciler.metrics,
+            committer.metrics,
+            self.tasks.metrics,
+        )
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
@@ -130,6 +137,7 @@ class Leader:
         self.nodes = NodeControl(term, self._writer)
         self.rotation = RotationKeeper(term, new_secret)
         self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
+        self.board = BoardKeeper(term, team.node_id)
         self._listen()
         Reactions(self, term, asides).watch(term.signals, self._roles)
 
@@ -164,7 +172,7 @@ class Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         team = context.identity
         clock = SteadyClock(context.clock)  # restart delays and time-outs must not be off by a jump
-        store = BoundedStore(store)
+        store = bounded = BoundedStore(store)
         view = await load(store)
         led_since = clock.now()
         history = view.incarnation or await incarnation(store, leadership.fence, context.new_id())
@@ -174,6 +182,7 @@ class Leader:
         managers = list(dict.fromkeys([*context.managers, *view.manager_addresses(team.node_id)]))
         term = Term(store, leadership.fence, view, clock, context.new_id, context.hub)
         leader = cls(term, leadership, replace(context, managers=managers))
+        leader.metrics.add(bounded.metrics)
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)
@@ -234,6 +243,7 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
             await self._roles.stop()
+            await self.board.stop()
             self.logs.stop()
             self.tasks.stop()
             self.mesh.stop()
@@ -317,6 +327,7 @@ class Leader:
     def _task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
+        self.board.reported(task.id)
         self.logs.task_changed(task)
         self.mesh.reported(task, status)
         self.overlays.reported(task, status)

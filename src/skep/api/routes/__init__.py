@@ -11,6 +11,7 @@ from skep.api.openapi import OpenApiRoutes
 from skep.api.route import Route
 from skep.api.routes.attachments import AttachmentRoutes
 from skep.api.routes.backup import BackupRoutes
+from skep.api.routes.board import BoardRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
 from skep.api.routes.materials import MaterialRoutes
@@ -26,7 +27,6 @@ from skep.api.routes.tasks import TaskRoutes
 from skep.api.routes.usage import UsageRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
-from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 
 
@@ -58,8 +58,9 @@ def all_routes(context: ApiContext) -> list[Route]:
         *VolumeRoutes(engine).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
+        *BoardRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
-        *MetricRoutes(node, Registry(context.stall.metrics)).routes(),
+        *MetricRoutes(node, context.stall).routes(),
         *NetRoutes(node).routes(),
         *UsageRoutes(node).routes(),
         *BackupRoutes(node).routes(),

@@ -32,7 +32,7 @@ NODES_SEEN = "SELECT n_nodes FROM swarm"
 TASKS_SEEN = "SELECT n_tasks FROM swarm_task_status WHERE status = 'running'"
 DATABASE = "telegraf"
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600 if WHOLE else 180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600 if WHOLE else 240)]
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def gaps(times: list[float]) -> list[float]:
 def leaders(influx: InfluxServer) -> list[int]:
     """Returns how many led, by each gather."""
     found: dict[float, int] = {}
-    for time, leads in influx.query("SELECT leader FROM swarm_manager", DATABASE)[0]["values"]:
-        found[time] = found.get(time, 0) + leads
+    for at, leads in influx.query("SELECT leader FROM swarm_manager", DATABASE)[0]["values"]:
+        found[at] = found.get(at, 0) + leads
     return list(found.values())
 
 

@@ -29,8 +29,8 @@ AGAIN_S = 0.5  # until a new leader is asked once more whether it has heard from
 T = TypeVar("T")
 
 NOT_SETTLED = (
-    "the leader is new and has not heard from all nodes yet: until it has, what runs is left out, and the rest"
-    " is there"
+    "the leader is new and has not heard from all nodes yet: until it has, what runs is left out, and the"
+    " rest is there"
 )
 METRICS = "/skep/v1/metrics"
 SERVICES = "/services?status=true"

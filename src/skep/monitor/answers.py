@@ -15,9 +15,10 @@ from skep.runtime.errors import Unavailable
 
 
 class MetricSample(Struct, frozen=True, rename="pascal"):
-    """One number of a metric."""
+    """One number of a metric; those that are none (true, or null for what cannot be said) are in none that is
+    read here."""
 
-    value: float
+    value: float | bool | None
     labels: dict[str, str] = {}
     suffix: str = ""
 

@@ -32,14 +32,14 @@ class Totals:
     def total(self, name: str, **labels: str) -> int:
         """Returns the sum of the samples that have these labels."""
         wanted = labels.items()
-        return int(sum(s.value for s in self._samples(name) if wanted <= s.labels.items()))
+        return int(sum(s.value or 0 for s in self._samples(name) if wanted <= s.labels.items()))
 
     def by(self, name: str, label: str) -> dict[str, int]:
         """Returns the sums by one label."""
         found: dict[str, int] = {}
         for sample in self._samples(name):
             value = sample.labels.get(label, "")
-            found[value] = found.get(value, 0) + int(sample.value)
+            found[value] = found.get(value, 0) + int(sample.value or 0)
         return found
 
     def _samples(self, name: str) -> list[MetricSample]:

@@ -19,6 +19,7 @@ from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 
 LAST_S = 5.0  # what waits when it is told to end is tried for so long: Docker gives 10 s
+EARLY_S = 0.1  # a timer may ring so much before its time, by the wall clock
 ERROR, WARNING, INFO = "error", "warning", "info"
 
 Say = Callable[[str, str], None]  # a level, a sentence
@@ -92,12 +93,12 @@ class InfluxFeed:
 
     async def _gather(self) -> None:
         interval_s, clock = self._pace.interval_s, self._pace.clock
-        tick = math.floor(clock.now() / interval_s)
         while True:
+            tick = math.floor((clock.now() + EARLY_S) / interval_s)
             await self._gather_once(int(tick * interval_s))
-            # Those that a slow answer has missed are left out.
-            tick = max(tick + 1, math.floor(clock.now() / interval_s))
-            await asyncio.sleep(max(0.0, tick * interval_s - clock.now()))
+            # What a slow answer has missed is left out. A clock that is set back is not waited for.
+            until_next_s = (tick + 1) * interval_s - clock.now()
+            await asyncio.sleep(min(max(0.0, until_next_s), interval_s))
 
     async def _gather_once(self, at_s: int) -> None:
         try:

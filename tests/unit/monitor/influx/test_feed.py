@@ -47,8 +47,8 @@ class Case:
         self.away = False
         self.points = 1
         self.database = database
-        clock = LoopClock(EPOCH - asyncio.get_running_loop().time())
-        pace = FeedPace(10.0, clock, lambda: chance)
+        self.clock = LoopClock(EPOCH - asyncio.get_running_loop().time())
+        pace = FeedPace(10.0, self.clock, lambda: chance)
         self.feed = InfluxFeed(self.read, database, buffer or WriteBuffer(), pace, self.say)
 
     def say(self, level: str, text: str) -> None:
@@ -141,6 +141,19 @@ async def test_a_swarm_that_is_away_is_said_once() -> None:
         "info: the swarm's numbers are there again (gathers missed: 4)",
     ]
     assert case.database.kept == [1_796_000_040, 1_796_000_050]
+
+
+async def test_a_clock_that_is_set_stops_nothing() -> None:
+    case = Case(Database())
+    loop = asyncio.get_running_loop()
+    loop.call_later(15, case.clock.jump, -3600.0)
+    loop.call_later(35, case.clock.jump, 7200.0)
+    await case.run(55)
+    first = 1_796_000_000
+    assert case.database.kept[:2] == [first, first + 10]
+    assert case.database.kept[2] - (first - 3580) in (0, 10)
+    assert case.database.kept[-1] - (first + 3650) in (0, 10)
+    assert len(case.database.kept) in (5, 6, 7)
 
 
 async def test_what_is_left_out_is_said_once() -> None:

@@ -128,6 +128,11 @@ class SwarmAnswers(Struct, frozen=True):
     services: list[ServiceAnswer]
     managers: list[ManagerAnswer]
 
+    @property
+    def leaders(self) -> list[str]:
+        """Returns the ids of managers that are said to lead: one."""
+        return [each.id for each in self.managers if each.manager_status and each.manager_status.leader]
+
 
 T = TypeVar("T")
 

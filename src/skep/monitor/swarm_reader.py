@@ -64,16 +64,24 @@ class SwarmReader:
         does not know is left out. Errors: `Unavailable`, `ApiError`."""
         try:
             async with asyncio.timeout(self._gather_s):
-                metrics, is_settled = await self._settled()
-                answers = SwarmAnswers(
-                    metrics,
-                    await self._ask(self._usage, NodesAnswer),
-                    await self._ask(SERVICES, list[ServiceAnswer]),
-                    await self._ask(MANAGERS, list[ManagerAnswer]),
-                )
+                while True:
+                    metrics, is_settled = await self._settled()
+                    answers = await self._rest(metrics)
+                    # Of two leaders, the second would be taken for as settled as the first.
+                    if metrics.leader in answers.leaders:
+                        break
+                    await asyncio.sleep(AGAIN_S)
         except TimeoutError:
             raise Unavailable(f"no manager has said all within {self._gather_s:g} s") from None
         return Gathered(points_of(answers, is_settled), "" if is_settled else NOT_SETTLED)
+
+    async def _rest(self, metrics: MetricsAnswer) -> SwarmAnswers:
+        return SwarmAnswers(
+            metrics,
+            await self._ask(self._usage, NodesAnswer),
+            await self._ask(SERVICES, list[ServiceAnswer]),
+            await self._ask(MANAGERS, list[ManagerAnswer]),
+        )
 
     async def _settled(self) -> tuple[MetricsAnswer, bool]:
         """Returns what the leader says last, and whether it knows its swarm."""

@@ -27,6 +27,7 @@ class Manager:
         self.over = asyncio.Event()
         self.content: bytes | None = None  # instead of any answer
         self.unknown = [0]  # nodes that are unknown, look by look; the last one stays
+        self.leaders = ["m0"]  # who leads, look by look
         self.asked: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -42,10 +43,12 @@ class Manager:
             unknown = self.unknown.pop(0) if len(self.unknown) > 1 else self.unknown[0]
             nodes = metric("skep_nodes", ready=10 - unknown, unknown=unknown)
             return {**METRICS, "Metrics": [nodes, *METRICS["Metrics"][1:]]}
+        if path == "/nodes":
+            leader = self.leaders.pop(0) if len(self.leaders) > 1 else self.leaders[0]
+            return [manager(leader, "mg0", True)]
         return {
             "/skep/v1/nodes/usage": {"At": "", "Nodes": [node("a", "w1", USED)]},
             "/services": [service("web", {"Global": {}}, RunningTasks=1, DesiredTasks=1)],
-            "/nodes": [manager("a", "w1", True)],
         }[path]
 
 
@@ -136,6 +139,13 @@ async def test_a_new_leader_that_will_know_soon_is_waited_for(
     assert gathered.left_out == ""
     assert managers[0].asked.count("/skep/v1/metrics") > 3
     assert len(managers[0].asked) == managers[0].asked.count("/skep/v1/metrics") + 3  # the rest is asked once
+
+
+async def test_a_gather_is_of_one_leader(managers: list[Manager], reader: Callable[..., SwarmReader]) -> None:
+    managers[0].leaders = ["m1", "m0"]  # another one said the last of it
+    gathered = await reader().read()
+    assert [p.tags["node_id"] for p in gathered.points if p.measurement == "swarm_manager"] == ["m0"]
+    assert managers[0].asked.count("/services?status=true") == 2
 
 
 async def test_what_a_new_leader_does_not_know_in_time_is_left_out(

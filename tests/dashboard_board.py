@@ -114,8 +114,8 @@ class MadeSwarm:
         }
 
     def history(self) -> list[list[float]]:
-        ready = sum(row[3] == 1 for row in self.nodes)
-        wanted = sum(row[3] for row in self.services)
+        ready = sum(row[3] == 1 for row in self.nodes if row)
+        wanted = sum(row[3] for row in self.services if row)
         rng = random.Random(1)
         rows = []
         for n in range(360):

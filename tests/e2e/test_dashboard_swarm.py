@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from .dashboard_browser import chromium, opened
+from .dashboards import ShownSwarm
 from .fixtures import swarm_fixture
 from .hosts import Swarm, wait_until
-from .skep_cli import SKEP
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,18 +23,6 @@ swarm = swarm_fixture(lambda directory: Swarm(directory, "simulated", workers=1)
 def browser() -> Iterator[Browser]:
     with chromium() as made:
         yield made
-
-
-@contextlib.contextmanager
-def dashboard(swarm: Swarm, *options: str) -> Iterator[str]:
-    """Gives its link, which opens one browser."""
-    command = [SKEP, "dashboard", "--no-browser", "--host", swarm.manager.url, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield next(line.strip() for line in process.stdout if line.startswith("http://"))
-        finally:
-            process.terminate()
 
 
 def order(page: Page, button: str, number: str = "") -> None:
@@ -54,11 +41,14 @@ def spec(swarm: Swarm, kind: str, name: str) -> Any:
     return node["Spec"]
 
 
-def test_orders_are_carried_out_and_what_comes_of_them_is_seen(browser: Browser, swarm: Swarm) -> None:
+def test_orders_are_carried_out_and_what_comes_of_them_is_seen(
+    browser: Browser, swarm: Swarm, tmp_path: Path
+) -> None:
     docker = swarm.manager.docker
     docker("service create -q -d --name web --replicas 4 image:1")
     docker("service create -q -d --name big --replicas 2 --reserve-cpu 900 image:1")
-    with dashboard(swarm) as link, opened(browser, link) as page:
+    host = ("--host", swarm.manager.url)
+    with ShownSwarm(tmp_path, *host) as shown, opened(browser, shown.links[0]) as page:
         expect(page.locator(".figure").nth(1)).to_contain_text("4 of 6")
         page.click("nav >> text=Services")
         page.click("main >> text=web")
@@ -97,8 +87,14 @@ def _image(swarm: Swarm) -> str:
     return str(spec(swarm, "services", "web")["TaskTemplate"]["ContainerSpec"]["Image"])
 
 
-def test_a_manager_that_starts_again_is_seen_to_go_and_come(browser: Browser, swarm: Swarm) -> None:
-    with dashboard(swarm, "--read-only") as link, opened(browser, link, expected="503 (Service") as page:
+def test_a_manager_that_starts_again_is_seen_to_go_and_come(
+    browser: Browser, swarm: Swarm, tmp_path: Path
+) -> None:
+    host = ("--host", swarm.manager.url)
+    with (
+        ShownSwarm(tmp_path, *host, "--read-only") as shown,
+        opened(browser, shown.links[0], expected="503 (Service") as page,
+    ):
         expect(page.locator(".readonly")).to_have_count(1)
         expect(page.locator("#link")).to_have_text("live")
         swarm.manager.stop()

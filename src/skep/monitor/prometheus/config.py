@@ -104,8 +104,13 @@ def _tasks(asked: Discovery) -> str:
     return f"""\
   # Tasks of services whose label prometheus-job says which job they are of. Where they listen is said by a
   # published port: in host mode at the node's address, else on networks, of which Prometheus must be on one.
+  # Prometheus takes the published port there, too: it has to be the one within.
   - job_name: services
 {_discovered(asked, "tasks", _TASKS)}    relabel_configs:
+      # The routing mesh's own network leads to each task once more.
+      - source_labels: [__meta_dockerswarm_network_ingress]
+        regex: 'true'
+        action: drop
       - source_labels: [__meta_dockerswarm_service_label_prometheus_job]
         target_label: job
       - source_labels: [__meta_dockerswarm_service_name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -18,8 +18,9 @@ from skep.model.service import RegistryAuth, Service
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
-from skep.model.usage import NodeUsage
+from skep.model.usage import MeasuredServices, MeasuredTasks, NodesAsked, NodeUsage
 from skep.model.wire import Wire
+from skep.runtime.audience import Write
 from skep.runtime.metrics import Registry
 from skep.store.view import View
 
@@ -173,10 +174,31 @@ class DataKeyWork(Protocol):
     def why_late(self) -> str: ...
 
 
-class KnownNodeUsage(Protocol):
-    """How much of nodes' hosts is used; see `manager.node_usage`."""
+class UsageInSwarm(Protocol):
+    """What nodes, services and tasks take of their hosts; see `manager.usage`."""
 
     def of(self, node_id: str) -> NodeUsage | None: ...
+    async def ask_nodes(self) -> NodesAsked: ...
+    async def tasks(
+        self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int
+    ) -> MeasuredTasks: ...
+    async def services(self, services: Collection[str] | None, sort: str, limit: int) -> MeasuredServices: ...
+
+
+class WholeBoard(Protocol):
+    """The whole board, as JSON and as a gzip file of it."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def packed(self) -> bytes: ...
+
+
+class Boards(Protocol):
+    """The swarm at a glance, and those who watch it; see `manager.board_keeper`."""
+
+    async def file(self) -> WholeBoard: ...
+    async def watch(self, after: str, write: Write, cut: Callable[[], None]) -> None: ...
 
 
 class Manager(Protocol):
@@ -189,7 +211,7 @@ class Manager(Protocol):
     @property
     def metrics(self) -> Registry: ...
     @property
-    def node_usage(self) -> KnownNodeUsage: ...
+    def usage(self) -> UsageInSwarm: ...
     @property
     def services(self) -> ServiceCommands: ...
     @property
@@ -202,6 +224,9 @@ class Manager(Protocol):
     def logs(self) -> Logs: ...
     @property
     def swarm(self) -> ClusterCommands: ...
+
+    @property
+    def board(self) -> Boards: ...
 
     @property
     def data_key(self) -> DataKeyWork: ...

@@ -8,6 +8,7 @@ from skep.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, str] = {
     "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
+    "influx": "skep.cli.monitor.influx:influx_command",
 }
 
 

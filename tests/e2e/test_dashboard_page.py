@@ -56,7 +56,12 @@ def test_each_view_says_what_the_swarm_has(browser: Browser, serve: Any) -> None
     server, url = serve()
     with opened(browser, url) as page:
         expect(page.locator(".figure").nth(0)).to_contain_text("4 of 5")
-        running = sum(server.swarm.tasks[n][at + 2] for n in range(5) for at in range(0, len(server.swarm.tasks[n]), 3) if server.swarm.tasks[n][at + 1] == 7)
+        running = sum(
+            server.swarm.tasks[n][at + 2]
+            for n in range(5)
+            for at in range(0, len(server.swarm.tasks[n]), 3)
+            if server.swarm.tasks[n][at + 1] == 7
+        )
         expect(page.locator(".figure").nth(1)).to_contain_text(f"{running} of 42")
         page.hover("canvas", position={"x": 100, "y": 60})
         expect(page.locator(".tip")).to_contain_text("leader, ready, active")
@@ -238,7 +243,9 @@ def test_names_of_users_are_text(browser: Browser, serve: Any) -> None:
         for part in ("", "/explain", "/logs", "/events", "/about"):
             show(page, "#/service/s" + "0" * 24 + part)
             expect(page.locator("h1")).to_have_text(HOSTILE)
-            expect(page.locator("main")).to_contain_text({"": "Replicas", "/explain": "lack memory"}.get(part, HOSTILE))
+            expect(page.locator("main")).to_contain_text(
+                {"": "Replicas", "/explain": "lack memory"}.get(part, HOSTILE)
+            )
         answer(page, "Scale", HOSTILE)
         page.keyboard.press("Escape")
         for view in ("services", "nodes", "events", NODE[2:], "service/none"):
@@ -247,7 +254,15 @@ def test_names_of_users_are_text(browser: Browser, serve: Any) -> None:
         assert page.locator("img[src=x]").count() == 0
 
 
-VIEWS = ["#/map", "#/services", "#/nodes", "#/pending", "#/events", NODE, *(SERVICE + part for part in ("", "/explain", "/logs", "/about"))]
+VIEWS = [
+    "#/map",
+    "#/services",
+    "#/nodes",
+    "#/pending",
+    "#/events",
+    NODE,
+    *(SERVICE + part for part in ("", "/explain", "/logs", "/about")),
+]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -307,7 +322,9 @@ def test_pictures(browser: Browser, serve: Any, tmp_path: Path) -> None:
     _, small = serve()
     _, large = serve(2300, 100_000, 60)
     for name, url, scheme in (
-        ("dashboard", small, "light"), ("dashboard-2300", large + "#/map", "dark"), ("dashboard-service", small + SERVICE, "light"),
+        ("dashboard", small, "light"),
+        ("dashboard-2300", large + "#/map", "dark"),
+        ("dashboard-service", small + SERVICE, "light"),
     ):
         with opened(browser, url, color_scheme=scheme, viewport={"width": 1200, "height": 720}) as page:
             if "service" in name:

@@ -127,6 +127,10 @@ def test_the_swarms_numbers_are_those_of_the_api(swarm: Watched, prometheus: Pro
     assert {json.loads(key)["node_id"] for key in running} == set(nodes)
     swarms = {json.loads(key)["swarm_id"] for key in prometheus.query("swarm_node_info")}
     assert swarms == {swarm.first.get("/swarm")["ID"]}
+    wait_until(
+        "usage is asked for", lambda: prometheus.value("count(skep_node_cpu_cores_used)") == len(nodes)
+    )
+    assert prometheus.value("min(skep_node_memory_used_bytes < skep_node_memory_bytes)")
     assert prometheus.value("count(skep_certificate_expiry_seconds - time() > 86400)") == len(swarm.hosts)
 
 

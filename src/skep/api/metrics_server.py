@@ -9,8 +9,10 @@ from collections.abc import Iterable
 import structlog
 from aiohttp import web
 
-from skep.api.route import Route
+from skep.api.errors import answer_errors
+from skep.api.route import Handler, Route
 from skep.api.server import http_log
+from skep.runtime import attempt
 from skep.runtime.errors import Invalid
 
 log = structlog.get_logger()
@@ -22,11 +24,17 @@ REQUEST_MAX_BYTES = 8 << 10  # of its first line, and of one header
 CLOSE_S = 1.0
 
 
+@web.middleware
+async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    attempt.begin()
+    return await answer_errors(request, handler)
+
+
 class MetricsServer:
     """`routes` are those that are scraped."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        app = web.Application(client_max_size=0)
+        app = web.Application(client_max_size=0, middlewares=[_around])
         for route in routes:
             app.router.add_get(route.path, route.handler)
         self._runner = web.AppRunner(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
 from aiohttp import web
 
 from skep import __version__
+from skep.api.decode import query_parsed_bool
 from skep.api.docker_metrics import leader_metrics, node_metrics
 from skep.api.exposition import CONTENT_TYPE, ManySamples, exposed, exposed_many
 from skep.api.interfaces import Manager, SwarmNode
@@ -24,6 +26,8 @@ from skep.runtime.supervise import in_thread
 
 # Who asks again within as long gets the same: 2,300 nodes are 20 ms of work, and who asks may be anybody.
 KEPT_S = 1.0
+# Nodes measure no more often for who asks without a password; Prometheus asks every fifteen seconds.
+ASKED_EVERY_S = 10.0
 NOT_LEADER = b"# This daemon does not lead the swarm: the manager that does has these.\n"
 
 Series = Callable[[Manager], list[ManySamples]]
@@ -35,8 +39,9 @@ class MetricRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
         self._process = stall.metrics
-        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.usage))
+        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.usage, time.time()))
         self._services = _Kept(lambda manager: service_series(manager.view))
+        self._asked_at = -math.inf  # loop time
 
     def routes(self) -> list[Route]:
         return [
@@ -48,7 +53,7 @@ class MetricRoutes:
         """Returns those for Prometheus, of which each daemon has its own."""
         return [
             Route("GET", "/metrics", self.exposition),
-            Route("GET", "/metrics/nodes", self.nodes),
+            Route("GET", "/metrics/nodes", self.nodes, query=("usage",)),
             Route("GET", "/metrics/services", self.services),
         ]
 
@@ -70,6 +75,9 @@ class MetricRoutes:
         return _text(exposed(found))
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
+        """With `usage`, nodes are asked first how much of their hosts is used."""
+        if query_parsed_bool(request, "usage"):
+            await self._ask()
         return await self._series(self._nodes)
 
     async def services(self, request: web.Request) -> web.StreamResponse:
@@ -78,6 +86,12 @@ class MetricRoutes:
     async def _series(self, kept: _Kept) -> web.StreamResponse:
         manager = self._leader()
         return _text(NOT_LEADER if manager is None else await kept.text(manager))
+
+    async def _ask(self) -> None:
+        manager, now = self._leader(), asyncio.get_running_loop().time()
+        if manager is not None and now - self._asked_at >= ASKED_EVERY_S:
+            self._asked_at = now
+            await manager.usage.ask_nodes()
 
     def _leader(self) -> Manager | None:
         try:

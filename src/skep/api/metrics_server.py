@@ -4,6 +4,7 @@ nothing else is there."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 
 import structlog
@@ -52,9 +53,12 @@ class MetricsServer:
         """Listens on a host's addresses, on all where it is empty or `::`. Returns the port. Errors:
         `Invalid` where they cannot be used."""
         await self._runner.setup()
-        every = None if host in ("", "::") else host
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.get_running_loop().create_server(self._enter, every, port)
+            if host in ("", "::"):
+                self._server = await loop.create_server(self._enter, sock=_on_all(port))
+            else:
+                self._server = await loop.create_server(self._enter, host, port)
         except OSError as error:
             raise Invalid(
                 f"metrics cannot be served on {host}:{port}: {error.strerror or error}"
@@ -74,3 +78,10 @@ class MetricsServer:
         if len(known) >= CONNECTIONS_MAX and known[0].transport is not None:
             known[0].transport.abort()
         return server()
+
+
+def _on_all(port: int) -> socket.socket:
+    """Returns a socket of all addresses, of both families where there are two. Errors: `OSError`."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("0.0.0.0", port))

@@ -61,7 +61,8 @@ class MetricsServer:
                 self._server = await loop.create_server(self._enter, host, port)
         except OSError as error:
             raise Invalid(
-                f"metrics cannot be served on {host}:{port}: {error.strerror or error}"
+                f"metrics cannot be served on {f'[{host}]' if ':' in host else host}:{port}:"
+                f" {error.strerror or error}"
                 " (choose another with --metrics-addr)"
             ) from error
         return int(self._server.sockets[0].getsockname()[1])

@@ -68,10 +68,8 @@ async def serve(settings: Settings) -> None:
     renewing: asyncio.Future[None] | None = None
     stopped = told_to_end()
     try:
-        if metrics is not None:
-            await listen_for_scrapes(
-                metrics, settings
-            )  # first: what cannot be is said before anything is begun
+        if metrics is not None:  # first: what cannot be is said before anything is begun
+            await listen_for_scrapes(metrics, settings)
         await api.start()
         await internal.start()
         await internal.listen_bound(host.sockets.bind(streams.API))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable
 
 from aiohttp import web
@@ -114,16 +115,16 @@ class _Kept:
         self._series = series
         self._lock = asyncio.Lock()
         self._at = 0.0  # loop time
-        self._of: Manager | None = None
+        self._of: Callable[[], Manager | None] = lambda: None  # a leader that has ended is let go of
         self._said = b""
 
     async def text(self, manager: Manager) -> bytes:
         """Returns what there is of the leader, at most `KEPT_S` old."""
         now = asyncio.get_running_loop().time
         async with self._lock:
-            if self._of is not manager or now() - self._at > KEPT_S:
+            if self._of() is not manager or now() - self._at > KEPT_S:
                 self._said = await in_thread(exposed_many, self._series(manager))
-                self._of, self._at = manager, now()
+                self._of, self._at = weakref.ref(manager), now()
             return self._said
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+import weakref
 from collections.abc import Callable
 
 from aiohttp import web
 
 from skep import __version__
+from skep.api.decode import query_parsed_bool
 from skep.api.docker_metrics import leader_metrics, node_metrics
 from skep.api.exposition import CONTENT_TYPE, ManySamples, exposed, exposed_many
 from skep.api.interfaces import Manager, SwarmNode
@@ -24,6 +27,8 @@ from skep.runtime.supervise import in_thread
 
 # Who asks again within as long gets the same: 2,300 nodes are 20 ms of work, and who asks may be anybody.
 KEPT_S = 1.0
+# Nodes measure no more often for who asks without a password; Prometheus asks every fifteen seconds.
+ASKED_EVERY_S = 10.0
 NOT_LEADER = b"# This daemon does not lead the swarm: the manager that does has these.\n"
 
 Series = Callable[[Manager], list[ManySamples]]
@@ -35,8 +40,9 @@ class MetricRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
         self._process = stall.metrics
-        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.usage))
+        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.usage, time.time()))
         self._services = _Kept(lambda manager: service_series(manager.view))
+        self._asked_at = -math.inf  # loop time
 
     def routes(self) -> list[Route]:
         return [
@@ -48,7 +54,7 @@ class MetricRoutes:
         """Returns those for Prometheus, of which each daemon has its own."""
         return [
             Route("GET", "/metrics", self.exposition),
-            Route("GET", "/metrics/nodes", self.nodes),
+            Route("GET", "/metrics/nodes", self.nodes, query=("usage",)),
             Route("GET", "/metrics/services", self.services),
         ]
 
@@ -70,6 +76,9 @@ class MetricRoutes:
         return _text(exposed(found))
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
+        """With `usage`, nodes are asked first how much of their hosts is used."""
+        if query_parsed_bool(request, "usage"):
+            await self._ask()
         return await self._series(self._nodes)
 
     async def services(self, request: web.Request) -> web.StreamResponse:
@@ -78,6 +87,12 @@ class MetricRoutes:
     async def _series(self, kept: _Kept) -> web.StreamResponse:
         manager = self._leader()
         return _text(NOT_LEADER if manager is None else await kept.text(manager))
+
+    async def _ask(self) -> None:
+        manager, now = self._leader(), asyncio.get_running_loop().time()
+        if manager is not None and now - self._asked_at >= ASKED_EVERY_S:
+            self._asked_at = now
+            await manager.usage.ask_nodes()
 
     def _leader(self) -> Manager | None:
         try:
@@ -100,16 +115,16 @@ class _Kept:
         self._series = series
         self._lock = asyncio.Lock()
         self._at = 0.0  # loop time
-        self._of: Manager | None = None
+        self._of: Callable[[], Manager | None] = lambda: None  # a leader that has ended is let go of
         self._said = b""
 
     async def text(self, manager: Manager) -> bytes:
         """Returns what there is of the leader, at most `KEPT_S` old."""
         now = asyncio.get_running_loop().time
         async with self._lock:
-            if self._of is not manager or now() - self._at > KEPT_S:
+            if self._of() is not manager or now() - self._at > KEPT_S:
                 self._said = await in_thread(exposed_many, self._series(manager))
-                self._of, self._at = manager, now()
+                self._of, self._at = weakref.ref(manager), now()
             return self._said
 
 

@@ -16,22 +16,18 @@ from skep.model.usage import HostUsage
 from skep.store.view import View
 
 NANO = 1e-9
-USAGE_MAX_AGE_S = 60.0  # what a node said before is of another time: it is said no more
 _NODE = ("node_id",)
 _SERVICE = ("service_id", "service_name")
 
 
-def node_series(view: View, usage: UsageInSwarm, now: float) -> list[ManySamples]:
-    """Returns what there is of each node; what of its host is used, of those of which that is known, and of
-    late. `now`: seconds since the epoch."""
+def node_series(view: View, usage: UsageInSwarm) -> list[ManySamples]:
+    """Returns what there is of each node; what of its host is used, of those that said it lately."""
     nodes = view.nodes.values()
 
     def of_each(name: str, help: str, value: Callable[[Node], float]) -> ManySamples:
         return ManySamples(name, help, _NODE, [((node.id,), value(node)) for node in nodes])
 
-    since = now - USAGE_MAX_AGE_S
-    known = ((node.id, usage.of(node.id)) for node in nodes)
-    hosts = [(node_id, said.host) for node_id, said in known if said is not None and said.at >= since]
+    hosts = [(node.id, said.host) for node in nodes if (said := usage.recent(node.id)) is not None]
 
     def of_known(name: str, help: str, value: Callable[[HostUsage], float]) -> ManySamples:
         return ManySamples(name, help, _NODE, [((node_id,), value(host)) for node_id, host in hosts])

@@ -15,6 +15,7 @@ COMMANDS = {
     "inventory": "skep.cli.machine.inventory:inventory_command",
     "explain": "skep.cli.explain:explain_command",
     "machine": "skep.cli.machine.commands:machine",
+    "monitor": "skep.cli.monitor.commands:monitor",
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",

@@ -14,6 +14,7 @@ from skep.api.routes.backup import BackupRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
 from skep.api.routes.materials import MaterialRoutes
+from skep.api.routes.metrics import MetricRoutes
 from skep.api.routes.net import NetRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
@@ -24,6 +25,7 @@ from skep.api.routes.system import SystemRoutes
 from skep.api.routes.tasks import TaskRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
+from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 
 
@@ -56,6 +58,7 @@ def all_routes(context: ApiContext) -> list[Route]:
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
+        *MetricRoutes(node, Registry(context.stall.metrics)).routes(),
         *NetRoutes(node).routes(),
         *BackupRoutes(node).routes(),
     ]

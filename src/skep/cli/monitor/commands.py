@@ -1,0 +1,14 @@
+"""The group `skep monitor`, which loads the command that was chosen."""
+
+from __future__ import annotations
+
+import click
+
+from skep.cli.lazy import LazyGroup
+
+COMMANDS: dict[str, str] = {}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def monitor() -> None:
+    """Has other programs watch a swarm: what they need is printed, or run."""

@@ -6,7 +6,9 @@ import click
 
 from skep.cli.lazy import LazyGroup
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "grafana": "skep.cli.monitor.grafana:grafana_command",
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)

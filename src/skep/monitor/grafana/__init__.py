@@ -8,12 +8,13 @@ from __future__ import annotations
 from importlib import resources
 from typing import Literal
 
+import msgspec
+
 Source = Literal["prometheus", "influx"]
 SOURCES: tuple[Source, ...] = ("prometheus", "influx")
 FOLDER = "skep"  # of boards, as Grafana shows it
-BOARDS_DIR = (
-    "/etc/grafana/provisioning/dashboards/skep"  # where Grafana's own image, and Debian's package, look
-)
+PROVISIONING = "/etc/grafana/provisioning"  # where Grafana's image and its packages look for files
+MARK = "# Made by skep"
 DATABASE = "telegraf"  # as Telegraf's `outputs.influxdb` has it
 
 
@@ -26,10 +27,21 @@ def boards(source: Source) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def provisioning(urls: dict[Source, str], database: str, seen_as: str = PROVISIONING) -> dict[str, str]:
+    """Returns all that Grafana needs, by paths in its directory of provisioning, its own `seen_as`."""
+    files = {
+        "datasources/skep.yaml": datasources(urls, database),
+        "dashboards/skep.yaml": providers(f"{seen_as}/dashboards/skep"),
+    }
+    for source in urls:
+        files |= {f"dashboards/skep/{name}": text for name, text in boards(source).items()}
+    return files
+
+
 def datasources(urls: dict[Source, str], database: str = DATABASE) -> str:
     """Returns Grafana's provisioning file for databases; `urls` are as Grafana reaches them. What the boards
     ask goes by `uid`, whatever else Grafana has."""
-    lines = ["# Made by skep: how Grafana reaches what skep's boards ask.", "apiVersion: 1", "datasources:"]
+    lines = [f"{MARK}: how Grafana reaches what skep's boards ask.", "apiVersion: 1", "datasources:"]
     for source, url in urls.items():
         lines += _datasource(source, url, database)
     return "\n".join(lines) + "\n"
@@ -47,9 +59,9 @@ def _datasource(source: Source, url: str, database: str) -> list[str]:
     return [*head, f"    url: {quoted(url)}", *own]
 
 
-def providers(directory: str = BOARDS_DIR) -> str:
+def providers(directory: str) -> str:
     """Returns Grafana's provisioning file for boards, which are in that directory of Grafana's."""
-    return f"""# Made by skep: where its boards are.
+    return f"""{MARK}: where its boards are.
 apiVersion: 1
 providers:
   - name: skep
@@ -59,6 +71,20 @@ providers:
     options:
       path: {quoted(directory)}
 """
+
+
+def is_own(text: str) -> bool:
+    """Returns whether a file that is there is one of these, of this skep or an earlier one."""
+    if text.startswith(MARK):
+        return True
+    try:
+        return str(msgspec.json.decode(text, type=_BoardHead).uid).startswith("skep-")
+    except msgspec.MsgspecError:
+        return False
+
+
+class _BoardHead(msgspec.Struct):
+    uid: str
 
 
 def quoted(text: str) -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",
+    "telegraf": "skep.cli.telegraf:telegraf_command",
 }
 
 

@@ -18,6 +18,7 @@ from skep.model.service import RegistryAuth, Service
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
+from skep.model.usage import NodeUsage
 from skep.model.wire import Wire
 from skep.runtime.metrics import Registry
 from skep.store.view import View
@@ -171,6 +172,12 @@ class DataKeyWork(Protocol):
     def why_late(self) -> str: ...
 
 
+class KnownNodeUsage(Protocol):
+    """How much of nodes' hosts is used; see `manager.node_usage`."""
+
+    def of(self, node_id: str) -> NodeUsage | None: ...
+
+
 class Manager(Protocol):
     """A leading manager."""
 
@@ -180,6 +187,8 @@ class Manager(Protocol):
     def view(self) -> View: ...
     @property
     def metrics(self) -> Registry: ...
+    @property
+    def node_usage(self) -> KnownNodeUsage: ...
     @property
     def services(self) -> ServiceCommands: ...
     @property

@@ -40,6 +40,7 @@ from skep.manager.membership import MembershipKeeper
 from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
+from skep.manager.node_usage import NodeUsages
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reactions import Reactions
 from skep.manager.reconcile import Reconciler
@@ -93,6 +94,7 @@ class Leader:
         )
         self.looks = Looks(self.sessions)
         self.sessions.on_end(self.looks.ended)
+        self.node_usage = NodeUsages()
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)

@@ -29,6 +29,7 @@ class Reactions:
         self._mesh = leader.mesh
         self._overlays = leader.overlays
         self._logs = leader.logs
+        self._node_usage = leader.node_usage
         self._reconciler = leader.reconciler
         self._membership = leader.membership
         self._rotation = leader.rotation
@@ -104,6 +105,7 @@ class Reactions:
         self._rotation.look()
         self._reconciler.enqueue_node(node_id)
         self._logs.node_down(node_id)
+        self._node_usage.forget(node_id)
 
     def _state_changed(self, said: signals.NodeStateChanged) -> None:
         node_id, before = said.node_id, said.before

@@ -23,6 +23,7 @@ from skep.api.routes.services import ServiceRoutes
 from skep.api.routes.swarm import SwarmRoutes
 from skep.api.routes.system import SystemRoutes
 from skep.api.routes.tasks import TaskRoutes
+from skep.api.routes.usage import UsageRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
 from skep.runtime.metrics import Registry
@@ -60,6 +61,7 @@ def all_routes(context: ApiContext) -> list[Route]:
         *OwnRoutes(node, context.stall).routes(),
         *MetricRoutes(node, Registry(context.stall.metrics)).routes(),
         *NetRoutes(node).routes(),
+        *UsageRoutes(node).routes(),
         *BackupRoutes(node).routes(),
     ]
     return [*routes, *OpenApiRoutes(routes).routes()]

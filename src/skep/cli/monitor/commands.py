@@ -7,7 +7,9 @@ import click
 from skep.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, str] = {
+    "deploy": "skep.cli.monitor.deploy:deploy_command",
     "grafana": "skep.cli.monitor.grafana:grafana_command",
+    "rm": "skep.cli.monitor.deploy:rm_command",
 }
 
 

@@ -10,11 +10,13 @@ from typing import Literal
 
 import msgspec
 
+from skep.monitor.yaml_text import Value, yaml_of
+
 Source = Literal["prometheus", "influx"]
 SOURCES: tuple[Source, ...] = ("prometheus", "influx")
 FOLDER = "skep"  # of boards, as Grafana shows it
 PROVISIONING = "/etc/grafana/provisioning"  # where Grafana's image and its packages look for files
-MARK = "# Made by skep"
+MARK = "Made by skep"
 DATABASE = "telegraf"  # as Telegraf's `outputs.influxdb` has it
 
 
@@ -41,41 +43,52 @@ def provisioning(urls: dict[Source, str], database: str, seen_as: str = PROVISIO
 def datasources(urls: dict[Source, str], database: str = DATABASE) -> str:
     """Returns Grafana's provisioning file for databases; `urls` are as Grafana reaches them. What the boards
     ask goes by `uid`, whatever else Grafana has."""
-    lines = [f"{MARK}: how Grafana reaches what skep's boards ask.", "apiVersion: 1", "datasources:"]
-    for source, url in urls.items():
-        lines += _datasource(source, url, database)
-    return "\n".join(lines) + "\n"
+    value: dict[str, Value] = {
+        "apiVersion": 1,
+        "datasources": [
+            _datasource(source, _dollars(url), _dollars(database)) for source, url in urls.items()
+        ],
+    }
+    return yaml_of(value, f"{MARK}: how Grafana reaches what skep's boards ask.")
 
 
-def _datasource(source: Source, url: str, database: str) -> list[str]:
+def _datasource(source: Source, url: str, database: str) -> dict[str, Value]:
+    own: dict[str, Value] = {"timeInterval": "10s"}  # how often there is something new
     if source == "prometheus":
-        own = ["    jsonData:", "      httpMethod: POST", "      timeInterval: 10s"]
         name, kind = "skep (Prometheus)", "prometheus"
     else:
-        own = ["    jsonData:", f"      dbName: {quoted(database)}", "      timeInterval: 10s"]
         name, kind = "skep (InfluxDB)", "influxdb"
-    uid = f"skep-{kind}"
-    head = [f"  - name: {name}", f"    uid: {uid}", f"    type: {kind}", "    access: proxy"]
-    return [*head, f"    url: {quoted(url)}", *own]
+        own["dbName"] = database
+    return {
+        "name": name,
+        "uid": f"skep-{kind}",
+        "type": kind,
+        "access": "proxy",
+        "url": url,
+        "jsonData": own,
+    }
 
 
 def providers(directory: str) -> str:
     """Returns Grafana's provisioning file for boards, which are in that directory of Grafana's."""
-    return f"""{MARK}: where its boards are.
-apiVersion: 1
-providers:
-  - name: skep
-    folder: {FOLDER}
-    type: file
-    allowUiUpdates: false
-    options:
-      path: {quoted(directory)}
-"""
+    provider: dict[str, Value] = {
+        "name": "skep",
+        "folder": FOLDER,
+        "type": "file",
+        "allowUiUpdates": False,
+        "options": {"path": _dollars(directory)},
+    }
+    return yaml_of({"apiVersion": 1, "providers": [provider]}, f"{MARK}: where its boards are.")
+
+
+def _dollars(text: str) -> str:
+    """Returns a text for Grafana's files, in which a dollar sign begins a variable."""
+    return text.replace("$", "$$")
 
 
 def is_own(text: str) -> bool:
     """Returns whether a file that is there is one of these, of this skep or an earlier one."""
-    if text.startswith(MARK):
+    if text.startswith(f"# {MARK}"):
         return True
     try:
         return str(msgspec.json.decode(text, type=_BoardHead).uid).startswith("skep-")
@@ -85,8 +98,3 @@ def is_own(text: str) -> bool:
 
 class _BoardHead(msgspec.Struct):
     uid: str
-
-
-def quoted(text: str) -> str:
-    """Returns a text for YAML. In Grafana's files a dollar sign begins a variable, so it is doubled."""
-    return "'" + text.replace("'", "''").replace("$", "$$") + "'"

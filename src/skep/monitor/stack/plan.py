@@ -1,0 +1,75 @@
+"""What a stack that watches a swarm is to be. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from skep.monitor.grafana import DATABASE
+from skep.runtime.errors import Invalid
+from skep.runtime.settings import DEFAULT_HOST
+
+PROMETHEUS, INFLUXDB, GRAFANA, WRITER = "prometheus", "influxdb", "grafana", "skep"
+# The versions that were tried, or whose form the boards have (Grafana 12). `skep` has no public image.
+IMAGES = {
+    PROMETHEUS: "prom/prometheus:v3.5.0",
+    INFLUXDB: "influxdb:1.8.10",
+    GRAFANA: "grafana/grafana:12.3.2",
+    WRITER: "",
+}
+PORTS = {PROMETHEUS: 9090, INFLUXDB: 8086, GRAFANA: 3000}  # within their containers
+METRICS_PORT = 9323  # as dockerd's users have it
+MANAGERS = "node.role == manager"
+NAME_MAX = 24  # names of configs are made of it, and have 64 characters at most
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_IMAGE = re.compile(r"[A-Za-z0-9][^\s$]*")
+
+
+class StackPlan(Struct, frozen=True):
+    """`parts` are services, of `IMAGES`; `published`: which port of every node leads to which of them.
+    `socket`: where managers' API is, a path on their hosts. `constraints` besides those that each needs."""
+
+    name: str
+    parts: tuple[str, ...]
+    images: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, int] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    socket: str = DEFAULT_HOST.removeprefix("unix://")
+    metrics_port: int = METRICS_PORT
+    keep_for: str = "15d"
+    database: str = DATABASE
+
+    def image(self, part: str) -> str:
+        return self.images.get(part) or IMAGES[part]
+
+    @property
+    def password_name(self) -> str:
+        """Returns what the secret with Grafana's password is called."""
+        return f"{self.name}-grafana-password"
+
+
+def check_plan(plan: StackPlan) -> None:
+    """Errors: `Invalid`, which says what to do."""
+    if not _NAME.fullmatch(plan.name) or len(plan.name) > NAME_MAX:
+        raise Invalid(
+            f"'{plan.name}' is no name for it: small letters, digits, - and _, {NAME_MAX} at most (--name)"
+        )
+    for part, image in plan.images.items():
+        if not _IMAGE.fullmatch(image):
+            raise Invalid(f"--image {part}={image}: no image's name")
+    for part in plan.parts:
+        if not plan.image(part):
+            raise Invalid(
+                f"what writes to InfluxDB is skep itself, of which there is no public image: name yours with"
+                f" --image {part}=IMAGE (docs/operations.md says how to make one), or leave --influx out"
+            )
+    for part in plan.published:
+        if part not in plan.parts:
+            raise Invalid(f"--publish {part}=…: {part} is not part of it ({', '.join(plan.parts)} are)")
+    ports = list(plan.published.values())
+    if twice := {port for port in ports if ports.count(port) > 1}:
+        raise Invalid(f"--publish: port {min(twice)} cannot lead to two services")
+    if not plan.socket.startswith("/"):
+        raise Invalid(f"--socket {plan.socket}: a path on managers' hosts begins with /")

@@ -9,6 +9,7 @@ from skep.cli.lazy import LazyGroup
 COMMANDS: dict[str, str] = {
     "deploy": "skep.cli.monitor.deploy:deploy_command",
     "grafana": "skep.cli.monitor.grafana:grafana_command",
+    "influx": "skep.cli.monitor.influx:influx_command",
     "rm": "skep.cli.monitor.deploy:rm_command",
 }
 

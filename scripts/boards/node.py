@@ -71,7 +71,7 @@ BOARD = Board(
             [Query(f"topk(10, {each('node_id', 'skep_node_tasks_running')})", "{{node_id}}")],
         ),
         Panel(
-            "Nodes",
+            "Nodes by id",
             Look.TABLE,
             [Query(each("node_id, hostname, role, engine_version", "skep_node_info"))],
             [

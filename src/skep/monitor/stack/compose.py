@@ -92,7 +92,7 @@ def _prometheus(plan: StackPlan, files: _Files, rules: str) -> Service:
     if rules:
         configs.append(files.add("prometheus-rules", "skep-rules.yml", rules, _RULES))
     return made | {
-        "user": "root",  # whom managers' socket is for
+        "user": "0",  # root, whom managers' socket is for; not every image knows the name
         "configs": configs,
         "command": [
             "--config.file=/etc/prometheus/prometheus.yml",
@@ -114,7 +114,7 @@ def _influxdb(plan: StackPlan) -> Service:
 def _writer(plan: StackPlan) -> Service:
     made = _service(plan, WRITER, asks_managers=True)
     url = f"http://{INFLUXDB}:{PORTS[INFLUXDB]}"
-    command = ["skep", "monitor", "influx", "--url", url, "--v1", plan.database, "--host", SOCKET]
+    command = ["skep", "monitor", "influx", "--url", url, "--v1", plan.database, "--create", "--host", SOCKET]
     return made | {"command": command}
 
 

@@ -83,6 +83,7 @@ class LocalNode(Struct, frozen=True):
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
     safe_mode: bool = False  # it decides nothing where it leads
+    swarm_id: str = ""
 
 
 class ServiceCommands(Protocol):
@@ -260,6 +261,11 @@ class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
 
     def local(self) -> LocalNode: ...
+
+    @property
+    def metrics(self) -> Registry:
+        """What this daemon counts as a node, and as a manager, whether it leads or not."""
+        ...
 
     def manager(self) -> Manager:
         """Errors: `NotManager`, in Docker's words."""

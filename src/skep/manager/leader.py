@@ -87,7 +87,7 @@ class Leader:
         )
         self._states = NodeStates(term)
         self.sessions = Sessions(view, context.managers, self._states, lead, self._is_removed, self.evictor)
-        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
+        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported, clock)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(
             view, self.sessions, lambda: key_of(new_secret()), team.overlay_bounds
@@ -101,7 +101,13 @@ class Leader:
         asides = Asides(view, clock)
         committer = Committer(term, self._task_events, asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, asides)
-        self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
+        self.metrics = Registry(
+            view_metrics(view),
+            self.sessions.metrics,
+            self.reconciler.metrics,
+            committer.metrics,
+            self.tasks.metrics,
+        )
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
@@ -158,7 +164,7 @@ class Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         team = context.identity
         clock = SteadyClock(context.clock)  # restart delays and time-outs must not be off by a jump
-        store = BoundedStore(store)
+        store = bounded = BoundedStore(store)
         view = await load(store)
         led_since = clock.now()
         history = view.incarnation or await incarnation(store, leadership.fence, context.new_id())
@@ -168,6 +174,7 @@ class Leader:
         managers = list(dict.fromkeys([*context.managers, *view.manager_addresses(team.node_id)]))
         term = Term(store, leadership.fence, view, clock, context.new_id, context.hub)
         leader = cls(term, leadership, replace(context, managers=managers))
+        leader.metrics.add(bounded.metrics)
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)

@@ -26,7 +26,6 @@ from skep.api.routes.tasks import TaskRoutes
 from skep.api.routes.usage import UsageRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
-from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 
 
@@ -59,7 +58,7 @@ def all_routes(context: ApiContext) -> list[Route]:
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
-        *MetricRoutes(node, Registry(context.stall.metrics)).routes(),
+        *MetricRoutes(node, context.stall).routes(),
         *NetRoutes(node).routes(),
         *UsageRoutes(node).routes(),
         *BackupRoutes(node).routes(),

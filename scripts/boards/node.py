@@ -37,7 +37,7 @@ BOARD = Board(
             "Cores",
             Look.STAT,
             [_prometheus("skep_node_cpu_cores", "cores")],
-            [_influx("cpu_shares", "swarm_node", "cores", " / 1e9")],
+            [_influx("cpu_shares", "swarm_node", "cores", " / 1000000000")],
         ),
         Panel(
             "Memory",
@@ -76,7 +76,7 @@ BOARD = Board(
             [Query(each("node_id, hostname, role, engine_version", "skep_node_info"))],
             [
                 Query(
-                    'SELECT last("cpu_shares") / 1e9 AS "cores", last("memory") AS "memory"'
+                    'SELECT last("cpu_shares") / 1000000000 AS "cores", last("memory") AS "memory"'
                     f' FROM "swarm_node" {NOW} GROUP BY "node_id", "node_hostname"'
                 )
             ],

@@ -18,7 +18,7 @@ CPU = Panel(
     [USED_CORES, Query(f"sum({each('node_id', 'skep_node_cpu_cores')})", "there are")],
     [
         USED_CORES_INFLUX,
-        Query(over("sum", "node_id", "cpu_shares", "swarm_node", scale=" / 1e9"), "there are"),
+        Query(over("sum", "node_id", "cpu_shares", "swarm_node", scale=" / 1000000000"), "there are"),
     ],
     says="Cores.",
 )

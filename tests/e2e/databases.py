@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from .hosts import free_port, wait_until
 
 Numbers = dict[str, float]  # by what a series is called
 START_S = 30.0
+SCRAPED_S = 30.0
 
 
 class Database:
@@ -51,10 +53,13 @@ class Database:
             self._process.wait(20)
 
     def get(self, path: str, **query: str) -> Any:
-        with urllib.request.urlopen(
-            f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=60
-        ) as answer:
-            return json.load(answer)
+        """Errors: `AssertionError` with what it says where it refuses."""
+        url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{query}: {error.read().decode()}") from error
 
 
 class InfluxDatabase(Database):
@@ -109,7 +114,7 @@ class PrometheusDatabase(Database):
         self._jobs = jobs
 
     def command(self) -> list[str]:
-        lines = ["global: {scrape_interval: 1s, scrape_timeout: 1s}", "scrape_configs:"]
+        lines = ["global: {scrape_interval: 2s, scrape_timeout: 2s}", "scrape_configs:"]
         for job, (path, targets) in self._jobs.items():
             lines += [f"- job_name: {job}", f"  metrics_path: {path}"]
             lines += [f"  static_configs: [{{targets: {json.dumps(targets)}}}]"]
@@ -126,13 +131,22 @@ class PrometheusDatabase(Database):
             return False
         return True
 
+    def wait_scraped(self) -> None:
+        """Waits until all targets have been asked, and have answered, since now."""
+        since = datetime.datetime.now(datetime.UTC)
+
+        def done() -> bool:
+            targets = self.get("/api/v1/targets")["data"]["activeTargets"]
+            # The beginning of a scrape is said, to the nanosecond.
+            begun = [datetime.datetime.fromisoformat(each["lastScrape"]) for each in targets]
+            return bool(begun) and all(each["health"] == "up" for each in targets) and min(begun) > since
+
+        wait_until("all is scraped", done, SCRAPED_S)
+
     def vector(self, query: str, variables: Mapping[str, str]) -> list[tuple[dict[str, str], float]]:
         """Returns labels and value of each series at the moment."""
         text = filled(query, {"__rate_interval": "30s", **variables})
-        try:
-            said = self.get("/api/v1/query", query=text)
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{text}: {error.read().decode()}") from error
+        said = self.get("/api/v1/query", query=text)
         return [(each["metric"], float(each["value"][1])) for each in said["data"]["result"]]
 
     def last(self, query: str, name: str, variables: Mapping[str, str]) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from skep.model.service import RegistryAuth, Service
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
-from skep.model.usage import NodeUsage
+from skep.model.usage import MeasuredServices, MeasuredTasks, NodesAsked, NodeUsage
 from skep.model.wire import Wire
 from skep.runtime.metrics import Registry
 from skep.store.view import View
@@ -173,10 +173,15 @@ class DataKeyWork(Protocol):
     def why_late(self) -> str: ...
 
 
-class KnownNodeUsage(Protocol):
-    """How much of nodes' hosts is used; see `manager.node_usage`."""
+class UsageInSwarm(Protocol):
+    """What nodes, services and tasks take of their hosts; see `manager.usage`."""
 
     def of(self, node_id: str) -> NodeUsage | None: ...
+    async def ask_nodes(self) -> NodesAsked: ...
+    async def tasks(
+        self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int
+    ) -> MeasuredTasks: ...
+    async def services(self, services: Collection[str] | None, sort: str, limit: int) -> MeasuredServices: ...
 
 
 class Manager(Protocol):
@@ -189,7 +194,7 @@ class Manager(Protocol):
     @property
     def metrics(self) -> Registry: ...
     @property
-    def node_usage(self) -> KnownNodeUsage: ...
+    def usage(self) -> UsageInSwarm: ...
     @property
     def services(self) -> ServiceCommands: ...
     @property

@@ -30,6 +30,7 @@ from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
+from skep.manager.dispatcher.usage import UsageQuestions
 from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.leader_context import LeaderContext
@@ -47,6 +48,7 @@ from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
+from skep.manager.usage import SwarmUsage
 from skep.model.node import Node
 from skep.model.overlay_keys import key_of
 from skep.model.service import Service
@@ -95,6 +97,9 @@ class Leader:
         self.looks = Looks(self.sessions)
         self.sessions.on_end(self.looks.ended)
         self.node_usage = NodeUsages()
+        self._usage_questions = UsageQuestions(view, self.sessions, self.node_usage, clock)
+        self.sessions.on_end(self._usage_questions.ended)
+        self.usage = SwarmUsage(view, self._usage_questions, self.node_usage)
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
@@ -158,6 +163,7 @@ class Leader:
         on(messages.MeshSeen, self.looks.seen, messages.LOOK)
         on(messages.OverlayAsk, self.overlays.asked, messages.RESOLVE)
         on(messages.HostNetworks, self._host_has, messages.HOST_NETWORKS)
+        on(messages.UsageSaid, self._usage_questions.said, messages.USAGE)
 
     @classmethod
     async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
@@ -239,6 +245,7 @@ class Leader:
             self.tasks.stop()
             self.mesh.stop()
             self.overlays.stop()
+            self._usage_questions.stop()
             self.sessions.stop()
 
     @property

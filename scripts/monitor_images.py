@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the files of images out of what is installed here: `monitor_images.py DIR` has DIR/prometheus, DIR/influxdb
-and DIR/skep, each a root for `docker import`. Nothing is downloaded."""
+"""Makes the files of images out of what is installed here: `monitor_images.py DIR` has DIR/prometheus,
+DIR/influxdb and DIR/skep, each a root for `docker import`. Nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .panel import Board, Look, Panel, Query
-from .queries import JOBS, STEP, WINDOW, by, of_managers, over, series, whole
+from .queries import JOBS, STEP, WINDOW, by, of_managers, over, rate, series, whole
 
 
 def _of_each(field: str) -> Query:
@@ -63,6 +63,45 @@ BOARD = Board(
             [Query(of_managers("skep_node_memory_used_bytes"), "{{node_id}}")],
             [_of_each("memory_used")],
             unit="bytes",
+        ),
+        Panel("Nodes that have a session", Look.LINES, [Query(whole("skep_sessions"), "nodes")]),
+        Panel(
+            "Writes to the store, 99 % within",
+            Look.LINES,
+            [
+                Query(
+                    f"histogram_quantile(0.99, sum by (le) ({rate('skep_store_commit_seconds_bucket')}))",
+                    "99 %",
+                )
+            ],
+            unit="s",
+        ),
+        Panel(
+            "CPU of skepd",
+            Look.LINES,
+            [Query(rate("process_cpu_seconds_total"), "{{instance}}")],
+            says="Cores.",
+        ),
+        Panel(
+            "Memory of skepd",
+            Look.LINES,
+            [Query(series("process_resident_memory_bytes"), "{{instance}}")],
+            unit="bytes",
+        ),
+        Panel(
+            "The store's file",
+            Look.LINES,
+            [
+                Query(series("skep_etcd_db_bytes"), "{{instance}}"),
+                Query(f"max({series('skep_etcd_quota_bytes')})", "may grow to"),
+            ],
+            unit="bytes",
+        ),
+        Panel(
+            "Until certificates end",
+            Look.LINES,
+            [Query(f"{series('skep_certificate_expiry_seconds')} - time()", "{{instance}}")],
+            unit="s",
         ),
     ],
     prometheus=[JOBS],

@@ -36,6 +36,11 @@ def each(label: str, name: str, matchers: str = "") -> str:
     return f"max by ({label}) ({series(name, matchers)})"
 
 
+def rate(name: str) -> str:
+    """Returns how fast a counter of each process grows, a second. Each counts its own, so these add up."""
+    return f"rate({series(name)}[$__rate_interval])"
+
+
 def of_managers(name: str) -> str:
     """Returns a series of each node that is a manager at the moment."""
     info = each("node_id", "skep_node_info", 'role="manager"')

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .panel import Board, Look, Panel, Query
-from .queries import JOBS, NOW, by, each, last, over, series, whole
+from .queries import JOBS, NOW, by, each, last, over, rate, whole
 from .swarm2k import TASKS_BY_STATUS, USED_CORES, USED_CORES_INFLUX, USED_MEMORY, USED_MEMORY_INFLUX
 
 SHORT_OF_TASKS = (
@@ -33,8 +33,8 @@ MEMORY = Panel(
 
 def delay(share: float) -> Query:
     """Returns within which time that share of tasks was given a node."""
-    rate = f"rate({series('skep_scheduling_delay_seconds_bucket')}[$__rate_interval])"
-    return Query(f"histogram_quantile({share}, sum by (le) ({rate}))", f"{share:.0%} of tasks")
+    buckets = rate("skep_scheduling_delay_seconds_bucket")
+    return Query(f"histogram_quantile({share}, sum by (le) ({buckets}))", f"{share:.0%} of tasks")
 
 
 BOARD = Board(
@@ -68,7 +68,8 @@ BOARD = Board(
         Panel(
             "Tasks wanted",
             Look.STAT,
-            influx=[Query(over("sum", "service_id", "n_desired", "swarm_service"), "tasks")],
+            [Query(f"sum({each('service_id', 'skep_service_tasks_desired')})", "tasks")],
+            [Query(over("sum", "service_id", "n_desired", "swarm_service"), "tasks")],
         ),
         Panel(
             "Tasks pending",
@@ -77,7 +78,12 @@ BOARD = Board(
             [Query(over("sum", "service_id", "n_pending", "swarm_service"), "tasks")],
             says="Tasks that no node suits at the moment: `skep explain SERVICE` says why.",
         ),
-        Panel("Networks", Look.STAT, [Query(whole("skep_networks"), "networks")]),
+        Panel(
+            "Networks",
+            Look.STAT,
+            [Query(whole("skep_networks"), "networks")],
+            says="With `bridge` and `host`, which each node has.",
+        ),
         TASKS_BY_STATUS,
         Panel("Nodes by state", Look.LINES, [Query(by("state", "skep_nodes"), "{{state}}")]),
         Panel(
@@ -92,6 +98,18 @@ BOARD = Board(
             Look.LINES,
             [delay(0.5), delay(0.99)],
             unit="s",
+        ),
+        Panel(
+            "Why tasks found no node",
+            Look.LINES,
+            [Query(f"sum by (reason) ({rate('skep_placement_failures_total')})", "{{reason}}")],
+            unit="ops",
+            says="Placements that failed a second, by reason. `skep explain SERVICE` says which nodes.",
+        ),
+        Panel(
+            "Updates of services, by state",
+            Look.LINES,
+            [Query(by("state", "skep_services_updating"), "{{state}}")],
         ),
         Panel(
             "Services, with tasks wanted, running and pending",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from skep.api.exposition import ManySamples
-from skep.api.interfaces import KnownNodeUsage
+from skep.api.interfaces import UsageInSwarm
 from skep.api.service_objects import status_counts
 from skep.model.node import READY, Node
 from skep.model.usage import HostUsage
@@ -20,7 +20,7 @@ _NODE = ("node_id",)
 _SERVICE = ("service_id", "service_name")
 
 
-def node_series(view: View, usage: KnownNodeUsage) -> list[ManySamples]:
+def node_series(view: View, usage: UsageInSwarm) -> list[ManySamples]:
     """Returns what there is of each node; what of its host is used, of those of which it is known."""
     nodes = view.nodes.values()
 

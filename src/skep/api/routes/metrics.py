@@ -35,7 +35,7 @@ class MetricRoutes:
     def __init__(self, node: SwarmNode, stall: StallWatch) -> None:
         self._node = node
         self._process = stall.metrics
-        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.node_usage))
+        self._nodes = _Kept(lambda manager: node_series(manager.view, manager.usage))
         self._services = _Kept(lambda manager: service_series(manager.view))
 
     def routes(self) -> list[Route]:

@@ -44,6 +44,7 @@ class Watched:
 
     def __init__(self, directory: Path) -> None:
         self.swarm = Managers(directory, 3, 0)
+        self.asked = self.swarm.first
         self.metrics = {host.name: f"127.0.0.1:{free_port()}" for host in self.swarm.managers}
         for host in self.swarm.managers:
             host.options = ("--metrics-addr", self.metrics[host.name])
@@ -85,7 +86,7 @@ class Watched:
             part.stop()
 
     def get(self, path: str) -> Any:
-        connection = UnixConnection(self.swarm.manager.socket)
+        connection = UnixConnection(self.asked.socket)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -103,7 +104,7 @@ class Watched:
 
     def gather(self) -> None:
         """Has InfluxDB what Telegraf would be given now; Prometheus scrapes by itself."""
-        self.influx.write(skep_ok("telegraf --once", on=self.swarm.manager).encode())
+        self.influx.write(skep_ok("telegraf --once", on=self.asked).encode())
         self.prometheus.wait_scraped()
 
 
@@ -413,7 +414,9 @@ def test_a_change_of_leader_doubles_nothing(watched: Watched) -> None:
         and panel["title"] in ("Swarm Nodes", "Swarm Running Tasks", "Nodes", "Services", "Tasks wanted")
     }
     most = {**_swarm(known, "prometheus"), **_swarm2k(known, "prometheus")}
-    watched.swarm.first.docker("node demote", leader)
+    name = known.nodes[leader]["Description"]["Hostname"]
+    watched.asked = next(host for host in watched.swarm.managers if host.name != name)
+    watched.asked.docker("node demote", leader)
     until = time.monotonic() + CHANGE_S
     seen = 0
     while time.monotonic() < until:

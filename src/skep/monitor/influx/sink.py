@@ -38,17 +38,20 @@ class InfluxSink:
 
     async def write(self, body: bytes) -> WriteAnswer:
         """`body`: gzip of lines."""
-        if self._must_create:
-            made = await self._create()
-            if not 200 <= made.status < 300:
-                return made
-            self._must_create = False
-        headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"}
-        answer = await self._post(self._target.write_url, body, headers)
-        self._must_create = self._creates and answer.status == 404
-        return answer
+        if self._must_create and (refused := await self._create()):
+            return refused
+        answer = await self._write(body)
+        if answer.status != 404 or not self._creates:
+            return answer
+        self._must_create = True  # somebody has removed it
+        return await self._create() or await self._write(body)
 
-    async def _create(self) -> WriteAnswer:
+    async def _write(self, body: bytes) -> WriteAnswer:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"}
+        return await self._post(self._target.write_url, body, headers)
+
+    async def _create(self) -> WriteAnswer | None:
+        """Returns what came of it where it cannot be made."""
         form = aiohttp.FormData({"q": self._target.create_query})
         answer = await self._post(self._target.create_url, form, {})
         try:
@@ -56,6 +59,9 @@ class InfluxSink:
         except msgspec.DecodeError:
             found = _Results()
         why = next((each.error for each in found.results if each.error), "")
+        if 200 <= answer.status < 300 and not why:
+            self._must_create = False
+            return None
         text = f"{self._target.name} cannot be created: {why or answer.text}"
         # A statement that fails is answered with 200; the same one would fail again.
         return WriteAnswer(400 if why else answer.status, text, answer.retry_after)

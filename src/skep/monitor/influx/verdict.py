@@ -10,6 +10,7 @@ from skep.runtime.texts import printable
 
 PAUSE_MIN_S = 1.0
 PAUSE_MAX_S = 60.0  # longer than a restart of a database takes, short beside what the buffer holds
+MEND_S = 10.0  # who has mended something looks whether it helped
 RETRY_AFTER_MAX_S = 600.0  # a server that asks for more is asked all the same: the buffer would be full
 WORDS_MAX_BYTES = 500  # of a server's, in a log
 
@@ -68,7 +69,7 @@ def decide(answer: WriteAnswer, failures: int, now_s: float, chance: float) -> V
     if status == 413:
         return TooMuch(why)
     if status in _MENDED_BY_SOMEBODY:
-        return RetryAt(now_s + _spread(PAUSE_MAX_S, chance), f"{_MENDED_BY_SOMEBODY[status]} ({why})")
+        return RetryAt(now_s + _spread(MEND_S, chance), f"{_MENDED_BY_SOMEBODY[status]} ({why})")
     is_temporary = status == 0 or status in _TEMPORARY
     if not is_temporary or any(words in answer.text for words in _PERMANENT_WORDS):
         return Dropped(why)

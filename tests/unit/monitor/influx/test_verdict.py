@@ -8,6 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from skep.monitor.influx.verdict import (
+    MEND_S,
     PAUSE_MAX_S,
     RETRY_AFTER_MAX_S,
     Dropped,
@@ -74,10 +75,10 @@ def test_chance_spreads_those_who_come_back() -> None:
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "does not take the token"), (403, "may not write"), (404, "no such database")]
 )
-def test_what_somebody_must_mend_is_kept_and_tried_seldom(status: int, words: str) -> None:
+def test_what_somebody_must_mend_is_kept_and_tried_now_and_then(status: int, words: str) -> None:
     verdict = decided(status, 'database not found: "x"')
     assert isinstance(verdict, RetryAt)
-    assert verdict.at_s == NOW + PAUSE_MAX_S
+    assert verdict.at_s == NOW + MEND_S
     assert words in verdict.why
     assert 'database not found: "x"' in verdict.why
 

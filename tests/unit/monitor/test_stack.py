@@ -77,7 +77,7 @@ def test_who_asks_managers_is_where_they_are_and_what_is_published_is_wished_for
         ALL.images,
         {GRAFANA: 80},
         ("node.labels.of == mon$it",),
-        socket="/run/{{.Node.Hostname}}",
+        socket="/srv/{{.Node.Hostname}}/api",
     )
     services = yaml.safe_load(stack_files(plan, "")[COMPOSE])["services"]
     constraints = {part: each["deploy"]["placement"]["constraints"] for part, each in services.items()}
@@ -88,8 +88,22 @@ def test_who_asks_managers_is_where_they_are_and_what_is_published_is_wished_for
     )
     assert constraints[GRAFANA] == constraints[INFLUXDB] == ["node.labels.of == mon$$it"]
     assert [part for part in services if "ports" in services[part]] == [GRAFANA]
-    assert services[PROMETHEUS]["volumes"][1]["source"] == "/run/{{.Node.Hostname}}"
+    assert services[PROMETHEUS]["volumes"][1]["source"] == "/srv/{{.Node.Hostname}}"
     assert [services[part]["image"] for part in (PROMETHEUS, WRITER)] == [IMAGES[PROMETHEUS], "skep:1"]
+
+
+@pytest.mark.parametrize(
+    ("socket", "source", "target"),
+    [
+        ("/run/skep/skep.sock", "/run/skep", "/run/swarm-api"),
+        ("/var/run/docker.sock", "/var/run/docker.sock", "/run/swarm-api/docker.sock"),
+    ],
+)
+def test_the_api_is_where_it_is_asked(socket: str, source: str, target: str) -> None:
+    plan = StackPlan("s", (PROMETHEUS,), socket=socket)
+    assert plan.mount == (source, target)
+    assert f"host: {plan.api}\n" in stack_files(plan, "")["prometheus.yml"]
+    assert plan.api == f"unix:///run/swarm-api/{socket.rpartition('/')[2]}"
 
 
 def test_grafana_asks_what_is_there() -> None:
@@ -104,7 +118,7 @@ def test_grafana_asks_what_is_there() -> None:
 
 
 def test_jobs_are_those_that_boards_ask_for() -> None:
-    jobs = yaml.safe_load(prometheus_yml(1, ()))["scrape_configs"]
+    jobs = yaml.safe_load(prometheus_yml("unix:///a", 1, ()))["scrape_configs"]
     assert [job["job_name"] for job in jobs] == ["skep", "skep-nodes", "skep-services"]
     assert {job["dockerswarm_sd_configs"][0]["port"] for job in jobs} == {1}
 
@@ -120,6 +134,7 @@ def test_jobs_are_those_that_boards_ask_for() -> None:
         (StackPlan("a", (PROMETHEUS,), {}, {GRAFANA: 1}), "grafana is not part of it"),
         (StackPlan("a", (PROMETHEUS, GRAFANA), {}, {GRAFANA: 1, PROMETHEUS: 1}), "port 1 cannot lead to two"),
         (StackPlan("a", (PROMETHEUS,), socket="x"), "begins with /"),
+        (StackPlan("a", (PROMETHEUS,), socket="/x/"), "ends with a name"),
     ],
 )
 def test_what_cannot_be_is_refused(plan: StackPlan, why: str) -> None:

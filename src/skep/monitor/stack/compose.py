@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from skep.monitor.grafana import PROVISIONING, Source, provisioning
 from skep.monitor.stack.plan import GRAFANA, INFLUXDB, MANAGERS, PORTS, PROMETHEUS, WRITER, StackPlan
-from skep.monitor.stack.scraping import SOCKET, prometheus_yml
+from skep.monitor.stack.scraping import prometheus_yml
 from skep.monitor.yaml_text import Value, yaml_of
 
 COMPOSE = "compose.yaml"
@@ -72,8 +72,8 @@ def _service(plan: StackPlan, part: str, asks_managers: bool = False) -> Service
     if part in VOLUMES:
         volumes.append(f"{VOLUMES[part]}:{_MOUNTED[part]}")
     if asks_managers:
-        target = SOCKET.removeprefix("unix://")
-        volumes.append({"type": "bind", "source": plan.socket, "target": target})
+        source, target = plan.mount
+        volumes.append({"type": "bind", "source": source, "target": target, "read_only": True})
     made["volumes"] = volumes
     if part in plan.published:
         made["ports"] = [{"target": PORTS[part], "published": plan.published[part], "protocol": "tcp"}]
@@ -87,7 +87,7 @@ def _service(plan: StackPlan, part: str, asks_managers: bool = False) -> Service
 
 def _prometheus(plan: StackPlan, files: _Files, rules: str) -> Service:
     made = _service(plan, PROMETHEUS, asks_managers=True)
-    text = prometheus_yml(plan.metrics_port, (_RULES,) if rules else ())
+    text = prometheus_yml(plan.api, plan.metrics_port, (_RULES,) if rules else ())
     configs = [files.add("prometheus", "prometheus.yml", text, "/etc/prometheus/prometheus.yml")]
     if rules:
         configs.append(files.add("prometheus-rules", "skep-rules.yml", rules, _RULES))
@@ -114,7 +114,18 @@ def _influxdb(plan: StackPlan) -> Service:
 def _writer(plan: StackPlan) -> Service:
     made = _service(plan, WRITER, asks_managers=True)
     url = f"http://{INFLUXDB}:{PORTS[INFLUXDB]}"
-    command = ["skep", "monitor", "influx", "--url", url, "--v1", plan.database, "--create", "--host", SOCKET]
+    command = [
+        "skep",
+        "monitor",
+        "influx",
+        "--url",
+        url,
+        "--v1",
+        plan.database,
+        "--create",
+        "--host",
+        plan.api,
+    ]
     return made | {"command": command}
 
 

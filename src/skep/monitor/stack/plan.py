@@ -23,6 +23,8 @@ PORTS = {PROMETHEUS: 9090, INFLUXDB: 8086, GRAFANA: 3000}  # within their contai
 METRICS_PORT = 9323  # as dockerd's users have it
 MANAGERS = "node.role == manager"
 NAME_MAX = 24  # names of configs are made of it, and have 64 characters at most
+_SEEN = "/run/swarm-api"
+_SHARED = frozenset({"", "/run", "/var/run"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][^\s$]*")
 
@@ -43,6 +45,20 @@ class StackPlan(Struct, frozen=True):
 
     def image(self, part: str) -> str:
         return self.images.get(part) or IMAGES[part]
+
+    @property
+    def mount(self) -> tuple[str, str]:
+        """Returns what of a manager's host is mounted where, so that the API is there: the directory of its
+        socket, for a skepd that starts again makes another socket; of /run only the socket, for all is there."""
+        directory, _, name = self.socket.rpartition("/")
+        if directory in _SHARED:
+            return self.socket, f"{_SEEN}/{name}"
+        return directory, _SEEN
+
+    @property
+    def api(self) -> str:
+        """Returns the API's URL for whom it is mounted."""
+        return f"unix://{_SEEN}/{self.socket.rpartition('/')[2]}"
 
     @property
     def password_name(self) -> str:
@@ -71,5 +87,7 @@ def check_plan(plan: StackPlan) -> None:
     ports = list(plan.published.values())
     if twice := {port for port in ports if ports.count(port) > 1}:
         raise Invalid(f"--publish: port {min(twice)} cannot lead to two services")
-    if not plan.socket.startswith("/"):
-        raise Invalid(f"--socket {plan.socket}: a path on managers' hosts begins with /")
+    if not plan.socket.startswith("/") or plan.socket.endswith("/"):
+        raise Invalid(
+            f"--socket {plan.socket}: a path on managers' hosts begins with /, and ends with a name"
+        )

@@ -21,8 +21,8 @@ UIDS = {PROMETHEUS: "skep-prometheus", INFLUX: "skep-influxdb"}  # as in the pro
 KINDS = {PROMETHEUS: "prometheus", INFLUX: "influxdb"}
 TITLES = {PROMETHEUS: "Prometheus", INFLUX: "InfluxDB"}
 COLUMNS = 24
-# Nothing is written more often; what is drawn finer than it is written has holes.
-LEAST_INTERVAL = "10s"
+# How often there is something new, as Telegraf and `skep monitor prometheus` have it: drawn finer, lines have holes.
+INTERVALS = {PROMETHEUS: "15s", INFLUX: "10s"}
 Visual = stat.Panel | timeseries.Panel | table.Panel
 
 
@@ -112,7 +112,7 @@ def _variable(choice: Choice, source: str) -> dashboards.QueryVariable:
 
 def _panel(panel: Panel, source: str) -> Visual:
     made = _visual(panel)
-    made.title(panel.title).unit(panel.unit).datasource(_source(source)).interval(LEAST_INTERVAL)
+    made.title(panel.title).unit(panel.unit).datasource(_source(source)).interval(INTERVALS[source])
     if panel.says:
         made.description(panel.says)
     for place, query in enumerate(panel.queries(source)):

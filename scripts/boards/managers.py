@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .panel import Board, Look, Panel, Query
-from .queries import JOBS, STEP, WINDOW, by, of_managers, over, rate, series, whole
+from .queries import JOBS, STEP, WINDOW, by, of_managers, of_processes, over, rate, series, whole
 
 
 def _of_each(field: str) -> Query:
@@ -42,7 +42,7 @@ BOARD = Board(
         Panel(
             "Who leads",
             Look.LINES,
-            [Query(series("swarm_manager_leader"), "{{instance}}")],
+            [Query(of_processes(series("swarm_manager_leader")), "{{instance}}")],
             [_of_each("leader")],
         ),
         Panel(
@@ -79,13 +79,13 @@ BOARD = Board(
         Panel(
             "CPU of skepd",
             Look.LINES,
-            [Query(rate("process_cpu_seconds_total"), "{{instance}}")],
+            [Query(of_processes(rate("process_cpu_seconds_total")), "{{instance}}")],
             says="Cores.",
         ),
         Panel(
             "Memory of skepd",
             Look.LINES,
-            [Query(series("process_resident_memory_bytes"), "{{instance}}")],
+            [Query(of_processes(series("process_resident_memory_bytes")), "{{instance}}")],
             unit="bytes",
         ),
         Panel(
@@ -100,7 +100,7 @@ BOARD = Board(
         Panel(
             "Until certificates end",
             Look.LINES,
-            [Query(f"{series('skep_certificate_expiry_seconds')} - time()", "{{instance}}")],
+            [Query(of_processes(f"({series('skep_certificate_expiry_seconds')} - time())"), "{{instance}}")],
             unit="s",
         ),
     ],

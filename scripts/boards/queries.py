@@ -41,6 +41,11 @@ def rate(name: str) -> str:
     return f"rate({series(name)}[$__rate_interval])"
 
 
+def of_processes(series_of_each: str) -> str:
+    """Returns what managers' own processes say, where workers' are asked, too."""
+    return f"{series_of_each} and on (instance) {series('swarm_node_manager')} == 1"
+
+
 def of_managers(name: str) -> str:
     """Returns a series of each node that is a manager at the moment."""
     info = each("node_id", "skep_node_info", 'role="manager"')

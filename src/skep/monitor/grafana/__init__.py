@@ -53,12 +53,14 @@ def datasources(urls: dict[Source, str], database: str = DATABASE) -> str:
 
 
 def _datasource(source: Source, url: str, database: str) -> dict[str, Value]:
-    own: dict[str, Value] = {"timeInterval": "10s"}  # how often there is something new
+    # `timeInterval`: how often there is something new.
+    own: dict[str, Value]
     if source == "prometheus":
         name, kind = "skep (Prometheus)", "prometheus"
+        own = {"timeInterval": "15s"}
     else:
         name, kind = "skep (InfluxDB)", "influxdb"
-        own["dbName"] = database
+        own = {"timeInterval": "10s", "dbName": database}
     return {
         "name": name,
         "uid": f"skep-{kind}",

@@ -49,7 +49,7 @@ class StackPlan(Struct, frozen=True):
     @property
     def mount(self) -> tuple[str, str]:
         """Returns what of a manager's host is mounted where, so that the API is there: the directory of its
-        socket, for a skepd that starts again makes another socket; of /run only the socket, for all is there."""
+        socket, for a skepd that starts again makes another socket; of /run the socket alone."""
         directory, _, name = self.socket.rpartition("/")
         if directory in _SHARED:
             return self.socket, f"{_SEEN}/{name}"

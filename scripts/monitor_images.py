@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the files of images out of what is installed here: `monitor_images.py DIR` has DIR/prometheus,
-DIR/influxdb and DIR/skep, each a root for `docker import`. Nothing is downloaded."""
+"""Makes the files of images out of what is installed here, and downloads nothing. `monitor_images.py DIR` has
+DIR/prometheus and, where InfluxDB is installed, DIR/influxdb and DIR/skep, each a root for `docker import`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ def program_root(root: Path, name: str) -> None:
         (root / directory).mkdir(parents=True, exist_ok=True)
 
 
+def put_pages(root: Path) -> None:
+    """Has Prometheus' web pages, which in Debian are files; of the scripts that they load, no sources."""
+    pages = Path("/usr/share/prometheus")
+    if pages.is_dir():
+        skipped = shutil.ignore_patterns("data", "builds", "locale", "src", "*.map")
+        shutil.copytree(pages, root / str(pages).lstrip("/"), ignore=skipped, ignore_dangling_symlinks=True)
+
+
 def skep_root(root: Path) -> None:
     """Makes a root that holds this Python and skep with its libraries."""
     python = Path(os.path.realpath(sys.executable))
@@ -90,9 +98,11 @@ def skep_root(root: Path) -> None:
 def main(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     program_root(directory / "prometheus", "prometheus")
-    program_root(directory / "influxdb", "influxd")
-    (directory / "influxdb/etc/influxdb.conf").write_text(INFLUX)
-    skep_root(directory / "skep")
+    put_pages(directory / "prometheus")
+    if shutil.which("influxd"):
+        program_root(directory / "influxdb", "influxd")
+        (directory / "influxdb/etc/influxdb.conf").write_text(INFLUX)
+        skep_root(directory / "skep")
 
 
 if __name__ == "__main__":

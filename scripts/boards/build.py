@@ -21,7 +21,7 @@ UIDS = {PROMETHEUS: "skep-prometheus", INFLUX: "skep-influxdb"}  # as in the pro
 KINDS = {PROMETHEUS: "prometheus", INFLUX: "influxdb"}
 TITLES = {PROMETHEUS: "Prometheus", INFLUX: "InfluxDB"}
 COLUMNS = 24
-# How often there is something new, as Telegraf and `skep monitor prometheus` have it: drawn finer, lines have holes.
+# How often there is something new, as `skep monitor` has it: drawn finer, lines have holes.
 INTERVALS = {PROMETHEUS: "15s", INFLUX: "10s"}
 Visual = stat.Panel | timeseries.Panel | table.Panel
 

@@ -51,8 +51,8 @@ async def _docker(host: str, arguments: list[str], directory: Path, say: Say) ->
         # Both of what skep does on purpose, or cannot help: no news for who reads.
         if (
             line
-            and "since --detach=false was not specified" not in line
-            and "in a future release" not in line
+            and "--detach=false was not specified" not in line
+            and not line.startswith("In a future release")
         ):
             say(line)
 

@@ -63,8 +63,13 @@ def put_pages(root: Path) -> None:
     """Has Prometheus' web pages, which in Debian are files; of the scripts that they load, no sources."""
     pages = Path("/usr/share/prometheus")
     if pages.is_dir():
-        skipped = shutil.ignore_patterns("data", "builds", "locale", "src", "*.map")
-        shutil.copytree(pages, root / str(pages).lstrip("/"), ignore=skipped, ignore_dangling_symlinks=True)
+        shutil.copytree(pages, root / str(pages).lstrip("/"), ignore=_skipped_pages)
+
+
+def _skipped_pages(directory: str, names: list[str]) -> set[str]:
+    unneeded = shutil.ignore_patterns("data", "builds", "locale", "src", "*.map")(directory, names)
+    # What links lead to belongs to packages that Debian only recommends.
+    return {*unneeded, *(name for name in names if not Path(directory, name).exists())}
 
 
 def skep_root(root: Path) -> None:

@@ -32,7 +32,7 @@ from skep.model.cluster import Cluster
 from skep.model.event import Event
 from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
-from skep.runtime.metrics import Gauge, Registry
+from skep.runtime.metrics import Gauge, Metric, Registry
 
 if TYPE_CHECKING:
     from skep.agent.attachments import Attachments
@@ -123,16 +123,7 @@ class SkepNode:
         state = self._runner.state
         found = Registry()
         if isinstance(state, Running):
-            ends_at = state.not_after
-            found.add(
-                [
-                    Gauge(
-                        "skep_certificate_expiry_seconds",
-                        "When this node's certificate ends, in seconds since the epoch.",
-                        lambda: ends_at,
-                    )
-                ]
-            )
+            found.add(_certificate_metrics(state))
         manager = self._runner.running_manager
         if manager is not None:
             found.add(manager.metrics)
@@ -219,6 +210,21 @@ class SkepNode:
 
     async def unlock(self, key: str) -> None:
         await self._commands.unlock(key)
+
+
+def _certificate_metrics(state: Running) -> list[Metric]:
+    return [
+        Gauge(
+            "skep_certificate_expiry_seconds",
+            "When this node's certificate ends, in seconds since the epoch.",
+            lambda: state.not_after,
+        ),
+        Gauge(
+            "skep_certificate_lifetime_seconds",
+            "For how long this node's certificate is valid in all.",
+            lambda: state.lifetime_s,
+        ),
+    ]
 
 
 def _managers(state: Starting | Running | Failed) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "deploy": "skep.cli.monitor.deploy:deploy_command",
     "grafana": "skep.cli.monitor.grafana:grafana_command",
     "influx": "skep.cli.monitor.influx:influx_command",
+    "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
     "rm": "skep.cli.monitor.deploy:rm_command",
 }
 

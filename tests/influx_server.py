@@ -94,7 +94,8 @@ class InfluxServer:
         return (self.directory / "influxd.log").read_text()[-2000:]
 
     def query(self, text: str, database: str = "") -> list[dict[str, Any]]:
-        """Returns the series of the answer to InfluxQL: name, tags, columns, values. Errors: `AssertionError`."""
+        """Returns the series of the answer to InfluxQL: name, tags, columns, values; times in seconds. Errors:
+        `AssertionError`."""
         body = urllib.parse.urlencode({"q": text, "db": database, "epoch": "s"}).encode()
         answer = json.loads(self._ask("/query", body))
         found: list[dict[str, Any]] = []

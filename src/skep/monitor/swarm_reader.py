@@ -71,8 +71,9 @@ class SwarmReader:
     async def _read(self) -> list[Point]:
         """Returns nothing while the leader does not know its swarm."""
         metrics = await self._ask(METRICS, MetricsAnswer)
-        unknown = Totals(metrics).total("skep_nodes", state="unknown")
-        if not self._settling.is_settled(unknown, self._now()):
+        totals = Totals(metrics)
+        unknown, nodes = totals.total("skep_nodes", state="unknown"), totals.total("skep_nodes")
+        if not self._settling.is_settled(unknown, nodes, self._now()):
             return []
         answers = SwarmAnswers(
             metrics,

@@ -7,7 +7,6 @@ import yaml
 
 from skep.monitor.stack.compose import COMPOSE, stack_files
 from skep.monitor.stack.plan import GRAFANA, IMAGES, INFLUXDB, PROMETHEUS, WRITER, StackPlan, check_plan
-from skep.monitor.stack.scraping import prometheus_yml
 from skep.monitor.yaml_text import yaml_of
 from skep.runtime.errors import Invalid
 
@@ -102,7 +101,7 @@ def test_who_asks_managers_is_where_they_are_and_what_is_published_is_wished_for
 def test_the_api_is_where_it_is_asked(socket: str, source: str, target: str) -> None:
     plan = StackPlan("s", (PROMETHEUS,), socket=socket)
     assert plan.mount == (source, target)
-    assert f"host: {plan.api}\n" in stack_files(plan, "")["prometheus.yml"]
+    assert f'host: "{plan.api}"\n' in stack_files(plan, "")["prometheus.yml"]
     assert plan.api == f"unix:///run/swarm-api/{socket.rpartition('/')[2]}"
 
 
@@ -118,9 +117,13 @@ def test_grafana_asks_what_is_there() -> None:
 
 
 def test_jobs_are_those_that_boards_ask_for() -> None:
-    jobs = yaml.safe_load(prometheus_yml("unix:///a", 1, ()))["scrape_configs"]
+    plan = StackPlan("s", (PROMETHEUS,), metrics_port=1234)
+    *jobs, _ = yaml.safe_load(stack_files(plan, "")["prometheus.yml"])["scrape_configs"]
     assert [job["job_name"] for job in jobs] == ["skep", "skep-nodes", "skep-services"]
-    assert {job["dockerswarm_sd_configs"][0]["port"] for job in jobs} == {1}
+    for job in jobs:
+        kept, *_, addressed = job["relabel_configs"]
+        assert (kept["regex"], kept["action"]) == ("manager", "keep"), "workers need not say any"
+        assert addressed["replacement"] == "$0:1234"
 
 
 @pytest.mark.parametrize(

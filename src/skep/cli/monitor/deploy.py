@@ -14,6 +14,8 @@ from skep.cli.monitor.writing import write_files
 from skep.client.api import default_host
 from skep.client.hosts import Hosts
 from skep.monitor.grafana import is_own
+from skep.monitor.prometheus import rules
+from skep.monitor.prometheus.config import PORT
 from skep.monitor.stack.askable import not_askable
 from skep.monitor.stack.compose import COMPOSE, VOLUMES, stack_files
 from skep.monitor.stack.docker_stack import deploy_stack, remove_stack
@@ -21,7 +23,6 @@ from skep.monitor.stack.plan import (
     GRAFANA,
     IMAGES,
     INFLUXDB,
-    METRICS_PORT,
     PORTS,
     PROMETHEUS,
     WRITER,
@@ -88,7 +89,7 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
 @click.option(
     "--socket", default=StackPlan("", ()).socket, show_default=True, help="The API's, on managers' hosts."
 )
-@click.option("--metrics-port", default=METRICS_PORT, show_default=True, help="Of skepd --metrics-addr.")
+@click.option("--metrics-port", default=PORT, show_default=True, help="Of skepd --metrics-addr.")
 @click.option(
     "--keep", "keep_for", default="15d", show_default=True, help="How long Prometheus keeps what it has."
 )
@@ -138,7 +139,7 @@ def deploy_command(
         publish = {GRAFANA: PORTS[GRAFANA], **publish}
     plan = StackPlan(name, tuple(parts), images, publish, constraints, socket, metrics_port, keep_for)
     check_plan(plan)
-    files = stack_files(plan, "")
+    files = stack_files(plan, rules())
     if printing:
         click.echo(files[COMPOSE], nl=False)
     if out is not None:

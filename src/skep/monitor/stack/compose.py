@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from skep.monitor.grafana import PROVISIONING, Source, provisioning
+from skep.monitor.grafana import MARK, PROVISIONING, Source, provisioning
+from skep.monitor.prometheus.config import RULES, Discovery, by_discovery
 from skep.monitor.stack.plan import GRAFANA, INFLUXDB, MANAGERS, PORTS, PROMETHEUS, WRITER, StackPlan
-from skep.monitor.stack.scraping import prometheus_yml
 from skep.monitor.yaml_text import Value, yaml_of
 
 COMPOSE = "compose.yaml"
 _NETWORK = "monitor"
-_RULES = "/etc/prometheus/skep-rules.yml"
-_SAYS = """Made by skep (skep monitor deploy). By hand, in this directory:
+_RULES = f"/etc/prometheus/{RULES}"
+_SAYS = """{mark} (skep monitor deploy). By hand, in this directory:
   docker stack deploy -c {compose} {name}"""
 Service = dict[str, Value]
 
 
 def stack_files(plan: StackPlan, rules: str) -> dict[str, str]:
     """Returns texts by paths below one directory: the compose file, and what its configs are made of. `rules`
-    are Prometheus' own, empty for none."""
+    are Prometheus' own."""
     files = _Files(plan)
     makers = {
         PROMETHEUS: lambda: _prometheus(plan, files, rules),
@@ -39,7 +39,7 @@ def stack_files(plan: StackPlan, rules: str) -> dict[str, str]:
         value["configs"] = files.configs
     if GRAFANA in plan.parts:
         value["secrets"] = {"grafana-password": {"external": True, "name": plan.password_name}}
-    says = _SAYS.format(compose=COMPOSE, name=plan.name)
+    says = _SAYS.format(mark=MARK, compose=COMPOSE, name=plan.name)
     return {COMPOSE: yaml_of(_escaped(value), says), **files.texts}
 
 
@@ -87,10 +87,11 @@ def _service(plan: StackPlan, part: str, asks_managers: bool = False) -> Service
 
 def _prometheus(plan: StackPlan, files: _Files, rules: str) -> Service:
     made = _service(plan, PROMETHEUS, asks_managers=True)
-    text = prometheus_yml(plan.api, plan.metrics_port, (_RULES,) if rules else ())
-    configs = [files.add("prometheus", "prometheus.yml", text, "/etc/prometheus/prometheus.yml")]
-    if rules:
-        configs.append(files.add("prometheus-rules", "skep-rules.yml", rules, _RULES))
+    text = f"# {MARK}.\n" + by_discovery(Discovery(plan.api, port=plan.metrics_port, managers_only=True))
+    configs = [
+        files.add("prometheus", "prometheus.yml", text, "/etc/prometheus/prometheus.yml"),
+        files.add("prometheus-rules", RULES, f"# {MARK}.\n{rules}", _RULES),
+    ]
     return made | {
         "user": "0",  # root, whom managers' socket is for; not every image knows the name
         "configs": configs,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from skep.monitor.grafana import DATABASE
+from skep.monitor.prometheus.config import PORT
 from skep.runtime.errors import Invalid
 from skep.runtime.settings import DEFAULT_HOST
 
@@ -20,7 +21,6 @@ IMAGES = {
     WRITER: "",
 }
 PORTS = {PROMETHEUS: 9090, INFLUXDB: 8086, GRAFANA: 3000}  # within their containers
-METRICS_PORT = 9323  # as dockerd's users have it
 MANAGERS = "node.role == manager"
 NAME_MAX = 24  # names of configs are made of it, and have 64 characters at most
 _SEEN = "/run/swarm-api"
@@ -39,7 +39,7 @@ class StackPlan(Struct, frozen=True):
     published: Mapping[str, int] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
     socket: str = DEFAULT_HOST.removeprefix("unix://")
-    metrics_port: int = METRICS_PORT
+    metrics_port: int = PORT
     keep_for: str = "15d"
     database: str = DATABASE
 

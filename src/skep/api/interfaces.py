@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
 from skep.model.usage import MeasuredServices, MeasuredTasks, NodesAsked, NodeUsage
 from skep.model.wire import Wire
+from skep.runtime.audience import Write
 from skep.runtime.metrics import Registry
 from skep.store.view import View
 
@@ -184,6 +185,22 @@ class UsageInSwarm(Protocol):
     async def services(self, services: Collection[str] | None, sort: str, limit: int) -> MeasuredServices: ...
 
 
+class WholeBoard(Protocol):
+    """The whole board, as JSON and as a gzip file of it."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def packed(self) -> bytes: ...
+
+
+class Boards(Protocol):
+    """The swarm at a glance, and those who watch it; see `manager.board_keeper`."""
+
+    async def file(self) -> WholeBoard: ...
+    async def watch(self, after: str, write: Write, cut: Callable[[], None]) -> None: ...
+
+
 class Manager(Protocol):
     """A leading manager."""
 
@@ -207,6 +224,9 @@ class Manager(Protocol):
     def logs(self) -> Logs: ...
     @property
     def swarm(self) -> ClusterCommands: ...
+
+    @property
+    def board(self) -> Boards: ...
 
     @property
     def data_key(self) -> DataKeyWork: ...

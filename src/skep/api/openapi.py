@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _PARAMETERS: dict[str, Schema] = {
     "version": {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1},
-    "limit": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 100},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100},
     "sort": {"type": "string", "enum": list(SORTS), "default": CPU},
 }
 _TEXTS = ("since", "until", "rollback", "registryAuthFrom", "tail", "scope")

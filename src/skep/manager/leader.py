@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from skep.manager import quarantine
 from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
+from skep.manager.board_keeper import BoardKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates
 from skep.manager.commits import Committer
@@ -136,6 +137,7 @@ class Leader:
         self.nodes = NodeControl(term, self._writer)
         self.rotation = RotationKeeper(term, new_secret)
         self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
+        self.board = BoardKeeper(term, team.node_id)
         self._listen()
         Reactions(self, term, asides).watch(term.signals, self._roles)
 
@@ -241,6 +243,7 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
             await self._roles.stop()
+            await self.board.stop()
             self.logs.stop()
             self.tasks.stop()
             self.mesh.stop()
@@ -324,6 +327,7 @@ class Leader:
     def _task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
+        self.board.reported(task.id)
         self.logs.task_changed(task)
         self.mesh.reported(task, status)
         self.overlays.reported(task, status)

@@ -68,6 +68,8 @@ class _Span(Struct):
 
     at: float
     began_at: float
+    cores: float  # it takes
+    memory_bytes: int
     ended_at: float | None = None
 
     @property
@@ -199,7 +201,7 @@ class SimulatedExecutor:
         self._cancel(task_id)
         self._containers.pop(task_id, None)
         if (span := self._spans.pop(task_id, None)) is not None:
-            self._past_cpu_s += simulated_usage(task_id)[0] * span.lasted_s
+            self._past_cpu_s += span.cores * span.lasted_s
 
     async def clear(self, node_id: str, sweeps: bool) -> list[str]:
         for task_id in list(self._containers):
@@ -252,22 +254,17 @@ class SimulatedExecutor:
         host takes what all its tasks do, and a little for itself."""
         self._require_answer()
         now = asyncio.get_running_loop().time()
-        host_cpu_s, host_memory = IDLE_CORES * now + self._past_cpu_s, IDLE_BYTES
-        found: dict[str, Counted] = {}
-        for task_id, span in self._spans.items():
-            cores, memory = simulated_usage(task_id)
-            cpu_s = cores * span.lasted_s
-            host_cpu_s += cpu_s
+        cpu_s, load1, memory = IDLE_CORES * now + self._past_cpu_s, IDLE_CORES, IDLE_BYTES
+        for span in self._spans.values():
+            cpu_s += span.cores * span.lasted_s
             if span.ended_at is None:
-                host_memory += memory
-                found[task_id] = Counted(now, cpu_s, memory)
-        wanted = {task.task_id for task in tasks}
-        load1 = IDLE_CORES + sum(simulated_usage(task_id)[0] for task_id in found)
-        return Reading(
-            Counted(now, host_cpu_s, min(host_memory, self._settings.memory_bytes)),
-            load1,
-            {task_id: each for task_id, each in found.items() if task_id in wanted},
-        )
+                load1 += span.cores
+                memory += span.memory_bytes
+        found: dict[str, Counted] = {}
+        for task in tasks:
+            if (own := self._spans.get(task.task_id)) is not None and own.ended_at is None:
+                found[task.task_id] = Counted(now, own.cores * own.lasted_s, own.memory_bytes)
+        return Reading(Counted(now, cpu_s, min(memory, self._settings.memory_bytes)), load1, found)
 
     async def close(self) -> None:
         self.detach()
@@ -347,7 +344,8 @@ class SimulatedExecutor:
         )
         self._containers[context.task.id] = Adopted(context.task.id, context.task.service_id, seen)
         if state == RUNNING:
-            self._spans[context.task.id] = _Span(seen.at, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._spans[context.task.id] = _Span(seen.at, now, *simulated_usage(context.task.id))
         elif state > RUNNING and context.task.id in self._spans:
             self._spans[context.task.id].ended_at = asyncio.get_running_loop().time()
         if self._report is not None:

@@ -11,6 +11,7 @@ from skep.api.openapi import OpenApiRoutes
 from skep.api.route import Route
 from skep.api.routes.attachments import AttachmentRoutes
 from skep.api.routes.backup import BackupRoutes
+from skep.api.routes.board import BoardRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
 from skep.api.routes.materials import MaterialRoutes
@@ -57,6 +58,7 @@ def all_routes(context: ApiContext) -> list[Route]:
         *VolumeRoutes(engine).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
+        *BoardRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
         *MetricRoutes(node, context.stall).routes(),
         *NetRoutes(node).routes(),

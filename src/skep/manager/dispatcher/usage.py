@@ -20,8 +20,9 @@ from skep.store.view import View
 FRESH_S = 2.0  # as often as people look at numbers that move; a younger answer is everybody's
 # Nodes asked at a time, and then a pause: 2,300 of them within 0.36 s.
 BATCH, PAUSE_S = 128, 0.02
-# From being asked to the whole answer. A node measures for a quarter of a second where nobody asked lately.
-ANSWER_S = 1.5
+# From being asked to the whole answer: so long somebody waits. A node measures for a quarter of a second if
+# nobody asked lately. A busy one may answer later: that is taken, too, and it is not asked meanwhile.
+ANSWER_S, LATE_S = 1.2, 10.0
 KEPT_S = 10.0  # what tasks take, after that nobody needs it: 100,000 of them are some 20 MB
 
 
@@ -76,7 +77,8 @@ class UsageQuestions:
         if self._to_send and self._sending is None:
             self._send_some()
         if waiting:
-            await asyncio.wait(waiting)
+            batches = -(-len(self._to_send) // BATCH)
+            await asyncio.wait(waiting, timeout=batches * PAUSE_S + ANSWER_S)
         return NodesAsked(len(ids), sum(1 for each in ids if self._is_fresh(each, tasks, FRESH_S + ANSWER_S)))
 
     def tasks_of(self, node_id: str) -> Sequence[TaskUsage]:
@@ -85,7 +87,7 @@ class UsageQuestions:
         return found.tasks if found is not None else ()
 
     def said(self, node_id: str, said: UsageSaid) -> None:
-        """A node answers; what nobody waits for any more is not heard."""
+        """A node answers; what it was not asked for is not heard."""
         found = [self._open.get((node_id, tasks)) for tasks in (True, False)]
         question = next((each for each in found if each is not None and each.number == said.number), None)
         if question is None or question.answer.done():
@@ -145,11 +147,11 @@ class UsageQuestions:
         for question in (each for each in batch if not each.answer.done()):
             self._nodes.send(question.node_id, UsageAsk(question.number, question.tasks is not None))
         self._ends = {each for each in self._ends if each.when() > loop.time()}
-        self._ends.add(loop.call_later(ANSWER_S, self._give_up, batch))
+        self._ends.add(loop.call_later(LATE_S, self._give_up, batch))
         self._sending = loop.call_later(PAUSE_S, self._send_some) if self._to_send else None
 
     def _give_up(self, questions: Iterable[_Question]) -> None:
-        """Those that are not answered by now are not waited for any more."""
+        """Those that are not answered by now will not be."""
         for question in questions:
             key = (question.node_id, question.tasks is not None)
             if self._open.get(key) is question:

@@ -77,6 +77,21 @@ async def test_all_who_ask_at_once_share_one_question() -> None:
     assert [tasks for _, _, tasks in nodes.asked] == [True]
 
 
+async def test_a_late_answer_is_taken_and_the_node_is_not_asked_meanwhile() -> None:
+    nodes = Nodes("a")
+    nodes.answer_s = 3.0
+    assert await nodes.ask("a") == NodesAsked(1, 0)
+    assert await nodes.ask("a") == NodesAsked(1, 0)
+    assert await nodes.ask("a") == NodesAsked(1, 1)
+    assert len(nodes.asked) == 1
+    nodes.silent = {"a"}
+    await asyncio.sleep(module.FRESH_S)
+    await nodes.ask("a")
+    await asyncio.sleep(module.LATE_S)
+    await nodes.ask("a")
+    assert len(nodes.asked) == 3  # what was never answered is asked again
+
+
 async def test_who_wants_tasks_is_not_content_with_the_host() -> None:
     nodes = Nodes("a")
     await nodes.ask("a")
@@ -129,6 +144,7 @@ async def test_an_answer_in_parts_counts_when_all_are_there_and_is_dropped_by_an
     assert list(nodes.questions.tasks_of("a")) == []
     nodes.answer = lambda node_id, asked: [UsageSaid(asked.number, HOST, *parts[0])]
     assert await nodes.ask("a", tasks=True) == NodesAsked(1, 0)
+    nodes.questions.stop()
 
 
 @pytest.mark.parametrize("number", [0, 2, 99])

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the files of images out of what is installed here, and downloads nothing. `monitor_images.py DIR` has
-DIR/prometheus and, where InfluxDB is installed, DIR/influxdb and DIR/skep, each a root for `docker import`."""
+DIR/prometheus and, where InfluxDB is installed, DIR/influxdb and DIR/skep: roots for `docker import`."""
 
 from __future__ import annotations
 

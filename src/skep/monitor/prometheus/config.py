@@ -18,11 +18,12 @@ EVERY_DAEMON = "skep"
 
 class Discovery(Struct, frozen=True):
     """How the swarm is asked for its nodes and tasks: `host` as Docker's, `tls_dir` with ca.pem, cert.pem and
-    key.pem; `port` is that of the daemons' metrics."""
+    key.pem; `port` is that of the daemons' metrics. `managers_only`: workers need not have any."""
 
     host: str
     tls_dir: str = ""
     port: int = PORT
+    managers_only: bool = False
 
 
 def by_discovery(asked: Discovery) -> str:
@@ -74,7 +75,7 @@ def _job(job: str, path: str) -> str:
 def _daemons(job: str, path: str, asked: Discovery) -> str:
     comment, kept = "# What the leader knows; the others have nothing there.", _MANAGERS
     if job == EVERY_DAEMON:
-        comment, kept = "# Every daemon.", ""
+        comment, kept = ("# Every manager.", _MANAGERS) if asked.managers_only else ("# Every daemon.", "")
     return f"""  {comment}
 {_job(job, path)}{_discovered(asked, "nodes")}    relabel_configs:
 {kept}      - source_labels: [__meta_dockerswarm_node_address]

@@ -106,7 +106,7 @@ class ManagerRunner:
             Gauge(
                 "skep_manager_has_quorum",
                 "1 while this manager's etcd knows who leads it, as only one of a majority does; else 0.",
-                lambda: self.is_led,
+                lambda: int(self.is_led),
             ),
         )
 

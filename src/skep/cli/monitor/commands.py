@@ -7,8 +7,11 @@ import click
 from skep.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, str] = {
-    "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
+    "deploy": "skep.cli.monitor.deploy:deploy_command",
+    "grafana": "skep.cli.monitor.grafana:grafana_command",
     "influx": "skep.cli.monitor.influx:influx_command",
+    "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
+    "rm": "skep.cli.monitor.deploy:rm_command",
 }
 
 

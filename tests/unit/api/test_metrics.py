@@ -184,22 +184,18 @@ async def test_nodes_are_asked_what_they_use_where_somebody_wants_to_know_but_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running_api() as api:
-        asked = 0
+        ages: list[float] = []
 
-        async def ask_nodes() -> NodesAsked:
-            nonlocal asked
-            asked += 1
+        async def ask_nodes(age_s: float) -> NodesAsked:
+            ages.append(age_s)
             return NodesAsked(1, 1)
 
         monkeypatch.setattr(api.leader.usage, "ask_nodes", ask_nodes)
         await lines(api, "/metrics/nodes")
-        assert asked == 0
-        for _ in range(3):
-            await lines(api, "/metrics/nodes?usage=1")
-        assert asked == 1
-        monkeypatch.setattr(routes, "ASKED_EVERY_S", 0.0)
+        assert ages == []
+        await lines(api, "/metrics/nodes?usage=1")
         await lines(api, "/metrics/nodes?usage=true")
-        assert asked == 2
+        assert ages == [routes.SCRAPED_S] * 2  # who has answered since is not asked again
         assert (await api.ask("GET", "/metrics/nodes?usage=some")).status == 400
 
 

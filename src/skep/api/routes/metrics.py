@@ -26,7 +26,7 @@ from skep.runtime.supervise import in_thread
 
 # Who asks again within as long gets the same: 2,300 nodes are 20 ms of work, and who asks may be anybody.
 KEPT_S = 1.0
-# What nodes use of their hosts may be as old for who asks without a password: they are asked once for each scrape
+# What nodes use of their hosts may be as old for who has no password: they are asked once for each scrape
 # of a Prometheus as it comes (15 s), whoever else scrapes. 2,300 nodes are some 150 ms of the manager's time.
 SCRAPED_S = 10.0
 NOT_LEADER = b"# This daemon does not lead the swarm: the manager that does has these.\n"

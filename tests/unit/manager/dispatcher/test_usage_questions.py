@@ -69,6 +69,17 @@ async def test_an_answer_is_known_and_asked_for_again_when_it_is_old() -> None:
     assert [node_id for _, node_id, _ in nodes.asked] == ["a", "b", "a"]
 
 
+async def test_who_is_content_with_an_older_answer_has_nobody_asked() -> None:
+    nodes = Nodes("a")
+    await nodes.ask("a")
+    await asyncio.sleep(5.0)
+    assert await nodes.questions.ask(["a"], tasks=False, age_s=10.0) == NodesAsked(1, 1)
+    assert len(nodes.asked) == 1
+    await asyncio.sleep(5.0)
+    await nodes.questions.ask(["a"], tasks=False, age_s=10.0)
+    assert len(nodes.asked) == 2
+
+
 async def test_all_who_ask_at_once_share_one_question() -> None:
     nodes = Nodes("a")
     nodes.answer_s = 0.5

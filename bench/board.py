@@ -120,7 +120,9 @@ class Swarm:
 
 @asynccontextmanager
 async def watching(*arguments: str) -> AsyncIterator[None]:
-    child = subprocess.Popen([sys.executable, __file__, "--watch", *arguments], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, __file__, "--watch", *arguments], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     try:
         await asyncio.to_thread(child.stdout.readline)
@@ -136,7 +138,9 @@ async def watch(target: str, count: int) -> None:
     """Reads streams as they come, and says what one was told, when it is ended."""
     is_page = target.startswith("http")
     connector = TCPConnector(limit=0) if is_page else UnixConnector(target, limit=0)
-    async with ClientSession(connector=connector, auto_decompress=False, cookie_jar=CookieJar(unsafe=True)) as session:
+    async with ClientSession(
+        connector=connector, auto_decompress=False, cookie_jar=CookieJar(unsafe=True)
+    ) as session:
         if is_page:
             await (await session.get(target)).read()
             target = target.partition("/open")[0] + "/board/stream"
@@ -235,7 +239,10 @@ async def serve(socket: str) -> None:
         await lag.run()
     finally:
         share = 100 * (cpu_s() - used) / (time.monotonic() - began)
-        print(f"  the dashboard itself: {share:.1f} % of a core, its loop held for {1000 * lag.take():.0f} ms", flush=True)
+        print(
+            f"  the dashboard itself: {share:.1f} % of a core, its loop held for {1000 * lag.take():.0f} ms",
+            flush=True,
+        )
 
 
 @click.command()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ async def _measured(ask: Callable[[Any], Awaitable[Any]]) -> tuple[float, float,
     size = 0
     for _ in range(TIMES):
         began = time.process_time()
-        answer = await ask(None)
+        answer = await ask(SimpleNamespace(query={}))
         took.append((time.process_time() - began) * 1e3)
         size = len(answer.body)
     return took[0], min(took), size
@@ -51,7 +52,7 @@ async def _scrapes(nodes: int, tasks: int) -> dict[str, tuple[float, float, int]
         for n in range(nodes):
             node_id = f"{n:025d}"
             add_node(leader.view, node_id)
-            leader.node_usage.put(node_id, NodeUsage(1.0, HostUsage(n / 7, n << 20, 0.5)))
+            leader.node_usage.put(node_id, NodeUsage(time.time() + 3600, HostUsage(n / 7, n << 20, 0.5)))
         for n in range(SERVICES):
             add_service(leader.view, f"s{n}", replicas=tasks // SERVICES)
         for n in range(tasks):

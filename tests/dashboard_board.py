@@ -32,7 +32,7 @@ class MadeSwarm:
         self.nodes: list[Any] = [self._node(n, nodes) for n in range(nodes)]
         self.services: list[Any] = []
         self.specs: dict[str, dict[str, Any]] = {}
-        self.errors: dict[str, str] = {}
+        self.says = HOSTILE  # in errors, as containers may
         for n in range(services):
             name = NAMES[n] if n < len(NAMES) else f"{NAMES[n % len(NAMES)]}-{n}"
             self._add_service(n, HOSTILE if hostile and n == 0 else name, 0, hostile)
@@ -114,8 +114,8 @@ class MadeSwarm:
         }
 
     def history(self) -> list[list[float]]:
-        ready = sum(row[3] == 1 for row in self.nodes)
-        wanted = sum(row[3] for row in self.services)
+        ready = sum(row[3] == 1 for row in self.nodes if row)
+        wanted = sum(row[3] for row in self.services if row)
         rng = random.Random(1)
         rows = []
         for n in range(360):
@@ -183,7 +183,7 @@ class MadeSwarm:
                 if row[5]:
                     said["UpdateStatus"] = {
                         "State": row[5],
-                        "Message": f"update {row[5]} due to failure of {HOSTILE}",
+                        "Message": f"update {row[5]} due to failure of {self.says}",
                     }
                 return said
         return None
@@ -215,13 +215,15 @@ class MadeSwarm:
         return said
 
     def _slot(self, node: str, id_: str, service: int, slot: int, state: str) -> list[dict[str, Any]]:
-        error = f"task: non-zero exit (137): {HOSTILE}" + ", again" * 40 if state == "failed" else ""
+        error = f"task: non-zero exit (137): {self.says}" + ", again" * 40 if state == "failed" else ""
         now = self._task(node, id_, service, slot, state, "running", error)
         if slot % 3:
             return [now]
         return [
             now,
-            self._task(node, id_, service, slot, "failed", "shutdown", f"task: non-zero exit (1): {HOSTILE}"),
+            self._task(
+                node, id_, service, slot, "failed", "shutdown", f"task: non-zero exit (1): {self.says}"
+            ),
         ]
 
     def _task(

@@ -142,7 +142,9 @@ class PageServer:
                 queue.put_nowait(("snapshot", self.swarm.snapshot()))
             while True:
                 event, said = await queue.get()
-                text = f"id: {self.swarm.epoch}:{self.swarm.seq}\nevent: {event}\ndata: {json.dumps(said)}\n\n"
+                text = (
+                    f"id: {self.swarm.epoch}:{self.swarm.seq}\nevent: {event}\ndata: {json.dumps(said)}\n\n"
+                )
                 await response.write(text.encode())
         finally:
             del self._streams[queue]
@@ -169,7 +171,12 @@ class PageServer:
         return web.json_response({"Nodes": [{"ID": row[0], "Usage": usage} for row in self.swarm.nodes]})
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
-        group = {"Filter": "resources", "Count": 3, "Nodes": ["node1"], "Text": f"3 nodes lack memory {HOSTILE}"}
+        group = {
+            "Filter": "resources",
+            "Count": 3,
+            "Nodes": ["node1"],
+            "Text": f"3 nodes lack memory {HOSTILE}",
+        }
         task = {
             "ID": request.match_info["id"],
             "Name": "search.901",
@@ -200,7 +207,9 @@ class PageServer:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        for n, (kind, action) in enumerate((("node", "update"), ("service", "create"), ("service", "update"))):
+        for n, (kind, action) in enumerate(
+            (("node", "update"), ("service", "create"), ("service", "update"))
+        ):
             actor = {"ID": f"s{n}", "Attributes": {"name": HOSTILE, "updatestate.new": "updating"}}
             event = {"Type": kind, "Action": action, "Actor": actor, "time": int(AT) + n}
             await response.write(json.dumps(event).encode() + b"\n")
@@ -224,9 +233,7 @@ def main() -> None:
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--hostile", action="store_true")
     given = parser.parse_args()
-    server = PageServer(
-        MadeSwarm(given.nodes, given.tasks, given.services, given.hostile), given.read_only
-    )
+    server = PageServer(MadeSwarm(given.nodes, given.tasks, given.services, given.hostile), given.read_only)
     print(server.start(given.port), flush=True)
     threading.Event().wait()
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,9 +22,10 @@ PRECISION = {V2: ("ns", "us", "ms", "s"), V3: ("auto", "nanosecond", "microsecon
 
 class FakeInflux:
     """`buckets` are those that there are (`ORG/BUCKET` for 2, a database for 3). `faults`: answers that come before
-    any other, each once: a status, headers, what is said."""
+    any other, each once: a status, headers, what is said. `certificates`: a directory of `make_certificates`, for
+    https."""
 
-    def __init__(self, token: str, *buckets: str) -> None:
+    def __init__(self, token: str, *buckets: str, certificates: Path | None = None) -> None:
         self.token = token
         self.buckets = buckets
         self.lines: list[str] = []
@@ -47,6 +50,11 @@ class FakeInflux:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates / "server-cert.pem", certificates / "server-key.pem")
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
 
     def start(self) -> FakeInflux:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -1,5 +1,5 @@
-"""Telegraf, as `skep telegraf` sees it: a line to its input per interval, what comes out goes to an InfluxDB. What a real
-Telegraf 1.40 does with `inputs.execd` was looked at (docs/operations.md); Debian has none."""
+"""Telegraf, as `skep telegraf` sees it: a line to its input per interval, what comes out goes to an InfluxDB, as a real
+Telegraf 1.40 was seen to do with `inputs.execd`. Debian has none."""
 
 from __future__ import annotations
 

@@ -69,9 +69,13 @@ def show(page: Page, address: str) -> None:
     page.locator("main h1").first.wait_for(state="attached")
 
 
-def assert_accessible(page: Page) -> None:
-    """Fails with what axe finds that is serious or critical."""
-    found = Axe().run(page).response["violations"]
+def assert_accessible(page: Page, only: tuple[str, ...] = ()) -> None:
+    """Fails with what axe finds that is serious or critical; `only`: by these rules."""
+    found = (
+        Axe()
+        .run(page, options={"runOnly": {"type": "rule", "values": only}} if only else None)
+        .response["violations"]
+    )
     grave = [
         f"{each['id']}: {each['help']}: {[node['html'] + str(node['any'] or node['all'])[:300] for node in each['nodes']]}"
         for each in found

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,12 +16,13 @@ from skep.machine import bundle, certs
 from skep.machine.authority import authority
 from skep.machine.store import MachineStore
 from tests.images import busybox_tar
+from tests.wheels import make_wheel_house
 
 from .hosts import wait_until
 from .machine_hosts import MachineHost
 from .machine_user import User
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 CREATE = "machine create --driver generic --generic-ip-address {} {}"
 PROGRAMS = "/usr/local/lib/skep/programs"
 
@@ -33,21 +37,99 @@ def user(place: Path) -> User:
     return User(place / "user")
 
 
+class Made(NamedTuple):
+    """A host, and what was said of its disk on the way to a machine."""
+
+    host: MachineHost
+    was_small: str
+    was_full: str
+    left_of_full: str
+    said: str
+
+
 @pytest.fixture(scope="module")
-def host(place: Path, user: User) -> Iterator[MachineHost]:
-    """A swarm's manager with a service, mg0, which the tests of this module share."""
+def made(place: Path, user: User) -> Iterator[Made]:
+    """A swarm's manager with a service, mg0, which the tests of this module share. Its disk was full twice: before
+    anything was sent, and in the middle. Its libraries are of a wheel house."""
     made = MachineHost(place, "h4", 4)
+    make_wheel_house(place / "wheels", "skep")
     try:
         made.start()
         made.let_in(user.key)
-        assert "Installing skepd..." in user.ok(CREATE, made.address, "mg0").splitlines()
+        made.run("mount -t tmpfs -o size=20m small /usr/local")
+        was_small = user.fails(CREATE, made.address, "mg0")
+        made.run("mount -o remount,size=400m,nr_inodes=500 /usr/local")
+        again = f"machine provision mg0 --wheel-house {place}/wheels"
+        was_full = user.fails(again)
+        left = made.run("find /usr/local/lib/skep -mindepth 2")
+        made.run("umount /usr/local")
+        said = user.ok(again)
         user.docker("import - skep-test/busybox:latest", data=busybox_tar())
         user.docker("swarm init")
         user.docker("service create -d --name web --replicas 2 skep-test/busybox:latest sleep 1d")
         wait_until("two tasks run", lambda: user.docker("service ls --format {{.Replicas}}").strip() == "2/2")
-        yield made
+        yield Made(made, was_small, was_full, left, said)
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def host(made: Made) -> MachineHost:
+    return made.host
+
+
+def test_a_full_disk_is_said_and_gone_on_from(made: Made) -> None:
+    assert "the host has 19 MiB free in /usr/local" in made.was_small or "20 MiB" in made.was_small
+    assert "cannot be unpacked" in made.was_full
+    assert "No space left on device" in made.was_full
+    assert made.left_of_full == "", "what was half unpacked is gone"
+    assert "Installing skepd..." in made.said.splitlines()
+
+
+def test_libraries_are_those_of_a_wheel_house(made: Made, place: Path) -> None:
+    """No package index is within reach here."""
+    assert made.host.run("ls /usr/local/lib/skep/libraries").split() == [
+        bundle.libraries_name(this_python(), place / "wheels")
+    ]
+
+
+def this_python() -> bundle.LibrariesFor:
+    return bundle.LibrariesFor("{}.{}".format(*sys.version_info[:2]), platform.machine())
+
+
+def test_a_host_whose_clock_is_an_hour_wrong(short_dir: Path, user: User) -> None:
+    """All of its programs have another clock, but for those of Go: it is a machine, and this is said."""
+    library = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
+    assert library.exists(), "apt install libfaketime"
+    host = MachineHost(short_dir, "h5", 5)
+    try:
+        host.start()
+        host.let_in(user.key)
+        host.run("mount -t tmpfs own /dev/shm")  # where that library keeps what it knows
+        set_clock(host, library, "-2d")
+        assert "the host's clock is 2 days behind" in user.fails(CREATE, host.address, "c0")
+        assert host.run("ls /etc/docker") == "", "nothing was changed"
+        set_clock(host, library, "-1h")
+        assert "s behind: certificates" in user.ok("machine provision c0")
+        environment = host.run(f"cat /proc/{pid_of_skepd(host)}/environ")
+        assert "FAKETIME=-1h" in environment.split("\0"), "it is skepd's clock, too"
+        assert user.ok("machine status c0").strip() == "Running"
+        assert user.docker("version --format {{.Server.Version}}", "c0").strip()
+        user.docker("swarm init", "c0")
+        assert user.docker("node ls --format {{.Status}}", "c0").strip() == "Ready"
+    finally:
+        host.stop()
+        user.skep("machine rm -f c0")
+
+
+def set_clock(host: MachineHost, library: Path, off: str) -> None:
+    """Has all that is started over SSH, and by that, have another clock."""
+    config = host.directory / "ssh/sshd_config"
+    kept = [line for line in config.read_text().splitlines() if not line.startswith("SetEnv")]
+    own = f"SetEnv LD_PRELOAD={library} FAKETIME={off} FAKETIME_DONT_FAKE_MONOTONIC=1"
+    config.write_text("\n".join([*kept, own, ""]))
+    host.stop_sshd()
+    host.start_sshd()
 
 
 def pid_of_skepd(host: MachineHost) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from skep.monitor.line_protocol import lines_of
 from skep.monitor.points import Point
+from tests.certificates import make_certificates
 from tests.fake_influx import V2, V3, FakeInflux
 from tests.influx_server import InfluxServer
 
@@ -322,6 +323,20 @@ def test_a_redirect_takes_the_token_nowhere(swarm: Swarm, tmp_path: Path) -> Non
         with feeding(tmp_path, *options, **environment) as feed:
             assert elsewhere.url in feed.wait_said("is the --url right?")
         assert elsewhere.requests == []
+
+
+def test_https_by_an_authority_of_ones_own(swarm: Swarm, tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    with starting(FakeInflux("t0ken", "my db", certificates=tmp_path)) as fake:
+        options = ("--url {} --v3 {} -H {}", fake.url, "my db", swarm.manager.url)
+        with feeding(tmp_path, *options, SKEP_INFLUX_TOKEN="t0ken") as feed:
+            assert "certificate" in feed.wait_said("cannot be reached").lower()
+            assert fake.requests == []
+        with feeding(
+            tmp_path, *options, SKEP_INFLUX_TOKEN="t0ken", SKEP_INFLUX_CA=str(tmp_path / "ca.pem")
+        ) as feed:
+            wait_until("points", lambda: fake.lines)
+            feed.end()
 
 
 def test_what_cannot_begin_says_why() -> None:

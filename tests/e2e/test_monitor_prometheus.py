@@ -16,7 +16,7 @@ from skep.monitor.prometheus import rules
 from tests.prometheus.server import Prometheus, promtool
 
 from .fixtures import starting
-from .hosts import free_port, wait_until
+from .hosts import Host, free_port, wait_until
 from .managers import Managers
 from .skep_cli import skep_ok
 
@@ -127,6 +127,10 @@ def test_the_swarms_numbers_are_those_of_the_api(swarm: Watched, prometheus: Pro
     assert {json.loads(key)["node_id"] for key in running} == set(nodes)
     swarms = {json.loads(key)["swarm_id"] for key in prometheus.query("swarm_node_info")}
     assert swarms == {swarm.first.get("/swarm")["ID"]}
+    wait_until(
+        "usage is asked for", lambda: prometheus.value("count(skep_node_cpu_cores_used)") == len(nodes)
+    )
+    assert prometheus.value("min(skep_node_memory_used_bytes < skep_node_memory_bytes)")
     assert prometheus.value("count(skep_certificate_expiry_seconds - time() > 86400)") == len(swarm.hosts)
 
 
@@ -172,29 +176,57 @@ def _labels(targets: list[dict[str, Any]], name: str) -> list[str]:
     return sorted(each["discoveredLabels"].get(f"__meta_dockerswarm_{name}", "") for each in targets)
 
 
+def _discovers(host: str, role: str, id_name: str) -> str:
+    """Returns a job; all nodes here have one address, so it is their ids that tell them apart."""
+    return f"""  - job_name: all-{role}
+    dockerswarm_sd_configs:
+      - {{host: {json.dumps(host)}, role: {role}, refresh_interval: 1s}}
+    relabel_configs:
+      - {{source_labels: [__meta_dockerswarm_{id_name}], target_label: id}}
+"""
+
+
 def test_nodes_services_and_tasks_are_discovered(swarm: Watched, tmp_path: Path) -> None:
-    """Debian's Prometheus speaks /v1.24 where nobody answers at its first look, as here."""
+    """Debian's Prometheus speaks /v1.24 for ever where nobody answers at its first look, as here."""
     host, port = swarm.first.url, swarm.metrics[swarm.first.name].rpartition(":")[2]
     config = skep_ok("monitor prometheus --config --host {} --port {}", host, port)
-    plain = "".join(
-        f"  - job_name: all-{role}\n    dockerswarm_sd_configs:\n"
-        f"      - {{host: {json.dumps(host)}, role: {role}, refresh_interval: 1s}}\n"
-        for role in ("nodes", "services", "tasks")
-    )
-    _configure(tmp_path, config + plain)
+    roles = {"nodes": "node_id", "services": "service_id", "tasks": "task_id"}
+    _configure(tmp_path, config + "".join(_discovers(host, *each) for each in roles.items()))
     swarm.first.stop()
     try:
         with starting(Prometheus(tmp_path)) as prometheus:
+            wait_until(
+                "it has looked in vain", lambda: "Cannot connect to the Docker daemon" in prometheus.log()
+            )
             swarm.first.start()
-            wait_until("nodes are found", lambda: len(prometheus.targets("all-nodes")) == 5, 30)
+            wait_until("nodes are found", lambda: len(prometheus.targets("all-nodes")) == 5)
             assert _labels(prometheus.targets("all-nodes"), "node_hostname") == ["m0", "m1", "m2", "w0", "w1"]
-            wait_until("services are", lambda: prometheus.targets("all-services"), 30)
-            assert _labels(prometheus.targets("all-services"), "service_name") == ["idle", "web"]
-            wait_until("tasks are", lambda: len(_labels(prometheus.targets("all-tasks"), "task_id")) >= 6, 30)
+            wait_until("services are", lambda: prometheus.targets("all-services"))
+            names = _labels(prometheus.targets("all-services"), "service_name")
+            assert names == ["web"], "what has neither ports nor networks is no target"
+            wait_until(
+                "tasks are", lambda: len(set(_labels(prometheus.targets("all-tasks"), "task_id"))) >= 6
+            )
     finally:
         if swarm.first.process is None:
             swarm.first.start()
         swarm.wait_reachable(3)
     with starting(Prometheus(tmp_path)) as prometheus:
-        wait_until("the daemons of this address are up", lambda: prometheus.value("sum(up{job='skep'})"), 30)
-        assert prometheus.value("sum(up{job='skep-nodes'})") == 1, "of all nodes one address, here"
+        up = 'sum(up{job=~"skep(-nodes|-services)?"})'
+        wait_until("the daemon at this address is up in each job", lambda: prometheus.value(up) == 3)
+
+
+def test_an_address_for_metrics_that_cannot_be_used_is_said_at_once(swarm: Watched, tmp_path: Path) -> None:
+    taken = swarm.metrics[swarm.first.name]
+    for address, said in (
+        (taken, f"skepd: metrics cannot be served on {taken}: "),
+        (
+            "127.0.0.1:http",
+            "skepd: --metrics-addr must be HOST:PORT (127.0.0.1:9323, [::1]:9323), not '127.0.0.1:http'",
+        ),
+    ):
+        host = Host(tmp_path, "x", "simulated", "--metrics-addr", address).launch()
+        assert host.process is not None
+        assert host.process.wait(30) == 1
+        assert host.log().splitlines()[-1].startswith(said)
+        assert "Traceback" not in host.log()

@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from msgspec.structs import replace
 
-from skep.agent.executor.interfaces import Counted, Reading, RunningTask
+from skep.agent.executor.interfaces import Counted, RunningTask, UsageReading
 from skep.agent.session import Session
 from skep.model.usage import HostUsage, TaskUsage
 from skep.rpc import messages
-from skep.runtime.errors import SkepError
 from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
@@ -26,7 +25,7 @@ WINDOW_MAX_S = 10.0  # what was used in a longer time says little of now
 TASKS_MAX = 10_000  # of a node: engines come to an end at a tenth of that. Their readings have 1 MB
 PAUSE_S = 0.05  # between two messages of one answer: a heartbeat goes in between
 
-ReadUsage = Callable[[Sequence[RunningTask]], Awaitable[Reading]]
+ReadUsage = Callable[[Sequence[RunningTask]], Awaitable[UsageReading]]
 
 
 class Measuring:
@@ -39,7 +38,7 @@ class Measuring:
         self._read = read
         self._running = running
         self._asked: dict[bool, int] = {}  # whether of tasks, too -> number of the question: the last ones
-        self._before: Reading | None = None
+        self._before: UsageReading | None = None
         self._work: asyncio.Task[None] | None = None
         session.on(messages.UsageAsk, self._take, messages.USAGE)
 
@@ -55,9 +54,9 @@ class Measuring:
         while self._asked:
             with_tasks, number = self._asked.popitem()
             try:
-                host, tasks = await self._measure(self._running()[:TASKS_MAX] if with_tasks else ())
-            except SkepError as error:  # who asks does not wait for long
-                log.warning("usage.not_measured", error=str(error))
+                host, tasks = await self._measure(self._running()[:TASKS_MAX] if with_tasks else None)
+            except Exception as error:  # who asks does not wait for long, and may ask again
+                log.warning("usage.not_measured", error=str(error) or repr(error))
                 continue
             most = messages.TASKS_SAID_MAX
             for start in range(0, max(1, len(tasks)), most):
@@ -68,16 +67,17 @@ class Measuring:
                     part = tasks[start : start + most]
                     self._session.send(messages.UsageSaid(number, host, part, more))
 
-    async def _measure(self, tasks: Sequence[RunningTask]) -> tuple[HostUsage, list[TaskUsage]]:
+    async def _measure(self, tasks: Sequence[RunningTask] | None) -> tuple[HostUsage, list[TaskUsage]]:
+        """None: those of tasks are not asked for."""
         before = self._before
-        now = await self._read(tasks)
+        known = before.tasks if before is not None else {}
+        now = await self._read(tasks or ())
         if before is None or _must_wait(before, now):
             before = now
             await asyncio.sleep(WINDOW_MIN_S)
-            now = await self._read(tasks)
-        # Of tasks that are not asked for this time, what is known of them is still of use for a while.
-        kept = now.tasks if tasks else before.tasks
-        self._before = replace(now, tasks=kept)
+            now = await self._read(tasks or ())
+        # Of tasks that are not asked for this time, what is known is still of use for a while.
+        self._before = now if tasks is not None else replace(now, tasks=known)
         host = HostUsage(cores(before.host, now.host), now.host.memory_bytes, now.load1)
         usages = [
             TaskUsage(
@@ -88,7 +88,7 @@ class Measuring:
         return host, usages
 
 
-def _must_wait(before: Reading, now: Reading) -> bool:
+def _must_wait(before: UsageReading, now: UsageReading) -> bool:
     """True where there is somebody of whom the reading of before says nothing, or nothing of use."""
     pairs = [(before.host, now.host), *((before.tasks.get(id), each) for id, each in now.tasks.items())]
     return any(then is None or not WINDOW_MIN_S <= each.at - then.at <= WINDOW_MAX_S for then, each in pairs)

@@ -7,7 +7,7 @@ a time it keeps the last value for five minutes, and after a change of leader al
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -65,12 +65,8 @@ class _Families:
             name = metric.name.removesuffix(_TOTAL) if metric.kind == COUNTER else metric.name
             family = Family(name, metric.help, metric.kind)
             for sample in metric.samples():
-                family.add_sample(metric.name + sample.suffix, _plain(sample.labels), sample.value)
+                family.add_sample(metric.name + sample.suffix, dict(sample.labels), sample.value)
             yield family
-
-
-def _plain(labels: Mapping[str, str]) -> dict[str, str]:
-    return dict(labels)
 
 
 def _text(name: str, help: str, samples: Sequence[tuple[dict[str, str], float]]) -> str:
@@ -97,5 +93,5 @@ def _head(name: str, help: str) -> str:
 @functools.lru_cache(maxsize=LABEL_TEXTS_MAX)
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     """Returns `{name="value",…}`."""
-    line = _text("x", "", [(dict(zip(names, values, strict=True)), 0)]).splitlines()[-1]
-    return line[1 : line.rindex("}") + 1]
+    text = _text("x", "", [(dict(zip(names, values, strict=True)), 0)])
+    return text[text.rindex("\nx{") + 2 : text.rindex("}") + 1]

@@ -21,13 +21,13 @@ _SERVICE = ("service_id", "service_name")
 
 
 def node_series(view: View, usage: UsageInSwarm) -> list[ManySamples]:
-    """Returns what there is of each node; what of its host is used, of those of which it is known."""
+    """Returns what there is of each node; what of its host is used, of those that said it lately."""
     nodes = view.nodes.values()
 
     def of_each(name: str, help: str, value: Callable[[Node], float]) -> ManySamples:
         return ManySamples(name, help, _NODE, [((node.id,), value(node)) for node in nodes])
 
-    hosts = [(node.id, said.host) for node in nodes if (said := usage.of(node.id)) is not None]
+    hosts = [(node.id, said.host) for node in nodes if (said := usage.recent(node.id)) is not None]
 
     def of_known(name: str, help: str, value: Callable[[HostUsage], float]) -> ManySamples:
         return ManySamples(name, help, _NODE, [((node_id,), value(host)) for node_id, host in hosts])

@@ -82,7 +82,7 @@ async def _run(hosts: tuple[str, ...], timeout_s: float, with_usage: bool, is_on
     try:
         if is_once:
             at = time.time_ns()
-            _write(b"".join(line + b"\n" for line in lines_of(await reader.read(), at)))
+            _write(b"".join(line + b"\n" for line in lines_of((await reader.read()).points, at)))
         else:
             asked = GatherRequests(sys.stdin.fileno())
             await answer_gathers(

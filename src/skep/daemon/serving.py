@@ -68,6 +68,8 @@ async def serve(settings: Settings) -> None:
     renewing: asyncio.Future[None] | None = None
     stopped = told_to_end()
     try:
+        if metrics is not None:  # first: what cannot be is said before anything is begun
+            await listen_for_scrapes(metrics, settings)
         await api.start()
         await internal.start()
         await internal.listen_bound(host.sockets.bind(streams.API))
@@ -76,10 +78,6 @@ async def serve(settings: Settings) -> None:
         await node.start()
         await node.wait_settled(SETTLE_S)
         await listen(api, settings)
-        if metrics is not None:
-            host_name, _ = metrics_address(settings.metrics_addr)
-            port = await metrics.listen(*metrics_address(settings.metrics_addr))
-            log.info("skepd.metrics", host=host_name, port=port)
         if bound is not None:
             await api.listen_bound(bound)
             renewing = asyncio.ensure_future(given.renew_mounts())
@@ -139,6 +137,12 @@ def make_api(context: ApiContext) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
     header = f"skep/{__version__} (linux)"
     return ApiServer(context.engine, all_routes(context), header, context.forward)
+
+
+async def listen_for_scrapes(metrics: MetricsServer, settings: Settings) -> None:
+    """Errors: `Invalid`."""
+    host, port = metrics_address(settings.metrics_addr)
+    log.info("skepd.metrics", host=host, port=await metrics.listen(host, port))
 
 
 async def listen(api: ApiServer, settings: Settings) -> None:

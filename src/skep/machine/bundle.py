@@ -39,6 +39,10 @@ PIP_S = 900.0  # 60 MB of wheels over a slow line
 KEPT_MAX = 6  # archives of 40 MB: some Pythons, on one or two architectures, of this skep and the one before
 _COMPRESSION = 1  # a tenth larger than at most, in a fifth of the time
 _ONE_AT_A_TIME = threading.Lock()  # of many hosts at once the first looks, the others have what it found
+# Wheels for which of them are taken, the best first: 2.28 and before are for any host. Some libraries have
+# none of these, and `pip download` on a Debian 12 (2.36) takes the newest: hosts with Python 3.11 have as new
+# a glibc, but for RHEL 8.
+_GLIBCS = ("_2_28", "_2_17", "2014", "_2_31", "_2_34", "_2_35", "_2_36")
 _SEEN_OF_PIP = 3  # last lines, where it fails
 
 
@@ -125,8 +129,7 @@ def _own_of(host: LibrariesFor, requirements: tuple[str, ...]) -> OwnLibraries |
 
 
 def _run_pip(tree: Path, host: LibrariesFor, wheel_house: Path | None) -> None:
-    # Wheels of these are for glibc 2.28 and later, which Debian has had since 10.
-    platforms = [f"manylinux{each}_{host.architecture}" for each in ("_2_28", "_2_17", "2014")]
+    platforms = [f"manylinux{each}_{host.architecture}" for each in _GLIBCS]
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
         *("--target", str(tree), "--only-binary", ":all:", "--implementation", "cp"),

@@ -24,6 +24,8 @@ DAY_S = 86400.0
 CA_S = 3650 * DAY_S
 LEAF_S = 1080 * DAY_S  # docker-machine's
 EARLY_S = 30 * DAY_S  # what ends within a month is made anew by whoever makes certificates
+# They begin a day ago, for hosts whose clock is behind: many show local time, or are an hour wrong in summer.
+BEHIND_S = DAY_S
 
 
 class Pair(Struct, frozen=True):
@@ -43,7 +45,7 @@ def new_ca(organization: str, now: float) -> Pair:
     name = _name(organization, "skep machine CA")
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = (
-        begun(name, name, key.public_key(), now, now + CA_S)
+        begun(name, name, key.public_key(), now - BEHIND_S, now + CA_S)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(key_usage(signs=True), critical=True)
         .add_extension(own, critical=False)
@@ -106,7 +108,7 @@ def _leaf(
     key = ec.generate_private_key(ec.SECP256R1())
     until = min(now + LEAF_S, issuer.not_valid_after_utc.timestamp())
     builder = (
-        begun(name, issuer.subject, key.public_key(), now, until)
+        begun(name, issuer.subject, key.public_key(), now - BEHIND_S, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)

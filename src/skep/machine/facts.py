@@ -29,6 +29,7 @@ echo "uid $(id -u)"
 echo "host_name $(hostname)"
 echo "clock_s $(date +%s)"
 echo "free_kib $(df -Pk /var/lib | awk 'NR == 2 {{ print $4 }}')"
+echo "local_free_kib $(df -Pk /usr/local | awk 'NR == 2 {{ print $4 }}')"
 file release /etc/os-release
 [ ! -d /run/systemd/system ] || echo "systemd yes"
 [ ! -x /etc/init.d/docker ] || echo "init_script yes"
@@ -59,14 +60,15 @@ echo "end"
 
 
 class MachineFacts(Struct, frozen=True, kw_only=True):
-    """`release_ids`: the host's distribution and those it is like. Texts of files are None where there is
-    none."""
+    """`release_ids`: the host's distribution and those it is like. `free_kib`: of /var/lib, `local_free_kib`:
+    of /usr/local. Texts of files are None where there is none."""
 
     host_name: str
     release: str
     release_ids: tuple[str, ...]
     clock_s: float
     free_kib: int
+    local_free_kib: int
     has_systemd: bool = False
     has_init_script: bool = False
     has_apt: bool = False
@@ -119,6 +121,7 @@ def read_facts(text: str) -> MachineFacts:
         release_ids=tuple(each for each in ids if each),
         clock_s=float(_number(said, "clock_s")),
         free_kib=_number(said, "free_kib"),
+        local_free_kib=_number(said, "local_free_kib"),
         has_systemd="systemd" in said,
         has_init_script="init_script" in said,
         has_apt="apt" in said,

@@ -11,6 +11,7 @@ import re
 from msgspec import Struct
 
 from skep.machine import daemon_json, unit
+from skep.machine.certs import BEHIND_S, DAY_S, EARLY_S
 from skep.machine.facts import MachineFacts
 from skep.machine.names import check_certified
 from skep.machine.record import EngineWish
@@ -19,6 +20,7 @@ from skep.runtime.errors import Conflict, Invalid, Unsupported
 RECOGNISED = {"debian": "Debian", "ubuntu": "Ubuntu"}
 # Root runs what comes from there: nobody on the way may have another script come.
 _URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/?=&+-]*)?")
+CLOCK_S = 60.0  # what a host's clock may differ before it is said
 FREE_KIB_MIN = 600 * 1024  # docker.io with what it brings has some 400 MB
 
 
@@ -117,6 +119,20 @@ def check_wish(wish: EngineWish) -> None:
         raise Invalid(f"--engine-install-url {wish.install_url}: it is like https://get.docker.com")
     for each in wish.tls_sans:
         check_certified(each)
+
+
+def check_clock(facts: MachineFacts, now: float) -> str:
+    """Returns what is said of the host's clock, empty where it is right. `now`: by the clock here, epoch
+    seconds. Errors: `Conflict` where the host would take no certificate of ours for one of now."""
+    off_s = facts.clock_s - now
+    if abs(off_s) <= CLOCK_S:
+        return ""
+    is_much = abs(off_s) >= 2 * DAY_S
+    much = f"{abs(off_s) / DAY_S:.0f} days" if is_much else f"{abs(off_s):.0f} s"
+    text = f"the host's clock is {much} {'ahead' if off_s > 0 else 'behind'}"
+    if -BEHIND_S < off_s < EARLY_S:
+        return f"{text}: certificates depend on it, and in a swarm logs and time-outs do"
+    raise Conflict(f"{text}, or this computer's is wrong: certificates would be refused. Set it right")
 
 
 def check_authority(facts: MachineFacts, own: tuple[bytes, ...]) -> None:

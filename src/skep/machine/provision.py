@@ -19,8 +19,6 @@ from skep.machine.ssh import SshHost, connected, wait_reachable
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Unavailable
 
-CLOCK_S = 60.0  # what a host's clock may differ before it is said; certificates allow for an hour
-
 
 async def provision(
     store: MachineStore,
@@ -46,7 +44,8 @@ async def provision(
         say("Detecting the provisioner...")
         facts = await ask(host)
         now = clock()
-        _say_clock(facts, now, say)
+        if warning := plan.check_clock(facts, now):
+            say(warning)
         preparation = _decide_preparation(store, machine, facts)
         say(f"Provisioning with {_provisioner(facts)}({facts.manager})...")
         for step in preparation:
@@ -127,12 +126,3 @@ async def _write_server(host: SshHost, trusted: bytes, server: Pair) -> None:
 def _provisioner(facts: MachineFacts) -> str:
     """Returns the name of what the host is; one that has its engine already may be any."""
     return next((each for each in facts.release_ids if each in plan.RECOGNISED), "") or facts.release
-
-
-def _say_clock(facts: MachineFacts, now: float, say: Say) -> None:
-    off_s = facts.clock_s - now
-    if abs(off_s) > CLOCK_S:
-        say(
-            f"the host's clock is {abs(off_s):.0f} s {'ahead' if off_s > 0 else 'behind'}:"
-            " certificates depend on it"
-        )

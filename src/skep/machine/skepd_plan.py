@@ -46,10 +46,11 @@ def check_host(facts: MachineFacts) -> None:
                 f"the host has a {path} that skep machine did not write: somebody else runs skepd there. Move"
                 " it away if nobody needs it"
             )
-    if facts.free_kib < FREE_KIB_MIN and not facts.skepd_libraries:
-        raise Conflict(
-            f"the host has {facts.free_kib // 1024} MiB free in /var/lib: skepd takes {FREE_KIB_MIN // 1024}"
-        )
+    for where, free_kib in (("/usr/local", facts.local_free_kib), ("/var/lib", facts.free_kib)):
+        if free_kib < FREE_KIB_MIN and not facts.skepd_libraries:
+            raise Conflict(
+                f"the host has {free_kib // 1024} MiB free in {where}: skepd takes {FREE_KIB_MIN // 1024}"
+            )
 
 
 def check_prepared(facts: MachineFacts) -> None:

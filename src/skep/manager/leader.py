@@ -100,7 +100,7 @@ class Leader:
         self.node_usage = NodeUsages()
         self._usage_questions = UsageQuestions(view, self.sessions, self.node_usage, clock)
         self.sessions.on_end(self._usage_questions.ended)
-        self.usage = SwarmUsage(view, self._usage_questions, self.node_usage)
+        self.usage = SwarmUsage(view, self._usage_questions, self.node_usage, clock)
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)

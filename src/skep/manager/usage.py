@@ -7,7 +7,7 @@ import heapq
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
-from skep.manager.dispatcher.usage import UsageQuestions
+from skep.manager.dispatcher.usage import FRESH_S, UsageQuestions
 from skep.manager.node_usage import NodeUsages
 from skep.model.node import DOWN
 from skep.model.service import Service
@@ -22,11 +22,11 @@ from skep.model.usage import (
     NodesAsked,
     NodeUsage,
 )
+from skep.runtime.clock import Clock
 from skep.store.view import View
 
-SLICE_S = (
-    0.005  # of going through answers, before the loop goes round: 100,000 tasks take a tenth of a second
-)
+RECENT_S = 60.0  # what a node said before is not shown as what it uses: it may have gone since
+SLICE_S = 0.005  # of going through answers, before the loop goes round: 100,000 tasks take 0.1 s
 
 _TASKS_BY: dict[str, Callable[[MeasuredTask], float]] = {
     CPU: lambda each: each.usage.cpu_cores,
@@ -61,7 +61,8 @@ class _Sum:
 class SwarmUsage:
     """Of one leader."""
 
-    def __init__(self, view: View, questions: UsageQuestions, known: NodeUsages) -> None:
+    def __init__(self, view: View, questions: UsageQuestions, known: NodeUsages, clock: Clock) -> None:
+        self._clock = clock
         self._view = view
         self._questions = questions
         self._known = known
@@ -70,9 +71,14 @@ class SwarmUsage:
         """Returns what the node said last of its host; nobody is asked."""
         return self._known.of(node_id)
 
-    async def ask_nodes(self) -> NodesAsked:
-        """Has all nodes say how much of their hosts is used (`of`)."""
-        return await self._questions.ask(self._expected(self._view.nodes), tasks=False)
+    def recent(self, node_id: str) -> NodeUsage | None:
+        """Returns the same, where it still says something of now."""
+        found = self._known.of(node_id)
+        return found if found is not None and self._clock.now() - found.at < RECENT_S else None
+
+    async def ask_nodes(self, age_s: float = FRESH_S) -> NodesAsked:
+        """Has all nodes say how much of their hosts is used (`of`) that have not for so long."""
+        return await self._questions.ask(self._expected(self._view.nodes), tasks=False, age_s=age_s)
 
     async def tasks(
         self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.manager.board import SwarmBoard
-from skep.runtime.audience import Audience, Listener, Write
+from skep.runtime.audience import Audience, AudienceMember, Write
 from skep.runtime.packing import closed, packed, packing
 from skep.runtime.sse import BEAT, TAIL, block, head_of
 from skep.runtime.tape import Piece, Tape
@@ -82,7 +82,7 @@ class WatchedBoard:
         if position is None:
             file = await self.file()
             position, first = file.position, [file.event]
-        await self._audience.tell(Listener(position, write, cut), *first)
+        await self._audience.tell(AudienceMember(position, write, cut), *first)
         self._wanted_at = asyncio.get_running_loop().time()
 
     async def _look(self) -> None:

@@ -23,7 +23,7 @@ STUCK_S = 30.0  # for one piece: who has not taken it by then does not read any 
 Write = Callable[[Piece], Awaitable[None]]
 
 
-class Listener:
+class AudienceMember:
     """One of them, at a position of the tape. `write` returns when there is room for more, `cut` ends the
     line at once."""
 
@@ -54,7 +54,7 @@ class Audience:
         self.tape = tape
         self._what = what
         self._most = most
-        self._listeners: set[Listener] = set()
+        self._listeners: set[AudienceMember] = set()
         self._news = asyncio.Event()
         self._is_over = False
 
@@ -82,7 +82,7 @@ class Audience:
         self._is_over = True
         self._wake()
 
-    async def tell(self, listener: Listener, *first: Piece) -> None:
+    async def tell(self, listener: AudienceMember, *first: Piece) -> None:
         """Tells a listener these, and then what is on the tape from its position on, until nothing is told
         any more, or it is dropped. What `write` raises goes through."""
         self._listeners.add(listener)
@@ -115,7 +115,7 @@ class Audience:
             return False
         return True
 
-    def _drop(self, listener: Listener) -> None:
+    def _drop(self, listener: AudienceMember) -> None:
         self._listeners.discard(listener)
         log.warning("listener.dropped", of=self._what, reason="it does not read what it is told")
         listener.cut()

@@ -10,6 +10,7 @@ WHAT_TO_DO = (
 # The browser goes on by itself, from a page of ours: a redirect would still count as of where the link was
 # clicked, and then the cookie, which is for our pages only, would not be sent.
 OPENED = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skep</title>
+<link rel="icon" href="/static/skep.svg" type="image/svg+xml">
 <meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">The swarm</a></p></body></html>
 """
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from skep.model.board import BoardChange, BoardSnapshot
-from skep.runtime.audience import Audience, Listener, Write
+from skep.runtime.audience import Audience, AudienceMember, Write
 from skep.runtime.errors import Invalid, SkepError, Unavailable
 from skep.runtime.packing import closed, packed
 from skep.runtime.sse import SentEvent, block
@@ -84,7 +84,7 @@ class FollowedBoard:
             position = tape.end
             if self._state is not None:
                 first.append(self._snapshot_piece(self._state))
-        await self._audience.tell(Listener(position, write, cut), *first)
+        await self._audience.tell(AudienceMember(position, write, cut), *first)
 
     # The swarm
 

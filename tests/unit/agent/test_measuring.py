@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from skep.agent import measuring
-from skep.agent.executor.interfaces import Counted, Reading, RunningTask
+from skep.agent.executor.interfaces import Counted, RunningTask, UsageReading
 from skep.agent.measuring import Measuring
 from skep.agent.session import Session
 from skep.model.usage import HostUsage, TaskUsage
@@ -49,13 +49,13 @@ class Node:
     def running(self) -> list[RunningTask]:
         return [RunningTask(task_id, f"c{task_id}", 1) for task_id in self.tasks]
 
-    async def read(self, tasks: Sequence[RunningTask]) -> Reading:
+    async def read(self, tasks: Sequence[RunningTask]) -> UsageReading:
         self.readings += 1
         if self.is_unreadable:
             raise Unavailable("no /proc")
         now = asyncio.get_running_loop().time()
         used = {each.task_id: Counted(now, float(each.task_id) * now, 1 << 20, 5) for each in tasks}
-        return Reading(Counted(now, 2.0 * now, 1 << 30), 0.5, used)
+        return UsageReading(Counted(now, 2.0 * now, 1 << 30), 0.5, used)
 
     async def asked(self, number: int, tasks: bool = True) -> float:
         """Returns how long the answer took."""

@@ -9,7 +9,7 @@ from skep.runtime.metrics import Counter, Histogram, LabelledCounter, LabelledGa
 
 # A name, labels or none, a value; what could follow is a time, and must not.
 LINE = re.compile(r'[a-z_]+(\{([a-z_]+="([^"\\\n]|\\.)*",?)+\})? [-+.0-9eInfa]+')
-ODD = 'a "quoted" \\ back\nslash, {brace} é'
+ODD = 'a "quoted" \\ back\nslash, {brace} é\u2028 \x0b\x85 \nx{y="z"} 0'
 
 
 def checked(text: bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from skep.api.routes import metrics as routes
 from skep.manager.scheduler import explain
 from skep.model.service import UPDATE_STATES
 from skep.model.states import STATE_NAMES
-from skep.model.usage import HostUsage, NodeUsage
+from skep.model.usage import HostUsage, NodesAsked, NodeUsage
 from skep.runtime.errors import NotManager
 from tests.api_process import Api, running_api
 from tests.unit.builders import add_node, add_service, add_task
@@ -157,7 +158,8 @@ async def test_nodes_and_services_have_paths_of_their_own(monkeypatch: pytest.Mo
         add_node(view, "b", state="down")
         add_service(view, replicas=3)
         add_task(view, "t1", "a", 1)
-        api.leader.node_usage.put("a", NodeUsage(1.0, HostUsage(1.5, 1 << 30, 0.1)))
+        api.leader.node_usage.put("a", NodeUsage(time.time(), HostUsage(1.5, 1 << 30, 0.1)))
+        api.leader.node_usage.put("b", NodeUsage(time.time() - 120, HostUsage(3.5, 1 << 30, 0.1)))
         found = await lines(api, "/metrics/nodes")
         for line in (
             'skep_node_info{engine_version="",hostname="host-a",node_id="a",role="worker"} 1.0',
@@ -176,6 +178,29 @@ async def test_nodes_and_services_have_paths_of_their_own(monkeypatch: pytest.Mo
         assert f"skep_service_tasks_desired{labels} 3.0" in found
         assert f"skep_service_tasks_running{labels} 1.0" in found
         assert f"skep_service_tasks_pending{labels} 0.0" in found
+
+
+async def test_nodes_are_asked_what_they_use_where_somebody_wants_to_know_but_not_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_api() as api:
+        asked = 0
+
+        async def ask_nodes() -> NodesAsked:
+            nonlocal asked
+            asked += 1
+            return NodesAsked(1, 1)
+
+        monkeypatch.setattr(api.leader.usage, "ask_nodes", ask_nodes)
+        await lines(api, "/metrics/nodes")
+        assert asked == 0
+        for _ in range(3):
+            await lines(api, "/metrics/nodes?usage=1")
+        assert asked == 1
+        monkeypatch.setattr(routes, "ASKED_EVERY_S", 0.0)
+        await lines(api, "/metrics/nodes?usage=true")
+        assert asked == 2
+        assert (await api.ask("GET", "/metrics/nodes?usage=some")).status == 400
 
 
 async def test_who_asks_at_once_again_gets_the_same() -> None:

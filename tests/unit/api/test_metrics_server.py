@@ -18,6 +18,8 @@ pytestmark = pytest.mark.real_time
 
 
 async def answer(request: web.Request) -> web.Response:
+    if request.query:
+        raise Invalid("that cannot be asked")
     return web.Response(text="skep_up 1\n")
 
 
@@ -34,6 +36,8 @@ async def test_metrics_are_there_and_nothing_else() -> None:
     async with serving() as port, ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/metrics") as said:
             assert (said.status, await said.text()) == (200, "skep_up 1\n")
+        async with session.get("/metrics?x=1") as said:
+            assert (said.status, await said.text()) == (400, '{"message":"that cannot be asked"}\n')
         for method, path in (("GET", "/"), ("GET", "/info"), ("GET", "/v1.41/metrics"), ("POST", "/metrics")):
             async with session.request(method, path) as said:
                 assert said.status in (404, 405), path

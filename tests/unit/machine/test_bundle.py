@@ -85,6 +85,14 @@ def test_libraries_come_from_a_wheel_house_without_the_index(wheels: Path, tmp_p
     assert not list((tmp_path / "cache").glob(".making-*"))
 
 
+def test_a_wheel_for_as_new_a_glibc_as_debians_is_taken(wheels: Path, tmp_path: Path) -> None:
+    """pip download takes it on a Debian 12, though there may be others for older ones."""
+    pure = wheels / "honey-1.0-py3-none-any.whl"
+    pure.rename(wheels / f"honey-1.0-cp311-abi3-manylinux_2_34_{HOST.architecture}.whl")
+    found = bundle._kept("x", HOST, wheels, tmp_path / "cache", lambda line: None)
+    assert (unpacked(found, tmp_path / "tree") / "honey/__init__.py").exists()
+
+
 def test_what_pip_does_not_find_is_said_in_a_line(wheels: Path, tmp_path: Path) -> None:
     (wheels / "honey-1.0-py3-none-any.whl").rename(wheels / "honey-1.0-cp27-cp27m-win32.whl")
     with pytest.raises(Unavailable, match=r"pip cannot fetch skep's libraries: ERROR: .*honey==1") as error:

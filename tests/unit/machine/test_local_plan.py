@@ -10,8 +10,8 @@ import pytest
 
 from skep.machine.drivers import DriverOption
 from skep.machine.drivers.local import Local
+from skep.machine.local import addresses, plan
 from skep.machine.local import hosts as local_hosts
-from skep.machine.local import plan
 from skep.machine.local.hosts import LocalHosts, new_files, write_nameservers
 from skep.machine.local.plan import LocalHost
 from skep.machine.record import EngineWish, Machine, SshPlace
@@ -82,48 +82,48 @@ def test_processors() -> None:
 
 
 def test_the_network_is_one_that_the_host_has_no_way_to() -> None:
-    first, second = plan.NETWORKS[:2]
-    assert plan.choose_network("", []) == first
-    assert plan.choose_network("", [ipaddress.IPv4Network("10.218.0.128/25")]) == second
-    assert str(plan.choose_network("192.168.7.0/28", [first])) == "192.168.7.0/28"
+    first, second = addresses.NETWORKS[:2]
+    assert addresses.choose_network("", []) == first
+    assert addresses.choose_network("", [ipaddress.IPv4Network("10.218.0.128/25")]) == second
+    assert str(addresses.choose_network("192.168.7.0/28", [first])) == "192.168.7.0/28"
     with pytest.raises(Conflict, match=r"a way to 192\.168\.0\.0/16 already"):
-        plan.choose_network("192.168.7.0/28", [ipaddress.IPv4Network("192.168.0.0/16")])
+        addresses.choose_network("192.168.7.0/28", [ipaddress.IPv4Network("192.168.0.0/16")])
     with pytest.raises(Conflict, match="--local-network"):
-        plan.choose_network("", [ipaddress.IPv4Network("10.0.0.0/8")])
+        addresses.choose_network("", [ipaddress.IPv4Network("10.0.0.0/8")])
     for each in ("10.218.0.1/24", "10.0.0.0/8", "10.0.0.0/30", "lan", "fd00::/64"):
         with pytest.raises(Invalid, match="--local-network"):
-            plan.network_of(each)
-    plan.check_network_stays("", NETWORK, "/d")
-    plan.check_network_stays(str(NETWORK), NETWORK, "/d")
+            addresses.network_of(each)
+    addresses.check_network_stays("", NETWORK, "/d")
+    addresses.check_network_stays(str(NETWORK), NETWORK, "/d")
     with pytest.raises(Conflict, match="another --local-directory"):
-        plan.check_network_stays("10.9.0.0/24", NETWORK, "/d")
+        addresses.check_network_stays("10.9.0.0/24", NETWORK, "/d")
 
 
 def test_a_network_that_others_took_meanwhile_is_not_shared() -> None:
     wider = ipaddress.IPv4Network("10.0.0.0/8")
-    plan.check_network_is_ours(NETWORK, [wider], "/d")
+    addresses.check_network_is_ours(NETWORK, [wider], "/d")
     for way in (NETWORK, ipaddress.IPv4Network(f"{NETWORK[7]}/32")):
         with pytest.raises(Conflict, match=f"ip route show {way}"):
-            plan.check_network_is_ours(NETWORK, [wider, way], "/d")
+            addresses.check_network_is_ours(NETWORK, [wider, way], "/d")
 
 
 def test_each_has_an_address_that_nobody_has() -> None:
-    assert plan.gateway_of(NETWORK) == "10.218.0.1"
-    assert plan.choose_address(NETWORK, []) == "10.218.0.2"
-    assert plan.choose_address(NETWORK, ["10.218.0.2", "10.218.0.4"]) == "10.218.0.3"
+    assert addresses.gateway_of(NETWORK) == "10.218.0.1"
+    assert addresses.choose_address(NETWORK, []) == "10.218.0.2"
+    assert addresses.choose_address(NETWORK, ["10.218.0.2", "10.218.0.4"]) == "10.218.0.3"
     with pytest.raises(Conflict, match="are taken"):
-        plan.choose_address(NETWORK, [str(each) for each in NETWORK.hosts()])
+        addresses.choose_address(NETWORK, [str(each) for each in NETWORK.hosts()])
 
 
 def test_an_address_has_one_hardware_address() -> None:
-    assert plan.mac_of("10.218.0.7") == "02:5b:0a:da:00:07"
-    assert int(plan.mac_of("10.218.0.7")[:2], 16) & 3 == 2, "its own, and one station's"
+    assert addresses.mac_of("10.218.0.7") == "02:5b:0a:da:00:07"
+    assert int(addresses.mac_of("10.218.0.7")[:2], 16) & 3 == 2, "its own, and one station's"
 
 
 def test_what_the_scripts_are_told() -> None:
     directory = PurePath("/var/lib/skep/machines")
     told = plan.host_environment(directory, "mg0-1a2b3c", HOST, NETWORK)
-    shared = plan.network_environment(directory, NETWORK)
+    shared = addresses.network_environment(directory, NETWORK)
     assert told["DIR"] == "/var/lib/skep/machines/hosts/mg0-1a2b3c"
     assert told["BASE"] == "/b/bookworm/root"
     assert told["GROUP"] == "skep-machines/mg0-1a2b3c"
@@ -132,9 +132,9 @@ def test_what_the_scripts_are_told() -> None:
     assert told["LAN"] == shared["LAN"]
     for device in (told["PORT"], shared["UPLINK"]):
         assert len(device) <= 15, "as long as the kernel takes them"
-    elsewhere = plan.network_environment(PurePath("/srv/machines"), NETWORK)
+    elsewhere = addresses.network_environment(PurePath("/srv/machines"), NETWORK)
     assert not set(elsewhere.values()) & {shared["LAN"], shared["UPLINK"], shared["TAG"]}
-    other_root = plan.network_environment(directory, ipaddress.IPv4Network("10.99.0.0/24"))
+    other_root = addresses.network_environment(directory, ipaddress.IPv4Network("10.99.0.0/24"))
     assert not set(other_root.values()) & {shared["UPLINK"], shared["TAG"]}
 
 

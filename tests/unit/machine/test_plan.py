@@ -38,6 +38,7 @@ FACTS = MachineFacts(
     release_ids=("debian",),
     clock_s=0.0,
     free_kib=5_000_000,
+    local_free_kib=5_000_000,
     has_init_script=True,
     has_apt=True,
     dockerd="/usr/sbin/dockerd",
@@ -235,11 +236,20 @@ def test_the_probe_says_what_this_very_machine_has() -> None:
     facts = read_facts(as_root)
     assert facts.release_ids
     assert facts.free_kib > 0
+    assert facts.local_free_kib > 0
     assert facts.clock_s > 1_700_000_000
 
 
 def an_answer(**files_of: str) -> str:
-    lines = ["uid 0", "host_name h", "clock_s 1800000000", "free_kib 5", "dockerd ", "client /usr/bin/docker"]
+    lines = [
+        "uid 0",
+        "host_name h",
+        "clock_s 1800000000",
+        "free_kib 5",
+        "local_free_kib 5",
+        "dockerd ",
+        "client /usr/bin/docker",
+    ]
     lines += [f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in files_of.items()]
     return "\n".join([*lines, "end", ""])
 
@@ -386,3 +396,28 @@ def test_where_nothing_was_written_there_is_nothing_to_put_back() -> None:
     configuration = plan.decide_configuration(now, wish, skepd=True)
     assert configuration == (StartEngine(by_systemd=False, anew=False),)
     assert plan.decide_return(now, configuration) == ()
+
+
+@pytest.mark.parametrize(
+    ("off_s", "said"),
+    [
+        (-30.0, ""),
+        (3600.0, "the host's clock is 3600 s ahead: certificates"),
+        (-3600.0, "the host's clock is 3600 s behind: certificates"),
+        (10 * 86400.0, "the host's clock is 10 days ahead: certificates"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_said(off_s: float, said: str) -> None:
+    now = 1_800_000_000.0
+    found = plan.check_clock(replace(FACTS, clock_s=now + off_s), now)
+    assert found.startswith(said)
+    assert bool(found) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(-1.1, "95040 s behind"), (-7300, "7300 days behind"), (31, "31 days ahead")]
+)
+def test_a_clock_by_which_no_certificate_is_valid_is_refused(days: float, said: str) -> None:
+    now = 1_800_000_000.0
+    with pytest.raises(Conflict, match=said):
+        plan.check_clock(replace(FACTS, clock_s=now + days * 86400.0), now)

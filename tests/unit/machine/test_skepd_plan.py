@@ -122,9 +122,12 @@ def test_somebody_elses_skepd_is_left_alone() -> None:
 
 
 def test_a_full_disk_is_said_before_anything_is_sent() -> None:
-    with pytest.raises(Conflict, match="99 MiB free"):
+    with pytest.raises(Conflict, match="99 MiB free in /var/lib"):
         check_host(replace(HOST, free_kib=99 * 1024))
-    check_host(replace(HOST, free_kib=99 * 1024, skepd_libraries=("py3.11-x",)))
+    full = replace(HOST, local_free_kib=99 * 1024)
+    with pytest.raises(Conflict, match="99 MiB free in /usr/local"):
+        check_host(full)
+    check_host(replace(full, free_kib=99 * 1024, skepd_libraries=("py3.11-x",)))
 
 
 def test_a_plain_engine_does_not_push_skepd_aside() -> None:

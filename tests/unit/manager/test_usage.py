@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from skep.manager.dispatcher.usage import UsageQuestions
 from skep.manager.node_usage import NodeUsages
-from skep.manager.usage import SwarmUsage
+from skep.manager.usage import RECENT_S, SwarmUsage
 from skep.model.usage import CPU, MEMORY, RESTARTS, HostUsage, NodesAsked, TaskUsage
 from skep.rpc.messages import UsageAsk, UsageSaid
 from skep.runtime.clock import LoopClock
@@ -23,7 +24,7 @@ class Swarm:
         self.view = view = View()
         known = NodeUsages()
         self.questions = UsageQuestions(view, self, known, LoopClock(0))
-        self.usage = SwarmUsage(view, self.questions, known)
+        self.usage = SwarmUsage(view, self.questions, known, LoopClock(0))
         for node_id in ("a", "b"):
             add_node(view, node_id)
         add_node(view, "lost", state="down")
@@ -81,3 +82,15 @@ async def test_a_task_that_is_gone_meanwhile_is_not_shown() -> None:
     await swarm.usage.tasks(None, None, CPU, 9)
     swarm.view.drop_task(swarm.view.tasks["t4"])
     assert (await swarm.usage.tasks(None, None, CPU, 9)).total == 3
+
+
+async def test_what_was_said_long_ago_is_known_and_not_recent() -> None:
+    swarm = Swarm()
+    assert swarm.usage.recent("a") is None
+    assert await swarm.usage.ask_nodes() == NodesAsked(2, 2)
+    await asyncio.sleep(RECENT_S / 2)
+    assert await swarm.usage.ask_nodes(RECENT_S) == NodesAsked(2, 2)  # nobody is asked for that
+    assert swarm.usage.recent("a") is swarm.usage.of("a") is not None
+    await asyncio.sleep(RECENT_S / 2 + 1.0)
+    assert swarm.usage.recent("a") is None
+    assert swarm.usage.of("a") is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from skep.runtime.audience import BEAT_S, STUCK_S, Audience, Listener
+from skep.runtime.audience import BEAT_S, STUCK_S, Audience, AudienceMember
 from skep.runtime.errors import Unavailable
 from skep.runtime.sse import BEAT
 from skep.runtime.tape import Piece, Tape
@@ -38,7 +38,7 @@ class Reader:
         self.work.cancel()  # as a line that is broken off does
 
     def listen(self, audience: Audience, position: int = 0, *first: Piece) -> None:
-        listener = Listener(position, self.write, self.cut)
+        listener = AudienceMember(position, self.write, self.cut)
         self.work = asyncio.ensure_future(audience.tell(listener, *first))
 
 

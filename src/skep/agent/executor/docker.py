@@ -33,10 +33,10 @@ from skep.agent.executor.interfaces import (
     Action,
     Adopted,
     NameServer,
-    Reading,
     Report,
     RunningTask,
     TaskContext,
+    UsageReading,
 )
 from skep.agent.executor.logs import task_logs
 from skep.agent.executor.meter import Meter, stats_of
@@ -171,7 +171,7 @@ class DockerExecutor:
         labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
         return task_logs(self._engine, labels, since, options, limit)
 
-    async def read_usage(self, tasks: Sequence[RunningTask]) -> Reading:
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
         reading, unread = await in_thread(self._meter.read, tasks)
         if not unread:
             return reading

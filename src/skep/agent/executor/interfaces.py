@@ -84,7 +84,7 @@ class Counted(Struct, frozen=True, gc=False):
     memory_limit_bytes: int = 0
 
 
-class Reading(Struct, frozen=True):
+class UsageReading(Struct, frozen=True):
     """Of the host with its load of the last minute, and of tasks' containers, by task id."""
 
     host: Counted
@@ -202,7 +202,7 @@ class Executor(Protocol):
         Nothing where its container is gone. Errors: `SkepError` where they cannot be read."""
         ...
 
-    async def read_usage(self, tasks: Sequence[RunningTask]) -> Reading:
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
         """Returns what the host and these tasks have used by now; those that cannot be read are left out.
         Errors: `Unavailable` where the host cannot be read either."""
         ...

@@ -22,7 +22,7 @@ from skep.agent.executor.cgroups import (
     place_of,
 )
 from skep.agent.executor.engine import EngineClient
-from skep.agent.executor.interfaces import Counted, Reading, RunningTask
+from skep.agent.executor.interfaces import Counted, RunningTask, UsageReading
 from skep.runtime.errors import SkepError, Unavailable
 
 FILE_MAX_BYTES = 64 << 10  # `memory.stat` has 2 kB, `/proc/stat` 5 kB with 64 processors: its begin will do
@@ -39,7 +39,7 @@ class Meter:
         self._places: dict[str, CgroupPlace] = {}  # by container, of those that were asked for last
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
 
-    def read(self, tasks: Sequence[RunningTask]) -> tuple[Reading, list[RunningTask]]:
+    def read(self, tasks: Sequence[RunningTask]) -> tuple[UsageReading, list[RunningTask]]:
         """Returns what there is to read, and the tasks of which nothing is. Four files a task: some 50 µs.
         Errors: `Unavailable` where the host's own files cannot be read."""
         try:
@@ -58,7 +58,7 @@ class Meter:
                 unread.append(task)
         if tasks:
             self._places = places
-        return Reading(host, load1, found), unread
+        return UsageReading(host, load1, found), unread
 
     def _host(self) -> tuple[Counted, float, int]:
         at, cpu_s = time.monotonic(), busy_s_of(_text("/proc/stat"), self._ticks_per_s)

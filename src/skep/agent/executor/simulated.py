@@ -22,10 +22,10 @@ from skep.agent.executor.interfaces import (
     Counted,
     NameServer,
     Observation,
-    Reading,
     Report,
     RunningTask,
     TaskContext,
+    UsageReading,
 )
 from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
@@ -249,7 +249,7 @@ class SimulatedExecutor:
             task_id: self._spans[task_id].lines for task_id in running if self.state_of(task_id) == RUNNING
         }
 
-    async def read_usage(self, tasks: Sequence[RunningTask]) -> Reading:
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
         """Invented numbers, and always the same for one task: up to a tenth of a core, and 8 to 72 MB. The
         host takes what all its tasks do, and a little for itself."""
         self._require_answer()
@@ -264,7 +264,7 @@ class SimulatedExecutor:
         for task in tasks:
             if (own := self._spans.get(task.task_id)) is not None and own.ended_at is None:
                 found[task.task_id] = Counted(now, own.cores * own.lasted_s, own.memory_bytes)
-        return Reading(Counted(now, cpu_s, min(memory, self._settings.memory_bytes)), load1, found)
+        return UsageReading(Counted(now, cpu_s, min(memory, self._settings.memory_bytes)), load1, found)
 
     async def close(self) -> None:
         self.detach()

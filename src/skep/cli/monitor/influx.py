@@ -30,7 +30,7 @@ MIB = 1 << 20
 log = get_logger()
 
 
-class Reading(Struct, frozen=True):
+class FeedSource(Struct, frozen=True):
     """What of the command line is about the swarm."""
 
     hosts: tuple[str, ...]
@@ -38,7 +38,7 @@ class Reading(Struct, frozen=True):
     with_usage: bool
 
 
-class Writing(Struct, frozen=True):
+class FeedTarget(Struct, frozen=True):
     """What of the command line is about the database."""
 
     target: Target
@@ -117,8 +117,8 @@ def influx_command(
             "--create is for --v1: InfluxDB 3 makes a database itself, InfluxDB 2 wants `influx setup`"
         )
     set_up_logging("info", log_format)
-    reading = Reading(hosts or (default_host(),), timeout, usage)
-    asyncio.run(_run(reading, Writing(target, secret, create, ca, buffer_mib * MIB), interval))
+    reading = FeedSource(hosts or (default_host(),), timeout, usage)
+    asyncio.run(_run(reading, FeedTarget(target, secret, create, ca, buffer_mib * MIB), interval))
 
 
 def target_of(url: str, v1: str | None, v2: str | None, v3: str | None) -> Target:
@@ -169,7 +169,7 @@ def _checked(secret: str, where: str) -> str:
     return secret
 
 
-async def _run(reading: Reading, writing: Writing, interval_s: float) -> None:
+async def _run(reading: FeedSource, writing: FeedTarget, interval_s: float) -> None:
     clock, stop = SystemClock(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -67,8 +67,9 @@ class _Screen:
         self._has_limit = has_limit
         self._console = Console(highlight=False)
         self._table: TopTable | None = None
+        self._shown = selection  # of which that table is
         self._trouble = ""
-        self._ended = False
+        self._end = asyncio.Event()
         self._woken = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,19 +80,29 @@ class _Screen:
         live = Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop")
         with _keys(self._press), live:
             loop.add_signal_handler(signal.SIGWINCH, lambda: live.update(self._drawn(), refresh=True))
-            while not self._ended:
+            while not self._end.is_set():
                 live.update(self._drawn(), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._interval_s):
                         await self._woken.wait()
                 self._woken.clear()
-                if not self._ended:
-                    await self._ask()
+                await self._ask_unless_ended()
+
+    async def _ask_unless_ended(self) -> None:
+        """A manager that hangs holds up nobody who has seen enough."""
+        asking, ending = asyncio.ensure_future(self._ask()), asyncio.ensure_future(self._end.wait())
+        await asyncio.wait([asking, ending], return_when=asyncio.FIRST_COMPLETED)
+        for each in (asking, ending):
+            each.cancel()
+        await asyncio.gather(asking, ending, return_exceptions=True)
+        if not asking.cancelled():
+            asking.result()
 
     async def _ask(self) -> None:
         """What was seen last stays where nothing is answered now: a leader may be changing."""
+        selection = self._limited()
         try:
-            self._table, self._trouble = await ask(self._client, self._limited()), ""
+            self._table, self._shown, self._trouble = await ask(self._client, selection), selection, ""
         except SkepError as error:
             self._trouble = " ".join(str(error).split())
 
@@ -102,7 +113,7 @@ class _Screen:
 
     def _press(self, key: str) -> None:
         if key == QUIT:
-            self._ended = True
+            self._end.set()
         elif kind := _KIND_OF.get(key):
             sort = self._selection.sort if self._selection.sort in SORTS[kind] else CPU
             self._selection = replace(self._selection, kind=kind, sort=sort)
@@ -115,7 +126,7 @@ class _Screen:
     def _drawn(self) -> Group:
         table = self._table
         assert table is not None
-        of = self._selection
+        of = self._shown
         shown = f"{len(table.rows)} of {table.total} {of.kind}, by {of.sort}"
         head = Text.assemble(("skep top", "bold"), f"   {shown}   nodes that answered: {table.answered}")
         if silent := missing(table):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, Say, Values
 from skep.machine.engine import RUNNING, STOPPED
-from skep.machine.local import plan
+from skep.machine.local import addresses, plan
 from skep.machine.local.base import ensure_image, image_is_whole, image_path
 from skep.machine.local.hosts import LocalHosts, new_files
 from skep.machine.local.network import check_network, ensure_network, remove_network
@@ -55,7 +55,7 @@ class Local(Driver):
         if release := values["local-release"]:
             plan.image_of(release, has_groups_v2=True)
         if network := values["local-network"]:
-            plan.network_of(network)
+            addresses.network_of(network)
         details = Details(
             directory=directory,
             base_directory=base,
@@ -162,7 +162,7 @@ async def _add(power: Power, wanted: LocalHost, network: str, user_key: bytes) -
     host_key = new_key(f"root@{wanted.name}")
     async with power.hosts.adding():
         shared = await ensure_network(power.hosts, network)
-        host = replace(wanted, address=plan.choose_address(shared, power.hosts.taken()))
+        host = replace(wanted, address=addresses.choose_address(shared, power.hosts.taken()))
         power.hosts.add(power.name, host, new_files(wanted.name, uuid.uuid4().hex, host_key, user_key))
     return host
 

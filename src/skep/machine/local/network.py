@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.machine.local import plan
+from skep.machine.local import addresses
 from skep.machine.local.hosts import LocalHosts
 from skep.machine.local.programs import run_program, script
 
@@ -27,11 +27,11 @@ async def ensure_network(hosts: LocalHosts, wanted: str) -> ipaddress.IPv4Networ
     `Conflict`, `Invalid`, `Unavailable`, `Corrupt`."""
     network = hosts.network()
     if network is None:
-        network = plan.choose_network(wanted, await _ways())
+        network = addresses.choose_network(wanted, await _ways())
         hosts.save_network(network)
     else:
         await _check_there(wanted, network, hosts.directory)
-    values = plan.network_environment(hosts.directory, network)
+    values = addresses.network_environment(hosts.directory, network)
     await run_program([*script("network.sh"), "up"], "the machines' network cannot be made", values)
     return network
 
@@ -40,7 +40,7 @@ async def remove_network(hosts: LocalHosts) -> None:
     """Errors: `Unavailable`."""
     network = hosts.network()
     if network is not None:
-        values = plan.network_environment(hosts.directory, network)
+        values = addresses.network_environment(hosts.directory, network)
         await run_program([*script("network.sh"), "down"], "the machines' network cannot be removed", values)
 
 
@@ -48,16 +48,16 @@ async def check_network(directory: Path, wanted: str) -> None:
     """Looks whether machines can have it, and changes nothing. Errors: as of `ensure_network`."""
     network = LocalHosts(directory).network()
     if network is None:
-        plan.choose_network(wanted, await _ways())
+        addresses.choose_network(wanted, await _ways())
     else:
         await _check_there(wanted, network, directory)
 
 
 async def _check_there(wanted: str, network: ipaddress.IPv4Network, directory: Path) -> None:
     """Errors: `Conflict` where it is not what is asked for, or is somebody else's by now."""
-    plan.check_network_stays(wanted, network, str(directory))
-    own = plan.network_environment(directory, network)["UPLINK"]
-    plan.check_network_is_ours(network, await _ways(besides=own), str(directory))
+    addresses.check_network_stays(wanted, network, str(directory))
+    own = addresses.network_environment(directory, network)["UPLINK"]
+    addresses.check_network_is_ours(network, await _ways(besides=own), str(directory))
 
 
 async def _ways(besides: str = "") -> list[ipaddress.IPv4Network]:

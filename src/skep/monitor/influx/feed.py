@@ -13,12 +13,13 @@ from msgspec import Struct
 from skep.monitor.influx.verdict import Dropped, RetryAt, TooMuch, WriteAnswer, Written, decide
 from skep.monitor.influx.waiting import Batch, WriteBuffer, batches_of, halves
 from skep.monitor.line_protocol import lines_of
-from skep.monitor.points import Point
+from skep.monitor.points import Gathered
 from skep.monitor.saying import Trouble
 from skep.runtime.clock import Clock
 from skep.runtime.errors import SkepError
 
 LAST_S = 5.0  # what waits when it is told to end is tried for so long: Docker gives 10 s
+EARLY_S = 0.1  # a timer may ring so much before its time, by the wall clock
 ERROR, WARNING, INFO = "error", "warning", "info"
 
 Say = Callable[[str, str], None]  # a level, a sentence
@@ -43,7 +44,7 @@ class InfluxFeed:
 
     def __init__(
         self,
-        read: Callable[[], Awaitable[list[Point]]],
+        read: Callable[[], Awaitable[Gathered]],
         sink: PointSink,
         buffer: WriteBuffer,
         pace: FeedPace,
@@ -56,6 +57,7 @@ class InfluxFeed:
         self._say = say
         self._news = asyncio.Event()  # something waits to be written
         self._reading = Trouble()
+        self._leaving_out = Trouble()
         self._writing = Trouble()
         self._failures = 0  # of the write that is tried
         self._lost = 0  # points, since it was last said
@@ -91,23 +93,27 @@ class InfluxFeed:
 
     async def _gather(self) -> None:
         interval_s, clock = self._pace.interval_s, self._pace.clock
-        tick = math.floor(clock.now() / interval_s)
         while True:
+            tick = math.floor((clock.now() + EARLY_S) / interval_s)
             await self._gather_once(int(tick * interval_s))
-            # Those that a slow answer has missed are left out.
-            tick = max(tick + 1, math.floor(clock.now() / interval_s))
-            await asyncio.sleep(max(0.0, tick * interval_s - clock.now()))
+            # What a slow answer has missed is left out. A clock that is set back is not waited for.
+            until_next_s = (tick + 1) * interval_s - clock.now()
+            await asyncio.sleep(min(max(0.0, until_next_s), interval_s))
 
     async def _gather_once(self, at_s: int) -> None:
         try:
-            points = await self._read()
+            gathered = await self._read()
         except SkepError as error:
             if self._reading.is_news(str(error)):
                 self._say(ERROR, f"the swarm's numbers cannot be had: {error}")
             return
         if missed := self._reading.over():
             self._say(INFO, f"the swarm's numbers are there again (gathers missed: {missed})")
-        gone = self._buffer.add(batches_of(lines_of(points, at_s)))
+        if gathered.left_out and self._leaving_out.is_news(gathered.left_out):
+            self._say(WARNING, gathered.left_out)
+        elif not gathered.left_out:
+            self._leaving_out.over()
+        gone = self._buffer.add(batches_of(lines_of(gathered.points, at_s)))
         self._lose(gone)
         self._news.set()
 

@@ -37,8 +37,7 @@ def by_targets(targets: Iterable[str]) -> str:
     leader are asked for of each: the others have nothing there."""
     named = json.dumps(list(targets))
     jobs = (
-        f"  - job_name: {job}\n    metrics_path: {path}\n    static_configs:\n      - targets: {named}\n"
-        for job, path in PATHS.items()
+        f"{_job(job, path)}    static_configs:\n      - targets: {named}\n" for job, path in PATHS.items()
     )
     return "\n".join((_HEAD, *jobs))
 
@@ -67,14 +66,18 @@ def _discovered(asked: Discovery, role: str, filters: str = "") -> str:
     return found
 
 
+def _job(job: str, path: str) -> str:
+    """With usage, nodes are asked what they use; without, what is known of that."""
+    asks = "    params: {usage: ['1']}\n" if path == PATHS["skep-nodes"] else ""
+    return f"  - job_name: {job}\n    metrics_path: {path}\n{asks}"
+
+
 def _daemons(job: str, path: str, asked: Discovery) -> str:
     comment, kept = "# What the leader knows; the others have nothing there.", _MANAGERS
     if job == EVERY_DAEMON:
         comment, kept = ("# Every manager.", _MANAGERS) if asked.managers_only else ("# Every daemon.", "")
     return f"""  {comment}
-  - job_name: {job}
-    metrics_path: {path}
-{_discovered(asked, "nodes")}    relabel_configs:
+{_job(job, path)}{_discovered(asked, "nodes")}    relabel_configs:
 {kept}      - source_labels: [__meta_dockerswarm_node_address]
         regex: '.*:.*'
         target_label: __address__
@@ -105,8 +108,13 @@ def _tasks(asked: Discovery) -> str:
     return f"""\
   # Tasks of services whose label prometheus-job says which job they are of. Where they listen is said by a
   # published port: in host mode at the node's address, else on networks, of which Prometheus must be on one.
+  # Prometheus takes the published port there, too: it has to be the one within.
   - job_name: services
 {_discovered(asked, "tasks", _TASKS)}    relabel_configs:
+      # The routing mesh's own network leads to each task once more.
+      - source_labels: [__meta_dockerswarm_network_ingress]
+        regex: 'true'
+        action: drop
       - source_labels: [__meta_dockerswarm_service_label_prometheus_job]
         target_label: job
       - source_labels: [__meta_dockerswarm_service_name]

@@ -35,7 +35,7 @@ export function paint(ctx, scene) {
   const draw = w >= CARD.w && h >= CARD.h ? card : w >= TILE.w && h >= TILE.h ? tile : dot;
   const rects = new Rects(scene.colours.cells);
   const grid = draw === card ? null : draw === tile
-    ? cellGrid(scene.most, w - 12, h - 28, scene.step, 12) : cellGrid(scene.most, w, h, scene.step, 12);
+    ? cellGrid(scene.most, w - 12, h - 28, scene.step, 18) : cellGrid(scene.most, w, h, scene.step, 12);
   const above = [];
   for (let n = 0; n < scene.order.length; n++) {
     const place = placeOf(layout, n);

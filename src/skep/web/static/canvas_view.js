@@ -19,8 +19,9 @@ export class MapView {
     });
     this._tip = el("div", { class: "tip", "aria-hidden": "true" });
     this._tip.hidden = true;
-    this.element = el("div", { class: "map" }, this._canvas, this._tip, this._zoomButtons(),
+    this.element = el("div", { class: "map" }, this._canvas, this._tip,
       el("p", { class: "hidden", id: "map-how" }, "Arrow keys go from node to node, Enter opens one, plus and minus zoom. The view Nodes has the same as a table."));
+    this.buttons = this._zoomButtons();
     this._ctx = this._canvas.getContext("2d");
     this._focus = -1; // a node's index
     this._hover = -1;
@@ -96,6 +97,7 @@ export class MapView {
     this.element.classList.remove("fitted");
     this.element.style.height = "";
     this._layout = layOut(count, this.element.clientWidth, this.element.clientHeight, this._cardHeight);
+    this.buttons.hidden = this._layout.isCards; // they are as large as they have use for
     if (this._layout.isCards) {
       this._fit();
       this.element.classList.add("fitted");
@@ -167,7 +169,7 @@ export class MapView {
   }
 
   _zoom(by, x = this._width / 2, y = this._height / 2) {
-    if (this._layout.isCards) return; // they are as large as they have use for
+    if (this._layout.isCards) return;
     const to = Math.min(ZOOM_MAX, Math.max(1, this._scale * by));
     this._x = x - ((x - this._x) * to) / this._scale;
     this._y = y - ((y - this._y) * to) / this._scale;

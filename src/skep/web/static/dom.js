@@ -27,6 +27,13 @@ export function fill(parent, ...children) {
   return put(parent, ...children);
 }
 
+/** Replaces buttons, and leaves the keyboard at the one of the same name, or at the first. */
+export function fillButtons(parent, buttons) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.textContent : null;
+  fill(parent, buttons);
+  if (focused !== null) (buttons.find((each) => each.textContent === focused) ?? buttons[0])?.focus();
+}
+
 /** Sets a text only where it is another one: screen readers and layout hear of no change that is none. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -79,12 +79,25 @@ export class Logs {
   }
 
   _line(isError, { at, details, text }) {
-    const node = this._board.nodeIndex(details["node.id"]);
-    const from = [this._slots(details["task.id"]) || shortId(details["task.id"]), node === undefined ? "" : this._board.nodes[node][NODE.NAME]].filter(Boolean).join(" ");
-    const made = el("p", null, el("time", { title: at }, at ? clock(seconds(at)) : ""), el("span", { class: "from", title: from }, from),
+    const from = this._from(details["task.id"] ?? "", details["node.id"] ?? "");
+    const made = el("p", null, el("time", { title: at }, at ? clock(seconds(at)) : ""),
+      el("span", { class: "from", title: from, "data-task": details["task.id"], "data-node": details["node.id"] }, from),
       el("span", { class: "err", title: isError ? "standard error" : null }, isError ? "E" : ""), el("span", { class: "line" }, plain(text)));
     made.hidden = !this._fits(made);
     return made;
+  }
+
+  _from(task, id) {
+    const node = this._board.nodeIndex(id);
+    return [this._slots(task) || shortId(task), node === undefined ? "" : this._board.nodes[node][NODE.NAME]].filter(Boolean).join(" ");
+  }
+
+  /** Names tasks that are known only now. */
+  rename() {
+    for (const from of this._lines.querySelectorAll(".from")) {
+      setText(from, this._from(from.dataset.task ?? "", from.dataset.node ?? ""));
+      from.title = from.textContent;
+    }
   }
 
   _fits(line) { return line.textContent.toLowerCase().includes(this._find.value.toLowerCase()); }

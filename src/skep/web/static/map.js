@@ -35,11 +35,11 @@ export class Overview {
       el("section", { class: "figures", "aria-label": "The swarm in numbers" }, this._figures.map((figure) => figure.element)),
       this._bar.element,
       this._map.element,
-      el("ul", { class: "legend" },
+      el("div", { class: "head" }, el("ul", { class: "legend" },
         GROUPS.filter((group) => group.name !== "waiting").map((group) => el("li", { title: group.says }, stateBadge(group.name))),
         el("li", null, el("span", { class: "tag strong" }, "outlined"), "manager"),
         el("li", null, el("span", { class: "corner", "aria-hidden": "true" }), "has failed tasks"), el("li", null, "✕ down"), el("li", null, "? unknown"), el("li", null, "P paused"), el("li", null, "D drained"),
-        el("li", null, this._table)),
+        el("li", null, this._table)), el("span", { class: "spring" }), this._map.buttons),
     ];
   }
 

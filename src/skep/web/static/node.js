@@ -3,7 +3,7 @@
 import { nodeButtons } from "./actions.js";
 import { get, part, sessionAsked } from "./api.js";
 import { MANAGER, NODE } from "./board.js";
-import { el, fill } from "./dom.js";
+import { el, fill, fillButtons } from "./dom.js";
 import { bytes, cores, count } from "./format.js";
 import { roleTag } from "./nodes.js";
 import { Refresh } from "./refresh.js";
@@ -91,8 +91,8 @@ export class NodeView {
     const n = this._board.nodeIndex(this._id);
     const tasks = n === undefined ? 0 : this._board.tasksOn(n);
     const buttons = JSON.stringify([node.Version, managers, tasks]);
-    if (buttons !== this._buttonsSaid && !this._buttons.contains(document.activeElement)) {
-      fill(this._buttons, nodeButtons(node, tasks, managers));
+    if (buttons !== this._buttonsSaid) {
+      fillButtons(this._buttons, nodeButtons(node, tasks, managers));
       this._buttonsSaid = buttons;
     }
     const says = JSON.stringify([node, this._usage]);

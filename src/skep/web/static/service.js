@@ -4,7 +4,7 @@ import { serviceButtons } from "./actions.js";
 import { get, part, sessionAsked } from "./api.js";
 import { replicas } from "./bars.js";
 import { NODE, SERVICE } from "./board.js";
-import { el, fill } from "./dom.js";
+import { el, fill, fillButtons } from "./dom.js";
 import { Events } from "./events.js";
 import { explainInto, explainService } from "./explain.js";
 import { count, imageName } from "./format.js";
@@ -105,9 +105,9 @@ export class ServiceView {
 
   _logs() {
     this._slots = new Map();
-    const logs = new Logs(this._board, "services", this._id, (task) => this._slots.get(task));
-    this._parts.push(logs);
-    this._place.append(logs.element);
+    this._output = new Logs(this._board, "services", this._id, (task) => this._slots.get(task));
+    this._parts.push(this._output);
+    this._place.append(this._output.element);
   }
 
   _events() {
@@ -157,15 +157,17 @@ export class ServiceView {
     this._tasks?.show(tasks);
     if (!this._slots) return;
     const named = this._tasks ?? new Tasks(this._board, "service");
+    const known = this._slots.size;
     for (const task of tasks) this._slots.set(task.ID, named.nameOf(task));
+    if (this._slots.size > known) this._output.rename();
   }
 
   async _showService(service, signal) {
     const n = this._index();
     const tasks = n === undefined ? 0 : Math.max(this._board.services[n][SERVICE.DESIRED], this._board.running(n));
     const says = JSON.stringify([service.Version, tasks]);
-    if (says !== this._buttonsSaid && !this._buttons.contains(document.activeElement)) {
-      fill(this._buttons, serviceButtons(service, tasks));
+    if (says !== this._buttonsSaid) {
+      fillButtons(this._buttons, serviceButtons(service, tasks));
       this._buttonsSaid = says;
     }
     const status = service.UpdateStatus;

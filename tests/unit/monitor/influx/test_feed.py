@@ -8,7 +8,7 @@ import gzip
 from skep.monitor.influx.feed import LAST_S, FeedPace, InfluxFeed
 from skep.monitor.influx.verdict import WriteAnswer
 from skep.monitor.influx.waiting import WriteBuffer
-from skep.monitor.points import Point
+from skep.monitor.points import Gathered, Point
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Unavailable
 
@@ -43,21 +43,23 @@ class Case:
     def __init__(self, database: Database, buffer: WriteBuffer | None = None, chance: float = 1.0) -> None:
         self.said: list[str] = []
         self.reads = 0
+        self.partly: tuple[int, ...] = ()
         self.away = False
         self.points = 1
         self.database = database
-        clock = LoopClock(EPOCH - asyncio.get_running_loop().time())
-        pace = FeedPace(10.0, clock, lambda: chance)
+        self.clock = LoopClock(EPOCH - asyncio.get_running_loop().time())
+        pace = FeedPace(10.0, self.clock, lambda: chance)
         self.feed = InfluxFeed(self.read, database, buffer or WriteBuffer(), pace, self.say)
 
     def say(self, level: str, text: str) -> None:
         self.said.append(f"{level}: {text}")
 
-    async def read(self) -> list[Point]:
+    async def read(self) -> Gathered:
         self.reads += 1
         if self.away:
             raise Unavailable("no manager answers")
-        return [Point("swarm", {"n": str(n)}, {"n_nodes": self.reads}) for n in range(self.points)]
+        points = [Point("swarm", {"n": str(n)}, {"n_nodes": self.reads}) for n in range(self.points)]
+        return Gathered(points, "tasks are left out" if self.reads in self.partly else "")
 
     async def run(self, seconds: float) -> None:
         stop = asyncio.Event()
@@ -139,6 +141,27 @@ async def test_a_swarm_that_is_away_is_said_once() -> None:
         "info: the swarm's numbers are there again (gathers missed: 4)",
     ]
     assert case.database.kept == [1_796_000_040, 1_796_000_050]
+
+
+async def test_a_clock_that_is_set_stops_nothing() -> None:
+    case = Case(Database())
+    loop = asyncio.get_running_loop()
+    loop.call_later(15, case.clock.jump, -3600.0)
+    loop.call_later(35, case.clock.jump, 7200.0)
+    await case.run(55)
+    first = 1_796_000_000
+    assert case.database.kept[:2] == [first, first + 10]
+    assert case.database.kept[2] - (first - 3580) in (0, 10)
+    assert case.database.kept[-1] - (first + 3650) in (0, 10)
+    assert len(case.database.kept) in (5, 6, 7)
+
+
+async def test_what_is_left_out_is_said_once() -> None:
+    case = Case(Database())
+    case.partly = (2, 3, 5)
+    await case.run(51)
+    assert len(case.database.kept) == 6
+    assert case.said[:-1] == ["warning: tasks are left out"] * 2
 
 
 async def test_a_slow_database_holds_no_gather_up() -> None:

@@ -9,9 +9,10 @@ grafana_image=grafana/grafana:12.3.2
 DATA_S=60 # until there are numbers: managers are looked for every 30 s, and asked every 15
 
 monitor() {
-    local parts=(--prometheus) options=(--image "prometheus=$(monitor_image prometheus)" --publish prometheus=$prometheus_port)
+    local parts=(--prometheus) options=(--publish prometheus=$prometheus_port)
     bring_up
     need_monitor_packages
+    options+=(--image "prometheus=$(monitor_image prometheus)")
     if has_influxdb; then
         parts+=(--influx)
         options+=(--image "influxdb=$(monitor_image influxdb)" --image "skep=$(monitor_image skep)")
@@ -39,7 +40,7 @@ need_monitor_packages() {
 has_influxdb() { command -v influxd >/dev/null; }
 has_monitor() { on "$manager" service inspect ${stack}_prometheus >/dev/null 2>&1; }
 monitor_image() { # PART: named by the skep that it is of, so that another one is made for another
-    echo "skep-quickstart-$1:$(find src scripts/monitor_images.py -type f -not -path '*/__pycache__/*' -print0 | sort -z |
+    echo "skep-quickstart-$1:$(find src/skep scripts/monitor_images.py -type f -not -path '*/__pycache__/*' -print0 | sort -z |
         xargs -0 sha256sum | sha256sum | cut -c1-8)"
 }
 

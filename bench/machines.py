@@ -1,7 +1,7 @@
 """What it costs to ask many machines: `python bench/machines.py [--machines 2300]`.
 
 A user's store of so many machines, all at one server of this script's, which speaks TLS as skepd does and
-answers what skepd answers; of twenty one is silent. `skep machine join` has the others join, `skep machine
+answers what skepd answers; of twenty one is dead. `skep machine join` has the others join, `skep machine
 ls` lists all: seconds of wall and processor time, and the most memory, of the command alone.
 """
 
@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from skep.machine.authority import authority, write_certificates
 from skep.machine.record import EngineWish, Machine, SshPlace
 from skep.machine.store import MachineStore
 
-PORT, SILENT_PORT = 23760, 23761
-SILENT_OF = 20
+PORT, SILENT_PORT, DEAD_PORT = 23760, 23761, 23762
+SILENT_OF = 20  # one of so many, in turns: takes a connection and says nothing, or does not even take it
 SERVERS = 2  # one would be what is measured
 
 
@@ -74,14 +75,22 @@ def serve(directory: Path, port: int) -> None:
 
 
 def be_silent() -> None:
-    """Takes connections and says nothing, as a host that has just died."""
+    """Takes connections and says nothing, as a host that hangs; at another port it takes none."""
 
     async def run() -> None:
         async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await asyncio.sleep(3600)
 
-        async with await asyncio.start_server(nothing, "0.0.0.0", SILENT_PORT, backlog=4096) as server:
-            await server.serve_forever()
+        with socket.socket() as dead, socket.socket() as first, socket.socket() as second:
+            # Of a queue that is full the kernel lets SYNs go by, as if nobody were there.
+            dead.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            dead.bind(("0.0.0.0", DEAD_PORT))
+            dead.listen(0)
+            for each in (first, second):
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", DEAD_PORT))
+            async with await asyncio.start_server(nothing, "0.0.0.0", SILENT_PORT, backlog=4096) as server:
+                await server.serve_forever()
 
     asyncio.run(run())
 
@@ -93,7 +102,9 @@ def fill(store: MachineStore, count: int) -> None:
     server = certs.new_server(own.ca, "bench", addresses, time.time())
     names = ["mg0", *(f"w{number}" for number in range(count))]
     for number, name in enumerate(names):
-        port = SILENT_PORT if number % SILENT_OF == 1 else PORT
+        port = PORT
+        if number % SILENT_OF == 1:
+            port = SILENT_PORT if number % (2 * SILENT_OF) == 1 else DEAD_PORT
         address = addresses[1] if name == "mg0" else addresses[0]
         wish = EngineWish(port=port)
         store.add(

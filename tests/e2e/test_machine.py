@@ -156,7 +156,19 @@ def test_a_host_with_systemd(short_dir: Path, user: User) -> None:
         assert b"A=b%c" in (host.root / f"proc/{dockerd(host)}/environ").read_bytes().split(b"\0")
         assert host.run("systemctl is-enabled docker.service").strip() == "enabled"
         host.run("echo '{\"nonesuch\": 1}' >/etc/docker/daemon.json")
-        assert "nonesuch" in user.fails("machine provision sd0"), "what the engine says of it"
+        host.run("systemctl restart docker", check=False)
+        said = user.fails("machine provision sd0")
+        assert "nonesuch" in said, "what the engine says of it"
+        assert "nor by the files of before: the engine does not start" in said
+        host.run("rm /etc/docker/daemon.json; systemctl reset-failed docker; systemctl restart docker")
+        config = user.machines / "machines/sd0/config.json"
+        wished = json.loads(config.read_text())
+        wished["HostOptions"]["EngineOptions"]["ArbitraryFlags"] = ["dns=nowhere"]
+        config.write_text(json.dumps(wished))
+        said = user.fails("machine provision sd0")
+        assert "it runs by the files of before again" in said
+        assert "nowhere" in said
+        assert host.run("systemctl is-active docker.service").strip() == "active"
     finally:
         host.stop()
         user.skep("machine rm -f sd0")
@@ -297,11 +309,30 @@ def test_what_the_host_has_of_its_own_is_merged_or_refused(bare: MachineHost, us
 def test_an_engine_that_does_not_start_says_why(bare: MachineHost, user: User) -> None:
     began = time.monotonic()
     said = user.fails(CREATE + " --engine-opt storage-driver=nonesuch", bare.address, "mg5")
-    assert "the engine does not stay up" in said
-    assert "driver not supported" in said
+    assert "the engine does not start: " in said
+    assert "driver not supported" in said, "its own words"
+    assert "it runs by the files of before again" in said
     assert time.monotonic() - began < 30, "it is not waited for what has ended"
+    assert bare.run("ls /etc/docker/daemon.json", check=False) == "", "there was none"
+    assert bare.run("docker -H unix:///var/run/docker.sock version --format '{{.Server.Version}}'").strip()
     user.ok("machine rm -f mg5")
     assert "mg5" not in user.ok("machine ls -q").split()
+
+
+def test_an_engine_that_ran_runs_on_where_it_does_not_take_an_option(host: MachineHost, user: User) -> None:
+    config = user.machines / "machines/mg0/config.json"
+    before, on_host = config.read_text(), host.run("cat /etc/docker/daemon.json")
+    wished = json.loads(before)
+    wished["HostOptions"]["EngineOptions"]["ArbitraryFlags"] = ["storage-driver=nonesuch"]
+    config.write_text(json.dumps(wished))
+    try:
+        said = user.fails("machine provision mg0")
+    finally:
+        config.write_text(before)
+    assert "driver not supported" in said
+    assert "it runs by the files of before again" in said
+    assert host.run("cat /etc/docker/daemon.json") == on_host
+    assert user.ok("machine status mg0").strip() == "Running"
 
 
 def test_a_machine_is_removed_with_its_context(bare: MachineHost, user: User) -> None:

@@ -3,6 +3,7 @@ managers. Nothing is typed but `skep` and the docker client (local machines in p
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def test_swarm2k(owner: Owner) -> None:
     a_first_service_and_managers_without_work(owner)
     a_manager_is_powered_off_and_on_while_the_swarm_runs(owner)
     all_managers_are_upgraded_by_one_command(owner)
+    managers_that_are_named_together_take_turns(owner)
     a_plug_that_is_pulled_and_the_end(owner)
 
 
@@ -87,13 +89,16 @@ def workers_join_by_whatever_means(owner: Owner) -> None:
     address = owner.ok("machine ip mg0").strip()
     said = owner.ok("machine ssh w0 docker swarm join --token {} {}:2377", token, address)
     assert "This node joined a swarm as a worker." in said
-    table = owner.ok("machine join --to mg0 --workers {}", "w[0:1]").splitlines()
+    join = "machine join --advertise-addr eth0 --to mg0 --workers {}"
+    table = owner.ok(join, "w[0:1]").splitlines()
     assert [line.split(None, 2) for line in table] == [
         ["NAME", "ROLE", "RESULT"],
         ["w0", "worker", "already in it"],
         ["w1", "worker", "joined"],
     ]
     assert token not in "".join(table)
+    known = owner.docker("node inspect w1 --format {{.Status.Addr}}").strip()
+    assert known == owner.ok("machine ip w1").strip()
     wait_until("five nodes are ready", lambda: [each[0] for each in nodes(owner).values()] == ["Ready"] * 5)
     assert owner.ok("cluster stats demo").splitlines()[0] == "nodes      5 (5 ready; 0 drained)"
 
@@ -153,6 +158,18 @@ def all_managers_are_upgraded_by_one_command(owner: Owner) -> None:
     assert sorted(each[2] for each in nodes(owner).values()) == ["", "", "Leader", "Reachable", "Reachable"]
     wait_until("the service runs on", lambda: running(owner, "web") == "3/3")
     assert set(owner.docker("service ps web --filter desired-state=running -q").split()) == before
+
+
+def managers_that_are_named_together_take_turns(owner: Owner) -> None:
+    """Whose skepd restarts: all at once there would be no leader for a while."""
+    lines = owner.ok("machine regenerate-certs -f {} w0", "mg[0:2]").splitlines()
+    at_work = sorted(
+        (lines.index(f"({name}) Detecting the provisioner..."), lines.index(f"({name}) Done"))
+        for name in MANAGERS
+    )
+    assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(at_work)), lines
+    assert sum("managers of demo are worked at one after the other" in line for line in lines) == 2
+    assert sorted(each[2] for each in nodes(owner).values()) == ["", "", "Leader", "Reachable", "Reachable"]
 
 
 def a_plug_that_is_pulled_and_the_end(owner: Owner) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from skep.model.service import RegistryAuth, Service
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
-from skep.model.usage import NodeUsage
+from skep.model.usage import MeasuredServices, MeasuredTasks, NodesAsked, NodeUsage
 from skep.model.wire import Wire
 from skep.runtime.audience import Write
 from skep.runtime.metrics import Registry
@@ -84,6 +84,7 @@ class LocalNode(Struct, frozen=True):
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
     safe_mode: bool = False  # it decides nothing where it leads
+    swarm_id: str = ""
 
 
 class ServiceCommands(Protocol):
@@ -173,10 +174,15 @@ class DataKeyWork(Protocol):
     def why_late(self) -> str: ...
 
 
-class KnownNodeUsage(Protocol):
-    """How much of nodes' hosts is used; see `manager.node_usage`."""
+class UsageInSwarm(Protocol):
+    """What nodes, services and tasks take of their hosts; see `manager.usage`."""
 
     def of(self, node_id: str) -> NodeUsage | None: ...
+    async def ask_nodes(self) -> NodesAsked: ...
+    async def tasks(
+        self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int
+    ) -> MeasuredTasks: ...
+    async def services(self, services: Collection[str] | None, sort: str, limit: int) -> MeasuredServices: ...
 
 
 class WholeBoard(Protocol):
@@ -205,7 +211,7 @@ class Manager(Protocol):
     @property
     def metrics(self) -> Registry: ...
     @property
-    def node_usage(self) -> KnownNodeUsage: ...
+    def usage(self) -> UsageInSwarm: ...
     @property
     def services(self) -> ServiceCommands: ...
     @property
@@ -280,6 +286,11 @@ class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
 
     def local(self) -> LocalNode: ...
+
+    @property
+    def metrics(self) -> Registry:
+        """What this daemon counts as a node, and as a manager, whether it leads or not."""
+        ...
 
     def manager(self) -> Manager:
         """Errors: `NotManager`, in Docker's words."""

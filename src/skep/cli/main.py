@@ -20,6 +20,7 @@ COMMANDS = {
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",
+    "top": "skep.cli.top.command:top_command",
     "telegraf": "skep.cli.telegraf:telegraf_command",
 }
 

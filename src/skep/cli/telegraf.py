@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
 import click
 
+from skep.cli.durations import Duration
 from skep.client.api import default_host
 from skep.monitor.gathers import GatherRequests, answer_gathers
 from skep.monitor.line_protocol import lines_of
@@ -19,23 +19,6 @@ from skep.monitor.telegraf_config import converted, section_of
 from skep.runtime.errors import Invalid
 
 CONFIG_MAX_BYTES = 16 << 20  # Telegraf's own sample of all plugins has half a megabyte
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, written as Telegraf's durations are: 5s, 500ms, 1m30s."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        parts = _DURATION.findall(str(value))
-        found = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if "".join(number + unit for number, unit in parts) != value or not found:
-            self.fail(f"'{value}' is no duration: write 5s, 500ms or 1m", param, ctx)
-        return float(found)
 
 
 @click.command("telegraf")
@@ -99,7 +82,7 @@ async def _run(hosts: tuple[str, ...], timeout_s: float, with_usage: bool, is_on
     try:
         if is_once:
             at = time.time_ns()
-            _write(b"".join(line + b"\n" for line in lines_of(await reader.read(), at)))
+            _write(b"".join(line + b"\n" for line in lines_of((await reader.read()).points, at)))
         else:
             asked = GatherRequests(sys.stdin.fileno())
             await answer_gathers(

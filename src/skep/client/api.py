@@ -36,8 +36,9 @@ def default_host(environment: Mapping[str, str] = os.environ) -> str:
 class ApiClient:
     """`url` is unix://PATH or tcp://HOST:PORT; the latter with DOCKER_CERT_PATH's certificates where
     DOCKER_TLS_VERIFY is set, as the docker client has it, or by `tls`. A call takes `timeout_s` at most;
-    `silent_s` bounds how long nothing may come, `answer_max_bytes` how much does where others are asked than
-    a daemon of the user's own. Errors: `Invalid`."""
+    `connect_s` bounds what of it a connection takes, with its TLS, `silent_s` how long nothing may come,
+    `answer_max_bytes` how much does where others are asked than a daemon of the user's own. Errors:
+    `Invalid`."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class ApiClient:
         silent_s: float | None = None,
         tls: ssl.SSLContext | None = None,
         answer_max_bytes: int | None = None,
+        connect_s: float | None = None,
     ) -> None:
         self.url = url
         self._answer_max_bytes = answer_max_bytes
@@ -62,7 +64,7 @@ class ApiClient:
             connector = aiohttp.TCPConnector(ssl=context or True)
         else:
             raise Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_read=silent_s)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
         self.session = aiohttp.ClientSession(connector=connector, timeout=timeout)
 
     async def close(self) -> None:

@@ -6,7 +6,15 @@ import re
 import shlex
 
 from skep.machine.drivers import Say
-from skep.machine.plan import InstallByScript, InstallPackages, SetHostName, StartEngine, Step, WriteFile
+from skep.machine.plan import (
+    InstallByScript,
+    InstallPackages,
+    RemoveFile,
+    SetHostName,
+    StartEngine,
+    Step,
+    WriteFile,
+)
 from skep.machine.remote import must, write
 from skep.machine.ssh import SshHost
 
@@ -65,6 +73,7 @@ systemctl daemon-reload && systemctl --quiet enable docker.service && systemctl 
     fi && exit
 journalctl --no-pager --output cat -n 50 -u docker.service -t dockerd |
     grep -v level=info | grep -i -e fail -e error -e unable | tail -n 3 >&2
+systemctl reset-failed docker.service # whoever starts it next is not told that it was too often
 exit 1
 """
 # Whoever is not started by the script is not stopped by it, either; two engines on one directory harm it.
@@ -79,7 +88,25 @@ if engine; then
     echo "an engine (process $pid) runs that /etc/init.d/docker has not started: stop it" >&2
     exit 1
 fi
-/etc/init.d/docker start </dev/null
+log=/var/log/docker.log
+before=$(wc -c <$log 2>/dev/null)
+/etc/init.d/docker start </dev/null || exit
+# Nothing there says how that goes on: what the engine does not take ends it a moment later. One that has much
+# to do first is waited for by who asks it. What it has written since says why.
+answers() {{
+    if command -v docker >/dev/null; then timeout 5 docker -H unix:///var/run/docker.sock version
+    elif command -v curl >/dev/null; then curl -fsS --max-time 5 --unix-socket /var/run/docker.sock http://docker/_ping
+    else [ "$1" -gt 10 ]; fi >/dev/null 2>&1
+}}
+for at in $(seq 100); do
+    sleep 0.3
+    answers "$at" && exit 0
+    grep -qsF dockerd "/proc/$(cat /var/run/docker-ssd.pid 2>/dev/null)/cmdline" || [ "$at" -lt 5 ] || {{
+        tail -c "+$((${{before:-0}} + 1))" $log |
+            grep -v level=info | grep -i -e fail -e error -e unable | tail -n 3 >&2
+        exit 1
+    }}
+done
 """
 
 
@@ -95,6 +122,8 @@ async def carry_out(host: SshHost, step: Step, say: Say) -> None:
         await must(host, by_url_script(step.url), "Docker cannot be installed", timeout_s=INSTALL_S)
     elif isinstance(step, WriteFile):
         await write(host, step.path, step.content.encode(), step.mode)
+    elif isinstance(step, RemoveFile):
+        await must(host, f"rm -f {shlex.quote(step.path)}", f"{step.path} cannot be removed")
     elif isinstance(step, StartEngine):
         script = (_BY_SYSTEMD if step.by_systemd else _BY_SCRIPT).format(
             verb="restart" if step.anew else "start"

@@ -19,6 +19,9 @@ LISTEN_S = 60.0  # an engine with thousands of containers looks at all of them f
 RETRY_S = 0.25
 ANSWER_BYTES_MAX, VERSION_BYTES_MAX = 64 * 1024, 64  # an engine's versions, of all its parts, have 1 kB
 CALL_S = 10.0  # docker-machine's; of a host that is off nothing comes back
+# Of that, for a connection and its TLS: by then a SYN that was lost has been sent again. What has connected
+# may take all of the time to answer: an engine with many containers does.
+CONNECT_SHARE = 0.3
 
 RUNNING, STOPPED, TIMEOUT, ERROR, HALF_MADE = "Running", "Stopped", "Timeout", "Error", "Half-made"
 STARTING, SAVED = "Starting", "Saved"  # what only a host's owner can know
@@ -37,14 +40,18 @@ class EngineAway(Unavailable):
     """skepd answers for a machine, and its engine does not."""
 
 
-async def version_of(machine: Machine, directory: Path, timeout_s: float = CALL_S) -> str:
-    """Returns the version of the machine's engine.
+async def version_of(
+    machine: Machine, directory: Path, timeout_s: float = CALL_S, connect_s: float | None = None
+) -> str:
+    """Returns the version of the machine's engine. `connect_s`: the most of the time that a connection takes.
 
     Errors: `Denied` where one of the two does not trust the other, `EngineAway`, `Unavailable`, `Invalid` (no
     certificates).
     """
     context = machine_context(directory)
-    client = ApiClient(machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX)
+    client = ApiClient(
+        machine.url, timeout_s, tls=context, answer_max_bytes=ANSWER_BYTES_MAX, connect_s=connect_s
+    )
     try:
         said = await client.json("GET", "/version")
     except Unavailable as error:
@@ -94,7 +101,8 @@ async def condition_of(machine: Machine, directory: Path, timeout_s: float = CAL
         return Condition(HALF_MADE, error=machine.why)
     try:
         async with asyncio.timeout(timeout_s):
-            return Condition(RUNNING, await version_of(machine, directory, timeout_s))
+            version = await version_of(machine, directory, timeout_s, timeout_s * CONNECT_SHARE)
+            return Condition(RUNNING, version)
     except EngineAway as error:
         return Condition(RUNNING, error=str(error))
     except TimeoutError:

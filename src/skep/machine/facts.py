@@ -37,6 +37,7 @@ echo "dockerd $(command -v dockerd)"
 echo "client $(command -v docker)"
 file daemon_json /etc/docker/daemon.json
 file default_docker /etc/default/docker
+file drop_in /etc/systemd/system/docker.service.d/10-skep-machine.conf
 file ca /etc/docker/ca.pem
 file skepd_config /etc/skep/skepd.toml
 file skepd_unit /etc/systemd/system/skepd.service
@@ -73,6 +74,7 @@ class MachineFacts(Struct, frozen=True, kw_only=True):
     client: str = ""
     daemon_json: str | None = None
     default_docker: str | None = None
+    drop_in: str | None = None
     unit: str | None = None
     ca: str | None = None
     architecture: str = ""
@@ -104,7 +106,7 @@ def read_facts(text: str) -> MachineFacts:
     if said.get("uid") != "0":
         raise Invalid("the user is not root there, and sudo does not make it root")
     names = (
-        *("release", "daemon_json", "default_docker", "unit", "ca"),
+        *("release", "daemon_json", "default_docker", "drop_in", "unit", "ca"),
         *("skepd_config", "skepd_unit", "skepd_script"),
     )
     files = {name: _decoded(name, said.get(name)) for name in names}
@@ -124,6 +126,7 @@ def read_facts(text: str) -> MachineFacts:
         client=said.get("client", ""),
         daemon_json=files["daemon_json"],
         default_docker=files["default_docker"],
+        drop_in=files["drop_in"],
         unit=files["unit"] or None,
         ca=files["ca"],
         architecture=_matching(said, "architecture", _ARCHITECTURE),

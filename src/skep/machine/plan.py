@@ -63,6 +63,12 @@ class WriteFile(Struct, frozen=True, tag=True):
     mode: int | None = None
 
 
+class RemoveFile(Struct, frozen=True, tag=True):
+    """One that was not there before."""
+
+    path: str
+
+
 class StartEngine(Struct, frozen=True, tag=True):
     """Has it run, now and after a boot. `anew`: one that runs is stopped first, with its containers."""
 
@@ -95,6 +101,7 @@ Step = (
     | InstallPackages
     | InstallByScript
     | WriteFile
+    | RemoveFile
     | StartEngine
     | SendLibraries
     | SendProgram
@@ -206,3 +213,19 @@ def decide_configuration(facts: MachineFacts, wish: EngineWish, *, skepd: bool =
     # Certificates are read at its start; behind skepd it has none, and its containers need not end.
     changes = [each for each in files if not skepd or not unit.has(facts.unit or "", each.path, each.content)]
     return (*changes, StartEngine(facts.has_systemd, anew=bool(changes)))
+
+
+def decide_return(facts: MachineFacts, configuration: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Returns what has the engine run as before, where it does not by that configuration: nothing where none
+    of its files was written. `facts`: as the configuration was decided by."""
+    before = {
+        daemon_json.PATH: facts.daemon_json,
+        unit.DEFAULT_DOCKER: facts.default_docker,
+        unit.DROP_IN: facts.drop_in,
+    }
+    written = [each.path for each in configuration if isinstance(each, WriteFile)]
+    files: list[Step] = []
+    for path in written:
+        content = before[path]
+        files.append(RemoveFile(path) if content is None else WriteFile(path, content))
+    return (*files, StartEngine(facts.has_systemd, anew=True)) if files else ()

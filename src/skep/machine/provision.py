@@ -58,8 +58,7 @@ async def provision(
         configuration = plan.decide_configuration(facts, machine.engine, skepd=machine.skepd)
         await _give_certificates(host, store, machine, organization, now, say)
         say("Setting Docker configuration on the remote daemon...")
-        for step in configuration:
-            await carry_out(host, step, say)
+        await _configure(host, facts, configuration, say)
         if machine.skepd:
             await install_skepd(host, facts, machine, source, say)
 
@@ -78,6 +77,25 @@ def _decide_preparation(store: MachineStore, machine: Machine, facts: MachineFac
     if facts.dockerd:
         plan.decide_configuration(facts, machine.engine, skepd=machine.skepd)
     return preparation
+
+
+async def _configure(host: SshHost, facts: MachineFacts, configuration: tuple[Step, ...], say: Say) -> None:
+    """Has the engine run by the configuration; where it does not, by what was there before: its containers
+    need not be down until somebody has found what it does not take. Errors: `Unavailable`."""
+    try:
+        for step in configuration:
+            await carry_out(host, step, say)
+    except Unavailable as error:
+        former = plan.decide_return(facts, configuration)
+        if not former:
+            raise
+        say("Having the engine run as before, for it does not by that...")
+        try:
+            for step in former:
+                await carry_out(host, step, say)
+        except Unavailable as again:
+            raise Unavailable(f"{error}; nor by the files of before: {again}") from error
+        raise Unavailable(f"{error}; it runs by the files of before again") from error
 
 
 async def ask(host: SshHost) -> MachineFacts:

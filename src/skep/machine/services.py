@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from skep.machine.record import Machine
-from skep.machine.ssh import SshHost, last_lines
+from skep.machine.remote_shell import last_lines
+from skep.machine.ssh import SshHost
 
 # By systemd: `unit`, and `tag` as its journal has it. Without: `pidfile` of who starts it, and `log`.
 _RUNS = """

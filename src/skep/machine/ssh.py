@@ -1,4 +1,5 @@
-"""One host over SSH: commands, with bounded time and output. This and `ssh_config` alone know asyncssh.
+"""One host over SSH: commands, with bounded time and output. This, `ssh_keys` and `ssh_config` alone know
+asyncssh.
 
 A host's key is pinned when it is seen first and must be the same afterwards. The user's own configuration of
 OpenSSH counts for what a machine does not say itself (`ssh_config`); keys are the user's (IdentityFile, those
@@ -11,24 +12,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import shlex
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import asyncssh
-from msgspec import Struct
 
 from skep.machine.record import SshPlace
-from skep.machine.ssh_config import (
-    CONFIG,
-    KNOWN_HOSTS,
-    config_paths,
-    configured,
-    jumped,
-    known_keys,
-    readable_keys,
-)
+from skep.machine.remote_shell import SAID_BYTES_MAX, Output, by_any_shell
+from skep.machine.ssh_config import CONFIG, KNOWN_HOSTS, config_paths, configured, jumped, known_keys
+from skep.machine.ssh_keys import identity, pinned_public_key
 from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.texts import printable
 
@@ -38,7 +30,6 @@ WAIT_S = 120.0  # a machine that boots; cloud images make their keys first
 RETRY_S = 1.0
 COMMAND_S = 60.0
 OUTPUT_BYTES_MAX = 256 * 1024  # of each stream; of more, the end is kept, where the reason is
-SAID_BYTES_MAX = 600  # of that, in an error's text
 _CHUNK = 32 * 1024
 # What a host is to show that is not known yet. asyncssh would have certificates first, of no CA of ours.
 _PLAIN_KEYS = (
@@ -48,29 +39,6 @@ _PLAIN_KEYS = (
 
 # What asyncssh logs at "info" and above of each connection is not for users of a command.
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
-
-
-class Output(Struct, frozen=True):
-    """How a command ended. `status` is -1 where a signal ended it."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode(errors="replace")
-
-    @property
-    def said(self) -> str:
-        """Returns the last lines that it printed, for who is told that it failed."""
-        return last_lines((self.stderr or self.stdout).decode(errors="replace"))
-
-
-def last_lines(text: str) -> str:
-    """Returns the last lines of what a host says, as they may be shown."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()][-3:]
-    return printable(" / ".join(lines)[-SAID_BYTES_MAX:], SAID_BYTES_MAX)
 
 
 class SshHost:
@@ -88,11 +56,11 @@ class SshHost:
     async def run(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
         """Runs a script of sh as the user. Its text is seen in the host's list of processes: what is secret
         goes by `data`, its input. Errors: `Unavailable` where the host goes or it takes too long."""
-        return await self._run(f"sh -c {shlex.quote(script)}", data, timeout_s)
+        return await self._run(by_any_shell(script), data, timeout_s)
 
     async def run_root(self, script: str, *, data: bytes = b"", timeout_s: float = COMMAND_S) -> Output:
         """The same as root, by sudo where the user is another."""
-        return await self._run(f"{self._sudo}sh -c {shlex.quote(script)}", data, timeout_s)
+        return await self._run(f"{self._sudo}{by_any_shell(script)}", data, timeout_s)
 
     async def _run(self, command: str, data: bytes, timeout_s: float) -> Output:
         try:
@@ -191,9 +159,9 @@ async def _connect(
     place: SshPlace, pinned: str | None, tunnel: asyncssh.SSHClientConnection | None
 ) -> asyncssh.SSHClientConnection:
     where = f"{place.user}@{place.address}, port {place.port}"
-    options: dict[str, Any] = {**_identity(place), "server_host_key_algs": list(_PLAIN_KEYS)}
+    options: dict[str, Any] = {**identity(place), "server_host_key_algs": list(_PLAIN_KEYS)}
     known = known_keys(place.address, place.port, revoked_only=pinned is not None)
-    keys = known.own if pinned is None else [_pinned_key(pinned)]
+    keys = known.own if pinned is None else [pinned_public_key(pinned)]
     client = _Client(keys, known.revoked)
     if keys:  # of several keys that a host has it shows the one that is asked for
         algorithms = [name.decode() for key in keys for name in key.sig_algorithms]
@@ -247,51 +215,6 @@ async def _connect(
         raise Invalid(f"{CONFIG} cannot be used: {error}") from error
     except (asyncssh.Error, OSError) as error:
         raise Unavailable(f"{where}: {_reason(error)}") from error
-
-
-def _pinned_key(text: str) -> asyncssh.SSHKey:
-    try:
-        return asyncssh.import_public_key(text)
-    except asyncssh.KeyImportError as error:
-        raise Invalid(f"the host key that was kept cannot be read: {error}") from error
-
-
-def check_identity(place: SshPlace) -> None:
-    """Looks whether the key that is named can be used. Errors: `Invalid`."""
-    _identity(place)
-
-
-def new_key(comment: str) -> tuple[bytes, bytes]:
-    """Returns a private key and its public half, as OpenSSH's files have them."""
-    key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
-    return key.export_private_key(), key.export_public_key()
-
-
-def public_half(private: bytes) -> bytes:
-    """Errors: `Invalid`."""
-    try:
-        return asyncssh.import_private_key(private).export_public_key()
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise Invalid(f"it is no private key of SSH: {error}") from error
-
-
-def _identity(place: SshPlace) -> dict[str, Any]:
-    """Returns asyncssh's options of who we are. Errors: `Invalid`."""
-    if not place.key:
-        files = configured(place.address).identities if place.address else None
-        return {} if files is None else {"client_keys": readable_keys(files)}
-    path = Path(place.key).expanduser()
-    try:
-        loaded = asyncssh.read_private_key(path)
-    except FileNotFoundError as error:
-        raise Invalid(f"SSH key does not exist: {path}") from error
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        if "passphrase" in str(error).lower():
-            raise Invalid(f"{path} has a passphrase: give it to ssh-agent, and name no key") from error
-        raise Invalid(f"{path} is no private key of SSH: {error}") from error
-    except OSError as error:
-        raise Invalid(f"{path} cannot be read: {cause_of(error)}") from error
-    return {"client_keys": [loaded], "agent_path": None}
 
 
 def _reason(error: BaseException) -> str:

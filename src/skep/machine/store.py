@@ -162,8 +162,8 @@ def pinned_key(directory: Path) -> str | None:
 def read_file(path: Path) -> bytes:
     """Errors: `FileNotFoundError`; `Invalid` for all else that keeps it from being read."""
     try:
-        with path.open("rb") as stream:
-            content = stream.read(FILE_BYTES_MAX + 1)
+        with path.open("rb", buffering=0) as stream:  # thousands of them are read
+            content = stream.read(min(os.fstat(stream.fileno()).st_size, FILE_BYTES_MAX) + 1)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from skep.client.api import ApiClient, ApiError
 from skep.machine.client_tls import machine_context
 from skep.machine.record import Machine
-from skep.runtime.errors import Conflict, Unavailable, Unsupported
+from skep.runtime.errors import Conflict, Invalid, Unavailable, Unsupported
 from skep.runtime.texts import printable
 
 ASK_S = 15.0
@@ -23,9 +23,11 @@ LIST_BYTES_MAX = 64 * 1024 * 1024  # ten thousand nodes, of one manager
 MANAGERS_MAX = 100  # a swarm has seven at most, that anybody would want
 # What becomes part of what others are told, and of commands: nothing that a shell would take apart.
 _WHERE = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,300}")
+_ADDRESS = re.compile(r"\d+(?:\.\d+){3}(?::|$)|\[|.*:.*:")  # of IPv4, of IPv6: no interface's name
 _TOKEN = re.compile(r"SWMTKN-[A-Za-z0-9-]{1,200}")
 TEXT_BYTES_MAX = 400  # of an error's text, which a stranger may have written
 PORT = 2377
+CHOOSES = "auto"  # in place of an address: the host's own choice
 
 
 class NodeMembership(Struct, frozen=True):
@@ -63,11 +65,13 @@ class SwarmMember(Protocol):
 
 class MachineMember:
     """A machine by its API. A connection for each call: thousands of machines are asked one after the other,
-    and few of them twice."""
+    and few of them twice. `advertise`: how others reach it, where that is not the machine's own address: an
+    address or an interface there, or `CHOOSES`."""
 
-    def __init__(self, machine: Machine, directory: Path) -> None:
+    def __init__(self, machine: Machine, directory: Path, advertise: str = "") -> None:
         self._machine = machine
         self._directory = directory
+        self._advertise = advertise
 
     async def _ask(
         self,
@@ -101,13 +105,7 @@ class MachineMember:
         )
 
     async def _enter(self, path: str, body: dict[str, object]) -> None:
-        """Says who it is by the address that it is reached at, where that is one: others reach it there,
-        too. Behind a name it chooses by itself."""
-        address = self._machine.ssh.address
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            address = ""
+        address = advertised(self._machine, self._advertise)
         await self._ask("POST", path, {**body, "AdvertiseAddr": address}, JOIN_S)
 
     async def tokens(self) -> Tokens:
@@ -126,6 +124,33 @@ class MachineMember:
     async def services(self) -> list[dict[str, Any]]:
         """Returns services with how many of their tasks run, of a manager."""
         return list(await self._ask("GET", "/services?status=true", bytes_max=LIST_BYTES_MAX) or ())
+
+
+def advertised(machine: Machine, wanted: str) -> str:
+    """Returns the address that its skepd is told to tell others, empty where it is to choose by itself: what
+    is `wanted`, or the address that the machine is reached at, where that is one. Behind a name, or NAT, it
+    may have another."""
+    if wanted:
+        return "" if wanted == CHOOSES else wanted
+    try:
+        ipaddress.ip_address(machine.ssh.address)
+    except ValueError:
+        return ""
+    return machine.ssh.address
+
+
+def check_advertise(text: str, machines: int) -> str:
+    """Returns what so many machines that join are to advertise. Errors: `Invalid`."""
+    if text and not _WHERE.fullmatch(text):
+        raise Invalid(
+            f"--advertise-addr {text[:80]}: it is an address, an interface there (eth0), or {CHOOSES}"
+        )
+    if machines > 1 and _ADDRESS.match(text):
+        raise Invalid(
+            f"--advertise-addr {text}: an address is one machine's, and these are {machines}: name an"
+            f" interface that each of them has (eth0), or {CHOOSES}"
+        )
+    return text
 
 
 def read_membership(said: Any, url: str) -> NodeMembership:

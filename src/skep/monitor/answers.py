@@ -15,9 +15,10 @@ from skep.runtime.errors import Unavailable
 
 
 class MetricSample(Struct, frozen=True, rename="pascal"):
-    """One number of a metric."""
+    """One number of a metric; those that are none (true, or null for what cannot be said) are in none that is
+    read here."""
 
-    value: float
+    value: float | bool | None
     labels: dict[str, str] = {}
     suffix: str = ""
 
@@ -126,6 +127,11 @@ class SwarmAnswers(Struct, frozen=True):
     nodes: NodesAnswer
     services: list[ServiceAnswer]
     managers: list[ManagerAnswer]
+
+    @property
+    def leaders(self) -> list[str]:
+        """Returns the ids of managers that are said to lead: one."""
+        return [each.id for each in self.managers if each.manager_status and each.manager_status.leader]
 
 
 T = TypeVar("T")

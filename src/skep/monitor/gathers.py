@@ -8,13 +8,13 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from skep.monitor.line_protocol import lines_of
-from skep.monitor.points import Point
+from skep.monitor.points import Gathered
 from skep.monitor.saying import Trouble
 from skep.runtime.errors import SkepError
 
 READ_BYTES = 4096  # of what Telegraf writes: one byte per gather
 
-Read = Callable[[], Awaitable[list[Point]]]
+Read = Callable[[], Awaitable[Gathered]]
 
 
 class GatherRequests:
@@ -65,15 +65,19 @@ async def answer_gathers(
     """Writes the lines of a gather whenever one is asked for, until nobody will. One that cannot be had
     writes nothing, and is said (`say`: a line as Telegraf's log has it) when its reason changes. What `write`
     raises goes through: nobody reads."""
-    trouble = Trouble()
+    trouble, left_out = Trouble(), Trouble()
     while await asked.next():
         at = now_ns()
         try:
-            points = await read()
+            gathered = await read()
         except SkepError as error:
             if trouble.is_news(str(error)):
                 say(f"E! the swarm's numbers cannot be had: {error}")
             continue
-        write(b"".join(line + b"\n" for line in lines_of(points, at)))
+        write(b"".join(line + b"\n" for line in lines_of(gathered.points, at)))
+        if gathered.left_out and left_out.is_news(gathered.left_out):
+            say(f"W! {gathered.left_out}")
+        elif not gathered.left_out:
+            left_out.over()
         if missed := trouble.over():
             say(f"I! the swarm's numbers are there again (gathers missed: {missed})")

@@ -16,3 +16,10 @@ class Point(Struct, frozen=True):
     measurement: str
     tags: Mapping[str, str]
     fields: Mapping[str, FieldValue]
+
+
+class Gathered(Struct, frozen=True):
+    """The points of one moment; `left_out` says in a sentence what of them cannot be known now."""
+
+    points: list[Point]
+    left_out: str = ""

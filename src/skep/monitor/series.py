@@ -32,14 +32,14 @@ class Totals:
     def total(self, name: str, **labels: str) -> int:
         """Returns the sum of the samples that have these labels."""
         wanted = labels.items()
-        return int(sum(s.value for s in self._samples(name) if wanted <= s.labels.items()))
+        return int(sum(s.value or 0 for s in self._samples(name) if wanted <= s.labels.items()))
 
     def by(self, name: str, label: str) -> dict[str, int]:
         """Returns the sums by one label."""
         found: dict[str, int] = {}
         for sample in self._samples(name):
             value = sample.labels.get(label, "")
-            found[value] = found.get(value, 0) + int(sample.value)
+            found[value] = found.get(value, 0) + int(sample.value or 0)
         return found
 
     def _samples(self, name: str) -> list[MetricSample]:
@@ -49,8 +49,10 @@ class Totals:
             raise Unavailable(f"the leader says nothing of {name}: is its skepd an earlier one?") from None
 
 
-def points_of(answers: SwarmAnswers) -> list[Point]:
-    """Returns the points of one gather. Errors: `Unavailable` where the leader leaves out what they need."""
+def points_of(answers: SwarmAnswers, knows_tasks: bool = True) -> list[Point]:
+    """Returns the points of one gather. `knows_tasks`: whether the leader has heard what runs; where not,
+    counts of that are left out, and all else is there. Errors: `Unavailable` where the leader leaves out what
+    they need."""
     totals = Totals(answers.metrics)
     use = {node.id: node for node in answers.nodes.nodes}
     points = [
@@ -64,10 +66,11 @@ def points_of(answers: SwarmAnswers) -> list[Point]:
             },
         )
     ]
-    # Every state, also those that no task is in: what is written no more keeps its last number on a board.
-    for status, count in totals.by("skep_tasks", "state").items():
-        points.append(Point("swarm_task_status", {"status": status}, {"n_tasks": count}))
-    points += [_service(each) for each in answers.services]
+    if knows_tasks:
+        # Every state, zeros too: what is written no more keeps its last number on a board.
+        for status, count in totals.by("skep_tasks", "state").items():
+            points.append(Point("swarm_task_status", {"status": status}, {"n_tasks": count}))
+    points += [_service(each, knows_tasks) for each in answers.services]
     points += [_manager(each, use.get(each.id)) for each in answers.managers if each.manager_status]
     for node in answers.nodes.nodes:
         points += _node(node)
@@ -96,16 +99,14 @@ def _manager(manager: ManagerAnswer, node: NodeAnswer | None) -> Point:
     )
 
 
-def _service(service: ServiceAnswer) -> Point:
-    return Point(
-        "swarm_service",
-        {"service_id": service.id, "service_name": service.spec.name, "mode": mode_name(service.spec.mode)},
-        {
-            "n_desired": service.service_status.desired_tasks,
-            "n_running": service.service_status.running_tasks,
-            "n_pending": waiting(service),
-        },
-    )
+def _service(service: ServiceAnswer, knows_tasks: bool) -> Point:
+    fields: dict[str, int | float] = {"n_desired": service.service_status.desired_tasks}
+    if knows_tasks:
+        fields["n_running"] = service.service_status.running_tasks
+        fields["n_pending"] = waiting(service)
+    mode = mode_name(service.spec.mode)
+    tags = {"service_id": service.id, "service_name": service.spec.name, "mode": mode}
+    return Point("swarm_service", tags, fields)
 
 
 def mode_name(mode: ModeAnswer) -> str:

@@ -17,7 +17,7 @@ from skep.monitor.answers import (
     SwarmAnswers,
     read_answer,
 )
-from skep.monitor.points import Point
+from skep.monitor.points import Gathered
 from skep.monitor.series import Totals, points_of
 from skep.monitor.settling import Settling
 from skep.runtime.errors import Unavailable
@@ -28,6 +28,10 @@ AGAIN_S = 0.5  # until a new leader is asked once more whether it has heard from
 
 T = TypeVar("T")
 
+NOT_SETTLED = (
+    "the leader is new and has not heard from all nodes yet: until it has, what runs is left out, and the"
+    " rest is there"
+)
 METRICS = "/skep/v1/metrics"
 SERVICES = "/services?status=true"
 MANAGERS = '/nodes?filters={"role":["manager"]}'
@@ -46,6 +50,7 @@ class SwarmReader:
         with_usage: bool = True,
     ) -> None:
         self._now = now
+        self._timeout_s = timeout_s
         self._gather_s = ROUNDS * timeout_s
         self._hosts = Hosts(urls, patience_s=timeout_s, call_s=timeout_s)
         self._usage = f"/skep/v1/nodes/usage?sample={int(with_usage)}"
@@ -54,33 +59,41 @@ class SwarmReader:
     async def close(self) -> None:
         await self._hosts.close()
 
-    async def read(self) -> list[Point]:
-        """Returns the points of the moment. Errors: `Unavailable`, `ApiError`."""
+    async def read(self) -> Gathered:
+        """Returns the points of the moment. A leader that is new is waited for, for a while: then what it
+        does not know is left out. Errors: `Unavailable`, `ApiError`."""
         try:
             async with asyncio.timeout(self._gather_s):
                 while True:
-                    if points := await self._read():
-                        return points
+                    metrics, is_settled = await self._settled()
+                    answers = await self._rest(metrics)
+                    # Of two leaders, the second would be taken for as settled as the first.
+                    if metrics.leader in answers.leaders:
+                        break
                     await asyncio.sleep(AGAIN_S)
         except TimeoutError:
-            raise Unavailable(
-                f"no manager has said all within {self._gather_s:g} s, or the leader is new and has not heard"
-                " from every node yet"
-            ) from None
+            raise Unavailable(f"no manager has said all within {self._gather_s:g} s") from None
+        return Gathered(points_of(answers, is_settled), "" if is_settled else NOT_SETTLED)
 
-    async def _read(self) -> list[Point]:
-        """Returns nothing while the leader does not know its swarm."""
-        metrics = await self._ask(METRICS, MetricsAnswer)
-        unknown = Totals(metrics).total("skep_nodes", state="unknown")
-        if not self._settling.is_settled(unknown, self._now()):
-            return []
-        answers = SwarmAnswers(
+    async def _rest(self, metrics: MetricsAnswer) -> SwarmAnswers:
+        return SwarmAnswers(
             metrics,
             await self._ask(self._usage, NodesAnswer),
             await self._ask(SERVICES, list[ServiceAnswer]),
             await self._ask(MANAGERS, list[ManagerAnswer]),
         )
-        return points_of(answers)
+
+    async def _settled(self) -> tuple[MetricsAnswer, bool]:
+        """Returns what the leader says last, and whether it knows its swarm."""
+        until = self._now() + self._timeout_s
+        while True:
+            metrics = await self._ask(METRICS, MetricsAnswer)
+            totals = Totals(metrics)
+            unknown, nodes = totals.total("skep_nodes", state="unknown"), totals.total("skep_nodes")
+            is_settled = self._settling.is_settled(unknown, nodes, self._now())
+            if is_settled or self._now() + AGAIN_S > until:
+                return metrics, is_settled
+            await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, path: str, kind: type[T]) -> T:
         try:

@@ -4,6 +4,7 @@ plugin's. Pure.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from msgspec import Struct
 from skep.runtime.errors import Invalid
 
 PLUGIN = "swarm"  # [[inputs.swarm]], Swarm2k's
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
 FROM_ENVIRONMENT = "ENV"
 INTERVAL = "10s"
 # What Telegraf itself takes in the section of any input, and what goes on to be true in ours.
@@ -129,7 +131,7 @@ def _hosts(endpoint: object, notes: list[str]) -> list[str]:
 def _timeout(given: object) -> str:
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return f"{given:g}s"  # as Telegraf reads a bare number
-    if isinstance(given, str):
+    if isinstance(given, str) and (not given or _DURATION.fullmatch(given)):
         return given
     raise Invalid(f"timeout must be a text like '5s', not {given!r}")
 

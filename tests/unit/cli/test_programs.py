@@ -69,6 +69,7 @@ NEEDED = {
 }
 WHOLE = {
     "machine export": ("mg0", "FILE"),
+    "monitor influx": ("--url", "http://127.0.0.1:1", "--v1", "d"),
     "machine import": ("FILE",),
     "machine adopt": ("DIRECTORY",),
     "cluster create": ("demo", "--managers", "mg0"),

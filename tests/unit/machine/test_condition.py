@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from skep.machine import condition as module
 from skep.machine import making, resizing
-from skep.machine.condition import look
+from skep.machine.condition import OPEN_MAX, look, look_at_all
 from skep.machine.drivers import Driver, HostMaking, PowerChange, Say, Values
 from skep.machine.engine import RUNNING, STARTING, STOPPED, TIMEOUT, Condition
 from skep.machine.record import EngineWish, Machine, SshPlace
@@ -122,3 +122,45 @@ async def test_another_host_at_the_address_of_one_that_is_off(monkeypatch: pytes
     assert (await asked(monkeypatch, Cloud(STOPPED)))[0] == Condition(STOPPED)
     assert (await asked(monkeypatch, Cloud(RUNNING)))[0] == stranger
     assert (await asked(monkeypatch, Cloud("")))[0] == stranger
+
+
+async def test_those_that_do_not_answer_are_waited_for_once() -> None:
+    """One of twenty is silent, and the last of all, too: their time-outs pass beside each other."""
+    at_once: list[int] = []
+    asked: set[int] = set()
+
+    async def one(number: int) -> int:
+        asked.add(number)
+        at_once.append(len(asked))
+        await asyncio.sleep(3.0 if number % 20 == 19 else 0.1)
+        asked.remove(number)
+        return -number
+
+    began = asyncio.get_running_loop().time()
+    assert await look_at_all(range(2300), one) == [-number for number in range(2300)]
+    assert asyncio.get_running_loop().time() - began < 0.1 * 2300 / 200 + 3.0
+    assert 200 < max(at_once) <= OPEN_MAX
+
+
+async def test_where_nobody_answers_no_more_are_asked_than_files_may_be_open() -> None:
+    asked: set[int] = set()
+
+    async def one(number: int) -> None:
+        asked.add(number)
+        assert len(asked) <= OPEN_MAX
+        await asyncio.sleep(3.0)
+        asked.remove(number)
+
+    began = asyncio.get_running_loop().time()
+    await look_at_all(range(4 * OPEN_MAX), one)
+    assert asyncio.get_running_loop().time() - began < 4 * 3.0 + 1.0
+
+
+async def test_what_one_machine_cannot_be_asked_fails_the_whole() -> None:
+    async def one(number: int) -> int:
+        if number == 7:
+            raise Unavailable("a file that cannot be read")
+        return number
+
+    with pytest.raises(Unavailable, match="a file"):
+        await look_at_all(range(10), one)

@@ -11,7 +11,14 @@ from msgspec.structs import replace
 
 from skep.machine import daemon_json, plan, unit
 from skep.machine.facts import PROBE, MachineFacts, read_facts
-from skep.machine.plan import InstallByScript, InstallPackages, SetHostName, StartEngine, WriteFile
+from skep.machine.plan import (
+    InstallByScript,
+    InstallPackages,
+    RemoveFile,
+    SetHostName,
+    StartEngine,
+    WriteFile,
+)
 from skep.machine.record import EngineWish
 from skep.runtime.errors import Conflict, Invalid, Unsupported
 
@@ -348,3 +355,34 @@ def test_a_script_of_the_users_choice_installs_docker_where_it_is_missing() -> N
     for wrong in ("http://get.docker.com", "https://x/$(reboot)", "https://x y", "file:///x", "https://x/'"):
         with pytest.raises(Invalid, match="--engine-install-url"):
             plan.check_wish(EngineWish(install_url=wrong))
+
+
+@pytest.mark.parametrize("skepd", [False, True])
+@pytest.mark.parametrize("facts", [FACTS, BY_SYSTEMD])
+def test_what_an_engine_does_not_take_gives_way_to_what_was_there(facts: MachineFacts, skepd: bool) -> None:
+    wish = EngineWish(options=("storage-driver=nonesuch",), environment=("A=b",))
+    there = replace(facts, daemon_json='{"debug": true}', default_docker="# own\n", drop_in="[Service]\n")
+    for before in (facts, there):
+        configuration = plan.decide_configuration(before, wish, skepd=skepd)
+        *files, last = plan.decide_return(before, configuration)
+        assert last == StartEngine(facts.has_systemd, anew=True)
+        had = {
+            "/etc/docker/daemon.json": before.daemon_json,
+            "/etc/default/docker": before.default_docker,
+            "/etc/systemd/system/docker.service.d/10-skep-machine.conf": before.drop_in,
+        }
+        written = [each.path for each in configuration if isinstance(each, WriteFile)]
+        assert len(written) == 2
+        assert files == [
+            RemoveFile(path) if (text := had[path]) is None else WriteFile(path, text) for path in written
+        ]
+
+
+def test_where_nothing_was_written_there_is_nothing_to_put_back() -> None:
+    """The engine does not start for another reason, and would be stopped for nothing."""
+    wish = EngineWish(options=("dns=10.0.0.1",))
+    written = plan.decide_configuration(FACTS, wish, skepd=True)
+    now = replace(FACTS, daemon_json=next(each.content for each in written if isinstance(each, WriteFile)))
+    configuration = plan.decide_configuration(now, wish, skepd=True)
+    assert configuration == (StartEngine(by_systemd=False, anew=False),)
+    assert plan.decide_return(now, configuration) == ()

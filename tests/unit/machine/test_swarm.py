@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
-from skep.machine.swarm import MANAGERS_MAX, NodeMembership, Tokens, read_membership, read_tokens
-from skep.runtime.errors import Unavailable
+from skep.machine.record import EngineWish, Machine, SshPlace
+from skep.machine.swarm import (
+    CHOOSES,
+    MANAGERS_MAX,
+    NodeMembership,
+    Tokens,
+    advertised,
+    check_advertise,
+    read_membership,
+    read_tokens,
+)
+from skep.runtime.errors import Invalid, Unavailable
 
 URL = "tcp://192.0.2.1:2376"
 
@@ -60,3 +70,31 @@ def test_a_token_is_one() -> None:
     for odd in (None, {}, {"JoinTokens": None}, {"JoinTokens": []}):
         with pytest.raises(Unavailable):
             read_tokens(odd, "mg0")
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "told"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("fd00::1", "", "fd00::1"),
+        ("mg0.example", "", ""),
+        ("192.0.2.1", CHOOSES, ""),
+        ("192.0.2.1", "eth0", "eth0"),
+        ("192.0.2.1", "10.0.0.5:2377", "10.0.0.5:2377"),
+    ],
+)
+def test_a_machine_behind_nat_is_told_by_another_address(address: str, wanted: str, told: str) -> None:
+    machine = Machine(name="mg0", driver="generic", ssh=SshPlace(address=address), engine=EngineWish())
+    assert advertised(machine, wanted) == told
+
+
+def test_an_address_is_one_machines() -> None:
+    for one in ("10.0.0.5", "10.0.0.5:2377", "[fd00::1]:2377", "fd00::1"):
+        assert check_advertise(one, 1) == one
+        with pytest.raises(Invalid, match="is one machine's, and these are 2"):
+            check_advertise(one, 2)
+    for several in ("", CHOOSES, "eth0", "eth0:2377", "br-lan", "eth0.7"):
+        assert check_advertise(several, 2000) == several
+    for none in ("eth0; reboot", "a b", "$(x)"):
+        with pytest.raises(Invalid, match="it is an address, an interface"):
+            check_advertise(none, 1)

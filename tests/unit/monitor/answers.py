@@ -57,6 +57,8 @@ METRICS = {
         metric("skep_nodes", ready=3, down=1, unknown=0),
         metric("skep_services", _=2),
         metric("skep_tasks", running=7, failed=2, pending=0),
+        metric("skep_manager_has_quorum", _=True),
+        {**metric("skep_of_tomorrow"), "Samples": [{"Value": None, "More": 1}]},
     ],
 }
 

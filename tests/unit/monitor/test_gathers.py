@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from skep.monitor.gathers import GatherRequests, answer_gathers
-from skep.monitor.points import Point
+from skep.monitor.points import Gathered, Point
 from skep.runtime.errors import Unavailable
 
 pytestmark = pytest.mark.real_time  # a thread waits for a pipe
@@ -27,16 +27,18 @@ class Swarm:
 
     def __init__(self) -> None:
         self.fails: list[str] = []
+        self.left_out: list[str] = []
         self.reads = 0
         self.slow = asyncio.Event()
         self.slow.set()
 
-    async def read(self) -> list[Point]:
+    async def read(self) -> Gathered:
         self.reads += 1
         await self.slow.wait()
         if self.fails and (why := self.fails.pop(0)):
             raise Unavailable(why)
-        return [Point("swarm", {}, {"n_nodes": 3}), Point("swarm", {"a": "b"}, {"n_nodes": 4})]
+        points = [Point("swarm", {}, {"n_nodes": 3}), Point("swarm", {"a": "b"}, {"n_nodes": 4})]
+        return Gathered(points, self.left_out.pop(0) if self.left_out else "")
 
 
 async def asked(swarm: Swarm, pipe: tuple[int, int], gathers: int) -> tuple[list[bytes], list[str]]:
@@ -74,6 +76,14 @@ async def test_a_trouble_writes_nothing_and_is_said_once(pipe: tuple[int, int]) 
         "E! the swarm's numbers cannot be had: away",
         "I! the swarm's numbers are there again (gathers missed: 1)",
     ]
+
+
+async def test_what_is_left_out_is_said_once(pipe: tuple[int, int]) -> None:
+    swarm = Swarm()
+    swarm.left_out = ["tasks", "tasks", "", "tasks"]
+    written, said = await asked(swarm, pipe, 4)
+    assert len(written) == 4
+    assert said == ["W! tasks", "W! tasks"]
 
 
 async def test_gathers_that_are_asked_for_meanwhile_are_one(pipe: tuple[int, int]) -> None:

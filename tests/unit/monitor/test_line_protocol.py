@@ -21,11 +21,18 @@ def line(point: Point) -> str:
 
 
 def parsed(text: str) -> tuple[dict[str, str], str]:
-    """Returns a line's tags and what follows them: an unescaped space ends the tags, a comma one of them."""
-    head, rest = re.match(r"((?:\\.|[^\\ ])*) (.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = re.findall(r"(?:^|,)((?:\\.|[^\\,])*)", head, re.DOTALL)
-    tags = [re.match(r"((?:\\.|[^\\=])*)=(.*)", part, re.DOTALL).groups() for part in parts[1:]]  # type: ignore[union-attr]
+    """Returns a line's tags and what follows them: a backslash escapes a comma, an equals sign or a space, and is
+    itself before anything else; what is not escaped separates."""
+    head, rest = _match(r"((?:\\[, =]|[^ ])*+) (.*)", text)
+    parts = re.findall(r"(?:^|,)((?:\\[, =]|[^,])*+)", head, re.DOTALL)
+    tags = [_match(r"((?:\\[, =]|[^=])*+)=(.*)", part) for part in parts[1:]]
     return {_plain(name): _plain(value) for name, value in tags}, rest
+
+
+def _match(pattern: str, text: str) -> tuple[str, str]:
+    found = re.fullmatch(pattern, text, re.DOTALL)
+    assert found is not None, text
+    return found[1], found[2]
 
 
 def _plain(text: str) -> str:

@@ -90,6 +90,17 @@ def test_services(
     ]
 
 
+def test_what_runs_is_left_out_where_the_leader_does_not_know_it() -> None:
+    web = service("web", {"Replicated": {}}, RunningTasks=0, DesiredTasks=5)
+    said = answers(nodes=[node("a", "w1")], services=[web], managers=[manager("a", "w1", True)])
+    points = points_of(said, knows_tasks=False)
+    assert of("swarm_task_status", points) == []
+    assert [fields for _, fields in of("swarm_service", points)] == [{"n_desired": 5}]
+    assert of("swarm", points) == of("swarm", points_of(said))
+    assert of("swarm_node", points)
+    assert of("swarm_manager", points)
+
+
 def test_no_tag_has_the_name_of_a_field() -> None:
     points = points_of(
         answers(

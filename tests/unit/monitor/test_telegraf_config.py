@@ -110,6 +110,7 @@ def test_several_sections() -> None:
         ("[[inputs.swarm]]\nendpoint = 5", "endpoint must be a text"),
         ('[[inputs.swarm]]\nendpoint = "mg0:2376"', "unix://PATH or tcp"),
         ("[[inputs.swarm]]\ntimeout = [1]", "timeout must be"),
+        ('[[inputs.swarm]]\ntimeout = "5 s; rm"', "timeout must be"),
     ],
 )
 def test_what_cannot_be_converted(text: str, why: str) -> None:

@@ -27,7 +27,6 @@ from skep.api.routes.tasks import TaskRoutes
 from skep.api.routes.usage import UsageRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
-from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 
 
@@ -61,7 +60,7 @@ def all_routes(context: ApiContext) -> list[Route]:
         *LogRoutes(node).routes(),
         *BoardRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
-        *MetricRoutes(node, Registry(context.stall.metrics)).routes(),
+        *MetricRoutes(node, context.stall).routes(),
         *NetRoutes(node).routes(),
         *UsageRoutes(node).routes(),
         *BackupRoutes(node).routes(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from skep.cli.machine.maker import maker_of, wheel_house_option
+from skep.cli.machine.maker import in_turn, maker_of, wheel_house_option
 from skep.cli.machine.user import (
     NAMES,
     for_each,
@@ -22,8 +22,11 @@ from skep.runtime.errors import SkepError, Unavailable
 
 
 def provision_each(names: tuple[str, ...], wheel_house: Path | None = None, *, skepd: bool = False) -> None:
+    turns = in_turn(names)
+
     async def one(name: str, say: Say) -> None:
-        await maker_of(say, wheel_house).provision(name, skepd=skepd)
+        async with turns.turn(name, say):
+            await maker_of(say, wheel_house).provision(name, skepd=skepd)
 
     work_on_each(names, one, provision_again)
 
@@ -34,7 +37,7 @@ def provision_each(names: tuple[str, ...], wheel_house: Path | None = None, *, s
 @wheel_house_option
 def provision_command(names: tuple[str, ...], skepd: bool, wheel_house: Path | None) -> None:
     """Does all that makes a host a machine once more; goes on with machines that are half-made; brings this
-    skep to those that run another."""
+    skep to those that run another. Managers of one cluster take turns."""
     provision_each(names, wheel_house, skepd=skepd)
 
 
@@ -73,13 +76,15 @@ def upgrade_command(names: tuple[str, ...]) -> None:
     """Upgrades machines' engines by their hosts' packages, one machine after the other: an engine that
     restarts ends its containers. With the first that fails it ends."""
     failed: list[str] = []
+    turns = in_turn(names)
 
     async def one(name: str, say: Say) -> None:
         if failed:
             raise Unavailable(f"not begun, for {failed[0]} failed")
         maker = maker_of(say)
         try:
-            changes = await maker.upgrade(whole(maker.store, name).name)
+            async with turns.turn(name, say):
+                changes = await maker.upgrade(whole(maker.store, name).name)
         except SkepError:
             failed.append(name)
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from skep.cli.machine.joining import ATTEMPTS, expanded, members_of, show_results
+from skep.cli.machine.joining import ATTEMPTS, advertise_option, expanded, members_of, show_results
 from skep.cli.machine.maker import maker_of
 from skep.cli.machine.user import for_each, the_store, work_on
 from skep.cli.machine.wishes import WishCommand, wanted, wish_options
@@ -19,6 +19,7 @@ from skep.machine.join_plan import JoinResult, JoinRole, Outcome
 from skep.machine.joining import Joining, first_manager
 from skep.machine.names import compact
 from skep.machine.store import MachineStore
+from skep.machine.swarm import check_advertise
 from skep.machine.swarm_stats import asked, stats_lines
 from skep.runtime.errors import NotFound
 
@@ -28,9 +29,15 @@ from skep.runtime.errors import NotFound
 @click.option("--managers", multiple=True, required=True, metavar="NAMES", help="Like mg[0:2].")
 @click.option("--workers", multiple=True, metavar="NAMES", help="Like w[0:9].")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@advertise_option
 @wish_options
 def create_command(
-    name: str, managers: tuple[str, ...], workers: tuple[str, ...], dry_run: bool, **said: Any
+    name: str,
+    managers: tuple[str, ...],
+    workers: tuple[str, ...],
+    dry_run: bool,
+    advertise: str,
+    **said: Any,
 ) -> None:
     """Makes a swarm of machines, which are made where they are missing, all at the same time. Run again, it
     goes on where it was.
@@ -39,6 +46,7 @@ def create_command(
     """
     store = the_store()
     cluster = MachineCluster(tuple(expanded(managers)), tuple(expanded(workers)))
+    check_advertise(advertise, len(cluster.names))
     clusters = ClusterRecords(store)
     clusters.extended(name, cluster)
     plan = decide(cluster, {each: _made(store, each) for each in cluster.names})
@@ -54,7 +62,7 @@ def create_command(
         )
         for each, reason in reasons.items()
     ]
-    results = [] if set(cluster.managers) <= reasons.keys() else _join(store, cluster, reasons)
+    results = [] if set(cluster.managers) <= reasons.keys() else _join(store, cluster, reasons, advertise)
     show_results(results + unmade, lambda failed: "Once the reasons are gone, the same command goes on.")
     click.echo(f"The swarm {name} is there: docker --context {cluster.managers[0]} node ls")
 
@@ -80,10 +88,12 @@ def _make(plan: ClusterPlan, said: dict[str, Any]) -> dict[str, str]:
     return work_on(names, one)[1] if names else {}
 
 
-def _join(store: MachineStore, cluster: MachineCluster, without: dict[str, str]) -> list[JoinResult]:
+def _join(
+    store: MachineStore, cluster: MachineCluster, without: dict[str, str], advertise: str
+) -> list[JoinResult]:
     managers = [each for each in cluster.managers if each not in without]
     workers = [each for each in cluster.workers if each not in without]
-    member = members_of(store)
+    member = members_of(store, advertise)
 
     async def join() -> list[JoinResult]:
         first = await first_manager(member, managers, click.echo)

@@ -12,7 +12,7 @@ from skep.machine.join_plan import JoinResult, Outcome, result_lines
 from skep.machine.joining import Joining
 from skep.machine.names import compact, expand
 from skep.machine.store import MachineStore
-from skep.machine.swarm import MachineMember, SwarmMember, check_skepd
+from skep.machine.swarm import MachineMember, SwarmMember, check_advertise, check_skepd
 from skep.runtime.errors import Conflict, NotFound
 
 ATTEMPTS = 3
@@ -25,9 +25,19 @@ def expanded(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for word in words for name in expand(word)))
 
 
-def members_of(store: MachineStore) -> Callable[[str], SwarmMember]:
+def members_of(store: MachineStore, advertise: str = "") -> Callable[[str], SwarmMember]:
     """Returns what gives a machine's node by its name. It raises as of `check_skepd`, and `NotFound`."""
-    return lambda name: MachineMember(check_skepd(store.load(name)), store.directory(name))
+    return lambda name: MachineMember(check_skepd(store.load(name)), store.directory(name), advertise)
+
+
+advertise_option = click.option(
+    "--advertise-addr",
+    "advertise",
+    default="",
+    metavar="ADDRESS|INTERFACE|auto",
+    help="How the swarm's other nodes reach those that join: of machines behind NAT an interface there, like"
+    " eth0; auto: each host chooses. [the address that the machine is reached at]",
+)
 
 
 def show_results(results: list[JoinResult], go_on: Callable[[list[str]], str]) -> None:
@@ -47,7 +57,10 @@ def show_results(results: list[JoinResult], go_on: Callable[[list[str]], str]) -
 @click.option(
     "--attempts", type=click.IntRange(1, 100), default=ATTEMPTS, show_default=True, help="For each machine."
 )
-def join_command(managers: tuple[str, ...], workers: tuple[str, ...], first: str, attempts: int) -> None:
+@advertise_option
+def join_command(
+    managers: tuple[str, ...], workers: tuple[str, ...], first: str, attempts: int, advertise: str
+) -> None:
     """Has machines join a swarm, all workers at the same time. Those that are in it are left as they are, so
     that the same command, run again, tries those that failed."""
     store = the_store()
@@ -60,7 +73,8 @@ def join_command(managers: tuple[str, ...], workers: tuple[str, ...], first: str
         raise NotFound(
             f"no such machines: {' '.join(compact(missing))}. skep machine ls lists those there are"
         )
-    member = members_of(store)
+    check_advertise(advertise, len(wanted[0] + wanted[1]))
+    member = members_of(store, advertise)
     joining = Joining(member, attempts, lambda name, line: click.echo(f"({name}) {line}", err=True))
     results = asyncio.run(joining.join(first, *wanted))
     show_results(results, lambda failed: f"Once the reasons are gone, run it again: {' '.join(failed)}")

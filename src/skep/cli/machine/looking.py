@@ -8,14 +8,15 @@ import os
 import shlex
 import time
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import click
 
 import skep
-from skep.cli.machine.user import AT_A_TIME, NAMES, for_each, the_store, whole
+from skep.cli.machine.user import NAMES, for_each, the_store, whole
 from skep.machine.authority import authority_ends, certificates_end
 from skep.machine.certs import EARLY_S
-from skep.machine.condition import look
+from skep.machine.condition import look, look_at_all
 from skep.machine.engine import CALL_S, ERROR, RUNNING, Condition, version_of
 from skep.machine.filters import is_state_wanted, is_wanted, parse_filters
 from skep.machine.names import compact, expand_names
@@ -30,7 +31,12 @@ from skep.runtime.errors import NotFound, SkepError, Unavailable
 @click.argument("names", nargs=-1)
 @click.option("--quiet", "-q", is_flag=True, help="Names only; nobody is asked but for their states.")
 @click.option(
-    "--timeout", "-t", "timeout_s", default=CALL_S, show_default=True, help="Seconds for each machine."
+    "--timeout",
+    "-t",
+    "timeout_s",
+    default=CALL_S,
+    show_default=True,
+    help="Seconds for each machine; three tenths of it to connect.",
 )
 @click.option(
     "--filter", "texts", multiple=True, metavar="KEY=VALUE", help="driver, state, name (a pattern), label."
@@ -49,18 +55,12 @@ def ls_command(
             click.echo(each.name if isinstance(each, Machine) else each)
         return
     active = os.environ.get("DOCKER_HOST", "")
-    ends = {
-        each.name: at
-        for each in wanted
-        if isinstance(each, Machine) and (at := certificates_end(store, each.name)) is not None
-    }
+    seen = asyncio.run(_seen(store, wanted, reasons, timeout_s))
+    ends = {each.machine.name: each.ends for each in seen if isinstance(each.machine, Machine) and each.ends}
     rows = [
-        {
-            **row(each, condition, active),
-            "CertificatesEnd": _date(ends.get(each.name) if isinstance(each, Machine) else None),
-        }
-        for each, condition in asyncio.run(_conditions(store, wanted, reasons, timeout_s))
-        if is_state_wanted(condition.state, filters)
+        {**row(each.machine, each.condition, active), "CertificatesEnd": _date(each.ends)}
+        for each in seen
+        if is_state_wanted(each.condition.state, filters)
     ]
     if quiet:
         form = "{{.Name}}"
@@ -107,18 +107,25 @@ def _machines(store: MachineStore, names: tuple[str, ...]) -> tuple[list[Machine
     return found, reasons
 
 
-async def _conditions(
+class _Seen(NamedTuple):
+    """A machine, or the name of one whose config cannot be read; how it is; when its certificates end."""
+
+    machine: Machine | str
+    condition: Condition
+    ends: float | None = None
+
+
+async def _seen(
     store: MachineStore, machines: list[Machine | str], reasons: dict[str, str], timeout_s: float
-) -> list[tuple[Machine | str, Condition]]:
-    turn = asyncio.Semaphore(AT_A_TIME * 4)  # no more than one TLS connection each
-
-    async def one(machine: Machine | str) -> tuple[Machine | str, Condition]:
+) -> list[_Seen]:
+    async def one(machine: Machine | str) -> _Seen:
         if not isinstance(machine, Machine):
-            return machine, Condition(ERROR, error=reasons[machine])
-        async with turn:
-            return machine, await look(machine, store.directory(machine.name), timeout_s)
+            return _Seen(machine, Condition(ERROR, error=reasons[machine]))
+        condition = await look(machine, store.directory(machine.name), timeout_s)
+        # Its files are read while others are waited for.
+        return _Seen(machine, condition, certificates_end(store, machine.name))
 
-    return await asyncio.gather(*map(one, machines))
+    return await look_at_all(machines, one)
 
 
 @click.command("ip")

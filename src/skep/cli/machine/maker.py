@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
+from skep.cli.machine.joining import members_of
 from skep.cli.machine.user import organization, the_store
+from skep.machine.in_turn import ManagersInTurn, clusters_of
 from skep.machine.making import Maker
 from skep.machine.skepd_install import SkepdSource
 
@@ -24,6 +26,13 @@ wheel_house_option = click.option(
 def maker_of(say: Callable[[str], None], wheel_house: Path | None = None) -> Maker:
     """Returns what makes the user's machines."""
     return Maker(the_store(), organization(), time.time, say, _source(wheel_house))
+
+
+def in_turn(names: Sequence[str]) -> ManagersInTurn:
+    """Returns the turns of those of a command's machines that are managers of one cluster."""
+    store = the_store()
+    clusters = clusters_of(store, names, lambda line: click.echo(line, err=True))
+    return ManagersInTurn(clusters, members_of(store))
 
 
 @functools.cache

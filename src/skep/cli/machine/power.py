@@ -6,15 +6,18 @@ import shlex
 
 import click
 
-from skep.cli.machine.maker import maker_of
+from skep.cli.machine.maker import in_turn, maker_of
 from skep.cli.machine.user import NAMES, work_on_each
 from skep.machine.drivers import PowerChange, Say
 
 
 def _power(names: tuple[str, ...], change: PowerChange) -> None:
+    # Who stops machines has them off; who restarts some wants them, and their swarm, to be there again.
+    turns = in_turn(names if change is PowerChange.RESTART else ())
+
     async def one(name: str, say: Say) -> None:
-        maker = maker_of(say)
-        await maker.power(name, change)
+        async with turns.turn(name, say):
+            await maker_of(say).power(name, change)
 
     work_on_each(names, one, lambda failed: f"Try again: skep machine {change} {shlex.join(failed)}")
 
@@ -36,7 +39,7 @@ def stop_command(names: tuple[str, ...]) -> None:
 @click.command("restart")
 @NAMES
 def restart_command(names: tuple[str, ...]) -> None:
-    """Shuts machines down and boots them, and waits for their engines."""
+    """Shuts machines down and boots them, and waits for their engines. Managers of one cluster take turns."""
     _power(names, PowerChange.RESTART)
 
 

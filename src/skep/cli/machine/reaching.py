@@ -25,8 +25,10 @@ from skep.machine.openssh import (
 from skep.machine.record import SshPlace
 from skep.machine.store import MachineStore
 from skep.runtime.errors import Invalid, Unavailable, Unsupported
+from skep.runtime.texts import printable
 
 COMMAND_S = 600.0  # on several machines at once: packages are installed by it
+LINE_BYTES_MAX = 16 * 1024  # of what they print: one that is longer is no text
 
 
 @click.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -64,13 +66,21 @@ def _run_on_each(names: tuple[str, ...], command: str) -> None:
         machine = store.load(name)
         async with connected(machine.ssh, store.host_key(name)) as host:
             done = await host.run(command, timeout_s=COMMAND_S)
-        for line in (done.stdout + done.stderr).decode(errors="replace").splitlines():
+        for line in shown_lines(done.stdout + done.stderr):
             click.echo(f"({name}) {line}")
         if done.status != 0:
             raise Unavailable(f"it ended with status {done.status}")
         return ""
 
     for_each(names, one)
+
+
+def shown_lines(said: bytes) -> list[str]:
+    """Returns the lines of what a host printed, as they may be shown beside others': what a terminal takes
+    for commands could write over those."""
+    text = said.decode(errors="replace").removesuffix("\n")
+    lines = text.split("\n") if text else []
+    return [printable(line.rstrip("\r").expandtabs(), LINE_BYTES_MAX) for line in lines]
 
 
 @click.command("scp")

@@ -9,7 +9,7 @@ import time
 import click
 
 from skep.cli.machine.changing import provision_each
-from skep.cli.machine.maker import maker_of
+from skep.cli.machine.maker import in_turn, maker_of
 from skep.cli.machine.progress import failed_lines
 from skep.cli.machine.user import AT_A_TIME, organization, the_store, work_on, work_on_each
 from skep.machine import renewal
@@ -45,7 +45,8 @@ def regenerate_certs_command(
     leave_behind: bool,
     at_a_time: int,
 ) -> None:
-    """Makes the machines' certificates anew and restarts their engines with them."""
+    """Makes the machines' certificates anew and restarts their engines with them, those of a cluster's
+    managers one after the other."""
     if ca == bool(names):
         raise click.UsageError("Name machines, or --ca for all of them.")
     expanded = expand_names(names)
@@ -97,9 +98,11 @@ def _renew_authority(store: MachineStore, *, leave_behind: bool, at_a_time: int)
 
 def _provision(store: MachineStore, names: list[str], at_a_time: int) -> list[str]:
     """Returns those that failed, and says why."""
+    turns = in_turn(names)
 
     async def one(name: str, say: Say) -> None:
-        await maker_of(say).provision(name)
+        async with turns.turn(name, say):
+            await maker_of(say).provision(name)
 
     _, reasons = work_on(names, one, at_a_time)
     if reasons:

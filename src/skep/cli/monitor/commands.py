@@ -6,7 +6,10 @@ import click
 
 from skep.cli.lazy import LazyGroup
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
+    "influx": "skep.cli.monitor.influx:influx_command",
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)

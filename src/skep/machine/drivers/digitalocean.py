@@ -42,7 +42,7 @@ from skep.machine.drivers.digitalocean_rules import (
 from skep.machine.drivers.generic import port_of
 from skep.machine.engine import RUNNING, SAVED, STARTING, STOPPED
 from skep.machine.record import SSH_PORT, Machine, SshPlace
-from skep.machine.ssh import check_identity
+from skep.machine.ssh_keys import check_identity
 from skep.machine.store import read_file
 from skep.runtime.errors import Invalid, NotFound, SkepError
 

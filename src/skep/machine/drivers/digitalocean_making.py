@@ -31,7 +31,7 @@ from skep.machine.drivers.digitalocean_rules import (
     order_of,
 )
 from skep.machine.record import Machine
-from skep.machine.ssh import new_key, public_half
+from skep.machine.ssh_keys import new_key, public_half
 from skep.machine.store import read_file, write_file
 from skep.runtime.errors import Conflict, Invalid, NotFound, OutcomeUnknown, SkepError, Unavailable
 

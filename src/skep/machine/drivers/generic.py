@@ -10,8 +10,8 @@ from skep.machine.drivers import Driver, DriverOption, HostMaking, PowerChange, 
 from skep.machine.names import check_address, check_user
 from skep.machine.power import power_off, reboot
 from skep.machine.record import ENGINE_PORT, SSH_PORT, Machine, SshPlace
-from skep.machine.ssh import check_identity
 from skep.machine.ssh_config import CONFIG, configured
+from skep.machine.ssh_keys import check_identity
 from skep.machine.store import pinned_key
 from skep.runtime.errors import Invalid, Unsupported
 

@@ -20,7 +20,7 @@ from skep.machine.local.plan import Details, Image, LocalHost
 from skep.machine.local.power import Power
 from skep.machine.local.programs import missing, run_program
 from skep.machine.record import Machine, SshPlace
-from skep.machine.ssh import new_key, public_half
+from skep.machine.ssh_keys import new_key, public_half
 from skep.machine.store import read_file, write_file
 from skep.runtime.errors import Corrupt, Denied, Invalid, Unavailable, Unsupported
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from skep.machine.drivers import Say
 from skep.machine.local.plan import Image
 from skep.machine.local.programs import end_session, environment, locked, run_program, script
-from skep.machine.ssh import last_lines
+from skep.machine.remote_shell import last_lines
 from skep.machine.store import make_directory
 from skep.runtime.errors import SkepError, Unavailable
 

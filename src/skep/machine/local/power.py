@@ -18,7 +18,7 @@ from skep.machine.local.hosts import LocalHosts, write_nameservers
 from skep.machine.local.network import ensure_network
 from skep.machine.local.plan import LocalHost
 from skep.machine.local.programs import run_program, script
-from skep.machine.ssh import last_lines
+from skep.machine.remote_shell import last_lines
 from skep.machine.store import write_file
 from skep.runtime.errors import NotFound, Unavailable
 

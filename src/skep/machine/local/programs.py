@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from shutil import which
 
-from skep.machine.ssh import last_lines
+from skep.machine.remote_shell import last_lines
 from skep.machine.store import make_directory
 from skep.runtime.errors import Denied, Unavailable
 

@@ -50,8 +50,8 @@ def cpu_s() -> float:
 
 
 class Lag:
-    """How much processor time the loop spends at once, before a timer that is due: others' work on the machine,
-    which makes all late, is not in it."""
+    """How much processor time the loop spends at once before a timer that is due; others' work on the
+    machine, which makes all late, is not in it."""
 
     def __init__(self) -> None:
         self.worst_s = 0.0
@@ -160,7 +160,7 @@ async def _drain(stream: object) -> None:
 
 async def _drain_first(stream: object) -> None:
     sizes: list[int] = []
-    began, last = 0, 0.0
+    last = 0.0
     try:
         while piece := await stream.content.readany():  # type: ignore[attr-defined]
             now = time.monotonic()
@@ -200,8 +200,8 @@ async def bench(tasks: int, nodes: int, seconds: float, watchers: int) -> None:
         lag.take()
         file = await api.leader.board.file()
         print(
-            f"the board is made in {time.monotonic() - began:.2f} s, CPU {cpu_s() - used:.2f} s, the loop held for"
-            f" {1000 * lag.take():.0f} ms; snapshot {len(file.data):,} bytes, {len(file.packed):,} packed"
+            f"the board is made in {time.monotonic() - began:.2f} s, CPU {cpu_s() - used:.2f} s, loop held"
+            f" for {1000 * lag.take():.0f} ms; snapshot {len(file.data):,} bytes, {len(file.packed):,} packed"
         )
         async with watching(api.socket, str(watchers)):
             busy = await measured(f"{watchers} watchers, quiet", swarm, lag, 0, 10)

@@ -183,7 +183,9 @@ class MadeSwarm:
                 if row[5]:
                     said["UpdateStatus"] = {
                         "State": row[5],
-                        "Message": f"update {row[5]} due to failure of {self.says}",
+                        "Message": "update in progress"
+                        if row[5] == "updating"
+                        else f"update paused: {self.says}",
                     }
                 return said
         return None
@@ -204,7 +206,8 @@ class MadeSwarm:
                     id_ = self.services[service][0]
                     if (nodes and row[0] not in nodes) or (services and id_ not in services):
                         continue
-                    said += self._slot(row[0], id_, service, slots[service], STATES[code])
+                    if slots[service] <= 4 or "_up-to-date" not in filters:
+                        said += self._slot(row[0], id_, service, slots[service], STATES[code])
         for service, count in zip(self.pending[::2], self.pending[1::2], strict=True):
             id_ = self.services[service][0]
             if not nodes and (not services or id_ in services):

@@ -51,7 +51,7 @@ def test_orders_are_carried_out_and_what_comes_of_them_is_seen(
     with ShownSwarm(tmp_path, *host) as shown, opened(browser, shown.links[0]) as page:
         expect(page.locator(".figure").nth(1)).to_contain_text("4 of 6")
         page.click("nav >> text=Services")
-        page.click("main >> text=web")
+        page.click("[data-row]:text-is('web')")
         expect(page.locator("tbody tr")).to_have_count(4)
         order(page, "Scale", "7")
         expect(page.locator("tbody tr")).to_have_count(7)
@@ -69,7 +69,7 @@ def test_orders_are_carried_out_and_what_comes_of_them_is_seen(
         page.click("nav >> text=Pending")
         expect(page.locator("main")).to_contain_text("900 CPUs reserved, 64 free")
         page.click("nav >> text=Nodes")
-        page.click("main >> text=w0")
+        page.click("[data-row]:text-is('w0')")
         order(page, "Drain")
         wait_until("it is drained", lambda: spec(swarm, "nodes", "w0")["Availability"] == "drain")
         expect(page.locator(".head >> text=drain")).to_have_count(1)

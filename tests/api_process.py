@@ -31,6 +31,7 @@ from skep.model.event import Event
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Conflict, NotManager, Unavailable
 from skep.runtime.ids import id_source
+from skep.runtime.metrics import Registry
 from skep.runtime.stall import StallWatch
 from skep.store import codec
 from skep.store.election import Campaign
@@ -50,6 +51,10 @@ class LoneManager:
 
     def local(self) -> LocalNode:
         return LocalNode("active", self.leader.node_id, HOST[0], True, "", ((self.leader.node_id, "x"),))
+
+    @property
+    def metrics(self) -> Registry:
+        return Registry()
 
     def manager(self) -> Leader:
         return self.leader

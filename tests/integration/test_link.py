@@ -281,3 +281,20 @@ async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
         return await reader.read()
     except (ConnectionError, ssl.SSLError):
         return b""
+
+
+async def test_what_became_of_handshakes_is_counted(port: Port) -> None:
+    def counted() -> dict[str, float]:
+        handshakes, *_ = port.server.metrics
+        return {each.labels["result"]: each.value for each in handshakes.samples()}
+
+    assert counted() == {"known": 0, "unknown": 0, "evicted": 0}
+    assert await port.echoes()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port.server.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(5):
+        await reader.read()
+        while counted()["unknown"] < 1:
+            await asyncio.sleep(0.02)
+    writer.close()
+    assert counted() == {"known": 1, "unknown": 1, "evicted": 0}

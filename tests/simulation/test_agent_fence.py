@@ -66,7 +66,7 @@ class Manager:
         if knows:
             self.view.put_node(new_node("n"))
         self.sessions = Sessions(self.view, BOTH, NodeObserver(), lead, self._is_removed)
-        tasks = TaskDispatcher(self.view, self.sessions, lambda task, status, news: None)
+        tasks = TaskDispatcher(self.view, self.sessions, lambda task, status, news: None, LoopClock(0))
         self.sessions.on(Register, tasks.began)
         self.sessions.start()
         network.plug_in(name, Place())

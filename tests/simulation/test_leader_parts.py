@@ -93,7 +93,7 @@ class Desk:
     def __init__(self, view: View) -> None:
         states = NodeStates(term_for(view))
         self.sessions = Sessions(view, [], states)
-        self.tasks = TaskDispatcher(view, self.sessions, lambda task, status, news: None)
+        self.tasks = TaskDispatcher(view, self.sessions, lambda task, status, news: None, LoopClock(0))
         self.sessions.on(Register, self.tasks.began)
         self.sessions.on(Register, lambda node_id, said: states.came(node_id))
         self.sessions.start()

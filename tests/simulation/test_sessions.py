@@ -27,6 +27,7 @@ from skep.rpc.messages import (
     Statuses,
     encode,
 )
+from skep.runtime.clock import LoopClock
 from skep.runtime.errors import Invalid
 from skep.sim.loop import VirtualLoop
 from skep.store.view import View
@@ -140,7 +141,7 @@ def test_a_report_that_cannot_be_taken_ends_its_session_and_the_others_are_read(
             if task.node_id == "a":
                 raise KeyError("a bug")
 
-        tasks = TaskDispatcher(swarm.view, swarm.sessions, observed)
+        tasks = TaskDispatcher(swarm.view, swarm.sessions, observed, LoopClock(0))
         swarm.start()
         for task_id, node_id in (("t", "a"), ("u", "b")):
             swarm.handlers[node_id].frame(encode(Statuses([(task_id, TaskStatus(RUNNING, 1.0))])))
@@ -193,5 +194,32 @@ def test_the_watch_for_silence_goes_on_where_one_session_cannot_be_ended() -> No
         await asyncio.sleep(5)
         assert sorted(given_up) == ["a", "b"]
         presence.stop()
+
+    run(scenario)
+
+
+def test_how_long_tasks_took_to_run_is_counted_once_and_of_this_leaders_only() -> None:
+    async def scenario() -> None:
+        swarm, clock = Swarm(), LoopClock(0)
+        led_since = clock.now()
+        swarm.view.begin(led_since, "i", "m", ())
+        tasks = TaskDispatcher(swarm.view, swarm.sessions, lambda task, status, news: None, clock)
+        (delay,) = tasks.metrics
+        for task_id, made_at in (("new", led_since + 1), ("earlier", led_since - 1)):
+            swarm.view.put_task(Task(task_id, "s", "a", 1, 1, RUNNING, made_at, made_at))
+        swarm.start()
+        await asyncio.sleep(4.0)
+        for port in (1, 2):  # it runs still, and says something else of it
+            statuses = [
+                (task_id, TaskStatus(RUNNING, 5000.0, ports=(("tcp", 80, port),)))
+                for task_id in ("new", "earlier")
+            ]
+            swarm.handlers["a"].frame(encode(Statuses(statuses)))
+            await asyncio.sleep(0.1)
+        found = {each.suffix: each.value for each in delay.samples()}
+        assert found["_count"] == 1
+        assert 2.9 < found["_sum"] < 3.3, "by the leader's clock, whatever the node's is"
+        tasks.stop()
+        swarm.sessions.stop()
 
     run(scenario)

@@ -12,7 +12,14 @@ from typing import Protocol
 
 import structlog
 
-from skep.agent.executor.interfaces import Action, Adopted, Executor, Observation, TaskContext
+from skep.agent.executor.interfaces import (
+    Action,
+    Adopted,
+    Executor,
+    Observation,
+    RunningTask,
+    TaskContext,
+)
 from skep.agent.task_machine import Fate, fate_of, next_action
 from skep.model.container import LogDriver
 from skep.model.generic import Claim
@@ -131,6 +138,11 @@ class Worker:
     def held(self) -> frozenset[str]:
         """Returns the ids of the secrets and configs that this node has now."""
         return frozenset(self._materials)
+
+    def running(self) -> list[RunningTask]:
+        """Returns the tasks whose containers run, of all that this node knows."""
+        found = ((record.id, record.status) for record in self._records.values())
+        return [RunningTask(id, s.container_id, s.pid) for id, s in found if s.state == RUNNING]
 
     def assign(self, message: Assign) -> None:
         """Takes a message of the manager: the whole set, or differences. It waits until `start` has

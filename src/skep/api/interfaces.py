@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -18,7 +18,9 @@ from skep.model.service import RegistryAuth, Service
 from skep.model.since import ApiVersion
 from skep.model.spec import ServiceSpec
 from skep.model.task import PendingTask, Task
+from skep.model.usage import MeasuredServices, MeasuredTasks, NodesAsked, NodeUsage
 from skep.model.wire import Wire
+from skep.runtime.audience import Write
 from skep.runtime.metrics import Registry
 from skep.store.view import View
 
@@ -82,6 +84,7 @@ class LocalNode(Struct, frozen=True):
     managers: tuple[tuple[str, str], ...] = ()  # (node id, address)
     etcd_pid: int = 0  # of this host's etcd; 0: none
     safe_mode: bool = False  # it decides nothing where it leads
+    swarm_id: str = ""
 
 
 class ServiceCommands(Protocol):
@@ -171,6 +174,34 @@ class DataKeyWork(Protocol):
     def why_late(self) -> str: ...
 
 
+class UsageInSwarm(Protocol):
+    """What nodes, services and tasks take of their hosts; see `manager.usage`."""
+
+    def of(self, node_id: str) -> NodeUsage | None: ...
+    def recent(self, node_id: str) -> NodeUsage | None: ...
+    async def ask_nodes(self, age_s: float = ...) -> NodesAsked: ...
+    async def tasks(
+        self, nodes: Collection[str] | None, services: Collection[str] | None, sort: str, limit: int
+    ) -> MeasuredTasks: ...
+    async def services(self, services: Collection[str] | None, sort: str, limit: int) -> MeasuredServices: ...
+
+
+class WholeBoard(Protocol):
+    """The whole board, as JSON and as a gzip file of it."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def packed(self) -> bytes: ...
+
+
+class Boards(Protocol):
+    """The swarm at a glance, and those who watch it; see `manager.board_keeper`."""
+
+    async def file(self) -> WholeBoard: ...
+    async def watch(self, after: str, write: Write, cut: Callable[[], None]) -> None: ...
+
+
 class Manager(Protocol):
     """A leading manager."""
 
@@ -180,6 +211,8 @@ class Manager(Protocol):
     def view(self) -> View: ...
     @property
     def metrics(self) -> Registry: ...
+    @property
+    def usage(self) -> UsageInSwarm: ...
     @property
     def services(self) -> ServiceCommands: ...
     @property
@@ -192,6 +225,9 @@ class Manager(Protocol):
     def logs(self) -> Logs: ...
     @property
     def swarm(self) -> ClusterCommands: ...
+
+    @property
+    def board(self) -> Boards: ...
 
     @property
     def data_key(self) -> DataKeyWork: ...
@@ -251,6 +287,11 @@ class SwarmNode(Protocol):
     """This daemon's part in a swarm."""
 
     def local(self) -> LocalNode: ...
+
+    @property
+    def metrics(self) -> Registry:
+        """What this daemon counts as a node, and as a manager, whether it leads or not."""
+        ...
 
     def manager(self) -> Manager:
         """Errors: `NotManager`, in Docker's words."""

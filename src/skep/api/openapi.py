@@ -18,10 +18,15 @@ from msgspec import Struct
 from skep.api.objects import encode
 from skep.api.route import Route
 from skep.api.versions import MAX_VERSION, MIN_VERSION, show_version
+from skep.model.usage import CPU, SORTS
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
-_PARAMETERS: dict[str, Schema] = {"version": {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}}
+_PARAMETERS: dict[str, Schema] = {
+    "version": {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100},
+    "sort": {"type": "string", "enum": list(SORTS), "default": CPU},
+}
 _TEXTS = ("since", "until", "rollback", "registryAuthFrom", "tail", "scope")
 _NAMES = {"id": "an id, a name, or the beginning of an id", "name": "a name"}
 

@@ -73,7 +73,7 @@ class ApiServer:
             self._app,
             access_log=None,
             handler_cancellation=True,
-            logger=_http_log(),
+            logger=http_log(),
             auto_decompress=False,  # the engine gets bodies as they are: their headers are of what was sent
         )
         self._servers: list[asyncio.Server] = []
@@ -207,7 +207,8 @@ class _OwnFaults(logging.Filter):
         return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
-def _http_log() -> logging.Logger:
+def http_log() -> logging.Logger:
+    """Returns where aiohttp's servers say what went wrong."""
     found = logging.getLogger("skep.api.http")
     if not found.filters:
         found.addFilter(_OwnFaults())

@@ -71,7 +71,7 @@ def service_json(view: View, service: Service, with_status: bool = False) -> Ser
         previous_spec=None if service.previous_spec is None else _shown(service.previous_spec),
         endpoint=_endpoint(endpoint, service.endpoint),
         update_status=_update_json(service.update),
-        service_status=_counts(view, service) if with_status else None,
+        service_status=status_counts(view, service) if with_status else None,
         job_status=_job_status(service) if service.spec.is_job else None,
     )
 
@@ -119,7 +119,8 @@ def _job_status(service: Service) -> JobStatusJson:
     return JobStatusJson(iteration, reply_time(service.last_execution_at))
 
 
-def _counts(view: View, service: Service) -> ServiceStatusJson:
+def status_counts(view: View, service: Service) -> ServiceStatusJson:
+    """Returns how many tasks the service has running, is to have, and has completed, as Docker counts."""
     desired = service.spec.replicas
     job = service.spec.mode.replicated_job
     completed = 0

@@ -13,11 +13,15 @@ COMMANDS = {
     "bench": "skep.cli.bench.commands:bench",
     "cluster": "skep.cli.recovery:cluster",
     "inventory": "skep.cli.machine.inventory:inventory_command",
+    "dashboard": "skep.cli.dashboard:dashboard_command",
     "explain": "skep.cli.explain:explain_command",
     "machine": "skep.cli.machine.commands:machine",
+    "monitor": "skep.cli.monitor.commands:monitor",
     "net": "skep.cli.net:net",
     "simulate": "skep.cli.simulate_command:simulate_command",
     "store": "skep.cli.store:store",
+    "top": "skep.cli.top.command:top_command",
+    "telegraf": "skep.cli.telegraf:telegraf_command",
 }
 
 

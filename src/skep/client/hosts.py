@@ -19,12 +19,17 @@ Spec = dict[str, Any]
 
 
 class Hosts:
-    """`urls` are tried in turn; the one that answered last is asked first. `tls`: as of `ApiClient`."""
+    """`urls` are tried in turn, each for `call_s`; the one that answered last is asked first. `tls`: as of
+    `ApiClient`."""
 
     def __init__(
-        self, urls: Sequence[str], patience_s: float = PATIENCE_S, tls: ssl.SSLContext | None = None
+        self,
+        urls: Sequence[str],
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+        call_s: float = CALL_S,
     ) -> None:
-        self._clients = [ApiClient(url, CALL_S, tls=tls) for url in urls]
+        self._clients = [ApiClient(url, call_s, tls=tls) for url in urls]
         self._patience_s = patience_s
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from skep.agent.attachments import Attachments
 from skep.agent.executor.interfaces import Executor
 from skep.agent.lead_fence import LeadFence
 from skep.agent.logs import LogSender
+from skep.agent.measuring import Measuring
 from skep.agent.networking import Networking
 from skep.agent.own_networks import OwnNetworks
 from skep.agent.plane import Plane
@@ -130,6 +131,7 @@ class AgentRunner:
         self.worker = Worker(
             settings.node_id, settings.hostname, executor, parts.clock, self._reporter.report, self
         )
+        self._measuring = Measuring(self.session, executor.read_usage, self.worker.running)
         self._listen()
         self.attachments = Attachments(settings.node_id, self.session, executor.single)
         self._work: asyncio.Task[None] | None = None
@@ -215,6 +217,7 @@ class AgentRunner:
             await self._naming.close()
         await self.attachments.close()
         await self._logs.close()
+        await self._measuring.close()
         await self._executor.close()
 
     async def clear(self) -> list[str]:

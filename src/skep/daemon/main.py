@@ -47,6 +47,12 @@ log = get_logger()
     default=None,
     help="Serve the API and decide nothing, so that what is broken can be removed; on managers.",
 )
+@click.option(
+    "--metrics-addr",
+    metavar="HOST:PORT",
+    help="Where to serve metrics for Prometheus, in plain HTTP to whoever asks: /metrics, on managers also"
+    " /metrics/nodes and /metrics/services.",
+)
 @click.option("--log-level", help="debug, info, warning or error. [info]")
 @click.option("--log-format", help="auto, text or json. [auto]")
 @click.option("--config", "config", help='A TOML file with the same settings (state_dir = "…").')

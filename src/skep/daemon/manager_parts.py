@@ -22,7 +22,8 @@ from skep.rpc.link_server import LinkServer
 from skep.rpc.streams import API, OPEN_S, RAFT, Dial, Pipe, StreamServer
 from skep.rpc.tls import client_context, load_chain, server_context
 from skep.runtime.errors import SkepError, Unavailable
-from skep.store.etcd.client import EtcdStore
+from skep.runtime.metrics import Gauge, Metric
+from skep.store.etcd.client import EtcdStatus, EtcdStore
 from skep.store.etcd.maintenance import commit_cured, maintain
 from skep.store.etcd.members import peer_socket
 from skep.store.etcd.supervisor import EtcdProcess
@@ -63,6 +64,21 @@ class EtcdCopy:
         self._process.prepare()
         self.sockets = SocketDir(self._process.run_dir)
         self._store: EtcdStore | None = None
+        self._status: EtcdStatus | None = None  # as it was last looked at
+        quota_bytes = self._process.quota_bytes
+        self.metrics: tuple[Metric, ...] = (
+            Gauge(
+                "skep_etcd_db_bytes",
+                "Size of the file of this manager's etcd; 0: not known yet.",
+                lambda: self._status.db_bytes if self._status is not None else 0,
+            ),
+            Gauge(
+                "skep_etcd_db_in_use_bytes",
+                "What of that file is in use.",
+                lambda: self._status.db_in_use_bytes if self._status is not None else 0,
+            ),
+            Gauge("skep_etcd_quota_bytes", "What its file may grow to.", lambda: quota_bytes),
+        )
 
     @property
     def has_data(self) -> bool:
@@ -87,7 +103,10 @@ class EtcdCopy:
 
     async def maintain(self, say: Callable[[str], None]) -> None:
         assert self._store is not None
-        await maintain(self._store, self._process.quota_bytes, say)
+        await maintain(self._store, self._process.quota_bytes, say, saw=self._saw)
+
+    def _saw(self, status: EtcdStatus) -> None:
+        self._status = status
 
     async def commit_cured(self, store: Store, txn: Txn) -> None:
         assert self._store is not None
@@ -115,6 +134,10 @@ class TlsListener:
         before, self._server = self._server, server
         if before is not None:
             await before.close()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self._server.metrics if self._server is not None else ()
 
     def use(self, keys: NodeKeys) -> None:
         before, self._keys = self._keys, keys

@@ -40,6 +40,7 @@ from skep.rpc.log_streams import PublishLogs, refuse_logs
 from skep.rpc.trust import chain_of
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
+from skep.runtime.metrics import Gauge, Metric
 from skep.runtime.supervise import in_thread, run_forever
 from skep.store import codec
 from skep.store.interfaces import ClusterStore, Put, Txn
@@ -101,6 +102,13 @@ class ManagerRunner:
         self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
         self._works: list[asyncio.Task[None]] = []
         self._candidate: Candidate | None = None
+        self._own_metrics = (
+            Gauge(
+                "skep_manager_has_quorum",
+                "1 while this manager's etcd knows who leads it, as only one of a majority does; else 0.",
+                lambda: int(self.is_led),
+            ),
+        )
 
     @property
     def leader(self) -> Leader | None:
@@ -121,6 +129,12 @@ class ManagerRunner:
     def trouble(self) -> str:
         """Why this manager does not lead though it could; an empty text where nothing keeps it from it."""
         return self._candidate.trouble if self._candidate is not None else ""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What this manager counts, whether it leads or not."""
+        candidate = self._candidate.metrics if self._candidate is not None else ()
+        return (*self._own_metrics, *self._listener.metrics, *self.etcd.metrics, *candidate)
 
     @property
     def members(self) -> frozenset[str]:

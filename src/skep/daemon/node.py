@@ -32,6 +32,7 @@ from skep.model.cluster import Cluster
 from skep.model.event import Event
 from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
+from skep.runtime.metrics import Gauge, Metric, Registry
 
 if TYPE_CHECKING:
     from skep.agent.attachments import Attachments
@@ -89,6 +90,7 @@ class SkepNode:
             _managers(state),
             manager.etcd.pid if manager is not None else 0,
             self._platform.safe_mode,
+            membership.cluster_id,
         )
 
     def _health(self, state: Starting | Running | Failed) -> tuple[str, str]:
@@ -115,6 +117,17 @@ class SkepNode:
         if manager is None or manager.leader is None or not manager.leader.is_sure:
             raise NoLeader(self._no_leader())
         return manager.leader
+
+    @property
+    def metrics(self) -> Registry:
+        state = self._runner.state
+        found = Registry()
+        if isinstance(state, Running):
+            found.add(_certificate_metrics(state))
+        manager = self._runner.running_manager
+        if manager is not None:
+            found.add(manager.metrics)
+        return found
 
     def attachments(self) -> Attachments | None:
         state = self._runner.state
@@ -197,6 +210,21 @@ class SkepNode:
 
     async def unlock(self, key: str) -> None:
         await self._commands.unlock(key)
+
+
+def _certificate_metrics(state: Running) -> list[Metric]:
+    return [
+        Gauge(
+            "skep_certificate_expiry_seconds",
+            "When this node's certificate ends, in seconds since the epoch.",
+            lambda: state.not_after,
+        ),
+        Gauge(
+            "skep_certificate_lifetime_seconds",
+            "For how long this node's certificate is valid in all.",
+            lambda: state.lifetime_s,
+        ),
+    ]
 
 
 def _managers(state: Starting | Running | Failed) -> tuple[tuple[str, str], ...]:

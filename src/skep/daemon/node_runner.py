@@ -124,8 +124,9 @@ class NodeRunner(AgentOwner):
         plane = platform.make_plane(membership.node_id, membership.cluster_id)
         parts = AgentParts(platform.make_executor(), platform.clock, platform.rng, plane)
         agent = platform.make_agent(settings, line, parts, self)
-        not_after = validity_of(keys.certificate_pem)[1]
-        self._now = Running(membership, agent, line, not_after, manager, misplaced)
+        not_before, not_after = validity_of(keys.certificate_pem)
+        lifetime_s = not_after - not_before
+        self._now = Running(membership, agent, line, not_after, manager, misplaced, lifetime_s=lifetime_s)
         self.data_keys.begin()
         agent.start()
         agent.renew(self._renewed)
@@ -223,7 +224,8 @@ class NodeRunner(AgentOwner):
         await in_thread(self._keys.save, keys)
         if not isinstance(self._now, Running):
             return
-        self._now = replace(self._now, not_after=validity_of(keys.certificate_pem)[1])
+        not_before, not_after = validity_of(keys.certificate_pem)
+        self._now = replace(self._now, not_after=not_after, lifetime_s=not_after - not_before)
         if self._now.manager is not None:
             self._now.manager.renewed(keys)
 

@@ -41,7 +41,8 @@ class Starting(Struct, frozen=True):
 class Running(Struct, frozen=True, eq=False):
     """The agent runs, and the manager where it is one; none while one of several does not come up, for the
     leader says what becomes of it. `misplaced` says why a manager cannot listen at its address, until it is
-    told another; `removed`, that the swarm does not know this node any more. `not_after`: of its certificate.
+    told another; `removed`, that the swarm does not know this node any more. `not_after`: of its certificate,
+    which is valid for `lifetime_s` in all.
     """
 
     membership: Membership
@@ -51,6 +52,7 @@ class Running(Struct, frozen=True, eq=False):
     manager: ManagerRunner | None = None
     misplaced: str = ""
     removed: str = ""
+    lifetime_s: float = 0.0
 
     @property
     def error(self) -> str:

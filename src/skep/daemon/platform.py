@@ -23,6 +23,7 @@ from skep.rpc.interfaces import Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.streams import OpenStream
 from skep.runtime.clock import Clock
+from skep.runtime.metrics import Metric
 from skep.store.interfaces import ClusterStore, Store, Txn
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class StoreCopy(Protocol):
     def pid(self) -> int:
         """The process id of what keeps it; 0 while nothing does."""
         ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
 
     def trouble(self) -> str:
         """Returns why it ended a moment ago, in its own words; an empty text where it did not."""
@@ -63,6 +67,9 @@ class StoreCopy(Protocol):
 
 class Listener(Protocol):
     """A manager's port."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
 
     async def listen(self, host: str, port: int, accept: Callable[[FrameLink], Handler | None]) -> None:
         """Opens it; where one is open, in its place. Errors: `NoAddress`; then all is as before."""

@@ -17,7 +17,9 @@ from skep.agent.executor.interfaces import Executor
 from skep.agent.plane import Plane
 from skep.api.engine import LocalEngine
 from skep.api.forward import LeaderForward
+from skep.api.metrics_server import MetricsServer
 from skep.api.routes import ApiContext, all_routes
+from skep.api.routes.metrics import MetricRoutes
 from skep.api.server import ApiServer
 from skep.daemon.addresses import parse_address
 from skep.daemon.given_socket import GivenSocket
@@ -30,7 +32,7 @@ from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.garbage import SetAside
 from skep.runtime.ids import system_rng
-from skep.runtime.settings import Settings
+from skep.runtime.settings import Settings, metrics_address
 from skep.runtime.stall import StallWatch
 from skep.runtime.supervise import cancel_and_wait, told_to_end
 from skep.runtime.tls_files import server_context
@@ -62,9 +64,12 @@ async def serve(settings: Settings) -> None:
     internal_context = ApiContext(node, engine, settings.hostname, stall)
     internal = make_api(internal_context)
     api = make_api(replace(internal_context, forward=LeaderForward(node), given=given.current))
+    metrics = MetricsServer(MetricRoutes(node, stall).scraped()) if settings.metrics_addr else None
     renewing: asyncio.Future[None] | None = None
     stopped = told_to_end()
     try:
+        if metrics is not None:  # first: what cannot be is said before anything is begun
+            await listen_for_scrapes(metrics, settings)
         await api.start()
         await internal.start()
         await internal.listen_bound(host.sockets.bind(streams.API))
@@ -85,6 +90,8 @@ async def serve(settings: Settings) -> None:
         await cancel_and_wait(renewing)
         stall.stop()
         garbage.stop()
+        if metrics is not None:
+            await metrics.close()
         await api.close()
         await internal.close()
         with contextlib.suppress(SkepError):
@@ -130,6 +137,12 @@ def make_api(context: ApiContext) -> ApiServer:
     """Returns the API for users, or the one for other managers, which passes nothing on."""
     header = f"skep/{__version__} (linux)"
     return ApiServer(context.engine, all_routes(context), header, context.forward)
+
+
+async def listen_for_scrapes(metrics: MetricsServer, settings: Settings) -> None:
+    """Errors: `Invalid`."""
+    host, port = metrics_address(settings.metrics_addr)
+    log.info("skepd.metrics", host=host, port=await metrics.listen(host, port))
 
 
 async def listen(api: ApiServer, settings: Settings) -> None:

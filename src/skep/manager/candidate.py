@@ -14,6 +14,7 @@ from skep.manager.resealing import HeldKeys, LacksKey, go_by_record, settle
 from skep.manager.upgrade import upgrade
 from skep.model.aside import reason_of
 from skep.runtime.errors import SkepError
+from skep.runtime.metrics import Metric
 from skep.store import codec
 from skep.store.election import Campaign, Leadership
 from skep.store.interfaces import Store
@@ -37,6 +38,10 @@ class Candidate:
         self.leads = asyncio.Event()
         self._trouble = ""
         self._outcast = ""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self._campaign.metrics
 
     @property
     def trouble(self) -> str:

@@ -37,6 +37,7 @@ SLICE = 20_000  # changes that are sorted before the loop breathes: 20 ms
 IN_FLIGHT = 8  # transactions at once: one saturates neither etcd nor the loop, sixteen were no faster
 # From what a disk takes at best to a majority that comes back.
 COMMIT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+DELAY_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # one pass, to a swarm that is full
 TASKS_MAX = 1024  # changed or rewritten tasks per transaction: about 90 kB, 8 ms to apply; bytes: `sizes`
 
 Piece = list[tuple["_Bucket", Put | Delete]]
@@ -67,13 +68,18 @@ class Committer:
         self._asides = asides
         self._gate = asyncio.Semaphore(IN_FLIGHT)
         self._written = Counter("skep_committed_tasks_total", "Tasks written, or taken out of the store.")
+        self._delay = Histogram(
+            "skep_scheduling_delay_seconds",
+            "How long tasks took from when they were made until they had a node, in the store.",
+            DELAY_BOUNDS_S,
+        )
         self._took = Histogram(
             "skep_commit_seconds", "How long the transactions of decisions took.", COMMIT_BOUNDS_S
         )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return (self._written, self._took)
+        return (self._written, self._took, self._delay)
 
     async def commit(self, changes: Iterable[Change]) -> list[str]:
         """Writes all changes; returns services whose own record had changed meanwhile (decide again).
@@ -215,11 +221,13 @@ class Committer:
         per_node: tuple[list[Task], list[Task]],
         events: TaskEvents | None,
     ) -> None:
-        view = self._view
+        view, now = self._view, self._term.clock.now()
         for task in bucket.put.values():
             stored = replace(task, revision=revision)
             before = view.tasks.get(task.id)
             view.put_task(stored)
+            if before is None:
+                self._delay.observe(max(0.0, now - task.created_at))
             if events is not None:
                 events.decided(before, stored)
             per_node[0].append(stored)

@@ -10,6 +10,7 @@ import structlog
 
 from skep.manager.asides import Asides, costs_lead
 from skep.manager.blame import failing_nodes, failure_of
+from skep.manager.scheduler import explain
 from skep.manager.scheduler.place import pending_of
 from skep.model.aside import NODE, SERVICE
 from skep.model.change import Change, DropTask, NewTask, PutService, PutTask
@@ -82,7 +83,7 @@ class Guard:
     def show_waiting(self, wanted: Iterable[NewTask], reason: str) -> None:
         """Shows tasks that nobody could place."""
         for new in wanted:
-            self._view.put_pending(pending_of(new, reason))
+            self._view.put_pending(pending_of(new, reason, explain.FAILED))
 
     def release(self, ids: set[str]) -> None:
         """Tasks that will not be have no addresses: the allocator failed in the middle."""

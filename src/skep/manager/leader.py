@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from skep.manager import quarantine
 from skep.manager.asides import Asides, costs_lead, kept_up
 from skep.manager.attachments import AttachmentKeeper
+from skep.manager.board_keeper import BoardKeeper
 from skep.manager.ca.keeper import RotationKeeper
 from skep.manager.certificates import Certificates
 from skep.manager.commits import Committer
@@ -30,6 +31,7 @@ from skep.manager.dispatcher.overlays import OverlayDispatcher
 from skep.manager.dispatcher.sessions import Sessions
 from skep.manager.dispatcher.states import NodeStates
 from skep.manager.dispatcher.tasks import TaskDispatcher
+from skep.manager.dispatcher.usage import UsageQuestions
 from skep.manager.evictor import Evictor
 from skep.manager.explain import ServiceExplanation, TaskExplanation, explain_service, explain_task
 from skep.manager.leader_context import LeaderContext
@@ -40,12 +42,14 @@ from skep.manager.membership import MembershipKeeper
 from skep.manager.metrics import view_metrics
 from skep.manager.net_inspect import NodeNet, inspect_net
 from skep.manager.net_trace import NetTrace, trace
+from skep.manager.node_usage import NodeUsages
 from skep.manager.node_writer import NodeWriter
 from skep.manager.reactions import Reactions
 from skep.manager.reconcile import Reconciler
 from skep.manager.task_events import TaskEvents
 from skep.manager.term import Term
 from skep.manager.upgrade import incarnation
+from skep.manager.usage import SwarmUsage
 from skep.model.node import Node
 from skep.model.overlay_keys import key_of
 from skep.model.service import Service
@@ -86,20 +90,30 @@ class Leader:
         )
         self._states = NodeStates(term)
         self.sessions = Sessions(view, context.managers, self._states, lead, self._is_removed, self.evictor)
-        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported)
+        self.tasks = TaskDispatcher(view, self.sessions, self._task_reported, clock)
         self.mesh = MeshDispatcher(view, self.sessions, self._states.mesh_failed)
         self.overlays = OverlayDispatcher(
             view, self.sessions, lambda: key_of(new_secret()), team.overlay_bounds
         )
         self.looks = Looks(self.sessions)
         self.sessions.on_end(self.looks.ended)
+        self.node_usage = NodeUsages()
+        self._usage_questions = UsageQuestions(view, self.sessions, self.node_usage, clock)
+        self.sessions.on_end(self._usage_questions.ended)
+        self.usage = SwarmUsage(view, self._usage_questions, self.node_usage, clock)
         self.certificates = Certificates(view, self.sessions, context.sign)
         self.logs = LogBroker(view, self.sessions, clock, new_secret)
         self._task_events = TaskEvents(hub, view)
         asides = Asides(view, clock)
         committer = Committer(term, self._task_events, asides)
         self.reconciler = Reconciler(view, committer, clock, term.new_id, self._task_events, asides)
-        self.metrics = Registry(view_metrics(view), self.sessions.metrics, committer.metrics)
+        self.metrics = Registry(
+            view_metrics(view),
+            self.sessions.metrics,
+            self.reconciler.metrics,
+            committer.metrics,
+            self.tasks.metrics,
+        )
         self._writer = NodeWriter(term)
         self._team = team
         self.data_key = DataKeyChange(team.data_keys, term, self.sessions, team.node_id)
@@ -123,6 +137,7 @@ class Leader:
         self.nodes = NodeControl(term, self._writer)
         self.rotation = RotationKeeper(term, new_secret)
         self.swarm = SwarmControl(term, new_secret, context.keep, forgetful=self._roles.forgetful)
+        self.board = BoardKeeper(term, team.node_id)
         self._listen()
         Reactions(self, term, asides).watch(term.signals, self._roles)
 
@@ -150,13 +165,14 @@ class Leader:
         on(messages.MeshSeen, self.looks.seen, messages.LOOK)
         on(messages.OverlayAsk, self.overlays.asked, messages.RESOLVE)
         on(messages.HostNetworks, self._host_has, messages.HOST_NETWORKS)
+        on(messages.UsageSaid, self._usage_questions.said, messages.USAGE)
 
     @classmethod
     async def start(cls, store: Store, leadership: Leadership, context: LeaderContext) -> Leader:
         """Reads the store and opens the dispatcher. Errors: `Corrupt`, `Unavailable`."""
         team = context.identity
         clock = SteadyClock(context.clock)  # restart delays and time-outs must not be off by a jump
-        store = BoundedStore(store)
+        store = bounded = BoundedStore(store)
         view = await load(store)
         led_since = clock.now()
         history = view.incarnation or await incarnation(store, leadership.fence, context.new_id())
@@ -166,6 +182,7 @@ class Leader:
         managers = list(dict.fromkeys([*context.managers, *view.manager_addresses(team.node_id)]))
         term = Term(store, leadership.fence, view, clock, context.new_id, context.hub)
         leader = cls(term, leadership, replace(context, managers=managers))
+        leader.metrics.add(bounded.metrics)
         quarantine.set_roles(view)
         if not team.safe_mode:
             await leader._begin(team.grace_until)
@@ -226,10 +243,12 @@ class Leader:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
             await self._roles.stop()
+            await self.board.stop()
             self.logs.stop()
             self.tasks.stop()
             self.mesh.stop()
             self.overlays.stop()
+            self._usage_questions.stop()
             self.sessions.stop()
 
     @property
@@ -308,6 +327,7 @@ class Leader:
     def _task_reported(self, task: Task, status: TaskStatus, news: bool) -> None:
         if self._task_events.wanted:
             self._task_events.observed(task, status)
+        self.board.reported(task.id)
         self.logs.task_changed(task)
         self.mesh.reported(task, status)
         self.overlays.reported(task, status)

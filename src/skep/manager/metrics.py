@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
+from skep.model.cluster import Cluster
 from skep.model.material import KINDS
 from skep.model.node import DOWN, READY, UNKNOWN
+from skep.model.service import UPDATE_STATES
 from skep.model.states import PENDING, STATE_NAMES
+from skep.rpc.certificates import validity_of
+from skep.runtime.errors import Invalid
 from skep.runtime.metrics import Gauge, LabelledGauge, Labels, Metric
 from skep.store.view import View
 
 _AVAILABILITIES = ("active", "pause", "drain")
 _MODES = ("replicated", "global", "replicated-job", "global-job")
+_REACHABILITIES = ("reachable", "unreachable", "unknown")  # Docker's words; the last: it has no vote yet
 _NOBODY = "orphaned"  # as `TaskStatus.state_name`: a state that an earlier skep stored
 _STATES = tuple(STATE_NAMES.values())
 
@@ -27,11 +33,25 @@ def view_metrics(view: View) -> tuple[Metric, ...]:
             [(state, each) for state in (UNKNOWN, READY, DOWN) for each in _AVAILABILITIES],
         ),
         LabelledGauge(
+            "skep_managers",
+            "Managers by whether they answer; unknown: one whose copy of the store has no vote yet.",
+            ("reachability",),
+            lambda: _managers(view),
+            [(each,) for each in _REACHABILITIES],
+        ),
+        LabelledGauge(
             "skep_services",
             "Services by mode.",
             ("mode",),
             lambda: {(mode,): count for mode, count in view.service_counts.by_mode.items()},
             [(mode,) for mode in _MODES],
+        ),
+        LabelledGauge(
+            "skep_services_updating",
+            "Services that were updated, by how their last update goes.",
+            ("state",),
+            lambda: {(state,): count for state, count in view.service_counts.by_update.items()},
+            [(state,) for state in UPDATE_STATES],
         ),
         LabelledGauge(
             "skep_tasks",
@@ -69,7 +89,32 @@ def view_metrics(view: View) -> tuple[Metric, ...]:
         Gauge(
             "skep_quarantined_keys", "Keys of the store that cannot be read.", lambda: len(view.quarantine)
         ),
+        Gauge(
+            "skep_root_certificate_expiry_seconds",
+            "When the swarm's root certificate ends, in seconds since the epoch; 0: not known.",
+            lambda: _root_ends_at(view.cluster),
+        ),
     )
+
+
+def _managers(view: View) -> Mapping[Labels, float]:
+    found: dict[Labels, float] = {}
+    for member in view.members:  # a handful
+        key = (view.reachability_of(member.node_id),)
+        found[key] = found.get(key, 0) + 1
+    return found
+
+
+def _root_ends_at(cluster: Cluster | None) -> float:
+    return _ends_at(cluster.ca_cert_pem) if cluster is not None else 0.0
+
+
+@functools.lru_cache(maxsize=2)  # of the last root: asked for at each scrape
+def _ends_at(certificate_pem: bytes) -> float:
+    try:
+        return validity_of(certificate_pem)[1]
+    except Invalid:
+        return 0.0
 
 
 def _observed(view: View) -> Mapping[Labels, float]:

@@ -29,10 +29,12 @@ class Reactions:
         self._mesh = leader.mesh
         self._overlays = leader.overlays
         self._logs = leader.logs
+        self._node_usage = leader.node_usage
         self._reconciler = leader.reconciler
         self._membership = leader.membership
         self._rotation = leader.rotation
         self._data_key = leader.data_key
+        self._board = leader.board
 
     def watch(self, router: Router[()], roles: ManagerRoles) -> None:
         """Has all hear from now on, each in the order of its text."""
@@ -44,15 +46,17 @@ class Reactions:
         on(signals.NodeChanged, self._node_changed)
         on(signals.NodeRemoved, self._node_removed)
         on(signals.ManagerMoved, roles.moved)
-        on(signals.NodeDescribed, lambda said: self._reconciler.enqueue_node(said.node_id))
+        on(signals.NodeDescribed, self._node_described)
         on(signals.NodeStateChanged, self._state_changed)
         on(signals.ClusterChanged, self._cluster_changed)
         on(signals.RootChanged, lambda said: self._certificates.tell())
         on(signals.MembersChanged, roles.members_changed)
+        on(signals.MembersChanged, self._members_changed)
         on(signals.AttachmentsChanged, lambda said: self._overlays.attachments_changed(said.attachments))
 
     def _committed(self, said: signals.TasksCommitted) -> None:
         """Tells the nodes; one that cannot be told is told all of it in a new session."""
+        self._board.committed(said.changed)
         self._overlays.publish(said.changed)
         self._mesh.publish(said.changed)
         for node_id, tasks in said.changed.items():
@@ -63,12 +67,14 @@ class Reactions:
                 self._sessions.refuse(node_id, error)
 
     def _service_changed(self, said: signals.ServiceChanged) -> None:
+        self._board.service_changed(said.service_id)
         self._reconciler.enqueue_service(said.service_id)
         self._mesh.service_changed(said.service_id)
         self._overlays.service_changed(said.service_id)
 
     def _service_decided(self, said: signals.ServiceDecided) -> None:
         before, service = said.before, said.service
+        self._board.service_changed(service.id)
         self._mesh.service_changed(service.id)
         self._overlays.service_changed(service.id)
         attributes = service_changes(before or service, service)
@@ -79,6 +85,7 @@ class Reactions:
 
     def _service_removed(self, said: signals.ServiceRemoved) -> None:
         service_id = said.service_id
+        self._board.service_changed(service_id)
         self._asides.forget(SERVICE, service_id)  # what it was set aside for matters no more
         nodes = {n for n, buckets in self._view.buckets.items() if service_id in buckets}
         nodes |= self._view.half_known  # perhaps it has tasks there, too
@@ -89,13 +96,23 @@ class Reactions:
         self._logs.service_removed(service_id)
 
     def _node_changed(self, said: signals.NodeChanged) -> None:
+        self._board.node_changed(said.node_id)
         self._sessions.node_added(said.node_id)
         self._sessions.tell_role(said.node_id)
         self._membership.wake()
         self._reconciler.enqueue_node(said.node_id)
 
+    def _node_described(self, said: signals.NodeDescribed) -> None:
+        self._board.node_changed(said.node_id)
+        self._reconciler.enqueue_node(said.node_id)
+
+    def _members_changed(self, said: signals.MembersChanged) -> None:
+        for node_id in said.node_ids:
+            self._board.node_changed(node_id)
+
     def _node_removed(self, said: signals.NodeRemoved) -> None:
         node_id = said.node_id
+        self._board.node_changed(node_id)
         self._asides.forget(NODE, node_id)
         quarantine.forget_node(self._view, node_id)
         self._sessions.node_removed(node_id)
@@ -104,9 +121,11 @@ class Reactions:
         self._rotation.look()
         self._reconciler.enqueue_node(node_id)
         self._logs.node_down(node_id)
+        self._node_usage.forget(node_id)
 
     def _state_changed(self, said: signals.NodeStateChanged) -> None:
         node_id, before = said.node_id, said.before
+        self._board.node_changed(node_id)
         name, state = self._view.nodes[node_id].description.hostname, self._view.node_state(node_id).state
         self._hub.emit("node", "update", node_id, name=name, state__old=before, state__new=state)
         self._reconciler.enqueue_node(node_id)

@@ -17,6 +17,7 @@ from skep.manager.commits import Committer
 from skep.manager.failures import Failures
 from skep.manager.orchestrator import global_service, jobs, replicated, slot
 from skep.manager.rollouts import Rollouts
+from skep.manager.scheduler import explain
 from skep.manager.scheduler.place import Round
 from skep.manager.task_events import TaskEvents
 from skep.manager.timers import Timers
@@ -28,6 +29,7 @@ from skep.model.states import RUNNING
 from skep.model.task import Task
 from skep.runtime.clock import Clock
 from skep.runtime.ids import NewId
+from skep.runtime.metrics import LabelledCounter, Metric
 from skep.store.view import SlotKey, View, slot_key
 
 log = structlog.get_logger()
@@ -58,6 +60,16 @@ class Reconciler(WorkQueue):
         self._alarms = Timers(clock)
         self._failures = Failures()
         self._retried_at = 0.0
+        self._unplaced = LabelledCounter(
+            "skep_placement_failures_total",
+            "Tasks that no node suited, by what refused most nodes: once for each reason that one waits for.",
+            "reason",
+            explain.REASONS,
+        )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (self._unplaced,)
 
     def enqueue_failure(self, task: Task) -> None:
         """A task failed on its node: others are preferred for a while."""
@@ -291,8 +303,11 @@ class Reconciler(WorkQueue):
         changes.extend(PutTask(task) for task in placed)
         events = self._task_events if self._task_events is not None and self._task_events.wanted else None
         for pending in (*placement.pending, *waiting):
+            before = self._view.pending_ids.get(pending.id)
+            if before is None or before.refused_by != pending.refused_by:
+                self._unplaced.add(pending.refused_by)
             if events is not None:
-                events.waits(self._view.pending_ids.get(pending.id), pending)
+                events.waits(before, pending)
             self._view.put_pending(pending)
         return len(placed)
 
@@ -314,6 +329,7 @@ class Reconciler(WorkQueue):
         (service_id,) = of_services
         self._guard.failed(service_id, error)
         self._guard.show_waiting(wanted, reason_of(error))
+        self._unplaced.add(explain.FAILED, len(wanted))
         return 0
 
     def _finish_removed(self, changes: list[Change]) -> None:

@@ -128,10 +128,21 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     vips: list[VirtualIP] = []
 
 
+# How an update, or the way back from one, goes: Docker's words.
+UPDATE_STATES = (
+    "updating",
+    "paused",
+    "completed",
+    "rollback_started",
+    "rollback_paused",
+    "rollback_completed",
+)
+
+
 class UpdateStatus(Struct, frozen=True, kw_only=True):
     """Progress of a rolling update. Written by the updater."""
 
-    state: str  # updating | paused | completed | rollback_started | rollback_paused | rollback_completed
+    state: str  # one of `UPDATE_STATES`
     started_at: float
     completed_at: float = 0.0
     message: str = ""

@@ -83,6 +83,7 @@ class PendingTask(Struct, frozen=True, gc=False):
     attempt: int = 0
     node_id: str = ""  # the node it is for (global services)
     avoid_node_id: str = ""
+    refused_by: str = ""  # the reason in a word, of few: what is counted by it
 
 
 def assigned_status(task: Task) -> TaskStatus:

@@ -1,1 +1,1 @@
-"""What feeds other programs that watch swarms: Telegraf, InfluxDB, Prometheus, Grafana. Asks by the API only."""
+"""What feeds programs that watch swarms: Telegraf, InfluxDB, Prometheus, Grafana. Asks by the API only."""

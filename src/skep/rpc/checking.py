@@ -55,6 +55,7 @@ FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, what
 # What a node has in its kernel: some twenty kinds, each object's name with a device's and an address.
 OBJECT_KINDS_MAX, OBJECT_MAX_BYTES = 64, 200
 COUNTED_OF_MAX_BYTES = 15  # what bytes are counted of: 255.255.255.255, or 65535/tcp
+LOAD_MAX = float(1 << 31)  # of a host: tasks that wait for its processors, and Linux has fewer processes
 SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
@@ -222,6 +223,34 @@ def _check_seen(said: messages.MeshSeen) -> None:
     for text in seen.bytes:
         _text("what its kernel counts bytes of", text, COUNTED_OF_MAX_BYTES)
     check_applied(messages.MeshApplied(seen.failures))
+
+
+def _check_usage(said: messages.UsageSaid) -> None:
+    """Checks that what a node measured can be added up. Whose tasks these are, the taker knows."""
+    if not 0 <= said.number <= NUMBER_MAX:
+        raise Invalid(f"it answers a question with the number {said.number}")
+    if len(said.tasks) > messages.TASKS_SAID_MAX:
+        raise Invalid(f"it says what {len(said.tasks)} tasks take, {messages.TASKS_SAID_MAX} may be at once")
+    host = said.host
+    if not (
+        0.0 <= host.cpu_cores <= CPUS_MAX  # false for what is no number, too
+        and 0 <= host.memory_bytes <= MEMORY_MAX_BYTES
+        and 0.0 <= host.load1 <= LOAD_MAX
+    ):
+        raise Invalid(
+            f"it says that its host uses {host.cpu_cores} CPUs and {host.memory_bytes} bytes of memory at a"
+            f" load of {host.load1}, which cannot be"
+        )
+    for each in said.tasks:
+        if not (
+            0.0 <= each.cpu_cores <= CPUS_MAX
+            and 0 <= each.memory_bytes <= MEMORY_MAX_BYTES
+            and 0 <= each.memory_limit_bytes <= MEMORY_MAX_BYTES
+        ):
+            raise Invalid(
+                f"it says that task {shown(each.task_id)} takes {each.cpu_cores} CPUs and"
+                f" {each.memory_bytes} of {each.memory_limit_bytes} bytes, which cannot be"
+            )
 
 
 def _check_host_networks(said: messages.HostNetworks) -> None:
@@ -392,4 +421,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     messages.OverlayAsk: _check_overlay_ask,
     messages.HasAddresses: check_in_use,
     messages.HostNetworks: _check_host_networks,
+    messages.UsageSaid: _check_usage,
 }

@@ -58,6 +58,11 @@ class Entrance:
         assert self._listener is not None
         return int(self._listener.getsockname()[1])
 
+    @property
+    def waiting(self) -> int:
+        """Returns how many connections have no place."""
+        return len(self._arrived)
+
     def open(self, host: str, port: int) -> None:
         """Listens. Errors: `OSError`."""
         self._listener = _listening(host, port)

@@ -19,6 +19,7 @@ from skep.rpc.half_received import NODES_MAX_BYTES, STRANGERS_MAX_BYTES, HalfRec
 from skep.rpc.interfaces import FRAME_MAX_BYTES, STRANGER_FRAME_MAX_BYTES, Handler
 from skep.rpc.link import HANDSHAKE_S, FrameLink, Watch
 from skep.runtime.errors import NoAddress
+from skep.runtime.metrics import Gauge, LabelledCounter, Metric
 from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
@@ -38,6 +39,9 @@ NODE_LINKS_MAX = 32
 # Of one manager: streams that are being opened for calls to the leader, of all the users who ask through it.
 MANAGER_LINKS_MAX = 1024
 
+# What became of a handshake: it was a node, or brought a token; it ended before that was known; its place was
+# given to another.
+KNOWN, UNKNOWN, EVICTED = "known", "unknown", "evicted"
 MakeHandler = Callable[[FrameLink], Handler | None]
 
 
@@ -59,6 +63,21 @@ class LinkServer(Watch):
         }
         self._sweeping: asyncio.Task[None] | None = None
         self._untold, self._tell_at = 0, 0.0  # peers that were cut off without a line in the log
+        self._handshakes = LabelledCounter(
+            "skep_handshakes_total",
+            "Connections to the manager's port that began TLS, by what became of them.",
+            "result",
+            (KNOWN, UNKNOWN, EVICTED),
+        )
+        self.metrics: tuple[Metric, ...] = (
+            self._handshakes,
+            Gauge("skep_connections", "Connections to the manager's port.", lambda: len(self._links)),
+            Gauge(
+                "skep_connections_waiting",
+                "Connections to the manager's port that have not begun TLS yet.",
+                lambda: self._entrance.waiting,
+            ),
+        )
 
     @property
     def port(self) -> int:
@@ -106,6 +125,7 @@ class LinkServer(Watch):
         found = self._unknown.pop(ticket, None)
         if found is None:
             return
+        self._handshakes.add(EVICTED)
         plain, link = found
         link.cut("it did not say who it is while others waited")
         if not link.is_made:
@@ -165,7 +185,8 @@ class LinkServer(Watch):
                 del self._of_node[link.identity.node_id]
         ticket = self._tickets.pop(link, None)
         if ticket is not None:
-            self._unknown.pop(ticket, None)
+            if self._unknown.pop(ticket, None) is not None:
+                self._handshakes.add(UNKNOWN)
             self._entrance.ended(ticket)
 
     # Inside
@@ -173,7 +194,8 @@ class LinkServer(Watch):
     def _known(self, link: FrameLink, name: str) -> None:
         ticket = self._tickets.get(link)
         if ticket is not None:
-            self._unknown.pop(ticket, None)
+            if self._unknown.pop(ticket, None) is not None:
+                self._handshakes.add(KNOWN)
             self._entrance.known(ticket, name)
 
     async def _sweep(self) -> None:

@@ -153,6 +153,21 @@ class Histogram:
         yield Sample("_count", {}, self.count)
 
 
+class Renamed:
+    """A metric under another name: others may know it by one of theirs."""
+
+    __slots__ = ("_metric", "help", "kind", "name")
+
+    def __init__(self, name: str, help: str, metric: Metric) -> None:
+        self.name = name
+        self.help = help
+        self.kind = metric.kind
+        self._metric = metric
+
+    def samples(self) -> Iterator[Sample]:
+        return self._metric.samples()
+
+
 class Registry:
     """The metrics of several subjects, in the order in which they were given."""
 
@@ -170,6 +185,10 @@ class Registry:
 
     def __iter__(self) -> Iterator[Metric]:
         return iter(self._metrics.values())
+
+    def __getitem__(self, name: str) -> Metric:
+        """Errors: `KeyError`."""
+        return self._metrics[name]
 
     def total(self, name: str, **labels: str) -> float:
         """Returns the sum of a counter's or gauge's samples that have these labels; KeyError: no such one."""

@@ -22,6 +22,7 @@ from skep.runtime.ids import as_hostname, is_hostname
 PREFIX = "SKEPD_"
 DEFAULT_HOST = "unix:///run/skep/skep.sock"
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+PORT_MAX = 65535
 _LISTS = frozenset({"host"})
 _BOOLS = frozenset({"tlsverify", "safe_mode"})
 
@@ -42,6 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     etcd: str = "etcd"  # the etcd to run on managers
     safe_mode: bool = False  # the API is up, nothing is decided: to remove what keeps managers from leading
+    metrics_addr: str = ""  # HOST:PORT where metrics are served in plain HTTP; empty: nowhere
     log_level: str = "info"  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, json
 
@@ -134,6 +136,8 @@ def _check(settings: Settings) -> None:
         # A working directory is not where others look for it: the engine's, a container's, the next start's.
         if not os.path.isabs(path):
             raise Invalid(f"--host unix://PATH must have an absolute path, not '{path}' (unix:///run/…)")
+    if settings.metrics_addr:
+        metrics_address(settings.metrics_addr)
     if settings.docker_socket not in ("swarm", "engine"):
         raise Invalid(f"--docker-socket must be swarm or engine, not '{settings.docker_socket}'")
     if settings.engine_socket is not None:
@@ -153,3 +157,14 @@ def _check(settings: Settings) -> None:
         raise Invalid(f"--log-format must be auto, text or json, not '{settings.log_format}'")
     if not os.path.isabs(settings.state_dir):
         raise Invalid(f"--state-dir must be an absolute path, not '{settings.state_dir}'")
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Returns (host, port) of `--metrics-addr`, as Docker reads its own: an empty host is all addresses,
+    port 0 any port. Errors: `Invalid`."""
+    host, colon, port = text.rpartition(":")
+    is_v6 = host.startswith("[") and host.endswith("]")
+    is_whole = bool(colon) and (is_v6 or ":" not in host) and port.isascii() and port.isdigit()
+    if not is_whole or int(port) > PORT_MAX:
+        raise Invalid(f"--metrics-addr must be HOST:PORT (127.0.0.1:9323, [::1]:9323), not '{text}'")
+    return host[1:-1] if is_v6 else host, int(port)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from skep.runtime.metrics import Gauge, Metric
+from skep.runtime.metrics import Gauge, Histogram, Metric
 
 PERIOD_S = 0.02  # a stall is seen with this error
+BOUNDS_S = (0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # a manager is in trouble from some seconds on
 
 
 class StallWatch:
@@ -18,6 +19,11 @@ class StallWatch:
         self.worst_s = 0.0
         self.worst_cpu_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._late = Histogram(
+            "skep_loop_stall_seconds",
+            "How late the event loop went round, looked at fifty times a second.",
+            BOUNDS_S,
+        )
         self.metrics: tuple[Metric, ...] = (
             Gauge(
                 "skep_loop_stall_max_seconds",
@@ -29,6 +35,7 @@ class StallWatch:
                 "… and how much of that at most it worked itself.",
                 lambda: self.worst_cpu_s,
             ),
+            self._late,
         )
 
     def start(self) -> None:
@@ -47,6 +54,7 @@ class StallWatch:
 
     def _ring(self, due: float, worked: float) -> None:
         late_s = asyncio.get_running_loop().time() - due
+        self._late.observe(late_s)
         self.worst_s = max(self.worst_s, late_s)
         self.worst_cpu_s = max(self.worst_cpu_s, min(late_s, time.thread_time() - worked))
         self._set()

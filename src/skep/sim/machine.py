@@ -16,6 +16,7 @@ from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.streams import RAFT, Dial, Pipe, StreamServer
 from skep.runtime.errors import NoAddress, SkepError, Unavailable
+from skep.runtime.metrics import Metric
 from skep.sim.leader_line import SimLeaderLine
 from skep.sim.net import Shown, SimulatedPort
 from skep.sim.own_store import SimCopy
@@ -64,6 +65,8 @@ class SimLine:
 
 class SimListener:
     """A manager's port; fulfils `platform.Listener`."""
+
+    metrics: tuple[Metric, ...] = ()
 
     def __init__(self, host: Host, world: World, keys: NodeKeys) -> None:
         self._host = host

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from skep.runtime.errors import Unavailable
+from skep.runtime.metrics import Metric
 from skep.sim.etcd_line import EtcdLine
 from skep.sim.sealing import Below
 from skep.store.interfaces import ClusterStore, KeyValue, Store, Txn
@@ -22,6 +23,7 @@ class SimCopy:
     """A manager's copy of the store, in the model of etcd; fulfils `platform.StoreCopy`."""
 
     quota_bytes = 1 << 40
+    metrics: tuple[Metric, ...] = ()
 
     def __init__(self, host: Host, world: World) -> None:
         self._host = host

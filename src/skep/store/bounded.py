@@ -14,9 +14,12 @@ from msgspec import Struct
 
 from skep.model.bounds import SHARES
 from skep.runtime.errors import OutcomeUnknown, TooLarge
+from skep.runtime.metrics import Histogram, Metric
 from skep.store import codec
 from skep.store.interfaces import Delete, KeyValue, Put, Store, Txn
 
+# An etcd on a good disk takes 2 ms; one that elects, or is defragmented, seconds.
+COMMIT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 BREATH = 10_000  # keys counted before the loop goes round: 5 ms
 _SHARE_OF = {share.kind: share for share in SHARES}
 
@@ -28,6 +31,15 @@ class BoundedStore:
         self._inner = inner
         self._sizes: dict[str, int] = {}  # of each key, with its value
         self.totals: dict[str, int] = dict.fromkeys(_SHARE_OF, 0)  # bytes by kind
+        self._took = Histogram(
+            "skep_store_commit_seconds",
+            "How long the store took for one transaction of the leader, done or not.",
+            COMMIT_BOUNDS_S,
+        )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (self._took,)
 
     async def load(self, prefix: str) -> tuple[list[KeyValue], int]:
         pairs, revision = await self._inner.load(prefix)
@@ -55,6 +67,8 @@ class BoundedStore:
         # Before it is written: it counts while nobody knows whether it was, and others are under way.
         for each in changes:
             self._note(each.key, each.kind, each.after)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             return await self._inner.commit(txn)
         except OutcomeUnknown:
@@ -63,6 +77,8 @@ class BoundedStore:
             for each in changes:
                 self._note(each.key, each.kind, each.before)
             raise
+        finally:
+            self._took.observe(loop.time() - began)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -32,17 +32,22 @@ class NodeCounts:
 
 
 class ServiceCounts:
-    """`by_mode` is by Docker's word for what `docker service ls` shows; removed ones count no more."""
+    """`by_mode` is by Docker's word for what `docker service ls` shows, `by_update` by its word for how the
+    last update goes, of those that had one; removed ones count no more."""
 
-    __slots__ = ("by_mode",)
+    __slots__ = ("by_mode", "by_update")
 
     def __init__(self) -> None:
         self.by_mode: dict[str, int] = {}
+        self.by_update: dict[str, int] = {}
 
     def count(self, service: Service | None, sign: int) -> None:
         if service is not None:
             mode = service.spec.mode_name
             self.by_mode[mode] = self.by_mode.get(mode, 0) + sign
+            if service.update is not None:
+                state = service.update.state
+                self.by_update[state] = self.by_update.get(state, 0) + sign
 
 
 class TaskCounts:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from skep.runtime.errors import Conflict, Denied, SkepError, Unavailable
+from skep.runtime.metrics import Counter, Metric
 from skep.store.interfaces import Compare, Delete, Fence, KeyValue, Put, Store, Txn
 
 log = structlog.get_logger()
@@ -96,6 +97,14 @@ class Campaign:
         self._seen_revision = 0
         self._changed_at = 0.0  # loop time
         self._answered_since: float | None = None  # since when every look was answered
+        self._last = ""  # who led last, whoever that was
+        self._changes = Counter(
+            "skep_leader_changes_total", "How often this manager has seen another one lead than before."
+        )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (self._changes,)
 
     async def win(self, stands: Callable[[], bool] = lambda: True) -> Leadership:
         """Waits until this candidate leads; only looks on while it does not stand.
@@ -127,7 +136,8 @@ class Campaign:
             self._answered_since = now
         held = next((pair for pair in pairs if pair.key == self._key), None)
         if held is not None and self._is_alive(held, now):
-            self.holder = self._other = held.value.decode(errors="replace")
+            self._other = held.value.decode(errors="replace")
+            self._is_led_by(self._other)
             return None
         self.holder = ""
         if not stand or (held is not None and not await self._depose(held)):
@@ -148,6 +158,12 @@ class Campaign:
         assert self._answered_since is not None
         return now - self._changed_at < SILENCE_S or now - self._answered_since < SETTLE_S
 
+    def _is_led_by(self, holder: str) -> None:
+        self.holder = holder
+        if self._last and holder != self._last:
+            self._changes.add()
+        self._last = holder
+
     async def _depose(self, held: KeyValue) -> bool:
         """Ends a leadership that was not renewed since it was seen; False where it was after all."""
         log.warning("leadership.silent", leader=held.value.decode(errors="replace"))
@@ -160,7 +176,7 @@ class Campaign:
         revision = await self._write(Txn((Put(self._key, self._candidate.encode()),), compares=free))
         if revision is None:
             return None
-        self.holder = self._candidate
+        self._is_led_by(self._candidate)
         self.has_heard = True
         return Leadership(self._store, self._candidate, Fence(self._key, revision), asked_at)
 

@@ -50,6 +50,7 @@ class View(Objects):
         self.usage: dict[str, Reserved] = {}
         self.task_counts = TaskCounts()
         self.running: dict[str, int] = {}  # service -> tasks wanted and observed running
+        self.running_on: dict[str, int] = {}  # the same by node
         self.stopping: dict[str, dict[str, int]] = {}  # service -> node -> tasks to end and observed running
         self.live: dict[str, dict[str, int]] = {}  # service -> node -> tasks not finished and wanted
         self.completed: dict[str, dict[int, int]] = {}  # service -> version -> tasks that ended well
@@ -293,6 +294,7 @@ class View(Objects):
             return
         if task.desired_state < COMPLETE:
             self.running[task.service_id] = self.running.get(task.service_id, 0) + sign
+            _add(self.running_on, task.node_id, sign)
         elif task.desired_state > COMPLETE:
             _add(self.stopping.setdefault(task.service_id, {}), task.node_id, sign)
 

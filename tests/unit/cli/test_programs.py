@@ -69,6 +69,9 @@ NEEDED = {
 }
 WHOLE = {
     "machine export": ("mg0", "FILE"),
+    "monitor influx": ("--url", "http://127.0.0.1:1", "--v1", "d"),
+    "monitor grafana": ("--out", "DIRECTORY"),
+    "monitor rm": (),
     "machine import": ("FILE",),
     "machine adopt": ("DIRECTORY",),
     "cluster create": ("demo", "--managers", "mg0"),

@@ -23,6 +23,7 @@ from skep.model.node import EngineDescription, EnginePlugin, NodeDescription, No
 from skep.model.spec import Platform
 from skep.model.states import ASSIGNED, COMPLETE, FAILED, ORPHANED, REMOVE, RUNNING
 from skep.model.task import TaskAddress, TaskStatus
+from skep.model.usage import HostUsage, TaskUsage
 from skep.rpc import messages
 from skep.rpc.certificates import new_key_and_request
 from skep.rpc.checking import (
@@ -80,6 +81,10 @@ def named(value: str) -> GenericResource:
     return GenericResource(named_resource_spec=NamedGenericResource(kind="gpu", value=value))
 
 
+def measured(*tasks: TaskUsage) -> messages.UsageSaid:
+    return messages.UsageSaid(1, HostUsage(1.0, 1, 1.0), list(tasks))
+
+
 def called(*names: str, of: int = 1) -> messages.HasAddresses:
     return messages.HasAddresses([TaskAddress("n", "10.0.1.7/24", "10.0.1.2/24")] * of, [names])
 
@@ -106,6 +111,10 @@ SAID_BY_OURS: list[messages.FromAgent] = [
     messages.HostNetworks([]),
     messages.HostNetworks(
         [HostNetwork("10.0.0.0/24", "eth0"), HostNetwork("10.8.0.1/32", "nameserver")] * 32
+    ),
+    messages.UsageSaid(0, HostUsage(0.0, 0, 0.0)),
+    measured(
+        TaskUsage("t", 1e6, 1 << 50, 1 << 50), *[TaskUsage("t", 0.1, 1)] * (messages.TASKS_SAID_MAX - 1)
     ),
     called("one", "0123456789ab", "a wéb"),
     called("a" * (NAMES_MAX_BYTES - 1)),
@@ -178,6 +187,15 @@ WRONG: dict[str, tuple[messages.FromAgent, str]] = {
     "a question for a name of two lines": (messages.OverlayAsk(1, "n", ["a\nb"]), "control characters"),
     "a question for no address": (messages.OverlayAsk(1, "n", [], ["10.0.0.1/24"]), "'10.0.0.1/24', which"),
     "a question for an odd service": (messages.OverlayAsk(1, "n", [], [], ["a b"]), "the id of a service"),
+    "an answer before the first question": (messages.UsageSaid(-1, HostUsage(0.0, 0, 0.0)), "number -1"),
+    "a host that uses no number": (messages.UsageSaid(1, HostUsage(math.nan, 0, 0.0)), "its host uses nan CPUs"),
+    "a host with less than nothing": (messages.UsageSaid(1, HostUsage(0.0, -1, 0.0)), "-1 bytes of memory"),
+    "a host that stands still": (messages.UsageSaid(1, HostUsage(0.0, 0, math.inf)), "load of inf"),
+    "a task of no time": (measured(TaskUsage("t", -0.1, 0)), "task 't' takes -0.1 CPUs"),
+    "a task of all times": (measured(TaskUsage("t", math.inf, 0)), "task 't' takes inf CPUs"),
+    "a task of all memory": (measured(TaskUsage("t", 0.0, 1 << 51)), "and 2251799813685248 of 0 bytes"),
+    "a task with less than no limit": (measured(TaskUsage("t", 0.0, 0, -1)), "0 of -1 bytes"),
+    "very many tasks": (measured(*[TaskUsage("t", 0.1, 1)] * 1001), "1001 tasks take, 1000 may be"),
     "many networks of a host": (messages.HostNetworks([HostNetwork("10.0.0.0/24", "")] * 65), "65 networks"),
     "a host's network of two lines": (
         messages.HostNetworks([HostNetwork("10.0.0.0/24", "a\nb")]),

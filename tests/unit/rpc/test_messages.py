@@ -19,6 +19,7 @@ from skep.model.overlay import OverlayEndpoint, OverlayNetwork, OverlayService
 from skep.model.overlay_keys import OverlayKey
 from skep.model.spec import TaskSpec
 from skep.model.task import TaskAddress, TaskStatus
+from skep.model.usage import HostUsage, TaskUsage
 from skep.rpc.messages import (
     Assign,
     AssignedTask,
@@ -59,6 +60,8 @@ from skep.rpc.messages import (
     ServiceTemplate,
     Statuses,
     TaskNetwork,
+    UsageAsk,
+    UsageSaid,
     WantedTls,
     decode_from_agent,
     decode_from_manager,
@@ -253,6 +256,11 @@ LANDED = [  # each with its frame as skep wrote it before messages had a file pe
     (
         HostNetworks([HostNetwork("10.0.0.0/24", "eth0")]),
         b"\x82\xa4type\xadhost-networks\xa8networks\x91\x92\xab10.0.0.0/24\xa4eth0",
+    ),
+    (UsageAsk(3, True), b"\x83\xa4type\xa9usage-ask\xa6number\x03\xa5tasks\xc3"),
+    (
+        UsageSaid(3, HostUsage(1.5, 7, 0.25), [TaskUsage("t", 0.5, 8, 9)], True),
+        b"\x85\xa4type\xaausage-said\xa6number\x03\xa4host\x93\xcb?\xf8\x00\x00\x00\x00\x00\x00\x07\xcb?\xd0\x00\x00\x00\x00\x00\x00\xa5tasks\x91\x94\xa1t\xcb?\xe0\x00\x00\x00\x00\x00\x00\x08\x09\xa4more\xc3",
     ),
     (SayAddresses(), b"\x81\xa4type\xadsay-addresses"),
     (

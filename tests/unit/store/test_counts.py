@@ -90,9 +90,15 @@ def counted(view: View) -> dict[str, object]:
         "states": states,
         "desired": Counter(STATE_NAMES[t.desired_state] for t in tasks),
         "running": sum(view.running.values()),
+        "running on": Counter(t.node_id for t in tasks if is_running(view, t)),
         "stranded": sum(1 for t in tasks if t.node_id in down and t.desired_state <= RUNNING),
         "modes": Counter(each.spec.mode_name for each in view.services.values()),
     }
+
+
+def is_running(view: View, task: Task) -> bool:
+    status = view.status_of(task)
+    return task.desired_state < COMPLETE and status is not None and status.state == RUNNING
 
 
 def kept(view: View) -> dict[str, object]:
@@ -103,6 +109,7 @@ def kept(view: View) -> dict[str, object]:
         "states": without_none(metrics.by("skep_tasks", "state")),
         "desired": without_none(metrics.by("skep_tasks_desired", "state")),
         "running": metrics.total("skep_tasks_running"),
+        "running on": view.running_on,
         "stranded": metrics.total("skep_tasks_stranded"),
         "modes": without_none(metrics.by("skep_services", "mode")),
     }

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from skep.agent.executor import podman
 from skep.agent.executor.bridges import Bridges
@@ -28,8 +29,17 @@ from skep.agent.executor.container_config import (
 )
 from skep.agent.executor.engine import CALL_S, EngineClient, Json
 from skep.agent.executor.images import Images
-from skep.agent.executor.interfaces import Action, Adopted, NameServer, Report, TaskContext
+from skep.agent.executor.interfaces import (
+    Action,
+    Adopted,
+    NameServer,
+    Report,
+    RunningTask,
+    TaskContext,
+    UsageReading,
+)
 from skep.agent.executor.logs import task_logs
+from skep.agent.executor.meter import Meter, stats_of
 from skep.agent.executor.refusals import EngineError, is_name_taken, is_network_gone
 from skep.agent.executor.resolving import Resolving
 from skep.agent.executor.single import SingleContainers
@@ -81,6 +91,7 @@ class DockerExecutor:
         self._bridges = Bridges(engine, calls, self._aside, node, self._resolving)
         self.single = SingleContainers(engine, calls, self._bridges, self._resolving, node)
         self._watch = ContainerWatch(self._engine, self._calls, clock, self._aside, self._forget)
+        self._meter = Meter()
         self._copies: dict[str, str] = {}  # while adopting: engine's network -> the swarm's
         self._works: dict[str, asyncio.Task[None]] = {}  # the latest action of each task
         self._asides: set[asyncio.Task[None]] = set()  # what nobody began: leftovers, unhealthy containers
@@ -159,6 +170,13 @@ class DockerExecutor:
     def logs(self, task_id: str, since: str, options: LogOptions, limit: int) -> AsyncIterator[bytes]:
         labels = (self._node_filter, f"{TASK_LABEL}={task_id}")
         return task_logs(self._engine, labels, since, options, limit)
+
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
+        reading, unread = await in_thread(self._meter.read, tasks)
+        if not unread:
+            return reading
+        found = await stats_of(self._engine, self._calls, unread, reading.host)
+        return replace(reading, tasks={**reading.tasks, **found})
 
     async def close(self) -> None:
         for work in (*self._watchers, *self._works.values()):

@@ -269,6 +269,13 @@ class EngineClient:
                     async for data in answer.content.iter_any():
                         yield data
 
+    async def stats(self, container: str) -> Json | None:
+        """Returns what a container has used by now, None where it is gone. Errors: `Unavailable`."""
+        with _absence(or_going=True):
+            parameters = {"stream": "false", "one-shot": "true"}
+            return await self._call("GET", f"/containers/{container}/stats", parameters)
+        return None
+
     async def _call(
         self,
         method: str,

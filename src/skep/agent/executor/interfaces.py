@@ -6,7 +6,7 @@ keeps a simulated node with thousands of tasks free of a coroutine per task.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -64,6 +64,32 @@ class Adopted(Struct, frozen=True):
 
 
 Report = Callable[[Observation], None]
+
+
+class RunningTask(Struct, frozen=True, gc=False):
+    """A task whose container runs, and its first process on this host (0: not known)."""
+
+    task_id: str
+    container_id: str
+    pid: int
+
+
+class Counted(Struct, frozen=True, gc=False):
+    """What a container, or the host, has used at that moment (`at`, in seconds that never jump): processors
+    since it began (seconds), memory (bytes), and how much of that it may have; 0: no limit of its own."""
+
+    at: float
+    cpu_s: float
+    memory_bytes: int
+    memory_limit_bytes: int = 0
+
+
+class UsageReading(Struct, frozen=True):
+    """Of the host with its load of the last minute, and of tasks' containers, by task id."""
+
+    host: Counted
+    load1: float
+    tasks: dict[str, Counted] = {}
 
 
 class Prepared(Struct, frozen=True):
@@ -174,6 +200,11 @@ class Executor(Protocol):
         log driver says of it and another space, and its text.
 
         Nothing where its container is gone. Errors: `SkepError` where they cannot be read."""
+        ...
+
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
+        """Returns what the host and these tasks have used by now; those that cannot be read are left out.
+        Errors: `Unavailable` where the host cannot be read either."""
         ...
 
     async def close(self) -> None:

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from msgspec import Struct
 
-from skep.agent.executor.interfaces import Action, Adopted, NameServer, Observation, Report, TaskContext
+from skep.agent.executor.interfaces import (
+    Action,
+    Adopted,
+    Counted,
+    NameServer,
+    Observation,
+    Report,
+    RunningTask,
+    TaskContext,
+    UsageReading,
+)
 from skep.model.container import GenericResource
 from skep.model.logs import LogOptions
 from skep.model.material import references
@@ -33,6 +44,7 @@ UNHEALTHY_TEST = ("CMD", "false")
 NOWHERE = (
     ".invalid"  # registries of that name are nowhere (RFC 2606): simulated engines have no images of them
 )
+IDLE_CORES, IDLE_BYTES = 0.05, 200 << 20  # what a simulated host takes by itself
 INTERVAL_NS, RETRIES = 30_000_000_000, 3  # of a health check that does not say: Docker's own
 
 
@@ -56,13 +68,18 @@ class _Span(Struct):
 
     at: float
     began_at: float
+    cores: float  # it takes
+    memory_bytes: int
     ended_at: float | None = None
+
+    @property
+    def lasted_s(self) -> float:
+        return (asyncio.get_running_loop().time() if self.ended_at is None else self.ended_at) - self.began_at
 
     @property
     def lines(self) -> int:
         """How many lines it has put out."""
-        now = asyncio.get_running_loop().time() if self.ended_at is None else self.ended_at
-        return int((now - self.began_at) / LOG_LINE_S + LOG_ROUND) + 1
+        return int(self.lasted_s / LOG_LINE_S + LOG_ROUND) + 1
 
 
 class SimulatedExecutor:
@@ -78,6 +95,7 @@ class SimulatedExecutor:
         self._timers: dict[str, asyncio.TimerHandle] = {}  # actions under way
         self._spans: dict[str, _Span] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}  # containers that will end by themselves
+        self._past_cpu_s = 0.0  # that containers have used which are gone
         self.started = 0  # containers that ever came to run here
         self._asked: list[Callable[[], None]] | None = None  # of an engine that is frozen, meanwhile
         self._happened: list[Callable[[], None]] = []  # in its containers
@@ -182,7 +200,8 @@ class SimulatedExecutor:
             return
         self._cancel(task_id)
         self._containers.pop(task_id, None)
-        self._spans.pop(task_id, None)
+        if (span := self._spans.pop(task_id, None)) is not None:
+            self._past_cpu_s += span.cores * span.lasted_s
 
     async def clear(self, node_id: str, sweeps: bool) -> list[str]:
         for task_id in list(self._containers):
@@ -229,6 +248,23 @@ class SimulatedExecutor:
         return {
             task_id: self._spans[task_id].lines for task_id in running if self.state_of(task_id) == RUNNING
         }
+
+    async def read_usage(self, tasks: Sequence[RunningTask]) -> UsageReading:
+        """Invented numbers, and always the same for one task: up to a tenth of a core, and 8 to 72 MB. The
+        host takes what all its tasks do, and a little for itself."""
+        self._require_answer()
+        now = asyncio.get_running_loop().time()
+        cpu_s, load1, memory = IDLE_CORES * now + self._past_cpu_s, IDLE_CORES, IDLE_BYTES
+        for span in self._spans.values():
+            cpu_s += span.cores * span.lasted_s
+            if span.ended_at is None:
+                load1 += span.cores
+                memory += span.memory_bytes
+        found: dict[str, Counted] = {}
+        for task in tasks:
+            if (own := self._spans.get(task.task_id)) is not None and own.ended_at is None:
+                found[task.task_id] = Counted(now, own.cores * own.lasted_s, own.memory_bytes)
+        return UsageReading(Counted(now, cpu_s, min(memory, self._settings.memory_bytes)), load1, found)
 
     async def close(self) -> None:
         self.detach()
@@ -308,11 +344,18 @@ class SimulatedExecutor:
         )
         self._containers[context.task.id] = Adopted(context.task.id, context.task.service_id, seen)
         if state == RUNNING:
-            self._spans[context.task.id] = _Span(seen.at, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._spans[context.task.id] = _Span(seen.at, now, *simulated_usage(context.task.id))
         elif state > RUNNING and context.task.id in self._spans:
             self._spans[context.task.id].ended_at = asyncio.get_running_loop().time()
         if self._report is not None:
             self._report(seen)
+
+
+def simulated_usage(task_id: str) -> tuple[float, int]:
+    """Returns what a simulated task takes, of processors (cores) and of memory (bytes)."""
+    drawn = zlib.crc32(task_id.encode())
+    return (drawn & 0x3FF) / 10_000, (8 << 20) + (drawn >> 10 & 0x3F_FFFF) * 16
 
 
 def _line(task_id: str, began: float, n: int, options: LogOptions) -> bytes:

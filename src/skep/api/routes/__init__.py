@@ -11,9 +11,11 @@ from skep.api.openapi import OpenApiRoutes
 from skep.api.route import Route
 from skep.api.routes.attachments import AttachmentRoutes
 from skep.api.routes.backup import BackupRoutes
+from skep.api.routes.board import BoardRoutes
 from skep.api.routes.events import EventRoutes
 from skep.api.routes.logs import LogRoutes
 from skep.api.routes.materials import MaterialRoutes
+from skep.api.routes.metrics import MetricRoutes
 from skep.api.routes.net import NetRoutes
 from skep.api.routes.networks import NetworkRoutes
 from skep.api.routes.nodes import NodeRoutes
@@ -22,6 +24,7 @@ from skep.api.routes.services import ServiceRoutes
 from skep.api.routes.swarm import SwarmRoutes
 from skep.api.routes.system import SystemRoutes
 from skep.api.routes.tasks import TaskRoutes
+from skep.api.routes.usage import UsageRoutes
 from skep.api.routes.volumes import VolumeRoutes
 from skep.model.docker_socket import Given, no_socket
 from skep.runtime.stall import StallWatch
@@ -55,8 +58,11 @@ def all_routes(context: ApiContext) -> list[Route]:
         *VolumeRoutes(engine).routes(),
         *MaterialRoutes(node).routes(),
         *LogRoutes(node).routes(),
+        *BoardRoutes(node).routes(),
         *OwnRoutes(node, context.stall).routes(),
+        *MetricRoutes(node, context.stall).routes(),
         *NetRoutes(node).routes(),
+        *UsageRoutes(node).routes(),
         *BackupRoutes(node).routes(),
     ]
     return [*routes, *OpenApiRoutes(routes).routes()]

@@ -84,4 +84,5 @@ def _pending(task: Task, reason: str) -> PendingTask:
         task.run_at,
         task.attempt,
         "" if task.slot else task.node_id,
+        refused_by="addresses",
     )

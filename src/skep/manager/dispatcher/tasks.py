@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from skep.model.states import RUNNING
 from skep.model.task import Task, TaskStatus
 from skep.rpc import messages
 from skep.rpc.checking import check_statuses
+from skep.runtime.clock import Clock
+from skep.runtime.metrics import Histogram, Metric
 from skep.store.view import View
 
 from .assignments import Sent, complete, difference, frames, is_news
@@ -20,20 +23,42 @@ from .materials import given, withdrawn
 from .reports import Reports, bounded
 from .sessions import Sessions
 
+START_BOUNDS_S = (
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    1800.0,
+)  # with its image there, or to pull
 Reported = Callable[[Task, TaskStatus, bool], None]  # (task, status, news): its slot must be looked at
 
 
 class TaskDispatcher:
     """Hears of sessions by `began`; what the node of each has been sent is forgotten with it."""
 
-    def __init__(self, view: View, sessions: Sessions, reported: Reported) -> None:
+    def __init__(self, view: View, sessions: Sessions, reported: Reported, clock: Clock) -> None:
         self._view = view
+        self._clock = clock
+        self._start_delay = Histogram(
+            "skep_start_delay_seconds",
+            "How long tasks took from when they were made until their node said that they run.",
+            START_BOUNDS_S,
+        )
         self._sessions = sessions
         self._reported = reported
         self._sent: dict[str, Sent] = {}  # by node, for those that have a session
         self._reports = Reports(self._take)
         sessions.on_statuses(self._reports.add)
         sessions.on_end(lambda node_id: self._sent.pop(node_id, None))
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (self._start_delay,)
 
     def stop(self) -> None:
         self._reports.stop()
@@ -86,5 +111,13 @@ class TaskDispatcher:
         if task is None or task.node_id != node_id:
             return
         status = bounded(status)
+        known = self._view.status_of(task)
         if self._view.put_status(task, status):
+            if status.state == RUNNING and (known is None or known.state < RUNNING):
+                self._began_to_run(task)
             self._reported(task, status, is_news(self._view, task, status.state))
+
+    def _began_to_run(self, task: Task) -> None:
+        """Those that were made before this leader began, which hears of them anew, are none of its."""
+        if task.created_at >= self._view.led_since:
+            self._start_delay.observe(max(0.0, self._clock.now() - task.created_at))

@@ -14,6 +14,28 @@ PORTS = "host-mode port already in use on {nodes}"
 HOST_NETWORKS = "a network of the task overlaps the host's own on {nodes}"
 MAX_REPLICAS = "max replicas per node limit exceed"
 
+# Each in a word, where there is no room for sentences.
+WORDS = {
+    NOT_AVAILABLE: "available",
+    RESOURCES: "resources",
+    PLUGINS: "plugins",
+    CONSTRAINTS: "constraints",
+    PLATFORM: "platform",
+    PORTS: "host-ports",
+    HOST_NETWORKS: "host-networks",
+    MAX_REPLICAS: "max-replicas",
+}
+NO_NODE = "no-node"  # there is none to refuse
+NO_ADDRESS = "addresses"  # a network of the task has none left (`manager.allocator`)
+FAILED = "failed"  # the decision itself did, and the service is set aside
+REASONS = (*WORDS.values(), NO_NODE, NO_ADDRESS, FAILED)
+
+
+def word_of(refusals: Sequence[tuple[str, int]]) -> str:
+    """Returns the word of the filter that refused most nodes."""
+    phrase, nodes = max(refusals, key=lambda r: r[1], default=("", 0))
+    return WORDS[phrase] if nodes else NO_NODE
+
 
 def explain(refusals: Sequence[tuple[str, int]]) -> str:
     """Returns the sentence for (phrase, nodes refused), most frequent first."""

@@ -31,16 +31,6 @@ GROUPS_MAX = 30  # a screen; a swarm in which every node has a label value of it
 VALUES_MAX = 3  # numbers of a group said one by one; more are said as a range
 
 SUITS = "suits"
-_NAMES = {
-    explain.NOT_AVAILABLE: "available",
-    explain.RESOURCES: "resources",
-    explain.PLUGINS: "plugins",
-    explain.CONSTRAINTS: "constraints",
-    explain.PLATFORM: "platform",
-    explain.PORTS: "host-ports",
-    explain.HOST_NETWORKS: "host-networks",
-    explain.MAX_REPLICAS: "max-replicas",
-}
 
 _GAP = "\0"  # where a number belongs in a text: nothing that users write can hold it
 Number = tuple[Callable[[float], str], float]
@@ -75,7 +65,7 @@ def look_at_nodes(
     groups: list[NodeGroup] = []
     for phrase, mask in filters.steps:
         refused = np.flatnonzero(left & ~mask).tolist()
-        groups.extend(_grouped(table, _NAMES[phrase], refused, asking.reasons[phrase]))
+        groups.extend(_grouped(table, explain.WORDS[phrase], refused, asking.reasons[phrase]))
         left &= mask
     groups.sort(key=lambda g: -g.count)
     suiting = _grouped(table, SUITS, np.flatnonzero(left).tolist(), lambda row: ("free to take it", ()))

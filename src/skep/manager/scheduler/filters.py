@@ -45,13 +45,14 @@ class Filters:
             passed &= mask
         return np.where(passed, self.room, 0)
 
-    def reason(self, rows: Mask | None = None) -> str:
+    def refusals(self, rows: Mask | None = None) -> list[tuple[str, int]]:
+        """Returns how many nodes (of `rows`) each filter refuses."""
         left = np.ones(len(self.room), dtype=bool) if rows is None else rows
         refusals = []
         for phrase, mask in self.steps:
             refusals.append((phrase, int((left & ~mask).sum())))
             left = left & mask
-        return (explain.refused(refusals) if rows is not None else "") or explain.explain(refusals)
+        return refusals
 
 
 def most_per_node(placement: Placement | None) -> int:

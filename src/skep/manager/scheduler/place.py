@@ -17,6 +17,7 @@ from skep.model.task import PendingTask, Task
 from skep.store.demand import ResourceRequest
 from skep.store.view import View
 
+from . import explain
 from .fill import UNLIMITED, Ints, fill
 from .filters import Filters
 from .nodes import Mask, NodeTable
@@ -78,7 +79,9 @@ class Round:
                 only = np.zeros(len(table.ids), dtype=bool)
                 if row is not None:
                     only[row] = True
-                pending.append(pending_of(new, filters.reason(only)))
+                refusals = filters.refusals(only)
+                reason = explain.refused(refusals) or explain.explain(refusals)
+                pending.append(pending_of(new, reason, explain.word_of(refusals)))
 
     def _place_group(
         self,
@@ -108,8 +111,9 @@ class Round:
             )
             remaining = remaining[len(rows) :]
         if remaining:
-            reason = Filters(table, service_id, template, demand).reason()
-            pending.extend(pending_of(new, reason) for new in remaining)
+            refusals = Filters(table, service_id, template, demand).refusals()
+            reason, word = explain.explain(refusals), explain.word_of(refusals)
+            pending.extend(pending_of(new, reason, word) for new in remaining)
 
     def _shunned(self, table: NodeTable, service_id: str, avoid: str) -> Mask:
         mask = np.zeros(len(table.ids), dtype=bool)
@@ -137,8 +141,8 @@ class Round:
         )
 
 
-def pending_of(new: NewTask, reason: str) -> PendingTask:
-    """Returns a task that has to wait for a node, and why."""
+def pending_of(new: NewTask, reason: str, refused_by: str) -> PendingTask:
+    """Returns a task that has to wait for a node, and why: in a sentence, and in a word (`explain`)."""
     return PendingTask(
         new.id,
         new.service_id,
@@ -150,6 +154,7 @@ def pending_of(new: NewTask, reason: str) -> PendingTask:
         new.attempt,
         new.node_id,
         new.avoid_node_id,
+        refused_by,
     )
 
 

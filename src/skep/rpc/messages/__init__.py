@@ -30,6 +30,8 @@
     MeshApplied  ---------------------------> what of that the node cannot do, as it changes
               <------------------------------ MeshLook: somebody wants to know what there is
     MeshSeen  ------------------------------>
+              <------------------------------ UsageAsk: somebody wants to know what hosts and tasks take
+    UsageSaid ------------------------------>
               <------------------------------ ReadLogs: the node brings them over a connection of their own
                                               (`rpc.log_streams`)
 
@@ -83,6 +85,7 @@ from skep.rpc.messages.session import (
 )
 from skep.rpc.messages.tasks import Assign, AssignedTask, ServiceTemplate, Statuses, TaskNetwork
 from skep.rpc.messages.tls import HasTls, Renew, Renewed, WantedTls
+from skep.rpc.messages.usage import TASKS_SAID_MAX, USAGE, UsageAsk, UsageSaid
 from skep.runtime.errors import Invalid
 
 __all__ = [
@@ -103,7 +106,9 @@ __all__ = [
     "REPLACED",
     "RESOLVE",
     "SELF_REPORTED",
+    "TASKS_SAID_MAX",
     "UNREADABLE",
+    "USAGE",
     "Assign",
     "AssignedTask",
     "Attach",
@@ -143,6 +148,8 @@ __all__ = [
     "ServiceTemplate",
     "Statuses",
     "TaskNetwork",
+    "UsageAsk",
+    "UsageSaid",
     "WantedTls",
     "decode_from_agent",
     "decode_from_manager",
@@ -166,6 +173,7 @@ FromAgent = (
     | MeshSeen
     | OverlayAsk
     | HostNetworks
+    | UsageSaid
 )
 FromManager = (
     Registered
@@ -187,12 +195,13 @@ FromManager = (
     | OverlaysHeld
     | OverlayKeysTold
     | OverlayAnswered
+    | UsageAsk
     | Goodbye
 )
 # What either end may say that it understands, and earlier ones did not.
 FEATURES = (
     *(LOGS, ATTACH, SELF_REPORTED, MESH, DATA_KEYS, OVERLAY, RESOLVE, LOOK, MESH_CHANGES, HOST_NETWORKS),
-    *(DATA_PATH, MESH_PARTS),
+    *(DATA_PATH, MESH_PARTS, USAGE),
 )
 
 encode = msgspec.msgpack.Encoder().encode

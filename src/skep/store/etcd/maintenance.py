@@ -42,10 +42,11 @@ async def maintain(
     quota_bytes: int = ETCD_QUOTA_BYTES,
     say: Callable[[str], None] = lambda text: None,
     look_s: float = LOOK_S,
+    saw: Callable[[EtcdStatus], None] = lambda status: None,
 ) -> None:
     """Defragments whenever half of a large file is unused, compacts one that grows fast, and cures one that
-    is full; `say` hears what users should know meanwhile, and an empty text after it. Runs until
-    cancelled."""
+    is full; `say` hears what users should know meanwhile, and an empty text after it, `saw` how it is each
+    time that it was looked at. Runs until cancelled."""
     loop = asyncio.get_running_loop()
     early_at = cure_at = 0.0  # loop time: not before
     is_full = False
@@ -54,6 +55,7 @@ async def maintain(
         await asyncio.sleep(look_s)
         try:
             status = await store.status()
+            saw(status)
             if is_full != bool(status.full_members):
                 is_full = bool(status.full_members)
                 say(FULL if is_full else "")

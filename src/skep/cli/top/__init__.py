@@ -1,0 +1,1 @@
+"""`skep top`: what nodes, services and tasks take, as it changes."""

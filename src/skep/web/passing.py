@@ -77,7 +77,8 @@ class Passing:
 
 
 def refused(status: int, message: str) -> web.Response:
-    """Returns an error as Docker's API says it."""
+    """Returns an error as Docker's API says it. What a browser sent that is no text is shown by its codes."""
+    message = message.encode(errors="backslashreplace").decode()
     return web.Response(
         status=status, body=msgspec.json.encode({"message": message}), content_type="application/json"
     )

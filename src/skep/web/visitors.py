@@ -58,4 +58,5 @@ def may_order(visitor: Visitor, csrf: str) -> bool:
 
 
 def _same(given: str, right: str) -> bool:
-    return hmac.compare_digest(given.encode(), right.encode())
+    # A header may hold any bytes: those that are no text come as half characters.
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), right.encode())

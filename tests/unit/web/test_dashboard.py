@@ -66,6 +66,18 @@ async def test_another_name_that_leads_here_gets_nothing() -> None:
         )
 
 
+@pytest.mark.parametrize("header", [b"Host: \xff\xfe", b"Host: localhost\r\nCookie: skep-dashboard-%d=\xff"])
+async def test_headers_that_are_no_text_are_refused_as_others(header: bytes) -> None:
+    async with shown_swarm() as (_, shown), browser(shown) as one:
+        port = int(one.origin.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        given = header % port if b"%" in header else header
+        writer.write(b"GET /session HTTP/1.1\r\n" + given + b"\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 403 "), answer
+
+
 async def test_a_page_of_another_site_gets_nothing() -> None:
     async with shown_swarm() as (_, shown), browser(shown) as one:
         for headers in ({"Origin": "http://evil.example"}, {"Sec_Fetch_Site": "same-site"}):

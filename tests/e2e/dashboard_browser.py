@@ -63,10 +63,15 @@ def opened(browser: Browser, url: str, *, expected: str = "\0", **options: Any) 
         context.close()
 
 
-def show(page: Page, address: str) -> None:
-    """Has the page show a view, and waits until it is there."""
-    page.evaluate("to => { document.querySelector('main').dataset.was = 'x'; location.hash = to; }", address)
-    page.locator("main h1").first.wait_for(state="attached")
+def show(page: Page, address: str, until: str = "h1") -> None:
+    """Has the page show a view, and waits until it is there, with an element of that selector in it."""
+    page.evaluate(
+        "to => { if ((location.hash || '#/map') === to) return; document.querySelector('main').firstChild.dataset.was = 'before';"
+        " location.hash = to; }",
+        address,
+    )
+    expect(page.locator("main > [data-was]")).to_have_count(0)
+    page.locator(f"main {until}").first.wait_for(state="attached")
 
 
 def assert_accessible(page: Page, only: tuple[str, ...] = ()) -> None:

@@ -44,8 +44,10 @@ export function ask({ title, says, verb, number, act }) {
 /** Shows a dialog, and gives the focus back when it is closed. */
 export function show(box, before = document.activeElement) {
   box.addEventListener("close", () => {
+    // It is told a moment after it closed: a key may have taken the focus elsewhere.
+    const isElsewhere = document.activeElement !== document.body && !box.contains(document.activeElement);
     box.remove();
-    if (before?.isConnected) before.focus();
+    if (before?.isConnected && !isElsewhere) before.focus();
   });
   document.body.append(box);
   box.showModal();

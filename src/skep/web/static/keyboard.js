@@ -16,7 +16,8 @@ const HELP = [
 let enabled = true;
 try { enabled = localStorage.getItem(KEY) !== "off"; } catch { /* storage is refused: they are on */ }
 
-const isTyping = (target) => target instanceof HTMLElement && (target.matches("input, select, textarea") || target.isContentEditable);
+// In a dialog that has just closed nobody types, though the focus is there for a moment.
+const isTyping = (target) => target instanceof HTMLElement && !target.closest("dialog:not([open])") && (target.matches("input, select, textarea") || target.isContentEditable);
 
 function rows() {
   return [...document.querySelectorAll("main [data-row]")].filter((each) => each.offsetParent !== null);

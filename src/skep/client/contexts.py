@@ -3,17 +3,15 @@ says it itself, whose files they are."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 
-from skep.runtime.errors import Invalid, NotFound, Unavailable
+from skep.client.docker_program import ClientRefused, run_docker
+from skep.runtime.errors import Invalid, NotFound
 from skep.runtime.tls_files import client_context
-
-CLIENT_S = 30.0  # it reads some files
 
 
 class _Endpoint(Struct, frozen=True, rename="pascal"):
@@ -41,7 +39,13 @@ class DockerContext(Struct, frozen=True):
 async def find_context(name: str) -> DockerContext:
     """Errors: `NotFound` (no docker client), `Unavailable`, `Invalid` (no such context, or one whose daemon
     is reached in a way that we do not know)."""
-    return read_context(name, await _inspect(name))
+    try:
+        said = await run_docker("context", "inspect", "--", name)
+    except NotFound as error:
+        raise NotFound(f"{error}: name a manager's API with --host") from error
+    except ClientRefused as error:
+        raise Invalid(str(error)) from error
+    return read_context(name, said)
 
 
 def read_context(name: str, said: bytes) -> DockerContext:
@@ -68,31 +72,3 @@ def read_context(name: str, said: bytes) -> DockerContext:
         )
     tls = client_context(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
     return DockerContext(endpoint.host, tls)
-
-
-async def _inspect(name: str) -> bytes:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "docker",
-            "context",
-            "inspect",
-            "--",
-            name,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError as error:
-        raise NotFound("no docker client is installed here: name a manager's API with --host") from error
-    except OSError as error:
-        raise Unavailable(f"the docker client cannot be run: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(CLIENT_S):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise Unavailable(f"docker context inspect takes longer than {CLIENT_S:g} s") from error
-    if process.returncode != 0:
-        raise Invalid(f"docker context inspect {name}: {err.decode(errors='replace').strip()}")
-    return out

@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Struct
 
+from skep.client.docker_program import ClientRefused, run_docker
 from skep.machine.record import Machine
-from skep.runtime.errors import Conflict, NotFound, Unavailable
+from skep.runtime.errors import Conflict, Unavailable
 
-CLIENT_S = 30.0
 CLIENTS = 4  # at the same time: of a hundred machines that are made at once each has one to start
 # As the client of 20.10 says it, and those of 23 and later.
 _NO_SUCH = ("does not exist", "context not found")
@@ -64,7 +64,7 @@ async def _owner(name: str) -> str | None:
     at: one that another process is writing cannot be read yet."""
     try:
         said = await _docker("context", "inspect", name)
-    except Unavailable as error:
+    except ClientRefused as error:
         if any(each in str(error) for each in _NO_SUCH):
             return None
         raise
@@ -89,29 +89,4 @@ def _plain(path: Path) -> str:
 async def _docker(*arguments: str) -> str:
     loop = asyncio.get_running_loop()
     async with _turns.setdefault(loop, asyncio.Semaphore(CLIENTS)):
-        return await _run(*arguments)
-
-
-async def _run(*arguments: str) -> str:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "docker",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError as error:
-        raise NotFound("no docker client is installed here") from error
-    except OSError as error:
-        raise Unavailable(f"the docker client cannot be run: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(CLIENT_S):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise Unavailable(f"docker {arguments[0]} {arguments[1]} takes longer than {CLIENT_S:g} s") from error
-    if process.returncode != 0:
-        raise Unavailable(f"docker {arguments[0]} {arguments[1]}: {err.decode(errors='replace').strip()}")
-    return out.decode(errors="replace")
+        return (await run_docker(*arguments)).decode(errors="replace")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from skep.cli.swarm_options import HOST
 from skep.client.api import ApiClient, ApiError, default_host
 from skep.runtime.errors import Invalid
 
@@ -20,7 +21,7 @@ _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected":
 
 @click.command("explain")
 @click.argument("name", metavar="SERVICE|TASK")
-@click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+@HOST
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")
 def explain_command(name: str, host: str | None, as_json: bool) -> None:
     """Says why a task is where it is or nowhere, filter by filter and node by node, and what a service lacks.

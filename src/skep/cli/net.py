@@ -10,9 +10,9 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
+from skep.cli.swarm_options import HOST
 from skep.client.api import ApiClient, default_host
 
-_HOST = click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as it comes.")
 
 
@@ -23,7 +23,7 @@ def net() -> None:
 
 @net.command("inspect")
 @click.argument("node")
-@_HOST
+@HOST
 @_JSON
 def inspect_command(node: str, host: str | None, as_json: bool) -> None:
     """Says which networks and published ports a node has, who there is on them, what of that its kernel has,
@@ -99,7 +99,7 @@ def _kernel(kernel: Any, unknown: str) -> Iterator[str]:
 @net.command("trace")
 @click.argument("target", metavar="SERVICE:PORT")
 @click.option("--from", "start", required=True, metavar="NODE|TASK", help="Where the connection begins.")
-@_HOST
+@HOST
 @_JSON
 def trace_command(target: str, start: str, host: str | None, as_json: bool) -> None:
     """Says which way a connection to a service takes, hop by hop, and why not to all of its tasks.

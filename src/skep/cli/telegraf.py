@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from skep.cli.durations import Duration
+from skep.cli.swarm_options import gathers
 from skep.client.api import default_host
 from skep.monitor.gathers import GatherRequests, answer_gathers
 from skep.monitor.line_protocol import lines_of
@@ -22,18 +22,7 @@ CONFIG_MAX_BYTES = 16 << 20  # Telegraf's own sample of all plugins has half a m
 
 
 @click.command("telegraf")
-@click.option(
-    "--host",
-    "-H",
-    "hosts",
-    multiple=True,
-    help="A manager's API; may be given again: where one cannot answer, the next is asked."
-    " [$DOCKER_HOST, or skepd's socket]",
-)
-@click.option(
-    "--timeout", type=Duration(), default="5s", show_default=True, help="How long a manager may take."
-)
-@click.option("--usage/--no-usage", default=True, help="Ask nodes what they use.  [default: usage]")
+@gathers
 @click.option("--once", is_flag=True, help="Gather once and end, for inputs.exec.")
 @click.option("--config", "shows_config", is_flag=True, help="Print the section for telegraf.conf.")
 @click.option(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from skep.cli.monitor.writing import write_files
+from skep.cli.swarm_options import HOST
 from skep.client.api import default_host
 from skep.client.hosts import Hosts
 from skep.monitor.grafana import is_own
@@ -34,7 +35,6 @@ from skep.runtime.errors import Conflict, Invalid, Unavailable
 
 NAME = "skep-monitor"
 PATIENCE_S = 20.0  # a change of leader takes 3 s
-_HOST = click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
 _NAME = click.option("--name", default=NAME, show_default=True, help="The stack's.")
 
 
@@ -60,7 +60,7 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
 
 
 @click.command("deploy")
-@_HOST
+@HOST
 @_NAME
 @click.option("--influx", is_flag=True, help="InfluxDB, and skep that writes to it, instead of Prometheus.")
 @click.option("--prometheus", is_flag=True, help="Prometheus, also beside --influx.")
@@ -208,7 +208,7 @@ def _tell(plan: StackPlan, nodes: Sequence[Any]) -> None:
 
 
 @click.command("rm")
-@_HOST
+@HOST
 @_NAME
 def rm_command(host: str | None, name: str) -> None:
     """Takes away what `skep monitor deploy` runs. What was kept stays, in volumes of nodes."""

@@ -13,6 +13,7 @@ import click
 from msgspec import Struct
 
 from skep.cli.durations import Duration
+from skep.cli.swarm_options import gathers
 from skep.client.api import default_host
 from skep.monitor.influx.feed import FeedPace, InfluxFeed
 from skep.monitor.influx.sink import InfluxSink
@@ -74,18 +75,7 @@ class FeedTarget(Struct, frozen=True):
     show_default=True,
     help="MiB, compressed, of what may wait for a database that is away; the oldest goes first.",
 )
-@click.option(
-    "--host",
-    "-H",
-    "hosts",
-    multiple=True,
-    help="A manager's API; may be given again: where one cannot answer, the next is asked."
-    " [$DOCKER_HOST, or skepd's socket]",
-)
-@click.option(
-    "--timeout", type=Duration(), default="5s", show_default=True, help="How long a manager may take."
-)
-@click.option("--usage/--no-usage", default=True, help="Ask nodes what they use.  [default: usage]")
+@gathers
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 def influx_command(
     url: str,

@@ -8,6 +8,7 @@ import sys
 import click
 import msgspec
 
+from skep.cli.swarm_options import HOST
 from skep.cli.top.tables import (
     CPU,
     KINDS,
@@ -33,7 +34,7 @@ INTERVAL_S = 2.0  # as `docker stats` and `top` do about; the leader asks nodes 
 @click.option("--interval", "-d", type=click.FloatRange(1.0, 3600.0), default=INTERVAL_S, help="Seconds. [2]")
 @click.option("--once", is_flag=True, help="Print it once, and end.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+@HOST
 def top_command(
     what: str,
     sort: str,

@@ -24,6 +24,10 @@ _STATES = tuple(STATE_NAMES.values())
 
 def view_metrics(view: View) -> tuple[Metric, ...]:
     """Returns the metrics of what there is in the swarm. Reading one walks states, and no nodes or tasks."""
+    return (*_of_nodes(view), *_of_services(view), *_of_tasks(view), *_of_the_rest(view))
+
+
+def _of_nodes(view: View) -> tuple[Metric, ...]:
     return (
         LabelledGauge(
             "skep_nodes",
@@ -39,6 +43,11 @@ def view_metrics(view: View) -> tuple[Metric, ...]:
             lambda: _managers(view),
             [(each,) for each in _REACHABILITIES],
         ),
+    )
+
+
+def _of_services(view: View) -> tuple[Metric, ...]:
+    return (
         LabelledGauge(
             "skep_services",
             "Services by mode.",
@@ -53,6 +62,11 @@ def view_metrics(view: View) -> tuple[Metric, ...]:
             lambda: {(state,): count for state, count in view.service_counts.by_update.items()},
             [(state,) for state in UPDATE_STATES],
         ),
+    )
+
+
+def _of_tasks(view: View) -> tuple[Metric, ...]:
+    return (
         LabelledGauge(
             "skep_tasks",
             "Tasks by the state that was last observed, those without a node included.",
@@ -77,6 +91,11 @@ def view_metrics(view: View) -> tuple[Metric, ...]:
         Gauge(
             "skep_tasks_known", "Tasks that have a node, those that ended included.", lambda: len(view.tasks)
         ),
+    )
+
+
+def _of_the_rest(view: View) -> tuple[Metric, ...]:
+    return (
         Gauge("skep_networks", "Networks, predefined ones included.", lambda: len(view.networks)),
         LabelledGauge(
             "skep_materials",

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import msgspec
-
 from skep.client.hosts import Hosts
 from skep.monitor.answers import (
     ManagerAnswer,
@@ -96,7 +94,4 @@ class SwarmReader:
             await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, path: str, kind: type[T]) -> T:
-        try:
-            return read_answer(path, await self._hosts.call("GET", path), kind)
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"what answers to {path} is no JSON: is it a manager? ({error})") from error
+        return read_answer(path, await self._hosts.call("GET", path), kind)

@@ -68,7 +68,7 @@ def _convert(file: Path) -> None:
 
 
 async def _run(hosts: tuple[str, ...], timeout_s: float, with_usage: bool, is_once: bool) -> None:
-    reader = SwarmReader(hosts, time.time, timeout_s, with_usage)
+    reader = SwarmReader(hosts, timeout_s, with_usage)
     try:
         if is_once:
             at = time.time_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -37,15 +38,15 @@ MANAGERS = '/nodes?filters={"role":["manager"]}'
 
 class SwarmReader:
     """`urls`: as of `Hosts`. A gather takes twice `timeout_s` at most. `with_usage`: nodes are asked what
-    they use at the moment; without, what others have asked for lately is said. `now`: seconds since the
-    epoch."""
+    they use at the moment; without, what others have asked for lately is said. `now`: seconds of a clock
+    that nobody sets."""
 
     def __init__(
         self,
         urls: Sequence[str],
-        now: Callable[[], float],
         timeout_s: float = TIMEOUT_S,
         with_usage: bool = True,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
         self._timeout_s = timeout_s

@@ -15,6 +15,7 @@ import msgspec
 from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 from skep.runtime.tls_files import client_context
+from skep.runtime.unreadable import UNREADABLE
 
 CALL_S = 120.0  # a list of a million tasks takes some seconds
 OWN_PATHS = "/skep/"  # what no Docker Engine has
@@ -108,8 +109,15 @@ class ApiClient:
         return bytes(content)
 
     async def json(self, method: str, path: str, body: object = None) -> Any:
+        """Returns what is said; None for nothing. Errors: `ApiError`, `Unavailable`."""
         content = await self.raw(method, path, body)
-        return msgspec.json.decode(content) if content.strip() else None
+        try:
+            return msgspec.json.decode(content) if content.strip() else None
+        except UNREADABLE as error:
+            raise Unavailable(
+                f"what answers at {self.url} says no JSON to {path}: is it a Docker Engine or skepd?"
+                f" ({error})"
+            ) from error
 
     async def wait_up(self, timeout_s: float) -> None:
         """Errors: `Unavailable` when no daemon answers in time."""
@@ -128,7 +136,7 @@ def refusal(status: int, content: bytes) -> ApiError:
     """Returns what an answer with an error's status says."""
     try:
         message = msgspec.json.decode(content)["message"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         message = content.decode(errors="replace")
     return ApiError(str(message), status)
 

@@ -60,7 +60,7 @@ async def test_who_says_that_he_has_moved_is_not_followed(asked: str) -> None:
 @pytest.mark.parametrize("which", range(len(NONSENSE)))
 async def test_what_is_no_json_is_said(asked: str, which: int) -> None:
     client = ApiClient(asked)
-    with pytest.raises(Unavailable, match=r"says no JSON to /nonsense.*: is it a Docker Engine or skepd\?"):
+    with pytest.raises(ApiError, match=r"says no JSON to /nonsense.*: is it a Docker Engine or skepd\?"):
         await client.json("GET", f"/nonsense?status=200&which={which}")
     with pytest.raises(ApiError) as refused:
         await client.json("GET", f"/nonsense?status=500&which={which}")

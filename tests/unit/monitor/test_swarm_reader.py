@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from skep.client.api import ApiError
 from skep.monitor import settling
 from skep.monitor.swarm_reader import NOT_SETTLED, SwarmReader
 from skep.runtime.errors import Unavailable
@@ -127,7 +128,7 @@ async def test_an_answer_that_is_none(
 ) -> None:
     for each in managers:
         each.content = content
-    with pytest.raises(Unavailable, match=r"/skep/v1/metrics|skep_nodes"):
+    with pytest.raises((Unavailable, ApiError), match=r"/skep/v1/metrics|skep_nodes"):
         await reader(timeout_s=0.3).read()
 
 

@@ -180,6 +180,12 @@ class _PooledLine:
             with _contexts.lend(self.keys) as context:
                 return await connect(host, port, context, handler)
 
+    async def connect_standby(self, address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        async with _handshakes:
+            with _contexts.lend(self.keys, is_standby=True) as context:
+                return await connect(host, port, context, handler, is_standby=True)
+
     async def connect_logs(self, address: str, handler: Handler) -> Connection:
         return await self.connect(address, handler)
 

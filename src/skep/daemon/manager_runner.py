@@ -20,6 +20,7 @@ from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_events import follow_events
 from skep.daemon.manager_directory import ManagerDirectory
 from skep.daemon.platform import HostPlatform, ManagerParts
+from skep.daemon.standby_connections import StandbyConnections, room
 from skep.daemon.state import Membership
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.backup import take
@@ -100,6 +101,7 @@ class ManagerRunner:
         self._store: ClusterStore | None = None
         self._sealed: SealedStore | None = None
         self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
+        self._standbys = StandbyConnections(platform.clock.now, room())
         self._works: list[asyncio.Task[None]] = []
         self._candidate: Candidate | None = None
         self._own_metrics = (
@@ -107,6 +109,11 @@ class ManagerRunner:
                 "skep_manager_has_quorum",
                 "1 while this manager's etcd knows who leads it, as only one of a majority does; else 0.",
                 lambda: int(self.is_led),
+            ),
+            Gauge(
+                "skep_connections_standby",
+                "Connections of nodes that wait for this manager to lead.",
+                lambda: len(self._standbys),
             ),
         )
 
@@ -331,7 +338,8 @@ class ManagerRunner:
             chain = chain_of(self._node_keys.certificate_pem)
             return EnrolHandler(connection, ca_pem, self.enrolling, chain)
         stream = self._directory.stream if connection.identity.role == "manager" else None
-        return ConnectionDispatch(connection, self._session, stream, self._logs)
+        standbys = self._standbys if connection.is_standby else None
+        return ConnectionDispatch(connection, self._session, stream, self._logs, standbys)
 
     def _session(self, connection: Connection) -> Handler:
         return self._serve(connection) or self._waiting.enter(connection)
@@ -374,7 +382,10 @@ class ManagerRunner:
     # Certificates
 
     def renewed(self, keys: NodeKeys) -> None:
-        """This manager's own certificate or trust is new: so it is for new connections."""
+        """This manager's own certificate or trust is new: so it is for new connections. What another root has
+        vouched for begins no session any more."""
+        if keys.ca_pem != self._node_keys.ca_pem:
+            self._standbys.close_all()
         self._node_keys = keys
         self.peers.use(keys)
         self._listener.use(keys)

@@ -219,7 +219,7 @@ def test_checkers_see_an_update_of_too_many_at_once(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(updater, "_stage_of", forgetful)
     with pytest.raises(Violation, match=r"at once|its update is done"):
-        run_all(range(1045, 1080))
+        run_all(range(1093, 1098))
 
 
 def test_checkers_see_what_is_stopped_before_its_successor_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc import messages
 from skep.rpc.certificates import NodeKeys, identity_of
+from skep.rpc.enrol import Stayed
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import connect
 from skep.rpc.messages import Role
@@ -357,18 +358,27 @@ class Line(Protocol):
 
 
 class TlsLine:
-    """Opens connections with the node's certificate, whichever it is at the moment."""
+    """Opens connections with the node's certificate, whichever it is at the moment; the first may be one that
+    has `stayed` since the node was enrolled."""
 
-    def __init__(self, keys: NodeKeys) -> None:
+    def __init__(self, keys: NodeKeys, stayed: Stayed | None = None) -> None:
+        self._stayed: Stayed | None = None
         self.use(keys)
+        self._stayed = stayed
 
     def use(self, keys: NodeKeys) -> None:
+        if self._stayed is not None:  # it is of the certificate of before
+            self._stayed.close()
         self.keys = keys
         self._context = client_context(keys)
         self._standby_context: ssl.SSLContext | None = None  # made when it is needed: 100 kB
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         """Errors: `Unavailable`, `Denied`."""
+        stayed, self._stayed = self._stayed, None
+        link = stayed.take(address, handler) if stayed is not None else None
+        if link is not None:
+            return link
         host, port = parse_address(address)
         return await connect(host, port, self._context, handler)
 
@@ -379,4 +389,5 @@ class TlsLine:
         return await connect(host, port, context, handler, is_standby=True)
 
     async def connect_logs(self, address: str, handler: Handler) -> Connection:
-        return await self.connect(address, handler)
+        host, port = parse_address(address)
+        return await connect(host, port, self._context, handler)

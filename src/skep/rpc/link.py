@@ -43,6 +43,9 @@ class Watch:
         """The peer, which has no certificate, has shown a token. False where too many have at a time."""
         return True
 
+    def became(self, link: FrameLink) -> None:
+        """It is known who the peer is, which had come without a certificate."""
+
     def half(self, link: FrameLink, size: int, is_new: bool) -> None:
         """So many bytes of a frame are held until the rest comes; `is_new`: of another frame than before."""
 
@@ -166,7 +169,9 @@ class FrameLink(asyncio.Protocol):
 
     def close(self) -> None:
         """Sends what is queued, then ends the connection."""
-        if self._transport is not None:
+        if self._rests and self._transport is not None:  # nothing is queued, nor to come
+            self._transport.abort()
+        elif self._transport is not None:
             self._flush()
             if self._transport is not None:
                 self._transport.close()
@@ -178,6 +183,15 @@ class FrameLink(asyncio.Protocol):
     def let_in(self) -> bool:
         """The peer has no certificate, but has shown a token. False where too many have at a time."""
         return self._watch.is_let_in(self)
+
+    def become(self, identity: Identity, handler: Handler) -> None:
+        """The peer has shown on this very connection who it is: from now on it is served as that. Errors:
+        `Unavailable` where the connection has ended."""
+        if self._transport is None or self._transport.is_closing():
+            raise Unavailable(f"the connection to {self.remote_host} has ended")
+        self.identity, self._handler = identity, handler
+        self._watch.became(self)
+        handler.connected(self)
 
     def hand_over(self, successor: asyncio.Protocol) -> None:
         """From now on the connection is the successor's, with what came behind the last frame."""

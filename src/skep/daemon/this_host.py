@@ -26,6 +26,7 @@ from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership
 from skep.model.host_network import HostNetwork
 from skep.rpc.certificates import NodeKeys
+from skep.rpc.enrol import Stayed
 from skep.runtime.clock import Clock
 from skep.runtime.supervise import in_thread
 
@@ -79,8 +80,8 @@ class ThisHost:
     async def own_networks(self) -> list[HostNetwork]:
         return await in_thread(look_at_host) if self._make_plane is not None else []
 
-    def line(self, keys: NodeKeys) -> Line:
-        return TlsLine(keys)
+    def line(self, keys: NodeKeys, stayed: Stayed | None = None) -> Line:
+        return TlsLine(keys, stayed)
 
     async def manager_parts(
         self, membership: Membership, keys: NodeKeys, moved: Callable[[dict[str, str]], None]

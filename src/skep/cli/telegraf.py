@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from skep.cli.swarm_options import gathers
-from skep.client.api import default_host
+from skep.client.api import check_address, default_host
 from skep.monitor.gathers import GatherRequests, answer_gathers
 from skep.monitor.line_protocol import lines_of
 from skep.monitor.swarm_reader import SwarmReader
@@ -19,6 +19,9 @@ from skep.monitor.telegraf_config import converted, section_of
 from skep.runtime.errors import Invalid
 from skep.runtime.texts import harmless
 
+IN_A_TERMINAL = (
+    "Each line that comes in, here Enter, is a gather, as Telegraf asks for it; Ctrl-D ends it. Or: --once"
+)
 CONFIG_MAX_BYTES = 16 << 20  # Telegraf's own sample of all plugins has half a megabyte
 
 
@@ -47,8 +50,12 @@ def telegraf_command(
     elif shows_config:
         given = click.get_current_context().get_parameter_source("timeout")
         is_own = given is not click.core.ParameterSource.DEFAULT
-        click.echo(section_of(hosts, f"{timeout:g}s" if is_own else ""), nl=False)
+        for host in hosts:
+            check_address(host)
+        click.echo(section_of(hosts, f"{timeout:g}s" if is_own else "", with_usage=usage), nl=False)
     else:
+        if not once and sys.stdin.isatty():
+            click.echo(IN_A_TERMINAL, err=True)
         asyncio.run(_run(hosts or (default_host(),), timeout, usage, once))
 
 

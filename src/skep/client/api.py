@@ -71,7 +71,7 @@ class ApiClient:
             self._base = ("https://" if context else "http://") + host
             self._connector = aiohttp.TCPConnector(ssl=context or True)
         else:
-            raise Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
+            raise _no_address(url)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
 
     @cached_property
@@ -152,6 +152,16 @@ def _why_not(error: Exception) -> str:
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
         hint = "its socket is for root, and for the group that the socket is of"
     return f"({cause_of(error)}): {hint}"
+
+
+def check_address(url: str) -> None:
+    """Errors: `Invalid` where it is none that a daemon can be asked at."""
+    if not url.startswith(("unix://", "tcp://")):
+        raise _no_address(url)
+
+
+def _no_address(url: str) -> Invalid:
+    return Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
 
 
 def check_manager(said: Any, url: str) -> None:

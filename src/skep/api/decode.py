@@ -13,6 +13,7 @@ from skep.model.bounds import BODY_MAX_BYTES, ELEMENTS_MAX
 from skep.model.since import ApiVersion
 from skep.model.wire import canonical
 from skep.runtime.errors import Invalid
+from skep.runtime.unreadable import UNREADABLE
 
 S = TypeVar("S", bound=Struct)
 # What is kept with a request: its body, which may be asked for again or passed on to the leader, and the
@@ -64,7 +65,7 @@ def decode_body(raw: bytes, kind: type[S], elements_max: int = ELEMENTS_MAX) -> 
         raise Invalid("got EOF while reading request body")
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid(f"invalid JSON in the request body: {error}") from error
     if not isinstance(value, dict):
         raise Invalid("invalid request body: it must be a JSON object")

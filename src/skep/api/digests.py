@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from skep.api.engine import LocalEngine
 from skep.model.spec import ServiceSpec
 from skep.runtime.errors import Unavailable
+from skep.runtime.unreadable import UNREADABLE
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ async def _digest(engine: LocalEngine, image: str, auth: str) -> str:
         if answer.status == 200:
             return str(found["Descriptor"]["digest"])
         log.info("image.not_pinned", image=image, error=str(found.get("message", "")))
-    except (Unavailable, TimeoutError, ClientError, msgspec.DecodeError, LookupError, TypeError) as error:
+    except (Unavailable, TimeoutError, ClientError, *UNREADABLE, LookupError, TypeError) as error:
         log.info("image.not_pinned", image=image, error=str(error) or type(error).__name__)
     return ""
 

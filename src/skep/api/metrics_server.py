@@ -9,12 +9,14 @@ from collections.abc import Iterable
 
 import structlog
 from aiohttp import web
+from msgspec import Struct
 
 from skep.api.errors import answer_errors
 from skep.api.route import Handler, Route
 from skep.api.server import http_log
 from skep.runtime import attempt
 from skep.runtime.errors import Invalid
+from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -22,13 +24,45 @@ log = structlog.get_logger()
 # that whoever holds many does not keep those out, and takes no files from the manager's port.
 CONNECTIONS_MAX = 64
 REQUEST_MAX_BYTES = 8 << 10  # of its first line, and of one header
+BACKLOG = 128  # connections that the kernel holds while the loop is busy
+RETRY_S = 0.1  # after the system had no file left for one more
+# Of an answer, which has 3 MB for 2,300 nodes: what waits for who does not read is this, and not all of it.
+WRITE_BYTES = 64 << 10
+SEND_S = 10.0  # until all is sent; Prometheus itself gives a scrape no more
 CLOSE_S = 1.0
 
 
 @web.middleware
 async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
     attempt.begin()
-    return await answer_errors(request, handler)
+    answer = await answer_errors(request, handler)
+    try:
+        async with asyncio.timeout(SEND_S):
+            return await _sent(request, answer)
+    except (ConnectionError, TimeoutError):  # nobody reads it
+        if request.transport is not None:
+            request.transport.abort()
+        return answer
+
+
+async def _sent(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    """Sends an answer that is there whole, a part at a time."""
+    body = answer.body if isinstance(answer, web.Response) else None
+    if not isinstance(body, bytes):
+        return answer
+    sent = web.StreamResponse(status=answer.status, headers=answer.headers)
+    sent.content_length = len(body)
+    await sent.prepare(request)
+    if request.method != "HEAD":
+        for start in range(0, len(body), WRITE_BYTES):
+            await sent.write(body[start : start + WRITE_BYTES])
+    await sent.write_eof()
+    return sent
+
+
+class _Connection(Struct, frozen=True):
+    plain: socket.socket  # which is closed when its transport has ended
+    transport: asyncio.Transport
 
 
 class MetricsServer:
@@ -47,42 +81,75 @@ class MetricsServer:
             max_line_size=REQUEST_MAX_BYTES,
             max_field_size=REQUEST_MAX_BYTES,
         )
-        self._server: asyncio.Server | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._known: list[_Connection] = []  # who came first is first
 
     async def listen(self, host: str, port: int) -> int:
         """Listens on a host's addresses, on all where it is empty or `::`. Returns the port. Errors:
         `Invalid` where they cannot be used."""
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
         try:
-            if host in ("", "::"):
-                self._server = await loop.create_server(self._enter, sock=_on_all(port))
-            else:
-                self._server = await loop.create_server(self._enter, host, port)
+            self._listeners = [_on_all(port)] if host in ("", "::") else await _on_each(host, port)
         except OSError as error:
             raise Invalid(
                 f"metrics cannot be served on {f'[{host}]' if ':' in host else host}:{port}:"
                 f" {error.strerror or error}"
                 " (choose another with --metrics-addr)"
             ) from error
-        return int(self._server.sockets[0].getsockname()[1])
+        self._accepting = [asyncio.ensure_future(self._accept(each)) for each in self._listeners]
+        return int(self._listeners[0].getsockname()[1])
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for work in self._accepting:
+            await cancel_and_wait(work)
+        for listener in self._listeners:
+            listener.close()
         await self._runner.cleanup()
 
-    def _enter(self) -> asyncio.Protocol:
-        server = self._runner.server
+    async def _accept(self, listener: socket.socket) -> None:
+        """Takes one connection after the other: however many come at once, there are never more than may
+        be."""
+        server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
-        known = server.connections
-        if len(known) >= CONNECTIONS_MAX and known[0].transport is not None:
-            known[0].transport.abort()
-        return server()
+        while True:
+            try:
+                plain, _ = await loop.sock_accept(listener)
+                transport, _ = await loop.connect_accepted_socket(server, plain)
+            except OSError as error:
+                log.warning("metrics.accept", error=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._known = [each for each in self._known if each.plain.fileno() >= 0]
+            self._known.append(_Connection(plain, transport))
+            if len(self._known) > CONNECTIONS_MAX:
+                self._known[0].transport.abort()
+                await asyncio.sleep(0)  # then it is closed
 
 
 def _on_all(port: int) -> socket.socket:
     """Returns a socket of all addresses, of both families where there are two. Errors: `OSError`."""
     if socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("0.0.0.0", port))
+        made = socket.create_server(
+            ("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+    else:
+        made = socket.create_server(("0.0.0.0", port), backlog=BACKLOG)
+    made.setblocking(False)
+    return made
+
+
+async def _on_each(host: str, port: int) -> list[socket.socket]:
+    """Returns a socket for each address of a host, all of one port. Errors: `OSError`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    made: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            at = (address[0], port, *address[2:])
+            made.append(socket.create_server(at, family=family, backlog=BACKLOG))
+            made[-1].setblocking(False)
+    except OSError:
+        for each in made:
+            each.close()
+        raise
+    return made

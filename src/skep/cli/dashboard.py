@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import webbrowser
+from pathlib import Path
 
 import click
 
+from skep.cli.link_file import LinkFile
 from skep.client.api import default_host
 from skep.client.contexts import DockerContext, find_context
 from skep.runtime.errors import Invalid, Unavailable
@@ -56,21 +59,39 @@ def has_screen(environment: os._Environ[str] | dict[str, str], platform: str = s
 async def _show(hosts: tuple[str, ...], context: str | None, port: int, read_only: bool, opens: bool) -> None:
     found = await find_context(context) if context else DockerContext(default_host())
     swarm = SwarmApi(hosts or [found.url], found.tls)
+    file: LinkFile | None = None
+
+    def was_opened() -> None:
+        click.echo(f"For another browser: {shown.link}")
+        if file is not None:
+            file.remove()
+
     try:
         await _check(swarm)
-        shown = Dashboard(swarm, read_only, lambda: click.echo(f"For another browser: {shown.link}"))
+        shown = Dashboard(swarm, read_only, was_opened)
         ended = told_to_end()
         await shown.listen(port)
         try:
             click.echo(f"The swarm at {swarm.url} is shown to who opens this link, once (Ctrl-C ends it):")
             click.echo(shown.link)
-            if opens:
-                await asyncio.to_thread(webbrowser.open, shown.link)
+            if opens and (file := _link_file(shown.link)) is not None:
+                # Some return when their window is closed; Ctrl-C is not to wait for that.
+                threading.Thread(target=webbrowser.open, args=(file.url,), daemon=True).start()
             await ended.wait()
         finally:
+            if file is not None:
+                file.remove()
             await shown.close()
     finally:
         await swarm.close()
+
+
+def _link_file(link: str) -> LinkFile | None:
+    try:
+        return LinkFile(link, Path.home())
+    except (Invalid, RuntimeError) as error:  # no home, or one that cannot be written to
+        click.echo(f"No browser is opened: a file that leads it there cannot be made ({error})", err=True)
+        return None
 
 
 async def _check(swarm: SwarmApi) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from skep.cli.swarm_options import HOST
 from skep.client.api import ApiClient, ApiError, default_host
 from skep.runtime.errors import Invalid
+from skep.runtime.texts import harmless
 
 _STYLES = {"running": "green", "complete": "green", "failed": "red", "rejected": "red", "pending": "yellow"}
 
@@ -56,7 +57,7 @@ async def ask(url: str, name: str) -> tuple[str, Any]:
 
 
 def show(console: Console, kind: str, said: Any) -> None:
-    """Prints an explanation; texts of users and containers are printed as they are."""
+    """Prints an explanation; texts of users and containers do nothing to the terminal, and have no markup."""
     if kind == "task":
         _task(console, said, 0)
         _nodes(console, said["Nodes"], "What each node says to it now:")
@@ -92,6 +93,7 @@ def _nodes(console: Console, groups: Any, head: str) -> None:
 
 
 def _line(console: Console, text: Text, indent: int = 0) -> None:
+    text.plain = harmless(text.plain)
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:  # whole lines, for whoever looks for a word in them

@@ -17,6 +17,7 @@ from skep.monitor.line_protocol import lines_of
 from skep.monitor.swarm_reader import SwarmReader
 from skep.monitor.telegraf_config import converted, section_of
 from skep.runtime.errors import Invalid
+from skep.runtime.texts import harmless
 
 CONFIG_MAX_BYTES = 16 << 20  # Telegraf's own sample of all plugins has half a megabyte
 
@@ -67,7 +68,7 @@ def _convert(file: Path) -> None:
 
 
 async def _run(hosts: tuple[str, ...], timeout_s: float, with_usage: bool, is_once: bool) -> None:
-    reader = SwarmReader(hosts, time.time, timeout_s, with_usage)
+    reader = SwarmReader(hosts, timeout_s, with_usage)
     try:
         if is_once:
             at = time.time_ns()
@@ -75,7 +76,7 @@ async def _run(hosts: tuple[str, ...], timeout_s: float, with_usage: bool, is_on
         else:
             asked = GatherRequests(sys.stdin.fileno())
             await answer_gathers(
-                asked, reader.read, time.time_ns, _write, lambda line: click.echo(line, err=True)
+                asked, reader.read, time.time_ns, _write, lambda line: click.echo(harmless(line), err=True)
             )
     finally:
         await reader.close()

@@ -15,8 +15,10 @@ import msgspec
 from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 from skep.runtime.tls_files import client_context
+from skep.runtime.unreadable import UNREADABLE
 
 CALL_S = 120.0  # a list of a million tasks takes some seconds
+BAD_GATEWAY = 502  # HTTP's word for an answer that cannot be read
 OWN_PATHS = "/skep/"  # what no Docker Engine has
 
 
@@ -26,6 +28,11 @@ class ApiError(SkepError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnreadableAnswer(ApiError):
+    """What came is no JSON. Not `Unavailable`: it may have been done, and is not to be asked of another
+    daemon again."""
 
 
 def default_host(environment: Mapping[str, str] = os.environ) -> str:
@@ -108,8 +115,17 @@ class ApiClient:
         return bytes(content)
 
     async def json(self, method: str, path: str, body: object = None) -> Any:
+        """Returns what is said; None for nothing. Errors: `ApiError`, also for what cannot be read;
+        `Unavailable`."""
         content = await self.raw(method, path, body)
-        return msgspec.json.decode(content) if content.strip() else None
+        try:
+            return msgspec.json.decode(content) if content.strip() else None
+        except UNREADABLE as error:
+            raise UnreadableAnswer(
+                f"what answers at {self.url} says no JSON to {path}: is it a Docker Engine or skepd?"
+                f" ({error})",
+                BAD_GATEWAY,
+            ) from error
 
     async def wait_up(self, timeout_s: float) -> None:
         """Errors: `Unavailable` when no daemon answers in time."""
@@ -128,7 +144,7 @@ def refusal(status: int, content: bytes) -> ApiError:
     """Returns what an answer with an error's status says."""
     try:
         message = msgspec.json.decode(content)["message"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         message = content.decode(errors="replace")
     return ApiError(str(message), status)
 

@@ -68,8 +68,10 @@ class Hosts:
             await asyncio.sleep(ROUND_S)
 
     async def nodes(self) -> list[dict[str, Any]]:
+        """Errors: as of `call`; `Unavailable` also where these are no nodes."""
         found = await self.call("GET", "/nodes")
-        assert isinstance(found, list)
+        if not isinstance(found, list):
+            raise Unavailable("the answer to /nodes is no list: is it a Docker Engine or skepd?")
         return found
 
     async def change_node(self, node_id: str, change: Callable[[Spec], Spec]) -> None:

@@ -29,6 +29,7 @@ from skep.agent.standbys import Standbys
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.host_network import HostNetwork
+from skep.model.kernel_net import Carried
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc import messages
@@ -171,6 +172,10 @@ class AgentRunner:
     def leaving(self, service_id: str, addresses: Collection[TaskAddress]) -> Awaitable[None] | None:
         """Returns what ends when a task with these addresses may be told to end; None: at once."""
         return self._networking.leaving(service_id, addresses) if self._networking is not None else None
+
+    async def carried(self) -> list[tuple[str, Carried]]:
+        """Returns what this node has led to services' tasks. Errors: `Unavailable`, `Corrupt`."""
+        return await self._networking.carried() if self._networking is not None else []
 
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())

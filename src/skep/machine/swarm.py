@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 from msgspec import Struct
 
-from skep.client.api import ApiClient, ApiError
+from skep.client.api import ApiClient, ApiError, UnreadableAnswer
 from skep.machine.client_tls import machine_context
 from skep.machine.record import Machine
 from skep.runtime.errors import Conflict, Invalid, Unavailable, Unsupported
@@ -85,10 +84,10 @@ class MachineMember:
         client = ApiClient(self._machine.url, timeout_s, tls=context, answer_max_bytes=bytes_max)
         try:
             return await client.json(method, path, body)
+        except UnreadableAnswer as error:
+            raise Unavailable(f"what answers at {self._machine.url} is no Docker Engine") from error
         except ApiError as error:
             raise ApiError(printable(str(error), TEXT_BYTES_MAX), error.status) from error
-        except (msgspec.DecodeError, ValueError) as error:
-            raise Unavailable(f"what answers at {self._machine.url} is no Docker Engine") from error
         finally:
             await client.close()
 

@@ -24,7 +24,8 @@ class Settling:
         self._since_s = 0.0  # the first look with so many
 
     def is_settled(self, unknown_nodes: int, nodes: int, now_s: float) -> bool:
-        """`unknown_nodes`: how many of all `nodes` the leader has not heard of since it leads."""
+        """`unknown_nodes`: how many of all `nodes` the leader has not heard of since it leads. `now_s`: of a
+        clock that nobody sets; one that went back an hour would have an hour waited for."""
         if unknown_nodes == 0 and not self._is_learning:
             return True
         self._is_learning = True

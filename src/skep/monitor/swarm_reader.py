@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-
-import msgspec
 
 from skep.client.hosts import Hosts
 from skep.monitor.answers import (
@@ -39,15 +38,15 @@ MANAGERS = '/nodes?filters={"role":["manager"]}'
 
 class SwarmReader:
     """`urls`: as of `Hosts`. A gather takes twice `timeout_s` at most. `with_usage`: nodes are asked what
-    they use at the moment; without, what others have asked for lately is said. `now`: seconds since the
-    epoch."""
+    they use at the moment; without, what others have asked for lately is said. `now`: seconds of a clock
+    that nobody sets."""
 
     def __init__(
         self,
         urls: Sequence[str],
-        now: Callable[[], float],
         timeout_s: float = TIMEOUT_S,
         with_usage: bool = True,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._now = now
         self._timeout_s = timeout_s
@@ -96,7 +95,4 @@ class SwarmReader:
             await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, path: str, kind: type[T]) -> T:
-        try:
-            return read_answer(path, await self._hosts.call("GET", path), kind)
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"what answers to {path} is no JSON: is it a manager? ({error})") from error
+        return read_answer(path, await self._hosts.call("GET", path), kind)

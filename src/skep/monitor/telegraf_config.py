@@ -80,7 +80,7 @@ def converted(text: str) -> list[Converted]:
     """Returns our section for each `[[inputs.swarm]]` of a telegraf.conf. Errors: `Invalid`."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number without end, lists in lists without end
         raise Invalid(f"it is no TOML: {error}") from error
     inputs = found.get("inputs")
     sections = inputs.get(PLUGIN) if isinstance(inputs, dict) else None

@@ -84,7 +84,9 @@ class Audience:
 
     async def tell(self, listener: AudienceMember, *first: Piece) -> None:
         """Tells a listener these, and then what is on the tape from its position on, until nothing is told
-        any more, or it is dropped. What `write` raises goes through."""
+        any more, or it is dropped. What `write` raises goes through. Errors: `Unavailable` as of
+        `check_room`: others may have come since that was asked."""
+        self.check_room()
         self._listeners.add(listener)
         try:
             for piece in first:

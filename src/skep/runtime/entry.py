@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from skep.runtime.errors import SkepError
+from skep.runtime.texts import harmless
 
 # What packages are called that an extra of ours brings; others are always there.
 EXTRAS = {"matplotlib": "plot"}
@@ -59,7 +60,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(harmless(text).split())
 
 
 def _say(line: str) -> None:

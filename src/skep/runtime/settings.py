@@ -83,7 +83,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             found = tomllib.load(stream)
     except OSError as error:
         raise Invalid(f"the configuration file cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid(f"{path} is not valid TOML: {error}") from error
     known = set(Settings.__struct_fields__)
     unknown = sorted(set(found) - known)

@@ -17,6 +17,7 @@ from skep.runtime.errors import Invalid, SkepError, Unavailable
 from skep.runtime.packing import closed, packed
 from skep.runtime.sse import SentEvent, block
 from skep.runtime.tape import Piece, Tape
+from skep.runtime.unreadable import UNREADABLE
 from skep.web.board_source import board_events
 from skep.web.board_state import HISTORY_S, BoardHistory, BoardState, page_snapshot
 from skep.web.swarm_api import SwarmApi
@@ -97,7 +98,7 @@ class FollowedBoard:
                 why = "the manager ended it: it leads no more"
             except SkepError as error:
                 why = str(error)
-            except msgspec.ValidationError as error:
+            except UNREADABLE as error:
                 self._state, why = None, f"what the manager says of the board makes no sense: {error}"
             self._set_link(LinkJson(False, why))
             if asyncio.get_running_loop().time() - began > AGAIN_MAX_S:
@@ -106,7 +107,7 @@ class FollowedBoard:
             again_s = min(again_s * 2, AGAIN_MAX_S)
 
     async def _follow(self) -> None:
-        """Errors: `Unavailable`, `Invalid`, `ValidationError`."""
+        """Errors: `Unavailable`, `Invalid`, `UNREADABLE`."""
         after = self._state.id if self._state is not None else ""
         async with aclosing(board_events(self._swarm, after)) as events:
             async for event in events:

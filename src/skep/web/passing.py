@@ -13,8 +13,9 @@ BODY_MAX_BYTES = 1 << 20  # of an order: a spec; a store takes 1.5 MB of a servi
 STREAMS_MAX = 16  # logs and events that one browser follows: it opens six connections to a server by itself
 CSRF = "X-Skep-CSRF"
 PREFIX = "/api"
-# What of an answer the browser is told; the rest is of one connection only, or the daemon's own.
-_TOLD = ("Content-Type", "Content-Encoding")
+# What of an answer the browser is told; the rest is of one connection only, or the daemon's own. What was
+# compressed (by a proxy) has been unpacked here.
+_TOLD = ("Content-Type",)
 
 
 class Passing:

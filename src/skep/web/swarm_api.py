@@ -13,6 +13,7 @@ from yarl import URL
 
 from skep.client.api import ApiClient, refusal
 from skep.runtime.errors import Unavailable, cause_of
+from skep.runtime.unreadable import UNREADABLE
 
 CONNECT_S = 5.0  # a manager that is away must not hold up the next one's turn
 ANSWER_S = 30.0  # until an answer begins: a manager waits 15 s for a leader itself
@@ -84,5 +85,5 @@ class SwarmApi:
                 raise refusal(answer.status, bytes(content))
         try:
             return msgspec.json.decode(content)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Unavailable(f"what answers at {self.url} says no JSON to {path}: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 from skep.api.exposition import CONTENT_TYPE
 from skep.api.routes import metrics as routes
 from skep.manager.scheduler import explain
+from skep.model.kernel_net import Carried
 from skep.model.service import UPDATE_STATES
 from skep.model.states import STATE_NAMES
 from skep.model.usage import HostUsage, NodesAsked, NodeUsage
@@ -180,6 +181,28 @@ async def test_nodes_and_services_have_paths_of_their_own(monkeypatch: pytest.Mo
         assert f"skep_service_tasks_pending{labels} 0.0" in found
 
 
+async def test_each_node_says_what_it_has_led_to_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_api() as api:
+        asked = 0
+
+        async def carried() -> list[tuple[str, Carried]]:
+            nonlocal asked
+            asked += 1
+            return [('we"b', Carried("8080/tcp", 3, 300, 1 << 60)), ("db", Carried("10.1.0.2", 1, 60, 0))]
+
+        monkeypatch.setattr(api.node, "carried", carried)
+        found = await lines(api, "/metrics/mesh")
+        for line in (
+            "# TYPE skep_mesh_connections_total counter",
+            'skep_mesh_connections_total{service_name="we\\"b",to="8080/tcp"} 3.0',
+            'skep_mesh_received_bytes_total{service_name="db",to="10.1.0.2"} 60.0',
+            f'skep_mesh_sent_bytes_total{{service_name="we\\"b",to="8080/tcp"}} {float(1 << 60)!r}',
+        ):
+            assert line in found
+        assert await lines(api, "/metrics/mesh") == found
+        assert asked == 1, "reading counters takes a while, and anybody may ask"
+
+
 async def test_nodes_are_asked_what_they_use_where_somebody_wants_to_know_but_not_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -195,7 +218,7 @@ async def test_nodes_are_asked_what_they_use_where_somebody_wants_to_know_but_no
         assert ages == []
         await lines(api, "/metrics/nodes?usage=1")
         await lines(api, "/metrics/nodes?usage=true")
-        assert ages == [routes.SCRAPED_S] * 2  # who has answered since is not asked again
+        assert ages == [routes.SCRAPED_S], "who asks at once again gets the same"
         assert (await api.ask("GET", "/metrics/nodes?usage=some")).status == 400
 
 
@@ -207,6 +230,23 @@ async def test_who_asks_at_once_again_gets_the_same() -> None:
         assert await lines(api, "/metrics/nodes") == first
         await asyncio.sleep(routes.KEPT_S + 0.1)
         assert 'skep_node_up{node_id="a"} 1.0' in await lines(api, "/metrics/nodes")
+
+
+async def test_many_who_ask_at_once_have_it_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches the metrics' address may ask: it is not to keep a leader from its own work."""
+    written = 0
+
+    def exposed(*given: Any) -> bytes:
+        nonlocal written
+        written += 1
+        return real(*given)
+
+    real = routes.exposed
+    monkeypatch.setattr(routes, "exposed", exposed)
+    monkeypatch.setattr(routes, "MOMENT_S", 60.0)
+    async with running_api() as api:
+        await asyncio.gather(*(lines(api) for _ in range(50)))
+        assert written == 1
 
 
 class Unwalkable(dict[Any, Any]):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession, web
 
+from skep.api import metrics_server
 from skep.api.metrics_server import CONNECTIONS_MAX, MetricsServer
 from skep.api.route import Route
 from skep.runtime.errors import Invalid
@@ -23,9 +25,16 @@ async def answer(request: web.Request) -> web.Response:
     return web.Response(text="skep_up 1\n")
 
 
+LARGE = b"skep_up 1\n" * 2_000_000  # more than the kernel takes of it
+
+
+async def answer_much(request: web.Request) -> web.Response:
+    return web.Response(body=LARGE)
+
+
 @contextlib.asynccontextmanager
 async def serving(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    server = MetricsServer([Route("GET", "/metrics", answer)])
+    server = MetricsServer([Route("GET", "/metrics", answer), Route("GET", "/much", answer_much)])
     try:
         yield await server.listen(host, port)
     finally:
@@ -81,3 +90,46 @@ async def test_connections_that_ask_nothing_keep_nobody_out() -> None:
             assert (await silent[-1][0].readline()).startswith(b"HTTP/1.1 200")
         for _, writer in silent:
             writer.close()
+
+
+async def test_many_at_once_are_as_many_as_may_be() -> None:
+    """The kernel hands a hundred over before the loop has gone round once."""
+    before = _open_files()
+    async with serving() as port:
+        came = []
+        for _ in range(3 * CONNECTIONS_MAX):
+            came.append(socket.socket())
+            came[-1].setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                came[-1].connect(("127.0.0.1", port))
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as said:
+            assert said.status == 200
+        ours = _open_files() - before - len(came)
+        for each in came:
+            each.close()
+    assert ours <= CONNECTIONS_MAX + 4, "and the listener, and the client's"
+
+
+async def test_an_answer_that_is_not_read_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "SEND_S", 0.3)
+    async with serving() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.6)
+        async with asyncio.timeout(5):
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(len(LARGE))
+        writer.close()
+
+
+async def test_a_large_answer_comes_whole() -> None:
+    async with serving() as port, ClientSession(f"http://127.0.0.1:{port}") as session:
+        for _ in range(2):
+            async with session.get("/much") as said:
+                assert (said.content_length, await said.read()) == (len(LARGE), LARGE)
+            async with session.head("/much") as said:
+                assert (said.content_length, await said.read()) == (len(LARGE), b"")
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
+import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from skep.cli.main import main
+from skep.cli.monitor.writing import write_files
+from skep.runtime.errors import Invalid
 
 
 def run(*arguments: object) -> Result:
@@ -77,3 +81,37 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert done.exit_code != 0
     assert "file" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("option", ["--prometheus", "--influx"])
+def test_a_password_is_not_written_where_all_read_it(tmp_path: Path, option: str) -> None:
+    done = run("--out", tmp_path / "x", option, "http://me:secret@there:9090")
+    assert done.exit_code == 2
+    assert f"Invalid value for {option}: it must not name a user or a password" in done.output
+    assert not (tmp_path / "x").exists()
+
+
+def test_all_is_written_or_nothing(tmp_path: Path) -> None:
+    """A disk that is full, in the middle of the second file."""
+    write_files(tmp_path, {"a": "old", "b/c": "old"}, lambda _: True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(Invalid, match=rf"{tmp_path}/b/c: File too large"):
+            write_files(tmp_path, {"a": "new", "b/c": "x" * (2 << 20)}, lambda _: True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "a": "old",
+        "c": "old",
+    }
+
+
+def test_no_link_of_somebody_else_is_written_through(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("another's")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.a.part").symlink_to(other)
+    write_files(tmp_path / "out", {"a": "ours"}, lambda _: True)
+    assert (other.read_text(), (tmp_path / "out/a").read_text()) == ("another's", "ours")
+    assert not (tmp_path / "out/a").is_symlink()

@@ -13,6 +13,8 @@ from skep.runtime.errors import Unavailable
 
 pytestmark = pytest.mark.real_time
 MOST = 1000
+# What is no JSON, no UTF-8, and lists in lists without end.
+NONSENSE = [b"<html>", b'{"message":"\xff"}', b"[" * 100_000]
 
 
 @pytest.fixture
@@ -23,7 +25,11 @@ async def asked(tmp_path: Path) -> AsyncIterator[str]:
     async def elsewhere(request: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect("/long?size=1")
 
+    async def nonsense(request: web.Request) -> web.Response:
+        return web.Response(status=int(request.query["status"]), body=NONSENSE[int(request.query["which"])])
+
     app = web.Application()
+    app.router.add_get("/nonsense", nonsense)
     app.router.add_get("/long", long)
     app.router.add_get("/elsewhere", elsewhere)
     runner = web.AppRunner(app)
@@ -48,4 +54,15 @@ async def test_who_says_that_he_has_moved_is_not_followed(asked: str) -> None:
     client = ApiClient(asked)
     with pytest.raises(ApiError, match="307"):
         await client.json("GET", "/elsewhere")
+    await client.close()
+
+
+@pytest.mark.parametrize("which", range(len(NONSENSE)))
+async def test_what_is_no_json_is_said(asked: str, which: int) -> None:
+    client = ApiClient(asked)
+    with pytest.raises(ApiError, match=r"says no JSON to /nonsense.*: is it a Docker Engine or skepd\?"):
+        await client.json("GET", f"/nonsense?status=200&which={which}")
+    with pytest.raises(ApiError) as refused:
+        await client.json("GET", f"/nonsense?status=500&which={which}")
+    assert str(refused.value) == NONSENSE[which].decode(errors="replace"), "as it came"
     await client.close()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from skep.client.api import ApiError
+from skep.monitor import settling
 from skep.monitor.swarm_reader import NOT_SETTLED, SwarmReader
 from skep.runtime.errors import Unavailable
 
@@ -74,7 +76,7 @@ async def reader(tmp_path: Path, managers: list[Manager]) -> AsyncIterator[Calla
 
     def make(**options: Any) -> SwarmReader:
         urls = [f"unix://{tmp_path}/{number}" for number in range(len(managers))]
-        made.append(SwarmReader(urls, time.time, **options))
+        made.append(SwarmReader(urls, **options))
         return made[-1]
 
     yield make
@@ -126,7 +128,7 @@ async def test_an_answer_that_is_none(
 ) -> None:
     for each in managers:
         each.content = content
-    with pytest.raises(Unavailable, match=r"/skep/v1/metrics|skep_nodes"):
+    with pytest.raises((Unavailable, ApiError), match=r"/skep/v1/metrics|skep_nodes"):
         await reader(timeout_s=0.3).read()
 
 
@@ -156,3 +158,14 @@ async def test_what_a_new_leader_does_not_know_in_time_is_left_out(
     assert gathered.left_out == NOT_SETTLED
     assert "swarm_task_status" not in {point.measurement for point in gathered.points}
     assert "swarm_node" in {point.measurement for point in gathered.points}
+
+
+async def test_a_clock_that_is_set_back_holds_nothing_up(
+    managers: list[Manager], reader: Callable[..., SwarmReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    managers[0].unknown = [9]
+    real, first = time.time, time.time()
+    # Set back again and again, by ten seconds for each that has gone by.
+    monkeypatch.setattr(time, "time", lambda: first - 10 * (real() - first))
+    monkeypatch.setattr(settling, "STUCK_S", 1.0)
+    assert (await reader(timeout_s=5.0).read()).left_out == ""

@@ -107,6 +107,8 @@ def test_several_sections() -> None:
         ("inputs = 3", "no section"),
         ("[inputs]\nswarm = [1]", "no section"),
         ("[[inputs.swarm]", "no TOML"),
+        ("x = " + "[" * 10_000, "no TOML"),
+        ("x = " + "9" * 10_000, "no TOML"),
         ("[[inputs.swarm]]\nendpoint = 5", "endpoint must be a text"),
         ('[[inputs.swarm]]\nendpoint = "mg0:2376"', "unix://PATH or tcp"),
         ("[[inputs.swarm]]\ntimeout = [1]", "timeout must be"),

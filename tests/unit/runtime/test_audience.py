@@ -132,8 +132,14 @@ async def test_there_are_so_many_at_most() -> None:
         await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="2 follow this already"):
         audience.check_room()
+    late = Reader()
+    late.listen(audience)  # it has asked when there was room
+    assert late.work is not None
+    with pytest.raises(Unavailable, match="2 follow this already"):
+        await late.work
     audience.close()
     await ended(*readers)
+    assert len(late.got) == 0
 
 
 async def test_a_piece_is_packed_once_for_all() -> None:

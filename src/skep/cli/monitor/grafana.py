@@ -46,6 +46,12 @@ def grafana_command(
     for option, url in (("--prometheus", urls.get("prometheus")), ("--influx", urls.get("influx"))):
         if url is not None and not url.startswith(("http://", "https://")):
             raise click.BadParameter(f"'{url}' is no URL like http://HOST:PORT", param_hint=option)
+        if url is not None and "@" in url.partition("://")[2].partition("/")[0]:
+            raise click.BadParameter(
+                "it must not name a user or a password: everybody on this host sees it, and reads the files"
+                " that are written; say them in Grafana",
+                param_hint=option,
+            )
     files = provisioning(urls, database, seen_as.rstrip("/"))
     write_files(out, files, is_own)
     for name in files:

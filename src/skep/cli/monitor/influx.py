@@ -163,7 +163,7 @@ async def _run(reading: FeedSource, writing: FeedTarget, interval_s: float) -> N
     clock, stop = SystemClock(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    reader = SwarmReader(reading.hosts, clock.now, reading.timeout_s, reading.with_usage)
+    reader = SwarmReader(reading.hosts, reading.timeout_s, reading.with_usage)
     sink = InfluxSink(writing.target, writing.secret, writing.creates, writing.ca)
     pace, buffer = FeedPace(interval_s, clock, random.random), WriteBuffer(writing.buffer_bytes)
     log.info("influx.started", writes_to=writing.target.name, every_s=interval_s)

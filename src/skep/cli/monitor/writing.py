@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,20 +11,27 @@ from skep.runtime.errors import Conflict, Invalid
 
 def write_files(directory: Path, files: Mapping[str, str], is_own: Callable[[str], bool]) -> None:
     """Writes all of them (text by path below the directory), or none: a file that is there already and for
-    which `is_own` is not so stays. Errors: `Conflict`; `Invalid` where one cannot be read or written."""
+    which `is_own` is not so stays, and all are written beside before the first takes its place. Errors:
+    `Conflict`; `Invalid` where one cannot be read or written."""
+    parts: dict[Path, Path] = {}
+    path = directory
     try:
-        for name in files:
-            path = directory / name
+        for path in (directory / name for name in files):
             if path.exists() and not is_own(path.read_text(errors="replace")):
                 raise Conflict(
                     f"{path} is there already and not of skep's making, so nothing is written: name another"
                     " directory (--out), or take the file away"
                 )
-        for name, text in files.items():
-            path = directory / name
+        for path, text in ((directory / name, text) for name, text in files.items()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            part.write_text(text)
+            part = parts[path] = path.with_name(f".{path.name}.part")
+            part.unlink(missing_ok=True)
+            with part.open("x") as opened:  # never through a link that somebody has put there
+                opened.write(text)
+        for path, part in parts.items():
             part.replace(path)
     except OSError as error:
-        raise Invalid(f"{error.filename}: {error.strerror}") from error
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise Invalid(f"{error.filename or path}: {error.strerror}") from error

@@ -22,6 +22,7 @@ from skep.cli.top.tables import (
     parse_selection,
 )
 from skep.client.api import ApiClient, default_host
+from skep.runtime.errors import Unavailable
 
 INTERVAL_S = 2.0  # as `docker stats` and `top` do about; the leader asks nodes no more often
 
@@ -67,7 +68,13 @@ def top_command(
 
 async def ask(client: ApiClient, selection: Selection) -> TopTable:
     """Returns what takes most now. Errors: `ApiError`, `Unavailable`, `Invalid`."""
-    return make_table(selection, await client.json("GET", selection.path))
+    said = await client.json("GET", selection.path)
+    try:
+        return make_table(selection, said)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unavailable(
+            f"the answer to {selection.path} cannot be read: is what answers at {client.url} a later skepd?"
+        ) from error
 
 
 async def _once(url: str, selection: Selection) -> None:

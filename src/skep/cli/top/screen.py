@@ -32,8 +32,10 @@ from skep.cli.top.tables import (
 )
 from skep.client.api import ApiClient
 from skep.runtime.errors import SkepError
+from skep.runtime.texts import harmless, printable
 
 AROUND = 5  # lines of a screen that are no rows: the head, the names, the keys, and one that stays free
+CELL_MAX_BYTES = 512  # the longest is a service's name and a node's id
 KEYS = "n nodes · s services · t tasks · c cpu · m memory · r restarts · q ends"
 QUIT = "q"
 _KIND_OF = {kind[0]: kind for kind in KINDS}
@@ -104,7 +106,7 @@ class _Screen:
         try:
             self._table, self._shown, self._trouble = await ask(self._client, selection), selection, ""
         except SkepError as error:
-            self._trouble = " ".join(str(error).split())
+            self._trouble = " ".join(harmless(str(error)).split())
 
     def _limited(self) -> Selection:
         if self._has_limit:
@@ -140,7 +142,10 @@ def _drawn(table: TopTable, rows_max: int | None = None) -> RichTable:
     for name in table.names:
         drawn.add_column(name, justify="left" if is_text(name) else "right", no_wrap=True)
     for row in table.rows[:rows_max]:
-        drawn.add_row(*map(Text, row.cells), style="dim" if row.is_stale else "")
+        drawn.add_row(
+            *(Text(printable(each, CELL_MAX_BYTES)) for each in row.cells),
+            style="dim" if row.is_stale else "",
+        )
     return drawn
 
 

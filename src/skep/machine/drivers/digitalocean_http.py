@@ -24,6 +24,7 @@ from skep.machine.drivers.digitalocean_rules import AccountToken, limited_s
 from skep.machine.drivers.pace import Pace
 from skep.runtime.errors import Denied, Invalid, NotFound, OutcomeUnknown, Unavailable, cause_of
 from skep.runtime.texts import printable
+from skep.runtime.unreadable import UNREADABLE
 
 CONNECT_S, CALL_S = 10.0, 60.0  # an order of a droplet is answered within a second or three
 TRIES = 5  # of what fails by itself: 1, 2, 4 and 8 s between them; the API is restarted within that
@@ -92,7 +93,7 @@ class DigitalOceanHttp:
     def _decoded(self, content: bytes, kind: type[Answer]) -> Answer:
         try:
             return msgspec.json.decode(content, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise Unavailable(f"what answers at {self._url} is not DigitalOcean's API: {error}") from error
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
@@ -184,7 +185,7 @@ def _said(content: bytes) -> str:
     try:
         fault = msgspec.json.decode(content, type=ApiFault)
         text = f"{fault.message} (request {fault.request_id})" if fault.request_id else fault.message
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         text = content[: SAID_BYTES_MAX * 4].decode(errors="replace")
     return printable(text, SAID_BYTES_MAX).strip() or "it does not say why"
 

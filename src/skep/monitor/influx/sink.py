@@ -12,6 +12,7 @@ import msgspec
 from skep.monitor.influx.target import Target
 from skep.monitor.influx.verdict import WriteAnswer
 from skep.runtime.errors import Invalid, SkepError, cause_of
+from skep.runtime.unreadable import UNREADABLE
 
 WRITE_S = 10.0  # a write takes milliseconds; Telegraf gives it 5 s
 ANSWER_MAX_BYTES = 64 << 10  # an error names a hundred lines at most
@@ -56,7 +57,7 @@ class InfluxSink:
         answer = await self._post(self._target.create_url, form, {})
         try:
             found = msgspec.json.decode(answer.text, type=_Results)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             found = _Results()
         why = next((each.error for each in found.results if each.error), "")
         if 200 <= answer.status < 300 and not why:
@@ -106,7 +107,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 def _words(content: bytes) -> str:
     try:
         found = msgspec.json.decode(content, type=_Refusal)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return content.decode(errors="replace")
     details = bytes(found.data).decode(errors="replace") if bytes(found.data) not in (b"", b"null") else ""
     return " ".join(filter(None, (found.error, found.message, details))) or content.decode(errors="replace")

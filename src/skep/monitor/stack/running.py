@@ -12,6 +12,7 @@ from urllib.parse import quote
 from skep.client.api import ApiError
 from skep.client.hosts import Hosts, Spec
 from skep.monitor.stack.plan import StackPlan
+from skep.runtime.errors import Unavailable
 
 LABEL = "com.docker.stack.namespace"  # by which the docker client knows what is of a stack
 LOOK_S = 1.0
@@ -71,7 +72,8 @@ class StackState:
         found = await self._hosts.call(
             "GET", f"{path}?filters={_filters(label=[f'{LABEL}={self._name}'])}{more}"
         )
-        assert isinstance(found, list)
+        if not isinstance(found, list):
+            raise Unavailable(f"the answer to {path} is no list: is it a Docker Engine or skepd?")
         return found
 
 

@@ -88,6 +88,7 @@ from skep.rpc.messages.tasks import Assign, AssignedTask, ServiceTemplate, Statu
 from skep.rpc.messages.tls import HasTls, Renew, Renewed, WantedTls
 from skep.rpc.messages.usage import TASKS_SAID_MAX, USAGE, UsageAsk, UsageSaid
 from skep.runtime.errors import Invalid
+from skep.runtime.unreadable import UNREADABLE
 
 __all__ = [
     "ATTACH",
@@ -207,9 +208,6 @@ FEATURES = (
 )
 
 encode = msgspec.msgpack.Encoder().encode
-# What msgspec raises for bytes that are none of ours; the others for text that is not UTF-8, and for lists in
-# lists without end.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _from_agent: msgspec.msgpack.Decoder[FromAgent] = msgspec.msgpack.Decoder(FromAgent)
 _from_manager: msgspec.msgpack.Decoder[FromManager] = msgspec.msgpack.Decoder(FromManager)
 

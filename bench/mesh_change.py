@@ -1,4 +1,4 @@
-"""What published ports cost one node: all rules made in its kernel, one service changed, a look.
+"""What published ports cost one node: rules made in its kernel, one service changed, a look, counters read.
 
     unshare --net .venv/bin/python bench/mesh_change.py [--services 1000] [--tasks 10] [--nodes 100]
 
@@ -76,7 +76,7 @@ def main(services: int, tasks: int, nodes: int) -> None:
     for command in (*LINKS, f"addr add {OWN}/24 dev eth0"):
         subprocess.run(["ip", *command.split()], check=True)
     plane, mesh = DataPlane("n0", "bench", Path(os.devnull)), told(services, tasks, nodes)
-    made, changes, forgets, looks = Times(), Times(), Times(), Times()
+    made, changes, forgets, looks, counts = Times(), Times(), Times(), Times(), Times()
     try:
         made.time(lambda: plane.apply(mesh))
         for number in range(TIMES):
@@ -86,7 +86,8 @@ def main(services: int, tasks: int, nodes: int) -> None:
             changes.time(lambda now=mesh: plane.apply(now, look=False))  # type: ignore[misc]
             forgets.time(plane.forget)
             looks.time(lambda now=mesh: plane.apply(now))  # type: ignore[misc]
-        seen = plane.seen(mesh)
+            counts.time(plane.carried)
+        seen, carried = plane.seen(mesh), plane.carried()
     finally:
         plane.clear()
     click.echo(f"{services} services of {tasks} tasks on {nodes} nodes: {sum(seen.objects.values())} objects")
@@ -94,6 +95,7 @@ def main(services: int, tasks: int, nodes: int) -> None:
     click.echo(f"  one service changed: {changes}")
     click.echo(f"  connections to its task that is gone forgotten: {forgets}")
     click.echo(f"  a look at all of it: {looks}; missing {seen.missing_count}")
+    click.echo(f"  what is counted: {counts}; of {len(carried)} ports")
 
 
 if __name__ == "__main__":

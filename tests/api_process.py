@@ -28,6 +28,7 @@ from skep.manager.leader_context import LeaderContext
 from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.event import Event
+from skep.model.kernel_net import Carried
 from skep.runtime.clock import SystemClock
 from skep.runtime.errors import Conflict, NotManager, Unavailable
 from skep.runtime.ids import id_source
@@ -55,6 +56,9 @@ class LoneManager:
     @property
     def metrics(self) -> Registry:
         return Registry()
+
+    async def carried(self) -> list[tuple[str, Carried]]:
+        return []
 
     def manager(self) -> Leader:
         return self.leader

@@ -189,6 +189,10 @@ class Host:
     def get(self, path: str, **filters: str) -> Any:
         """Returns what the API says. What is asked until something comes true is asked so: a docker client is a
         process and several requests each time. Errors: `AssertionError` where it refuses, `OSError`."""
+        return json.loads(self.get_raw(path, **filters))
+
+    def get_raw(self, path: str, **filters: str) -> bytes:
+        """The same of what is no JSON."""
         connection = UnixConnection(self.socket)
         query = {"filters": json.dumps({name: [value] for name, value in filters.items()})} if filters else {}
         try:
@@ -199,7 +203,7 @@ class Host:
             connection.close()
         if answer.status != 200:
             raise AssertionError(f"{self.name} says to GET {path}: {content.decode()}\n{self.log()}")
-        return json.loads(content)
+        return content
 
     def running(self, service: str) -> list[dict[str, str]]:
         """Returns the service's tasks that run, as rows of `docker service ps`."""

@@ -73,6 +73,27 @@ def test_all_managers_are_started_again(swarm: Managers) -> None:
     assert swarm.nodes()["w0"][0] == "Ready"
 
 
+def standbys(manager: Host) -> int:
+    lines = manager.get_raw("/metrics").decode().splitlines()
+    return next(int(float(line.split()[1])) for line in lines if line.startswith("skep_connections_standby "))
+
+
+def test_nodes_come_to_the_next_leader_by_connections_that_they_have(swarm: Managers) -> None:
+    leader, (one, other) = swarm.leader(), swarm.followers()
+    wait_until("all wait at both", lambda: (standbys(one), standbys(other)) == (5, 5), 40)
+    assert standbys(leader) == 0
+    leader.kill()
+    alive = [host for host in swarm.hosts if host is not leader]
+    wait_until("another leads", lambda: swarm.leader(other) is not leader, 20)
+    wait_until_ready(swarm, other, alive)
+    next_one = swarm.leader(other)
+    assert standbys(next_one) <= 1  # the dead one's own
+    leader.start()
+    swarm.wait_reachable(3, other)
+    followers = [manager for manager in swarm.managers if manager is not next_one]
+    wait_until("they wait again", lambda: [standbys(each) for each in followers] == [5, 5], 60)
+
+
 @pytest.mark.alone
 def test_a_killed_leader_is_replaced_and_no_task_notices(swarm: Managers) -> None:
     create(swarm.first, "before", 20)

@@ -37,11 +37,19 @@ def of_two_alike(directory: Path) -> Swarm:
 swarm = swarm_fixture(of_two_alike)
 
 
-@pytest.fixture
-def influx(tmp_path: Path) -> Iterator[InfluxServer]:
-    with starting(server(tmp_path)) as made:
-        made.query(f'CREATE DATABASE "{DATABASE}"')
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    with starting(server(tmp_path_factory.mktemp("i"))) as made:
         yield made
+
+
+@pytest.fixture
+def influx(shared: InfluxServer) -> InfluxServer:
+    """An empty database in the server that tests share. Who ends it starts it again."""
+    for name in (DATABASE, "nosuch"):
+        shared.query(f'DROP DATABASE "{name}"')
+    shared.query(f'CREATE DATABASE "{DATABASE}"')
+    return shared
 
 
 def server(directory: Path, **options: Any) -> InfluxServer:
@@ -133,7 +141,7 @@ def test_names_that_need_escapes_come_back_as_they_are(influx: InfluxServer) -> 
 def test_a_database_that_is_away_misses_nothing(swarm: Swarm, influx: InfluxServer, tmp_path: Path) -> None:
     with feeding(tmp_path, "--url {} --v1 {} -H {}", influx.url, DATABASE, swarm.manager.url) as feed:
         wait_points(influx)
-        influx.stop()
+        influx.kill()
         assert "cannot be reached" in feed.wait_said("nothing can be written")
         time.sleep(2.5)
         influx.start()

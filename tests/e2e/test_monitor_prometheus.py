@@ -87,7 +87,7 @@ def test_each_rule_does_what_it_says(file: str, tmp_path: Path) -> None:
 
 def test_promtool_has_nothing_against_the_metrics_but_dockerds_names(swarm: Watched) -> None:
     for host in swarm.hosts:
-        for path in ("/metrics", "/metrics/nodes", "/metrics/services"):
+        for path in ("/metrics", "/metrics/nodes", "/metrics/services", "/metrics/mesh"):
             said = swarm.text(host.name, path)
             done = promtool("check", "metrics", given=said)
             complaints = done.stderr.decode().splitlines()

@@ -98,7 +98,9 @@ def test_what_watches_runs_in_the_swarm_and_knows_it(short_dir: Path) -> None:
         running = 'max(swarm_manager_tasks_total{state="running"})'
         wait_until("it knows all tasks", lambda: prometheus(at, running) == HELLOS + PARTS, LATER_S)
         up = 'count(up{job=~"skep.*"} == 1)'
-        wait_until("three managers, three paths each", lambda: prometheus(at, up) == 9, LATER_S)
+        wait_until("three managers, four paths each", lambda: prometheus(at, up) == 12, LATER_S)
+        led = 'sum(skep_mesh_connections_total{service_name="hello"})'  # quickstart has asked hello
+        wait_until("what the mesh led is there", lambda: (prometheus(at, led) or 0) > 0, LATER_S)
         again = quickstart(home, "monitor")
         assert "making images" not in again
         assert f"tasks running: {HELLOS + PARTS}" in quickstart(home, "status")

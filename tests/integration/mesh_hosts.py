@@ -131,6 +131,11 @@ class MeshHost(Namespace):
         """Returns what the kernel has, beside what this mesh needs."""
         return self._say(f"seen {msgspec.json.encode(mesh).decode()}")
 
+    def carried(self) -> dict[str, tuple[int, int, int]]:
+        """Returns what the kernel has counted: connections, bytes from clients and to them, by what leads there."""
+        keys = ("connections", "received_bytes", "sent_bytes")
+        return {each["of"]: tuple(each[key] for key in keys) for each in self._say("carried")}
+
     def clear(self) -> Any:
         return self._say("clear")
 

@@ -1,5 +1,5 @@
 """One node's data plane in a process of its own, so that it can be in a network namespace: meshes as JSON on
-stdin, one per line, what became of each on stdout. `seen` says what there is, `clear` takes all away; the end of the input leaves all."""
+stdin, one per line, what became of each on stdout. `seen` says what there is, `carried` what is counted, `clear` takes all away; the end of the input leaves all."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def main(node_id: str) -> None:
         try:
             if line.strip() == "clear":
                 answer: object = plane.clear()
+            elif line.strip() == "carried":
+                answer = plane.carried()
             elif line.startswith("seen "):
                 answer = plane.seen(msgspec.json.decode(line.partition(" ")[2], type=Mesh))
             else:

@@ -66,7 +66,11 @@ def led(host: MeshHost, web: Services) -> tuple[int, int, int]:
     """Returns the connections to the service that this host has led, and their bytes."""
     seen = host.seen(web.for_host(host))
     moved = seen["Bytes"][VIP]
-    return seen["Connections"][VIP], moved["Received"], moved["Sent"]
+    found = seen["Connections"][VIP], moved["Received"], moved["Sent"]
+    alone = host.carried()[VIP]  # a moment later
+    assert all(now >= then for now, then in zip(alone, found, strict=True))
+    assert alone[0] == found[0]
+    return found
 
 
 @contextlib.contextmanager

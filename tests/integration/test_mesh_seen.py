@@ -97,6 +97,23 @@ def test_bytes_are_counted_once_on_the_node_that_was_asked(lan: Lan, kind: str) 
         assert {each: each.seen(mesh)["Bytes"][of] for each in others} == others, host.label
 
 
+def test_what_is_counted_can_be_read_alone(lan: Lan) -> None:
+    host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
+    lan.client.ask(host.address, 8080, 2)
+    lan.client.ask(host.address, 8080, 1, "udp")
+
+    def is_same() -> bool:  # a connection's end may be on its way
+        seen = host.seen(mesh)
+        return host.carried() == {
+            of: (seen["Connections"][of], moved["Received"], moved["Sent"])
+            for of, moved in seen["Bytes"].items()
+        }
+
+    assert set(host.carried()) == {"8080/tcp", "8080/udp"}
+    assert min(map(min, host.carried().values())) > 0
+    assert any(is_same() for _ in range(20))
+
+
 def test_what_counts_bytes_is_mended(lan: Lan) -> None:
     host, mesh = lan.hosts[0], lan.mesh(*lan.tasks)
     halves = ("tcp-bytes { reply . 8080 }", "udp-bytes { original . 8080 }")

@@ -115,14 +115,14 @@ def test_checkers_see_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that does not stop what it is no longer told to run is found out."""
     monkeypatch.setattr(Worker, "_reconcile", lambda self, message: None)
     with pytest.raises(Violation):
-        run_all(range(1024, 1030))
+        run_all(range(1064, 1079))
 
 
 def test_checkers_see_a_leader_that_gives_nodes_up_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skep.manager.dispatcher.presence.FIRST_BEATS", 0)
     monkeypatch.setattr("skep.manager.dispatcher.presence.LATE_BEATS", 0)
     with pytest.raises(Violation):
-        run_all(range(1050, 1060))
+        run_all(range(1062, 1075))
 
 
 def test_checkers_see_a_dispatcher_that_forgets_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_checkers_see_an_update_of_too_many_at_once(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(updater, "_stage_of", forgetful)
     with pytest.raises(Violation, match=r"at once|its update is done"):
-        run_all(range(1045, 1080))
+        run_all(range(1093, 1098))
 
 
 def test_checkers_see_what_is_stopped_before_its_successor_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_checkers_see_a_paused_update_that_goes_on(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(updater, "begin", tireless)
     with pytest.raises(Violation, match="from 'paused' to 'updating'"):
-        run_all(range(1024, 1030))
+        run_all(range(1064, 1079))
 
 
 def test_checkers_see_what_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:

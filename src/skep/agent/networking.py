@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -23,8 +23,9 @@ from skep.agent.mesh_known import KnownMesh
 from skep.agent.plane import Naming, Plane, cleared
 from skep.agent.saying import NetworkFailures, in_words
 from skep.agent.session import Session
-from skep.model.kernel_net import KernelNet
+from skep.model.kernel_net import Carried, KernelNet
 from skep.model.mesh import Mesh
+from skep.model.overlay import Overlay
 from skep.model.overlay_keys import OverlayKeys
 from skep.model.task import TaskAddress
 from skep.network.names import Unknown
@@ -123,6 +124,14 @@ class Networking:
         if known.isdisjoint(each.network_id for each in addresses):
             return None
         return self._leave(service_id, addresses)
+
+    async def carried(self) -> list[tuple[str, Carried]]:
+        """Returns what this node has led to tasks, with the names of the services. Errors: `Unavailable`,
+        `Corrupt`."""
+        async with self._at_work:
+            found = await in_thread(self._plane.carried)
+        names = service_names(self._mesh, self._overlays.all)
+        return [(names[each.of], each) for each in found if each.of in names]
 
     # Inside
 
@@ -318,6 +327,13 @@ def _items(unknown: Unknown) -> Iterator[Item]:
     yield from ((NAME, each) for each in unknown.names)
     if unknown.address:
         yield ADDRESS, unknown.address
+
+
+def service_names(mesh: Mesh, overlays: Mapping[str, Overlay]) -> dict[str, str]:
+    """Returns services' names by what leads to them: published ports, as `8080/tcp`, and own addresses."""
+    names = {f"{port.published}/{port.protocol}": s.name for s in mesh.services.values() for port in s.ports}
+    services = (service for overlay in overlays.values() for service in overlay.services.values())
+    return names | {service.vip: service.name for service in services if service.vip}
 
 
 def again_s(failed_count: int) -> float:

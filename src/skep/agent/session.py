@@ -31,6 +31,9 @@ NEXT_S = 0.1  # before the next manager of the list is tried
 # After a round of all managers: quick at first, then so that a node finds a new leader, with one manager
 # unreachable, well before it is taken for down. Each wait is stretched by up to as much again.
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0
+# A standby connection that ends so soon, with nothing said, was one to a manager that has begun anew since,
+# and takes a new connection. One that takes longer is to a host that is gone.
+FRESH_S = 1.0
 JITTER = 0.2  # heartbeats of thousands of nodes must not come in step
 
 OLDER = (
@@ -72,6 +75,7 @@ class Session:
         self._manager_addr, self._data_addr = advertised.manager_addr, advertised.data_addr
         self._description: NodeDescription | None = None
         self._mesh_parts: Callable[[], list[tuple[str, int, int]]] = list
+        self._has_standby: Callable[[str], bool] = lambda address: False
         self._own_features = [messages.SELF_REPORTED, messages.DATA_PATH]
         self._router = Router[()]()
         self._questions = Questions()
@@ -113,6 +117,10 @@ class Session:
     def says_parts(self, parts: Callable[[], list[tuple[str, int, int]]]) -> None:
         """Has each session begin with what `parts` returns then: `Register.mesh_parts`."""
         self._mesh_parts = parts
+
+    def prefers(self, has_standby: Callable[[str], bool]) -> None:
+        """Has managers be tried first to which a connection waits, by what `has_standby` says then."""
+        self._has_standby = has_standby
 
     def send(self, message: messages.FromAgent) -> None:
         """Says something, if a session stands: what must not be lost, the next one begins with."""
@@ -175,17 +183,20 @@ class Session:
             while True:
                 if self._hurry.is_set():
                     self._hurry.clear()
-                    left = self._managers.round("")
+                    left = self._round("")
                 address, self._redirect = self._redirect or left.pop(0), ""
                 self._ended_by = ""
                 try:
                     self._description = await describe()
+                    fresh_until = self._fresh_until(address)
                     await self._hold(address)
                     if self._heard_at and self._ended_by != messages.REFUSED:
                         retry_s = RETRY_MIN_S
                     self._heard_at = 0.0
                     if self._stood:
-                        self._stood, left = False, self._managers.round(address)
+                        self._stood, left = False, self._round(address)
+                    elif not self._ended_by and self._now_s() < fresh_until and not self._hurry.is_set():
+                        self._redirect = address
                 except SkepError as error:
                     log.warning("session.failed", manager=address, error=str(error))
                     self.trouble = f"manager {address}: {error}"
@@ -196,11 +207,22 @@ class Session:
                 if self._redirect or (left and left[0] != address):
                     await asyncio.sleep(NEXT_S)
                     continue
-                left = left or self._managers.round("")
+                left = left or self._round("")
                 await self._wait(retry_s * (1 + self._rng.random()))
                 retry_s = min(retry_s * 2, RETRY_MAX_S)
         finally:
             self._drop_line("the session was ended")
+
+    def _round(self, lost: str) -> list[str]:
+        """Returns the managers to try: first those to which a connection waits."""
+        return sorted(self._managers.round(lost), key=lambda address: not self._has_standby(address))
+
+    def _fresh_until(self, address: str) -> float:
+        """Returns until when (loop time) this try is worth another one at once, should it say nothing."""
+        return self._now_s() + FRESH_S if self._has_standby(address) else 0.0
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _hold(self, address: str) -> None:
         """Opens a line and waits for its end. Errors: `SkepError` where it cannot be opened."""

@@ -24,12 +24,13 @@ _PROCESS = ProcessCollector(registry=None)  # what the process takes, by the lib
 
 
 class ManySamples(Struct, frozen=True):
-    """A gauge with very many samples, as (label values, value)."""
+    """A gauge, or counter, with very many samples, as (label values, value)."""
 
     name: str
     help: str
     labels: tuple[str, ...]
     samples: Sequence[tuple[tuple[str, ...], float]]
+    kind: str = GAUGE
 
 
 def exposed(metrics: Iterable[Metric]) -> bytes:
@@ -41,11 +42,11 @@ def exposed(metrics: Iterable[Metric]) -> bytes:
 
 
 def exposed_many(families: Iterable[ManySamples]) -> bytes:
-    """Returns gauges of thousands of samples as text: the library writes the labels of each once (it takes
+    """Returns families of thousands of samples as text: the library writes the labels of each once (it takes
     6 µs for a line), and values are put behind what it wrote as long as they are the same."""
     parts: list[str] = []
     for family in families:
-        head, name, labels = _head(family.name, family.help), family.name, family.labels
+        head, name, labels = _head(family.name, family.help, family.kind), family.name, family.labels
         parts.append(head)
         parts.extend(
             f"{name}{_labels(labels, values)} {float(value)!r}\n" for values, value in family.samples
@@ -61,16 +62,19 @@ class _Families:
 
     def collect(self) -> Iterator[Family]:
         for metric in self._metrics:
-            # The library writes a counter's `_total` itself.
-            name = metric.name.removesuffix(_TOTAL) if metric.kind == COUNTER else metric.name
-            family = Family(name, metric.help, metric.kind)
+            family = _family(metric.name, metric.help, metric.kind)
             for sample in metric.samples():
                 family.add_sample(metric.name + sample.suffix, dict(sample.labels), sample.value)
             yield family
 
 
-def _text(name: str, help: str, samples: Sequence[tuple[dict[str, str], float]]) -> str:
-    family = Family(name, help, GAUGE)
+def _family(name: str, help: str, kind: str) -> Family:
+    # The library writes a counter's `_total` itself.
+    return Family(name.removesuffix(_TOTAL) if kind == COUNTER else name, help, kind)
+
+
+def _text(name: str, help: str, kind: str, samples: Sequence[tuple[dict[str, str], float]]) -> str:
+    family = _family(name, help, kind)
     for labels, value in samples:
         family.add_sample(name, labels, value)
     registry = CollectorRegistry(auto_describe=False)
@@ -86,12 +90,12 @@ class _Ready:
         yield self._family
 
 
-def _head(name: str, help: str) -> str:
-    return _text(name, help, ())
+def _head(name: str, help: str, kind: str) -> str:
+    return _text(name, help, kind, ())
 
 
 @functools.lru_cache(maxsize=LABEL_TEXTS_MAX)
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     """Returns `{name="value",…}`."""
-    text = _text("x", "", [(dict(zip(names, values, strict=True)), 0)])
+    text = _text("x", "", GAUGE, [(dict(zip(names, values, strict=True)), 0)])
     return text[text.rindex("\nx{") + 2 : text.rindex("}") + 1]

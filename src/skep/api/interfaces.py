@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from skep.model.cluster import Cluster, SwarmSpec
 from skep.model.event import Event
+from skep.model.kernel_net import Carried
 from skep.model.logs import LogOptions, LogSelection
 from skep.model.material import ConfigSpec, Material
 from skep.model.network import Network, NetworkSpec
@@ -291,6 +292,11 @@ class SwarmNode(Protocol):
     @property
     def metrics(self) -> Registry:
         """What this daemon counts as a node, and as a manager, whether it leads or not."""
+        ...
+
+    async def carried(self) -> list[tuple[str, Carried]]:
+        """Returns what this node has led to services' tasks, with the services' names. Errors: `Unavailable`,
+        `Corrupt`."""
         ...
 
     def manager(self) -> Manager:

@@ -1,18 +1,20 @@
-"""What the leader knows of each node, and of each service, as gauges: one sample for each of them, and none
-for tasks, of which there are too many.
+"""What the leader knows of each node, and of each service, and what a node leads to services: one sample for
+each of them, and none for tasks, of which there are too many.
 
 Reading costs the nodes, or the services, that there are; it is asked for at a path of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from skep.api.exposition import ManySamples
 from skep.api.interfaces import UsageInSwarm
 from skep.api.service_objects import status_counts
+from skep.model.kernel_net import Carried
 from skep.model.node import READY, Node
 from skep.model.usage import HostUsage
+from skep.runtime.metrics import COUNTER
 from skep.store.view import View
 
 NANO = 1e-9
@@ -87,6 +89,34 @@ def service_series(view: View) -> list[ManySamples]:
             "Tasks of the service that no node suits at the moment.",
             _SERVICE,
             [(labels, len(view.pending.get(labels[0], ()))) for labels, _ in counts],
+        ),
+    ]
+
+
+def mesh_series(carried: Sequence[tuple[str, Carried]]) -> list[ManySamples]:
+    """Returns what one node has led to services' tasks, by what led there: a published port, as
+    `8080/tcp`, or the service's own address."""
+    labels = [(service_name, each.of) for service_name, each in carried]
+
+    def of_each(name: str, help: str, value: Callable[[Carried], float]) -> ManySamples:
+        samples = [(of, value(each)) for of, (_, each) in zip(labels, carried, strict=True)]
+        return ManySamples(name, help, ("service_name", "to"), samples, COUNTER)
+
+    return [
+        of_each(
+            "skep_mesh_connections_total",
+            "Connections that this node has led to the service's tasks.",
+            lambda each: each.connections,
+        ),
+        of_each(
+            "skep_mesh_received_bytes_total",
+            "Bytes of those from clients, with headers of IP.",
+            lambda each: each.received_bytes,
+        ),
+        of_each(
+            "skep_mesh_sent_bytes_total",
+            "Bytes of those to clients, with headers of IP.",
+            lambda each: each.sent_bytes,
         ),
     ]
 

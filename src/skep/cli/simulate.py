@@ -23,7 +23,7 @@ from skep.daemon.addresses import parse_address
 from skep.daemon.agent_runner import AgentOwner, AgentParts, AgentRunner, AgentSettings
 from skep.model.generic import resource_text
 from skep.rpc.certificates import NodeKeys
-from skep.rpc.enrol import enrol
+from skep.rpc.enrol import Stayed, enrol
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import connect
 from skep.rpc.tls import ContextPool
@@ -131,14 +131,15 @@ async def _join(
         host, port = parse_address(plan.join[turn % len(plan.join)])
         turn += 1
         try:
-            enrolment = await enrol(host, port, plan.token, await executor.describe(), "active", clock.now())
+            said, now = await executor.describe(), clock.now()
+            enrolment = await enrol(host, port, plan.token, said, "active", now, stays=True)
             break
         except (Denied, Invalid):
             raise
         except SkepError as error:
             log.warning("simulate.join_failed", node=hostname, error=str(error))
             await asyncio.sleep(RETRY_S * (0.5 + rng.random()))
-    line = _PooledLine(enrolment.keys)
+    line = _PooledLine(enrolment.keys, enrolment.stayed)
     data_addr = _data_address(number) if plan.knows_overlays or plan.knows_mesh else ""
     settings = AgentSettings(enrolment.node_id, hostname, enrolment.managers, Advertised(data_addr=data_addr))
     agent = AgentRunner(settings, line, AgentParts(executor, clock, rng), AgentOwner())
@@ -168,20 +169,32 @@ _handshakes = asyncio.Semaphore(JOINING_MAX)  # real nodes have a core each, the
 class _PooledLine:
     """Opens a node's connections with contexts that all nodes of this process share."""
 
-    def __init__(self, keys: NodeKeys) -> None:
+    def __init__(self, keys: NodeKeys, stayed: Stayed | None) -> None:
         self.keys = keys
+        self._stayed = stayed  # since the node was enrolled
 
     def use(self, keys: NodeKeys) -> None:
         self.keys = keys
 
     async def connect(self, address: str, handler: Handler) -> Connection:
+        stayed, self._stayed = self._stayed, None
+        link = stayed.take(address, handler) if stayed is not None else None
+        return link or await self._open(address, handler)
+
+    async def _open(self, address: str, handler: Handler) -> Connection:
         host, port = parse_address(address)
         async with _handshakes:
             with _contexts.lend(self.keys) as context:
                 return await connect(host, port, context, handler)
 
+    async def connect_standby(self, address: str, handler: Handler) -> Connection:
+        host, port = parse_address(address)
+        async with _handshakes:
+            with _contexts.lend(self.keys, is_standby=True) as context:
+                return await connect(host, port, context, handler, is_standby=True)
+
     async def connect_logs(self, address: str, handler: Handler) -> Connection:
-        return await self.connect(address, handler)
+        return await self._open(address, handler)
 
 
 async def simulate_in_processes(plan: SimulationPlan, processes: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,13 +25,16 @@ from skep.agent.pulse import Pulse
 from skep.agent.renewal import Renewal
 from skep.agent.reporter import Reporter
 from skep.agent.session import Advertised, Session
+from skep.agent.standbys import Standbys
 from skep.agent.worker import Worker
 from skep.daemon.addresses import parse_address
 from skep.model.host_network import HostNetwork
+from skep.model.kernel_net import Carried
 from skep.model.node import NodeDescription
 from skep.model.task import TaskAddress
 from skep.rpc import messages
 from skep.rpc.certificates import NodeKeys, identity_of
+from skep.rpc.enrol import Stayed
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import connect
 from skep.rpc.messages import Role
@@ -107,14 +111,16 @@ class AgentRunner:
         self._clock = parts.clock
         self._rng = parts.rng
         self._owner = owner
+        self._standbys = Standbys(line, parts.clock.now, parts.rng)
         self.session = Session(
-            connect=line.connect,
+            connect=self._standbys.connect,
             managers=settings.managers,
             rng=parts.rng,
             on_managers=owner.managers_changed,
             fence=LeadFence(settings.leads, owner.lead_followed),
             advertised=settings.advertised,
         )
+        self.session.prefers(self._standbys.has)
         self._naming = _make_naming() if plane is not None else None
         if self._naming is not None:
             executor.use_names(self._naming)
@@ -148,6 +154,8 @@ class AgentRunner:
         on(messages.Role, self._owner.role_told)
         on(messages.Assign, self.worker.assign)
         on(messages.ReadLogs, lambda asked: self._logs.begin(self.session.address, asked), messages.LOGS)
+        on(messages.Registered, lambda said: self._keep_standbys(said.standby))
+        on(messages.HeartbeatAck, lambda said: self._keep_standbys(said.standby))
         on(messages.WantedTls, self._wanted_tls)
         on(messages.DataKeys, self._owner.data_keys_told, messages.DATA_KEYS)
         on(messages.Goodbye, self._goodbye)
@@ -165,6 +173,10 @@ class AgentRunner:
         """Returns what ends when a task with these addresses may be told to end; None: at once."""
         return self._networking.leaving(service_id, addresses) if self._networking is not None else None
 
+    async def carried(self) -> list[tuple[str, Carried]]:
+        """Returns what this node has led to services' tasks. Errors: `Unavailable`, `Corrupt`."""
+        return await self._networking.carried() if self._networking is not None else []
+
     def start(self) -> None:
         self._work = asyncio.ensure_future(self._run())
         if self._networking is not None:
@@ -181,6 +193,7 @@ class AgentRunner:
         async def use(keys: NodeKeys) -> None:
             await renewed(keys)
             line.use(keys)
+            self._standbys.renew()
 
         self._renewal = Renewal(line.keys, self._ask_renewed, use, self._clock, self._rng, self.session.send)
         self._renewing = asyncio.ensure_future(run_forever("renewal", self._renewal.run))
@@ -246,6 +259,7 @@ class AgentRunner:
         finally:
             for work in beside:
                 await cancel_and_wait(work)
+            await self._standbys.close()
 
     async def _start_worker(self) -> None:
         try:
@@ -301,6 +315,10 @@ class AgentRunner:
     async def _ask_renewed(self, request_pem: bytes) -> messages.Renewed:
         return await self.session.ask(messages.Renew(request_pem), messages.Renewed)
 
+    def _keep_standbys(self, wish: messages.StandbyWish | None) -> None:
+        if self.session.is_registered:
+            self._standbys.told(wish, self.session.managers, self.session.address)
+
     def _wanted_tls(self, wanted: messages.WantedTls) -> None:
         if self._renewal is not None:
             self._renewal.told(wanted)
@@ -335,25 +353,46 @@ class Line(Protocol):
 
     async def connect(self, address: str, handler: Handler) -> Connection: ...
 
+    async def connect_standby(self, address: str, handler: Handler) -> Connection:
+        """The same, for one that waits (`rpc.standby`). Errors: also `Unsupported`, of an earlier manager."""
+        ...
+
     async def connect_logs(self, address: str, handler: Handler) -> Connection:
         """The same, for a connection that becomes a stream of log lines."""
         ...
 
 
 class TlsLine:
-    """Opens connections with the node's certificate, whichever it is at the moment."""
+    """Opens connections with the node's certificate, whichever it is at the moment; the first may be one that
+    has `stayed` since the node was enrolled."""
 
-    def __init__(self, keys: NodeKeys) -> None:
+    def __init__(self, keys: NodeKeys, stayed: Stayed | None = None) -> None:
+        self._stayed: Stayed | None = None
         self.use(keys)
+        self._stayed = stayed
 
     def use(self, keys: NodeKeys) -> None:
+        if self._stayed is not None:  # it is of the certificate of before
+            self._stayed.close()
         self.keys = keys
         self._context = client_context(keys)
+        self._standby_context: ssl.SSLContext | None = None  # made when it is needed: 100 kB
 
     async def connect(self, address: str, handler: Handler) -> Connection:
         """Errors: `Unavailable`, `Denied`."""
+        stayed, self._stayed = self._stayed, None
+        link = stayed.take(address, handler) if stayed is not None else None
+        if link is not None:
+            return link
         host, port = parse_address(address)
         return await connect(host, port, self._context, handler)
 
+    async def connect_standby(self, address: str, handler: Handler) -> Connection:
+        """Errors: `Unavailable`, `Denied`, `Unsupported`."""
+        host, port = parse_address(address)
+        context = self._standby_context = self._standby_context or client_context(self.keys, is_standby=True)
+        return await connect(host, port, context, handler, is_standby=True)
+
     async def connect_logs(self, address: str, handler: Handler) -> Connection:
-        return await self.connect(address, handler)
+        host, port = parse_address(address)
+        return await connect(host, port, self._context, handler)

@@ -17,6 +17,7 @@ from skep.daemon.node_runner import NodeRunner
 from skep.daemon.node_state import other_managers
 from skep.daemon.state import Membership, StateDir
 from skep.rpc.certificates import NodeKeys, identity_of
+from skep.rpc.enrol import Stayed
 from skep.runtime.errors import Corrupt, Invalid, NoAddress, Unavailable
 from skep.store.interfaces import Put
 from skep.store.seal import KEY_BYTES
@@ -66,8 +67,8 @@ class Bootstrap:
         self._runner.starting(membership)
         self._runner.run(keys, manager)
 
-    def enter(self, membership: Membership, keys: NodeKeys) -> None:
-        """Starts the agent of a node that has joined. Errors: `Invalid`."""
+    def enter(self, membership: Membership, keys: NodeKeys, stayed: Stayed | None = None) -> None:
+        """Starts the agent of a node that has joined, on what has `stayed`. Errors: `Invalid`."""
         self._runner.forget()
         try:
             self._keys.save(keys)
@@ -76,7 +77,7 @@ class Bootstrap:
             self._runner.forget()
             raise
         self._runner.starting(membership)
-        self._runner.run(keys)
+        self._runner.run(keys, stayed=stayed)
 
     # Again
 

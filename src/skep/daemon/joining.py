@@ -23,7 +23,9 @@ async def enrol_with_any(request: JoinRequest, hostname: str, executor: Executor
     for address in request.remote_addrs:
         host, port = parse_address(address)
         try:
-            return await enrol(host, port, request.join_token, description, request.availability, now)
+            return await enrol(
+                host, port, request.join_token, description, request.availability, now, stays=True
+            )
         except Unavailable as error:
             failures.append(error)
     raise Unavailable("; ".join(str(error) for error in failures))

@@ -51,7 +51,7 @@ log = get_logger()
     "--metrics-addr",
     metavar="HOST:PORT",
     help="Where to serve metrics for Prometheus, in plain HTTP to whoever asks: /metrics, on managers also"
-    " /metrics/nodes and /metrics/services.",
+    " /metrics/nodes, /metrics/services and /metrics/mesh.",
 )
 @click.option("--log-level", help="debug, info, warning or error. [info]")
 @click.option("--log-format", help="auto, text or json. [auto]")

@@ -20,6 +20,7 @@ from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_events import follow_events
 from skep.daemon.manager_directory import ManagerDirectory
 from skep.daemon.platform import HostPlatform, ManagerParts
+from skep.daemon.standby_connections import StandbyConnections, room
 from skep.daemon.state import Membership
 from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.backup import take
@@ -33,7 +34,8 @@ from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
-from skep.rpc.enrol import EnrolHandler
+from skep.rpc.enrol import Afterwards, EnrolHandler
+from skep.rpc.enrolment_messages import Elsewhere
 from skep.rpc.interfaces import Connection, Handler
 from skep.rpc.link import FrameLink
 from skep.rpc.log_streams import PublishLogs, refuse_logs
@@ -99,7 +101,9 @@ class ManagerRunner:
         self.store_trouble = ""  # why nothing can be written at the moment; for users
         self._store: ClusterStore | None = None
         self._sealed: SealedStore | None = None
-        self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses)
+        self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses, lambda: self.is_led)
+        self._standbys = StandbyConnections(platform.clock.now, room())
+        self._afterwards = Afterwards(self._welcome, self._elsewhere)
         self._works: list[asyncio.Task[None]] = []
         self._candidate: Candidate | None = None
         self._own_metrics = (
@@ -107,6 +111,11 @@ class ManagerRunner:
                 "skep_manager_has_quorum",
                 "1 while this manager's etcd knows who leads it, as only one of a majority does; else 0.",
                 lambda: int(self.is_led),
+            ),
+            Gauge(
+                "skep_connections_standby",
+                "Connections of nodes that wait for this manager to lead.",
+                lambda: len(self._standbys),
             ),
         )
 
@@ -329,9 +338,18 @@ class ManagerRunner:
             cluster = self._led_cluster
             ca_pem = cluster.ca_cert_pem if cluster is not None else self._node_keys.ca_pem
             chain = chain_of(self._node_keys.certificate_pem)
-            return EnrolHandler(connection, ca_pem, self.enrolling, chain)
+            return EnrolHandler(connection, ca_pem, self.enrolling, chain, self._afterwards)
         stream = self._directory.stream if connection.identity.role == "manager" else None
-        return ConnectionDispatch(connection, self._session, stream, self._logs)
+        standbys = self._standbys if connection.is_standby else None
+        return ConnectionDispatch(connection, self._session, stream, self._logs, standbys)
+
+    def _welcome(self, link: FrameLink) -> Handler | None:
+        """Returns what serves a node that was enrolled here and stays: it has to register in time."""
+        return ConnectionDispatch(link, self._session, None, self._logs) if self.leader is not None else None
+
+    def _elsewhere(self) -> Elsewhere | None:
+        address = self.peers.addresses.get(self.leader_id, "") if self.leader is None else ""
+        return Elsewhere(*parse_address(address)) if address else None
 
     def _session(self, connection: Connection) -> Handler:
         return self._serve(connection) or self._waiting.enter(connection)
@@ -374,7 +392,10 @@ class ManagerRunner:
     # Certificates
 
     def renewed(self, keys: NodeKeys) -> None:
-        """This manager's own certificate or trust is new: so it is for new connections."""
+        """This manager's own certificate or trust is new: so it is for new connections. What another root has
+        vouched for begins no session any more."""
+        if keys.ca_pem != self._node_keys.ca_pem:
+            self._standbys.close_all()
         self._node_keys = keys
         self.peers.use(keys)
         self._listener.use(keys)

@@ -30,6 +30,7 @@ from skep.manager.ca.authority import join_token
 from skep.manager.events import EventHub
 from skep.model.cluster import Cluster
 from skep.model.event import Event
+from skep.model.kernel_net import Carried
 from skep.runtime.errors import NoLeader, NotManager
 from skep.runtime.ids import id_source
 from skep.runtime.metrics import Gauge, Metric, Registry
@@ -128,6 +129,10 @@ class SkepNode:
         if manager is not None:
             found.add(manager.metrics)
         return found
+
+    async def carried(self) -> list[tuple[str, Carried]]:
+        state = self._runner.state
+        return await state.agent.carried() if isinstance(state, Running) else []
 
     def attachments(self) -> Attachments | None:
         state = self._runner.state

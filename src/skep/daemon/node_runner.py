@@ -26,6 +26,7 @@ from skep.daemon.state import Membership, StateDir
 from skep.manager.events import EventHub
 from skep.model.node import NodeDescription
 from skep.rpc.certificates import NodeKeys, validity_of
+from skep.rpc.enrol import Stayed
 from skep.rpc.messages import DataKeys, HasDataKeys, Role
 from skep.runtime.errors import Invalid, Unavailable
 from skep.runtime.supervise import in_thread
@@ -105,11 +106,17 @@ class NodeRunner(AgentOwner):
 
         return ManagerRunner(self.platform, parts, membership, keys, self._keys, self._hub)
 
-    def run(self, keys: NodeKeys, manager: ManagerRunner | None = None, misplaced: str = "") -> None:
+    def run(
+        self,
+        keys: NodeKeys,
+        manager: ManagerRunner | None = None,
+        misplaced: str = "",
+        stayed: Stayed | None = None,
+    ) -> None:
         """Starts the agent of a node whose certificate is in `keys`, and has it renewed in time: beside the
-        manager that has been started, where it is one."""
+        manager that has been started, where it is one. `stayed` is the connection that it was enrolled on."""
         membership, platform = self.membership, self.platform
-        line = platform.line(keys)
+        line = platform.line(keys, stayed)
         settings = AgentSettings(
             membership.node_id,
             platform.hostname,

@@ -18,6 +18,7 @@ from skep.manager.dispatcher.overlay_bounds import Bounds
 from skep.model.event import Event
 from skep.model.host_network import HostNetwork
 from skep.rpc.certificates import NodeKeys
+from skep.rpc.enrol import Stayed
 from skep.rpc.enrolment_messages import Enrolled
 from skep.rpc.interfaces import Handler
 from skep.rpc.link import FrameLink
@@ -165,8 +166,8 @@ class HostPlatform(Protocol):
         """Returns what this machine has; nothing where no container here is on a network of the swarm's."""
         ...
 
-    def line(self, keys: NodeKeys) -> Line:
-        """Returns what opens connections to managers."""
+    def line(self, keys: NodeKeys, stayed: Stayed | None = None) -> Line:
+        """Returns what opens connections to managers, the first one on what has `stayed`, if anything."""
         ...
 
     async def manager_parts(

@@ -174,7 +174,7 @@ class SwarmCommands:
                 data_path=data_path,
             )
             await self._runner.leftovers.clear_first()
-            self._bootstrap.enter(membership, enrolment.keys)
+            self._bootstrap.enter(membership, enrolment.keys, enrolment.stayed)
             await self._wait_ready()
 
     async def reconnect(self, request: ReconnectRequest) -> list[str]:

@@ -26,6 +26,7 @@ from skep.daemon.socket_dir import SocketDir
 from skep.daemon.state import Membership
 from skep.model.host_network import HostNetwork
 from skep.rpc.certificates import NodeKeys
+from skep.rpc.enrol import Stayed
 from skep.runtime.clock import Clock
 from skep.runtime.supervise import in_thread
 
@@ -79,17 +80,23 @@ class ThisHost:
     async def own_networks(self) -> list[HostNetwork]:
         return await in_thread(look_at_host) if self._make_plane is not None else []
 
-    def line(self, keys: NodeKeys) -> Line:
-        return TlsLine(keys)
+    def line(self, keys: NodeKeys, stayed: Stayed | None = None) -> Line:
+        return TlsLine(keys, stayed)
 
     async def manager_parts(
         self, membership: Membership, keys: NodeKeys, moved: Callable[[dict[str, str]], None]
     ) -> ManagerParts:
-        # Here, not above: a worker does without numpy and grpc (25 MB). Importing takes a third of a second.
-        await asyncio.to_thread(importlib.import_module, "skep.daemon.manager_parts")
+        await load_manager()
         from skep.daemon.manager_parts import manager_parts
 
         return manager_parts(self._state_dir, self._etcd, self.sockets, membership, keys, moved)
 
     def close(self) -> None:
         self.sockets.close()
+
+
+async def load_manager() -> None:
+    """Loads what a manager is made of: half a second's work, for which nothing else on this host waits."""
+    # Not above: a worker does without numpy and grpc (25 MB).
+    for name in ("manager_parts", "manager_runner"):
+        await asyncio.to_thread(importlib.import_module, f"skep.daemon.{name}")

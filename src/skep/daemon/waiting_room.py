@@ -19,6 +19,9 @@ ASK_S = 0.25  # before a leader that did not answer is asked for again: each tim
 # manager that is cut off from a leader which lives keeps a node for as long: short of a heartbeat's five
 # seconds, after which the node would be given up.
 PATIENCE_S = 4.0
+# One whose store has a quorum knows that nobody leads, and hears of who does: a node that is sent round would
+# only use up its standby connections. Short of three heartbeats, after which the node would go by itself.
+LONGEST_S = 10.0
 TURN = 64  # nodes served before the loop goes round: 0.3 ms each, with their tasks
 SEEN_S = 20.0  # a node without a leader comes again within: by way of one that it cannot reach, if need be
 FRAMES_MAX = 8  # a node says who it is, and that it lives: nothing more before it is answered
@@ -28,14 +31,17 @@ HELD_MAX_BYTES = 32 << 20  # of all: 2,300 nodes say who they are in 5 MB; 14 kB
 
 class WaitingRoom:
     """`serve` gives a connection the leader's handler, or None while this manager does not lead;
-    `find_leader` is the address of another manager that leads and answers, or an empty text."""
+    `find_leader` is the address of another manager that leads and answers, or an empty text. `has_quorum`:
+    who leads would be known here."""
 
     def __init__(
         self,
         serve: Callable[[Connection], Handler | None],
         find_leader: Callable[[], Awaitable[str]],
         managers: Callable[[], list[str]],
+        has_quorum: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._has_quorum = has_quorum
         self._serve = serve
         self._find_leader = find_leader
         self._managers = managers
@@ -86,7 +92,7 @@ class WaitingRoom:
                 now = asyncio.get_running_loop().time()
                 if asking.done() and ask_at <= now:
                     asking, ask_at = asyncio.ensure_future(self._find_leader()), now + ASK_S
-                await self._send_on("", now)
+                await self._send_on("", now - (LONGEST_S - PATIENCE_S) * self._has_quorum())
                 await asyncio.sleep(POLL_S)
         finally:
             asking.cancel()

@@ -16,6 +16,16 @@ class Bytes(Struct, frozen=True, rename="pascal"):
     sent: int = 0
 
 
+class Carried(Struct, frozen=True, gc=False):
+    """What a node has led to tasks by one published port (`8080/tcp`), or one service's own address: how many
+    connections, and what these carried, with the headers of IP. Since the node has rules for it."""
+
+    of: str
+    connections: int
+    received_bytes: int
+    sent_bytes: int
+
+
 class KernelNet(Struct, frozen=True, rename="pascal"):
     """`objects` are how many there are of each kind. `missing` is what should be there and is not, or is
     otherwise, `surplus` what should not be there: `NAMED_MAX` of each at most, and how many there are.

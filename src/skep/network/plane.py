@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from skep.model.data_path import IPVS
-from skep.model.kernel_net import KernelNet
+from skep.model.kernel_net import Carried, KernelNet
 from skep.model.mesh import BRIDGE_PREFIX, Mesh, bridge_name, not_published, tunnel_name
 from skep.model.overlay import Overlay
 from skep.network import iptables, xfrm, zones
@@ -37,8 +37,17 @@ from skep.network.netlink import Netlink
 from skep.network.nftables import Nftables
 from skep.network.objects import EspPolicy, EspState, Object, Port, ReturnRoute, Trusted, Tunnel, VipJump
 from skep.network.ports import HeldPorts
-from skep.network.ruleset import EMPTY, LIST, LIST_CHAINS, dropping, found, has_chains
-from skep.network.seen_kernel import kernel_net
+from skep.network.ruleset import (
+    EMPTY,
+    LIST,
+    LIST_CHAINS,
+    LIST_COUNTED,
+    counted,
+    dropping,
+    found,
+    has_chains,
+)
+from skep.network.seen_kernel import carried, kernel_net
 from skep.network.segment import is_encrypted, is_published
 from skep.network.steering import is_steered, steering_settings
 from skep.network.turn import Turn
@@ -151,6 +160,15 @@ class DataPlane:
         finally:
             if not is_used(mesh):
                 self._turn.give_back()
+
+    def carried(self) -> list[Carried]:
+        """Returns what this node has led to tasks; reads what is counted, and nothing else of the kernel.
+        Empty where this process has not worked at it. Errors: `Unavailable`, `Corrupt`."""
+        if self._nftables is None:
+            return []
+        listings = [self._nftables.list(each) for each in LIST_COUNTED]
+        rules = counted(each for each in listings if each is not None)
+        return carried(with_counts(rules, self._fast_paths.counts()))
 
     def _seen(self, mesh: Mesh, others: str | None) -> KernelNet:
         if others is not None:

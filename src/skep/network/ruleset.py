@@ -34,6 +34,11 @@ from skep.network.objects import (
 from skep.runtime.errors import Corrupt
 
 LIST = f"list table ip {TABLE}"
+# What is counted, and nothing of the rules beside it.
+LIST_COUNTED = (
+    f"list counters table ip {TABLE}",
+    *(f"list set ip {TABLE} {name}" for name in BYTES.values()),
+)
 LIST_CHAINS, EMPTY = "list chains", '{"nftables": []}'
 Element = PortJump | VipJump | FirewallMark
 _COUNTED = (*((kind, "inet_service") for kind in PORT_KINDS), (VIP, "ipv4_addr"))
@@ -140,6 +145,15 @@ def found(listing: str) -> Iterable[Object]:
         return [Table(), *_chains(entries), *_counters(entries), *_counted(entries), *_elements(entries)]
     except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise Corrupt(f"what nftables lists of table {TABLE} cannot be understood: {error!r}") from error
+
+
+def counted(listings: Iterable[str]) -> list[Object]:
+    """Returns counters and counted bytes of JSON listings (`LIST_COUNTED`). Errors: `Corrupt`."""
+    try:
+        entries = [each for listing in listings for each in msgspec.json.decode(listing)["nftables"]]
+        return [*_counters(entries), *_counted(entries)]
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise Corrupt(f"what nftables counts in table {TABLE} cannot be understood: {error!r}") from error
 
 
 def dropping(listing: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 
-from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, Bytes, KernelNet
+from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX, Bytes, Carried, KernelNet
 from skep.network import objects
 from skep.network.diff import Changes
 
@@ -50,20 +50,36 @@ def kernel_net(found: Iterable[objects.Object], changes: Changes, failures: Sequ
     # What is to be another is dropped first, where the kernel wants that: it is not too much.
     surplus = [each for each in changes.drops if (type(each), each.key) not in put]
     counts = Counts(KINDS[type(each)][1] for each in found)
-    counters = {shown_name(each.name): each for each in found if isinstance(each, objects.ChainCounter)}
-    busiest = sorted(counters, key=lambda name: (-counters[name].packets, name))[:COUNTED_MAX]
-    traffic = {_of(each): each for each in found if isinstance(each, objects.Traffic)}
-    counted = sorted(traffic.keys() & set(busiest))
+    counted, of_bytes = carried(found), {_of(each) for each in found if isinstance(each, objects.Traffic)}
     return KernelNet(
         dict(sorted(counts.items())),
         [named(each) for each in changes.puts[:NAMED_MAX]],
         len(changes.puts),
         [named(each) for each in surplus[:NAMED_MAX]],
         len(surplus),
-        {name: counters[name].packets for name in sorted(busiest)},
+        {each.of: each.connections for each in counted},
         list(failures),
-        {of: Bytes(counters[of].octets + traffic[of].received, traffic[of].sent) for of in counted},
+        {each.of: Bytes(each.received_bytes, each.sent_bytes) for each in counted if each.of in of_bytes},
     )
+
+
+def carried(found: Iterable[objects.Object]) -> list[Carried]:
+    """Returns what was counted, of the `COUNTED_MAX` that led most connections, by name."""
+    found = list(found)
+    counters = {shown_name(each.name): each for each in found if isinstance(each, objects.ChainCounter)}
+    traffic = {_of(each): each for each in found if isinstance(each, objects.Traffic)}
+    none = objects.Traffic("", "")
+    busiest = sorted(counters, key=lambda name: (-counters[name].packets, name))[:COUNTED_MAX]
+    return [
+        Carried(
+            of,
+            counters[of].packets,
+            # A connection's first packet is counted by its chain, the others by the set.
+            counters[of].octets + traffic.get(of, none).received,
+            traffic.get(of, none).sent,
+        )
+        for of in sorted(busiest)
+    ]
 
 
 def named(each: objects.Object) -> str:

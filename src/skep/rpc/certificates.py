@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AttributeOID, NameOID
 from msgspec import Struct
 
 from skep.rpc.interfaces import Identity
@@ -89,10 +89,13 @@ def base36(number: int, length: int) -> str:
     return "".join(reversed(digits)).rjust(length, "0")
 
 
-def new_key_and_request() -> tuple[bytes, bytes]:
-    """Returns (private key, certificate request), PEM; the request proves possession of the key."""
+def new_key_and_request(nonce: str = "") -> tuple[bytes, bytes]:
+    """Returns (private key, certificate request), PEM; the request proves possession of the key, and that of
+    now where it has the `nonce` that who signs it has given."""
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if nonce:
+        request = request.add_attribute(AttributeOID.CHALLENGE_PASSWORD, nonce.encode())
     return (
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -101,6 +104,16 @@ def new_key_and_request() -> tuple[bytes, bytes]:
         ),
         request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
     )
+
+
+def nonce_of(request_pem: bytes) -> str:
+    """Returns the nonce that a request has; an empty text where it has none, or is none."""
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        found = request.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
+        return found.value.decode()
+    except (ValueError, x509.AttributeNotFound):
+        return ""
 
 
 def identity_of(der_or_pem: bytes) -> Identity:

@@ -14,22 +14,17 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from skep.model.bounds import (
-    ADDRESS_MAX_BYTES,
-    NODE_DESCRIPTION_MAX_BYTES,
-    NODE_LABELS_MAX_BYTES,
-)
-from skep.model.container import GenericResource
+from skep.model.bounds import ADDRESS_MAX_BYTES
 from skep.model.host_network import HOST_NETWORK_OF_MAX_BYTES, HOST_NETWORKS_MAX, WORLD_BITS
 from skep.model.kernel_net import COUNTED_MAX, NAMED_MAX
 from skep.model.mesh import PARTS_SAID_MAX, is_host_address
-from skep.model.node import EnginePlugin, NodeDescription, NodeResources
-from skep.model.resources import CPUS_MAX, GENERIC_MAX, MEMORY_MAX_BYTES, NANO_CPUS_MAX
+from skep.model.resources import CPUS_MAX, MEMORY_MAX_BYTES
 from skep.model.states import ACCEPTED, REJECTED, STATE_NAMES
 from skep.model.task import TIME_MAX_S, TaskStatus
 from skep.rpc import enrolment_messages, messages
+from skep.rpc.description_checking import PLATFORM_MAX_BYTES, check_description
+from skep.rpc.said_texts import ID, WORD, check_text, check_word, shown
 from skep.runtime.errors import Invalid
-from skep.runtime.ids import is_hostname
 
 PID_MAX = (1 << 31) - 1  # a process id of Linux is at most 2^22
 EXIT_CODE_MIN, EXIT_CODE_MAX = -(1 << 31), (1 << 32) - 1  # Windows' are 32 bits, with or without a sign
@@ -37,10 +32,6 @@ NUMBER_MAX = (1 << 63) - 1  # of a question
 PORT_MAX = 65_535
 PROTOCOLS = ("tcp", "udp", "sctp")
 FEATURES_MAX, FEATURE_MAX_BYTES = 64, 64  # three are known today; a later agent may have some more
-PLATFORM_MAX_BYTES = 64  # `x86_64`, `linux`
-VERSION_MAX_BYTES = 128  # `24.0.5-0ubuntu1~20.04.1` is a long one
-PLUGINS_MAX, PLUGIN_MAX_BYTES = 256, 255  # an engine has some fifteen; a plugin's name is that of an image
-KINDS_MAX, KIND_MAX_BYTES = 1024, 255  # generic resources: a GPU is 50 bytes, sixteen of them are many
 NETWORK_MAX_BYTES = 255  # a name or an id
 NAMES_MAX_BYTES = 512  # of one single container: DNS has names of 253, most have 20, and one or two aliases
 IN_USE_MAX = 1000  # single containers of one node: a Linux bridge has 1,024 ports
@@ -56,15 +47,9 @@ FAILURES_MAX, FAILURE_MAX_BYTES = 16, 600  # sentences; agents say no more, what
 OBJECT_KINDS_MAX, OBJECT_MAX_BYTES = 64, 200
 COUNTED_OF_MAX_BYTES = 15  # what bytes are counted of: 255.255.255.255, or 65535/tcp
 LOAD_MAX = float(1 << 31)  # of a host: tasks that wait for its processors, and Linux has fewer processes
-SHOWN_MAX = 100  # characters of what was wrong that are repeated
 
 REPORTED = frozenset(state for state in STATE_NAMES if ACCEPTED <= state <= REJECTED)  # what agents observe
 
-# What ends a line, moves a cursor or turns the direction of writing round. A tab does no harm.
-_CONTROL = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_WORD = re.compile("[!-~]*")  # ASCII without spaces
-_PLAIN = re.compile("[A-Za-z0-9._/-]*")
-_ID = re.compile("[A-Za-z0-9._-]*")
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
@@ -77,8 +62,8 @@ def check(message: messages.FromAgent) -> None:
 
 def check_enrolment(asked: enrolment_messages.Enrol) -> None:
     """Checks what a node that joins says; whether its token is good is for others to say."""
-    _match("its join token", asked.token, _WORD, TOKEN_MAX_BYTES)
-    _match("its availability", asked.availability, _ID, PLATFORM_MAX_BYTES)
+    check_word("its join token", asked.token, WORD, TOKEN_MAX_BYTES)
+    check_word("its availability", asked.availability, ID, PLATFORM_MAX_BYTES)
     check_request(asked.request_pem)
     check_description(asked.description)
 
@@ -97,65 +82,6 @@ def check_statuses(items: Iterable[tuple[str, TaskStatus]]) -> None:
             and status.container_id.isprintable()  # a pattern takes as long as all else here
         ):
             raise Invalid(f"it reports of task {shown(task_id)} {_wrong_status(status)}")
-
-
-def check_description(description: NodeDescription) -> None:
-    """Checks what a node says of itself."""
-    size = len(messages.encode(description))
-    if size > NODE_DESCRIPTION_MAX_BYTES:
-        raise Invalid(f"it describes itself in {size} bytes, {NODE_DESCRIPTION_MAX_BYTES} may be")
-    name = description.hostname
-    if name and not is_hostname(name):
-        raise Invalid(f"its host name {shown(name)} is none: letters, digits, '.', '-' and '_' make one")
-    check_platform("its architecture", description.platform.architecture)
-    check_platform("its OS", description.platform.os)
-    _check_resources(description.resources)
-    engine = description.engine
-    check_version(engine.engine_version)
-    if len(engine.plugins) > PLUGINS_MAX:
-        raise Invalid(f"it has {len(engine.plugins)} plugins, {PLUGINS_MAX} may be")
-    for plugin in engine.plugins:
-        check_plugin(plugin)
-    for label, value in engine.labels.items():
-        check_label(label, value)
-    labels_size = sum(label_bytes(label, value) for label, value in engine.labels.items())
-    if labels_size > NODE_LABELS_MAX_BYTES:
-        raise Invalid(f"its engine's labels have {labels_size} bytes, {NODE_LABELS_MAX_BYTES} may be")
-
-
-def check_platform(what: str, text: str) -> None:
-    _match(what, text, _PLAIN, PLATFORM_MAX_BYTES)
-
-
-def check_version(text: str) -> None:
-    _text("its engine's version", text, VERSION_MAX_BYTES)
-
-
-def check_plugin(plugin: EnginePlugin) -> None:
-    _match("a plugin's type", plugin.type, _ID, PLATFORM_MAX_BYTES)
-    _match("a plugin's name", plugin.name, _WORD, PLUGIN_MAX_BYTES)
-
-
-def check_label(label: str, value: str) -> None:
-    _text("the name of a label of its engine", label, NODE_LABELS_MAX_BYTES)
-    _text(f"its engine's label {shown(label)}", value, NODE_LABELS_MAX_BYTES)
-
-
-def label_bytes(label: str, value: str) -> int:
-    """Returns what a label counts."""
-    return len(label.encode()) + len(value.encode())
-
-
-def check_names(resource: GenericResource) -> None:
-    """Checks what a generic resource is called; how many there are is another thing."""
-    named, discrete = resource.named_resource_spec, resource.discrete_resource_spec
-    if named is not None:
-        _match("a generic resource's kind", named.kind, _WORD, KIND_MAX_BYTES)
-        _match("a generic resource's name", named.value, _WORD, KIND_MAX_BYTES)
-        if not named.value:  # it would be taken for the count of its kind
-            raise Invalid(f"a generic resource of kind {shown(named.kind)} has no name")
-    if discrete is not None:
-        _match("a generic resource's kind", discrete.kind, _WORD, KIND_MAX_BYTES)
 
 
 def check_manager_address(text: str) -> None:
@@ -179,7 +105,7 @@ def check_in_use(said: messages.HasAddresses) -> None:
     if len(in_use) > IN_USE_MAX:
         raise Invalid(f"it has {len(in_use)} single containers on networks, {IN_USE_MAX} may be")
     for each in in_use:
-        _match("a network's id", each.network_id, _ID, NETWORK_MAX_BYTES)
+        check_word("a network's id", each.network_id, ID, NETWORK_MAX_BYTES)
         for text in (each.address, each.gateway):
             if not _is_interface(text):
                 raise Invalid(f"it says that address {shown(text)} is in use, which is none")
@@ -187,7 +113,7 @@ def check_in_use(said: messages.HasAddresses) -> None:
         raise Invalid(f"it says names of {len(said.names)} single containers, and has {len(in_use)}")
     for names in said.names:
         for name in names:
-            _text("a name of a single container", name, NAMES_MAX_BYTES)
+            check_text("a name of a single container", name, NAMES_MAX_BYTES)
         if names_bytes(names) > NAMES_MAX_BYTES:
             raise Invalid(
                 f"a single container has names of {names_bytes(names)} bytes, {NAMES_MAX_BYTES} may be"
@@ -204,7 +130,7 @@ def check_applied(said: messages.MeshApplied) -> None:
     if len(said.failures) > FAILURES_MAX:
         raise Invalid(f"it says {len(said.failures)} things of the mesh, {FAILURES_MAX} may be")
     for text in said.failures:
-        _text("what it says of the mesh", text, FAILURE_MAX_BYTES)
+        check_text("what it says of the mesh", text, FAILURE_MAX_BYTES)
 
 
 def _check_seen(said: messages.MeshSeen) -> None:
@@ -219,9 +145,9 @@ def _check_seen(said: messages.MeshSeen) -> None:
     if len(named) > 2 * NAMED_MAX or kinds > OBJECT_KINDS_MAX or counted > COUNTED_MAX:
         raise Invalid(f"it says more of its kernel than may be: {len(named)}, {kinds} and {counted} things")
     for text in (*named, *seen.objects, *seen.connections):
-        _text("what it says of its kernel", text, OBJECT_MAX_BYTES)
+        check_text("what it says of its kernel", text, OBJECT_MAX_BYTES)
     for text in seen.bytes:
-        _text("what its kernel counts bytes of", text, COUNTED_OF_MAX_BYTES)
+        check_text("what its kernel counts bytes of", text, COUNTED_OF_MAX_BYTES)
     check_applied(messages.MeshApplied(seen.failures))
 
 
@@ -258,7 +184,7 @@ def _check_host_networks(said: messages.HostNetworks) -> None:
     if len(said.networks) > HOST_NETWORKS_MAX:
         raise Invalid(f"its host has {len(said.networks)} networks, {HOST_NETWORKS_MAX} may be")
     for each in said.networks:
-        _text("what a network of its host's is of", each.of, HOST_NETWORK_OF_MAX_BYTES)
+        check_text("what a network of its host's is of", each.of, HOST_NETWORK_OF_MAX_BYTES)
         if not _is_network(each.prefix):
             raise Invalid(f"its host's network {shown(each.prefix)} is none of IPv4, or all the world")
 
@@ -290,14 +216,14 @@ def _check_mesh_parts(parts: list[tuple[str, int, int]]) -> None:
     if len(parts) > PARTS_SAID_MAX:
         raise Invalid(f"it leads to parts of {len(parts)} services, {PARTS_SAID_MAX} may be")
     for service_id, number, count in parts:
-        _match("the id of a service", service_id, _ID, ID_MAX_BYTES)
+        check_word("the id of a service", service_id, ID, ID_MAX_BYTES)
         if not 0 <= number < count <= PARTS_OF_SERVICE_MAX:
             raise Invalid(f"it leads to part {number} of {count} of a service, which cannot be")
 
 
 def _check_tls(has: messages.HasTls) -> None:
     for digest in (has.issuer, has.trust):
-        _match("a digest of its certificate's", digest, _ID, DIGEST_MAX_BYTES)
+        check_word("a digest of its certificate's", digest, ID, DIGEST_MAX_BYTES)
 
 
 def _check_data_keys(has: messages.HasDataKeys) -> None:
@@ -308,52 +234,31 @@ def _check_data_keys(has: messages.HasDataKeys) -> None:
 def _check_attach(asked: messages.Attach) -> None:
     if not 0 <= asked.number <= NUMBER_MAX:
         raise Invalid(f"its question has the number {asked.number}")
-    _text("the network it asks for", asked.network, NETWORK_MAX_BYTES)
-    _match("the address it asks for", asked.address, _WORD, ADDRESS_MAX_BYTES)
+    check_text("the network it asks for", asked.network, NETWORK_MAX_BYTES)
+    check_word("the address it asks for", asked.address, WORD, ADDRESS_MAX_BYTES)
 
 
 def _check_overlay_ask(asked: messages.OverlayAsk) -> None:
     if not 0 <= asked.number <= NUMBER_MAX:
         raise Invalid(f"its question has the number {asked.number}")
-    _match("a network's id", asked.network_id, _ID, NETWORK_MAX_BYTES)
+    check_word("a network's id", asked.network_id, ID, NETWORK_MAX_BYTES)
     count = len(asked.names) + len(asked.addresses) + len(asked.services)
     if count > ASKED_MAX:
         raise Invalid(f"it asks for {count} things of a network at once, {ASKED_MAX} may be")
     for name in asked.names:
-        _text("a name that it asks for", name, NAME_MAX_BYTES)
+        check_text("a name that it asks for", name, NAME_MAX_BYTES)
     for address in asked.addresses:
         if not is_host_address(address):
             raise Invalid(f"it asks for the address {shown(address)}, which is none of a host")
     for service_id in asked.services:
-        _match("the id of a service", service_id, _ID, ID_MAX_BYTES)
+        check_word("the id of a service", service_id, ID, ID_MAX_BYTES)
 
 
 def _check_features(features: list[str]) -> None:
     if len(features) > FEATURES_MAX:
         raise Invalid(f"it understands {len(features)} features, {FEATURES_MAX} may be")
     for name in features:
-        _match("a feature", name, _WORD, FEATURE_MAX_BYTES)
-
-
-def _check_resources(resources: NodeResources) -> None:
-    if not 0 <= resources.nano_cpus <= NANO_CPUS_MAX:
-        raise Invalid(f"it has {resources.nano_cpus / 1e9:g} CPUs: there may be 0 to {CPUS_MAX}")
-    if not 0 <= resources.memory_bytes <= MEMORY_MAX_BYTES:
-        raise Invalid(
-            f"it has {resources.memory_bytes} bytes of memory: there may be 0 to {MEMORY_MAX_BYTES}"
-        )
-    if len(resources.generic_resources) > KINDS_MAX:
-        raise Invalid(f"it has {len(resources.generic_resources)} generic resources, {KINDS_MAX} may be")
-    for each in resources.generic_resources:
-        check_names(each)
-        check_count(each)
-
-
-def check_count(resource: GenericResource) -> None:
-    """Checks how many there are of a generic resource."""
-    discrete = resource.discrete_resource_spec
-    if discrete is not None and not 0 <= discrete.value <= GENERIC_MAX:
-        raise Invalid(f"it has {discrete.value} {shown(discrete.kind)}: there may be 0 to {GENERIC_MAX}")
+        check_word("a feature", name, WORD, FEATURE_MAX_BYTES)
 
 
 def _is_port(port: tuple[str, int, int]) -> bool:
@@ -385,27 +290,6 @@ def _is_interface(text: str) -> bool:
         return int(length) <= ipaddress.ip_address(address).max_prefixlen and "%" not in address
     except ValueError:
         return False
-
-
-def _text(what: str, text: str, max_bytes: int) -> None:
-    """Checks a text that people read: it may have any letters, but nothing that does something."""
-    size = len(text.encode())
-    if size > max_bytes:
-        raise Invalid(f"{what} has {size} bytes, {max_bytes} may be")
-    if _CONTROL.search(text) is not None:
-        raise Invalid(f"{what} holds control characters: {shown(text)}")
-
-
-def _match(what: str, text: str, pattern: re.Pattern[str], max_bytes: int) -> None:
-    """Checks a word of ASCII."""
-    if len(text) > max_bytes or pattern.fullmatch(text) is None:
-        raise Invalid(f"{what} is {shown(text)}, which cannot be ({max_bytes} characters of ASCII at most)")
-
-
-def shown(value: object) -> str:
-    """Returns what was wrong as it may be logged and shown: its begin, quoted, in ASCII."""
-    text = ascii(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 _CHECKS: dict[type, Callable[[Any], None]] = {

@@ -7,6 +7,7 @@ listens is `link_server`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -17,9 +18,10 @@ from typing import Any, cast
 import structlog
 
 from skep.model.mesh import is_numeric
+from skep.rpc import standby
 from skep.rpc.certificates import identity_of
-from skep.rpc.interfaces import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Connection, Handler, Identity
-from skep.runtime.errors import Denied, Invalid, Unavailable
+from skep.rpc.interfaces import BUFFER_MAX_BYTES, FRAME_MAX_BYTES, Handler, Identity
+from skep.runtime.errors import Denied, Invalid, SkepError, Unavailable, Unsupported
 
 log = structlog.get_logger()
 
@@ -40,6 +42,9 @@ class Watch:
     def is_let_in(self, link: FrameLink) -> bool:
         """The peer, which has no certificate, has shown a token. False where too many have at a time."""
         return True
+
+    def became(self, link: FrameLink) -> None:
+        """It is known who the peer is, which had come without a certificate."""
 
     def half(self, link: FrameLink, size: int, is_new: bool) -> None:
         """So many bytes of a frame are held until the rest comes; `is_new`: of another frame than before."""
@@ -63,6 +68,8 @@ class FrameLink(asyncio.Protocol):
         self.local_host = ""  # the address that this end is reached at
         self.peer_certificate: bytes | None = None
         self.has_spoken = False  # the peer has sent a frame
+        self.is_standby = False  # it was opened to wait (`rpc.standby`)
+        self._rests = False  # … and does so still
         self._frame_max_bytes = self._later_max_bytes = FRAME_MAX_BYTES
         self._make_handler: Callable[[FrameLink], Handler | None] = make_handler
         self._watch = watch or Watch()
@@ -92,6 +99,9 @@ class FrameLink(asyncio.Protocol):
         try:
             if self.peer_certificate is not None and tls.context.verify_mode != ssl.CERT_NONE:
                 self.identity = identity_of(self.peer_certificate)
+                self.is_standby = self._rests = tls.selected_alpn_protocol() == standby.PROTOCOL
+            if self._rests:
+                self._ask_after(standby.KEEPALIVE_S)
             self._watch.made(self)
             self._handler = self._make_handler(self)
         except (Invalid, Denied) as error:
@@ -117,6 +127,8 @@ class FrameLink(asyncio.Protocol):
                 break
             frame = bytes(memoryview(buffer)[start + 4 : start + 4 + length])
             start += 4 + length
+            if self._rests:
+                self._wake()
             self.has_spoken, self._frame_max_bytes = True, self._later_max_bytes
             self._deliver(frame)
         del buffer[:start]
@@ -148,6 +160,8 @@ class FrameLink(asyncio.Protocol):
     def send(self, frame: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        if self._rests:
+            self._wake()
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outgoing.append(_LENGTH.pack(len(frame)))
@@ -155,7 +169,9 @@ class FrameLink(asyncio.Protocol):
 
     def close(self) -> None:
         """Sends what is queued, then ends the connection."""
-        if self._transport is not None:
+        if self._rests and self._transport is not None:  # nothing is queued, nor to come
+            self._transport.abort()
+        elif self._transport is not None:
             self._flush()
             if self._transport is not None:
                 self._transport.close()
@@ -167,6 +183,15 @@ class FrameLink(asyncio.Protocol):
     def let_in(self) -> bool:
         """The peer has no certificate, but has shown a token. False where too many have at a time."""
         return self._watch.is_let_in(self)
+
+    def become(self, identity: Identity, handler: Handler) -> None:
+        """The peer has shown on this very connection who it is: from now on it is served as that. Errors:
+        `Unavailable` where the connection has ended."""
+        if self._transport is None or self._transport.is_closing():
+            raise Unavailable(f"the connection to {self.remote_host} has ended")
+        self.identity, self._handler = identity, handler
+        self._watch.became(self)
+        handler.connected(self)
 
     def hand_over(self, successor: asyncio.Protocol) -> None:
         """From now on the connection is the successor's, with what came behind the last frame."""
@@ -181,6 +206,17 @@ class FrameLink(asyncio.Protocol):
         successor.connection_made(transport)
         if not self._reading:
             self._pass_rest()
+
+    def _wake(self) -> None:
+        """A standby connection is used from now on."""
+        self._rests = False
+        self._ask_after(KEEPALIVE_S)
+
+    def _ask_after(self, idle_s: int) -> None:
+        plain = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if plain is not None:
+            with contextlib.suppress(OSError):  # it has just ended
+                _ask_after(plain, idle_s)
 
     def _pass_rest(self) -> None:
         if self._successor is not None and self._buffer:
@@ -209,10 +245,16 @@ class FrameLink(asyncio.Protocol):
 def keep_alive(plain: socket.socket) -> None:
     """Has the kernel end connections to machines that are gone (tcp(7))."""
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_S * 1000)
+    _ask_after(plain, KEEPALIVE_S)
+
+
+def _ask_after(plain: socket.socket, idle_s: int) -> None:
+    """Has the kernel ask after the peer when nothing was heard for as long. The time-out counts from what was
+    heard last, too: were it no longer than that, one answer that is lost would end the connection."""
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (idle_s + UNACKED_S - KEEPALIVE_S) * 1000)
 
 
 async def connect(
@@ -223,16 +265,21 @@ async def connect(
     *,
     timeout_s: float = HANDSHAKE_S,
     expect_role: str | None = "manager",
+    is_standby: bool = False,
 ) -> FrameLink:
-    """Returns the connection once TLS stands. Errors: `Unavailable`, `Denied`; both name the address."""
-    refused: list[str] = []
+    """Returns the connection once TLS stands. Errors: `Unavailable`, `Denied`; both name the address.
+    `is_standby`: it is to wait (the context offers that); `Unsupported` where an earlier manager has none."""
+    refused: list[SkepError] = []
 
-    def made(connection: Connection) -> Handler | None:
-        identity = connection.identity
+    def made(link: FrameLink) -> Handler | None:
+        identity = link.identity
         if expect_role is not None and (identity is None or identity.role != expect_role):
-            refused.append(f"{host}:{port} is not a {expect_role} of this swarm")
-            return None
-        return handler
+            refused.append(Denied(f"{host}:{port} is not a {expect_role} of this swarm"))
+        elif is_standby and not link.is_standby:
+            refused.append(
+                Unsupported(f"{host}:{port} is of an earlier skep: it keeps no standby connections")
+            )
+        return None if refused else handler
 
     try:
         plain = await _open_socket(host, port)
@@ -256,7 +303,7 @@ async def connect(
         desc = f'connection error: desc = "transport: Error while dialing {_why(host, port, error)}"'
         raise Unavailable(f"rpc error: code = Unavailable desc = {desc}") from error
     if refused:
-        raise Denied(refused[0])
+        raise refused[0]
     return link
 
 

@@ -157,6 +157,11 @@ class LinkServer(Watch):
         self._known(link, "")
         return True
 
+    def became(self, link: FrameLink) -> None:
+        self._let_in.discard(link)
+        self._halves[False].forget(link)
+        self.made(link)
+
     def half(self, link: FrameLink, size: int, is_new: bool) -> None:
         identity, now = link.identity, asyncio.get_running_loop().time()
         owner = identity.node_id if identity is not None else link.remote_host

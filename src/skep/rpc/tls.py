@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from skep.rpc import standby
 from skep.rpc.certificates import NodeKeys
 from skep.runtime.errors import Corrupt, Unavailable
 
@@ -21,6 +22,7 @@ def server_context(keys: NodeKeys) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, keys)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # sessions last for days: tickets would cost two signatures per handshake
+    context.set_alpn_protocols([standby.PROTOCOL])  # who asks for nothing has a connection as ever
     return context
 
 
@@ -29,28 +31,31 @@ class ContextPool:
     millisecond to make and 100 kB to keep. A connection keeps the certificate it was begun with."""
 
     def __init__(self) -> None:
-        self._free: dict[bytes, list[ssl.SSLContext]] = {}  # by CA, the latest last
+        self._free: dict[tuple[bytes, bool], list[ssl.SSLContext]] = {}  # by CA and use, the latest last
 
     @contextlib.contextmanager
-    def lend(self, keys: NodeKeys) -> Iterator[ssl.SSLContext]:
+    def lend(self, keys: NodeKeys, is_standby: bool = False) -> Iterator[ssl.SSLContext]:
         """Gives a context with the node's certificate until the connection stands."""
-        free = self._free.setdefault(keys.ca_pem, [])
-        if len(self._free) > CAS_MAX:
+        free = self._free.setdefault((keys.ca_pem, is_standby), [])
+        if len(self._free) > 2 * CAS_MAX:
             del self._free[next(iter(self._free))]
         if free:
             context = free.pop()
             load_chain(context, keys)
         else:
-            context = client_context(keys)
+            context = client_context(keys, is_standby)
         try:
             yield context
         finally:
             free.append(context)
 
 
-def client_context(keys: NodeKeys) -> ssl.SSLContext:
-    """For an agent: shows its certificate and takes only peers that the swarm's CA has signed."""
+def client_context(keys: NodeKeys, is_standby: bool = False) -> ssl.SSLContext:
+    """For an agent: shows its certificate and takes only peers that the swarm's CA has signed. `is_standby`:
+    for connections that are to wait."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, keys)
+    if is_standby:
+        context.set_alpn_protocols([standby.PROTOCOL])
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     return context

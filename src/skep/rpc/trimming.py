@@ -2,7 +2,7 @@
 
 A label with a line break in a daemon.json, or more labels than there is room for, is no reason to lose a node
 and all it runs: that part is left out, the rest counts, and the node's message says so. What no machine can
-have, like 2^63 CPUs, is left for `checking` to refuse.
+have, like 2^63 CPUs, is left for `description_checking` to refuse.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from skep.model.container import GenericResource
 from skep.model.node import EngineDescription, EnginePlugin, NodeDescription
 from skep.model.spec import Platform
 from skep.rpc import messages
-from skep.runtime.errors import Invalid
-from skep.runtime.ids import as_hostname, is_hostname
-
-from .checking import (
+from skep.rpc.description_checking import (
     KINDS_MAX,
     PLUGINS_MAX,
     check_description,
@@ -33,8 +30,10 @@ from .checking import (
     check_plugin,
     check_version,
     label_bytes,
-    shown,
 )
+from skep.rpc.said_texts import shown
+from skep.runtime.errors import Invalid
+from skep.runtime.ids import as_hostname, is_hostname
 
 NAMED_MAX = 3  # of the things left out; of more, there is their number
 FRAME_BYTES = 128  # the names of the fields and the counts of the lists, which the rest is without

@@ -25,6 +25,7 @@ from skep.manager.leader import Leader
 from skep.model.host_network import HostNetwork
 from skep.model.task import TaskAddress
 from skep.rpc.certificates import NodeKeys
+from skep.rpc.enrol import Stayed
 from skep.runtime.clock import LoopClock
 from skep.runtime.errors import SkepError
 from skep.sim.disk import SimKeyFiles, SimStateDir
@@ -305,7 +306,7 @@ class Host:
     async def own_networks(self) -> list[HostNetwork]:
         return []
 
-    def line(self, keys: NodeKeys) -> Line:
+    def line(self, keys: NodeKeys, stayed: Stayed | None = None) -> Line:
         return SimLine(self, self._world, keys)
 
     async def manager_parts(

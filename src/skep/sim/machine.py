@@ -46,6 +46,12 @@ class SimLine:
         """Errors: `Unavailable`."""
         return self._checked(await self._network.connect(self._host.ip, self._shown, address, handler))
 
+    async def connect_standby(self, address: str, handler: Handler) -> Connection:
+        """Errors: `Unavailable`."""
+        return self._checked(
+            await self._network.connect_standby(self._host.ip, self._shown, address, handler)
+        )
+
     async def connect_logs(self, address: str, handler: Handler) -> FrameLink:
         """The same for a connection that can become a stream of bytes. Errors: `Unavailable`."""
         link = await self._network.connect_stream(self._host.ip, self._shown, address, handler)

@@ -192,6 +192,12 @@ class Network:
         """Opens a connection from `host`, which shows that. Errors: `Unavailable`."""
         return await self._connect(host, shown, address, handler, self._ports)
 
+    async def connect_standby(
+        self, host: str, shown: Shown | Identity, address: str, handler: Handler
+    ) -> Connection:
+        """The same for one that waits (`rpc.standby`)."""
+        return await self._connect(host, shown, address, handler, self._ports, is_standby=True)
+
     async def connect_stream(
         self, host: str, shown: Shown | Identity, address: str, handler: Handler
     ) -> FrameLink:
@@ -208,6 +214,7 @@ class Network:
         address: str,
         handler: Handler,
         ports: dict[str, SimulatedPort],
+        is_standby: bool = False,
     ) -> Connection:
         ip = address.partition(":")[0]
         target = self._moved.get(ip, ip)
@@ -224,6 +231,7 @@ class Network:
             raise Unavailable(f"{address}: the certificate is not valid now")
         client, server = _End(self, host), _End(self, target)
         client.peer, server.peer = server, client
+        client.is_standby = server.is_standby = is_standby
         for end in (client, server):
             end.local_host, end.remote_host = self._address_of(end.host), self._address_of(end.peer.host)
         its = port.shown()
@@ -256,6 +264,7 @@ class _End:
         self.host = host
         self.remote_host = self.local_host = ""
         self.identity: Identity | None = None
+        self.is_standby = False
         self.inbox = _Inbox(self)
         self.open = True
         self.is_lost = False

@@ -20,7 +20,7 @@ from skep.agent.session import Session
 from skep.agent.worker import Worker
 from skep.model.container import ContainerSpec
 from skep.model.data_path import HAS_IPVS
-from skep.model.kernel_net import KernelNet
+from skep.model.kernel_net import Carried, KernelNet
 from skep.model.mesh import Mesh, MeshEndpoint, MeshPort, MeshService
 from skep.model.node import NodeDescription
 from skep.model.overlay import Overlay, OverlayEndpoint, OverlayNetwork, OverlayService
@@ -94,6 +94,7 @@ class Kernel:
         self.why_not = "no IPsec"
         self.has_ipvs = False
         self.forgot = 0
+        self.counted: list[Carried] = []
         self.watched: list[list[str]] = []  # addresses to which connections were looked at
         self.connections = Connections()
         self.why_not_forgotten = ""
@@ -114,6 +115,9 @@ class Kernel:
 
     def seen(self, mesh: Mesh) -> KernelNet:
         return self.there
+
+    def carried(self) -> list[Carried]:
+        return self.counted
 
     def clear(self) -> tuple[str, ...]:
         return ("left",)
@@ -172,6 +176,18 @@ async def test_what_is_told_is_programmed() -> None:
     await node.settle()
     assert node.kernel.applied[-1][0] == Mesh()
     assert node.said == []
+    await node.networking.close()
+
+
+async def test_what_was_led_to_services_has_their_names() -> None:
+    node = Node()
+    over = OverlayNetwork("o", "10.1.0.0/24", 4098, 4789)
+    node.hears(MeshTold(True, NETWORK, services=[WEB]))
+    node.hears(OverlayTold(over, True, services=[replace(DB, vip="10.1.0.2"), APP]))
+    await node.settle()
+    of_web, of_db = Carried("8080/tcp", 3, 300, 900), Carried("10.1.0.2", 1, 60, 0)
+    node.kernel.counted = [of_web, of_db, Carried("81/tcp", 1, 1, 1)]  # whose that was nobody knows any more
+    assert await node.networking.carried() == [("web", of_web), ("db", of_db)]
     await node.networking.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from skep.api.exposition import CONTENT_TYPE
 from skep.api.routes import metrics as routes
 from skep.manager.scheduler import explain
+from skep.model.kernel_net import Carried
 from skep.model.service import UPDATE_STATES
 from skep.model.states import STATE_NAMES
 from skep.model.usage import HostUsage, NodesAsked, NodeUsage
@@ -178,6 +179,28 @@ async def test_nodes_and_services_have_paths_of_their_own(monkeypatch: pytest.Mo
         assert f"skep_service_tasks_desired{labels} 3.0" in found
         assert f"skep_service_tasks_running{labels} 1.0" in found
         assert f"skep_service_tasks_pending{labels} 0.0" in found
+
+
+async def test_each_node_says_what_it_has_led_to_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_api() as api:
+        asked = 0
+
+        async def carried() -> list[tuple[str, Carried]]:
+            nonlocal asked
+            asked += 1
+            return [('we"b', Carried("8080/tcp", 3, 300, 1 << 60)), ("db", Carried("10.1.0.2", 1, 60, 0))]
+
+        monkeypatch.setattr(api.node, "carried", carried)
+        found = await lines(api, "/metrics/mesh")
+        for line in (
+            "# TYPE skep_mesh_connections_total counter",
+            'skep_mesh_connections_total{service_name="we\\"b",to="8080/tcp"} 3.0',
+            'skep_mesh_received_bytes_total{service_name="db",to="10.1.0.2"} 60.0',
+            f'skep_mesh_sent_bytes_total{{service_name="we\\"b",to="8080/tcp"}} {float(1 << 60)!r}',
+        ):
+            assert line in found
+        assert await lines(api, "/metrics/mesh") == found
+        assert asked == 1, "reading counters takes a while, and anybody may ask"
 
 
 async def test_nodes_are_asked_what_they_use_where_somebody_wants_to_know_but_not_often(

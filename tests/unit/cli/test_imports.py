@@ -52,3 +52,13 @@ def test_a_daemon_loads_what_is_for_networks_once_it_has_some() -> None:
     found = loaded("import skep.daemon.serving")
     assert {"aiohttp", "cryptography"} <= found
     assert sorted(found & {"dns", "matplotlib", "pyroute2"}) == []
+
+
+def test_a_daemon_loads_what_a_manager_needs_beside_its_loop() -> None:
+    """What the loop has to load after that, everything else on the host waits for."""
+    load = (
+        "import asyncio, skep.daemon.serving, skep.daemon.this_host as host; asyncio.run(host.load_manager())"
+    )
+    late = "before = {*sys.modules}; import skep.daemon.manager_parts, skep.daemon.manager_runner"
+    assert "numpy" not in loaded("import skep.daemon.serving"), "it is what was loaded"
+    loaded(f"{load}\n{late}\nassert {{*sys.modules}} == before, {{*sys.modules}} - before")

@@ -16,8 +16,8 @@ def run(*arguments: str, **environment: str) -> Result:
 def test_the_configuration_asks_the_swarm_where_docker_is_asked() -> None:
     assert 'host: "unix:///run/skep/skep.sock"' in run("--config").output
     said = run("--config", DOCKER_HOST="tcp://m0:2376", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH="/c").output
-    assert said.count('host: "tcp://m0:2376"') == 4
-    assert said.count('ca_file: "/c/ca.pem"') == 4
+    assert said.count('host: "tcp://m0:2376"') == 5
+    assert said.count('ca_file: "/c/ca.pem"') == 5
     assert "tls_config" not in run("--config", DOCKER_TLS_VERIFY="1").output
     assert ":9399'" in run("--config", "--port", "9399").output
 
@@ -25,7 +25,7 @@ def test_the_configuration_asks_the_swarm_where_docker_is_asked() -> None:
 def test_daemons_can_be_named() -> None:
     said = run("--config", "--target", "a:1", "--target", "[::1]:2").output
     assert "dockerswarm" not in said
-    assert said.count('targets: ["a:1", "[::1]:2"]') == 3
+    assert said.count('targets: ["a:1", "[::1]:2"]') == 4
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from skep.daemon import waiting_room
-from skep.daemon.waiting_room import FRAMES_MAX, PATIENCE_S, WaitingRoom
+from skep.daemon.waiting_room import FRAMES_MAX, LONGEST_S, PATIENCE_S, WaitingRoom
 from skep.rpc import messages
 from skep.rpc.interfaces import Connection, Handler, Identity
 from skep.rpc.messages import Goodbye
@@ -146,4 +146,19 @@ async def test_what_is_held_of_those_who_wait_is_bounded(monkeypatch: pytest.Mon
     manager.session = None
     manager.room.enter(again).frame(b"x" * 100)  # what was served is not held any more
     assert not again.is_closed
+    manager.room.close()
+
+
+@pytest.mark.parametrize(("has_quorum", "waits_s"), [(False, PATIENCE_S), (True, LONGEST_S)])
+async def test_who_waits_is_kept_longer_where_a_leader_would_be_known(
+    has_quorum: bool, waits_s: float
+) -> None:
+    manager, line = Manager(), Line()
+    manager.room = WaitingRoom(manager.serve, manager.find, lambda: ["a:1"], lambda: has_quorum)
+    manager.room.enter(line)
+    await asyncio.sleep(waits_s - 0.1)
+    assert not line.is_closed
+    await asyncio.sleep(0.3)
+    assert line.is_closed
+    assert (line.goodbye().kind, line.goodbye().leader) == ("not-leader", "")
     manager.room.close()

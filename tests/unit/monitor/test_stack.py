@@ -125,7 +125,7 @@ def test_grafana_asks_what_is_there() -> None:
 def test_jobs_are_those_that_boards_ask_for() -> None:
     plan = StackPlan("s", (PROMETHEUS,), metrics_port=1234)
     *jobs, _ = yaml.safe_load(stack_files(plan, "")["prometheus.yml"])["scrape_configs"]
-    assert [job["job_name"] for job in jobs] == ["skep", "skep-nodes", "skep-services"]
+    assert [job["job_name"] for job in jobs] == ["skep", "skep-nodes", "skep-services", "skep-mesh"]
     for job in jobs:
         kept, *_, addressed = job["relabel_configs"]
         assert (kept["regex"], kept["action"]) == ("manager", "keep"), "workers need not say any"

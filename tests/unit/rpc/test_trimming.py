@@ -10,7 +10,7 @@ from skep.model.bounds import NODE_DESCRIPTION_MAX_BYTES, NODE_DESCRIPTION_SAID_
 from skep.model.node import EnginePlugin
 from skep.model.spec import Platform
 from skep.rpc import messages
-from skep.rpc.checking import check_description
+from skep.rpc.description_checking import check_description
 from skep.rpc.trimming import trimmed
 from skep.runtime.errors import Invalid
 from skep.runtime.ids import as_hostname, is_hostname

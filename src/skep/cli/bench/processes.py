@@ -92,6 +92,14 @@ class BenchManager:
             with contextlib.suppress(psutil.Error):
                 used.etcd_write_mb = round(self._handles[1].io_counters().write_bytes / 1e6, 1)
 
+    async def standbys(self) -> int:
+        """Returns how many connections of nodes wait for it to lead. Errors: `ApiError`, `Unavailable`."""
+        for line in (await self.api.raw("GET", "/metrics")).decode().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "skep_connections_standby":
+                return int(float(value))
+        return 0
+
     async def end(self) -> None:
         await self.api.close()
         if self._child is not None:

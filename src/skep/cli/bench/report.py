@@ -90,7 +90,10 @@ class Figures(Struct):
     list_tasks_mb: float = 0.0
     list_nodes_s: float = 0.0
     service_ls_s: float = 0.0
+    standbys: int = 0  # standby connections of nodes to managers that do not lead, and how long until then
+    standbys_s: float = 0.0
     idle_cores: float = 0.0
+    idle_cores_sum: float = 0.0
     detect_s: float = 0.0
     replace_s: float = 0.0
     remove_s: float = 0.0

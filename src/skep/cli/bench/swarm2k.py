@@ -28,6 +28,7 @@ from skep.runtime.errors import Unavailable
 
 STEP_S = 600.0  # a step that takes longer has failed
 JOINERS = 2  # processes for the nodes that stay: one core's worth, the manager has the other
+STANDBYS_S = 180.0  # until nodes have their standby connections: 4,600 take a minute
 IDLE_S = 10.0  # how long the swarm is left alone to see what that costs
 SERVICE = "swarm2k"
 PORT = {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}
@@ -61,8 +62,10 @@ class Swarm2k:
             (f"losing {wanted.lost} nodes", self._lose),
             ("removing the service", self.remove),
         ]
+        if wanted.managers > 1:
+            steps[2:2] = [("waiting for standby connections", self._wait_standbys)]
         if self._network is not None:
-            steps[3:3] = [
+            steps[-4:-4] = [
                 (f"creating {wanted.replicas} replicas without a network", self._create_without),
                 ("removing them", self.remove),
             ]
@@ -120,11 +123,27 @@ class Swarm2k:
         # Starting Python and importing is not joining: the first node tells when it began.
         self.figures.join_per_s = round(wanted.nodes / (time.monotonic() - max(began, self._first_join)), 1)
 
+    async def _wait_standbys(self) -> None:
+        """Until every node has all that it is to have, or no more come."""
+        began, wanted = time.monotonic(), (self._wanted.nodes + self._wanted.managers)
+        while time.monotonic() - began < STANDBYS_S:
+            found = sum([await manager.standbys() for manager in self.managers.all])
+            self.figures.standbys, self.figures.standbys_s = found, round(time.monotonic() - began, 1)
+            if found >= wanted * (self._wanted.managers - 1):
+                break
+            await asyncio.sleep(1.0)
+
     async def _idle(self) -> None:
-        before, began = self.leader_cpu_s(), time.monotonic()
+        before, all_before, began = self.leader_cpu_s(), self._all_cpu_s(), time.monotonic()
         await asyncio.sleep(IDLE_S)
-        used = self.leader_cpu_s() - before
-        self.figures.idle_cores = round(used / (time.monotonic() - began), 3)
+        used, all_used = self.leader_cpu_s() - before, self._all_cpu_s() - all_before
+        passed_s = time.monotonic() - began
+        self.figures.idle_cores = round(used / passed_s, 3)
+        self.figures.idle_cores_sum = round(all_used / passed_s, 3)
+
+    def _all_cpu_s(self) -> float:
+        self.managers.sample()
+        return sum(manager.used.cpu_s for manager in self.managers.all)
 
     async def _create(self) -> None:
         before, began = self.leader_cpu_s(), time.monotonic()

@@ -27,6 +27,7 @@ from .intake import Intake
 from .observer import NodeObserver
 from .presence import Presence
 from .refusals import REFUSALS_MAX, WINDOW_S, Refusals
+from .standby import StandbyPolicy
 from .strangers import Strangers, nobody_is
 
 log = structlog.get_logger()
@@ -79,8 +80,8 @@ class Sessions:
         self._refusals = Refusals()
         self._stopped = False
         self._failures = 0
-        self._ack = b""
-        self._ack_heartbeat_s = 0.0
+        self._standby = StandbyPolicy()
+        self._ack, self._ack_says = b"", messages.HeartbeatAck(0.0, [])
         self._opened = Counter("skep_sessions_opened_total", "Sessions that nodes have opened.")
         self._refusals_total = Counter("skep_sessions_refused_total", "Words of nodes that were refused.")
         self.on(messages.Heartbeat, self._beat)
@@ -206,7 +207,6 @@ class Sessions:
         """These are the managers from now on; agents are told at once where they were others before."""
         if managers and managers != self._managers:
             self._managers = list(managers)
-            self._ack_heartbeat_s = 0.0
             self.tell_heartbeat()
 
     def tell_role(self, node_id: str) -> None:
@@ -274,6 +274,7 @@ class Sessions:
         self._sessions[node_id] = _Session(connection, _features(said))
         self._opened.add()
         self._presence.came(node_id)
+        self._standby.came(asyncio.get_running_loop().time())
         registered = messages.Registered(
             self.heartbeat_s,
             self._managers,
@@ -281,6 +282,7 @@ class Sessions:
             self._view.is_member(node_id),
             self._own_features,
             self.lead,
+            self._standby_wish(),
         )
         connection.send(messages.encode(registered))
         return True
@@ -298,10 +300,14 @@ class Sessions:
         self._sessions[node_id].connection.send(self._heartbeat_ack())
 
     def _heartbeat_ack(self) -> bytes:
-        if self._ack_heartbeat_s != self.heartbeat_s:
-            self._ack_heartbeat_s = self.heartbeat_s
-            self._ack = messages.encode(messages.HeartbeatAck(self.heartbeat_s, self._managers))
+        says = messages.HeartbeatAck(self.heartbeat_s, self._managers, self._standby_wish())
+        if says != self._ack_says:
+            self._ack, self._ack_says = messages.encode(says), says
         return self._ack
+
+    def _standby_wish(self) -> messages.StandbyWish:
+        now = asyncio.get_running_loop().time()
+        return self._standby.wish(len(self._view.nodes), len(self._managers), now)
 
     def _refuse(self, connection: Connection, node_id: str, error: Exception) -> None:
         self._refusals_total.add()

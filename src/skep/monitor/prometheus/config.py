@@ -12,8 +12,13 @@ from msgspec import Struct
 PORT = 9323  # dockerd's own, where nothing else is said
 RULES = "skep-rules.yml"
 INTERVAL_S = 15
-PATHS = {"skep": "/metrics", "skep-nodes": "/metrics/nodes", "skep-services": "/metrics/services"}
-EVERY_DAEMON = "skep"
+PATHS = {
+    "skep": "/metrics",
+    "skep-nodes": "/metrics/nodes",
+    "skep-services": "/metrics/services",
+    "skep-mesh": "/metrics/mesh",
+}
+EVERY_DAEMON = ("skep", "skep-mesh")  # the others are the leader's
 
 
 class Discovery(Struct, frozen=True):
@@ -74,7 +79,7 @@ def _job(job: str, path: str) -> str:
 
 def _daemons(job: str, path: str, asked: Discovery) -> str:
     comment, kept = "# What the leader knows; the others have nothing there.", _MANAGERS
-    if job == EVERY_DAEMON:
+    if job in EVERY_DAEMON:
         comment, kept = ("# Every manager.", _MANAGERS) if asked.managers_only else ("# Every daemon.", "")
     return f"""  {comment}
 {_job(job, path)}{_discovered(asked, "nodes")}    relabel_configs:

@@ -82,6 +82,7 @@ from skep.rpc.messages.session import (
     Lead,
     Register,
     Registered,
+    StandbyWish,
 )
 from skep.rpc.messages.tasks import Assign, AssignedTask, ServiceTemplate, Statuses, TaskNetwork
 from skep.rpc.messages.tls import HasTls, Renew, Renewed, WantedTls
@@ -147,6 +148,7 @@ __all__ = [
     "Role",
     "SayAddresses",
     "ServiceTemplate",
+    "StandbyWish",
     "Statuses",
     "TaskNetwork",
     "UsageAsk",

@@ -47,8 +47,19 @@ class Described(Struct, frozen=True, tag="described"):
     description: NodeDescription
 
 
+class StandbyWish(Struct, frozen=True, array_like=True):
+    """How many standby connections each node is to keep to other managers, on average: of 1.3, each keeps one
+    and three in ten keep two. It opens the next one at some time within `within_s`; none while the leader
+    `is_crowded`, for nodes come to it that have no session yet."""
+
+    each: float = 0.0
+    within_s: float = 1.0
+    is_crowded: bool = False
+
+
 class Registered(Struct, frozen=True, tag="registered"):
-    """The session stands. `managers` are addresses (host:port) to try when this one is lost."""
+    """The session stands. `managers` are addresses (host:port) to try when this one is lost. `standby`: None
+    of an earlier skep's manager, to whose fellows there are no such connections."""
 
     heartbeat_s: float
     managers: list[str]
@@ -56,6 +67,7 @@ class Registered(Struct, frozen=True, tag="registered"):
     is_member: bool = False
     features: list[str] = []  # what this manager understands that earlier ones did not
     lead: Lead | None = None  # None: an earlier skep's, which does not say
+    standby: StandbyWish | None = None
 
 
 class Heartbeat(Struct, frozen=True, tag="hb", omit_defaults=True):
@@ -71,6 +83,7 @@ class HeartbeatAck(Struct, frozen=True, tag="hb-ack"):
 
     heartbeat_s: float
     managers: list[str]
+    standby: StandbyWish | None = None  # as of now
 
 
 class Goodbye(Struct, frozen=True, tag="goodbye"):

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from skep.client.host_url import TCP, UNIX, check_host_url
 from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 from skep.runtime.tls_files import client_context
@@ -60,17 +61,16 @@ class ApiClient:
         self._answer_max_bytes = answer_max_bytes
         self._base = "http://skep"
         connector: aiohttp.BaseConnector
-        if url.startswith("unix://"):
-            connector = aiohttp.UnixConnector(url.removeprefix("unix://"))
-        elif url.startswith("tcp://"):
+        check_host_url(url)
+        if url.startswith(UNIX):
+            connector = aiohttp.UnixConnector(url.removeprefix(UNIX))
+        else:
             context = tls or _tls_of(os.environ)
-            host = url.removeprefix("tcp://").rstrip("/")
+            host = url.removeprefix(TCP).rstrip("/")
             if ":" not in host.rpartition("]")[2]:
                 host += ":2376" if context else ":2375"  # as the docker client has it
             self._base = ("https://" if context else "http://") + host
             connector = aiohttp.TCPConnector(ssl=context or True)
-        else:
-            raise Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
         self.session = aiohttp.ClientSession(connector=connector, timeout=timeout)
 

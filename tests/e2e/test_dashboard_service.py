@@ -132,7 +132,7 @@ def test_events_and_explanations_pass(shown: ShownSwarm, swarm: Managers) -> Non
     page = Page(shown.links[0])
     filters = json.dumps({"type": ["service"]}).replace('"', "%22").replace(" ", "")
     status, content, _ = page.request(
-        "GET", f"/api/events?since={int(time.time()) - 300}&until={int(time.time())}&filters={filters}"
+        "GET", f"/api/events?since={int(time.time()) - 300}&until={int(time.time()) + 1}&filters={filters}"
     )
     assert status == 200
     assert b'"Type":"service"' in content

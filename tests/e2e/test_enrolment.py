@@ -71,6 +71,22 @@ def test_a_manager_that_does_not_answer_is_named(lone: Swarm, newcomer: Host) ->
     assert "refused" in text
 
 
+def handshakes(manager: Host) -> int:
+    lines = manager.get_raw("/metrics").decode().splitlines()
+    known = 'skep_handshakes_total{result="known"} '
+    return next(int(float(line.removeprefix(known))) for line in lines if line.startswith(known))
+
+
+def test_a_node_joins_by_one_handshake(lone: Swarm, newcomer: Host) -> None:
+    before = handshakes(lone.manager)
+    newcomer.docker("swarm join --token", worker_token(lone), lone.address)
+    wait_until("it is ready", lambda: lone.nodes()["new"] == "Ready")
+    assert handshakes(lone.manager) - before == 1
+    newcomer.docker("swarm leave")
+    wait_until("it is down", lambda: lone.nodes()["new"] == "Down")
+    lone.manager.docker("node rm new")
+
+
 def test_a_rotated_token_ends_the_old_one(lone: Swarm, newcomer: Host) -> None:
     old = worker_token(lone)
     lone.manager.docker("swarm join-token --rotate -q worker")

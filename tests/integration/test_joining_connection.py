@@ -14,6 +14,7 @@ from skep.daemon.agent_runner import TlsLine
 from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.manager.ca.authority import Authority, join_token, new_root, role_of_token
 from skep.model.node import NodeDescription
+from skep.rpc import enrol as enrolling
 from skep.rpc import enrolment_messages as wire
 from skep.rpc.certificates import NodeKeys, new_key_and_request, nonce_of
 from skep.rpc.enrol import Afterwards, EnrolHandler, Enrolment, enrol
@@ -281,3 +282,15 @@ async def test_a_certificate_that_is_renewed_first_leaves_the_connection(swarm: 
     connection.close()
     with pytest.raises(Unavailable):
         manager.links[0].become(manager.links[1].identity, Node())  # type: ignore[arg-type]
+
+
+async def test_a_leader_that_hangs_holds_nobody_up(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrolling, "LEADER_S", 0.3)
+    other, held = await swarm.manager(leads=False), list[asyncio.StreamWriter]()
+    silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    other.leader = ("127.0.0.1", silent.sockets[0].getsockname()[1])
+    enrolment = await other.join()
+    assert other.enrolled == [enrolment.node_id]
+    silent.close()
+    for writer in held:
+        writer.close()

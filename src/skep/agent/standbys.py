@@ -30,6 +30,7 @@ log = structlog.get_logger()
 SIGN_S = 5.0
 RETRY_MIN_S, RETRY_MAX_S = 10.0, 600.0  # after one that could not be opened, or ended by itself
 LASTED_S = 60.0  # one that lived as long ended for another reason than that it was not wanted
+END_S = 1.0  # for one that is being opened: a handshake that is broken off has uvloop complain
 _NONE = StandbyWish()
 
 
@@ -104,7 +105,10 @@ class Standbys:
         """Ends all; nothing is opened any more."""
         self._has_session = False
         self._stop_timer()
-        await cancel_and_wait(self._opening)
+        self._drop_all()
+        if self._opening is not None:
+            await asyncio.wait([self._opening], timeout=END_S)
+            await cancel_and_wait(self._opening)
         self._drop_all()
 
     # Inside

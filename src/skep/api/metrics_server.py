@@ -9,14 +9,13 @@ from collections.abc import Iterable
 
 import structlog
 from aiohttp import web
-from msgspec import Struct
 
 from skep.api.errors import answer_errors
 from skep.api.route import Handler, Route
 from skep.api.server import http_log
 from skep.runtime import attempt
+from skep.runtime.bounded_listener import BACKLOG, BoundedListener
 from skep.runtime.errors import Invalid
-from skep.runtime.supervise import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -24,8 +23,6 @@ log = structlog.get_logger()
 # that whoever holds many does not keep those out, and takes no files from the manager's port.
 CONNECTIONS_MAX = 64
 REQUEST_MAX_BYTES = 8 << 10  # of its first line, and of one header
-BACKLOG = 128  # connections that the kernel holds while the loop is busy
-RETRY_S = 0.1  # after the system had no file left for one more
 # Of an answer, which has 3 MB for 2,300 nodes: what waits for who does not read is this, and not all of it.
 WRITE_BYTES = 64 << 10
 SEND_S = 10.0  # until all is sent; Prometheus itself gives a scrape no more
@@ -60,11 +57,6 @@ async def _sent(request: web.Request, answer: web.StreamResponse) -> web.StreamR
     return sent
 
 
-class _Connection(Struct, frozen=True):
-    plain: socket.socket  # which is closed when its transport has ended
-    transport: asyncio.Transport
-
-
 class MetricsServer:
     """`routes` are those that are scraped."""
 
@@ -81,50 +73,28 @@ class MetricsServer:
             max_line_size=REQUEST_MAX_BYTES,
             max_field_size=REQUEST_MAX_BYTES,
         )
-        self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
-        self._known: list[_Connection] = []  # who came first is first
+        self._listener: BoundedListener | None = None
 
     async def listen(self, host: str, port: int) -> int:
         """Listens on a host's addresses, on all where it is empty or `::`. Returns the port. Errors:
         `Invalid` where they cannot be used."""
         await self._runner.setup()
         try:
-            self._listeners = [_on_all(port)] if host in ("", "::") else await _on_each(host, port)
+            sockets = [_on_all(port)] if host in ("", "::") else await _on_each(host, port)
         except OSError as error:
             raise Invalid(
                 f"metrics cannot be served on {f'[{host}]' if ':' in host else host}:{port}:"
                 f" {error.strerror or error}"
                 " (choose another with --metrics-addr)"
             ) from error
-        self._accepting = [asyncio.ensure_future(self._accept(each)) for each in self._listeners]
-        return int(self._listeners[0].getsockname()[1])
+        assert self._runner.server is not None
+        self._listener = BoundedListener(sockets, self._runner.server, CONNECTIONS_MAX)
+        return self._listener.port
 
     async def close(self) -> None:
-        for work in self._accepting:
-            await cancel_and_wait(work)
-        for listener in self._listeners:
-            listener.close()
+        if self._listener is not None:
+            await self._listener.close()
         await self._runner.cleanup()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        """Takes one connection after the other: however many come at once, there are never more than may
-        be."""
-        server, loop = self._runner.server, asyncio.get_running_loop()
-        assert server is not None
-        while True:
-            try:
-                plain, _ = await loop.sock_accept(listener)
-                transport, _ = await loop.connect_accepted_socket(server, plain)
-            except OSError as error:
-                log.warning("metrics.accept", error=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            self._known = [each for each in self._known if each.plain.fileno() >= 0]
-            self._known.append(_Connection(plain, transport))
-            if len(self._known) > CONNECTIONS_MAX:
-                self._known[0].transport.abort()
-                await asyncio.sleep(0)  # then it is closed
 
 
 def _on_all(port: int) -> socket.socket:
@@ -135,7 +105,6 @@ def _on_all(port: int) -> socket.socket:
         )
     else:
         made = socket.create_server(("0.0.0.0", port), backlog=BACKLOG)
-    made.setblocking(False)
     return made
 
 
@@ -147,7 +116,6 @@ async def _on_each(host: str, port: int) -> list[socket.socket]:
         for family, address in dict.fromkeys((each[0], each[4]) for each in found):
             at = (address[0], port, *address[2:])
             made.append(socket.create_server(at, family=family, backlog=BACKLOG))
-            made[-1].setblocking(False)
     except OSError:
         for each in made:
             each.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from skep.cli.link_file import LinkFile
+from skep.cli.swarm_options import HostUrl
 from skep.client.api import check_manager, default_host
 from skep.client.contexts import DockerContext, find_context
 from skep.runtime.errors import Invalid
@@ -26,6 +27,7 @@ from skep.web.swarm_api import SwarmApi
     "--host",
     "-H",
     "hosts",
+    type=HostUrl(),
     multiple=True,
     help="A manager's API; given again: others, asked where it is away. [$DOCKER_HOST, or skepd's socket]",
 )

@@ -93,7 +93,7 @@ def _nodes(console: Console, groups: Any, head: str) -> None:
 
 
 def _line(console: Console, text: Text, indent: int = 0) -> None:
-    text.plain = harmless(text.plain)
+    text = Text(harmless(text.plain), spans=text.spans)  # for each character another one: styles fit
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent), expand=False))
     else:  # whole lines, for whoever looks for a word in them

@@ -15,6 +15,7 @@ from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, T
 from skep.cli import backup as backups
 from skep.cli.lazy import LazyGroup
 from skep.cli.settings import CHANGE_S, parse_settings, rotate_data_key, settings
+from skep.cli.swarm_options import HostUrl
 from skep.cli.unlock import ask_unlock_key, unlock_key_option
 from skep.cli.upgrade import Upgrade
 from skep.client.api import ApiClient, default_host
@@ -27,11 +28,14 @@ _managers = click.option(
     "--host",
     "-H",
     "hosts",
+    type=HostUrl(),
     multiple=True,
     help="A manager's API: unix://PATH or tcp://HOST:PORT; may be given again."
     " [$DOCKER_HOST, or skepd's socket]",
 )
-_daemon = click.option("--host", "-H", "host", help="The daemon's API. [$DOCKER_HOST, or skepd's socket]")
+_daemon = click.option(
+    "--host", "-H", "host", type=HostUrl(), help="The daemon's API. [$DOCKER_HOST, or skepd's socket]"
+)
 _advertise = click.option("--advertise-addr", default="", help="Where others reach this node: IP[:PORT].")
 _listen = click.option("--listen-addr", default="", help="Where this node listens: IP:PORT. [0.0.0.0:2377]")
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))

@@ -8,14 +8,34 @@ from typing import TypeVar
 import click
 
 from skep.cli.durations import Duration
+from skep.client.host_url import check_host_url
+from skep.runtime.errors import Invalid
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-HOST = click.option("--host", "-H", "host", help="A manager's API. [$DOCKER_HOST, or skepd's socket]")
+
+class HostUrl(click.ParamType[str]):
+    """Where a daemon's API is: unix://PATH or tcp://HOST:PORT. What is neither is said before anything is
+    begun, or written down."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            check_host_url(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+HOST = click.option(
+    "--host", "-H", "host", type=HostUrl(), help="A manager's API. [$DOCKER_HOST, or skepd's socket]"
+)
 _HOSTS = click.option(
     "--host",
     "-H",
     "hosts",
+    type=HostUrl(),
     multiple=True,
     help="A manager's API; may be given again: where one cannot answer, the next is asked."
     " [$DOCKER_HOST, or skepd's socket]",

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from skep.cli.swarm_options import gathers
-from skep.client.api import check_address, default_host
+from skep.client.api import default_host
 from skep.monitor.gathers import GatherRequests, answer_gathers
 from skep.monitor.line_protocol import lines_of
 from skep.monitor.swarm_reader import SwarmReader
@@ -50,8 +50,6 @@ def telegraf_command(
     elif shows_config:
         given = click.get_current_context().get_parameter_source("timeout")
         is_own = given is not click.core.ParameterSource.DEFAULT
-        for host in hosts:
-            check_address(host)
         click.echo(section_of(hosts, f"{timeout:g}s" if is_own else "", with_usage=usage), nl=False)
     else:
         if not once and sys.stdin.isatty():

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from skep.client.host_url import TCP, UNIX, check_host_url
 from skep.runtime.errors import Invalid, SkepError, Unavailable, cause_of
 from skep.runtime.settings import DEFAULT_HOST
 from skep.runtime.tls_files import client_context
@@ -61,17 +62,16 @@ class ApiClient:
         self.url = url
         self._answer_max_bytes = answer_max_bytes
         self._base = "http://skep"
-        if url.startswith("unix://"):
-            self._connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix("unix://"))
-        elif url.startswith("tcp://"):
+        check_host_url(url)
+        if url.startswith(UNIX):
+            self._connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix(UNIX))
+        else:
             context = tls or _tls_of(os.environ)
-            host = url.removeprefix("tcp://").rstrip("/")
+            host = url.removeprefix(TCP).rstrip("/")
             if ":" not in host.rpartition("]")[2]:
                 host += ":2376" if context else ":2375"  # as the docker client has it
             self._base = ("https://" if context else "http://") + host
             self._connector = aiohttp.TCPConnector(ssl=context or True)
-        else:
-            raise _no_address(url)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
 
     @cached_property
@@ -152,16 +152,6 @@ def _why_not(error: Exception) -> str:
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
         hint = "its socket is for root, and for the group that the socket is of"
     return f"({cause_of(error)}): {hint}"
-
-
-def check_address(url: str) -> None:
-    """Errors: `Invalid` where it is none that a daemon can be asked at."""
-    if not url.startswith(("unix://", "tcp://")):
-        raise _no_address(url)
-
-
-def _no_address(url: str) -> Invalid:
-    return Invalid(f"a host must be unix://PATH or tcp://HOST:PORT, not '{url}'")
 
 
 def check_manager(said: Any, url: str) -> None:

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AttributeOID, NameOID
@@ -112,7 +112,7 @@ def nonce_of(request_pem: bytes) -> str:
         request = x509.load_pem_x509_csr(request_pem)
         found = request.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
         return found.value.decode()
-    except (ValueError, x509.AttributeNotFound):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.AttributeNotFound):
         return ""
 
 

@@ -32,6 +32,8 @@ from skep.runtime.ids import is_id
 
 ENROL_S = 20.0  # Docker's own time-out for joining
 NONCE_BYTES = 16  # of one connection: nobody guesses it, and it need not last
+# A leader that hangs is replaced after some three seconds; who was asked first knows the next one.
+LEADER_S = 4.0
 TOKEN_S = 10.0  # a connection without a certificate that has shown no token by then is closed
 _KINDS: dict[str, type[SkepError]] = {
     "denied": Denied,
@@ -145,8 +147,9 @@ async def enrol(
             found = await _apply(await _knock(host, port, who), who, stays)
             if isinstance(found, wire.Elsewhere):
                 try:
-                    door = await _knock(found.host, found.port, who)
-                except (Unavailable, Denied):  # not from here: the manager that answers has it done
+                    async with asyncio.timeout(LEADER_S):
+                        door = await _knock(found.host, found.port, who)
+                except (Unavailable, Denied, TimeoutError):  # not from here, or not any more
                     door = await _knock(host, port, who)
                     stays = False
                 found = await _apply(door, who, stays)

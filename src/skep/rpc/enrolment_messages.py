@@ -14,8 +14,10 @@ manager that does not lead sends such a node to the leader (`Elsewhere`).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from skep.model.node import NodeDescription
 from skep.rpc.messages import UNREADABLE
@@ -77,7 +79,7 @@ class Elsewhere(Struct, frozen=True, tag="elsewhere"):
     """Not taken in yet: the manager there leads, and would have to be asked anyway."""
 
     host: str
-    port: int
+    port: Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Refused(Struct, frozen=True, tag="refused"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from skep.client.api import ApiError
+from skep.runtime.bounded_listener import BACKLOG, BoundedListener
 from skep.runtime.errors import Invalid, SkepError
 from skep.runtime.supervise import cancel_and_wait, run_forever
 from skep.web.board_pages import board_stream, whole_board
@@ -24,6 +27,8 @@ from skep.web.visitors import Visitor, Visitors
 
 ADDRESS = "127.0.0.1"
 STATIC = Path(__file__).parent / "static"
+# Browsers of one user have some pages, with six connections each; anybody on this machine may come, too.
+CONNECTIONS_MAX = 512
 CLOSE_S = 1.0  # for requests under way when the process ends
 MAY_S = 5.0  # until the swarm has said whether it takes orders here; then the page offers none
 OPEN = "/open"
@@ -76,24 +81,31 @@ class Dashboard:
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=CLOSE_S
         )
+        self._listener: BoundedListener | None = None
         self._port = 0
 
     async def listen(self, port: int) -> None:
         """Errors: `Invalid` when that port cannot be had."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, ADDRESS, port).start()
+            bound = socket.create_server((ADDRESS, port), backlog=BACKLOG)
         except OSError as error:
             await self._runner.cleanup()
             raise Invalid(
                 f"cannot listen on {ADDRESS}:{port}: {error.strerror or error} (another --port; 0: any)"
             ) from error
-        self._port = int(self._runner.addresses[0][1])
+        assert self._runner.server is not None
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = min(CONNECTIONS_MAX, files // 2) if files != resource.RLIM_INFINITY else CONNECTIONS_MAX
+        self._listener = BoundedListener([bound], self._runner.server, most)
+        self._port = self._listener.port
         self._following = asyncio.ensure_future(run_forever("board", self._board.run))
 
     async def close(self) -> None:
         self._board.close()
         await cancel_and_wait(self._following)
+        if self._listener is not None:
+            await self._listener.close()
         await self._runner.cleanup()
 
     @property

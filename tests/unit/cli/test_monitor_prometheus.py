@@ -35,7 +35,7 @@ def test_daemons_can_be_named() -> None:
         (("--rules", "--config"), "say what to print: --rules or --config"),
         (
             ("--config", "--host", "m0:2376"),
-            "--host: it must be unix://PATH or tcp://HOST:PORT, not 'm0:2376'",
+            "a host must be unix://PATH or tcp://HOST:PORT, not 'm0:2376'",
         ),
         (("--config", "--port", "0"), "--port"),
         (("--config", "--target", "a"), "'a' is not HOST:PORT"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 
 import pytest
 
 from skep.runtime.errors import Invalid, Unavailable
+from skep.web import dashboard
 from skep.web.passing import BODY_MAX_BYTES, STREAMS_MAX
 from skep.web.swarm_api import SwarmApi
 from tests.unit.web.browsers import Shown, browser, shown_swarm
@@ -174,3 +176,19 @@ async def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(Invalid, match=f"127.0.0.1:{port}.*--port"):
             await Shown(swarm, False).dashboard.listen(port)
         await swarm.close()
+
+
+async def test_many_connections_of_strangers_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anybody on the machine reaches the port."""
+    monkeypatch.setattr(dashboard, "CONNECTIONS_MAX", 8)
+    async with shown_swarm() as (_, shown), browser(shown) as one:
+        port = int(one.origin.rpartition(":")[2])
+        before = len(os.listdir("/proc/self/fd"))
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+        assert (await one.ask("GET", "/session")).status == 200
+        assert len(os.listdir("/proc/self/fd")) - before - len(silent) <= 8
+        for _, writer in silent:
+            writer.close()
+    assert "Traceback" not in "".join(capsys.readouterr())

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from skep.cli.swarm_options import HostUrl
 from skep.monitor.prometheus import rules
 from skep.monitor.prometheus.config import PORT, Discovery, by_discovery, by_targets
 from skep.runtime.errors import Invalid
@@ -30,6 +31,7 @@ def _checked(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) ->
 @click.option("--config", "wants_config", is_flag=True, help="Print a configuration that uses them.")
 @click.option(
     "--host",
+    type=HostUrl(),
     envvar="DOCKER_HOST",
     help="Where Prometheus is to ask the swarm for its nodes and tasks, a manager's API: unix://PATH or"
     f" tcp://HOST:PORT. [$DOCKER_HOST, {DEFAULT_HOST}]",
@@ -82,10 +84,6 @@ def prometheus_command(
 
 
 def _discovery(host: str, tls_dir: str | None, port: int) -> Discovery:
-    if not host.startswith(("unix:///", "tcp://")):
-        raise click.BadParameter(
-            f"it must be unix://PATH or tcp://HOST:PORT, not '{host}'", param_hint="--host"
-        )
     if tls_dir is None and host.startswith("tcp://") and os.environ.get("DOCKER_TLS_VERIFY"):
         tls_dir = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
     return Discovery(host, tls_dir or "", port)

@@ -310,7 +310,7 @@ def test_the_other_versions(
 @pytest.mark.parametrize(
     ("token", "bucket", "said", "words"),
     [
-        ("t0ken", "my org/other", "no such database (or bucket)", 'bucket "other" not found'),
+        ("t0ken", "my org/other", "no such database or bucket", 'bucket "other" not found'),
         ("other", "my org/my bucket", "does not take the token", "unauthorized access"),
     ],
 )

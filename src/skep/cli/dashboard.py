@@ -13,9 +13,9 @@ import click
 
 from skep.cli.link_file import LinkFile
 from skep.cli.swarm_options import HostUrl
-from skep.client.api import default_host
+from skep.client.api import check_manager, default_host
 from skep.client.contexts import DockerContext, find_context
-from skep.runtime.errors import Invalid, Unavailable
+from skep.runtime.errors import Invalid
 from skep.runtime.log import set_up_logging
 from skep.runtime.supervise import told_to_end
 from skep.web.dashboard import Dashboard
@@ -69,7 +69,7 @@ async def _show(hosts: tuple[str, ...], context: str | None, port: int, read_onl
             file.remove()
 
     try:
-        await _check(swarm)
+        check_manager(await swarm.json("/info"), swarm.url)
         shown = Dashboard(swarm, read_only, was_opened)
         ended = told_to_end()
         await shown.listen(port)
@@ -94,14 +94,3 @@ def _link_file(link: str) -> LinkFile | None:
     except (Invalid, RuntimeError) as error:  # no home, or one that cannot be written to
         click.echo(f"No browser is opened: a file that leads it there cannot be made ({error})", err=True)
         return None
-
-
-async def _check(swarm: SwarmApi) -> None:
-    """Errors: `Unavailable`, where nobody answers, or who answers is no manager; `ApiError`."""
-    said = await swarm.json("/info")
-    known = said.get("Swarm", {}) if isinstance(said, dict) else {}
-    if not known.get("ControlAvailable"):
-        raise Unavailable(
-            f"{swarm.url} is no manager of a swarm (its state: {known.get('LocalNodeState') or 'none'}): name"
-            " one (--host, --context, DOCKER_HOST)"
-        )

@@ -19,6 +19,9 @@ from skep.monitor.telegraf_config import converted, section_of
 from skep.runtime.errors import Invalid
 from skep.runtime.texts import harmless
 
+IN_A_TERMINAL = (
+    "Each line that comes in, here Enter, is a gather, as Telegraf asks for it; Ctrl-D ends it. Or: --once"
+)
 CONFIG_MAX_BYTES = 16 << 20  # Telegraf's own sample of all plugins has half a megabyte
 
 
@@ -47,8 +50,10 @@ def telegraf_command(
     elif shows_config:
         given = click.get_current_context().get_parameter_source("timeout")
         is_own = given is not click.core.ParameterSource.DEFAULT
-        click.echo(section_of(hosts, f"{timeout:g}s" if is_own else ""), nl=False)
+        click.echo(section_of(hosts, f"{timeout:g}s" if is_own else "", with_usage=usage), nl=False)
     else:
+        if not once and sys.stdin.isatty():
+            click.echo(IN_A_TERMINAL, err=True)
         asyncio.run(_run(hosts or (default_host(),), timeout, usage, once))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +62,23 @@ class ApiClient:
         self.url = url
         self._answer_max_bytes = answer_max_bytes
         self._base = "http://skep"
-        connector: aiohttp.BaseConnector
         check_host_url(url)
         if url.startswith(UNIX):
-            connector = aiohttp.UnixConnector(url.removeprefix(UNIX))
+            self._connector: aiohttp.BaseConnector = aiohttp.UnixConnector(url.removeprefix(UNIX))
         else:
             context = tls or _tls_of(os.environ)
             host = url.removeprefix(TCP).rstrip("/")
             if ":" not in host.rpartition("]")[2]:
                 host += ":2376" if context else ":2375"  # as the docker client has it
             self._base = ("https://" if context else "http://") + host
-            connector = aiohttp.TCPConnector(ssl=context or True)
-        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
-        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            self._connector = aiohttp.TCPConnector(ssl=context or True)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_s, sock_read=silent_s)
+
+    @cached_property
+    def session(self) -> aiohttp.ClientSession:
+        """Made when it is first needed: one that nobody used, since what was made beside it was refused, has
+        nothing that somebody must close."""
+        return aiohttp.ClientSession(connector=self._connector, timeout=self._timeout)
 
     async def close(self) -> None:
         await self.session.close()
@@ -91,8 +97,7 @@ class ApiClient:
             ) as answer:
                 content = await self._content(answer)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            why = "it took too long" if isinstance(error, TimeoutError) else cause_of(error)
-            raise Unavailable(f"no daemon answers at {self.url} ({why}): is skepd running there?") from error
+            raise Unavailable(f"no daemon answers at {self.url} {_why_not(error)}") from error
         if answer.status >= 300:
             refused = refusal(answer.status, content)
             if path.startswith(OWN_PATHS) and str(refused) == "page not found":
@@ -138,6 +143,25 @@ class ApiClient:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(0.05)
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "(it took too long): is skepd running there?"
+    hint = "is skepd running there?"
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
+        hint = "its socket is for root, and for the group that the socket is of"
+    return f"({cause_of(error)}): {hint}"
+
+
+def check_manager(said: Any, url: str) -> None:
+    """`said`: what is answered to /info at `url`. Errors: `Unavailable` where that is no manager."""
+    known = said.get("Swarm", {}) if isinstance(said, dict) else {}
+    if not known.get("ControlAvailable"):
+        raise Unavailable(
+            f"{url} is no manager of a swarm (its state: {known.get('LocalNodeState') or 'none'}): name one"
+            " (--host, DOCKER_HOST)"
+        )
 
 
 def refusal(status: int, content: bytes) -> ApiError:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skep.client.api import ApiClient, ApiError
+from skep.client.api import ApiClient, ApiError, check_manager
 from skep.runtime.errors import SkepError, Unavailable
 
 CALL_S = 20.0  # a manager waits 15 s for a leader itself
@@ -58,7 +58,7 @@ class Hosts:
                 except (Unavailable, ApiError) as error:
                     if isinstance(error, ApiError) and error.status != 503:
                         raise
-                    failures.append(f"{client.url}: {error}")
+                    failures.append(str(error) if client.url in str(error) else f"{client.url}: {error}")
                     continue
                 self._clients.remove(client)
                 self._clients.insert(0, client)
@@ -90,3 +90,13 @@ class Hosts:
             except ApiError as error:
                 if STALE not in str(error):
                     raise
+
+
+async def check_host(url: str) -> None:
+    """Says now what is wrong from the start and no waiting mends: no daemon, no right to ask, a worker. A
+    manager answers this without a leader. Errors: `Invalid`, `Unavailable`, `ApiError`."""
+    client = ApiClient(url, CALL_S)
+    try:
+        check_manager(await client.json("GET", "/info"), url)
+    finally:
+        await client.close()

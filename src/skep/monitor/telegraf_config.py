@@ -50,18 +50,26 @@ class Converted(Struct, frozen=True):
     notes: list[str]
 
 
-def section_of(hosts: Sequence[str] = (), timeout: str = "", general: Mapping[str, Any] | None = None) -> str:
+def section_of(
+    hosts: Sequence[str] = (),
+    timeout: str = "",
+    general: Mapping[str, Any] | None = None,
+    with_usage: bool = True,
+) -> str:
     """Returns the section, as it is pasted into telegraf.conf."""
     command = ["skep", "telegraf"]
     for host in hosts:
         command += ["--host", host]
     if timeout:
         command += ["--timeout", timeout]
+    if not with_usage:
+        command.append("--no-usage")
     settings = dict(general or {})
     interval = settings.pop("interval", INTERVAL)
     tables = {name: settings.pop(name) for name in list(settings) if isinstance(settings[name], dict)}
     lines = [
         "# The swarm's numbers, from any of its managers: where one --host cannot answer, the next is asked.",
+        "# Where Telegraf's PATH has no skep, name it whole, such as /opt/skep/bin/skep.",
         "[[inputs.execd]]",
         f"  command = {_toml(command)}",
         '  signal = "STDIN"  # the default, "none", would never ask',
@@ -70,6 +78,9 @@ def section_of(hosts: Sequence[str] = (), timeout: str = "", general: Mapping[st
         '  data_format = "influx"',
         *(f"  {name} = {_toml(value)}" for name, value in settings.items()),
     ]
+    if any(host.startswith("tcp://") for host in hosts):
+        lines.append("  # By TLS, with ca.pem, cert.pem and key.pem that Telegraf may read:")
+        lines.append('  # environment = ["DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=/etc/telegraf/skep"]')
     for name, table in tables.items():  # last: what follows a table's head would be the table's
         lines.append(f"  [inputs.execd.{name}]")
         lines += [f"    {_key(key)} = {_toml(value)}" for key, value in table.items()]

@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from skep.cli.main import main
+from skep.cli.monitor.remove import what_stays
 
 
 def run(*arguments: object) -> Result:
@@ -61,11 +62,23 @@ def test_it_writes_all_files_again_and_again(tmp_path: Path) -> None:
         (("--publish", "grafana=70000"), "'70000' is no port"),
         (("--publish", "skep=1"), "skep listens on no port"),
         (("--publish", "influxdb=1"), "influxdb is not part of it"),
+        (("--print", "--metrics-port", "0"), "0 is not in the range"),
+        (("--print", "--wait-s", "-1"), "-1.0 is not in the range"),
+        (("--print", "--keep", "long"), "'long' is no time to keep anything: write 15d"),
+        (("--print", "--out", "/nowhere"), "--print and --out are two things"),
         (("--host", "unix:///nowhere"), "no daemon answers at unix:///nowhere"),
     ],
 )
-def test_what_cannot_be_is_said(options: tuple[str, ...], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skep.cli.monitor.deploy.PATIENCE_S", 0.0)
+def test_what_cannot_be_is_said(options: tuple[str, ...], why: str) -> None:
     done = run(*options)
     assert done.exit_code != 0
     assert why in " ".join(done.output.split())
+
+
+def test_what_is_left_of_a_stack_is_said_and_no_more() -> None:
+    assert "volume rm s_prometheus-data\n" in what_stays("s", ["prometheus"], "") + "\n"
+    assert "grafana" not in what_stays("s", ["prometheus", "influxdb", "skep"], "")
+    said = what_stays("s", ["prometheus"], "s-grafana-password")
+    assert "volume rm s_prometheus-data s_grafana-data\n" in said
+    assert said.endswith("docker secret rm s-grafana-password")
+    assert what_stays("s", ["other"], "") == ""

@@ -38,6 +38,11 @@ def test_daemons_can_be_named() -> None:
             "a host must be unix://PATH or tcp://HOST:PORT, not 'm0:2376'",
         ),
         (("--config", "--port", "0"), "--port"),
+        (("--config", "--target", "a"), "'a' is not HOST:PORT"),
+        (("--config", "--target", ":9323"), "':9323' is not HOST:PORT"),
+        (("--config", "--target", "a:0"), "'a:0' is not HOST:PORT"),
+        (("--config", "--target", "a:65536"), "'a:65536' is not HOST:PORT"),
+        (("--config", "--target", "http://a:1"), "'http://a:1' is not HOST:PORT"),
     ],
 )
 def test_what_cannot_be_is_said(arguments: tuple[str, ...], said: str) -> None:

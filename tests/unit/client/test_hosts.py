@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from skep.client.api import ApiClient, ApiError, default_host
+from skep.client.api import ApiClient, ApiError, check_manager, default_host
 from skep.client.hosts import Hosts
 from skep.runtime.errors import Invalid, Unavailable
 
@@ -102,7 +104,40 @@ async def test_it_says_where_nobody_answers_and_what_no_address_is(tmp_path: Pat
     with pytest.raises(Unavailable, match="is skepd running there"):
         await client.raw("GET", "/_ping")
     await client.close()
+    hosts = Hosts([f"unix://{tmp_path}/none"], patience_s=0)
+    with pytest.raises(Unavailable) as raised:
+        await hosts.nodes()
+    assert str(raised.value).count(f"unix://{tmp_path}/none") == 1
+    await hosts.close()
     with pytest.raises(Invalid, match="must be unix://PATH or tcp://HOST:PORT"):
         ApiClient("http://somewhere")
     assert default_host({"DOCKER_HOST": "tcp://a:1"}) == "tcp://a:1"
     assert default_host({}) == "unix:///run/skep/skep.sock"
+
+
+async def test_who_may_not_ask_is_told_who_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ApiClient("unix:///run/skep/skep.sock")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")  # root, who tests, is refused nothing
+
+    monkeypatch.setattr(client.session, "request", refuse)
+    with pytest.raises(
+        Unavailable, match=r"\(Permission denied\): its socket is for root, and for the group"
+    ):
+        await client.raw("GET", "/_ping")
+    await client.close()
+
+
+@pytest.mark.filterwarnings("error")
+async def test_what_is_refused_leaves_nothing_open() -> None:
+    with pytest.raises(Invalid):
+        Hosts(["unix:///run/skep/skep.sock", "nowhere"])
+    gc.collect()  # a session that nobody closed says so when it goes
+
+
+@pytest.mark.parametrize("said", [None, [], {}, {"Swarm": {"LocalNodeState": "active"}}])
+def test_who_is_no_manager_is_refused(said: object) -> None:
+    with pytest.raises(Unavailable, match=r"tcp://a:1 is no manager of a swarm \(its state: (none|active)\)"):
+        check_manager(said, "tcp://a:1")
+    check_manager({"Swarm": {"ControlAvailable": True}}, "tcp://a:1")

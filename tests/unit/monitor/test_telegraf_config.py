@@ -27,6 +27,17 @@ def test_the_section() -> None:
     }
 
 
+def test_what_else_was_chosen_goes_on() -> None:
+    assert execd(section_of(with_usage=False))["command"] == ["skep", "telegraf", "--no-usage"]
+
+
+def test_certificates_are_a_hint_where_they_may_be_needed() -> None:
+    assert "DOCKER_CERT_PATH" in section_of(["tcp://mg0:2376"])
+    assert "DOCKER_CERT_PATH" not in section_of(["unix:///run/skep/skep.sock"])
+    general = {"tags": {"swarm": "a"}}
+    assert execd(section_of(["tcp://mg0:2376"], "", general))["tags"] == {"swarm": "a"}
+
+
 def test_hosts_that_need_quotes() -> None:
     hosts = ["tcp://mg0:2376", 'unix:///a "b"\\c\t/é.sock']
     assert execd(section_of(hosts, "3s"))["command"] == [

@@ -11,7 +11,7 @@ COMMANDS: dict[str, str] = {
     "grafana": "skep.cli.monitor.grafana:grafana_command",
     "influx": "skep.cli.monitor.influx:influx_command",
     "prometheus": "skep.cli.monitor.prometheus:prometheus_command",
-    "rm": "skep.cli.monitor.deploy:rm_command",
+    "rm": "skep.cli.monitor.remove:rm_command",
 }
 
 

@@ -1,4 +1,4 @@
-"""`skep monitor deploy` and `rm`: what watches a swarm, as services of that swarm."""
+"""`skep monitor deploy`: what watches a swarm, as services of that swarm."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import click
 from skep.cli.monitor.writing import write_files
 from skep.cli.swarm_options import HOST
 from skep.client.api import default_host
-from skep.client.hosts import Hosts
+from skep.client.hosts import Hosts, check_host
 from skep.monitor.grafana import is_own
 from skep.monitor.prometheus import rules
 from skep.monitor.prometheus.config import PORT
 from skep.monitor.stack.askable import not_askable
 from skep.monitor.stack.compose import COMPOSE, VOLUMES, stack_files
-from skep.monitor.stack.docker_stack import deploy_stack, remove_stack
+from skep.monitor.stack.docker_stack import deploy_stack
 from skep.monitor.stack.plan import (
     GRAFANA,
     IMAGES,
@@ -31,11 +31,11 @@ from skep.monitor.stack.plan import (
     check_plan,
 )
 from skep.monitor.stack.running import StackState
-from skep.runtime.errors import Conflict, Invalid, Unavailable
+from skep.runtime.errors import Invalid, Unavailable
+from skep.runtime.settings import PORT_MAX
 
-NAME = "skep-monitor"
 PATIENCE_S = 20.0  # a change of leader takes 3 s
-_NAME = click.option("--name", default=NAME, show_default=True, help="The stack's.")
+NAME = click.option("--name", default="skep-monitor", show_default=True, help="The stack's.")
 
 
 def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
 
 @click.command("deploy")
 @HOST
-@_NAME
+@NAME
 @click.option("--influx", is_flag=True, help="InfluxDB, and skep that writes to it, instead of Prometheus.")
 @click.option("--prometheus", is_flag=True, help="Prometheus, also beside --influx.")
 @click.option("--no-grafana", is_flag=True, help="Without Grafana.")
@@ -89,7 +89,13 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
 @click.option(
     "--socket", default=StackPlan("", ()).socket, show_default=True, help="The API's, on managers' hosts."
 )
-@click.option("--metrics-port", default=PORT, show_default=True, help="Of skepd --metrics-addr.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, PORT_MAX),
+    default=PORT,
+    show_default=True,
+    help="Of skepd --metrics-addr.",
+)
 @click.option(
     "--keep", "keep_for", default="15d", show_default=True, help="How long Prometheus keeps what it has."
 )
@@ -101,7 +107,13 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
     help="As of docker stack deploy; never for images that no registry has.",
 )
 @click.option("--no-check", is_flag=True, help="Do not look first whether managers say their numbers.")
-@click.option("--wait-s", default=180.0, show_default=True, help="How long to wait until all of it runs.")
+@click.option(
+    "--wait-s",
+    type=click.FloatRange(min=0.0),
+    default=180.0,
+    show_default=True,
+    help="How long to wait until all of it runs.",
+)
 @click.option("--print", "printing", is_flag=True, help="Print the compose file, and do nothing.")
 @click.option(
     "--out",
@@ -131,6 +143,10 @@ def deploy_command(
     The docker client deploys it, as a stack. Done again, it updates what is other by now. Parts: prometheus,
     influxdb, skep (which writes to InfluxDB), grafana. `skep monitor rm` takes it away.
     """
+    if printing and out is not None:
+        raise click.UsageError(
+            "--print and --out are two things: choose one (--out writes what --print prints)"
+        )
     parts = [INFLUXDB, WRITER] if influx else []
     if prometheus or not influx:
         parts.insert(0, PROMETHEUS)
@@ -157,6 +173,7 @@ def deploy_command(
 async def _deploy(
     host: str, plan: StackPlan, files: dict[str, str], resolve: str, checking: bool, wait_s: float
 ) -> None:
+    await check_host(host)
     hosts = Hosts([host], PATIENCE_S)
     try:
         nodes = await hosts.nodes()
@@ -205,28 +222,3 @@ def _tell(plan: StackPlan, nodes: Sequence[Any]) -> None:
         click.echo("  (no port of it is published: --publish PART=PORT)")
     volumes = [f"{plan.name}_{VOLUMES[part]}" for part in plan.parts if part in VOLUMES]
     click.echo(f"What is kept is in volumes of the node where it runs: {', '.join(volumes)}")
-
-
-@click.command("rm")
-@HOST
-@_NAME
-def rm_command(host: str | None, name: str) -> None:
-    """Takes away what `skep monitor deploy` runs. What was kept stays, in volumes of nodes."""
-    asyncio.run(_remove(host or default_host(), name))
-
-
-async def _remove(host: str, name: str) -> None:
-    hosts = Hosts([host], PATIENCE_S)
-    try:
-        if not await StackState(hosts, name).exists():
-            raise Conflict(f"no stack {name} runs in this swarm (docker stack ls shows which there are)")
-        await remove_stack(host, name, click.echo)
-    finally:
-        await hosts.close()
-    volumes = " ".join(f"{name}_{each}" for each in VOLUMES.values())
-    click.echo(
-        "\nWhat was kept stays on the nodes where it ran, and deploy goes on with it. To remove it there:\n"
-        f"  docker volume rm {volumes}\n"
-        "Grafana's password stays with its volume; without that it is of no use:\n"
-        f"  docker secret rm {name}-grafana-password"
-    )

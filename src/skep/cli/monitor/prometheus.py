@@ -9,7 +9,21 @@ import click
 from skep.cli.swarm_options import HostUrl
 from skep.monitor.prometheus import rules
 from skep.monitor.prometheus.config import PORT, Discovery, by_discovery, by_targets
-from skep.runtime.settings import DEFAULT_HOST, PORT_MAX
+from skep.runtime.errors import Invalid
+from skep.runtime.settings import DEFAULT_HOST, PORT_MAX, metrics_address
+
+
+def _checked(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -> tuple[str, ...]:
+    for target in targets:
+        try:
+            host, port = metrics_address(target)
+        except Invalid:
+            host, port = "", 0
+        if not host or not port or not host.isprintable() or set(" /") & set(host):
+            raise click.BadParameter(
+                f"'{target}' is not HOST:PORT, such as 10.0.0.9:{PORT} or [fd00::9]:{PORT}"
+            )
+    return targets
 
 
 @click.command("prometheus")
@@ -40,6 +54,7 @@ from skep.runtime.settings import DEFAULT_HOST, PORT_MAX
     "targets",
     multiple=True,
     metavar="HOST:PORT",
+    callback=_checked,
     help="A daemon's --metrics-addr, as Prometheus reaches it, in place of asking the swarm; may be given"
     " again.",
 )

@@ -18,7 +18,7 @@ WORDS_MAX_BYTES = 500  # of a server's, in a log
 _MENDED_BY_SOMEBODY = {
     401: "it does not take the token, or the user and password",
     403: "the token or user may not write there",
-    404: "it has no such database (or bucket), or is no InfluxDB of this version",
+    404: "it has no such database or bucket (--v1: --create makes it), or is no InfluxDB of this version",
 }
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 # InfluxDB 1 says 500 of a retention policy that is missing, which no waiting brings back.

@@ -27,8 +27,8 @@ NAME_MAX = 24  # names of configs are made of it, and have 64 characters at most
 _SEEN = "/run/swarm-api"
 _SHARED = frozenset({"", "/run", "/var/run"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_KEEP = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+")
 _IMAGE = re.compile(r"[A-Za-z0-9][^\s$]*")
+_KEPT = re.compile(r"(?:[1-9][0-9]*(?:ms|[smhdwy]))+")  # as Prometheus reads a duration, but not nothing
 
 
 class StackPlan(Struct, frozen=True):
@@ -74,6 +74,8 @@ def check_plan(plan: StackPlan) -> None:
         raise Invalid(
             f"'{plan.name}' is no name for it: small letters, digits, - and _, {NAME_MAX} at most (--name)"
         )
+    if not _KEPT.fullmatch(plan.keep_for):
+        raise Invalid(f"'{plan.keep_for}' is no time to keep anything: write 15d, 12h or 1y (--keep)")
     for part, image in plan.images.items():
         if not _IMAGE.fullmatch(image):
             raise Invalid(f"--image {part}={image}: no image's name")
@@ -88,8 +90,6 @@ def check_plan(plan: StackPlan) -> None:
             parse_constraint(constraint)
         except Invalid as error:
             raise Invalid(f"--constraint {constraint}: {error}") from error
-    if not _KEEP.fullmatch(plan.keep_for):
-        raise Invalid(f"--keep {plan.keep_for}: no duration of Prometheus', like 15d, 12h or 1d12h")
     for part in plan.published:
         if part not in plan.parts:
             raise Invalid(f"--publish {part}=…: {part} is not part of it ({', '.join(plan.parts)} are)")

@@ -26,13 +26,20 @@ class StackState:
         self._hosts = hosts
         self._name = name
 
-    async def exists(self) -> bool:
-        return bool(await self._list("/services"))
+    async def parts(self) -> list[str]:
+        """Returns which parts run, by their services' names; none where there is no such stack."""
+        return [
+            str(each["Spec"]["Name"]).removeprefix(f"{self._name}_") for each in await self._list("/services")
+        ]
+
+    async def has_password(self, name: str) -> bool:
+        """True where there is that secret."""
+        found = await self._hosts.call("GET", f"/secrets?filters={_filters(name=[name])}")
+        return any(each["Spec"]["Name"] == name for each in found)
 
     async def keep_password(self, plan: StackPlan) -> str | None:
         """Makes the secret with Grafana's password where there is none. Returns the password if it is new."""
-        found = await self._hosts.call("GET", f"/secrets?filters={_filters(name=[plan.password_name])}")
-        if any(each["Spec"]["Name"] == plan.password_name for each in found):
+        if await self.has_password(plan.password_name):
             return None
         password = secrets.token_urlsafe(PASSWORD_BYTES)
         data = b64encode(password.encode()).decode()

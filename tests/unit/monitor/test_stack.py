@@ -144,7 +144,6 @@ def test_jobs_are_those_that_boards_ask_for() -> None:
         (StackPlan("a", (PROMETHEUS, GRAFANA), {}, {GRAFANA: 1, PROMETHEUS: 1}), "port 1 cannot lead to two"),
         (StackPlan("a", (PROMETHEUS,), socket="x"), "begins with /"),
         (StackPlan("a", (PROMETHEUS,), constraints=("disk",)), "--constraint disk: .*one operator"),
-        (StackPlan("a", (PROMETHEUS,), keep_for="3x"), "--keep 3x"),
         (StackPlan("a", (PROMETHEUS,), socket="/x/"), "ends with a name"),
     ],
 )

@@ -64,7 +64,7 @@ def test_it_writes_all_files_again_and_again(tmp_path: Path) -> None:
         (("--publish", "influxdb=1"), "influxdb is not part of it"),
         (("--print", "--metrics-port", "0"), "0 is not in the range"),
         (("--print", "--wait-s", "-1"), "-1.0 is not in the range"),
-        (("--print", "--keep", "long"), "--keep long: no duration"),
+        (("--print", "--keep", "long"), "'long' is no time to keep anything: write 15d"),
         (("--print", "--out", "/nowhere"), "--print and --out are two things"),
         (("--host", "unix:///nowhere"), "no daemon answers at unix:///nowhere"),
     ],

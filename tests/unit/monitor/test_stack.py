@@ -142,6 +142,8 @@ def test_jobs_are_those_that_boards_ask_for() -> None:
         (StackPlan("a", (PROMETHEUS,), {PROMETHEUS: "-x"}), "no image's name"),
         (StackPlan("a", (PROMETHEUS,), {}, {GRAFANA: 1}), "grafana is not part of it"),
         (StackPlan("a", (PROMETHEUS, GRAFANA), {}, {GRAFANA: 1, PROMETHEUS: 1}), "port 1 cannot lead to two"),
+        (StackPlan("a", (PROMETHEUS,), keep_for="15"), "is no time to keep anything"),
+        (StackPlan("a", (PROMETHEUS,), keep_for="0d"), "is no time to keep anything"),
         (StackPlan("a", (PROMETHEUS,), socket="x"), "begins with /"),
         (StackPlan("a", (PROMETHEUS,), constraints=("disk",)), "--constraint disk: .*one operator"),
         (StackPlan("a", (PROMETHEUS,), socket="/x/"), "ends with a name"),

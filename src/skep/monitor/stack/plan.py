@@ -28,6 +28,7 @@ _SEEN = "/run/swarm-api"
 _SHARED = frozenset({"", "/run", "/var/run"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][^\s$]*")
+_KEPT = re.compile(r"(?:[1-9][0-9]*(?:ms|[smhdwy]))+")  # as Prometheus reads a duration, but not nothing
 
 
 class StackPlan(Struct, frozen=True):
@@ -73,6 +74,8 @@ def check_plan(plan: StackPlan) -> None:
         raise Invalid(
             f"'{plan.name}' is no name for it: small letters, digits, - and _, {NAME_MAX} at most (--name)"
         )
+    if not _KEPT.fullmatch(plan.keep_for):
+        raise Invalid(f"'{plan.keep_for}' is no time to keep anything: write 15d, 12h or 1y (--keep)")
     for part, image in plan.images.items():
         if not _IMAGE.fullmatch(image):
             raise Invalid(f"--image {part}={image}: no image's name")

@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
     os.environ["SKEP_TEST_NETNS"] = f"{os.environ.get('SKEP_TEST_NETNS', 'skt')}{'abcdefgh'[int(LANE)]}"
 MACHINE = pytest.StashKey[Machine]()
 TIDY = ("unit", "simulation")  # folders whose tests close all they open
+LONG = ("test_swarm2k_machines.py",)  # files with a test of several minutes, which come first in their folder
 WAS_TIDY = pytest.StashKey[bool]()  # whether the test before was in one of them
 
 
@@ -38,9 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests that are alone come last in their folder: they wait for what a whole ./check does beside
-    its first tests."""
+    its first tests. And for what other lanes are at: no test of minutes is just before them."""
     last = {item.path for item in items if _is_alone(item)}
-    items.sort(key=lambda item: (str(item.path.parent), item.path in last))
+    items.sort(key=lambda item: (str(item.path.parent), item.path in last, item.path.name not in LONG))
     for item in filter(_is_tidy, items):
         item.add_marker(pytest.mark.filterwarnings("error::ResourceWarning"))
 

@@ -109,7 +109,7 @@ def test_the_rules_ask_for_what_is_there(swarm: Watched) -> None:
 
 
 def test_the_swarms_numbers_are_those_of_the_api(swarm: Watched, prometheus: Prometheus) -> None:
-    wait_until("it has scraped all", lambda: prometheus.value("sum(up)") == 3 * len(swarm.hosts))
+    wait_until("it has scraped all", lambda: prometheus.value("sum(up)") == 4 * len(swarm.hosts))
     wait_until("tasks run", lambda: prometheus.value('sum(swarm_manager_tasks_total{state="running"})') == 8)
     assert len(prometheus.query("swarm_manager_tasks_total")) == SWARM_STATES, "of the leader, zeros included"
     assert prometheus.value("sum(swarm_manager_leader)") == 1

@@ -99,7 +99,8 @@ def test_what_watches_runs_in_the_swarm_and_knows_it(short_dir: Path) -> None:
         wait_until("it knows all tasks", lambda: prometheus(at, running) == HELLOS + PARTS, LATER_S)
         up = 'count(up{job=~"skep.*"} == 1)'
         wait_until("three managers, four paths each", lambda: prometheus(at, up) == 12, LATER_S)
-        led = 'sum(skep_mesh_connections_total{service_name="hello"})'  # quickstart has asked hello
+        # By a manager's address: what this test asks of Prometheus itself.
+        led = f'sum(skep_mesh_connections_total{{service_name="{STACK}_prometheus"}})'
         wait_until("what the mesh led is there", lambda: (prometheus(at, led) or 0) > 0, LATER_S)
         again = quickstart(home, "monitor")
         assert "making images" not in again

@@ -26,6 +26,8 @@ from skep.runtime.errors import Denied, Unavailable
 from skep.runtime.ids import id_source
 from tests.hostile import frame
 
+from .session_ends import Echo, Node
+
 SECRETS = "1" * 25, "2" * 25
 SAID = NodeDescription(hostname="n")
 new_id = id_source(random.Random(4))
@@ -101,34 +103,6 @@ class Manager:
     async def join(self, stays: bool = True, role: int = 0) -> Enrolment:
         token = self.swarm.tokens[role]
         return await enrol("127.0.0.1", self.port, token, SAID, "active", time.time(), stays=stays)
-
-
-class Echo:
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    def connected(self, connection: Connection) -> None: ...
-
-    def frame(self, data: bytes) -> None:
-        self.connection.send(data)
-
-    def closed(self, reason: str) -> None: ...
-
-
-class Node:
-    def __init__(self, says: bytes = b"register") -> None:
-        self._says = says
-        self.frames: asyncio.Queue[bytes] = asyncio.Queue()
-        self.ended = asyncio.Event()
-
-    def connected(self, connection: Connection) -> None:
-        connection.send(self._says)
-
-    def frame(self, data: bytes) -> None:
-        self.frames.put_nowait(data)
-
-    def closed(self, reason: str) -> None:
-        self.ended.set()
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from skep.runtime.errors import Invalid
 from skep.runtime.ids import id_source
 from tests.hostile import frame
 
+from .session_ends import Echo, Node
+
 SECRET = "1" * 25
 NO_DESCRIPTION = msgspec.msgpack.encode([{}] * 50_000)
 new_id = id_source(random.Random(2))
@@ -82,7 +84,7 @@ class Manager:
         return await enrol.enrol("127.0.0.1", self.server.port, self.token, said, "active", time.time())
 
     async def serves(self, keys: NodeKeys) -> bool:
-        node = Node()
+        node = Node(b"")
         link = await connect("127.0.0.1", self.server.port, client_context(keys), node)
         link.send(b"hello")
         got = await asyncio.wait_for(node.frames.get(), 5)
@@ -92,35 +94,6 @@ class Manager:
     async def open(self, keys: NodeKeys | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = client_context(keys) if keys is not None else enrolment_context()
         return await asyncio.open_connection("127.0.0.1", self.server.port, ssl=context)
-
-
-class Echo:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def connected(self, connection: Connection) -> None:
-        pass
-
-    def frame(self, data: bytes) -> None:
-        self._connection.send(data)
-
-    def closed(self, reason: str) -> None:
-        pass
-
-
-class Node:
-    def __init__(self) -> None:
-        self.frames: asyncio.Queue[bytes] = asyncio.Queue()
-        self.ended = asyncio.Event()
-
-    def connected(self, connection: Connection) -> None:
-        pass
-
-    def frame(self, data: bytes) -> None:
-        self.frames.put_nowait(data)
-
-    def closed(self, reason: str) -> None:
-        self.ended.set()
 
 
 @pytest.fixture
@@ -239,7 +212,7 @@ async def test_one_certificate_has_so_many_connections_and_the_latest_are_kept(
     keys = manager.keys()
     made: list[tuple[FrameLink, Node]] = []
     for n in range(7):
-        node = Node()
+        node = Node(b"")
         link = await connect("127.0.0.1", manager.server.port, client_context(keys), node)
         if n != 5:  # this one says nothing
             link.send(b"hello")

@@ -159,13 +159,17 @@ def test_a_busy_loop_is_what_it_uses_of_one_processor(busy: Swarm, engine_socket
     name = f"spin.1.{spin['ID']}"
     command = ["docker", "-H", f"unix://{engine_socket}", "inspect", "--format", "{{.State.Pid}}", name]
     pid = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    before, began = cpu_s(pid), time.monotonic()
-    time.sleep(2.5)
-    used = (cpu_s(pid) - before) / (time.monotonic() - began)  # about one, where others leave it one
-    spin = one(busy.manager, "spin")
-    by_docker, _ = docker_stats(engine_socket, name)
+    # What is left of a processor changes from one moment to the next, and these are not quite of the same.
+    for _ in range(4):
+        before, began = cpu_s(pid), time.monotonic()
+        time.sleep(2.5)
+        used = (cpu_s(pid) - before) / (time.monotonic() - began)  # about one, where others leave it one
+        spin = one(busy.manager, "spin")
+        by_docker, _ = docker_stats(engine_socket, name)
+        if abs(spin["CPUCores"] - used) < 0.2 and abs(spin["CPUCores"] - by_docker) < 0.4:
+            break
     assert spin["CPUCores"] == pytest.approx(used, abs=0.2)
-    assert spin["CPUCores"] == pytest.approx(by_docker, abs=0.4)  # of another moment
+    assert spin["CPUCores"] == pytest.approx(by_docker, abs=0.4)
     assert 0.05 < spin["CPUCores"] < 1.1
     assert top(busy.manager, "tasks")[0]["ID"] == spin["ID"]
 

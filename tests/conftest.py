@@ -38,12 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests that are alone come last in their folder: they wait for what a whole ./check does beside
-    its first tests. And for what other lanes are at: no test of minutes is just before them."""
-    last = {item.path for item in items if _is_alone(item)}
-    items.sort(key=lambda item: (str(item.path.parent), item.path in last, item.path.name not in LONG))
+    """Files with tests that are alone come in the middle of their folder. They wait for what a whole ./check does
+    beside its first tests, and for what other lanes are at: no test of minutes is just before them. Later the
+    simulation would have ended, which takes the processors that they leave."""
+    places = {path: place for place, path in enumerate(_in_order(items))}
+    items.sort(key=lambda item: places[item.path])
     for item in filter(_is_tidy, items):
         item.add_marker(pytest.mark.filterwarnings("error::ResourceWarning"))
+
+
+def _in_order(items: list[pytest.Item]) -> Iterator[Path]:
+    alone = {item.path for item in items if _is_alone(item)}
+    folders: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        folders.setdefault(path.parent, []).append(path)
+    for folder in sorted(folders, key=str):
+        others = [path for path in folders[folder] if path not in alone]
+        others.sort(key=lambda path: path.name not in LONG)
+        half = len(others) // 2
+        yield from (*others[:half], *(path for path in folders[folder] if path in alone), *others[half:])
 
 
 @pytest.hookimpl(

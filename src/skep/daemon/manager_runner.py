@@ -12,17 +12,15 @@ from msgspec.structs import replace
 
 from skep.daemon import error_texts
 from skep.daemon.addresses import parse_address
-from skep.daemon.connection_dispatch import ConnectionDispatch
 from skep.daemon.data_keys import StoreKeys
 from skep.daemon.enrolling import Enrolling
 from skep.daemon.founding import first_txns
 from skep.daemon.keys import KeyFiles
 from skep.daemon.leader_events import follow_events
 from skep.daemon.manager_directory import ManagerDirectory
+from skep.daemon.manager_port import ManagerPort
 from skep.daemon.platform import HostPlatform, ManagerParts
-from skep.daemon.standby_connections import StandbyConnections, room
 from skep.daemon.state import Membership
-from skep.daemon.waiting_room import WaitingRoom
 from skep.manager.backup import take
 from skep.manager.ca.authority import new_secret
 from skep.manager.ca.issuer import Issuer
@@ -34,12 +32,6 @@ from skep.manager.manager_identity import ManagerIdentity
 from skep.model.cluster import Cluster
 from skep.model.node import Node
 from skep.rpc.certificates import NodeKeys, is_in_time, new_key_and_request
-from skep.rpc.enrol import Afterwards, EnrolHandler
-from skep.rpc.enrolment_messages import Elsewhere
-from skep.rpc.interfaces import Connection, Handler
-from skep.rpc.link import FrameLink
-from skep.rpc.log_streams import PublishLogs, refuse_logs
-from skep.rpc.trust import chain_of
 from skep.runtime.errors import NoLeader, SkepError, Unavailable
 from skep.runtime.ids import id_source
 from skep.runtime.metrics import Gauge, Metric
@@ -101,9 +93,7 @@ class ManagerRunner:
         self.store_trouble = ""  # why nothing can be written at the moment; for users
         self._store: ClusterStore | None = None
         self._sealed: SealedStore | None = None
-        self._waiting = WaitingRoom(self._serve, self._find_leader, self.addresses, lambda: self.is_led)
-        self._standbys = StandbyConnections(platform.clock.now, room())
-        self._afterwards = Afterwards(self._welcome, self._elsewhere)
+        self._port = ManagerPort(self, self._directory.stream, self.enrolling, node_keys, platform.clock.now)
         self._works: list[asyncio.Task[None]] = []
         self._candidate: Candidate | None = None
         self._own_metrics = (
@@ -112,11 +102,7 @@ class ManagerRunner:
                 "1 while this manager's etcd knows who leads it, as only one of a majority does; else 0.",
                 lambda: int(self.is_led),
             ),
-            Gauge(
-                "skep_connections_standby",
-                "Connections of nodes that wait for this manager to lead.",
-                lambda: len(self._standbys),
-            ),
+            *self._port.metrics,
         )
 
     @property
@@ -162,7 +148,7 @@ class ManagerRunner:
 
         Errors: `Invalid`, `Unavailable`, `Corrupt`.
         """
-        await self._listener.listen(*self._listen, self._handler)
+        await self._listener.listen(*self._listen, self._port.handler)
         peers = () if force_new_cluster else tuple(sorted(set(self.peers.addresses) - {self._node_id}))
         await self.peers.open_doors(peers)
         store = self._store = await self.etcd.start(peers, force_new_cluster)
@@ -223,7 +209,7 @@ class ManagerRunner:
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, *self._directory.close(), return_exceptions=True)
-        self._waiting.close()
+        self._port.close()
         await self._listener.close()
         self._streams.close()
         await self.leader_line.close()
@@ -241,7 +227,7 @@ class ManagerRunner:
     async def move(self, listen: tuple[str, int], advertise: str) -> None:
         """Listens and is reached elsewhere from now on. Errors: `Invalid`, then all is as before."""
         if listen != self._listen:
-            await self._listener.listen(*listen, self._handler)
+            await self._listener.listen(*listen, self._port.handler)
         self._listen, self._advertise = listen, advertise
         self._first_told[:] = [advertise]
         self.peers.move(advertise)
@@ -320,7 +306,7 @@ class ManagerRunner:
 
     def seen(self) -> list[str]:
         """Returns the nodes that came to this manager lately, looking for a leader."""
-        return self._waiting.seen()
+        return self._port.seen()
 
     def _doubt(self) -> str:
         """Returns why this manager cannot judge whether nodes are there; as a rule an empty text."""
@@ -328,42 +314,19 @@ class ManagerRunner:
             return ""
         return error_texts.CLOCK
 
-    # The port
+    # Where managers are
 
     def _known_cluster(self) -> Cluster | None:
         return self._led_cluster or self._cluster
 
-    def _handler(self, connection: FrameLink) -> Handler | None:
-        if connection.identity is None:
-            cluster = self._led_cluster
-            ca_pem = cluster.ca_cert_pem if cluster is not None else self._node_keys.ca_pem
-            chain = chain_of(self._node_keys.certificate_pem)
-            return EnrolHandler(connection, ca_pem, self.enrolling, chain, self._afterwards)
-        stream = self._directory.stream if connection.identity.role == "manager" else None
-        standbys = self._standbys if connection.is_standby else None
-        return ConnectionDispatch(connection, self._session, stream, self._logs, standbys)
+    @property
+    def leader_address(self) -> str:
+        """Where another manager leads, as far as this one knows; an empty text where none does."""
+        return self.peers.addresses.get(self.leader_id, "")
 
-    def _welcome(self, link: FrameLink) -> Handler | None:
-        """Returns what serves a node that was enrolled here and stays: it has to register in time."""
-        return ConnectionDispatch(link, self._session, None, self._logs) if self.leader is not None else None
-
-    def _elsewhere(self) -> Elsewhere | None:
-        address = self.peers.addresses.get(self.leader_id, "") if self.leader is None else ""
-        return Elsewhere(*parse_address(address)) if address else None
-
-    def _session(self, connection: Connection) -> Handler:
-        return self._serve(connection) or self._waiting.enter(connection)
-
-    def _serve(self, connection: Connection) -> Handler | None:
-        leader = self.leader
-        if leader is None or leader.safe_mode or not leader.is_sure:
-            return None
-        return leader.sessions.open(connection)
-
-    async def _find_leader(self) -> str:
+    async def find_leader(self) -> str:
         """Returns where another manager leads; an empty text where the one that did does not answer."""
-        leader_id = self.leader_id
-        address = self.peers.addresses.get(leader_id, "")
+        leader_id, address = self.leader_id, self.leader_address
         return address if address and await self._probe(leader_id) else ""
 
     def addresses(self) -> list[str]:
@@ -374,12 +337,6 @@ class ManagerRunner:
         known = {**self.peers.addresses, self._node_id: self._advertise}
         ids = sorted(self.members, key=lambda node_id: (node_id != self.leader_id, node_id))
         return {node_id: known[node_id] for node_id in ids if known.get(node_id)}
-
-    def _logs(self, link: FrameLink, brought: PublishLogs) -> None:
-        if self.leader is None:
-            refuse_logs(link, "this manager does not lead")
-        else:
-            self.leader.logs.accept(link, brought)
 
     async def demote_self(self) -> None:
         """Asks for this manager to become a worker. Errors: as the leader's."""
@@ -392,11 +349,9 @@ class ManagerRunner:
     # Certificates
 
     def renewed(self, keys: NodeKeys) -> None:
-        """This manager's own certificate or trust is new: so it is for new connections. What another root has
-        vouched for begins no session any more."""
-        if keys.ca_pem != self._node_keys.ca_pem:
-            self._standbys.close_all()
+        """This manager's own certificate or trust is new: so it is for new connections."""
         self._node_keys = keys
+        self._port.renewed(keys)
         self.peers.use(keys)
         self._listener.use(keys)
 
